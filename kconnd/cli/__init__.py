@@ -1,0 +1,1 @@
+"""`kconnd-ctl`: arguments in, text or JSON out; nothing heavy is imported before it is needed."""

@@ -1,0 +1,41 @@
+"""Kernel names: what they look like, and how an instance is told from its profile.
+
+A name is a file name, a socket's name and a word on a command line, so it is kept to
+characters that need quoting nowhere and can never climb out of a folder.
+"""
+
+import re
+
+from kconnd.errors import UsageError
+
+PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
+_PART = re.compile(PATTERN)
+
+
+def parse_name(text: str) -> tuple[str, str]:
+    """Split a kernel's name into profile and instance.
+
+    Parameters
+    ----------
+    text : str
+        ``NAME`` or ``NAME@INSTANCE``.
+
+    Returns
+    -------
+    tuple of str
+        Profile name and instance; the instance is ``""`` for the profile's own kernel.
+
+    Raises
+    ------
+    UsageError
+        If either part is not a name.
+    """
+    profile, at, instance = text.partition("@")
+    for part in (profile, instance) if at else (profile,):
+        if not _PART.fullmatch(part):
+            raise UsageError(
+                f"{text!r} is not a kernel name",
+                hint="a name has up to 40 letters, digits, dots, dashes and underscores, begins "
+                "with a letter or digit, and may be followed by @ and an instance of that form",
+            )
+    return profile, instance

@@ -1,0 +1,53 @@
+"""Where kconnd keeps its things when it runs for one user alone.
+
+Rules: pure, so the caller passes environment and facts; only `os.path`, since the client
+computes its socket's path here and has no milliseconds to spare. The folder below /tmp is
+for users who do not linger: their ``$XDG_RUNTIME_DIR`` is deleted at the last logout, and
+kernels must not be (see "XDG Base Directory Specification" and loginctl(1)).
+"""
+
+import os.path
+from collections.abc import Mapping
+
+SOCKET = "kconnd.sock"
+
+
+def runtime_dir(env: Mapping[str, str], uid: int, *, lingers: bool) -> str:
+    """Choose the folder for sockets and connection files.
+
+    Parameters
+    ----------
+    env : mapping
+        The user's environment.
+    uid : int
+        The user's id.
+    lingers : bool
+        Whether the user's ``$XDG_RUNTIME_DIR`` outlives the last logout.
+
+    Returns
+    -------
+    str
+        ``$XDG_RUNTIME_DIR/kconnd`` or ``/tmp/kconnd-UID``.
+    """
+    xdg = env.get("XDG_RUNTIME_DIR", "")
+    if lingers and os.path.isabs(xdg):
+        return os.path.join(xdg, "kconnd")
+    return f"/tmp/kconnd-{uid}"  # noqa: S108: 0700, owner and mode verified before use
+
+
+def state_dir(env: Mapping[str, str], home: str, machine_id: str) -> str:
+    """Choose the folder for records and logs; one per machine, since a home can be shared."""
+    base = _xdg(env, "XDG_STATE_HOME", os.path.join(home, ".local", "state"))
+    return os.path.join(base, "kconnd", machine_id)
+
+
+def config_dir(env: Mapping[str, str], home: str) -> str:
+    """Choose the folder that profiles are read from."""
+    base = _xdg(env, "XDG_CONFIG_HOME", os.path.join(home, ".config"))
+    return os.path.join(base, "kconnd", "configs")
+
+
+def _xdg(env: Mapping[str, str], name: str, default: str) -> str:
+    """Read one base directory; the specification says that a relative one is to be ignored."""
+    value = env.get(name, "")
+    return value if os.path.isabs(value) else default

@@ -1,0 +1,1 @@
+"""The homes that a kernel can have."""
