@@ -12,8 +12,8 @@
     ├── StartFailedError         start-failed        1   500   the kernel did not become ready
     ├── StopFailedError          stop-failed         1   500   some process would not go
     ├── TimedOutError            timed-out           1   504   it may still happen
-    ├── UnsafePathError          unsafe-path         1   500   another user could have had a hand in it
-    ├── PortsTakenError          ports-taken         1   500   no free ports where they were asked for
+    ├── UnsafePathError          unsafe-path         1   500   another user may have touched it
+    ├── PortsTakenError          ports-taken         1   500   no free ports where asked for
     ├── StateFileError           bad-state           1   500   what was saved cannot be read
     └── LockedError              locked              1   500   another process holds it
 

@@ -32,7 +32,7 @@ def runtime_dir(env: Mapping[str, str], uid: int, *, lingers: bool) -> str:
     xdg = env.get("XDG_RUNTIME_DIR", "")
     if lingers and os.path.isabs(xdg):
         return os.path.join(xdg, "kconnd")
-    return f"/tmp/kconnd-{uid}"  # noqa: S108: 0700, owner and mode verified before use
+    return f"/tmp/kconnd-{uid}"  # noqa: S108  # owner and mode are verified
 
 
 def state_dir(env: Mapping[str, str], home: str, machine_id: str) -> str:
