@@ -1,0 +1,75 @@
+"""Jupyter's kernel specs, as values: what `kernel.json` says and where it was found.
+
+Source of the format: "Kernel specs" in the jupyter_client documentation. Rule: a bare
+``python`` in a spec means the Python of the place where the spec is installed, not the
+daemon's own, which is what Jupyter takes it for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# Modules that run a kernel proved to speak ipc: tests/end_to_end starts each of them so.
+SPEAKS_IPC = frozenset({"ipykernel", "ipykernel_launcher", "bash_kernel"})
+PYTHONS = frozenset({"python", "python3"})
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """What a launcher has to know about a kind of kernel."""
+
+    name: str
+    argv: tuple[str, ...]
+    language: str = ""
+    display_name: str = ""
+    interrupt_mode: str = "signal"
+    env: Mapping[str, str] = field(default_factory=dict)
+    encryptions: tuple[str, ...] = ()
+    resource_dir: str = ""
+
+    @property
+    def speaks_ipc(self) -> bool:
+        """Whether this kernel is known to work with the ipc transport."""
+        return self.argv[1:2] == ("-m",) and self.argv[2:3] and self.argv[2] in SPEAKS_IPC
+
+    @property
+    def prefix(self) -> str:
+        """The installation prefix, where the spec is at ``PREFIX/share/jupyter/kernels/NAME``."""
+        prefix, found, _ = self.resource_dir.partition("/share/jupyter/kernels/")
+        return prefix if found else ""
+
+
+def parse_kernelspec(name: str, content: Mapping[str, Any], resource_dir: str = "") -> KernelSpec:
+    """Read the content of a ``kernel.json``.
+
+    Raises
+    ------
+    ValueError
+        If it has no usable ``argv``.
+    """
+    argv = content.get("argv")
+    if not isinstance(argv, list) or not argv or not all(isinstance(arg, str) for arg in argv):
+        raise ValueError("argv is not a list of text")
+    metadata = content.get("metadata") or {}
+    encryptions = metadata.get("supported_encryption") or ()
+    return KernelSpec(
+        name=name,
+        argv=tuple(argv),
+        language=str(content.get("language", "")),
+        display_name=str(content.get("display_name", name)),
+        interrupt_mode=str(content.get("interrupt_mode", "signal")),
+        env={str(key): str(value) for key, value in (content.get("env") or {}).items()},
+        encryptions=(encryptions,) if isinstance(encryptions, str) else tuple(encryptions),
+        resource_dir=resource_dir,
+    )
+
+
+def ipykernel_spec(python: str, encryptions: tuple[str, ...] = ()) -> KernelSpec:
+    """Give the spec for ipykernel run by this interpreter."""
+    return KernelSpec(
+        name="python3",
+        argv=(python, "-m", "ipykernel_launcher", "-f", "{connection_file}"),
+        language="python",
+        display_name="Python 3 (ipykernel)",
+        encryptions=encryptions,
+    )

@@ -1,0 +1,554 @@
+"""How one kernel lives: every decision to start, stop or restart it is made in this file.
+
+Rules. `decide` is a function of its arguments: no I/O, no clock, no chance. What *is*
+(`State`) and what is *wanted* are two fields. The table at the end holds all transitions; an
+event that has no row in its state changes nothing. An event of an older generation changes
+nothing. Nothing here ends a live kernel unless somebody asked or its profile says so; a
+start that never gave an answer is not yet a live kernel.
+
+::
+
+    stopped ──> launching ──> starting ──> running
+       ^            │             │           │
+       │            └──────┬──────┴───────────┤ ended by itself
+       │                   v                  v
+    stopping <── asked   backoff ──> launching again, or failed, or lost
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+PORT_TRIES = 5  # launches with other ports, where somebody else took the chosen ones
+INTERRUPT_TIME = 1.0  # seconds a running cell gets to clean up after its interrupt
+TERMINATE_TIME = 5.0  # seconds after SIGTERM
+KILL_TIME = 5.0  # seconds until SIGKILL is sent again, to what was forked meanwhile
+
+
+class State(StrEnum):
+    """What a kernel is doing."""
+
+    STOPPED = "stopped"
+    LAUNCHING = "launching"  # no process yet, or none that we know of
+    STARTING = "starting"  # a process, no answer yet
+    RUNNING = "running"
+    STOPPING = "stopping"
+    BACKOFF = "backoff"  # waiting before it is launched again
+    FAILED = "failed"  # given up
+    LOST = "lost"  # nobody saw how it ended
+
+
+LIVE = frozenset({State.LAUNCHING, State.STARTING, State.RUNNING, State.STOPPING})
+
+
+class Wanted(StrEnum):
+    """What its users want it to be."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class Step(StrEnum):
+    """How a stop escalates."""
+
+    INTERRUPT = "interrupt"
+    SHUTDOWN = "shutdown_request"
+    TERMINATE = "SIGTERM"
+    KILL = "SIGKILL"
+
+
+class Ending(StrEnum):
+    """Why a kernel is being stopped, which says what comes after."""
+
+    STOP = "stop"
+    RESTART = "restart"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a profile says about starting and restarting; times in seconds."""
+
+    restart: str = "on-failure"
+    max_failures: int = 5
+    backoff: float = 0.5
+    backoff_max: float = 60.0
+    stable_after: float = 60.0
+    startup_timeout: float = 60.0
+    stop_timeout: float = 10.0
+    restart_unresponsive: bool = False
+
+
+@dataclass(frozen=True)
+class Lifecycle:
+    """Where a kernel stands.
+
+    Parameters
+    ----------
+    state, wanted : State, Wanted
+        What is, and what is wanted.
+    generation : int
+        Counts launches; it tells whether an event is about the present process.
+    restarts : int
+        Launches since the last start from stopped that nobody asked for, or asked as restart.
+    failures : int
+        Ends in a row, without a stable run between them.
+    port_tries : int
+        Launches in a row that found their ports taken.
+    proved : bool
+        Whether an early end is to be retried: the kernel has answered, or it starts at boot.
+    unresponsive : bool
+        Whether heartbeats are missing.
+    step, ending : Step, Ending, optional
+        While stopping: how far it has got, and what for.
+    new_key : bool
+        Whether the launch after this stop gets a new key.
+    deadline : float, optional
+        Monotonic seconds at which `DeadlinePassed` is due. Never saved.
+    reason : str
+        Why it is in this state, for people.
+    """
+
+    state: State = State.STOPPED
+    wanted: Wanted = Wanted.DOWN
+    generation: int = 0
+    restarts: int = 0
+    failures: int = 0
+    port_tries: int = 0
+    proved: bool = False
+    unresponsive: bool = False
+    step: Step | None = None
+    ending: Ending | None = None
+    new_key: bool = False
+    deadline: float | None = None
+    reason: str = ""
+
+
+# --- events: what happened. Those about a process carry its generation.
+
+
+@dataclass(frozen=True)
+class StartAsked:
+    """Somebody wants it up; at boot nobody is there to look at an early end."""
+
+    at_boot: bool = False
+
+
+@dataclass(frozen=True)
+class StopAsked:
+    """Somebody wants it down."""
+
+    busy: bool = True
+    why: str = "stop was asked for"
+
+
+@dataclass(frozen=True)
+class RestartAsked:
+    """Somebody wants a fresh process under the same name."""
+
+    busy: bool = True
+    new_key: bool = False
+
+
+@dataclass(frozen=True)
+class Launched:
+    """There is a process."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class LaunchFailed:
+    """There is none, for this reason."""
+
+    generation: int
+    reason: str
+    roll: float = 0.5
+
+
+@dataclass(frozen=True)
+class Answered:
+    """It answered ``kernel_info_request``."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class Exited:
+    """Every process of it is gone.
+
+    ``reason`` is for people; ``lost`` means that nobody saw how; ``roll`` is a random
+    number from 0 to 1, since there is no chance in here.
+    """
+
+    generation: int
+    reason: str
+    success: bool = False
+    lost: bool = False
+    ports_taken: bool = False
+    roll: float = 0.5
+
+
+@dataclass(frozen=True)
+class HeartbeatMissed:
+    """It did not answer as many heartbeats in a row as its profile allows."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class HeartbeatBack:
+    """It answers heartbeats again."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class DeadlinePassed:
+    """The time in `Lifecycle.deadline` has come."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A new daemon found the process of this generation alive, as it had been left."""
+
+    generation: int
+
+
+Event = (
+    StartAsked
+    | StopAsked
+    | RestartAsked
+    | Launched
+    | LaunchFailed
+    | Answered
+    | Exited
+    | HeartbeatMissed
+    | HeartbeatBack
+    | DeadlinePassed
+    | Adopted
+)
+
+# --- commands: what to do about it.
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Make a process, with the key and ports that it had unless told otherwise."""
+
+    generation: int
+    new_key: bool = False
+    new_ports: bool = False
+
+
+@dataclass(frozen=True)
+class TakeStep:
+    """Ask the process to end, this firmly."""
+
+    step: Step
+
+
+@dataclass(frozen=True)
+class CleanUp:
+    """Remove what the kernel left: connection file, sockets, granted ports."""
+
+
+Command = Launch | TakeStep | CleanUp
+Outcome = tuple[Lifecycle, tuple[Command, ...]]
+
+
+def decide(kernel: Lifecycle, event: Event, policy: Policy, now: float) -> Outcome:
+    """Decide what an event means for a kernel.
+
+    Parameters
+    ----------
+    kernel : Lifecycle
+        Where it stands.
+    event : Event
+        What happened.
+    policy : Policy
+        What its profile says.
+    now : float
+        Monotonic seconds.
+
+    Returns
+    -------
+    tuple
+        Where it stands now, to be saved first, and what is to be done then.
+    """
+    if getattr(event, "generation", kernel.generation) != kernel.generation:
+        return kernel, ()
+    rule = TABLE.get((kernel.state, type(event)))
+    return rule(kernel, event, policy, now) if rule else (kernel, ())
+
+
+def backoff_delay(failures: int, policy: Policy, roll: float) -> float:
+    """Give the seconds to wait after so many failures: doubled each time, with jitter."""
+    doubled = policy.backoff * 2.0 ** min(failures - 1, 60)
+    return min(policy.backoff_max, doubled * (0.75 + 0.5 * roll))
+
+
+# --- rules, in the order of a kernel's life
+
+
+def _start(kernel: Lifecycle, event: StartAsked, _policy: Policy, _now: float) -> Outcome:
+    generation = kernel.generation + 1
+    fresh = Lifecycle(
+        state=State.LAUNCHING,
+        wanted=Wanted.UP,
+        generation=generation,
+        proved=event.at_boot,
+        reason="started at boot" if event.at_boot else "start was asked for",
+    )
+    return fresh, (Launch(generation, new_key=True),)
+
+
+def _want_up(kernel: Lifecycle, _event: StartAsked, _policy: Policy, _now: float) -> Outcome:
+    return replace(kernel, wanted=Wanted.UP), ()
+
+
+def _again_now(kernel: Lifecycle, _event: Event, _policy: Policy, _now: float) -> Outcome:
+    return _relaunch(kernel, kernel.reason or "launched again")
+
+
+def _restart_idle(kernel: Lifecycle, event: RestartAsked, _policy: Policy, _now: float) -> Outcome:
+    return _relaunch(kernel, "restart was asked for", new_key=event.new_key)
+
+
+def _launched(kernel: Lifecycle, _event: Launched, policy: Policy, now: float) -> Outcome:
+    if kernel.wanted is Wanted.DOWN:
+        return _begin_stop(kernel, Ending.STOP, Step.TERMINATE, policy, now, kernel.reason)
+    deadline = now + policy.startup_timeout
+    return replace(kernel, state=State.STARTING, deadline=deadline, unresponsive=False), ()
+
+
+def _launch_failed(kernel: Lifecycle, event: LaunchFailed, policy: Policy, now: float) -> Outcome:
+    if kernel.wanted is Wanted.DOWN:
+        return _rest(kernel, State.STOPPED, kernel.reason)
+    return _failed(kernel, event.reason, policy, now, event.roll)
+
+
+def _answered(kernel: Lifecycle, _event: Answered, policy: Policy, now: float) -> Outcome:
+    running = replace(
+        kernel,
+        state=State.RUNNING,
+        deadline=now + policy.stable_after if kernel.failures else None,
+        port_tries=0,
+        proved=True,
+        reason="it answered kernel_info_request",
+    )
+    return running, ()
+
+
+def _too_slow(kernel: Lifecycle, _event: DeadlinePassed, policy: Policy, now: float) -> Outcome:
+    reason = f"no answer to kernel_info_request within {policy.startup_timeout:g} s"
+    return _begin_stop(kernel, Ending.FAILURE, Step.TERMINATE, policy, now, reason)
+
+
+def _stable(kernel: Lifecycle, _event: DeadlinePassed, _policy: Policy, _now: float) -> Outcome:
+    return replace(kernel, failures=0, deadline=None), ()
+
+
+def _missed(kernel: Lifecycle, _event: HeartbeatMissed, policy: Policy, now: float) -> Outcome:
+    kernel = replace(kernel, unresponsive=True, reason="it does not answer heartbeats")
+    if not policy.restart_unresponsive:
+        return kernel, ()
+    return _begin_stop(kernel, Ending.FAILURE, Step.TERMINATE, policy, now, kernel.reason)
+
+
+def _back(kernel: Lifecycle, _event: HeartbeatBack, _policy: Policy, _now: float) -> Outcome:
+    return replace(kernel, unresponsive=False, reason="it answers heartbeats again"), ()
+
+
+def _early_exit(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
+    if kernel.wanted is Wanted.DOWN:
+        return _rest(kernel, State.STOPPED, kernel.reason)
+    if event.ports_taken and kernel.port_tries < PORT_TRIES:
+        kernel = replace(kernel, port_tries=kernel.port_tries + 1)
+        return _relaunch(kernel, "its ports were taken; trying others", new_ports=True)
+    return _failed(kernel, event.reason, policy, now, event.roll, lost=event.lost)
+
+
+def _exited(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
+    if event.success and policy.restart != "always":
+        return _rest(kernel, State.STOPPED, event.reason)
+    return _failed(kernel, event.reason, policy, now, event.roll, lost=event.lost)
+
+
+def _stop(kernel: Lifecycle, event: StopAsked, policy: Policy, now: float) -> Outcome:
+    step = _first_step(kernel, event.busy)
+    return _begin_stop(kernel, Ending.STOP, step, policy, now, event.why)
+
+
+def _restart(kernel: Lifecycle, event: RestartAsked, policy: Policy, now: float) -> Outcome:
+    step = _first_step(kernel, event.busy)
+    kernel = replace(kernel, new_key=event.new_key, failures=0)
+    return _begin_stop(kernel, Ending.RESTART, step, policy, now, "restart was asked for")
+
+
+def _want_down(kernel: Lifecycle, event: StopAsked, _policy: Policy, _now: float) -> Outcome:
+    ending = Ending.STOP if kernel.state is State.STOPPING else kernel.ending
+    return replace(kernel, wanted=Wanted.DOWN, ending=ending, reason=event.why), ()
+
+
+def _stop_idle(kernel: Lifecycle, event: StopAsked, _policy: Policy, _now: float) -> Outcome:
+    return _rest(kernel, State.STOPPED, event.why)
+
+
+def _up_after_stop(kernel: Lifecycle, event: Event, _policy: Policy, _now: float) -> Outcome:
+    new_key = not isinstance(event, RestartAsked) or event.new_key
+    return replace(kernel, wanted=Wanted.UP, ending=Ending.RESTART, new_key=new_key), ()
+
+
+def _escalate(kernel: Lifecycle, _event: DeadlinePassed, policy: Policy, now: float) -> Outcome:
+    steps = list(Step)
+    step = steps[min(steps.index(kernel.step or Step.INTERRUPT) + 1, len(steps) - 1)]
+    return _take(kernel, step, policy, now)
+
+
+def _stopped(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
+    if kernel.ending is Ending.FAILURE:
+        return _failed(kernel, kernel.reason, policy, now, event.roll)
+    if kernel.wanted is Wanted.UP:
+        return _relaunch(kernel, kernel.reason, new_key=kernel.new_key)
+    return _rest(kernel, State.STOPPED, kernel.reason)
+
+
+def _adopted_early(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
+    deadline = now + policy.startup_timeout
+    return replace(kernel, state=State.STARTING, deadline=deadline), ()
+
+
+def _adopted(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
+    return replace(kernel, deadline=now + policy.stable_after), ()
+
+
+def _adopted_stopping(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
+    return _take(kernel, kernel.step or Step.SHUTDOWN, policy, now)
+
+
+def _adopted_waiting(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
+    return replace(kernel, deadline=now + backoff_delay(kernel.failures, policy, 0.5)), ()
+
+
+# --- what several rules share
+
+
+def _first_step(kernel: Lifecycle, busy: bool) -> Step:  # noqa: FBT001  # it is a pure choice
+    """Begin as gently as it makes sense: what never answered hears no message either."""
+    if kernel.state is State.STARTING:
+        return Step.TERMINATE
+    return Step.INTERRUPT if busy else Step.SHUTDOWN
+
+
+def _begin_stop(
+    kernel: Lifecycle, ending: Ending, step: Step, policy: Policy, now: float, reason: str
+) -> Outcome:
+    wanted = Wanted.DOWN if ending is Ending.STOP else Wanted.UP
+    kernel = replace(kernel, state=State.STOPPING, wanted=wanted, ending=ending, reason=reason)
+    return _take(kernel, step, policy, now)
+
+
+def _take(kernel: Lifecycle, step: Step, policy: Policy, now: float) -> Outcome:
+    times = {
+        Step.INTERRUPT: min(INTERRUPT_TIME, policy.stop_timeout),
+        Step.SHUTDOWN: policy.stop_timeout,
+        Step.TERMINATE: min(TERMINATE_TIME, policy.stop_timeout),
+        Step.KILL: KILL_TIME,
+    }
+    return replace(kernel, step=step, deadline=now + times[step]), (TakeStep(step),)
+
+
+def _relaunch(
+    kernel: Lifecycle, reason: str, *, new_key: bool = False, new_ports: bool = False
+) -> Outcome:
+    kernel = replace(
+        kernel,
+        state=State.LAUNCHING,
+        wanted=Wanted.UP,
+        generation=kernel.generation + 1,
+        restarts=kernel.restarts + (not new_ports),
+        unresponsive=False,
+        step=None,
+        ending=None,
+        new_key=False,
+        deadline=None,
+        reason=reason,
+    )
+    return kernel, (Launch(kernel.generation, new_key=new_key, new_ports=new_ports),)
+
+
+def _failed(
+    kernel: Lifecycle, reason: str, policy: Policy, now: float, roll: float, *, lost: bool = False
+) -> Outcome:
+    """Decide what follows an end that nobody asked for."""
+    failures = kernel.failures + 1
+    kernel = replace(kernel, failures=failures, step=None, ending=None, unresponsive=False)
+    end = State.LOST if lost else State.FAILED
+    if policy.restart == "no":
+        return _rest(kernel, end, reason, wanted=Wanted.UP)
+    if not kernel.proved:
+        return _rest(kernel, end, f"{reason}, before it was ready", wanted=Wanted.UP)
+    if failures > policy.max_failures:
+        return _rest(kernel, end, f"{reason}; {failures} failures in a row", wanted=Wanted.UP)
+    deadline = now + backoff_delay(failures, policy, roll)
+    return replace(kernel, state=State.BACKOFF, deadline=deadline, reason=reason), ()
+
+
+def _rest(kernel: Lifecycle, state: State, reason: str, wanted: Wanted = Wanted.DOWN) -> Outcome:
+    kernel = replace(
+        kernel,
+        state=state,
+        wanted=wanted,
+        step=None,
+        ending=None,
+        new_key=False,
+        unresponsive=False,
+        deadline=None,
+        reason=reason,
+    )
+    return kernel, (CleanUp(),)
+
+
+Rule = Callable[..., Outcome]  # each takes the event of its row
+TABLE: dict[tuple[State, type], Rule] = {
+    (State.STOPPED, StartAsked): _start,
+    (State.STOPPED, RestartAsked): _restart_idle,
+    (State.FAILED, StartAsked): _start,
+    (State.FAILED, RestartAsked): _restart_idle,
+    (State.FAILED, StopAsked): _stop_idle,
+    (State.LOST, StartAsked): _start,
+    (State.LOST, RestartAsked): _restart_idle,
+    (State.LOST, StopAsked): _stop_idle,
+    (State.LAUNCHING, Launched): _launched,
+    (State.LAUNCHING, LaunchFailed): _launch_failed,
+    (State.LAUNCHING, StartAsked): _want_up,
+    (State.LAUNCHING, RestartAsked): _want_up,
+    (State.LAUNCHING, StopAsked): _want_down,
+    (State.LAUNCHING, Adopted): _adopted_early,
+    (State.LAUNCHING, Exited): _early_exit,
+    (State.STARTING, Answered): _answered,
+    (State.STARTING, DeadlinePassed): _too_slow,
+    (State.STARTING, Exited): _early_exit,
+    (State.STARTING, StopAsked): _stop,
+    (State.STARTING, RestartAsked): _restart,
+    (State.STARTING, Adopted): _adopted_early,
+    (State.RUNNING, Exited): _exited,
+    (State.RUNNING, DeadlinePassed): _stable,
+    (State.RUNNING, StopAsked): _stop,
+    (State.RUNNING, RestartAsked): _restart,
+    (State.RUNNING, HeartbeatMissed): _missed,
+    (State.RUNNING, HeartbeatBack): _back,
+    (State.RUNNING, Adopted): _adopted,
+    (State.STOPPING, Exited): _stopped,
+    (State.STOPPING, DeadlinePassed): _escalate,
+    (State.STOPPING, StartAsked): _up_after_stop,
+    (State.STOPPING, RestartAsked): _up_after_stop,
+    (State.STOPPING, StopAsked): _want_down,
+    (State.STOPPING, Adopted): _adopted_stopping,
+    (State.BACKOFF, DeadlinePassed): _again_now,
+    (State.BACKOFF, StartAsked): _again_now,
+    (State.BACKOFF, RestartAsked): _restart_idle,
+    (State.BACKOFF, StopAsked): _stop_idle,
+    (State.BACKOFF, Adopted): _adopted_waiting,
+}

@@ -1,0 +1,346 @@
+"""The shim: the one process that stays with a kernel, whatever becomes of the daemon.
+
+It spawns the kernel, writes its output to a log that it rotates, records how it ended and
+takes down every process that the kernel left behind. Run as ``python -I -S shim.py NAME``.
+
+Rules. Standard library only and nothing of ours, so that a shim lives through any upgrade.
+Nobody can tell it to do anything: it has no socket and ignores signals, so no fault of a
+daemon can make it lose a kernel; whoever wants the kernel gone signals the kernel. It never
+blocks the kernel's output: what cannot be written is counted and dropped.
+
+Its input, on stdin, is the launch plan: ``key=value`` records, each ended by a NUL byte
+(which none of the values can hold), the last one ``end=``. Keys: ``arg`` and ``env``
+(repeated), ``cwd``, ``umask`` (octal), ``generation``, ``log``, ``log_max`` (bytes),
+``log_keep`` (older logs), ``facts``, ``exit`` (paths) and ``lock`` (number of an inherited
+descriptor on which the caller holds a flock: it stays locked as long as the shim lives).
+
+Its output is the facts file, on stdout too, before the kernel's first instruction; then the
+exit file. Both are JSON, version ``PROTOCOL``, and are whole or not there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False  # typing's own costs memory in every shim
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROTOCOL = 1
+GRACE = 2.0  # seconds that left-over processes get between SIGTERM and SIGKILL
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+CHUNK = 65536
+FACTS = (
+    b'{"protocol": %d, "generation": %d, "boot_id": "%s", "shim": [%d, %d], "kernel": [%d, %d]}\n'
+)
+EXIT = (
+    b'{"protocol": %d, "generation": %d, "code": %s, "signal": %s, "at": %d.%03d, '
+    b'"errno": %s, "step": "%s"}\n'
+)
+IGNORED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+class Plan:
+    """What to run and where to write about it."""
+
+    def __init__(self, text: bytes) -> None:
+        self.args: list[bytes] = []
+        self.env: dict[bytes, bytes] = {}
+        self.values: dict[str, bytes] = {}
+        for record in text.split(b"\0")[:-1]:
+            key, _, value = record.partition(b"=")
+            if key == b"arg":
+                self.args.append(value)
+            elif key == b"env":
+                name, _, content = value.partition(b"=")
+                self.env[name] = content
+            else:
+                self.values[key.decode()] = value
+
+    def number(self, key: str, base: int = 10) -> int:
+        """Read a number of the plan."""
+        return int(self.values[key], base)
+
+
+class Log:
+    """The kernel's output, appended to a file that is rotated when it is full."""
+
+    def __init__(self, path: bytes, limit: int, keep: int) -> None:
+        self.path, self.limit, self.keep = path, limit, keep
+        self.dropped = 0
+        self.file = -1
+        self.size = 0
+
+    def write(self, text: bytes) -> None:
+        """Append; on failure (a full disk, say) drop, and tell how much once it works again."""
+        try:
+            self._open()
+            if self.size + len(text) > self.limit > 0:
+                self._rotate()
+            if self.dropped:
+                self._append(b"\n[kconnd: %d bytes of output could not be kept]\n" % self.dropped)
+                self.dropped = 0
+            self._append(text)
+        except OSError:
+            self.dropped += len(text)
+
+    def _open(self) -> None:
+        if self.file < 0:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self.file = os.open(self.path, flags, 0o600)
+            self.size = os.fstat(self.file).st_size
+
+    def _append(self, text: bytes) -> None:
+        view = memoryview(text)
+        while view:
+            count = os.write(self.file, view)
+            self.size += count
+            view = view[count:]
+
+    def _rotate(self) -> None:
+        """Move log to log.1, log.1 to log.2 and so on; what is beyond ``keep`` is overwritten."""
+        for number in range(self.keep, 0, -1):
+            older = self.path if number == 1 else b"%s.%d" % (self.path, number - 1)
+            if os.path.exists(older):
+                os.replace(older, b"%s.%d" % (self.path, number))
+        if self.keep == 0:
+            os.unlink(self.path)
+        os.close(self.file)
+        self.file = -1
+        self._open()
+
+
+def read_plan() -> Plan | None:
+    """Read the plan from stdin; one that is cut short (its sender died) is not acted on."""
+    text = b""
+    while more := os.read(0, CHUNK):
+        text += more
+    return Plan(text) if text.endswith(b"\0end=\0") else None
+
+
+def start_time(pid: int) -> int:
+    """Read when a process started, in ticks since boot: field 22 of proc_pid_stat(5)."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])
+
+
+def write_whole(path: bytes, text: bytes, *, durable: bool) -> None:
+    """Write a private file so that it is complete or absent at every instant."""
+    part = path + b".part"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(part, flags, 0o600)
+    try:
+        os.write(file, text)
+        if durable:
+            os.fsync(file)
+    finally:
+        os.close(file)
+    os.rename(part, path)
+
+
+def become_kernel(plan: Plan, output: int, go: int, trouble: int) -> None:
+    """In the child: wait for the word, put on the plan's clothes and become the kernel."""
+    step = b"exec"
+    try:
+        if os.read(go, 1) != b"!":
+            os._exit(0)  # the shim died before it could record us: nobody knows us, so go
+        os.setsid()
+        for number in (*IGNORED, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        nothing = os.open("/dev/null", os.O_RDONLY)
+        for theirs, ours in ((0, nothing), (1, output), (2, output)):
+            os.dup2(ours, theirs)
+        os.umask(plan.number("umask", 8))
+        step = b"cwd"
+        os.chdir(plan.values["cwd"])
+        step = b"exec"
+        os.execvpe(plan.args[0], plan.args, plan.env)  # noqa: S606  # a shell here would be wrong
+    except OSError as error:
+        os.write(trouble, b"%d %s" % (error.errno or 0, step))
+    finally:
+        os._exit(127)
+
+
+def spawn(plan: Plan, output: int) -> tuple[int, bytes]:
+    """Fork the kernel; record it before it may exec. Gives its pid and what went wrong, if so."""
+    go_read, go_write = os.pipe()
+    trouble_read, trouble_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(go_write)  # else the child would never see that the shim has died
+        become_kernel(plan, output, go_read, trouble_write)
+    os.close(trouble_write)
+    record_facts(plan, pid)
+    os.write(go_write, b"!")
+    trouble = os.read(trouble_read, 100)  # ends without a word when exec has closed it
+    for done in (go_read, go_write, trouble_read):
+        os.close(done)
+    return pid, trouble
+
+
+def record_facts(plan: Plan, pid: int) -> None:
+    """Write who we are and who the kernel is, by pid and start time."""
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        boot_id = file.read().strip()
+    me = os.getpid()
+    generation = plan.number("generation")
+    values = (PROTOCOL, generation, boot_id, me, start_time(me), pid, start_time(pid))
+    facts = FACTS % values
+    write_whole(plan.values["facts"], facts, durable=False)
+    os.write(1, facts)
+
+
+def record_exit(plan: Plan, status: int, trouble: bytes) -> None:
+    """Write how the kernel ended; ``errno`` and ``step`` tell why it never began."""
+    result = os.waitstatus_to_exitcode(status)
+    code, number = (b"%d" % result, b"null") if result >= 0 else (b"null", b"%d" % -result)
+    seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    errno, _, step = trouble.partition(b" ")
+    values = (PROTOCOL, plan.number("generation"), code, number, seconds, milliseconds)
+    try:
+        write_whole(plan.values["exit"], EXIT % (*values, errno or b"null", step), durable=True)
+    except OSError:
+        return  # a full disk: there is no other place, and the daemon then says "lost"
+
+
+class Children:
+    """Every process below the shim: the kernel, and orphans, which come to it as subreaper."""
+
+    def __init__(self, kernel: int, record: Callable[[int], None]) -> None:
+        self.kernel = kernel
+        self.record = record  # called once, with the kernel's wait status
+        self.ended = False
+        self.deadline: float | None = None  # when what the kernel left is killed
+
+    def reap(self) -> bool:
+        """Collect all that ended, and tell whether any process is left."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return True
+                if pid == self.kernel and not self.ended:
+                    self.ended = True
+                    self.record(status)
+        except ChildProcessError:
+            return False
+
+    def press(self) -> None:
+        """Once the kernel has ended, end what it left: ask first, after a grace insist."""
+        if not self.ended:
+            return
+        if self.deadline is None:
+            self._signal(signal.SIGTERM)
+        elif time.monotonic() >= self.deadline:
+            self._signal(signal.SIGKILL)
+        else:
+            return
+        self.deadline = time.monotonic() + GRACE
+
+    def patience(self) -> float | None:
+        """Give the milliseconds until the next step is due; none while the kernel lives."""
+        if self.deadline is None:
+            return None
+        return max(0.0, self.deadline - time.monotonic()) * 1000
+
+    def _signal(self, number: int) -> None:
+        """Signal every descendant, those in sessions of their own too, and nobody else."""
+        for pid, started in descendants(os.getpid()):
+            try:
+                handle = os.pidfd_open(pid)
+            except OSError:
+                continue  # ended meanwhile
+            try:
+                if start_time(pid) == started:  # else the number went to a stranger
+                    signal.pidfd_send_signal(handle, number)
+            except OSError:
+                continue  # ended meanwhile, or a set-uid program of another user
+            finally:
+                os.close(handle)
+
+
+def descendants(root: int) -> list[tuple[int, int]]:
+    """List the processes below one as pid and start time, children before grandchildren."""
+    below: dict[int, list[tuple[int, int]]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except OSError:
+                continue  # ended while we looked
+            below.setdefault(int(fields[1]), []).append((int(name), int(fields[19])))
+    found = list(below.get(root, ()))
+    for pid, _ in found:
+        found.extend(below.get(pid, ()))
+    return found
+
+
+def watch(output: int, log: Log, children: Children) -> None:
+    """Write the log until the kernel has ended and every process that it left is gone."""
+    wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    poll = select.poll()
+    poll.register(output, select.POLLIN)
+    poll.register(wake, select.POLLIN)
+    while children.reap():
+        children.press()
+        for ready, _ in poll.poll(children.patience()):
+            if ready == wake:
+                os.read(wake, CHUNK)
+            elif not copy(output, log):
+                poll.unregister(output)
+    os.set_blocking(output, False)
+    while copy(output, log):
+        pass
+
+
+def copy(output: int, log: Log) -> bool:
+    """Move one piece of output to the log; false when there is no more."""
+    try:
+        text = os.read(output, CHUNK)
+    except BlockingIOError:
+        return False
+    if text:
+        log.write(text)
+    return bool(text)
+
+
+def main() -> int:
+    """Run one kernel to its end."""
+    plan = read_plan()
+    if plan is None:
+        return 1
+    os.set_inheritable(plan.number("lock"), False)  # noqa: FBT003  # its own signature
+    os.umask(0o077)
+    os.chdir("/")  # else the shim would hold a file system that somebody wants to unmount
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    output_read, output_write = os.pipe()
+    kernel, trouble = spawn(plan, output_write)
+    os.close(output_write)
+    os.write(1, trouble)
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for theirs in (0, 1, 2):
+        os.dup2(nothing, theirs)
+    log = Log(plan.values["log"], plan.number("log_max"), plan.number("log_keep"))
+    watch(output_read, log, Children(kernel, lambda status: record_exit(plan, status, trouble)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
