@@ -30,7 +30,7 @@ class KernelSpec:
     @property
     def speaks_ipc(self) -> bool:
         """Whether this kernel is known to work with the ipc transport."""
-        return self.argv[1:2] == ("-m",) and self.argv[2:3] and self.argv[2] in SPEAKS_IPC
+        return self.argv[1:2] == ("-m",) and bool(SPEAKS_IPC.intersection(self.argv[2:3]))
 
     @property
     def prefix(self) -> str:

@@ -81,10 +81,11 @@ def warn_about(transport: str, *, encrypted: bool, loopback: bool) -> tuple[str,
     if transport == "ipc" or encrypted:
         return ()
     who = "every user of this machine" if loopback else "everybody who can reach this address"
-    return (
+    warning = (
         f"plain tcp: {who} can read the kernel's output (its key signs, it hides nothing); "
-        "use 'transport: ipc' or 'encryption: curve' where the kernel supports one",
+        "use 'transport: ipc' or 'encryption: curve' where the kernel supports one"
     )
+    return (warning,)
 
 
 def ipc_prefix(runtime_dir: str, name: str) -> str:
@@ -100,7 +101,7 @@ def ipc_prefix(runtime_dir: str, name: str) -> str:
         if len(f"{prefix}-5".encode()) <= IPC_LIMIT:
             return prefix
     raise UsageError(
-        f"the path {runtime_dir}/ipc/ is too long for Unix sockets, which may have {IPC_LIMIT} bytes",
+        f"{runtime_dir}/ipc/ is too long a path for Unix sockets, which may have {IPC_LIMIT} bytes",
         hint="use a shorter --runtime-dir, or 'transport: tcp' in the profile",
     )
 

@@ -1,0 +1,187 @@
+"""Kernels as plain processes of this user, each with a shim.
+
+The daemon's part in a kernel's life ends where the shim's begins: it hands over the plan and
+a locked file, and reads who the kernel is. From then on everything goes by pidfd, so it makes
+no difference whether the daemon that launched a kernel or a later one looks after it.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kconnd import shim
+from kconnd.core.lifecycle import Step
+from kconnd.core.plan import LaunchPlan
+from kconnd.errors import LockedError, StartFailedError
+from kconnd.launchers.base import Exit, Handle, parse_handle
+from kconnd.system.files import is_locked, take_lock
+from kconnd.system.processes import (
+    ProcessId,
+    boot_id,
+    descendants,
+    ended,
+    opened,
+    send_signal,
+    signal_group,
+)
+
+NAME = "local"
+
+
+class LocalLauncher:
+    """Launches kernels on this machine, as the user that the daemon runs as."""
+
+    async def launch(self, plan: LaunchPlan) -> Handle:
+        """Start a shim with this plan; see `Launcher`."""
+        facts, trouble = await asyncio.to_thread(_start_shim, plan)
+        handle = _handle(facts, plan.exit, plan.lock)
+        if trouble:
+            await ended(handle.shim)
+            raise StartFailedError(_explain(plan, trouble), hint=_cure(plan, trouble))
+        return handle
+
+    async def wait(self, handle: Handle) -> Exit:
+        """Wait for the end; a shim that died first leaves the kernel to be waited for."""
+        await ended(handle.shim)
+        await ended(handle.kernel)
+        return _read_exit(handle)
+
+    async def stop(self, handle: Handle, step: Step) -> None:
+        """Send SIGTERM to the group, or SIGKILL to every process."""
+        if step is Step.KILL:
+            for process in (handle.kernel, *_below(handle)):
+                send_signal(process, signal.SIGKILL)
+        else:
+            await self.signal(handle, signal.SIGTERM)
+
+    async def signal(self, handle: Handle, number: int) -> None:
+        """Signal the kernel's process group."""
+        with opened(handle.kernel) as present:
+            if present is not None:
+                signal_group(handle.kernel, number)
+
+    async def adopt(self, handle: Handle) -> bool:
+        """Prove that the process is the one that was launched: boot, pid and start time."""
+        if handle.boot_id != boot_id():
+            return False
+        with opened(handle.kernel) as kernel, opened(handle.shim) as its_shim:
+            if its_shim is not None:
+                return is_locked(Path(handle.lock))
+            return kernel is not None
+
+
+def find_launched(facts: Path, exit_file: str, lock: str, generation: int) -> Handle | None:
+    """Find what a daemon launched that died before it could note so, from the shim's facts."""
+    try:
+        content = json.loads(facts.read_bytes())
+        handle = _handle(content, exit_file, lock)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return handle if handle.generation == generation else None
+
+
+def _below(handle: Handle) -> list[ProcessId]:
+    with opened(handle.shim) as its_shim:
+        if its_shim is not None:
+            return descendants(handle.shim)
+    return descendants(handle.kernel)
+
+
+def _handle(facts: dict[str, Any], exit_file: str, lock: str) -> Handle:
+    return parse_handle({"launcher": NAME, "exit_file": exit_file, "lock": lock, **facts})
+
+
+def _start_shim(plan: LaunchPlan) -> tuple[dict[str, Any], str]:
+    """Run a shim until it has said who the kernel is, and why it is none, if so."""
+    try:
+        lock = take_lock(Path(plan.lock), f"a shim of kernel {plan.name}")
+    except LockedError as error:
+        raise StartFailedError(
+            f"launching {plan.name}: an earlier process of it is still there ({error.message})",
+            hint=f"kconnd-ctl stop {plan.name} ends it",
+        ) from error
+    try:
+        Path(plan.exit).unlink(missing_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", shim.__file__, plan.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[lock],
+            cwd="/",
+            env={},
+            start_new_session=True,
+        )
+        answer, _ = _exchange(process, b"".join(_records(plan, lock)))
+    finally:
+        os.close(lock)
+    line, _, trouble = answer.partition("\n")
+    if not line:
+        raise StartFailedError(
+            f"launching {plan.name}: the shim ended without a word",
+            hint="the machine may be out of memory, disk space or processes",
+        )
+    return json.loads(line), trouble
+
+
+def _exchange(process: subprocess.Popen[bytes], plan: bytes) -> tuple[str, int]:
+    """Send the plan and read the answer, which ends when the shim closes its side."""
+    assert process.stdin is not None  # noqa: S101  # for the type checker
+    assert process.stdout is not None  # noqa: S101  # the same
+    with process.stdout, process.stdin:
+        try:
+            process.stdin.write(plan)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # it died: what it said, if anything, is what there is to know
+        answer = process.stdout.read().decode(errors="replace")
+    # From here on the process is known by its pidfd alone; this keeps Popen from warning.
+    process.returncode = 0
+    return answer, process.pid
+
+
+def _records(plan: LaunchPlan, lock: int) -> Iterator[bytes]:
+    """Give the plan in the form that `kconnd.shim` documents."""
+    values = [("arg", arg) for arg in plan.argv]
+    values += [("env", f"{key}={value}") for key, value in plan.env.items()]
+    values += [
+        ("cwd", plan.cwd),
+        ("umask", f"{plan.umask:o}"),
+        ("generation", str(plan.generation)),
+        ("log", plan.log),
+        ("log_max", str(plan.log_max)),
+        ("log_keep", str(plan.log_keep)),
+        ("facts", plan.facts),
+        ("exit", plan.exit),
+        ("lock", str(lock)),
+        ("end", ""),
+    ]
+    return (f"{key}={value}\0".encode("utf-8", "surrogateescape") for key, value in values)
+
+
+def _read_exit(handle: Handle) -> Exit:
+    try:
+        content = json.loads(Path(handle.exit_file).read_bytes())
+    except (OSError, ValueError):
+        return Exit()
+    if content.get("generation") != handle.generation:
+        return Exit()
+    return Exit(content["code"], content["signal"], content["at"])
+
+
+def _explain(plan: LaunchPlan, trouble: str) -> str:
+    number, _, step = trouble.partition(" ")
+    what = f"entering the folder {plan.cwd}" if step == "cwd" else f"running {plan.argv[0]}"
+    return f"launching {plan.name}: {what}: {os.strerror(int(number))}"
+
+
+def _cure(plan: LaunchPlan, trouble: str) -> str:
+    if trouble.endswith("cwd"):
+        return f"make {plan.cwd} a folder that its user can enter, or change 'cwd' in the profile"
+    return f"install {plan.argv[0]}, or name another interpreter or command in the profile"

@@ -1,0 +1,142 @@
+"""The daemon's own connection to one kernel: probe, control requests, status and heartbeat.
+
+Rules. What a kernel says is believed only if it is signed with its key, and then only as far
+as state goes: no content of it is kept. Our probes make a kernel say busy and idle too, so
+only a status whose parent is an ``execute_request`` counts. Heartbeats are sent and collected
+by one round of the daemon for all kernels: nothing here waits for them.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import zmq
+import zmq.asyncio
+
+from kconnd.core.connection import ConnectionInfo
+from kconnd.core.wire import Message, Signer, pack_request, parse_message
+
+RECONNECT = 5  # milliseconds between tries while a kernel has not bound its sockets yet
+EXECUTION = "execute_request"
+MAX_SOCKETS = 65536
+
+StatusSeen = Callable[[str], None]
+
+
+def new_context() -> zmq.asyncio.Context:
+    """Make the daemon's ZMQ context; libzmq's default would do for 200 kernels only."""
+    context = zmq.asyncio.Context()
+    context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+    return context
+
+
+class KernelChannels:
+    """Sockets to one kernel's channels; close it to let go of the kernel.
+
+    Parameters
+    ----------
+    context : zmq.asyncio.Context
+        The daemon's.
+    connection : ConnectionInfo
+        Where the kernel listens, and its keys.
+    """
+
+    def __init__(self, context: zmq.asyncio.Context, connection: ConnectionInfo) -> None:
+        self._context = context
+        self._connection = connection
+        self._signer = Signer(connection.key, connection.signature_scheme)
+        self._control = context.socket(zmq.DEALER)
+        self._iopub = context.socket(zmq.SUB)
+        self._iopub.subscribe(b"")
+        self._heartbeat: zmq.Socket[bytes] = zmq.Context.shadow(context).socket(zmq.DEALER)
+        self._connect(self._control, "control")
+        self._connect(self._iopub, "iopub")
+        self._connect(self._heartbeat, "hb")
+        self._waiting_for_heartbeat = False
+
+    async def kernel_info(self, channel: str = "shell") -> Mapping[str, Any]:
+        """Ask who the kernel is, and wait for the reply as long as it takes.
+
+        Parameters
+        ----------
+        channel : str
+            ``shell`` answers when no cell runs; ``control`` also during one.
+        """
+        if channel == "control":
+            return (await self._ask(self._control, "kernel_info_request", {})).content
+        socket = self._context.socket(zmq.DEALER)
+        self._connect(socket, channel)
+        try:
+            return (await self._ask(socket, "kernel_info_request", {})).content
+        finally:
+            socket.close(linger=0)
+
+    async def request(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Send a request on control and do not wait for what it does."""
+        await self._control.send_multipart(self._pack(kind, content)[1])
+
+    async def watch_status(self, seen: StatusSeen) -> None:
+        """Report ``busy`` and ``idle`` of executions, for ever."""
+        while True:
+            message = parse_message(await self._iopub.recv_multipart(), self._signer)
+            if message and message.kind == "status" and message.parent_kind == EXECUTION:
+                seen(str(message.content.get("execution_state", "")))
+
+    def heartbeat(self) -> bool:
+        """Send the next heartbeat, and tell whether the one before was answered."""
+        answered = not self._waiting_for_heartbeat
+        with contextlib.suppress(zmq.Again):
+            while self._heartbeat.recv_multipart(zmq.NOBLOCK):
+                answered = True
+        with contextlib.suppress(zmq.Again):  # its queue is full of unanswered ones
+            self._heartbeat.send_multipart([b"", b"kconnd"], zmq.NOBLOCK)
+        self._waiting_for_heartbeat = True
+        return answered
+
+    def close(self) -> None:
+        """Let go of the kernel; what was not sent yet is dropped."""
+        for socket in (self._control, self._iopub, self._heartbeat):
+            socket.close(linger=0)
+
+    async def _ask(
+        self, socket: zmq.asyncio.Socket, kind: str, content: Mapping[str, Any]
+    ) -> Message:
+        message_id, frames = self._pack(kind, content)
+        await socket.send_multipart(frames)
+        while True:
+            message = parse_message(await socket.recv_multipart(), self._signer)
+            if message and message.parent_id == message_id:
+                return message
+
+    def _pack(self, kind: str, content: Mapping[str, Any]) -> tuple[str, list[bytes]]:
+        message_id = uuid.uuid4().hex
+        date = datetime.now(UTC).isoformat()
+        return message_id, pack_request(
+            kind, content, message_id=message_id, date=date, signer=self._signer
+        )
+
+    def _connect(self, socket: zmq.SyncSocket | zmq.asyncio.Socket, channel: str) -> None:
+        socket.linger = 0
+        socket.reconnect_ivl = RECONNECT
+        socket.reconnect_ivl_max = 1000
+        if ":" in self._connection.ip:
+            socket.ipv6 = True
+        if self._connection.curve is not None:
+            # As jupyter_client does: every client of a kernel shares the kernel's own pair.
+            socket.curve_publickey = self._connection.curve.public.encode()
+            socket.curve_secretkey = self._connection.curve.secret.encode()
+            socket.curve_serverkey = self._connection.curve.public.encode()
+        socket.connect(self._connection.url(channel))
+
+
+async def ready(channels: KernelChannels, pause: float) -> Mapping[str, Any]:
+    """Wait until a starting kernel answers; asks again, should a kernel drop early requests."""
+    while True:
+        try:
+            async with asyncio.timeout(pause):
+                return await channels.kernel_info()
+        except TimeoutError:
+            pause = min(pause * 2, 60.0)

@@ -1,0 +1,117 @@
+"""Files that hold secrets or that a crash must not leave half written.
+
+Rules: private (0600) from the first byte; complete or absent at every instant; a symlink is
+never followed at the last step; a folder is used only if no other user could have had a hand
+in it; the folder that a file goes to is never changed.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from kconnd.errors import LockedError, UnsafePathError
+
+
+def ensure_private_dir(path: Path) -> None:
+    """Make a folder that only we can enter, or make sure that it is one.
+
+    Raises
+    ------
+    UnsafePathError
+        If it is somebody else's, a symlink, or open to others.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        trouble = "it is not a folder"
+    elif found.st_uid != os.geteuid():
+        trouble = f"it belongs to uid {found.st_uid}"
+    elif found.st_mode & 0o077:
+        trouble = f"its mode is {stat.S_IMODE(found.st_mode):04o}, so others can enter it"
+    else:
+        return
+    raise UnsafePathError(
+        f"using the folder {path}: {trouble}",
+        hint=f"have it removed, or make it yours alone: chown {os.geteuid()} and chmod 700",
+    )
+
+
+def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write a file of mode 0600 whole, in the place of what was there.
+
+    Parameters
+    ----------
+    path : Path
+        Where to; a symlink there is replaced, not followed.
+    content : bytes
+        All of it.
+    durable : bool
+        Whether it must survive a crash of the machine, at the cost of an fsync.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(part, flags, 0o600)
+    try:
+        with os.fdopen(file, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        part.rename(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def read_tail(path: Path, limit: int) -> str:
+    """Read the last bytes of a text file; ``""`` where there is none."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - limit))
+            return stream.read(limit).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def take_lock(path: Path, note: str = "") -> int:
+    """Lock a file and give its open descriptor; closing that, or our death, unlocks it.
+
+    Parameters
+    ----------
+    path : Path
+        Made where it is missing.
+    note : str
+        Who holds it, for the next who tries.
+
+    Raises
+    ------
+    LockedError
+        If another process holds it; the text says who.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(file, 0)
+        os.pwrite(file, note.encode(), 0)
+    except BlockingIOError:
+        holder = os.pread(file, 200, 0).decode(errors="replace") or "another process"
+        os.close(file)
+        raise LockedError(f"locking {path}: {holder} holds it") from None
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether some process holds a lock, without taking it for longer than it takes."""
+    try:
+        os.close(take_lock(path))
+    except LockedError:
+        return True
+    return False

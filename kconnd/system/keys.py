@@ -1,0 +1,19 @@
+"""Fresh secrets for a kernel."""
+
+import base64
+import secrets
+
+import zmq
+
+from kconnd.core.connection import CurveKeys
+
+
+def new_key() -> str:
+    """Make an HMAC key: 32 random bytes as base64 text."""
+    return base64.b64encode(secrets.token_bytes(32)).decode("ascii")
+
+
+def new_curve_keys() -> CurveKeys:
+    """Make a CURVE key pair (zmq_curve_keypair(3))."""
+    public, secret = zmq.curve_keypair()
+    return CurveKeys(public.decode("ascii"), secret.decode("ascii"))

@@ -1,0 +1,99 @@
+"""Which ports are granted to which kernel, in a file that outlives the daemon.
+
+One JSON object of kernel name to ports, changed only under a lock on a file beside it, so
+that two processes at once never grant the same port. A port is bound once at grant time, so
+that one which a stranger uses is not granted.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from kconnd.core.ports import choose_ports, in_order
+from kconnd.system.files import write_private
+
+Grants = dict[str, list[int]]
+
+
+class PortLedger:
+    """The grants of one user on this machine.
+
+    Parameters
+    ----------
+    folder : Path
+        Private to the user; survives the daemon, not the machine.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "ports.json"
+        self._lock = folder / "ports.lock"
+
+    def grant(self, name: str, ip: str, first: int, last: int) -> tuple[int, ...]:
+        """Grant five ports between two to a kernel, in the place of what it had.
+
+        Raises
+        ------
+        PortsTakenError
+            If there are not five free ones.
+        """
+        with self._opened() as grants:
+            others = [port for other, ports in grants.items() if other != name for port in ports]
+            start = first + secrets.randbelow(last - first + 1)
+            candidates = in_order(first, last, start)
+            ports = choose_ports(candidates, others, lambda port: is_free(ip, port))
+            grants[name] = list(ports)
+            return ports
+
+    def record(self, name: str, ports: tuple[int, ...]) -> None:
+        """Note ports that a kernel has without our choosing: fixed, or found at adoption."""
+        with self._opened() as grants:
+            grants[name] = list(ports)
+
+    def release(self, name: str) -> None:
+        """Take a kernel's ports back."""
+        with self._opened() as grants:
+            grants.pop(name, None)
+
+    def granted(self) -> Grants:
+        """Read all grants."""
+        with self._opened() as grants:
+            return dict(grants)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Grants]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.open(self._lock, flags, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            grants = self._read()
+            before = json.dumps(grants)
+            yield grants
+            after = json.dumps(grants)
+            if after != before:
+                write_private(self._file, after.encode())
+        finally:
+            os.close(lock)
+
+    def _read(self) -> Grants:
+        try:
+            grants: Grants = json.loads(self._file.read_bytes())
+        except (OSError, ValueError):
+            return {}  # lost with the runtime folder; the bind at grant time still protects
+        return grants
+
+
+def is_free(ip: str, port: int) -> bool:
+    """Tell whether a port can be bound now, as ZMQ would: with SO_REUSEADDR (socket(7))."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ip, port))
+        except OSError:
+            return False
+        return True

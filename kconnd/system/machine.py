@@ -1,0 +1,50 @@
+"""What this machine is: its id, its port ranges, its users."""
+
+import os
+import pwd
+from pathlib import Path
+
+from kconnd.core.plan import User
+
+EPHEMERAL = (32768, 60999)  # Linux's own default
+
+
+def machine_id() -> str:
+    """Read the id that tells this machine from others with the same home (machine-id(5))."""
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        try:
+            if found := Path(path).read_text(encoding="ascii").strip():
+                return found
+        except OSError:
+            continue
+    return os.uname().nodename
+
+
+def ephemeral_ports() -> tuple[int, int]:
+    """Read the range that outgoing connections take their ports from (ip(7))."""
+    try:
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
+    except OSError:
+        return EPHEMERAL
+    first, last = text.split()
+    return int(first), int(last)
+
+
+def own_user() -> User:
+    """Look up the user that this process runs as."""
+    uid = os.geteuid()
+    entry = pwd.getpwuid(uid)
+    return User(entry.pw_name, uid, entry.pw_dir, entry.pw_shell or "/bin/sh")
+
+
+def user_name(uid: int) -> str:
+    """Give a user's name, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def lingers(user: str) -> bool:
+    """Tell whether a user's services live on after the last logout (loginctl(1))."""
+    return Path("/var/lib/systemd/linger", user).exists()

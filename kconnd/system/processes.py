@@ -1,0 +1,139 @@
+"""Processes: who one is, when it ends, and signals that never reach a stranger.
+
+A pid is a number that is used again. So a process is known by pid and start time, and it is
+signalled through a pidfd that was opened first and checked then (pidfd_open(2)).
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """One process for all times of this boot: pid, and start in ticks since boot (proc(5))."""
+
+    pid: int
+    started: int
+
+
+def boot_id() -> str:
+    """Read what tells this run of the machine from any other."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def read_stat(pid: int) -> tuple[int, int, int]:
+    """Read a process's parent, process group and start time from proc_pid_stat(5).
+
+    Raises
+    ------
+    OSError
+        If there is no such process.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return int(fields[1]), int(fields[2]), int(fields[19])
+
+
+@contextlib.contextmanager
+def opened(process: ProcessId) -> Iterator[int | None]:
+    """Open a pidfd for a process; None where it has ended, also if its number is used again."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except OSError:
+        yield None
+        return
+    try:
+        yield handle if _is_still(process) else None
+    finally:
+        os.close(handle)
+
+
+def _is_still(process: ProcessId) -> bool:
+    try:
+        return read_stat(process.pid)[2] == process.started
+    except OSError:
+        return False
+
+
+def send_signal(process: ProcessId, number: int) -> bool:
+    """Signal a process, and tell whether it was there."""
+    with opened(process) as handle:
+        if handle is None:
+            return False
+        try:
+            signal.pidfd_send_signal(handle, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+async def ended(process: ProcessId) -> None:
+    """Wait until a process has ended; a zombie has. Costs nothing while it lives."""
+    with opened(process) as handle:
+        if handle is None:
+            return
+        done = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(handle, done.set)
+        try:
+            await done.wait()
+        finally:
+            loop.remove_reader(handle)
+        _reap(handle)
+
+
+def _reap(handle: int) -> None:
+    """Collect a process that has ended, where it was a child of ours."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
+
+
+def signal_group(leader: ProcessId, number: int) -> None:
+    """Signal each process of a group, of which the leader is known to be there."""
+    send_signal(leader, number)
+    for process, group in _all_processes():
+        if group == leader.pid and process != leader:
+            send_signal(process, number)
+
+
+def _all_processes() -> Iterator[tuple[ProcessId, int]]:
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            _, group, started = read_stat(pid)
+            yield ProcessId(pid, started), group
+
+
+def descendants(root: ProcessId) -> list[ProcessId]:
+    """List all processes below one, those in other sessions too."""
+    try:
+        children = psutil.Process(root.pid).children(recursive=True)
+    except psutil.Error:
+        return []
+    found = []
+    for child in children:
+        with contextlib.suppress(OSError):
+            found.append(ProcessId(child.pid, read_stat(child.pid)[2]))
+    return found
+
+
+def tree_memory(root: ProcessId) -> int:
+    """Sum the memory of a process and all below it, shared pages by share (PSS), in bytes."""
+    total = 0
+    for process in (root, *descendants(root)):
+        with contextlib.suppress(psutil.Error):
+            total += psutil.Process(process.pid).memory_full_info().pss
+    return total
+
+
+def command_of(pid: int) -> str:
+    """Give a process's command line for messages."""
+    try:
+        return " ".join(psutil.Process(pid).cmdline()) or psutil.Process(pid).name()
+    except psutil.Error:
+        return "a process that has ended"
