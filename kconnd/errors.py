@@ -32,16 +32,19 @@ class KconndError(Exception):
         One sentence: what was being done, to what, and why it failed.
     hint : str
         What to do next, or ``""``.
+    output : str
+        The last lines that the kernel itself said, or ``""``.
     """
 
     code = "failed"
     exit_code = 1
     http_status = 500
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", output: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.output = output
 
 
 class UsageError(KconndError):

@@ -42,6 +42,7 @@ EXIT = (
     b'{"protocol": %d, "generation": %d, "code": %s, "signal": %s, "at": %d.%03d, '
     b'"errno": %s, "step": "%s"}\n'
 )
+HEAD = b"[kconnd: launch %d, %s]\n"  # at the head of each process's output in the log
 IGNORED = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -157,7 +158,7 @@ def become_kernel(plan: Plan, output: int, go: int, trouble: int) -> None:
         if os.read(go, 1) != b"!":
             os._exit(0)  # the shim died before it could record us: nobody knows us, so go
         os.setsid()
-        for number in (*IGNORED, signal.SIGPIPE):
+        for number in (*IGNORED, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores two more
             signal.signal(number, signal.SIG_DFL)
         nothing = os.open("/dev/null", os.O_RDONLY)
         for theirs, ours in ((0, nothing), (1, output), (2, output)):
@@ -338,6 +339,7 @@ def main() -> int:
     for theirs in (0, 1, 2):
         os.dup2(nothing, theirs)
     log = Log(plan.values["log"], plan.number("log_max"), plan.number("log_keep"))
+    log.write(HEAD % (plan.number("generation"), time.strftime("%FT%TZ", time.gmtime()).encode()))
     watch(output_read, log, Children(kernel, lambda status: record_exit(plan, status, trouble)))
     return 0
 

@@ -102,7 +102,7 @@ class Lifecycle:
     step, ending : Step, Ending, optional
         While stopping: how far it has got, and what for.
     new_key : bool
-        Whether the launch after this stop gets a new key.
+        Whether the next launch, or the one under way, gets a new key.
     deadline : float, optional
         Monotonic seconds at which `DeadlinePassed` is due. Never saved.
     reason : str
@@ -215,6 +215,20 @@ class Adopted:
     generation: int
 
 
+@dataclass(frozen=True)
+class NeverLaunched:
+    """A new daemon found that the one before it ended between deciding and launching."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class MachineRestarted:
+    """A new daemon found that the process belonged to an earlier run of the machine."""
+
+    generation: int
+
+
 Event = (
     StartAsked
     | StopAsked
@@ -227,6 +241,8 @@ Event = (
     | HeartbeatBack
     | DeadlinePassed
     | Adopted
+    | NeverLaunched
+    | MachineRestarted
 )
 
 # --- commands: what to do about it.
@@ -298,6 +314,7 @@ def _start(kernel: Lifecycle, event: StartAsked, _policy: Policy, _now: float) -
         wanted=Wanted.UP,
         generation=generation,
         proved=event.at_boot,
+        new_key=True,
         reason="started at boot" if event.at_boot else "start was asked for",
     )
     return fresh, (Launch(generation, new_key=True),)
@@ -319,7 +336,7 @@ def _launched(kernel: Lifecycle, _event: Launched, policy: Policy, now: float) -
     if kernel.wanted is Wanted.DOWN:
         return _begin_stop(kernel, Ending.STOP, Step.TERMINATE, policy, now, kernel.reason)
     deadline = now + policy.startup_timeout
-    return replace(kernel, state=State.STARTING, deadline=deadline, unresponsive=False), ()
+    return replace(kernel, state=State.STARTING, deadline=deadline, new_key=False), ()
 
 
 def _launch_failed(kernel: Lifecycle, event: LaunchFailed, policy: Policy, now: float) -> Outcome:
@@ -407,16 +424,19 @@ def _escalate(kernel: Lifecycle, _event: DeadlinePassed, policy: Policy, now: fl
 
 
 def _stopped(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
+    reason = kernel.reason
+    if kernel.step in {Step.TERMINATE, Step.KILL}:
+        reason += f"; it took {kernel.step}"
     if kernel.ending is Ending.FAILURE:
-        return _failed(kernel, kernel.reason, policy, now, event.roll)
+        return _failed(kernel, reason, policy, now, event.roll)
     if kernel.wanted is Wanted.UP:
-        return _relaunch(kernel, kernel.reason, new_key=kernel.new_key)
-    return _rest(kernel, State.STOPPED, kernel.reason)
+        return _relaunch(kernel, reason, new_key=kernel.new_key)
+    return _rest(kernel, State.STOPPED, reason)
 
 
 def _adopted_early(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
     deadline = now + policy.startup_timeout
-    return replace(kernel, state=State.STARTING, deadline=deadline), ()
+    return replace(kernel, state=State.STARTING, deadline=deadline, new_key=False), ()
 
 
 def _adopted(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
@@ -429,6 +449,18 @@ def _adopted_stopping(kernel: Lifecycle, _event: Adopted, policy: Policy, now: f
 
 def _adopted_waiting(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
     return replace(kernel, deadline=now + backoff_delay(kernel.failures, policy, 0.5)), ()
+
+
+def _launch_after_all(
+    kernel: Lifecycle, _event: NeverLaunched, _policy: Policy, _now: float
+) -> Outcome:
+    if kernel.wanted is Wanted.DOWN:
+        return _rest(kernel, State.STOPPED, kernel.reason)
+    return kernel, (Launch(kernel.generation, new_key=kernel.new_key),)
+
+
+def _gone(kernel: Lifecycle, _event: MachineRestarted, _policy: Policy, _now: float) -> Outcome:
+    return _rest(kernel, State.LOST, "the machine restarted", wanted=kernel.wanted)
 
 
 # --- what several rules share
@@ -471,7 +503,7 @@ def _relaunch(
         unresponsive=False,
         step=None,
         ending=None,
-        new_key=False,
+        new_key=new_key,
         deadline=None,
         reason=reason,
     )
@@ -526,6 +558,7 @@ TABLE: dict[tuple[State, type], Rule] = {
     (State.LAUNCHING, RestartAsked): _want_up,
     (State.LAUNCHING, StopAsked): _want_down,
     (State.LAUNCHING, Adopted): _adopted_early,
+    (State.LAUNCHING, NeverLaunched): _launch_after_all,
     (State.LAUNCHING, Exited): _early_exit,
     (State.STARTING, Answered): _answered,
     (State.STARTING, DeadlinePassed): _too_slow,
@@ -551,4 +584,5 @@ TABLE: dict[tuple[State, type], Rule] = {
     (State.BACKOFF, RestartAsked): _restart_idle,
     (State.BACKOFF, StopAsked): _stop_idle,
     (State.BACKOFF, Adopted): _adopted_waiting,
+    **{(state, MachineRestarted): _gone for state in (*LIVE, State.BACKOFF)},
 }

@@ -6,6 +6,7 @@ no difference whether the daemon that launched a kernel or a later one looks aft
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -118,32 +119,29 @@ def _start_shim(plan: LaunchPlan) -> tuple[dict[str, Any], str]:
             env={},
             start_new_session=True,
         )
-        answer, _ = _exchange(process, b"".join(_records(plan, lock)))
+        answer = _exchange(process, b"".join(_records(plan, lock)))
     finally:
         os.close(lock)
     line, _, trouble = answer.partition("\n")
     if not line:
+        process.wait()
         raise StartFailedError(
             f"launching {plan.name}: the shim ended without a word",
             hint="the machine may be out of memory, disk space or processes",
         )
+    process.returncode = 0  # it is known by its pidfd from here on, and Popen lets go of it
     return json.loads(line), trouble
 
 
-def _exchange(process: subprocess.Popen[bytes], plan: bytes) -> tuple[str, int]:
+def _exchange(process: subprocess.Popen[bytes], plan: bytes) -> str:
     """Send the plan and read the answer, which ends when the shim closes its side."""
     assert process.stdin is not None  # noqa: S101  # for the type checker
     assert process.stdout is not None  # noqa: S101  # the same
     with process.stdout, process.stdin:
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died: what it said is all there is
             process.stdin.write(plan)
             process.stdin.close()
-        except BrokenPipeError:
-            pass  # it died: what it said, if anything, is what there is to know
-        answer = process.stdout.read().decode(errors="replace")
-    # From here on the process is known by its pidfd alone; this keeps Popen from warning.
-    process.returncode = 0
-    return answer, process.pid
+        return process.stdout.read().decode(errors="replace")
 
 
 def _records(plan: LaunchPlan, lock: int) -> Iterator[bytes]:

@@ -1,0 +1,150 @@
+"""What is remembered of a kernel: a plain value, and its form in a state file.
+
+Rules. No handle to anything is in it, and no monotonic time. The form has a version; files
+of every released version load for ever (``tests/data``). It holds the kernel's key, since a
+kernel whose connection file was deleted would otherwise be out of reach for good, so the file
+is private.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kconnd.core.connection import ConnectionInfo, parse_connection
+from kconnd.core.lifecycle import Ending, Lifecycle, State, Step, Wanted
+
+VERSION = 1
+DECISIONS = 50  # how many are kept for ``kconnd-ctl why``
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One thing that was decided about a kernel, and why."""
+
+    at: float
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LastExit:
+    """How the last process ended; times in seconds since the epoch."""
+
+    code: int | None
+    signal: int | None
+    reason: str
+    at: float | None
+    output_tail: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the present process."""
+
+    started_at: float | None = None
+    ready_after: float | None = None
+    kernel_name: str = ""
+    language: str = ""
+    interrupt_mode: str = "signal"
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KernelRecord:
+    """All that outlives the daemon.
+
+    Parameters
+    ----------
+    name : str
+        The kernel's name.
+    lifecycle : Lifecycle
+        Where it stands; its deadline is not saved.
+    profile : mapping
+        The profile that the present process was launched from, as plain data.
+    handle : mapping, optional
+        How its launcher finds it again.
+    connection : ConnectionInfo, optional
+        Kept over restarts.
+    """
+
+    name: str
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    profile: Mapping[str, Any] | None = None
+    handle: Mapping[str, Any] | None = None
+    connection: ConnectionInfo | None = None
+    facts: Facts = field(default_factory=Facts)
+    last_exit: LastExit | None = None
+    decisions: tuple[Decision, ...] = ()
+
+    def noted(self, decision: Decision) -> "KernelRecord":
+        """Add a decision; the oldest is forgotten."""
+        return replace(self, decisions=(*self.decisions, decision)[-DECISIONS:])
+
+
+def to_json(record: KernelRecord) -> dict[str, Any]:
+    """Give a record as plain data."""
+    kernel = record.lifecycle
+    return {
+        "version": VERSION,
+        "name": record.name,
+        "lifecycle": {
+            "state": kernel.state.value,
+            "wanted": kernel.wanted.value,
+            "generation": kernel.generation,
+            "restarts": kernel.restarts,
+            "failures": kernel.failures,
+            "port_tries": kernel.port_tries,
+            "proved": kernel.proved,
+            "unresponsive": kernel.unresponsive,
+            "step": kernel.step and kernel.step.value,
+            "ending": kernel.ending and kernel.ending.value,
+            "new_key": kernel.new_key,
+            "reason": kernel.reason,
+        },
+        "profile": record.profile,
+        "handle": record.handle,
+        "connection": record.connection and record.connection.to_file(),
+        "facts": vars(record.facts) | {"warnings": list(record.facts.warnings)},
+        "last_exit": record.last_exit and vars(record.last_exit),
+        "decisions": [vars(decision) for decision in record.decisions],
+    }
+
+
+def parse_record(content: Mapping[str, Any]) -> KernelRecord:
+    """Read a record's plain data.
+
+    Raises
+    ------
+    ValueError
+        If it is not one, or is of a version that this program does not know.
+    """
+    if content.get("version") != VERSION:
+        raise ValueError(f"version {content.get('version')!r} is not known here")
+    try:
+        return _parse(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a kernel's record: {error}") from error
+
+
+def _parse(content: Mapping[str, Any]) -> KernelRecord:
+    saved = dict(content["lifecycle"])
+    lifecycle = Lifecycle(
+        **saved
+        | {
+            "state": State(saved["state"]),
+            "wanted": Wanted(saved["wanted"]),
+            "step": saved["step"] and Step(saved["step"]),
+            "ending": saved["ending"] and Ending(saved["ending"]),
+        }
+    )
+    facts = dict(content["facts"])
+    return KernelRecord(
+        name=str(content["name"]),
+        lifecycle=lifecycle,
+        profile=content["profile"],
+        handle=content["handle"],
+        connection=content["connection"] and parse_connection(content["connection"]),
+        facts=Facts(**facts | {"warnings": tuple(facts["warnings"])}),
+        last_exit=content["last_exit"] and LastExit(**content["last_exit"]),
+        decisions=tuple(Decision(**decision) for decision in content["decisions"]),
+    )

@@ -1,0 +1,49 @@
+"""What a reload of the profiles means. Pure: two sets of profiles in, names out.
+
+Rule: nothing here ends or starts a process. A live kernel keeps the profile that it was
+launched from until somebody restarts it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CURRENT = "current"
+CHANGED = "changed: restart to apply"
+ORPHANED = "orphaned"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two sets of profiles differ, by name."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
+    """Compare two sets of profiles."""
+    both = old.keys() & new.keys()
+    return Difference(
+        added=tuple(sorted(new.keys() - old.keys())),
+        changed=tuple(sorted(name for name in both if old[name] != new[name])),
+        removed=tuple(sorted(old.keys() - new.keys())),
+        unchanged=tuple(sorted(name for name in both if old[name] == new[name])),
+    )
+
+
+def status(launched: object | None, current: object | None) -> str:
+    """Say how a live kernel's profile stands to the one that is there now.
+
+    Parameters
+    ----------
+    launched : object, optional
+        The profile that the process follows; None where there is no process.
+    current : object, optional
+        The profile of that name now; None where there is none.
+    """
+    if current is None:
+        return ORPHANED
+    return CURRENT if launched is None or launched == current else CHANGED

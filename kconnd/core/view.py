@@ -1,0 +1,113 @@
+"""What is shown of a kernel: a record and what the daemon sees now, as the fields of a reply.
+
+These field names are an interface: they are only ever added to.
+"""
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from kconnd.core.lifecycle import State
+from kconnd.core.record import KernelRecord
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the daemon sees of a kernel now.
+
+    Parameters
+    ----------
+    owner : str
+        The user's name.
+    profile_status : str
+        ``current``, ``changed: restart to apply`` or ``orphaned``.
+    connection_file, log_file : str
+        Paths.
+    execution_state : str, optional
+        ``busy``, ``idle`` or ``unknown``.
+    last_activity, heartbeat_at, next_attempt_at : float, optional
+        Seconds since the epoch.
+    heartbeat : str
+        ``alive``, ``missed``, ``unresponsive`` or ``unknown``.
+    memory : int, optional
+        Bytes of the whole process tree.
+    clients : int, optional
+        How many are connected.
+    """
+
+    owner: str
+    profile_status: str
+    connection_file: str
+    log_file: str
+    execution_state: str | None = None
+    last_activity: float | None = None
+    heartbeat: str = "unknown"
+    heartbeat_at: float | None = None
+    next_attempt_at: float | None = None
+    memory: int | None = None
+    clients: int | None = None
+
+
+def iso(at: float | None) -> str | None:
+    """Give a time as ISO 8601 in UTC with milliseconds."""
+    if at is None:
+        return None
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def describe_exit(code: int | None, number: int | None) -> str:
+    """Say in words how a process ended."""
+    if number is not None:
+        try:
+            return f"killed by {signal.Signals(number).name}"
+        except ValueError:
+            return f"killed by signal {number}"
+    if code is not None:
+        return f"exited with code {code}"
+    return "ended, and nobody saw how"
+
+
+def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
+    """Give all that may be shown to whoever may see the kernel; no key is in it."""
+    kernel = record.lifecycle
+    alive = kernel.state in {State.STARTING, State.RUNNING, State.STOPPING}
+    facts = record.facts
+    return {
+        "name": record.name,
+        "profile": record.name.partition("@")[0],
+        "owner": sight.owner,
+        "state": kernel.state.value,
+        "wanted": kernel.wanted.value,
+        "reason": kernel.reason,
+        "pid": record.handle["kernel"][0] if alive and record.handle else None,
+        "generation": kernel.generation,
+        "restarts": kernel.restarts,
+        "failures": kernel.failures,
+        "started_at": iso(facts.started_at) if alive else None,
+        "ready_after": facts.ready_after if alive else None,
+        "launcher": record.handle["launcher"] if alive and record.handle else None,
+        "kernel_name": facts.kernel_name or None,
+        "language": facts.language or None,
+        "connection_file": sight.connection_file if alive else None,
+        "connection": record.connection.describe() if alive and record.connection else None,
+        "clients": sight.clients,
+        "heartbeat": {"state": sight.heartbeat, "last_at": iso(sight.heartbeat_at)},
+        "execution_state": sight.execution_state,
+        "last_activity": iso(sight.last_activity),
+        "memory": sight.memory,
+        "last_exit": _last_exit(record),
+        "log_file": sight.log_file,
+        "profile_status": sight.profile_status,
+        "next_attempt_at": iso(sight.next_attempt_at),
+        "warnings": list(facts.warnings) if alive else [],
+    }
+
+
+def _last_exit(record: KernelRecord) -> Mapping[str, Any] | None:
+    last = record.last_exit
+    if last is None:
+        return None
+    return {**vars(last), "at": iso(last.at)}

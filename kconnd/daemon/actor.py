@@ -1,0 +1,246 @@
+"""One kernel: everything that happens to it arrives in one queue and is decided in one place.
+
+Rules. The actor saves first and acts second, so a crash between the two can be recovered
+from. What an act leads to comes back as an event. Only the actor changes its record. A
+request that cannot be saved is refused and changes nothing; a fact that cannot be saved is
+kept in memory and saved with the next one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from kconnd.core.lifecycle import (
+    LIVE,
+    Adopted,
+    CleanUp,
+    Command,
+    DeadlinePassed,
+    Event,
+    Exited,
+    Launch,
+    Lifecycle,
+    MachineRestarted,
+    NeverLaunched,
+    RestartAsked,
+    StartAsked,
+    State,
+    StopAsked,
+    TakeStep,
+    Wanted,
+    decide,
+)
+from kconnd.core.profile import Profile
+from kconnd.core.record import Decision, KernelRecord
+from kconnd.daemon.bus import Happening
+from kconnd.daemon.life import Life
+from kconnd.daemon.world import World
+from kconnd.errors import StateFileError
+from kconnd.launchers.base import Handle, parse_handle
+from kconnd.launchers.local import find_launched
+from kconnd.system.processes import boot_id
+
+log = logging.getLogger("kconnd")
+
+Request = StartAsked | StopAsked | RestartAsked
+Asked = tuple[Event, asyncio.Future[None] | None]
+
+
+class Actor:
+    """Supervises one kernel.
+
+    Parameters
+    ----------
+    record : KernelRecord
+        What is known of it.
+    world : World
+        What all kernels share.
+    profile : callable
+        Gives the profile that its next launch is to follow; None where that was removed.
+    """
+
+    def __init__(
+        self, record: KernelRecord, world: World, profile: Callable[[], Profile | None]
+    ) -> None:
+        self.record = record
+        self.life = Life(record.name, world, tell=self.tell, learn=self._learn, note=self._announce)
+        self.life.connection = record.connection
+        self._world = world
+        self._current_profile = profile
+        self._queue: asyncio.Queue[Asked] = asyncio.Queue()
+        self._changed = asyncio.Event()
+
+    @property
+    def kernel(self) -> Lifecycle:
+        """Where the kernel stands."""
+        return self.record.lifecycle
+
+    @property
+    def busy(self) -> bool:
+        """Whether a cell may be running."""
+        return self.life.execution_state in {"busy", "unknown"}
+
+    def profile(self) -> Profile:
+        """Give the profile that the present process follows, or else the next will."""
+        current = self._current_profile()
+        if current is None or (self.kernel.state in LIVE and self.record.profile):
+            return Profile.model_validate(self.record.profile)
+        return current
+
+    # --- what others may do
+
+    def tell(self, event: Event) -> None:
+        """Take note of what happened."""
+        self._queue.put_nowait((event, None))
+
+    async def ask(self, request: Request) -> None:
+        """Make a request, and wait until it is decided and saved.
+
+        Raises
+        ------
+        StateFileError
+            If it cannot be saved; nothing has changed then.
+        """
+        decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((request, decided))
+        await decided
+
+    async def until(self, condition: Callable[[KernelRecord], bool]) -> KernelRecord:
+        """Wait until the record is as wished."""
+        while not condition(self.record):
+            await self._changed.wait()
+        return self.record
+
+    async def run(self) -> None:
+        """Take events for ever."""
+        while True:
+            event, decided = await self._next()
+            try:
+                self._take(event, refusable=decided is not None)
+            except StateFileError as error:
+                if decided is not None and not decided.done():
+                    decided.set_exception(error)
+            else:
+                if decided is not None and not decided.done():
+                    decided.set_result(None)
+
+    # --- taking up what an earlier daemon left
+
+    async def revive(self) -> None:
+        """Find out what became of the kernel while no daemon looked, and say so."""
+        kernel = self.kernel
+        if kernel.state is State.BACKOFF:
+            self.tell(Adopted(kernel.generation))
+        if kernel.state not in LIVE:
+            return
+        handle = self._find_handle()
+        if handle is None and kernel.state is State.LAUNCHING:
+            self.tell(NeverLaunched(kernel.generation))
+        elif handle is None:
+            self.tell(Exited(kernel.generation, "nothing is left of it", lost=True))
+        elif handle.boot_id != boot_id():
+            self.tell(MachineRestarted(kernel.generation))
+        elif self.life.connection is not None:
+            await self._adopt(handle)
+
+    async def _adopt(self, handle: Handle) -> None:
+        alive = await self._world.launcher.adopt(handle)
+        fresh = self.kernel.state in {State.LAUNCHING, State.STARTING}
+        self._learn(handle=handle.to_json())
+        self.life.write_connection_file()
+        if alive:
+            self._announce("adopted", f"pid {handle.kernel.pid}, by start time, boot and lock")
+            self.tell(Adopted(handle.generation))
+        self.life.attach(handle, self.record.facts, fresh=fresh)  # sees an end, too
+
+    def _find_handle(self) -> Handle | None:
+        saved = self.record.handle
+        if saved and saved["generation"] == self.kernel.generation:
+            return parse_handle(dict(saved))
+        live = self._world.runtime_dir / "live"
+        exit_file = self._world.store.folder(self.record.name) / "exit.json"
+        return find_launched(
+            live / f"{self.record.name}.shim.json",
+            str(exit_file),
+            str(live / f"{self.record.name}.lock"),
+            self.kernel.generation,
+        )
+
+    # --- the loop's parts
+
+    async def _next(self) -> Asked:
+        try:
+            async with asyncio.timeout_at(self.kernel.deadline):
+                return await self._queue.get()
+        except TimeoutError:
+            return DeadlinePassed(), None
+
+    def _take(self, event: Event, *, refusable: bool) -> None:
+        before = self.kernel
+        policy = self.profile().policy()
+        kernel, commands = decide(before, event, policy, self._world.clock())
+        record = replace(self.record, lifecycle=kernel)
+        told = _story(before, kernel)
+        if told:
+            record = record.noted(Decision(self._world.wall_clock(), told, kernel.reason))
+        durable = kernel.wanted is not before.wanted or isinstance(event, Exited)
+        self._save(record, durable=durable, refusable=refusable)
+        self.record = record
+        if told:
+            self._announce(kernel.state.value, f"{told}: {kernel.reason}")
+        for command in commands:
+            self._act(command)
+        if kernel.state is State.LAUNCHING and kernel.wanted is Wanted.DOWN:
+            self.life.give_up_waiting(kernel.generation)
+        self._wake()
+
+    def _act(self, command: Command) -> None:
+        if isinstance(command, Launch):
+            profile = self._current_profile() or self.profile()
+            previous = None if command.new_key else self.record.connection
+            self.life.launch(command, profile, previous)
+        elif isinstance(command, TakeStep):
+            self.life.take(command.step)
+        elif isinstance(command, CleanUp):
+            self.life.clean_up()
+
+    def _learn(self, **changes: Any) -> None:  # noqa: ANN401  # fields of the record
+        self.record = replace(self.record, **changes)
+        self._save(self.record, durable=False, refusable=False)
+        self._wake()
+
+    def _save(self, record: KernelRecord, *, durable: bool, refusable: bool) -> None:
+        try:
+            self._world.store.save(record, durable=durable)
+        except OSError as error:
+            if refusable:
+                raise StateFileError(
+                    f"saving what was decided about {record.name}: {error.strerror}",
+                    hint="the request was not carried out; free disk space or mend the state "
+                    "folder's permissions, then ask again",
+                ) from error
+            log.error("%s: saving its record: %s; kept in memory", record.name, error)  # noqa: TRY400
+
+    def _announce(self, kind: str, message: str) -> None:
+        self._world.bus.tell(Happening(self._world.wall_clock(), self.record.name, kind, message))
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _story(before: Lifecycle, after: Lifecycle) -> str:
+    """Say what changed, in the words of ``kconnd-ctl why``; ``""`` where nothing did."""
+    if before.state is not after.state:
+        return f"{before.state} → {after.state}"
+    if before.generation != after.generation:
+        return f"launch {after.generation}"
+    if before.step is not after.step and after.step is not None:
+        return f"stopping by {after.step}"
+    if before.wanted is not after.wanted:
+        return f"wanted {after.wanted}"
+    if before.unresponsive is not after.unresponsive:
+        return "unresponsive" if after.unresponsive else "responsive again"
+    return ""

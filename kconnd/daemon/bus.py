@@ -1,0 +1,59 @@
+"""What happened to kernels, for whoever listens: ``kconnd-ctl events`` and the log."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from kconnd.core.view import iso
+
+KEPT = 1000
+BACKLOG = 1000  # events that a slow listener may be behind before it is let go
+
+log = logging.getLogger("kconnd")
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One thing that happened to one kernel."""
+
+    at: float
+    kernel: str
+    event: str
+    message: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as a reply has it."""
+        return {**vars(self), "at": iso(self.at)}
+
+
+class EventBus:
+    """Keeps the last events and hands new ones on."""
+
+    def __init__(self) -> None:
+        self._past: deque[Happening] = deque(maxlen=KEPT)
+        self._listeners: set[asyncio.Queue[Happening]] = set()
+
+    def tell(self, happening: Happening) -> None:
+        """Log an event, keep it and hand it to each listener."""
+        log.info("%s: %s: %s", happening.kernel, happening.event, happening.message)
+        self._past.append(happening)
+        for queue in self._listeners:
+            if not queue.full():
+                queue.put_nowait(happening)
+
+    def past(self) -> tuple[Happening, ...]:
+        """Give what is kept, oldest first."""
+        return tuple(self._past)
+
+    async def listen(self) -> AsyncIterator[Happening]:
+        """Give events as they come, for ever; one that is too slow misses some."""
+        queue: asyncio.Queue[Happening] = asyncio.Queue(BACKLOG)
+        self._listeners.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._listeners.discard(queue)

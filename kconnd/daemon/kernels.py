@@ -1,0 +1,188 @@
+"""All kernels of a daemon: the profiles they come from and the actors that supervise them."""
+
+import asyncio
+import difflib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from kconnd.core.lifecycle import LIVE, StartAsked, State, StopAsked, Wanted
+from kconnd.core.names import parse_name
+from kconnd.core.profile import Profile
+from kconnd.core.record import KernelRecord
+from kconnd.core.reload import Difference, compare, status
+from kconnd.daemon.actor import Actor
+from kconnd.daemon.world import World
+from kconnd.errors import NoSuchKernelError, ProfileError, StateFileError
+from kconnd.system.kernelspecs import installed_names
+from kconnd.system.processes import boot_id
+from kconnd.system.profiles import Loaded
+
+log = logging.getLogger("kconnd")
+
+
+class Kernels:
+    """The kernels of one owner.
+
+    Parameters
+    ----------
+    world : World
+        What they share.
+    load : callable
+        Reads all profiles afresh.
+    """
+
+    def __init__(self, world: World, load: Callable[[], Loaded]) -> None:
+        self.world = world
+        self.loaded = load()
+        self._load = load
+        self._actors: dict[str, Actor] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    # --- looking up
+
+    def all(self) -> list[Actor]:
+        """List every kernel, by name."""
+        return [self._actors[name] for name in sorted(self._actors)]
+
+    def find(self, name: str) -> Actor:
+        """Find a kernel that is there, or whose profile is.
+
+        Raises
+        ------
+        NoSuchKernelError, UsageError
+            If there is none, or the name cannot be one.
+        """
+        _, instance = parse_name(name)
+        if name in self._actors or (not instance and self.profile(name)):
+            return self._actor(name)
+        raise self._unknown(name)
+
+    def find_to_start(self, name: str) -> Actor:
+        """Find a kernel, or make a further instance of a profile.
+
+        Raises
+        ------
+        NoSuchKernelError, UsageError, ProfileError
+            If nothing of that name can be started.
+        """
+        parse_name(name)
+        if name not in self._actors and self.profile(name) is None:
+            raise self._faulty(name) or self._unknown(name)
+        return self._actor(name)
+
+    def profile(self, name: str) -> Profile | None:
+        """Give the profile that a kernel's next launch follows.
+
+        Every kernel spec that is installed is a profile without being written down.
+        """
+        base, instance = parse_name(name)
+        sourced = self.loaded.profiles.get(base)
+        if sourced is not None:
+            return sourced.profile.instantiate(instance)
+        if base.lower() in installed_names() and not self._faulty(base):
+            return Profile(name=base, kernel=base).instantiate(instance)
+        return None
+
+    def profile_status(self, actor: Actor) -> str:
+        """Say how the profile that a kernel follows stands to the one that is there now."""
+        record = actor.record
+        current = self.profile(record.name)
+        launched = record.profile if record.lifecycle.state in LIVE else None
+        return status(launched, current and current.model_dump(mode="json"))
+
+    def _unknown(self, name: str) -> NoSuchKernelError:
+        known = sorted({*self._actors, *self.loaded.profiles})
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "kconnd-ctl list shows what there is"
+        base, instance = parse_name(name)
+        if instance and self.profile(base):
+            hint = f"kconnd-ctl start {name} makes it from the profile {base}"
+        return NoSuchKernelError(f"there is no kernel {name}", hint=hint)
+
+    def _faulty(self, name: str) -> ProfileError | None:
+        base, _ = parse_name(name)
+        for fault in self.loaded.faults:
+            if base in (fault.profile, Path(fault.file).stem):
+                return ProfileError(f"the profile of {name} has faults: {fault}", hint=fault.hint)
+        return None
+
+    def _actor(self, name: str) -> Actor:
+        if name not in self._actors:
+            self._add(KernelRecord(name))
+        return self._actors[name]
+
+    def _add(self, record: KernelRecord) -> Actor:
+        name = record.name
+        actor = Actor(record, self.world, lambda: self.profile(name))
+        self._actors[name] = actor
+        self._tasks[name] = asyncio.get_running_loop().create_task(actor.run(), name=name)
+        return actor
+
+    # --- the daemon's own life
+
+    async def take_up(self) -> None:
+        """Take up what an earlier daemon left, then start what is to run from the beginning."""
+        rebooted = self.world.store.is_new_boot(boot_id())
+        for name in self.world.store.names():
+            self._restore(name)
+        known = set(self._actors)
+        for name in self.loaded.profiles:
+            self._actor(name)
+        await asyncio.gather(*(actor.revive() for actor in self.all()))
+        self._start_at_boot(set(self.loaded.profiles) - (set() if rebooted else known))
+
+    def _restore(self, name: str) -> None:
+        try:
+            record = self.world.store.read(name)
+        except StateFileError as error:
+            log.error("%s", error)  # noqa: TRY400  # its sentence says it all
+            return
+        kernel = record.lifecycle
+        _, instance = parse_name(name)
+        forgotten = kernel.state is State.STOPPED and kernel.wanted is Wanted.DOWN
+        if not forgotten or (not instance and name in self.loaded.profiles):
+            self._add(record)
+
+    def _start_at_boot(self, names: set[str]) -> None:
+        for name in sorted(names):
+            profile = self.profile(name)
+            if profile is not None and profile.start == "boot":
+                self._actor(name).tell(StartAsked(at_boot=True))
+
+    def reload(self) -> Difference:
+        """Read the profiles again; no live kernel is touched."""
+        before = {name: found.profile for name, found in self.loaded.profiles.items()}
+        self.loaded = self._load()
+        after = {name: found.profile for name, found in self.loaded.profiles.items()}
+        difference = compare(before, after)
+        for name in difference.added:
+            self._actor(name)
+        self._start_at_boot(set(difference.added))
+        for name in difference.removed:
+            self._forget_idle(name)
+        for fault in self.loaded.faults:
+            log.warning("%s", fault)
+        return difference
+
+    def _forget_idle(self, name: str) -> None:
+        if self._actors[name].kernel.state is State.STOPPED:
+            self._actors.pop(name)
+            self._tasks.pop(name).cancel()
+
+    async def stop_all(self) -> None:
+        """Ask every kernel to end, and wait until all have."""
+        live = [actor for actor in self.all() if actor.kernel.state in LIVE]
+        for actor in live:
+            await actor.ask(StopAsked(busy=actor.busy, why="the daemon was told to take it along"))
+        for actor in live:
+            await actor.until(lambda record: record.lifecycle.state not in LIVE)
+
+    async def let_go(self) -> None:
+        """Stop supervising; no kernel is touched."""
+        for actor in self.all():
+            actor.life.detach()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

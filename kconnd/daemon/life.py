@@ -1,0 +1,341 @@
+"""The process side of one kernel: launch it, watch it, talk to it, end it, clean up after it.
+
+Rules. Nothing is decided here: what happens is told to the actor as an event with the
+generation it belongs to, and what is learned on the way is given to it to keep. Every task
+started here ends with `detach` or with the kernel.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kconnd.core.connection import ConnectionInfo
+from kconnd.core.lifecycle import (
+    Answered,
+    Event,
+    Exited,
+    HeartbeatBack,
+    HeartbeatMissed,
+    Launch,
+    Launched,
+    LaunchFailed,
+    Step,
+)
+from kconnd.core.plan import connection_path
+from kconnd.core.profile import Profile
+from kconnd.core.record import Facts, LastExit
+from kconnd.core.view import describe_exit
+from kconnd.daemon.preparing import find_spec, make_plan, prepare_wire
+from kconnd.daemon.world import Channels, World
+from kconnd.errors import KconndError, NotRunningError, StartFailedError
+from kconnd.launchers.base import Handle
+from kconnd.system.clients import connected_clients
+from kconnd.system.files import read_tail, write_private
+
+TAIL = 4096  # bytes of last output that are kept with an exit
+FIRST_PATIENCE = 5.0  # seconds before a kernel that has not answered is asked again
+
+LAUNCH_MARK = "[kconnd: launch "  # the shim's line at the head of each process's output
+
+log = logging.getLogger("kconnd")
+
+
+class Life:
+    """What the daemon has to do with one kernel's processes.
+
+    Parameters
+    ----------
+    name : str
+        The kernel's name.
+    world : World
+        What all kernels share.
+    tell : callable
+        Takes events.
+    learn : callable
+        Takes fields of the record to be kept, as keywords.
+    note : callable
+        Takes what a person should hear: a word for the kind, and a sentence.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        world: World,
+        *,
+        tell: Callable[[Event], None],
+        learn: Callable[..., None],
+        note: Callable[[str, str], None],
+    ) -> None:
+        self.name = name
+        self.execution_state: str | None = None
+        self.last_activity: float | None = None
+        self.heartbeat_at: float | None = None
+        self.missed = 0
+        self.handle: Handle | None = None
+        self.connection: ConnectionInfo | None = None
+        self._world = world
+        self._tell, self._learn, self._note = tell, learn, note
+        self._facts = Facts()
+        self._channels: Channels | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._launching: asyncio.Task[None] | None = None
+        self._queued = False
+        self._settled = asyncio.Event()
+
+    # --- launching
+
+    def launch(self, command: Launch, profile: Profile, previous: ConnectionInfo | None) -> None:
+        """Make a process; `Launched` or `LaunchFailed` follows."""
+        self._launching = self._spawn(self._launch(command, profile, previous))
+
+    def give_up_waiting(self, generation: int) -> None:
+        """Let go of a launch that still waits for its turn."""
+        if self._queued and self._launching:
+            self._launching.cancel()
+            self._tell(LaunchFailed(generation, "it was not wanted any more"))
+
+    async def _launch(
+        self, command: Launch, profile: Profile, previous: ConnectionInfo | None
+    ) -> None:
+        self._queued = True
+        async with self._world.slots:
+            self._queued = False
+            self._settled.clear()
+            try:
+                handle = await self._make(command, profile, previous)
+            except (KconndError, OSError) as error:
+                self._tell(LaunchFailed(command.generation, _sentence(error), self._world.roll()))
+                return
+            self._learn(handle=handle.to_json(), facts=self._facts)
+            self._tell(Launched(command.generation))
+            self.attach(handle, self._facts, fresh=True)
+            await self._settled.wait()
+
+    async def _make(
+        self, command: Launch, profile: Profile, previous: ConnectionInfo | None
+    ) -> Handle:
+        world = self._world
+        spec = find_spec(profile)
+        wire = await prepare_wire(
+            world, self.name, profile, spec, previous, new_ports=command.new_ports
+        )
+        for note in wire.notes:
+            self._note("ports-changed", note)
+        self._facts = Facts(
+            started_at=world.wall_clock(),
+            kernel_name=spec.name,
+            language=spec.language,
+            interrupt_mode=spec.interrupt_mode,
+            warnings=wire.warnings,
+        )
+        self.connection = wire.connection
+        self._learn(
+            connection=wire.connection,
+            profile=profile.model_dump(mode="json"),
+            facts=self._facts,
+            handle=None,
+        )
+        self._remove_sockets()
+        self.write_connection_file()
+        plan = make_plan(world, self.name, command.generation, profile, spec)
+        return await world.launcher.launch(plan)
+
+    def write_connection_file(self) -> None:
+        """Write what clients need, in its one place."""
+        if self.connection is not None:
+            content = json.dumps(self.connection.to_file(), indent=1).encode()
+            write_private(self._connection_file, content)
+
+    # --- watching
+
+    def attach(self, handle: Handle, facts: Facts, *, fresh: bool) -> None:
+        """Watch a process: its end, its answers, its status.
+
+        Parameters
+        ----------
+        handle : Handle
+            Which one.
+        facts : Facts
+            What is known of it.
+        fresh : bool
+            Whether its first answer is still awaited; else it is one that was adopted.
+        """
+        assert self.connection is not None  # noqa: S101  # it is chosen before the launch
+        self.handle, self._facts = handle, facts
+        self.execution_state = None if fresh else "unknown"
+        self.missed, self.heartbeat_at = 0, None
+        self._channels = channels = self._world.connect(self.connection)
+        self._spawn(self._watch_exit(handle))
+        self._spawn(channels.watch_status(self._status_seen))
+        self._spawn(self._first_answer(handle, channels) if fresh else self._see_idle(channels))
+
+    def detach(self) -> None:
+        """Stop watching; the kernel is not touched."""
+        self._settled.set()
+        self.handle, self.execution_state = None, None
+        if self._channels is not None:
+            self._channels.close()
+            self._channels = None
+        current = asyncio.current_task()
+        for task in self._tasks - {self._launching, current}:
+            task.cancel()
+
+    async def _first_answer(self, handle: Handle, channels: Channels) -> None:
+        reply = await ask_until_answered(channels, FIRST_PATIENCE)
+        now = self._world.wall_clock()
+        self.execution_state = self.execution_state or "idle"
+        self.last_activity = self.last_activity or now
+        self._facts = replace(
+            self._facts,
+            ready_after=round(now - (self._facts.started_at or now), 4),
+            language=_language(reply) or self._facts.language,
+        )
+        self._learn(facts=self._facts)
+        self._settled.set()
+        self._tell(Answered(handle.generation))
+
+    async def _see_idle(self, channels: Channels) -> None:
+        """Take a reply on shell as sign that no cell runs; an adopted kernel may be busy."""
+        await channels.kernel_info()
+        if self.execution_state == "unknown":
+            self.execution_state = "idle"
+            self.last_activity = self._world.wall_clock()
+
+    async def _watch_exit(self, handle: Handle) -> None:
+        found = await self._world.launcher.wait(handle)
+        output = read_tail(self.log_file, TAIL).rpartition(LAUNCH_MARK)[2].partition("\n")[2]
+        reason = describe_exit(found.code, found.signal)
+        at = found.at or self._world.wall_clock()
+        self._learn(last_exit=LastExit(found.code, found.signal, reason, at, output))
+        self.detach()
+        tcp = self.connection is not None and self.connection.transport == "tcp"
+        self._tell(
+            Exited(
+                handle.generation,
+                reason,
+                success=found.code == 0,
+                lost=found.lost,
+                ports_taken=tcp and "ddress already in use" in output,
+                roll=self._world.roll(),
+            )
+        )
+
+    def _status_seen(self, state: str) -> None:
+        self.execution_state = state
+        self.last_activity = self._world.wall_clock()
+
+    def beat(self, generation: int, allowed: int) -> None:
+        """Take part in a round of heartbeats."""
+        if self._channels is None:
+            return
+        if self._channels.heartbeat():
+            if self.missed >= allowed:
+                self._tell(HeartbeatBack(generation))
+            self.missed, self.heartbeat_at = 0, self._world.wall_clock()
+        else:
+            self.missed += 1
+            if self.missed == allowed:
+                self._tell(HeartbeatMissed(generation))
+
+    def clients(self) -> int | None:
+        """Count who is connected; None where nobody can tell."""
+        return connected_clients(self.connection) if self.connection and self.handle else None
+
+    # --- ending
+
+    async def interrupt(self) -> None:
+        """Interrupt what runs, in the way that its kernel spec asks for."""
+        if self._facts.interrupt_mode == "message":
+            await self.request("interrupt_request", {})
+        else:
+            await self.signal(signal.SIGINT)
+
+    async def signal(self, number: int) -> None:
+        """Signal the kernel's process group.
+
+        Raises
+        ------
+        NotRunningError
+            If there is no process.
+        """
+        if self.handle is None:
+            raise NotRunningError(f"signalling {self.name}: it has no process now")
+        await self._world.launcher.signal(self.handle, number)
+
+    async def request(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Send a request on the control channel."""
+        if self._channels is not None:
+            await self._channels.request(kind, content)
+
+    def take(self, step: Step) -> None:
+        """Take one step of a stop; the next one follows at a deadline, if it must."""
+        self._spawn(self._take(step))
+
+    async def _take(self, step: Step) -> None:
+        if step is Step.INTERRUPT:
+            await self.interrupt()
+        elif step is Step.SHUTDOWN:
+            await self.request("shutdown_request", {"restart": False})
+        elif self.handle is not None:
+            await self._world.launcher.stop(self.handle, step)
+
+    def clean_up(self) -> None:
+        """Remove what the kernel left behind; its log and its record stay."""
+        self._remove_sockets()
+        self._connection_file.unlink(missing_ok=True)
+        for left in (self._world.runtime_dir / "live").glob(f"{self.name}.*"):
+            if left.name in {f"{self.name}.lock", f"{self.name}.shim.json"}:
+                left.unlink(missing_ok=True)
+        self._world.ledger.release(self.name)
+
+    def _remove_sockets(self) -> None:
+        for path in self.connection.socket_paths() if self.connection else ():
+            Path(path).unlink(missing_ok=True)
+
+    @property
+    def log_file(self) -> Path:
+        """Where the kernel's output goes."""
+        return self._world.store.folder(self.name) / "log"
+
+    @property
+    def _connection_file(self) -> Path:
+        return Path(connection_path(str(self._world.runtime_dir), self.name))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """Log what nobody awaits: a fault in watching must not go unseen."""
+        try:
+            await work
+        except Exception:
+            log.exception("%s: a task of its supervision failed", self.name)
+
+
+async def ask_until_answered(channels: Channels, pause: float) -> Mapping[str, Any]:
+    """Wait for a starting kernel's answer; ask again, should it have dropped the question."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                return await channels.kernel_info()
+        pause = min(pause * 2, 60.0)
+
+
+def _language(reply: Mapping[str, Any]) -> str:
+    language = reply.get("language_info")
+    return str(language.get("name", "")) if isinstance(language, dict) else ""
+
+
+def _sentence(error: KconndError | OSError) -> str:
+    if isinstance(error, KconndError):
+        return f"{error.message} ({error.hint})" if error.hint else error.message
+    return str(StartFailedError(f"{error.strerror}: {error.filename or ''}").message)

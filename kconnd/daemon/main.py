@@ -1,0 +1,229 @@
+"""``kconnd``: the owner daemon's command. The one place that builds objects.
+
+It ends on SIGTERM and SIGINT and leaves every kernel running; SIGHUP reads the profiles
+again. Exit codes are those of `kconnd.errors`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import kconnd
+from kconnd.core import places
+from kconnd.core.ports import COUNT, default_range
+from kconnd.core.view import iso
+from kconnd.daemon.bus import EventBus
+from kconnd.daemon.kernels import Kernels
+from kconnd.daemon.pulse import beat_for_ever
+from kconnd.daemon.server import Site
+from kconnd.daemon.world import World
+from kconnd.errors import KconndError, LockedError, UsageError
+from kconnd.launchers.local import LocalLauncher
+from kconnd.system.channels import KernelChannels, new_context
+from kconnd.system.files import ensure_private_dir, take_lock
+from kconnd.system.ledger import PortLedger
+from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
+from kconnd.system.profiles import load_profiles
+from kconnd.system.store import Store
+
+log = logging.getLogger("kconnd")
+
+DESCRIPTION = """\
+Run Jupyter kernels from YAML profiles, and keep them running.
+
+The daemon stays in the foreground. SIGTERM and SIGINT end it and leave the kernels, which
+the next daemon takes up; SIGHUP reads the profiles again. kconnd-ctl talks to it.
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says, with what it leaves open filled in."""
+
+    configs: tuple[Path, ...]
+    runtime_dir: Path
+    state_dir: Path
+    socket: Path
+    ports: tuple[int, int]
+    log_level: str
+    stop_kernels_on_exit: bool
+
+
+def parse_settings(arguments: Sequence[str] | None) -> Settings:
+    """Read the command line.
+
+    Raises
+    ------
+    UsageError
+        If it makes no sense.
+    """
+    parser = argparse.ArgumentParser(
+        "kconnd", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--configs", metavar="DIR", action="append", type=Path, help="folder of YAML profiles")
+    add("--runtime-dir", metavar="DIR", type=Path, help="sockets and connection files")
+    add("--state-dir", metavar="DIR", type=Path, help="records and logs of kernels")
+    add("--socket", metavar="PATH", type=Path, help="where kconnd-ctl reaches this daemon")
+    add("--ports", metavar="FIRST-LAST", help="ports for kernels that use tcp")
+    add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    add(
+        "--stop-kernels-on-exit",
+        action="store_true",
+        help="end all kernels when the daemon ends, instead of leaving them",
+    )
+    add("--version", action="version", version=f"kconnd {kconnd.__version__}")
+    given = parser.parse_args(arguments)
+    user = own_user()
+    runtime = places.runtime_dir(os.environ, user.uid, lingers=lingers(user.name))
+    state = places.state_dir(os.environ, user.home, machine_id())
+    runtime_dir = (given.runtime_dir or Path(runtime)).absolute()
+    return Settings(
+        configs=tuple(path.absolute() for path in given.configs or ())
+        or (Path(places.config_dir(os.environ, user.home)),),
+        runtime_dir=runtime_dir,
+        state_dir=(given.state_dir or Path(state)).absolute(),
+        socket=(given.socket or runtime_dir / places.SOCKET).absolute(),
+        ports=_parse_ports(given.ports) if given.ports else default_range(ephemeral_ports()),
+        log_level=given.log_level,
+        stop_kernels_on_exit=given.stop_kernels_on_exit,
+    )
+
+
+def _parse_ports(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    if first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) - COUNT < 65536:  # noqa: PLR2004
+        return int(first), int(last)
+    raise UsageError(
+        f"--ports: {text!r} is not a range of ports", hint="such as --ports 20000-29999"
+    )
+
+
+def build_world(settings: Settings) -> World:
+    """Build what all kernels share."""
+    context = new_context()
+    return World(
+        user=own_user(),
+        environment=os.environ,
+        runtime_dir=settings.runtime_dir,
+        ports=settings.ports,
+        launcher=LocalLauncher(),
+        connect=lambda connection: KernelChannels(context, connection),
+        store=Store(settings.state_dir),
+        ledger=PortLedger(settings.runtime_dir),
+        bus=EventBus(),
+        slots=asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1))),
+        clock=asyncio.get_running_loop().time,
+        wall_clock=time.time,
+        roll=random.random,
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Run the daemon until it is told to end."""
+    ending, reloading = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    loop.add_signal_handler(signal.SIGHUP, reloading.set)
+    kernels = Kernels(build_world(settings), lambda: load_profiles(settings.configs))
+    for fault in kernels.loaded.faults:
+        log.warning("%s", fault)
+    site = Site(kernels, _describe(settings))
+    await kernels.take_up()
+    site.listen(settings.socket)
+    log.info("ready: %d kernels, listening on %s", len(kernels.all()), settings.socket)
+    async with asyncio.TaskGroup() as group:
+        pulse = group.create_task(beat_for_ever(kernels))
+        reloads = group.create_task(_reload_when(reloading, kernels))
+        await ending.wait()
+        pulse.cancel()
+        reloads.cancel()
+    if settings.stop_kernels_on_exit:
+        await kernels.stop_all()
+    await site.close()
+    await kernels.let_go()
+    settings.socket.unlink(missing_ok=True)
+    log.info("ended; kernels that run are left running")
+
+
+async def _reload_when(asked: asyncio.Event, kernels: Kernels) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        difference = kernels.reload()
+        log.info("profiles read again: %s", difference)
+
+
+def _describe(settings: Settings) -> dict[str, object]:
+    return {
+        "socket": str(settings.socket),
+        "runtime_dir": str(settings.runtime_dir),
+        "state_dir": str(settings.state_dir),
+        "configs": [str(path) for path in settings.configs],
+        "started_at": iso(time.time()),
+    }
+
+
+def _make_folders(settings: Settings) -> None:
+    ensure_private_dir(settings.runtime_dir)
+    for name in ("ipc", "live"):
+        ensure_private_dir(settings.runtime_dir / name)
+    ensure_private_dir(settings.state_dir)
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit: a kernel takes eight descriptors, so the usual does for 100."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _lock_state(settings: Settings) -> None:
+    """Take the lock that makes this the one daemon of its state folder, as long as it lives."""
+    try:
+        take_lock(settings.state_dir / "daemon.lock", f"kconnd, pid {os.getpid()}")
+        take_lock(settings.runtime_dir / "daemon.lock", f"kconnd, pid {os.getpid()}")
+    except LockedError as error:
+        raise LockedError(
+            f"starting the daemon: {error.message}",
+            hint="kconnd-ctl talks to the one that runs; end it first to start another",
+        ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``kconnd``; see ``kconnd --help``."""
+    try:
+        settings = parse_settings(arguments)
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
+        )
+        logging.getLogger("tornado").setLevel(logging.ERROR)
+        os.umask(0o077)
+        _allow_many_files()
+        _make_folders(settings)
+        _lock_state(settings)
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve(settings))
+    except KconndError as error:
+        print(f"kconnd: {error.message}", file=sys.stderr)  # noqa: T201
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except OSError as error:
+        print(f"kconnd: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

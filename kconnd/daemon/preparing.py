@@ -1,0 +1,192 @@
+"""From a profile to a launch plan, with all that has to be looked up on the way.
+
+Look-ups are here, decisions in `kconnd.core.plan`. Everything is read afresh for each launch,
+so that a changed profile, kernel spec or environment file counts from the next one on.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kconnd.core.connection import ConnectionInfo
+from kconnd.core.envfile import parse_env_file
+from kconnd.core.kernelspec import KernelSpec
+from kconnd.core.plan import (
+    LaunchPlan,
+    base_environment,
+    choose_encryption,
+    choose_transport,
+    connection_path,
+    expand,
+    fill_in,
+    ipc_prefix,
+    kernel_variables,
+    through_shell,
+    warn_about,
+    with_interpreter,
+)
+from kconnd.core.profile import Profile
+from kconnd.daemon.world import World
+from kconnd.errors import PortsTakenError, StartFailedError
+from kconnd.system.kernelspecs import interpreter_of, python_spec, read_kernelspec
+from kconnd.system.keys import new_curve_keys, new_key
+from kconnd.system.ledger import is_free
+
+PATIENCE = 2.0  # seconds that a restart waits for its own ports
+GLANCE = 0.05  # seconds between looks: nothing tells when a port comes free
+IPC_PORTS = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How a kernel will be reached, and what is to be said about it."""
+
+    connection: ConnectionInfo
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def find_spec(profile: Profile) -> KernelSpec:
+    """Find what a profile runs.
+
+    Raises
+    ------
+    StartFailedError
+        If it names a kernel spec that is not installed.
+    """
+    if profile.kernel:
+        return read_kernelspec(profile.kernel)
+    if profile.python:
+        return python_spec(str(Path(profile.python).expanduser()))
+    argv = (str(Path(profile.argv[0]).expanduser()), *profile.argv[1:])
+    return KernelSpec(name=profile.name, argv=argv, display_name=profile.name)
+
+
+async def prepare_wire(
+    world: World,
+    name: str,
+    profile: Profile,
+    spec: KernelSpec,
+    previous: ConnectionInfo | None,
+    *,
+    new_ports: bool,
+) -> Wire:
+    """Choose a kernel's transport, ports and keys, keeping what it had where that still fits.
+
+    Parameters
+    ----------
+    previous : ConnectionInfo, optional
+        What it had, if it is to be kept: a restart keeps its key, ports and path.
+    new_ports : bool
+        Whether its ports are known to be taken.
+
+    Raises
+    ------
+    PortsTakenError
+        If there are no free ports where the profile allows them.
+    """
+    transport = choose_transport(profile.transport, spec)
+    encrypted = choose_encryption(profile.encryption, transport, spec)
+    kept = previous if previous and previous.transport == transport else None
+    notes: tuple[str, ...] = ()
+    if transport == "ipc":
+        ip, ports = ipc_prefix(str(world.runtime_dir), name), IPC_PORTS
+    else:
+        ip = profile.ip
+        old = kept.ports if kept and kept.ip == ip and not new_ports else None
+        ports = await _choose_ports(world, name, profile, old)
+        if kept and kept.ports != ports:
+            notes = (f"its ports changed from {kept.ports} to {ports}",)
+    curve = (kept.curve if kept else None) or new_curve_keys() if encrypted else None
+    connection = ConnectionInfo(
+        transport=transport,
+        ip=ip,
+        ports=ports,
+        key=previous.key if previous else new_key(),
+        kernel_name=spec.name,
+        curve=curve,
+    )
+    loopback = transport == "tcp" and ipaddress.ip_address(ip).is_loopback
+    return Wire(connection, notes, warn_about(transport, encrypted=encrypted, loopback=loopback))
+
+
+async def _choose_ports(
+    world: World, name: str, profile: Profile, old: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    wanted = profile.ports.fixed or old
+    if wanted and await _come_free(profile.ip, wanted):
+        world.ledger.record(name, wanted)
+        return wanted
+    if profile.ports.fixed:
+        taken = [port for port in profile.ports.fixed if not is_free(profile.ip, port)]
+        numbers = ", ".join(map(str, taken or profile.ports.fixed))
+        raise PortsTakenError(
+            f"starting {name}: another program uses {numbers} of its fixed ports",
+            hint="'ss -ltnp' shows which one; end it, or change 'ports' in the profile",
+        )
+    first, last = profile.ports.range or world.ports
+    return world.ledger.grant(name, profile.ip, first, last)
+
+
+async def _come_free(ip: str, ports: tuple[int, ...]) -> bool:
+    """Give a kernel's own ports a moment: what just ended may still hold them."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not all(is_free(ip, port) for port in ports):  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(GLANCE)  # nothing would set an event
+    except TimeoutError:
+        return False
+    return True
+
+
+def make_plan(
+    world: World, name: str, generation: int, profile: Profile, spec: KernelSpec
+) -> LaunchPlan:
+    """Build the plan for one launch.
+
+    Raises
+    ------
+    StartFailedError
+        If the environment file cannot be read.
+    """
+    folder = world.store.folder(name)
+    file = connection_path(str(world.runtime_dir), name)
+    base = base_environment(
+        world.user, world.environment, world.environment.get("XDG_RUNTIME_DIR", "")
+    )
+    argv, env = with_interpreter(spec, base, interpreter_of(spec))
+    env |= expand(spec.env, env)
+    env |= _read_env_file(name, profile)
+    env |= expand(profile.env, env) | kernel_variables(name, file)
+    argv = fill_in(argv, file, spec.resource_dir)
+    if profile.shell == "login":
+        argv = through_shell(argv, world.user.shell, profile.setup)
+    live = world.runtime_dir / "live"
+    return LaunchPlan(
+        name=name,
+        generation=generation,
+        argv=argv,
+        env=env,
+        cwd=str(Path(profile.cwd or world.user.home).expanduser()),
+        log=str(folder / "log"),
+        facts=str(live / f"{name}.shim.json"),
+        exit=str(folder / "exit.json"),
+        lock=str(live / f"{name}.lock"),
+        log_max=profile.log.max_size,
+        log_keep=profile.log.keep,
+    )
+
+
+def _read_env_file(name: str, profile: Profile) -> Mapping[str, str]:
+    if not profile.env_file:
+        return {}
+    path = Path(profile.env_file).expanduser()
+    try:
+        return parse_env_file(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StartFailedError(
+            f"starting {name}: reading its env_file {path}: {error}",
+            hint="make it a readable file of KEY=VALUE lines, or remove 'env_file'",
+        ) from error

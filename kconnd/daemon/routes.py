@@ -1,0 +1,414 @@
+"""What can be asked of the daemon: one function for each request, in one table.
+
+Rules. A function here gets a checked request and gives plain data, or an iterator for a
+stream; it knows no socket. The right that each needs stands in the table, and the server asks
+for it before the function is called. Replies are an interface: fields are only added.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import kconnd
+from kconnd.core.access import Peer, Right
+from kconnd.core.lifecycle import (
+    LIVE,
+    RestartAsked,
+    StartAsked,
+    State,
+    Step,
+    StopAsked,
+)
+from kconnd.core.plan import hint_for
+from kconnd.core.record import KernelRecord
+from kconnd.core.view import describe, iso
+from kconnd.daemon.actor import Actor
+from kconnd.daemon.kernels import Kernels
+from kconnd.daemon.openapi import document
+from kconnd.daemon.sight import look
+from kconnd.errors import (
+    NotRunningError,
+    StartFailedError,
+    StopFailedError,
+    TimedOutError,
+    UsageError,
+)
+from kconnd.system.logs import follow, last_lines
+from kconnd.system.processes import command_of, descendants
+
+OUTPUT_LINES = 10  # of a kernel that did not start, in the reply
+STUCK = 15.0  # seconds of SIGKILL after which a stop names what is left and gives up waiting
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked, by whom."""
+
+    kernels: Kernels
+    places: Mapping[str, Any]
+    peer: Peer
+    name: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Read a yes or no of the body."""
+        value = self.body.get(key, default)
+        if not isinstance(value, bool):
+            raise UsageError(f"{key}: {value!r} is neither true nor false")
+        return value
+
+    def number(self, key: str, default: float, most: float) -> float:
+        """Read a number of the query."""
+        text = self.query.get(key)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= most:
+            raise UsageError(f"{key}: {text!r} is not a number from 0 to {most:g}")
+        return value
+
+
+Reply = Mapping[str, Any] | AsyncIterator[Mapping[str, Any]]
+Function = Callable[[Request], Awaitable[Reply]]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the query, or a field of the body, for the OpenAPI document."""
+
+    name: str
+    kind: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row of the table."""
+
+    method: str
+    path: str
+    right: Right
+    function: Function
+    parameters: tuple[Parameter, ...] = ()
+    streams: bool = False
+
+    @property
+    def about(self) -> str:
+        """What it does, in one sentence."""
+        return (self.function.__doc__ or "").partition("\n")[0]
+
+
+# --- the daemon
+
+
+async def health(request: Request) -> Reply:
+    """Tell that the daemon works, what it serves and where it keeps its things."""
+    actors = request.kernels.all()
+    return {
+        "version": kconnd.__version__,
+        "pid": os.getpid(),
+        "uid": os.geteuid(),
+        "kernels": len(actors),
+        "running": sum(actor.kernel.state is State.RUNNING for actor in actors),
+        "faults": len(request.kernels.loaded.faults),
+        **request.places,
+    }
+
+
+async def openapi(_request: Request) -> Reply:
+    """Give this table as an OpenAPI document."""
+    return document(ROUTES)
+
+
+async def profiles(request: Request) -> Reply:
+    """List the profiles and the faults of their files."""
+    loaded = request.kernels.loaded
+    return {
+        "profiles": [
+            {
+                "name": name,
+                "file": str(found.file),
+                "line": found.line,
+                "start": found.profile.start,
+                "status": request.kernels.profile_status(request.kernels.find(name)),
+            }
+            for name, found in sorted(loaded.profiles.items())
+        ],
+        "faults": _faults(request),
+    }
+
+
+async def reload(request: Request) -> Reply:
+    """Read the profiles again; no live kernel is touched."""
+    difference = request.kernels.reload()
+    return {
+        "added": list(difference.added),
+        "changed": list(difference.changed),
+        "removed": list(difference.removed),
+        "unchanged": len(difference.unchanged),
+        "faults": _faults(request),
+    }
+
+
+def _faults(request: Request) -> list[dict[str, Any]]:
+    return [fault.to_json() for fault in request.kernels.loaded.faults]
+
+
+async def events(request: Request) -> Reply:
+    """Stream what happened to kernels, and with ``follow`` what happens from now on."""
+    wanted = request.query.get("kernel")
+    bus = request.kernels.world.bus
+
+    async def stream() -> AsyncIterator[Mapping[str, Any]]:
+        for happening in bus.past():
+            if wanted in {None, happening.kernel}:
+                yield happening.to_json()
+        if request.query.get("follow") == "1":
+            async for happening in bus.listen():
+                if wanted in {None, happening.kernel}:
+                    yield happening.to_json()
+
+    return stream()
+
+
+# --- looking at kernels
+
+
+async def kernels_(request: Request) -> Reply:
+    """List all kernels."""
+    found = [await _info(request, actor) for actor in request.kernels.all()]
+    return {"kernels": found}
+
+
+async def info(request: Request) -> Reply:
+    """Show one kernel; no key is in it."""
+    return await _info(request, request.kernels.find(request.name))
+
+
+async def _info(request: Request, actor: Actor) -> Mapping[str, Any]:
+    status = request.kernels.profile_status(actor)
+    sight = await asyncio.to_thread(look, actor, request.kernels.world, status)
+    return describe(actor.record, sight)
+
+
+async def connection(request: Request) -> Reply:
+    """Give the content of a kernel's connection file, its key among it."""
+    actor = _live(request, "giving the connection of")
+    if actor.record.connection is None:
+        raise NotRunningError(f"{request.name} has no connection yet", hint="ask again in a moment")
+    return actor.record.connection.to_file()
+
+
+async def why(request: Request) -> Reply:
+    """Tell the last decisions about a kernel and their reasons."""
+    actor = request.kernels.find(request.name)
+    decisions = [
+        {"at": iso(one.at), "what": one.what, "reason": one.reason}
+        for one in actor.record.decisions
+    ]
+    return {"name": request.name, "decisions": decisions}
+
+
+async def logs(request: Request) -> Reply:
+    """Stream the last lines of a kernel's output, and with ``follow`` what comes."""
+    path = request.kernels.find(request.name).life.log_file
+    count = int(request.number("lines", 100, 1e6))
+
+    async def stream() -> AsyncIterator[Mapping[str, Any]]:
+        following = follow(path) if request.query.get("follow") == "1" else None
+        if text := await asyncio.to_thread(last_lines, path, count):
+            yield {"text": text}
+        if following is not None:
+            async for text in following:
+                yield {"text": text}
+
+    return stream()
+
+
+async def wait(request: Request) -> Reply:
+    """Wait until a kernel is ready or stopped, as ``for`` says."""
+    actor = request.kernels.find(request.name)
+    goal = request.query.get("for", "ready")
+    goals = {"ready": {State.RUNNING}, "stopped": {State.STOPPED, State.FAILED, State.LOST}}
+    if goal not in goals:
+        raise UsageError(f"for: {goal!r} is not one of ready, stopped")
+    limit = request.number("timeout", 1e9, 1e9)
+    try:
+        async with asyncio.timeout(limit):
+            await actor.until(lambda record: record.lifecycle.state in goals[goal])
+    except TimeoutError:
+        state = actor.kernel.state
+        raise TimedOutError(
+            f"waiting for {request.name} to be {goal}: it is {state} after {limit:g} s",
+            hint=f"kconnd-ctl why {request.name} tells the reason",
+        ) from None
+    return await _info(request, actor)
+
+
+# --- changing kernels
+
+
+async def start(request: Request) -> Reply:
+    """Start a kernel; with ``wait``, reply when it is ready or has failed."""
+    actor = request.kernels.find_to_start(request.name)
+    await actor.ask(StartAsked())
+    if request.flag("wait", default=True):
+        await _until_ready(actor)
+    return await _info(request, actor)
+
+
+async def restart(request: Request) -> Reply:
+    """Give a kernel a fresh process under the same name, ports and key."""
+    actor = request.kernels.find_to_start(request.name)
+    await actor.ask(RestartAsked(busy=actor.busy, new_key=request.flag("new_key", default=False)))
+    if request.flag("wait", default=True):
+        await _until_ready(actor)
+    return await _info(request, actor)
+
+
+async def stop(request: Request) -> Reply:
+    """End a kernel; with ``wait``, reply when every process of it is gone."""
+    actor = request.kernels.find(request.name)
+    await actor.ask(StopAsked(busy=actor.busy))
+    if request.flag("wait", default=True):
+        await _until_gone(actor)
+    return await _info(request, actor)
+
+
+async def interrupt(request: Request) -> Reply:
+    """Interrupt what a kernel is running."""
+    actor = _live(request, "interrupting")
+    await actor.life.interrupt()
+    return await _info(request, actor)
+
+
+async def send_signal(request: Request) -> Reply:
+    """Send a signal to a kernel's process group."""
+    number = _signal_number(request.body.get("signal"))
+    actor = _live(request, "signalling")
+    await actor.life.signal(number)
+    return await _info(request, actor)
+
+
+def _signal_number(given: object) -> int:
+    name = str(given).upper().removeprefix("SIG")
+    valid = {one.name.removeprefix("SIG"): one.value for one in signal.Signals}
+    number = valid.get(name) or (int(name) if name.isdecimal() else 0)
+    if number not in signal.valid_signals():
+        raise UsageError(
+            f"signal: {given!r} is not a signal", hint="use a name such as USR1, or its number"
+        )
+    return number
+
+
+def _live(request: Request, doing: str) -> Actor:
+    actor = request.kernels.find(request.name)
+    if actor.kernel.state not in LIVE:
+        raise NotRunningError(
+            f"{doing} {request.name}: it is {actor.kernel.state}",
+            hint=f"kconnd-ctl start {request.name} starts it",
+        )
+    return actor
+
+
+async def _until_ready(actor: Actor) -> None:
+    rest = {State.RUNNING, State.STOPPED, State.FAILED, State.LOST, State.BACKOFF}
+    record = await actor.until(lambda record: record.lifecycle.state in rest)
+    if record.lifecycle.state is not State.RUNNING:
+        raise _start_failed(record)
+
+
+def _start_failed(record: KernelRecord) -> StartFailedError:
+    kernel, last = record.lifecycle, record.last_exit
+    output = last.output_tail if last else ""
+    tail = "\n".join(output.rstrip().splitlines()[-OUTPUT_LINES:])
+    hint = hint_for(output) or f"kconnd-ctl logs {record.name} shows its output"
+    if kernel.state is State.BACKOFF:
+        hint += "; it is tried again on its own"
+    return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=hint, output=tail)
+
+
+async def _until_gone(actor: Actor) -> None:
+    budget = 2 * actor.profile().policy().stop_timeout + STUCK
+    try:
+        async with asyncio.timeout(budget):
+            await actor.until(lambda record: record.lifecycle.state not in LIVE)
+    except TimeoutError:
+        raise _stop_failed(actor) from None
+
+
+def _stop_failed(actor: Actor) -> StopFailedError:
+    name, handle = actor.record.name, actor.life.handle
+    left = [handle.kernel, *descendants(handle.shim)] if handle else []
+    who = "; ".join(f"{one.pid} ({command_of(one.pid)})" for one in dict.fromkeys(left))
+    return StopFailedError(
+        f"stopping {name}: after {actor.kernel.step or Step.KILL} there is still {who}",
+        hint="a process that SIGKILL does not end waits for a device or file server; "
+        "it goes when that answers",
+    )
+
+
+_WAIT = Parameter("wait", "boolean", "Whether to reply only when it is done; true by default.")
+_FOLLOW = Parameter("follow", "string", "1 for what comes from now on, too.")
+_ONE = "/v1/kernels/{name}"
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/health", Right.SEE, health),
+    Route("GET", "/v1/openapi.json", Right.SEE, openapi),
+    Route("GET", "/v1/profiles", Right.SEE, profiles),
+    Route("POST", "/v1/reload", Right.MANAGE, reload),
+    Route(
+        "GET",
+        "/v1/events",
+        Right.CONNECT,
+        events,
+        (_FOLLOW, Parameter("kernel", "string", "Only this one's.")),
+        streams=True,
+    ),
+    Route("GET", "/v1/kernels", Right.SEE, kernels_),
+    Route("GET", _ONE, Right.SEE, info),
+    Route("GET", f"{_ONE}/connection", Right.CONNECT, connection),
+    Route("GET", f"{_ONE}/why", Right.SEE, why),
+    Route(
+        "GET",
+        f"{_ONE}/logs",
+        Right.CONNECT,
+        logs,
+        (Parameter("lines", "integer", "How many, at most."), _FOLLOW),
+        streams=True,
+    ),
+    Route(
+        "GET",
+        f"{_ONE}/wait",
+        Right.SEE,
+        wait,
+        (
+            Parameter("for", "string", "ready or stopped."),
+            Parameter("timeout", "number", "Seconds; without it, as long as it takes."),
+        ),
+    ),
+    Route("POST", f"{_ONE}/start", Right.MANAGE, start, (_WAIT,)),
+    Route("POST", f"{_ONE}/stop", Right.MANAGE, stop, (_WAIT,)),
+    Route(
+        "POST",
+        f"{_ONE}/restart",
+        Right.MANAGE,
+        restart,
+        (_WAIT, Parameter("new_key", "boolean", "Whether to revoke the key.")),
+    ),
+    Route("POST", f"{_ONE}/interrupt", Right.CONNECT, interrupt),
+    Route(
+        "POST",
+        f"{_ONE}/signal",
+        Right.MANAGE,
+        send_signal,
+        (Parameter("signal", "string", "Its name or number."),),
+    ),
+)

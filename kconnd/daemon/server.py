@@ -1,0 +1,255 @@
+"""The daemon's socket: HTTP/1.1 and JSON on a Unix socket, every request authorised.
+
+Rules. The peer is who the operating system says, read once when it connects; without that
+there is no answer. The right that a route needs is checked before its function runs.
+Connections a user, sizes and times are bounded, so nobody can keep others out.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+from weakref import WeakKeyDictionary
+
+import tornado.httpserver
+import tornado.iostream
+import tornado.netutil
+import tornado.web
+
+from kconnd.core.access import Peer, may
+from kconnd.daemon.kernels import Kernels
+from kconnd.daemon.routes import ROUTES, Request, Route
+from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
+from kconnd.system.peer import read_peer
+
+MAX_BODY = 1 << 20  # bytes
+MAX_HEADER = 64 << 10
+MAX_CONNECTIONS = 128  # of one user
+IDLE = 300.0  # seconds a connection may do nothing
+BODY_TIME = 10.0  # seconds to send a body in
+
+log = logging.getLogger("kconnd")
+
+
+class Server(tornado.httpserver.HTTPServer):
+    """Knows the peer of each of its connections, and how many each user has."""
+
+    peers: "WeakKeyDictionary[tornado.iostream.IOStream, Peer]"
+
+    def handle_stream(self, stream: tornado.iostream.IOStream, address: Any) -> None:  # noqa: ANN401
+        """Take a connection, if its peer is known and has not too many."""
+        try:
+            peer = read_peer(stream.socket)
+        except OSError:
+            stream.close()
+            return
+        theirs = (s for s, known in self.peers.items() if known.uid == peer.uid and not s.closed())
+        if sum(1 for _ in theirs) >= MAX_CONNECTIONS:
+            log.warning("uid %d has %d connections; closed another", peer.uid, MAX_CONNECTIONS)
+            stream.close()
+            return
+        self.peers[stream] = peer
+        super().handle_stream(stream, address)
+
+
+class Endpoint(tornado.web.RequestHandler):
+    """Turns HTTP into a `Request`, and what its function gives, or raises, into HTTP."""
+
+    def initialize(self, routes: Mapping[str, Route], kernels: Kernels, site: "Site") -> None:
+        """Take what the table says about this path."""
+        self._routes, self._kernels, self._site = routes, kernels, site
+        self._work: asyncio.Future[None] | None = None
+
+    async def get(self, name: str = "") -> None:
+        """Answer a GET."""
+        await self._serve("GET", name)
+
+    async def post(self, name: str = "") -> None:
+        """Answer a POST."""
+        await self._serve("POST", name)
+
+    def on_connection_close(self) -> None:
+        """Let go of what is done for a client that is gone."""
+        if self._work is not None:
+            self._work.cancel()
+
+    async def _serve(self, method: str, name: str) -> None:
+        self._work = asyncio.ensure_future(self._answer(method, name))
+        with contextlib.suppress(asyncio.CancelledError, tornado.iostream.StreamClosedError):
+            await self._work
+
+    async def _answer(self, method: str, name: str) -> None:
+        try:
+            route = self._route(method)
+            request = self._request(unquote(name))
+            self._authorise(request, route)
+            reply = await route.function(request)
+        except KconndError as error:
+            self._refuse(error)
+        except Exception:
+            log.exception("%s %s failed", method, self.request.path)
+            self._refuse(
+                KconndError(
+                    f"{method} {self.request.path}: the daemon has a fault",
+                    hint="its log has the details; please report it",
+                )
+            )
+        else:
+            await self._send(reply)
+
+    def _route(self, method: str) -> Route:
+        route = self._routes.get(method)
+        if route is None:
+            raise UsageError(f"{method} is not a method of {self.request.path}")
+        return route
+
+    def _request(self, name: str) -> Request:
+        query = {key: values[-1].decode() for key, values in self.request.query_arguments.items()}
+        return Request(
+            kernels=self._kernels,
+            places=self._site.places,
+            peer=self._peer(),
+            name=name,
+            query=query,
+            body=_parse_body(self.request.body),
+        )
+
+    def _peer(self) -> Peer:
+        connection = self.request.connection
+        stream = getattr(connection, "stream", None)
+        peer = self._site.server.peers.get(stream) if stream is not None else None
+        if peer is None:
+            raise RefusedError("nobody can tell who is asking")
+        return peer
+
+    def _authorise(self, request: Request, route: Route) -> None:
+        owner, uid = self._kernels.world.user, request.peer.uid
+        if not may(request.peer, route.right, owner=owner.uid):
+            what = route.right.name.lower()
+            raise RefusedError(
+                f"uid {uid} may not {what} kernels of {owner.name}", hint=f"ask {owner.name}"
+            )
+
+    async def _send(self, reply: Mapping[str, Any] | AsyncIterator[Mapping[str, Any]]) -> None:
+        if isinstance(reply, Mapping):
+            self.set_header("Content-Type", "application/json")
+            self.finish(json.dumps(reply))
+            return
+        self.set_header("Content-Type", "application/jsonlines")
+        async for line in reply:
+            self.write(json.dumps(line) + "\n")
+            await self.flush()
+        self.finish()
+
+    def _refuse(self, error: KconndError) -> None:
+        told = {"code": error.code, "message": error.message, "hint": error.hint}
+        if error.output:
+            told["output"] = error.output
+        self.set_status(error.http_status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps({"error": told}))
+
+    def log_exception(self, *_args: object) -> None:
+        """Stay silent: what went wrong was told to the client, or logged where it happened."""
+
+
+class Unknown(Endpoint):
+    """Answers for paths that are not in the table."""
+
+    async def prepare(self) -> None:
+        """Say so, whatever the method."""
+        self._refuse(
+            UsageError(
+                f"{self.request.method} {self.request.path} is not a request that kconnd knows",
+                hint="GET /v1/openapi.json lists them",
+            )
+        )
+
+
+def _parse_body(body: bytes) -> Mapping[str, Any]:
+    try:
+        content = json.loads(body) if body else {}
+    except ValueError as error:
+        raise UsageError(f"the request's body is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError("the request's body is not a JSON object")
+    return content
+
+
+class Site:
+    """The socket and all that answers on it.
+
+    Parameters
+    ----------
+    kernels : Kernels
+        What it is about.
+    places : mapping
+        What ``health`` says of folders and times.
+    """
+
+    def __init__(self, kernels: Kernels, places: Mapping[str, Any]) -> None:
+        self.places = places
+        by_path: dict[str, dict[str, Route]] = {}
+        for route in ROUTES:
+            by_path.setdefault(route.path, {})[route.method] = route
+        given = {"kernels": kernels, "site": self}
+        rules = [
+            (_pattern(path), Endpoint, given | {"routes": routes})
+            for path, routes in by_path.items()
+        ]
+        application = tornado.web.Application(
+            [*rules, (r".*", Unknown, given | {"routes": {}})], log_function=_log_request
+        )
+        self.server = Server(
+            application,
+            max_body_size=MAX_BODY,
+            max_header_size=MAX_HEADER,
+            idle_connection_timeout=IDLE,
+            body_timeout=BODY_TIME,
+        )
+        self.server.peers = WeakKeyDictionary()
+
+    def listen(self, path: Path) -> None:
+        """Listen on a socket; one that a dead daemon left behind is replaced.
+
+        Raises
+        ------
+        LockedError
+            If a live one listens there.
+        """
+        if path.is_socket() and _answers(path):
+            raise LockedError(
+                f"listening on {path}: another daemon answers there",
+                hint="kconnd-ctl doctor shows which one",
+            )
+        self.server.add_socket(tornado.netutil.bind_unix_socket(str(path), mode=0o600))
+
+    async def close(self) -> None:
+        """Stop listening and drop all connections."""
+        self.server.stop()
+        await self.server.close_all_connections()
+
+
+def _pattern(path: str) -> str:
+    return re.sub(r"\\{name\\}", "([^/]+)", re.escape(path))
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _log_request(handler: tornado.web.RequestHandler) -> None:
+    status = HTTPStatus(handler.get_status())
+    log.debug("%s %s: %s", handler.request.method, handler.request.path, status)

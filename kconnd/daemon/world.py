@@ -1,0 +1,75 @@
+"""What all kernels of a daemon share, built once in `kconnd.daemon.main`."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from kconnd.core.connection import ConnectionInfo
+from kconnd.core.plan import User
+from kconnd.daemon.bus import EventBus
+from kconnd.launchers.base import Launcher
+from kconnd.system.ledger import PortLedger
+from kconnd.system.store import Store
+
+
+class Channels(Protocol):
+    """The part of `kconnd.system.channels.KernelChannels` that the daemon uses."""
+
+    async def kernel_info(self, channel: str = "shell") -> Mapping[str, Any]:
+        """Ask who the kernel is."""
+        ...
+
+    async def request(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Send a control request."""
+        ...
+
+    async def watch_status(self, seen: Callable[[str], None]) -> None:
+        """Report busy and idle."""
+        ...
+
+    def heartbeat(self) -> bool:
+        """Send the next heartbeat, and tell about the one before."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the kernel."""
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """The daemon's surroundings.
+
+    Parameters
+    ----------
+    user : User
+        Whose kernels these are.
+    environment : mapping
+        The daemon's own, of which little reaches a kernel.
+    runtime_dir : Path
+        For sockets and connection files.
+    ports : tuple of int
+        First and last of the automatic ports.
+    slots : asyncio.Semaphore
+        How many kernels may be starting at once; more would only make each other late.
+    clock, wall_clock : callable
+        Monotonic seconds, and seconds since the epoch.
+    roll : callable
+        A random number from 0 to 1.
+    """
+
+    user: User
+    environment: Mapping[str, str]
+    runtime_dir: Path
+    ports: tuple[int, int]
+    launcher: Launcher
+    connect: Callable[[ConnectionInfo], Channels]
+    store: Store
+    ledger: PortLedger
+    bus: EventBus
+    slots: asyncio.Semaphore
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    roll: Callable[[], float]

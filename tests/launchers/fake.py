@@ -1,0 +1,55 @@
+"""A launcher without processes, for tests of what uses one; it passes the contract suite."""
+
+import asyncio
+import signal
+from dataclasses import dataclass, field
+
+from kconnd.core.lifecycle import Step
+from kconnd.core.plan import LaunchPlan
+from kconnd.errors import StartFailedError
+from kconnd.launchers.base import Exit, Handle
+from kconnd.system.processes import ProcessId
+
+
+@dataclass
+class FakeLauncher:
+    """Kernels that live until they are told to end.
+
+    A plan whose last argument is ``exit N`` ends at once with that code.
+    """
+
+    boot_id: str = "fake"
+    launched: list[LaunchPlan] = field(default_factory=list)
+    ignores: set[Step] = field(default_factory=set)
+    _exits: dict[int, asyncio.Future[Exit]] = field(default_factory=dict)
+
+    async def launch(self, plan: LaunchPlan) -> Handle:
+        if plan.argv[0].startswith("no-such"):
+            raise StartFailedError(f"launching {plan.name}: running {plan.argv[0]}", hint="install")
+        self.launched.append(plan)
+        pid = len(self.launched)
+        self._exits[pid] = asyncio.get_running_loop().create_future()
+        process = ProcessId(pid, 1)
+        word, _, code = plan.argv[-1].rpartition(" ")
+        if word == "exit":
+            self.end(pid, Exit(code=int(code)))
+        return Handle("fake", plan.generation, self.boot_id, process, process, "", "")
+
+    def end(self, pid: int, how: Exit) -> None:
+        if not self._exits[pid].done():
+            self._exits[pid].set_result(how)
+
+    async def wait(self, handle: Handle) -> Exit:
+        return await asyncio.shield(self._exits[handle.kernel.pid])
+
+    async def stop(self, handle: Handle, step: Step) -> None:
+        if step not in self.ignores:
+            number = signal.SIGKILL if step is Step.KILL else signal.SIGTERM
+            self.end(handle.kernel.pid, Exit(signal=number))
+
+    async def signal(self, handle: Handle, number: int) -> None:
+        if number != signal.SIGINT:
+            self.end(handle.kernel.pid, Exit(signal=number))
+
+    async def adopt(self, handle: Handle) -> bool:
+        return handle.boot_id == self.boot_id and not self._exits[handle.kernel.pid].done()

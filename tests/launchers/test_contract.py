@@ -1,0 +1,222 @@
+"""What every launcher keeps to: the same tests on the fake and on each real one."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kconnd.core.lifecycle import Step
+from kconnd.core.plan import LaunchPlan
+from kconnd.errors import StartFailedError
+from kconnd.launchers.base import Handle, Launcher, parse_handle
+from kconnd.launchers.local import LocalLauncher, find_launched
+from kconnd.system.processes import ProcessId, descendants, send_signal
+from tests.launchers.fake import FakeLauncher
+
+WaitUntil = Callable[..., object]
+real_only = pytest.mark.parametrize("launcher", ["local"], indirect=True)
+
+
+@pytest.fixture(params=["fake", "local"])
+def launcher(request: pytest.FixtureRequest) -> Launcher:
+    return {"fake": FakeLauncher, "local": LocalLauncher}[request.param]()
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> LaunchPlan:
+    return LaunchPlan(
+        name="k",
+        generation=3,
+        argv=("sh", "-c", "exec sleep 1000"),
+        env={"PATH": "/usr/bin:/bin", "SECRET": "s3cret"},
+        cwd="/",
+        log=str(tmp_path / "log"),
+        facts=str(tmp_path / "facts"),
+        exit=str(tmp_path / "exit"),
+        lock=str(tmp_path / "lock"),
+    )
+
+
+def shell(plan: LaunchPlan, script: str) -> LaunchPlan:
+    return replace(plan, argv=("sh", "-c", script))
+
+
+async def test_wait_returns_the_exit_code(launcher: Launcher, plan: LaunchPlan) -> None:
+    handle = await launcher.launch(shell(plan, "exit 7"))
+    found = await launcher.wait(handle)
+    assert (found.code, found.signal, found.lost) == (7, None, False)
+
+
+async def test_wait_returns_the_signal(launcher: Launcher, plan: LaunchPlan) -> None:
+    handle = await launcher.launch(plan)
+    await launcher.stop(handle, Step.KILL)
+    found = await launcher.wait(handle)
+    assert (found.code, found.signal) == (None, signal.SIGKILL)
+
+
+async def test_sigterm_is_the_gentle_step(launcher: Launcher, plan: LaunchPlan) -> None:
+    handle = await launcher.launch(plan)
+    await launcher.stop(handle, Step.TERMINATE)
+    assert (await launcher.wait(handle)).signal == signal.SIGTERM
+
+
+async def test_a_signal_reaches_the_kernel(launcher: Launcher, plan: LaunchPlan) -> None:
+    handle = await launcher.launch(plan)
+    await launcher.signal(handle, signal.SIGUSR1)
+    assert (await launcher.wait(handle)).signal == signal.SIGUSR1
+
+
+async def test_a_live_kernel_is_adopted_and_a_dead_one_is_not(
+    launcher: Launcher, plan: LaunchPlan
+) -> None:
+    handle = await launcher.launch(plan)
+    saved = parse_handle(json.loads(json.dumps(handle.to_json())))
+    assert await launcher.adopt(saved)
+    await launcher.stop(saved, Step.KILL)
+    await launcher.wait(saved)
+    assert not await launcher.adopt(saved)
+
+
+async def test_what_another_boot_launched_is_not_adopted(
+    launcher: Launcher, plan: LaunchPlan
+) -> None:
+    handle = await launcher.launch(plan)
+    assert not await launcher.adopt(replace(handle, boot_id="another"))
+    await launcher.stop(handle, Step.KILL)
+    await launcher.wait(handle)
+
+
+async def test_a_missing_command_is_told_and_leaves_nothing(
+    launcher: Launcher, plan: LaunchPlan
+) -> None:
+    with pytest.raises(StartFailedError, match="no-such-command") as caught:
+        await launcher.launch(replace(plan, argv=("no-such-command",)))
+    assert caught.value.hint
+
+
+@real_only
+async def test_a_missing_folder_is_told(launcher: Launcher, plan: LaunchPlan) -> None:
+    with pytest.raises(StartFailedError, match="entering the folder /nowhere"):
+        await launcher.launch(replace(plan, cwd="/nowhere"))
+
+
+@real_only
+async def test_signals_after_the_end_reach_nobody(launcher: Launcher, plan: LaunchPlan) -> None:
+    handle = await launcher.launch(shell(plan, "exit 0"))
+    await launcher.wait(handle)
+    ours = ProcessId(os.getpid(), handle.kernel.started)  # as if the number were used again
+    stale = replace(handle, kernel=ours, shim=ours)
+    await launcher.signal(stale, signal.SIGKILL)
+    await launcher.stop(stale, Step.KILL)
+    assert not await launcher.adopt(stale)
+
+
+@real_only
+async def test_every_descendant_goes_with_the_kernel(
+    launcher: Launcher, plan: LaunchPlan, wait_until: WaitUntil
+) -> None:
+    """Those too that left the session and that ignore SIGTERM."""
+    stubborn = "setsid sh -c 'trap \"\" TERM; sleep 1000; sleep 1000' &"
+    handle = await launcher.launch(shell(plan, f"{stubborn} sleep 1000"))
+    await wait_until(lambda: len(descendants(handle.shim)) == 4, "all four processes")
+    family = descendants(handle.shim)
+    send_signal(handle.kernel, signal.SIGKILL)
+    found = await launcher.wait(handle)
+    assert found.signal == signal.SIGKILL
+    assert not any(send_signal(one, 0) for one in family)
+
+
+@real_only
+async def test_the_exit_is_known_to_a_daemon_that_was_not_there(
+    launcher: Launcher, plan: LaunchPlan
+) -> None:
+    handle = await launcher.launch(shell(plan, "exit 9"))
+    await launcher.wait(handle)
+    later = await LocalLauncher().wait(handle)
+    assert later.code == 9
+    assert (await LocalLauncher().wait(replace(handle, generation=2))).lost
+
+
+@real_only
+async def test_a_kernel_outlives_its_shim_and_its_end_is_then_lost(
+    launcher: Launcher, plan: LaunchPlan
+) -> None:
+    handle = await launcher.launch(plan)
+    send_signal(handle.shim, signal.SIGKILL)
+    waiting = asyncio.ensure_future(launcher.wait(handle))
+    assert await launcher.adopt(handle)
+    await launcher.stop(handle, Step.KILL)
+    assert (await waiting).lost
+
+
+@real_only
+async def test_nothing_makes_a_shim_let_go(launcher: Launcher, plan: LaunchPlan) -> None:
+    handle = await launcher.launch(plan)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
+        send_signal(handle.shim, number)
+    assert await launcher.adopt(handle)
+    await launcher.stop(handle, Step.KILL)
+    assert (await launcher.wait(handle)).signal == signal.SIGKILL
+
+
+@real_only
+async def test_a_second_process_for_one_kernel_is_refused(
+    launcher: Launcher, plan: LaunchPlan
+) -> None:
+    handle = await launcher.launch(plan)
+    with pytest.raises(StartFailedError, match="an earlier process of it is still there"):
+        await launcher.launch(plan)
+    await launcher.stop(handle, Step.KILL)
+    await launcher.wait(handle)
+
+
+@real_only
+async def test_what_was_launched_is_found_by_the_shims_facts(
+    launcher: Launcher, plan: LaunchPlan
+) -> None:
+    handle = await launcher.launch(plan)
+    facts = Path(plan.facts)
+    assert find_launched(facts, plan.exit, plan.lock, 3) == handle
+    assert find_launched(facts, plan.exit, plan.lock, 4) is None
+    assert find_launched(facts.with_name("none"), plan.exit, plan.lock, 3) is None
+    await launcher.stop(handle, Step.KILL)
+    await launcher.wait(handle)
+
+
+@real_only
+async def test_the_environment_is_the_plans_and_argv_tells_no_secret(
+    launcher: Launcher, plan: LaunchPlan, wait_until: WaitUntil
+) -> None:
+    handle = await launcher.launch(plan)
+
+    def became_sleep() -> bool:
+        return Path(f"/proc/{handle.kernel.pid}/comm").read_text(encoding="ascii") == "sleep\n"
+
+    await wait_until(became_sleep, "the shell to become sleep")
+    environment = _proc(handle.kernel.pid, "environ")
+    assert sorted(environment.split(b"\0")[:-1]) == [
+        b"PATH=/usr/bin:/bin",
+        b"PWD=/",
+        b"SECRET=s3cret",
+    ]
+    for process in (handle.kernel, handle.shim):
+        assert b"s3cret" not in _proc(process.pid, "cmdline")
+    assert b"s3cret" not in _proc(handle.shim.pid, "environ")
+    assert _ignored_signals(handle) == 0
+    await launcher.stop(handle, Step.KILL)
+    await launcher.wait(handle)
+
+
+def _proc(pid: int, name: str) -> bytes:
+    return Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+def _ignored_signals(handle: Handle) -> int:
+    status = Path(f"/proc/{handle.kernel.pid}/status").read_text(encoding="ascii")
+    lines = dict(line.split(":\t", 1) for line in status.splitlines())
+    return int(lines["SigIgn"], 16) | int(lines["SigBlk"], 16)
