@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +22,27 @@ WaitUntil = Callable[..., object]
 real_only = pytest.mark.parametrize("launcher", ["local"], indirect=True)
 
 
+class Tidy(LocalLauncher):
+    """The real launcher; remembers what it launched, so that a failed test leaves nothing."""
+
+    def __init__(self) -> None:
+        self.launched: list[Handle] = []
+
+    async def launch(self, plan: LaunchPlan) -> Handle:
+        handle = await super().launch(plan)
+        self.launched.append(handle)
+        return handle
+
+
 @pytest.fixture(params=["fake", "local"])
-def launcher(request: pytest.FixtureRequest) -> Launcher:
-    return {"fake": FakeLauncher, "local": LocalLauncher}[request.param]()
+async def launcher(request: pytest.FixtureRequest) -> AsyncIterator[Launcher]:
+    if request.param == "fake":
+        yield FakeLauncher()
+        return
+    tidy = Tidy()
+    yield tidy
+    for handle in tidy.launched:
+        await tidy.stop(handle, Step.KILL)
 
 
 @pytest.fixture

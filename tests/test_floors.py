@@ -1,0 +1,105 @@
+"""The architecture is a test: who may import whom, and what stays out of where."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = {
+    "kconnd": 0,
+    "kconnd.errors": 0,
+    "kconnd.core": 1,
+    "kconnd.system": 2,
+    "kconnd.client": 2,
+    "kconnd.shim": 2,
+    "kconnd.launchers": 3,
+    "kconnd.connect": 3,
+    "kconnd.daemon": 4,
+    "kconnd.front": 4,
+    "kconnd.cli": 5,
+    "kconnd.jupyter": 5,
+}
+# cli/ is a client like any other: it talks to the daemon, it does not import it.
+CLI_MAY = {"kconnd.client", "kconnd.core", "kconnd.errors", "kconnd", "kconnd.connect"}
+CLI_MAY_WHEN_CALLED = {"kconnd.system"}  # `check` and `doctor`, which need no daemon
+STDLIB = sys.stdlib_module_names
+NO_IO = {"os", "socket", "subprocess", "asyncio", "time", "random", "secrets", "pathlib", "logging"}
+
+
+def modules() -> list[Path]:
+    return sorted((ROOT / "kconnd").rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, *, top_only: bool = False) -> Iterator[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (
+                f"{node.module}.{alias.name}" if node.module in FLOORS else node.module
+                for alias in node.names
+            )
+
+
+def room_of(module: str) -> str | None:
+    """Give the longest known place that a module belongs to."""
+    found = [room for room in FLOORS if module == room or module.startswith(f"{room}.")]
+    return max(found, key=len, default=None)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_a_module_imports_only_from_lower_floors(path: Path) -> None:
+    room = room_of(name_of(path))
+    assert room is not None
+    for imported in imports(path):
+        other = room_of(imported)
+        if other not in {None, room}:
+            assert FLOORS[other or ""] < FLOORS[room], f"{name_of(path)} imports {imported}"
+
+
+def test_a_rule_that_is_broken_would_be_seen() -> None:
+    upward = {room_of("kconnd.daemon.actor"), room_of("kconnd.core.lifecycle")}
+    assert upward == {"kconnd.daemon", "kconnd.core"}
+    assert FLOORS["kconnd.daemon"] > FLOORS["kconnd.core"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "kconnd/core").glob("*.py")), ids=name_of)
+def test_core_does_no_io_and_has_no_clock(path: Path) -> None:
+    for imported in imports(path):
+        top = imported.partition(".")[0]
+        assert imported == "os.path" or top not in NO_IO, f"{path.name} imports {imported}"
+        known = top in STDLIB or top == "kconnd" or (top == "pydantic" and path.stem == "profile")
+        assert known, f"{path.name} imports {imported}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "kconnd/cli").glob("*.py")), ids=name_of)
+def test_the_command_line_imports_nothing_heavy_before_it_is_needed(path: Path) -> None:
+    for imported in imports(path, top_only=True):
+        room = room_of(imported)
+        own = room is None and imported.partition(".")[0] in STDLIB
+        assert own or room in CLI_MAY | {"kconnd.cli"}, f"{path.name} imports {imported}"
+    for imported in imports(path):
+        assert room_of(imported) not in {"kconnd.daemon", "kconnd.launchers"}
+
+
+def test_the_shim_imports_nothing_of_ours() -> None:
+    for imported in imports(ROOT / "kconnd/shim.py"):
+        assert imported.partition(".")[0] in STDLIB
+
+
+def test_jupyter_client_and_traitlets_stay_out_of_the_daemon() -> None:
+    code = "import sys, kconnd.daemon.main; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert not {"jupyter_client", "traitlets", "IPython"} & set(run.stdout.split())
