@@ -383,7 +383,8 @@ def _early_exit(kernel: Lifecycle, event: Exited, policy: Policy, now: float) ->
     if event.ports_taken and kernel.port_tries < PORT_TRIES:
         kernel = replace(kernel, port_tries=kernel.port_tries + 1)
         return _relaunch(kernel, "its ports were taken; trying others", new_ports=True)
-    return _failed(kernel, event.reason, policy, now, event.roll, lost=event.lost)
+    reason = f"{event.reason}, before it was ready"
+    return _failed(kernel, reason, policy, now, event.roll, lost=event.lost)
 
 
 def _exited(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
@@ -517,10 +518,8 @@ def _failed(
     failures = kernel.failures + 1
     kernel = replace(kernel, failures=failures, step=None, ending=None, unresponsive=False)
     end = State.LOST if lost else State.FAILED
-    if policy.restart == "no":
+    if policy.restart == "no" or not kernel.proved:
         return _rest(kernel, end, reason, wanted=Wanted.UP)
-    if not kernel.proved:
-        return _rest(kernel, end, f"{reason}, before it was ready", wanted=Wanted.UP)
     if failures > policy.max_failures:
         return _rest(kernel, end, f"{reason}; {failures} failures in a row", wanted=Wanted.UP)
     deadline = now + backoff_delay(failures, policy, roll)

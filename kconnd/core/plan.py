@@ -76,8 +76,14 @@ def choose_encryption(encryption: str, transport: str, spec: KernelSpec) -> bool
     return transport == "tcp" and "curve" in spec.encryptions
 
 
-def warn_about(transport: str, *, encrypted: bool, loopback: bool) -> tuple[str, ...]:
+def warn_about(
+    transport: str, *, encrypted: bool, loopback: bool, ipv6: bool = False
+) -> tuple[str, ...]:
     """Say what an attentive user should know about the chosen wire."""
+    if ipv6:
+        note = "IPv6: Jupyter clients must be told to use it (zmq.Context().ipv6 = True)"
+        rest = warn_about(transport, encrypted=encrypted, loopback=loopback)
+        return (note, *rest)
     if transport == "ipc" or encrypted:
         return ()
     who = "every user of this machine" if loopback else "everybody who can reach this address"
@@ -166,6 +172,27 @@ def through_shell(argv: tuple[str, ...], shell: str, setup: tuple[str, ...]) -> 
     """Wrap a command so that a login shell prepares its environment, then becomes it."""
     script = "\n".join(("set -e", *setup, 'exec "$@"'))
     return (shell, "-l", "-c", script, "kconnd", *argv)
+
+
+# Runs a module with ZMQ's IPV6 option on, which no kernel and no client switches on by itself
+# (measured with ipykernel 7.4, jupyter_client 8.10): a bind to ::1 fails without it.
+_WITH_IPV6 = """\
+import runpy, sys, zmq
+plain = zmq.Context.__init__
+def with_ipv6(self, *args, **kwargs):
+    plain(self, *args, **kwargs)
+    self.ipv6 = True
+zmq.Context.__init__ = with_ipv6
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def enable_ipv6(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Make a Python kernel that is run by ``-m`` able to listen on an IPv6 address."""
+    if argv[1:2] != ("-m",):
+        return argv
+    return (argv[0], "-c", _WITH_IPV6, *argv[2:])
 
 
 def kernel_variables(name: str, connection_file: str) -> dict[str, str]:

@@ -77,6 +77,7 @@ class Life:
         self.last_activity: float | None = None
         self.heartbeat_at: float | None = None
         self.missed = 0
+        self.trouble: KconndError | None = None  # why the last launch came to nothing
         self.handle: Handle | None = None
         self.connection: ConnectionInfo | None = None
         self._world = world
@@ -110,8 +111,11 @@ class Life:
             try:
                 handle = await self._make(command, profile, previous)
             except (KconndError, OSError) as error:
-                self._tell(LaunchFailed(command.generation, _sentence(error), self._world.roll()))
+                self.trouble = _as_trouble(error)
+                reason = self.trouble.message
+                self._tell(LaunchFailed(command.generation, reason, self._world.roll()))
                 return
+            self.trouble = None
             self._learn(handle=handle.to_json(), facts=self._facts)
             self._tell(Launched(command.generation))
             self.attach(handle, self._facts, fresh=True)
@@ -143,7 +147,7 @@ class Life:
         )
         self._remove_sockets()
         self.write_connection_file()
-        plan = make_plan(world, self.name, command.generation, profile, spec)
+        plan = make_plan(world, self.name, command.generation, profile, spec, wire.connection)
         return await world.launcher.launch(plan)
 
     def write_connection_file(self) -> None:
@@ -245,7 +249,9 @@ class Life:
 
     def clients(self) -> int | None:
         """Count who is connected; None where nobody can tell."""
-        return connected_clients(self.connection) if self.connection and self.handle else None
+        if self.connection is None or self.handle is None:
+            return None
+        return connected_clients(self.connection, self.handle.kernel.pid)
 
     # --- ending
 
@@ -335,7 +341,9 @@ def _language(reply: Mapping[str, Any]) -> str:
     return str(language.get("name", "")) if isinstance(language, dict) else ""
 
 
-def _sentence(error: KconndError | OSError) -> str:
+def _as_trouble(error: KconndError | OSError) -> KconndError:
     if isinstance(error, KconndError):
-        return f"{error.message} ({error.hint})" if error.hint else error.message
-    return str(StartFailedError(f"{error.strerror}: {error.filename or ''}").message)
+        return error
+    return StartFailedError(
+        f"preparing it: {error}", hint="mend what the message names, then start it again"
+    )

@@ -19,6 +19,7 @@ from kconnd.core.plan import (
     choose_encryption,
     choose_transport,
     connection_path,
+    enable_ipv6,
     expand,
     fill_in,
     ipc_prefix,
@@ -108,8 +109,14 @@ async def prepare_wire(
         kernel_name=spec.name,
         curve=curve,
     )
-    loopback = transport == "tcp" and ipaddress.ip_address(ip).is_loopback
-    return Wire(connection, notes, warn_about(transport, encrypted=encrypted, loopback=loopback))
+    address = ipaddress.ip_address(profile.ip)
+    warnings = warn_about(
+        transport,
+        encrypted=encrypted,
+        loopback=address.is_loopback,
+        ipv6=transport == "tcp" and address.version == 6,  # noqa: PLR2004  # it is its name
+    )
+    return Wire(connection, notes, warnings)
 
 
 async def _choose_ports(
@@ -123,7 +130,7 @@ async def _choose_ports(
         taken = [port for port in profile.ports.fixed if not is_free(profile.ip, port)]
         numbers = ", ".join(map(str, taken or profile.ports.fixed))
         raise PortsTakenError(
-            f"starting {name}: another program uses {numbers} of its fixed ports",
+            f"another program uses {numbers} of its fixed ports",
             hint="'ss -ltnp' shows which one; end it, or change 'ports' in the profile",
         )
     first, last = profile.ports.range or world.ports
@@ -141,8 +148,13 @@ async def _come_free(ip: str, ports: tuple[int, ...]) -> bool:
     return True
 
 
-def make_plan(
-    world: World, name: str, generation: int, profile: Profile, spec: KernelSpec
+def make_plan(  # all that a plan is made of
+    world: World,
+    name: str,
+    generation: int,
+    profile: Profile,
+    spec: KernelSpec,
+    connection: ConnectionInfo,
 ) -> LaunchPlan:
     """Build the plan for one launch.
 
@@ -158,9 +170,11 @@ def make_plan(
     )
     argv, env = with_interpreter(spec, base, interpreter_of(spec))
     env |= expand(spec.env, env)
-    env |= _read_env_file(name, profile)
+    env |= _read_env_file(profile)
     env |= expand(profile.env, env) | kernel_variables(name, file)
     argv = fill_in(argv, file, spec.resource_dir)
+    if connection.transport == "tcp" and ":" in connection.ip:
+        argv = enable_ipv6(argv)
     if profile.shell == "login":
         argv = through_shell(argv, world.user.shell, profile.setup)
     live = world.runtime_dir / "live"
@@ -179,7 +193,7 @@ def make_plan(
     )
 
 
-def _read_env_file(name: str, profile: Profile) -> Mapping[str, str]:
+def _read_env_file(profile: Profile) -> Mapping[str, str]:
     if not profile.env_file:
         return {}
     path = Path(profile.env_file).expanduser()
@@ -187,6 +201,6 @@ def _read_env_file(name: str, profile: Profile) -> Mapping[str, str]:
         return parse_env_file(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StartFailedError(
-            f"starting {name}: reading its env_file {path}: {error}",
+            f"reading its env_file {path}: {error}",
             hint="make it a readable file of KEY=VALUE lines, or remove 'env_file'",
         ) from error

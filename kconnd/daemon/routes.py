@@ -30,6 +30,7 @@ from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.openapi import document
 from kconnd.daemon.sight import look
 from kconnd.errors import (
+    KconndError,
     NotRunningError,
     StartFailedError,
     StopFailedError,
@@ -322,11 +323,13 @@ async def _until_ready(actor: Actor) -> None:
     rest = {State.RUNNING, State.STOPPED, State.FAILED, State.LOST, State.BACKOFF}
     record = await actor.until(lambda record: record.lifecycle.state in rest)
     if record.lifecycle.state is not State.RUNNING:
-        raise _start_failed(record)
+        raise _start_failed(record, actor.life.trouble)
 
 
-def _start_failed(record: KernelRecord) -> StartFailedError:
+def _start_failed(record: KernelRecord, trouble: KconndError | None) -> StartFailedError:
     kernel, last = record.lifecycle, record.last_exit
+    if trouble is not None:
+        return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=trouble.hint)
     output = last.output_tail if last else ""
     tail = "\n".join(output.rstrip().splitlines()[-OUTPUT_LINES:])
     hint = hint_for(output) or f"kconnd-ctl logs {record.name} shows its output"

@@ -104,7 +104,7 @@ def _start_shim(plan: LaunchPlan) -> tuple[dict[str, Any], str]:
         lock = take_lock(Path(plan.lock), f"a shim of kernel {plan.name}")
     except LockedError as error:
         raise StartFailedError(
-            f"launching {plan.name}: an earlier process of it is still there ({error.message})",
+            f"an earlier process of it is still there ({error.message})",
             hint=f"kconnd-ctl stop {plan.name} ends it",
         ) from error
     try:
@@ -126,7 +126,7 @@ def _start_shim(plan: LaunchPlan) -> tuple[dict[str, Any], str]:
     if not line:
         process.wait()
         raise StartFailedError(
-            f"launching {plan.name}: the shim ended without a word",
+            "its shim ended without a word",
             hint="the machine may be out of memory, disk space or processes",
         )
     process.returncode = 0  # it is known by its pidfd from here on, and Popen lets go of it
@@ -176,7 +176,7 @@ def _read_exit(handle: Handle) -> Exit:
 def _explain(plan: LaunchPlan, trouble: str) -> str:
     number, _, step = trouble.partition(" ")
     what = f"entering the folder {plan.cwd}" if step == "cwd" else f"running {plan.argv[0]}"
-    return f"launching {plan.name}: {what}: {os.strerror(int(number))}"
+    return f"{what}: {os.strerror(int(number))}"
 
 
 def _cure(plan: LaunchPlan, trouble: str) -> str:

@@ -1,35 +1,69 @@
 """See who is connected to a kernel. Where that cannot be read, it says so with None."""
 
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from kconnd.core.clients import count_tcp, count_unix
-from kconnd.core.connection import CHANNELS, ConnectionInfo
+from kconnd.core.clients import (
+    count_clients,
+    parse_unix_diag,
+    tcp_connections,
+    unix_connections,
+)
+from kconnd.core.connection import ConnectionInfo
 
-OURS = {"control": 1, "iopub": 1, "hb": 1}  # what `kconnd.system.channels` holds open
+NETLINK_SOCK_DIAG = 4
+# struct nlmsghdr, then struct unix_diag_req of sock_diag(7): dump all that are established,
+# with their names and peers.
+_DUMP = struct.pack("=IHHII", 40, 20, 0x301, 1, 0) + struct.pack(
+    "=BBHIIIII", socket.AF_UNIX, 0, 0, 1 << 1, 0, 1 | 4, 0xFFFFFFFF, 0xFFFFFFFF
+)
 
 
-def connected_clients(connection: ConnectionInfo) -> int | None:
+def connected_clients(connection: ConnectionInfo, kernel_pid: int) -> int | None:
     """Count the clients of a kernel, the daemon itself not among them.
+
+    Parameters
+    ----------
+    connection : ConnectionInfo
+        Where the kernel listens.
+    kernel_pid : int
+        Its process, whose connections to itself do not count.
 
     Returns
     -------
     int or None
-        The most connections that any one channel has; None where it cannot be read.
+        The most clients that any one channel has; None where it cannot be read.
     """
     try:
-        counts = _connections(connection)
-    except (OSError, ValueError, IndexError):
+        known = set(_sockets_of(os.getpid())) | set(_sockets_of(kernel_pid))
+        if connection.transport == "ipc":
+            return count_clients(unix_connections(_dump(), connection.socket_paths()), known)
+        net = Path("/proc/self/net")
+        tables = [path.read_text(encoding="ascii") for path in (net / "tcp", net / "tcp6")]
+        return count_clients(tcp_connections(tables, connection.ports), known)
+    except (OSError, ValueError, IndexError, struct.error):
         return None
-    beyond = (counts[name] - OURS.get(name, 0) for name in CHANNELS)
-    return max(0, *beyond)
 
 
-def _connections(connection: ConnectionInfo) -> dict[str, int]:
-    net = Path("/proc/self/net")
-    if connection.transport == "ipc":
-        paths = connection.socket_paths()
-        by_path = count_unix((net / "unix").read_text(encoding="utf-8"), paths)
-        return {name: by_path[path] for name, path in zip(CHANNELS, paths, strict=True)}
-    tables = [path.read_text(encoding="ascii") for path in (net / "tcp", net / "tcp6")]
-    by_port = count_tcp(tables, connection.ports)
-    return {name: by_port[port] for name, port in zip(CHANNELS, connection.ports, strict=True)}
+def _dump() -> Iterator[Mapping[str, int | str]]:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_SOCK_DIAG) as netlink:
+        netlink.settimeout(1.0)
+        netlink.send(_DUMP)
+        complete = False
+        while not complete:
+            found, complete = parse_unix_diag(netlink.recv(1 << 16))
+            yield from found
+
+
+def _sockets_of(pid: int) -> Iterator[int]:
+    """List the inodes of a process's sockets (proc_pid_fd(5))."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = str(link.readlink())
+        except OSError:
+            continue  # closed meanwhile
+        if target.startswith("socket:["):
+            yield int(target[8:-1])

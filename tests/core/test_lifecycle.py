@@ -217,7 +217,7 @@ def test_an_end_that_nobody_saw_is_lost_not_failed() -> None:
 def test_a_failed_launch_of_a_start_tells_why() -> None:
     kernel = live(StartAsked(), LaunchFailed(1, "no such interpreter"))
     assert (kernel.state, kernel.wanted) == (State.FAILED, Wanted.UP)
-    assert kernel.reason == "no such interpreter, before it was ready"
+    assert kernel.reason == "no such interpreter"
 
 
 def generations(kernel: Lifecycle) -> st.SearchStrategy[int]:

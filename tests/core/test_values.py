@@ -1,6 +1,8 @@
 """Connection info, messages, names, places, records: values and their forms."""
 
+import contextlib
 import json
+import struct
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +12,13 @@ from hypothesis import strategies as st
 
 from kconnd.core import places
 from kconnd.core.access import Peer, Right, may
-from kconnd.core.clients import count_tcp, count_unix
+from kconnd.core.clients import (
+    Connection,
+    count_clients,
+    parse_unix_diag,
+    tcp_connections,
+    unix_connections,
+)
 from kconnd.core.connection import CHANNELS, ConnectionInfo, CurveKeys, parse_connection
 from kconnd.core.envfile import parse_env_file
 from kconnd.core.lifecycle import Ending, Lifecycle, State, Step, Wanted
@@ -193,30 +201,11 @@ def test_what_is_shown_has_every_field_and_no_secret(record: KernelRecord) -> No
     assert all(secret not in json.dumps(shown) for secret in ("K3Y", "PUBL1C", "S3CRET"))
 
 
-FIELDS = set(
-    [
-        "name",
-        "profile",
-        "owner",
-        "state",
-        "wanted",
-        "pid",
-        "generation",
-        "restarts",
-        "started_at",
-        "ready_after",
-        "launcher",
-        "kernel_name",
-        "language",
-        "connection_file",
-        "connection",
-        "heartbeat",
-        "execution_state",
-        "last_activity",
-        "last_exit",
-        "log_file",
-    ]
-)
+FIELDS = {
+    *("name", "profile", "owner", "state", "wanted", "pid", "generation", "restarts"),
+    *("started_at", "ready_after", "launcher", "kernel_name", "language", "connection_file"),
+    *("connection", "heartbeat", "execution_state", "last_activity", "last_exit", "log_file"),
+}
 
 
 def test_words_for_an_exit() -> None:
@@ -257,14 +246,25 @@ TCP = """\
    1: 0100007F:4E20 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 2 1
    2: 0100007F:9C40 0100007F:4E20 01 00000000:00000000 00:00000000 00000000     0        0 3 1
 """
-UNIX = """\
-Num       RefCount Protocol Flags    Type St Inode Path
-0000000000000000: 00000002 00000000 00010000 0001 01 6163 /r/ipc/lab-1
-0000000000000000: 00000003 00000000 00000000 0001 03 6164 /r/ipc/lab-1
-0000000000000000: 00000003 00000000 00000000 0001 03 6165
-"""
 
 
 def test_clients_are_counted_on_the_kernels_side() -> None:
-    assert count_tcp([TCP], [20000]) == {20000: 1}
-    assert count_unix(UNIX, ["/r/ipc/lab-1"]) == {"/r/ipc/lab-1": 1}
+    found = list(tcp_connections([TCP], [20000]))
+    assert found == [Connection("20000", 3)]
+    assert count_clients(found, {3}) == 0
+    sockets = [
+        {"state": 10, "path": "/r/lab-1", "peer": 0},
+        {"state": 1, "path": "/r/lab-1", "peer": 7},
+        {"state": 1, "path": "/r/lab-1", "peer": 8},
+        {"state": 1, "path": "/r/lab-2", "peer": 9},
+        {"state": 1, "path": "/r/other", "peer": 10},
+    ]
+    of_lab = list(unix_connections(sockets, {"/r/lab-1", "/r/lab-2"}))
+    assert count_clients(of_lab, set()) == 2
+    assert count_clients(of_lab, {7}) == 1
+
+
+@given(st.binary(max_size=200))
+def test_garbage_from_the_system_ends_and_does_no_harm(reply: bytes) -> None:
+    with contextlib.suppress(OSError, struct.error):
+        parse_unix_diag(reply)

@@ -1,0 +1,2 @@
+def format_duration(x: float) -> str:
+    return f"{x:g}s"

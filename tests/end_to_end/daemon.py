@@ -1,0 +1,196 @@
+"""A real daemon in folders of its own, seen from the outside.
+
+It is asked over its socket by http.client, so that these tests do not depend on the client
+that kconnd brings.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import zmq
+from jupyter_client import BlockingKernelClient
+
+from tests.conftest import wait_for
+
+COMMAND = (sys.executable, "-W", "error", "-m", "kconnd.daemon.main")
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout: float = 90) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class DaemonError(Exception):
+    """The daemon answered with an error."""
+
+    def __init__(self, status: int, error: dict[str, Any]) -> None:
+        super().__init__(f"{status}: {error}")
+        self.status, self.code = status, error["code"]
+        self.message, self.hint = error["message"], error["hint"]
+        self.output = error.get("output", "")
+
+
+class Daemon:
+    """Starts, asks and ends a daemon.
+
+    Parameters
+    ----------
+    folder : Path
+        A short one: paths of Unix sockets are limited.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.configs, self.runtime, self.state = folder / "c", folder / "r", folder / "s"
+        self.socket = self.runtime / "kconnd.sock"
+        self.configs.mkdir(exist_ok=True)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = folder / "daemon.log"
+
+    def profile(self, name: str, text: str) -> None:
+        """Write a profile file whole."""
+        part = self.configs / f".{name}"
+        part.write_text(text, encoding="utf-8")
+        part.rename(self.configs / f"{name}.yaml")
+
+    def command(self, *more: str) -> list[str]:
+        return [
+            *COMMAND,
+            f"--configs={self.configs}",
+            f"--runtime-dir={self.runtime}",
+            f"--state-dir={self.state}",
+            *more,
+        ]
+
+    def start(self, *more: str, **options: Any) -> Self:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command(*more), stderr=log, **options)
+        wait_for(lambda: self.process.poll() is not None or self._healthy(), "the daemon")  # type: ignore[union-attr]  # just set
+        assert self.process.poll() is None, self.said()
+        return self
+
+    def _healthy(self) -> bool:
+        try:
+            return bool(self.get("/v1/health"))
+        except OSError:
+            return False
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """End the daemon; its kernels are another matter."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        self.process = None
+        return code
+
+    def kill(self) -> None:
+        self.end(signal.SIGKILL)
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        connection = Connection(self.socket)
+        with contextlib.closing(connection):
+            connection.request(method, path, json.dumps(body) if body is not None else None)
+            reply = connection.getresponse()
+            content = json.loads(reply.read())
+        if reply.status >= http.client.BAD_REQUEST:
+            raise DaemonError(reply.status, content["error"])
+        return content
+
+    def get(self, path: str) -> Any:
+        return self.ask("GET", path)
+
+    def info(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(f"/v1/kernels/{quote(name)}")
+        return found
+
+    def post(self, name: str, verb: str, **body: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self.ask("POST", f"/v1/kernels/{quote(name)}/{verb}", body)
+        return found
+
+    @contextlib.contextmanager
+    def stream(self, path: str) -> Iterator[Iterator[dict[str, Any]]]:
+        """Open a stream of JSON lines."""
+        connection = Connection(self.socket)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            reply = connection.getresponse()
+            yield (json.loads(line) for line in reply)
+
+    def state_of(self, name: str) -> str:
+        return str(self.info(name)["state"])
+
+    def wait_state(self, name: str, state: str) -> dict[str, Any]:
+        wait_for(lambda: self.state_of(name) == state, f"{name} to be {state}")
+        return self.info(name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the daemon and every kernel, by pid, also after a failed test."""
+        if self.process is not None:
+            self.kill()
+        for facts in (self.runtime / "live").glob("*.shim.json"):
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(json.loads(facts.read_bytes())["kernel"][0], signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def client(connection_file: str) -> Iterator[BlockingKernelClient]:
+    """Attach a real Jupyter client."""
+    context = zmq.Context()
+    context.ipv6 = True
+    found = BlockingKernelClient(connection_file=connection_file, context=context)
+    found.load_connection_file()
+    found.start_channels()
+    try:
+        found.wait_for_ready(timeout=30)
+        yield found
+    finally:
+        found.stop_channels()
+        context.term()
+
+
+def run(connection_file: str, code: str) -> str:
+    """Run code on a kernel and give what it printed; an error of it is raised."""
+    with client(connection_file) as attached:
+        return run_on(attached, code)
+
+
+def run_on(attached: BlockingKernelClient, code: str) -> str:
+    printed: list[str] = []
+
+    def collect(message: dict[str, Any]) -> None:
+        if message["msg_type"] == "stream":
+            printed.append(message["content"]["text"])
+
+    reply = attached.execute_interactive(code, timeout=30, output_hook=collect)
+    assert reply["content"]["status"] == "ok", reply["content"]
+    return "".join(printed)
