@@ -103,7 +103,7 @@ class Kernels:
     def _faulty(self, name: str) -> ProfileError | None:
         base, _ = parse_name(name)
         for fault in self.loaded.faults:
-            if base in (fault.profile, Path(fault.file).stem):
+            if base in {fault.profile, Path(fault.place.file).stem}:
                 return ProfileError(f"the profile of {name} has faults: {fault}", hint=fault.hint)
         return None
 

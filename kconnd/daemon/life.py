@@ -41,6 +41,7 @@ from kconnd.system.files import read_tail, write_private
 TAIL = 4096  # bytes of last output that are kept with an exit
 FIRST_PATIENCE = 5.0  # seconds before a kernel that has not answered is asked again
 
+IDLE_PROOF = 5.0  # seconds in which an idle kernel answers on shell
 LAUNCH_MARK = "[kconnd: launch "  # the shim's line at the head of each process's output
 
 log = logging.getLogger("kconnd")
@@ -93,7 +94,7 @@ class Life:
 
     def launch(self, command: Launch, profile: Profile, previous: ConnectionInfo | None) -> None:
         """Make a process; `Launched` or `LaunchFailed` follows."""
-        self._launching = self._spawn(self._launch(command, profile, previous))
+        self._launching = self.spawn(self._launch(command, profile, previous))
 
     def give_up_waiting(self, generation: int) -> None:
         """Let go of a launch that still waits for its turn."""
@@ -175,9 +176,9 @@ class Life:
         self.execution_state = None if fresh else "unknown"
         self.missed, self.heartbeat_at = 0, None
         self._channels = channels = self._world.connect(self.connection)
-        self._spawn(self._watch_exit(handle))
-        self._spawn(channels.watch_status(self._status_seen))
-        self._spawn(self._first_answer(handle, channels) if fresh else self._see_idle(channels))
+        self.spawn(self._watch_exit(handle))
+        self.spawn(channels.watch_status(self._status_seen))
+        self.spawn(self._first_answer(handle, channels) if fresh else self._see_idle(channels))
 
     def detach(self) -> None:
         """Stop watching; the kernel is not touched."""
@@ -247,6 +248,21 @@ class Life:
             if self.missed == allowed:
                 self._tell(HeartbeatMissed(generation))
 
+    async def is_idle(self) -> bool:
+        """Ask on shell: only a kernel that runs no cell replies in time.
+
+        What iopub said last is not proof: a cell that holds the GIL keeps ipykernel from
+        saying that it is busy.
+        """
+        if self._channels is None:
+            return False
+        try:
+            async with asyncio.timeout(IDLE_PROOF):
+                await self._channels.kernel_info()
+        except TimeoutError:
+            return False
+        return self.execution_state == "idle"
+
     def clients(self) -> int | None:
         """Count who is connected; None where nobody can tell."""
         if self.connection is None or self.handle is None:
@@ -281,7 +297,7 @@ class Life:
 
     def take(self, step: Step) -> None:
         """Take one step of a stop; the next one follows at a deadline, if it must."""
-        self._spawn(self._take(step))
+        self.spawn(self._take(step))
 
     async def _take(self, step: Step) -> None:
         if step is Step.INTERRUPT:
@@ -313,7 +329,8 @@ class Life:
     def _connection_file(self) -> Path:
         return Path(connection_path(str(self._world.runtime_dir), self.name))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a part of the supervision beside the others, until `detach`."""
         task = asyncio.get_running_loop().create_task(self._guard(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -92,8 +92,9 @@ async def prepare_wire(
     encrypted = choose_encryption(profile.encryption, transport, spec)
     kept = previous if previous and previous.transport == transport else None
     notes: tuple[str, ...] = ()
+    ports: tuple[int, ...] = IPC_PORTS
     if transport == "ipc":
-        ip, ports = ipc_prefix(str(world.runtime_dir), name), IPC_PORTS
+        ip = ipc_prefix(str(world.runtime_dir), name)
     else:
         ip = profile.ip
         old = kept.ports if kept and kept.ip == ip and not new_ports else None

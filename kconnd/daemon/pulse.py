@@ -17,26 +17,38 @@ async def beat_for_ever(kernels: Kernels) -> None:
     while True:
         now = kernels.world.clock()
         for actor in _running(kernels.all()):
-            profile = actor.profile()
             if due.get(actor.record.name, 0.0) <= now:
-                due[actor.record.name] = now + profile.heartbeat.interval
-                actor.life.beat(actor.kernel.generation, profile.heartbeat.misses)
-                stop_idle(actor, kernels.world.wall_clock())
+                due[actor.record.name] = now + actor.profile().heartbeat.interval
+                actor.life.spawn(_take_part(actor, kernels.world.wall_clock()))
         await asyncio.sleep(ROUND)
 
 
-def stop_idle(actor: Actor, now: float) -> None:
-    """Stop a kernel that its profile lets go, once nothing and nobody needs it.
+async def _take_part(actor: Actor, now: float) -> None:
+    """Let one kernel take part; a fault of it is logged and keeps no other from its turn."""
+    actor.life.beat(actor.kernel.generation, actor.profile().heartbeat.misses)
+    if has_idled(actor, now):
+        await _stop_idle(actor)
+
+
+def has_idled(actor: Actor, now: float) -> bool:
+    """Tell whether a kernel's profile lets it go, and nothing and nobody seems to need it.
 
     Never one that may be busy, and never where nobody can tell whether a client is connected.
     """
-    stop_after = actor.profile().idle.stop_after
     since = actor.life.last_activity
-    if actor.life.execution_state != "idle" or since is None or now - since < stop_after:
-        return
-    if actor.life.clients() == 0:
-        why = f"nothing ran for {format_duration(stop_after)} and no client is connected"
-        actor.tell(StopAsked(busy=False, why=why))
+    if actor.life.execution_state != "idle" or since is None:
+        return False
+    return now - since >= actor.profile().idle.stop_after and actor.life.clients() == 0
+
+
+async def _stop_idle(actor: Actor) -> None:
+    """Stop an idle kernel, once it has proved that it is one and still nobody came."""
+    generation = actor.kernel.generation
+    if await actor.life.is_idle() and actor.life.clients() == 0:
+        span = format_duration(actor.profile().idle.stop_after)
+        why = f"nothing ran for {span} and no client is connected"
+        if actor.kernel.generation == generation:
+            actor.tell(StopAsked(busy=False, why=why))
 
 
 def _running(actors: Iterable[Actor]) -> Iterable[Actor]:

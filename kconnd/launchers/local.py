@@ -27,7 +27,7 @@ from kconnd.system.processes import (
     boot_id,
     descendants,
     ended,
-    opened,
+    is_alive,
     send_signal,
     signal_group,
 )
@@ -63,18 +63,16 @@ class LocalLauncher:
 
     async def signal(self, handle: Handle, number: int) -> None:
         """Signal the kernel's process group."""
-        with opened(handle.kernel) as present:
-            if present is not None:
-                signal_group(handle.kernel, number)
+        if is_alive(handle.kernel):
+            signal_group(handle.kernel, number)
 
     async def adopt(self, handle: Handle) -> bool:
         """Prove that the process is the one that was launched: boot, pid and start time."""
         if handle.boot_id != boot_id():
             return False
-        with opened(handle.kernel) as kernel, opened(handle.shim) as its_shim:
-            if its_shim is not None:
-                return is_locked(Path(handle.lock))
-            return kernel is not None
+        if is_alive(handle.shim):
+            return is_locked(Path(handle.lock))
+        return is_alive(handle.kernel)
 
 
 def find_launched(facts: Path, exit_file: str, lock: str, generation: int) -> Handle | None:
@@ -88,10 +86,7 @@ def find_launched(facts: Path, exit_file: str, lock: str, generation: int) -> Ha
 
 
 def _below(handle: Handle) -> list[ProcessId]:
-    with opened(handle.shim) as its_shim:
-        if its_shim is not None:
-            return descendants(handle.shim)
-    return descendants(handle.kernel)
+    return descendants(handle.shim if is_alive(handle.shim) else handle.kernel)
 
 
 def _handle(facts: dict[str, Any], exit_file: str, lock: str) -> Handle:

@@ -7,6 +7,7 @@ signalled through a pidfd that was opened first and checked then (pidfd_open(2))
 import asyncio
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +43,10 @@ def read_stat(pid: int) -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def opened(process: ProcessId) -> Iterator[int | None]:
-    """Open a pidfd for a process; None where it has ended, also if its number is used again."""
+    """Open a pidfd for a process; None where it is gone, also if its number is used again.
+
+    One that has ended and was not collected yet (a zombie) can still be opened.
+    """
     try:
         handle = os.pidfd_open(process.pid)
     except OSError:
@@ -59,6 +63,12 @@ def _is_still(process: ProcessId) -> bool:
         return read_stat(process.pid)[2] == process.started
     except OSError:
         return False
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Tell whether a process has not ended; a pidfd is readable once it has."""
+    with opened(process) as handle:
+        return handle is not None and not select.select([handle], [], [], 0)[0]
 
 
 def send_signal(process: ProcessId, number: int) -> bool:

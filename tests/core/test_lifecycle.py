@@ -229,27 +229,24 @@ def event_after(draw: st.DrawFn, kernel: Lifecycle) -> Event:
     """Draw any event, mostly of the present generation."""
     generation = draw(generations(kernel))
     flags = {name: draw(st.booleans()) for name in ("success", "lost", "ports_taken")}
-    return draw(
-        st.sampled_from(
-            [
-                StartAsked(),
-                StartAsked(at_boot=True),
-                StopAsked(),
-                RestartAsked(),
-                RestartAsked(new_key=True),
-                Launched(generation),
-                LaunchFailed(generation, "no"),
-                Answered(generation),
-                Exited(generation, "ended", **flags),
-                HeartbeatMissed(generation),
-                HeartbeatBack(generation),
-                DeadlinePassed(),
-                Adopted(generation),
-                NeverLaunched(generation),
-                MachineRestarted(generation),
-            ]
-        )
-    )
+    events: list[Event] = [
+        StartAsked(),
+        StartAsked(at_boot=True),
+        StopAsked(),
+        RestartAsked(),
+        RestartAsked(new_key=True),
+        Launched(generation),
+        LaunchFailed(generation, "no"),
+        Answered(generation),
+        Exited(generation, "ended", **flags),
+        HeartbeatMissed(generation),
+        HeartbeatBack(generation),
+        DeadlinePassed(),
+        Adopted(generation),
+        NeverLaunched(generation),
+        MachineRestarted(generation),
+    ]
+    return draw(st.sampled_from(events))
 
 
 POLICIES = st.builds(

@@ -128,6 +128,7 @@ def test_kernel_specs() -> None:
     spec = parse_kernelspec("p", {"argv": ["p"], "metadata": {"supported_encryption": ["curve"]}})
     assert spec.encryptions == ("curve",)
     assert spec.interrupt_mode == "signal"
+    bad: dict[str, object]
     for bad in ({}, {"argv": []}, {"argv": "python"}, {"argv": [1]}):
         with pytest.raises(ValueError, match="argv"):
             parse_kernelspec("p", bad)

@@ -252,7 +252,7 @@ def test_clients_are_counted_on_the_kernels_side() -> None:
     found = list(tcp_connections([TCP], [20000]))
     assert found == [Connection("20000", 3)]
     assert count_clients(found, {3}) == 0
-    sockets = [
+    sockets: list[dict[str, int | str]] = [
         {"state": 10, "path": "/r/lab-1", "peer": 0},
         {"state": 1, "path": "/r/lab-1", "peer": 7},
         {"state": 1, "path": "/r/lab-1", "peer": 8},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from jupyter_client import BlockingKernelClient
+from jupyter_client.blocking import BlockingKernelClient
 
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, DaemonError, client, run, run_on
@@ -24,6 +24,8 @@ WIRES = {
 }
 IPYKERNEL = f"python: {sys.executable}\n"
 BASH = f"argv: [{sys.executable}, -m, bash_kernel, -f, '{{connection_file}}']\n"
+# It sleeps first, since a kernel whose GIL is held cannot even say that it is busy.
+GIL_HOG = "import re, time; time.sleep(0.5); re.match('(a+)+$', 'a' * 64 + 'b')"
 PRINT = {IPYKERNEL: ("x = 6 * 7; print(x)", "python"), BASH: ("echo $((6 * 7))", "bash")}
 
 
@@ -179,7 +181,7 @@ def test_a_kernel_that_will_not_go_is_ended_step_by_step(daemon: Daemon) -> None
     )
     child = int(run(info["connection_file"], stubborn))
     with client(info["connection_file"]) as attached:
-        attached.execute("import re; re.match('(a+)+$', 'a' * 64 + 'b')")  # holds the GIL
+        attached.execute(GIL_HOG)
         wait_for(lambda: daemon.info("lab")["execution_state"] == "busy", "the cell to run")
         stopped = daemon.post("lab", "stop")
     assert stopped["reason"] == "stop was asked for; it took SIGKILL"

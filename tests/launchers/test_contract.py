@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from kconnd.launchers.local import LocalLauncher, find_launched
 from kconnd.system.processes import ProcessId, descendants, send_signal
 from tests.launchers.fake import FakeLauncher
 
-WaitUntil = Callable[..., object]
+WaitUntil = Callable[..., Awaitable[None]]
 real_only = pytest.mark.parametrize("launcher", ["local"], indirect=True)
 
 
