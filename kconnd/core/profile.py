@@ -186,7 +186,7 @@ def _port_range(text: str) -> tuple[int, int]:
     return low, high
 
 
-def _fixed_ports(given: Any) -> tuple[int, ...]:  # noqa: ANN401  # what YAML gave
+def _fixed_ports(given: Any) -> tuple[int, ...]:
     good = [port for port in given if type(port) is int and 1 <= port <= LAST_PORT]
     if len(good) != COUNT or len(given) != COUNT or len(set(good)) != COUNT:
         raise ValueError(f"{list(given)} is not five different ports from 1 to {LAST_PORT}")

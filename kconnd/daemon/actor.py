@@ -206,7 +206,7 @@ class Actor:
         elif isinstance(command, CleanUp):
             self.life.clean_up()
 
-    def _learn(self, **changes: Any) -> None:  # noqa: ANN401  # fields of the record
+    def _learn(self, **changes: Any) -> None:
         self.record = replace(self.record, **changes)
         self._save(self.record, durable=False, refusable=False)
         self._wake()

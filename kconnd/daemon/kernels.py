@@ -104,7 +104,8 @@ class Kernels:
         base, _ = parse_name(name)
         for fault in self.loaded.faults:
             if base in {fault.profile, Path(fault.place.file).stem}:
-                return ProfileError(f"the profile of {name} has faults: {fault}", hint=fault.hint)
+                said = fault.without_hint()
+                return ProfileError(f"the profile of {name} has faults: {said}", hint=fault.hint)
         return None
 
     def _actor(self, name: str) -> Actor:

@@ -43,7 +43,7 @@ class Server(tornado.httpserver.HTTPServer):
 
     peers: "WeakKeyDictionary[tornado.iostream.IOStream, Peer]"
 
-    def handle_stream(self, stream: tornado.iostream.IOStream, address: Any) -> None:  # noqa: ANN401
+    def handle_stream(self, stream: tornado.iostream.IOStream, address: Any) -> None:
         """Take a connection, if its peer is known and has not too many."""
         try:
             peer = read_peer(stream.socket)

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -78,6 +78,10 @@ class Fault:
         key = f"{self.path}: " if self.path else ""
         return f"{self.place}: {key}{self.message}" + (f"; {self.hint}" if self.hint else "")
 
+    def without_hint(self) -> str:
+        """Say where and what, for where the hint is told apart."""
+        return str(replace(self, hint=""))
+
     def to_json(self) -> dict[str, Any]:
         """Give it as a reply has it."""
         return {
@@ -139,6 +143,8 @@ def _words(detail: ErrorDetails) -> tuple[str, str]:
         return f"{value} is not one of {', '.join(choices)}", hint
     if kind == "value_error":
         return detail["msg"].removeprefix("Value error, "), ""
+    if detail["input"] is None:
+        return "it is empty (to YAML, ~ and null are nothing)", "give it a value; '~' in quotes"
     sentence = _SENTENCES.get(kind, "{value}: " + detail["msg"].replace("{", "{{"))
     return sentence.format(value=value, **context), _HINTS.get(kind, "")
 

@@ -48,3 +48,27 @@ def user_name(uid: int) -> str:
 def lingers(user: str) -> bool:
     """Tell whether a user's services live on after the last logout (loginctl(1))."""
     return Path("/var/lib/systemd/linger", user).exists()
+
+
+def kills_user_processes() -> bool:
+    """Tell whether logind ends what a user leaves running at logout (logind.conf(5))."""
+    value = "no"
+    for path in _logind_files():
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        for line in text.splitlines():
+            key, equals, given = line.partition("=")
+            if equals and key.strip() == "KillUserProcesses":
+                value = given.strip().lower()
+    return value in {"1", "yes", "true", "on"}
+
+
+def _logind_files() -> list[Path]:
+    """List logind's configuration in the order in which later files go before earlier ones."""
+    drop_ins: dict[str, Path] = {}
+    for root in ("/usr/lib/systemd", "/run/systemd", "/etc/systemd"):
+        for path in Path(root, "logind.conf.d").glob("*.conf"):
+            drop_ins[path.name] = path
+    return [Path("/etc/systemd/logind.conf"), *(drop_ins[name] for name in sorted(drop_ins))]

@@ -82,7 +82,7 @@ class _Builder:
         self._loader, self._document = loader, document
         self._count = 0
 
-    def build(self, node: yaml.Node, path: Path) -> Any:  # noqa: ANN401  # YAML may hold anything
+    def build(self, node: yaml.Node, path: Path) -> Any:
         self._count += 1
         spot = _spot(node)
         if self._count > MAX_NODES or len(path) > MAX_DEPTH:

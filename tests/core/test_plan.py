@@ -1,5 +1,7 @@
 """From a profile to a plan: wire, command, environment, ports."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,7 +130,7 @@ def test_kernel_specs() -> None:
     spec = parse_kernelspec("p", {"argv": ["p"], "metadata": {"supported_encryption": ["curve"]}})
     assert spec.encryptions == ("curve",)
     assert spec.interrupt_mode == "signal"
-    bad: dict[str, object]
+    bad: Any
     for bad in ({}, {"argv": []}, {"argv": "python"}, {"argv": [1]}):
         with pytest.raises(ValueError, match="argv"):
             parse_kernelspec("p", bad)

@@ -19,7 +19,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import zmq
-from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.blocking.client import BlockingKernelClient
 
 from tests.conftest import wait_for
 

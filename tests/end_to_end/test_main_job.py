@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.blocking.client import BlockingKernelClient
 
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, DaemonError, client, run, run_on

@@ -1,0 +1,169 @@
+"""The verbs that change something: start, stop, restart, interrupt, signal, reload."""
+
+from __future__ import annotations
+
+import sys
+
+from kconnd.cli import show
+from kconnd.cli.arguments import add_names, client_for, each, expand, is_pattern, parser
+from kconnd.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Any
+
+    from kconnd.client import Client
+
+
+def start(arguments: list[str]) -> int:
+    """Start kernels, side by side."""
+    verb = parser(
+        "start",
+        "Start kernels and wait until each answers. Names are profiles, installed kernel specs\n"
+        "or PROFILE@INSTANCE. A daemon is started for you where none runs.",
+        "kconnd-ctl start mykernel mykernel@exp1",
+    )
+    add_names(verb)
+    _add_no_wait(verb)
+    given = verb.parse_args(arguments)
+    from kconnd.cli.spawn import client_or_start  # noqa: PLC0415  # look-ups do not need it
+
+    return _post(client_or_start(given.socket), given, "start", _started)
+
+
+def _started(kernel: dict[str, Any]) -> str:
+    if kernel["state"] != "running":
+        return f"{kernel['name']} is {kernel['state']}"
+    return f"{kernel['name']} is ready: {kernel['connection_file']}"
+
+
+def stop(arguments: list[str]) -> int:
+    """End kernels."""
+    verb = parser(
+        "stop",
+        "End kernels and wait until every process of each is gone. What they hold in memory\n"
+        "is lost. A pattern lists what it would end, and asks.",
+        "kconnd-ctl stop 'exp*'",
+    )
+    verb.add_argument("names", nargs="*", metavar="NAME", help="a kernel, or a pattern: 'lab*'")
+    verb.add_argument("--all", action="store_true", help="every kernel that is up")
+    verb.add_argument("--yes", action="store_true", help="do not ask")
+    _add_no_wait(verb)
+    given = verb.parse_args(arguments)
+    if bool(given.names) == given.all:
+        raise UsageError("stop needs either names or --all", hint="kconnd-ctl stop --help")
+    client = client_for(given)
+    if given.all or any(map(is_pattern, given.names)):
+        given.names = _live(client, given)
+        if not given.names or not _agreed(given):
+            return 0
+    return _post(client, given, "stop", lambda kernel: f"{kernel['name']} is {kernel['state']}")
+
+
+def _live(client: Client, given: Namespace) -> list[str]:
+    """Find what a pattern would end: those that are up, or are to come up again."""
+    kernels = {kernel["name"]: kernel for kernel in client.get("/v1/kernels")["kernels"]}
+    names = list(kernels) if given.all else expand(client, given.names)
+    up = [name for name in names if name not in kernels or kernels[name]["wanted"] == "up"]
+    if not up:
+        print("nothing to stop", file=sys.stderr)
+    return up
+
+
+def _agreed(given: Namespace) -> bool:
+    if given.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"stop would end {', '.join(given.names)}, and there is no terminal to ask on",
+            hint="add --yes to end them",
+        )
+    print(f"This ends, with all that is in their memory: {', '.join(given.names)}", file=sys.stderr)
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def restart(arguments: list[str]) -> int:
+    """Give kernels fresh processes."""
+    verb = parser(
+        "restart",
+        "Give a kernel a fresh process under the same name, ports and key: attached clients\n"
+        "go on, its memory is lost. --new-key shuts out whoever has the old key.",
+    )
+    add_names(verb)
+    verb.add_argument("--new-key", action="store_true", help="revoke the key that was given out")
+    _add_no_wait(verb)
+    given = verb.parse_args(arguments)
+    return _post(client_for(given), given, "restart", _started, new_key=given.new_key)
+
+
+def interrupt(arguments: list[str]) -> int:
+    """Interrupt what kernels run."""
+    verb = parser("interrupt", "Interrupt what a kernel is running, as its kernel spec asks for.")
+    add_names(verb)
+    given = verb.parse_args(arguments)
+    return _post(client_for(given), given, "interrupt", lambda it: f"{it['name']} was interrupted")
+
+
+def signal(arguments: list[str]) -> int:
+    """Send a signal to kernels."""
+    verb = parser(
+        "signal",
+        "Send a signal to a kernel and the processes of its group.",
+        "kconnd-ctl signal mykernel -s USR1",
+    )
+    add_names(verb)
+    verb.add_argument("-s", "--signal", required=True, metavar="SIG", help="a name or number")
+    given = verb.parse_args(arguments)
+    client = client_for(given)
+
+    def said(kernel: dict[str, Any]) -> str:
+        return f"{kernel['name']} was sent {given.signal}"
+
+    return _post(client, given, "signal", said, signal=given.signal)
+
+
+def reload(arguments: list[str]) -> int:
+    """Read the profiles again."""
+    verb = parser("reload", "Have the daemon read its profiles again. No live kernel is touched.")
+    given = verb.parse_args(arguments)
+    found = client_for(given).post("/v1/reload")
+    if given.json:
+        show.print_json(found)
+    else:
+        _print_difference(found)
+    return 1 if found["faults"] else 0
+
+
+def _print_difference(found: dict[str, Any]) -> None:
+    from kconnd.cli.look import fault_line  # noqa: PLC0415  # start and stop do not need it
+
+    for word in ("added", "changed", "removed"):
+        if found[word]:
+            print(f"{word}: {', '.join(found[word])}")
+    print(f"unchanged: {found['unchanged']}")
+    for fault in found["faults"]:
+        print(fault_line(fault))
+
+
+def _add_no_wait(verb: ArgumentParser) -> None:
+    verb.add_argument("--no-wait", action="store_true", help="return at once")
+
+
+def _post(client: Client, given: Namespace, path: str, said: Any, **body: object) -> int:
+    """Ask the same for each kernel; print what became of each."""
+    if hasattr(given, "no_wait"):
+        body["wait"] = not given.no_wait
+    found: list[dict[str, Any]] = []
+
+    def done(_name: str, kernel: dict[str, Any]) -> None:
+        found.append(kernel)
+        if not given.json:
+            print(said(kernel), flush=True)
+
+    names = expand(client, given.names)
+    code = each(names, lambda name: client.post(f"/v1/kernels/{name}/{path}", body), done)
+    if given.json:
+        show.print_json({"kernels": found})
+    return code

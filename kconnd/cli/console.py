@@ -1,0 +1,61 @@
+"""``kconnd-ctl console``: become a terminal console on a kernel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from kconnd.cli.arguments import parser
+from kconnd.errors import KconndError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def console(arguments: list[str]) -> int:
+    """Start the kernel if need be, and become ``jupyter console`` on it."""
+    verb = parser(
+        "console",
+        "Open a terminal console on a kernel, which is started if need be. Leaving the console\n"
+        "leaves the kernel. What follows -- goes to jupyter console.",
+        "kconnd-ctl console mykernel -- --simple-prompt",
+    )
+    verb.add_argument("name", metavar="NAME")
+    own, more = _split(arguments)
+    given = verb.parse_args(own)
+    from kconnd.cli.spawn import client_or_start  # noqa: PLC0415  # only for this
+
+    kernel: dict[str, Any] = client_or_start(given.socket).post(f"/v1/kernels/{given.name}/start")
+    command = [*find_console(), "--existing", kernel["connection_file"], *more]
+    sys.stdout.flush()
+    os.execv(command[0], command)  # noqa: S606  # becoming it is the point
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    if "--" not in arguments:
+        return arguments, []
+    place = arguments.index("--")
+    return arguments[:place], arguments[place + 1 :]
+
+
+def find_console() -> list[str]:
+    """Find a jupyter console: that of our own interpreter, or else one on the PATH.
+
+    Raises
+    ------
+    KconndError
+        If there is none.
+    """
+    from importlib.util import find_spec  # noqa: PLC0415  # only for this
+
+    if find_spec("jupyter_console"):
+        return [sys.executable, "-m", "jupyter_console"]
+    found = shutil.which("jupyter-console")
+    if found:
+        return [found]
+    raise KconndError(
+        "opening a console: jupyter console is not installed",
+        hint=f"{sys.executable} -m pip install jupyter_console",
+    )

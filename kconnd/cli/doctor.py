@@ -1,0 +1,202 @@
+"""``kconnd-ctl doctor``: what on this machine will bite, before it does, each with its cure."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+import sys
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from kconnd.cli import show
+from kconnd.cli.arguments import client_for, parser
+from kconnd.core.places import config_dir, runtime_dir, state_dir
+from kconnd.core.plan import IPC_LIMIT, ipc_prefix
+from kconnd.errors import KconndError, UsageError
+from kconnd.system.machine import kills_user_processes, lingers, machine_id, own_user
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kconnd.client import Client
+
+ENOUGH_FILES = 1024
+MARKS = {"ok": "32", "warn": "33", "bad": "31"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Parameters
+    ----------
+    level : str
+        ``ok``, ``warn`` (will bite some day) or ``bad`` (does bite).
+    what : str
+        What was found.
+    cure : str
+        What to do; ``""`` where all is well.
+    """
+
+    level: str
+    what: str
+    cure: str = ""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the checks look at."""
+
+    client: Client
+    runtime: Path
+    state: Path
+    configs: Path
+    user: str
+
+
+def doctor(arguments: list[str]) -> int:
+    """Look at everything that kconnd needs of its machine."""
+    verb = parser(
+        "doctor",
+        "Look for what on this machine will bite, and say the cure. Works without a daemon.\n"
+        "Exit code 1 where something is bad.",
+    )
+    given = verb.parse_args(arguments)
+    user = own_user()
+    around = Surroundings(
+        client=client_for(given),
+        runtime=Path(runtime_dir(os.environ, user.uid, lingers=lingers(user.name))),
+        state=Path(state_dir(os.environ, user.home, machine_id())),
+        configs=Path(config_dir(os.environ, user.home)),
+        user=user.name,
+    )
+    findings = [finding for check in CHECKS for finding in check(around)]
+    if given.json:
+        show.print_json({"findings": [asdict(finding) for finding in findings]})
+    else:
+        _print(findings)
+    return 1 if any(finding.level == "bad" for finding in findings) else 0
+
+
+def _print(findings: list[Finding]) -> None:
+    colour = show.colours_wanted(os.environ, terminal=sys.stdout.isatty())
+    for finding in findings:
+        mark = f"{finding.level:4}"
+        print(f"\033[{MARKS[finding.level]}m{mark}\033[0m" if colour else mark, finding.what)
+        if finding.cure:
+            print(f"     → {finding.cure}")
+
+
+def _daemon(around: Surroundings) -> Iterator[Finding]:
+    try:
+        health = around.client.get("/v1/health")
+    except KconndError as error:
+        yield Finding("warn", error.message, "kconnd-ctl start NAME starts a daemon")
+        return
+    about = f"daemon {health['version']}, pid {health['pid']}, on {health['socket']}"
+    yield Finding("ok", f"{about}: {health['running']} of {health['kernels']} kernels run")
+    if health["faults"]:
+        yield Finding("bad", f"its profiles have {health['faults']} faults", "kconnd-ctl profiles")
+
+
+def _logout(around: Surroundings) -> Iterator[Finding]:
+    if lingers(around.user):
+        yield Finding("ok", "you linger: your processes and runtime folder outlive a logout")
+    elif kills_user_processes():
+        yield Finding(
+            "bad",
+            "logind ends all your processes at logout (KillUserProcesses), kernels too",
+            "loginctl enable-linger",
+        )
+    else:
+        yield Finding("ok", f"kernels outlive a logout; their sockets are below {around.runtime}")
+
+
+def _folders(around: Surroundings) -> Iterator[Finding]:
+    for path in (around.runtime, around.state):
+        try:
+            found = path.lstat()
+        except OSError:
+            yield Finding("ok", f"{path} is made when it is needed")
+            continue
+        mode = stat.S_IMODE(found.st_mode) & 0o777
+        if found.st_uid != os.geteuid() or mode & 0o077 or not stat.S_ISDIR(found.st_mode):
+            what = f"{path} is not yours alone (uid {found.st_uid}, mode {mode:04o})"
+            yield Finding("bad", what, f"chmod 700 {path}, or have it removed")
+        else:
+            yield Finding("ok", f"{path} is yours alone")
+
+
+def _path_length(around: Surroundings) -> Iterator[Finding]:
+    try:
+        ipc_prefix(str(around.runtime), "x" * 40)
+    except UsageError as error:
+        yield Finding("bad", error.message, error.hint)
+    else:
+        yield Finding("ok", f"paths of sockets fit into {IPC_LIMIT} bytes")
+
+
+def _profiles(around: Surroundings) -> Iterator[Finding]:
+    from kconnd.system.profiles import load_profiles  # noqa: PLC0415  # it brings pydantic
+
+    loaded = load_profiles([around.configs])
+    what = f"{len(loaded.profiles)} profiles in {around.configs}"
+    if loaded.faults:
+        yield Finding("bad", f"{what}, {len(loaded.faults)} faults", "kconnd-ctl check")
+    else:
+        yield Finding("ok", what)
+
+
+def _kernel_specs(_around: Surroundings) -> Iterator[Finding]:
+    from kconnd.system.kernelspecs import installed_names  # noqa: PLC0415  # it looks at disks
+
+    names = sorted(installed_names())
+    if names:
+        yield Finding("ok", f"kernel specs: {', '.join(names)}")
+    else:
+        yield Finding(
+            "warn",
+            "no Jupyter kernel spec is installed",
+            "python -m pip install ipykernel; python -m ipykernel install --user",
+        )
+
+
+def _clients(_around: Surroundings) -> Iterator[Finding]:
+    python = f"{sys.executable} -m pip install"
+    if find_spec("jupyter_console"):
+        yield Finding("ok", "jupyter console is installed")
+    else:
+        cure = f"{python} jupyter_console"
+        yield Finding("warn", "no jupyter console: kconnd-ctl console will not work", cure)
+    bindings = [name for name in ("PySide6", "PyQt6", "PyQt5", "PySide2") if find_spec(name)]
+    if find_spec("qtconsole") and bindings:
+        yield Finding("ok", f"qtconsole is installed, with {bindings[0]}")
+    else:
+        missing = "qtconsole" if not find_spec("qtconsole") else "a Qt binding"
+        yield Finding(
+            "warn", f"no {missing}: no Qt console", f"{python} qtconsole PySide6-Essentials"
+        )
+
+
+def _files(_around: Surroundings) -> Iterator[Finding]:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < ENOUGH_FILES:
+        cure = "raise 'nofile' in /etc/security/limits.conf"
+        yield Finding("warn", f"only {hard} open files: enough for {hard // 8} kernels", cure)
+    else:
+        yield Finding("ok", f"{hard} open files are allowed")
+
+
+CHECKS: tuple[Callable[[Surroundings], Iterator[Finding]], ...] = (
+    _daemon,
+    _logout,
+    _folders,
+    _path_length,
+    _profiles,
+    _kernel_specs,
+    _clients,
+    _files,
+)

@@ -1,0 +1,119 @@
+"""How things look in a terminal: times, sizes, tables, colours. Pure, but for `print_json`.
+
+Colour is used on a terminal only, and not where NO_COLOR is set (no-color.org).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+COLOURS = {
+    "running": "32",
+    "starting": "33",
+    "launching": "33",
+    "stopping": "33",
+    "backoff": "33",
+    "failed": "31",
+    "lost": "31",
+    "stopped": "90",
+}
+SPANS = ((604800, "w"), (86400, "d"), (3600, "h"), (60, "min"))
+UNITS = ("K", "M", "G", "T")
+THOUSAND = 1000
+
+
+def colours_wanted(env: Mapping[str, str], *, terminal: bool) -> bool:
+    """Tell whether to use colours."""
+    return terminal and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
+
+
+def coloured(text: str, state: str, *, wanted: bool) -> str:
+    """Give a text the colour of a state."""
+    code = COLOURS.get(state)
+    return f"\033[{code}m{text}\033[0m" if wanted and code else text
+
+
+def span(seconds: float) -> str:
+    """Say how long in one unit: ``3min``, ``2d``."""
+    for size, unit in SPANS:
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def seconds_since(text: str | None, now: float) -> float | None:
+    """Give the seconds from a reply's time (ISO 8601, UTC) until now."""
+    if not text:
+        return None
+    from calendar import timegm  # noqa: PLC0415  # lighter than datetime, and seldom needed
+    from time import strptime  # noqa: PLC0415  # the same
+
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    return now - timegm(strptime(whole, "%Y-%m-%dT%H:%M:%S")) - float(f"0.{fraction or 0}")
+
+
+def ago(text: str | None, now: float) -> str:
+    """Say how long ago a time was; ``-`` where there is none."""
+    seconds = seconds_since(text, now)
+    return "-" if seconds is None else f"{span(seconds)} ago"
+
+
+def size(count: int | None) -> str:
+    """Say how many bytes with three digits at the most: ``48.2M``; ``-`` where unknown."""
+    if count is None:
+        return "-"
+    if count < THOUSAND:
+        return str(count)
+    value, unit = count / 1024, 0
+    while value >= THOUSAND and unit < len(UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.3g}{UNITS[unit]}"
+
+
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()
+) -> list[str]:
+    """Lay out a table: columns as wide as their widest cell, the last one as it comes.
+
+    Parameters
+    ----------
+    head : sequence of str
+        The columns' names.
+    rows : sequence of sequences of str
+        The cells.
+    right : frozenset of int
+        Columns that are set to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = []
+    for row in (head, *rows):
+        cells = [
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Lay out names and values; further lines of a value stand below its first."""
+    width = max(len(name) for name, _ in rows)
+    lines = []
+    for name, value in rows:
+        first, *more = value.splitlines() or [""]
+        lines.append(f"{name.rjust(width)}  {first}".rstrip())
+        lines.extend(f"{'':{width}}  {line}".rstrip() for line in more)
+    return lines
+
+
+def print_json(content: Any) -> None:
+    """Print for programs."""
+    json.dump(content, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+    sys.stdout.flush()

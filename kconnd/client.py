@@ -1,0 +1,278 @@
+"""Talk to a kconnd daemon: HTTP/1.1 and JSON on a Unix socket, with the standard library only.
+
+Rules. Nothing is imported that costs a look-up its milliseconds (http.client takes 30). The
+server is checked before a word is sent: its uid, from the operating system, must be ours,
+root's, or one that the caller names. What it sends is bounded and never trusted to be well
+formed.
+
+Example::
+
+    client = Client(find_socket(os.environ))
+    print(client.get("/v1/kernels/mykernel")["connection"])
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+
+from kconnd.errors import KconndError, RefusedError, UnreachableError, by_code
+
+TYPE_CHECKING = False  # typing's own would cost more than the rest of this file
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, BinaryIO
+
+    Opener = Callable[[], BinaryIO]
+
+MAX_LINE = 64 << 10  # bytes of one header line, or of a chunk's size
+MAX_REPLY = 64 << 20  # bytes of a reply that is not a stream
+ERRORS = 400  # the first HTTP status that tells of one
+HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wrong"
+
+
+def socket_candidates(env: Mapping[str, str], uid: int) -> list[str]:
+    """List where a user's daemon may listen, the likelier place first.
+
+    The daemon chooses by whether its user lingers, which may have changed since.
+    """
+    from kconnd.core.places import SOCKET, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
+
+    places = (runtime_dir(env, uid, lingers=lingers) for lingers in (True, False))
+    return list(dict.fromkeys(f"{place}/{SOCKET}" for place in places))
+
+
+def find_socket(env: Mapping[str, str], given: str = "") -> str:
+    """Find the socket of our daemon.
+
+    Parameters
+    ----------
+    env : mapping
+        The environment: ``KCONND_SOCKET`` names a socket, ``XDG_RUNTIME_DIR`` a folder.
+    given : str
+        A path that goes before all else.
+
+    Returns
+    -------
+    str
+        The first at which something listens, or else the likeliest.
+    """
+    named = given or env.get("KCONND_SOCKET", "")
+    if named:
+        return named
+    candidates = socket_candidates(env, os.geteuid())
+    return next((path for path in candidates if _listens(path)), candidates[-1])
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+class Client:
+    """A daemon's clients: each request has a connection of its own.
+
+    Parameters
+    ----------
+    path : str
+        The daemon's socket.
+    owners : tuple of int
+        Uids beside our own and root's that the daemon may have.
+    """
+
+    def __init__(self, path: str, owners: tuple[int, ...] = ()) -> None:
+        self.path = path
+        self._trusted = {os.geteuid(), 0, *owners}
+
+    def get(self, path: str) -> Any:
+        """Make a GET request; see `request`."""
+        return self.request("GET", path)
+
+    def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
+        """Make a POST request; see `request`."""
+        return self.request("POST", path, body or {})
+
+    def request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        """Make a request and give what the daemon replies.
+
+        Parameters
+        ----------
+        method, path : str
+            As the daemon's ``/v1/openapi.json`` lists them.
+        body : mapping, optional
+            To be sent as JSON.
+
+        Raises
+        ------
+        UnreachableError
+            If no daemon answers, or what answers is none.
+        RefusedError
+            If the daemon is somebody else's.
+        KconndError
+            Of the kind that the daemon's error has.
+        """
+        with self._connected() as connection, connection.makefile("rb") as reply:
+            self._send(connection, method, path, body)
+            status, pieces = self._read_head(reply)
+            text = b""
+            for piece in pieces:
+                text += piece
+                if len(text) > MAX_REPLY:
+                    raise self._garbled("its reply does not end")
+            return self._result(status, text)
+
+    def stream(self, path: str) -> Iterator[Any]:
+        """Make a GET request and give each line of the reply as it comes.
+
+        Raises
+        ------
+        As `request`; a stream that is cut off ends in UnreachableError.
+        """
+        with self._connected() as connection, connection.makefile("rb") as reply:
+            self._send(connection, "GET", path, None)
+            status, pieces = self._read_head(reply)
+            if status >= ERRORS:
+                self._result(status, b"".join(pieces))
+            rest = b""
+            for piece in pieces:
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    yield self._parse(line)
+
+    # --- the parts of a request
+
+    def _connected(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(self.path)
+            self._check_peer(connection)
+        except OSError as error:
+            connection.close()
+            why = error.strerror or error
+            raise UnreachableError(
+                f"no kconnd daemon answers on {self.path}: {why}", hint=HINT
+            ) from None
+        except KconndError:
+            connection.close()
+            raise
+        return connection
+
+    def _check_peer(self, connection: socket.socket) -> None:
+        """Refuse a server that another user planted (SO_PEERCRED, unix(7))."""
+        size = struct.calcsize("3i")
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        _, uid, _ = struct.unpack("3i", raw)
+        if uid not in self._trusted:
+            raise RefusedError(
+                f"what listens on {self.path} belongs to uid {uid}, so nothing was sent to it",
+                hint="name the right socket with --socket or KCONND_SOCKET",
+            )
+
+    def _send(
+        self,
+        connection: socket.socket,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None,
+    ) -> None:
+        content = b"" if body is None else json.dumps(body).encode()
+        head = (
+            f"{method} {_quoted(path)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        try:
+            connection.sendall(head.encode() + content)
+        except BrokenPipeError:
+            pass  # it may have replied before it hung up
+        except OSError as error:
+            raise self._garbled(str(error)) from None
+
+    def _read_head(self, reply: BinaryIO) -> tuple[int, Iterator[bytes]]:
+        words = self._line(reply).split(None, 2)
+        if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():  # noqa: PLR2004
+            raise self._garbled("it does not speak HTTP")
+        headers = {}
+        while line := self._line(reply).strip():
+            key, _, value = line.partition(b":")
+            headers[key.strip().lower()] = value.strip().lower()
+        if headers.get(b"transfer-encoding") == b"chunked":
+            return int(words[1]), self._chunks(reply)
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > MAX_REPLY:
+            raise self._garbled("its reply has no sensible length")
+        return int(words[1]), iter((self._exactly(reply, int(length)),))
+
+    def _chunks(self, reply: BinaryIO) -> Iterator[bytes]:
+        """Take a chunked body apart (RFC 9112, section 7.1)."""
+        while True:
+            try:
+                size = int(self._line(reply).partition(b";")[0], 16)
+            except ValueError:
+                raise self._garbled("a chunk has no length") from None
+            if not 0 <= size <= MAX_REPLY:
+                raise self._garbled("a chunk has no sensible length")
+            if size == 0:
+                return
+            yield self._exactly(reply, size)
+            self._line(reply)
+
+    def _line(self, reply: BinaryIO) -> bytes:
+        try:
+            line = reply.readline(MAX_LINE)
+        except OSError as error:
+            raise self._garbled(str(error)) from None
+        if not line.endswith(b"\n"):
+            raise self._garbled("it hung up before its reply was complete")
+        return line
+
+    def _exactly(self, reply: BinaryIO, size: int) -> bytes:
+        try:
+            text = reply.read(size)
+        except OSError as error:
+            raise self._garbled(str(error)) from None
+        if len(text) < size:
+            raise self._garbled("it hung up before its reply was complete")
+        return text
+
+    def _result(self, status: int, text: bytes) -> Any:
+        content = self._parse(text)
+        if status < ERRORS:
+            return content
+        told = content.get("error") if isinstance(content, dict) else None
+        if not isinstance(told, dict):
+            raise self._garbled(f"HTTP status {status} without a reason")
+        raise by_code(str(told.get("code")))(
+            str(told.get("message", "")),
+            hint=str(told.get("hint", "")),
+            output=str(told.get("output", "")),
+        )
+
+    def _parse(self, text: bytes) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise self._garbled("its reply is not JSON") from None
+
+    def _garbled(self, what: str) -> UnreachableError:
+        return UnreachableError(
+            f"talking to the daemon on {self.path}: {what}",
+            hint="it may have been ended just now; ask again, or see its log",
+        )
+
+
+def _quoted(path: str) -> str:
+    """Escape what may not stand in a request line; names hold nothing of it by rights."""
+    return "".join(
+        char if char.isascii() and char.isprintable() and char != " " else _escaped(char)
+        for char in path
+    )
+
+
+def _escaped(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))

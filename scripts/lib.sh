@@ -1,0 +1,45 @@
+# What the scripts share: where things are, and a virtual environment made once.
+# It is sourced, not run.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+die() { # die SENTENCE [HINT]
+  echo "$(basename "$0"): $1" >&2
+  [ -z "${2:-}" ] || echo "  $2" >&2
+  exit 1
+}
+
+find_python() { # prints a Python that is new enough
+  local python
+  for python in ${KCONND_PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$python"
+      return
+    fi
+  done
+  die "no Python from 3.11 on was found" "install one, or name it: KCONND_PYTHON=/path/to/python"
+}
+
+apt_install() { # apt_install PACKAGE...   where we are root on Debian; else says what is missing
+  local missing=()
+  for package in "$@"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || die "missing packages: ${missing[*]}" "apt-get install ${missing[*]}"
+  DEBIAN_FRONTEND=noninteractive apt-get update -q >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+make_venv() { # make_venv DIR EXTRA   installs the project with an extra, again only if it changed
+  local venv=$1 extra=$2 stamp python
+  python=$(find_python)
+  stamp=$("$python" -VV; cat "$root/pyproject.toml"; echo "$root $extra")
+  if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
+    echo "making the environment $venv ..." >&2
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
+    "$python" -m venv --clear "$venv"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check -e "$root[$extra]"
+    echo "$stamp" >"$venv/stamp"
+  fi
+}
