@@ -37,6 +37,10 @@ def _no_as_word(given: object) -> object:
     return "no" if given is False else given
 
 
+def _no_as_none(given: object) -> object:
+    return "none" if given is False else given
+
+
 def _off_as_infinity(given: object) -> object:
     return "infinity" if given is False or given in {"off", "no", "never"} else given
 
@@ -91,7 +95,10 @@ class Restart(_Part):
         "on-failure",
         description="Whether a kernel that ended by itself is launched again: never, if it "
         "failed, or always.",
-        json_schema_extra={"enum": ["no", "on-failure", "always", False]},
+        json_schema_extra={
+            "enum": ["no", "on-failure", "always", False],
+            "type": ["string", "boolean"],
+        },
     )
     max_failures: int = Field(
         5, ge=0, description="How many failures in a row are followed by another launch."
@@ -124,6 +131,7 @@ class Idle(_Part):
         math.inf,
         description="Stop it after so long without execution, unless a client is connected; "
         "off by default.",
+        json_schema_extra={"type": ["string", "number", "boolean"]},
     )
 
 
@@ -223,6 +231,7 @@ class Profile(_Part):
     env: Mapping[str, str] = Field(
         default_factory=dict,
         description="Environment variables; ${NAME} and {instance} are replaced.",
+        json_schema_extra={"additionalProperties": {"type": ["string", "number"]}},
     )
     env_file: AbsolutePath = Field("", description="A file of KEY=VALUE lines; env goes before it.")
     cwd: AbsolutePath = Field(
@@ -232,13 +241,17 @@ class Profile(_Part):
         "none", description="login: the user's login shell starts it, with its environment."
     )
     setup: tuple[str, ...] = Field(
-        (), description="Lines for that shell to run first, such as module load."
+        (),
+        description="Lines for that shell to run first, such as module load.",
+        json_schema_extra={"type": ["array", "string"]},
     )
     transport: Literal["auto", "ipc", "tcp"] = Field(
         "auto", description="auto: Unix sockets where the kernel speaks them, else tcp."
     )
-    encryption: Annotated[Literal["auto", "curve", "none"], BeforeValidator(_no_as_word)] = Field(
-        "auto", description="auto: CURVE on tcp where the kernel says that it can."
+    encryption: Annotated[Literal["auto", "curve", "none"], BeforeValidator(_no_as_none)] = Field(
+        "auto",
+        description="auto: CURVE on tcp where the kernel says that it can.",
+        json_schema_extra={"enum": ["auto", "curve", "none", False], "type": ["string", "boolean"]},
     )
     ip: str = Field("127.0.0.1", description="The address to listen on with tcp.")
     ports: Annotated[Ports, BeforeValidator(_ports), WithJsonSchema(PORTS_SCHEMA)] = Field(
@@ -267,8 +280,10 @@ class Profile(_Part):
     limits: Limits = Field(Limits(), description="Later: what it may use.")
     preload: tuple[str, ...] = Field((), description="Later: modules to import beforehand.")
     warm: int = Field(0, ge=0, le=100, description="Later: how many to hold ready.")
-    publish: Annotated[Literal["none", "jupyter"], BeforeValidator(_no_as_word)] = Field(
-        "none", description="Later: whether Jupyter servers list it."
+    publish: Annotated[Literal["none", "jupyter"], BeforeValidator(_no_as_none)] = Field(
+        "none",
+        description="Later: whether Jupyter servers list it.",
+        json_schema_extra={"enum": ["none", "jupyter", False], "type": ["string", "boolean"]},
     )
     instance: Literal["shared", "per-session"] = Field(
         "shared", description="Later: whether each notebook gets one of its own."

@@ -118,6 +118,8 @@ def parse_record(content: Mapping[str, Any]) -> KernelRecord:
     ValueError
         If it is not one, or is of a version that this program does not know.
     """
+    if not isinstance(content, Mapping):
+        raise ValueError("not a kernel's record")  # noqa: TRY004  # to the caller it is damage
     if content.get("version") != VERSION:
         raise ValueError(f"version {content.get('version')!r} is not known here")
     try:

@@ -33,7 +33,10 @@ def ephemeral_ports() -> tuple[int, int]:
 def own_user() -> User:
     """Look up the user that this process runs as."""
     uid = os.geteuid()
-    entry = pwd.getpwuid(uid)
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:  # a uid without a name, as containers have
+        return User(str(uid), uid, os.environ.get("HOME", "/"), "/bin/sh")
     return User(entry.pw_name, uid, entry.pw_dir, entry.pw_shell or "/bin/sh")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from kconnd.core.profile import Profile
 from kconnd.system.faults import Fault, Place, explain
@@ -29,6 +30,7 @@ class SourcedProfile:
     profile: Profile
     file: Path
     line: int
+    column: int = 1
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def _files(path: Path) -> list[Path]:
 
 def _clash(new: SourcedProfile, known: dict[str, SourcedProfile]) -> Fault | None:
     """Find what a profile takes from one before it: its name, or fixed ports."""
-    name, place = new.profile.name, Place(str(new.file), new.line, 1)
+    name, place = new.profile.name, Place(str(new.file), new.line, new.column)
     if name in known:
         first = known[name]
         message = f"{name!r} is already the name of a profile at {first.file}:{first.line}"
@@ -179,7 +181,22 @@ def _read_profile(
     if any(fault.path[: len(path)] == path for fault in document.faults):
         return  # its keys are not clear, so what it means is not either
     try:
-        yield SourcedProfile(Profile.model_validate({"name": name, **content}), file, line)
+        profile = Profile.model_validate({"name": name, **content})
     except ValidationError as error:
-        for detail in error.errors():
+        for detail in (*error.errors(), *_further(name, content, error)):
             yield explain(str(file), document, path, str(content.get("name", name)), detail)
+    else:
+        yield SourcedProfile(profile, file, line, column)
+
+
+def _further(name: str, content: dict[str, Any], error: ValidationError) -> Iterator[ErrorDetails]:
+    """Find what is wrong only together, which pydantic does not look at while a key is wrong."""
+    wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+    right = {key: value for key, value in content.items() if key not in wrong}
+    if not right.keys() & {"kernel", "python", "argv"}:
+        right["kernel"] = "any"  # it may be one of the wrong keys
+    if wrong:
+        try:
+            Profile.model_validate({**right, "name": name if "name" not in wrong else "any"})
+        except ValidationError as more:
+            yield from more.errors()

@@ -47,19 +47,25 @@ def parse_yaml(text: str) -> Document:
     YamlFault
         If it is not YAML, or unfolds into too much.
     """
-    loader = yaml.SafeLoader(text)
     try:
-        root = loader.get_single_node()
-        document = Document()
-        if root is not None:
-            document.content = _Builder(loader, document).build(root, ())
+        return _parse(yaml.SafeLoader(text))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         spot = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         problem = " ".join(filter(None, (error.context, error.problem)))
         raise YamlFault(f"not YAML: {problem}", spot, hint=_guess(text, spot)) from None
     except yaml.YAMLError as error:
-        raise YamlFault(f"not YAML: {error}", (1, 1)) from None
+        raise YamlFault(f"not YAML: {' '.join(str(error).split())}", (1, 1)) from None
+    except RecursionError:
+        raise YamlFault("it is nested too deeply", (1, 1)) from None
+
+
+def _parse(loader: yaml.SafeLoader) -> Document:
+    document = Document()
+    try:
+        root = loader.get_single_node()
+        if root is not None:
+            document.content = _Builder(loader, document).build(root, ())
     finally:
         loader.dispose()
     return document

@@ -157,9 +157,12 @@ class Daemon:
         """End the daemon and every kernel, by pid, also after a failed test."""
         if self.process is not None:
             self.kill()
-        for facts in (self.runtime / "live").glob("*.shim.json"):
+        for path in (self.runtime / "live").glob("*.shim.json"):
             with contextlib.suppress(OSError, ValueError):
-                os.kill(json.loads(facts.read_bytes())["kernel"][0], signal.SIGKILL)
+                facts = json.loads(path.read_bytes())
+                os.kill(facts["kernel"][0], signal.SIGKILL)
+                shim = Path(f"/proc/{facts['shim'][0]}/comm")
+                wait_for(lambda shim=shim: not shim.exists(), "a shim to end")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,229 @@
+"""Private files, locks, the ledger, the store, logs, processes: real files and processes."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from kconnd.core.lifecycle import Lifecycle, State
+from kconnd.core.record import KernelRecord
+from kconnd.errors import LockedError, PortsTakenError, StateFileError, UnsafePathError
+from kconnd.system.files import ensure_private_dir, is_locked, take_lock, write_private
+from kconnd.system.ledger import PortLedger, is_free
+from kconnd.system.logs import follow, last_lines
+from kconnd.system.peer import read_peer
+from kconnd.system.processes import ProcessId, ended, is_alive, read_stat, send_signal
+from kconnd.system.store import Store
+
+WaitUntil = Callable[..., Awaitable[None]]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def test_a_private_file_replaces_a_link_and_does_not_follow_it(tmp_path: Path) -> None:
+    victim, link = tmp_path / "victim", tmp_path / "link"
+    victim.write_bytes(b"dear")
+    link.symlink_to(victim)
+    before = tmp_path.stat().st_mode
+    write_private(link, b"secret", durable=True)
+    assert victim.read_bytes() == b"dear"
+    assert (link.read_bytes(), link.is_symlink(), mode(link)) == (b"secret", False, 0o600)
+    assert tmp_path.stat().st_mode == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "victim"]
+
+
+def test_a_file_is_complete_or_absent_at_every_instant(tmp_path: Path) -> None:
+    path, stop = tmp_path / "file", threading.Event()
+    seen: set[str] = set()
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                found = json.loads(path.read_bytes())
+            except FileNotFoundError:
+                continue
+            seen.add("whole" if len(found) == 1000 else "cut")
+            seen.add(oct(mode(path)))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(300):
+        write_private(path, json.dumps([number] * 1000).encode())
+    stop.set()
+    reader.join()
+    assert seen == {"whole", "0o600"}
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_private(path, b"x")
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_is_ours_alone_or_refused(tmp_path: Path) -> None:
+    good = tmp_path / "a/b"
+    ensure_private_dir(good)
+    ensure_private_dir(good)
+    assert mode(good) == 0o700
+    opened = tmp_path / "open"
+    opened.mkdir(mode=0o755)
+    (tmp_path / "link").symlink_to(good)
+    (tmp_path / "file").touch()
+    for bad, why in (
+        (opened, "0755"),
+        (tmp_path / "link", "not a folder"),
+        (tmp_path / "file", "not a folder"),
+    ):
+        with pytest.raises(UnsafePathError, match=why):
+            ensure_private_dir(bad)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to make another user's folder")
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    planted = tmp_path / "kconnd"
+    planted.mkdir(mode=0o700)
+    os.chown(planted, 65534, 65534)
+    with pytest.raises(UnsafePathError, match="it belongs to uid 65534"):
+        ensure_private_dir(planted)
+
+
+def test_a_lock_is_held_by_one_and_tells_who(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    held = take_lock(path, "me, pid 7")
+    assert is_locked(path)
+    with pytest.raises(LockedError, match="me, pid 7 holds it"):
+        take_lock(path)
+    os.close(held)
+    assert not is_locked(path)
+
+
+def test_ports_are_granted_once_over_many_processes(tmp_path: Path) -> None:
+    """Ten processes at once, ten grants each, in a range that just holds them all."""
+    script = (
+        "import sys; from pathlib import Path; from kconnd.system.ledger import PortLedger\n"
+        "ledger = PortLedger(Path(sys.argv[1]))\n"
+        "for n in range(10): print(*ledger.grant(f'{sys.argv[2]}-{n}', '127.0.0.1', 24000, 24599))"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path), str(number)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(10)
+    ]
+    ports = [port for one in processes for port in one.communicate()[0].split()]
+    assert len(ports) == len(set(ports)) == 500
+    assert len(PortLedger(tmp_path).granted()) == 100
+
+
+def test_a_port_that_is_used_is_not_granted_and_a_released_one_is_again(tmp_path: Path) -> None:
+    ledger = PortLedger(tmp_path)
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 24702))
+        used.listen()
+        assert not is_free("127.0.0.1", 24702)
+        with pytest.raises(PortsTakenError):
+            ledger.grant("a", "127.0.0.1", 24700, 24704)
+        assert ledger.granted() == {}
+    assert sorted(ledger.grant("a", "127.0.0.1", 24700, 24704)) == list(range(24700, 24705))
+    with pytest.raises(PortsTakenError):
+        ledger.grant("b", "127.0.0.1", 24700, 24704)
+    assert len(ledger.grant("a", "127.0.0.1", 24700, 24704)) == 5  # its own count as free
+    ledger.release("a")
+    ledger.record("b", (24700, 1, 2, 3, 4))
+    with pytest.raises(PortsTakenError):
+        ledger.grant("a", "127.0.0.1", 24700, 24704)
+
+
+def test_ports_of_ipv6(tmp_path: Path) -> None:
+    assert len(set(PortLedger(tmp_path).grant("a", "::1", 24800, 24899))) == 5
+
+
+def test_a_damaged_ledger_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "ports.json").write_bytes(b"{half")
+    assert len(PortLedger(tmp_path).grant("a", "127.0.0.1", 24900, 24999)) == 5
+
+
+def test_a_record_that_cannot_be_read_is_put_aside(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state")
+    record = KernelRecord("lab", Lifecycle(state=State.RUNNING, generation=3))
+    store.save(record, durable=True)
+    assert (list(store.names()), store.read("lab")) == (["lab"], record)
+    path = tmp_path / "state/kernels/lab/record.json"
+    assert mode(path) == 0o600
+    for number, damage in enumerate((b"", b"{", b"[]", b'{"version": 99}'), start=1):
+        path.write_bytes(damage)
+        with pytest.raises(StateFileError, match=rf"it is now .*record\.bad-{number}\.json"):
+            store.read("lab")
+        assert path.with_name(f"record.bad-{number}.json").read_bytes() == damage
+    assert list(store.names()) == []
+
+
+def test_the_last_lines_come_from_older_parts_too(tmp_path: Path) -> None:
+    (tmp_path / "log.10").write_text("0\n")
+    (tmp_path / "log.2").write_text("1\n2\n")
+    (tmp_path / "log.1").write_text("3\n4\n")
+    (tmp_path / "log").write_text("5\n")
+    assert last_lines(tmp_path / "log", 4) == "2\n3\n4\n5\n"
+    assert last_lines(tmp_path / "log", 100) == "0\n1\n2\n3\n4\n5\n"
+    assert last_lines(tmp_path / "none", 4) == ""
+
+
+async def test_following_a_log_goes_over_its_rotation(
+    tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    path, seen = tmp_path / "log", ""
+
+    async def read() -> None:
+        nonlocal seen
+        async for text in follow(path):
+            seen += text
+
+    path.write_text("old\n")
+    reading = asyncio.create_task(read())
+    for number in range(3):
+        await wait_until(lambda: number == 0 or f"line {number - 1}" in seen, "what was written")  # noqa: B023  # used at once
+        await asyncio.sleep(0.3)  # let the reader open what there is: it starts at the end
+        if number == 2:
+            path.rename(tmp_path / "log.1")
+        with path.open("a") as stream:
+            stream.write(f"line {number}\n")
+    await wait_until(lambda: "line 2" in seen, "the line after the rotation")
+    reading.cancel()
+    assert seen == "line 0\nline 1\nline 2\n"
+
+
+def test_the_peer_is_who_the_system_says() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert read_peer(ours).uid == os.geteuid()
+        assert read_peer(ours).pid == os.getpid()
+
+
+async def test_a_process_is_known_by_more_than_its_number() -> None:
+    process = subprocess.Popen(["/bin/sleep", "1000"])  # noqa: ASYNC220  # at once
+    known = ProcessId(process.pid, read_stat(process.pid)[2])
+    stranger = ProcessId(process.pid, known.started - 1)
+    assert not send_signal(stranger, signal.SIGKILL)
+    await ended(stranger)
+    assert is_alive(known)
+    assert send_signal(known, signal.SIGKILL)
+    await ended(known)
+    assert not is_alive(known)
+    assert not send_signal(known, signal.SIGTERM)
+    process.returncode = 0

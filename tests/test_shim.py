@@ -1,0 +1,83 @@
+"""The shim's own parts: its plan, its log, its files."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kconnd import shim
+from kconnd.core.plan import LaunchPlan
+from kconnd.launchers.local import _records
+
+WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+NAME = st.from_regex(r"[A-Z_]{1,8}", fullmatch=True)
+
+
+@given(st.lists(WORD, min_size=1), st.dictionaries(NAME, WORD), WORD, st.integers(0, 10**12))
+def test_the_shim_reads_the_plan_that_the_launcher_writes(
+    argv: list[str], env: dict[str, str], cwd: str, limit: int
+) -> None:
+    plan = LaunchPlan("k", 7, tuple(argv), env, cwd, "/l", "/f", "/e", "/k", log_max=limit)
+    text = b"".join(_records(plan, 5))
+    read = shim.Plan(text)
+    assert [arg.decode() for arg in read.args] == argv
+    assert {key.decode(): value.decode() for key, value in read.env.items()} == env
+    assert read.values["cwd"].decode() == cwd
+    assert (read.number("generation"), read.number("log_max")) == (7, limit)
+    assert read.number("umask", 8) == 0o022
+
+
+def test_a_plan_that_is_cut_short_is_not_acted_on(tmp_path: Path) -> None:
+    text = f"arg=touch\0arg={tmp_path}/made\0cwd=/\0".encode()
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", shim.__file__, "k"],
+        input=text,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+    assert not list(tmp_path.iterdir())
+
+
+@given(pieces=st.lists(st.binary(min_size=1, max_size=300), max_size=30), keep=st.integers(0, 3))
+def test_a_log_keeps_the_newest_and_never_grows_beyond_its_size(
+    pieces: list[bytes], keep: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("log")
+    log = shim.Log(os.fsencode(folder / "log"), 500, keep)
+    for piece in pieces:
+        log.write(piece)
+    kept = [folder / "log", *(folder / f"log.{number}" for number in range(1, keep + 1))]
+    existing = [path for path in kept if path.exists()]
+    assert sorted(existing) == sorted(folder.iterdir())
+    assert all(path.stat().st_size <= 500 for path in existing)
+    text = b"".join(path.read_bytes() for path in reversed(existing))
+    assert b"".join(pieces).endswith(text)
+    assert len(text) >= min(len(b"".join(pieces)), 200)
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in existing)
+
+
+def test_what_a_full_disk_swallowed_is_counted_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = shim.Log(b"/dev/full", 0, 0)
+    log.write(b"lost")
+    log.write(b"too")
+    assert log.dropped == 7
+    os.close(log.file)
+    log.path, log.file = os.fsencode(path), -1
+    log.write(b"back\n")
+    assert path.read_bytes() == b"\n[kconnd: 7 bytes of output could not be kept]\nback\n"
+
+
+def test_a_log_does_not_follow_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"dear")
+    (tmp_path / "log").symlink_to(victim)
+    log = shim.Log(os.fsencode(tmp_path / "log"), 100, 1)
+    log.write(b"x")
+    assert victim.read_bytes() == b"dear"
+    assert log.dropped == 1
