@@ -27,7 +27,8 @@ def console(arguments: list[str]) -> int:
     given = verb.parse_args(own)
     from kconnd.cli.spawn import client_or_start  # noqa: PLC0415  # only for this
 
-    kernel: dict[str, Any] = client_or_start(given.socket).post(f"/v1/kernels/{given.name}/start")
+    client = client_or_start(given.socket)
+    kernel: dict[str, Any] = client.post(f"/v1/kernels/{given.name}/start", {"on_demand": True})
     command = [*find_console(), "--existing", kernel["connection_file"], *more]
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606  # becoming it is the point

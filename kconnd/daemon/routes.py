@@ -259,10 +259,22 @@ async def wait(request: Request) -> Reply:
 async def start(request: Request) -> Reply:
     """Start a kernel; with ``wait``, reply when it is ready or has failed."""
     actor = request.kernels.find_to_start(request.name)
+    if request.flag("on_demand", default=False):
+        _check_demand(actor)
     await actor.ask(StartAsked())
     if request.flag("wait", default=True):
         await _until_ready(actor)
     return await _info(request, actor)
+
+
+def _check_demand(actor: Actor) -> None:
+    """Let nobody start a manual kernel in passing."""
+    if actor.kernel.state not in LIVE and actor.profile().start == "manual":
+        name = actor.record.name
+        raise NotRunningError(
+            f"{name} is {actor.kernel.state}, and its profile says that it starts by hand",
+            hint=f"kconnd-ctl start {name}",
+        )
 
 
 async def restart(request: Request) -> Reply:
@@ -397,7 +409,16 @@ ROUTES: tuple[Route, ...] = (
             Parameter("timeout", "number", "Seconds; without it, as long as it takes."),
         ),
     ),
-    Route("POST", f"{_ONE}/start", Right.MANAGE, start, (_WAIT,)),
+    Route(
+        "POST",
+        f"{_ONE}/start",
+        Right.MANAGE,
+        start,
+        (
+            _WAIT,
+            Parameter("on_demand", "boolean", "Whether to leave kernels that start by hand."),
+        ),
+    ),
     Route("POST", f"{_ONE}/stop", Right.MANAGE, stop, (_WAIT,)),
     Route(
         "POST",

@@ -161,8 +161,12 @@ class Daemon:
             with contextlib.suppress(OSError, ValueError):
                 facts = json.loads(path.read_bytes())
                 os.kill(facts["kernel"][0], signal.SIGKILL)
-                shim = Path(f"/proc/{facts['shim'][0]}/comm")
-                wait_for(lambda shim=shim: not shim.exists(), "a shim to end")
+                _wait_for_end(facts["shim"][0])
+
+
+def _wait_for_end(pid: int) -> None:
+    """Wait for a shim, which writes how its kernel ended, so that folders can be removed."""
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "a shim to end")
 
 
 @contextlib.contextmanager

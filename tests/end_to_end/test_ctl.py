@@ -253,3 +253,12 @@ def _of_a_bare_python() -> list[str]:
     return subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
+
+
+def test_a_manual_kernel_is_not_started_in_passing(lab: Daemon) -> None:
+    lab.profile("byhand", IPYKERNEL + "start: manual\n")
+    ctl(lab, "reload")
+    refused = ctl(lab, "console", "byhand")
+    assert refused.code == 3
+    assert "its profile says that it starts by hand" in refused.err
+    assert ctl(lab, "start", "byhand").code == 0

@@ -63,7 +63,8 @@ status = dict(
     line.split(":\t", 1)
     for line in pathlib.Path(f"/proc/{health['pid']}/status").read_text().splitlines()
 )
-result["daemon"] = [os.readlink(f"/proc/{health['pid']}/cwd"), oct(os.stat(health["runtime_dir"]).st_mode)]
+mode = oct(os.stat(health["runtime_dir"]).st_mode)
+result["daemon"] = [os.readlink(f"/proc/{health['pid']}/cwd"), mode]
 result["environment"] = pathlib.Path(f"/proc/{health['pid']}/environ").read_text()
 result["stop"] = run("stop", "--all", "--yes")
 os.kill(health["pid"], signal.SIGTERM)

@@ -280,3 +280,42 @@ def test_a_stranger_without_keys_reads_nothing(daemon: Daemon) -> None:
         assert bool(info["warnings"]) is readable
         spy.close()
     context.term()
+
+
+def test_interrupt_by_message_where_the_spec_asks_for_it(daemon: Daemon, folder: Path) -> None:
+    """A kernel spec of the user's own, in a mode in which no signal may be sent."""
+    spec = folder / "kernels/deaf"
+    spec.mkdir(parents=True)
+    ignore = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    launch = f"{ignore}; from ipykernel.kernelapp import launch_new_instance as go; go()"
+    content = {
+        "argv": [sys.executable, "-c", launch, "-f", "{connection_file}"],
+        "display_name": "Deaf",
+        "language": "python",
+        "interrupt_mode": "message",
+        "env": {"FROM_SPEC": "${HOME}"},
+    }
+    (spec / "kernel.json").write_text(json.dumps(content), encoding="utf-8")
+    daemon.start(env={**os.environ, "JUPYTER_PATH": str(folder)})
+    info = daemon.post("deaf", "start")
+    assert info["connection"]["transport"] == "tcp"  # it is not one that is known to speak ipc
+    with client(info["connection_file"]) as attached:
+        assert run_on(attached, "import os; print(os.environ['FROM_SPEC'])").startswith("/")
+        attached.execute("import signal; signal.signal(2, signal.default_int_handler)")
+        attached.execute("import time; time.sleep(1000)")
+        wait_for(lambda: daemon.info("deaf")["execution_state"] == "busy", "the cell to run")
+        daemon.post("deaf", "interrupt")
+        wait_for(lambda: daemon.info("deaf")["execution_state"] == "idle", "the interrupt")
+
+
+def test_ports_come_from_the_range_that_was_given(daemon: Daemon) -> None:
+    daemon.profile("lab", IPYKERNEL + "transport: tcp\n")
+    daemon.profile("own", IPYKERNEL + "transport: tcp\nports: 25200-25209\n")
+    daemon.start("--ports", "25100-25109")
+    for name, first in (("lab", 25100), ("own", 25200), ("lab@2", 25100)):
+        wire = daemon.post(name, "start")["connection"]
+        ports = {value for key, value in wire.items() if key.endswith("_port")}
+        assert ports <= set(range(first, first + 10))
+    with pytest.raises(DaemonError, match="only 0 of 5 are free in the range") as caught:
+        daemon.post("lab@3", "start")
+    assert "a wider range" in caught.value.hint
