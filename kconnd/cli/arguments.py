@@ -33,11 +33,20 @@ def parser(verb: str, about: str, example: str = "") -> argparse.ArgumentParser:
         f"kconnd-ctl {verb}",
         description=about,
         epilog=example and f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_formatter,
     )
     found.add_argument("--json", action="store_true", help="JSON on stdout, and nothing else")
     found.add_argument("--socket", default="", metavar="PATH", help="the daemon's socket")
     return found
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """Format help for the terminal's width; argparse's own way to it imports shutil and bz2."""
+    try:
+        width = os.get_terminal_size().columns - 2
+    except OSError:
+        width = 98
+    return argparse.RawDescriptionHelpFormatter(prog, width=max(width, 40))
 
 
 def add_names(found: argparse.ArgumentParser) -> None:
