@@ -1,65 +1,89 @@
-"""``kconnd-ctl check`` and ``schema``: profiles without a daemon."""
+"""``kconnd-ctl check`` and ``kconnd-ctl schema``: profiles without a daemon.
 
-from __future__ import annotations
+Rules: both only read; all faults come in one run, one a line, in the form that editors and CI
+jump to; pydantic and yaml are imported when the arguments have proved good.
+"""
 
+import json
 import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kconnd.cli import show
 from kconnd.cli.arguments import parser
-from kconnd.errors import UsageError
+from kconnd.core.places import config_dir
+
+if TYPE_CHECKING:
+    from kconnd.system.profiles import Loaded
+
+_CHECK = """\
+Read profiles as the daemon would and tell all that is wrong with them, with
+file, line and column. Nothing is started and no daemon is needed. Exit code 1
+where there are faults, 2 where a path does not exist."""
+_SCHEMA = """\
+Print the JSON Schema of a file of profiles, with which editors complete and
+check it. Editors with a YAML language server want it named in the first line:
+  # yaml-language-server: $schema=/home/me/kconnd.schema.json"""
 
 
 def check(arguments: list[str]) -> int:
-    """Find the faults of profiles."""
-    verb = parser(
-        "check",
-        "Find every fault in profiles, with its place, without a daemon. Exit code 1 where\n"
-        "there is one. Without a path, your own profile folder is checked.",
-        "kconnd-ctl check configs/",
-    )
-    verb.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a file or a folder")
-    given = verb.parse_args(arguments)
-    paths = given.paths or [_own_folder()]
-    for path in given.paths:
-        if not path.exists():
-            raise UsageError(f"checking {path}: there is no such file or folder")
-    from kconnd.system.profiles import load_profiles  # noqa: PLC0415  # it brings pydantic
+    """Check profiles and print their faults.
 
-    loaded = load_profiles(paths)
-    if given.json:
-        found = [
-            {"name": name, "file": str(one.file), "line": one.line}
-            for name, one in sorted(loaded.profiles.items())
-        ]
-        show.print_json({"profiles": found, "faults": [one.to_json() for one in loaded.faults]})
-    else:
-        print(*loaded.faults, sep="\n", end="\n" if loaded.faults else "")
-        print(f"{_count(len(loaded.profiles), 'profile')}, {_count(len(loaded.faults), 'fault')}")
+    Parameters
+    ----------
+    arguments : list of str
+        The command line after the verb.
+
+    Returns
+    -------
+    int
+        The exit code: 0 no faults, 1 faults, 2 a path that does not exist.
+    """
+    verb = parser("check", _CHECK, "kconnd-ctl check configs/ ~/lab.yaml")
+    verb.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="*",
+        help="a file or folder of profiles (default: your configs folder)",
+    )
+    options = verb.parse_args(arguments)
+    missing = [path for path in options.paths if not Path(path).exists()]
+    for path in missing:
+        print(f"kconnd-ctl check: there is no {path}", file=sys.stderr)
+    if missing:
+        return 2
+    # Imported late: half of kconnd-ctl's time would go into it for verbs that need neither.
+    from kconnd.system.profiles import load_profiles  # noqa: PLC0415
+
+    loaded = load_profiles(options.paths or [config_dir(os.environ, str(Path.home()))])
+    print(_as_json(loaded) if options.json else _as_text(loaded))
     return 1 if loaded.faults else 0
 
 
-def _own_folder() -> Path:
-    from kconnd.core.places import config_dir  # noqa: PLC0415  # only without a path
-
-    return Path(config_dir(os.environ, str(Path.home())))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def schema(arguments: list[str]) -> int:
-    """Print the JSON Schema of profiles."""
-    verb = parser(
-        "schema",
-        "Print the JSON Schema of profile files, with which editors complete and check.\n"
-        "In VS Code or any editor with yaml-language-server, put this line on top of a profile:\n"
-        "  # yaml-language-server: $schema=kconnd.schema.json",
-        "kconnd-ctl schema > kconnd.schema.json",
-    )
-    verb.parse_args(arguments)
-    from kconnd.core.profile import file_schema  # noqa: PLC0415  # it brings pydantic
+    """Print the JSON Schema of a profile file; the exit code is 0."""
+    parser("schema", _SCHEMA, "kconnd-ctl schema > ~/kconnd.schema.json").parse_args(arguments)
+    from kconnd.core.profile import profile_schema  # noqa: PLC0415  # late, as above
 
-    show.print_json(file_schema())
+    print(json.dumps(profile_schema(), indent=2))
     return 0
+
+
+def _as_text(loaded: "Loaded") -> str:
+    """Write a fault a line, and how many there are of what."""
+    summary = f"{_count(len(loaded.profiles), 'profile')}, {_count(len(loaded.faults), 'fault')}"
+    return "\n".join([*map(str, loaded.faults), summary])
+
+
+def _as_json(loaded: "Loaded") -> str:
+    profiles = [
+        {"name": name, "file": found.file, "line": found.line}
+        for name, found in loaded.profiles.items()
+    ]
+    keys = ("file", "line", "column", "path", "message", "hint")
+    faults = [{key: getattr(fault, key) for key in keys} for fault in loaded.faults]
+    return json.dumps({"profiles": profiles, "faults": faults}, indent=2)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

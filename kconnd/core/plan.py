@@ -62,11 +62,11 @@ class LaunchPlan:
     log_keep: int = 3
 
 
-def choose_transport(transport: str, spec: KernelSpec) -> str:
+def choose_transport(transport: str, spec: KernelSpec, *, needs_tcp: bool = False) -> str:
     """Choose the wire: ipc hides a kernel from other users without cost, where it speaks it."""
     if transport != "auto":
         return transport
-    return "ipc" if spec.speaks_ipc else "tcp"
+    return "ipc" if spec.speaks_ipc and not needs_tcp else "tcp"
 
 
 def choose_encryption(encryption: str, transport: str, spec: KernelSpec) -> bool:

@@ -1,425 +1,423 @@
-"""What a profile may say, checked: the one place that knows its keys, defaults and limits.
+"""What a profile may say: its keys, their defaults, and what contradicts what.
 
-Rules. Models are frozen, and what is in them needs no further parsing: durations are seconds,
-sizes are bytes. Each field's description is what editors show. A check's text says what is
-wrong with the value in front of it; the reader of files (`kconnd.system.profiles`) adds where.
-Fields marked *later* are checked and kept, and not acted on yet.
+Rules: pure; a profile is frozen and wholly parsed, so nobody reads its text again; a fault
+within one key is found by that key's type, a fault between keys by a row of `rules.RULES`, and
+both kinds are told together. Paths keep their ``~``, since the home is not known here.
 """
 
-import ipaddress
 import math
-import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
+    PlainValidator,
+    Strict,
+    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from kconnd.core.lifecycle import Policy
+from kconnd.core import values
+from kconnd.core.faults import UNKNOWN_KEY, Path, Problem, WrongError, dotted, explain, nearest
 from kconnd.core.names import PATTERN
-from kconnd.core.ports import COUNT
-from kconnd.core.units import parse_duration, parse_size
+from kconnd.core.rules import RULES, ContradictionError, Rule
+from kconnd.core.units import DURATION_PATTERN, SIZE_PATTERN, format_duration, format_size
+from kconnd.core.values import HIGH_PORT, LOW_PORT, Ports
 
-OURS = ("KCONND_CONNECTION_FILE", "KCONND_KERNEL", "JPY_PARENT_PID")
-LAST_PORT = 65535
-
-
-def _no_as_word(given: object) -> object:
-    """Read what YAML 1.1 makes of a bare ``no`` as the word that was written."""
-    return "no" if given is False else given
-
-
-def _no_as_none(given: object) -> object:
-    return "none" if given is False else given
-
-
-def _off_as_infinity(given: object) -> object:
-    return "infinity" if given is False or given in {"off", "no", "never"} else given
-
-
-def _duration(given: object) -> float:
-    if isinstance(given, bool) or not isinstance(given, str | int | float):
-        raise ValueError(f"{given!r} is not a duration such as 30s or 5min")  # noqa: TRY004
-    return parse_duration(given)
-
-
-def _size(given: object) -> int:
-    if isinstance(given, bool) or not isinstance(given, str | int):
-        raise ValueError(f"{given!r} is not a size such as 10M or 2G")  # noqa: TRY004
-    return parse_size(given)
-
-
-def _path(given: object) -> object:
-    if isinstance(given, str) and given and not given.startswith(("/", "~")):
-        raise ValueError(f"{given!r} is neither absolute nor begins with ~")
-    return given
-
-
-def _plain(seconds: float) -> float | str:
-    return "infinity" if math.isinf(seconds) else seconds
-
-
-Duration = Annotated[
-    float,
-    BeforeValidator(_duration),
-    PlainSerializer(_plain, when_used="json"),
-    WithJsonSchema({"type": ["string", "number"], "examples": ["30s", "5min", "1h 30min"]}),
-]
-Size = Annotated[
-    int,
-    BeforeValidator(_size),
-    WithJsonSchema({"type": ["string", "integer"], "examples": ["500K", "10M", "2G"]}),
-]
-AbsolutePath = Annotated[str, BeforeValidator(_path)]
-Word = Annotated[str, Field(pattern=r"^@?[A-Za-z_][A-Za-z0-9_.-]*$")]
-
-
-class _Part(BaseModel):
-    """A mapping of the profile: its keys are known, its values do not change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class Restart(_Part):
-    """What follows an end that nobody asked for."""
-
-    policy: Annotated[Literal["no", "on-failure", "always"], BeforeValidator(_no_as_word)] = Field(
-        "on-failure",
-        description="Whether a kernel that ended by itself is launched again: never, if it "
-        "failed, or always.",
-        json_schema_extra={
-            "enum": ["no", "on-failure", "always", False],
-            "type": ["string", "boolean"],
-        },
-    )
-    max_failures: int = Field(
-        5, ge=0, description="How many failures in a row are followed by another launch."
-    )
-    backoff: Duration = Field(0.5, description="The wait before the first; doubled each time.")
-    backoff_max: Duration = Field(60.0, description="The longest wait.")
-    stable_after: Duration = Field(60.0, description="A run this long forgets earlier failures.")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.backoff > self.backoff_max:
-            raise ValueError("backoff is longer than backoff_max")
-        return self
-
-
-class Heartbeat(_Part):
-    """How the daemon sees that a kernel still answers."""
-
-    interval: Duration = Field(10.0, ge=1, description="Time between heartbeats; at least 1s.")
-    misses: int = Field(3, ge=1, description="How many in a row make it unresponsive.")
-    action: Literal["report", "restart"] = Field(
-        "report", description="What then: only say so, or end and launch it again."
-    )
-
-
-class Idle(_Part):
-    """When a kernel that nobody uses is let go."""
-
-    stop_after: Annotated[Duration, BeforeValidator(_off_as_infinity)] = Field(
-        math.inf,
-        description="Stop it after so long without execution, unless a client is connected; "
-        "off by default.",
-        json_schema_extra={"type": ["string", "number", "boolean"]},
-    )
-
-
-class Log(_Part):
-    """How much of a kernel's output is kept."""
-
-    max_size: Size = Field(10 << 20, ge=1024, description="Size at which the log is rotated.")
-    keep: int = Field(3, ge=0, le=100, description="How many older logs are kept.")
-
-
-class Access(_Part):
-    """Who beside the owner may do what (later): users, and groups as @group."""
-
-    see: tuple[Word, ...] = Field((), description="See its name and state.")
-    connect: tuple[Word, ...] = Field((), description="Run code in it, as its owner.")
-    manage: tuple[Word, ...] = Field((), description="Start and stop it.")
-
-
-class Limits(_Part):
-    """What a kernel may use at the most (later)."""
-
-    memory: Size | None = Field(None, description="Memory of all its processes.")
-    cpu: float | None = Field(None, gt=0, description="How many cores' worth of time.")
-    tasks: int | None = Field(None, ge=1, description="How many processes and threads.")
-    open_files: int | None = Field(None, ge=16, description="How many open files a process.")
-
-
-class Ports(_Part):
-    """Which ports: any of the daemon's, any of a range, or five fixed ones."""
-
-    range: tuple[int, int] | None = None
-    fixed: tuple[int, ...] = ()
-
-
-def _ports(given: object) -> object:
-    """Read ``auto``, ``FIRST-LAST``, a list of five, or a mapping of the five channels."""
-    if given == "auto":
-        return {}
-    if isinstance(given, str):
-        return {"range": _port_range(given)}
-    if isinstance(given, Mapping) and "shell" in given:
-        names = ("shell", "iopub", "stdin", "control", "hb")
-        if set(given) != set(names):
-            raise ValueError(f"it needs just the ports {', '.join(names)}")
-        given = [given[name] for name in names]
-    if isinstance(given, list | tuple):
-        return {"fixed": _fixed_ports(given)}
-    if isinstance(given, Mapping | Ports):
-        return given
-    raise ValueError(f"{given!r} is not auto, a range such as 20000-20999, or five ports")
-
-
-def _port_range(text: str) -> tuple[int, int]:
-    first, _, last = text.partition("-")
-    if not (first.strip().isdecimal() and last.strip().isdecimal()):
-        raise ValueError(f"{text!r} is not auto, a range such as 20000-20999, or five ports")
-    low, high = int(first), int(last)
-    if not 1 <= low <= high <= LAST_PORT or high - low + 1 < COUNT:
-        raise ValueError(f"{text!r} is not a range of at least {COUNT} ports up to {LAST_PORT}")
-    return low, high
-
-
-def _fixed_ports(given: Any) -> tuple[int, ...]:
-    good = [port for port in given if type(port) is int and 1 <= port <= LAST_PORT]
-    if len(good) != COUNT or len(given) != COUNT or len(set(good)) != COUNT:
-        raise ValueError(f"{list(given)} is not five different ports from 1 to {LAST_PORT}")
-    return tuple(good)
-
-
-PORTS_SCHEMA = {
+_NUMBER = {"type": "number", "minimum": 0}
+_SPAN = {"type": "string", "pattern": DURATION_PATTERN}
+_AMOUNT = [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": SIZE_PATTERN}]
+_PORT = {"type": "integer", "minimum": LOW_PORT, "maximum": HIGH_PORT}
+_FIVE = len(values.CHANNELS)
+_PORTS_SCHEMA = {
     "anyOf": [
         {"const": "auto"},
-        {"type": "string", "pattern": "^[0-9]+-[0-9]+$"},
-        {"type": "array", "items": {"type": "integer"}, "minItems": 5, "maxItems": 5},
+        {"type": "string", "pattern": r"^\s*[0-9]{4,5}\s*-\s*[0-9]{4,5}\s*$"},
+        {"type": "array", "items": _PORT, "minItems": _FIVE, "maxItems": _FIVE},
         {
             "type": "object",
-            "required": ["shell", "iopub", "stdin", "control", "hb"],
-            "additionalProperties": {"type": "integer"},
+            "properties": dict.fromkeys(values.CHANNELS, _PORT),
+            "required": list(values.CHANNELS),
+            "additionalProperties": False,
         },
     ]
 }
 
 
-class Profile(_Part):
-    """A kernel as its owner wants it."""
+def _false_is(word: str) -> BeforeValidator:
+    """Take YAML 1.1's false for the word that was written: ``no`` (or ``none``, for nothing)."""
+    return BeforeValidator(lambda value: word if value is False else value)
 
-    name: str = Field(
-        pattern=f"^{PATTERN}$", description="The kernel's name; the file's name by default."
+
+def _from(low: float, high: float = math.inf) -> BeforeValidator:
+    return BeforeValidator(partial(values.duration_within, low, high))
+
+
+Text = Annotated[str, AfterValidator(values.text)]
+Argument = Annotated[Text, AfterValidator(values.without_instance)]
+FilePath = Annotated[Argument, AfterValidator(values.absolute)]
+EnvName = Annotated[str, AfterValidator(values.env_name)]
+EnvValue = Annotated[
+    Text,
+    BeforeValidator(values.env_value),
+    WithJsonSchema({"type": ["string", "number"]}),
+]
+Members = tuple[Annotated[str, AfterValidator(values.member)], ...]
+Count = Annotated[int, Strict(), Field(ge=1)]
+Bound = Annotated[
+    int | None, Strict(), Field(ge=1), WithJsonSchema({"type": "integer", "minimum": 1})
+]
+Seconds = Annotated[
+    float,
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+    WithJsonSchema({"anyOf": [_NUMBER, _SPAN]}),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(partial(values.size_from, 4096)),
+    PlainSerializer(format_size, return_type=str, when_used="json"),
+    WithJsonSchema({"anyOf": _AMOUNT}),
+]
+
+
+class _Part(BaseModel):
+    """A mapping of a profile: frozen, and no keys but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _given(cls, value: object) -> object:
+        """Refuse a key with nothing behind it: dropping it and emptying it could differ."""
+        if value is None:
+            raise WrongError("has no value", "give it one, or drop the key to have the default")
+        return value
+
+
+class Restart(_Part):
+    """What happens after a kernel's end that nobody asked for."""
+
+    policy: Annotated[
+        Literal["no", "on-failure", "always"],
+        _false_is("no"),
+        WithJsonSchema({"enum": ["no", "on-failure", "always", False]}),
+    ] = Field("on-failure", description="After which ends the kernel is started again.")
+    max_failures: Count = Field(5, description="Failures in a row before it is given up.")
+    backoff: Annotated[Seconds, _from(0.01, 86_400)] = Field(
+        0.5, description="The wait before the first restart; it doubles with each failure."
     )
-    kernel: str = Field("", description="An installed Jupyter kernel spec to run.")
-    python: AbsolutePath = Field(
-        "", description="Path of a Python interpreter to run ipykernel with."
+    backoff_max: Annotated[Seconds, _from(0.01, 86_400)] = Field(
+        60.0, description="The longest wait before a restart."
     )
-    argv: tuple[str, ...] = Field(
-        (), description="A command to run; {connection_file} stands for the file's path."
+    stable_after: Annotated[Seconds, _from(0)] = Field(
+        60.0, description="A run of this length makes earlier failures forgotten."
     )
-    env: Mapping[str, str] = Field(
-        default_factory=dict,
-        description="Environment variables; ${NAME} and {instance} are replaced.",
-        json_schema_extra={"additionalProperties": {"type": ["string", "number"]}},
+
+
+class Heartbeat(_Part):
+    """How a kernel is asked whether it lives, and what silence leads to."""
+
+    interval: Annotated[Seconds, _from(0.1)] = Field(
+        10.0, description="The time between two questions; infinity asks never."
     )
-    env_file: AbsolutePath = Field("", description="A file of KEY=VALUE lines; env goes before it.")
-    cwd: AbsolutePath = Field(
-        "", description="The folder it starts in; the home folder by default."
+    misses: Count = Field(3, description="Unanswered questions until it counts as unresponsive.")
+    action: Literal["report", "restart"] = Field(
+        "report", description="Whether an unresponsive kernel is told of, or ended and restarted."
+    )
+
+
+class Idle(_Part):
+    """What happens to a kernel that nobody uses."""
+
+    stop_after: Annotated[
+        Seconds,
+        BeforeValidator(partial(values.duration_or_off, 1.0)),
+        WithJsonSchema({"anyOf": [_NUMBER, _SPAN, {"enum": ["off", False]}]}),
+    ] = Field(math.inf, description="Stop after so long idle and without clients; off: never.")
+
+
+class Log(_Part):
+    """How much of a kernel's output is kept."""
+
+    max_size: Size = Field(10 << 20, description="The size at which a new log file is begun.")
+    keep: Annotated[int, Strict()] = Field(3, ge=0, le=100, description="Full log files kept.")
+
+
+class Access(_Part):
+    """Who besides the owner may do what: login names, and groups as @NAME."""
+
+    see: Members = Field((), description="May list the kernel and see its state.")
+    connect: Members = Field((), description="May run code in it, which is acting as its owner.")
+    manage: Members = Field((), description="May start, stop and restart it too.")
+
+
+class Limits(_Part):
+    """What a kernel may use of the machine; without a key there is no limit."""
+
+    memory: Annotated[Size | None, WithJsonSchema({"anyOf": _AMOUNT})] = Field(
+        None, description="Memory, after which the kernel is ended."
+    )
+    cpu: Annotated[
+        float | None,
+        BeforeValidator(values.cpus),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "number", "exclusiveMinimum": 0},
+                    {"type": "string", "pattern": r"^[0-9.]+%?$"},
+                ]
+            }
+        ),
+    ] = Field(None, description="Processors' worth of time: 1.5, or 150%.")
+    tasks: Bound = Field(None, description="Processes and threads.")
+    open_files: Bound = Field(None, description="Open files of each process.")
+
+
+class Profile(_Part):
+    """One kernel, as it should be run."""
+
+    name: Annotated[str, AfterValidator(values.kernel_name)] = Field(
+        description="The kernel's name; by default the file's name without .yaml.",
+        json_schema_extra={"pattern": f"^{PATTERN}$"},
+    )
+    kernel: Annotated[str, AfterValidator(values.spec_name)] = Field(
+        "", description="The installed kernel spec to run, as 'jupyter kernelspec list' names it."
+    )
+    python: FilePath = Field("", description="The Python interpreter to run ipykernel with.")
+    argv: Annotated[tuple[Argument, ...], AfterValidator(values.command)] = Field(
+        (), description="The command to run, with {connection_file} in it."
+    )
+    env: Mapping[EnvName, EnvValue] = Field(
+        default_factory=dict, description="Environment variables; {instance} is filled in."
+    )
+    env_file: FilePath = Field("", description="A file with lines NAME=VALUE for the environment.")
+    cwd: Annotated[Text, AfterValidator(values.absolute), AfterValidator(values.template)] = Field(
+        "~", description="The folder to run in; {instance} is filled in."
     )
     shell: Literal["none", "login"] = Field(
-        "none", description="login: the user's login shell starts it, with its environment."
+        "none", description="Whether a login shell runs first, as it would for the user."
     )
-    setup: tuple[str, ...] = Field(
-        (),
-        description="Lines for that shell to run first, such as module load.",
-        json_schema_extra={"type": ["array", "string"]},
-    )
+    setup: Annotated[
+        tuple[Text, ...],
+        BeforeValidator(values.as_lines),
+        AfterValidator(values.flat_lines),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        ),
+    ] = Field((), description="Lines that the login shell runs before the kernel: module load …")
     transport: Literal["auto", "ipc", "tcp"] = Field(
-        "auto", description="auto: Unix sockets where the kernel speaks them, else tcp."
+        "auto", description="Unix sockets (ipc) or TCP; auto is ipc where the kernel can."
     )
-    encryption: Annotated[Literal["auto", "curve", "none"], BeforeValidator(_no_as_none)] = Field(
-        "auto",
-        description="auto: CURVE on tcp where the kernel says that it can.",
-        json_schema_extra={"enum": ["auto", "curve", "none", False], "type": ["string", "boolean"]},
+    encryption: Literal["auto", "curve", "none"] = Field(
+        "auto", description="Whether TCP is encrypted with CURVE; auto: where the kernel can."
     )
-    ip: str = Field("127.0.0.1", description="The address to listen on with tcp.")
-    ports: Annotated[Ports, BeforeValidator(_ports), WithJsonSchema(PORTS_SCHEMA)] = Field(
-        Ports(), description="auto, a range such as 20000-20999, or five ports."
+    ip: Annotated[str, AfterValidator(values.ip_literal)] = Field(
+        "127.0.0.1", description="The address that the kernel listens on, with TCP."
     )
+    ports: Annotated[
+        Ports,
+        PlainValidator(values.parse_ports),
+        PlainSerializer(lambda ports: list(ports.fixed) or str(ports), when_used="json"),
+        WithJsonSchema(_PORTS_SCHEMA),
+    ] = Field(Ports(), description="auto, a range 20000-20999, or five fixed ports, with TCP.")
     start: Literal["boot", "on-demand", "manual"] = Field(
-        "on-demand",
-        description="boot: with the daemon; on-demand: when somebody asks for it; manual: "
-        "only by kconnd-ctl start.",
+        "on-demand", description="With the daemon, when somebody asks for it, or only by 'start'."
     )
-    restart: Restart = Field(Restart(), description="What follows an end nobody asked for.")
-    startup_timeout: Duration = Field(
-        60.0, gt=0, description="How long it may take to its first answer."
+    restart: Restart = Field(Restart(), description="After an end that nobody asked for.")
+    startup_timeout: Annotated[Seconds, _from(0.1)] = Field(
+        60.0, description="How long the kernel may take until it answers."
     )
-    stop_timeout: Duration = Field(
-        10.0, gt=0, description="How long it may take to end before it is killed."
+    stop_timeout: Annotated[Seconds, _from(0)] = Field(
+        10.0, description="How long each step of stopping waits before a harder one."
     )
-    heartbeat: Heartbeat = Field(Heartbeat(), description="How it is seen to be alive.")
-    idle: Idle = Field(Idle(), description="When it is let go.")
-    log: Log = Field(Log(), description="How much output is kept.")
+    heartbeat: Heartbeat = Field(Heartbeat(), description="Whether it still answers.")
+    idle: Idle = Field(Idle(), description="When it is stopped because nobody uses it.")
+    log: Log = Field(Log(), description="How much of its output is kept.")
     launcher: Literal["auto", "local", "systemd", "fork"] = Field(
-        "auto", description="Later: the home it gets."
+        "auto", description="What the kernel is started with."
     )
-    user: str = Field("", description="Later: whose kernel it is, in system profiles.")
-    access: Access = Field(Access(), description="Later: who else may use it.")
-    limits: Limits = Field(Limits(), description="Later: what it may use.")
-    preload: tuple[str, ...] = Field((), description="Later: modules to import beforehand.")
-    warm: int = Field(0, ge=0, le=100, description="Later: how many to hold ready.")
-    publish: Annotated[Literal["none", "jupyter"], BeforeValidator(_no_as_none)] = Field(
-        "none",
-        description="Later: whether Jupyter servers list it.",
-        json_schema_extra={"enum": ["none", "jupyter", False], "type": ["string", "boolean"]},
+    user: Annotated[str, AfterValidator(values.user_name)] = Field(
+        "", description="Who it runs as; only in profiles of the whole machine."
     )
+    access: Access = Field(Access(), description="Who besides the owner may do what.")
+    limits: Limits = Field(Limits(), description="What it may use of the machine.")
+    preload: tuple[Annotated[str, AfterValidator(values.module_name)], ...] = Field(
+        (), description="Modules that a parent process imports once for many kernels."
+    )
+    warm: Annotated[int, Strict()] = Field(
+        0, ge=0, le=100, description="Kernels kept started ahead of the next request."
+    )
+    publish: Annotated[
+        Literal["none", "jupyter"],
+        _false_is("none"),
+        WithJsonSchema({"enum": ["none", "jupyter", False]}),
+    ] = Field("none", description="Whether Jupyter's front ends are shown this profile.")
     instance: Literal["shared", "per-session"] = Field(
-        "shared", description="Later: whether each notebook gets one of its own."
+        "shared", description="One kernel for all sessions of a front end, or one for each."
     )
     on_frontend_shutdown: Literal["detach", "stop"] = Field(
-        "detach", description="Later: what a front end's shutdown means."
+        "detach", description="What a front end's 'shut down' does to the kernel."
     )
 
-    @field_validator("setup", mode="before")
-    @classmethod
-    def _lines(cls, given: object) -> object:
-        return given.splitlines() if isinstance(given, str) else given
-
-    @field_validator("env", mode="before")
-    @classmethod
-    def _environment(cls, given: object) -> object:
-        if not isinstance(given, Mapping):
-            return given
-        return {_variable(name): _text(name, value) for name, value in given.items()}
-
-    @field_validator("argv")
-    @classmethod
-    def _command(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        if given and not any("{connection_file}" in arg for arg in given[1:]):
-            raise ValueError("no argument has {connection_file} in it, so it could not be found")
-        if given and "/" in given[0]:
-            _path(given[0])
-        return given
-
-    @field_validator("ip")
-    @classmethod
-    def _address(cls, given: str) -> str:
-        try:
-            return str(ipaddress.ip_address(given))
-        except ValueError:
-            raise ValueError(f"{given!r} is not an IP address") from None
-
-    @field_validator("cwd")
-    @classmethod
-    def _only_instance(cls, given: str) -> str:
-        for placeholder in re.findall(r"\{[^}]*\}", given):
-            if placeholder != "{instance}":
-                raise ValueError(f"{placeholder} is not known here; {{instance}} is")
-        return given
-
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        """Find what is right by itself and wrong together."""
-        kinds = [key for key in ("kernel", "python", "argv") if getattr(self, key)]
-        if len(kinds) != 1:
-            found = f"it has {' and '.join(kinds)}" if kinds else "it has none of them"
-            raise ValueError(f"it needs one of kernel, python and argv; {found}")
-        if self.setup and self.shell == "none":
-            raise ValueError("setup needs a shell to run it: add 'shell: login'")
-        if self.ports.fixed and self.transport == "ipc":
-            raise ValueError("ports are for tcp, and transport is ipc")
-        if self.ports.fixed and self.instance == "per-session":
-            raise ValueError("several instances cannot share fixed ports: use a range")
+    def _consistent(self) -> Self:
+        """Check the keys against each other (`RULES`)."""
+        broken = tuple(rule for rule in RULES if rule.broken(self))
+        if broken:
+            raise ContradictionError(broken)
         return self
 
-    def instantiate(self, instance: str) -> Self:
-        """Give the profile of one instance: ``{instance}`` replaced in env and cwd.
 
-        Parameters
-        ----------
-        instance : str
-            What stands behind the ``@`` of its name; ``""`` for the profile's own kernel.
-        """
-        return self.model_copy(
-            update={
-                "env": {key: _put(value, instance) for key, value in self.env.items()},
-                "cwd": _put(self.cwd, instance),
-            }
-        )
+def parse_profile(
+    given: Mapping[str, object], *, name: str
+) -> tuple[Profile | None, tuple[Problem, ...]]:
+    """Read a profile from plain values.
 
-    def policy(self) -> Policy:
-        """Give what the lifecycle has to know."""
-        return Policy(
-            restart=self.restart.policy,
-            max_failures=self.restart.max_failures,
-            backoff=self.restart.backoff,
-            backoff_max=self.restart.backoff_max,
-            stable_after=self.restart.stable_after,
-            startup_timeout=self.startup_timeout,
-            stop_timeout=self.stop_timeout,
-            restart_unresponsive=self.heartbeat.action == "restart",
-        )
-
-
-def _variable(name: object) -> str:
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError(f"{name!r} is not a name for an environment variable")
-    if name in OURS:
-        raise ValueError(f"{name} is set by kconnd itself")
-    return name
-
-
-def _text(name: object, value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError(f"{name}: YAML reads this as {value}; put it in quotes")  # noqa: TRY004
-    return str(value) if isinstance(value, int | float) else value
-
-
-def _put(text: str, instance: str) -> str:
-    return text.replace("{instance}", instance)
-
-
-def file_schema() -> dict[str, Any]:
-    """Give the JSON Schema of a profile file: one profile, or a mapping of several.
+    Parameters
+    ----------
+    given : mapping
+        What stands in the file, keys as text.
+    name : str
+        The name, where the mapping has none.
 
     Returns
     -------
-    dict
-        A schema of draft 2020-12, which editors use to complete and to check.
+    tuple
+        The profile and no problems, or None and all of its problems.
     """
-    profile = Profile.model_json_schema(ref_template="#/$defs/{model}")
-    definitions = profile.pop("$defs", {})
-    profile.pop("title", None)
+    data = {"name": name, **given}
+    profile, errors = _validate(data)
+    if profile:
+        return profile, ()
+    if broken := _contradictions(errors):
+        return None, tuple(map(_contradiction, broken))
+    problems = tuple(_problem(error) for error in errors)
+    unsure = {_key(problem.path) for problem in problems} | _meant(problems)
+    # The sound keys are checked against each other too, so that one run tells everything.
+    _, rest = _validate(_without(data, unsure))
+    sure = [rule for rule in _contradictions(rest) if unsure.isdisjoint(_with_parents(rule.keys))]
+    return None, (*problems, *map(_contradiction, sure))
+
+
+def instantiate(profile: Profile, instance: str) -> Profile:
+    """Make the profile of a further kernel by filling in ``{instance}``.
+
+    Parameters
+    ----------
+    profile : Profile
+        The template; it keeps its name.
+    instance : str
+        What stands after the ``@``; ``""`` for the profile's own kernel.
+    """
+    env = {name: value.replace("{instance}", instance) for name, value in profile.env.items()}
+    cwd = profile.cwd.replace("{instance}", instance)
+    return profile.model_copy(update={"env": env, "cwd": cwd})
+
+
+def shared_ports(one: Profile, other: Profile) -> tuple[int, ...]:
+    """Find the fixed ports that two profiles both claim on an address."""
+    anywhere = {"0.0.0.0", "::"}  # noqa: S104  # compared, not listened on
+    if one.ip != other.ip and anywhere.isdisjoint({one.ip, other.ip}):
+        return ()
+    return tuple(sorted(set(one.ports.fixed) & set(other.ports.fixed)))
+
+
+def profile_schema() -> dict[str, Any]:
+    """Give the JSON Schema (draft 2020-12) of a profile file, so that editors complete it."""
+    profile = Profile.model_json_schema()
+    parts = profile.pop("$defs")
     profile["required"] = []
-    one_kind = [{"required": [key]} for key in ("kernel", "python", "argv")]
-    definitions["Profile"] = {**profile, "oneOf": one_kind}
-    several = {
+    profile["oneOf"] = [{"required": [key]} for key in ("kernel", "python", "argv")]
+    many = {
         "type": "object",
-        "required": ["kernels"],
-        "additionalProperties": False,
-        "properties": {
-            "kernels": {
-                "type": "object",
-                "propertyNames": {"pattern": f"^{PATTERN}$"},
-                "additionalProperties": {"$ref": "#/$defs/Profile"},
-            }
-        },
+        "description": "Several kernels in one file, by name.",
+        "minProperties": 1,
+        "propertyNames": {"pattern": f"^{PATTERN}$"},
+        "additionalProperties": {"$ref": "#/$defs/Profile"},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "kconnd profile",
-        "anyOf": [several, {"$ref": "#/$defs/Profile"}],
-        "$defs": definitions,
+        "title": "A file of kconnd profiles",
+        "anyOf": [
+            {"$ref": "#/$defs/Profile"},
+            {
+                "type": "object",
+                "properties": {"kernels": many},
+                "required": ["kernels"],
+                "additionalProperties": False,
+            },
+        ],
+        "$defs": {**parts, "Profile": profile},
     }
+
+
+def _validate(data: Mapping[str, object]) -> tuple[Profile | None, list[Any]]:
+    try:
+        return Profile.model_validate(data), []
+    except ValidationError as err:
+        return None, list(err.errors(include_url=False))
+
+
+def _contradictions(errors: list[Any]) -> tuple[Rule, ...]:
+    """Find the rules broken, which the model tells as one error."""
+    for error in errors:
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, ContradictionError):
+            return cause.rules
+    return ()
+
+
+def _contradiction(rule: Rule) -> Problem:
+    path = tuple(rule.keys[0].split(".")) if rule.keys[0] else ()
+    return Problem(path, rule.message, rule.hint, on_key=True)
+
+
+def _problem(error: Mapping[str, Any]) -> Problem:
+    path: Path = error["loc"]
+    inside = path[:-1] if error["type"] == "extra_forbidden" else path
+    return explain(error, path, allowed_keys(inside))
+
+
+def allowed_keys(path: Path) -> tuple[str, ...]:
+    """List the keys known at a place of a profile: ``()`` is its top, ``("restart",)`` a part."""
+    fields = Profile.model_fields
+    if not path:
+        return (*fields, "kernels")
+    kind = fields[str(path[0])].annotation if path[0] in fields else None
+    return tuple(kind.model_fields) if isinstance(kind, type) and issubclass(kind, _Part) else ()
+
+
+def _key(path: Path) -> str:
+    """Name the key that holds a fault: of a part the key within it, else the one at the top."""
+    return dotted(path[: 2 if allowed_keys(path[:1]) else 1]) if path else ""
+
+
+def _with_parents(keys: tuple[str, ...]) -> set[str]:
+    return {*keys, *(key.partition(".")[0] for key in keys)}
+
+
+def _meant(problems: tuple[Problem, ...]) -> set[str]:
+    """Collect the keys that misspelt ones were probably meant to be."""
+    unknown = (problem.path for problem in problems if problem.message == UNKNOWN_KEY)
+    return {_key((*path[:-1], nearest(str(path[-1]), allowed_keys(path[:-1])))) for path in unknown}
+
+
+def _without(data: Mapping[str, object], unsure: set[str]) -> dict[str, object]:
+    """Leave out the keys with faults; a profile without a sound name gets one for the moment."""
+    sound: dict[str, object] = {"name": "unnamed"}
+    for key, value in data.items():
+        if key in unsure:
+            continue
+        if isinstance(value, Mapping) and allowed_keys((key,)):
+            sound[key] = {k: v for k, v in value.items() if f"{key}.{k}" not in unsure}
+        else:
+            sound[key] = value
+    return sound

@@ -24,6 +24,7 @@ from kconnd.core.lifecycle import (
     Lifecycle,
     MachineRestarted,
     NeverLaunched,
+    Policy,
     RestartAsked,
     StartAsked,
     State,
@@ -32,7 +33,8 @@ from kconnd.core.lifecycle import (
     Wanted,
     decide,
 )
-from kconnd.core.profile import Profile
+from kconnd.core.policy import policy_of
+from kconnd.core.profile import Profile, parse_profile
 from kconnd.core.record import Decision, KernelRecord
 from kconnd.daemon.bus import Happening
 from kconnd.daemon.life import Life
@@ -86,8 +88,15 @@ class Actor:
         """Give the profile that the present process follows, or else the next will."""
         current = self._current_profile()
         if current is None or (self.kernel.state in LIVE and self.record.profile):
-            return Profile.model_validate(self.record.profile)
+            launched, _ = parse_profile(self.record.profile or {}, name=self.record.name)
+            # What an older daemon launched must not fail by a newer one's rules.
+            return launched or current or Profile(name="unknown", kernel="unknown")
         return current
+
+    @property
+    def policy(self) -> Policy:
+        """What its profile says about starting and restarting."""
+        return policy_of(self.profile())
 
     # --- what others may do
 
@@ -179,8 +188,7 @@ class Actor:
 
     def _take(self, event: Event, *, refusable: bool) -> None:
         before = self.kernel
-        policy = self.profile().policy()
-        kernel, commands = decide(before, event, policy, self._world.clock())
+        kernel, commands = decide(before, event, self.policy, self._world.clock())
         record = replace(self.record, lifecycle=kernel)
         told = _story(before, kernel)
         if told:

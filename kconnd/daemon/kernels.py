@@ -4,16 +4,17 @@ import asyncio
 import difflib
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kconnd.core.lifecycle import LIVE, StartAsked, State, StopAsked, Wanted
 from kconnd.core.names import parse_name
-from kconnd.core.profile import Profile
+from kconnd.core.profile import Profile, instantiate
 from kconnd.core.record import KernelRecord
 from kconnd.core.reload import Difference, compare, status
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.world import World
-from kconnd.errors import NoSuchKernelError, ProfileError, StateFileError
+from kconnd.errors import NoSuchKernelError, ProfileError, StateFileError, UsageError
 from kconnd.system.kernelspecs import installed_names
 from kconnd.system.processes import boot_id
 from kconnd.system.profiles import Loaded
@@ -66,9 +67,15 @@ class Kernels:
         NoSuchKernelError, UsageError, ProfileError
             If nothing of that name can be started.
         """
-        parse_name(name)
-        if name not in self._actors and self.profile(name) is None:
+        _, instance = parse_name(name)
+        profile = self.profile(name)
+        if name not in self._actors and profile is None:
             raise self._faulty(name) or self._unknown(name)
+        if profile is not None and instance and profile.ports.fixed:
+            raise UsageError(
+                f"starting {name}: its profile has fixed ports, which only one kernel can have",
+                hint="give the profile a range of ports, such as 'ports: 20000-20999'",
+            )
         return self._actor(name)
 
     def profile(self, name: str) -> Profile | None:
@@ -79,9 +86,9 @@ class Kernels:
         base, instance = parse_name(name)
         sourced = self.loaded.profiles.get(base)
         if sourced is not None:
-            return sourced.profile.instantiate(instance)
+            return instantiate(sourced.profile, instance)
         if base.lower() in installed_names() and not self._faulty(base):
-            return Profile(name=base, kernel=base).instantiate(instance)
+            return instantiate(Profile(name=base, kernel=base), instance)
         return None
 
     def profile_status(self, actor: Actor) -> str:
@@ -89,7 +96,7 @@ class Kernels:
         record = actor.record
         current = self.profile(record.name)
         launched = record.profile if record.lifecycle.state in LIVE else None
-        return status(launched, current and current.model_dump(mode="json"))
+        return status(launched, current and current.model_dump(mode="json", exclude_defaults=True))
 
     def _unknown(self, name: str) -> NoSuchKernelError:
         known = sorted({*self._actors, *self.loaded.profiles})
@@ -103,8 +110,8 @@ class Kernels:
     def _faulty(self, name: str) -> ProfileError | None:
         base, _ = parse_name(name)
         for fault in self.loaded.faults:
-            if base in {fault.profile, Path(fault.place.file).stem}:
-                said = fault.without_hint()
+            if base in {fault.profile, Path(fault.file).stem}:
+                said = replace(fault, hint="")
                 return ProfileError(f"the profile of {name} has faults: {said}", hint=fault.hint)
         return None
 

@@ -142,7 +142,7 @@ class Life:
         self.connection = wire.connection
         self._learn(
             connection=wire.connection,
-            profile=profile.model_dump(mode="json"),
+            profile=profile.model_dump(mode="json", exclude_defaults=True),
             facts=self._facts,
             handle=None,
         )

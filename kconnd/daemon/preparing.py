@@ -28,6 +28,7 @@ from kconnd.core.plan import (
     warn_about,
     with_interpreter,
 )
+from kconnd.core.policy import needs_tcp
 from kconnd.core.profile import Profile
 from kconnd.daemon.world import World
 from kconnd.errors import PortsTakenError, StartFailedError
@@ -88,7 +89,7 @@ async def prepare_wire(
     PortsTakenError
         If there are no free ports where the profile allows them.
     """
-    transport = choose_transport(profile.transport, spec)
+    transport = choose_transport(profile.transport, spec, needs_tcp=needs_tcp(profile))
     encrypted = choose_encryption(profile.encryption, transport, spec)
     kept = previous if previous and previous.transport == transport else None
     notes: tuple[str, ...] = ()
@@ -134,7 +135,7 @@ async def _choose_ports(
             f"another program uses {numbers} of its fixed ports",
             hint="'ss -ltnp' shows which one; end it, or change 'ports' in the profile",
         )
-    first, last = profile.ports.range or world.ports
+    first, last = (profile.ports.first, profile.ports.last) if profile.ports.last else world.ports
     return world.ledger.grant(name, profile.ip, first, last)
 
 
@@ -184,7 +185,7 @@ def make_plan(  # all that a plan is made of
         generation=generation,
         argv=argv,
         env=env,
-        cwd=str(Path(profile.cwd or world.user.home).expanduser()),
+        cwd=str(Path(profile.cwd).expanduser()),
         log=str(folder / "log"),
         facts=str(live / f"{name}.shim.json"),
         exit=str(folder / "exit.json"),

@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import kconnd
@@ -159,7 +159,7 @@ async def reload(request: Request) -> Reply:
 
 
 def _faults(request: Request) -> list[dict[str, Any]]:
-    return [fault.to_json() for fault in request.kernels.loaded.faults]
+    return [asdict(fault) for fault in request.kernels.loaded.faults]
 
 
 async def events(request: Request) -> Reply:
@@ -351,7 +351,7 @@ def _start_failed(record: KernelRecord, trouble: KconndError | None) -> StartFai
 
 
 async def _until_gone(actor: Actor) -> None:
-    budget = 2 * actor.profile().policy().stop_timeout + STUCK
+    budget = 2 * actor.policy.stop_timeout + STUCK
     try:
         async with asyncio.timeout(budget):
             await actor.until(lambda record: record.lifecycle.state not in LIVE)

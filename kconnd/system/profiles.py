@@ -1,202 +1,321 @@
-"""Read profiles from YAML files, with every fault of every file at once and its place.
+"""Profiles from files: every fault of every file with its place, and all profiles without one.
 
-Rules. A file with faults never keeps others from working, nor the good profiles in it. A
-fault says where (line and column from 1), what is wrong with which value, and what to do. A
-file is read only if no other user can have written it; it is opened once and checked then.
+Rules: a fault in one profile, file or folder takes nothing else with it; a file that somebody
+else could have written is not read, since a profile says what to run; a file is opened once
+and judged by its descriptor, so that it cannot be exchanged in between.
 """
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from kconnd.core.faults import Path as KeyPath
+from kconnd.core.faults import Problem, dotted, show
+from kconnd.core.profile import Profile, parse_profile, shared_ports
+from kconnd.errors import UnsafePathError
+from kconnd.system.marked_yaml import Document, NotYamlError, read_yaml
 
-from kconnd.core.profile import Profile
-from kconnd.system.faults import Fault, Place, explain
-from kconnd.system.yaml_places import Document, YamlFault, parse_yaml
+_LARGEST_FILE = 1 << 20
+_OTHERS_WRITE = stat.S_IWOTH
+_GROUP_WRITES = stat.S_IWGRP
 
-MAX_SIZE = 1 << 20  # bytes of one file
-ENDINGS = frozenset({".yaml", ".yml"})
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """One thing wrong in one file; as text it is ``lab.yaml:7:12: restart.policy: …``.
+
+    Parameters
+    ----------
+    file : str
+        The path, as it was asked for.
+    line, column : int
+        Where, from 1; 1 and 1 for a file as a whole.
+    path : str
+        The key, as ``restart.policy``, or ``""``.
+    message, hint : str
+        What is wrong, and what to write instead (or ``""``).
+    profile : str
+        The name of the profile that is left out for it, so that a reload can tell a profile
+        with a fault from one that is gone; ``""`` if the file as a whole is at fault.
+    """
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+    hint: str = ""
+    profile: str = ""
+
+    def __str__(self) -> str:
+        key = f"{self.path}: " if self.path else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{self.file}:{self.line}:{self.column}: {key}{self.message}{hint}"
 
 
 @dataclass(frozen=True)
 class SourcedProfile:
-    """A profile and where it stands."""
+    """A profile and where it stands; ``line`` counts from 1."""
 
     profile: Profile
-    file: Path
+    file: str
     line: int
-    column: int = 1
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was read: the profiles that are right, and all faults."""
+    """All profiles without a fault, by name, and all faults, file by file."""
 
     profiles: dict[str, SourcedProfile]
     faults: tuple[Fault, ...]
 
 
-def load_profiles(paths: Iterable[Path]) -> Loaded:
-    """Read all profiles of some folders and files.
+def load_profiles(
+    paths: Iterable[str | os.PathLike[str]], *, uid: int | None = None, missing_ok: bool = True
+) -> Loaded:
+    """Read profiles from files and folders.
 
     Parameters
     ----------
-    paths : iterable of Path
-        A folder stands for its ``*.yaml`` and ``*.yml`` files that are not hidden, by name;
-        one that does not exist is empty.
+    paths : iterable of path
+        Files, and folders whose ``*.yaml`` and ``*.yml`` are read in the order of their names,
+        hidden ones aside.
+    uid : int, optional
+        The user who reads; files have to be theirs or root's. By default the process's.
+    missing_ok : bool
+        Whether a path that does not exist is like an empty folder; otherwise it is a fault.
+
+    Returns
+    -------
+    Loaded
+        What can be used, and what is wrong. Nothing is raised.
     """
-    profiles: dict[str, SourcedProfile] = {}
-    faults: list[Fault] = []
+    reader = _Reader(os.geteuid() if uid is None else uid, missing_ok=missing_ok)
     for path in paths:
-        for file in _files(path):
-            found = list(_read_file(file))
-            wrong = [one for one in found if isinstance(one, Fault)]
-            for right in (one for one in found if isinstance(one, SourcedProfile)):
-                if clash := _clash(right, profiles):
-                    wrong.append(clash)
-                else:
-                    profiles[right.profile.name] = right
-            faults += sorted(wrong, key=lambda fault: (fault.place.line, fault.place.column))
-    return Loaded(profiles, tuple(faults))
+        reader.read(os.fspath(path))
+    return Loaded(reader.profiles, tuple(reader.faults))
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path] if path.exists() else []
-    hidden = (".", "#")
-    return sorted(
-        file
-        for file in path.iterdir()
-        if file.suffix in ENDINGS and not file.name.startswith(hidden)
-    )
+@dataclass(frozen=True)
+class _Entry:
+    """One profile of a document, not yet looked at."""
+
+    name: str
+    given: Mapping[str, object]
+    path: KeyPath
+
+    @property
+    def called(self) -> str:
+        """The name it gives itself, sound or not."""
+        return str(self.given.get("name", self.name))
 
 
-def _clash(new: SourcedProfile, known: dict[str, SourcedProfile]) -> Fault | None:
-    """Find what a profile takes from one before it: its name, or fixed ports."""
-    name, place = new.profile.name, Place(str(new.file), new.line, new.column)
-    if name in known:
-        first = known[name]
-        message = f"{name!r} is already the name of a profile at {first.file}:{first.line}"
-        return Fault(place, name, "name", message, "give one of them another name")
-    for other in known.values():
-        same = sorted(set(new.profile.ports.fixed) & set(other.profile.ports.fixed))
-        if same:
-            ports = ", ".join(map(str, same))
-            message = f"{ports} belongs to {other.profile.name} at {other.file}:{other.line}"
-            return Fault(place, name, "ports", message, "use other ports, or auto")
-    return None
+@dataclass
+class _Reader:
+    """What has been read so far: later files are compared with earlier ones."""
 
+    uid: int
+    missing_ok: bool
+    profiles: dict[str, SourcedProfile] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    first: dict[str, str] = field(default_factory=dict)
+    read_already: set[tuple[int, int, str]] = field(default_factory=set)
 
-def _read_file(file: Path) -> Iterator[SourcedProfile | Fault]:
-    start = Place(str(file), 1, 1)
-    try:
-        document = parse_yaml(_read_text(file))
-    except YamlFault as error:
-        yield Fault(Place(str(file), error.line, error.column), "", "", str(error), error.hint)
-        return
-    except OSError as error:
-        hint = "make it readable for the daemon's user"
-        yield Fault(start, "", "", f"it cannot be read: {error.strerror}", hint)
-        return
-    except ValueError as error:
-        yield Fault(start, "", "", str(error), "")
-        return
-    for fault in document.faults:
-        yield Fault(Place(str(file), fault.line, fault.column), "", "", str(fault), fault.hint)
-    yield from _read_document(file, document)
+    def read(self, path: str) -> None:
+        """Read a file, or all files of a folder."""
+        with self._faults_at(path):
+            try:
+                with _opened(path, os.O_DIRECTORY) as folder:
+                    _check_folder(folder)
+                    names = os.listdir(folder)  # noqa: PTH208  # Path takes no descriptor
+                    for name in sorted(filter(_is_profile, names)):
+                        self._read_file(folder, name, str(Path(path, name)))
+            except NotADirectoryError:
+                with _opened(str(Path(path).parent), os.O_DIRECTORY) as folder:
+                    _check_folder(folder)
+                    self._read_file(folder, Path(path).name, path)
 
+    def _read_file(self, folder: int, name: str, file: str) -> None:
+        """Read one file, unless an earlier path led to it."""
+        about = os.fstat(folder)
+        key = (about.st_dev, about.st_ino, name)
+        if key in self.read_already:
+            return
+        self.read_already.add(key)
+        with self._faults_at(file):
+            with _opened(name, 0, folder) as fd:
+                content = _content(fd, self.uid)
+            self.faults += sorted(self._faults_in(read_yaml(content), file))
 
-def _read_text(file: Path) -> str:
-    """Read a file that only its owner, us or root, can have written.
+    def _faults_in(self, document: Document, file: str) -> Iterator[Fault]:
+        """Take the sound profiles of a document, and tell what is wrong with the others."""
+        entries, problems = _entries(document.data, Path(file).stem)
+        for problem in problems:
+            yield _fault(document, file, problem)
+        for mishap in document.mishaps:
+            inside = (entry.called for entry in entries if _is_below(mishap.path, entry.path))
+            key, name = dotted(mishap.path), next(inside, "")
+            yield Fault(file, mishap.line, mishap.column, key, mishap.message, mishap.hint, name)
+        broken = {mishap.path for mishap in document.mishaps}
+        for entry in entries:
+            profile, found = self._parsed(document, entry, file)
+            told = (problem for problem in found if problem.path not in broken)
+            yield from (_fault(document, file, problem, entry.called) for problem in told)
+            in_it = any(_is_below(path, entry.path) for path in broken)
+            if profile and not found and not in_it:
+                line = document.place(entry.path).key_line
+                self.profiles[profile.name] = SourcedProfile(profile, file, line)
 
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read, or should not be.
-    """
-    opened = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(opened, "rb") as stream:
-        found = os.fstat(opened)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it is not a regular file")
-        if found.st_uid not in {os.geteuid(), 0} or found.st_mode & stat.S_IWOTH:
-            raise ValueError(
-                f"others can write it (uid {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}),"
-                " so it is not used: chown it to yourself and chmod o-w"
+    def _parsed(
+        self, document: Document, entry: _Entry, file: str
+    ) -> tuple[Profile | None, list[Problem]]:
+        """Check one profile on its own and against those before it."""
+        given = {**entry.given, **_env_as_written(document, entry)}
+        profile, found = parse_profile(given, name=entry.name)
+        problems = [_named_by_file(entry, problem) for problem in found]
+        here = f"{file}:{document.place(entry.path).key_line}"
+        problems += self._name_faults(entry, here)
+        if profile:
+            problems += self._port_clashes(profile)
+        return profile, [replace(p, path=(*entry.path, *p.path)) for p in problems]
+
+    def _name_faults(self, entry: _Entry, here: str) -> Iterator[Problem]:
+        """Tell of a name that another profile has, and of one that is not the key above it."""
+        name = entry.called
+        path = ("name",) if "name" in entry.given else ()
+        if entry.path and name != entry.name:
+            yield Problem(
+                path, f"{show(name)} is not the key above it, {show(entry.name)}", "drop it"
             )
-        content = stream.read(MAX_SIZE + 1)
-    if len(content) > MAX_SIZE:
-        raise ValueError(f"it is larger than {MAX_SIZE} bytes")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8 text (byte {error.start})") from None
+        first = self.first.setdefault(name, here)
+        if first != here:
+            message = f"the name {show(name)} is taken by {first}"
+            yield Problem(path, message, "give one of them another name", on_key=not path)
 
+    def _port_clashes(self, profile: Profile) -> Iterator[Problem]:
+        for other in self.profiles.values():
+            if ports := shared_ports(profile, other.profile):
+                shown = ", ".join(map(str, ports))
+                message = f"{shown}: fixed for {other.profile.name} too ({other.file}:{other.line})"
+                yield Problem(("ports",), message, "choose others, or a range for both")
 
-def _read_document(file: Path, document: Document) -> Iterator[SourcedProfile | Fault]:
-    content = document.content
-    if not isinstance(content, dict):
-        what = "it is empty" if content is None else "it is not a mapping"
-        hint = "write keys such as 'kernel: python3', or 'kernels:' with several profiles"
-        yield Fault(Place(str(file), 1, 1), "", "", what, hint)
-        return
-    if "kernels" not in content:
-        yield from _read_profile(file, document, (), file.stem)
-        return
-    for key in content.keys() - {"kernels"}:
-        line, column = document.key_places[(key,)]
-        hint = "put it into a profile below 'kernels'"
-        place = Place(str(file), line, column)
-        yield Fault(place, "", str(key), "it stands beside 'kernels'", hint)
-    several = content["kernels"]
-    if not isinstance(several, dict):
-        line, column = document.places[("kernels",)]
-        message = "it is not a mapping of names to profiles"
-        yield Fault(Place(str(file), line, column), "", "kernels", message, "")
-        return
-    for name in several:
-        yield from _read_profile(file, document, ("kernels", name), name)
-
-
-def _read_profile(
-    file: Path, document: Document, path: tuple[Any, ...], name: str
-) -> Iterator[SourcedProfile | Fault]:
-    content = document.content
-    for key in path:
-        content = content[key]
-    line, column = document.key_places.get(path) or document.places[path]
-    place = Place(str(file), line, column)
-    if not isinstance(content, dict):
-        yield Fault(place, name, name, "it is not a mapping", "write keys such as 'kernel: ...'")
-        return
-    if path and content.get("name", name) != name:
-        message = f"{content['name']!r} is not the name it stands under, {name!r}"
-        yield Fault(place, name, "name", message, "remove 'name'")
-        return
-    if any(fault.path[: len(path)] == path for fault in document.faults):
-        return  # its keys are not clear, so what it means is not either
-    try:
-        profile = Profile.model_validate({"name": name, **content})
-    except ValidationError as error:
-        for detail in (*error.errors(), *_further(name, content, error)):
-            yield explain(str(file), document, path, str(content.get("name", name)), detail)
-    else:
-        yield SourcedProfile(profile, file, line, column)
-
-
-def _further(name: str, content: dict[str, Any], error: ValidationError) -> Iterator[ErrorDetails]:
-    """Find what is wrong only together, which pydantic does not look at while a key is wrong."""
-    wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
-    right = {key: value for key, value in content.items() if key not in wrong}
-    if not right.keys() & {"kernel", "python", "argv"}:
-        right["kernel"] = "any"  # it may be one of the wrong keys
-    if wrong:
+    @contextmanager
+    def _faults_at(self, file: str) -> Iterator[None]:
+        """Note why a file or folder could not be read, and go on."""
         try:
-            Profile.model_validate({**right, "name": name if "name" not in wrong else "any"})
-        except ValidationError as more:
-            yield from more.errors()
+            yield
+        except NotYamlError as err:
+            self.faults.append(Fault(file, err.line, err.column, "", str(err), err.hint))
+        except UnsafePathError as err:
+            self.faults.append(Fault(file, 1, 1, "", err.message, err.hint))
+        except FileNotFoundError:
+            if not self.missing_ok:
+                self.faults.append(Fault(file, 1, 1, "", "there is no such file or folder"))
+        except OSError as err:
+            self.faults.append(Fault(file, 1, 1, "", f"cannot be read: {err.strerror}"))
+
+
+def _entries(data: object, stem: str) -> tuple[list[_Entry], list[Problem]]:
+    """Find the profiles in a document: the whole of it, or what is under ``kernels``."""
+    if data is None:
+        return [], [Problem((), "the file is empty", "write kernel: python3, or remove it")]
+    if not isinstance(data, dict):
+        return [], [Problem((), f"{show(data)} is not a mapping", "write kernel: python3")]
+    if "kernels" not in data:
+        return [_Entry(stem, data, ())], []
+    kernels = data["kernels"]
+    hint = "move it to a kernel's own keys"
+    problems = [
+        Problem((key,), "cannot stand beside kernels", hint, on_key=True)
+        for key in data
+        if key != "kernels"
+    ]
+    if not isinstance(kernels, dict) or not kernels:
+        hint = "write one 'NAME:' a line and below it that kernel's keys"
+        return [], [*problems, Problem(("kernels",), "needs a mapping of kernels by name", hint)]
+    entries = []
+    for name, given in kernels.items():
+        path = ("kernels", name)
+        if not isinstance(given, dict):
+            problems.append(Problem(path, f"{show(given)} is not a profile", "give it keys"))
+            continue
+        entries.append(_Entry(name, given, path))
+    return entries, problems
+
+
+def _env_as_written(document: Document, entry: _Entry) -> dict[str, object]:
+    """Take the numbers in ``env`` as they stand: 3.10 is not 3.1, and 007 not 7."""
+    env = entry.given.get("env")
+    if not isinstance(env, dict):
+        return {}
+    written = {}
+    for key, value in env.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        place = document.place((*entry.path, "env", key))
+        written[key] = place.text if number else value
+    return {"env": written}
+
+
+def _named_by_file(entry: _Entry, problem: Problem) -> Problem:
+    """Say where a bad name comes from, if no key holds it."""
+    if problem.path != ("name",) or "name" in entry.given:
+        return problem
+    hint = problem.hint if entry.path else "rename the file, or give it a key name"
+    return replace(problem, path=(), hint=hint, on_key=True)
+
+
+def _fault(document: Document, file: str, problem: Problem, profile: str = "") -> Fault:
+    place = document.place(problem.path)
+    on_key = problem.on_key and problem.path in document.places
+    line, column = (place.key_line, place.key_column) if on_key else (place.line, place.column)
+    key = dotted(problem.path)
+    return Fault(file, line, column, key, problem.message, problem.hint, profile)
+
+
+def _is_below(path: KeyPath, top: KeyPath) -> bool:
+    """Tell whether a mishap is within a profile; a name given twice spoils only the second."""
+    return path[: len(top)] == top and (len(path) > len(top) or not top)
+
+
+def _is_profile(name: str) -> bool:
+    return name.endswith((".yaml", ".yml")) and not name.startswith(".")
+
+
+@contextmanager
+def _opened(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
+    """Open for reading; a pipe does not block here, and is refused by its type."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=folder)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _check_folder(folder: int) -> None:
+    """Refuse a folder in which anybody can exchange files; a sticky one protects its files."""
+    mode = os.fstat(folder).st_mode
+    if mode & _OTHERS_WRITE and not mode & stat.S_ISVTX:
+        raise UnsafePathError("everybody may write to the folder", hint="chmod o-w on the folder")
+
+
+def _content(fd: int, uid: int) -> bytes:
+    """Read a file that only its reader or root can have written, up to 1 MiB."""
+    about = os.fstat(fd)
+    if not stat.S_ISREG(about.st_mode):
+        raise UnsafePathError("is not a plain file")
+    if about.st_uid not in {0, uid}:
+        message = f"belongs to uid {about.st_uid}, and uid {uid} is reading"
+        raise UnsafePathError(message, hint="a profile has to be one's own, or root's")
+    if about.st_mode & _OTHERS_WRITE:
+        raise UnsafePathError("everybody may write to it", hint="chmod o-w on the file")
+    if uid == 0 and about.st_mode & _GROUP_WRITES and about.st_gid != 0:
+        message = f"group {about.st_gid} may write to it, and root is reading"
+        raise UnsafePathError(message, hint="chmod g-w on the file")
+    with os.fdopen(os.dup(fd), "rb") as stream:
+        content = stream.read(_LARGEST_FILE + 1)
+    if len(content) > _LARGEST_FILE:
+        raise UnsafePathError("is larger than 1M", hint="split it into several files")
+    return content

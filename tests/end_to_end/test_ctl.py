@@ -102,7 +102,7 @@ def test_json_is_json_and_nothing_else(lab: Daemon) -> None:
     assert ctl(lab, "reload", "--json").json["unchanged"] == 2
     assert ctl(lab, "health", "--json").json["running"] == 1
     assert ctl(lab, "doctor", "--json").json["findings"]
-    assert ctl(lab, "schema").json["title"] == "kconnd profile"
+    assert ctl(lab, "schema").json["title"] == "A file of kconnd profiles"
     assert ctl(lab, "check", "--json", str(lab.configs)).json["faults"] == []
     for line in ctl(lab, "events", "--json").out.splitlines():
         assert json.loads(line)["kernel"] == "lab"

@@ -236,7 +236,7 @@ def test_an_idle_kernel_is_let_go_but_not_from_under_a_client(daemon: Daemon) ->
 
 
 def test_logs_are_there_in_full_and_as_they_come(daemon: Daemon) -> None:
-    daemon.profile("lab", IPYKERNEL + "log: {max_size: 2K, keep: 1}\n")
+    daemon.profile("lab", IPYKERNEL + "log: {max_size: 4K, keep: 1}\n")
     daemon.start()
     info = daemon.post("lab", "start")
     shout = "import os; os.write(2, b'{}\\n')"
@@ -244,13 +244,13 @@ def test_logs_are_there_in_full_and_as_they_come(daemon: Daemon) -> None:
         next(texts)
         run(info["connection_file"], shout.format("first"))
         wait_text(texts, "first")
-        for number in range(40):
+        for number in range(60):
             run(info["connection_file"], shout.format("x" * 100 + str(number)))
-        wait_text(texts, "x39")
+        wait_text(texts, "x59")
     log = Path(info["log_file"])
     assert log.with_name("log.1").exists()
     assert not log.with_name("log.2").exists()
-    assert log.stat().st_size <= 2048
+    assert log.stat().st_size <= 4096
     with daemon.stream("/v1/kernels/lab/logs?lines=2") as texts:
         assert next(texts)["text"].count("\n") == 2
 
