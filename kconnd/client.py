@@ -13,10 +13,9 @@ Example::
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import struct
+import sys
 
 from kconnd.errors import KconndError, RefusedError, UnreachableError, by_code
 
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
     Opener = Callable[[], BinaryIO]
 
 MAX_LINE = 64 << 10  # bytes of one header line, or of a chunk's size
-MAX_REPLY = 64 << 20  # bytes of a reply that is not a stream
+MAX_HEADERS = 100
+MAX_REPLY = 64 << 20  # bytes of a reply that is not a stream, and of one line of a stream
+LOOK_LIMIT = 60.0  # seconds of silence after which a look-up gives up
+DIGITS = 18  # of a status or a length; more is nonsense, and int() has limits of its own
 ERRORS = 400  # the first HTTP status that tells of one
 HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wrong"
 
@@ -36,10 +38,12 @@ HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wr
 def socket_candidates(env: Mapping[str, str], uid: int) -> list[str]:
     """List where a user's daemon may listen, the likelier place first.
 
-    The daemon chooses by whether its user lingers, which may have changed since.
+    The daemon chooses by whether its user lingers, which may have changed since. cron and su
+    set no ``XDG_RUNTIME_DIR``; then it is where systemd makes it (pam_systemd(8)).
     """
     from kconnd.core.places import SOCKET, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
 
+    env = {"XDG_RUNTIME_DIR": env.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"}
     places = (runtime_dir(env, uid, lingers=lingers) for lingers in (True, False))
     return list(dict.fromkeys(f"{place}/{SOCKET}" for place in places))
 
@@ -63,10 +67,11 @@ def find_socket(env: Mapping[str, str], given: str = "") -> str:
     if named:
         return named
     candidates = socket_candidates(env, os.geteuid())
-    return next((path for path in candidates if _listens(path)), candidates[-1])
+    return next((path for path in candidates if listens(path)), candidates[-1])
 
 
-def _listens(path: str) -> bool:
+def listens(path: str) -> bool:
+    """Tell whether anything accepts connections on a socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
@@ -90,23 +95,32 @@ class Client:
         self.path = path
         self._trusted = {os.geteuid(), 0, *owners}
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, *, limit: float | None = LOOK_LIMIT) -> Any:
         """Make a GET request; see `request`."""
-        return self.request("GET", path)
+        return self.request("GET", path, limit=limit)
 
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
         """Make a POST request; see `request`."""
         return self.request("POST", path, body or {})
 
-    def request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        limit: float | None = None,
+    ) -> Any:
         """Make a request and give what the daemon replies.
 
         Parameters
         ----------
         method, path : str
-            As the daemon's ``/v1/openapi.json`` lists them.
+            As the daemon's ``/v1/openapi.json`` lists them; `kernel_path` makes those of kernels.
         body : mapping, optional
             To be sent as JSON.
+        limit : float, optional
+            Seconds of silence to bear; without it, as long as it takes.
 
         Raises
         ------
@@ -118,14 +132,10 @@ class Client:
             Of the kind that the daemon's error has.
         """
         with self._connected() as connection, connection.makefile("rb") as reply:
+            connection.settimeout(limit)
             self._send(connection, method, path, body)
             status, pieces = self._read_head(reply)
-            text = b""
-            for piece in pieces:
-                text += piece
-                if len(text) > MAX_REPLY:
-                    raise self._garbled("its reply does not end")
-            return self._result(status, text)
+            return self._result(status, self._whole(pieces))
 
     def stream(self, path: str) -> Iterator[Any]:
         """Make a GET request and give each line of the reply as it comes.
@@ -138,12 +148,16 @@ class Client:
             self._send(connection, "GET", path, None)
             status, pieces = self._read_head(reply)
             if status >= ERRORS:
-                self._result(status, b"".join(pieces))
+                self._result(status, self._whole(pieces))
             rest = b""
             for piece in pieces:
                 *lines, rest = (rest + piece).split(b"\n")
+                if len(rest) > MAX_REPLY:
+                    raise self._garbled("a line does not end")
                 for line in lines:
                     yield self._parse(line)
+            if rest:
+                yield self._parse(rest)
 
     # --- the parts of a request
 
@@ -165,9 +179,9 @@ class Client:
 
     def _check_peer(self, connection: socket.socket) -> None:
         """Refuse a server that another user planted (SO_PEERCRED, unix(7))."""
-        size = struct.calcsize("3i")
-        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        _, uid, _ = struct.unpack("3i", raw)
+        # struct ucred: pid, uid, gid, four bytes each
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        uid = int.from_bytes(raw[4:8], sys.byteorder)
         if uid not in self._trusted:
             raise RefusedError(
                 f"what listens on {self.path} belongs to uid {uid}, so nothing was sent to it",
@@ -181,9 +195,9 @@ class Client:
         path: str,
         body: Mapping[str, object] | None,
     ) -> None:
-        content = b"" if body is None else json.dumps(body).encode()
+        content = b"" if body is None else _to_json(body)
         head = (
-            f"{method} {_quoted(path)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             f"Content-Length: {len(content)}\r\n\r\n"
         )
         try:
@@ -192,21 +206,31 @@ class Client:
             pass  # it may have replied before it hung up
         except OSError as error:
             raise self._garbled(str(error)) from None
+        # What reads the answer is loaded here, while the daemon is at work on it: a millisecond.
+        import json  # noqa: F401, PLC0415
 
     def _read_head(self, reply: BinaryIO) -> tuple[int, Iterator[bytes]]:
-        words = self._line(reply).split(None, 2)
-        if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():  # noqa: PLR2004
+        version, _, rest = self._line(reply).partition(b" ")
+        status = _natural(rest[:3])
+        if not version.startswith(b"HTTP/1.") or status is None:
             raise self._garbled("it does not speak HTTP")
-        headers = {}
-        while line := self._line(reply).strip():
+        headers = self._headers(reply)
+        if headers.get(b"transfer-encoding") == b"chunked":
+            return status, self._chunks(reply)
+        length = _natural(headers.get(b"content-length", b"0"))
+        if length is None or length > MAX_REPLY:
+            raise self._garbled("its reply has no sensible length")
+        return status, iter((self._exactly(reply, length),))
+
+    def _headers(self, reply: BinaryIO) -> dict[bytes, bytes]:
+        headers: dict[bytes, bytes] = {}
+        for _ in range(MAX_HEADERS):
+            line = self._line(reply).strip()
+            if not line:
+                return headers
             key, _, value = line.partition(b":")
             headers[key.strip().lower()] = value.strip().lower()
-        if headers.get(b"transfer-encoding") == b"chunked":
-            return int(words[1]), self._chunks(reply)
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > MAX_REPLY:
-            raise self._garbled("its reply has no sensible length")
-        return int(words[1]), iter((self._exactly(reply, int(length)),))
+        raise self._garbled("its headers do not end")
 
     def _chunks(self, reply: BinaryIO) -> Iterator[bytes]:
         """Take a chunked body apart (RFC 9112, section 7.1)."""
@@ -221,6 +245,15 @@ class Client:
                 return
             yield self._exactly(reply, size)
             self._line(reply)
+
+    def _whole(self, pieces: Iterator[bytes]) -> bytes:
+        """Put a reply together, up to a limit."""
+        text = bytearray()
+        for piece in pieces:
+            text += piece
+            if len(text) > MAX_REPLY:
+                raise self._garbled("its reply does not end")
+        return bytes(text)
 
     def _line(self, reply: BinaryIO) -> bytes:
         try:
@@ -254,9 +287,11 @@ class Client:
         )
 
     def _parse(self, text: bytes) -> Any:
+        import json  # noqa: PLC0415  # see `_send`
+
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter for a thousand brackets
             raise self._garbled("its reply is not JSON") from None
 
     def _garbled(self, what: str) -> UnreachableError:
@@ -266,13 +301,29 @@ class Client:
         )
 
 
-def _quoted(path: str) -> str:
-    """Escape what may not stand in a request line; names hold nothing of it by rights."""
+def _to_json(body: Mapping[str, object]) -> bytes:
+    import json  # noqa: PLC0415  # look-ups send none
+
+    return json.dumps(body).encode()
+
+
+def _natural(text: bytes) -> int | None:
+    """Read a number without sign, or tell that it is none."""
+    return int(text) if text.isdigit() and len(text) <= DIGITS else None
+
+
+def kernel_path(name: str, verb: str = "") -> str:
+    """Give the path of a kernel, or of something to ask of it: ``/v1/kernels/NAME/VERB``."""
+    return f"/v1/kernels/{quoted(name)}" + (f"/{verb}" if verb else "")
+
+
+def quoted(name: str) -> str:
+    """Escape a kernel's name for a request's path or query, whatever somebody typed (RFC 3986)."""
     return "".join(
-        char if char.isascii() and char.isprintable() and char != " " else _escaped(char)
-        for char in path
+        char if char.isascii() and (char.isalnum() or char in "-._~@") else _escaped(char)
+        for char in name
     )
 
 
 def _escaped(char: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))

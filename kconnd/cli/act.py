@@ -1,12 +1,25 @@
-"""The verbs that change something: start, stop, restart, interrupt, signal, reload."""
+"""The verbs that change something: start, stop, restart, interrupt, signal, reload.
+
+Rule: what would end kernels that were not named one by one is shown first, and agreed to.
+"""
 
 from __future__ import annotations
 
 import sys
 
 from kconnd.cli import show
-from kconnd.cli.arguments import add_names, client_for, each, expand, is_pattern, parser
-from kconnd.errors import UsageError
+from kconnd.cli.arguments import (
+    add_names,
+    client_for,
+    each,
+    errors_in_json,
+    exit_code,
+    expand,
+    is_pattern,
+    parser,
+)
+from kconnd.client import kernel_path
+from kconnd.errors import RefusedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +27,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kconnd.client import Client
+
+ANSWER = (
+    '{"kernels": [KERNEL], "errors": [{"name", "code", "message", "hint", "output"}]}\n'
+    "  KERNEL is what kconnd-ctl info --json gives."
+)
 
 
 def start(arguments: list[str]) -> int:
@@ -23,6 +41,7 @@ def start(arguments: list[str]) -> int:
         "Start kernels and wait until each answers. Names are profiles, installed kernel specs\n"
         "or PROFILE@INSTANCE. A daemon is started for you where none runs.",
         "kconnd-ctl start mykernel mykernel@exp1",
+        ANSWER,
     )
     add_names(verb)
     _add_no_wait(verb)
@@ -45,43 +64,59 @@ def stop(arguments: list[str]) -> int:
         "End kernels and wait until every process of each is gone. What they hold in memory\n"
         "is lost. A pattern lists what it would end, and asks.",
         "kconnd-ctl stop 'exp*'",
+        ANSWER,
     )
-    verb.add_argument("names", nargs="*", metavar="NAME", help="a kernel, or a pattern: 'lab*'")
+    add_names(verb, least=0)
     verb.add_argument("--all", action="store_true", help="every kernel that is up")
-    verb.add_argument("--yes", action="store_true", help="do not ask")
+    _add_yes(verb)
     _add_no_wait(verb)
     given = verb.parse_args(arguments)
     if bool(given.names) == given.all:
         raise UsageError("stop needs either names or --all", hint="kconnd-ctl stop --help")
     client = client_for(given)
     if given.all or any(map(is_pattern, given.names)):
-        given.names = _live(client, given)
-        if not given.names or not _agreed(given):
-            return 0
+        given.names = _agreed(_live(client, given), "stop", yes=given.yes)
     return _post(client, given, "stop", lambda kernel: f"{kernel['name']} is {kernel['state']}")
 
 
-def _live(client: Client, given: Namespace) -> list[str]:
-    """Find what a pattern would end: those that are up, or are to come up again."""
+def _live(client: Client, given: Namespace) -> dict[str, Any]:
+    """Find what would end: those that are up, or are to come up again."""
     kernels = {kernel["name"]: kernel for kernel in client.get("/v1/kernels")["kernels"]}
-    names = list(kernels) if given.all else expand(client, given.names)
-    up = [name for name in names if name not in kernels or kernels[name]["wanted"] == "up"]
-    if not up:
-        print("nothing to stop", file=sys.stderr)
-    return up
+    every = getattr(given, "all", False)
+    names = list(kernels) if every else expand(client, given.names)
+    found = {name: kernels.get(name) for name in names}
+    return {
+        name: kernel
+        for name, kernel in found.items()
+        if kernel is None or kernel["pid"] or kernel["wanted"] == "up"
+    }
 
 
-def _agreed(given: Namespace) -> bool:
-    if given.yes:
-        return True
+def _agreed(kernels: dict[str, Any], verb: str, *, yes: bool) -> list[str]:
+    """Give the names of what is to end, once the user has seen and agreed to them."""
+    if not kernels:
+        print(f"nothing to {verb}", file=sys.stderr)
+    if not kernels or yes:
+        return list(kernels)
     if not sys.stdin.isatty():
         raise UsageError(
-            f"stop would end {', '.join(given.names)}, and there is no terminal to ask on",
+            f"{verb} would end {', '.join(kernels)}, and there is no terminal to ask on",
             hint="add --yes to end them",
         )
-    print(f"This ends, with all that is in their memory: {', '.join(given.names)}", file=sys.stderr)
+    rows = [_loss(name, kernel) for name, kernel in kernels.items()]
+    print("This ends, with all that is in their memory:", file=sys.stderr)
+    print(*(f"  {line}" for line in show.table(rows[0], rows[1:])), sep="\n", file=sys.stderr)
     print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise RefusedError(f"nothing was done: {verb} was not agreed to")
+    return list(kernels)
+
+
+def _loss(name: str, kernel: dict[str, Any] | None) -> tuple[str, ...]:
+    if kernel is None:
+        return name, "", "", ""
+    activity = kernel["execution_state"] or ""
+    return name, kernel["state"], show.size(kernel["memory"]), activity
 
 
 def restart(arguments: list[str]) -> int:
@@ -89,18 +124,30 @@ def restart(arguments: list[str]) -> int:
     verb = parser(
         "restart",
         "Give a kernel a fresh process under the same name, ports and key: attached clients\n"
-        "go on, its memory is lost. --new-key shuts out whoever has the old key.",
+        "go on, its memory is lost. --new-key shuts out whoever has the old key. A pattern\n"
+        "means those that are up; it lists what would be lost, and asks.",
+        "kconnd-ctl restart mykernel",
+        ANSWER,
     )
     add_names(verb)
     verb.add_argument("--new-key", action="store_true", help="revoke the key that was given out")
+    _add_yes(verb)
     _add_no_wait(verb)
     given = verb.parse_args(arguments)
-    return _post(client_for(given), given, "restart", _started, new_key=given.new_key)
+    client = client_for(given)
+    if any(map(is_pattern, given.names)):
+        given.names = _agreed(_live(client, given), "restart", yes=given.yes)
+    return _post(client, given, "restart", _started, new_key=given.new_key)
 
 
 def interrupt(arguments: list[str]) -> int:
     """Interrupt what kernels run."""
-    verb = parser("interrupt", "Interrupt what a kernel is running, as its kernel spec asks for.")
+    verb = parser(
+        "interrupt",
+        "Interrupt what a kernel is running, as its kernel spec asks for.",
+        "kconnd-ctl interrupt mykernel",
+        ANSWER,
+    )
     add_names(verb)
     given = verb.parse_args(arguments)
     return _post(client_for(given), given, "interrupt", lambda it: f"{it['name']} was interrupted")
@@ -112,6 +159,7 @@ def signal(arguments: list[str]) -> int:
         "signal",
         "Send a signal to a kernel and the processes of its group.",
         "kconnd-ctl signal mykernel -s USR1",
+        ANSWER,
     )
     add_names(verb)
     verb.add_argument("-s", "--signal", required=True, metavar="SIG", help="a name or number")
@@ -126,7 +174,13 @@ def signal(arguments: list[str]) -> int:
 
 def reload(arguments: list[str]) -> int:
     """Read the profiles again."""
-    verb = parser("reload", "Have the daemon read its profiles again. No live kernel is touched.")
+    verb = parser(
+        "reload",
+        "Have the daemon read its profiles again. No live kernel is touched. Exit code 1 where\n"
+        "a profile has faults.",
+        answer='{"added": [NAME], "changed": [NAME], "removed": [NAME], "unchanged": COUNT,\n'
+        '   "faults": [{"file", "line", "column", "path", "message", "hint"}]}',
+    )
     given = verb.parse_args(arguments)
     found = client_for(given).post("/v1/reload")
     if given.json:
@@ -137,14 +191,16 @@ def reload(arguments: list[str]) -> int:
 
 
 def _print_difference(found: dict[str, Any]) -> None:
-    from kconnd.cli.look import fault_line  # noqa: PLC0415  # start and stop do not need it
-
     for word in ("added", "changed", "removed"):
         if found[word]:
             print(f"{word}: {', '.join(found[word])}")
     print(f"unchanged: {found['unchanged']}")
     for fault in found["faults"]:
-        print(fault_line(fault))
+        print(show.fault_line(fault))
+
+
+def _add_yes(verb: ArgumentParser) -> None:
+    verb.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _add_no_wait(verb: ArgumentParser) -> None:
@@ -157,13 +213,13 @@ def _post(client: Client, given: Namespace, path: str, said: Any, **body: object
         body["wait"] = not given.no_wait
     found: list[dict[str, Any]] = []
 
-    def done(_name: str, kernel: dict[str, Any]) -> None:
+    def done(kernel: dict[str, Any]) -> None:
         found.append(kernel)
         if not given.json:
             print(said(kernel), flush=True)
 
     names = expand(client, given.names)
-    code = each(names, lambda name: client.post(f"/v1/kernels/{name}/{path}", body), done)
+    failures = each(names, lambda name: client.post(kernel_path(name, path), body), done)
     if given.json:
-        show.print_json({"kernels": found})
-    return code
+        show.print_json({"kernels": found, "errors": errors_in_json(failures)})
+    return exit_code(failures)

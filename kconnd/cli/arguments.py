@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
 from kconnd.client import Client, find_socket
-from kconnd.errors import KconndError, NoSuchKernelError
+from kconnd.errors import KconndError, NoSuchKernelError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, NoReturn
+
+    Failures = list[tuple[str, KconndError]]
 
 WILD = frozenset("*?[")
+SIDE_BY_SIDE = 32  # connections at a time; the daemon takes 128 of a user
 
 
-def parser(verb: str, about: str, example: str = "") -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Tells faults as every other error, and takes options between names, too."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read a verb's arguments."""
+        given, rest = self.parse_known_args(args, namespace)
+        # The other way takes 'a --json b', but lays out a usage text first.
+        return self.parse_intermixed_args(args, namespace) if rest else given
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print."""
+        raise UsageError(f"{self.prog}: {message}", hint=f"{self.prog} --help tells its use")
+
+
+def parser(verb: str, about: str, example: str = "", answer: str = "") -> Parser:
     """Make the parser of one verb, with the options that every verb has.
 
     Parameters
@@ -28,11 +44,14 @@ def parser(verb: str, about: str, example: str = "") -> argparse.ArgumentParser:
         What it does, for people.
     example : str
         A line to copy.
+    answer : str
+        What ``--json`` gives; its fields are only ever added to.
     """
-    found = argparse.ArgumentParser(
+    parts = (("example", example), ("with --json", answer))
+    found = Parser(
         f"kconnd-ctl {verb}",
         description=about,
-        epilog=example and f"example:\n  {example}",
+        epilog="\n".join(f"{title}:\n  {text}" for title, text in parts if text),
         formatter_class=_formatter,
     )
     found.add_argument("--json", action="store_true", help="JSON on stdout, and nothing else")
@@ -49,9 +68,10 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, width=max(width, 40))
 
 
-def add_names(found: argparse.ArgumentParser) -> None:
+def add_names(found: argparse.ArgumentParser, *, least: int = 1) -> None:
     """Let a verb take kernels' names."""
-    found.add_argument("names", nargs="+", metavar="NAME", help="a kernel, or a pattern: 'lab*'")
+    nargs = "+" if least else "*"
+    found.add_argument("names", nargs=nargs, metavar="NAME", help="a kernel, or a pattern: 'lab*'")
 
 
 def client_for(given: argparse.Namespace) -> Client:
@@ -89,37 +109,72 @@ def expand(client: Client, names: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def each(names: list[str], act: Callable[[str], Any], done: Callable[[str, Any], None]) -> int:
-    """Do something for each of several kernels, side by side, and report each failure.
+def each(names: list[str], act: Callable[[str], Any], done: Callable[[Any], object]) -> Failures:
+    """Do something for each of several kernels, side by side, and tell each failure.
+
+    Parameters
+    ----------
+    names : list of str
+        Kernels, each once.
+    act : callable
+        What to do for a name.
+    done : callable
+        Gets what `act` returned, in the order of the names.
 
     Returns
     -------
-    int
-        The exit code: that of the first failure, in the order of the names.
+    list of tuple
+        The names that failed, each with its error.
     """
-    code = 0
+    failures = []
     for name, outcome in _outcomes(names, act):
         if isinstance(outcome, KconndError):
             from kconnd.cli.main import tell  # noqa: PLC0415  # it imports this module's verbs
 
             tell(outcome)
-            code = code or outcome.exit_code
+            failures.append((name, outcome))
+        elif isinstance(outcome, Exception):
+            raise outcome
         else:
-            done(name, outcome)
-    sys.stdout.flush()
-    return code
+            done(outcome)
+    return failures
 
 
-def _outcomes(names: list[str], act: Callable[[str], Any]) -> Iterable[tuple[str, Any]]:
+def exit_code(failures: Failures) -> int:
+    """Give the exit code for several names: that of the first failure."""
+    return failures[0][1].exit_code if failures else 0
+
+
+def errors_in_json(failures: Failures) -> list[dict[str, str]]:
+    """Give failures for programs."""
+    from kconnd.cli.main import in_json  # noqa: PLC0415  # it imports this module's verbs
+
+    return [{"name": name, **in_json(error)} for name, error in failures]
+
+
+def _outcomes(names: list[str], act: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
+    """Give what came of each name: a value, or the exception that it ended in."""
+
     def attempt(name: str) -> Any:
         try:
             return act(name)
-        except KconndError as error:
+        except Exception as error:  # noqa: BLE001  # it is raised again where it can be seen
             return error
 
     if len(names) == 1:
-        return [(names[0], attempt(names[0]))]
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # only for several
+        yield names[0], attempt(names[0])
+        return
+    from queue import SimpleQueue  # noqa: PLC0415  # only for several
+    from threading import Thread  # noqa: PLC0415  # the same
 
-    with ThreadPoolExecutor(max_workers=min(len(names), 32)) as pool:
-        return list(zip(names, pool.map(attempt, names), strict=True))
+    waiting = iter(names)
+    outcomes: dict[str, SimpleQueue[Any]] = {name: SimpleQueue() for name in names}
+
+    def work() -> None:
+        for name in waiting:
+            outcomes[name].put(attempt(name))
+
+    for _ in range(min(len(names), SIDE_BY_SIDE)):
+        Thread(target=work, daemon=True).start()  # daemon: Ctrl-C waits for none of them
+    for name in names:
+        yield name, outcomes[name].get()

@@ -7,6 +7,7 @@ import shutil
 import sys
 
 from kconnd.cli.arguments import parser
+from kconnd.client import kernel_path
 from kconnd.errors import KconndError
 
 TYPE_CHECKING = False
@@ -21,6 +22,7 @@ def console(arguments: list[str]) -> int:
         "Open a terminal console on a kernel, which is started if need be. Leaving the console\n"
         "leaves the kernel. What follows -- goes to jupyter console.",
         "kconnd-ctl console mykernel -- --simple-prompt",
+        '{"name", "connection_file", "command": [WORD]}, and the console is not run',
     )
     verb.add_argument("name", metavar="NAME")
     own, more = _split(arguments)
@@ -28,10 +30,15 @@ def console(arguments: list[str]) -> int:
     from kconnd.cli.spawn import client_or_start  # noqa: PLC0415  # only for this
 
     client = client_or_start(given.socket)
-    kernel: dict[str, Any] = client.post(f"/v1/kernels/{given.name}/start", {"on_demand": True})
+    kernel: dict[str, Any] = client.post(kernel_path(given.name, "start"), {"on_demand": True})
     command = [*find_console(), "--existing", kernel["connection_file"], *more]
-    sys.stdout.flush()
-    os.execv(command[0], command)  # noqa: S606  # becoming it is the point
+    if not given.json:
+        os.execv(command[0], command)  # noqa: S606  # becoming it is the point
+    from kconnd.cli.show import print_json  # noqa: PLC0415  # only for this
+
+    file = kernel["connection_file"]
+    print_json({"name": kernel["name"], "connection_file": file, "command": command})
+    return 0
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

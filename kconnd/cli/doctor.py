@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kconnd.cli import show
 from kconnd.cli.arguments import client_for, parser
+from kconnd.cli.logout import cure_for_logout
 from kconnd.core.places import config_dir, runtime_dir, state_dir
 from kconnd.core.plan import IPC_LIMIT, ipc_prefix
 from kconnd.errors import KconndError, UsageError
@@ -19,11 +20,13 @@ from kconnd.system.machine import kills_user_processes, lingers, machine_id, own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
     from kconnd.client import Client
 
 ENOUGH_FILES = 1024
+PATIENCE = 5.0  # seconds for the daemon to answer
 MARKS = {"ok": "32", "warn": "33", "bad": "31"}
 
 
@@ -50,10 +53,10 @@ class Finding:
 class Surroundings:
     """What the checks look at."""
 
-    client: Client
+    health: Mapping[str, Any] | KconndError  # the daemon's, or why there is none
     runtime: Path
     state: Path
-    configs: Path
+    configs: tuple[Path, ...]
     user: str
 
 
@@ -63,22 +66,31 @@ def doctor(arguments: list[str]) -> int:
         "doctor",
         "Look for what on this machine will bite, and say the cure. Works without a daemon.\n"
         "Exit code 1 where something is bad.",
+        answer='{"findings": [{"level": "ok|warn|bad", "what", "cure"}]}',
     )
     given = verb.parse_args(arguments)
-    user = own_user()
-    around = Surroundings(
-        client=client_for(given),
-        runtime=Path(runtime_dir(os.environ, user.uid, lingers=lingers(user.name))),
-        state=Path(state_dir(os.environ, user.home, machine_id())),
-        configs=Path(config_dir(os.environ, user.home)),
-        user=user.name,
-    )
+    around = _look_around(client_for(given))
     findings = [finding for check in CHECKS for finding in check(around)]
     if given.json:
         show.print_json({"findings": [asdict(finding) for finding in findings]})
     else:
         _print(findings)
     return 1 if any(finding.level == "bad" for finding in findings) else 0
+
+
+def _look_around(client: Client) -> Surroundings:
+    """Find out which folders count: the daemon's, or those that one would take."""
+    user = own_user()
+    runtime = runtime_dir(os.environ, user.uid, lingers=lingers(user.name))
+    state = state_dir(os.environ, user.home, machine_id())
+    configs = [config_dir(os.environ, user.home)]
+    health: Mapping[str, Any] | KconndError
+    try:
+        health = told = client.get("/v1/health", limit=PATIENCE)
+        runtime, state, configs = (told[key] for key in ("runtime_dir", "state_dir", "configs"))
+    except KconndError as error:
+        health = error
+    return Surroundings(health, Path(runtime), Path(state), tuple(map(Path, configs)), user.name)
 
 
 def _print(findings: list[Finding]) -> None:
@@ -91,10 +103,9 @@ def _print(findings: list[Finding]) -> None:
 
 
 def _daemon(around: Surroundings) -> Iterator[Finding]:
-    try:
-        health = around.client.get("/v1/health")
-    except KconndError as error:
-        yield Finding("warn", error.message, "kconnd-ctl start NAME starts a daemon")
+    health = around.health
+    if isinstance(health, KconndError):
+        yield Finding("warn", health.message, health.hint or "kconnd-ctl start NAME starts one")
         return
     about = f"daemon {health['version']}, pid {health['pid']}, on {health['socket']}"
     yield Finding("ok", f"{about}: {health['running']} of {health['kernels']} kernels run")
@@ -103,14 +114,15 @@ def _daemon(around: Surroundings) -> Iterator[Finding]:
 
 
 def _logout(around: Surroundings) -> Iterator[Finding]:
-    if lingers(around.user):
-        yield Finding("ok", "you linger: your processes and runtime folder outlive a logout")
-    elif kills_user_processes():
-        yield Finding(
-            "bad",
-            "logind ends all your processes at logout (KillUserProcesses), kernels too",
-            "loginctl enable-linger",
-        )
+    pid = "self" if isinstance(around.health, KconndError) else around.health["pid"]
+    try:
+        cgroup = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        cgroup = ""
+    cure = cure_for_logout(cgroup, kills=kills_user_processes(), lingers=lingers(around.user))
+    if cure:
+        who = "a daemon that is started here" if pid == "self" else "the daemon"
+        yield Finding("bad", f"a logout ends {who}, and its kernels", cure)
     else:
         yield Finding("ok", f"kernels outlive a logout; their sockets are below {around.runtime}")
 
@@ -142,8 +154,8 @@ def _path_length(around: Surroundings) -> Iterator[Finding]:
 def _profiles(around: Surroundings) -> Iterator[Finding]:
     from kconnd.system.profiles import load_profiles  # noqa: PLC0415  # it brings pydantic
 
-    loaded = load_profiles([around.configs])
-    what = f"{len(loaded.profiles)} profiles in {around.configs}"
+    loaded = load_profiles(around.configs)
+    what = f"{len(loaded.profiles)} profiles in {', '.join(map(str, around.configs))}"
     if loaded.faults:
         yield Finding("bad", f"{what}, {len(loaded.faults)} faults", "kconnd-ctl check")
     else:

@@ -1,4 +1,4 @@
-"""The verbs that only look: list, info, why, logs, events, wait, connection, profiles."""
+"""The verbs that only look: list, info, why, wait, connection, profiles, health."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ import sys
 import time
 
 from kconnd.cli import show
-from kconnd.cli.arguments import add_names, client_for, each, expand, is_pattern, parser
+from kconnd.cli.arguments import (
+    add_names,
+    client_for,
+    each,
+    errors_in_json,
+    exit_code,
+    expand,
+    is_pattern,
+    parser,
+)
+from kconnd.client import kernel_path
+from kconnd.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +30,24 @@ if TYPE_CHECKING:
 HEAD = ("NAME", "STATE", "PID", "MEMORY", "IDLE", "UP", "RESTARTS", "NOTE")
 NUMBERS = frozenset({2, 3, 4, 5, 6})
 KEPT_LINES = 5  # of a last output in `info`
+KERNEL = """\
+an object with name, profile, owner, state, wanted, reason, pid, generation, restarts,
+  started_at, ready_after (seconds), launcher, kernel_name, language, connection_file,
+  connection {transport, ip, shell_port, iopub_port, stdin_port, control_port, hb_port,
+  signature_scheme, encrypted}, heartbeat {state, last_at}, execution_state, last_activity,
+  clients, memory (bytes), last_exit {code, signal, reason, at, output_tail}, log_file,
+  profile_status, next_attempt_at, warnings. Times are ISO 8601 in UTC; what does not apply is
+  null. For several names or a pattern: a list of these."""
 
 
 def list_(arguments: list[str]) -> int:
     """List all kernels, or those that fit."""
-    verb = parser("list", "List kernels with state, memory (of all their processes), idle time.")
+    verb = parser(
+        "list",
+        "List kernels with state, memory (of all their processes), idle time.",
+        "kconnd-ctl list 'lab*'",
+        '{"kernels": [KERNEL]}; KERNEL is what kconnd-ctl info --json gives',
+    )
     verb.add_argument("names", nargs="*", metavar="NAME", help="only these; patterns work")
     given = verb.parse_args(arguments)
     client = client_for(given)
@@ -43,18 +67,15 @@ def list_(arguments: list[str]) -> int:
 
 def _list_lines(kernels: list[dict[str, Any]]) -> list[str]:
     now, wanted = time.time(), _colours()
-    lines = show.table(HEAD, [_row(kernel, now) for kernel in kernels], NUMBERS)
-    return [
-        lines[0],
-        *(
-            line.replace(
-                kernel["state"], show.coloured(kernel["state"], kernel["state"], wanted=wanted), 1
-            )
-            if wanted and kernel["state"] not in kernel["name"]
-            else line
-            for line, kernel in zip(lines[1:], kernels, strict=True)
-        ),
-    ]
+    width = os.get_terminal_size(1).columns if sys.stdout.isatty() else 0
+    rows = [_row(kernel, now) for kernel in kernels]
+    return show.table(
+        HEAD,
+        rows,
+        NUMBERS,
+        width=width,
+        paint=lambda state, padded: show.coloured(padded, state, wanted=wanted),
+    )
 
 
 def _row(kernel: dict[str, Any], now: float) -> tuple[str, ...]:
@@ -79,6 +100,11 @@ def _idle(kernel: dict[str, Any], now: float) -> str:
 
 
 def _note(kernel: dict[str, Any], now: float) -> str:
+    """Say what a person should know of a kernel that is not simply up or down."""
+    return show.plain(_trouble(kernel, now))
+
+
+def _trouble(kernel: dict[str, Any], now: float) -> str:
     if kernel["state"] in {"failed", "lost"}:
         return str(kernel["reason"])
     if kernel["state"] == "backoff":
@@ -100,21 +126,30 @@ def info(arguments: list[str]) -> int:
         "Show all about a kernel: state and why, process, how to reach it, last exit.\n"
         "No key is shown; 'connection' gives it to those who may have it.",
         "kconnd-ctl info mykernel --json",
+        KERNEL,
     )
     add_names(verb)
     given = verb.parse_args(arguments)
-    client = client_for(given)
-    names = expand(client, given.names)
-    found: list[dict[str, Any]] = []
-    code = each(
-        names, lambda name: client.get(f"/v1/kernels/{name}"), lambda _, it: found.append(it)
-    )
-    if given.json and found:
-        single = len(given.names) == 1 and not is_pattern(given.names[0])
-        show.print_json(found[0] if single else found)
-    elif found:
+    found, code = _of_each(given, "")
+    if found and not given.json:
         print("\n\n".join("\n".join(_info_lines(kernel)) for kernel in found))
     return code
+
+
+def _of_each(given: Namespace, verb: str) -> tuple[list[dict[str, Any]], int]:
+    """Ask for each name; print for programs: one object for one name, else a list."""
+    client = client_for(given)
+    found: list[dict[str, Any]] = []
+    if len(given.names) == 1 and not is_pattern(given.names[0]):
+        found.append(client.get(kernel_path(given.names[0], verb)))
+        if given.json:
+            show.print_json(found[0])
+        return found, 0
+    names = expand(client, given.names)
+    failures = each(names, lambda name: client.get(kernel_path(name, verb)), found.append)
+    if given.json:
+        show.print_json(found)
+    return found, exit_code(failures)
 
 
 def _info_lines(kernel: dict[str, Any]) -> list[str]:
@@ -122,14 +157,14 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
     state = show.coloured(kernel["state"], kernel["state"], wanted=_colours())
     rows = [
         ("kernel", kernel["name"]),
-        ("state", f"{state} ({kernel['reason'] or 'never started'})"),
+        ("state", f"{state} ({show.plain(kernel['reason'] or 'never started')})"),
     ]
     if kernel["pid"]:
         ready = kernel["ready_after"]
         speed = f", ready after {ready:.2f} s" if ready is not None else ""
         rows += [
             ("process", f"pid {kernel['pid']}, {show.size(kernel['memory'])} in all its processes"),
-            ("started", f"{ago_(kernel['started_at'], now)}{speed}"),
+            ("started", f"{show.ago(kernel['started_at'], now)}{speed}"),
         ]
     rows.append(("launches", f"{kernel['generation']}, {kernel['restarts']} of them restarts"))
     if kernel["language"]:
@@ -140,13 +175,8 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
         rows.append(("profile", kernel["profile_status"]))
     rows.append(("log", kernel["log_file"]))
     rows += _last_exit(kernel, now)
-    rows += [("warning", text) for text in kernel["warnings"]]
+    rows += [("warning", show.plain(text)) for text in kernel["warnings"]]
     return show.pairs(rows)
-
-
-def ago_(text: str | None, now: float) -> str:
-    """Say how long ago, for a sentence."""
-    return show.ago(text, now)
 
 
 def _reach(kernel: dict[str, Any], now: float) -> list[tuple[str, str]]:
@@ -178,26 +208,27 @@ def _last_exit(kernel: dict[str, Any], now: float) -> list[tuple[str, str]]:
         return []
     lines = [f"{last['reason']}, {show.ago(last['at'], now)}"]
     if kernel["state"] != "running":
-        lines += [f"| {line}" for line in last["output_tail"].rstrip().splitlines()[-KEPT_LINES:]]
+        lines += [
+            f"| {show.plain(line)}"
+            for line in last["output_tail"].rstrip().splitlines()[-KEPT_LINES:]
+        ]
     return [("last exit", "\n".join(lines))]
 
 
 def why(arguments: list[str]) -> int:
     """Tell the last decisions."""
-    verb = parser("why", "Tell the last decisions about a kernel and the reason of each.")
+    verb = parser(
+        "why",
+        "Tell the last decisions about a kernel and the reason of each.",
+        "kconnd-ctl why mykernel",
+        '{"name", "decisions": [{"at", "what", "reason"}]}; for several names or a pattern\n'
+        "  a list of these",
+    )
     add_names(verb)
     given = verb.parse_args(arguments)
-    client = client_for(given)
-    found: list[dict[str, Any]] = []
-    names = expand(client, given.names)
-    code = each(
-        names, lambda name: client.get(f"/v1/kernels/{name}/why"), lambda _, it: found.append(it)
-    )
-    if given.json and found:
-        show.print_json(found[0] if len(names) == 1 else found)
-    else:
-        for one in found:
-            _print_decisions(one, several=len(found) > 1)
+    found, code = _of_each(given, "why")
+    for one in () if given.json else found:
+        _print_decisions(one, several=len(found) > 1)
     return code
 
 
@@ -205,66 +236,24 @@ def _print_decisions(found: dict[str, Any], *, several: bool) -> None:
     now = time.time()
     if several:
         print(f"{found['name']}:")
-    rows = [(show.ago(one["at"], now), one["what"], one["reason"]) for one in found["decisions"]]
+    rows = [
+        (show.ago(one["at"], now), one["what"], show.plain(one["reason"]))
+        for one in found["decisions"]
+    ]
     if rows:
         print(*show.table(("WHEN", "WHAT", "WHY"), rows, frozenset({0})), sep="\n")
     else:
         print("nothing has been decided about it yet")
 
 
-def logs(arguments: list[str]) -> int:
-    """Show a kernel's output."""
-    verb = parser("logs", "Show what a kernel wrote to its output.", "kconnd-ctl logs -f mykernel")
-    add_names(verb)
-    verb.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="how many lines")
-    verb.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
-    given = verb.parse_args(arguments)
-    client = client_for(given)
-    names = expand(client, given.names)
-
-    def copy(name: str) -> None:
-        query = f"lines={given.lines}&follow={int(given.follow)}"
-        for piece in client.stream(f"/v1/kernels/{name}/logs?{query}"):
-            _print_piece(name, piece["text"], given, several=len(names) > 1)
-
-    return each(names, copy, lambda _name, _nothing: None)
-
-
-def _print_piece(name: str, text: str, given: Namespace, *, several: bool) -> None:
-    if given.json:
-        import json  # noqa: PLC0415  # only for this
-
-        print(json.dumps({"name": name, "text": text}), flush=True)
-    elif several:
-        print(
-            "".join(f"{name}: {line}" for line in text.splitlines(keepends=True)),
-            end="",
-            flush=True,
-        )
-    else:
-        print(text, end="", flush=True)
-
-
-def events(arguments: list[str]) -> int:
-    """Show what happened."""
-    verb = parser("events", "Show what happened to kernels since the daemon started.")
-    verb.add_argument("name", nargs="?", metavar="NAME", help="only this kernel's")
-    verb.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
-    given = verb.parse_args(arguments)
-    query = f"follow={int(given.follow)}" + (f"&kernel={given.name}" if given.name else "")
-    for one in client_for(given).stream(f"/v1/events?{query}"):
-        if given.json:
-            import json  # noqa: PLC0415  # only for this
-
-            print(json.dumps(one), flush=True)
-        else:
-            print(f"{one['at']}  {one['kernel']}  {one['message']}", flush=True)
-    return 0
-
-
 def wait(arguments: list[str]) -> int:
     """Wait for a state."""
-    verb = parser("wait", "Wait until kernels are ready, or stopped.", "kconnd-ctl wait lab")
+    verb = parser(
+        "wait",
+        "Wait until kernels are ready, or stopped.",
+        "kconnd-ctl wait lab --timeout 30s",
+        '{"kernels": [KERNEL], "errors": [{"name", "code", "message", "hint", "output"}]}',
+    )
     add_names(verb)
     verb.add_argument("--for", dest="goal", default="ready", choices=("ready", "stopped"))
     verb.add_argument("--timeout", default="infinity", metavar="TIME", help="such as 30s or 5min")
@@ -274,17 +263,23 @@ def wait(arguments: list[str]) -> int:
     found: list[dict[str, Any]] = []
 
     def until(name: str) -> Any:
-        return client.get(f"/v1/kernels/{name}/wait?for={given.goal}&timeout={limit}")
+        return client.get(
+            f"{kernel_path(name, 'wait')}?for={given.goal}&timeout={limit}", limit=None
+        )
 
-    code = each(expand(client, given.names), until, lambda _, it: found.append(it))
+    def done(kernel: dict[str, Any]) -> None:
+        found.append(kernel)
+        if not given.json:
+            print(f"{kernel['name']} is {kernel['state']}", flush=True)
+
+    failures = each(expand(client, given.names), until, done)
     if given.json:
-        show.print_json({"kernels": found})
-    return code
+        show.print_json({"kernels": found, "errors": errors_in_json(failures)})
+    return exit_code(failures)
 
 
 def _seconds(text: str) -> float:
     from kconnd.core.units import parse_duration  # noqa: PLC0415  # only for this
-    from kconnd.errors import UsageError  # noqa: PLC0415  # the same
 
     try:
         return min(parse_duration(text), 1e9)
@@ -298,10 +293,11 @@ def connection(arguments: list[str]) -> int:
         "connection",
         "Print the content of a kernel's connection file: with its key, so for your eyes only.",
         "kconnd-ctl connection mykernel > kernel.json",
+        "the same; it is JSON in any case",
     )
     verb.add_argument("name", metavar="NAME")
     given = verb.parse_args(arguments)
-    show.print_json(client_for(given).get(f"/v1/kernels/{given.name}/connection"))
+    show.print_json(client_for(given).get(kernel_path(given.name, "connection")))
     return 0
 
 
@@ -318,7 +314,7 @@ def profiles(arguments: list[str]) -> int:
     ]
     print(*show.table(("NAME", "START", "STATUS", "FILE"), rows), sep="\n")
     for fault in found["faults"]:
-        print(fault_line(fault))
+        print(show.fault_line(fault))
     return 0
 
 
@@ -341,10 +337,3 @@ def _text(value: object) -> str:
 def _profiles(client: Client) -> dict[str, Any]:
     found: dict[str, Any] = client.get("/v1/profiles")
     return found
-
-
-def fault_line(fault: dict[str, Any]) -> str:
-    """Give a profile's fault as compilers do: file, line, column, what."""
-    key = f"{fault['path']}: " if fault["path"] else ""
-    hint = f"; {fault['hint']}" if fault["hint"] else ""
-    return f"{fault['file']}:{fault['line']}:{fault['column']}: {key}{fault['message']}{hint}"

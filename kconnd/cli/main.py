@@ -1,12 +1,15 @@
 """``kconnd-ctl``: finds the verb, and imports and runs that one alone.
 
 Rules. Look-ups are typed all day, so nothing is imported before it is needed. Errors go to
-stderr as one sentence and one hint, and the exit code is the error's own.
+stderr as one sentence and one hint, and the exit code is the error's own. With ``--json`` there
+is nothing on stdout but JSON, and an error that ends a verb stands there, too, as one line
+``{"error": {"code", "message", "hint"}}``.
 """
 
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 
@@ -15,6 +18,7 @@ from kconnd.errors import KconndError, UsageError
 TYPE_CHECKING = False  # typing's own would cost a look-up five milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
 HELP = """\
 kconnd-ctl: start, find and look after Jupyter kernels.
@@ -56,15 +60,15 @@ Examples
 
 Exit codes
   0 done   1 failed   2 usage   3 not running   4 no such kernel   5 refused
-  6 no daemon answers   130 interrupted
+  6 no daemon answers   130 interrupted; of several names, that of the first failure
 """
 
 VERBS = {
     "list": "look:list_",
     "info": "look:info",
     "why": "look:why",
-    "logs": "look:logs",
-    "events": "look:events",
+    "logs": "follow:logs",
+    "events": "follow:events",
     "wait": "look:wait",
     "connection": "look:connection",
     "profiles": "look:profiles",
@@ -92,41 +96,62 @@ def main(arguments: list[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return _run(given)
-    except KconndError as error:
-        tell(error)
-        return error.exit_code
+        with _Printing():
+            return _told(given)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # as in `kconnd-ctl logs NAME | head`
+        _let_go_of_stdout()
         return 0
+    except OSError as error:  # the client's own are told as UnreachableError
+        _let_go_of_stdout()
+        tell(KconndError(f"writing what was asked for: {error.strerror}"))
+        return KconndError.exit_code
 
 
-def run() -> None:
+def run() -> NoReturn:
     """Run ``kconnd-ctl`` as a program of its own.
 
-    It ends without Python's tidying up, which would take two milliseconds of a look-up (all
-    that was written is flushed before), and looks for no garbage while it imports (one more).
+    All is written when `main` returns. To take the interpreter apart would be an eighth of a
+    look-up's time, and could wait for threads that still listen; to look for garbage while it
+    imports, a twentieth.
     """
-    gc.disable()
+    gc.set_threshold(100_000)
+    os._exit(main())
+
+
+def _told(given: list[str]) -> int:
     try:
-        code = main()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        code = 0
-    except SystemExit as ending:  # argparse ends so
-        code = ending.code if isinstance(ending.code, int) else 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+        return _run(list(given))
+    except KconndError as error:
+        tell(error)
+        if "--json" in given:
+            import json  # noqa: PLC0415  # only for this
+
+            print(json.dumps({"error": in_json(error)}))
+        return error.exit_code
+    except SystemExit as end:  # argparse has given help
+        return int(end.code or 0)
+
+
+def in_json(error: KconndError) -> dict[str, str]:
+    """Give an error for programs; the fields are those that the daemon sends."""
+    return {
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "output": error.output,
+    }
 
 
 def tell(error: KconndError) -> None:
     """Say what went wrong: one sentence, what the kernel itself said, one hint."""
     print(f"kconnd-ctl: {error.message}", file=sys.stderr)
-    for line in error.output.splitlines():
-        print(f"  | {line}", file=sys.stderr)
+    if error.output:
+        from kconnd.cli.show import plain  # noqa: PLC0415  # only for this
+
+        for line in error.output.splitlines():
+            print(f"  | {plain(line)}", file=sys.stderr)
     if error.hint:
         print(f"  {error.hint}", file=sys.stderr)
 
@@ -149,7 +174,7 @@ def _run(given: list[str]) -> int:
     if not given:
         print(HELP, end="", file=sys.stderr)
         return UsageError.exit_code
-    return _verb(given[0])([*given[1:], *before])
+    return _verb(given[0])([*before, *given[1:]])
 
 
 def _verb(word: str) -> Callable[[list[str]], int]:
@@ -161,9 +186,25 @@ def _verb(word: str) -> Callable[[list[str]], int]:
         raise UsageError(f"{word!r} is not a verb", hint=hint)
     module, _, name = VERBS[word].partition(":")
     __import__(f"kconnd.cli.{module}")
-    gc.enable()
     found: Callable[[list[str]], int] = getattr(sys.modules[f"kconnd.cli.{module}"], name)
     return found
+
+
+class _Printing:
+    """Keeps stdout from failing on a letter, and has all of it out before the end."""
+
+    def __enter__(self) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # not every locale has all letters
+
+    def __exit__(self, *_: object) -> None:
+        if sys.stdout is not None:  # it is, where the caller closed it
+            sys.stdout.flush()
+
+
+def _let_go_of_stdout() -> None:
+    """Keep Python from flushing, at its end, what nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ Colour is used on a terminal only, and not where NO_COLOR is set (no-color.org).
 
 from __future__ import annotations
 
-import json
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 COLOURS = {
@@ -25,7 +24,8 @@ COLOURS = {
 }
 SPANS = ((604800, "w"), (86400, "d"), (3600, "h"), (60, "min"))
 UNITS = ("K", "M", "G", "T")
-THOUSAND = 1000
+MOST = 999.5  # rounds to 1000, which has a digit too many
+LEAST = 10  # columns of a cell that is cut
 
 
 def colours_wanted(env: Mapping[str, str], *, terminal: bool) -> bool:
@@ -79,16 +79,38 @@ def size(count: int | None) -> str:
     """Say how many bytes with three digits at the most: ``48.2M``; ``-`` where unknown."""
     if count is None:
         return "-"
-    if count < THOUSAND:
+    if count < MOST:
         return str(count)
     value, unit = count / 1024, 0
-    while value >= THOUSAND and unit < len(UNITS) - 1:
+    while value >= MOST and unit < len(UNITS) - 1:
         value, unit = value / 1024, unit + 1
     return f"{value:.3g}{UNITS[unit]}"
 
 
+def plain(text: str) -> str:
+    """Take out what would steer the terminal: a kernel's words are not ours."""
+    return "".join(char if char.isprintable() else " " if char in "\t\n" else "?" for char in text)
+
+
+def fault_line(fault: Mapping[str, Any]) -> str:
+    """Give a profile's fault as compilers do: file, line, column, what."""
+    key = f"{fault['path']}: " if fault["path"] else ""
+    hint = f"; {fault['hint']}" if fault["hint"] else ""
+    return f"{fault['file']}:{fault['line']}:{fault['column']}: {key}{fault['message']}{hint}"
+
+
+def cut(text: str, width: int) -> str:
+    """Shorten a text to a width, with a mark where something is missing."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: frozenset[int] = frozenset(),
+    *,
+    width: int = 0,
+    paint: Callable[[str, str], str] = lambda _cell, padded: padded,
 ) -> list[str]:
     """Lay out a table: columns as wide as their widest cell, the last one as it comes.
 
@@ -100,14 +122,21 @@ def table(
         The cells.
     right : frozenset of int
         Columns that are set to the right.
+    width : int
+        Columns of the terminal, to which the last cell is cut; 0 for no limit.
+    paint : callable
+        Gives a cell of the second column its colour, from its text and its padded text.
     """
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    room = max(width - sum(widths[:-1]) - 2 * len(widths[:-1]), LEAST) if width else 0
     lines = []
     for row in (head, *rows):
         cells = [
-            cell.rjust(width) if number in right else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(wide) if number in right else cell.ljust(wide)
+            for number, (cell, wide) in enumerate(zip(row, widths, strict=True))
         ]
+        cells[1] = paint(row[1], cells[1])
+        cells[-1] = cut(row[-1], room) if room else cells[-1]
         lines.append("  ".join(cells).rstrip())
     return lines
 
@@ -125,6 +154,8 @@ def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 def print_json(content: Any) -> None:
     """Print for programs."""
+    import json  # noqa: PLC0415  # the client has loaded it while it waited
+
     json.dump(content, sys.stdout, indent=2)
     sys.stdout.write("\n")
     sys.stdout.flush()

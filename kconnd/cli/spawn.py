@@ -2,71 +2,109 @@
 
 It gets a session of its own, the root folder as its own, and none of the caller's environment
 but what says where things are: it must be the same daemon whoever starts it from wherever.
+Of several that would start one at the same time, one does, and the others find it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from kconnd.client import Client, find_socket
+from kconnd.cli.logout import cure_for_logout
+from kconnd.client import Client, find_socket, listens
 from kconnd.core.places import state_dir
 from kconnd.errors import UnreachableError
 from kconnd.system.files import ensure_private_dir, read_tail
 from kconnd.system.machine import kills_user_processes, lingers, machine_id, own_user
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# -P: a package in the folder that the daemon lives in, /, must not be taken for ours.
+DAEMON = (sys.executable, "-P", "-m", "kconnd.daemon.main")
 LIMIT = 15.0  # seconds until it answers
 GLANCE = 0.02  # seconds between looks
 KEPT = (
     *("HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "XDG_CONFIG_HOME"),
     *("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "JUPYTER_PATH", "JUPYTER_DATA_DIR"),
 )
-LOGOUT_WARNING = (
-    "kconnd-ctl: at logout this machine ends all that you leave running, kernels too;\n"
-    "  loginctl enable-linger  lets them live on"
-)
 
 
-def client_or_start(socket: str) -> Client:
+def client_or_start(socket: str, command: Sequence[str] = DAEMON) -> Client:
     """Give a client for the user's daemon, started now if there is none.
 
     Parameters
     ----------
     socket : str
         The path that was named, or ``""``.
+    command : sequence of str
+        What to run as the daemon.
 
     Raises
     ------
     UnreachableError
         If it does not come up; its last words are in the error.
     """
+    socket = socket or os.environ.get("KCONND_SOCKET", "")
     client = Client(find_socket(os.environ, socket))
     try:
         client.get("/v1/health")
     except UnreachableError:
-        start_daemon(socket or os.environ.get("KCONND_SOCKET", ""))
+        if listens(client.path):  # somebody is there, so a second daemon is no cure
+            raise
+        start_daemon(socket, command)
         return Client(find_socket(os.environ, socket))
     return client
 
 
-def start_daemon(socket: str) -> None:
-    """Start a daemon and wait until it answers."""
+def start_daemon(socket: str, command: Sequence[str] = DAEMON) -> None:
+    """Start a daemon, unless another client just did, and wait until it answers."""
     user = own_user()
-    if kills_user_processes() and not lingers(user.name):
-        print(LOGOUT_WARNING, file=sys.stderr)
+    _warn_of_logout(user.name)
     folder = Path(state_dir(os.environ, user.home, machine_id()))
     ensure_private_dir(folder)
     log = folder / "daemon.log"
-    command = [sys.executable, "-m", "kconnd.daemon.main"]
-    command += ["--socket", str(Path(socket).absolute())] if socket else []
+    if socket:
+        command = (*command, "--socket", str(Path(socket).absolute()))
+    with _one_at_a_time(folder / "start.lock"):
+        if not _answers(socket):
+            _wait_until_it_answers(_launch(command, log), socket, log)
+
+
+def _warn_of_logout(user: str) -> None:
+    cgroup = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    cure = cure_for_logout(cgroup, kills=kills_user_processes(), lingers=lingers(user))
+    if cure:
+        print(
+            "kconnd-ctl: a logout will end the daemon that is started now, and its kernels\n"
+            f"  to have them live on: {cure}",
+            file=sys.stderr,
+        )
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait for other clients that are starting a daemon; each takes `LIMIT` at the most."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _launch(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     env = {key: os.environ[key] for key in os.environ if key in KEPT or key.startswith("LC_")}
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     output = os.open(log, flags, 0o600)
     try:
-        process = subprocess.Popen(  # our own program
+        return subprocess.Popen(  # our own program
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -77,20 +115,29 @@ def start_daemon(socket: str) -> None:
         )
     finally:
         os.close(output)
-    _wait_until_it_answers(process, socket, log)
+
+
+def _answers(socket: str) -> bool:
+    try:
+        Client(find_socket(os.environ, socket)).get("/v1/health")
+    except UnreachableError:
+        return False
+    return True
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], socket: str, log: Path) -> None:
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            Client(find_socket(os.environ, socket)).get("/v1/health")
-        except UnreachableError:
-            time.sleep(GLANCE)  # nothing else tells that a socket has come to be
-        else:
+        if _answers(socket):
             process.returncode = 0  # it goes on without us; Popen is to let go of it
             return
-    state = "it ended" if process.poll() is not None else f"no answer within {LIMIT:g} s"
+        time.sleep(GLANCE)  # nothing else tells that a socket has come to be
+    if _answers(socket):  # another one's lock was what ended ours
+        return
+    state = "it ended"
+    if process.poll() is None:
+        state = f"no answer within {LIMIT:g} s from pid {process.pid}"
+        process.returncode = 0  # it may yet come up, so it is left alone
     raise UnreachableError(
         f"starting a daemon: {state}",
         hint=f"kconnd in a terminal shows what it does; its log is {log}",

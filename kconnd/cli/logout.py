@@ -1,0 +1,34 @@
+"""Whether a logout ends a process, and what would keep it: pure, from what the system says.
+
+Sources: logind.conf(5) on KillUserProcesses, loginctl(1) on lingering, systemd-run(1), example
+"Start screen as a user service". A process is ended with the unit that it is in: that of the
+login (``session-3.scope``) where logind is told to, that of the user's own systemd
+(``user@1000.service``, where desktops put their terminals) unless the user lingers.
+"""
+
+LINGER = "loginctl enable-linger"
+APART = "systemd-run --user --scope kconnd-ctl start NAME"
+
+
+def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
+    """Tell what keeps a process from being ended at logout.
+
+    Parameters
+    ----------
+    cgroup : str
+        The content of its ``/proc/PID/cgroup`` (cgroups(7)).
+    kills : bool
+        Whether logind ends what is left of a login.
+    lingers : bool
+        Whether the user's own systemd outlives the last logout.
+
+    Returns
+    -------
+    str
+        Commands, or ``""`` where it is not ended.
+    """
+    if "/user@" in cgroup:
+        return "" if lingers else LINGER
+    if "/session-" in cgroup and kills:
+        return APART if lingers else f"{LINGER} && {APART}"
+    return ""

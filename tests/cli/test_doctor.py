@@ -1,0 +1,103 @@
+"""What doctor finds in folders that are as they should be, and in others."""
+
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kconnd.cli import doctor
+from kconnd.cli.doctor import Finding, Surroundings
+from kconnd.errors import UnreachableError
+from tests.cli.conftest import Ctl
+from tests.cli.fake_daemon import FakeDaemon
+
+
+@pytest.fixture(name="around")
+def _around(folder: Path) -> Surroundings:
+    for name in ("r", "c"):
+        (folder / name).mkdir(mode=0o700)
+    return Surroundings(
+        health=UnreachableError("no daemon answers"),
+        runtime=folder / "r",
+        state=folder / "not-yet",
+        configs=(folder / "c",),
+        user="nobody",
+    )
+
+
+def levels(findings: Iterator[Finding]) -> list[str]:
+    found = list(findings)
+    for one in found:
+        assert one.what
+        assert (one.level == "ok") == (one.cure == "")
+    return [one.level for one in found]
+
+
+def test_without_a_daemon_it_says_so_and_goes_on(ctl: Ctl) -> None:
+    shown = ctl("doctor", "--json")
+    findings = shown.json()["findings"]
+    assert len(findings) > 8
+    assert "no kconnd daemon answers" in findings[0]["what"]
+    assert all(set(one) == {"level", "what", "cure"} for one in findings)
+    assert shown.code == int(any(one["level"] == "bad" for one in findings))
+
+
+def test_text_has_a_cure_below_each_trouble(ctl: Ctl) -> None:
+    shown = ctl("doctor").out.splitlines()
+    for line, after in pairwise(shown):
+        if line.startswith(("warn", "bad")):
+            assert after.startswith("     → ")
+    assert "\033" not in "".join(shown)
+
+
+def test_a_daemon_that_answers_is_told_and_its_folders_are_looked_at(
+    ctl: Ctl, daemon: FakeDaemon, around: Surroundings
+) -> None:
+    around.runtime.chmod(0o755)
+    health: dict[str, Any] = {"version": "1", "pid": 7, "socket": "/s", "running": 1, "kernels": 2}
+    daemon.replies["GET", "/v1/health"] = health | {
+        "faults": 3,
+        "runtime_dir": str(around.runtime),
+        "state_dir": str(around.state),
+        "configs": [str(around.configs[0])],
+    }
+    shown = ctl("doctor")
+    assert shown.code == 1
+    lines = shown.out.splitlines()
+    assert lines[0] == "ok   daemon 1, pid 7, on /s: 1 of 2 kernels run"
+    assert lines[1] == "bad  its profiles have 3 faults"
+    assert f"bad  {around.runtime} is not yours alone (uid {os.getuid()}, mode 0755)" in lines
+    assert f"ok   0 profiles in {around.configs[0]}" in lines
+
+
+@pytest.mark.parametrize(("mode", "level"), [(0o700, "ok"), (0o750, "bad"), (0o777, "bad")])
+def test_a_folder_that_others_can_enter_is_bad(mode: int, level: str, around: Surroundings) -> None:
+    around.runtime.chmod(mode)
+    assert levels(doctor._folders(around)) == [level, "ok"]
+
+
+def test_a_link_in_place_of_a_folder_is_bad(around: Surroundings) -> None:
+    around.state.symlink_to(around.runtime)
+    assert levels(doctor._folders(around)) == ["ok", "bad"]
+
+
+@pytest.mark.parametrize(("length", "level"), [(10, "ok"), (90, "bad")])
+def test_a_runtime_folder_with_a_long_path_is_bad(
+    length: int, level: str, around: Surroundings
+) -> None:
+    vars(around)["runtime"] = Path("/" + "x" * length)
+    assert levels(doctor._path_length(around)) == [level]
+
+
+def test_profiles_are_counted_and_their_faults_are_bad(around: Surroundings) -> None:
+    assert levels(doctor._profiles(around)) == ["ok"]
+    (around.configs[0] / "lab.yaml").write_text("kernels: [}\n")
+    assert levels(doctor._profiles(around)) == ["bad"]
+
+
+def test_other_checks_run_here(around: Surroundings) -> None:
+    for check in (doctor._logout, doctor._kernel_specs, doctor._clients, doctor._files):
+        assert levels(check(around))

@@ -1,0 +1,268 @@
+"""The command as a whole: help, usage, exit codes, errors, what is imported, how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kconnd.cli.main import VERBS
+from kconnd.errors import KconndError
+from tests.cli.conftest import ROOT, Ctl, ctl_process
+from tests.cli.fake_daemon import STOPPED, FakeDaemon, Raw, Stream, chunk
+from tests.conftest import wait_for
+
+
+def test_help_lists_every_verb_and_every_exit_code(ctl: Ctl) -> None:
+    shown = ctl("--help")
+    assert (shown.code, shown.err) == (0, "")
+    for verb in VERBS:
+        assert f"\n  {verb} " in shown.out
+    for kind in KconndError.__subclasses__():
+        assert f" {kind.exit_code} " in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_its_options(verb: str, ctl: Ctl) -> None:
+    shown = ctl(verb, "--help")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.startswith(f"usage: kconnd-ctl {verb}")
+    assert "--json" in shown.out
+    assert "--socket" in shown.out
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"check", "schema", "profiles", "health"}))
+def test_the_help_of_a_verb_tells_the_fields_of_its_json(verb: str, ctl: Ctl) -> None:
+    assert "with --json:" in ctl(verb, "--help").out
+
+
+def test_version(ctl: Ctl) -> None:
+    assert ctl("--version").out.startswith("kconnd-ctl ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["lst"], "'lst' is not a verb", "did you mean 'list'?"),
+        (["xyzzy"], "'xyzzy' is not a verb", "kconnd-ctl --help lists the verbs"),
+        (["info"], "NAME", "kconnd-ctl info --help tells its use"),
+        (["info", "a", "--jason"], "--jason", "kconnd-ctl info --help tells its use"),
+        (["signal", "a"], "-s/--signal", "kconnd-ctl signal --help tells its use"),
+        (["logs", "a", "-n", "many"], "'many'", "kconnd-ctl logs --help tells its use"),
+        (["stop"], "stop needs either names or --all", "kconnd-ctl stop --help"),
+        (["stop", "a", "--all"], "stop needs either names or --all", "kconnd-ctl stop --help"),
+        (["wait", "a", "--timeout", "soon"], "--timeout", None),
+    ],
+)
+def test_bad_usage_is_one_sentence_and_a_hint(
+    arguments: list[str], message: str, hint: str | None, ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    daemon.add("a")
+    shown = ctl(*arguments)
+    first, *more = shown.err.splitlines()
+    assert (shown.code, shown.out) == (2, "")
+    assert first.startswith("kconnd-ctl: ")
+    assert message in first
+    assert more == ([] if hint is None else [f"  {hint}"])
+
+
+def test_no_verb_shows_help_as_a_mistake(ctl: Ctl) -> None:
+    shown = ctl()
+    assert (shown.code, shown.out) == (2, "")
+    assert "Exit codes" in shown.err
+
+
+@pytest.mark.parametrize("kind", KconndError.__subclasses__(), ids=lambda kind: kind.code)
+def test_an_error_gives_its_exit_code_one_sentence_and_its_hint(
+    kind: type[KconndError], ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    daemon.replies["GET", "/v1/kernels/a"] = kind("it did not work", hint="try again")
+    shown = ctl("info", "a")
+    assert (shown.code, shown.out) == (kind.exit_code, "")
+    assert shown.err == "kconnd-ctl: it did not work\n  try again\n"
+
+
+def test_an_error_is_json_on_stdout_too_where_json_was_asked_for(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    shown = ctl("info", "nosuch", "--json")
+    assert shown.code == 4
+    assert shown.json()["error"]["code"] == "no-such-kernel"
+    assert shown.err.startswith("kconnd-ctl: there is no kernel nosuch\n")
+    assert daemon.asked() == [("GET", "/v1/kernels/nosuch")]
+
+
+def test_without_a_daemon_look_ups_say_so_and_start_none(ctl: Ctl, folder: Path) -> None:
+    for arguments in (["list"], ["info", "a"], ["logs", "a"], ["stop", "a"], ["health"]):
+        shown = ctl(*arguments)
+        assert shown.code == 6
+        assert "no kconnd daemon answers" in shown.err
+        assert "kconnd-ctl start NAME" in shown.err
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["before", "after", "between"])
+def test_the_socket_can_be_named_before_and_after_the_verb(
+    place: str, ctl: Ctl, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KCONND_SOCKET", "/nowhere")
+    daemon.add("a")
+    daemon.add("b")
+    named = ["--socket", str(daemon.path)]
+    arguments = {
+        "before": [*named, "info", "a", "b"],
+        "after": ["info", "a", "b", *named],
+        "between": ["info", "a", *named, "b"],
+    }
+    assert ctl(*arguments[place]).code == 0
+    assert len(daemon.requests) == 2
+
+
+JSON_VERBS = [
+    ["list"],
+    ["info", "a"],
+    ["info", "a", "b"],
+    ["info", "*"],
+    ["start", "a", "b"],
+    ["start", "a", "nosuch"],
+    ["stop", "a"],
+    ["stop", "--all", "--yes"],
+    ["stop", "c*"],
+    ["restart", "a", "--new-key"],
+    ["interrupt", "a"],
+    ["signal", "a", "-s", "USR1"],
+    ["wait", "a", "--timeout", "1s"],
+    ["why", "a"],
+    ["why", "a", "b"],
+    ["reload"],
+    ["profiles"],
+    ["health"],
+    ["connection", "a"],
+    ["console", "a"],
+    ["info", "nosuch"],
+    ["stop", "*"],
+    ["frobnicate"],
+    ["info", "a", "--frobnicate"],
+]
+
+
+@pytest.mark.parametrize("arguments", JSON_VERBS, ids=" ".join)
+def test_with_json_stdout_is_one_json_document(
+    arguments: list[str], ctl: Ctl, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path(os.devnull).open(encoding="ascii") as no_terminal:
+        monkeypatch.setattr(sys, "stdin", no_terminal)
+        fill(daemon)
+        ctl(*arguments, "--json").json()
+
+
+def fill(daemon: FakeDaemon) -> None:
+    for name in ("a", "b"):
+        daemon.add(name)
+        daemon.replies["GET", f"/v1/kernels/{name}/why"] = {"name": name, "decisions": []}
+    daemon.add("c", **STOPPED)
+    nothing: dict[str, Any] = {word: [] for word in ("added", "changed", "removed", "faults")}
+    daemon.replies["POST", "/v1/reload"] = {**nothing, "unchanged": 2}
+    daemon.replies["GET", "/v1/profiles"] = {"profiles": [], "faults": []}
+
+
+def test_the_key_is_in_connection_and_nowhere_else(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.add("a")
+    assert "c0ffee" in ctl("connection", "a").out
+    for arguments in (["info", "a"], ["info", "a", "--json"], ["list"], ["start", "a"]):
+        assert "c0ffee" not in ctl(*arguments).out
+
+
+# --- as a process of its own
+
+HEAVY = {
+    *("asyncio", "concurrent", "dataclasses", "email", "http", "importlib.metadata", "inspect"),
+    *("pathlib", "shutil", "subprocess", "tempfile", "threading", "typing", "urllib"),
+    *("difflib", "fnmatch", "pydantic", "tornado", "yaml", "zmq", "psutil", "jupyter_client"),
+    *("kconnd.cli.act", "kconnd.cli.spawn", "kconnd.cli.doctor", "kconnd.system"),
+}
+MODULES = """
+import sys
+before = set(sys.modules)
+from kconnd.cli.main import main
+code = main(sys.argv[1:])
+print(*sorted(set(sys.modules) - before), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("more", [["--json"], []], ids=["json", "text"])
+def test_a_look_up_imports_nothing_heavy(more: list[str], daemon: FakeDaemon) -> None:
+    """Its time is a promise; what it imports decides it, and can be tested without a clock."""
+    daemon.add("a")
+    command = [sys.executable, "-c", MODULES, "info", "a", "--socket", str(daemon.path), *more]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(run.stderr.split())
+    assert "kconnd.client" in loaded
+    assert not HEAVY & loaded
+    tops = {name.partition(".")[0] for name in loaded}
+    assert tops - {"kconnd", "__mp_main__"} <= sys.stdlib_module_names
+
+
+def test_a_closed_pipe_ends_it_quietly(daemon: FakeDaemon) -> None:
+    line = json.dumps({"text": "x" * 1000 + "\n"}).encode() + b"\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    daemon.replies["GET", "/v1/kernels/a/logs"] = Raw((head, *[chunk(line)] * 2000))
+    arguments = ("logs", "-f", "a", "--socket", str(daemon.path))
+    with ctl_process(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_a_pipe_closed_before_a_short_answer_is_no_error_either(daemon: FakeDaemon) -> None:
+    daemon.add("a")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with ctl_process(
+        "list", "--socket", str(daemon.path), stdout=writer, stderr=subprocess.PIPE
+    ) as process:
+        os.close(writer)
+        assert process.stderr
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_a_full_disk_is_an_error_that_is_told(daemon: FakeDaemon) -> None:
+    daemon.add("a")
+    with Path("/dev/full").open("wb") as full:
+        arguments = ("list", "--socket", str(daemon.path))
+        process = ctl_process(*arguments, stdout=full, stderr=subprocess.PIPE)
+    _, told = process.communicate()
+    assert process.returncode == 1
+    assert told == b"kconnd-ctl: writing what was asked for: No space left on device\n"
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]], ids=["one", "several"])
+def test_ctrl_c_ends_it_at_once_with_130(names: list[str], daemon: FakeDaemon) -> None:
+    """Several are followed by threads of their own, which must not keep it alive."""
+    let_go: list[bool] = []
+
+    def silent(_request: object) -> Any:
+        wait_for(lambda: let_go, "the end of the test")
+        return Stream(())
+
+    for name in names:
+        daemon.replies["GET", f"/v1/kernels/{name}/logs"] = silent
+    arguments = ("logs", "-f", *names, "--socket", str(daemon.path))
+    with ctl_process(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            wait_for(lambda: len(daemon.requests) == len(names), "the requests")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        finally:
+            let_go.append(True)
+    assert (process.returncode, out, err) == (130, b"", b"")
