@@ -21,6 +21,7 @@ from urllib.parse import quote
 import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 
+from kconnd.system.processes import ProcessId, is_alive
 from tests.conftest import wait_for
 
 COMMAND = (sys.executable, "-W", "error", "-m", "kconnd.daemon.main")
@@ -161,12 +162,12 @@ class Daemon:
             with contextlib.suppress(OSError, ValueError):
                 facts = json.loads(path.read_bytes())
                 os.kill(facts["kernel"][0], signal.SIGKILL)
-                _wait_for_end(facts["shim"][0])
+                _wait_for_end(ProcessId(*facts["shim"]))
 
 
-def _wait_for_end(pid: int) -> None:
+def _wait_for_end(shim: ProcessId) -> None:
     """Wait for a shim, which writes how its kernel ended, so that folders can be removed."""
-    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "a shim to end")
+    wait_for(lambda: not is_alive(shim), "a shim to end")
 
 
 @contextlib.contextmanager
