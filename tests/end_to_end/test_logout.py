@@ -68,7 +68,14 @@ result["daemon"] = [os.readlink(f"/proc/{health['pid']}/cwd"), mode]
 result["environment"] = pathlib.Path(f"/proc/{health['pid']}/environ").read_text()
 result["stop"] = run("stop", "--all", "--yes")
 os.kill(health["pid"], signal.SIGTERM)
-while os.path.exists(f"/proc/{health['pid']}"):
+
+def ended(pid):
+    try:
+        return b") Z " in pathlib.Path(f"/proc/{pid}/stat").read_bytes()  # init may be slow
+    except OSError:
+        return True
+
+while not ended(health["pid"]):
     time.sleep(0.02)
 print(json.dumps(result))
 """
