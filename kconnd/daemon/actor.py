@@ -39,7 +39,7 @@ from kconnd.core.record import Decision, KernelRecord
 from kconnd.daemon.bus import Happening
 from kconnd.daemon.life import Life
 from kconnd.daemon.world import World
-from kconnd.errors import StateFileError
+from kconnd.errors import StateFileError, UnsafePathError
 from kconnd.launchers.base import Handle, parse_handle
 from kconnd.launchers.local import find_launched
 from kconnd.system.processes import boot_id
@@ -126,14 +126,20 @@ class Actor:
         """Take events for ever."""
         while True:
             event, decided = await self._next()
+            trouble: Exception | None = None
             try:
                 self._take(event, refusable=decided is not None)
             except StateFileError as error:
-                if decided is not None and not decided.done():
-                    decided.set_exception(error)
+                trouble = error
+            except Exception as error:  # the kernel is looked after all the same
+                log.exception("%s: a fault in the daemon, at %s", self.record.name, event)
+                trouble = error
+            if decided is None or decided.done():
+                continue
+            if trouble is None:
+                decided.set_result(None)
             else:
-                if decided is not None and not decided.done():
-                    decided.set_result(None)
+                decided.set_exception(trouble)
 
     # --- taking up what an earlier daemon left
 
@@ -222,10 +228,10 @@ class Actor:
     def _save(self, record: KernelRecord, *, durable: bool, refusable: bool) -> None:
         try:
             self._world.store.save(record, durable=durable)
-        except OSError as error:
+        except (OSError, UnsafePathError) as error:
             if refusable:
                 raise StateFileError(
-                    f"saving what was decided about {record.name}: {error.strerror}",
+                    f"saving what was decided about {record.name}: {error}",
                     hint="the request was not carried out; free disk space or mend the state "
                     "folder's permissions, then ask again",
                 ) from error

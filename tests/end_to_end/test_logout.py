@@ -1,9 +1,10 @@
 """A user without a daemon: it is started on first use, and outlives the login.
 
-Each test runs in a mount namespace with a /tmp of its own, so that it meets no daemon of the
-person who runs it. As root that needs no more than unshare(1).
+Each test runs in a mount namespace with a /tmp/kconnd-0 of its own, so that it meets no daemon
+of the person who runs it. As root that needs no more than unshare(1).
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -23,8 +24,8 @@ pytestmark = [
 SCRIPT = r"""
 import json, os, pathlib, shutil, signal, subprocess, sys, time
 
-home = pathlib.Path("/tmp/home"); home.mkdir()
-runtime = pathlib.Path("/tmp/run-user"); runtime.mkdir(mode=0o700)
+home = pathlib.Path(sys.argv[1])
+runtime = home / "run-user"; runtime.mkdir(mode=0o700)
 env = {"HOME": str(home), "PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(runtime)}
 ctl = [sys.executable, "-W", "error", "-m", "kconnd.cli.main"]
 
@@ -81,23 +82,27 @@ print(json.dumps(result))
 """
 
 
-def in_own_tmp(script: str) -> Any:
-    isolated = 'mount -t tmpfs none /tmp && exec "$@"'
+def in_own_place(script: str, home: Path) -> Any:
+    place = Path("/tmp/kconnd-0")
+    place.mkdir(mode=0o700, exist_ok=True)
+    isolated = 'mount -t tmpfs -o mode=700 none /tmp/kconnd-0 && exec "$@"'
     command = ["unshare", "--mount", "--propagation=private", "/bin/sh", "-c", isolated, "sh"]
     done = subprocess.run(
-        ["/usr/bin/env", *command, sys.executable, "-c", script],
+        ["/usr/bin/env", *command, sys.executable, "-c", script, str(home)],
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(__file__).parent.parent.parent,
         env={**os.environ, "SECRET_OF_MY_SHELL": "x"},
     )
+    with contextlib.suppress(OSError):
+        place.rmdir()  # it stays, if it holds somebody's daemon
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_a_daemon_starts_on_first_use_and_outlives_the_login() -> None:
-    found = in_own_tmp(SCRIPT)
+def test_a_daemon_starts_on_first_use_and_outlives_the_login(tmp_path: Path) -> None:
+    found = in_own_place(SCRIPT, tmp_path)
     code, _, error = found["look-up"]
     assert code == 6
     assert "no kconnd daemon answers" in error
@@ -111,15 +116,15 @@ def test_a_daemon_starts_on_first_use_and_outlives_the_login() -> None:
 
 SQUATTED = r"""
 import json, os, subprocess, sys
-os.mkdir("/tmp/kconnd-0"); os.chown("/tmp/kconnd-0", 65534, 65534)
-env = {"HOME": "/tmp/home", "PATH": os.environ["PATH"]}
+os.chown("/tmp/kconnd-0", 65534, 65534)
+env = {"HOME": sys.argv[1], "PATH": os.environ["PATH"]}
 done = subprocess.run([sys.executable, "-m", "kconnd.cli.main", "start", "python3"],
                       capture_output=True, text=True, env=env)
 print(json.dumps([done.returncode, done.stdout, done.stderr]))
 """
 
 
-def test_a_runtime_folder_that_another_user_took_first_is_refused() -> None:
-    code, out, error = in_own_tmp(SQUATTED)
+def test_a_runtime_folder_that_another_user_took_first_is_refused(tmp_path: Path) -> None:
+    code, out, error = in_own_place(SQUATTED, tmp_path)
     assert (code, out) == (6, "")
     assert "using the folder /tmp/kconnd-0: it belongs to uid 65534" in error

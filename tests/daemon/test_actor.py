@@ -1,0 +1,246 @@
+"""An actor over a fake launcher and fake channels: what it saves, when, and what it refuses."""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kconnd.core.connection import ConnectionInfo
+from kconnd.core.lifecycle import RestartAsked, StartAsked, State, Step, StopAsked, Wanted
+from kconnd.core.plan import User
+from kconnd.core.profile import Profile
+from kconnd.core.record import KernelRecord
+from kconnd.daemon.actor import Actor
+from kconnd.daemon.bus import EventBus
+from kconnd.daemon.pulse import has_idled
+from kconnd.daemon.world import World
+from kconnd.errors import StateFileError
+from kconnd.launchers.base import Exit
+from kconnd.system.files import ensure_private_dir
+from kconnd.system.ledger import PortLedger
+from kconnd.system.store import Store
+from tests.launchers.fake import FakeLauncher
+
+WaitUntil = Callable[..., Awaitable[None]]
+COMMAND = ("/bin/kernel", "{connection_file}")
+
+
+@dataclass
+class FakeChannels:
+    """A kernel that answers once it may."""
+
+    connection: ConnectionInfo
+    may_answer: asyncio.Event
+    asked: list[str] = field(default_factory=list)
+    answers_heartbeats: bool = True
+    closed: bool = False
+
+    async def kernel_info(self, channel: str = "shell") -> Mapping[str, Any]:
+        self.asked.append(channel)
+        await self.may_answer.wait()
+        return {"language_info": {"name": "fake"}}
+
+    async def request(self, kind: str, _content: Mapping[str, Any]) -> None:
+        self.asked.append(kind)
+
+    async def watch_status(self, _seen: Callable[[str], None]) -> None:
+        await asyncio.Event().wait()
+
+    def heartbeat(self) -> bool:
+        return self.answers_heartbeats
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Stage:
+    """A world around one actor, of which a test can take hold."""
+
+    def __init__(self, folder: Path) -> None:
+        self.launcher = FakeLauncher()
+        self.may_answer = asyncio.Event()
+        self.channels: list[FakeChannels] = []
+        self.profile = Profile(name="lab", argv=COMMAND, transport="ipc")
+        self.store = Store(folder / "s")
+        runtime = folder / "r"
+        for path in (runtime, runtime / "ipc", runtime / "live"):
+            ensure_private_dir(path)
+        self.runtime = runtime
+        self.world = World(
+            user=User("me", os.geteuid(), "/", "/bin/sh"),
+            environment={},
+            runtime_dir=runtime,
+            ports=(26000, 26999),
+            launcher=self.launcher,
+            connect=self._connect,
+            store=self.store,
+            ledger=PortLedger(runtime),
+            bus=EventBus(),
+            slots=asyncio.Semaphore(1),
+            clock=asyncio.get_running_loop().time,
+            wall_clock=lambda: 1000.0,
+            roll=lambda: 0.5,
+        )
+        self.actor = Actor(KernelRecord("lab"), self.world, lambda: self.profile)
+
+    def _connect(self, connection: ConnectionInfo) -> FakeChannels:
+        self.channels.append(FakeChannels(connection, self.may_answer))
+        return self.channels[-1]
+
+    def saved(self) -> dict[str, Any]:
+        path = self.store.folder("lab") / "record.json"
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        return found
+
+    async def reach(self, state: State) -> None:
+        async with asyncio.timeout(10):
+            await self.actor.until(lambda record: record.lifecycle.state is state)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    found = Stage(tmp_path)
+    running = asyncio.create_task(found.actor.run())
+    yield found
+    found.actor.life.detach()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_what_is_decided_is_saved_before_it_is_done(stage: Stage) -> None:
+    await stage.world.slots.acquire()  # so that the launch has to wait
+    await stage.actor.ask(StartAsked())
+    saved = stage.saved()["lifecycle"]
+    assert (saved["state"], saved["wanted"], saved["generation"]) == ("launching", "up", 1)
+    assert stage.launcher.launched == []
+    stage.world.slots.release()
+    stage.may_answer.set()
+    await stage.reach(State.RUNNING)
+    assert stage.saved()["lifecycle"]["state"] == "running"
+    assert stage.saved()["handle"]["kernel"] == [1, 1]
+
+
+async def test_a_launch_that_waits_for_its_turn_can_be_stopped(stage: Stage) -> None:
+    await stage.world.slots.acquire()
+    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StopAsked())
+    await stage.reach(State.STOPPED)
+    stage.world.slots.release()
+    assert stage.launcher.launched == []
+    await stage.actor.ask(StartAsked())  # and its turn is not lost to those after it
+    stage.may_answer.set()
+    await stage.reach(State.RUNNING)
+
+
+async def test_ready_waits_for_the_answer_and_the_next_launch_for_a_turn(stage: Stage) -> None:
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.STARTING)
+    assert stage.world.slots.locked()
+    stage.may_answer.set()
+    await stage.reach(State.RUNNING)
+    async with asyncio.timeout(10):
+        await stage.world.slots.acquire()
+
+
+async def test_a_request_that_cannot_be_saved_is_refused_and_changes_nothing(
+    stage: Stage, wait_until: WaitUntil
+) -> None:
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    folder = stage.store.folder("lab")
+    aside = folder.rename(folder.with_name("aside"))
+    folder.write_text("in the way")  # nothing can be written below it now, by root either
+    with pytest.raises(StateFileError, match="saving what was decided about lab"):
+        await stage.actor.ask(StopAsked())
+    assert stage.actor.kernel.state is State.RUNNING
+    assert stage.actor.kernel.wanted is Wanted.UP
+    folder.unlink()
+    aside.rename(folder)
+    stage.launcher.end(1, Exit(signal=9))
+    await stage.reach(State.BACKOFF)
+    await wait_until(lambda: stage.saved()["lifecycle"]["state"] != "running", "the record")
+
+
+async def test_a_stop_goes_by_message_first_and_by_force_in_the_end(stage: Stage) -> None:
+    stage.profile = Profile(name="lab", argv=COMMAND, transport="ipc", stop_timeout=0.1)
+    stage.launcher.ignores = {Step.TERMINATE}
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    await stage.actor.ask(StopAsked(busy=False))
+    await stage.reach(State.STOPPED)
+    assert stage.channels[0].asked == ["shell", "shutdown_request"]
+    assert stage.actor.record.last_exit is not None
+    assert stage.actor.record.last_exit.signal == 9
+    assert stage.channels[0].closed
+    assert not list(stage.runtime.glob("kernel-*"))
+
+
+async def test_a_restart_keeps_the_key_and_a_start_does_not(stage: Stage) -> None:
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    await stage.actor.ask(RestartAsked(busy=False))
+    stage.launcher.end(1, Exit(code=0))
+    await stage.actor.until(lambda record: record.lifecycle.generation == 2)
+    await stage.reach(State.RUNNING)
+    await stage.actor.ask(StopAsked(busy=False))
+    stage.launcher.end(2, Exit(code=0))
+    await stage.reach(State.STOPPED)
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    first, second, third = (one.connection.key for one in stage.channels)
+    assert first == second != third
+
+
+async def test_only_what_is_surely_idle_and_alone_is_let_go(stage: Stage) -> None:
+    stage.profile = Profile(
+        name="lab",
+        argv=COMMAND,
+        transport="ipc",
+        idle={"stop_after": "1min"},
+    )
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    life = stage.actor.life
+    assert life.last_activity == 1000.0
+    life.clients = lambda: 0  # type: ignore[method-assign]  # nobody listens on a fake kernel
+    assert has_idled(stage.actor, 1060.0)
+    assert not has_idled(stage.actor, 1059.0)
+    for state in ("busy", "unknown", None):
+        life.execution_state = state
+        assert not has_idled(stage.actor, 9999.0)
+    life.execution_state = "idle"
+    for clients in (1, None):
+        life.clients = lambda clients=clients: clients  # type: ignore[method-assign,misc]  # as above
+        assert not has_idled(stage.actor, 9999.0)
+
+
+async def test_heartbeats_are_counted_in_a_row(stage: Stage, wait_until: WaitUntil) -> None:
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    life, channels = stage.actor.life, stage.channels[0]
+    channels.answers_heartbeats = False
+    for _ in range(2):
+        life.beat(1, allowed=3)
+    channels.answers_heartbeats = True
+    life.beat(1, allowed=3)
+    assert not stage.actor.kernel.unresponsive
+    channels.answers_heartbeats = False
+    for _ in range(3):
+        life.beat(1, allowed=3)
+    await wait_until(lambda: stage.actor.kernel.unresponsive, "the alarm")
+    channels.answers_heartbeats = True
+    life.beat(1, allowed=3)
+    await wait_until(lambda: not stage.actor.kernel.unresponsive, "the all-clear")
+    assert stage.actor.kernel.state is State.RUNNING
