@@ -33,8 +33,9 @@ def choose_ports(
     candidates: Iterable[int],
     granted: Iterable[int],
     is_free: Callable[[int], bool],
+    count: int = COUNT,
 ) -> tuple[int, ...]:
-    """Choose five ports for one kernel.
+    """Choose ports for one kernel.
 
     Parameters
     ----------
@@ -44,11 +45,13 @@ def choose_ports(
         Ports that belong to other kernels, whether those run or not.
     is_free : callable
         Tells whether a port can be bound now.
+    count : int
+        How many.
 
     Raises
     ------
     PortsTakenError
-        If fewer than five are free.
+        If fewer are free.
     """
     taken = set(granted)
     chosen: list[int] = []
@@ -56,10 +59,10 @@ def choose_ports(
         if port not in taken and is_free(port):
             chosen.append(port)
             taken.add(port)
-        if len(chosen) == COUNT:
+        if len(chosen) == count:
             return tuple(chosen)
     raise PortsTakenError(
-        f"choosing ports: only {len(chosen)} of {COUNT} are free in the range",
+        f"choosing ports: only {len(chosen)} of {count} are free in the range",
         hint="give the profile a wider range with 'ports:', or stop kernels that are not needed",
     )
 

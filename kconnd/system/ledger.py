@@ -6,15 +6,16 @@ that one which a stranger uses is not granted.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kconnd.core.ports import choose_ports, in_order
+from kconnd.core.ports import COUNT, choose_ports, in_order
 from kconnd.system.files import write_private
 
 Grants = dict[str, list[int]]
@@ -41,13 +42,51 @@ class PortLedger:
         PortsTakenError
             If there are not five free ones.
         """
+        return self.fill(name, ip, first, last, (0,) * COUNT)
+
+    def fill(
+        self,
+        name: str,
+        ip: str,
+        first: int,
+        last: int,
+        ports: tuple[int, ...],
+        then: Callable[[tuple[int, ...]], None] = lambda _: None,
+    ) -> tuple[int, ...]:
+        """Grant a port in the place of each 0; the others are taken as they are.
+
+        Parameters
+        ----------
+        name : str
+            The kernel's name; or a connection file's path, whose grant ends with the file.
+        ip : str
+            The address to bind.
+        first, last : int
+            The range to choose from.
+        ports : tuple of int
+            Five.
+        then : callable
+            Called with the ports while nobody else can be granted any: writes the file.
+
+        Raises
+        ------
+        PortsTakenError
+            If there are too few free ones.
+        """
         with self._opened() as grants:
-            others = [port for other, ports in grants.items() if other != name for port in ports]
+            others = {port for other, known in grants.items() if other != name for port in known}
             start = first + secrets.randbelow(last - first + 1)
-            candidates = in_order(first, last, start)
-            ports = choose_ports(candidates, others, lambda port: is_free(ip, port))
-            grants[name] = list(ports)
-            return ports
+            chosen = choose_ports(
+                in_order(first, last, start),
+                others | set(ports),
+                lambda port: is_free(ip, port),
+                ports.count(0),
+            )
+            rest = iter(chosen)
+            granted = tuple(port or next(rest) for port in ports)
+            then(granted)
+            grants[name] = list(granted)
+            return granted
 
     def record(self, name: str, ports: tuple[int, ...]) -> None:
         """Note ports that a kernel has without our choosing: fixed, or found at adoption."""
@@ -70,8 +109,8 @@ class PortLedger:
         lock = os.open(self._lock, flags, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            grants = self._read()
-            before = json.dumps(grants)
+            before = json.dumps(self._read())
+            grants = {name: ports for name, ports in json.loads(before).items() if _lasts(name)}
             yield grants
             after = json.dumps(grants)
             if after != before:
@@ -87,6 +126,11 @@ class PortLedger:
         return grants
 
 
+def _lasts(name: str) -> bool:
+    """Tell whether a grant still has an owner: one for a file ends with the file."""
+    return not name.startswith("/") or Path(name).exists()
+
+
 def is_free(ip: str, port: int) -> bool:
     """Tell whether a port can be bound now, as ZMQ would: with SO_REUSEADDR (socket(7))."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
@@ -94,6 +138,7 @@ def is_free(ip: str, port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((ip, port))
-        except OSError:
-            return False
+        except OSError as error:
+            # An address of another machine cannot be bound, and is free as far as we can tell.
+            return error.errno == errno.EADDRNOTAVAIL
         return True

@@ -1,0 +1,429 @@
+"""Connection files: write, find and read them, and open a qtconsole, as ipykernel's functions do.
+
+The five names are those of ipykernel's documentation ("Connection Management"); the contracts
+are stricter. Where they differ from ipykernel 7.4 and jupyter_client 8.10, as measured:
+
+================== ============================= ===========================================
+what               there                         here
+================== ============================= ===========================================
+write: returns     ``(path, dict)``              the path, as ``str``
+write: file        truncated, then filled        complete or absent at every instant
+write: folder      gets the sticky bit           is not touched
+write: no key      ``""``: nothing is signed     a fresh random key
+write: ports of 0  bound and let go: a race      granted through a locked ledger
+write: bad ports   taken as they are             ``ValueError`` that names the argument
+write: IPv6        fails                         works
+write: ipc         overwrites nothing, any path  ``ValueError`` for paths over 107 bytes
+find: order        ``(filename, path, profile)`` ``(filename_or_glob, profile)``
+find: looks in     the current folder too        folders that only you can write
+find: takes        anybody's file                your own files; any that is given whole
+info: key          ``bytes`` with ``unpack``     ``str``, always a ``dict``
+info: outside      ``RuntimeError``              the same
+file: outside      ``RuntimeError``              None
+qtconsole: output  pipes that fill up            never blocks
+qtconsole: missing an exit nobody sees           ``ImportError`` before anything is started
+================== ============================= ===========================================
+
+Rules. Nothing here needs a daemon. The kernel that runs in this very process goes before the
+variable that kconnd gives to kernels and their children.
+"""
+
+import fnmatch
+import hashlib
+import importlib.util
+import json
+import os
+import secrets
+import stat
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jupyter_core.paths import jupyter_runtime_dir
+
+from kconnd.core import places
+from kconnd.core.connection import CHANNELS, SCHEME, ConnectionInfo, CurveKeys, parse_connection
+from kconnd.core.plan import IPC_LIMIT
+from kconnd.core.ports import default_range
+from kconnd.system.files import ensure_private_dir, write_private
+from kconnd.system.keys import new_key
+from kconnd.system.ledger import PortLedger
+from kconnd.system.machine import ephemeral_ports, lingers, own_user
+
+__all__ = [
+    "connect_qtconsole",
+    "find_connection_file",
+    "get_connection_file",
+    "get_connection_info",
+    "write_connection_file",
+]
+
+VARIABLE = "KCONND_CONNECTION_FILE"
+BINDINGS = ("PySide6", "PyQt6", "PyQt5", "PySide2")
+LAST_PORT = 65535
+Z85_LENGTH = 40  # characters of a CURVE key: RFC 32 of ZeroMQ
+
+
+def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
+    fname: str | os.PathLike[str] | None = None,
+    shell_port: int = 0,
+    iopub_port: int = 0,
+    stdin_port: int = 0,
+    control_port: int = 0,
+    hb_port: int = 0,
+    ip: str = "127.0.0.1",
+    key: bytes | str = b"",
+    transport: str = "tcp",
+    signature_scheme: str = SCHEME,
+    kernel_name: str = "",
+    *,
+    curve_publickey: bytes | str = b"",
+    curve_secretkey: bytes | str = b"",
+) -> str:
+    """Write a connection file.
+
+    Parameters
+    ----------
+    fname : path, optional
+        Where to; a new name in Jupyter's runtime folder by default. What is there is replaced.
+    shell_port, iopub_port, stdin_port, control_port, hb_port : int
+        The ports. One of 0 is chosen, and is granted to nobody else as long as the file is
+        there; others are not probed, since the kernel may run already, or elsewhere.
+    ip : str
+        The address; with ipc, the path that the sockets' paths begin with (by default the
+        file's own path, without ``.json`` and with ``-ipc``).
+    key : bytes or str
+        The HMAC key; a random one by default, so that there is always one.
+    transport : str
+        ``tcp`` or ``ipc``.
+    signature_scheme : str
+        ``hmac-`` and a hash of `hashlib`.
+    kernel_name : str
+        For clients to show.
+    curve_publickey, curve_secretkey : bytes or str
+        The kernel's CURVE key pair as Z85 text: both, or neither.
+
+    Returns
+    -------
+    str
+        The file's path. Its mode is 0600 from the first byte.
+
+    Raises
+    ------
+    ValueError
+        If an argument makes no sense; the text names it.
+    PortsTakenError
+        If no ports are free.
+    OSError
+        If the file cannot be written.
+
+    Notes
+    -----
+    The format is Jupyter's: "Connection files" in the jupyter_client documentation.
+    """
+    ports = dict(
+        zip(
+            (f"{name}_port" for name in CHANNELS),
+            (shell_port, iopub_port, stdin_port, control_port, hb_port),
+            strict=True,
+        )
+    )
+    _check_ports(ports)
+    text_key = _text(key, "key")
+    _check_scheme(signature_scheme)
+    curve = _curve(
+        _text(curve_publickey, "curve_publickey"), _text(curve_secretkey, "curve_secretkey")
+    )
+    path = _new_path() if fname is None else Path(fname).absolute()
+    given = tuple(ports.values())
+    if transport == "ipc":
+        ip, given = _ipc(path, ip, given)
+    elif transport != "tcp":
+        raise ValueError(f"transport: {transport!r} is neither 'tcp' nor 'ipc'")
+    if not ip:
+        raise ValueError("ip: it is empty")
+
+    def write(chosen: tuple[int, ...]) -> None:
+        connection = ConnectionInfo(
+            transport=transport,
+            ip=ip,
+            ports=chosen,
+            key=text_key or new_key(),
+            kernel_name=kernel_name,
+            curve=curve,
+            signature_scheme=signature_scheme,
+        )
+        write_private(path, json.dumps(connection.to_file(), indent=1).encode())
+
+    if all(given):
+        write(given)
+    else:
+        first, last = default_range(ephemeral_ports())
+        _ledger().fill(str(path), ip, first, last, given, then=write)
+    return str(path)
+
+
+def get_connection_file() -> str | None:
+    """Give the path of the current kernel's connection file.
+
+    The current kernel is the ipykernel in this process, or else the kernel that kconnd
+    launched and that this process is, or is a child of.
+
+    Returns
+    -------
+    str or None
+        None outside a kernel.
+    """
+    module = sys.modules.get("ipykernel.kernelapp")
+    application = getattr(module, "IPKernelApp", None)
+    if application is not None and application.initialized():
+        return str(application.instance().abs_connection_file)
+    return os.environ.get(VARIABLE) or None
+
+
+def find_connection_file(
+    filename_or_glob: str = "kernel-*.json", profile: str | None = None
+) -> str:
+    """Find a connection file by name or pattern; deprecated, as it is in ipykernel.
+
+    `get_connection_info` answers for a kernel by its name.
+
+    Parameters
+    ----------
+    filename_or_glob : str
+        A kernel's name, a file's name, a pattern, or a path with a ``/`` in it. Of several
+        that fit, the newest.
+    profile : str, optional
+        Ignored, as it has been in ipykernel since IPython 6.
+
+    Returns
+    -------
+    str
+        The absolute path.
+
+    Raises
+    ------
+    OSError
+        If there is none; the text lists where it looked.
+    """
+    warnings.warn(
+        "find_connection_file is deprecated: get_connection_info answers for a kernel by name",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    if profile is not None:
+        warnings.warn("profile is ignored", DeprecationWarning, stacklevel=2)
+    return _find(filename_or_glob)
+
+
+def get_connection_info(kernel: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Read how to connect to a kernel.
+
+    Parameters
+    ----------
+    kernel : str or path, optional
+        A name as in ``kconnd-ctl list``, or a connection file; the current kernel by default.
+
+    Returns
+    -------
+    dict
+        The five ports (``int``), ``ip``, ``key``, ``transport``, ``signature_scheme`` and
+        ``kernel_name`` (``str``), and the CURVE keys of an encrypted kernel.
+
+    Raises
+    ------
+    RuntimeError
+        Outside a kernel, where none is named.
+    OSError
+        If there is no such file, or it cannot be read.
+    ValueError
+        If it is no connection file; the text names what is wrong in it.
+    """
+    if kernel is not None:
+        path = _find(os.fspath(kernel))
+    else:
+        path = get_connection_file() or ""
+        if not path:
+            raise RuntimeError("not in a kernel: name one, or its connection file")
+    try:
+        return parse_connection(json.loads(Path(path).read_bytes())).to_file()
+    except ValueError as error:
+        raise ValueError(f"reading the connection file {path}: {error}") from error
+
+
+def connect_qtconsole(
+    argv: Sequence[str] | None = None,
+    *,
+    connection_file: str | os.PathLike[str] | None = None,
+    **kwargs: object,
+) -> "subprocess.Popen[bytes]":
+    """Open a qtconsole on a kernel.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Further arguments for qtconsole.
+    connection_file : path, optional
+        The kernel's; the current kernel's by default.
+    **kwargs
+        Options of qtconsole: ``style="monokai"`` is ``--style=monokai``, a bool is a switch
+        (``confirm_exit=False`` is ``--no-confirm-exit``).
+
+    Returns
+    -------
+    subprocess.Popen
+        The console. It has a session of its own, and its output goes nowhere.
+
+    Raises
+    ------
+    RuntimeError
+        Outside a kernel, where no file is named.
+    ImportError
+        If qtconsole or a Qt binding is not installed; the text says how to install it.
+    """
+    path = os.fspath(connection_file) if connection_file else get_connection_file()
+    if not path:
+        raise RuntimeError("not in a kernel: give a connection_file")
+    return subprocess.Popen(
+        qtconsole_command(path, [*_options(kwargs), *(argv or ())]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def qtconsole_command(path: str, options: Sequence[str]) -> list[str]:
+    """Build the command that opens a qtconsole with this interpreter.
+
+    Raises
+    ------
+    ImportError
+        If qtconsole or a Qt binding is missing.
+    """
+    install = f"{sys.executable} -m pip install"
+    if not importlib.util.find_spec("qtconsole"):
+        raise ImportError(f"qtconsole is not installed: {install} qtconsole PySide6-Essentials")
+    if not any(map(importlib.util.find_spec, BINDINGS)):
+        raise ImportError(f"no Qt binding is installed: {install} PySide6-Essentials")
+    return [sys.executable, "-m", "qtconsole", "--existing", path, *options]
+
+
+def _options(options: Mapping[str, object]) -> Iterator[str]:
+    for name, value in options.items():
+        word = name if "." in name else name.replace("_", "-")
+        if isinstance(value, bool):
+            yield f"--{word}" if value else f"--no-{word}"
+        else:
+            yield f"--{word}={value}"
+
+
+# --- what the arguments must be
+
+
+def _check_ports(ports: Mapping[str, int]) -> None:
+    seen: dict[int, str] = {}
+    for name, port in ports.items():
+        if type(port) is not int or not 0 <= port <= LAST_PORT:
+            raise ValueError(f"{name}: {port!r} is not a port from 0 to {LAST_PORT}")
+        if port and port in seen:
+            raise ValueError(f"{name}: {port} is {seen[port]} already")
+        seen[port] = name
+
+
+def _text(given: bytes | str, name: str) -> str:
+    if isinstance(given, str):
+        return given
+    try:
+        return given.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: its bytes are not UTF-8 text ({error.reason})") from None
+
+
+def _check_scheme(scheme: str) -> None:
+    kind, _, name = scheme.partition("-")
+    if kind != "hmac" or name not in hashlib.algorithms_available or name.startswith("shake"):
+        raise ValueError(f"signature_scheme: {scheme!r} is not hmac- and a hash, as hmac-sha256")
+
+
+def _curve(public: str, secret: str) -> CurveKeys | None:
+    if not public and not secret:
+        return None
+    for name, value in (("curve_publickey", public), ("curve_secretkey", secret)):
+        if len(value) != Z85_LENGTH:
+            raise ValueError(f"{name}: it is not {Z85_LENGTH} characters of Z85 text")
+    return CurveKeys(public, secret)
+
+
+def _ipc(path: Path, ip: str, ports: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    prefix = ip if ip != "127.0.0.1" else f"{path.with_suffix('')}-ipc"
+    free = (number for number in range(1, LAST_PORT) if number not in ports)
+    chosen = tuple(port or next(free) for port in ports)
+    longest = f"{prefix}-{max(chosen)}"
+    if len(os.fsencode(longest)) > IPC_LIMIT:
+        name = "ip" if ip != "127.0.0.1" else "fname"
+        raise ValueError(f"{name}: {longest} is over the {IPC_LIMIT} bytes of a socket's path")
+    return prefix, chosen
+
+
+# --- places
+
+
+def _runtime_dir() -> Path:
+    user = own_user()
+    return Path(places.runtime_dir(os.environ, user.uid, lingers=lingers(user.name)))
+
+
+def _ledger() -> PortLedger:
+    folder = _runtime_dir()
+    ensure_private_dir(folder)
+    return PortLedger(folder)
+
+
+def _new_path() -> Path:
+    folder = Path(jupyter_runtime_dir())
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / f"kernel-{secrets.token_hex(8)}.json"
+
+
+def _find(wanted: str) -> str:
+    if os.sep in wanted:  # given whole: the caller answers for it
+        if not Path(wanted).is_file():
+            raise FileNotFoundError(f"there is no connection file {wanted}")
+        return str(Path(wanted).absolute())
+    folders = _folders()
+    for pattern in (wanted, f"kernel-{wanted}.json", f"*{wanted}*"):
+        found = [path for folder in folders for path in _ours(folder, pattern)]
+        if found:
+            return str(max(found, key=lambda path: path.stat().st_mtime))
+    looked = ", ".join(map(str, folders))
+    raise FileNotFoundError(f"no connection file of yours fits {wanted!r}; looked in {looked}")
+
+
+def _folders() -> list[Path]:
+    """List where connection files of ours may be; the current folder is not among them."""
+    user = own_user()
+    ours = [Path(places.runtime_dir(os.environ, user.uid, lingers=yes)) for yes in (True, False)]
+    current = os.environ.get(VARIABLE)
+    if current:
+        ours.append(Path(current).parent)
+    return list(dict.fromkeys([*ours, Path(jupyter_runtime_dir())]))
+
+
+def _ours(folder: Path, pattern: str) -> Iterator[Path]:
+    """Find files that nobody else can have planted."""
+    try:
+        about = folder.stat()
+        if about.st_uid not in {os.geteuid(), 0} or about.st_mode & 0o022:
+            return
+        names = sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    except OSError:
+        return
+    for path in names:
+        found = path.lstat()
+        ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        if ours and fnmatch.fnmatchcase(path.name, pattern):
+            yield path
