@@ -13,7 +13,6 @@ write: no key      ``""``: nothing is signed     a fresh random key
 write: ports of 0  bound and let go: a race      granted through a locked ledger
 write: bad ports   taken as they are             ``ValueError`` that names the argument
 write: IPv6        fails                         works
-write: ipc         overwrites nothing, any path  ``ValueError`` for paths over 107 bytes
 find: order        ``(filename, path, profile)`` ``(filename_or_glob, profile)``
 find: looks in     the current folder too        folders that only you can write
 find: takes        anybody's file                your own files; any that is given whole

@@ -25,7 +25,7 @@ def console(arguments: list[str]) -> int:
         '{"name", "connection_file", "command": [WORD]}, and the console is not run',
     )
     verb.add_argument("name", metavar="NAME")
-    own, more = _split(arguments)
+    own, more = split_options(arguments)
     given = verb.parse_args(own)
     from kconnd.cli.spawn import client_or_start  # noqa: PLC0415  # only for this
 
@@ -41,7 +41,8 @@ def console(arguments: list[str]) -> int:
     return 0
 
 
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+def split_options(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Part our own arguments from those for the program that is started, at ``--``."""
     if "--" not in arguments:
         return arguments, []
     place = arguments.index("--")

@@ -39,7 +39,9 @@ Change
   signal NAME -s SIG   send it a signal
 
 Attach
+  run NAME FILE        run code on it; -c CODE for a line
   console NAME         a terminal console on it
+  qtconsole NAME       a Qt console on it
   connection NAME      its connection file, for any Jupyter client
 
 Profiles and help
@@ -79,7 +81,9 @@ VERBS = {
     "interrupt": "act:interrupt",
     "signal": "act:signal",
     "reload": "act:reload",
+    "run": "run:run",
     "console": "console:console",
+    "qtconsole": "qtconsole:qtconsole",
     "check": "check:check",
     "schema": "check:schema",
     "doctor": "doctor:doctor",

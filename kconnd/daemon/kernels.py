@@ -13,6 +13,7 @@ from kconnd.core.profile import Profile, instantiate
 from kconnd.core.record import KernelRecord
 from kconnd.core.reload import Difference, compare, status
 from kconnd.daemon.actor import Actor
+from kconnd.daemon.consoles import Consoles
 from kconnd.daemon.world import World
 from kconnd.errors import NoSuchKernelError, ProfileError, StateFileError, UsageError
 from kconnd.system.kernelspecs import installed_names
@@ -36,6 +37,7 @@ class Kernels:
     def __init__(self, world: World, load: Callable[[], Loaded]) -> None:
         self.world = world
         self.loaded = load()
+        self.consoles = Consoles()
         self._load = load
         self._actors: dict[str, Actor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -22,16 +22,19 @@ from kconnd.core.lifecycle import (
     Step,
     StopAsked,
 )
-from kconnd.core.plan import hint_for
+from kconnd.core.plan import connection_path, hint_for
+from kconnd.core.qt import SESSION
 from kconnd.core.record import KernelRecord
 from kconnd.core.view import describe, iso
 from kconnd.daemon.actor import Actor
+from kconnd.daemon.consoles import plan_console, session_environment
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.openapi import document
 from kconnd.daemon.sight import look
 from kconnd.errors import (
     KconndError,
     NotRunningError,
+    RefusedError,
     StartFailedError,
     StopFailedError,
     TimedOutError,
@@ -196,7 +199,8 @@ async def info(request: Request) -> Reply:
 async def _info(request: Request, actor: Actor) -> Mapping[str, Any]:
     status = request.kernels.profile_status(actor)
     sight = await asyncio.to_thread(look, actor, request.kernels.world, status)
-    return describe(actor.record, sight)
+    consoles = request.kernels.consoles.of(actor.record.name)
+    return {**describe(actor.record, sight), "consoles": consoles}
 
 
 async def connection(request: Request) -> Reply:
@@ -293,6 +297,45 @@ async def stop(request: Request) -> Reply:
     if request.flag("wait", default=True):
         await _until_gone(actor)
     return await _info(request, actor)
+
+
+async def plan_qtconsole(request: Request) -> Reply:
+    """Give what would open a Qt console on a kernel: argv, names of variables, file."""
+    actor = _live(request, "opening a Qt console on")
+    path = connection_path(str(request.kernels.world.runtime_dir), actor.record.name)
+    return {
+        "argv": plan_console(path, ()),
+        "environment": list(SESSION),
+        "connection_file": path,
+    }
+
+
+async def open_qtconsole(request: Request) -> Reply:
+    """Open a Qt console as the caller, on the display that ``environment`` names."""
+    actor = _live(request, "opening a Qt console on")
+    if actor.kernel.state is not State.RUNNING:
+        await _until_ready(actor)
+    world = request.kernels.world
+    if request.peer.uid != world.user.uid:
+        raise RefusedError(
+            f"a console is opened as its caller, and this daemon is {world.user.name}, "
+            f"not uid {request.peer.uid}",
+            hint=f"kconnd-ctl qtconsole {request.name} opens one in your own session",
+        )
+    path = connection_path(str(world.runtime_dir), actor.record.name)
+    command = plan_console(path, _words(request.body.get("options", [])))
+    given = request.body.get("environment", {})
+    if not isinstance(given, Mapping):
+        raise UsageError("environment: it is not a mapping")
+    env = session_environment(world.user, world.environment, given)
+    console = request.kernels.consoles.open(request.name, command, env, world.wall_clock())
+    return console.to_json()
+
+
+def _words(given: object) -> list[str]:
+    if not isinstance(given, list) or not all(isinstance(word, str) for word in given):
+        raise UsageError("options: it is not a list of text")
+    return given
 
 
 async def interrupt(request: Request) -> Reply:
@@ -426,6 +469,17 @@ ROUTES: tuple[Route, ...] = (
         Right.MANAGE,
         restart,
         (_WAIT, Parameter("new_key", "boolean", "Whether to revoke the key.")),
+    ),
+    Route("GET", f"{_ONE}/qtconsole", Right.CONNECT, plan_qtconsole),
+    Route(
+        "POST",
+        f"{_ONE}/qtconsole",
+        Right.CONNECT,
+        open_qtconsole,
+        (
+            Parameter("environment", "object", "What names the display: DISPLAY and the like."),
+            Parameter("options", "array", "Further options of qtconsole."),
+        ),
     ),
     Route("POST", f"{_ONE}/interrupt", Right.CONNECT, interrupt),
     Route(

@@ -83,8 +83,11 @@ def send_signal(process: ProcessId, number: int) -> bool:
         return True
 
 
-async def ended(process: ProcessId) -> None:
-    """Wait until a process has ended; a zombie has. Costs nothing while it lives."""
+async def ended(process: ProcessId, *, reap: bool = True) -> None:
+    """Wait until a process has ended; a zombie has. Costs nothing while it lives.
+
+    ``reap`` collects one that was our child, unless the caller wants its exit code.
+    """
     with opened(process) as handle:
         if handle is None:
             return
@@ -95,7 +98,8 @@ async def ended(process: ProcessId) -> None:
             await done.wait()
         finally:
             loop.remove_reader(handle)
-        _reap(handle)
+        if reap:
+            _reap(handle)
 
 
 def _reap(handle: int) -> None:

@@ -19,6 +19,7 @@ import zmq
 
 from kconnd import connect
 from kconnd.core import places
+from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, run
 
 PORTS: dict[str, Any] = {
@@ -271,6 +272,19 @@ def test_the_current_kernel_in_the_kernel_and_in_its_children(daemon: Daemon) ->
     child = f"{sys.executable} -c 'from kconnd import connect as c; print(c.get_connection_file())'"
     other = daemon.post("bash", "start")["connection_file"]
     assert run(other, child).strip() == other
+
+
+def test_a_console_from_inside_the_kernel(daemon: Daemon) -> None:
+    env = "env: {QT_QPA_PLATFORM: offscreen, QT_API: pyside6}\n"
+    daemon.profile("lab", f"python: {sys.executable}\n{env}")
+    daemon.start()
+    path = daemon.post("lab", "start")["connection_file"]
+    code = "from kconnd.connect import connect_qtconsole as c; p = c(style='monokai'); print(p.pid)"
+    pid = int(run(path, code))
+    wait_for(lambda: daemon.info("lab")["clients"] == 1, "the console to attach", 60)
+    assert b"--style=monokai" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert run(path, "p.terminate(); print(p.wait(30))") == "-15\n"
+    assert daemon.state_of("lab") == "running"
 
 
 def test_a_missing_qtconsole_is_told_before_anything_starts(home: Path) -> None:
