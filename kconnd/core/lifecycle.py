@@ -307,15 +307,18 @@ def backoff_delay(failures: int, policy: Policy, roll: float) -> float:
 # --- rules, in the order of a kernel's life
 
 
-def _start(kernel: Lifecycle, event: StartAsked, _policy: Policy, _now: float) -> Outcome:
+def _start(
+    kernel: Lifecycle, event: StartAsked | RestartAsked, _policy: Policy, _now: float
+) -> Outcome:
     generation = kernel.generation + 1
+    at_boot = isinstance(event, StartAsked) and event.at_boot
     fresh = Lifecycle(
         state=State.LAUNCHING,
         wanted=Wanted.UP,
         generation=generation,
-        proved=event.at_boot,
+        proved=at_boot,
         new_key=True,
-        reason="started at boot" if event.at_boot else "start was asked for",
+        reason="started at boot" if at_boot else "start was asked for",
     )
     return fresh, (Launch(generation, new_key=True),)
 
@@ -328,7 +331,7 @@ def _again_now(kernel: Lifecycle, _event: Event, _policy: Policy, _now: float) -
     return _relaunch(kernel, kernel.reason or "launched again")
 
 
-def _restart_idle(kernel: Lifecycle, event: RestartAsked, _policy: Policy, _now: float) -> Outcome:
+def _restart_now(kernel: Lifecycle, event: RestartAsked, _policy: Policy, _now: float) -> Outcome:
     return _relaunch(kernel, "restart was asked for", new_key=event.new_key)
 
 
@@ -544,12 +547,12 @@ def _rest(kernel: Lifecycle, state: State, reason: str, wanted: Wanted = Wanted.
 Rule = Callable[..., Outcome]  # each takes the event of its row
 TABLE: dict[tuple[State, type], Rule] = {
     (State.STOPPED, StartAsked): _start,
-    (State.STOPPED, RestartAsked): _restart_idle,
+    (State.STOPPED, RestartAsked): _start,
     (State.FAILED, StartAsked): _start,
-    (State.FAILED, RestartAsked): _restart_idle,
+    (State.FAILED, RestartAsked): _start,
     (State.FAILED, StopAsked): _stop_idle,
     (State.LOST, StartAsked): _start,
-    (State.LOST, RestartAsked): _restart_idle,
+    (State.LOST, RestartAsked): _start,
     (State.LOST, StopAsked): _stop_idle,
     (State.LAUNCHING, Launched): _launched,
     (State.LAUNCHING, LaunchFailed): _launch_failed,
@@ -580,7 +583,7 @@ TABLE: dict[tuple[State, type], Rule] = {
     (State.STOPPING, Adopted): _adopted_stopping,
     (State.BACKOFF, DeadlinePassed): _again_now,
     (State.BACKOFF, StartAsked): _again_now,
-    (State.BACKOFF, RestartAsked): _restart_idle,
+    (State.BACKOFF, RestartAsked): _restart_now,
     (State.BACKOFF, StopAsked): _stop_idle,
     (State.BACKOFF, Adopted): _adopted_waiting,
     **{(state, MachineRestarted): _gone for state in (*LIVE, State.BACKOFF)},

@@ -79,6 +79,18 @@ def pack_request(
     return [DELIMITER, signer.sign(parts), *parts]
 
 
+def may_be(kind: str, frames: Sequence[bytes]) -> bool:
+    """Tell cheaply whether a message may be of a kind, before its signature is worked out.
+
+    A kernel that prints a hundred megabytes sends them to whoever listens on iopub.
+    """
+    try:
+        header = frames[frames.index(DELIMITER) + 2]
+    except (ValueError, IndexError):
+        return False
+    return f'"{kind}"'.encode() in header
+
+
 def parse_message(frames: Sequence[bytes], signer: Signer) -> Message | None:
     """Read a message; None for one that is malformed or not signed with the kernel's key."""
     try:

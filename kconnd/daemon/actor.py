@@ -164,7 +164,7 @@ class Actor:
         alive = await self._world.launcher.adopt(handle)
         fresh = self.kernel.state in {State.LAUNCHING, State.STARTING}
         self._learn(handle=handle.to_json())
-        self.life.write_connection_file()
+        self.life.claim()
         if alive:
             self._announce("adopted", f"pid {handle.kernel.pid}, by start time, boot and lock")
             self.tell(Adopted(handle.generation))

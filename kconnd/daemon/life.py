@@ -151,6 +151,12 @@ class Life:
         plan = make_plan(world, self.name, command.generation, profile, spec, wire.connection)
         return await world.launcher.launch(plan)
 
+    def claim(self) -> None:
+        """See that an adopted kernel's ports are its own and its connection file is there."""
+        if self.connection is not None and self.connection.transport == "tcp":
+            self._world.ledger.record(self.name, self.connection.ports)
+        self.write_connection_file()
+
     def write_connection_file(self) -> None:
         """Write what clients need, in its one place."""
         if self.connection is not None:

@@ -17,7 +17,7 @@ import zmq
 import zmq.asyncio
 
 from kconnd.core.connection import ConnectionInfo
-from kconnd.core.wire import Message, Signer, pack_request, parse_message
+from kconnd.core.wire import Message, Signer, may_be, pack_request, parse_message
 
 RECONNECT = 5  # milliseconds between tries while a kernel has not bound its sockets yet
 EXECUTION = "execute_request"
@@ -81,7 +81,8 @@ class KernelChannels:
     async def watch_status(self, seen: StatusSeen) -> None:
         """Report ``busy`` and ``idle`` of executions, for ever."""
         while True:
-            message = parse_message(await self._iopub.recv_multipart(), self._signer)
+            frames = await self._iopub.recv_multipart()
+            message = parse_message(frames, self._signer) if may_be("status", frames) else None
             if message and message.kind == "status" and message.parent_kind == EXECUTION:
                 seen(str(message.content.get("execution_state", "")))
 

@@ -143,6 +143,14 @@ def test_a_restart_keeps_the_key_unless_a_new_one_is_asked_for() -> None:
         assert commands == (Launch(2, new_key=new_key),)
 
 
+def test_a_restart_of_what_is_down_is_a_start_with_a_new_key() -> None:
+    failed = live(Exited(1, "killed"), kernel=RUNNING, policy=Policy(restart="no"))
+    for kernel in (Lifecycle(), failed):
+        after, commands = decide(kernel, RestartAsked(), POLICY, 0.0)
+        assert commands == (Launch(kernel.generation + 1, new_key=True),)
+        assert (after.restarts, after.failures, after.proved) == (0, 0, False)
+
+
 def test_a_stop_during_the_launch_changes_the_wish_and_the_fact_follows() -> None:
     kernel = live(StartAsked(), StopAsked())
     assert (kernel.state, kernel.wanted) == (State.LAUNCHING, Wanted.DOWN)

@@ -34,7 +34,7 @@ from kconnd.core.record import (
 )
 from kconnd.core.reload import CHANGED, CURRENT, ORPHANED, compare, status
 from kconnd.core.view import Sight, describe, describe_exit, iso
-from kconnd.core.wire import DELIMITER, Signer, pack_request, parse_message
+from kconnd.core.wire import DELIMITER, Signer, may_be, pack_request, parse_message
 from kconnd.errors import UsageError
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
@@ -89,12 +89,15 @@ def test_a_message_is_read_by_who_has_the_key_and_by_nobody_else(
     message = parse_message([b"identity", *frames], Signer(key))
     assert message is not None
     assert (message.kind, message.content) == ("x", content)
+    assert may_be("x", frames)
+    assert not may_be("y", frames)
     assert parse_message(frames, Signer(key + "x")) is None
 
 
 @given(st.lists(st.binary(max_size=20), max_size=8))
 def test_garbage_is_no_message(frames: list[bytes]) -> None:
     assert parse_message(frames, Signer("k")) is None
+    may_be("x", frames)  # must not raise
     unsigned = [DELIMITER, b"", *frames]
     parse_message(unsigned, Signer(""))  # must not raise
 

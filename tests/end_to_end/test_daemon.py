@@ -79,15 +79,18 @@ def test_a_kernel_in_a_cell_that_holds_the_gil_is_adopted(daemon: Daemon) -> Non
         assert after["execution_state"] == "unknown"
 
 
-def test_a_deleted_connection_file_is_written_again(daemon: Daemon) -> None:
-    daemon.profile("lab", IPYKERNEL)
+def test_deleted_runtime_files_are_written_again(daemon: Daemon) -> None:
+    daemon.profile("lab", IPYKERNEL + "transport: tcp\n")
     daemon.start()
     info = daemon.post("lab", "start")
     run(info["connection_file"], "x = 1")
+    granted = (daemon.runtime / "ports.json").read_bytes()
     daemon.kill()
     Path(info["connection_file"]).unlink()
+    (daemon.runtime / "ports.json").unlink()
     daemon.start()
     assert run(info["connection_file"], "print(x)") == "1\n"
+    assert (daemon.runtime / "ports.json").read_bytes() == granted
 
 
 def test_the_machine_restarted(daemon: Daemon) -> None:
