@@ -11,7 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kconnd.core.connection import ConnectionInfo, parse_connection
-from kconnd.core.lifecycle import Ending, Lifecycle, State, Step, Wanted
+from kconnd.core.events import Step
+from kconnd.core.lifecycle import (
+    Ending,
+    Lifecycle,
+    State,
+    Wanted,
+)
 
 VERSION = 1
 DECISIONS = 50  # how many are kept for ``kconnd-ctl why``

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kconnd.core.lifecycle import (
-    LIVE,
+from kconnd.core.events import (
     Adopted,
     CleanUp,
     Command,
@@ -21,15 +20,18 @@ from kconnd.core.lifecycle import (
     Event,
     Exited,
     Launch,
-    Lifecycle,
     MachineRestarted,
     NeverLaunched,
-    Policy,
     RestartAsked,
     StartAsked,
-    State,
     StopAsked,
     TakeStep,
+)
+from kconnd.core.lifecycle import (
+    LIVE,
+    Lifecycle,
+    Policy,
+    State,
     Wanted,
     decide,
 )

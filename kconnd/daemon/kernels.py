@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from kconnd.core.lifecycle import LIVE, StartAsked, State, StopAsked, Wanted
+from kconnd.core.events import StartAsked, StopAsked
+from kconnd.core.lifecycle import LIVE, State, Wanted
 from kconnd.core.names import parse_name
 from kconnd.core.profile import Profile, instantiate
 from kconnd.core.record import KernelRecord

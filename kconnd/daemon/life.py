@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kconnd.core.connection import ConnectionInfo
-from kconnd.core.lifecycle import (
+from kconnd.core.events import (
     Answered,
     Event,
     Exited,

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Iterable
 
-from kconnd.core.lifecycle import State, StopAsked
+from kconnd.core.events import StopAsked
+from kconnd.core.lifecycle import State
 from kconnd.core.units import format_duration
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.kernels import Kernels

@@ -14,14 +14,13 @@ from typing import Any
 
 import kconnd
 from kconnd.core.access import Peer, Right
-from kconnd.core.lifecycle import (
-    LIVE,
+from kconnd.core.events import (
     RestartAsked,
     StartAsked,
-    State,
     Step,
     StopAsked,
 )
+from kconnd.core.lifecycle import LIVE, State
 from kconnd.core.plan import connection_path, hint_for
 from kconnd.core.qt import SESSION
 from kconnd.core.record import KernelRecord

@@ -8,7 +8,7 @@ contract suite in ``tests/launchers``.
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kconnd.core.lifecycle import Step
+from kconnd.core.events import Step
 from kconnd.core.plan import LaunchPlan
 from kconnd.system.processes import ProcessId
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kconnd import shim
-from kconnd.core.lifecycle import Step
+from kconnd.core.events import Step
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import LockedError, StartFailedError
 from kconnd.launchers.base import Exit, Handle, parse_handle

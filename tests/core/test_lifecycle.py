@@ -6,15 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.lifecycle import (
-    LIVE,
-    TABLE,
+from kconnd.core.events import (
     Adopted,
     Answered,
     CleanUp,
     Command,
     DeadlinePassed,
-    Ending,
     Event,
     Exited,
     HeartbeatBack,
@@ -22,16 +19,21 @@ from kconnd.core.lifecycle import (
     Launch,
     Launched,
     LaunchFailed,
-    Lifecycle,
     MachineRestarted,
     NeverLaunched,
-    Policy,
     RestartAsked,
     StartAsked,
-    State,
     Step,
     StopAsked,
     TakeStep,
+)
+from kconnd.core.lifecycle import (
+    LIVE,
+    TABLE,
+    Ending,
+    Lifecycle,
+    Policy,
+    State,
     Wanted,
     backoff_delay,
     decide,

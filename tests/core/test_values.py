@@ -21,7 +21,13 @@ from kconnd.core.clients import (
 )
 from kconnd.core.connection import CHANNELS, ConnectionInfo, CurveKeys, parse_connection
 from kconnd.core.envfile import parse_env_file
-from kconnd.core.lifecycle import Ending, Lifecycle, State, Step, Wanted
+from kconnd.core.events import Step
+from kconnd.core.lifecycle import (
+    Ending,
+    Lifecycle,
+    State,
+    Wanted,
+)
 from kconnd.core.names import parse_name
 from kconnd.core.record import (
     DECISIONS,

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from kconnd.core.connection import ConnectionInfo
-from kconnd.core.lifecycle import RestartAsked, StartAsked, State, Step, StopAsked, Wanted
+from kconnd.core.events import (
+    RestartAsked,
+    StartAsked,
+    Step,
+    StopAsked,
+)
+from kconnd.core.lifecycle import State, Wanted
 from kconnd.core.plan import User
 from kconnd.core.profile import Profile
 from kconnd.core.record import KernelRecord

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from dataclasses import dataclass, field
 
-from kconnd.core.lifecycle import Step
+from kconnd.core.events import Step
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Exit, Handle

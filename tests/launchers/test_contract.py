@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kconnd.core.lifecycle import Step
+from kconnd.core.events import Step
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle, Launcher, parse_handle

@@ -194,18 +194,26 @@ async def test_following_a_log_goes_over_its_rotation(
         async for text in follow(path):
             seen += text
 
+    def write(line: str) -> None:
+        with path.open("a") as stream:
+            stream.write(f"{line}\n")
+
+    def in_step() -> bool:
+        """Write until the reader, which starts at the end, has seen something."""
+        write("x")
+        return "x\n" in seen
+
     path.write_text("old\n")
     reading = asyncio.create_task(read())
-    for number in range(3):
-        await wait_until(lambda: number == 0 or f"line {number - 1}" in seen, "what was written")  # noqa: B023  # used at once
-        await asyncio.sleep(0.3)  # let the reader open what there is: it starts at the end
-        if number == 2:
-            path.rename(tmp_path / "log.1")
-        with path.open("a") as stream:
-            stream.write(f"line {number}\n")
-    await wait_until(lambda: "line 2" in seen, "the line after the rotation")
+    await wait_until(in_step, "the reader to follow")
+    write("first")
+    await wait_until(lambda: "first\n" in seen, "what was written")
+    path.rename(tmp_path / "log.1")
+    write("second")
+    await wait_until(lambda: "second\n" in seen, "what was written after the rotation")
     reading.cancel()
-    assert seen == "line 0\nline 1\nline 2\n"
+    assert "old" not in seen
+    assert seen.replace("x\n", "") == "first\nsecond\n"
 
 
 def test_the_peer_is_who_the_system_says() -> None:

@@ -1,0 +1,165 @@
+"""What can happen to a kernel, and what can be done about it, as values.
+
+Rules. An event about a process carries the generation of its launch, so that news of an
+earlier one changes nothing. A command says what, never how: launchers know that.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """How a stop escalates."""
+
+    INTERRUPT = "interrupt"
+    SHUTDOWN = "shutdown_request"
+    TERMINATE = "SIGTERM"
+    KILL = "SIGKILL"
+
+
+# --- events: what happened. Those about a process carry its generation.
+
+
+@dataclass(frozen=True)
+class StartAsked:
+    """Somebody wants it up; at boot nobody is there to look at an early end."""
+
+    at_boot: bool = False
+
+
+@dataclass(frozen=True)
+class StopAsked:
+    """Somebody wants it down."""
+
+    busy: bool = True
+    why: str = "stop was asked for"
+
+
+@dataclass(frozen=True)
+class RestartAsked:
+    """Somebody wants a fresh process under the same name."""
+
+    busy: bool = True
+    new_key: bool = False
+
+
+@dataclass(frozen=True)
+class Launched:
+    """There is a process."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class LaunchFailed:
+    """There is none, for this reason."""
+
+    generation: int
+    reason: str
+    roll: float = 0.5
+
+
+@dataclass(frozen=True)
+class Answered:
+    """It answered ``kernel_info_request``."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class Exited:
+    """Every process of it is gone.
+
+    ``reason`` is for people; ``lost`` means that nobody saw how; ``roll`` is a random
+    number from 0 to 1, since there is no chance in here.
+    """
+
+    generation: int
+    reason: str
+    success: bool = False
+    lost: bool = False
+    ports_taken: bool = False
+    roll: float = 0.5
+
+
+@dataclass(frozen=True)
+class HeartbeatMissed:
+    """It did not answer as many heartbeats in a row as its profile allows."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class HeartbeatBack:
+    """It answers heartbeats again."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class DeadlinePassed:
+    """The time in `Lifecycle.deadline` has come."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A new daemon found the process of this generation alive, as it had been left."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class NeverLaunched:
+    """A new daemon found that the one before it ended between deciding and launching."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class MachineRestarted:
+    """A new daemon found that the process belonged to an earlier run of the machine."""
+
+    generation: int
+
+
+Event = (
+    StartAsked
+    | StopAsked
+    | RestartAsked
+    | Launched
+    | LaunchFailed
+    | Answered
+    | Exited
+    | HeartbeatMissed
+    | HeartbeatBack
+    | DeadlinePassed
+    | Adopted
+    | NeverLaunched
+    | MachineRestarted
+)
+
+# --- commands: what to do about it.
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Make a process, with the key and ports that it had unless told otherwise."""
+
+    generation: int
+    new_key: bool = False
+    new_ports: bool = False
+
+
+@dataclass(frozen=True)
+class TakeStep:
+    """Ask the process to end, this firmly."""
+
+    step: Step
+
+
+@dataclass(frozen=True)
+class CleanUp:
+    """Remove what the kernel left: connection file, sockets, granted ports."""
+
+
+Command = Launch | TakeStep | CleanUp
