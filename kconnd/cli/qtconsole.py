@@ -22,9 +22,9 @@ def qtconsole(arguments: list[str]) -> int:
     verb = parser(
         "qtconsole",
         "Open a Qt console on a kernel, which is started if need be, and wait until its window\n"
-        "is closed. That leaves the kernel. What follows -- goes to jupyter qtconsole.\n"
-        'With --json, the command is printed as {"argv"} and not run.',
+        "is closed. That leaves the kernel. What follows -- goes to jupyter qtconsole.",
         "kconnd-ctl qtconsole mykernel -- --style=monokai",
+        '{"argv"}, the command, which is then not run',
     )
     verb.add_argument("name", metavar="NAME")
     own, more = split_options(arguments)

@@ -38,8 +38,10 @@ def run(arguments: list[str]) -> int:
         "run",
         "Run files, or a line of code, on a kernel, which is started if need be. Output comes\n"
         "as it is made, a traceback goes to stderr with exit code 1, Ctrl-C interrupts the\n"
-        "kernel, stdin answers input(). With --json, each Jupyter message is a line of its own.",
+        "kernel, stdin answers input().",
         "kconnd-ctl run mykernel -c 'print(6 * 7)'",
+        '{"msg_type", "header", "parent_header", "metadata", "content"}, a line for each\n'
+        "  Jupyter message, as it comes",
     )
     verb.add_argument("name", metavar="NAME", help="a kernel")
     verb.add_argument("files", nargs="*", metavar="FILE", help="code to run; - is stdin")
