@@ -1,7 +1,8 @@
 """The shim: the one process that stays with a kernel, whatever becomes of the daemon.
 
 It spawns the kernel, writes its output to a log that it rotates, records how it ended and
-takes down every process that the kernel left behind. Run as ``python -I -S shim.py NAME``.
+takes down every process that the kernel left behind. Run as ``python -I -S shim.pyc NAME``,
+compiled, which spares each shim the compiler's memory.
 
 Rules. Standard library only and nothing of ours, so that a shim lives through any upgrade.
 Nobody can tell it to do anything: it has no socket and ignores signals, so no fault of a
@@ -20,10 +21,10 @@ exit file. Both are JSON, version ``PROTOCOL``, and are whole or not there.
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # signal brings enum: 0.7 MB a kernel
 import ctypes
 import os
 import select
-import signal
 import sys
 import time
 

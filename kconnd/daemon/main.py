@@ -117,7 +117,7 @@ def build_world(settings: Settings) -> World:
         environment=os.environ,
         runtime_dir=settings.runtime_dir,
         ports=settings.ports,
-        launcher=LocalLauncher(),
+        launcher=LocalLauncher(settings.runtime_dir / "live"),
         connect=lambda connection: KernelChannels(context, connection),
         store=Store(settings.state_dir),
         ledger=PortLedger(settings.runtime_dir),

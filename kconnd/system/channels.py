@@ -6,7 +6,6 @@ only a status whose parent is an ``execute_request`` counts. Heartbeats are sent
 by one round of the daemon for all kernels: nothing here waits for them.
 """
 
-import asyncio
 import contextlib
 import uuid
 from collections.abc import Callable, Mapping
@@ -131,13 +130,3 @@ class KernelChannels:
             socket.curve_secretkey = self._connection.curve.secret.encode()
             socket.curve_serverkey = self._connection.curve.public.encode()
         socket.connect(self._connection.url(channel))
-
-
-async def ready(channels: KernelChannels, pause: float) -> Mapping[str, Any]:
-    """Wait until a starting kernel answers; asks again, should a kernel drop early requests."""
-    while True:
-        try:
-            async with asyncio.timeout(pause):
-                return await channels.kernel_info()
-        except TimeoutError:
-            pause = min(pause * 2, 60.0)

@@ -25,7 +25,8 @@ real_only = pytest.mark.parametrize("launcher", ["local"], indirect=True)
 class Tidy(LocalLauncher):
     """The real launcher; remembers what it launched, so that a failed test leaves nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.launched: list[Handle] = []
 
     async def launch(self, plan: LaunchPlan) -> Handle:
@@ -35,11 +36,11 @@ class Tidy(LocalLauncher):
 
 
 @pytest.fixture(params=["fake", "local"])
-async def launcher(request: pytest.FixtureRequest) -> AsyncIterator[Launcher]:
+async def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Launcher]:
     if request.param == "fake":
         yield FakeLauncher()
         return
-    tidy = Tidy()
+    tidy = Tidy(tmp_path)
     yield tidy
     for handle in tidy.launched:
         await tidy.stop(handle, Step.KILL)
@@ -149,15 +150,29 @@ async def test_every_descendant_goes_with_the_kernel(
     assert not any(send_signal(one, 0) for one in family)
 
 
+def private_memory(pid: int) -> int:
+    """Read what a process shares with nobody, in kB (proc_pid_smaps(5))."""
+    summary = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    lines = (line for line in summary.splitlines() if line.startswith("Private_"))
+    return sum(int(line.split()[1]) for line in lines)
+
+
+@real_only
+async def test_a_shim_takes_little_memory_of_its_own(launcher: Launcher, plan: LaunchPlan) -> None:
+    handle = await launcher.launch(plan)
+    assert 1000 < private_memory(handle.shim.pid) < 4096
+
+
 @real_only
 async def test_the_exit_is_known_to_a_daemon_that_was_not_there(
     launcher: Launcher, plan: LaunchPlan
 ) -> None:
     handle = await launcher.launch(shell(plan, "exit 9"))
     await launcher.wait(handle)
-    later = await LocalLauncher().wait(handle)
+    another = LocalLauncher(Path(plan.lock).parent)
+    later = await another.wait(handle)
     assert later.code == 9
-    assert (await LocalLauncher().wait(replace(handle, generation=2))).lost
+    assert (await another.wait(replace(handle, generation=2))).lost
 
 
 @real_only
