@@ -46,22 +46,28 @@ def list_(arguments: list[str]) -> int:
         "list",
         "List kernels with state, memory (of all their processes), idle time.",
         "kconnd-ctl list 'lab*'",
-        '{"kernels": [KERNEL]}; KERNEL is what kconnd-ctl info --json gives',
+        '{"kernels": [KERNEL], "elsewhere": [{"name", "machine", "state", "as_of"}]}; KERNEL is\n'
+        "  what kconnd-ctl info --json gives, elsewhere are machines that share this home",
     )
     verb.add_argument("names", nargs="*", metavar="NAME", help="only these; patterns work")
     given = verb.parse_args(arguments)
     client = client_for(given)
-    kernels = client.get("/v1/kernels")["kernels"]
+    reply = client.get("/v1/kernels")
+    kernels, elsewhere = reply["kernels"], reply.get("elsewhere", [])
     if given.names:
+        elsewhere = []
         wanted = set(expand(client, given.names))
         kernels = [kernel for kernel in kernels if kernel["name"] in wanted]
     if given.json:
-        show.print_json({"kernels": kernels})
-    elif kernels:
+        show.print_json({"kernels": kernels, "elsewhere": elsewhere})
+        return 0
+    if kernels:
         print(*_list_lines(kernels), sep="\n")
-    else:
+    elif not elsewhere:
         print("no kernels yet: put a profile into the profile folder, then kconnd-ctl reload;")
         print("or start an installed kernel spec by its name, such as kconnd-ctl start python3")
+    for one in elsewhere:
+        print(show.plain(f"on {one['machine']}: {one['name']} was {one['state']}"))
     return 0
 
 

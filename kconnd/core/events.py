@@ -109,6 +109,23 @@ class Adopted:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A new daemon found a process alive that the record knows nothing of, or of no longer.
+
+    ``launch`` is its generation, which becomes the kernel's.
+    """
+
+    launch: int
+
+
+@dataclass(frozen=True)
+class Silent:
+    """An adopted process was asked who it is and has not answered yet."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
 class NeverLaunched:
     """A new daemon found that the one before it ended between deciding and launching."""
 
@@ -134,6 +151,8 @@ Event = (
     | HeartbeatBack
     | DeadlinePassed
     | Adopted
+    | Found
+    | Silent
     | NeverLaunched
     | MachineRestarted
 )

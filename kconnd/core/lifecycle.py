@@ -27,6 +27,7 @@ from kconnd.core.events import (
     DeadlinePassed,
     Event,
     Exited,
+    Found,
     HeartbeatBack,
     HeartbeatMissed,
     Launch,
@@ -35,6 +36,7 @@ from kconnd.core.events import (
     MachineRestarted,
     NeverLaunched,
     RestartAsked,
+    Silent,
     StartAsked,
     Step,
     StopAsked,
@@ -244,7 +246,7 @@ def _missed(kernel: Lifecycle, _event: HeartbeatMissed, policy: Policy, now: flo
 
 
 def _back(kernel: Lifecycle, _event: HeartbeatBack, _policy: Policy, _now: float) -> Outcome:
-    return replace(kernel, unresponsive=False, reason="it answers heartbeats again"), ()
+    return replace(kernel, unresponsive=False, reason="it answers again"), ()
 
 
 def _early_exit(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
@@ -305,9 +307,11 @@ def _stopped(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Ou
     return _rest(kernel, State.STOPPED, reason)
 
 
-def _adopted_early(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
-    deadline = now + policy.startup_timeout
-    return replace(kernel, state=State.STARTING, deadline=deadline, new_key=False), ()
+def _adopted_early(kernel: Lifecycle, _event: Adopted, _policy: Policy, _now: float) -> Outcome:
+    # No deadline: while no daemon looked it may have got ready, and be in somebody's long cell.
+    reason = "it was adopted before it had answered; it gets all the time that it needs"
+    starting = replace(kernel, state=State.STARTING, deadline=None, new_key=False, reason=reason)
+    return starting, ()
 
 
 def _adopted(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
@@ -320,6 +324,23 @@ def _adopted_stopping(kernel: Lifecycle, _event: Adopted, policy: Policy, now: f
 
 def _adopted_waiting(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
     return replace(kernel, deadline=now + backoff_delay(kernel.failures, policy, 0.5)), ()
+
+
+def _found(kernel: Lifecycle, event: Found, _policy: Policy, _now: float) -> Outcome:
+    found = Lifecycle(
+        state=State.RUNNING,
+        wanted=Wanted.UP,
+        generation=event.launch,
+        restarts=kernel.restarts,
+        proved=True,
+        reason="it was found again from what its shim recorded",
+    )
+    return found, ()
+
+
+def _silent(kernel: Lifecycle, _event: Silent, _policy: Policy, _now: float) -> Outcome:
+    reason = "it has not answered since it was adopted; it may be in a long computation"
+    return replace(kernel, unresponsive=True, reason=reason), ()
 
 
 def _launch_after_all(
@@ -442,6 +463,7 @@ TABLE: dict[tuple[State, type], Rule] = {
     (State.RUNNING, HeartbeatMissed): _missed,
     (State.RUNNING, HeartbeatBack): _back,
     (State.RUNNING, Adopted): _adopted,
+    (State.RUNNING, Silent): _silent,
     (State.STOPPING, Exited): _stopped,
     (State.STOPPING, DeadlinePassed): _escalate,
     (State.STOPPING, StartAsked): _up_after_stop,
@@ -453,5 +475,6 @@ TABLE: dict[tuple[State, type], Rule] = {
     (State.BACKOFF, RestartAsked): _restart_now,
     (State.BACKOFF, StopAsked): _stop_idle,
     (State.BACKOFF, Adopted): _adopted_waiting,
+    **{(state, Found): _found for state in State},
     **{(state, MachineRestarted): _gone for state in (*LIVE, State.BACKOFF)},
 }

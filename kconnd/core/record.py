@@ -56,6 +56,15 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where and when a record was written: machine (machine-id(5)), its name, its boot."""
+
+    machine: str
+    host: str
+    boot_id: str
+
+
+@dataclass(frozen=True)
 class KernelRecord:
     """All that outlives the daemon.
 
@@ -71,6 +80,8 @@ class KernelRecord:
         How its launcher finds it again.
     connection : ConnectionInfo, optional
         Kept over restarts.
+    origin : Origin, optional
+        Who saved it; set by the store.
     """
 
     name: str
@@ -81,6 +92,7 @@ class KernelRecord:
     facts: Facts = field(default_factory=Facts)
     last_exit: LastExit | None = None
     decisions: tuple[Decision, ...] = ()
+    origin: Origin | None = None
 
     def noted(self, decision: Decision) -> "KernelRecord":
         """Add a decision; the oldest is forgotten."""
@@ -93,6 +105,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
     return {
         "version": VERSION,
         "name": record.name,
+        "origin": record.origin and vars(record.origin),
         "lifecycle": {
             "state": kernel.state.value,
             "wanted": kernel.wanted.value,
@@ -155,4 +168,5 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
         facts=Facts(**facts | {"warnings": tuple(facts["warnings"])}),
         last_exit=content["last_exit"] and LastExit(**content["last_exit"]),
         decisions=tuple(Decision(**decision) for decision in content["decisions"]),
+        origin=content["origin"] and Origin(**content["origin"]),
     )

@@ -106,6 +106,17 @@ def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
     }
 
 
+def describe_elsewhere(record: KernelRecord) -> dict[str, Any]:
+    """Give what is known of a kernel of another machine: what was saved there last."""
+    origin, decisions = record.origin, record.decisions
+    return {
+        "name": record.name,
+        "machine": origin.host if origin else None,
+        "state": record.lifecycle.state.value,
+        "as_of": iso(decisions[-1].at) if decisions else None,
+    }
+
+
 def _last_exit(record: KernelRecord) -> Mapping[str, Any] | None:
     last = record.last_exit
     if last is None:

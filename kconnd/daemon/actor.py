@@ -13,15 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from kconnd.core.events import (
-    Adopted,
     CleanUp,
     Command,
     DeadlinePassed,
     Event,
     Exited,
+    Found,
     Launch,
-    MachineRestarted,
-    NeverLaunched,
     RestartAsked,
     StartAsked,
     StopAsked,
@@ -37,14 +35,14 @@ from kconnd.core.lifecycle import (
 )
 from kconnd.core.policy import policy_of
 from kconnd.core.profile import Profile, parse_profile
-from kconnd.core.record import Decision, KernelRecord
+from kconnd.core.record import Decision, Facts, KernelRecord
+from kconnd.core.recovery import recover
 from kconnd.daemon.bus import Happening
 from kconnd.daemon.life import Life
 from kconnd.daemon.world import World
 from kconnd.errors import StateFileError, UnsafePathError
 from kconnd.launchers.base import Handle, parse_handle
-from kconnd.launchers.local import find_launched
-from kconnd.system.processes import boot_id
+from kconnd.system.processes import started_at
 
 log = logging.getLogger("kconnd")
 
@@ -145,45 +143,64 @@ class Actor:
 
     # --- taking up what an earlier daemon left
 
-    async def revive(self) -> None:
-        """Find out what became of the kernel while no daemon looked, and say so."""
-        kernel = self.kernel
-        if kernel.state is State.BACKOFF:
-            self.tell(Adopted(kernel.generation))
-        if kernel.state not in LIVE:
-            return
-        handle = self._find_handle()
-        if handle is None and kernel.state is State.LAUNCHING:
-            self.tell(NeverLaunched(kernel.generation))
-        elif handle is None:
-            self.tell(Exited(kernel.generation, "nothing is left of it", lost=True))
-        elif handle.boot_id != boot_id():
-            self.tell(MachineRestarted(kernel.generation))
-        elif self.life.connection is not None:
-            await self._adopt(handle)
+    async def revive(self, *, forgotten: bool = False) -> None:
+        """Find out what became of the kernel while no daemon looked, and say so.
 
-    async def _adopt(self, handle: Handle) -> None:
-        alive = await self._world.launcher.adopt(handle)
-        fresh = self.kernel.state in {State.LAUNCHING, State.STARTING}
-        self._learn(handle=handle.to_json())
-        self.life.claim()
-        if alive:
-            self._announce("adopted", f"pid {handle.kernel.pid}, by start time, boot and lock")
-            self.tell(Adopted(handle.generation))
-        self.life.attach(handle, self.record.facts, fresh=fresh)  # sees an end, too
-
-    def _find_handle(self) -> Handle | None:
-        saved = self.record.handle
-        if saved and saved["generation"] == self.kernel.generation:
-            return parse_handle(dict(saved))
-        live = self._world.runtime_dir / "live"
-        exit_file = self._world.store.folder(self.record.name) / "exit.json"
-        return find_launched(
-            live / f"{self.record.name}.shim.json",
-            str(exit_file),
-            str(live / f"{self.record.name}.lock"),
-            self.kernel.generation,
+        Parameters
+        ----------
+        forgotten : bool
+            Whether its record was lost, so that only its shim can tell.
+        """
+        origin, here = self.record.origin, self._world.store.origin
+        handle = await self._find_handle()
+        event = recover(
+            self.kernel,
+            launch=handle.generation if handle else None,
+            alive=handle is not None and await self._world.launcher.adopt(handle),
+            forgotten=forgotten,
+            rebooted=origin is not None and origin.boot_id != here.boot_id,
         )
+        if event is not None:
+            self.tell(event)
+        if handle is not None and (isinstance(event, Found) or self._is_on_record(handle)):
+            self._take_over(handle, event)
+        elif not self._is_live():
+            self.life.clean_up()  # what a daemon left that died before it could
+
+    def _take_over(self, handle: Handle, event: Event | None) -> None:
+        """Watch a process that an earlier daemon launched; that sees its end, too."""
+        found = isinstance(event, Found)
+        fresh = not found and self.kernel.state in {State.LAUNCHING, State.STARTING}
+        if found or self.life.connection is None:
+            self.life.read_connection_file()
+            self._learn(connection=self.life.connection)
+        if found:
+            self._learn(facts=Facts(started_at=started_at(handle.kernel)))
+        self._learn(handle=handle.to_json())
+        if event is not None:
+            self.life.claim()
+            how = "found again from what its shim recorded: " if found else ""
+            proof = f"pid {handle.kernel.pid}, by start time, boot and lock"
+            self._announce("adopted", f"{how}{proof}")
+        self.life.attach(handle, self.record.facts, fresh=fresh)
+
+    def _is_on_record(self, handle: Handle) -> bool:
+        return self._is_live() and handle.generation == self.kernel.generation
+
+    async def _find_handle(self) -> Handle | None:
+        """Find the process of this run of the machine that is on record, or that its shim is."""
+        saved = self.record.handle
+        handle = parse_handle(dict(saved)) if saved else None
+        if handle is None or not self._is_on_record(handle):
+            live = self._world.runtime_dir / "live"
+            exit_file = self._world.store.folder(self.record.name) / "exit.json"
+            facts, lock = (live / f"{self.record.name}.{kind}" for kind in ("shim.json", "lock"))
+            handle = await self._world.launcher.find(str(facts), str(exit_file), str(lock))
+        here = self._world.store.origin.boot_id
+        return handle if handle is not None and handle.boot_id == here else None
+
+    def _is_live(self) -> bool:
+        return self.kernel.state in LIVE
 
     # --- the loop's parts
 
@@ -222,9 +239,11 @@ class Actor:
         elif isinstance(command, CleanUp):
             self.life.clean_up()
 
-    def _learn(self, **changes: Any) -> None:
-        self.record = replace(self.record, **changes)
-        self._save(self.record, durable=False, refusable=False)
+    def _learn(self, *, must: bool = False, **changes: Any) -> None:
+        """Keep what was learned; ``must`` where nothing may be done before it is saved."""
+        record = replace(self.record, **changes)
+        self._save(record, durable=False, refusable=must)
+        self.record = record
         self._wake()
 
     def _save(self, record: KernelRecord, *, durable: bool, refusable: bool) -> None:

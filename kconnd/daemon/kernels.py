@@ -16,10 +16,17 @@ from kconnd.core.reload import Difference, compare, status
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.consoles import Consoles
 from kconnd.daemon.world import World
-from kconnd.errors import NoSuchKernelError, ProfileError, StateFileError, UsageError
+from kconnd.errors import (
+    KconndError,
+    NoSuchKernelError,
+    ProfileError,
+    RefusedError,
+    StateFileError,
+    UsageError,
+)
 from kconnd.system.kernelspecs import installed_names
-from kconnd.system.processes import boot_id
 from kconnd.system.profiles import Loaded
+from kconnd.system.store import records_elsewhere
 
 log = logging.getLogger("kconnd")
 
@@ -39,6 +46,7 @@ class Kernels:
         self.world = world
         self.loaded = load()
         self.consoles = Consoles()
+        self.foreign: dict[str, KernelRecord] = {}  # another machine's, in our state folder
         self._load = load
         self._actors: dict[str, Actor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -58,6 +66,7 @@ class Kernels:
             If there is none, or the name cannot be one.
         """
         _, instance = parse_name(name)
+        self._check_ours(name)
         if name in self._actors or (not instance and self.profile(name)):
             return self._actor(name)
         raise self._unknown(name)
@@ -71,6 +80,7 @@ class Kernels:
             If nothing of that name can be started.
         """
         _, instance = parse_name(name)
+        self._check_ours(name)
         profile = self.profile(name)
         if name not in self._actors and profile is None:
             raise self._faulty(name) or self._unknown(name)
@@ -80,6 +90,13 @@ class Kernels:
                 hint="give the profile a range of ports, such as 'ports: 20000-20999'",
             )
         return self._actor(name)
+
+    def elsewhere(self) -> list[KernelRecord]:
+        """List what other machines that share our home say of their kernels; reads files."""
+        found = list(self.foreign.values())
+        if self.world.machines_dir is not None:
+            found += records_elsewhere(self.world.machines_dir, self.world.store.origin)
+        return [record for record in found if record.lifecycle.state in LIVE]
 
     def profile(self, name: str) -> Profile | None:
         """Give the profile that a kernel's next launch follows.
@@ -101,6 +118,15 @@ class Kernels:
         launched = record.profile if record.lifecycle.state in LIVE else None
         return status(launched, current and current.model_dump(mode="json", exclude_defaults=True))
 
+    def _check_ours(self, name: str) -> None:
+        if name in self.foreign:
+            origin = self.foreign[name].origin
+            raise RefusedError(
+                f"{name} is a kernel of {origin.host if origin else 'another machine'}, which "
+                "shares this state folder",
+                hint="ask the daemon there; or give each machine a folder, with --state-dir",
+            )
+
     def _unknown(self, name: str) -> NoSuchKernelError:
         known = sorted({*self._actors, *self.loaded.profiles})
         near = difflib.get_close_matches(name, known, n=1)
@@ -108,6 +134,9 @@ class Kernels:
         base, instance = parse_name(name)
         if instance and self.profile(base):
             hint = f"kconnd-ctl start {name} makes it from the profile {base}"
+        for record in self.elsewhere():
+            if record.name == name and record.origin:
+                hint = f"{record.origin.host}, which shares this home, has one: ask there"
         return NoSuchKernelError(f"there is no kernel {name}", hint=hint)
 
     def _faulty(self, name: str) -> ProfileError | None:
@@ -134,26 +163,35 @@ class Kernels:
 
     async def take_up(self) -> None:
         """Take up what an earlier daemon left, then start what is to run from the beginning."""
-        rebooted = self.world.store.is_new_boot(boot_id())
-        for name in self.world.store.names():
-            self._restore(name)
-        known = set(self._actors)
-        for name in self.loaded.profiles:
+        store = self.world.store
+        launched = _launched(self.world.runtime_dir)
+        left = {*store.names(), *launched}
+        forgotten = {name for name in left if not self._restore(name, launched=name in launched)}
+        here = store.origin.boot_id
+        settled = {one.record.name for one in self.all() if _boot_of(one.record) == here}
+        for name in set(self.loaded.profiles) - set(self.foreign):
             self._actor(name)
-        await asyncio.gather(*(actor.revive() for actor in self.all()))
-        self._start_at_boot(set(self.loaded.profiles) - (set() if rebooted else known))
+        await asyncio.gather(*(_revive(one, one.record.name in forgotten) for one in self.all()))
+        self._start_at_boot(set(self.loaded.profiles) - settled - forgotten)
 
-    def _restore(self, name: str) -> None:
+    def _restore(self, name: str, *, launched: bool) -> bool:
+        """Restore a kernel from its record; false where only its shim can tell about it."""
+        store = self.world.store
         try:
-            record = self.world.store.read(name)
+            record = store.read(name)
         except StateFileError as error:
             log.error("%s", error)  # noqa: TRY400  # its sentence says it all
-            return
+            self._add(KernelRecord(name))
+            return False
+        if record.origin and record.origin.machine != store.origin.machine:
+            self.foreign[name] = record
+            return True
         kernel = record.lifecycle
         _, instance = parse_name(name)
         forgotten = kernel.state is State.STOPPED and kernel.wanted is Wanted.DOWN
-        if not forgotten or (not instance and name in self.loaded.profiles):
+        if launched or not forgotten or (not instance and name in self.loaded.profiles):
             self._add(record)
+        return True
 
     def _start_at_boot(self, names: set[str]) -> None:
         for name in sorted(names):
@@ -167,10 +205,11 @@ class Kernels:
         self.loaded = self._load()
         after = {name: found.profile for name, found in self.loaded.profiles.items()}
         difference = compare(before, after)
-        for name in difference.added:
+        added = set(difference.added) - set(self.foreign)
+        for name in added:
             self._actor(name)
-        self._start_at_boot(set(difference.added))
-        for name in difference.removed:
+        self._start_at_boot(added)
+        for name in set(difference.removed) - set(self.foreign):
             self._forget_idle(name)
         for fault in self.loaded.faults:
             log.warning("%s", fault)
@@ -197,3 +236,21 @@ class Kernels:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _launched(runtime_dir: Path) -> set[str]:
+    """Name the kernels of which a shim has left a record."""
+    ending = ".shim.json"
+    return {path.name.removesuffix(ending) for path in (runtime_dir / "live").glob(f"*{ending}")}
+
+
+async def _revive(actor: Actor, forgotten: bool) -> None:  # noqa: FBT001  # of one caller
+    """Take one kernel up; trouble with it keeps no other from being taken up."""
+    try:
+        await actor.revive(forgotten=forgotten)
+    except (OSError, KconndError) as error:
+        log.error("%s: taking it up: %s", actor.record.name, error)  # noqa: TRY400
+
+
+def _boot_of(record: KernelRecord) -> str:
+    return record.origin.boot_id if record.origin else ""

@@ -10,12 +10,12 @@ import contextlib
 import json
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kconnd.core.connection import ConnectionInfo
+from kconnd.core.connection import ConnectionInfo, parse_connection
 from kconnd.core.events import (
     Answered,
     Event,
@@ -25,23 +25,26 @@ from kconnd.core.events import (
     Launch,
     Launched,
     LaunchFailed,
+    Silent,
     Step,
 )
 from kconnd.core.plan import connection_path
 from kconnd.core.profile import Profile
 from kconnd.core.record import Facts, LastExit
 from kconnd.core.view import describe_exit
-from kconnd.daemon.preparing import find_spec, make_plan, prepare_wire
+from kconnd.daemon.preparing import check_descriptors, find_spec, make_plan, prepare_wire
 from kconnd.daemon.world import Channels, World
 from kconnd.errors import KconndError, NotRunningError, StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.clients import connected_clients
 from kconnd.system.files import read_tail, write_private
+from kconnd.system.processes import descriptors
 
 TAIL = 4096  # bytes of last output that are kept with an exit
 FIRST_PATIENCE = 5.0  # seconds before a kernel that has not answered is asked again
-
+CONFIRM = 10.0  # seconds of silence after which an adopted kernel is called unresponsive
 IDLE_PROOF = 5.0  # seconds in which an idle kernel answers on shell
+SOCKETS_GONE = "its sockets were deleted: no new client can attach until it is restarted"
 LAUNCH_MARK = "[kconnd: launch "  # the shim's line at the head of each process's output
 
 log = logging.getLogger("kconnd")
@@ -126,6 +129,7 @@ class Life:
         self, command: Launch, profile: Profile, previous: ConnectionInfo | None
     ) -> Handle:
         world = self._world
+        check_descriptors(descriptors())
         spec = find_spec(profile)
         wire = await prepare_wire(
             world, self.name, profile, spec, previous, new_ports=command.new_ports
@@ -141,6 +145,7 @@ class Life:
         )
         self.connection = wire.connection
         self._learn(
+            must=True,
             connection=wire.connection,
             profile=profile.model_dump(mode="json", exclude_defaults=True),
             facts=self._facts,
@@ -153,9 +158,34 @@ class Life:
 
     def claim(self) -> None:
         """See that an adopted kernel's ports are its own and its connection file is there."""
-        if self.connection is not None and self.connection.transport == "tcp":
-            self._world.ledger.record(self.name, self.connection.ports)
-        self.write_connection_file()
+        with self._tolerating("claiming its ports and connection file"):
+            if self.connection is not None and self.connection.transport == "tcp":
+                self._world.ledger.record(self.name, self.connection.ports)
+            self.write_connection_file()
+
+    def mend(self) -> None:
+        """Write the connection file of a live kernel again, should somebody have removed it."""
+        if self.handle is None or self.connection is None:
+            return
+        if not self._connection_file.exists():
+            self.claim()
+            self._note("mended", "its connection file was gone, and is there again")
+        if self.execution_state and any(map(_is_gone, self.connection.socket_paths())):
+            self._warn(SOCKETS_GONE)
+
+    def _warn(self, warning: str) -> None:
+        if warning not in self._facts.warnings:
+            self._facts = replace(self._facts, warnings=(*self._facts.warnings, warning))
+            self._learn(facts=self._facts)
+            self._note("warning", warning)
+
+    def read_connection_file(self) -> None:
+        """Learn from the connection file how to reach a kernel whose record was lost."""
+        try:
+            content = json.loads(self._connection_file.read_bytes())
+            self.connection = parse_connection(content)
+        except (OSError, ValueError) as error:
+            log.error("%s: reading its connection file: %s", self.name, error)  # noqa: TRY400
 
     def write_connection_file(self) -> None:
         """Write what clients need, in its one place."""
@@ -177,14 +207,20 @@ class Life:
         fresh : bool
             Whether its first answer is still awaited; else it is one that was adopted.
         """
-        assert self.connection is not None  # noqa: S101  # it is chosen before the launch
         self.handle, self._facts = handle, facts
         self.execution_state = None if fresh else "unknown"
         self.missed, self.heartbeat_at = 0, None
-        self._channels = channels = self._world.connect(self.connection)
         self.spawn(self._watch_exit(handle))
+        if self.connection is None:
+            self._note("unreachable", "its connection file is lost with its record; restart it")
+            return
+        self._channels = channels = self._world.connect(self.connection)
         self.spawn(channels.watch_status(self._status_seen))
-        self.spawn(self._first_answer(handle, channels) if fresh else self._see_idle(channels))
+        if fresh:
+            self.spawn(self._first_answer(handle, channels))
+        else:
+            self.spawn(self._see_idle(channels))
+            self.spawn(self._confirm(handle, channels))
 
     def detach(self) -> None:
         """Stop watching; the kernel is not touched."""
@@ -213,10 +249,23 @@ class Life:
 
     async def _see_idle(self, channels: Channels) -> None:
         """Take a reply on shell as sign that no cell runs; an adopted kernel may be busy."""
-        await channels.kernel_info()
+        reply = await channels.kernel_info()
+        if not self._facts.language:
+            self._facts = replace(self._facts, language=_language(reply))
+            self._learn(facts=self._facts)
         if self.execution_state == "unknown":
             self.execution_state = "idle"
             self.last_activity = self._world.wall_clock()
+
+    async def _confirm(self, handle: Handle, channels: Channels) -> None:
+        """Ask an adopted kernel who it is; a silent one is ours all the same."""
+        try:
+            async with asyncio.timeout(CONFIRM):
+                await channels.kernel_info("control")
+        except TimeoutError:
+            self._tell(Silent(handle.generation))
+            await channels.kernel_info("control")
+            self._tell(HeartbeatBack(handle.generation))
 
     async def _watch_exit(self, handle: Handle) -> None:
         found = await self._world.launcher.wait(handle)
@@ -315,12 +364,21 @@ class Life:
 
     def clean_up(self) -> None:
         """Remove what the kernel left behind; its log and its record stay."""
-        self._remove_sockets()
-        self._connection_file.unlink(missing_ok=True)
-        for left in (self._world.runtime_dir / "live").glob(f"{self.name}.*"):
-            if left.name in {f"{self.name}.lock", f"{self.name}.shim.json"}:
-                left.unlink(missing_ok=True)
-        self._world.ledger.release(self.name)
+        live = self._world.runtime_dir / "live"
+        with self._tolerating("cleaning up after it"):
+            self._remove_sockets()
+            self._connection_file.unlink(missing_ok=True)
+            for left in (f"{self.name}.lock", f"{self.name}.shim.json"):
+                (live / left).unlink(missing_ok=True)
+            self._world.ledger.release(self.name)
+
+    @contextlib.contextmanager
+    def _tolerating(self, doing: str) -> Iterator[None]:
+        """Log what a full or read-only disk keeps from being done; the kernel goes on."""
+        try:
+            yield
+        except OSError as error:
+            log.error("%s: %s: %s", self.name, doing, error)  # noqa: TRY400  # it says all
 
     def _remove_sockets(self) -> None:
         for path in self.connection.socket_paths() if self.connection else ():
@@ -357,6 +415,10 @@ async def ask_until_answered(channels: Channels, pause: float) -> Mapping[str, A
             async with asyncio.timeout(pause):
                 return await channels.kernel_info()
         pause = min(pause * 2, 60.0)
+
+
+def _is_gone(path: str) -> bool:
+    return not Path(path).exists()
 
 
 def _language(reply: Mapping[str, Any]) -> str:

@@ -21,9 +21,11 @@ from pathlib import Path
 import kconnd
 from kconnd.core import places
 from kconnd.core.ports import COUNT, default_range
+from kconnd.core.record import Origin
 from kconnd.core.view import iso
 from kconnd.daemon.bus import EventBus
 from kconnd.daemon.kernels import Kernels
+from kconnd.daemon.mending import make_folders, mend_for_ever
 from kconnd.daemon.pulse import beat_for_ever
 from kconnd.daemon.server import Site
 from kconnd.daemon.world import World
@@ -33,6 +35,7 @@ from kconnd.system.channels import KernelChannels, new_context
 from kconnd.system.files import ensure_private_dir, take_lock
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
+from kconnd.system.processes import boot_id
 from kconnd.system.profiles import load_profiles
 from kconnd.system.store import Store
 
@@ -53,6 +56,7 @@ class Settings:
     configs: tuple[Path, ...]
     runtime_dir: Path
     state_dir: Path
+    machines_dir: Path | None
     socket: Path
     ports: tuple[int, int]
     log_level: str
@@ -93,6 +97,7 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         or (Path(places.config_dir(os.environ, user.home)),),
         runtime_dir=runtime_dir,
         state_dir=(given.state_dir or Path(state)).absolute(),
+        machines_dir=None if given.state_dir else Path(state).parent,
         socket=(given.socket or runtime_dir / places.SOCKET).absolute(),
         ports=_parse_ports(given.ports) if given.ports else default_range(ephemeral_ports()),
         log_level=given.log_level,
@@ -116,10 +121,11 @@ def build_world(settings: Settings) -> World:
         user=own_user(),
         environment=os.environ,
         runtime_dir=settings.runtime_dir,
+        machines_dir=settings.machines_dir,
         ports=settings.ports,
         launcher=LocalLauncher(settings.runtime_dir / "live"),
         connect=lambda connection: KernelChannels(context, connection),
-        store=Store(settings.state_dir),
+        store=Store(settings.state_dir, Origin(machine_id(), os.uname().nodename, boot_id())),
         ledger=PortLedger(settings.runtime_dir),
         bus=EventBus(),
         slots=asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1))),
@@ -144,11 +150,14 @@ async def serve(settings: Settings) -> None:
     site.listen(settings.socket)
     log.info("ready: %d kernels, listening on %s", len(kernels.all()), settings.socket)
     async with asyncio.TaskGroup() as group:
-        pulse = group.create_task(beat_for_ever(kernels))
-        reloads = group.create_task(_reload_when(reloading, kernels))
+        tasks = [
+            group.create_task(beat_for_ever(kernels)),
+            group.create_task(mend_for_ever(kernels, site)),
+            group.create_task(_reload_when(reloading, kernels)),
+        ]
         await ending.wait()
-        pulse.cancel()
-        reloads.cancel()
+        for task in tasks:
+            task.cancel()
     if settings.stop_kernels_on_exit:
         await kernels.stop_all()
     await site.close()
@@ -176,9 +185,7 @@ def _describe(settings: Settings) -> dict[str, object]:
 
 
 def _make_folders(settings: Settings) -> None:
-    ensure_private_dir(settings.runtime_dir)
-    for name in ("ipc", "live"):
-        ensure_private_dir(settings.runtime_dir / name)
+    make_folders(settings.runtime_dir)
     ensure_private_dir(settings.state_dir)
 
 

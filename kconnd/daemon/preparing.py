@@ -38,7 +38,25 @@ from kconnd.system.ledger import is_free
 
 PATIENCE = 2.0  # seconds that a restart waits for its own ports
 GLANCE = 0.05  # seconds between looks: nothing tells when a port comes free
+RESERVE = 160  # descriptors: one for each connection that a user may have, and some for files
 IPC_PORTS = (1, 2, 3, 4, 5)
+
+
+def check_descriptors(found: tuple[int, int]) -> None:
+    """Refuse a launch that would leave too few file descriptors for looking after the others.
+
+    Raises
+    ------
+    StartFailedError
+        If so.
+    """
+    used, limit = found
+    if limit - used < RESERVE:
+        raise StartFailedError(
+            f"the daemon uses {used} of the {limit} file descriptors that it may have",
+            hint="stop kernels; or raise the limit (ulimit -n, LimitNOFILE=) and restart the "
+            "daemon, which no kernel notices",
+        )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from kconnd.core.lifecycle import LIVE, State
 from kconnd.core.plan import connection_path, hint_for
 from kconnd.core.qt import SESSION
 from kconnd.core.record import KernelRecord
-from kconnd.core.view import describe, iso
+from kconnd.core.view import describe, describe_elsewhere, iso
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.consoles import plan_console, session_environment
 from kconnd.daemon.kernels import Kernels
@@ -143,6 +143,7 @@ async def profiles(request: Request) -> Reply:
                 "status": request.kernels.profile_status(request.kernels.find(name)),
             }
             for name, found in sorted(loaded.profiles.items())
+            if name not in request.kernels.foreign
         ],
         "faults": _faults(request),
     }
@@ -185,9 +186,10 @@ async def events(request: Request) -> Reply:
 
 
 async def kernels_(request: Request) -> Reply:
-    """List all kernels."""
+    """List all kernels, and what machines that share this home say of theirs."""
     found = [await _info(request, actor) for actor in request.kernels.all()]
-    return {"kernels": found}
+    elsewhere = await asyncio.to_thread(request.kernels.elsewhere)
+    return {"kernels": found, "elsewhere": [describe_elsewhere(one) for one in elsewhere]}
 
 
 async def info(request: Request) -> Reply:

@@ -229,7 +229,16 @@ class Site:
                 f"listening on {path}: another daemon answers there",
                 hint="kconnd-ctl doctor shows which one",
             )
+        self._path = path
         self.server.add_socket(tornado.netutil.bind_unix_socket(str(path), mode=0o600))
+        self._inode = path.stat().st_ino
+
+    def listen_again(self) -> None:
+        """Make the socket again, should somebody have removed it; those connected stay so."""
+        if self._path.exists() and self._path.stat().st_ino == self._inode:
+            return
+        log.warning("the socket %s was gone; listening there again", self._path)
+        self.listen(self._path)
 
     async def close(self) -> None:
         """Stop listening and drop all connections."""

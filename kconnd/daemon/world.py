@@ -50,6 +50,8 @@ class World:
         The daemon's own, of which little reaches a kernel.
     runtime_dir : Path
         For sockets and connection files.
+    machines_dir : Path, optional
+        Where machines that share our home keep theirs, a folder each.
     ports : tuple of int
         First and last of the automatic ports.
     slots : asyncio.Semaphore
@@ -63,6 +65,7 @@ class World:
     user: User
     environment: Mapping[str, str]
     runtime_dir: Path
+    machines_dir: Path | None
     ports: tuple[int, int]
     launcher: Launcher
     connect: Callable[[ConnectionInfo], Channels]

@@ -120,3 +120,10 @@ class Launcher(Protocol):
     async def adopt(self, handle: Handle) -> bool:
         """Tell whether the kernel is still there and still ours."""
         ...
+
+    async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
+        """Find what was launched with these paths by a daemon that could not note it any more.
+
+        A launch that is just under way is waited for.
+        """
+        ...

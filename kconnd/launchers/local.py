@@ -34,6 +34,8 @@ from kconnd.system.processes import (
 )
 
 NAME = "local"
+MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
+GLANCE = 0.01  # seconds between looks: nothing tells when it has
 
 
 class LocalLauncher:
@@ -95,15 +97,23 @@ class LocalLauncher:
             return is_locked(Path(handle.lock))
         return is_alive(handle.kernel)
 
+    async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
+        """Read what the shim recorded; see `Launcher`."""
+        found = _read_facts(facts, exit_file, lock)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MOMENT):
+                while not (found and is_alive(found.shim)) and is_locked(Path(lock)):
+                    await asyncio.sleep(GLANCE)  # a shim has been spawned and is not ready to say
+                    found = _read_facts(facts, exit_file, lock)
+        return found
 
-def find_launched(facts: Path, exit_file: str, lock: str, generation: int) -> Handle | None:
-    """Find what a daemon launched that died before it could note so, from the shim's facts."""
+
+def _read_facts(facts: str, exit_file: str, lock: str) -> Handle | None:
+    """Read the facts of a shim of any released version; fields have only been added."""
     try:
-        content = json.loads(facts.read_bytes())
-        handle = _handle(content, exit_file, lock)
-    except (OSError, ValueError, KeyError, TypeError):
+        return _handle(json.loads(Path(facts).read_bytes()), exit_file, lock)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return handle if handle.generation == generation else None
 
 
 def _below(handle: Handle) -> list[ProcessId]:

@@ -6,6 +6,7 @@ in it; the folder that a file goes to is never changed.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -93,11 +94,12 @@ def take_lock(path: Path, note: str = "") -> int:
     LockedError
         If another process holds it; the text says who.
     """
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    file = _open_lock(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(file, 0)
-        os.pwrite(file, note.encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock itself is what counts
+            os.ftruncate(file, 0)
+            os.pwrite(file, note.encode(), 0)
     except BlockingIOError:
         holder = os.pread(file, 200, 0).decode(errors="replace") or "another process"
         os.close(file)
@@ -106,6 +108,16 @@ def take_lock(path: Path, note: str = "") -> int:
         os.close(file)
         raise
     return file
+
+
+def _open_lock(path: Path) -> int:
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | flags)  # it can be locked all the same
 
 
 def is_locked(path: Path) -> bool:

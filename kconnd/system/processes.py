@@ -7,6 +7,7 @@ signalled through a pidfd that was opened first and checked then (pidfd_open(2))
 import asyncio
 import contextlib
 import os
+import resource
 import select
 import signal
 from collections.abc import Iterator
@@ -39,6 +40,11 @@ def read_stat(pid: int) -> tuple[int, int, int]:
     """
     fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     return int(fields[1]), int(fields[2]), int(fields[19])
+
+
+def started_at(process: ProcessId) -> float:
+    """Give when a process started, in seconds since the epoch: boot time and ticks (proc(5))."""
+    return psutil.boot_time() + process.started / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -166,6 +172,12 @@ def _memory(pid: int) -> int:
     except OSError:
         pass  # it has ended, or is not ours to look into
     return 0
+
+
+def descriptors() -> tuple[int, int]:
+    """Count this process's file descriptors, and give how many it may have (getrlimit(2))."""
+    used = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    return used, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def command_of(pid: int) -> str:

@@ -2,16 +2,23 @@
 
 ``STATE/kernels/NAME/record.json``, with the kernel's log and its exit file beside it. A
 record is one file, so that it is whole or not there; a file that cannot be read is put aside
-with a new name and never deleted.
+with a new name and never deleted. Records that another machine wrote, into a home that is
+shared between machines, can be looked at and are never touched.
 """
 
+import contextlib
 import json
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from kconnd.core.record import KernelRecord, parse_record, to_json
+from kconnd.core.record import KernelRecord, Origin, parse_record, to_json
 from kconnd.errors import StateFileError
 from kconnd.system.files import ensure_private_dir, write_private
+
+KERNELS = "kernels"
+RECORD = "record.json"
 
 
 class Store:
@@ -21,23 +28,15 @@ class Store:
     ----------
     state_dir : Path
         Private to its user; made where it is missing.
+    origin : Origin
+        This machine, in this run of it.
     """
 
-    def __init__(self, state_dir: Path) -> None:
-        self._folder = state_dir / "kernels"
-        self._boot = state_dir / "boot_id"
+    def __init__(self, state_dir: Path, origin: Origin) -> None:
+        self.origin = origin
+        self._folder = state_dir / KERNELS
         ensure_private_dir(state_dir)
         ensure_private_dir(self._folder)
-
-    def is_new_boot(self, boot_id: str) -> bool:
-        """Tell whether the machine has restarted since this was asked last."""
-        try:
-            known = self._boot.read_text(encoding="ascii")
-        except OSError:
-            known = ""
-        if known != boot_id:
-            write_private(self._boot, boot_id.encode())
-        return known != boot_id
 
     def folder(self, name: str) -> Path:
         """Give a kernel's folder, made where it is missing."""
@@ -48,12 +47,12 @@ class Store:
 
     def save(self, record: KernelRecord, *, durable: bool) -> None:
         """Save a record; ``durable`` where it must survive a crash of the machine."""
-        content = json.dumps(to_json(record)).encode()
-        write_private(self.folder(record.name) / "record.json", content, durable=durable)
+        content = json.dumps(to_json(replace(record, origin=self.origin))).encode()
+        write_private(self.folder(record.name) / RECORD, content, durable=durable)
 
     def names(self) -> Iterator[str]:
         """List the kernels that have a record."""
-        return (path.parent.name for path in sorted(self._folder.glob("*/record.json")))
+        return (path.parent.name for path in sorted(self._folder.glob(f"*/{RECORD}")))
 
     def read(self, name: str) -> KernelRecord:
         """Read a record.
@@ -64,21 +63,41 @@ class Store:
             If it is damaged or of a newer version; it is then put aside, and the text says
             where.
         """
-        path = self._folder / name / "record.json"
+        path = self._folder / name / RECORD
         try:
             record = parse_record(json.loads(path.read_bytes()))
-        except (OSError, ValueError) as error:
-            aside = self._put_aside(path)
-            raise StateFileError(f"reading {path}: {error}; it is now {aside}") from error
-        if record.name != name:
-            aside = self._put_aside(path)
-            raise StateFileError(f"reading {path}: it is about {record.name!r}; it is now {aside}")
+            if record.name != name:
+                raise ValueError(f"it is about {record.name!r}")  # noqa: TRY301  # one way out
+        except (OSError, ValueError, RecursionError) as error:
+            raise StateFileError(f"reading {path}: {error}; {_put_aside(path)}") from error
         return record
 
-    @staticmethod
-    def _put_aside(path: Path) -> Path:
-        number = 1
-        while (aside := path.with_name(f"record.bad-{number}.json")).exists():
-            number += 1
+
+def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:
+    """Read the records of other machines that share our home, without touching them.
+
+    Parameters
+    ----------
+    folder : Path
+        Has a state folder for each machine, by machine id.
+    origin : Origin
+        This machine.
+    """
+    for path in sorted(folder.glob(f"*/{KERNELS}/*/{RECORD}")):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            if path.stat().st_uid != os.geteuid():
+                continue
+            record = parse_record(json.loads(path.read_bytes()))
+            if record.origin is not None and record.origin.machine != origin.machine:
+                yield record
+
+
+def _put_aside(path: Path) -> str:
+    number = 1
+    while (aside := path.with_name(f"record.bad-{number}.json")).exists():
+        number += 1
+    try:
         path.rename(aside)
-        return aside
+    except OSError as error:
+        return f"it could not be put aside ({error})"
+    return f"it is now {aside}"

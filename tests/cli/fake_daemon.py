@@ -51,6 +51,7 @@ class FakeDaemon:
     replies: dict[tuple[str, str], Any] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     kernels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    elsewhere: list[dict[str, Any]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -106,7 +107,7 @@ class FakeDaemon:
 
     def _default(self, request: Request) -> Any:
         if request.path == "/v1/kernels":
-            return {"kernels": list(self.kernels.values())}
+            return {"kernels": list(self.kernels.values()), "elsewhere": self.elsewhere}
         if request.path == "/v1/health":
             return {"version": "1", "pid": os.getpid(), "uid": os.getuid(), "running": 0}
         name, _, verb = request.path.removeprefix("/v1/kernels/").partition("/")

@@ -14,6 +14,7 @@ from kconnd.core.events import (
     DeadlinePassed,
     Event,
     Exited,
+    Found,
     HeartbeatBack,
     HeartbeatMissed,
     Launch,
@@ -22,6 +23,7 @@ from kconnd.core.events import (
     MachineRestarted,
     NeverLaunched,
     RestartAsked,
+    Silent,
     StartAsked,
     Step,
     StopAsked,
@@ -253,6 +255,7 @@ def event_after(draw: st.DrawFn, kernel: Lifecycle) -> Event:
         HeartbeatBack(generation),
         DeadlinePassed(),
         Adopted(generation),
+        Silent(generation),
         NeverLaunched(generation),
         MachineRestarted(generation),
     ]
@@ -278,7 +281,7 @@ def test_on_every_path(data: st.DataObject, policy: Policy) -> None:
         before = kernel
         kernel, commands = decide(kernel, event, policy, float(now))
         check_one_process(before, kernel, commands, event)
-        check_deadlines(kernel, float(now))
+        check_deadlines(kernel, event, float(now))
         check_nobody_ends_it_unasked(before, kernel, event, policy)
         if getattr(event, "generation", before.generation) != before.generation:
             assert (kernel, commands) == (before, ())
@@ -298,9 +301,15 @@ def check_one_process(
         assert ended or before.state not in LIVE
 
 
-def check_deadlines(kernel: Lifecycle, now: float) -> None:
-    """What waits for something waits for a limited time; what rests waits for nothing."""
-    if kernel.state in {State.STARTING, State.STOPPING, State.BACKOFF}:
+def check_deadlines(kernel: Lifecycle, event: Event, now: float) -> None:
+    """What waits for something waits for a limited time; what rests waits for nothing.
+
+    Only an adopted kernel's first answer is waited for without a limit.
+    """
+    adopted = isinstance(event, Adopted) or "adopted" in kernel.reason
+    if kernel.state in {State.STOPPING, State.BACKOFF} or (
+        kernel.state is State.STARTING and not adopted
+    ):
         assert kernel.deadline is not None
         assert kernel.deadline >= now - 40
     if kernel.state in {State.STOPPED, State.FAILED, State.LOST}:
@@ -331,3 +340,25 @@ def test_each_row_is_of_a_state_and_an_event_that_can_meet() -> None:
     for state in LIVE:
         assert (state, StopAsked) in TABLE, f"a {state} kernel must hear a stop"
     assert replace(RUNNING, reason="") == replace(live(Launched(1), kernel=RUNNING), reason="")
+
+
+def test_what_was_adopted_before_its_first_answer_gets_all_the_time_that_it_needs() -> None:
+    """While no daemon looked it may have got ready, and be in somebody's long cell."""
+    for left in (live(StartAsked()), live(StartAsked(), Launched(1))):
+        kernel = live(Adopted(1), kernel=left)
+        assert (kernel.state, kernel.deadline) == (State.STARTING, None)
+        assert live(Answered(1), kernel=kernel).state is State.RUNNING
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(restart_unresponsive=True)])
+def test_an_adopted_kernel_that_is_silent_is_unresponsive_and_no_more(policy: Policy) -> None:
+    kernel, commands = decide(RUNNING, Silent(1), policy, 0.0)
+    assert (kernel.state, kernel.unresponsive, commands) == (State.RUNNING, True, ())
+    assert not live(HeartbeatBack(1), kernel=kernel).unresponsive
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_process_that_nobody_knew_of_is_taken_up_as_it_is(state: State) -> None:
+    kernel, commands = decide(Lifecycle(state=state, generation=2), Found(7), POLICY, 0.0)
+    assert (kernel.state, kernel.wanted, kernel.generation) == (State.RUNNING, Wanted.UP, 7)
+    assert (kernel.deadline, commands) == (None, ())

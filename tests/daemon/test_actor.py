@@ -21,7 +21,7 @@ from kconnd.core.events import (
 from kconnd.core.lifecycle import State, Wanted
 from kconnd.core.plan import User
 from kconnd.core.profile import Profile
-from kconnd.core.record import KernelRecord
+from kconnd.core.record import KernelRecord, Origin
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.bus import EventBus
 from kconnd.daemon.pulse import has_idled
@@ -73,7 +73,7 @@ class Stage:
         self.may_answer = asyncio.Event()
         self.channels: list[FakeChannels] = []
         self.profile = Profile(name="lab", argv=COMMAND, transport="ipc")
-        self.store = Store(folder / "s")
+        self.store = Store(folder / "s", Origin("m", "host", "fake"))
         runtime = folder / "r"
         for path in (runtime, runtime / "ipc", runtime / "live"):
             ensure_private_dir(path)
@@ -82,6 +82,7 @@ class Stage:
             user=User("me", os.geteuid(), "/", "/bin/sh"),
             environment={},
             runtime_dir=runtime,
+            machines_dir=None,
             ports=(26000, 26999),
             launcher=self.launcher,
             connect=self._connect,

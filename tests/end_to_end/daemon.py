@@ -85,11 +85,11 @@ class Daemon:
     def start(self, *more: str, **options: Any) -> Self:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command(*more), stderr=log, **options)
-        wait_for(lambda: self.process.poll() is not None or self._healthy(), "the daemon")  # type: ignore[union-attr]  # just set
+        wait_for(lambda: self.process.poll() is not None or self.healthy(), "the daemon")  # type: ignore[union-attr]  # just set
         assert self.process.poll() is None, self.said()
         return self
 
-    def _healthy(self) -> bool:
+    def healthy(self) -> bool:
         try:
             return bool(self.get("/v1/health"))
         except OSError:

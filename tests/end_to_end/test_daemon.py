@@ -102,11 +102,10 @@ def test_the_machine_restarted(daemon: Daemon) -> None:
     daemon.kill()
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    (daemon.state / "boot_id").write_text("another", encoding="ascii")
     for name in ("boot", "asked"):
         path = daemon.state / "kernels" / name / "record.json"
         record = json.loads(path.read_bytes())
-        record["handle"]["boot_id"] = "another"
+        record["handle"]["boot_id"] = record["origin"]["boot_id"] = "another"
         path.write_text(json.dumps(record), encoding="utf-8")
     daemon.start()
     assert daemon.wait_state("boot", "running")["generation"] == 2
@@ -330,6 +329,7 @@ def test_too_many_connections_are_closed_and_the_rest_works(busy_daemon: Daemon)
     wait_for(lambda: "closed another" in busy_daemon.said(), "the limit")
     for raw in crowd:
         raw.close()
+    wait_for(busy_daemon.healthy, "the daemon to notice that they are gone")
     nothing_is_lost(busy_daemon)
 
 

@@ -51,5 +51,8 @@ class FakeLauncher:
         if number != signal.SIGINT:
             self.end(handle.kernel.pid, Exit(signal=number))
 
+    async def find(self, _facts: str, _exit_file: str, _lock: str) -> Handle | None:
+        return None
+
     async def adopt(self, handle: Handle) -> bool:
         return handle.boot_id == self.boot_id and not self._exits[handle.kernel.pid].done()

@@ -14,7 +14,8 @@ from kconnd.core.events import Step
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle, Launcher, parse_handle
-from kconnd.launchers.local import LocalLauncher, find_launched
+from kconnd.launchers.local import LocalLauncher
+from kconnd.system.files import take_lock
 from kconnd.system.processes import ProcessId, descendants, send_signal
 from tests.launchers.fake import FakeLauncher
 
@@ -213,10 +214,8 @@ async def test_what_was_launched_is_found_by_the_shims_facts(
     launcher: Launcher, plan: LaunchPlan
 ) -> None:
     handle = await launcher.launch(plan)
-    facts = Path(plan.facts)
-    assert find_launched(facts, plan.exit, plan.lock, 3) == handle
-    assert find_launched(facts, plan.exit, plan.lock, 4) is None
-    assert find_launched(facts.with_name("none"), plan.exit, plan.lock, 3) is None
+    assert await launcher.find(plan.facts, plan.exit, plan.lock) == handle
+    assert await launcher.find(plan.facts + "no", plan.exit, plan.lock + "no") is None
     await launcher.stop(handle, Step.KILL)
     await launcher.wait(handle)
 
@@ -253,3 +252,22 @@ def _ignored_signals(handle: Handle) -> int:
     status = Path(f"/proc/{handle.kernel.pid}/status").read_text(encoding="ascii")
     lines = dict(line.split(":\t", 1) for line in status.splitlines())
     return int(lines["SigIgn"], 16) | int(lines["SigBlk"], 16)
+
+
+@real_only
+async def test_a_launch_that_is_under_way_is_waited_for(
+    launcher: Launcher, plan: LaunchPlan
+) -> None:
+    """The daemon died after it had sent the plan, and the shim has not said anything yet."""
+    handle = await launcher.launch(plan)
+    lock = take_lock(Path(plan.lock + "2"), "a shim")
+    finding = asyncio.create_task(launcher.find(plan.facts + "2", plan.exit, plan.lock + "2"))
+    await asyncio.sleep(0)
+    assert not finding.done()
+    Path(plan.facts + "2").write_bytes(Path(plan.facts).read_bytes())  # noqa: ASYNC240  # short
+    found = await finding
+    assert found is not None
+    assert (found.shim, found.kernel) == (handle.shim, handle.kernel)
+    os.close(lock)
+    await launcher.stop(handle, Step.KILL)
+    await launcher.wait(handle)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kconnd.core.lifecycle import Lifecycle, State
-from kconnd.core.record import KernelRecord
+from kconnd.core.record import KernelRecord, Origin
 from kconnd.errors import LockedError, PortsTakenError, StateFileError, UnsafePathError
 from kconnd.system.files import ensure_private_dir, is_locked, take_lock, write_private
 from kconnd.system.ledger import PortLedger, is_free
@@ -160,8 +160,9 @@ def test_a_damaged_ledger_is_begun_anew(tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_read_is_put_aside(tmp_path: Path) -> None:
-    store = Store(tmp_path / "state")
-    record = KernelRecord("lab", Lifecycle(state=State.RUNNING, generation=3))
+    origin = Origin("m", "host", "boot")
+    store = Store(tmp_path / "state", origin)
+    record = KernelRecord("lab", Lifecycle(state=State.RUNNING, generation=3), origin=origin)
     store.save(record, durable=True)
     assert (list(store.names()), store.read("lab")) == (["lab"], record)
     path = tmp_path / "state/kernels/lab/record.json"
