@@ -90,11 +90,14 @@ class LocalLauncher:
             signal_group(handle.kernel, number)
 
     async def adopt(self, handle: Handle) -> bool:
-        """Prove that the process is the one that was launched: boot, pid and start time."""
+        """Prove that the process is the one that was launched: boot, pid, start time and lock.
+
+        A lock file that somebody has removed proves nothing, neither way.
+        """
         if handle.boot_id != boot_id():
             return False
         if is_alive(handle.shim):
-            return is_locked(Path(handle.lock))
+            return _holds_lock(handle)
         return is_alive(handle.kernel)
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
@@ -114,6 +117,11 @@ def _read_facts(facts: str, exit_file: str, lock: str) -> Handle | None:
         return _handle(json.loads(Path(facts).read_bytes()), exit_file, lock)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _holds_lock(handle: Handle) -> bool:
+    lock = Path(handle.lock)
+    return is_locked(lock) or not lock.exists()
 
 
 def _below(handle: Handle) -> list[ProcessId]:

@@ -25,6 +25,9 @@ from kconnd.system.processes import ProcessId, is_alive
 from tests.conftest import wait_for
 
 COMMAND = (sys.executable, "-W", "error", "-m", "kconnd.daemon.main")
+IPYKERNEL = f"python: {sys.executable}\n"
+SMALL_KERNEL = Path(__file__).with_name("small_kernel.py")
+SMALL = f"argv: [{sys.executable}, {SMALL_KERNEL}, '{{connection_file}}']\ntransport: ipc\n"
 
 
 class Connection(http.client.HTTPConnection):
@@ -82,9 +85,11 @@ class Daemon:
             *more,
         ]
 
-    def start(self, *more: str, **options: Any) -> Self:
+    def start(self, *more: str, through: tuple[str, ...] = (), **options: Any) -> Self:
+        """Start it, through another command if need be, and wait until it answers."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command(*more), stderr=log, **options)
+            command = [*through, *self.command(*more)]
+            self.process = subprocess.Popen(command, stderr=log, **options)
         wait_for(lambda: self.process.poll() is not None or self.healthy(), "the daemon")  # type: ignore[union-attr]  # just set
         assert self.process.poll() is None, self.said()
         return self
@@ -138,6 +143,12 @@ class Daemon:
             connection.request("GET", path)
             reply = connection.getresponse()
             yield (json.loads(line) for line in reply)
+
+    def record(self, name: str) -> Path:
+        return self.state / "kernels" / name / "record.json"
+
+    def shim_of(self, name: str) -> ProcessId:
+        return ProcessId(*json.loads(self.record(name).read_bytes())["handle"]["shim"])
 
     def state_of(self, name: str) -> str:
         return str(self.info(name)["state"])

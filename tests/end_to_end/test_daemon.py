@@ -65,34 +65,6 @@ def test_a_kernel_that_ended_while_nobody_looked(daemon: Daemon) -> None:
     assert (again["generation"], again["last_exit"]["signal"]) == (2, signal.SIGABRT)
 
 
-def test_a_kernel_in_a_cell_that_holds_the_gil_is_adopted(daemon: Daemon) -> None:
-    daemon.profile("lab", IPYKERNEL)
-    daemon.start()
-    before = daemon.post("lab", "start")
-    with client(before["connection_file"]) as attached:
-        attached.execute(GIL_HOG)
-        wait_for(lambda: daemon.info("lab")["execution_state"] == "busy", "the cell to run")
-        daemon.kill()
-        daemon.start()
-        after = daemon.info("lab")
-        assert (after["state"], after["pid"]) == ("running", before["pid"])
-        assert after["execution_state"] == "unknown"
-
-
-def test_deleted_runtime_files_are_written_again(daemon: Daemon) -> None:
-    daemon.profile("lab", IPYKERNEL + "transport: tcp\n")
-    daemon.start()
-    info = daemon.post("lab", "start")
-    run(info["connection_file"], "x = 1")
-    granted = (daemon.runtime / "ports.json").read_bytes()
-    daemon.kill()
-    Path(info["connection_file"]).unlink()
-    (daemon.runtime / "ports.json").unlink()
-    daemon.start()
-    assert run(info["connection_file"], "print(x)") == "1\n"
-    assert (daemon.runtime / "ports.json").read_bytes() == granted
-
-
 def test_the_machine_restarted(daemon: Daemon) -> None:
     """A record of another boot: its kernel is lost, and only `start: boot` ones start."""
     daemon.profile("boot", IPYKERNEL + "start: boot\n")
