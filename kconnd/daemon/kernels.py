@@ -1,6 +1,7 @@
 """All kernels of a daemon: the profiles they come from and the actors that supervise them."""
 
 import asyncio
+import contextlib
 import difflib
 import logging
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from kconnd.errors import (
     StateFileError,
     UsageError,
 )
+from kconnd.system.files import remove_parts
 from kconnd.system.kernelspecs import installed_names
 from kconnd.system.profiles import Loaded
 from kconnd.system.store import records_elsewhere
@@ -164,6 +166,10 @@ class Kernels:
     async def take_up(self) -> None:
         """Take up what an earlier daemon left, then start what is to run from the beginning."""
         store = self.world.store
+        with contextlib.suppress(OSError):  # on a read-only disk they stay for now
+            store.tidy()
+            remove_parts(self.world.runtime_dir)
+            remove_parts(self.world.runtime_dir / "live")
         launched = _launched(self.world.runtime_dir)
         left = {*store.names(), *launched}
         forgotten = {name for name in left if not self._restore(name, launched=name in launched)}

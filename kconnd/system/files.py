@@ -9,11 +9,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
 
 from kconnd.errors import LockedError, UnsafePathError
+
+_PART = re.compile(r"\..+\.[0-9a-f]{8}")  # the name of a file while it is written
 
 
 def ensure_private_dir(path: Path) -> None:
@@ -67,6 +70,13 @@ def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a process left in a folder that died while it wrote a file there."""
+    for path in folder.glob(".*"):
+        if _PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def read_tail(path: Path, limit: int) -> str:

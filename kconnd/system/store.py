@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kconnd.core.record import KernelRecord, Origin, parse_record, to_json
 from kconnd.errors import StateFileError
-from kconnd.system.files import ensure_private_dir, write_private
+from kconnd.system.files import ensure_private_dir, remove_parts, write_private
 
 KERNELS = "kernels"
 RECORD = "record.json"
@@ -49,6 +49,11 @@ class Store:
         """Save a record; ``durable`` where it must survive a crash of the machine."""
         content = json.dumps(to_json(replace(record, origin=self.origin))).encode()
         write_private(self.folder(record.name) / RECORD, content, durable=durable)
+
+    def tidy(self) -> None:
+        """Remove what a daemon left that died while it saved a record."""
+        for folder in self._folder.iterdir():
+            remove_parts(folder)
 
     def names(self) -> Iterator[str]:
         """List the kernels that have a record."""

@@ -1,0 +1,39 @@
+"""Runs the daemon until its Nth change of the outside world, and kills it right before that.
+
+``crashing.py N POINTS OPTIONS...``: N counts from 1, 0 is never; POINTS is a file to which
+each change is written as it comes. The changes are those that Python's audit events tell
+of: files opened for writing, renamed or removed, locks taken, programs started.
+"""
+
+import os
+import signal
+import sys
+from typing import Any
+
+from kconnd.daemon.main import main
+
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "fcntl.flock", "subprocess.Popen", "socket.bind"}
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def kill_at(number: int, points: int) -> None:
+    """Have this process killed right before its change of this number."""
+    seen = 0
+
+    def watch(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal seen
+        writes = event == "open" and bool(args[2] & WRITES)
+        if not (writes or event in CHANGES):
+            return
+        seen += 1
+        os.write(points, f"{seen} {event} {args[:2]}\n".encode())
+        if seen == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+if __name__ == "__main__":
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    kill_at(int(sys.argv[1]), os.open(sys.argv[2], flags, 0o600))
+    sys.exit(main(sys.argv[3:]))
