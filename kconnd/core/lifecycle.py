@@ -189,7 +189,7 @@ def _start(
         new_key=True,
         reason="started at boot" if at_boot else "start was asked for",
     )
-    return fresh, (Launch(generation, new_key=True),)
+    return fresh, (Launch(generation, new_key=True, new_ports=True),)
 
 
 def _want_up(kernel: Lifecycle, _event: StartAsked, _policy: Policy, _now: float) -> Outcome:

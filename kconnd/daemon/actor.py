@@ -177,8 +177,8 @@ class Actor:
         if found:
             self._learn(facts=Facts(started_at=started_at(handle.kernel)))
         self._learn(handle=handle.to_json())
+        self.life.claim()
         if event is not None:
-            self.life.claim()
             how = "found again from what its shim recorded: " if found else ""
             proof = f"pid {handle.kernel.pid}, by start time, boot and lock"
             self._announce("adopted", f"{how}{proof}")
@@ -232,7 +232,8 @@ class Actor:
     def _act(self, command: Command) -> None:
         if isinstance(command, Launch):
             profile = self._current_profile() or self.profile()
-            previous = None if command.new_key else self.record.connection
+            anew = command.new_key and command.new_ports
+            previous = None if anew else self.record.connection
             self.life.launch(command, profile, previous)
         elif isinstance(command, TakeStep):
             self.life.take(command.step)

@@ -131,9 +131,7 @@ class Life:
         world = self._world
         check_descriptors(descriptors())
         spec = find_spec(profile)
-        wire = await prepare_wire(
-            world, self.name, profile, spec, previous, new_ports=command.new_ports
-        )
+        wire = await prepare_wire(world, self.name, profile, spec, previous, command)
         for note in wire.notes:
             self._note("ports-changed", note)
         self._facts = Facts(
@@ -160,7 +158,7 @@ class Life:
         """See that an adopted kernel's ports are its own and its connection file is there."""
         with self._tolerating("claiming its ports and connection file"):
             if self.connection is not None and self.connection.transport == "tcp":
-                self._world.ledger.record(self.name, self.connection.ports)
+                self._world.ledger.keep(self.name, self.connection.ports)
             self.write_connection_file()
 
     def mend(self) -> None:

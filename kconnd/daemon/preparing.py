@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.envfile import parse_env_file
+from kconnd.core.events import Launch
 from kconnd.core.kernelspec import KernelSpec
 from kconnd.core.plan import (
     LaunchPlan,
@@ -90,8 +91,7 @@ async def prepare_wire(
     profile: Profile,
     spec: KernelSpec,
     previous: ConnectionInfo | None,
-    *,
-    new_ports: bool,
+    command: Launch,
 ) -> Wire:
     """Choose a kernel's transport, ports and keys, keeping what it had where that still fits.
 
@@ -99,8 +99,8 @@ async def prepare_wire(
     ----------
     previous : ConnectionInfo, optional
         What it had, if it is to be kept: a restart keeps its key, ports and path.
-    new_ports : bool
-        Whether its ports are known to be taken.
+    command : Launch
+        Says whether a key is new, and ports, which somebody else may have taken.
 
     Raises
     ------
@@ -116,16 +116,19 @@ async def prepare_wire(
         ip = ipc_prefix(str(world.runtime_dir), name)
     else:
         ip = profile.ip
-        old = kept.ports if kept and kept.ip == ip and not new_ports else None
+        old = kept.ports if kept and kept.ip == ip and not command.new_ports else None
         ports = await _choose_ports(world, name, profile, old)
         if kept and kept.ports != ports:
             notes = (f"its ports changed from {kept.ports} to {ports}",)
-    curve = (kept.curve if kept else None) or new_curve_keys() if encrypted else None
+    secret = None if command.new_key else previous
+    curve = None
+    if encrypted:
+        curve = (secret.curve if secret else None) or new_curve_keys()
     connection = ConnectionInfo(
         transport=transport,
         ip=ip,
         ports=ports,
-        key=previous.key if previous else new_key(),
+        key=secret.key if secret else new_key(),
         kernel_name=spec.name,
         curve=curve,
     )
@@ -143,8 +146,7 @@ async def _choose_ports(
     world: World, name: str, profile: Profile, old: tuple[int, ...] | None
 ) -> tuple[int, ...]:
     wanted = profile.ports.fixed or old
-    if wanted and await _come_free(profile.ip, wanted):
-        world.ledger.record(name, wanted)
+    if wanted and await _come_free(profile.ip, wanted) and world.ledger.keep(name, wanted):
         return wanted
     if profile.ports.fixed:
         taken = [port for port in profile.ports.fixed if not is_free(profile.ip, port)]

@@ -88,10 +88,17 @@ class PortLedger:
             grants[name] = list(granted)
             return granted
 
-    def record(self, name: str, ports: tuple[int, ...]) -> None:
-        """Note ports that a kernel has without our choosing: fixed, or found at adoption."""
+    def keep(self, name: str, ports: tuple[int, ...]) -> bool:
+        """Note ports that a kernel has already: its own, fixed, or found at adoption.
+
+        False, and nothing is noted, where one of them was granted to another meanwhile.
+        """
         with self._opened() as grants:
+            others = {port for other, known in grants.items() if other != name for port in known}
+            if not others.isdisjoint(ports):
+                return False
             grants[name] = list(ports)
+            return True
 
     def release(self, name: str) -> None:
         """Take a kernel's ports back."""

@@ -59,7 +59,7 @@ def test_a_start_launches_with_a_new_key() -> None:
     kernel, commands = decide(Lifecycle(), StartAsked(), POLICY, 0.0)
     assert kernel.state is State.LAUNCHING
     assert kernel.wanted is Wanted.UP
-    assert commands == (Launch(1, new_key=True),)
+    assert commands == (Launch(1, new_key=True, new_ports=True),)
 
 
 def test_ready_means_that_it_answered() -> None:
@@ -151,7 +151,8 @@ def test_a_restart_of_what_is_down_is_a_start_with_a_new_key() -> None:
     failed = live(Exited(1, "killed"), kernel=RUNNING, policy=Policy(restart="no"))
     for kernel in (Lifecycle(), failed):
         after, commands = decide(kernel, RestartAsked(), POLICY, 0.0)
-        assert commands == (Launch(kernel.generation + 1, new_key=True),)
+        again = Launch(kernel.generation + 1, new_key=True, new_ports=True)
+        assert commands == (again,)
         assert (after.restarts, after.failures, after.proved) == (0, 0, False)
 
 

@@ -13,6 +13,7 @@ import pytest
 import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 
+from kconnd.core.connection import CHANNELS
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, DaemonError, client, run, run_on
 
@@ -99,14 +100,17 @@ def test_a_restart_keeps_name_file_ports_and_key_and_an_attached_client(daemon: 
         assert run_on(attached, "print('x' in globals())") == "False\n"
 
 
-def test_a_new_key_revokes_the_old_one(daemon: Daemon) -> None:
-    daemon.profile("lab", IPYKERNEL)
+@pytest.mark.parametrize("wire", ["ipc", "tcp"])
+def test_a_new_key_revokes_the_old_one(daemon: Daemon, wire: str) -> None:
+    daemon.profile("lab", IPYKERNEL + f"transport: {wire}\n")
     daemon.start()
     info = daemon.post("lab", "start")
     old = json.loads(Path(info["connection_file"]).read_bytes())
     daemon.post("lab", "restart", new_key=True)
     new = json.loads(Path(info["connection_file"]).read_bytes())
     assert new["key"] != old["key"]
+    assert all(new[f"{name}_port"] == old[f"{name}_port"] for name in CHANNELS)
+    assert wire == "ipc" or new["curve_secretkey"] != old["curve_secretkey"]
     stale = BlockingKernelClient()
     stale.load_connection_info(old)
     stale.start_channels()

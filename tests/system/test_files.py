@@ -145,7 +145,9 @@ def test_a_port_that_is_used_is_not_granted_and_a_released_one_is_again(tmp_path
         ledger.grant("b", "127.0.0.1", 24700, 24704)
     assert len(ledger.grant("a", "127.0.0.1", 24700, 24704)) == 5  # its own count as free
     ledger.release("a")
-    ledger.record("b", (24700, 1, 2, 3, 4))
+    assert ledger.keep("b", (24700, 1, 2, 3, 4))
+    assert not ledger.keep("c", (24699, 24700, 24701, 24702, 24703))
+    assert sorted(ledger.granted()) == ["b"]
     with pytest.raises(PortsTakenError):
         ledger.grant("a", "127.0.0.1", 24700, 24704)
 
