@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kconnd.cli import show
 from kconnd.cli.arguments import client_for, parser
-from kconnd.cli.logout import cure_for_logout
+from kconnd.core.logout import cure_for_logout
 from kconnd.core.places import config_dir, runtime_dir, state_dir
 from kconnd.core.plan import IPC_LIMIT, ipc_prefix
 from kconnd.errors import KconndError, UsageError
@@ -119,7 +119,9 @@ def _logout(around: Surroundings) -> Iterator[Finding]:
         cgroup = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
     except OSError:
         cgroup = ""
-    cure = cure_for_logout(cgroup, kills=kills_user_processes(), lingers=lingers(around.user))
+    cure = cure_for_logout(
+        cgroup, kills=kills_user_processes(around.user), lingers=lingers(around.user)
+    )
     if cure:
         who = "a daemon that is started here" if pid == "self" else "the daemon"
         yield Finding("bad", f"a logout ends {who}, and its kernels", cure)

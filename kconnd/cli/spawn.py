@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from kconnd.cli.logout import cure_for_logout
 from kconnd.client import Client, find_socket, listens
+from kconnd.core.logout import cure_for_logout
 from kconnd.core.places import state_dir
 from kconnd.errors import UnreachableError
 from kconnd.system.files import ensure_private_dir, read_tail
@@ -79,7 +79,7 @@ def start_daemon(socket: str, command: Sequence[str] = DAEMON) -> None:
 
 def _warn_of_logout(user: str) -> None:
     cgroup = Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    cure = cure_for_logout(cgroup, kills=kills_user_processes(), lingers=lingers(user))
+    cure = cure_for_logout(cgroup, kills=kills_user_processes(user), lingers=lingers(user))
     if cure:
         print(
             "kconnd-ctl: a logout will end the daemon that is started now, and its kernels\n"

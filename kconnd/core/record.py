@@ -6,9 +6,12 @@ kernel whose connection file was deleted would otherwise be out of reach for goo
 is private.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from math import isfinite
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from kconnd.core.connection import ConnectionInfo, parse_connection
 from kconnd.core.events import Step
@@ -18,6 +21,8 @@ from kconnd.core.lifecycle import (
     State,
     Wanted,
 )
+
+T = TypeVar("T")
 
 VERSION = 1
 DECISIONS = 50  # how many are kept for ``kconnd-ctl why``
@@ -149,24 +154,57 @@ def parse_record(content: Mapping[str, Any]) -> KernelRecord:
 
 def _parse(content: Mapping[str, Any]) -> KernelRecord:
     saved = dict(content["lifecycle"])
-    lifecycle = Lifecycle(
-        **saved
-        | {
-            "state": State(saved["state"]),
-            "wanted": Wanted(saved["wanted"]),
-            "step": saved["step"] and Step(saved["step"]),
-            "ending": saved["ending"] and Ending(saved["ending"]),
-        }
-    )
+    saved |= {
+        "state": State(saved["state"]),
+        "wanted": Wanted(saved["wanted"]),
+        "step": _optional(Step, saved["step"]),
+        "ending": _optional(Ending, saved["ending"]),
+    }
     facts = dict(content["facts"])
+    facts["warnings"] = tuple(map(_text, facts["warnings"]))
     return KernelRecord(
-        name=str(content["name"]),
-        lifecycle=lifecycle,
-        profile=content["profile"],
-        handle=content["handle"],
-        connection=content["connection"] and parse_connection(content["connection"]),
-        facts=Facts(**facts | {"warnings": tuple(facts["warnings"])}),
-        last_exit=content["last_exit"] and LastExit(**content["last_exit"]),
-        decisions=tuple(Decision(**decision) for decision in content["decisions"]),
-        origin=content["origin"] and Origin(**content["origin"]),
+        name=_text(content["name"]),
+        lifecycle=_make(Lifecycle, saved),
+        profile=_mapping(content["profile"]),
+        handle=_mapping(content["handle"]),
+        connection=_optional(parse_connection, content["connection"]),
+        facts=_make(Facts, facts),
+        last_exit=_optional(partial(_make, LastExit), content["last_exit"]),
+        decisions=tuple(_make(Decision, decision) for decision in content["decisions"]),
+        origin=_optional(partial(_make, Origin), content["origin"]),
     )
+
+
+def _optional(parse: Callable[[Any], T], value: object) -> T | None:
+    return None if value is None else parse(value)
+
+
+def _make(kind: type[T], saved: Mapping[str, Any]) -> T:
+    """Build a dataclass from saved fields, of which each must have the type that it declares."""
+    for name, declared in get_type_hints(kind).items():
+        if name in saved and not _fits(saved[name], declared):
+            raise ValueError(f"{name} is {saved[name]!r}")
+    return kind(**saved)
+
+
+def _fits(value: object, declared: Any) -> bool:
+    if isinstance(declared, UnionType):
+        return any(_fits(value, one) for one in get_args(declared))
+    kind = get_origin(declared) or declared
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, kind)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not text")  # noqa: TRY004  # to the caller it is damage
+    return value
+
+
+def _mapping(value: object) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{value!r} is not an object")  # the same
+    return value

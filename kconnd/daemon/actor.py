@@ -189,8 +189,7 @@ class Actor:
 
     async def _find_handle(self) -> Handle | None:
         """Find the process of this run of the machine that is on record, or that its shim is."""
-        saved = self.record.handle
-        handle = parse_handle(dict(saved)) if saved else None
+        handle = _handle(self.record)
         if handle is None or not self._is_on_record(handle):
             live = self._world.runtime_dir / "live"
             exit_file = self._world.store.folder(self.record.name) / "exit.json"
@@ -265,6 +264,15 @@ class Actor:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _handle(record: KernelRecord) -> Handle | None:
+    """Read a record's handle; one that makes no sense is none, and the shim tells instead."""
+    try:
+        return parse_handle(dict(record.handle)) if record.handle else None
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("%s: the handle in its record: %r", record.name, error)
+        return None
 
 
 def _story(before: Lifecycle, after: Lifecycle) -> str:

@@ -4,6 +4,7 @@ import os
 import pwd
 from pathlib import Path
 
+from kconnd.core.logout import ends_at_logout
 from kconnd.core.plan import User
 
 EPHEMERAL = (32768, 60999)  # Linux's own default
@@ -53,9 +54,9 @@ def lingers(user: str) -> bool:
     return Path("/var/lib/systemd/linger", user).exists()
 
 
-def kills_user_processes() -> bool:
+def kills_user_processes(user: str) -> bool:
     """Tell whether logind ends what a user leaves running at logout (logind.conf(5))."""
-    value = "no"
+    settings = {"KillUserProcesses": "no", "KillOnlyUsers": "", "KillExcludeUsers": "root"}
     for path in _logind_files():
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
@@ -63,9 +64,9 @@ def kills_user_processes() -> bool:
             continue
         for line in text.splitlines():
             key, equals, given = line.partition("=")
-            if equals and key.strip() == "KillUserProcesses":
-                value = given.strip().lower()
-    return value in {"1", "yes", "true", "on"}
+            if equals and key.strip() in settings:
+                settings[key.strip()] = given.strip()
+    return ends_at_logout(settings, user)
 
 
 def _logind_files() -> list[Path]:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import struct
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,6 +139,7 @@ def test_only_the_owner_and_root_may(right: Right, uid: int, *, allowed: bool) -
     assert may(Peer(uid, 1), right, owner=1000) is allowed
 
 
+DATA = Path(__file__).parents[1] / "data"
 LIFECYCLES = st.builds(
     Lifecycle,
     state=st.sampled_from(State),
@@ -185,6 +187,47 @@ def test_a_damaged_record_is_refused_and_nothing_else(
     except ValueError:
         return
     assert key in {"name", "profile", "handle", "decisions", "last_exit", "connection"}
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("state-*/record.json")), ids=str)
+def test_records_of_every_released_format_load_for_ever(path: Path) -> None:
+    record = parse_record(json.loads(path.read_bytes()))
+    assert (record.name, record.lifecycle.state) == ("lab", State.RUNNING)
+    assert (record.lifecycle.generation, record.lifecycle.restarts) == (2, 1)
+    assert record.connection is not None
+    assert (record.connection.transport, len(set(record.connection.ports))) == ("tcp", 5)
+    assert record.origin is not None
+    assert record.last_exit is not None
+    assert (record.last_exit.signal, record.facts.language) == (6, "python")
+    assert len(record.decisions) == 7
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.data())
+def test_junk_anywhere_in_a_record_is_refused_or_harmless(data: st.DataObject) -> None:
+    """Whatever is accepted has the right types, so nothing else has to be afraid of it."""
+    content = json.loads((DATA / "state-1" / "record.json").read_bytes())
+    place, key = content, data.draw(st.sampled_from(sorted(content)))
+    while isinstance(place[key], dict) and data.draw(st.booleans()):
+        place = place[key]
+        key = data.draw(st.sampled_from(sorted(place)))
+    place[key] = data.draw(JUNK)
+    try:
+        record = parse_record(content)
+    except ValueError:
+        return
+    kernel = record.lifecycle
+    assert [type(one) for one in (kernel.generation, kernel.restarts)] == [int, int]
+    assert [type(one) for one in (kernel.proved, kernel.new_key)] == [bool, bool]
+    assert isinstance(kernel.reason, str)
+    assert record.profile is None or isinstance(record.profile, dict)
+    assert parse_record(json.loads(json.dumps(to_json(record)))) == record
 
 
 def test_no_deadline_is_ever_saved() -> None:

@@ -271,3 +271,16 @@ async def test_a_launch_that_is_under_way_is_waited_for(
     os.close(lock)
     await launcher.stop(handle, Step.KILL)
     await launcher.wait(handle)
+
+
+async def test_what_shims_of_every_released_version_wrote_is_understood(tmp_path: Path) -> None:
+    """An older shim goes on through any upgrade; its files have only had fields added."""
+    for folder in sorted((Path(__file__).parents[1] / "data").glob("state-*")):
+        facts, lock = str(folder / "lab.shim.json"), str(tmp_path / "lock")
+        launcher = LocalLauncher(tmp_path)
+        handle = await launcher.find(facts, str(folder / "exit.json"), lock)
+        assert handle is not None
+        assert (handle.generation, handle.kernel) == (2, ProcessId(12877, 1722484))
+        assert not await launcher.adopt(handle), "of another boot"
+        found = await launcher.wait(handle)
+        assert (found.code, found.signal, found.at) == (None, 6, 1795441324.808)

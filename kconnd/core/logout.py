@@ -6,6 +6,8 @@ login (``session-3.scope``) where logind is told to, that of the user's own syst
 (``user@1000.service``, where desktops put their terminals) unless the user lingers.
 """
 
+from collections.abc import Mapping
+
 LINGER = "loginctl enable-linger"
 APART = "systemd-run --user --scope kconnd-ctl start NAME"
 
@@ -32,3 +34,19 @@ def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
     if "/session-" in cgroup and kills:
         return APART if lingers else f"{LINGER} && {APART}"
     return ""
+
+
+def ends_at_logout(settings: Mapping[str, str], user: str) -> bool:
+    """Tell whether logind ends what is left of a user's login (logind.conf(5)).
+
+    Parameters
+    ----------
+    settings : mapping
+        ``KillUserProcesses``, ``KillOnlyUsers`` and ``KillExcludeUsers``, as written.
+    user : str
+        Its name.
+    """
+    only, excluded = settings["KillOnlyUsers"].split(), settings["KillExcludeUsers"].split()
+    if user in excluded or (only and user not in only):
+        return False
+    return settings["KillUserProcesses"].lower() in {"1", "yes", "true", "on"}

@@ -1,6 +1,6 @@
 import pytest
 
-from kconnd.cli.logout import APART, LINGER, cure_for_logout
+from kconnd.core.logout import APART, LINGER, cure_for_logout, ends_at_logout
 
 SSH = "0::/user.slice/user-1000.slice/session-3.scope\n"
 DESKTOP = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/vte-spawn-1.scope\n"
@@ -28,3 +28,20 @@ def test_what_a_logout_ends_has_its_cure(
     cgroup: str, cure: str, *, kills: bool, lingers: bool
 ) -> None:
     assert cure_for_logout(cgroup, kills=kills, lingers=lingers) == cure
+
+
+@pytest.mark.parametrize(
+    ("kills", "only", "excluded", "user", "ends"),
+    [
+        ("no", "", "root", "ada", False),
+        ("yes", "", "root", "ada", True),
+        ("On", "", "", "root", True),
+        ("yes", "", "root", "root", False),
+        ("yes", "bob eve", "root", "ada", False),
+        ("yes", "bob ada", "root", "ada", True),
+        ("yes", "ada", "ada", "ada", False),
+    ],
+)
+def test_whom_logind_spares(kills: str, only: str, excluded: str, user: str, ends: object) -> None:
+    settings = {"KillUserProcesses": kills, "KillOnlyUsers": only, "KillExcludeUsers": excluded}
+    assert ends_at_logout(settings, user) == ends
