@@ -82,7 +82,7 @@ class Actor:
     @property
     def busy(self) -> bool:
         """Whether a cell may be running."""
-        return self.life.execution_state in {"busy", "unknown"}
+        return self.life.watch.execution_state in {"busy", "unknown"}
 
     def profile(self) -> Profile:
         """Give the profile that the present process follows, or else the next will."""

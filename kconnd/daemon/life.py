@@ -17,15 +17,11 @@ from typing import Any
 
 from kconnd.core.connection import ConnectionInfo, parse_connection
 from kconnd.core.events import (
-    Answered,
     Event,
     Exited,
-    HeartbeatBack,
-    HeartbeatMissed,
     Launch,
     Launched,
     LaunchFailed,
-    Silent,
     Step,
 )
 from kconnd.core.plan import connection_path
@@ -33,7 +29,8 @@ from kconnd.core.profile import Profile
 from kconnd.core.record import Facts, LastExit
 from kconnd.core.view import describe_exit
 from kconnd.daemon.preparing import check_descriptors, find_spec, make_plan, prepare_wire
-from kconnd.daemon.world import Channels, World
+from kconnd.daemon.watch import Watch
+from kconnd.daemon.world import World
 from kconnd.errors import KconndError, NotRunningError, StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.clients import connected_clients
@@ -41,9 +38,6 @@ from kconnd.system.files import read_tail, write_private
 from kconnd.system.processes import descriptors
 
 TAIL = 4096  # bytes of last output that are kept with an exit
-FIRST_PATIENCE = 5.0  # seconds before a kernel that has not answered is asked again
-CONFIRM = 10.0  # seconds of silence after which an adopted kernel is called unresponsive
-IDLE_PROOF = 5.0  # seconds in which an idle kernel answers on shell
 SOCKETS_GONE = "its sockets were deleted: no new client can attach until it is restarted"
 LAUNCH_MARK = "[kconnd: launch "  # the shim's line at the head of each process's output
 
@@ -77,17 +71,13 @@ class Life:
         note: Callable[[str, str], None],
     ) -> None:
         self.name = name
-        self.execution_state: str | None = None
-        self.last_activity: float | None = None
-        self.heartbeat_at: float | None = None
-        self.missed = 0
+        self.watch = Watch(tell=tell, answered=self._answered, wall_clock=world.wall_clock)
         self.trouble: KconndError | None = None  # why the last launch came to nothing
         self.handle: Handle | None = None
         self.connection: ConnectionInfo | None = None
         self._world = world
         self._tell, self._learn, self._note = tell, learn, note
         self._facts = Facts()
-        self._channels: Channels | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._launching: asyncio.Task[None] | None = None
         self._queued = False
@@ -168,7 +158,7 @@ class Life:
         if not self._connection_file.exists():
             self.claim()
             self._note("mended", "its connection file was gone, and is there again")
-        if self.execution_state and any(map(_is_gone, self.connection.socket_paths())):
+        if self.watch.execution_state and any(map(_is_gone, self.connection.socket_paths())):
             self._warn(SOCKETS_GONE)
 
     def _warn(self, warning: str) -> None:
@@ -206,64 +196,34 @@ class Life:
             Whether its first answer is still awaited; else it is one that was adopted.
         """
         self.handle, self._facts = handle, facts
-        self.execution_state = None if fresh else "unknown"
-        self.missed, self.heartbeat_at = 0, None
+        self.watch.begin(fresh=fresh)
         self.spawn(self._watch_exit(handle))
         if self.connection is None:
             self._note("unreachable", "its connection file is lost with its record; restart it")
             return
-        self._channels = channels = self._world.connect(self.connection)
-        self.spawn(channels.watch_status(self._status_seen))
-        if fresh:
-            self.spawn(self._first_answer(handle, channels))
-        else:
-            self.spawn(self._see_idle(channels))
-            self.spawn(self._confirm(handle, channels))
+        channels = self._world.connect(self.connection)
+        for work in self.watch.listen(channels, handle.generation, fresh=fresh):
+            self.spawn(work)
 
     def detach(self) -> None:
         """Stop watching; the kernel is not touched."""
         self._settled.set()
-        self.handle, self.execution_state = None, None
-        if self._channels is not None:
-            self._channels.close()
-            self._channels = None
+        self.handle = None
+        self.watch.end()
         current = asyncio.current_task()
         for task in self._tasks - {self._launching, current}:
             task.cancel()
 
-    async def _first_answer(self, handle: Handle, channels: Channels) -> None:
-        reply = await ask_until_answered(channels, FIRST_PATIENCE)
-        now = self._world.wall_clock()
-        self.execution_state = self.execution_state or "idle"
-        self.last_activity = self.last_activity or now
-        self._facts = replace(
-            self._facts,
-            ready_after=round(now - (self._facts.started_at or now), 4),
-            language=_language(reply) or self._facts.language,
-        )
+    def _answered(self, reply: Mapping[str, Any], first: bool) -> None:  # noqa: FBT001  # see `Watch`
+        language = self._facts.language or _language(reply)
+        if first:
+            now = self._world.wall_clock()
+            ready_after = round(now - (self._facts.started_at or now), 4)
+            language = _language(reply) or language
+            self._facts = replace(self._facts, ready_after=ready_after)
+            self._settled.set()
+        self._facts = replace(self._facts, language=language)
         self._learn(facts=self._facts)
-        self._settled.set()
-        self._tell(Answered(handle.generation))
-
-    async def _see_idle(self, channels: Channels) -> None:
-        """Take a reply on shell as sign that no cell runs; an adopted kernel may be busy."""
-        reply = await channels.kernel_info()
-        if not self._facts.language:
-            self._facts = replace(self._facts, language=_language(reply))
-            self._learn(facts=self._facts)
-        if self.execution_state == "unknown":
-            self.execution_state = "idle"
-            self.last_activity = self._world.wall_clock()
-
-    async def _confirm(self, handle: Handle, channels: Channels) -> None:
-        """Ask an adopted kernel who it is; a silent one is ours all the same."""
-        try:
-            async with asyncio.timeout(CONFIRM):
-                await channels.kernel_info("control")
-        except TimeoutError:
-            self._tell(Silent(handle.generation))
-            await channels.kernel_info("control")
-            self._tell(HeartbeatBack(handle.generation))
 
     async def _watch_exit(self, handle: Handle) -> None:
         found = await self._world.launcher.wait(handle)
@@ -284,38 +244,6 @@ class Life:
             )
         )
 
-    def _status_seen(self, state: str) -> None:
-        self.execution_state = state
-        self.last_activity = self._world.wall_clock()
-
-    def beat(self, generation: int, allowed: int) -> None:
-        """Take part in a round of heartbeats."""
-        if self._channels is None:
-            return
-        if self._channels.heartbeat():
-            if self.missed >= allowed:
-                self._tell(HeartbeatBack(generation))
-            self.missed, self.heartbeat_at = 0, self._world.wall_clock()
-        else:
-            self.missed += 1
-            if self.missed == allowed:
-                self._tell(HeartbeatMissed(generation))
-
-    async def is_idle(self) -> bool:
-        """Ask on shell: only a kernel that runs no cell replies in time.
-
-        What iopub said last is not proof: a cell that holds the GIL keeps ipykernel from
-        saying that it is busy.
-        """
-        if self._channels is None:
-            return False
-        try:
-            async with asyncio.timeout(IDLE_PROOF):
-                await self._channels.kernel_info()
-        except TimeoutError:
-            return False
-        return self.execution_state == "idle"
-
     def clients(self) -> int | None:
         """Count who is connected; None where nobody can tell."""
         if self.connection is None or self.handle is None:
@@ -327,7 +255,7 @@ class Life:
     async def interrupt(self) -> None:
         """Interrupt what runs, in the way that its kernel spec asks for."""
         if self._facts.interrupt_mode == "message":
-            await self.request("interrupt_request", {})
+            await self.watch.request("interrupt_request", {})
         else:
             await self.signal(signal.SIGINT)
 
@@ -343,11 +271,6 @@ class Life:
             raise NotRunningError(f"signalling {self.name}: it has no process now")
         await self._world.launcher.signal(self.handle, number)
 
-    async def request(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Send a request on the control channel."""
-        if self._channels is not None:
-            await self._channels.request(kind, content)
-
     def take(self, step: Step) -> None:
         """Take one step of a stop; the next one follows at a deadline, if it must."""
         self.spawn(self._take(step))
@@ -356,7 +279,7 @@ class Life:
         if step is Step.INTERRUPT:
             await self.interrupt()
         elif step is Step.SHUTDOWN:
-            await self.request("shutdown_request", {"restart": False})
+            await self.watch.request("shutdown_request", {"restart": False})
         elif self.handle is not None:
             await self._world.launcher.stop(self.handle, step)
 
@@ -404,15 +327,6 @@ class Life:
             await work
         except Exception:
             log.exception("%s: a task of its supervision failed", self.name)
-
-
-async def ask_until_answered(channels: Channels, pause: float) -> Mapping[str, Any]:
-    """Wait for a starting kernel's answer; ask again, should it have dropped the question."""
-    while True:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                return await channels.kernel_info()
-        pause = min(pause * 2, 60.0)
 
 
 def _is_gone(path: str) -> bool:

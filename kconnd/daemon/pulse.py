@@ -26,7 +26,7 @@ async def beat_for_ever(kernels: Kernels) -> None:
 
 async def _take_part(actor: Actor, now: float) -> None:
     """Let one kernel take part; a fault of it is logged and keeps no other from its turn."""
-    actor.life.beat(actor.kernel.generation, actor.profile().heartbeat.misses)
+    actor.life.watch.beat(actor.kernel.generation, actor.profile().heartbeat.misses)
     if has_idled(actor, now):
         await _stop_idle(actor)
 
@@ -36,8 +36,8 @@ def has_idled(actor: Actor, now: float) -> bool:
 
     Never one that may be busy, and never where nobody can tell whether a client is connected.
     """
-    since = actor.life.last_activity
-    if actor.life.execution_state != "idle" or since is None:
+    since = actor.life.watch.last_activity
+    if actor.life.watch.execution_state != "idle" or since is None:
         return False
     return now - since >= actor.profile().idle.stop_after and actor.life.clients() == 0
 
@@ -45,7 +45,7 @@ def has_idled(actor: Actor, now: float) -> bool:
 async def _stop_idle(actor: Actor) -> None:
     """Stop an idle kernel, once it has proved that it is one and still nobody came."""
     generation = actor.kernel.generation
-    if await actor.life.is_idle() and actor.life.clients() == 0:
+    if await actor.life.watch.is_idle() and actor.life.clients() == 0:
         span = format_duration(actor.profile().idle.stop_after)
         why = f"nothing ran for {span} and no client is connected"
         if actor.kernel.generation == generation:

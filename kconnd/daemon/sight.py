@@ -18,10 +18,10 @@ def look(actor: Actor, world: World, profile_status: str) -> Sight:
         profile_status=profile_status,
         connection_file=connection_path(str(world.runtime_dir), actor.record.name),
         log_file=str(life.log_file),
-        execution_state=life.execution_state,
-        last_activity=life.last_activity if handle else None,
+        execution_state=life.watch.execution_state,
+        last_activity=life.watch.last_activity if handle else None,
         heartbeat=_heartbeat(actor),
-        heartbeat_at=life.heartbeat_at,
+        heartbeat_at=life.watch.heartbeat_at,
         next_attempt_at=retry and world.wall_clock() + retry - world.clock(),
         memory=tree_memory(handle.shim) if handle else None,
         clients=life.clients(),
@@ -31,6 +31,6 @@ def look(actor: Actor, world: World, profile_status: str) -> Sight:
 def _heartbeat(actor: Actor) -> str:
     if actor.kernel.unresponsive:
         return "unresponsive"
-    if actor.life.heartbeat_at is None:
+    if actor.life.watch.heartbeat_at is None:
         return "unknown"
-    return "missed" if actor.life.missed else "alive"
+    return "missed" if actor.life.watch.missed else "alive"

@@ -219,14 +219,14 @@ async def test_only_what_is_surely_idle_and_alone_is_let_go(stage: Stage) -> Non
     await stage.actor.ask(StartAsked())
     await stage.reach(State.RUNNING)
     life = stage.actor.life
-    assert life.last_activity == 1000.0
+    assert life.watch.last_activity == 1000.0
     life.clients = lambda: 0  # type: ignore[method-assign]  # nobody listens on a fake kernel
     assert has_idled(stage.actor, 1060.0)
     assert not has_idled(stage.actor, 1059.0)
     for state in ("busy", "unknown", None):
-        life.execution_state = state
+        life.watch.execution_state = state
         assert not has_idled(stage.actor, 9999.0)
-    life.execution_state = "idle"
+    life.watch.execution_state = "idle"
     for clients in (1, None):
         life.clients = lambda clients=clients: clients  # type: ignore[method-assign,misc]  # as above
         assert not has_idled(stage.actor, 9999.0)
@@ -239,15 +239,15 @@ async def test_heartbeats_are_counted_in_a_row(stage: Stage, wait_until: WaitUnt
     life, channels = stage.actor.life, stage.channels[0]
     channels.answers_heartbeats = False
     for _ in range(2):
-        life.beat(1, allowed=3)
+        life.watch.beat(1, allowed=3)
     channels.answers_heartbeats = True
-    life.beat(1, allowed=3)
+    life.watch.beat(1, allowed=3)
     assert not stage.actor.kernel.unresponsive
     channels.answers_heartbeats = False
     for _ in range(3):
-        life.beat(1, allowed=3)
+        life.watch.beat(1, allowed=3)
     await wait_until(lambda: stage.actor.kernel.unresponsive, "the alarm")
     channels.answers_heartbeats = True
-    life.beat(1, allowed=3)
+    life.watch.beat(1, allowed=3)
     await wait_until(lambda: not stage.actor.kernel.unresponsive, "the all-clear")
     assert stage.actor.kernel.state is State.RUNNING
