@@ -6,6 +6,7 @@
     ├── UsageError               usage               2   400   the request makes no sense
     ├── NotRunningError          not-running         3   409   it needs a live kernel
     ├── NoSuchKernelError        no-such-kernel      4   404   no profile and no kernel of that name
+    ├── ElsewhereError           elsewhere           4   421   it is another owner's kernel
     ├── RefusedError             refused             5   403   the caller may not
     ├── UnreachableError         unreachable         6   503   no daemon answers
     ├── ProfileError             bad-profile         1   422   a profile has faults
@@ -63,6 +64,13 @@ class NoSuchKernelError(KconndError):
     """Neither a profile nor a kernel has that name."""
 
     code, exit_code, http_status = "no-such-kernel", 4, 404
+
+
+class ElsewhereError(KconndError):
+    """The kernel of that name is another owner's; ``owner`` says whose."""
+
+    code, exit_code, http_status = "elsewhere", 4, 421
+    owner = ""
 
 
 class RefusedError(KconndError):

@@ -106,6 +106,12 @@ def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
     }
 
 
+def without_output(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a kernel printed, for who may see it and not connect to it."""
+    last = shown["last_exit"]
+    return {**shown, "last_exit": last and {**last, "output_tail": ""}, "log_file": ""}
+
+
 def describe_elsewhere(record: KernelRecord) -> dict[str, Any]:
     """Give what is known of a kernel of another machine: what was saved there last."""
     origin, decisions = record.origin, record.decisions

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from kconnd.core.access import Rules
 from kconnd.core.events import StartAsked, StopAsked
 from kconnd.core.lifecycle import LIVE, State, Wanted
 from kconnd.core.names import parse_name
@@ -18,6 +19,7 @@ from kconnd.daemon.actor import Actor
 from kconnd.daemon.consoles import Consoles
 from kconnd.daemon.world import World
 from kconnd.errors import (
+    ElsewhereError,
     KconndError,
     NoSuchKernelError,
     ProfileError,
@@ -120,7 +122,21 @@ class Kernels:
         launched = record.profile if record.lifecycle.state in LIVE else None
         return status(launched, current and current.model_dump(mode="json", exclude_defaults=True))
 
+    def rules(self, name: str) -> Rules | None:
+        """Give what a kernel's profile says now of who may do what; nothing where it is gone."""
+        try:
+            profile = self.profile(name)
+        except UsageError:
+            return None
+        return profile.access if profile is not None else None
+
     def _check_ours(self, name: str) -> None:
+        base, _ = parse_name(name)
+        owner = self.loaded.elsewhere.get(base)
+        if owner and name not in self._actors:
+            error = ElsewhereError(f"{name} is a kernel of {owner}", hint=f"ask for {owner}/{name}")
+            error.owner = owner
+            raise error
         if name in self.foreign:
             origin = self.foreign[name].origin
             raise RefusedError(

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import random
 import resource
@@ -22,11 +23,13 @@ import kconnd
 from kconnd.core import places
 from kconnd.core.ports import COUNT, default_range
 from kconnd.core.record import Origin
+from kconnd.core.units import parse_duration
 from kconnd.core.view import iso
 from kconnd.daemon.bus import EventBus
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.mending import make_folders, mend_for_ever
 from kconnd.daemon.pulse import beat_for_ever
+from kconnd.daemon.reporting import report_for_ever
 from kconnd.daemon.server import Site
 from kconnd.daemon.world import World
 from kconnd.errors import KconndError, LockedError, UsageError
@@ -35,8 +38,9 @@ from kconnd.system.channels import KernelChannels, new_context
 from kconnd.system.files import ensure_private_dir, take_lock
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
+from kconnd.system.notify import notify, passed_sockets
 from kconnd.system.processes import boot_id
-from kconnd.system.profiles import load_profiles
+from kconnd.system.profiles import Loaded, load_tiers
 from kconnd.system.store import Store
 
 log = logging.getLogger("kconnd")
@@ -54,6 +58,8 @@ class Settings:
     """What the command line says, with what it leaves open filled in."""
 
     configs: tuple[Path, ...]
+    system_configs: tuple[Path, ...]
+    exit_idle: float
     runtime_dir: Path
     state_dir: Path
     machines_dir: Path | None
@@ -76,6 +82,13 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     )
     add = parser.add_argument
     add("--configs", metavar="DIR", action="append", type=Path, help="folder of YAML profiles")
+    add(
+        "--system-configs",
+        metavar="DIR",
+        action="append",
+        type=Path,
+        help="folder of profiles of the whole machine, which has to be root's",
+    )
     add("--runtime-dir", metavar="DIR", type=Path, help="sockets and connection files")
     add("--state-dir", metavar="DIR", type=Path, help="records and logs of kernels")
     add("--socket", metavar="PATH", type=Path, help="where kconnd-ctl reaches this daemon")
@@ -86,6 +99,7 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         action="store_true",
         help="end all kernels when the daemon ends, instead of leaving them",
     )
+    add("--exit-idle", metavar="TIME", help="end when nothing has run for so long, such as 1min")
     add("--version", action="version", version=f"kconnd {kconnd.__version__}")
     given = parser.parse_args(arguments)
     user = own_user()
@@ -93,8 +107,10 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     state = places.state_dir(os.environ, user.home, machine_id())
     runtime_dir = (given.runtime_dir or Path(runtime)).absolute()
     return Settings(
-        configs=tuple(path.absolute() for path in given.configs or ())
+        configs=tuple(path.expanduser().absolute() for path in given.configs or ())
         or (Path(places.config_dir(os.environ, user.home)),),
+        system_configs=tuple(path.absolute() for path in given.system_configs or ()),
+        exit_idle=_parse_span(given.exit_idle),
         runtime_dir=runtime_dir,
         state_dir=(given.state_dir or Path(state)).absolute(),
         machines_dir=None if given.state_dir else Path(state).parent,
@@ -103,6 +119,13 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         log_level=given.log_level,
         stop_kernels_on_exit=given.stop_kernels_on_exit,
     )
+
+
+def _parse_span(text: str | None) -> float:
+    try:
+        return parse_duration(text) if text else math.inf
+    except ValueError as error:
+        raise UsageError(f"--exit-idle: {error}") from None
 
 
 def _parse_ports(text: str) -> tuple[int, int]:
@@ -142,35 +165,47 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
-    kernels = Kernels(build_world(settings), lambda: load_profiles(settings.configs))
+    kernels = Kernels(build_world(settings), lambda: _load(settings))
     for fault in kernels.loaded.faults:
         log.warning("%s", fault)
     site = Site(kernels, _describe(settings))
     await kernels.take_up()
-    site.listen(settings.socket)
-    log.info("ready: %d kernels, listening on %s", len(kernels.all()), settings.socket)
+    for passed in passed_sockets(os.environ):
+        site.take(passed)
+    if not site.is_listening:
+        site.listen(settings.socket)
+    log.info("ready: %d kernels, listening on %s", len(kernels.all()), site.address)
+    notify(READY=1)
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(beat_for_ever(kernels)),
             group.create_task(mend_for_ever(kernels, site)),
             group.create_task(_reload_when(reloading, kernels)),
+            group.create_task(report_for_ever(kernels, site, settings.exit_idle, ending)),
         ]
         await ending.wait()
+        notify(STOPPING=1)
         for task in tasks:
             task.cancel()
     if settings.stop_kernels_on_exit:
         await kernels.stop_all()
     await site.close()
     await kernels.let_go()
-    settings.socket.unlink(missing_ok=True)
     log.info("ended; kernels that run are left running")
+
+
+def _load(settings: Settings) -> Loaded:
+    user = own_user()
+    return load_tiers(settings.system_configs, settings.configs, uid=user.uid, user=user.name)
 
 
 async def _reload_when(asked: asyncio.Event, kernels: Kernels) -> None:
     while True:
         await asked.wait()
         asked.clear()
+        notify(RELOADING=1)
         difference = kernels.reload()
+        notify(READY=1)
         log.info("profiles read again: %s", difference)
 
 

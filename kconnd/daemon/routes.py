@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import kconnd
-from kconnd.core.access import Peer, Right
+from kconnd.core.access import Peer, Right, may
 from kconnd.core.events import (
     RestartAsked,
     StartAsked,
@@ -24,7 +24,7 @@ from kconnd.core.lifecycle import LIVE, State
 from kconnd.core.plan import connection_path, hint_for
 from kconnd.core.qt import SESSION
 from kconnd.core.record import KernelRecord
-from kconnd.core.view import describe, describe_elsewhere, iso
+from kconnd.core.view import describe, describe_elsewhere, iso, without_output
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.consoles import plan_console, session_environment
 from kconnd.daemon.kernels import Kernels
@@ -56,6 +56,39 @@ class Request:
     name: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
+
+    def may(self, right: Right, name: str) -> bool:
+        """Tell whether the peer has a right on one kernel."""
+        owner = self.kernels.world.user.uid
+        return may(self.peer, right, owner=owner, rules=self.kernels.rules(name))
+
+    def authorise(self, right: Right) -> None:
+        """Refuse a request that its peer has no right to.
+
+        What is about all kernels needs the right on one of them, and shows only those; what
+        changes the daemon itself is for its owner.
+
+        Raises
+        ------
+        RefusedError
+            Also for a kernel that does not exist, so that nobody learns which do.
+        """
+        kernels, owner = self.kernels, self.kernels.world.user
+        if self.name:
+            granted = self.may(right, self.name)
+        elif right is Right.MANAGE:
+            granted = may(self.peer, right, owner=owner.uid)
+        else:
+            names = {*kernels.loaded.profiles, *(one.record.name for one in kernels.all())}
+            granted = may(self.peer, right, owner=owner.uid) or any(
+                self.may(right, name) for name in names
+            )
+        if not granted:
+            raise RefusedError(
+                f"uid {self.peer.uid} may not {right.name.lower()} "
+                f"{self.name or 'kernels'} of {owner.name}",
+                hint=f"ask {owner.name}",
+            )
 
     def flag(self, key: str, *, default: bool) -> bool:
         """Read a yes or no of the body."""
@@ -170,13 +203,16 @@ async def events(request: Request) -> Reply:
     wanted = request.query.get("kernel")
     bus = request.kernels.world.bus
 
+    def fits(name: str) -> bool:
+        return wanted in {None, name} and request.may(Right.CONNECT, name)
+
     async def stream() -> AsyncIterator[Mapping[str, Any]]:
         for happening in bus.past():
-            if wanted in {None, happening.kernel}:
+            if fits(happening.kernel):
                 yield happening.to_json()
         if request.query.get("follow") == "1":
             async for happening in bus.listen():
-                if wanted in {None, happening.kernel}:
+                if fits(happening.kernel):
                     yield happening.to_json()
 
     return stream()
@@ -187,7 +223,8 @@ async def events(request: Request) -> Reply:
 
 async def kernels_(request: Request) -> Reply:
     """List all kernels, and what machines that share this home say of theirs."""
-    found = [await _info(request, actor) for actor in request.kernels.all()]
+    seen = [one for one in request.kernels.all() if request.may(Right.SEE, one.record.name)]
+    found = [await _info(request, actor) for actor in seen]
     elsewhere = await asyncio.to_thread(request.kernels.elsewhere)
     return {"kernels": found, "elsewhere": [describe_elsewhere(one) for one in elsewhere]}
 
@@ -201,7 +238,8 @@ async def _info(request: Request, actor: Actor) -> Mapping[str, Any]:
     status = request.kernels.profile_status(actor)
     sight = await asyncio.to_thread(look, actor, request.kernels.world, status)
     consoles = request.kernels.consoles.of(actor.record.name)
-    return {**describe(actor.record, sight), "consoles": consoles}
+    shown = {**describe(actor.record, sight), "consoles": consoles}
+    return shown if request.may(Right.CONNECT, actor.record.name) else without_output(shown)
 
 
 async def connection(request: Request) -> Reply:
@@ -421,7 +459,7 @@ _ONE = "/v1/kernels/{name}"
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health", Right.SEE, health),
     Route("GET", "/v1/openapi.json", Right.SEE, openapi),
-    Route("GET", "/v1/profiles", Right.SEE, profiles),
+    Route("GET", "/v1/profiles", Right.MANAGE, profiles),
     Route("POST", "/v1/reload", Right.MANAGE, reload),
     Route(
         "GET",

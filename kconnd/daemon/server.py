@@ -23,7 +23,7 @@ import tornado.iostream
 import tornado.netutil
 import tornado.web
 
-from kconnd.core.access import Peer, may
+from kconnd.core.access import Peer
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.routes import ROUTES, Request, Route
 from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
@@ -89,7 +89,7 @@ class Endpoint(tornado.web.RequestHandler):
         try:
             route = self._route(method)
             request = self._request(unquote(name))
-            self._authorise(request, route)
+            request.authorise(route.right)
             reply = await route.function(request)
         except KconndError as error:
             self._refuse(error)
@@ -129,14 +129,6 @@ class Endpoint(tornado.web.RequestHandler):
             raise RefusedError("nobody can tell who is asking")
         return peer
 
-    def _authorise(self, request: Request, route: Route) -> None:
-        owner, uid = self._kernels.world.user, request.peer.uid
-        if not may(request.peer, route.right, owner=owner.uid):
-            what = route.right.name.lower()
-            raise RefusedError(
-                f"uid {uid} may not {what} kernels of {owner.name}", hint=f"ask {owner.name}"
-            )
-
     async def _send(self, reply: Mapping[str, Any] | AsyncIterator[Mapping[str, Any]]) -> None:
         if isinstance(reply, Mapping):
             self.set_header("Content-Type", "application/json")
@@ -150,8 +142,7 @@ class Endpoint(tornado.web.RequestHandler):
 
     def _refuse(self, error: KconndError) -> None:
         told = {"code": error.code, "message": error.message, "hint": error.hint}
-        if error.output:
-            told["output"] = error.output
+        told |= {key: told_ for key in ("output", "owner") if (told_ := getattr(error, key, ""))}
         self.set_status(error.http_status)
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps({"error": told}))
@@ -215,6 +206,9 @@ class Site:
             body_timeout=BODY_TIME,
         )
         self.server.peers = WeakKeyDictionary()
+        self._path: Path | None = None
+        self._inode = 0
+        self._passed = ""
 
     def listen(self, path: Path) -> None:
         """Listen on a socket; one that a dead daemon left behind is replaced.
@@ -229,12 +223,33 @@ class Site:
                 f"listening on {path}: another daemon answers there",
                 hint="kconnd-ctl doctor shows which one",
             )
-        self._path = path
         self.server.add_socket(tornado.netutil.bind_unix_socket(str(path), mode=0o600))
-        self._inode = path.stat().st_ino
+        self._path, self._inode = path, path.stat().st_ino
+
+    def take(self, passed: socket.socket) -> None:
+        """Listen on a socket that the service manager made, and looks after."""
+        self._passed = str(passed.getsockname())
+        self.server.add_socket(passed)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether there is a socket."""
+        return bool(self._path or self._passed)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return sum(not stream.closed() for stream in self.server.peers)
+
+    @property
+    def address(self) -> str:
+        """Where clients connect."""
+        return self._passed or str(self._path)
 
     def listen_again(self) -> None:
         """Make the socket again, should somebody have removed it; those connected stay so."""
+        if self._path is None:
+            return
         if self._path.exists() and self._path.stat().st_ino == self._inode:
             return
         log.warning("the socket %s was gone; listening there again", self._path)
@@ -244,6 +259,8 @@ class Site:
         """Stop listening and drop all connections."""
         self.server.stop()
         await self.server.close_all_connections()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
 
 def _pattern(path: str) -> str:

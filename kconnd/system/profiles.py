@@ -67,10 +67,24 @@ class SourcedProfile:
 
 @dataclass(frozen=True)
 class Loaded:
-    """All profiles without a fault, by name, and all faults, file by file."""
+    """What profiles there are, and what is wrong with others.
+
+    Parameters
+    ----------
+    profiles : dict
+        Those without a fault, by name.
+    faults : tuple of Fault
+        File by file.
+    elsewhere : dict
+        Profiles of the whole machine that one other user's kernel is made from: name to user.
+    hidden : dict
+        Profiles of the whole machine that one of our own hides: name to where that stands.
+    """
 
     profiles: dict[str, SourcedProfile]
     faults: tuple[Fault, ...]
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    hidden: dict[str, str] = field(default_factory=dict)
 
 
 def load_profiles(
@@ -97,6 +111,56 @@ def load_profiles(
     for path in paths:
         reader.read(os.fspath(path))
     return Loaded(reader.profiles, tuple(reader.faults))
+
+
+def load_tiers(
+    system: Iterable[str | os.PathLike[str]],
+    own: Iterable[str | os.PathLike[str]],
+    *,
+    uid: int,
+    user: str,
+) -> Loaded:
+    """Read the profiles of the whole machine, and a user's own, which go before them.
+
+    Parameters
+    ----------
+    system : iterable of path
+        What is there has to be root's, and nobody else's to write.
+    own : iterable of path
+        As `load_profiles` takes it.
+    uid, user : int and str
+        Whose daemon this is. A profile of the machine that names another user is theirs.
+    """
+    machine, mine = load_profiles(system, uid=0), load_profiles(own, uid=uid)
+    theirs = {
+        name: found.profile.user
+        for name, found in machine.profiles.items()
+        if found.profile.user not in {"", user}
+    }
+    foreign = [one for one in mine.profiles.values() if one.profile.user not in {"", user}]
+    usable = {name: one for name, one in mine.profiles.items() if one not in foreign}
+    return Loaded(
+        {name: one for name, one in machine.profiles.items() if name not in theirs} | usable,
+        (*machine.faults, *mine.faults, *(_not_ours(one) for one in foreign)),
+        {name: owner for name, owner in theirs.items() if name not in usable},
+        {
+            name: f"{one.file}:{one.line}"
+            for name, one in usable.items()
+            if name in machine.profiles
+        },
+    )
+
+
+def _not_ours(found: SourcedProfile) -> Fault:
+    return Fault(
+        found.file,
+        found.line,
+        1,
+        "user",
+        f"{show(found.profile.user)} is somebody else",
+        "only a profile of the whole machine can name another user",
+        found.profile.name,
+    )
 
 
 @dataclass(frozen=True)
@@ -129,13 +193,13 @@ class _Reader:
         with self._faults_at(path):
             try:
                 with _opened(path, os.O_DIRECTORY) as folder:
-                    _check_folder(folder)
+                    _check_folder(folder, self.uid)
                     names = os.listdir(folder)  # noqa: PTH208  # Path takes no descriptor
                     for name in sorted(filter(_is_profile, names)):
                         self._read_file(folder, name, str(Path(path, name)))
             except NotADirectoryError:
                 with _opened(str(Path(path).parent), os.O_DIRECTORY) as folder:
-                    _check_folder(folder)
+                    _check_folder(folder, self.uid)
                     self._read_file(folder, Path(path).name, path)
 
     def _read_file(self, folder: int, name: str, file: str) -> None:
@@ -294,9 +358,13 @@ def _opened(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
         os.close(fd)
 
 
-def _check_folder(folder: int) -> None:
+def _check_folder(folder: int, uid: int) -> None:
     """Refuse a folder in which anybody can exchange files; a sticky one protects its files."""
-    mode = os.fstat(folder).st_mode
+    about = os.fstat(folder)
+    mode = about.st_mode
+    if about.st_uid not in {0, uid} and not mode & stat.S_ISVTX:
+        message = f"the folder belongs to uid {about.st_uid}, and uid {uid} is reading"
+        raise UnsafePathError(message, hint="a folder of profiles has to be one's own, or root's")
     if mode & _OTHERS_WRITE and not mode & stat.S_ISVTX:
         raise UnsafePathError("everybody may write to the folder", hint="chmod o-w on the folder")
 

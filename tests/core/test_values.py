@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kconnd.core import places
-from kconnd.core.access import Peer, Right, may
 from kconnd.core.clients import (
     Connection,
     count_clients,
@@ -131,12 +130,6 @@ def test_places() -> None:
     assert places.runtime_dir({}, 7, lingers=True) == "/tmp/kconnd-7"
     assert places.state_dir(env, "/home/u", "m1") == "/home/u/.local/state/kconnd/m1"
     assert places.config_dir({"XDG_CONFIG_HOME": "/c"}, "/home/u") == "/c/kconnd/configs"
-
-
-@pytest.mark.parametrize("right", list(Right))
-@pytest.mark.parametrize(("uid", "allowed"), [(1000, True), (0, True), (1001, False)])
-def test_only_the_owner_and_root_may(right: Right, uid: int, *, allowed: bool) -> None:
-    assert may(Peer(uid, 1), right, owner=1000) is allowed
 
 
 DATA = Path(__file__).parents[1] / "data"
