@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import kconnd
@@ -30,12 +31,13 @@ from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.mending import make_folders, mend_for_ever
 from kconnd.daemon.pulse import beat_for_ever
 from kconnd.daemon.reporting import report_for_ever
-from kconnd.daemon.server import Site
+from kconnd.daemon.routes import ROUTES, Request
 from kconnd.daemon.world import World
 from kconnd.errors import KconndError, LockedError, UsageError
 from kconnd.launchers.local import LocalLauncher
 from kconnd.system.channels import KernelChannels, new_context
 from kconnd.system.files import ensure_private_dir, take_lock
+from kconnd.system.http import Site
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
 from kconnd.system.notify import notify, passed_sockets
@@ -168,7 +170,7 @@ async def serve(settings: Settings) -> None:
     kernels = Kernels(build_world(settings), lambda: _load(settings))
     for fault in kernels.loaded.faults:
         log.warning("%s", fault)
-    site = Site(kernels, _describe(settings))
+    site = Site(ROUTES, partial(Request, kernels, _describe(settings)))
     await kernels.take_up()
     for passed in passed_sockets(os.environ):
         site.take(passed)

@@ -9,9 +9,9 @@ import logging
 from pathlib import Path
 
 from kconnd.daemon.kernels import Kernels
-from kconnd.daemon.server import Site
 from kconnd.errors import KconndError
 from kconnd.system.files import ensure_private_dir
+from kconnd.system.http import Site
 
 ROUND = 2.0  # seconds
 

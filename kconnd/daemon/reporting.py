@@ -11,7 +11,7 @@ import os
 
 from kconnd.core.lifecycle import LIVE, State
 from kconnd.daemon.kernels import Kernels
-from kconnd.daemon.server import Site
+from kconnd.system.http import Site
 from kconnd.system.notify import notify, watchdog_interval
 
 ROUND = 5.0  # seconds at the most

@@ -8,7 +8,7 @@ for it before the function is called. Replies are an interface: fields are only 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,7 +28,6 @@ from kconnd.core.view import describe, describe_elsewhere, iso, without_output
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.consoles import plan_console, session_environment
 from kconnd.daemon.kernels import Kernels
-from kconnd.daemon.openapi import document
 from kconnd.daemon.sight import look
 from kconnd.errors import (
     KconndError,
@@ -39,7 +38,9 @@ from kconnd.errors import (
     TimedOutError,
     UsageError,
 )
+from kconnd.system.http import Parameter, Reply, Route
 from kconnd.system.logs import follow, last_lines
+from kconnd.system.openapi import document
 from kconnd.system.processes import command_of, descendants
 
 OUTPUT_LINES = 10  # of a kernel that did not start, in the reply
@@ -109,36 +110,6 @@ class Request:
         if not 0 <= value <= most:
             raise UsageError(f"{key}: {text!r} is not a number from 0 to {most:g}")
         return value
-
-
-Reply = Mapping[str, Any] | AsyncIterator[Mapping[str, Any]]
-Function = Callable[[Request], Awaitable[Reply]]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of the query, or a field of the body, for the OpenAPI document."""
-
-    name: str
-    kind: str
-    about: str
-
-
-@dataclass(frozen=True)
-class Route:
-    """One row of the table."""
-
-    method: str
-    path: str
-    right: Right
-    function: Function
-    parameters: tuple[Parameter, ...] = ()
-    streams: bool = False
-
-    @property
-    def about(self) -> str:
-        """What it does, in one sentence."""
-        return (self.function.__doc__ or "").partition("\n")[0]
 
 
 # --- the daemon

@@ -1,4 +1,4 @@
-"""The daemon's socket: HTTP/1.1 and JSON on a Unix socket, every request authorised.
+"""HTTP/1.1 and JSON on a Unix socket, from a table of routes, every request authorised.
 
 Rules. The peer is who the operating system says, read once when it connects; without that
 there is no answer. The right that a route needs is checked before its function runs.
@@ -11,10 +11,11 @@ import json
 import logging
 import re
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
@@ -23,9 +24,7 @@ import tornado.iostream
 import tornado.netutil
 import tornado.web
 
-from kconnd.core.access import Peer
-from kconnd.daemon.kernels import Kernels
-from kconnd.daemon.routes import ROUTES, Request, Route
+from kconnd.core.access import Peer, Right
 from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
 from kconnd.system.peer import read_peer
 
@@ -36,6 +35,54 @@ IDLE = 300.0  # seconds a connection may do nothing
 BODY_TIME = 10.0  # seconds to send a body in
 
 log = logging.getLogger("kconnd")
+
+
+Reply = Mapping[str, Any] | AsyncIterator[Mapping[str, Any]]
+Function = Callable[[Any], Awaitable[Reply]]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the query, or a field of the body, for the OpenAPI document."""
+
+    name: str
+    kind: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row of the table."""
+
+    method: str
+    path: str
+    right: Right
+    function: Function
+    parameters: tuple[Parameter, ...] = ()
+    streams: bool = False
+
+    @property
+    def about(self) -> str:
+        """What it does, in one sentence."""
+        return (self.function.__doc__ or "").partition("\n")[0]
+
+
+class Request(Protocol):
+    """What was asked, by whom; each server has its own."""
+
+    def authorise(self, right: Right) -> None:
+        """Refuse it, with RefusedError, where its peer has no right to it."""
+        ...
+
+
+class MakeRequest(Protocol):
+    """Makes a request of what came over a connection."""
+
+    def __call__(
+        self, *, peer: Peer, name: str, query: Mapping[str, str], body: Mapping[str, Any]
+    ) -> Request:
+        """Take the peer, the ``{name}`` of the path, the query and the body."""
+        ...
 
 
 class Server(tornado.httpserver.HTTPServer):
@@ -62,9 +109,9 @@ class Server(tornado.httpserver.HTTPServer):
 class Endpoint(tornado.web.RequestHandler):
     """Turns HTTP into a `Request`, and what its function gives, or raises, into HTTP."""
 
-    def initialize(self, routes: Mapping[str, Route], kernels: Kernels, site: "Site") -> None:
+    def initialize(self, routes: Mapping[str, Route], site: "Site") -> None:
         """Take what the table says about this path."""
-        self._routes, self._kernels, self._site = routes, kernels, site
+        self._routes, self._site = routes, site
         self._work: asyncio.Future[None] | None = None
 
     async def get(self, name: str = "") -> None:
@@ -112,14 +159,8 @@ class Endpoint(tornado.web.RequestHandler):
 
     def _request(self, name: str) -> Request:
         query = {key: values[-1].decode() for key, values in self.request.query_arguments.items()}
-        return Request(
-            kernels=self._kernels,
-            places=self._site.places,
-            peer=self._peer(),
-            name=name,
-            query=query,
-            body=_parse_body(self.request.body),
-        )
+        body = _parse_body(self.request.body)
+        return self._site.make_request(peer=self._peer(), name=name, query=query, body=body)
 
     def _peer(self) -> Peer:
         connection = self.request.connection
@@ -179,21 +220,20 @@ class Site:
 
     Parameters
     ----------
-    kernels : Kernels
-        What it is about.
-    places : mapping
-        What ``health`` says of folders and times.
+    routes : sequence of Route
+        What can be asked.
+    make_request : MakeRequest
+        What a route's function gets is made with it.
     """
 
-    def __init__(self, kernels: Kernels, places: Mapping[str, Any]) -> None:
-        self.places = places
+    def __init__(self, routes: Sequence[Route], make_request: MakeRequest) -> None:
+        self.make_request = make_request
         by_path: dict[str, dict[str, Route]] = {}
-        for route in ROUTES:
+        for route in routes:
             by_path.setdefault(route.path, {})[route.method] = route
-        given = {"kernels": kernels, "site": self}
+        given = {"site": self}
         rules = [
-            (_pattern(path), Endpoint, given | {"routes": routes})
-            for path, routes in by_path.items()
+            (_pattern(path), Endpoint, given | {"routes": found}) for path, found in by_path.items()
         ]
         application = tornado.web.Application(
             [*rules, (r".*", Unknown, given | {"routes": {}})], log_function=_log_request

@@ -9,7 +9,7 @@ import kconnd
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kconnd.daemon.routes import Parameter, Route
+    from kconnd.system.http import Parameter, Route
 
 ERROR = {
     "type": "object",
@@ -23,6 +23,7 @@ ERROR = {
                 "message": {"type": "string"},
                 "hint": {"type": "string"},
                 "output": {"type": "string"},
+                "owner": {"type": "string"},
             },
         }
     },
