@@ -17,7 +17,7 @@ import os
 import socket
 import sys
 
-from kconnd.errors import KconndError, RefusedError, UnreachableError, by_code
+from kconnd.errors import ElsewhereError, KconndError, RefusedError, UnreachableError, by_code
 
 TYPE_CHECKING = False  # typing's own would cost more than the rest of this file
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ MAX_HEADERS = 100
 MAX_REPLY = 64 << 20  # bytes of a reply that is not a stream, and of one line of a stream
 LOOK_LIMIT = 60.0  # seconds of silence after which a look-up gives up
 DIGITS = 18  # of a status or a length; more is nonsense, and int() has limits of its own
+KERNELS = "/v1/kernels/"
 ERRORS = 400  # the first HTTP status that tells of one
 HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wrong"
 
@@ -66,8 +67,21 @@ def find_socket(env: Mapping[str, str], given: str = "") -> str:
     named = given or env.get("KCONND_SOCKET", "")
     if named:
         return named
+    from kconnd.core.places import FRONT_SOCKET, owner_socket  # noqa: PLC0415  # the same
+
+    if os.path.exists(FRONT_SOCKET):
+        own = owner_socket(os.geteuid())
+        return own if os.path.exists(own) else str(_opened("self")["socket"])
     candidates = socket_candidates(env, os.geteuid())
     return next((path for path in candidates if listens(path)), candidates[-1])
+
+
+def _opened(owner: str) -> dict[str, Any]:
+    """Have the front door open an owner's socket; gives that, and the owner's uid."""
+    from kconnd.core.places import FRONT_SOCKET  # noqa: PLC0415  # most look-ups need none
+
+    reply: dict[str, Any] = Client(FRONT_SOCKET).post(f"/v1/owners/{owner}/open")
+    return reply
 
 
 def listens(path: str) -> bool:
@@ -131,11 +145,29 @@ class Client:
         KconndError
             Of the kind that the daemon's error has.
         """
+        other, path = self._placed(path)
+        try:
+            return other._exchange(method, path, body, limit)  # noqa: SLF001  # of our own kind
+        except ElsewhereError as error:
+            if not has_front_door():
+                raise
+            return _of(error.owner)._exchange(method, path, body, limit)  # noqa: SLF001  # as above
+
+    def _exchange(
+        self, method: str, path: str, body: Mapping[str, object] | None, limit: float | None
+    ) -> Any:
         with self._connected() as connection, connection.makefile("rb") as reply:
             connection.settimeout(limit)
             self._send(connection, method, path, body)
             status, pieces = self._read_head(reply)
             return self._result(status, self._whole(pieces))
+
+    def _placed(self, path: str) -> tuple[Client, str]:
+        """Take the owner off a kernel's ``OWNER/NAME``, and give the client of their daemon."""
+        start, slash, rest = path.partition("%2F")
+        if not slash or not start.startswith(KERNELS) or not has_front_door():
+            return self, path
+        return _of(start.removeprefix(KERNELS)), KERNELS + rest
 
     def stream(self, path: str) -> Iterator[Any]:
         """Make a GET request and give each line of the reply as it comes.
@@ -144,6 +176,10 @@ class Client:
         ------
         As `request`; a stream that is cut off ends in UnreachableError.
         """
+        other, path = self._placed(path)
+        yield from other._stream(path)  # noqa: SLF001  # of our own kind
+
+    def _stream(self, path: str) -> Iterator[Any]:
         with self._connected() as connection, connection.makefile("rb") as reply:
             self._send(connection, "GET", path, None)
             status, pieces = self._read_head(reply)
@@ -280,11 +316,14 @@ class Client:
         told = content.get("error") if isinstance(content, dict) else None
         if not isinstance(told, dict):
             raise self._garbled(f"HTTP status {status} without a reason")
-        raise by_code(str(told.get("code")))(
+        error = by_code(str(told.get("code")))(
             str(told.get("message", "")),
             hint=str(told.get("hint", "")),
             output=str(told.get("output", "")),
         )
+        if isinstance(error, ElsewhereError):
+            error.owner = str(told.get("owner", ""))
+        raise error
 
     def _parse(self, text: bytes) -> Any:
         import json  # noqa: PLC0415  # see `_send`
@@ -301,6 +340,19 @@ class Client:
         )
 
 
+def has_front_door() -> bool:
+    """Tell whether this machine has kconnd as a system service."""
+    from kconnd.core.places import FRONT_SOCKET  # noqa: PLC0415  # most look-ups need none
+
+    return os.path.exists(FRONT_SOCKET)
+
+
+def _of(owner: str) -> Client:
+    """Give the client of another owner's daemon, which the front door starts if need be."""
+    found = _opened(owner)
+    return Client(str(found["socket"]), (int(found["uid"]),))
+
+
 def _to_json(body: Mapping[str, object]) -> bytes:
     import json  # noqa: PLC0415  # look-ups send none
 
@@ -314,7 +366,7 @@ def _natural(text: bytes) -> int | None:
 
 def kernel_path(name: str, verb: str = "") -> str:
     """Give the path of a kernel, or of something to ask of it: ``/v1/kernels/NAME/VERB``."""
-    return f"/v1/kernels/{quoted(name)}" + (f"/{verb}" if verb else "")
+    return f"{KERNELS}{quoted(name)}" + (f"/{verb}" if verb else "")
 
 
 def quoted(name: str) -> str:

@@ -25,7 +25,8 @@ FLOORS = {
 }
 # cli/ is a client like any other: it talks to the daemon, it does not import it.
 CLI_MAY = {"kconnd.client", "kconnd.core", "kconnd.errors", "kconnd", "kconnd.connect"}
-CLI_OF_ITS_OWN = {"doctor", "spawn"}  # verbs that look at the machine; look-ups import neither
+# What looks at the machine; look-ups import none of them.
+CLI_OF_ITS_OWN = {"attach", "doctor", "spawn"}
 STDLIB = sys.stdlib_module_names
 NO_IO = {"os", "socket", "subprocess", "asyncio", "time", "random", "secrets", "pathlib", "logging"}
 

@@ -27,16 +27,17 @@ def console(arguments: list[str]) -> int:
     verb.add_argument("name", metavar="NAME")
     own, more = split_options(arguments)
     given = verb.parse_args(own)
+    from kconnd.cli.attach import readable_connection_file  # noqa: PLC0415  # the same
     from kconnd.cli.spawn import client_or_start  # noqa: PLC0415  # only for this
 
     client = client_or_start(given.socket)
     kernel: dict[str, Any] = client.post(kernel_path(given.name, "start"), {"on_demand": True})
-    command = [*find_console(), "--existing", kernel["connection_file"], *more]
+    file = readable_connection_file(client, kernel, given.name)
+    command = [*find_console(), "--existing", file, *more]
     if not given.json:
         os.execv(command[0], command)  # noqa: S606  # becoming it is the point
     from kconnd.cli.show import print_json  # noqa: PLC0415  # only for this
 
-    file = kernel["connection_file"]
     print_json({"name": kernel["name"], "connection_file": file, "command": command})
     return 0
 

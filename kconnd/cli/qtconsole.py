@@ -34,13 +34,15 @@ def qtconsole(arguments: list[str]) -> int:
         raise KconndError(
             f"opening a Qt console on {given.name}: this session has no display", hint=instead
         )
+    from kconnd.cli.attach import readable_connection_file  # noqa: PLC0415  # the same
     from kconnd.cli.spawn import client_or_start  # noqa: PLC0415  # only for this
     from kconnd.client import kernel_path  # noqa: PLC0415  # only for this
 
     client = client_or_start(given.socket)
     kernel: dict[str, Any] = client.post(kernel_path(given.name, "start"), {"on_demand": True})
     try:
-        command = qtconsole_command(kernel["connection_file"], more)
+        file = readable_connection_file(client, kernel, given.name)
+        command = qtconsole_command(file, more)
     except ImportError as error:
         raise KconndError(f"opening a Qt console: {error}", hint=instead) from None
     if given.json:

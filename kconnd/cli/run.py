@@ -90,10 +90,12 @@ class _Session:
         import zmq  # noqa: PLC0415  # other verbs do without
         from jupyter_client.blocking.client import BlockingKernelClient  # noqa: PLC0415  # the same
 
+        from kconnd.cli.attach import readable_connection_file  # noqa: PLC0415  # the same
+
         self._daemon, self._kernel, self._given = daemon, kernel, given
         self._deadline = deadline
         self._client: BlockingKernelClient = BlockingKernelClient(
-            connection_file=kernel["connection_file"]
+            connection_file=readable_connection_file(daemon, kernel, given.name)
         )
         self._client.load_connection_file()
         self._client.start_channels()

@@ -10,6 +10,16 @@ import os.path
 from collections.abc import Mapping
 
 SOCKET = "kconnd.sock"
+# With the front door, for the whole machine (file-hierarchy(7)):
+FRONT_SOCKET = "/run/kconnd/kconnd.sock"
+OWNER_SOCKETS = "/run/kconnd/s"
+SYSTEM_CONFIGS = "/etc/kconnd/configs"
+BOOT = "/var/lib/kconnd/boot"
+
+
+def owner_socket(uid: int) -> str:
+    """Give where a user's daemon listens on a machine with the front door."""
+    return f"{OWNER_SOCKETS}/{uid}"
 
 
 def runtime_dir(env: Mapping[str, str], uid: int, *, lingers: bool) -> str:

@@ -30,7 +30,7 @@ from kconnd.daemon.bus import EventBus
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.mending import make_folders, mend_for_ever
 from kconnd.daemon.pulse import beat_for_ever
-from kconnd.daemon.reporting import report_for_ever
+from kconnd.daemon.reporting import report_for_ever, tell_front_for_ever
 from kconnd.daemon.routes import ROUTES, Request
 from kconnd.daemon.world import World
 from kconnd.errors import KconndError, LockedError, UsageError
@@ -62,6 +62,7 @@ class Settings:
     configs: tuple[Path, ...]
     system_configs: tuple[Path, ...]
     exit_idle: float
+    front: Path | None
     runtime_dir: Path
     state_dir: Path
     machines_dir: Path | None
@@ -102,6 +103,7 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         help="end all kernels when the daemon ends, instead of leaving them",
     )
     add("--exit-idle", metavar="TIME", help="end when nothing has run for so long, such as 1min")
+    add("--front", metavar="PATH", type=Path, help="socket of the machine's front door")
     add("--version", action="version", version=f"kconnd {kconnd.__version__}")
     given = parser.parse_args(arguments)
     user = own_user()
@@ -113,6 +115,7 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         or (Path(places.config_dir(os.environ, user.home)),),
         system_configs=tuple(path.absolute() for path in given.system_configs or ()),
         exit_idle=_parse_span(given.exit_idle),
+        front=given.front,
         runtime_dir=runtime_dir,
         state_dir=(given.state_dir or Path(state)).absolute(),
         machines_dir=None if given.state_dir else Path(state).parent,
@@ -184,6 +187,7 @@ async def serve(settings: Settings) -> None:
             group.create_task(mend_for_ever(kernels, site)),
             group.create_task(_reload_when(reloading, kernels)),
             group.create_task(report_for_ever(kernels, site, settings.exit_idle, ending)),
+            group.create_task(tell_front_for_ever(kernels, settings.front)),
         ]
         await ending.wait()
         notify(STOPPING=1)

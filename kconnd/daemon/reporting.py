@@ -8,9 +8,12 @@ import asyncio
 import logging
 import math
 import os
+from pathlib import Path
 
+from kconnd.client import Client
 from kconnd.core.lifecycle import LIVE, State
 from kconnd.daemon.kernels import Kernels
+from kconnd.errors import KconndError
 from kconnd.system.http import Site
 from kconnd.system.notify import notify, watchdog_interval
 
@@ -36,3 +39,18 @@ async def report_for_ever(
             log.info("no kernel lives and nobody has asked for %g s", exit_idle)
             ending.set()
         await asyncio.sleep(pause)
+
+
+async def tell_front_for_ever(kernels: Kernels, front: Path | None) -> None:
+    """Have the front door start this daemon with the machine, if it has kernels for that."""
+    told: bool | None = None
+    while front is not None:
+        wanted = any(one.profile.start == "boot" for one in kernels.loaded.profiles.values())
+        if wanted is not told:
+            try:
+                post = Client(str(front)).post
+                await asyncio.to_thread(post, "/v1/boot", {"wanted": wanted})
+                told = wanted
+            except KconndError as error:
+                log.warning("telling the front door: %s", error.message)
+        await asyncio.sleep(ROUND)

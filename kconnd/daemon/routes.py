@@ -272,9 +272,13 @@ async def wait(request: Request) -> Reply:
 
 async def start(request: Request) -> Reply:
     """Start a kernel; with ``wait``, reply when it is ready or has failed."""
-    actor = request.kernels.find_to_start(request.name)
     if request.flag("on_demand", default=False):
-        _check_demand(actor)
+        manages = request.may(Right.MANAGE, request.name)
+        find = request.kernels.find_to_start if manages else request.kernels.find
+        _check_demand(actor := find(request.name))
+    else:
+        request.authorise(Right.MANAGE)
+        actor = request.kernels.find_to_start(request.name)
     await actor.ask(StartAsked())
     if request.flag("wait", default=True):
         await _until_ready(actor)
@@ -465,7 +469,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         f"{_ONE}/start",
-        Right.MANAGE,
+        Right.CONNECT,
         start,
         (
             _WAIT,

@@ -250,7 +250,7 @@ class Site:
         self._inode = 0
         self._passed = ""
 
-    def listen(self, path: Path) -> None:
+    def listen(self, path: Path, mode: int = 0o600) -> None:
         """Listen on a socket; one that a dead daemon left behind is replaced.
 
         Raises
@@ -263,7 +263,7 @@ class Site:
                 f"listening on {path}: another daemon answers there",
                 hint="kconnd-ctl doctor shows which one",
             )
-        self.server.add_socket(tornado.netutil.bind_unix_socket(str(path), mode=0o600))
+        self.server.add_socket(tornado.netutil.bind_unix_socket(str(path), mode=mode))
         self._path, self._inode = path, path.stat().st_ino
 
     def take(self, passed: socket.socket) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kconnd.errors import KconndError, NoSuchKernelError
+from kconnd.system.machine import own_user
 
 KEY = "c0ffee-secret-key"
 
@@ -124,7 +125,7 @@ def kernel(name: str, **fields: Any) -> dict[str, Any]:
     usual = {
         "name": name,
         "profile": name.partition("@")[0],
-        "owner": "ann",
+        "owner": own_user().name,
         "state": "running",
         "wanted": "up",
         "reason": "it answered",

@@ -1,0 +1,120 @@
+"""``kconnd-front``: the front door's command. The one place that builds its objects.
+
+It runs as root and is small: it tells who asks where the owner's daemon listens, after it had
+systemd start it as that owner. It launches nothing itself and reads no user's files.
+"""
+
+import argparse
+import asyncio
+import logging
+import math
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import kconnd
+from kconnd.core.places import BOOT, FRONT_SOCKET, SYSTEM_CONFIGS
+from kconnd.errors import KconndError
+from kconnd.front.owners import Owners, make_boot_folder
+from kconnd.front.routes import ROUTES, Request
+from kconnd.system.http import Site
+from kconnd.system.notify import notify, passed_sockets, watchdog_interval
+from kconnd.system.profiles import Loaded, load_profiles
+from kconnd.system.systemd import Systemd
+
+log = logging.getLogger("kconnd")
+
+DESCRIPTION = """\
+Let every user of this machine reach their kconnd daemon, and start it where need be.
+
+It is run by kconnd.service as root. SIGHUP reads the machine's profiles again, SIGTERM ends
+it; neither touches a daemon or a kernel.
+"""
+
+
+async def serve() -> None:
+    """Run until told to end."""
+    ending, reloading = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    loop.add_signal_handler(signal.SIGHUP, reloading.set)
+    make_boot_folder(Path(BOOT))
+    owners = Owners(Systemd(), Path(BOOT), _profiles())
+    site = Site(ROUTES, partial(Request, owners))
+    for passed in passed_sockets(os.environ):
+        site.take(passed)
+    if not site.is_listening:
+        site.listen(Path(FRONT_SOCKET), mode=0o666)
+    count = await owners.start_at_boot()
+    log.info("ready: listening on %s, %d daemons started", site.address, count)
+    notify(READY=1)
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(_report(owners)),
+            group.create_task(_reload_when(reloading, owners)),
+        ]
+        await ending.wait()
+        notify(STOPPING=1)
+        for task in tasks:
+            task.cancel()
+    await site.close()
+
+
+def _profiles() -> Loaded:
+    loaded = load_profiles([SYSTEM_CONFIGS], uid=0)
+    for fault in loaded.faults:
+        log.warning("%s", fault)
+    return loaded
+
+
+async def _reload_when(asked: asyncio.Event, owners: Owners) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        notify(RELOADING=1)
+        owners.profiles = _profiles()
+        notify(READY=1)
+
+
+async def _report(owners: Owners) -> None:
+    """Feed the watchdog from the loop itself, and say how many daemons run."""
+    pause = min(10.0, (watchdog_interval(os.environ) or math.inf) / 3)
+    while True:
+        try:
+            status = f"{len(await owners.active())} users have a daemon"
+        except KconndError as error:
+            status = error.message
+        notify(WATCHDOG=1, STATUS=status)
+        await asyncio.sleep(pause)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``kconnd-front``; see ``kconnd-front --help``."""
+    parser = argparse.ArgumentParser(
+        "kconnd-front",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"kconnd {kconnd.__version__}")
+    parser.parse_args(arguments)
+    if os.geteuid() != 0:
+        print("kconnd-front: only root can start other users' daemons", file=sys.stderr)  # noqa: T201
+        print("  run kconnd instead, which is a daemon of your own", file=sys.stderr)  # noqa: T201
+        return 5
+    logging.basicConfig(level="INFO", format="%(levelname)s %(message)s")
+    logging.getLogger("tornado").setLevel(logging.ERROR)
+    os.umask(0o077)
+    try:
+        asyncio.run(serve())
+    except KconndError as error:
+        print(f"kconnd-front: {error.message}\n  {error.hint}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Whose daemons the front door starts: systemd makes their sockets and runs them as them.
+
+Rules. Nothing here reads a file of a user or follows a path of theirs. A uid comes from the
+system's user database or from the peer of a connection, and a unit's name is made of it alone.
+"""
+
+import asyncio
+import logging
+import os
+import pwd
+from collections.abc import Iterable
+from pathlib import Path
+
+from kconnd.core.access import Peer, Right, may
+from kconnd.core.places import owner_socket
+from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
+from kconnd.system.files import write_private
+from kconnd.system.profiles import Loaded
+from kconnd.system.systemd import Systemd
+
+log = logging.getLogger("kconnd")
+
+
+class Owners:
+    """The users of this machine, as owners of kernels.
+
+    Parameters
+    ----------
+    systemd : Systemd
+        Starts their daemons.
+    boot : Path
+        Has an empty file for each uid whose daemon starts with the machine.
+    profiles : Loaded
+        Those of the whole machine.
+    """
+
+    def __init__(self, systemd: Systemd, boot: Path, profiles: Loaded) -> None:
+        self.systemd = systemd
+        self.profiles = profiles
+        self._boot = boot
+
+    def find(self, name: str) -> int:
+        """Find a user's uid by name or number.
+
+        Raises
+        ------
+        NoSuchKernelError
+            If there is no such user.
+        """
+        try:
+            user = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+        except (KeyError, ValueError, OverflowError):
+            raise NoSuchKernelError(
+                f"there is no user {name!r} on this machine", hint="kernels are named OWNER/NAME"
+            ) from None
+        return user.pw_uid
+
+    async def open(self, uid: int, peer: Peer) -> str:
+        """Make sure that a user's daemon can be reached, and give its socket.
+
+        Raises
+        ------
+        RefusedError
+            If the peer asks for somebody else's who shares nothing.
+        """
+        unit = f"kconnd@{uid}.socket"
+        theirs = may(peer, Right.MANAGE, owner=uid) or uid in self._sharing()
+        if not theirs and not await self.systemd.is_active(unit):
+            raise RefusedError(
+                f"uid {peer.uid} may not start the daemon of uid {uid}",
+                hint="its owner has to start it first",
+            )
+        if not os.path.exists(owner_socket(uid)):  # noqa: ASYNC240, PTH110  # a stat of /run
+            await self.systemd.start(unit)
+            log.info("opened the socket of uid %d for uid %d, pid %d", uid, peer.uid, peer.pid)
+        return owner_socket(uid)
+
+    def want_boot(self, uid: int, *, wanted: bool) -> None:
+        """Note whether a user's daemon is to start with the machine."""
+        mark = self._boot / str(uid)
+        if wanted:
+            write_private(mark, b"", durable=True)
+        else:
+            mark.unlink(missing_ok=True)
+
+    async def start_at_boot(self) -> int:
+        """Start the daemons that have kernels to start; gives how many."""
+        marked = {int(path.name) for path in self._boot.iterdir() if path.name.isdecimal()}
+        known = [uid for uid in sorted(marked | self._sharing(boot=True)) if _exists(uid)]
+        await asyncio.gather(*(self._start(uid) for uid in known))
+        return len(known)
+
+    async def _start(self, uid: int) -> None:
+        try:
+            await self.systemd.start(f"kconnd@{uid}.socket")
+            await self.systemd.start(f"kconnd@{uid}.service")
+        except KconndError as error:
+            log.error("starting the daemon of uid %d: %s", uid, error)  # noqa: TRY400
+
+    async def active(self) -> list[int]:
+        """List the uids whose daemons run now."""
+        units = await self.systemd.active("kconnd@*.service")
+        numbers = (unit.removeprefix("kconnd@").removesuffix(".service") for unit in units)
+        return sorted(int(number) for number in numbers if number.isdecimal())
+
+    def _sharing(self, *, boot: bool = False) -> set[int]:
+        """Give the uids whose kernels profiles of the machine share, or start with it."""
+        found = (one.profile for one in self.profiles.profiles.values())
+        users = {one.user for one in found if one.user and (one.start == "boot" or not boot)}
+        return set(_uids(users))
+
+
+def _uids(users: Iterable[str]) -> Iterable[int]:
+    for user in users:
+        try:
+            yield pwd.getpwnam(user).pw_uid
+        except KeyError:
+            log.warning("a profile names the user %s, who does not exist", user)
+
+
+def _exists(uid: int) -> bool:
+    try:
+        return bool(pwd.getpwuid(uid))
+    except KeyError:
+        return False
+
+
+def make_boot_folder(path: Path) -> None:
+    """Make the folder of boot marks, root's alone."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chmod(path, 0o700)  # noqa: PTH101  # follows no link: its parent is root's

@@ -1,0 +1,99 @@
+"""What can be asked of the front door: whose socket is where, and what spans owners."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import kconnd
+from kconnd.client import Client
+from kconnd.core.access import Peer, Right, may
+from kconnd.core.places import owner_socket
+from kconnd.errors import KconndError, RefusedError, UsageError
+from kconnd.front.owners import Owners
+from kconnd.system.http import Parameter, Reply, Route
+from kconnd.system.openapi import document
+
+LIMIT = 5.0  # seconds that an owner's daemon has to answer
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked, by whom."""
+
+    owners: Owners
+    peer: Peer
+    name: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+    def authorise(self, right: Right) -> None:
+        """Refuse what spans owners to whom is no administrator; the rest is decided there."""
+        if right is Right.MANAGE and not may(self.peer, right, owner=0):
+            raise RefusedError(
+                f"uid {self.peer.uid} may not look at everybody's kernels",
+                hint="root and members of kconnd-admin may",
+            )
+
+
+async def health(request: Request) -> Reply:
+    """Tell that the front door works."""
+    active = await request.owners.active()
+    return {"version": kconnd.__version__, "pid": os.getpid(), "owners": len(active)}
+
+
+async def openapi(_request: Request) -> Reply:
+    """Give this table as an OpenAPI document."""
+    return document(ROUTES)
+
+
+async def open_(request: Request) -> Reply:
+    """Make sure that an owner's daemon can be reached, and tell where."""
+    uid = request.peer.uid if request.name == "self" else request.owners.find(request.name)
+    return {"uid": uid, "socket": await request.owners.open(uid, request.peer)}
+
+
+async def boot(request: Request) -> Reply:
+    """Note whether the caller's daemon has kernels to start with the machine."""
+    wanted = request.body.get("wanted")
+    if not isinstance(wanted, bool):
+        raise UsageError(f"wanted: {wanted!r} is neither true nor false")
+    request.owners.want_boot(request.peer.uid, wanted=wanted)
+    return {"wanted": wanted}
+
+
+async def kernels(request: Request) -> Reply:
+    """List everybody's kernels, of those whose daemon runs."""
+    found: list[Any] = []
+    errors: list[dict[str, Any]] = []
+    for uid in await request.owners.active():
+        try:
+            found += await asyncio.to_thread(_kernels_of, uid)
+        except KconndError as error:
+            errors.append({"uid": uid, "message": error.message})
+    return {"kernels": found, "errors": errors}
+
+
+def _kernels_of(uid: int) -> list[dict[str, Any]]:
+    """Ask one owner's daemon, and believe nothing of it but what is about that owner."""
+    reply = Client(owner_socket(uid), (uid,)).get("/v1/kernels", limit=LIMIT)
+    rows = reply.get("kernels") if isinstance(reply, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise KconndError(f"the daemon of uid {uid} gave no list of kernels")
+    return [{**row, "uid": uid} for row in rows]
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/health", Right.SEE, health),
+    Route("GET", "/v1/openapi.json", Right.SEE, openapi),
+    Route("GET", "/v1/kernels", Right.MANAGE, kernels),
+    Route("POST", "/v1/owners/{name}/open", Right.SEE, open_),
+    Route(
+        "POST",
+        "/v1/boot",
+        Right.SEE,
+        boot,
+        (Parameter("wanted", "boolean", "Whether there are such kernels."),),
+    ),
+)

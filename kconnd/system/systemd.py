@@ -1,0 +1,55 @@
+"""The service manager's own interface, over the system bus (org.freedesktop.systemd1(5))."""
+
+from typing import Any
+
+from dbus_fast import BusType, Message, MessageType
+from dbus_fast.aio import MessageBus
+
+from kconnd.errors import KconndError
+
+NAME, PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
+MANAGER = f"{NAME}.Manager"
+
+
+class Systemd:
+    """A connection to the system's manager, made again where it was lost."""
+
+    def __init__(self) -> None:
+        self._bus: MessageBus | None = None
+
+    async def start(self, unit: str) -> None:
+        """Start a unit, or do nothing where it runs.
+
+        Raises
+        ------
+        KconndError
+            If the manager does not take the job.
+        """
+        await self._call("StartUnit", "ss", [unit, "replace"])
+
+    async def is_active(self, unit: str) -> bool:
+        """Tell whether a unit is loaded and active."""
+        reply = await self._call("ListUnitsByNames", "as", [[unit]])
+        return any(row[3] == "active" for row in reply[0])
+
+    async def active(self, pattern: str) -> list[str]:
+        """List the active units whose names fit a pattern."""
+        reply = await self._call("ListUnitsByPatterns", "asas", [["active"], [pattern]])
+        return [str(row[0]) for row in reply[0]]
+
+    async def _call(self, member: str, signature: str, body: list[Any]) -> list[Any]:
+        message = Message(NAME, PATH, MANAGER, member, signature=signature, body=body)
+        try:
+            if self._bus is None or not self._bus.connected:
+                self._bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+            reply = await self._bus.call(message)
+        except (OSError, EOFError) as error:
+            raise KconndError(
+                f"asking systemd for {member}: {error}", hint="see 'systemctl status dbus'"
+            ) from error
+        if reply.message_type is MessageType.ERROR:
+            raise KconndError(
+                f"asking systemd for {member} {body[0]}: {reply.body[0] if reply.body else reply}",
+                hint="journalctl -u kconnd tells more",
+            )
+        return list(reply.body)
