@@ -1,5 +1,6 @@
 """The service manager's own interface, over the system bus (org.freedesktop.systemd1(5))."""
 
+import asyncio
 from typing import Any
 
 from dbus_fast import BusType, Message, MessageType
@@ -9,6 +10,9 @@ from kconnd.errors import KconndError
 
 NAME, PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 MANAGER = f"{NAME}.Manager"
+LIMIT = 30.0  # seconds for a unit to come up
+GLANCE = 0.01  # seconds between looks
+WAITING = {"activating", "reloading", "deactivating", "starting", "restarting"}
 
 
 class Systemd:
@@ -18,19 +22,34 @@ class Systemd:
         self._bus: MessageBus | None = None
 
     async def start(self, unit: str) -> None:
-        """Start a unit, or do nothing where it runs.
+        """Start a unit and wait until it has; do nothing where it runs.
 
         Raises
         ------
         KconndError
-            If the manager does not take the job.
+            If the manager does not take the job, or the unit does not come up.
         """
         await self._call("StartUnit", "ss", [unit, "replace"])
+        try:
+            async with asyncio.timeout(LIMIT):
+                while (state := await self._state(unit)) in WAITING:  # noqa: ASYNC110  # no event
+                    await asyncio.sleep(GLANCE)
+        except TimeoutError:
+            state = "still starting"
+        if state != "active":
+            raise KconndError(
+                f"starting {unit}: it is {state}", hint=f"journalctl -u {unit} tells more"
+            )
 
     async def is_active(self, unit: str) -> bool:
         """Tell whether a unit is loaded and active."""
+        return await self._state(unit) == "active"
+
+    async def _state(self, unit: str) -> str:
+        """Give a unit's state, or that of the job which is about to change it."""
         reply = await self._call("ListUnitsByNames", "as", [[unit]])
-        return any(row[3] == "active" for row in reply[0])
+        states = [f"{row[8]}ing" if row[7] else str(row[3]) for row in reply[0]]
+        return states[0] if states else "inactive"
 
     async def active(self, pattern: str) -> list[str]:
         """List the active units whose names fit a pattern."""
