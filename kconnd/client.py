@@ -177,7 +177,12 @@ class Client:
         As `request`; a stream that is cut off ends in UnreachableError.
         """
         other, path = self._placed(path)
-        yield from other._stream(path)  # noqa: SLF001  # of our own kind
+        try:
+            yield from other._stream(path)  # noqa: SLF001  # of our own kind
+        except ElsewhereError as error:
+            if not has_front_door():
+                raise
+            yield from _of(error.owner)._stream(path)  # noqa: SLF001  # as above
 
     def _stream(self, path: str) -> Iterator[Any]:
         with self._connected() as connection, connection.makefile("rb") as reply:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kconnd.client import kernel_path
 from kconnd.core.places import runtime_dir
+from kconnd.errors import RefusedError
 from kconnd.system.files import ensure_private_dir, write_private
 from kconnd.system.machine import own_user
 
@@ -34,11 +35,22 @@ def readable_connection_file(client: Client, kernel: dict[str, Any], name: str) 
         What the daemon says of the kernel.
     name : str
         What the caller called it.
+
+    Raises
+    ------
+    RefusedError
+        If the kernel is out of this user's reach, though they may have its key.
     """
     path: str = kernel["connection_file"]
     if kernel["owner"] == own_user().name or os.access(path, os.R_OK):
         return path
     content = client.get(kernel_path(name, "connection"))
+    if content["transport"] == "ipc":
+        raise RefusedError(
+            f"connecting to {name}: its sockets are in a folder that only {kernel['owner']} and "
+            "root can enter",
+            hint="a profile with 'access' has its kernel reached by tcp with CURVE instead",
+        )
     folder = Path(runtime_dir({}, os.geteuid(), lingers=False))
     copy = folder / f"kernel-{kernel['owner']}-{kernel['name']}.json"
     ensure_private_dir(folder)

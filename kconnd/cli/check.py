@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kconnd.cli.arguments import parser
-from kconnd.core.places import config_dir
+from kconnd.core.places import SYSTEM_CONFIGS, config_dir
 
 if TYPE_CHECKING:
     from kconnd.system.profiles import Loaded
@@ -44,7 +44,7 @@ def check(arguments: list[str]) -> int:
         "paths",
         metavar="PATH",
         nargs="*",
-        help="a file or folder of profiles (default: your configs folder)",
+        help="a file or folder of profiles (default: the machine's and your own)",
     )
     options = verb.parse_args(arguments)
     missing = [path for path in options.paths if not Path(path).exists()]
@@ -53,9 +53,16 @@ def check(arguments: list[str]) -> int:
     if missing:
         return 2
     # Imported late: half of kconnd-ctl's time would go into it for verbs that need neither.
-    from kconnd.system.profiles import load_profiles  # noqa: PLC0415
+    from kconnd.system.machine import own_user  # noqa: PLC0415
+    from kconnd.system.profiles import load_profiles, load_tiers  # noqa: PLC0415
 
-    loaded = load_profiles(options.paths or [config_dir(os.environ, str(Path.home()))])
+    user = own_user()
+    own = [config_dir(os.environ, str(Path.home()))]
+    loaded = (
+        load_profiles(options.paths)
+        if options.paths
+        else load_tiers([SYSTEM_CONFIGS], own, uid=user.uid, user=user.name)
+    )
     print(_as_json(loaded) if options.json else _as_text(loaded))
     return 1 if loaded.faults else 0
 
@@ -72,7 +79,7 @@ def schema(arguments: list[str]) -> int:
 def _as_text(loaded: "Loaded") -> str:
     """Write a fault a line, and how many there are of what."""
     summary = f"{_count(len(loaded.profiles), 'profile')}, {_count(len(loaded.faults), 'fault')}"
-    return "\n".join([*map(str, loaded.faults), summary])
+    return "\n".join([*map(str, loaded.faults), *loaded.hidden, summary])
 
 
 def _as_json(loaded: "Loaded") -> str:

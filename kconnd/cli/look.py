@@ -17,15 +17,13 @@ from kconnd.cli.arguments import (
     is_pattern,
     parser,
 )
-from kconnd.client import kernel_path
+from kconnd.client import Client, kernel_path
 from kconnd.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
-
-    from kconnd.client import Client
 
 HEAD = ("NAME", "STATE", "PID", "MEMORY", "IDLE", "UP", "RESTARTS", "NOTE")
 NUMBERS = frozenset({2, 3, 4, 5, 6})
@@ -50,17 +48,32 @@ def list_(arguments: list[str]) -> int:
         "  what kconnd-ctl info --json gives, elsewhere are machines that share this home",
     )
     verb.add_argument("names", nargs="*", metavar="NAME", help="only these; patterns work")
+    verb.add_argument(
+        "--all-users", action="store_true", help="everybody's; for root and kconnd-admin"
+    )
     given = verb.parse_args(arguments)
-    client = client_for(given)
-    reply = client.get("/v1/kernels")
-    kernels, elsewhere = reply["kernels"], reply.get("elsewhere", [])
+    reply = _everybodys() if given.all_users else client_for(given).get("/v1/kernels")
     if given.names:
-        elsewhere = []
-        wanted = set(expand(client, given.names))
-        kernels = [kernel for kernel in kernels if kernel["name"] in wanted]
+        wanted = set(expand(client_for(given), given.names))
+        reply["kernels"] = [kernel for kernel in reply["kernels"] if kernel["name"] in wanted]
+        reply["elsewhere"] = []
     if given.json:
-        show.print_json({"kernels": kernels, "elsewhere": elsewhere})
-        return 0
+        show.print_json(reply)
+    else:
+        _print_list(reply["kernels"], reply.get("elsewhere", []))
+    return 0
+
+
+def _everybodys() -> dict[str, Any]:
+    from kconnd.core.places import FRONT_SOCKET  # noqa: PLC0415  # only for administrators
+
+    reply: dict[str, Any] = Client(FRONT_SOCKET).get("/v1/kernels")
+    for kernel in reply["kernels"]:
+        kernel["name"] = f"{kernel['owner']}/{kernel['name']}"
+    return reply
+
+
+def _print_list(kernels: list[dict[str, Any]], elsewhere: list[dict[str, Any]]) -> None:
     if kernels:
         print(*_list_lines(kernels), sep="\n")
     elif not elsewhere:
@@ -68,7 +81,6 @@ def list_(arguments: list[str]) -> int:
         print("or start an installed kernel spec by its name, such as kconnd-ctl start python3")
     for one in elsewhere:
         print(show.plain(f"on {one['machine']}: {one['name']} was {one['state']}"))
-    return 0
 
 
 def _list_lines(kernels: list[dict[str, Any]]) -> list[str]:

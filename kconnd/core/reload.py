@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kconnd.core.access import Rules
+
 CURRENT = "current"
 CHANGED = "changed: restart to apply"
 ORPHANED = "orphaned"
@@ -32,6 +34,16 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
         removed=tuple(sorted(old.keys() - new.keys())),
         unchanged=tuple(sorted(name for name in both if old[name] == new[name])),
     )
+
+
+def lost_connection(before: Rules | None, after: Rules | None) -> tuple[str, ...]:
+    """Name who could connect and no longer may; a key that they copied goes on working."""
+    gone = _connecting(before) - _connecting(after)
+    return tuple(sorted(gone))
+
+
+def _connecting(rules: Rules | None) -> set[str]:
+    return {*rules.connect, *rules.manage} if rules is not None else set()
 
 
 def status(launched: object | None, current: object | None) -> str:

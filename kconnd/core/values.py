@@ -220,6 +220,8 @@ def user_name(value: str) -> str:
     """Take a login name."""
     if not _USER.fullmatch(value):
         raise WrongError(f"{show(value)} is not a user's name", "write a login name")
+    if value == "root":
+        raise WrongError("kernels of root are not shared", "name a user for this purpose")
     return value
 
 

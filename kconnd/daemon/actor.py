@@ -67,7 +67,7 @@ class Actor:
         self, record: KernelRecord, world: World, profile: Callable[[], Profile | None]
     ) -> None:
         self.record = record
-        self.life = Life(record.name, world, tell=self.tell, learn=self._learn, note=self._announce)
+        self.life = Life(record.name, world, tell=self.tell, learn=self._learn, note=self.announce)
         self.life.connection = record.connection
         self._world = world
         self._current_profile = profile
@@ -181,7 +181,7 @@ class Actor:
         if event is not None:
             how = "found again from what its shim recorded: " if found else ""
             proof = f"pid {handle.kernel.pid}, by start time, boot and lock"
-            self._announce("adopted", f"{how}{proof}")
+            self.announce("adopted", f"{how}{proof}")
         self.life.attach(handle, self.record.facts, fresh=fresh)
 
     def _is_on_record(self, handle: Handle) -> bool:
@@ -221,7 +221,7 @@ class Actor:
         self._save(record, durable=durable, refusable=refusable)
         self.record = record
         if told:
-            self._announce(kernel.state.value, f"{told}: {kernel.reason}")
+            self.announce(kernel.state.value, f"{told}: {kernel.reason}")
         for command in commands:
             self._act(command)
         if kernel.state is State.LAUNCHING and kernel.wanted is Wanted.DOWN:
@@ -258,7 +258,8 @@ class Actor:
                 ) from error
             log.error("%s: saving its record: %s; kept in memory", record.name, error)  # noqa: TRY400
 
-    def _announce(self, kind: str, message: str) -> None:
+    def announce(self, kind: str, message: str) -> None:
+        """Tell all who listen what happened to this kernel."""
         self._world.bus.tell(Happening(self._world.wall_clock(), self.record.name, kind, message))
 
     def _wake(self) -> None:

@@ -14,7 +14,7 @@ from kconnd.core.lifecycle import LIVE, State, Wanted
 from kconnd.core.names import parse_name
 from kconnd.core.profile import Profile, instantiate
 from kconnd.core.record import KernelRecord
-from kconnd.core.reload import Difference, compare, status
+from kconnd.core.reload import Difference, compare, lost_connection, status
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.consoles import Consoles
 from kconnd.daemon.world import World
@@ -224,7 +224,10 @@ class Kernels:
     def reload(self) -> Difference:
         """Read the profiles again; no live kernel is touched."""
         before = {name: found.profile for name, found in self.loaded.profiles.items()}
+        rules = {actor.record.name: self.rules(actor.record.name) for actor in self.all()}
         self.loaded = self._load()
+        for actor in self.all():
+            self._tell_of_keys(actor, rules[actor.record.name])
         after = {name: found.profile for name, found in self.loaded.profiles.items()}
         difference = compare(before, after)
         added = set(difference.added) - set(self.foreign)
@@ -236,6 +239,17 @@ class Kernels:
         for fault in self.loaded.faults:
             log.warning("%s", fault)
         return difference
+
+    def _tell_of_keys(self, actor: Actor, before: Rules | None) -> None:
+        """Say so where somebody may not connect any more and may still have the key."""
+        name = actor.record.name
+        gone = lost_connection(before, self.rules(name))
+        if gone and actor.kernel.state in LIVE:
+            actor.announce(
+                "access-changed",
+                f"{', '.join(gone)} may no longer connect; a key that was copied stays valid "
+                f"until kconnd-ctl restart {name} --new-key",
+            )
 
     def _forget_idle(self, name: str) -> None:
         if self._actors[name].kernel.state is State.STOPPED:

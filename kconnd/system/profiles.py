@@ -77,14 +77,14 @@ class Loaded:
         File by file.
     elsewhere : dict
         Profiles of the whole machine that one other user's kernel is made from: name to user.
-    hidden : dict
-        Profiles of the whole machine that one of our own hides: name to where that stands.
+    hidden : tuple of str
+        Which of our own hides one of the whole machine, a sentence each.
     """
 
     profiles: dict[str, SourcedProfile]
     faults: tuple[Fault, ...]
     elsewhere: dict[str, str] = field(default_factory=dict)
-    hidden: dict[str, str] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
 
 
 def load_profiles(
@@ -143,11 +143,11 @@ def load_tiers(
         {name: one for name, one in machine.profiles.items() if name not in theirs} | usable,
         (*machine.faults, *mine.faults, *(_not_ours(one) for one in foreign)),
         {name: owner for name, owner in theirs.items() if name not in usable},
-        {
-            name: f"{one.file}:{one.line}"
+        tuple(
+            f"{one.file}:{one.line}: {name} hides {other.file}:{other.line}, which all users have"
             for name, one in usable.items()
-            if name in machine.profiles
-        },
+            if (other := machine.profiles.get(name))
+        ),
     )
 
 

@@ -1,0 +1,86 @@
+"""A machine for tests: a real systemd, with kconnd installed as an administrator would."""
+
+import json
+import os
+import shlex
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).with_name("box.sh")
+USERS = ("ada", "bob", "eve", "max")
+PASSED_ON = ("PIP_", "SSL_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command in the box came to."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class Box:
+    """Boots, runs commands as anyone, and is taken down again."""
+
+    folder: str = field(default_factory=lambda: f"/tmp/kbox-{os.getpid()}")  # its host name, too
+
+    def __enter__(self) -> Self:
+        done = self._script("up")
+        assert done.returncode == 0, done.stdout + done.stderr
+        try:
+            for user in USERS:
+                self.run(f"useradd -m -s /bin/bash {user}")
+        except BaseException:
+            self._script("down")
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._script("down")
+
+    def _script(self, *words: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "BOX_DIR": self.folder, "BOX_BIND": str(ROOT)}
+        return subprocess.run(
+            [str(SCRIPT), *words], env=env, capture_output=True, text=True, check=False
+        )
+
+    def try_(self, command: str, user: str = "root") -> Done:
+        """Run a command of the shell as a user, in a login of theirs."""
+        passed = {key: value for key, value in os.environ.items() if key.startswith(PASSED_ON)}
+        words = ["env", *(f"{key}={value}" for key, value in passed.items()), "bash", "-c"]
+        inner = command if user == "root" else f"exec su - {user} -c {shlex.quote(command)}"
+        done = self._script("run", *words, inner)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def run(self, command: str, user: str = "root") -> Done:
+        """Do the same; it has to go well."""
+        done = self.try_(command, user)
+        assert done.code == 0, f"{user}: {command}\n{done.out}\n{done.err}\n{self.journal()}"
+        return done
+
+    def ctl(self, arguments: str, user: str) -> Any:
+        """Run a verb of kconnd-ctl and read its JSON."""
+        return self.run(f"kconnd-ctl {arguments} --json", user).json()
+
+    def pid(self, kernel: str, user: str) -> int:
+        return int(self.ctl(f"info {kernel}", user)["pid"])
+
+    def uid(self, user: str) -> int:
+        return int(self.run(f"id -u {user}").out)
+
+    def main_pid(self, unit: str) -> int:
+        return int(self.run(f"systemctl show -P MainPID {unit}").out)
+
+    def write(self, path: str, text: str) -> None:
+        self.run(f"mkdir -p $(dirname {path}); printf %s {shlex.quote(text)} > {path}")
+
+    def journal(self) -> str:
+        return self.try_("journalctl --no-pager -n 60 -u 'kconnd*'").out

@@ -1,0 +1,29 @@
+"""One booted machine for all tests of this folder, with kconnd installed on it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.server.box import Box
+
+
+def _missing() -> str:
+    if os.geteuid() != 0:
+        return "needs root: to boot a systemd in namespaces of its own"
+    if not os.path.exists("/lib/systemd/systemd"):  # noqa: PTH110
+        return "needs systemd to be installed"
+    if not all(map(shutil.which, ("unshare", "nsenter", "dbus-daemon", "useradd"))):
+        return "needs unshare, nsenter, dbus-daemon and useradd"
+    return ""
+
+
+@pytest.fixture(scope="session")
+def box() -> Iterator[Box]:
+    if why := _missing():
+        pytest.skip(why)
+    with Box() as found:
+        found.run("/bin/true")
+        found.run(f"{__file__.rpartition('/tests/')[0]}/scripts/install")
+        yield found

@@ -1,0 +1,296 @@
+"""kconnd on a shared server: a booted systemd, the real installation, and users of it."""
+
+import time
+
+import pytest
+
+from kconnd.core.places import FRONT_SOCKET
+from tests.conftest import wait_for
+from tests.server.box import Box
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+CONFIGS = "/etc/kconnd/configs"
+REMEMBER = "run python3 -c 'kept = 6 * 7'"
+
+
+@pytest.fixture
+def kernel(box: Box) -> int:
+    """Give the pid of a kernel of ada's that remembers something."""
+    box.run("kconnd-ctl start python3", "ada")
+    box.run(f"kconnd-ctl {REMEMBER}", "ada")
+    return box.pid("python3", "ada")
+
+
+def remembers(box: Box, pid: int) -> bool:
+    assert box.pid("python3", "ada") == pid
+    return box.run("kconnd-ctl run python3 -c 'print(kept)'", "ada").out == "42\n"
+
+
+# --- the service
+
+
+def test_the_units_are_sound_and_the_front_door_is_closed_to_the_rest(box: Box) -> None:
+    assert box.run("systemd-analyze verify /etc/systemd/system/kconnd*").err == ""
+    shown = box.run("systemd-analyze security kconnd.service --no-pager").out
+    exposure = float(shown.rpartition("exposure level for kconnd.service:")[2].split()[0])
+    assert exposure <= 3.0
+
+
+def test_the_first_command_of_a_user_is_all_it_takes(box: Box, kernel: int) -> None:
+    uid = box.uid("ada")
+    assert box.run(f"stat -c %u /proc/{kernel}").out == f"{uid}\n"
+    info = box.ctl("info python3", "ada")
+    assert info["connection_file"] == f"/run/kconnd/u/{uid}/kernel-python3.json"
+    assert info["log_file"].startswith(f"/var/lib/kconnd/u/{uid}/")
+    slice_ = box.run(f"systemctl show -P Slice kconnd@{uid}.service").out
+    assert slice_ == f"kconnd-{uid}.slice\n"
+    assert "users have a daemon" in box.run("systemctl show -P StatusText kconnd.service").out
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "systemctl restart kconnd@{uid}.service",
+        "systemctl stop kconnd@{uid}.service",
+        "systemctl kill -s KILL kconnd@{uid}.service --kill-whom=main",
+        "systemctl reload kconnd@{uid}.service",
+        "systemctl stop kconnd@{uid}.socket kconnd@{uid}.service",
+        "systemctl restart kconnd.service",
+        "systemctl stop kconnd.service kconnd.socket; systemctl start kconnd.service",
+        "systemctl kill -s KILL kconnd.service",
+        "systemctl reload kconnd.service",
+        "systemctl daemon-reload",
+    ],
+)
+def test_nothing_that_happens_to_our_services_ends_a_kernel(
+    box: Box, kernel: int, what: str
+) -> None:
+    box.run(what.format(uid=box.uid("ada")))
+    wait_for(lambda: box.try_("kconnd-ctl list", "ada").code == 0, "the daemon")
+    assert remembers(box, kernel)
+
+
+def test_a_daemon_that_hangs_is_replaced_by_the_watchdog(box: Box, kernel: int) -> None:
+    unit = f"kconnd@{box.uid('ada')}.service"
+    box.write("/etc/systemd/system/kconnd@.service.d/watchdog.conf", "[Service]\nWatchdogSec=2\n")
+    try:
+        box.run(f"systemctl daemon-reload; systemctl restart {unit}")
+        before = box.main_pid(unit)
+        box.run(f"kill -STOP {before}")
+        wait_for(lambda: box.main_pid(unit) not in {0, before}, "a new daemon")
+        assert remembers(box, kernel)
+    finally:
+        box.run("rm -r /etc/systemd/system/kconnd@.service.d; systemctl daemon-reload")
+
+
+def test_a_daemon_starts_with_whoever_connects_to_its_socket(box: Box, kernel: int) -> None:
+    unit = f"kconnd@{box.uid('ada')}.service"
+    box.run(f"systemctl stop {unit}")
+    assert box.main_pid(unit) == 0
+    assert box.pid("python3", "ada") == kernel
+    assert box.main_pid(unit) > 0
+
+
+def test_an_upgrade_leaves_live_kernels_alone(box: Box, kernel: int) -> None:
+    unit = f"kconnd@{box.uid('ada')}.service"
+    before = box.main_pid(unit)
+    box.run(f"{__file__.rpartition('/tests/')[0]}/scripts/install")
+    assert box.main_pid(unit) != before
+    assert remembers(box, kernel)
+
+
+def test_kernels_for_boot_start_with_the_machine(box: Box) -> None:
+    """Of a user who never logs in: here the machine starts, as far as our units go."""
+    box.run("mkdir -p ~/.config/kconnd/configs", "bob")
+    profile = "kernel: python3\\nstart: boot\\n"
+    box.run(f"printf '{profile}' > ~/.config/kconnd/configs/always.yaml", "bob")
+    box.run("kconnd-ctl reload; kconnd-ctl wait always --timeout 30s", "bob")
+    uid = box.uid("bob")
+    wait_for(lambda: box.try_(f"test -e /var/lib/kconnd/boot/{uid}").code == 0, "the mark")
+    box.run("kconnd-ctl stop always", "bob")
+    box.run(f"systemctl stop kconnd@{uid}.socket kconnd@{uid}.service kconnd.service")
+    box.run(f"rm -r /run/kconnd/u/{uid} /var/lib/kconnd/u/{uid}")
+    box.run("systemctl start kconnd.service")
+    assert box.main_pid(f"kconnd@{uid}.service") > 0
+    box.run("kconnd-ctl wait always --timeout 30s", "bob")
+    box.run("rm ~/.config/kconnd/configs/always.yaml; kconnd-ctl reload", "bob")
+    box.run("kconnd-ctl stop always --yes", "bob")
+    wait_for(lambda: box.try_(f"test -e /var/lib/kconnd/boot/{uid}").code == 1, "the mark to go")
+
+
+# --- nobody in another's kernel
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["info", "connection", "logs", "why", "stop --yes", "restart", "interrupt", "signal -s KILL"],
+)
+def test_another_user_is_refused(box: Box, kernel: int, verb: str) -> None:
+    word, _, options = verb.partition(" ")
+    done = box.try_(f"kconnd-ctl {word} ada/python3 {options}", "eve")
+    assert (done.code, done.out) == (5, "")
+    assert "may not" in done.err
+    assert remembers(box, kernel)
+
+
+def test_another_user_who_looks_everywhere_finds_no_key(box: Box, kernel: int) -> None:
+    uid = box.uid("ada")
+    key = box.ctl("connection python3", "ada")["key"]
+    folder = f"/run/kconnd/u/{uid}"
+    for command in (
+        f"cat {folder}/kernel-python3.json",
+        f"ls {folder}",
+        f"cat /proc/{kernel}/environ",
+        f"ls -R /var/lib/kconnd/u/{uid}",
+        f"python3 -c 'import socket; socket.socket(1).connect(\"{folder}/ipc/python3-2\")'",
+    ):
+        done = box.try_(command, "eve")
+        assert done.code != 0, command
+        assert "denied" in done.err
+    seen = box.try_(
+        f"systemctl show kconnd@{uid}; systemctl show kconnd.service; ps auxww;"
+        " journalctl --no-pager; cat /run/systemd/transient/* /etc/systemd/system/kconnd*",
+        "eve",
+    ).out
+    assert key not in seen
+    assert key not in box.run("journalctl --no-pager; ps auxwwe | grep -v ^ada").out
+
+
+def test_root_and_administrators_manage_everybodys(box: Box, kernel: int) -> None:
+    assert box.try_("kconnd-ctl info ada/python3", "max").code == 5
+    box.run("usermod -a -G kconnd-admin max")
+    for user in ("max", "root"):
+        assert box.ctl("info ada/python3", user)["pid"] == kernel
+        assert box.ctl("connection ada/python3", user)["key"]
+    assert box.run("kconnd-ctl run ada/python3 -c 'print(kept)'").out == "42\n"
+    done = box.try_("kconnd-ctl run ada/python3 -c 1", "max")
+    assert (done.code, "only ada and root can enter" in done.err) == (5, True)
+    found = box.ctl("list --all-users", "max")["kernels"]
+    assert [("ada", kernel)] == [
+        (one["owner"], one["pid"]) for one in found if one["pid"] == kernel
+    ]
+    refused = box.try_("kconnd-ctl list --all-users", "eve")
+    assert (refused.code, "kconnd-admin" in refused.err) == (5, True)
+    box.run("gpasswd -d max kconnd-admin")
+
+
+def test_what_is_no_owner(box: Box) -> None:
+    done = box.try_("kconnd-ctl info nobody-of-this-name/python3", "eve")
+    assert (done.code, "there is no user" in done.err) == (4, True)
+    done = box.try_("kconnd-ctl info ../python3", "eve")
+    assert done.code in {2, 4}
+    reply = box.run(
+        f"curl -s --unix-socket {FRONT_SOCKET} -X POST http://x/v1/owners/%2e%2e%2fa@b/open", "eve"
+    )
+    assert reply.json()["error"]["code"] in {"no-such-kernel", "usage"}
+
+
+# --- profiles of the whole machine
+
+
+def test_a_profile_of_the_machine_is_each_users_own(box: Box) -> None:
+    box.write(f"{CONFIGS}/mine.yaml", "kernel: python3\nenv: {WHO: the-machine}\n")
+    for user in ("ada", "bob"):
+        box.try_("kconnd-ctl reload", user)
+        say = 'import os; print(os.getuid(), os.environ["WHO"], os.environ["HOME"])'
+        out = box.run(f"kconnd-ctl run mine -c '{say}'", user).out
+        assert out.split() == [str(box.uid(user)), "the-machine", f"/home/{user}"]
+    assert box.pid("mine", "ada") != box.pid("mine", "bob")
+    box.run("kconnd-ctl stop mine", "bob")
+    # A user's own profile of that name goes before it, for that user.
+    box.run("mkdir -p ~/.config/kconnd/configs", "ada")
+    own = "kernel: python3\\nenv: {WHO: ada}\\n"
+    box.run(f"printf '{own}' > ~/.config/kconnd/configs/mine.yaml", "ada")
+    assert f"hides {CONFIGS}/mine.yaml" in box.run("kconnd-ctl check", "ada").out
+    box.run("kconnd-ctl reload; kconnd-ctl restart mine", "ada")
+    out = box.run("kconnd-ctl run mine -c 'import os; print(os.environ[\"WHO\"])'", "ada").out
+    assert out == "ada\n"
+    box.run("kconnd-ctl stop mine; rm ~/.config/kconnd/configs/mine.yaml", "ada")
+    box.run(f"rm {CONFIGS}/mine.yaml")
+
+
+SHARED = """
+kernel: python3
+user: ada
+access: {see: [eve], connect: [bob], manage: ["@ops"]}
+"""
+
+
+def test_a_shared_kernel_is_what_its_profile_says_to_each(box: Box) -> None:
+    box.write(f"{CONFIGS}/shared.yaml", SHARED)
+    box.run("groupadd -f ops; usermod -a -G ops max; systemctl reload kconnd.service")
+    box.try_("kconnd-ctl reload", "ada")
+    for user in ("bob", "eve", "max"):
+        box.try_("kconnd-ctl reload", user)
+    box.run("kconnd-ctl start shared", "max")
+    pid = box.pid("shared", "ada")
+    assert box.run(f"stat -c %U /proc/{pid}").out == "ada\n"
+    assert box.ctl("info shared", "ada")["connection"]["encrypted"]
+    # bob may run code in it, and keeps what he needs for that in a file of his own.
+    box.run("kconnd-ctl run shared -c 'x = 1'", "bob")
+    assert box.run("kconnd-ctl run ada/shared -c 'print(x)'", "bob").out == "1\n"
+    copy = f"/tmp/kconnd-{box.uid('bob')}/kernel-ada-shared.json"
+    assert box.run(f"stat -c '%U %a' {copy}").out == "bob 600\n"
+    assert box.try_("kconnd-ctl stop shared --yes", "bob").code == 5
+    # eve may see that it is there, and no more.
+    seen = box.ctl("info shared", "eve")
+    assert (seen["state"], seen["log_file"]) == ("running", "")
+    for verb in ("connection", "logs"):
+        assert box.try_(f"kconnd-ctl {verb} shared", "eve").code == 5
+    assert box.try_("kconnd-ctl run shared -c 1", "eve").code == 5
+    box.run("kconnd-ctl restart shared", "max")
+    # Who is taken off the list is told about, since a key may have been copied.
+    box.write(f"{CONFIGS}/shared.yaml", SHARED.replace("[bob]", "[]"))
+    box.run("kconnd-ctl reload", "ada")
+    assert box.try_("kconnd-ctl run shared -c 1", "bob").code == 5
+    events = box.run("kconnd-ctl events", "ada").out
+    assert "bob may no longer connect" in events
+    assert "restart shared --new-key" in events
+    box.run("kconnd-ctl stop shared", "max")
+    box.run(f"rm {CONFIGS}/shared.yaml; systemctl reload kconnd.service")
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        ("chmod o+w {file}", "everybody may write to it"),
+        ("chown eve {file}", "belongs to uid"),
+        ("chgrp ops {file}; chmod g+w {file}", "may write to it"),
+    ],
+)
+def test_a_profile_that_others_could_have_written_is_refused(box: Box, harm: str, why: str) -> None:
+    file = f"{CONFIGS}/bad.yaml"
+    box.write(file, "kernel: python3\n")
+    box.run("groupadd -f ops")
+    box.run(harm.format(file=file))
+    box.try_("kconnd-ctl reload", "ada")
+    assert why in box.try_("kconnd-ctl check", "ada").out
+    assert box.try_("kconnd-ctl start bad", "ada").code != 0
+    box.run(f"rm {file}")
+
+
+def test_a_kernel_of_root_is_not_shared(box: Box) -> None:
+    box.write(f"{CONFIGS}/rooty.yaml", "kernel: python3\nuser: root\naccess: {connect: [bob]}\n")
+    assert "root" in box.try_("kconnd-ctl check", "ada").out
+    box.try_("systemctl reload kconnd.service; kconnd-ctl reload")
+    box.try_("kconnd-ctl reload", "bob")
+    assert box.try_("kconnd-ctl run rooty -c 1", "bob").code != 0
+    box.run(f"rm {CONFIGS}/rooty.yaml")
+
+
+# --- last of all
+
+
+def test_uninstalling_leaves_state_and_profiles_until_told_otherwise(box: Box, kernel: int) -> None:
+    root = __file__.rpartition("/tests/")[0]
+    box.run(f"{root}/scripts/uninstall")
+    assert box.try_("command -v kconnd-ctl").code != 0
+    box.run(f"test -d /etc/kconnd/configs && test -d /proc/{kernel}")
+    box.run(f"test -e /var/lib/kconnd/u/{box.uid('ada')}/kernels/python3/record.json")
+    box.run(f"{root}/scripts/install")
+    deadline = time.monotonic() + 30
+    while not remembers(box, kernel):
+        assert time.monotonic() < deadline
+    box.run("kconnd-ctl stop python3", "ada")
+    box.run(f"{root}/scripts/uninstall --purge")
+    assert box.try_("test -e /etc/kconnd -o -e /var/lib/kconnd -o -e /opt/kconnd").code == 1
