@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kconnd.core.view import iso
+from kconnd.system.journal import EVENT
 
 KEPT = 1000
 BACKLOG = 1000  # events that a slow listener may be behind before it is let go
@@ -30,15 +31,29 @@ class Happening:
 
 
 class EventBus:
-    """Keeps the last events and hands new ones on."""
+    """Keeps the last events and hands new ones on.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    owner : str
+        Whose kernels these are, for the journal.
+    """
+
+    def __init__(self, owner: str = "") -> None:
+        self._owner = owner
         self._past: deque[Happening] = deque(maxlen=KEPT)
         self._listeners: set[asyncio.Queue[Happening]] = set()
 
     def tell(self, happening: Happening) -> None:
         """Log an event, keep it and hand it to each listener."""
-        log.info("%s: %s: %s", happening.kernel, happening.event, happening.message)
+        fields = {
+            "MESSAGE_ID": EVENT,
+            "KCONND_KERNEL": happening.kernel,
+            "KCONND_OWNER": self._owner,
+            "KCONND_EVENT": happening.event,
+        }
+        told = (happening.kernel, happening.event, happening.message)
+        log.info("%s: %s: %s", *told, extra=fields)
         self._past.append(happening)
         for queue in self._listeners:
             if not queue.full():

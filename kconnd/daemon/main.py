@@ -29,6 +29,7 @@ from kconnd.core.view import iso
 from kconnd.daemon.bus import EventBus
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.mending import make_folders, mend_for_ever
+from kconnd.daemon.pickup import pick_up_for_ever
 from kconnd.daemon.pulse import beat_for_ever
 from kconnd.daemon.reporting import report_for_ever, tell_front_for_ever
 from kconnd.daemon.routes import ROUTES, Request
@@ -38,6 +39,7 @@ from kconnd.launchers.local import LocalLauncher
 from kconnd.system.channels import KernelChannels, new_context
 from kconnd.system.files import ensure_private_dir, take_lock
 from kconnd.system.http import Site
+from kconnd.system.journal import set_up_logging
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
 from kconnd.system.notify import notify, passed_sockets
@@ -61,6 +63,7 @@ class Settings:
 
     configs: tuple[Path, ...]
     system_configs: tuple[Path, ...]
+    watch: bool
     exit_idle: float
     front: Path | None
     runtime_dir: Path
@@ -104,6 +107,11 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     )
     add("--exit-idle", metavar="TIME", help="end when nothing has run for so long, such as 1min")
     add("--front", metavar="PATH", type=Path, help="socket of the machine's front door")
+    add(
+        "--no-watch",
+        action="store_true",
+        help="read profiles again on SIGHUP and kconnd-ctl reload alone",
+    )
     add("--version", action="version", version=f"kconnd {kconnd.__version__}")
     given = parser.parse_args(arguments)
     user = own_user()
@@ -114,6 +122,7 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         configs=tuple(path.expanduser().absolute() for path in given.configs or ())
         or (Path(places.config_dir(os.environ, user.home)),),
         system_configs=tuple(path.absolute() for path in given.system_configs or ()),
+        watch=not given.no_watch,
         exit_idle=_parse_span(given.exit_idle),
         front=given.front,
         runtime_dir=runtime_dir,
@@ -155,7 +164,7 @@ def build_world(settings: Settings) -> World:
         connect=lambda connection: KernelChannels(context, connection),
         store=Store(settings.state_dir, Origin(machine_id(), os.uname().nodename, boot_id())),
         ledger=PortLedger(settings.runtime_dir),
-        bus=EventBus(),
+        bus=EventBus(own_user().name),
         slots=asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1))),
         clock=asyncio.get_running_loop().time,
         wall_clock=time.time,
@@ -189,6 +198,9 @@ async def serve(settings: Settings) -> None:
             group.create_task(report_for_ever(kernels, site, settings.exit_idle, ending)),
             group.create_task(tell_front_for_ever(kernels, settings.front)),
         ]
+        if settings.watch:
+            folders = (*settings.system_configs, *settings.configs)
+            tasks.append(group.create_task(pick_up_for_ever(kernels, folders)))
         await ending.wait()
         notify(STOPPING=1)
         for task in tasks:
@@ -227,6 +239,9 @@ def _describe(settings: Settings) -> dict[str, object]:
 
 def _make_folders(settings: Settings) -> None:
     make_folders(settings.runtime_dir)
+    if settings.watch:
+        with contextlib.suppress(OSError):  # a folder that is there can be watched
+            settings.configs[0].mkdir(parents=True, exist_ok=True)
     ensure_private_dir(settings.state_dir)
 
 
@@ -252,10 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``kconnd``; see ``kconnd --help``."""
     try:
         settings = parse_settings(arguments)
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
-        )
-        logging.getLogger("tornado").setLevel(logging.ERROR)
+        set_up_logging(settings.log_level)
         os.umask(0o077)
         _allow_many_files()
         _make_folders(settings)

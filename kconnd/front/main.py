@@ -21,6 +21,7 @@ from kconnd.errors import KconndError
 from kconnd.front.owners import Owners, make_boot_folder
 from kconnd.front.routes import ROUTES, Request
 from kconnd.system.http import Site
+from kconnd.system.journal import set_up_logging
 from kconnd.system.notify import notify, passed_sockets, watchdog_interval
 from kconnd.system.profiles import Loaded, load_profiles
 from kconnd.system.systemd import Systemd
@@ -105,8 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("kconnd-front: only root can start other users' daemons", file=sys.stderr)  # noqa: T201
         print("  run kconnd instead, which is a daemon of your own", file=sys.stderr)  # noqa: T201
         return 5
-    logging.basicConfig(level="INFO", format="%(levelname)s %(message)s")
-    logging.getLogger("tornado").setLevel(logging.ERROR)
+    set_up_logging("info")
     os.umask(0o077)
     try:
         asyncio.run(serve())

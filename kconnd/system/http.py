@@ -26,6 +26,7 @@ import tornado.web
 
 from kconnd.core.access import Peer, Right
 from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
+from kconnd.system.journal import AUDIT
 from kconnd.system.peer import read_peer
 
 MAX_BODY = 1 << 20  # bytes
@@ -60,6 +61,11 @@ class Route:
     function: Function
     parameters: tuple[Parameter, ...] = ()
     streams: bool = False
+
+    @property
+    def audited(self) -> bool:
+        """Whether it changes something, or hands out a key."""
+        return self.method == "POST" or self.path.endswith("/connection")
 
     @property
     def about(self) -> str:
@@ -133,14 +139,18 @@ class Endpoint(tornado.web.RequestHandler):
             await self._work
 
     async def _answer(self, method: str, name: str) -> None:
+        route: Route | None = None
+        outcome = "done"
         try:
             route = self._route(method)
             request = self._request(unquote(name))
             request.authorise(route.right)
             reply = await route.function(request)
         except KconndError as error:
+            outcome = error.code
             self._refuse(error)
         except Exception:
+            outcome = "a fault"
             log.exception("%s %s failed", method, self.request.path)
             self._refuse(
                 KconndError(
@@ -150,6 +160,25 @@ class Endpoint(tornado.web.RequestHandler):
             )
         else:
             await self._send(reply)
+        finally:
+            if route is not None and route.audited:
+                self._audit(route, unquote(name), outcome)
+
+    def _audit(self, route: Route, name: str, outcome: str) -> None:
+        """Log who asked for what and what came of it, on one line whatever was in the name."""
+        peer = self._peer()
+        verb = route.path.rpartition("/")[2]
+        shown = "".join(char if char.isprintable() else "?" for char in name[:100])
+        fields = {
+            "MESSAGE_ID": AUDIT,
+            "KCONND_UID": peer.uid,
+            "KCONND_PID": peer.pid,
+            "KCONND_VERB": verb,
+            "KCONND_KERNEL": shown,
+            "KCONND_OUTCOME": outcome,
+        }
+        told = (peer.uid, peer.pid, verb, shown, outcome)
+        log.info("uid %d, pid %d asked for %s %s: %s", *told, extra=fields)
 
     def _route(self, method: str) -> Route:
         route = self._routes.get(method)

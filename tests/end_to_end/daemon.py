@@ -69,6 +69,7 @@ class Daemon:
         self.configs.mkdir(exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "daemon.log"
+        self.watches = False  # most tests say themselves when profiles are read
 
     def profile(self, name: str, text: str) -> None:
         """Write a profile file whole."""
@@ -82,6 +83,7 @@ class Daemon:
             f"--configs={self.configs}",
             f"--runtime-dir={self.runtime}",
             f"--state-dir={self.state}",
+            *([] if self.watches else ["--no-watch"]),
             *more,
         ]
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from openapi_spec_validator import validate
 
 from kconnd.daemon.routes import ROUTES
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import Connection, Daemon, DaemonError, client, run, run_on
+from tests.end_to_end.daemon import SMALL, Connection, Daemon, DaemonError, client, run, run_on
 
 IPYKERNEL = f"python: {sys.executable}\n"
 GIL_HOG = "import re, time; time.sleep(0.5); re.match('(a+)+$', 'a' * 64 + 'b')"
@@ -172,6 +173,44 @@ def test_a_reload_touches_nothing_live(daemon: Daemon, by: str) -> None:
     assert daemon.info("changed")["profile_status"] == "current"
     code = "import os; print(os.environ['NEW'])"
     assert run(daemon.info("changed")["connection_file"], code) == "1\n"
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    then = time.monotonic() + seconds
+    return lambda: time.monotonic() > then
+
+
+def test_profiles_take_effect_without_a_command(daemon: Daemon) -> None:
+    daemon.watches = True
+    daemon.start()
+    daemon.profile("lab", SMALL + "start: boot\n")
+    wait_for(lambda: "lab" in daemon.said(), "it to be seen")
+    before = daemon.wait_state("lab", "running")
+    daemon.profile("lab", SMALL + "env: {X: '1'}\n")
+    changed = "changed: restart to apply"
+    wait_for(lambda: daemon.info("lab")["profile_status"] == changed, "the change to be seen")
+    (daemon.configs / "lab.yaml").unlink()
+    wait_for(lambda: daemon.info("lab")["profile_status"] == "orphaned", "the removal")
+    after = daemon.info("lab")
+    assert (after["pid"], after["state"]) == (before["pid"], "running")
+
+
+def test_a_file_that_is_still_being_written_is_not_acted_on(daemon: Daemon) -> None:
+    """Each part by itself is a sound profile, and none but the whole is meant."""
+    daemon.watches = True
+    daemon.start()
+    path = daemon.configs / "slow.yaml"
+    parts = [SMALL, "start: boot\n", *(f"# more {n}\n" for n in range(20)), "env: {X: '1'}\n"]
+    with path.open("w", encoding="utf-8") as file:
+        for part in parts:
+            file.write(part)
+            file.flush()
+            wait_for(after(0.02), "the next part")
+            assert "slow" not in daemon.said()
+    wait_for(lambda: "slow" in daemon.said(), "it to be seen")
+    daemon.wait_state("slow", "running")
+    record = json.loads(daemon.record("slow").read_bytes())
+    assert record["profile"]["env"] == {"X": "1"}
 
 
 def test_a_profile_for_boot_starts_when_it_appears(daemon: Daemon) -> None:
