@@ -10,10 +10,13 @@ daemon can make it lose a kernel; whoever wants the kernel gone signals the kern
 blocks the kernel's output: what cannot be written is counted and dropped.
 
 Its input, on stdin, is the launch plan: ``key=value`` records, each ended by a NUL byte
-(which none of the values can hold), the last one ``end=``. Keys: ``arg`` and ``env``
+(which none of the values can hold), the last one ``end=``. With a second argument it is in the
+file of that name instead, which is removed when it has been read. Keys: ``arg`` and ``env``
 (repeated), ``cwd``, ``umask`` (octal), ``generation``, ``log``, ``log_max`` (bytes),
 ``log_keep`` (older logs), ``facts``, ``exit`` (paths) and ``lock`` (number of an inherited
-descriptor on which the caller holds a flock: it stays locked as long as the shim lives).
+descriptor on which the caller holds a flock: it stays locked as long as the shim lives) or
+``lock_file`` (path of one to lock), ``report`` (``1`` to have the facts written once more when
+the kernel has begun, for a caller that cannot read our stdout).
 
 Its output is the facts file, on stdout too, before the kernel's first instruction; then the
 exit file. Both are JSON, version ``PROTOCOL``, and are whole or not there.
@@ -23,6 +26,7 @@ from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # signal brings enum: 0.7 MB a kernel
 import ctypes
+import fcntl
 import os
 import select
 import sys
@@ -37,11 +41,11 @@ GRACE = 2.0  # seconds that left-over processes get between SIGTERM and SIGKILL
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 CHUNK = 65536
 FACTS = (
-    b'{"protocol": %d, "generation": %d, "boot_id": "%s", "shim": [%d, %d], "kernel": [%d, %d]}\n'
+    b'{"protocol": %d, "generation": %d, "boot_id": "%s", "shim": [%d, %d], "kernel": [%d, %d]%s}\n'
 )
 EXIT = (
     b'{"protocol": %d, "generation": %d, "code": %s, "signal": %s, "at": %d.%03d, '
-    b'"errno": %s, "step": "%s"}\n'
+    b'"errno": %s, "step": "%s", "oom": %s}\n'
 )
 HEAD = b"[kconnd: launch %d, %s]\n"  # at the head of each process's output in the log
 IGNORED = (
@@ -124,11 +128,15 @@ class Log:
         self._open()
 
 
-def read_plan() -> Plan | None:
-    """Read the plan from stdin; one that is cut short (its sender died) is not acted on."""
+def read_plan(path: str = "") -> Plan | None:
+    """Read the plan; one that is cut short (its sender died) is not acted on."""
+    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC) if path else 0
     text = b""
-    while more := os.read(0, CHUNK):
+    while more := os.read(source, CHUNK):
         text += more
+    if path:
+        os.close(source)
+        os.unlink(path)
     return Plan(text) if text.endswith(b"\0end=\0") else None
 
 
@@ -187,18 +195,21 @@ def spawn(plan: Plan, output: int) -> tuple[int, bytes]:
     record_facts(plan, pid)
     os.write(go_write, b"!")
     trouble = os.read(trouble_read, 100)  # ends without a word when exec has closed it
+    if plan.values.get("report"):
+        errno, _, step = trouble.partition(b" ")
+        record_facts(plan, pid, b', "errno": %s, "step": "%s"' % (errno or b"null", step))
     for done in (go_read, go_write, trouble_read):
         os.close(done)
     return pid, trouble
 
 
-def record_facts(plan: Plan, pid: int) -> None:
+def record_facts(plan: Plan, pid: int, more: bytes = b"") -> None:
     """Write who we are and who the kernel is, by pid and start time."""
     with open("/proc/sys/kernel/random/boot_id", "rb") as file:
         boot_id = file.read().strip()
     me = os.getpid()
     generation = plan.number("generation")
-    values = (PROTOCOL, generation, boot_id, me, start_time(me), pid, start_time(pid))
+    values = (PROTOCOL, generation, boot_id, me, start_time(me), pid, start_time(pid), more)
     facts = FACTS % values
     write_whole(plan.values["facts"], facts, durable=False)
     os.write(1, facts)
@@ -212,9 +223,35 @@ def record_exit(plan: Plan, status: int, trouble: bytes) -> None:
     errno, _, step = trouble.partition(b" ")
     values = (PROTOCOL, plan.number("generation"), code, number, seconds, milliseconds)
     try:
-        write_whole(plan.values["exit"], EXIT % (*values, errno or b"null", step), durable=True)
+        oom = b"true" if plan.values.get("report") and went_over_memory() else b"false"
+        told = EXIT % (*values, errno or b"null", step, oom)
+        write_whole(plan.values["exit"], told, durable=True)
     except OSError:
         return  # a full disk: there is no other place, and the daemon then says "lost"
+
+
+def went_over_memory() -> bool:
+    """Tell whether a process of our cgroup was killed for its memory (cgroups(7), v1 and v2)."""
+    try:
+        with open("/proc/self/cgroup", "rb") as file:
+            rows = [line.rstrip(b"\n").split(b":", 2) for line in file]
+    except OSError:
+        return False
+    for _, controllers, path in rows:
+        places = []
+        if b"memory" in controllers.split(b","):
+            places = [b"/sys/fs/cgroup/memory%s/memory.oom_control" % path]
+        elif not controllers:
+            places = [b"/sys/fs/cgroup%s/memory.events" % path]
+        for place in places:
+            try:
+                with open(place, "rb") as file:
+                    counts = dict(line.split() for line in file)
+            except (OSError, ValueError):
+                continue
+            if int(counts.get(b"oom_kill", b"0")):
+                return True
+    return False
 
 
 class Children:
@@ -321,13 +358,28 @@ def copy(output: int, log: Log) -> bool:
     return bool(text)
 
 
+def hold_lock(plan: Plan) -> bool:
+    """Hold the lock that says that this kernel has a shim; false where it has one already."""
+    if "lock_file" not in plan.values:
+        os.set_inheritable(plan.number("lock"), False)  # noqa: FBT003  # its own signature
+        return True
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    lock = os.open(plan.values["lock_file"], flags, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def main() -> int:
     """Run one kernel to its end."""
-    plan = read_plan()
+    plan = read_plan(*sys.argv[2:3])
     if plan is None:
         return 1
-    os.set_inheritable(plan.number("lock"), False)  # noqa: FBT003  # its own signature
     os.umask(0o077)
+    if not hold_lock(plan):
+        return 3
     os.chdir("/")  # else the shim would hold a file system that somebody wants to unmount
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in IGNORED:

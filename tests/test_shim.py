@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kconnd import shim
 from kconnd.core.plan import LaunchPlan
-from kconnd.launchers.local import _records
+from kconnd.launchers.local import plan_records
 
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 NAME = st.from_regex(r"[A-Z_]{1,8}", fullmatch=True)
@@ -22,7 +22,7 @@ def test_the_shim_reads_the_plan_that_the_launcher_writes(
     argv: list[str], env: dict[str, str], cwd: str, limit: int
 ) -> None:
     plan = LaunchPlan("k", 7, tuple(argv), env, cwd, "/l", "/f", "/e", "/k", log_max=limit)
-    text = b"".join(_records(plan, 5))
+    text = b"".join(plan_records(plan, ("lock", "5")))
     read = shim.Plan(text)
     assert [arg.decode() for arg in read.args] == argv
     assert {key.decode(): value.decode() for key, value in read.env.items()} == env

@@ -46,6 +46,10 @@ class LaunchPlan:
         Paths for the shim; `kconnd.shim` says what each holds.
     log_max, log_keep : int
         Bytes of one log file, and how many older ones to keep.
+    launcher : str
+        What the profile asks to be launched with.
+    limits : mapping
+        ``memory`` (bytes), ``cpu`` (processors), ``tasks`` and ``open_files``, where set.
     """
 
     name: str
@@ -60,6 +64,8 @@ class LaunchPlan:
     umask: int = 0o022
     log_max: int = 10 << 20
     log_keep: int = 3
+    launcher: str = "auto"
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 def choose_transport(transport: str, spec: KernelSpec, *, needs_tcp: bool = False) -> str:

@@ -58,8 +58,10 @@ def iso(at: float | None) -> str | None:
     return text.replace("+00:00", "Z")
 
 
-def describe_exit(code: int | None, number: int | None) -> str:
+def describe_exit(code: int | None, number: int | None, *, oom: bool = False) -> str:
     """Say in words how a process ended."""
+    if oom:
+        return "killed for going over its memory limit"
     if number is not None:
         try:
             return f"killed by {signal.Signals(number).name}"

@@ -228,7 +228,7 @@ class Life:
     async def _watch_exit(self, handle: Handle) -> None:
         found = await self._world.launcher.wait(handle)
         output = read_tail(self.log_file, TAIL).rpartition(LAUNCH_MARK)[2].partition("\n")[2]
-        reason = describe_exit(found.code, found.signal)
+        reason = describe_exit(found.code, found.signal, oom=found.oom)
         at = found.at or self._world.wall_clock()
         self._learn(last_exit=LastExit(found.code, found.signal, reason, at, output))
         self.detach()
@@ -289,7 +289,7 @@ class Life:
         with self._tolerating("cleaning up after it"):
             self._remove_sockets()
             self._connection_file.unlink(missing_ok=True)
-            for left in (f"{self.name}.lock", f"{self.name}.shim.json"):
+            for left in (f"{self.name}.lock", f"{self.name}.plan", f"{self.name}.shim.json"):
                 (live / left).unlink(missing_ok=True)
             self._world.ledger.release(self.name)
 

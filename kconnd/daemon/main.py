@@ -35,7 +35,9 @@ from kconnd.daemon.reporting import report_for_ever, tell_front_for_ever
 from kconnd.daemon.routes import ROUTES, Request
 from kconnd.daemon.world import World
 from kconnd.errors import KconndError, LockedError, UsageError
-from kconnd.launchers.local import LocalLauncher
+from kconnd.launchers.choice import Launchers
+from kconnd.launchers.local import LOCAL, LocalLauncher
+from kconnd.launchers.systemd import SYSTEMD, SystemdLauncher
 from kconnd.system.channels import KernelChannels, new_context
 from kconnd.system.files import ensure_private_dir, take_lock
 from kconnd.system.http import Site
@@ -160,7 +162,7 @@ def build_world(settings: Settings) -> World:
         runtime_dir=settings.runtime_dir,
         machines_dir=settings.machines_dir,
         ports=settings.ports,
-        launcher=LocalLauncher(settings.runtime_dir / "live"),
+        launcher=_launchers(settings),
         connect=lambda connection: KernelChannels(context, connection),
         store=Store(settings.state_dir, Origin(machine_id(), os.uname().nodename, boot_id())),
         ledger=PortLedger(settings.runtime_dir),
@@ -170,6 +172,15 @@ def build_world(settings: Settings) -> World:
         wall_clock=time.time,
         roll=random.random,
     )
+
+
+def _launchers(settings: Settings) -> Launchers:
+    """Build the launchers; where there is a front door, units are what ``auto`` means."""
+    folder = settings.runtime_dir / "live"
+    local = LocalLauncher(folder)
+    if settings.front is None:
+        return Launchers({LOCAL: local})
+    return Launchers({SYSTEMD: SystemdLauncher(folder, settings.front), LOCAL: local})
 
 
 async def serve(settings: Settings) -> None:

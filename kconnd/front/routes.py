@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import kconnd
 from kconnd.client import Client
 from kconnd.core.access import Peer, Right, may
+from kconnd.core.names import parse_name
 from kconnd.core.places import owner_socket
 from kconnd.errors import KconndError, RefusedError, UsageError
 from kconnd.front.owners import Owners
+from kconnd.front.units import parse_request, properties, stricter, unit_name
 from kconnd.system.http import Parameter, Reply, Route
 from kconnd.system.openapi import document
 
@@ -84,6 +87,18 @@ def _kernels_of(uid: int) -> list[dict[str, Any]]:
     return [{**row, "uid": uid} for row in rows]
 
 
+async def make_unit(request: Request) -> Reply:
+    """Run a kernel's shim in a unit of its own, as the caller and in the caller's slice."""
+    uid = request.peer.uid
+    name, generation, program, plan, asked = parse_request(request.body)
+    machine = request.owners.profiles.profiles.get(parse_name(name)[0])
+    limits = stricter(asked, machine.profile.limits if machine else None)
+    argv = [sys.executable, "-I", "-S", program, name, plan]
+    unit = unit_name(uid, name, generation)
+    await request.owners.systemd.run(unit, properties(uid, argv, limits))
+    return {"unit": unit, "limits": limits}
+
+
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health", Right.SEE, health),
     Route("GET", "/v1/openapi.json", Right.SEE, openapi),
@@ -96,4 +111,5 @@ ROUTES: tuple[Route, ...] = (
         boot,
         (Parameter("wanted", "boolean", "Whether there are such kernels."),),
     ),
+    Route("POST", "/v1/units", Right.SEE, make_unit),
 )

@@ -77,14 +77,14 @@ class Exit:
         One of them; neither where nobody saw it.
     at : float, optional
         When, in seconds since the epoch.
-    trouble : str
-        Why it never began, in words.
+    oom : bool
+        Whether it went over its memory limit.
     """
 
     code: int | None = None
     signal: int | None = None
     at: float | None = None
-    trouble: str = ""
+    oom: bool = False
 
     @property
     def lost(self) -> bool:

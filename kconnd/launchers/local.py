@@ -34,7 +34,7 @@ from kconnd.system.processes import (
     signal_group,
 )
 
-NAME = "local"
+LOCAL = "local"
 MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
 GLANCE = 0.01  # seconds between looks: nothing tells when it has
 
@@ -52,7 +52,7 @@ class LocalLauncher:
         self._program = folder / "shim.pyc"
         self._compiled = False
 
-    def _shim(self) -> str:
+    def shim(self) -> str:
         """Give the shim compiled, which spares each one 0.9 MB and 2 ms; else its source."""
         if not (self._compiled and self._program.exists()):
             try:
@@ -64,11 +64,11 @@ class LocalLauncher:
 
     async def launch(self, plan: LaunchPlan) -> Handle:
         """Start a shim with this plan; see `Launcher`."""
-        facts, trouble = await asyncio.to_thread(_start_shim, plan, self._shim())
+        facts, trouble = await asyncio.to_thread(start_shim, plan, self.shim())
         handle = _handle(facts, plan.exit, plan.lock)
         if trouble:
             await ended(handle.shim)
-            raise StartFailedError(_explain(plan, trouble), hint=_cure(plan, trouble))
+            raise refused(plan, trouble)
         return handle
 
     async def wait(self, handle: Handle) -> Exit:
@@ -136,10 +136,10 @@ def _below(handle: Handle) -> list[ProcessId]:
 
 
 def _handle(facts: dict[str, Any], exit_file: str, lock: str) -> Handle:
-    return parse_handle({"launcher": NAME, "exit_file": exit_file, "lock": lock, **facts})
+    return parse_handle({"launcher": LOCAL, "exit_file": exit_file, "lock": lock, **facts})
 
 
-def _start_shim(plan: LaunchPlan, program: str) -> tuple[dict[str, Any], str]:
+def start_shim(plan: LaunchPlan, program: str) -> tuple[dict[str, Any], str]:
     """Run a shim until it has said who the kernel is, and why it is none, if so."""
     try:
         lock = take_lock(Path(plan.lock), f"a shim of kernel {plan.name}")
@@ -160,7 +160,7 @@ def _start_shim(plan: LaunchPlan, program: str) -> tuple[dict[str, Any], str]:
             env={},
             start_new_session=True,
         )
-        answer = _exchange(process, b"".join(_records(plan, lock)))
+        answer = _exchange(process, b"".join(plan_records(plan, ("lock", str(lock)))))
     finally:
         os.close(lock)
     line, _, trouble = answer.partition("\n")
@@ -185,8 +185,16 @@ def _exchange(process: subprocess.Popen[bytes], plan: bytes) -> str:
         return process.stdout.read().decode(errors="replace")
 
 
-def _records(plan: LaunchPlan, lock: int) -> Iterator[bytes]:
-    """Give the plan in the form that `kconnd.shim` documents."""
+def plan_records(plan: LaunchPlan, *lock: tuple[str, str]) -> Iterator[bytes]:
+    """Give the plan in the form that `kconnd.shim` documents.
+
+    Parameters
+    ----------
+    plan : LaunchPlan
+        What to run.
+    lock : tuple of str
+        Key and value of what it says of the lock, and what else is to be in it.
+    """
     values = [("arg", arg) for arg in plan.argv]
     values += [("env", f"{key}={value}") for key, value in plan.env.items()]
     values += [
@@ -198,7 +206,7 @@ def _records(plan: LaunchPlan, lock: int) -> Iterator[bytes]:
         ("log_keep", str(plan.log_keep)),
         ("facts", plan.facts),
         ("exit", plan.exit),
-        ("lock", str(lock)),
+        *lock,
         ("end", ""),
     ]
     return (f"{key}={value}\0".encode("utf-8", "surrogateescape") for key, value in values)
@@ -211,7 +219,12 @@ def _read_exit(handle: Handle) -> Exit:
         return Exit()
     if content.get("generation") != handle.generation:
         return Exit()
-    return Exit(content["code"], content["signal"], content["at"])
+    return Exit(content["code"], content["signal"], content["at"], bool(content.get("oom")))
+
+
+def refused(plan: LaunchPlan, trouble: str) -> StartFailedError:
+    """Say why a kernel never began, from what its shim told: an errno and a step."""
+    return StartFailedError(_explain(plan, trouble), hint=_cure(plan, trouble))
 
 
 def _explain(plan: LaunchPlan, trouble: str) -> str:

@@ -41,6 +41,22 @@ class Systemd:
                 f"starting {unit}: it is {state}", hint=f"journalctl -u {unit} tells more"
             )
 
+    async def run(self, unit: str, properties: list[list[object]]) -> None:
+        """Make a transient unit and start it; one of that name that runs is left as it is.
+
+        Raises
+        ------
+        KconndError
+            If the manager does not take it.
+        """
+        try:
+            await self._call(
+                "StartTransientUnit", "ssa(sv)a(sa(sv))", [unit, "fail", properties, []]
+            )
+        except KconndError:
+            if not await self.is_active(unit):
+                raise
+
     async def is_active(self, unit: str) -> bool:
         """Tell whether a unit is loaded and active."""
         return await self._state(unit) == "active"

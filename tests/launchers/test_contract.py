@@ -10,41 +10,37 @@ from pathlib import Path
 
 import pytest
 
+from kconnd.client import has_front_door
 from kconnd.core.events import Step
+from kconnd.core.places import FRONT_SOCKET
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle, Launcher, parse_handle
 from kconnd.launchers.local import LocalLauncher
+from kconnd.launchers.systemd import SystemdLauncher
 from kconnd.system.files import take_lock
 from kconnd.system.processes import ProcessId, descendants, send_signal
 from tests.launchers.fake import FakeLauncher
 
 WaitUntil = Callable[..., Awaitable[None]]
-real_only = pytest.mark.parametrize("launcher", ["local"], indirect=True)
+real_only = pytest.mark.parametrize("launcher", ["local", "systemd"], indirect=True)
 
 
-class Tidy(LocalLauncher):
-    """The real launcher; remembers what it launched, so that a failed test leaves nothing."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.launched: list[Handle] = []
-
-    async def launch(self, plan: LaunchPlan) -> Handle:
-        handle = await super().launch(plan)
-        self.launched.append(handle)
-        return handle
-
-
-@pytest.fixture(params=["fake", "local"])
+@pytest.fixture(params=["fake", "local", "systemd"])
 async def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Launcher]:
+    """Give each launcher; what a failed test leaves of a real one is ended by its facts."""
     if request.param == "fake":
         yield FakeLauncher()
         return
-    tidy = Tidy(tmp_path)
-    yield tidy
-    for handle in tidy.launched:
-        await tidy.stop(handle, Step.KILL)
+    real = LocalLauncher(tmp_path)
+    if request.param == "systemd":
+        if not has_front_door():
+            pytest.skip("needs the front door; tests/server runs it where there is one")
+        real = SystemdLauncher(tmp_path, Path(FRONT_SOCKET))
+    yield real
+    left = await real.find(str(tmp_path / "facts"), str(tmp_path / "exit"), str(tmp_path / "lock"))
+    if left is not None:
+        await real.stop(left, Step.KILL)
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """kconnd on a shared server: a booted systemd, the real installation, and users of it."""
 
+import json
+import shlex
+import sys
 import time
 
 import pytest
@@ -116,6 +119,77 @@ def test_kernels_for_boot_start_with_the_machine(box: Box) -> None:
     box.run("rm ~/.config/kconnd/configs/always.yaml; kconnd-ctl reload", "bob")
     box.run("kconnd-ctl stop always --yes", "bob")
     wait_for(lambda: box.try_(f"test -e /var/lib/kconnd/boot/{uid}").code == 1, "the mark to go")
+
+
+# --- kernels as units
+
+
+def test_the_launcher_keeps_the_contract_of_all_launchers(box: Box) -> None:
+    root = __file__.rpartition("/tests/")[0]
+    command = f"cd {root} && {sys.executable} -m pytest -q -p no:cacheprovider tests/launchers"
+    out = box.run(f"{command} -k systemd").out
+    assert "passed" in out
+    assert "skipped" not in out
+
+
+def test_a_kernel_is_a_unit_in_its_owners_slice(box: Box, kernel: int) -> None:
+    uid = box.uid("ada")
+    assert box.ctl("info python3", "ada")["launcher"] == "systemd"
+    group = box.run(f"cat /proc/{kernel}/cgroup").out
+    assert f"/kconnd.slice/kconnd-{uid}.slice/kconnd-kernel-{uid}-python3-" in group
+    assert box.run(f"systemctl show -P User 'kconnd-kernel-{uid}-python3-*'").out == f"{uid}\n"
+
+
+def test_a_memory_limit_is_enforced_and_named(box: Box) -> None:
+    limits = "limits: {memory: 150M, tasks: 60, cpu: 50%}"
+    box.write(f"{CONFIGS}/small.yaml", f"kernel: python3\nrestart: {{policy: no}}\n{limits}\n")
+    box.run("systemctl reload kconnd.service")
+    box.try_("kconnd-ctl reload", "bob")
+    box.run("kconnd-ctl start small", "bob")
+    unit = f"kconnd-kernel-{box.uid('bob')}-small-1.service"
+    shown = box.run(f"systemctl show -p MemoryMax -p TasksMax -p CPUQuotaPerSecUSec {unit}").out
+    assert set(shown.split()) == {
+        f"MemoryMax={150 << 20}",
+        "TasksMax=61",
+        "CPUQuotaPerSecUSec=500ms",
+    }
+    # What the owner asks for can be less than what the machine's profile says, and not more.
+    greedy = {"name": "small", "generation": 7, "program": "/bin/true", "plan": "/x"}
+    body = json.dumps({**greedy, "limits": {"memory": 8 << 30, "tasks": 5}})
+    reply = box.run(
+        f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1/units -d {shlex.quote(body)}", "bob"
+    )
+    assert reply.json()["limits"] == {"memory": 150 << 20, "tasks": 5, "cpu": 0.5}
+    done = box.try_("kconnd-ctl run small -c 'x = bytearray(1 << 30)'", "bob")
+    assert (done.code, "memory limit" in done.err) == (3, True)
+    wait_for(lambda: box.ctl("info small", "bob")["state"] == "failed", "it to be told")
+    last = box.ctl("info small", "bob")["last_exit"]
+    assert (last["reason"], last["signal"]) == ("killed for going over its memory limit", 9)
+    box.run(f"rm {CONFIGS}/small.yaml; systemctl reload kconnd.service")
+
+
+def test_every_descendant_is_gone_after_a_stop(box: Box, kernel: int) -> None:
+    words = '["sleep", "999"], start_new_session=True'
+    code = f"import subprocess; print(subprocess.Popen({words}).pid)"
+    pid = int(box.run(f"kconnd-ctl run python3 -c {shlex.quote(code)}", "ada").out)
+    box.run(f"kill -0 {pid} {kernel}")
+    box.run("kconnd-ctl stop python3", "ada")
+    assert box.try_(f"kill -0 {pid}").code != 0
+    units = f"systemctl list-units --plain --no-legend 'kconnd-kernel-{box.uid('ada')}-*'"
+    wait_for(lambda: box.run(units).out == "", "the unit to be gone")
+
+
+# --- logging
+
+
+def test_the_journal_has_fields(box: Box, kernel: int) -> None:
+    fields = "KCONND_KERNEL=python3 KCONND_OWNER=ada KCONND_EVENT=running"
+    line = box.run(f"journalctl -o cat --no-pager -n 1 {fields}").out
+    assert "it answered kernel_info_request" in line
+    box.try_("kconnd-ctl stop ada/python3 --yes", "eve")
+    asked = f"KCONND_UID={box.uid('eve')} KCONND_VERB=stop KCONND_OUTCOME=refused"
+    assert "asked for stop python3: refused" in box.run(f"journalctl -o cat --no-pager {asked}").out
+    assert box.pid("python3", "ada") == kernel
 
 
 # --- nobody in another's kernel

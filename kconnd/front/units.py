@@ -1,0 +1,99 @@
+"""The units that the front door makes for kernels: a fixed list of properties, and no more.
+
+Rules. A unit runs as the uid that asked, whatever it asked for, and in that owner's slice.
+Limits in a profile of the whole machine hold for kernels of that name; who asks can only
+lower them. What is in a unit can be read by everybody, so nothing secret is.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dbus_fast import Variant
+
+from kconnd.core.names import parse_name
+from kconnd.core.profile import Limits
+from kconnd.errors import UsageError
+
+LONGEST = 1024  # characters of a path
+MANY = 10**9  # more launches than any kernel has
+KINDS = ("memory", "cpu", "tasks", "open_files")
+
+
+def unit_name(uid: int, name: str, generation: int) -> str:
+    """Name a kernel's unit; what a unit's name cannot hold is escaped (systemd.unit(5))."""
+    safe = re.sub(r"[^A-Za-z0-9._]", lambda found: f"\\x{ord(found[0]):02x}", name)
+    return f"kconnd-kernel-{uid}-{safe}-{generation}.service"
+
+
+def parse_request(body: Mapping[str, Any]) -> tuple[str, int, str, str, dict[str, float]]:
+    """Check what an owner's daemon asks for: name, generation, program, plan and limits.
+
+    Raises
+    ------
+    UsageError
+        If anything of it is not what it should be.
+    """
+    name, generation = body.get("name"), body.get("generation")
+    if not isinstance(name, str):
+        raise UsageError("name: not text")
+    parse_name(name)
+    if not isinstance(generation, int) or isinstance(generation, bool) or not 0 < generation < MANY:
+        raise UsageError(f"generation: {generation!r} is not a number from 1 on")
+    return name, generation, _path(body, "program"), _path(body, "plan"), _limits(body)
+
+
+def _path(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key)
+    sound = isinstance(value, str) and value.startswith("/") and value.isprintable()
+    if not sound or len(str(value)) > LONGEST:
+        raise UsageError(f"{key}: not an absolute path")
+    return str(value)
+
+
+def _limits(body: Mapping[str, Any]) -> dict[str, float]:
+    given = body.get("limits", {})
+    if not isinstance(given, dict) or not set(given) <= set(KINDS):
+        raise UsageError(f"limits: not a mapping with {', '.join(KINDS)}")
+    for key, value in given.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value < 1e15:  # noqa: PLR2004  # more than any machine has
+            raise UsageError(f"limits.{key}: {value!r} is not a sensible number")
+    return {key: float(value) for key, value in given.items()}
+
+
+def stricter(asked: Mapping[str, float], machine: Limits | None) -> dict[str, float]:
+    """Give the lower of two sets of limits, key by key."""
+    set_here = machine.model_dump(exclude_none=True) if machine is not None else {}
+    both = {**asked, **set_here}
+    return {key: min(asked.get(key, value), value) for key, value in both.items()}
+
+
+def properties(uid: int, argv: list[str], limits: Mapping[str, float]) -> list[list[object]]:
+    """Give the properties of a kernel's unit, for ``StartTransientUnit``."""
+    found: dict[str, Variant] = {
+        "Description": Variant("s", f"Jupyter kernel {argv[-2]} of uid {uid}"),
+        "User": Variant("s", str(uid)),
+        "Slice": Variant("s", f"kconnd-{uid}.slice"),
+        "Type": Variant("s", "exec"),
+        "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
+        "WorkingDirectory": Variant("s", "/"),
+        "KillMode": Variant("s", "control-group"),
+        # The shim tells what the system killed for its memory, so it has to outlive that.
+        "OOMPolicy": Variant("s", "continue"),
+        "CollectMode": Variant("s", "inactive-or-failed"),
+        "StandardInput": Variant("s", "null"),
+        "StandardOutput": Variant("s", "null"),
+        "StandardError": Variant("s", "journal"),
+        "UMask": Variant("u", 0o077),
+    }
+    if "memory" in limits:
+        found["MemoryMax"] = Variant("t", int(limits["memory"]))
+        found["MemorySwapMax"] = Variant("t", 0)
+    if "cpu" in limits:
+        found["CPUQuotaPerSecUSec"] = Variant("t", max(1000, int(limits["cpu"] * 1_000_000)))
+    if "tasks" in limits:
+        found["TasksMax"] = Variant("t", int(limits["tasks"]) + 1)  # the shim is one
+    if "open_files" in limits:
+        found["LimitNOFILE"] = Variant("t", int(limits["open_files"]))
+    return [[key, value] for key, value in found.items()]

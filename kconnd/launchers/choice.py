@@ -1,0 +1,56 @@
+"""Which launcher a kernel gets, and which one a handle belongs to."""
+
+from collections.abc import Mapping
+
+from kconnd.core.events import Step
+from kconnd.core.plan import LaunchPlan
+from kconnd.errors import StartFailedError
+from kconnd.launchers.base import Exit, Handle, Launcher
+
+
+class Launchers:
+    """All the launchers of a daemon, as one.
+
+    Parameters
+    ----------
+    known : mapping
+        By name; the first is the one that ``auto`` means.
+    """
+
+    def __init__(self, known: Mapping[str, Launcher]) -> None:
+        self._known = known
+        self._default = next(iter(known))
+
+    async def launch(self, plan: LaunchPlan) -> Handle:
+        """Launch with what the plan names."""
+        name = self._default if plan.launcher == "auto" else plan.launcher
+        launcher = self._known.get(name)
+        if launcher is None:
+            raise StartFailedError(
+                f"launching {plan.name}: the launcher {name} is not to be had here",
+                hint=f"there is {', '.join(self._known)}; the profile's 'launcher' names one",
+            )
+        return await launcher.launch(plan)
+
+    async def wait(self, handle: Handle) -> Exit:
+        """Wait until every process of the kernel is gone."""
+        return await self._of(handle).wait(handle)
+
+    async def stop(self, handle: Handle, step: Step) -> None:
+        """Take one of the steps of a stop that go by signal."""
+        await self._of(handle).stop(handle, step)
+
+    async def signal(self, handle: Handle, number: int) -> None:
+        """Signal the kernel and its process group."""
+        await self._of(handle).signal(handle, number)
+
+    async def adopt(self, handle: Handle) -> bool:
+        """Tell whether the kernel is still there and still ours."""
+        return await self._of(handle).adopt(handle)
+
+    async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
+        """Find what was launched; every shim leaves the same facts."""
+        return await self._known[self._default].find(facts, exit_file, lock)
+
+    def _of(self, handle: Handle) -> Launcher:
+        return self._known.get(handle.launcher, self._known[self._default])
