@@ -22,7 +22,7 @@ KINDS = ("memory", "cpu", "tasks", "open_files")
 
 def unit_name(uid: int, name: str, generation: int) -> str:
     """Name a kernel's unit; what a unit's name cannot hold is escaped (systemd.unit(5))."""
-    safe = re.sub(r"[^A-Za-z0-9._]", lambda found: f"\\x{ord(found[0]):02x}", name)
+    safe = re.sub(r"[^A-Za-z0-9._-]", lambda found: f"\\x{ord(found[0]):02x}", name)
     return f"kconnd-kernel-{uid}-{safe}-{generation}.service"
 
 

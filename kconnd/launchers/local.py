@@ -36,6 +36,7 @@ from kconnd.system.processes import (
 
 LOCAL = "local"
 MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
+DYING = 1.0  # seconds in which a process that has let go of its lock ends
 GLANCE = 0.01  # seconds between looks: nothing tells when it has
 
 
@@ -97,9 +98,13 @@ class LocalLauncher:
         """
         if handle.boot_id != boot_id():
             return False
-        if is_alive(handle.shim):
-            return _holds_lock(handle)
-        return is_alive(handle.kernel)
+        if is_alive(handle.shim) and _holds_lock(handle):
+            return True
+        # A process that is dying lets go of its lock before it has ended.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DYING):
+                await ended(handle.shim, reap=False)
+        return not is_alive(handle.shim) and is_alive(handle.kernel)
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
         """Read what the shim recorded; see `Launcher`."""
@@ -144,10 +149,7 @@ def start_shim(plan: LaunchPlan, program: str) -> tuple[dict[str, Any], str]:
     try:
         lock = take_lock(Path(plan.lock), f"a shim of kernel {plan.name}")
     except LockedError as error:
-        raise StartFailedError(
-            f"an earlier process of it is still there ({error.message})",
-            hint=f"kconnd-ctl stop {plan.name} ends it",
-        ) from error
+        raise still_there(plan, error.message) from error
     try:
         Path(plan.exit).unlink(missing_ok=True)
         process = subprocess.Popen(
@@ -220,6 +222,14 @@ def _read_exit(handle: Handle) -> Exit:
     if content.get("generation") != handle.generation:
         return Exit()
     return Exit(content["code"], content["signal"], content["at"], bool(content.get("oom")))
+
+
+def still_there(plan: LaunchPlan, why: str) -> StartFailedError:
+    """Say that a kernel cannot have a second process."""
+    return StartFailedError(
+        f"an earlier process of it is still there ({why})",
+        hint=f"kconnd-ctl stop {plan.name} ends it",
+    )
 
 
 def refused(plan: LaunchPlan, trouble: str) -> StartFailedError:

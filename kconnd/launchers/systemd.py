@@ -15,8 +15,8 @@ from kconnd.client import Client
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import KconndError, StartFailedError
 from kconnd.launchers.base import Handle
-from kconnd.launchers.local import LocalLauncher, plan_records, refused
-from kconnd.system.files import write_private
+from kconnd.launchers.local import LocalLauncher, plan_records, refused, still_there
+from kconnd.system.files import is_locked, write_private
 from kconnd.system.processes import ended
 
 SYSTEMD = "systemd"
@@ -42,6 +42,8 @@ class SystemdLauncher(LocalLauncher):
 
     async def launch(self, plan: LaunchPlan) -> Handle:
         """Have a unit made for this plan; see `Launcher`."""
+        if is_locked(Path(plan.lock)):
+            raise still_there(plan, f"the lock {plan.lock} is held")
         file = self._folder / f"{plan.name}.plan"
         lock = (("lock_file", plan.lock), ("report", "1"))
         Path(plan.facts).unlink(missing_ok=True)  # noqa: ASYNC240  # short
@@ -63,7 +65,12 @@ class SystemdLauncher(LocalLauncher):
         if facts["errno"] is not None:
             await ended(handle.shim)
             raise refused(plan, f"{facts['errno']} {facts['step']}")
-        return replace(handle, launcher=SYSTEMD)
+        return handle
+
+    async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
+        """Read what the shim recorded; see `Launcher`."""
+        found = await super().find(facts, exit_file, lock)
+        return found and replace(found, launcher=SYSTEMD)
 
     def _ask(self, plan: LaunchPlan, file: Path) -> str:
         body = {

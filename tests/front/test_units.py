@@ -1,0 +1,107 @@
+"""What the front door lets into a unit, and what it makes of it."""
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kconnd.core.profile import Limits
+from kconnd.errors import KconndError, UsageError
+from kconnd.front.units import parse_request, properties, stricter, unit_name
+
+SOUND: dict[str, Any] = {
+    "name": "lab@one",
+    "generation": 3,
+    "program": "/run/kconnd/u/1000/live/shim.pyc",
+    "plan": "/run/kconnd/u/1000/live/lab@one.plan",
+    "limits": {"memory": 1 << 30, "cpu": 1.5},
+}
+
+
+def test_a_sound_request() -> None:
+    found = parse_request(SOUND)
+    assert found[:2] == ("lab@one", 3)
+    assert found[4] == {"memory": float(1 << 30), "cpu": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "../../etc"),
+        ("name", "a b"),
+        ("name", ""),
+        ("name", 7),
+        ("name", "x" * 200),
+        ("generation", 0),
+        ("generation", -1),
+        ("generation", True),
+        ("generation", "1"),
+        ("generation", 1 << 70),
+        ("program", "shim.pyc"),
+        ("program", "/bin/sh\n--more"),
+        ("program", "/" + "x" * 2000),
+        ("program", None),
+        ("plan", ["/x"]),
+        ("limits", {"memory": -1}),
+        ("limits", {"memory": float("nan")}),
+        ("limits", {"memory": True}),
+        ("limits", {"User": "root"}),
+        ("limits", [1]),
+    ],
+)
+def test_what_makes_no_sense_is_refused(key: str, value: object) -> None:
+    with pytest.raises(UsageError):
+        parse_request({**SOUND, key: value})
+
+
+JUNK = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text())
+
+
+@given(st.dictionaries(st.sampled_from([*SOUND, "User"]), JUNK | st.dictionaries(st.text(), JUNK)))
+def test_junk_is_refused_and_nothing_else(body: dict[str, Any]) -> None:
+    with pytest.raises(KconndError):
+        parse_request(body)
+
+
+NAMES = st.from_regex(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}(@[A-Za-z0-9][A-Za-z0-9._-]{0,39})?", fullmatch=True
+)
+
+
+@given(st.integers(0, 1 << 32), NAMES, st.integers(1, 10**9))
+def test_a_units_name_holds_nothing_but_a_units_name(uid: int, name: str, generation: int) -> None:
+    unit = unit_name(uid, name, generation)
+    assert re.fullmatch(r"kconnd-kernel-[A-Za-z0-9._\\-]+\.service", unit)
+    assert len(unit) < 256  # UNIT_NAME_MAX
+
+
+@given(NAMES, NAMES)
+def test_two_kernels_never_share_a_unit(one: str, other: str) -> None:
+    assert (unit_name(1, one, 1) == unit_name(1, other, 1)) == (one == other)
+
+
+def test_whose_it_is_is_not_asked() -> None:
+    rows = properties(1000, ["/p", "x", "lab", "/plan"], {"tasks": 5})
+    found: dict[Any, Any] = {row[0]: row[1] for row in rows}
+    assert found["User"].value == "1000"
+    assert found["Slice"].value == "kconnd-1000.slice"
+    assert found["TasksMax"].value == 6
+    assert "MemoryMax" not in found
+
+
+@pytest.mark.parametrize(
+    ("asked", "machine", "found"),
+    [
+        ({}, None, {}),
+        ({"memory": 5.0}, None, {"memory": 5.0}),
+        ({"memory": 5000.0}, Limits(memory=4096), {"memory": 4096}),
+        ({"memory": 2.0, "tasks": 9.0}, Limits(memory=4096), {"memory": 2.0, "tasks": 9.0}),
+        ({}, Limits(tasks=7), {"tasks": 7}),
+    ],
+)
+def test_the_stricter_limit_holds(
+    asked: dict[str, float], machine: Limits | None, found: dict[str, float]
+) -> None:
+    assert stricter(asked, machine) == found
