@@ -7,11 +7,12 @@ jump to; pydantic and yaml are imported when the arguments have proved good.
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kconnd.cli.arguments import parser
-from kconnd.core.places import SYSTEM_CONFIGS, config_dir
+from kconnd.core.places import SETTINGS, SYSTEM_CONFIGS, config_dir
 
 if TYPE_CHECKING:
     from kconnd.system.profiles import Loaded
@@ -55,6 +56,7 @@ def check(arguments: list[str]) -> int:
     # Imported late: half of kconnd-ctl's time would go into it for verbs that need neither.
     from kconnd.system.machine import own_user  # noqa: PLC0415
     from kconnd.system.profiles import load_profiles, load_tiers  # noqa: PLC0415
+    from kconnd.system.settings import read_settings  # noqa: PLC0415
 
     user = own_user()
     own = [config_dir(os.environ, str(Path.home()))]
@@ -63,6 +65,8 @@ def check(arguments: list[str]) -> int:
         if options.paths
         else load_tiers([SYSTEM_CONFIGS], own, uid=user.uid, user=user.name)
     )
+    if not options.paths:
+        loaded = replace(loaded, faults=(*read_settings(SETTINGS)[1], *loaded.faults))
     print(_as_json(loaded) if options.json else _as_text(loaded))
     return 1 if loaded.faults else 0
 

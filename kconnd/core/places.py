@@ -13,6 +13,7 @@ SOCKET = "kconnd.sock"
 # With the front door, for the whole machine (file-hierarchy(7)):
 FRONT_SOCKET = "/run/kconnd/kconnd.sock"
 OWNER_SOCKETS = "/run/kconnd/s"
+SETTINGS = "/etc/kconnd/kconnd.yaml"
 SYSTEM_CONFIGS = "/etc/kconnd/configs"
 BOOT = "/var/lib/kconnd/boot"
 

@@ -225,6 +225,13 @@ def user_name(value: str) -> str:
     return value
 
 
+def positive(value: int) -> int:
+    """Take a number from 1 on."""
+    if value < 1:
+        raise WrongError(f"{value} is too small: at least 1", "")
+    return value
+
+
 def member(value: str) -> str:
     """Take a user, or a group with ``@`` before it."""
     if not _USER.fullmatch(value.removeprefix("@")):

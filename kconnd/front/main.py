@@ -16,14 +16,14 @@ from functools import partial
 from pathlib import Path
 
 import kconnd
-from kconnd.core.places import BOOT, FRONT_SOCKET, SYSTEM_CONFIGS
+from kconnd.core.places import BOOT, FRONT_SOCKET, SETTINGS, SYSTEM_CONFIGS
 from kconnd.errors import KconndError
+from kconnd.front.machine import Machine
 from kconnd.front.owners import Owners, make_boot_folder
 from kconnd.front.routes import ROUTES, Request
 from kconnd.system.http import Site
 from kconnd.system.journal import set_up_logging
 from kconnd.system.notify import notify, passed_sockets, watchdog_interval
-from kconnd.system.profiles import Loaded, load_profiles
 from kconnd.system.systemd import Systemd
 
 log = logging.getLogger("kconnd")
@@ -44,8 +44,9 @@ async def serve() -> None:
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
     make_boot_folder(Path(BOOT))
-    owners = Owners(Systemd(), Path(BOOT), _profiles())
-    site = Site(ROUTES, partial(Request, owners))
+    owners = Owners(Systemd(), Path(BOOT), Machine(SYSTEM_CONFIGS, SETTINGS))
+    limit = owners.machine.settings.connections
+    site = Site(ROUTES, partial(Request, owners), limit)
     for passed in passed_sockets(os.environ):
         site.take(passed)
     if not site.is_listening:
@@ -65,19 +66,12 @@ async def serve() -> None:
     await site.close()
 
 
-def _profiles() -> Loaded:
-    loaded = load_profiles([SYSTEM_CONFIGS], uid=0)
-    for fault in loaded.faults:
-        log.warning("%s", fault)
-    return loaded
-
-
 async def _reload_when(asked: asyncio.Event, owners: Owners) -> None:
     while True:
         await asked.wait()
         asked.clear()
         notify(RELOADING=1)
-        owners.profiles = _profiles()
+        owners.machine.refresh()
         notify(READY=1)
 
 

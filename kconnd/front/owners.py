@@ -14,8 +14,8 @@ from pathlib import Path
 from kconnd.core.access import Peer, Right, may
 from kconnd.core.places import owner_socket
 from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
+from kconnd.front.machine import Machine
 from kconnd.system.files import write_private
-from kconnd.system.profiles import Loaded
 from kconnd.system.systemd import Systemd
 
 log = logging.getLogger("kconnd")
@@ -30,13 +30,13 @@ class Owners:
         Starts their daemons.
     boot : Path
         Has an empty file for each uid whose daemon starts with the machine.
-    profiles : Loaded
-        Those of the whole machine.
+    machine : Machine
+        What root has written for all.
     """
 
-    def __init__(self, systemd: Systemd, boot: Path, profiles: Loaded) -> None:
+    def __init__(self, systemd: Systemd, boot: Path, machine: Machine) -> None:
         self.systemd = systemd
-        self.profiles = profiles
+        self.machine = machine
         self._boot = boot
 
     def find(self, name: str) -> int:
@@ -97,6 +97,24 @@ class Owners:
         except KconndError as error:
             log.error("starting the daemon of uid %d: %s", uid, error)  # noqa: TRY400
 
+    async def make_unit(self, uid: int, unit: str, properties: list[list[object]]) -> None:
+        """Run a kernel's unit, within what its owner may use.
+
+        Raises
+        ------
+        RefusedError
+            If the owner has as many kernels as one may have.
+        """
+        quotas = self.machine.settings.quotas
+        running = await self.systemd.active(f"kconnd-kernel-{uid}-*.service")
+        if quotas.kernels is not None and len(running) >= quotas.kernels:
+            raise RefusedError(
+                f"uid {uid} has {len(running)} kernels, and may have {quotas.kernels}",
+                hint="stop one, or ask an administrator for more (quotas in kconnd.yaml)",
+            )
+        await self.systemd.limit_memory(f"kconnd-{uid}.slice", quotas.memory)
+        await self.systemd.run(unit, properties)
+
     async def active(self) -> list[int]:
         """List the uids whose daemons run now."""
         units = await self.systemd.active("kconnd@*.service")
@@ -105,7 +123,7 @@ class Owners:
 
     def _sharing(self, *, boot: bool = False) -> set[int]:
         """Give the uids whose kernels profiles of the machine share, or start with it."""
-        found = (one.profile for one in self.profiles.profiles.values())
+        found = (one.profile for one in self.machine.profiles.profiles.values())
         users = {one.user for one in found if one.user and (one.start == "boot" or not boot)}
         return set(_uids(users))
 

@@ -12,6 +12,7 @@ from kconnd.client import Client
 from kconnd.core.access import Peer, Right, may
 from kconnd.core.names import parse_name
 from kconnd.core.places import owner_socket
+from kconnd.core.settings import admits
 from kconnd.errors import KconndError, RefusedError, UsageError
 from kconnd.front.owners import Owners
 from kconnd.front.units import parse_request, properties, stricter, unit_name
@@ -32,7 +33,15 @@ class Request:
     body: Mapping[str, Any] = field(default_factory=dict)
 
     def authorise(self, right: Right) -> None:
-        """Refuse what spans owners to whom is no administrator; the rest is decided there."""
+        """Refuse who may not use the service, and what spans owners to all but administrators.
+
+        What is about one owner is decided by that owner's daemon.
+        """
+        if not admits(self.owners.machine.settings, self.peer):
+            raise RefusedError(
+                f"uid {self.peer.uid} may not use kconnd on this machine",
+                hint="an administrator says who may: 'users' in /etc/kconnd/kconnd.yaml",
+            )
         if right is Right.MANAGE and not may(self.peer, right, owner=0):
             raise RefusedError(
                 f"uid {self.peer.uid} may not look at everybody's kernels",
@@ -91,11 +100,11 @@ async def make_unit(request: Request) -> Reply:
     """Run a kernel's shim in a unit of its own, as the caller and in the caller's slice."""
     uid = request.peer.uid
     name, generation, program, plan, asked = parse_request(request.body)
-    machine = request.owners.profiles.profiles.get(parse_name(name)[0])
+    machine = request.owners.machine.profiles.profiles.get(parse_name(name)[0])
     limits = stricter(asked, machine.profile.limits if machine else None)
     argv = [sys.executable, "-I", "-S", program, name, plan]
     unit = unit_name(uid, name, generation)
-    await request.owners.systemd.run(unit, properties(uid, argv, limits))
+    await request.owners.make_unit(uid, unit, properties(uid, argv, limits))
     return {"unit": unit, "limits": limits}
 
 

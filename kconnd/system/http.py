@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import re
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -33,6 +35,7 @@ MAX_BODY = 1 << 20  # bytes
 MAX_HEADER = 64 << 10
 MAX_CONNECTIONS = 128  # of one user
 IDLE = 300.0  # seconds a connection may do nothing
+ONCE = 60.0  # seconds between two lines of the log about the same user
 BODY_TIME = 10.0  # seconds to send a body in
 
 log = logging.getLogger("kconnd")
@@ -95,6 +98,8 @@ class Server(tornado.httpserver.HTTPServer):
     """Knows the peer of each of its connections, and how many each user has."""
 
     peers: "WeakKeyDictionary[tornado.iostream.IOStream, Peer]"
+    max_connections: int
+    told: dict[int, float]
 
     def handle_stream(self, stream: tornado.iostream.IOStream, address: Any) -> None:
         """Take a connection, if its peer is known and has not too many."""
@@ -104,12 +109,20 @@ class Server(tornado.httpserver.HTTPServer):
             stream.close()
             return
         theirs = (s for s, known in self.peers.items() if known.uid == peer.uid and not s.closed())
-        if sum(1 for _ in theirs) >= MAX_CONNECTIONS:
-            log.warning("uid %d has %d connections; closed another", peer.uid, MAX_CONNECTIONS)
+        if sum(1 for _ in theirs) >= self.max_connections:
+            self._tell_of_crowd(peer)
             stream.close()
             return
         self.peers[stream] = peer
         super().handle_stream(stream, address)
+
+    def _tell_of_crowd(self, peer: Peer) -> None:
+        """Log it once a minute for each user, however many connections are closed."""
+        now = time.monotonic()
+        if now - self.told.get(peer.uid, -math.inf) >= ONCE:
+            self.told[peer.uid] = now
+            count = self.max_connections
+            log.warning("uid %d has %d connections; closed another", peer.uid, count)
 
 
 class Endpoint(tornado.web.RequestHandler):
@@ -187,7 +200,10 @@ class Endpoint(tornado.web.RequestHandler):
         return route
 
     def _request(self, name: str) -> Request:
-        query = {key: values[-1].decode() for key, values in self.request.query_arguments.items()}
+        query = {
+            key: values[-1].decode(errors="replace")
+            for key, values in self.request.query_arguments.items()
+        }
         body = _parse_body(self.request.body)
         return self._site.make_request(peer=self._peer(), name=name, query=query, body=body)
 
@@ -253,9 +269,16 @@ class Site:
         What can be asked.
     make_request : MakeRequest
         What a route's function gets is made with it.
+    max_connections : int
+        How many each user may have at once.
     """
 
-    def __init__(self, routes: Sequence[Route], make_request: MakeRequest) -> None:
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        make_request: MakeRequest,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
         self.make_request = make_request
         by_path: dict[str, dict[str, Route]] = {}
         for route in routes:
@@ -275,6 +298,8 @@ class Site:
             body_timeout=BODY_TIME,
         )
         self.server.peers = WeakKeyDictionary()
+        self.server.max_connections = max_connections
+        self.server.told = {}
         self._path: Path | None = None
         self._inode = 0
         self._passed = ""

@@ -6,7 +6,6 @@ and judged by its descriptor, so that it cannot be exchanged in between.
 """
 
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,7 @@ from kconnd.core.faults import Problem, dotted, show
 from kconnd.core.profile import Profile, parse_profile, shared_ports
 from kconnd.errors import UnsafePathError
 from kconnd.system.marked_yaml import Document, NotYamlError, read_yaml
-
-_LARGEST_FILE = 1 << 20
-_OTHERS_WRITE = stat.S_IWOTH
-_GROUP_WRITES = stat.S_IWGRP
+from kconnd.system.trusted import check_folder, opened, read_trusted
 
 
 @dataclass(frozen=True, order=True)
@@ -192,14 +188,14 @@ class _Reader:
         """Read a file, or all files of a folder."""
         with self._faults_at(path):
             try:
-                with _opened(path, os.O_DIRECTORY) as folder:
-                    _check_folder(folder, self.uid)
+                with opened(path, os.O_DIRECTORY) as folder:
+                    check_folder(folder, self.uid)
                     names = os.listdir(folder)  # noqa: PTH208  # Path takes no descriptor
                     for name in sorted(filter(_is_profile, names)):
                         self._read_file(folder, name, str(Path(path, name)))
             except NotADirectoryError:
-                with _opened(str(Path(path).parent), os.O_DIRECTORY) as folder:
-                    _check_folder(folder, self.uid)
+                with opened(str(Path(path).parent), os.O_DIRECTORY) as folder:
+                    check_folder(folder, self.uid)
                     self._read_file(folder, Path(path).name, path)
 
     def _read_file(self, folder: int, name: str, file: str) -> None:
@@ -210,15 +206,15 @@ class _Reader:
             return
         self.read_already.add(key)
         with self._faults_at(file):
-            with _opened(name, 0, folder) as fd:
-                content = _content(fd, self.uid)
+            with opened(name, 0, folder) as fd:
+                content = read_trusted(fd, self.uid)
             self.faults += sorted(self._faults_in(read_yaml(content), file))
 
     def _faults_in(self, document: Document, file: str) -> Iterator[Fault]:
         """Take the sound profiles of a document, and tell what is wrong with the others."""
         entries, problems = _entries(document.data, Path(file).stem)
         for problem in problems:
-            yield _fault(document, file, problem)
+            yield fault_at(document, file, problem)
         for mishap in document.mishaps:
             inside = (entry.called for entry in entries if _is_below(mishap.path, entry.path))
             key, name = dotted(mishap.path), next(inside, "")
@@ -227,7 +223,7 @@ class _Reader:
         for entry in entries:
             profile, found = self._parsed(document, entry, file)
             told = (problem for problem in found if problem.path not in broken)
-            yield from (_fault(document, file, problem, entry.called) for problem in told)
+            yield from (fault_at(document, file, problem, entry.called) for problem in told)
             in_it = any(_is_below(path, entry.path) for path in broken)
             if profile and not found and not in_it:
                 line = document.place(entry.path).key_line
@@ -331,7 +327,8 @@ def _named_by_file(entry: _Entry, problem: Problem) -> Problem:
     return replace(problem, path=(), hint=hint, on_key=True)
 
 
-def _fault(document: Document, file: str, problem: Problem, profile: str = "") -> Fault:
+def fault_at(document: Document, file: str, problem: Problem, profile: str = "") -> Fault:
+    """Say where in a file a problem stands."""
     place = document.place(problem.path)
     on_key = problem.on_key and problem.path in document.places
     line, column = (place.key_line, place.key_column) if on_key else (place.line, place.column)
@@ -346,44 +343,3 @@ def _is_below(path: KeyPath, top: KeyPath) -> bool:
 
 def _is_profile(name: str) -> bool:
     return name.endswith((".yaml", ".yml")) and not name.startswith(".")
-
-
-@contextmanager
-def _opened(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
-    """Open for reading; a pipe does not block here, and is refused by its type."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=folder)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _check_folder(folder: int, uid: int) -> None:
-    """Refuse a folder in which anybody can exchange files; a sticky one protects its files."""
-    about = os.fstat(folder)
-    mode = about.st_mode
-    if about.st_uid not in {0, uid} and not mode & stat.S_ISVTX:
-        message = f"the folder belongs to uid {about.st_uid}, and uid {uid} is reading"
-        raise UnsafePathError(message, hint="a folder of profiles has to be one's own, or root's")
-    if mode & _OTHERS_WRITE and not mode & stat.S_ISVTX:
-        raise UnsafePathError("everybody may write to the folder", hint="chmod o-w on the folder")
-
-
-def _content(fd: int, uid: int) -> bytes:
-    """Read a file that only its reader or root can have written, up to 1 MiB."""
-    about = os.fstat(fd)
-    if not stat.S_ISREG(about.st_mode):
-        raise UnsafePathError("is not a plain file")
-    if about.st_uid not in {0, uid}:
-        message = f"belongs to uid {about.st_uid}, and uid {uid} is reading"
-        raise UnsafePathError(message, hint="a profile has to be one's own, or root's")
-    if about.st_mode & _OTHERS_WRITE:
-        raise UnsafePathError("everybody may write to it", hint="chmod o-w on the file")
-    if uid == 0 and about.st_mode & _GROUP_WRITES and about.st_gid != 0:
-        message = f"group {about.st_gid} may write to it, and root is reading"
-        raise UnsafePathError(message, hint="chmod g-w on the file")
-    with os.fdopen(os.dup(fd), "rb") as stream:
-        content = stream.read(_LARGEST_FILE + 1)
-    if len(content) > _LARGEST_FILE:
-        raise UnsafePathError("is larger than 1M", hint="split it into several files")
-    return content

@@ -3,13 +3,14 @@
 import asyncio
 from typing import Any
 
-from dbus_fast import BusType, Message, MessageType
+from dbus_fast import BusType, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from kconnd.errors import KconndError
 
 NAME, PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 MANAGER = f"{NAME}.Manager"
+UNLIMITED = (1 << 64) - 1
 LIMIT = 30.0  # seconds for a unit to come up
 GLANCE = 0.01  # seconds between looks
 WAITING = {"activating", "reloading", "deactivating", "starting", "restarting"}
@@ -56,6 +57,11 @@ class Systemd:
         except KconndError:
             if not await self.is_active(unit):
                 raise
+
+    async def limit_memory(self, unit: str, size: int | None) -> None:
+        """Limit the memory of a unit in bytes, or take the limit away, until the next boot."""
+        row = ["MemoryMax", Variant("t", UNLIMITED if size is None else size)]
+        await self._call("SetUnitProperties", "sba(sv)", [unit, True, [row]])
 
     async def is_active(self, unit: str) -> bool:
         """Tell whether a unit is loaded and active."""

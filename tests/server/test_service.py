@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -177,6 +178,37 @@ def test_every_descendant_is_gone_after_a_stop(box: Box, kernel: int) -> None:
     assert box.try_(f"kill -0 {pid}").code != 0
     units = f"systemctl list-units --plain --no-legend 'kconnd-kernel-{box.uid('ada')}-*'"
     wait_for(lambda: box.run(units).out == "", "the unit to be gone")
+
+
+@pytest.fixture
+def settings(box: Box) -> Iterator[str]:
+    yield "/etc/kconnd/kconnd.yaml"
+    box.run("rm -f /etc/kconnd/kconnd.yaml")
+
+
+def test_quotas(box: Box, kernel: int, settings: str) -> None:
+    box.write(settings, "quotas: {kernels: 2, memory: 1G}\n")
+    box.run("kconnd-ctl start python3@second", "ada")
+    done = box.try_("kconnd-ctl start python3@third", "ada")
+    assert done.code == 1
+    assert "has 2 kernels, and may have 2" in done.err
+    slice_ = f"kconnd-{box.uid('ada')}.slice"
+    assert box.run(f"systemctl show -P MemoryMax {slice_}").out == f"{1 << 30}\n"
+    box.run("kconnd-ctl stop python3@second", "ada")
+    assert box.pid("python3", "ada") == kernel
+
+
+def test_who_may_use_the_service(box: Box, kernel: int, settings: str) -> None:
+    box.run("groupadd -f staff; usermod -a -G staff ada")
+    box.write(settings, "users: ['@staff']\n")
+    done = box.try_("kconnd-ctl info ada/python3", "eve")
+    assert (done.code, "may not use kconnd on this machine" in done.err) == (5, True)
+    assert box.pid("python3", "ada") == kernel
+    box.run("kconnd-ctl start python3@staff && kconnd-ctl stop python3@staff", "ada")
+    # Settings with a fault leave those before them, and check tells of it.
+    box.write(settings, "user: []\n")
+    assert "did you mean 'users'?" in box.try_("kconnd-ctl check", "ada").out
+    assert box.try_("kconnd-ctl info ada/python3", "eve").code == 5
 
 
 # --- logging

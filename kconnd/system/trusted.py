@@ -1,0 +1,56 @@
+"""Files that say what is run or who may do what: read only if nobody else could have written them.
+
+A file is opened once and judged by its descriptor, so that it cannot be exchanged in between.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kconnd.errors import UnsafePathError
+
+_LARGEST_FILE = 1 << 20
+_OTHERS_WRITE = stat.S_IWOTH
+_GROUP_WRITES = stat.S_IWGRP
+
+
+@contextmanager
+def opened(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
+    """Open for reading; a pipe does not block here, and is refused by its type."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=folder)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def check_folder(folder: int, uid: int) -> None:
+    """Refuse a folder in which anybody can exchange files; a sticky one protects its files."""
+    about = os.fstat(folder)
+    mode = about.st_mode
+    if about.st_uid not in {0, uid} and not mode & stat.S_ISVTX:
+        message = f"the folder belongs to uid {about.st_uid}, and uid {uid} is reading"
+        raise UnsafePathError(message, hint="a folder of profiles has to be one's own, or root's")
+    if mode & _OTHERS_WRITE and not mode & stat.S_ISVTX:
+        raise UnsafePathError("everybody may write to the folder", hint="chmod o-w on the folder")
+
+
+def read_trusted(fd: int, uid: int) -> bytes:
+    """Read a file that only its reader or root can have written, up to 1 MiB."""
+    about = os.fstat(fd)
+    if not stat.S_ISREG(about.st_mode):
+        raise UnsafePathError("is not a plain file")
+    if about.st_uid not in {0, uid}:
+        message = f"belongs to uid {about.st_uid}, and uid {uid} is reading"
+        raise UnsafePathError(message, hint="a profile has to be one's own, or root's")
+    if about.st_mode & _OTHERS_WRITE:
+        raise UnsafePathError("everybody may write to it", hint="chmod o-w on the file")
+    if uid == 0 and about.st_mode & _GROUP_WRITES and about.st_gid != 0:
+        message = f"group {about.st_gid} may write to it, and root is reading"
+        raise UnsafePathError(message, hint="chmod g-w on the file")
+    with os.fdopen(os.dup(fd), "rb") as stream:
+        content = stream.read(_LARGEST_FILE + 1)
+    if len(content) > _LARGEST_FILE:
+        raise UnsafePathError("is larger than 1M", hint="split it into several files")
+    return content
