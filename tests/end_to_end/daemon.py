@@ -7,7 +7,6 @@ that kconnd brings.
 import contextlib
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -21,7 +20,7 @@ from urllib.parse import quote
 import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 
-from kconnd.system.processes import ProcessId, is_alive
+from kconnd.system.processes import ProcessId, is_alive, send_signal
 from tests.conftest import wait_for
 
 COMMAND = (sys.executable, "-W", "error", "-m", "kconnd.daemon.main")
@@ -171,11 +170,18 @@ class Daemon:
         """End the daemon and every kernel, by pid, also after a failed test."""
         if self.process is not None:
             self.kill()
-        for path in (self.runtime / "live").glob("*.shim.json"):
+        for handle in self._handles():
+            send_signal(ProcessId(*handle["kernel"]), signal.SIGKILL)
+            _wait_for_end(ProcessId(*handle["shim"]))
+
+    def _handles(self) -> Iterator[dict[str, Any]]:
+        """Give all processes on record: by the shims' facts, and by the kernels' records."""
+        facts = (self.runtime / "live").glob("*.shim.json")
+        for path in (*facts, *self.state.glob("kernels/*/record.json")):
             with contextlib.suppress(OSError, ValueError):
-                facts = json.loads(path.read_bytes())
-                os.kill(facts["kernel"][0], signal.SIGKILL)
-                _wait_for_end(ProcessId(*facts["shim"]))
+                content = json.loads(path.read_bytes())
+                if found := content.get("handle", content):
+                    yield found
 
 
 def _wait_for_end(shim: ProcessId) -> None:

@@ -71,6 +71,8 @@ class AnyOrder(RuleBasedStateMachine):
                 send_signal(model.kernel, signal.SIGKILL)
         self.daemon.__exit__(None, None, None)
         wait_for(lambda: self.leftovers() == [], "the end of processes that nobody knows of")
+        shims = [model.shim for model in self.models.values() if model.shim is not None]
+        wait_for(lambda: not any(map(is_alive, shims)), "shims to write how their kernels ended")
         shutil.rmtree(self.folder)
 
     # --- the daemon

@@ -86,6 +86,9 @@ def check_recovery(daemon: Crashing, asked: str, pid: int | None) -> None:
     assert (info["pid"] in found) == bool(found) == (info["state"] == "running")
     if info["state"] == "running" and info["generation"] == 1 and pid:
         assert info["pid"] == pid, "the kernel that nobody asked to end"
+    if not found:  # what a daemon left that died before it had cleaned up is gone
+        left = {path.name for path in (daemon.runtime / "live").glob("lab.*")}
+        assert left | {path.name for path in daemon.runtime.glob("kernel-*")} == set()
     granted = json.loads((daemon.runtime / "ports.json").read_bytes() or b"{}") if found else {}
     assert len(granted.get("lab", [])) == (5 if found else 0)
     # It can be used as if nothing had been.
