@@ -103,10 +103,13 @@ class Client:
         The daemon's socket.
     owners : tuple of int
         Uids beside our own and root's that the daemon may have.
+    most : int
+        Bytes of a reply that are read.
     """
 
-    def __init__(self, path: str, owners: tuple[int, ...] = ()) -> None:
+    def __init__(self, path: str, owners: tuple[int, ...] = (), *, most: int = MAX_REPLY) -> None:
         self.path = path
+        self._most = most
         self._trusted = {os.geteuid(), 0, *owners}
 
     def get(self, path: str, *, limit: float | None = LOOK_LIMIT) -> Any:
@@ -193,7 +196,7 @@ class Client:
             rest = b""
             for piece in pieces:
                 *lines, rest = (rest + piece).split(b"\n")
-                if len(rest) > MAX_REPLY:
+                if len(rest) > self._most:
                     raise self._garbled("a line does not end")
                 for line in lines:
                     yield self._parse(line)
@@ -259,7 +262,7 @@ class Client:
         if headers.get(b"transfer-encoding") == b"chunked":
             return status, self._chunks(reply)
         length = _natural(headers.get(b"content-length", b"0"))
-        if length is None or length > MAX_REPLY:
+        if length is None or length > self._most:
             raise self._garbled("its reply has no sensible length")
         return status, iter((self._exactly(reply, length),))
 
@@ -280,7 +283,7 @@ class Client:
                 size = int(self._line(reply).partition(b";")[0], 16)
             except ValueError:
                 raise self._garbled("a chunk has no length") from None
-            if not 0 <= size <= MAX_REPLY:
+            if not 0 <= size <= self._most:
                 raise self._garbled("a chunk has no sensible length")
             if size == 0:
                 return
@@ -292,7 +295,7 @@ class Client:
         text = bytearray()
         for piece in pieces:
             text += piece
-            if len(text) > MAX_REPLY:
+            if len(text) > self._most:
                 raise self._garbled("its reply does not end")
         return bytes(text)
 

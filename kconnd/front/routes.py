@@ -14,12 +14,15 @@ from kconnd.core.names import parse_name
 from kconnd.core.places import owner_socket
 from kconnd.core.settings import admits
 from kconnd.errors import KconndError, RefusedError, UsageError
+from kconnd.front.hearsay import believed
 from kconnd.front.owners import Owners
 from kconnd.front.units import parse_request, properties, stricter, unit_name
 from kconnd.system.http import Parameter, Reply, Route
+from kconnd.system.machine import user_name
 from kconnd.system.openapi import document
 
 LIMIT = 5.0  # seconds that an owner's daemon has to answer
+MOST = 4 << 20  # bytes that are read of its answer
 
 
 @dataclass(frozen=True)
@@ -81,19 +84,22 @@ async def kernels(request: Request) -> Reply:
     errors: list[dict[str, Any]] = []
     for uid in await request.owners.active():
         try:
-            found += await asyncio.to_thread(_kernels_of, uid)
+            async with asyncio.timeout(2 * LIMIT):
+                found += await asyncio.to_thread(_kernels_of, uid)
         except KconndError as error:
             errors.append({"uid": uid, "message": error.message})
+        except TimeoutError:
+            errors.append({"uid": uid, "message": "its daemon takes too long"})
     return {"kernels": found, "errors": errors}
 
 
 def _kernels_of(uid: int) -> list[dict[str, Any]]:
-    """Ask one owner's daemon, and believe nothing of it but what is about that owner."""
-    reply = Client(owner_socket(uid), (uid,)).get("/v1/kernels", limit=LIMIT)
-    rows = reply.get("kernels") if isinstance(reply, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    """Ask one owner's daemon, which may say what it likes."""
+    daemon = Client(owner_socket(uid), (uid,), most=MOST)
+    found = believed(daemon.get("/v1/kernels", limit=LIMIT), uid, user_name(uid))
+    if found is None:
         raise KconndError(f"the daemon of uid {uid} gave no list of kernels")
-    return [{**row, "uid": uid} for row in rows]
+    return found
 
 
 async def make_unit(request: Request) -> Reply:

@@ -5,15 +5,21 @@ line. No answer is a 500, memory and descriptors stay bounded, and a proper clie
 all the while.
 """
 
+import contextlib
 import json
 import os
 import random
 import socket
+import socketserver
 import threading
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import SMALL, Daemon
@@ -144,3 +150,69 @@ def test_ten_thousand_inputs_do_no_harm(daemon: Daemon) -> None:
     assert after["state"] == "running"
     assert "Traceback" not in daemon.said()
     assert json.dumps(before["connection"]) == json.dumps(after["connection"])
+
+
+class Bridge(socketserver.ThreadingTCPServer):
+    """Lets clients of TCP, on loopback, speak to a Unix socket."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Through)
+        self.path = path
+
+
+class Through(socketserver.BaseRequestHandler):
+    """Copies bytes both ways until one side is done."""
+
+    server: Bridge
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as there:
+            there.connect(str(self.server.path))
+            back = threading.Thread(target=self.copy, args=(there, self.request))
+            back.start()
+            self.copy(self.request, there)
+            back.join()
+
+    @staticmethod
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while text := source.recv(1 << 16):
+                target.sendall(text)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.timeout(300)
+def test_requests_made_from_the_openapi_document(daemon: Daemon) -> None:
+    """Whatever the document allows, and much that it does not, has an answer that it names."""
+    daemon.profile("lab", SMALL)
+    daemon.start()
+    daemon.post("lab", "start")
+    schema = schemathesis.openapi.from_dict(daemon.get("/v1/openapi.json"))
+    asked = 0
+    with Bridge(daemon.socket) as bridge:
+        threading.Thread(target=bridge.serve_forever).start()
+        port = bridge.server_address[1]
+        for found in schema.get_all_operations():
+            operation = found.ok()  # type: ignore[union-attr]  # our document is sound
+            if operation.path.endswith("/wait"):
+                continue  # it does as it is told
+
+            @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+            @given(case=operation.as_strategy(), name=st.sampled_from(["lab", "lab@x", None]))
+            def check(case: schemathesis.Case[Any], name: str | None) -> None:
+                nonlocal asked
+                asked += 1
+                if name is not None and "name" in case.path_parameters:
+                    case.path_parameters["name"] = name
+                case.query.pop("follow", None)
+                reply = case.call(base_url=f"http://127.0.0.1:{port}", timeout=30)
+                assert reply.status_code < 500 or "error" in reply.json()
+                assert b"the daemon has a fault" not in reply.content
+
+            check()
+        bridge.shutdown()
+    assert asked > 400
+    assert "Traceback" not in daemon.said()
+    assert daemon.post("lab", "start")["state"] == "running"

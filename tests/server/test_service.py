@@ -291,6 +291,71 @@ def test_what_is_no_owner(box: Box) -> None:
     assert reply.json()["error"]["code"] in {"no-such-kernel", "usage"}
 
 
+LIAR = """
+import socket, sys
+listener = socket.socket(fileno=3)
+body = {body}
+while True:
+    connection, _ = listener.accept()
+    connection.recv(65536)
+    head = b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body)
+    try:
+        connection.sendall(head + body)
+    except OSError:
+        pass
+    connection.close()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'b"{}"',
+        'b"[" * 100000',
+        'b"x" * (5 << 20)',
+        'b\'{"kernels": [{"name": "../../etc", "owner": "root", "pid": 1}]}\'',
+        'b\'{"kernels": [7, null, {"name": {}}]}\'',
+    ],
+)
+def test_an_owners_daemon_that_lies_harms_nobody(box: Box, kernel: int, body: str) -> None:
+    uid = box.uid("bob")
+    folder = f"/etc/systemd/system/kconnd@{uid}.service.d"
+    box.write("/opt/liar.py", LIAR.format(body=body))
+    lines = [
+        "Type=simple",
+        "WatchdogSec=0",
+        "ExecStart=",
+        "ExecStart=/usr/bin/python3 /opt/liar.py",
+    ]
+    box.write(f"{folder}/liar.conf", "\n".join(["[Service]", *lines, ""]))
+    front = box.main_pid("kconnd.service")
+    try:
+        box.run(f"systemctl daemon-reload; systemctl stop kconnd@{uid}.service")
+        box.run(f"systemctl start kconnd@{uid}.socket kconnd@{uid}.service")
+        found = box.ctl("list --all-users", "root")["kernels"]
+        assert kernel in [one["pid"] for one in found]
+        assert {one["owner"] for one in found} <= {"ada", "bob", "root"}
+        assert not [one for one in found if one["pid"] == 1]
+        assert box.run("kconnd-ctl list --all-users").code == 0
+        assert remembers(box, kernel)
+        assert box.main_pid("kconnd.service") == front
+    finally:
+        box.run(f"rm -r {folder}; systemctl daemon-reload; systemctl stop kconnd@{uid}.service")
+
+
+def test_what_the_services_take_of_memory(box: Box, kernel: int) -> None:
+    """A bound to notice when something heavy creeps in; `systemctl show` gives the figure."""
+
+    def private(unit: str) -> int:
+        rows = box.run(f"grep ^Private_ /proc/{box.main_pid(unit)}/smaps_rollup").out
+        return sum(int(row.split()[1]) for row in rows.splitlines())
+
+    front, owner = private("kconnd.service"), private(f"kconnd@{box.uid('ada')}.service")
+    assert 5_000 < front < 40_000, f"{front} kB"
+    assert 5_000 < owner < 60_000, f"{owner} kB"
+    assert box.pid("python3", "ada") == kernel
+
+
 # --- profiles of the whole machine
 
 
