@@ -105,6 +105,20 @@ def test_stop_kernels_on_exit(daemon: Daemon) -> None:
         os.kill(pid, 0)
 
 
+def test_a_daemon_that_nothing_needs_ends_where_it_is_told_to(daemon: Daemon) -> None:
+    daemon.profile("lab", SMALL)
+    daemon.start("--exit-idle=1s")
+    daemon.post("lab", "start")
+    assert daemon.process is not None
+    with daemon.stream("/v1/events?follow=1") as told:
+        assert next(told)["kernel"] == "lab"
+        daemon.post("lab", "stop")
+        assert daemon.process.poll() is None, "somebody is connected"
+    assert daemon.process.wait(10) == 0
+    assert "no kernel lives and nobody has asked" in daemon.said()
+    daemon.process = None
+
+
 def test_a_second_daemon_is_refused_and_told_who_is_there(daemon: Daemon) -> None:
     daemon.start()
     assert daemon.process is not None

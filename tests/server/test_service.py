@@ -122,6 +122,29 @@ def test_kernels_for_boot_start_with_the_machine(box: Box) -> None:
     wait_for(lambda: box.try_(f"test -e /var/lib/kconnd/boot/{uid}").code == 1, "the mark to go")
 
 
+def test_one_user_can_run_it_without_the_front_door(box: Box) -> None:
+    """As a unit of their own systemd, on a machine where nobody has installed the service."""
+    uid = box.uid("eve")
+    box.run("loginctl enable-linger eve")
+    wait_for(
+        lambda: box.try_(f"test -S /run/user/{uid}/systemd/private").code == 0, "their systemd"
+    )
+    mine = (
+        f"export XDG_RUNTIME_DIR=/run/user/{uid} KCONND_SOCKET=/run/user/{uid}/kconnd/kconnd.sock"
+    )
+    box.run(f"{mine}; systemctl --user start kconnd && kconnd-ctl start python3", "eve")
+    pid = int(box.run(f"{mine}; kconnd-ctl info python3 --json", "eve").json()["pid"])
+    box.run(f"{mine}; systemctl --user restart kconnd", "eve")
+    after = box.run(f"{mine}; kconnd-ctl info python3 --json", "eve").json()
+    assert (after["pid"], after["launcher"]) == (pid, "local")
+    assert (
+        "1 of 1 kernels are up"
+        in box.run(f"{mine}; systemctl --user show -P StatusText kconnd", "eve").out
+    )
+    box.run(f"{mine}; kconnd-ctl stop python3; systemctl --user stop kconnd", "eve")
+    box.run("loginctl disable-linger eve")
+
+
 # --- kernels as units
 
 
