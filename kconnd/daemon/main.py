@@ -32,7 +32,8 @@ from kconnd.daemon.mending import make_folders, mend_for_ever
 from kconnd.daemon.pickup import pick_up_for_ever
 from kconnd.daemon.pulse import beat_for_ever
 from kconnd.daemon.reporting import report_for_ever, tell_front_for_ever
-from kconnd.daemon.routes import ROUTES, Request
+from kconnd.daemon.request import Request
+from kconnd.daemon.routes import ROUTES
 from kconnd.daemon.world import World
 from kconnd.errors import KconndError, LockedError, UsageError
 from kconnd.launchers.choice import Launchers
@@ -193,12 +194,14 @@ async def serve(settings: Settings) -> None:
     kernels = Kernels(build_world(settings), lambda: _load(settings))
     for fault in kernels.loaded.faults:
         log.warning("%s", fault)
-    site = Site(ROUTES, partial(Request, kernels, _describe(settings)))
+    places = _describe(settings)
+    site = Site(ROUTES, partial(Request, kernels, places))
     await kernels.take_up()
     for passed in passed_sockets(os.environ):
         site.take(passed)
     if not site.is_listening:
         site.listen(settings.socket)
+    places["socket"] = site.address
     log.info("ready: %d kernels, listening on %s", len(kernels.all()), site.address)
     notify(READY=1)
     async with asyncio.TaskGroup() as group:

@@ -1,10 +1,12 @@
 """kconnd on a shared server: a booted systemd, the real installation, and users of it."""
 
 import json
+import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -262,6 +264,13 @@ def test_another_user_is_refused(box: Box, kernel: int, verb: str) -> None:
     assert remembers(box, kernel)
 
 
+def test_the_doctor_finds_nothing_wrong_with_a_server(box: Box, kernel: int) -> None:
+    done = box.try_("kconnd-ctl doctor", "ada")
+    assert "linger" not in done.out
+    assert f"/run/kconnd/s/{box.uid('ada')}" in done.out
+    assert remembers(box, kernel)
+
+
 def test_another_user_who_looks_everywhere_finds_no_key(box: Box, kernel: int) -> None:
     uid = box.uid("ada")
     key = box.ctl("connection python3", "ada")["key"]
@@ -277,7 +286,7 @@ def test_another_user_who_looks_everywhere_finds_no_key(box: Box, kernel: int) -
         assert done.code != 0, command
         assert "denied" in done.err
     seen = box.try_(
-        f"systemctl show kconnd@{uid}; systemctl show kconnd.service; ps auxww;"
+        f"systemctl show kconnd@{uid} kconnd.service 'kconnd-kernel-{uid}-*'; ps auxww;"
         " journalctl --no-pager; cat /run/systemd/transient/* /etc/systemd/system/kconnd*",
         "eve",
     ).out
@@ -366,6 +375,19 @@ def test_an_owners_daemon_that_lies_harms_nobody(box: Box, kernel: int, body: st
         box.run(f"rm -r {folder}; systemctl daemon-reload; systemctl stop kconnd@{uid}.service")
 
 
+def test_ten_thousand_hostile_inputs_do_the_front_door_no_harm(box: Box, kernel: int) -> None:
+    front = box.main_pid("kconnd.service")
+    root = __file__.rpartition("/tests/")[0]
+    done = box.run(f"cd {root} && {sys.executable} -m tests.server.fuzz {FRONT_SOCKET} 10000")
+    found = done.json()
+    assert found["faults"] == []
+    assert found["pid"] == box.main_pid("kconnd.service") == front
+    assert found["after"][0] <= found["before"][0] + 10, "descriptors"
+    assert found["after"][1] < found["before"][1] + (16 << 20), "memory"
+    assert "Traceback" not in box.run("journalctl --no-pager -u kconnd.service").out
+    assert remembers(box, kernel)
+
+
 def test_what_the_services_take_of_memory(box: Box, kernel: int) -> None:
     """A bound to notice when something heavy creeps in; `systemctl show` gives the figure."""
 
@@ -374,6 +396,9 @@ def test_what_the_services_take_of_memory(box: Box, kernel: int) -> None:
         return sum(int(row.split()[1]) for row in rows.splitlines())
 
     front, owner = private("kconnd.service"), private(f"kconnd@{box.uid('ada')}.service")
+    Path(os.environ.get("KCONND_FIGURES", os.devnull)).write_text(
+        f"front door {front} kB, an owner's daemon with one kernel {owner} kB", encoding="utf-8"
+    )
     assert 5_000 < front < 40_000, f"{front} kB"
     assert 5_000 < owner < 60_000, f"{owner} kB"
     assert box.pid("python3", "ada") == kernel

@@ -1,0 +1,129 @@
+"""What can be looked up of profiles and kernels; nothing here changes anything."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from kconnd.core.access import Right
+from kconnd.core.lifecycle import State
+from kconnd.core.view import describe_elsewhere, iso
+from kconnd.daemon.request import Request, info_of, live
+from kconnd.errors import (
+    NotRunningError,
+    TimedOutError,
+    UsageError,
+)
+from kconnd.system.http import Reply
+from kconnd.system.logs import follow, last_lines
+
+
+async def profiles(request: Request) -> Reply:
+    """List the profiles and the faults of their files."""
+    loaded = request.kernels.loaded
+    return {
+        "profiles": [
+            {
+                "name": name,
+                "file": str(found.file),
+                "line": found.line,
+                "start": found.profile.start,
+                "status": request.kernels.profile_status(request.kernels.find(name)),
+            }
+            for name, found in sorted(loaded.profiles.items())
+            if name not in request.kernels.foreign
+        ],
+        "faults": faults(request),
+    }
+
+
+def faults(request: Request) -> list[dict[str, Any]]:
+    """Give the faults of all profile files."""
+    return [asdict(fault) for fault in request.kernels.loaded.faults]
+
+
+async def events(request: Request) -> Reply:
+    """Stream what happened to kernels, and with ``follow`` what happens from now on."""
+    wanted = request.query.get("kernel")
+    bus = request.kernels.world.bus
+
+    def fits(name: str) -> bool:
+        return wanted in {None, name} and request.may(Right.CONNECT, name)
+
+    async def stream() -> AsyncIterator[Mapping[str, Any]]:
+        for happening in bus.past():
+            if fits(happening.kernel):
+                yield happening.to_json()
+        if request.query.get("follow") == "1":
+            async for happening in bus.listen():
+                if fits(happening.kernel):
+                    yield happening.to_json()
+
+    return stream()
+
+
+async def kernels_(request: Request) -> Reply:
+    """List all kernels, and what machines that share this home say of theirs."""
+    seen = [one for one in request.kernels.all() if request.may(Right.SEE, one.record.name)]
+    found = [await info_of(request, actor) for actor in seen]
+    elsewhere = await asyncio.to_thread(request.kernels.elsewhere)
+    return {"kernels": found, "elsewhere": [describe_elsewhere(one) for one in elsewhere]}
+
+
+async def info(request: Request) -> Reply:
+    """Show one kernel; no key is in it."""
+    return await info_of(request, request.kernels.find(request.name))
+
+
+async def connection(request: Request) -> Reply:
+    """Give the content of a kernel's connection file, its key among it."""
+    actor = live(request, "giving the connection of")
+    if actor.record.connection is None:
+        raise NotRunningError(f"{request.name} has no connection yet", hint="ask again in a moment")
+    return actor.record.connection.to_file()
+
+
+async def why(request: Request) -> Reply:
+    """Tell the last decisions about a kernel and their reasons."""
+    actor = request.kernels.find(request.name)
+    decisions = [
+        {"at": iso(one.at), "what": one.what, "reason": one.reason}
+        for one in actor.record.decisions
+    ]
+    return {"name": request.name, "decisions": decisions}
+
+
+async def logs(request: Request) -> Reply:
+    """Stream the last lines of a kernel's output, and with ``follow`` what comes."""
+    path = request.kernels.find(request.name).life.log_file
+    count = int(request.number("lines", 100, 1e6))
+
+    async def stream() -> AsyncIterator[Mapping[str, Any]]:
+        following = follow(path) if request.query.get("follow") == "1" else None
+        if text := await asyncio.to_thread(last_lines, path, count):
+            yield {"text": text}
+        if following is not None:
+            async for text in following:
+                yield {"text": text}
+
+    return stream()
+
+
+async def wait(request: Request) -> Reply:
+    """Wait until a kernel is ready or stopped, as ``for`` says."""
+    actor = request.kernels.find(request.name)
+    goal = request.query.get("for", "ready")
+    goals = {"ready": {State.RUNNING}, "stopped": {State.STOPPED, State.FAILED, State.LOST}}
+    if goal not in goals:
+        raise UsageError(f"for: {goal!r} is not one of ready, stopped")
+    limit = request.number("timeout", 1e9, 1e9)
+    try:
+        async with asyncio.timeout(limit):
+            await actor.until(lambda record: record.lifecycle.state in goals[goal])
+    except TimeoutError:
+        state = actor.kernel.state
+        raise TimedOutError(
+            f"waiting for {request.name} to be {goal}: it is {state} after {limit:g} s",
+            hint=f"kconnd-ctl why {request.name} tells the reason",
+        ) from None
+    return await info_of(request, actor)

@@ -1,0 +1,109 @@
+"""A request to the daemon: what was asked, by whom, and what several answers share."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kconnd.core.access import Peer, Right, may
+from kconnd.core.lifecycle import LIVE
+from kconnd.core.view import describe, without_output
+from kconnd.daemon.actor import Actor
+from kconnd.daemon.kernels import Kernels
+from kconnd.daemon.sight import look
+from kconnd.errors import (
+    NotRunningError,
+    RefusedError,
+    UsageError,
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked, by whom."""
+
+    kernels: Kernels
+    places: Mapping[str, Any]
+    peer: Peer
+    name: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+    def may(self, right: Right, name: str) -> bool:
+        """Tell whether the peer has a right on one kernel."""
+        owner = self.kernels.world.user.uid
+        return may(self.peer, right, owner=owner, rules=self.kernels.rules(name))
+
+    def authorise(self, right: Right) -> None:
+        """Refuse a request that its peer has no right to.
+
+        What is about all kernels needs the right on one of them, and shows only those; what
+        changes the daemon itself is for its owner.
+
+        Raises
+        ------
+        RefusedError
+            Also for a kernel that does not exist, so that nobody learns which do.
+        """
+        kernels, owner = self.kernels, self.kernels.world.user
+        if self.name:
+            granted = self.may(right, self.name)
+        elif right is Right.MANAGE:
+            granted = may(self.peer, right, owner=owner.uid)
+        else:
+            names = {*kernels.loaded.profiles, *(one.record.name for one in kernels.all())}
+            granted = may(self.peer, right, owner=owner.uid) or any(
+                self.may(right, name) for name in names
+            )
+        if not granted:
+            raise RefusedError(
+                f"uid {self.peer.uid} may not {right.name.lower()} "
+                f"{self.name or 'kernels'} of {owner.name}",
+                hint=f"ask {owner.name}",
+            )
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Read a yes or no of the body."""
+        value = self.body.get(key, default)
+        if not isinstance(value, bool):
+            raise UsageError(f"{key}: {value!r} is neither true nor false")
+        return value
+
+    def number(self, key: str, default: float, most: float) -> float:
+        """Read a number of the query."""
+        text = self.query.get(key)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= most:
+            raise UsageError(f"{key}: {text!r} is not a number from 0 to {most:g}")
+        return value
+
+
+async def info_of(request: Request, actor: Actor) -> Mapping[str, Any]:
+    """Show a kernel, as far as the peer may see it."""
+    status = request.kernels.profile_status(actor)
+    sight = await asyncio.to_thread(look, actor, request.kernels.world, status)
+    consoles = request.kernels.consoles.of(actor.record.name)
+    shown = {**describe(actor.record, sight), "consoles": consoles}
+    return shown if request.may(Right.CONNECT, actor.record.name) else without_output(shown)
+
+
+def live(request: Request, doing: str) -> Actor:
+    """Find a kernel that has a process.
+
+    Raises
+    ------
+    NotRunningError
+        If it has none.
+    """
+    actor = request.kernels.find(request.name)
+    if actor.kernel.state not in LIVE:
+        raise NotRunningError(
+            f"{doing} {request.name}: it is {actor.kernel.state}",
+            hint=f"kconnd-ctl start {request.name} starts it",
+        )
+    return actor
