@@ -97,6 +97,24 @@ def test_a_daemon_starts_with_whoever_connects_to_its_socket(box: Box, kernel: i
     assert box.main_pid(unit) > 0
 
 
+def test_the_front_door_starts_with_whoever_knocks(box: Box, kernel: int) -> None:
+    box.run("systemctl stop kconnd.service")
+    assert box.main_pid("kconnd.service") == 0
+    assert box.run(f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1/health", "bob").json()["pid"]
+    assert box.main_pid("kconnd.service") > 0
+    assert remembers(box, kernel)
+
+
+def test_one_users_daemon_is_no_business_of_anothers(box: Box, kernel: int) -> None:
+    box.run("kconnd-ctl start python3", "bob")
+    bobs, daemon = box.pid("python3", "bob"), box.main_pid(f"kconnd@{box.uid('bob')}.service")
+    box.run(f"systemctl kill -s KILL kconnd@{box.uid('ada')}.service")
+    assert box.main_pid(f"kconnd@{box.uid('bob')}.service") == daemon
+    assert box.pid("python3", "bob") == bobs
+    box.run("kconnd-ctl stop python3", "bob")
+    assert remembers(box, kernel)
+
+
 def test_an_upgrade_leaves_live_kernels_alone(box: Box, kernel: int) -> None:
     unit = f"kconnd@{box.uid('ada')}.service"
     before = box.main_pid(unit)
@@ -167,7 +185,7 @@ def test_a_kernel_is_a_unit_in_its_owners_slice(box: Box, kernel: int) -> None:
 
 
 def test_a_memory_limit_is_enforced_and_named(box: Box) -> None:
-    limits = "limits: {memory: 150M, tasks: 60, cpu: 50%}"
+    limits = "limits: {memory: 150M, tasks: 60, cpu: 50%, open_files: 300}"
     box.write(f"{CONFIGS}/small.yaml", f"kernel: python3\nrestart: {{policy: no}}\n{limits}\n")
     box.run("systemctl reload kconnd.service")
     box.try_("kconnd-ctl reload", "bob")
@@ -179,13 +197,16 @@ def test_a_memory_limit_is_enforced_and_named(box: Box) -> None:
         "TasksMax=61",
         "CPUQuotaPerSecUSec=500ms",
     }
+    say = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    assert box.run(f"kconnd-ctl run small -c '{say}'", "bob").out == "(300, 300)\n"
     # What the owner asks for can be less than what the machine's profile says, and not more.
     greedy = {"name": "small", "generation": 7, "program": "/bin/true", "plan": "/x"}
     body = json.dumps({**greedy, "limits": {"memory": 8 << 30, "tasks": 5}})
     reply = box.run(
         f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1/units -d {shlex.quote(body)}", "bob"
     )
-    assert reply.json()["limits"] == {"memory": 150 << 20, "tasks": 5, "cpu": 0.5}
+    wanted = {"memory": 150 << 20, "tasks": 5, "cpu": 0.5, "open_files": 300}
+    assert reply.json()["limits"] == wanted
     done = box.try_("kconnd-ctl run small -c 'x = bytearray(1 << 30)'", "bob")
     assert (done.code, "memory limit" in done.err) == (3, True)
     wait_for(lambda: box.ctl("info small", "bob")["state"] == "failed", "it to be told")
@@ -323,6 +344,50 @@ def test_what_is_no_owner(box: Box) -> None:
     assert reply.json()["error"]["code"] in {"no-such-kernel", "usage"}
 
 
+CROWD = """
+import resource, socket, sys, time
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+crowd = []
+for number in range(3000):
+    one = socket.socket(socket.AF_UNIX)
+    try:
+        one.settimeout(1)
+        one.connect(sys.argv[1])
+        one.sendall(b"GET /v1/kernels HTTP/1.1\\r\\nHost: x\\r\\nX-Slow: ")
+    except OSError:
+        pass
+    crowd.append(one)
+print("all there", flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("where", ["/run/kconnd/s/{uid}", FRONT_SOCKET])
+def test_a_crowd_of_half_open_connections_shuts_nobody_out(
+    box: Box, kernel: int, where: str
+) -> None:
+    path, uid = where.format(uid=box.uid("ada")), box.uid("eve")
+    unit = "kconnd.service" if path == FRONT_SOCKET else f"kconnd@{box.uid('ada')}.service"
+    box.write("/opt/crowd.py", CROWD)
+    since = box.run("date +'%F %T'").out.strip()
+    run = f"systemd-run -q --unit=crowd -p User=eve python3 /opt/crowd.py {path}"
+    box.run(run)
+    try:
+        there = "journalctl --no-pager -o cat -u crowd"
+        wait_for(lambda: "all there" in box.run(there).out, "the crowd", limit=60)
+        before = box.main_pid(unit)
+        assert remembers(box, kernel)
+        assert box.try_("kconnd-ctl list", "bob").code == 0
+        files = int(box.run(f"ls /proc/{before}/fd | wc -l").out)
+        assert files < 250, "a bounded number is let in"
+        said = box.run(f"journalctl --no-pager -o cat -u {unit} --since '{since}'").out
+        assert said.count(f"uid {uid} has ") == 1, "one line a minute for each offender"
+        assert box.main_pid(unit) == before
+    finally:
+        box.run("systemctl stop crowd; systemctl reset-failed crowd 2>/dev/null; true")
+
+
 LIAR = """
 import socket, sys
 listener = socket.socket(fileno=3)
@@ -428,6 +493,13 @@ def test_a_profile_of_the_machine_is_each_users_own(box: Box) -> None:
     box.run(f"rm {CONFIGS}/mine.yaml")
 
 
+HEAR = """
+import sys, zmq
+socket = zmq.Context().socket(zmq.SUB)
+socket.subscribe(b"")
+socket.connect("tcp://127.0.0.1:" + sys.argv[1])
+print("heard", socket.recv() if socket.poll(4000) else "nothing")
+"""
 SHARED = """
 kernel: python3
 user: ada
@@ -457,6 +529,15 @@ def test_a_shared_kernel_is_what_its_profile_says_to_each(box: Box) -> None:
     for verb in ("connection", "logs"):
         assert box.try_(f"kconnd-ctl {verb} shared", "eve").code == 5
     assert box.try_("kconnd-ctl run shared -c 1", "eve").code == 5
+    # On the wire she hears nothing, though the port is open to all of the machine.
+    port = seen["connection"]["iopub_port"]
+    box.write("/opt/hear.py", HEAR)
+    hearing = f"/opt/kconnd/bin/python /opt/hear.py {port}"
+    talking = "kconnd-ctl run shared -c 'for n in range(50): print(n, flush=True)'"
+    done = box.run(
+        f"su - eve -c '{hearing}' & sleep 0.5; su - bob -c \"{talking}\" > /dev/null; wait"
+    )
+    assert done.out == "heard nothing\n"
     box.run("kconnd-ctl restart shared", "max")
     # Who is taken off the list is told about, since a key may have been copied.
     box.write(f"{CONFIGS}/shared.yaml", SHARED.replace("[bob]", "[]"))
