@@ -2,7 +2,8 @@
 
 It spawns the kernel, writes its output to a log that it rotates, records how it ended and
 takes down every process that the kernel left behind. Run as ``python -I -S shim.pyc NAME``,
-compiled, which spares each shim the compiler's memory.
+compiled, which spares each shim the compiler's memory; or forked from a `kconnd.zygote`, which
+brings the same input and another way for the child to become the kernel.
 
 Rules. Standard library only and nothing of ours, so that a shim lives through any upgrade.
 Nobody can tell it to do anything: it has no socket and ignores signals, so no fault of a
@@ -16,7 +17,8 @@ file of that name instead, which is removed when it has been read. Keys: ``arg``
 ``log_keep`` (older logs), ``facts``, ``exit`` (paths) and ``lock`` (number of an inherited
 descriptor on which the caller holds a flock: it stays locked as long as the shim lives) or
 ``lock_file`` (path of one to lock), ``report`` (``1`` to have the facts written once more when
-the kernel has begun, for a caller that cannot read our stdout).
+the kernel has begun, for a caller that cannot read our stdout), ``cgroup`` (``1`` where the
+kernel has one of its own, which tells whether it went over its memory limit).
 
 Its output is the facts file, on stdout too, before the kernel's first instruction; then the
 exit file. Both are JSON, version ``PROTOCOL``, and are whole or not there.
@@ -160,9 +162,8 @@ def write_whole(path: bytes, text: bytes, *, durable: bool) -> None:
     os.rename(part, path)
 
 
-def become_kernel(plan: Plan, output: int, go: int, trouble: int) -> None:
-    """In the child: wait for the word, put on the plan's clothes and become the kernel."""
-    step = b"exec"
+def wear(plan: Plan, output: int, go: int, trouble: int) -> None:
+    """In the child: wait for the word, then put on the plan's clothes."""
     try:
         if os.read(go, 1) != b"!":
             os._exit(0)  # the shim died before it could record us: nobody knows us, so go
@@ -173,24 +174,34 @@ def become_kernel(plan: Plan, output: int, go: int, trouble: int) -> None:
         for theirs, ours in ((0, nothing), (1, output), (2, output)):
             os.dup2(ours, theirs)
         os.umask(plan.number("umask", 8))
-        step = b"cwd"
         os.chdir(plan.values["cwd"])
-        step = b"exec"
+    except OSError as error:
+        give_up(trouble, error, b"cwd")
+
+
+def give_up(trouble: int, error: OSError, step: bytes) -> None:
+    """In the child: tell the shim why there will be no kernel, and end."""
+    os.write(trouble, b"%d %s" % (error.errno or 0, step))
+    os._exit(127)
+
+
+def become_by_exec(plan: Plan, trouble: int) -> None:
+    """In the child: become the kernel; the other end of ``trouble`` closes with that."""
+    try:
         os.execvpe(plan.args[0], plan.args, plan.env)  # noqa: S606  # a shell here would be wrong
     except OSError as error:
-        os.write(trouble, b"%d %s" % (error.errno or 0, step))
-    finally:
-        os._exit(127)
+        give_up(trouble, error, b"exec")
 
 
-def spawn(plan: Plan, output: int) -> tuple[int, bytes]:
-    """Fork the kernel; record it before it may exec. Gives its pid and what went wrong, if so."""
+def spawn(plan: Plan, output: int, become: Callable[[Plan, int], None]) -> tuple[int, bytes]:
+    """Fork the kernel; record it before it may begin. Gives its pid, and what went wrong if so."""
     go_read, go_write = os.pipe()
     trouble_read, trouble_write = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(go_write)  # else the child would never see that the shim has died
-        become_kernel(plan, output, go_read, trouble_write)
+        wear(plan, output, go_read, trouble_write)
+        become(plan, trouble_write)
     os.close(trouble_write)
     record_facts(plan, pid)
     os.write(go_write, b"!")
@@ -223,7 +234,7 @@ def record_exit(plan: Plan, status: int, trouble: bytes) -> None:
     errno, _, step = trouble.partition(b" ")
     values = (PROTOCOL, plan.number("generation"), code, number, seconds, milliseconds)
     try:
-        oom = b"true" if plan.values.get("report") and went_over_memory() else b"false"
+        oom = b"true" if plan.values.get("cgroup") and went_over_memory() else b"false"
         told = EXIT % (*values, errno or b"null", step, oom)
         write_whole(plan.values["exit"], told, durable=True)
     except OSError:
@@ -375,8 +386,11 @@ def hold_lock(plan: Plan) -> bool:
 def main() -> int:
     """Run one kernel to its end."""
     plan = read_plan(*sys.argv[2:3])
-    if plan is None:
-        return 1
+    return supervise(plan, become_by_exec) if plan else 1
+
+
+def supervise(plan: Plan, become: Callable[[Plan, int], None]) -> int:
+    """Have a child ``become`` the kernel, and stay with it to its end."""
     os.umask(0o077)
     if not hold_lock(plan):
         return 3
@@ -385,7 +399,7 @@ def main() -> int:
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     output_read, output_write = os.pipe()
-    kernel, trouble = spawn(plan, output_write)
+    kernel, trouble = spawn(plan, output_write, become)
     os.close(output_write)
     os.write(1, trouble)
     nothing = os.open("/dev/null", os.O_RDWR)

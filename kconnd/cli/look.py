@@ -30,7 +30,7 @@ NUMBERS = frozenset({2, 3, 4, 5, 6})
 KEPT_LINES = 5  # of a last output in `info`
 KERNEL = """\
 an object with name, profile, owner, state, wanted, reason, pid, generation, restarts,
-  started_at, ready_after (seconds), launcher, kernel_name, language, connection_file,
+  started_at, ready_after (seconds), launcher, launcher_note, kernel_name, language, connection_file,
   connection {transport, ip, shell_port, iopub_port, stdin_port, control_port, hb_port,
   signature_scheme, encrypted}, heartbeat {state, last_at}, execution_state, last_activity,
   clients, memory (bytes), last_exit {code, signal, reason, at, output_tail}, log_file,
@@ -187,6 +187,10 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
     rows.append(("launches", f"{kernel['generation']}, {kernel['restarts']} of them restarts"))
     if kernel["language"]:
         rows.append(("runs", f"{kernel['kernel_name']} ({kernel['language']})"))
+    if kernel.get("launcher_note"):
+        rows.append(("launcher", f"{kernel['launcher']}, {show.plain(kernel['launcher_note'])}"))
+    elif kernel["launcher"] == "fork":
+        rows.append(("launcher", "fork"))
     if kernel["connection"]:
         rows += _reach(kernel, now)
     if kernel["profile_status"] != "current":

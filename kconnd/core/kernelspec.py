@@ -5,12 +5,14 @@ Source of the format: "Kernel specs" in the jupyter_client documentation. Rule: 
 daemon's own, which is what Jupyter takes it for.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 # Modules that run a kernel proved to speak ipc: tests/end_to_end starts each of them so.
 SPEAKS_IPC = frozenset({"ipykernel", "ipykernel_launcher", "bash_kernel"})
+_FLAG = re.compile(r"-([bBdEIOPqsSuvx]+|[XW].*)")  # what may stand before -m: python --help
 PYTHONS = frozenset({"python", "python3"})
 
 
@@ -30,13 +32,33 @@ class KernelSpec:
     @property
     def speaks_ipc(self) -> bool:
         """Whether this kernel is known to work with the ipc transport."""
-        return self.argv[1:2] == ("-m",) and bool(SPEAKS_IPC.intersection(self.argv[2:3]))
+        found = python_module(self.argv)
+        return found is not None and found.module in SPEAKS_IPC
 
     @property
     def prefix(self) -> str:
         """The installation prefix, where the spec is at ``PREFIX/share/jupyter/kernels/NAME``."""
         prefix, found, _ = self.resource_dir.partition("/share/jupyter/kernels/")
         return prefix if found else ""
+
+
+@dataclass(frozen=True)
+class PythonModule:
+    """The parts of a command that runs a Python module: ``PYTHON FLAGS -m MODULE ARGS``."""
+
+    flags: tuple[str, ...]
+    module: str
+    args: tuple[str, ...]
+
+
+def python_module(argv: tuple[str, ...]) -> PythonModule | None:
+    """Take apart a command that runs a Python module; None where it does something else."""
+    at = 1
+    while at < len(argv) and _FLAG.fullmatch(argv[at]):
+        at += 2 if argv[at] in {"-X", "-W"} else 1
+    if argv[at : at + 1] != ("-m",) or len(argv) < at + 2:
+        return None
+    return PythonModule(argv[1:at], argv[at + 1], argv[at + 2 :])
 
 
 def parse_kernelspec(name: str, content: Mapping[str, Any], resource_dir: str = "") -> KernelSpec:

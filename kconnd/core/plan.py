@@ -50,6 +50,8 @@ class LaunchPlan:
         What the profile asks to be launched with.
     limits : mapping
         ``memory`` (bytes), ``cpu`` (processors), ``tasks`` and ``open_files``, where set.
+    preload : tuple of str
+        Modules that a parent to fork from has imported.
     """
 
     name: str
@@ -66,6 +68,7 @@ class LaunchPlan:
     log_keep: int = 3
     launcher: str = "auto"
     limits: Mapping[str, float] = field(default_factory=dict)
+    preload: tuple[str, ...] = ()
 
 
 def choose_transport(transport: str, spec: KernelSpec, *, needs_tcp: bool = False) -> str:

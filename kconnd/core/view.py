@@ -91,6 +91,7 @@ def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
         "started_at": iso(facts.started_at) if alive else None,
         "ready_after": facts.ready_after if alive else None,
         "launcher": record.handle["launcher"] if alive and record.handle else None,
+        "launcher_note": (record.handle.get("note") if alive and record.handle else None) or None,
         "kernel_name": facts.kernel_name or None,
         "language": facts.language or None,
         "connection_file": sight.connection_file if alive else None,

@@ -37,6 +37,7 @@ from kconnd.daemon.routes import ROUTES
 from kconnd.daemon.world import World
 from kconnd.errors import KconndError, LockedError, UsageError
 from kconnd.launchers.choice import Launchers
+from kconnd.launchers.fork import FORK, ForkLauncher
 from kconnd.launchers.local import LOCAL, LocalLauncher
 from kconnd.launchers.systemd import SYSTEMD, SystemdLauncher
 from kconnd.system.channels import KernelChannels, new_context
@@ -180,8 +181,10 @@ def _launchers(settings: Settings) -> Launchers:
     folder = settings.runtime_dir / "live"
     local = LocalLauncher(folder)
     if settings.front is None:
-        return Launchers({LOCAL: local})
-    return Launchers({SYSTEMD: SystemdLauncher(folder, settings.front), LOCAL: local})
+        return Launchers({LOCAL: local, FORK: ForkLauncher(folder, local)})
+    units = SystemdLauncher(folder, settings.front)
+    fork = ForkLauncher(folder, units, units.confine)
+    return Launchers({SYSTEMD: units, LOCAL: local, FORK: fork})
 
 
 async def serve(settings: Settings) -> None:

@@ -212,7 +212,8 @@ def make_plan(  # all that a plan is made of
         lock=str(live / f"{name}.lock"),
         log_max=profile.log.max_size,
         log_keep=profile.log.keep,
-        launcher=profile.launcher,
+        launcher="fork" if profile.launcher == "auto" and profile.preload else profile.launcher,
+        preload=profile.preload,
         limits=profile.limits.model_dump(exclude_none=True),
     )
 

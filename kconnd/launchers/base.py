@@ -31,6 +31,8 @@ class Handle:
         Where the shim says how the kernel ended.
     lock : str
         The file that the shim holds locked.
+    note : str
+        Why it is not of the launcher that was asked for, where it is not.
     """
 
     launcher: str
@@ -40,6 +42,7 @@ class Handle:
     kernel: ProcessId
     exit_file: str
     lock: str
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Give it as plain data."""
@@ -51,6 +54,7 @@ class Handle:
             "kernel": [self.kernel.pid, self.kernel.started],
             "exit_file": self.exit_file,
             "lock": self.lock,
+            "note": self.note,
         }
 
 
@@ -64,6 +68,7 @@ def parse_handle(content: dict[str, Any]) -> Handle:
         kernel=ProcessId(*map(int, content["kernel"])),
         exit_file=str(content["exit_file"]),
         lock=str(content["lock"]),
+        note=str(content.get("note", "")),
     )
 
 

@@ -66,11 +66,7 @@ class LocalLauncher:
     async def launch(self, plan: LaunchPlan) -> Handle:
         """Start a shim with this plan; see `Launcher`."""
         facts, trouble = await asyncio.to_thread(start_shim, plan, self.shim())
-        handle = _handle(facts, plan.exit, plan.lock)
-        if trouble:
-            await ended(handle.shim)
-            raise refused(plan, trouble)
-        return handle
+        return await begun({"launcher": LOCAL, **facts}, plan, trouble)
 
     async def wait(self, handle: Handle) -> Exit:
         """Wait for the end; a shim that died first leaves the kernel to be waited for."""
@@ -115,6 +111,21 @@ class LocalLauncher:
                     await asyncio.sleep(GLANCE)  # a shim has been spawned and is not ready to say
                     found = _read_facts(facts, exit_file, lock)
         return found
+
+
+async def begun(facts: dict[str, Any], plan: LaunchPlan, trouble: str) -> Handle:
+    """Make a handle from what a shim answered.
+
+    Raises
+    ------
+    StartFailedError
+        If it had trouble to tell of, and so there is no kernel.
+    """
+    handle = _handle(facts, plan.exit, plan.lock)
+    if trouble:
+        await ended(handle.shim)
+        raise refused(plan, trouble)
+    return handle
 
 
 def _compiled(source: Path) -> bytes:
@@ -197,7 +208,7 @@ def plan_records(plan: LaunchPlan, *lock: tuple[str, str]) -> Iterator[bytes]:
     lock : tuple of str
         Key and value of what it says of the lock, and what else is to be in it.
     """
-    values = [("arg", arg) for arg in plan.argv]
+    values = [("name", plan.name), *(("arg", arg) for arg in plan.argv)]
     values += [("env", f"{key}={value}") for key, value in plan.env.items()]
     values += [
         ("cwd", plan.cwd),

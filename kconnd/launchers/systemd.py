@@ -45,7 +45,7 @@ class SystemdLauncher(LocalLauncher):
         if is_locked(Path(plan.lock)):
             raise still_there(plan, f"the lock {plan.lock} is held")
         file = self._folder / f"{plan.name}.plan"
-        lock = (("lock_file", plan.lock), ("report", "1"))
+        lock = (("lock_file", plan.lock), ("report", "1"), ("cgroup", "1"))
         Path(plan.facts).unlink(missing_ok=True)  # noqa: ASYNC240  # short
         Path(plan.exit).unlink(missing_ok=True)  # noqa: ASYNC240  # the same
         write_private(file, b"".join(plan_records(plan, *lock)))

@@ -1,0 +1,82 @@
+"""What a fork needs to be equal to a start: from which parent, or why not at all.
+
+A parent (the zygote, `kconnd.zygote`) has begun already when a kernel is forked from it. So
+whatever an interpreter, the dynamic loader, libc or a module reads when it begins has to be
+the same for both; that is its exec-time environment, and a parent serves one such only.
+"""
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kconnd.core.kernelspec import python_module
+
+FORKED = frozenset({"ipykernel_launcher", "ipykernel"})
+EXEC_TIME = (
+    "LD_*",
+    "MALLOC_*",
+    "GLIBC_TUNABLES",
+    "PYTHON*",
+    "HOME",  # where the user's own site-packages are
+    "PATH",  # what an interpreter that is a script looks for
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "TZ",
+    "JPY_*",
+    "JUPYTER_*",
+    "IPYTHON*",
+    "PYDEVD_*",
+    "DEBUGPY_*",
+    "PYZMQ_*",
+)
+OWN = "KCONND_"  # ours, different for each kernel and read by no module
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a parent is; kernels that need the same can have the same one.
+
+    Parameters
+    ----------
+    command : tuple of str
+        The interpreter and its flags.
+    env : tuple of pairs
+        Its environment, sorted; it may hold secrets of the user.
+    preload : tuple of str
+        Modules that it imports.
+    """
+
+    command: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = field(repr=False)
+    preload: tuple[str, ...] = ()
+
+
+def exec_time(env: Mapping[str, str], *, whole: bool) -> tuple[tuple[str, str], ...]:
+    """Give the part of an environment that counts when a process begins.
+
+    Parameters
+    ----------
+    env : mapping
+        A kernel's environment.
+    whole : bool
+        Whether modules of the user's choice are imported, which may read any variable.
+    """
+    return tuple(sorted(
+        (name, value)
+        for name, value in env.items()
+        if not name.startswith(OWN)
+        and (whole or any(fnmatch.fnmatchcase(name, pattern) for pattern in EXEC_TIME))
+    ))
+
+
+def choose_parent(
+    argv: tuple[str, ...], env: Mapping[str, str], preload: tuple[str, ...]
+) -> Parent | str:
+    """Choose the parent that a command can be forked from, or say why it cannot be."""
+    found = python_module(argv)
+    if found is None:
+        return f"only ipykernel can be forked, and this runs {argv[0]}"
+    if found.module not in FORKED:
+        return f"only ipykernel can be forked, and this runs {found.module}"
+    return Parent((argv[0], *found.flags), exec_time(env, whole=bool(preload)), preload)

@@ -1,0 +1,324 @@
+"""The zygote: a process with ipykernel imported, which forks kernels that are ready at once.
+
+Run as ``PYTHON [FLAGS] zygote.py DESCRIPTOR [MODULE...]`` by the interpreter of the kernels, in
+their exec-time environment; the modules are imported as well. Nothing of kconnd need be
+installed there: this file and `kconnd.shim` beside it are standard library only, and run on
+Python 3.9.
+
+Rules. A forked kernel is what ``PYTHON [FLAGS] -m ipykernel_launcher`` gives, but for what
+``tests/fork`` lists. So the zygote has one thread, no ZMQ context and no event loop, runs no
+kernel itself and builds nothing that a kernel builds. It forks a shim, which forks the kernel:
+the zygote's end takes no kernel with it. It ends when its daemon does.
+
+Protocol, over the SEQPACKET socket that DESCRIPTOR is; each message is a JSON object. From here
+first ``{"ready": ipykernel's version}`` or ``{"refused": why}``. Then for each message that
+comes with three descriptors - where the shim reads its plan, where it writes its facts, and the
+kernel's lock - ``{"shim": pid}``, or ``{"stale": what has changed on disk}``. The plan is the
+one that `kconnd.shim` documents, with ``arg`` the command that a cold start would run and
+``module_at`` the index of the module in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import random
+import resource
+import runpy
+import signal
+import socket
+import sys
+import time
+import warnings
+
+TYPE_CHECKING = False  # typing is not needed at run time
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+    from kconnd.shim import Plan
+
+OLDEST = (6, 29)  # of ipykernel: what the comparison with cold kernels was made with, and newer
+MODULES = (
+    # What a kernel imports between its start and its first reply, besides kernelapp.
+    "ipykernel.kernelapp",
+    "ipykernel.debugger",
+    "ipykernel.displayhook",
+    "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.core.logger",
+    "IPython.core.magics",
+    "IPython.core.oinspect",
+    "IPython.extensions.storemagic",
+    "IPython.utils.wildcard",
+    "encodings.idna",
+    "faulthandler",
+    "pdb",
+    "psutil",
+    "sqlite3",
+    "tornado.platform.asyncio",
+)
+SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
+MESSAGE = 65536
+PADDING = 2048  # bytes of command line, of which each child makes its own
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def load_shim() -> ModuleType:
+    """Load the program beside this one without leaving a name for it among the modules."""
+    spec = importlib.util.spec_from_file_location("shim", os.path.join(HERE, "shim.py"))
+    assert spec is not None and spec.loader is not None  # noqa: PT018, S101  # for the checker
+    module = importlib.util.module_from_spec(spec)
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    spec.loader.exec_module(module)
+    sys.dont_write_bytecode = before
+    return module
+
+
+class RefusedError(Exception):
+    """Why nothing can be forked here."""
+
+
+class Kernel(BaseException):
+    """Raised in a kernel's process, to leave all that the zygote was doing."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+
+def import_all(modules: Iterable[str]) -> str:
+    """Import ipykernel, and what the profile names; give ipykernel's version."""
+    try:
+        import ipykernel
+    except ImportError as error:
+        raise RefusedError(f"importing ipykernel: {error}") from error
+    if ipykernel.version_info[:2] < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise RefusedError(f"ipykernel {ipykernel.__version__} is older than {oldest}")
+    for name in MODULES:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass  # another version's: a kernel that needs it imports it, or tells
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise RefusedError(f"preloading {name}: {error!r}") from error
+    return str(ipykernel.__version__)
+
+
+def check_threads() -> None:
+    """Refuse where a module has started threads that a fork would tear from their work.
+
+    Pools that know fork (OpenBLAS has handlers for it) end their threads before one, and make
+    new ones when they compute next; so after a first fork, what is left does not know it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the very threads that this looks for
+        child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    threads = os.listdir("/proc/self/task")
+    if len(threads) > 1:
+        many = len(threads) - 1
+        raise RefusedError(f"preloading has started {many} threads, which a fork would not have")
+
+
+def watched() -> list[str]:
+    """List what a fresh process might import otherwise: folders, and files of one's own."""
+    folders = [place for place in sys.path if os.path.isdir(place)]
+    library = os.path.dirname(os.__file__)
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    own = [
+        file
+        for file in files
+        if file and not file.startswith(library) and "-packages" not in file
+    ]
+    return [os.path.realpath(sys.executable), *folders, *sorted(own)]
+
+
+def signature(place: str) -> tuple[int, int, int] | None:
+    """Tell one state of a file or folder from another."""
+    try:
+        about = os.stat(place)
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_ino, about.st_size
+
+
+class CommandLine:
+    """The memory that ``ps`` shows, of which a child may make what it is (proc(5))."""
+
+    def __init__(self) -> None:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        self.start, self.end = int(fields[45]), int(fields[46])
+
+    def become(self, args: list[bytes]) -> None:
+        """Show these words, or as many as there is room for."""
+        room = self.end - self.start
+        text = b"".join(word + b"\0" for word in args)[: room - 1]
+        ctypes.memmove(self.start, text.ljust(room, b"\0"), room)
+
+
+class Zygote:
+    """Forks shims as it is asked to.
+
+    Parameters
+    ----------
+    link : socket
+        To the daemon.
+    """
+
+    def __init__(self, link: socket.socket) -> None:
+        self.link = link
+        self.shim = load_shim()
+        self.command_line = CommandLine()
+        self.seen: list[tuple[str, tuple[int, int, int] | None]] = []
+        self.kept: set[int] = set()
+
+    def tell(self, **message: object) -> None:
+        """Send a message."""
+        self.link.send(json.dumps(message).encode())
+
+    def prepare(self, modules: Iterable[str]) -> None:
+        """Import everything, and have its memory shared for good."""
+        version = import_all(modules)
+        check_threads()
+        self.seen = [(place, signature(place)) for place in watched()]
+        self.kept = {int(one) for one in os.listdir("/proc/self/fd")}
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        gc.collect()
+        gc.freeze()
+        self.tell(ready=version)
+
+    def serve(self) -> None:
+        """Fork for each message, until the daemon is gone."""
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(self.link, MESSAGE, 3)
+            if not message:
+                return
+            changed = [place for place, before in self.seen if signature(place) != before]
+            if changed:
+                self.tell(stale=changed[0])
+            else:
+                self.fork(*descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def fork(self, plan: int, answer: int, lock: int) -> None:
+        """Fork one shim."""
+        child = os.fork()
+        if child:
+            self.tell(shim=child)
+            return
+        status = 1
+        try:
+            status = self.be_shim(plan, answer, lock)
+        except Kernel:
+            raise
+        except BaseException:  # whatever it is: nothing of the zygote may go on in here
+            os._exit(status)
+        os._exit(status)
+
+    def be_shim(self, plan_file: int, answer: int, lock: int) -> int:
+        """In the shim: take the plan as one that was spawned would, and stay with the kernel."""
+        os.setsid()
+        nothing = os.open("/dev/null", os.O_WRONLY)
+        for theirs, ours in ((0, plan_file), (1, answer), (2, nothing)):
+            os.dup2(ours, theirs)
+        self.close_others({lock})
+        plan: Plan | None = self.shim.read_plan()
+        if plan is None:
+            return 1
+        plan.values["lock"] = b"%d" % lock
+        self.command_line.become([SHIM % plan.values["name"]])
+        status: int = self.shim.supervise(plan, self.be_kernel)
+        return status
+
+    def be_kernel(self, plan: Plan, trouble: int) -> None:
+        """In the kernel: get rid of what is the zygote's and the shim's, then leave them."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        self.command_line.become(plan.args)
+        if "open_files" in plan.values:
+            limits = (plan.number("open_files"),) * 2
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            except (OSError, ValueError):
+                self.shim.give_up(trouble, OSError(errno.EPERM, "limit"), b"exec")
+        self.close_others(set())
+        raise Kernel(plan)
+
+    def close_others(self, more: set[int]) -> None:
+        """Close all descriptors but those that imported modules hold, and ``more``."""
+        kept = (self.kept - {self.link.fileno()}) | {0, 1, 2} | more
+        for one in [int(name) for name in os.listdir("/proc/self/fd")]:
+            if one not in kept:
+                try:
+                    os.close(one)
+                except OSError:
+                    pass  # the one that listed them
+
+
+def renew() -> None:
+    """Give this process what no two should share: chance, and keys made at an import."""
+    random.seed()
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None:
+        processes.current_process().authkey = os.urandom(32)
+
+
+def run(plan: Plan) -> None:
+    """Be the kernel that the plan's command would be."""
+    at = plan.number("module_at")
+    args = [os.fsdecode(arg) for arg in plan.args]
+    os.environ.clear()
+    os.environb.update(plan.env)
+    time.tzset()
+    sys.argv = ["-m", *args[at + 1 :]]
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv[:] = args
+    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
+        sys.path.insert(0, os.getcwd())
+    renew()
+    runpy.run_module(args[at], run_name="__main__", alter_sys=True)
+
+
+def main() -> Plan | None:
+    """Be the zygote; in a kernel's process, give its plan."""
+    zygote = Zygote(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        zygote.prepare([word for word in sys.argv[2:] if word.strip()])
+    except RefusedError as error:
+        zygote.tell(refused=str(error))
+        return None
+    try:
+        zygote.serve()
+    except Kernel as kernel:
+        zygote.link.detach()  # it is closed already, and its number may be another's by now
+        return kernel.plan
+    return None
+
+
+if __name__ == "__main__":
+    if sys.path and sys.path[0] == HERE:
+        del sys.path[0]  # it would hide modules behind ours; -m puts the cwd there, later
+    its_plan = main()
+    if its_plan is not None:
+        run(its_plan)
