@@ -20,6 +20,7 @@ one that `kconnd.shim` documents, with ``arg`` the command that a cold start wou
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import gc
@@ -33,6 +34,7 @@ import runpy
 import signal
 import socket
 import sys
+import threading
 import time
 import warnings
 
@@ -40,8 +42,9 @@ TYPE_CHECKING = False  # typing is not needed at run time
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
+    from typing import Any
 
-    from kconnd.shim import Plan
+    Plan = Any  # the one of kconnd.shim, which is loaded from its file
 
 OLDEST = (6, 29)  # of ipykernel: what the comparison with cold kernels was made with, and newer
 MODULES = (
@@ -59,7 +62,6 @@ MODULES = (
     "encodings.idna",
     "faulthandler",
     "pdb",
-    "psutil",
     "sqlite3",
     "tornado.platform.asyncio",
 )
@@ -96,17 +98,16 @@ class Kernel(BaseException):
 def import_all(modules: Iterable[str]) -> str:
     """Import ipykernel, and what the profile names; give ipykernel's version."""
     try:
-        import ipykernel
+        ipykernel = importlib.import_module("ipykernel")
     except ImportError as error:
         raise RefusedError(f"importing ipykernel: {error}") from error
     if ipykernel.version_info[:2] < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise RefusedError(f"ipykernel {ipykernel.__version__} is older than {oldest}")
     for name in MODULES:
-        try:
+        # One of another version's: a kernel that needs it imports it, or tells.
+        with contextlib.suppress(ImportError):
             importlib.import_module(name)
-        except ImportError:
-            pass  # another version's: a kernel that needs it imports it, or tells
     for name in modules:
         try:
             importlib.import_module(name)
@@ -139,9 +140,7 @@ def watched() -> list[str]:
     library = os.path.dirname(os.__file__)
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     own = [
-        file
-        for file in files
-        if file and not file.startswith(library) and "-packages" not in file
+        file for file in files if file and not file.startswith(library) and "-packages" not in file
     ]
     return [os.path.realpath(sys.executable), *folders, *sorted(own)]
 
@@ -153,6 +152,16 @@ def signature(place: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return about.st_mtime_ns, about.st_ino, about.st_size
+
+
+def open_descriptors() -> set[int]:
+    """List what is open, but for the folder that lists it."""
+    found = set()
+    for one in [int(name) for name in os.listdir("/proc/self/fd")]:
+        with contextlib.suppress(OSError):
+            os.fstat(one)
+            found.add(one)
+    return found
 
 
 class CommandLine:
@@ -185,6 +194,7 @@ class Zygote:
         self.command_line = CommandLine()
         self.seen: list[tuple[str, tuple[int, int, int] | None]] = []
         self.kept: set[int] = set()
+        self.changed: dict[bytes, bytes] = {}
 
     def tell(self, **message: object) -> None:
         """Send a message."""
@@ -192,10 +202,13 @@ class Zygote:
 
     def prepare(self, modules: Iterable[str]) -> None:
         """Import everything, and have its memory shared for good."""
+        before = dict(os.environb)
         version = import_all(modules)
+        set_since = dict(os.environb).items() - before.items()
+        self.changed = dict(set_since)  # ipykernel's debugger sets a variable
         check_threads()
         self.seen = [(place, signature(place)) for place in watched()]
-        self.kept = {int(one) for one in os.listdir("/proc/self/fd")}
+        self.kept = open_descriptors()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         gc.collect()
@@ -227,7 +240,7 @@ class Zygote:
             status = self.be_shim(plan, answer, lock)
         except Kernel:
             raise
-        except BaseException:  # whatever it is: nothing of the zygote may go on in here
+        except BaseException:  # noqa: BLE001  # whatever it is: the zygote must not go on in here
             os._exit(status)
         os._exit(status)
 
@@ -249,6 +262,7 @@ class Zygote:
     def be_kernel(self, plan: Plan, trouble: int) -> None:
         """In the kernel: get rid of what is the zygote's and the shim's, then leave them."""
         signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -260,21 +274,21 @@ class Zygote:
             except (OSError, ValueError):
                 self.shim.give_up(trouble, OSError(errno.EPERM, "limit"), b"exec")
         self.close_others(set())
+        plan.env.update(self.changed)
         raise Kernel(plan)
 
     def close_others(self, more: set[int]) -> None:
         """Close all descriptors but those that imported modules hold, and ``more``."""
         kept = (self.kept - {self.link.fileno()}) | {0, 1, 2} | more
-        for one in [int(name) for name in os.listdir("/proc/self/fd")]:
-            if one not in kept:
-                try:
-                    os.close(one)
-                except OSError:
-                    pass  # the one that listed them
+        for one in open_descriptors() - kept:
+            os.close(one)
 
 
 def renew() -> None:
-    """Give this process what no two should share: chance, and keys made at an import."""
+    """Give this process what no two should share: chance, keys made at an import, numbers."""
+    set_native_id = getattr(threading.main_thread(), "_set_native_id", None)
+    if set_native_id is not None:
+        set_native_id()  # 3.11 does not renew it after a fork, and nothing public does
     random.seed()
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:

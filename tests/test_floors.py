@@ -16,6 +16,7 @@ FLOORS = {
     "kconnd.system": 2,
     "kconnd.client": 2,
     "kconnd.shim": 2,
+    "kconnd.zygote": 2,
     "kconnd.launchers": 3,
     "kconnd.connect": 3,
     "kconnd.daemon": 4,
@@ -102,8 +103,9 @@ def test_the_command_line_imports_nothing_heavy_before_it_is_needed(path: Path) 
         assert room_of(imported) not in {"kconnd.daemon", "kconnd.launchers"}
 
 
-def test_the_shim_imports_nothing_of_ours() -> None:
-    for imported in imports(ROOT / "kconnd/shim.py"):
+@pytest.mark.parametrize("program", ["shim", "zygote"])
+def test_what_runs_elsewhere_imports_nothing_of_ours(program: str) -> None:
+    for imported in imports(ROOT / f"kconnd/{program}.py"):
         assert imported.partition(".")[0] in STDLIB
 
 

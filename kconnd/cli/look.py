@@ -30,12 +30,12 @@ NUMBERS = frozenset({2, 3, 4, 5, 6})
 KEPT_LINES = 5  # of a last output in `info`
 KERNEL = """\
 an object with name, profile, owner, state, wanted, reason, pid, generation, restarts,
-  started_at, ready_after (seconds), launcher, launcher_note, kernel_name, language, connection_file,
-  connection {transport, ip, shell_port, iopub_port, stdin_port, control_port, hb_port,
-  signature_scheme, encrypted}, heartbeat {state, last_at}, execution_state, last_activity,
-  clients, memory (bytes), last_exit {code, signal, reason, at, output_tail}, log_file,
-  profile_status, next_attempt_at, warnings. Times are ISO 8601 in UTC; what does not apply is
-  null. For several names or a pattern: a list of these."""
+  started_at, ready_after (seconds), launcher, launcher_note (why it is not the one asked for),
+  kernel_name, language, connection_file, connection {transport, ip, shell_port, iopub_port,
+  stdin_port, control_port, hb_port, signature_scheme, encrypted}, heartbeat {state, last_at},
+  execution_state, last_activity, clients, memory (bytes), last_exit {code, signal, reason, at,
+  output_tail}, log_file, profile_status, next_attempt_at, warnings. Times are ISO 8601 in UTC;
+  what does not apply is null. For several names or a pattern: a list of these."""
 
 
 def list_(arguments: list[str]) -> int:

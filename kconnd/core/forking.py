@@ -62,12 +62,14 @@ def exec_time(env: Mapping[str, str], *, whole: bool) -> tuple[tuple[str, str], 
     whole : bool
         Whether modules of the user's choice are imported, which may read any variable.
     """
-    return tuple(sorted(
-        (name, value)
-        for name, value in env.items()
-        if not name.startswith(OWN)
-        and (whole or any(fnmatch.fnmatchcase(name, pattern) for pattern in EXEC_TIME))
-    ))
+    return tuple(
+        sorted(
+            (name, value)
+            for name, value in env.items()
+            if not name.startswith(OWN)
+            and (whole or any(fnmatch.fnmatchcase(name, pattern) for pattern in EXEC_TIME))
+        )
+    )
 
 
 def choose_parent(

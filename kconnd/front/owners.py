@@ -106,7 +106,7 @@ class Owners:
             If the owner has as many kernels as one may have.
         """
         quotas = self.machine.settings.quotas
-        running = await self.systemd.active(f"kconnd-kernel-{uid}-*.service")
+        running = await self.systemd.active(f"kconnd-kernel-{uid}-*")
         if quotas.kernels is not None and len(running) >= quotas.kernels:
             raise RefusedError(
                 f"uid {uid} has {len(running)} kernels, and may have {quotas.kernels}",

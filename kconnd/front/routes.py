@@ -1,9 +1,11 @@
 """What can be asked of the front door: whose socket is where, and what spans owners."""
 
 import asyncio
+import contextlib
 import os
+import select
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +18,18 @@ from kconnd.core.settings import admits
 from kconnd.errors import KconndError, RefusedError, UsageError
 from kconnd.front.hearsay import believed
 from kconnd.front.owners import Owners
-from kconnd.front.units import parse_request, properties, stricter, unit_name
+from kconnd.front.units import (
+    parse_request,
+    parse_scope,
+    properties,
+    scope_properties,
+    stricter,
+    unit_name,
+)
 from kconnd.system.http import Parameter, Reply, Route
 from kconnd.system.machine import user_name
 from kconnd.system.openapi import document
+from kconnd.system.processes import cgroup_of, user_of
 
 LIMIT = 5.0  # seconds that an owner's daemon has to answer
 MOST = 4 << 20  # bytes that are read of its answer
@@ -114,6 +124,42 @@ async def make_unit(request: Request) -> Reply:
     return {"unit": unit, "limits": limits}
 
 
+async def make_scope(request: Request) -> Reply:
+    """Put a shim that the caller's daemon has forked, and all that it will fork, in a scope."""
+    uid = request.peer.uid
+    name, generation, pid, asked = parse_scope(request.body)
+    machine = request.owners.machine.profiles.profiles.get(parse_name(name)[0])
+    limits = stricter(asked, machine.profile.limits if machine else None)
+    scope = unit_name(uid, name, generation, "scope")
+    with its_own_process(pid, uid):
+        await request.owners.make_unit(uid, scope, scope_properties(uid, name, pid, limits))
+    return {"unit": scope, "limits": limits}
+
+
+@contextlib.contextmanager
+def its_own_process(pid: int, uid: int) -> Iterator[None]:
+    """See that a pid is a process of an owner's daemon, and still is at the end.
+
+    Raises
+    ------
+    RefusedError
+        If it is not.
+    """
+    refusal = RefusedError(f"process {pid} is not one of the daemon of uid {uid}")
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:
+        raise refusal from None
+    try:
+        if user_of(pid) != uid or f"kconnd@{uid}.service" not in cgroup_of(pid).split("/"):
+            raise refusal
+        yield
+        if select.select([process], [], [], 0)[0]:  # its number may be another's by now
+            raise refusal
+    finally:
+        os.close(process)
+
+
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health", Right.SEE, health),
     Route("GET", "/v1/openapi.json", Right.SEE, openapi),
@@ -127,4 +173,5 @@ ROUTES: tuple[Route, ...] = (
         (Parameter("wanted", "boolean", "Whether there are such kernels."),),
     ),
     Route("POST", "/v1/units", Right.SEE, make_unit),
+    Route("POST", "/v1/scopes", Right.SEE, make_scope),
 )

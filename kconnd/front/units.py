@@ -16,14 +16,16 @@ from kconnd.core.profile import Limits
 from kconnd.errors import UsageError
 
 LONGEST = 1024  # characters of a path
+HIGHEST_PID = 1 << 22  # proc_sys_kernel(5), pid_max
 MANY = 10**9  # more launches than any kernel has
+Rows = list[list[object]]  # of a name and a value
 KINDS = ("memory", "cpu", "tasks", "open_files")
 
 
-def unit_name(uid: int, name: str, generation: int) -> str:
+def unit_name(uid: int, name: str, generation: int, kind: str = "service") -> str:
     """Name a kernel's unit; what a unit's name cannot hold is escaped (systemd.unit(5))."""
     safe = re.sub(r"[^A-Za-z0-9._-]", lambda found: f"\\x{ord(found[0]):02x}", name)
-    return f"kconnd-kernel-{uid}-{safe}-{generation}.service"
+    return f"kconnd-kernel-{uid}-{safe}-{generation}.{kind}"
 
 
 def parse_request(body: Mapping[str, Any]) -> tuple[str, int, str, str, dict[str, float]]:
@@ -34,13 +36,33 @@ def parse_request(body: Mapping[str, Any]) -> tuple[str, int, str, str, dict[str
     UsageError
         If anything of it is not what it should be.
     """
+    name, generation = _identity(body)
+    return name, generation, _path(body, "program"), _path(body, "plan"), _limits(body)
+
+
+def parse_scope(body: Mapping[str, Any]) -> tuple[str, int, int, dict[str, float]]:
+    """Check a request for a scope: name, generation, the shim's pid, and limits.
+
+    Raises
+    ------
+    UsageError
+        If anything of it is not what it should be.
+    """
+    name, generation = _identity(body)
+    pid = body.get("pid")
+    if not isinstance(pid, int) or isinstance(pid, bool) or not 1 < pid < HIGHEST_PID:
+        raise UsageError(f"pid: {pid!r} is not the number of a process")
+    return name, generation, pid, _limits(body)
+
+
+def _identity(body: Mapping[str, Any]) -> tuple[str, int]:
     name, generation = body.get("name"), body.get("generation")
     if not isinstance(name, str):
         raise UsageError("name: not text")
     parse_name(name)
     if not isinstance(generation, int) or isinstance(generation, bool) or not 0 < generation < MANY:
         raise UsageError(f"generation: {generation!r} is not a number from 1 on")
-    return name, generation, _path(body, "program"), _path(body, "plan"), _limits(body)
+    return name, generation
 
 
 def _path(body: Mapping[str, Any], key: str) -> str:
@@ -69,9 +91,9 @@ def stricter(asked: Mapping[str, float], machine: Limits | None) -> dict[str, fl
     return {key: min(asked.get(key, value), value) for key, value in both.items()}
 
 
-def properties(uid: int, argv: list[str], limits: Mapping[str, float]) -> list[list[object]]:
+def properties(uid: int, argv: list[str], limits: Mapping[str, float]) -> Rows:
     """Give the properties of a kernel's unit, for ``StartTransientUnit``."""
-    found: dict[str, Variant] = {
+    found = {
         "Description": Variant("s", f"Jupyter kernel {argv[-2]} of uid {uid}"),
         "User": Variant("s", str(uid)),
         "Slice": Variant("s", f"kconnd-{uid}.slice"),
@@ -86,7 +108,32 @@ def properties(uid: int, argv: list[str], limits: Mapping[str, float]) -> list[l
         "StandardOutput": Variant("s", "null"),
         "StandardError": Variant("s", "journal"),
         "UMask": Variant("u", 0o077),
+        **_confining(limits),
     }
+    if "open_files" in limits:
+        found["LimitNOFILE"] = Variant("t", int(limits["open_files"]))
+    return _rows(found)
+
+
+def scope_properties(uid: int, name: str, pid: int, limits: Mapping[str, float]) -> Rows:
+    """Give the properties of the scope that a forked shim is put into, with what it forks."""
+    found = {
+        "Description": Variant("s", f"Jupyter kernel {name} of uid {uid}, forked"),
+        "PIDs": Variant("au", [pid]),
+        "Slice": Variant("s", f"kconnd-{uid}.slice"),
+        "CollectMode": Variant("s", "inactive-or-failed"),
+        **_confining(limits),
+    }
+    return _rows(found)
+
+
+def _rows(found: Mapping[str, Variant]) -> Rows:
+    return [[key, value] for key, value in found.items()]
+
+
+def _confining(limits: Mapping[str, float]) -> dict[str, Variant]:
+    """Give the limits that a cgroup enforces."""
+    found: dict[str, Variant] = {}
     if "memory" in limits:
         found["MemoryMax"] = Variant("t", int(limits["memory"]))
         found["MemorySwapMax"] = Variant("t", 0)
@@ -94,6 +141,4 @@ def properties(uid: int, argv: list[str], limits: Mapping[str, float]) -> list[l
         found["CPUQuotaPerSecUSec"] = Variant("t", max(1000, int(limits["cpu"] * 1_000_000)))
     if "tasks" in limits:
         found["TasksMax"] = Variant("t", int(limits["tasks"]) + 1)  # the shim is one
-    if "open_files" in limits:
-        found["LimitNOFILE"] = Variant("t", int(limits["open_files"]))
-    return [[key, value] for key, value in found.items()]
+    return found

@@ -65,6 +65,11 @@ class ForkLauncher(LocalLauncher):
             return replace(handle, note=f"not forked: {error}")
         return await begun({"launcher": FORK, **facts}, plan, trouble)
 
+    async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
+        """Read what the shim recorded; see `Launcher`."""
+        found = await super().find(facts, exit_file, lock)
+        return found and replace(found, launcher=FORK)
+
     async def prepare(self, plan: LaunchPlan) -> None:
         """Have the parent of such a kernel ready before somebody waits for one."""
         with contextlib.suppress(UnforkableError):  # the launch will say so

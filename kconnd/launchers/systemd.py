@@ -72,6 +72,27 @@ class SystemdLauncher(LocalLauncher):
         found = await super().find(facts, exit_file, lock)
         return found and replace(found, launcher=SYSTEMD)
 
+    def confine(self, plan: LaunchPlan, shim: int) -> None:
+        """Have a shim that was forked put into a scope of its own, before it forks.
+
+        Raises
+        ------
+        StartFailedError
+            If that is refused.
+        """
+        body = {
+            "name": plan.name,
+            "generation": plan.generation,
+            "pid": shim,
+            "limits": dict(plan.limits),
+        }
+        try:
+            self._front.post("/v1/scopes", body)
+        except KconndError as error:
+            raise StartFailedError(
+                f"having a scope made for {plan.name}: {error.message}", hint=error.hint
+            ) from error
+
     def _ask(self, plan: LaunchPlan, file: Path) -> str:
         body = {
             "name": plan.name,

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from kconnd.core.places import FRONT_SOCKET
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle, Launcher, parse_handle
+from kconnd.launchers.fork import ForkLauncher
 from kconnd.launchers.local import LocalLauncher
 from kconnd.launchers.systemd import SystemdLauncher
 from kconnd.system.files import take_lock
@@ -23,10 +25,38 @@ from kconnd.system.processes import ProcessId, descendants, send_signal
 from tests.launchers.fake import FakeLauncher
 
 WaitUntil = Callable[..., Awaitable[None]]
-real_only = pytest.mark.parametrize("launcher", ["local", "systemd"], indirect=True)
+real_only = pytest.mark.parametrize("launcher", ["local", "systemd", "fork"], indirect=True)
+# Stands in for ipykernel where only the launcher is tested: it becomes the shell that it is told.
+STAND_IN = """\
+import os, signal, sys
+del os.environ["PYTHONPATH"]
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+os.execvp("sh", ["sh", "-c", sys.argv[1]])
+"""
 
 
-@pytest.fixture(params=["fake", "local", "systemd"])
+class ForkedShells(ForkLauncher):
+    """The real launcher, real parent and real shim, with something small to fork."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, LocalLauncher(folder))
+        self._modules = folder / "modules"
+        self._modules.mkdir()
+        (self._modules / "ipykernel.py").write_text("version_info = (7, 0)\n__version__ = '7.0'\n")
+        (self._modules / "ipykernel_launcher.py").write_text(STAND_IN)
+
+    async def launch(self, plan: LaunchPlan) -> Handle:
+        if plan.argv[:2] != ("sh", "-c"):
+            return await super().launch(plan)
+        argv = (sys.executable, "-S", "-m", "ipykernel_launcher", plan.argv[2])
+        env = {**plan.env, "PYTHONPATH": str(self._modules)}
+        handle = await super().launch(replace(plan, argv=argv, env=env))
+        assert (handle.launcher, handle.note) == ("fork", "")
+        return handle
+
+
+@pytest.fixture(params=["fake", "local", "systemd", "fork"])
 async def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Launcher]:
     """Give each launcher; what a failed test leaves of a real one is ended by its facts."""
     if request.param == "fake":
@@ -37,10 +67,14 @@ async def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         if not has_front_door():
             pytest.skip("needs the front door; tests/server runs it where there is one")
         real = SystemdLauncher(tmp_path, Path(FRONT_SOCKET))
+    forking = ForkedShells(tmp_path) if request.param == "fork" else None
+    real = forking or real
     yield real
     left = await real.find(str(tmp_path / "facts"), str(tmp_path / "exit"), str(tmp_path / "lock"))
     if left is not None:
         await real.stop(left, Step.KILL)
+    if forking is not None:
+        forking.close()
 
 
 @pytest.fixture

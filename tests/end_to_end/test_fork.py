@@ -1,0 +1,318 @@
+"""Forked kernels: in every respect what a cold start gives, and what happens where none can be.
+
+What differs, and why: all kernels forked from one parent have the parent's hash seed and
+address layout (they are drawn when an interpreter begins) and its ``/proc/PID/environ``
+(which only their owner can read; ``os.environ`` is the kernel's own); ``gc.get_freeze_count()``
+is not 0 (what was imported is shared, so the collector leaves it alone); and threads without a
+name of their own are numbered on from those that the import made.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+
+from kconnd.system.processes import ProcessId, is_alive, send_signal
+from tests.conftest import wait_for
+from tests.end_to_end.daemon import Daemon, client, run, run_on
+
+PROBE = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
+FORK = f"python: {sys.executable}\nlauncher: fork\n"
+COLD = f"python: {sys.executable}\nlauncher: local\n"
+MINE = """\
+import numpy
+square = numpy.ones((600, 600)) @ numpy.ones((600, 600))  # its pool has threads from here on
+"""
+THREADED = (
+    "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with an IPython configuration, a startup script and modules."""
+    folder = tmp_path_factory.mktemp("place")
+    startup = folder / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00-first.py").write_text("from_startup = 'yes'\n")
+    config = "c.InteractiveShell.ast_node_interactivity = 'all'\n"
+    (startup.parent / "ipython_kernel_config.py").write_text(config)
+    (folder / "mine.py").write_text(MINE)
+    (folder / "threaded.py").write_text(THREADED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def daemon(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Give one daemon for all tests that leave it as it is."""
+    env = f"env: {{IPYTHONDIR: {place}/ipython, TZ: Asia/Tokyo, SECRET: s3cret}}\ncwd: {place}\n"
+    with Daemon(Path(os.path.realpath(tmp_path_factory.mktemp("k")))) as found:
+        for name in ("forked", "other"):
+            found.profile(name, FORK + env)
+        found.profile("cold", COLD + env)
+        found.profile("mine", f"{FORK}preload: [mine]\nenv: {{PYTHONPATH: {place}}}\n")
+        found.profile("threaded", f"{FORK}preload: [threaded]\nenv: {{PYTHONPATH: {place}}}\n")
+        found.profile("nothing", f"{FORK}preload: [no_such_module]\n")
+        found.profile("bash", f"{FORK}shell: login\n")
+        found.profile("numbers", f"python: {sys.executable}\npreload: [numpy]\n")
+        yield found.start()
+
+
+def start(daemon: Daemon, name: str) -> dict[str, Any]:
+    daemon.post(name, "start")
+    return daemon.info(name)
+
+
+def probe(daemon: Daemon, name: str) -> dict[str, Any]:
+    printed = run(start(daemon, name)["connection_file"], PROBE)
+    found: dict[str, Any] = json.loads(printed.replace(f"kernel-{name}", "kernel-NAME"))
+    return found
+
+
+def test_a_forked_kernel_is_in_every_detail_what_a_cold_one_is(daemon: Daemon) -> None:
+    cold, forked = probe(daemon, "cold"), probe(daemon, "forked")
+    assert daemon.info("forked")["launcher"] == "fork"
+    assert daemon.info("cold")["launcher"] == "local"
+    for found in (cold, forked):
+        del found["environ"]["KCONND_KERNEL"]
+        assert found["startup"] == "yes"
+        assert found["config"]["InteractiveShell"] == {"ast_node_interactivity": "all"}
+        assert found["environ"]["SECRET"] == "s3cret"
+        assert found["locale"][1] == ["JST", "JST"]
+        assert found["parent"] == 1, "a shim"
+    assert forked == cold
+
+
+def test_two_forked_kernels_share_nothing_that_should_differ(daemon: Daemon) -> None:
+    code = """
+        import random, uuid, secrets, multiprocessing, os, hashlib
+        from ipykernel.kernelapp import IPKernelApp
+        print([random.random(), str(uuid.uuid4()), secrets.token_hex(),
+               hashlib.sha256(multiprocessing.current_process().authkey).hexdigest(),
+               IPKernelApp.instance().session.session, os.getsid(0)])
+    """
+    code = textwrap.dedent(code)
+    one, two = (run(start(daemon, name)["connection_file"], code) for name in ("forked", "other"))
+    ours, theirs = (text.strip(" []\n").split(", ") for text in (one, two))
+    assert len(ours) == 6
+    assert not set(ours) & set(theirs)
+
+
+def test_numpy_streams_differ_between_forked_kernels(daemon: Daemon) -> None:
+    code = "import numpy; print(numpy.random.random(), numpy.random.default_rng().random())"
+    seen = []
+    for name in ("numbers@one", "numbers@two"):
+        found = start(daemon, name)
+        assert found["launcher"] == "fork", "preload alone asks for it"
+        seen += run(found["connection_file"], code).split()
+    assert len(set(seen)) == 4
+
+
+def test_a_thread_pool_that_knows_fork_computes_in_the_child(daemon: Daemon) -> None:
+    """Its parent has computed with two threads; the child makes new ones and is right."""
+    found = start(daemon, "mine")
+    assert (found["launcher"], found["launcher_note"]) == ("fork", None)
+    code = """
+        import mine, numpy, sys, os
+        assert 'mine' in sys.modules
+        before = len(os.listdir('/proc/self/task'))
+        more = numpy.ones((900, 900)) @ numpy.ones((900, 900))
+        print(mine.square[0, 0], more.sum(), len(os.listdir('/proc/self/task')) >= before)
+    """
+    assert run(found["connection_file"], textwrap.dedent(code)) == "600.0 729000000.0 True\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("threaded", "preloading has started 1 threads, which a fork would not have"),
+        ("nothing", "preloading no_such_module: ModuleNotFoundError"),
+        ("bash", "only ipykernel can be forked, and this runs /bin/"),
+    ],
+)
+def test_what_cannot_be_forked_is_started_cold_and_says_why(
+    daemon: Daemon, name: str, why: str
+) -> None:
+    found = start(daemon, name)
+    assert (found["state"], found["launcher"]) == ("running", "local")
+    assert found["launcher_note"].startswith(f"not forked: {why}")
+
+
+def test_what_cells_do_works_in_a_forked_kernel(daemon: Daemon) -> None:
+    code = """
+        import multiprocessing, subprocess, sys, asyncio, os, threading
+        print(subprocess.run([sys.executable, '-c', 'print(6*7)'], capture_output=True).stdout)
+        context = multiprocessing.get_context('fork')
+        with context.Pool(2) as pool:
+            print(pool.map(abs, [-1, -2, -3]))
+        print(os.popen('echo $SECRET').read().strip())
+        await asyncio.sleep(0)
+        done = threading.Thread(target=lambda: print('from a thread'))
+        done.start(); done.join()
+        %config InlineBackend.figure_format = 'png'
+        !echo from a shell
+    """
+    printed = run(start(daemon, "forked")["connection_file"], textwrap.dedent(code))
+    for part in (r"b'42\n'", "[1, 2, 3]", "s3cret", "from a thread", "from a shell"):
+        assert part in printed
+
+
+def test_a_plot_is_shown_inline(daemon: Daemon) -> None:
+    shown: list[dict[str, Any]] = []
+
+    def collect(message: dict[str, Any]) -> None:
+        if message["msg_type"] == "display_data":
+            shown.append(message["content"]["data"])
+
+    with client(start(daemon, "forked")["connection_file"]) as attached:
+        code = "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()"
+        reply = attached.execute_interactive(code, timeout=60, output_hook=collect)
+    assert reply["content"]["status"] == "ok"
+    assert [sorted(data) for data in shown] == [["image/png", "text/plain"]]
+
+
+def ask_on_control(attached: BlockingKernelClient, kind: str, content: Any) -> dict[str, Any]:
+    message = attached.session.msg(kind, content)
+    attached.control_channel.send(message)
+    while True:
+        reply: dict[str, Any] = attached.get_control_msg(timeout=30)
+        if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+            return reply
+
+
+def test_debugger_subshells_and_comms_answer(daemon: Daemon) -> None:
+    with client(start(daemon, "forked")["connection_file"]) as attached:
+        initialize = {
+            "type": "request",
+            "seq": 1,
+            "command": "initialize",
+            "arguments": {"clientID": "test", "adapterID": "", "pathFormat": "path"},
+        }
+        reply = ask_on_control(attached, "debug_request", initialize)
+        assert reply["content"]["success"]
+        reply = ask_on_control(attached, "create_subshell_request", {})
+        assert reply["content"]["status"] == "ok"
+        code = "import comm; c = comm.create_comm(target_name='t'); print(c.comm_id != '')"
+        assert run_on(attached, code) == "True\n"
+        reply = attached.comm_info(reply=True, timeout=30)
+        assert len(reply["content"]["comms"]) == 1
+
+
+def test_connect_info_and_interrupt_and_shutdown(daemon: Daemon) -> None:
+    found = start(daemon, "other")
+    assert json.loads(run(found["connection_file"], "%connect_info").partition("}")[0] + "}") == (
+        json.loads(Path(found["connection_file"]).read_text(encoding="utf-8"))
+    )
+    with client(found["connection_file"]) as attached:
+        attached.execute("import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt: x = 1")
+        wait_for(lambda: daemon.info("other")["execution_state"] == "busy", "the cell to run")
+        daemon.post("other", "interrupt")
+        assert run_on(attached, "print(x)") == "1\n"
+    daemon.post("other", "stop")
+    assert daemon.wait_state("other", "stopped")["last_exit"]["code"] == 0
+
+
+# --- survival, exactly as for a cold start; each with a daemon of its own
+
+
+@pytest.fixture
+def lone(folder: Path) -> Iterator[Daemon]:
+    with Daemon(folder) as found:
+        found.profile("lab", FORK)
+        yield found.start()
+
+
+def parents() -> set[int]:
+    """Find the processes that kernels are forked from, among those of this test's session."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if b"kconnd/zygote.py" in path.read_bytes():
+                found.add(int(path.parent.name))
+    return found
+
+
+def parent_of_shim(daemon: Daemon, name: str) -> int:
+    stat = Path(f"/proc/{daemon.shim_of(name).pid}/stat").read_bytes()
+    return int(stat.rpartition(b")")[2].split()[1])
+
+
+def test_the_parents_death_takes_no_kernel_with_it(lone: Daemon) -> None:
+    found = start(lone, "lab")
+    parent = parent_of_shim(lone, "lab")
+    assert parent in parents()
+    run(found["connection_file"], "kept = 42")
+    os.kill(parent, signal.SIGKILL)
+    wait_for(lambda: parent not in parents(), "the parent to end")
+    assert run(found["connection_file"], "print(kept)") == "42\n"
+    again = start(lone, "lab@two")
+    assert again["launcher"] == "fork", "from a new parent"
+
+
+def test_a_killed_daemon_takes_its_parent_along_and_no_kernel(lone: Daemon) -> None:
+    found = start(lone, "lab")
+    parent = parent_of_shim(lone, "lab")
+    run(found["connection_file"], "kept = 42")
+    lone.kill()
+    wait_for(lambda: parent not in parents(), "the parent to end")
+    lone.start()
+    after = lone.info("lab")
+    assert (after["pid"], after["launcher"]) == (found["pid"], "fork")
+    assert run(found["connection_file"], "print(kept)") == "42\n"
+
+
+def test_exit_code_output_and_descendants_are_a_cold_starts(lone: Daemon) -> None:
+    found = start(lone, "lab")
+    code = "import subprocess, os\np = subprocess.Popen(['setsid', 'sleep', '1000']); print(p.pid)"
+    pid = int(run(found["connection_file"], code))
+    stat = Path(f"/proc/{pid}/stat").read_bytes()
+    child = ProcessId(pid, int(stat.rpartition(b")")[2].split()[19]))
+    with client(found["connection_file"]) as attached:
+        attached.execute("os._exit(7)")
+        wait_for(lambda: lone.info("lab")["last_exit"], "the exit")
+    last = lone.info("lab")["last_exit"]
+    assert (last["code"], last["signal"]) == (7, None)
+    assert "To connect another client to this kernel" in last["output_tail"]
+    wait_for(lambda: not is_alive(child), "what it left to end")
+    assert lone.wait_state("lab", "running")["generation"] == 2
+
+
+def test_a_killed_kernel_is_forked_again_with_its_connection(lone: Daemon) -> None:
+    found = start(lone, "lab")
+    before = Path(found["connection_file"]).read_bytes()
+    os.kill(found["pid"], signal.SIGKILL)
+    wait_for(lambda: lone.info("lab")["generation"] == 2, "the restart")
+    again = lone.wait_state("lab", "running")
+    assert (again["launcher"], again["last_exit"]["signal"]) == ("fork", 9)
+    assert Path(again["connection_file"]).read_bytes() == before
+
+
+def test_a_changed_module_gives_a_fresh_parent_and_leaves_old_kernels(
+    lone: Daemon, tmp_path: Path
+) -> None:
+    module = tmp_path / "own.py"
+    module.write_text("answer = 1\n")
+    lone.profile("lab", f"{FORK}preload: [own]\nenv: {{PYTHONPATH: {tmp_path}}}\n")
+    lone.ask("POST", "/v1/reload")
+    old = start(lone, "lab")
+    assert run(old["connection_file"], "import own; print(own.answer)") == "1\n"
+    module.write_text("answer = 'changed'\n")
+    new = start(lone, "lab@new")
+    assert new["launcher"] == "fork"
+    assert run(new["connection_file"], "import own; print(own.answer)") == "changed\n"
+    assert run(old["connection_file"], "print(own.answer)") == "1\n"
+
+
+def test_a_shim_that_is_killed_leaves_the_kernel(lone: Daemon) -> None:
+    found = start(lone, "lab")
+    send_signal(lone.shim_of("lab"), signal.SIGKILL)
+    assert run(found["connection_file"], "print(1)") == "1\n"
+    assert lone.info("lab")["state"] == "running"
