@@ -31,7 +31,8 @@ from kconnd.system.machine import user_name
 from kconnd.system.openapi import document
 from kconnd.system.processes import cgroup_of, user_of
 
-LIMIT = 5.0  # seconds that an owner's daemon has to answer
+LIMIT = 5.0  # seconds that an owner's daemon has to answer, or systemd to move a process
+GLANCE = 0.001  # seconds between looks
 MOST = 4 << 20  # bytes that are read of its answer
 
 
@@ -133,7 +134,20 @@ async def make_scope(request: Request) -> Reply:
     scope = unit_name(uid, name, generation, "scope")
     with its_own_process(pid, uid):
         await request.owners.make_unit(uid, scope, scope_properties(uid, name, pid, limits))
+        await _moved(pid, scope)  # what it forks has to be in there from the beginning
     return {"unit": scope, "limits": limits}
+
+
+async def _moved(pid: int, scope: str) -> None:
+    try:
+        async with asyncio.timeout(LIMIT):
+            while scope not in cgroup_of(pid).split("/"):  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(GLANCE)
+    except TimeoutError:
+        raise KconndError(
+            f"moving process {pid} into {scope}: it did not get there within {LIMIT:g} s",
+            hint=f"systemctl status {scope} tells more",
+        ) from None
 
 
 @contextlib.contextmanager

@@ -184,13 +184,17 @@ def test_a_kernel_is_a_unit_in_its_owners_slice(box: Box, kernel: int) -> None:
     assert box.run(f"systemctl show -P User 'kconnd-kernel-{uid}-python3-*'").out == f"{uid}\n"
 
 
-def test_a_memory_limit_is_enforced_and_named(box: Box) -> None:
+@pytest.mark.parametrize(("launcher", "kind"), [("auto", "service"), ("fork", "scope")])
+def test_a_memory_limit_is_enforced_and_named(box: Box, launcher: str, kind: str) -> None:
     limits = "limits: {memory: 150M, tasks: 60, cpu: 50%, open_files: 300}"
-    box.write(f"{CONFIGS}/small.yaml", f"kernel: python3\nrestart: {{policy: no}}\n{limits}\n")
+    rest = f"restart: {{policy: no}}\nlauncher: {launcher}\n"
+    box.write(f"{CONFIGS}/small.yaml", f"kernel: python3\n{limits}\n{rest}")
     box.run("systemctl reload kconnd.service")
     box.try_("kconnd-ctl reload", "bob")
     box.run("kconnd-ctl start small", "bob")
-    unit = f"kconnd-kernel-{box.uid('bob')}-small-1.service"
+    found = box.ctl("info small", "bob")
+    assert (found["launcher_note"], kind == "scope") == (None, found["launcher"] == "fork")
+    unit = f"kconnd-kernel-{box.uid('bob')}-small-{found['generation']}.{kind}"
     shown = box.run(f"systemctl show -p MemoryMax -p TasksMax -p CPUQuotaPerSecUSec {unit}").out
     assert set(shown.split()) == {
         f"MemoryMax={150 << 20}",
@@ -213,6 +217,16 @@ def test_a_memory_limit_is_enforced_and_named(box: Box) -> None:
     last = box.ctl("info small", "bob")["last_exit"]
     assert (last["reason"], last["signal"]) == ("killed for going over its memory limit", 9)
     box.run(f"rm {CONFIGS}/small.yaml; systemctl reload kconnd.service")
+
+
+def test_only_a_shim_of_ones_own_daemon_is_put_into_a_scope(box: Box, kernel: int) -> None:
+    foreign = box.main_pid("kconnd.service")
+    for pid, user in ((foreign, "eve"), (kernel, "eve"), (kernel, "ada"), (999_999, "eve")):
+        body = json.dumps({"name": "mine", "generation": 1, "pid": pid, "limits": {}})
+        front = f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1/scopes"
+        reply = box.run(f"{front} -d {shlex.quote(body)}", user)
+        assert f"process {pid} is not one of the daemon of" in reply.json()["error"]["message"]
+    assert box.run("systemctl list-units --plain --no-legend 'kconnd-kernel-*-mine-1*'").out == ""
 
 
 def test_every_descendant_is_gone_after_a_stop(box: Box, kernel: int) -> None:
