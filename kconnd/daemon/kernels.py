@@ -186,6 +186,8 @@ class Kernels:
             store.tidy()
             remove_parts(self.world.runtime_dir)
             remove_parts(self.world.runtime_dir / "live")
+        if self.world.warm is not None:
+            await self.world.warm.sweep()
         launched = _launched(self.world.runtime_dir)
         left = {*store.names(), *launched}
         forgotten = {name for name in left if not self._restore(name, launched=name in launched)}
@@ -256,6 +258,18 @@ class Kernels:
             self._actors.pop(name)
             self._tasks.pop(name).cancel()
 
+    async def keep_warm(self) -> None:
+        """Keep kernels ready for the profiles that ask for it."""
+        if self.world.warm is not None:
+            await self.world.warm.keep_for_ever(self._own_profiles, self._somebody_waits)
+
+    def _own_profiles(self) -> list[Profile]:
+        return [instantiate(found.profile, "") for found in self.loaded.profiles.values()]
+
+    def _somebody_waits(self) -> bool:
+        waiting = {State.LAUNCHING, State.STARTING}
+        return any(actor.kernel.state in waiting for actor in self.all())
+
     async def stop_all(self) -> None:
         """Ask every kernel to end, and wait until all have."""
         live = [actor for actor in self.all() if actor.kernel.state in LIVE]
@@ -266,6 +280,8 @@ class Kernels:
 
     async def let_go(self) -> None:
         """Stop supervising; no kernel is touched."""
+        if self.world.warm is not None:
+            await self.world.warm.end()
         for actor in self.all():
             actor.life.detach()
         tasks = list(self._tasks.values())

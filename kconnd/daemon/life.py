@@ -24,11 +24,13 @@ from kconnd.core.events import (
     LaunchFailed,
     Step,
 )
-from kconnd.core.plan import connection_path
+from kconnd.core.kernelspec import KernelSpec
+from kconnd.core.plan import LaunchPlan, connection_path
 from kconnd.core.profile import Profile
 from kconnd.core.record import Facts, LastExit
 from kconnd.core.view import describe_exit
-from kconnd.daemon.preparing import check_descriptors, find_spec, make_plan, prepare_wire
+from kconnd.daemon.preparing import Wire, check_descriptors, find_spec, make_plan, prepare_wire
+from kconnd.daemon.warm import Pool, Warm
 from kconnd.daemon.watch import Watch
 from kconnd.daemon.world import World
 from kconnd.errors import KconndError, NotRunningError, StartFailedError
@@ -79,6 +81,7 @@ class Life:
         self._tell, self._learn, self._note = tell, learn, note
         self._facts = Facts()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._warm: Warm | None = None  # what was just handed over, until it is attached to
         self._launching: asyncio.Task[None] | None = None
         self._queued = False
         self._settled = asyncio.Event()
@@ -112,7 +115,8 @@ class Life:
             self.trouble = None
             self._learn(handle=handle.to_json(), facts=self._facts)
             self._tell(Launched(command.generation))
-            self.attach(handle, self._facts, fresh=True)
+            warm, self._warm = self._warm, None
+            self.attach(handle, self._facts, fresh=True, warm=warm)
             await self._settled.wait()
 
     async def _make(
@@ -121,9 +125,36 @@ class Life:
         world = self._world
         check_descriptors(descriptors())
         spec = find_spec(profile)
+        if previous is None and world.warm is not None:
+            ready = world.warm.take(self.name, command.generation, profile, spec)
+            if ready is not None:
+                return self._take_ready(world.warm, *ready, profile, spec)
         wire = await prepare_wire(world, self.name, profile, spec, previous, command)
         for note in wire.notes:
             self._note("ports-changed", note)
+        self._begin(profile, spec, wire)
+        self._remove_sockets()
+        self.write_connection_file()
+        plan = make_plan(world, self.name, command.generation, profile, spec, wire.connection)
+        return await world.launcher.launch(plan)
+
+    def _take_ready(
+        self, pool: Pool, warm: Warm, plan: LaunchPlan, profile: Profile, spec: KernelSpec
+    ) -> Handle:
+        """Become what was kept warm; should that fail, it is ended."""
+        try:
+            self._begin(profile, spec, warm.wire)
+            self.write_connection_file()
+            handle = pool.hand_over(warm, plan)
+        except BaseException:
+            pool.discard(warm, "its hand-over failed")
+            raise
+        self._warm = warm
+        return handle
+
+    def _begin(self, profile: Profile, spec: KernelSpec, wire: Wire) -> None:
+        """Save what is about to be, before it is."""
+        world = self._world
         self._facts = Facts(
             started_at=world.wall_clock(),
             kernel_name=spec.name,
@@ -139,10 +170,6 @@ class Life:
             facts=self._facts,
             handle=None,
         )
-        self._remove_sockets()
-        self.write_connection_file()
-        plan = make_plan(world, self.name, command.generation, profile, spec, wire.connection)
-        return await world.launcher.launch(plan)
 
     def claim(self) -> None:
         """See that an adopted kernel's ports are its own and its connection file is there."""
@@ -183,7 +210,9 @@ class Life:
 
     # --- watching
 
-    def attach(self, handle: Handle, facts: Facts, *, fresh: bool) -> None:
+    def attach(
+        self, handle: Handle, facts: Facts, *, fresh: bool, warm: Warm | None = None
+    ) -> None:
         """Watch a process: its end, its answers, its status.
 
         Parameters
@@ -194,6 +223,8 @@ class Life:
             What is known of it.
         fresh : bool
             Whether its first answer is still awaited; else it is one that was adopted.
+        warm : Warm, optional
+            What it was until now, where it has answered already.
         """
         self.handle, self._facts = handle, facts
         self.watch.begin(fresh=fresh)
@@ -201,8 +232,9 @@ class Life:
         if self.connection is None:
             self._note("unreachable", "its connection file is lost with its record; restart it")
             return
-        channels = self._world.connect(self.connection)
-        for work in self.watch.listen(channels, handle.generation, fresh=fresh):
+        channels = warm.channels if warm else self._world.connect(self.connection)
+        answer = warm.answer if warm else None
+        for work in self.watch.listen(channels, handle.generation, fresh=fresh, answer=answer):
             self.spawn(work)
 
     def detach(self) -> None:

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from kconnd.daemon.pulse import beat_for_ever
 from kconnd.daemon.reporting import report_for_ever, tell_front_for_ever
 from kconnd.daemon.request import Request
 from kconnd.daemon.routes import ROUTES
+from kconnd.daemon.warm import Pool
 from kconnd.daemon.world import World
 from kconnd.errors import KconndError, LockedError, UsageError
 from kconnd.launchers.choice import Launchers
@@ -158,7 +159,7 @@ def _parse_ports(text: str) -> tuple[int, int]:
 def build_world(settings: Settings) -> World:
     """Build what all kernels share."""
     context = new_context()
-    return World(
+    world = World(
         user=own_user(),
         environment=os.environ,
         runtime_dir=settings.runtime_dir,
@@ -174,6 +175,7 @@ def build_world(settings: Settings) -> World:
         wall_clock=time.time,
         roll=random.random,
     )
+    return replace(world, warm=Pool(world))
 
 
 def _launchers(settings: Settings) -> Launchers:
@@ -214,6 +216,7 @@ async def serve(settings: Settings) -> None:
             group.create_task(_reload_when(reloading, kernels)),
             group.create_task(report_for_ever(kernels, site, settings.exit_idle, ending)),
             group.create_task(tell_front_for_ever(kernels, settings.front)),
+            group.create_task(kernels.keep_warm()),
         ]
         if settings.watch:
             folders = (*settings.system_configs, *settings.configs)

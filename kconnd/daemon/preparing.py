@@ -15,15 +15,16 @@ from kconnd.core.envfile import parse_env_file
 from kconnd.core.events import Launch
 from kconnd.core.kernelspec import KernelSpec
 from kconnd.core.plan import (
+    KernelPlaces,
     LaunchPlan,
     base_environment,
     choose_encryption,
     choose_transport,
-    connection_path,
     enable_ipv6,
     expand,
     fill_in,
     ipc_prefix,
+    kernel_places,
     kernel_variables,
     through_shell,
     warn_about,
@@ -113,7 +114,12 @@ async def prepare_wire(
     notes: tuple[str, ...] = ()
     ports: tuple[int, ...] = IPC_PORTS
     if transport == "ipc":
-        ip = ipc_prefix(str(world.runtime_dir), name)
+        here = f"{world.runtime_dir}/ipc/"
+        ip = (
+            kept.ip
+            if kept and kept.ip.startswith(here)
+            else ipc_prefix(str(world.runtime_dir), name)
+        )
     else:
         ip = profile.ip
         old = kept.ports if kept and kept.ip == ip and not command.new_ports else None
@@ -177,6 +183,7 @@ def make_plan(  # all that a plan is made of
     profile: Profile,
     spec: KernelSpec,
     connection: ConnectionInfo,
+    places: KernelPlaces | None = None,
 ) -> LaunchPlan:
     """Build the plan for one launch.
 
@@ -185,8 +192,9 @@ def make_plan(  # all that a plan is made of
     StartFailedError
         If the environment file cannot be read.
     """
-    folder = world.store.folder(name)
-    file = connection_path(str(world.runtime_dir), name)
+    folder = str(world.store.folder(name)) if places is None else ""
+    places = places or kernel_places(str(world.runtime_dir), folder, name)
+    file = places.connection_file
     base = base_environment(
         world.user, world.environment, world.environment.get("XDG_RUNTIME_DIR", "")
     )
@@ -199,17 +207,16 @@ def make_plan(  # all that a plan is made of
         argv = enable_ipv6(argv)
     if profile.shell == "login":
         argv = through_shell(argv, world.user.shell, profile.setup)
-    live = world.runtime_dir / "live"
     return LaunchPlan(
         name=name,
         generation=generation,
         argv=argv,
         env=env,
         cwd=str(Path(profile.cwd).expanduser()),
-        log=str(folder / "log"),
-        facts=str(live / f"{name}.shim.json"),
-        exit=str(folder / "exit.json"),
-        lock=str(live / f"{name}.lock"),
+        log=places.log,
+        facts=places.facts,
+        exit=places.exit,
+        lock=places.lock,
         log_max=profile.log.max_size,
         log_keep=profile.log.keep,
         launcher="fork" if profile.launcher == "auto" and profile.preload else profile.launcher,

@@ -44,6 +44,7 @@ async def health(request: Request) -> Reply:
         "uid": os.geteuid(),
         "kernels": len(actors),
         "running": sum(actor.kernel.state is State.RUNNING for actor in actors),
+        "warm": warm.ready if (warm := request.kernels.world.warm) else 0,
         "faults": len(request.kernels.loaded.faults),
         **request.places,
     }

@@ -51,11 +51,23 @@ class Watch:
         self.execution_state = None if fresh else "unknown"
         self.missed, self.heartbeat_at = 0, None
 
-    def listen(self, channels: Channels, generation: int, *, fresh: bool) -> Iterator[Work]:
-        """Give what is to be done side by side from now on, until `end`."""
+    def listen(
+        self,
+        channels: Channels,
+        generation: int,
+        *,
+        fresh: bool,
+        answer: Mapping[str, Any] | None = None,
+    ) -> Iterator[Work]:
+        """Give what is to be done side by side from now on, until `end`.
+
+        ``answer`` is what the kernel has replied already, if so.
+        """
         self._channels = channels
         yield channels.watch_status(self._status_seen)
-        if fresh:
+        if answer is not None:
+            self._take_first(answer, generation)
+        elif fresh:
             yield self._first_answer(channels, generation)
         else:
             yield self._see_idle(channels)
@@ -106,7 +118,9 @@ class Watch:
         self.last_activity = self._wall_clock()
 
     async def _first_answer(self, channels: Channels, generation: int) -> None:
-        reply = await ask_until_answered(channels, FIRST_PATIENCE)
+        self._take_first(await ask_until_answered(channels, FIRST_PATIENCE), generation)
+
+    def _take_first(self, reply: Mapping[str, Any], generation: int) -> None:
         self.execution_state = self.execution_state or "idle"
         self.last_activity = self.last_activity or self._wall_clock()
         self._answered(reply, True)  # noqa: FBT003  # told in the constructor's docstring

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.plan import User
@@ -13,12 +13,19 @@ from kconnd.launchers.base import Launcher
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
 
+if TYPE_CHECKING:
+    from kconnd.daemon.warm import Pool
+
 
 class Channels(Protocol):
     """The part of `kconnd.system.channels.KernelChannels` that the daemon uses."""
 
     async def kernel_info(self, channel: str = "shell") -> Mapping[str, Any]:
         """Ask who the kernel is."""
+        ...
+
+    async def execute_silently(self, code: str) -> bool:
+        """Run code, and tell whether it went well."""
         ...
 
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:
@@ -56,6 +63,8 @@ class World:
         First and last of the automatic ports.
     slots : asyncio.Semaphore
         How many kernels may be starting at once; more would only make each other late.
+    warm : Pool, optional
+        Kernels that are kept ready.
     clock, wall_clock : callable
         Monotonic seconds, and seconds since the epoch.
     roll : callable
@@ -76,3 +85,4 @@ class World:
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     roll: Callable[[], float]
+    warm: "Pool | None" = None

@@ -12,7 +12,6 @@ from typing import Any
 import kconnd
 from kconnd.client import Client
 from kconnd.core.access import Peer, Right, may
-from kconnd.core.names import parse_name
 from kconnd.core.places import owner_socket
 from kconnd.core.settings import admits
 from kconnd.errors import KconndError, RefusedError, UsageError
@@ -21,6 +20,7 @@ from kconnd.front.owners import Owners
 from kconnd.front.units import (
     parse_request,
     parse_scope,
+    profile_of,
     properties,
     scope_properties,
     stricter,
@@ -117,7 +117,7 @@ async def make_unit(request: Request) -> Reply:
     """Run a kernel's shim in a unit of its own, as the caller and in the caller's slice."""
     uid = request.peer.uid
     name, generation, program, plan, asked = parse_request(request.body)
-    machine = request.owners.machine.profiles.profiles.get(parse_name(name)[0])
+    machine = request.owners.machine.profiles.profiles.get(profile_of(name))
     limits = stricter(asked, machine.profile.limits if machine else None)
     argv = [sys.executable, "-I", "-S", program, name, plan]
     unit = unit_name(uid, name, generation)
@@ -129,7 +129,7 @@ async def make_scope(request: Request) -> Reply:
     """Put a shim that the caller's daemon has forked, and all that it will fork, in a scope."""
     uid = request.peer.uid
     name, generation, pid, asked = parse_scope(request.body)
-    machine = request.owners.machine.profiles.profiles.get(parse_name(name)[0])
+    machine = request.owners.machine.profiles.profiles.get(profile_of(name))
     limits = stricter(asked, machine.profile.limits if machine else None)
     scope = unit_name(uid, name, generation, "scope")
     with its_own_process(pid, uid):

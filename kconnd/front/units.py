@@ -18,6 +18,7 @@ from kconnd.errors import UsageError
 LONGEST = 1024  # characters of a path
 HIGHEST_PID = 1 << 22  # proc_sys_kernel(5), pid_max
 MANY = 10**9  # more launches than any kernel has
+_UNNAMED = re.compile("~[0-9a-f]{8}$")  # at the end of what is kept warm and has no name yet
 Rows = list[list[object]]  # of a name and a value
 KINDS = ("memory", "cpu", "tasks", "open_files")
 
@@ -26,6 +27,11 @@ def unit_name(uid: int, name: str, generation: int, kind: str = "service") -> st
     """Name a kernel's unit; what a unit's name cannot hold is escaped (systemd.unit(5))."""
     safe = re.sub(r"[^A-Za-z0-9._-]", lambda found: f"\\x{ord(found[0]):02x}", name)
     return f"kconnd-kernel-{uid}-{safe}-{generation}.{kind}"
+
+
+def profile_of(name: str) -> str:
+    """Give the profile that a kernel is of, also of one that is kept warm."""
+    return parse_name(_UNNAMED.sub("", name))[0]
 
 
 def parse_request(body: Mapping[str, Any]) -> tuple[str, int, str, str, dict[str, float]]:
@@ -59,7 +65,7 @@ def _identity(body: Mapping[str, Any]) -> tuple[str, int]:
     name, generation = body.get("name"), body.get("generation")
     if not isinstance(name, str):
         raise UsageError("name: not text")
-    parse_name(name)
+    profile_of(name)
     if not isinstance(generation, int) or isinstance(generation, bool) or not 0 < generation < MANY:
         raise UsageError(f"generation: {generation!r} is not a number from 1 on")
     return name, generation

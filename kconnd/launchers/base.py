@@ -32,7 +32,9 @@ class Handle:
     lock : str
         The file that the shim holds locked.
     note : str
-        Why it is not of the launcher that was asked for, where it is not.
+        What is to be said about how it was launched, such as why it was not forked.
+    launch : int, optional
+        What the shim takes for the generation, where it is another.
     """
 
     launcher: str
@@ -43,6 +45,7 @@ class Handle:
     exit_file: str
     lock: str
     note: str = ""
+    launch: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give it as plain data."""
@@ -55,6 +58,7 @@ class Handle:
             "exit_file": self.exit_file,
             "lock": self.lock,
             "note": self.note,
+            "launch": self.launch,
         }
 
 
@@ -69,6 +73,7 @@ def parse_handle(content: dict[str, Any]) -> Handle:
         exit_file=str(content["exit_file"]),
         lock=str(content["lock"]),
         note=str(content.get("note", "")),
+        launch=content.get("launch"),
     )
 
 
@@ -108,6 +113,10 @@ class Launcher(Protocol):
         StartFailedError
             If there can be none; nothing of it is left then.
         """
+        ...
+
+    async def prepare(self, plan: LaunchPlan) -> None:
+        """Do ahead of time what makes a launch of this kind quick."""
         ...
 
     async def wait(self, handle: Handle) -> Exit:

@@ -23,6 +23,13 @@ class Launchers:
 
     async def launch(self, plan: LaunchPlan) -> Handle:
         """Launch with what the plan names."""
+        return await self._for(plan).launch(plan)
+
+    async def prepare(self, plan: LaunchPlan) -> None:
+        """Do ahead of time what makes a launch of this kind quick."""
+        await self._for(plan).prepare(plan)
+
+    def _for(self, plan: LaunchPlan) -> Launcher:
         name = self._default if plan.launcher == "auto" else plan.launcher
         launcher = self._known.get(name)
         if launcher is None:
@@ -30,7 +37,7 @@ class Launchers:
                 f"launching {plan.name}: the launcher {name} is not to be had here",
                 hint=f"there is {', '.join(self._known)}; the profile's 'launcher' names one",
             )
-        return await launcher.launch(plan)
+        return launcher
 
     async def wait(self, handle: Handle) -> Exit:
         """Wait until every process of the kernel is gone."""

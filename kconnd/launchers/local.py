@@ -68,6 +68,9 @@ class LocalLauncher:
         facts, trouble = await asyncio.to_thread(start_shim, plan, self.shim())
         return await begun({"launcher": LOCAL, **facts}, plan, trouble)
 
+    async def prepare(self, plan: LaunchPlan) -> None:
+        """Do nothing: a cold start is a cold start."""
+
     async def wait(self, handle: Handle) -> Exit:
         """Wait for the end; a shim that died first leaves the kernel to be waited for."""
         await ended(handle.shim)
@@ -230,7 +233,7 @@ def _read_exit(handle: Handle) -> Exit:
         content = json.loads(Path(handle.exit_file).read_bytes())
     except (OSError, ValueError):
         return Exit()
-    if content.get("generation") != handle.generation:
+    if content.get("generation") != (handle.launch or handle.generation):
         return Exit()
     return Exit(content["code"], content["signal"], content["at"], bool(content.get("oom")))
 

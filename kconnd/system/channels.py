@@ -55,6 +55,7 @@ class KernelChannels:
         self._connect(self._iopub, "iopub")
         self._connect(self._heartbeat, "hb")
         self._waiting_for_heartbeat = False
+        self._shell: zmq.asyncio.Socket | None = None
 
     async def kernel_info(self, channel: str = "shell") -> Mapping[str, Any]:
         """Ask who the kernel is, and wait for the reply as long as it takes.
@@ -72,6 +73,18 @@ class KernelChannels:
             return (await self._ask(socket, "kernel_info_request", {})).content
         finally:
             socket.close(linger=0)
+
+    async def execute_silently(self, code: str) -> bool:
+        """Run code without a trace in the kernel's history, and tell whether it went well.
+
+        One at a time: its socket is kept for the next.
+        """
+        content = {"code": code, "silent": True, "store_history": False, "allow_stdin": False}
+        if self._shell is None:
+            self._shell = self._context.socket(zmq.DEALER)
+            self._connect(self._shell, "shell")
+        reply = await self._ask(self._shell, "execute_request", content)
+        return reply.content.get("status") == "ok"
 
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:
         """Send a request on control and do not wait for what it does."""
@@ -98,6 +111,8 @@ class KernelChannels:
 
     def close(self) -> None:
         """Let go of the kernel; what was not sent yet is dropped."""
+        if self._shell is not None:
+            self._shell.close(linger=0)
         for socket in (self._control, self._iopub, self._heartbeat):
             socket.close(linger=0)
 

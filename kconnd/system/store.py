@@ -34,6 +34,7 @@ class Store:
 
     def __init__(self, state_dir: Path, origin: Origin) -> None:
         self.origin = origin
+        self.warm = state_dir / "warm"  # of kernels that have no name yet
         self._folder = state_dir / KERNELS
         ensure_private_dir(state_dir)
         ensure_private_dir(self._folder)

@@ -52,6 +52,9 @@ class FakeChannels:
         await self.may_answer.wait()
         return {"language_info": {"name": "fake"}}
 
+    async def execute_silently(self, _code: str) -> bool:
+        return False
+
     async def request(self, kind: str, _content: Mapping[str, Any]) -> None:
         self.asked.append(kind)
 

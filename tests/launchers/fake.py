@@ -35,6 +35,9 @@ class FakeLauncher:
             self.end(pid, Exit(code=int(code)))
         return Handle("fake", plan.generation, self.boot_id, process, process, "", "")
 
+    async def prepare(self, plan: LaunchPlan) -> None:
+        pass
+
     def end(self, pid: int, how: Exit) -> None:
         if not self._exits[pid].done():
             self._exits[pid].set_result(how)

@@ -219,6 +219,22 @@ def test_a_memory_limit_is_enforced_and_named(box: Box, launcher: str, kind: str
     box.run(f"rm {CONFIGS}/small.yaml; systemctl reload kconnd.service")
 
 
+def test_a_warm_kernel_is_handed_over_and_is_in_a_unit_of_its_own(box: Box) -> None:
+    box.write(f"{CONFIGS}/ready.yaml", "kernel: python3\nwarm: 1\nlimits: {tasks: 50}\n")
+    box.run("systemctl reload kconnd.service")
+    box.try_("kconnd-ctl reload", "bob")
+    wait_for(lambda: box.ctl("health", "bob")["warm"] == 1, "it to be ready")
+    box.run("kconnd-ctl start ready", "bob")
+    found = box.ctl("info ready", "bob")
+    assert (found["launcher"], found["launcher_note"]) == ("systemd", "it was kept warm")
+    group = box.run(f"cat /proc/{found['pid']}/cgroup").out
+    assert f"kconnd-kernel-{box.uid('bob')}-ready\\x7e" in group
+    box.run("kconnd-ctl stop ready", "bob")
+    box.run(f"rm {CONFIGS}/ready.yaml; systemctl reload kconnd.service")
+    box.try_("kconnd-ctl reload", "bob")
+    wait_for(lambda: box.ctl("health", "bob")["warm"] == 0, "the next one to end")
+
+
 def test_only_a_shim_of_ones_own_daemon_is_put_into_a_scope(box: Box, kernel: int) -> None:
     foreign = box.main_pid("kconnd.service")
     for pid, user in ((foreign, "eve"), (kernel, "eve"), (kernel, "ada"), (999_999, "eve")):

@@ -1,0 +1,341 @@
+"""Kernels that are kept ready (``warm: N``), and the parents that others are forked from.
+
+A warm kernel is a process like any other, with a shim, an empty namespace and no name. Who
+starts its profile, or an instance of it, gets it in place of a start. Rules. It is handed over
+only where a start now would make the very same process (`same_start`); it learns its name and
+the path of its connection file inside, too. It is nobody's work yet: it ends with the daemon,
+and one that a killed daemon left is ended by the next. Others are made one at a time, when
+nobody waits for a start and there is memory left.
+
+A hand-over goes in steps that each leave either a warm kernel without a name, which is ended,
+or a kernel with one, which is found by what its shim recorded: the connection file, the log,
+the shim's facts, its lock, the record.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kconnd.core.events import Launch, Step
+from kconnd.core.kernelspec import KernelSpec, python_module
+from kconnd.core.plan import LaunchPlan, renaming_code, same_start, warm_places
+from kconnd.core.profile import Profile
+from kconnd.daemon.preparing import Wire, check_descriptors, find_spec, make_plan, prepare_wire
+from kconnd.daemon.watch import FIRST_PATIENCE, ask_until_answered
+from kconnd.daemon.world import Channels, World
+from kconnd.errors import KconndError, StartFailedError
+from kconnd.launchers.base import Handle
+from kconnd.system.files import ensure_private_dir, is_locked, write_private
+from kconnd.system.memory import available_memory
+from kconnd.system.processes import descriptors, tree_memory
+
+MARK = "~"  # in the name of a kernel that has none yet; no kernel's name can have it
+ROUND = 0.25  # seconds between looks whether one is missing
+LEAST = 256 << 20  # bytes of memory that have to be left
+LONGEST = 60.0  # seconds at the most before a kernel that failed is tried again
+NAMEABLE = frozenset({"ipykernel", "ipykernel_launcher"})
+
+log = logging.getLogger("kconnd")
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A kernel that waits for its name."""
+
+    plan: LaunchPlan
+    handle: Handle
+    wire: Wire
+    channels: Channels
+    answer: Mapping[str, Any]  # what it replied to kernel_info_request
+
+
+class Pool:
+    """The warm kernels of a daemon.
+
+    Parameters
+    ----------
+    world : World
+        What all kernels share.
+    available : callable
+        Gives the bytes of memory that can still be had.
+    """
+
+    def __init__(self, world: World, available: Callable[[], int] = available_memory) -> None:
+        self._world, self._available = world, available
+        self._ready: dict[str, list[Warm]] = {}
+        self._failures: dict[str, int] = {}
+        self._retry: dict[str, float] = {}
+        self._prepared: set[str] = set()
+        self._watching: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._folder = world.store.warm
+
+    @property
+    def ready(self) -> int:
+        """How many can be handed over."""
+        return sum(map(len, self._ready.values()))
+
+    # --- handing over
+
+    def take(
+        self, name: str, generation: int, profile: Profile, spec: KernelSpec
+    ) -> tuple[Warm, LaunchPlan] | None:
+        """Take one out that is what a start would make.
+
+        Returns
+        -------
+        tuple, optional
+            The kernel, and the plan that it stands for.
+        """
+        for warm in list(self._ready.get(profile.name, ())):
+            plan = make_plan(self._world, name, generation, profile, spec, warm.wire.connection)
+            if same_start(plan, warm.plan):
+                self._ready[profile.name].remove(warm)
+                return warm, plan
+        return None
+
+    async def _rename(self, warm: Warm, plan: LaunchPlan) -> None:
+        """Tell a kernel its name; nobody waits, since what others ask can only come later."""
+        if not await warm.channels.execute_silently(renaming_code(warm.plan, plan)):
+            log.warning("%s: it did not learn its name", plan.name)
+
+    def hand_over(self, warm: Warm, plan: LaunchPlan) -> Handle:
+        """Give a kernel's files the places of its name; the connection file is there already."""
+        self._spawn(self._rename(warm, plan), self._watching)
+        connection = warm.wire.connection
+        if connection.transport == "tcp":
+            self._world.ledger.release(warm.plan.name)
+            self._world.ledger.keep(plan.name, connection.ports)
+        link = self._folder / warm.plan.name
+        _shift(Path(plan.log), plan.log_keep)
+        with contextlib.suppress(FileNotFoundError):
+            Path(warm.plan.log).rename(plan.log)
+        target = link.with_name(f"{link.name}.new")
+        target.symlink_to(Path(plan.log).parent)
+        target.rename(link)
+        with contextlib.suppress(OSError):
+            link.with_name(f"{link.name}.d").rmdir()
+        Path(warm.plan.facts).rename(plan.facts)
+        Path(warm.plan.lock).rename(plan.lock)
+        Path(warm.plan.env["KCONND_CONNECTION_FILE"]).unlink(missing_ok=True)
+        self._spawn(self._remove_link_after(warm.handle, link), self._watching)
+        return replace(
+            warm.handle,
+            generation=plan.generation,
+            launch=warm.plan.generation,
+            exit_file=plan.exit,
+            lock=plan.lock,
+            note="it was kept warm",
+        )
+
+    async def _remove_link_after(self, handle: Handle, link: Path) -> None:
+        await self._world.launcher.wait(handle)
+        link.unlink(missing_ok=True)  # noqa: ASYNC240  # short
+
+    # --- keeping them
+
+    async def keep_for_ever(
+        self, profiles: Callable[[], Iterable[Profile]], waiting: Callable[[], bool]
+    ) -> None:
+        """Keep as many ready as profiles say.
+
+        Parameters
+        ----------
+        profiles : callable
+            Gives all profiles as they are now.
+        waiting : callable
+            Tells whether somebody waits for a start.
+        """
+        while True:
+            for profile in profiles():
+                with contextlib.suppress(KconndError, OSError):  # a start of it will say so
+                    await self._prepare(profile)
+                if profile.warm or profile.name in self._ready:
+                    await self._keep(profile, waiting)
+            known = {profile.name for profile in profiles()}
+            for name in set(self._ready) - known:
+                for warm in self._ready.pop(name):
+                    self.discard(warm, "its profile is gone")
+            await asyncio.sleep(ROUND)
+
+    async def _prepare(self, profile: Profile) -> None:
+        """Have the parent ready that kernels of a profile are forked from."""
+        forked = profile.launcher == "fork" or profile.preload
+        key = profile.model_dump_json()
+        if forked and profile.start != "manual" and key not in self._prepared:
+            self._prepared.add(key)
+            plan, _ = await self._plan(profile)
+            self._world.ledger.release(plan.name)
+            await self._world.launcher.prepare(plan)
+
+    async def _keep(self, profile: Profile, waiting: Callable[[], bool]) -> None:
+        """Let go of what a start would not make any more, and make what is missing."""
+        name = profile.name
+        ready = self._ready.setdefault(name, [])
+        for warm in list(ready):
+            stale = await self._is_stale(profile, warm)
+            if stale or len(ready) > profile.warm:
+                ready.remove(warm)
+                self.discard(warm, "its profile has changed")
+        while len(ready) < profile.warm and not waiting():
+            if self._world.clock() < self._retry.get(name, 0.0) or not self._has_room(ready):
+                return
+            await self._add(profile)
+
+    async def _is_stale(self, profile: Profile, warm: Warm) -> bool:
+        try:
+            spec = find_spec(profile)
+            connection = warm.wire.connection
+            now = make_plan(self._world, profile.name, 1, profile, spec, connection)
+        except (KconndError, OSError):
+            return True
+        return not same_start(now, warm.plan)
+
+    def _has_room(self, ready: list[Warm]) -> bool:
+        like = max((tree_memory(warm.handle.shim) for warm in ready[-1:]), default=LEAST // 2)
+        return self._available() > LEAST + 2 * like
+
+    async def _plan(self, profile: Profile) -> tuple[LaunchPlan, Wire]:
+        spec = find_spec(profile)
+        name = f"{profile.name}{MARK}{secrets.token_hex(4)}"
+        link = self._folder / name
+        launch = Launch(1, new_key=True, new_ports=True)
+        wire = await prepare_wire(self._world, name, profile, spec, None, launch)
+        places = warm_places(str(self._world.runtime_dir), str(link), name)
+        plan = make_plan(self._world, name, 1, profile, spec, wire.connection, places)
+        return plan, wire
+
+    async def _add(self, profile: Profile) -> None:
+        """Start one, and keep it once it has answered."""
+        name = profile.name
+        try:
+            check_descriptors(descriptors())
+            warm = await self._start(profile)
+        except (KconndError, OSError, TimeoutError) as error:
+            self._failed(name, str(error) or "it did not answer")
+            return
+        self._ready[name].append(warm)
+        self._spawn(self._see_end(name, warm, self._world.clock()), self._watching)
+
+    async def _start(self, profile: Profile) -> Warm:
+        plan, wire = await self._plan(profile)
+        module = python_module(plan.argv)
+        if module is None or module.module not in NAMEABLE:
+            raise StartFailedError("only ipykernel can be told its name when it runs already")
+        content = json.dumps(wire.connection.to_file(), indent=1).encode()
+        write_private(Path(plan.env["KCONND_CONNECTION_FILE"]), content)
+        link = self._folder / plan.name
+        ensure_private_dir(self._folder)
+        ensure_private_dir(link.with_name(f"{plan.name}.d"))
+        link.symlink_to(f"{plan.name}.d")
+        try:
+            handle = await self._world.launcher.launch(plan)
+        except BaseException:
+            self._forget(plan)
+            raise
+        warm = Warm(plan, handle, wire, self._world.connect(wire.connection), {})
+        try:
+            async with asyncio.timeout(profile.startup_timeout):
+                answer = await ask_until_answered(warm.channels, FIRST_PATIENCE)
+                await warm.channels.execute_silently("pass")  # the first one takes longest
+        except BaseException:
+            self.discard(warm, "it did not answer")
+            raise
+        return replace(warm, answer=answer)
+
+    def _failed(self, name: str, why: str) -> None:
+        failures = self._failures[name] = self._failures.get(name, 0) + 1
+        pause = min(LONGEST, 2.0**failures)
+        self._retry[name] = self._world.clock() + pause
+        log.warning("%s: keeping one warm: %s; again in %g s", name, why, pause)
+
+    async def _see_end(self, name: str, warm: Warm, since: float) -> None:
+        await self._world.launcher.wait(warm.handle)
+        if warm not in self._ready.get(name, ()):
+            return
+        self._ready[name].remove(warm)
+        warm.channels.close()
+        self._forget(warm.plan)
+        if self._world.clock() - since < LONGEST:
+            self._failed(name, "it ended by itself")
+
+    # --- ending them
+
+    def discard(self, warm: Warm, why: str) -> None:
+        """End one that was taken out or is not wanted any more."""
+        log.debug("%s: ended: %s", warm.plan.name, why)
+        self._spawn(self._end(warm), self._ending)
+
+    async def _end(self, warm: Warm) -> None:
+        warm.channels.close()
+        await self._world.launcher.stop(warm.handle, Step.KILL)
+        await self._world.launcher.wait(warm.handle)
+        for path in warm.wire.connection.socket_paths():
+            Path(path).unlink(missing_ok=True)  # noqa: ASYNC240  # short
+        self._forget(warm.plan)
+
+    def _forget(self, plan: LaunchPlan) -> None:
+        """Remove the files of one that has ended without a name."""
+        self._world.ledger.release(plan.name)
+        self._remove(plan.name)
+
+    def _remove(self, name: str) -> None:
+        live = self._world.runtime_dir / "live"
+        for path in live.glob(f"{name}.*"):
+            path.unlink(missing_ok=True)
+        folder = self._folder / f"{name}.d"
+        for path in folder.glob("*"):
+            path.unlink(missing_ok=True)
+        (self._folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+    async def sweep(self) -> None:
+        """End what a daemon left that was killed: nobody has worked in it."""
+        live = self._world.runtime_dir / "live"
+        for facts in live.glob(f"*{MARK}*.shim.json"):
+            name = facts.name.removesuffix(".shim.json")
+            exit_file, lock = self._folder / name / "exit.json", live / f"{name}.lock"
+            handle = await self._world.launcher.find(str(facts), str(exit_file), str(lock))
+            if handle is not None and await self._world.launcher.adopt(handle):
+                await self._world.launcher.stop(handle, Step.KILL)
+                await self._world.launcher.wait(handle)
+            self._remove(name)
+        for name in [name for name in self._world.ledger.granted() if MARK in name]:
+            self._world.ledger.release(name)
+        for link in self._folder.glob(f"*{MARK}*"):
+            if link.is_symlink() and not is_locked(live / f"{link.resolve().name}.lock"):
+                link.unlink()  # what it led from has ended
+
+    async def end(self) -> None:
+        """End all that wait for a name; they hold nobody's work."""
+        for ready in self._ready.values():
+            for warm in ready:
+                self.discard(warm, "the daemon ends")
+            ready.clear()
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        for task in self._watching:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], kind: set[asyncio.Task[None]]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        kind.add(task)
+        task.add_done_callback(kind.discard)
+
+
+def _shift(path: Path, keep: int) -> None:
+    """Make room for a log, as a shim does when it rotates its own."""
+    if not path.exists():
+        return
+    for number in range(keep, 0, -1):
+        older = path if number == 1 else Path(f"{path}.{number - 1}")
+        if older.exists():
+            older.rename(f"{path}.{number}")
+    if keep == 0:
+        path.unlink()

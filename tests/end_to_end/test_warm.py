@@ -1,0 +1,199 @@
+"""Kernels that are kept ready: what is handed over is what a start gives, and nothing is lost."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kconnd.system.processes import ProcessId, is_alive
+from tests.conftest import wait_for
+from tests.end_to_end.daemon import Daemon, client, run, run_on
+
+FORK = f"python: {sys.executable}\nlauncher: fork\n"
+INSIDE = """\
+import os, sys
+from ipykernel.connect import get_connection_file
+print([get_connection_file(), os.environ["KCONND_CONNECTION_FILE"], sys.argv[-1],
+       os.environ["KCONND_KERNEL"]])
+"""
+
+
+def waiting(daemon: Daemon) -> dict[int, ProcessId]:
+    """Give the kernels that wait for a name, by pid."""
+    found = {}
+    for path in (daemon.runtime / "live").glob("*~*.shim.json"):
+        pid, started = json.loads(path.read_bytes())["kernel"]
+        found[pid] = ProcessId(pid, started)
+    return found
+
+
+def wait_warm(daemon: Daemon, count: int) -> dict[int, ProcessId]:
+    """Wait until so many are ready: all have their log, and have answered."""
+
+    def ready() -> bool:
+        logs = list(daemon.state.glob("warm/*.d/log"))
+        texts = [log.read_text() for log in logs]
+        return len(waiting(daemon)) == count == sum("--existing" in text for text in texts)
+
+    wait_for(ready, f"{count} kernels to be warm")
+    return waiting(daemon)
+
+
+def start(daemon: Daemon, name: str) -> dict[str, Any]:
+    daemon.post(name, "start")
+    return daemon.info(name)
+
+
+def start_warm(daemon: Daemon, name: str) -> dict[str, Any]:
+    """Start until it was one that was ready; the last step of that cannot be seen from here."""
+    found = start(daemon, name)
+    assert found["launcher_note"] == "it was kept warm"
+    return found
+
+
+@pytest.fixture
+def lab(daemon: Daemon) -> Daemon:
+    daemon.profile("lab", f"{FORK}warm: 1\n")
+    daemon.start()
+    wait_warm(daemon, 1)
+    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready")
+    return daemon
+
+
+def test_a_start_gets_one_that_knows_its_name_and_has_an_empty_namespace(lab: Daemon) -> None:
+    before = waiting(lab)
+    found = start_warm(lab, "lab")
+    assert found["pid"] in before
+    path = str(lab.runtime / "kernel-lab.json")
+    assert found["connection_file"] == path
+    with client(path) as attached:
+        assert run_on(attached, INSIDE) == f"{[path, path, path, 'lab']}\n"
+        names = run_on(attached, "print(sorted(k for k in globals() if k[0] != '_'))")
+        assert "attached" not in names
+        reply = attached.execute("1", reply=True, timeout=30)
+        assert reply["content"]["execution_count"] == 3, "it has counted our three cells alone"
+        assert run_on(attached, "%history").splitlines()[-2:] == ["1", "%history"]
+        assert "__import__" not in run_on(attached, "%history")
+
+
+def test_it_is_refilled_and_an_instance_gets_the_next(lab: Daemon) -> None:
+    first = start_warm(lab, "lab")
+    wait_for(lambda: lab.get("/v1/health")["warm"] == 1, "another one")
+    second = start_warm(lab, "lab@exp1")
+    assert second["pid"] != first["pid"]
+    printed = run(second["connection_file"], INSIDE)
+    assert "kernel-lab@exp1.json" in printed
+    assert "lab~" not in printed
+
+
+def test_log_exit_code_and_restart_are_those_of_any_kernel(lab: Daemon) -> None:
+    found = start_warm(lab, "lab")
+    with client(found["connection_file"]) as attached:
+        attached.execute("import os; os._exit(7)")
+        wait_for(lambda: lab.info("lab")["last_exit"], "the exit")
+    last = lab.info("lab")["last_exit"]
+    assert (last["code"], "--existing" in last["output_tail"]) == (7, True)
+    again = lab.wait_state("lab", "running")
+    assert again["generation"] == 2
+    assert again["connection"] == found["connection"], "it keeps its connection over a restart"
+    assert run(again["connection_file"], "print(1)") == "1\n"
+    wait_for(lambda: not list(lab.state.glob("warm/*[!d]~")), "its link to be gone")
+
+
+def test_a_killed_daemon_loses_no_kernel_and_leaves_none_without_a_name(lab: Daemon) -> None:
+    found = start_warm(lab, "lab")
+    run(found["connection_file"], "kept = 42")
+    left = wait_warm(lab, 1)
+    lab.kill()
+    assert all(is_alive(one) for one in left.values())
+    lab.profile("lab", FORK)
+    lab.start()
+    assert not any(is_alive(one) for one in left.values())
+    assert not waiting(lab)
+    after = lab.info("lab")
+    assert (after["pid"], after["state"]) == (found["pid"], "running")
+    assert run(after["connection_file"], "print(kept)") == "42\n"
+    with client(after["connection_file"]) as attached:
+        attached.execute("import os; os._exit(9)")
+        wait_for(lambda: lab.info("lab")["last_exit"], "the exit")
+    assert lab.info("lab")["last_exit"]["code"] == 9
+
+
+def test_a_lost_record_still_leads_to_a_kernel_that_was_handed_over(lab: Daemon) -> None:
+    found = start_warm(lab, "lab")
+    run(found["connection_file"], "kept = 42")
+    lab.kill()
+    lab.record("lab").write_bytes(b"{")
+    lab.start()
+    after = lab.wait_state("lab", "running")
+    assert after["pid"] == found["pid"]
+    assert run(after["connection_file"], "print(kept)") == "42\n"
+
+
+def test_they_end_with_the_daemon_and_leave_nothing(lab: Daemon) -> None:
+    left = wait_warm(lab, 1)
+    assert lab.end() == 0
+    assert not any(is_alive(one) for one in left.values())
+    assert not list((lab.runtime / "live").glob("*~*"))
+    assert not list((lab.state / "warm").iterdir())
+    assert not list((lab.runtime / "ipc").iterdir())
+
+
+def test_a_changed_profile_gives_changed_kernels(lab: Daemon) -> None:
+    old = waiting(lab)
+    lab.profile("lab", f"{FORK}warm: 1\nenv: {{COLOUR: green}}\n")
+    lab.ask("POST", "/v1/reload")
+    wait_for(lambda: not any(is_alive(one) for one in old.values()), "the old one to end")
+    wait_for(lambda: lab.get("/v1/health")["warm"] == 1, "a new one")
+    found = start_warm(lab, "lab")
+    assert run(found["connection_file"], "import os; print(os.environ['COLOUR'])") == "green\n"
+    lab.profile("lab", FORK)
+    lab.ask("POST", "/v1/reload")
+    wait_for(lambda: not waiting(lab), "what nobody asks for any more to end")
+
+
+def test_an_instance_that_differs_is_not_what_is_ready(lab: Daemon) -> None:
+    old = waiting(lab)
+    lab.profile("lab", f"{FORK}warm: 1\nenv: {{WHICH: 'no {{instance}}'}}\n")
+    lab.ask("POST", "/v1/reload")
+    wait_for(lambda: not any(is_alive(one) for one in old.values()), "the old one to end")
+    wait_for(lambda: lab.get("/v1/health")["warm"] == 1, "a new one")
+    found = start(lab, "lab@two")
+    assert found["launcher_note"] is None
+    assert run(found["connection_file"], "import os; print(os.environ['WHICH'])") == "no two\n"
+    assert start_warm(lab, "lab")
+
+
+def test_with_tcp_the_ports_are_the_named_kernels(daemon: Daemon) -> None:
+    daemon.profile("net", f"python: {sys.executable}\ntransport: tcp\nwarm: 1\n")
+    daemon.start()
+    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready")
+    found = start_warm(daemon, "net")
+    daemon.profile("net", f"python: {sys.executable}\ntransport: tcp\n")
+    daemon.ask("POST", "/v1/reload")
+    wait_for(lambda: not waiting(daemon), "the next one to end")
+    grants = json.loads((daemon.runtime / "ports.json").read_bytes())
+    assert list(grants) == ["net"]
+    assert found["connection"]["shell_port"] in grants["net"]
+    assert run(found["connection_file"], "print(1)") == "1\n"
+
+
+def test_one_that_dies_is_replaced(lab: Daemon) -> None:
+    old = waiting(lab)
+    for pid in old:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: waiting(lab) and not set(waiting(lab)) & set(old), "another one")
+
+
+def test_what_cannot_learn_its_name_is_not_kept_warm_and_the_log_says_so(daemon: Daemon) -> None:
+    small = Path(__file__).with_name("small_kernel.py")
+    argv = f"argv: [{sys.executable}, {small}, '{{connection_file}}']\n"
+    daemon.profile("other", f"{argv}transport: ipc\nwarm: 1\n")
+    daemon.start()
+    wait_for(lambda: "only ipykernel can be told its name" in daemon.said(), "the log to say so")
+    assert not waiting(daemon)
+    assert start(daemon, "other")["state"] == "running"
