@@ -319,6 +319,8 @@ def instantiate(profile: Profile, instance: str) -> Profile:
     """
     env = {name: value.replace("{instance}", instance) for name, value in profile.env.items()}
     cwd = profile.cwd.replace("{instance}", instance)
+    if (env, cwd) == (profile.env, profile.cwd):
+        return profile  # this is asked for with every request
     return profile.model_copy(update={"env": env, "cwd": cwd})
 
 

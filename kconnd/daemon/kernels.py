@@ -240,6 +240,8 @@ class Kernels:
             self._forget_idle(name)
         for fault in self.loaded.faults:
             log.warning("%s", fault)
+        if self.world.warm is not None:
+            self.world.warm.look_again()
         return difference
 
     def _tell_of_keys(self, actor: Actor, before: Rules | None) -> None:

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kconnd.core.connection import ConnectionInfo, parse_connection
 from kconnd.core.events import (
@@ -38,6 +38,9 @@ from kconnd.launchers.base import Handle
 from kconnd.system.clients import connected_clients
 from kconnd.system.files import read_tail, write_private
 from kconnd.system.processes import descriptors
+
+if TYPE_CHECKING:
+    from kconnd.daemon.sight import Reading
 
 TAIL = 4096  # bytes of last output that are kept with an exit
 SOCKETS_GONE = "its sockets were deleted: no new client can attach until it is restarted"
@@ -77,6 +80,7 @@ class Life:
         self.trouble: KconndError | None = None  # why the last launch came to nothing
         self.handle: Handle | None = None
         self.connection: ConnectionInfo | None = None
+        self.reading: Reading | None = None  # kept by kconnd.daemon.sight
         self._world = world
         self._tell, self._learn, self._note = tell, learn, note
         self._facts = Facts()
@@ -340,7 +344,7 @@ class Life:
     @property
     def log_file(self) -> Path:
         """Where the kernel's output goes."""
-        return self._world.store.folder(self.name) / "log"
+        return self._world.store.path(self.name) / "log"
 
     @property
     def _connection_file(self) -> Path:

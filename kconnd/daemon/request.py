@@ -1,6 +1,5 @@
 """A request to the daemon: what was asked, by whom, and what several answers share."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,7 +85,7 @@ class Request:
 async def info_of(request: Request, actor: Actor) -> Mapping[str, Any]:
     """Show a kernel, as far as the peer may see it."""
     status = request.kernels.profile_status(actor)
-    sight = await asyncio.to_thread(look, actor, request.kernels.world, status)
+    sight = await look(actor, request.kernels.world, status)
     consoles = request.kernels.consoles.of(actor.record.name)
     shown = {**describe(actor.record, sight), "consoles": consoles}
     return shown if request.may(Right.CONNECT, actor.record.name) else without_output(shown)

@@ -1,15 +1,35 @@
-"""What the daemon sees of a kernel at this moment, gathered for a reply."""
+"""What the daemon sees of a kernel, gathered for a reply.
+
+What has to be read from /proc is read in a thread, at the most once in `FRESH` seconds, so
+that a crowd that asks about one kernel costs little more than one who does.
+"""
+
+import asyncio
+from dataclasses import dataclass
 
 from kconnd.core.lifecycle import State
 from kconnd.core.plan import connection_path
 from kconnd.core.view import Sight
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.world import World
-from kconnd.system.processes import tree_memory
+from kconnd.system.processes import ProcessId, tree_memory
+
+FRESH = 1.0  # seconds that what was read from /proc is good for
 
 
-def look(actor: Actor, world: World, profile_status: str) -> Sight:
-    """Gather what is shown of a kernel beside its record; reads /proc, so not in the loop."""
+@dataclass(frozen=True)
+class Reading:
+    """What /proc says of one process of a kernel: memory in bytes, and how many are connected."""
+
+    at: float
+    shim: ProcessId
+    memory: int
+    clients: int | None
+
+
+async def look(actor: Actor, world: World, profile_status: str) -> Sight:
+    """Gather what is shown of a kernel beside its record."""
+    reading = await _read(actor, world)
     life, kernel = actor.life, actor.kernel
     handle = life.handle
     retry = kernel.deadline if kernel.state is State.BACKOFF else None
@@ -23,9 +43,24 @@ def look(actor: Actor, world: World, profile_status: str) -> Sight:
         heartbeat=_heartbeat(actor),
         heartbeat_at=life.watch.heartbeat_at,
         next_attempt_at=retry and world.wall_clock() + retry - world.clock(),
-        memory=tree_memory(handle.shim) if handle else None,
-        clients=life.clients(),
+        memory=reading.memory if reading and handle else None,
+        clients=reading.clients if reading and handle else None,
     )
+
+
+async def _read(actor: Actor, world: World) -> Reading | None:
+    handle, known = actor.life.handle, actor.life.reading
+    if handle is None:
+        return None
+    if known and known.shim == handle.shim and world.clock() - known.at < FRESH:
+        return known
+
+    def read() -> Reading:
+        memory = tree_memory(handle.shim)
+        return Reading(world.clock(), handle.shim, memory, actor.life.clients())
+
+    actor.life.reading = await asyncio.to_thread(read)
+    return actor.life.reading
 
 
 def _heartbeat(actor: Actor) -> str:

@@ -36,7 +36,8 @@ from kconnd.system.memory import available_memory
 from kconnd.system.processes import descriptors, tree_memory
 
 MARK = "~"  # in the name of a kernel that has none yet; no kernel's name can have it
-ROUND = 0.25  # seconds between looks whether one is missing
+ROUND = 10.0  # seconds between looks whether what is ready is still what a start would make
+GLANCE = 0.1  # seconds between looks while something keeps one from being made
 LEAST = 256 << 20  # bytes of memory that have to be left
 LONGEST = 60.0  # seconds at the most before a kernel that failed is tried again
 NAMEABLE = frozenset({"ipykernel", "ipykernel_launcher"})
@@ -75,11 +76,16 @@ class Pool:
         self._watching: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._folder = world.store.warm
+        self._due = asyncio.Event()
 
     @property
     def ready(self) -> int:
         """How many can be handed over."""
         return sum(map(len, self._ready.values()))
+
+    def look_again(self) -> None:
+        """Look now: profiles have changed, or one is missing."""
+        self._due.set()
 
     # --- handing over
 
@@ -97,6 +103,7 @@ class Pool:
             plan = make_plan(self._world, name, generation, profile, spec, warm.wire.connection)
             if same_start(plan, warm.plan):
                 self._ready[profile.name].remove(warm)
+                self.look_again()
                 return warm, plan
         return None
 
@@ -153,16 +160,22 @@ class Pool:
             Tells whether somebody waits for a start.
         """
         while True:
+            self._due.clear()
+            missing = False
             for profile in profiles():
                 with contextlib.suppress(KconndError, OSError):  # a start of it will say so
                     await self._prepare(profile)
                 if profile.warm or profile.name in self._ready:
                     await self._keep(profile, waiting)
+                    missing |= len(self._ready[profile.name]) < profile.warm
             known = {profile.name for profile in profiles()}
             for name in set(self._ready) - known:
                 for warm in self._ready.pop(name):
                     self.discard(warm, "its profile is gone")
-            await asyncio.sleep(ROUND)
+            await asyncio.sleep(GLANCE)  # those who start several at once come first
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GLANCE if missing else ROUND):
+                    await self._due.wait()
 
     async def _prepare(self, profile: Profile) -> None:
         """Have the parent ready that kernels of a profile are forked from."""
@@ -262,6 +275,7 @@ class Pool:
         self._ready[name].remove(warm)
         warm.channels.close()
         self._forget(warm.plan)
+        self.look_again()
         if self._world.clock() - since < LONGEST:
             self._failed(name, "it ended by itself")
 

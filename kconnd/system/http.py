@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 import tornado.httpserver
 import tornado.iostream
 import tornado.netutil
-import tornado.web
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 
 from kconnd.core.access import Peer, Right
 from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
@@ -125,49 +125,48 @@ class Server(tornado.httpserver.HTTPServer):
             log.warning("uid %d has %d connections; closed another", peer.uid, count)
 
 
-class Endpoint(tornado.web.RequestHandler):
-    """Turns HTTP into a `Request`, and what its function gives, or raises, into HTTP."""
+class Exchange:
+    """One request and its answer: HTTP becomes a `Request`, what its function gives HTTP.
 
-    def initialize(self, routes: Mapping[str, Route], site: "Site") -> None:
-        """Take what the table says about this path."""
-        self._routes, self._site = routes, site
-        self._work: asyncio.Future[None] | None = None
+    Parameters
+    ----------
+    site : Site
+        What was asked.
+    request : HTTPServerRequest
+        What came, whole.
+    """
 
-    async def get(self, name: str = "") -> None:
-        """Answer a GET."""
-        await self._serve("GET", name)
+    def __init__(self, site: "Site", request: HTTPServerRequest) -> None:
+        self._site, self._request = site, request
+        self._connection: Any = request.connection  # an HTTP1Connection, always
+        self._method = request.method or ""
 
-    async def post(self, name: str = "") -> None:
-        """Answer a POST."""
-        await self._serve("POST", name)
+    def begin(self) -> None:
+        """Answer it, and let go of what is done for a client that is gone."""
+        work = asyncio.get_running_loop().create_task(self._serve())
+        self._connection.set_close_callback(work.cancel)
 
-    def on_connection_close(self) -> None:
-        """Let go of what is done for a client that is gone."""
-        if self._work is not None:
-            self._work.cancel()
-
-    async def _serve(self, method: str, name: str) -> None:
-        self._work = asyncio.ensure_future(self._answer(method, name))
+    async def _serve(self) -> None:
         with contextlib.suppress(asyncio.CancelledError, tornado.iostream.StreamClosedError):
-            await self._work
+            await self._answer()
 
-    async def _answer(self, method: str, name: str) -> None:
+    async def _answer(self) -> None:
         route: Route | None = None
-        outcome = "done"
+        outcome, name = "done", ""
         try:
-            route = self._route(method)
-            request = self._request(unquote(name))
+            route, name = self._site.find(self._method, self._request.path)
+            request = self._take_in(name)
             request.authorise(route.right)
             reply = await route.function(request)
         except KconndError as error:
             outcome = error.code
-            self._refuse(error)
+            await self._refuse(error)
         except Exception:
             outcome = "a fault"
-            log.exception("%s %s failed", method, self.request.path)
-            self._refuse(
+            log.exception("%s %s failed", self._method, self._request.path)
+            await self._refuse(
                 KconndError(
-                    f"{method} {self.request.path}: the daemon has a fault",
+                    f"{self._method} {self._request.path}: the daemon has a fault",
                     hint="its log has the details; please report it",
                 )
             )
@@ -175,7 +174,7 @@ class Endpoint(tornado.web.RequestHandler):
             await self._send(reply)
         finally:
             if route is not None and route.audited:
-                self._audit(route, unquote(name), outcome)
+                self._audit(route, name, outcome)
 
     def _audit(self, route: Route, name: str, outcome: str) -> None:
         """Log who asked for what and what came of it, on one line whatever was in the name."""
@@ -193,61 +192,42 @@ class Endpoint(tornado.web.RequestHandler):
         told = (peer.uid, peer.pid, verb, shown, outcome)
         log.info("uid %d, pid %d asked for %s %s: %s", *told, extra=fields)
 
-    def _route(self, method: str) -> Route:
-        route = self._routes.get(method)
-        if route is None:
-            raise UsageError(f"{method} is not a method of {self.request.path}")
-        return route
-
-    def _request(self, name: str) -> Request:
+    def _take_in(self, name: str) -> Request:
         query = {
             key: values[-1].decode(errors="replace")
-            for key, values in self.request.query_arguments.items()
+            for key, values in self._request.query_arguments.items()
         }
-        body = _parse_body(self.request.body)
+        body = _parse_body(self._request.body)
         return self._site.make_request(peer=self._peer(), name=name, query=query, body=body)
 
     def _peer(self) -> Peer:
-        connection = self.request.connection
-        stream = getattr(connection, "stream", None)
+        stream = getattr(self._connection, "stream", None)
         peer = self._site.server.peers.get(stream) if stream is not None else None
         if peer is None:
             raise RefusedError("nobody can tell who is asking")
         return peer
 
-    async def _send(self, reply: Mapping[str, Any] | AsyncIterator[Mapping[str, Any]]) -> None:
+    async def _send(self, reply: Reply, status: int = HTTPStatus.OK) -> None:
         if isinstance(reply, Mapping):
-            self.set_header("Content-Type", "application/json")
-            self.finish(json.dumps(reply))
-            return
-        self.set_header("Content-Type", "application/jsonlines")
-        async for line in reply:
-            self.write(json.dumps(line) + "\n")
-            await self.flush()
-        self.finish()
+            text = json.dumps(reply).encode()
+            headers = {"Content-Type": "application/json", "Content-Length": str(len(text))}
+            await self._connection.write_headers(_status_line(status), HTTPHeaders(headers), text)
+        else:
+            headers = {"Content-Type": "application/jsonlines"}
+            await self._connection.write_headers(_status_line(status), HTTPHeaders(headers))
+            async for line in reply:
+                await self._connection.write(json.dumps(line).encode() + b"\n")
+        self._connection.finish()
+        log.debug("%s %s: %d", self._method, self._request.path, status)
 
-    def _refuse(self, error: KconndError) -> None:
+    async def _refuse(self, error: KconndError) -> None:
         told = {"code": error.code, "message": error.message, "hint": error.hint}
         told |= {key: told_ for key in ("output", "owner") if (told_ := getattr(error, key, ""))}
-        self.set_status(error.http_status)
-        self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps({"error": told}))
-
-    def log_exception(self, *_args: object) -> None:
-        """Stay silent: what went wrong was told to the client, or logged where it happened."""
+        await self._send({"error": told}, error.http_status)
 
 
-class Unknown(Endpoint):
-    """Answers for paths that are not in the table."""
-
-    async def prepare(self) -> None:
-        """Say so, whatever the method."""
-        self._refuse(
-            UsageError(
-                f"{self.request.method} {self.request.path} is not a request that kconnd knows",
-                hint="GET /v1/openapi.json lists them",
-            )
-        )
+def _status_line(status: int) -> ResponseStartLine:
+    return ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
 
 
 def _parse_body(body: bytes) -> Mapping[str, Any]:
@@ -280,18 +260,16 @@ class Site:
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.make_request = make_request
-        by_path: dict[str, dict[str, Route]] = {}
-        for route in routes:
-            by_path.setdefault(route.path, {})[route.method] = route
-        given = {"site": self}
-        rules = [
-            (_pattern(path), Endpoint, given | {"routes": found}) for path, found in by_path.items()
-        ]
-        application = tornado.web.Application(
-            [*rules, (r".*", Unknown, given | {"routes": {}})], log_function=_log_request
-        )
+        self._plain: dict[str, dict[str, Route]] = {}
+        self._named: list[tuple[re.Pattern[str], dict[str, Route]]] = []
+        for path in dict.fromkeys(route.path for route in routes):
+            methods = {route.method: route for route in routes if route.path == path}
+            if "{name}" in path:
+                self._named.append((_pattern(path), methods))
+            else:
+                self._plain[path] = methods
         self.server = Server(
-            application,
+            lambda request: Exchange(self, request).begin(),
             max_body_size=MAX_BODY,
             max_header_size=MAX_HEADER,
             idle_connection_timeout=IDLE,
@@ -303,6 +281,28 @@ class Site:
         self._path: Path | None = None
         self._inode = 0
         self._passed = ""
+
+    def find(self, method: str, path: str) -> tuple[Route, str]:
+        """Find the row of the table for a request, and the ``{name}`` in its path.
+
+        Raises
+        ------
+        UsageError
+            If there is none.
+        """
+        methods, name = self._plain.get(path), ""
+        for pattern, found in () if methods else self._named:
+            if match := pattern.fullmatch(path):
+                methods, name = found, unquote(match[1])
+                break
+        if methods is None:
+            raise UsageError(
+                f"{method} {path} is not a request that kconnd knows",
+                hint="GET /v1/openapi.json lists them",
+            )
+        if method not in methods:
+            raise UsageError(f"{method} is not a method of {path}")
+        return methods[method], name
 
     def listen(self, path: Path, mode: int = 0o600) -> None:
         """Listen on a socket; one that a dead daemon left behind is replaced.
@@ -357,8 +357,8 @@ class Site:
             self._path.unlink(missing_ok=True)
 
 
-def _pattern(path: str) -> str:
-    return re.sub(r"\\{name\\}", "([^/]+)", re.escape(path))
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{name\\}", "([^/]+)", re.escape(path)))
 
 
 def _answers(path: Path) -> bool:
@@ -368,8 +368,3 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
         return True
-
-
-def _log_request(handler: tornado.web.RequestHandler) -> None:
-    status = HTTPStatus(handler.get_status())
-    log.debug("%s %s: %s", handler.request.method, handler.request.path, status)

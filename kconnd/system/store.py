@@ -39,6 +39,10 @@ class Store:
         ensure_private_dir(state_dir)
         ensure_private_dir(self._folder)
 
+    def path(self, name: str) -> Path:
+        """Tell where a kernel's folder is, or would be."""
+        return self._folder / name
+
     def folder(self, name: str) -> Path:
         """Give a kernel's folder, made where it is missing."""
         folder = self._folder / name
