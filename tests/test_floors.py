@@ -19,15 +19,20 @@ FLOORS = {
     "kconnd.zygote": 2,
     "kconnd.launchers": 3,
     "kconnd.connect": 3,
+    "kconnd.attach": 3,
+    "kconnd.spawn": 3,
     "kconnd.daemon": 4,
     "kconnd.front": 4,
     "kconnd.cli": 5,
     "kconnd.jupyter": 5,
 }
 # cli/ is a client like any other: it talks to the daemon, it does not import it.
-CLI_MAY = {"kconnd.client", "kconnd.core", "kconnd.errors", "kconnd", "kconnd.connect"}
+CLI_MAY = {"kconnd.client", "kconnd.core", "kconnd.errors", "kconnd", "kconnd.connect"} | {
+    "kconnd.attach",
+    "kconnd.spawn",
+}
 # What looks at the machine; look-ups import none of them.
-CLI_OF_ITS_OWN = {"attach", "doctor", "spawn"}
+CLI_OF_ITS_OWN = {"doctor", "kernelspec"}
 STDLIB = sys.stdlib_module_names
 NO_IO = {"os", "socket", "subprocess", "asyncio", "time", "random", "secrets", "pathlib", "logging"}
 

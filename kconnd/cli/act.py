@@ -46,7 +46,7 @@ def start(arguments: list[str]) -> int:
     add_names(verb)
     _add_no_wait(verb)
     given = verb.parse_args(arguments)
-    from kconnd.cli.spawn import client_or_start  # noqa: PLC0415  # look-ups do not need it
+    from kconnd.spawn import client_or_start  # noqa: PLC0415  # look-ups do not need it
 
     return _post(client_or_start(given.socket), given, "start", _started)
 

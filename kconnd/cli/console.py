@@ -27,8 +27,8 @@ def console(arguments: list[str]) -> int:
     verb.add_argument("name", metavar="NAME")
     own, more = split_options(arguments)
     given = verb.parse_args(own)
-    from kconnd.cli.attach import readable_connection_file  # noqa: PLC0415  # the same
-    from kconnd.cli.spawn import client_or_start  # noqa: PLC0415  # only for this
+    from kconnd.attach import readable_connection_file  # noqa: PLC0415  # the same
+    from kconnd.spawn import client_or_start  # noqa: PLC0415  # only for this
 
     client = client_or_start(given.socket)
     kernel: dict[str, Any] = client.post(kernel_path(given.name, "start"), {"on_demand": True})

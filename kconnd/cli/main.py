@@ -43,6 +43,7 @@ Attach
   console NAME         a terminal console on it
   qtconsole NAME       a Qt console on it
   connection NAME      its connection file, for any Jupyter client
+  kernelspec install   let JupyterLab, notebooks and papermill choose your profiles
 
 Profiles and help
   check [PATH]         find faults in profiles, without a daemon
@@ -84,6 +85,7 @@ VERBS = {
     "run": "run:run",
     "console": "console:console",
     "qtconsole": "qtconsole:qtconsole",
+    "kernelspec": "kernelspec:kernelspec",
     "check": "check:check",
     "schema": "check:schema",
     "doctor": "doctor:doctor",

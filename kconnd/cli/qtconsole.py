@@ -34,9 +34,9 @@ def qtconsole(arguments: list[str]) -> int:
         raise KconndError(
             f"opening a Qt console on {given.name}: this session has no display", hint=instead
         )
-    from kconnd.cli.attach import readable_connection_file  # noqa: PLC0415  # the same
-    from kconnd.cli.spawn import client_or_start  # noqa: PLC0415  # only for this
+    from kconnd.attach import readable_connection_file  # noqa: PLC0415  # the same
     from kconnd.client import kernel_path  # noqa: PLC0415  # only for this
+    from kconnd.spawn import client_or_start  # noqa: PLC0415  # only for this
 
     client = client_or_start(given.socket)
     kernel: dict[str, Any] = client.post(kernel_path(given.name, "start"), {"on_demand": True})

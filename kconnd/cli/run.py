@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> int:
     if not sources:
         raise UsageError("run needs files or -c CODE", hint="kconnd-ctl run --help tells its use")
     deadline = time.monotonic() + _seconds(given.timeout)
-    from kconnd.cli.spawn import client_or_start  # noqa: PLC0415  # only for this
+    from kconnd.spawn import client_or_start  # noqa: PLC0415  # only for this
 
     daemon = client_or_start(given.socket)
     kernel = daemon.post(kernel_path(given.name, "start"), {"on_demand": True})
@@ -90,7 +90,7 @@ class _Session:
         import zmq  # noqa: PLC0415  # other verbs do without
         from jupyter_client.blocking.client import BlockingKernelClient  # noqa: PLC0415  # the same
 
-        from kconnd.cli.attach import readable_connection_file  # noqa: PLC0415  # the same
+        from kconnd.attach import readable_connection_file  # noqa: PLC0415  # the same
 
         self._daemon, self._kernel, self._given = daemon, kernel, given
         self._deadline = deadline

@@ -86,6 +86,33 @@ def parse_kernelspec(name: str, content: Mapping[str, Any], resource_dir: str = 
     )
 
 
+PREFIX = "kconnd-"  # of the names of specs that lead to profiles of ours
+
+
+def provisioned_spec(profile: str, language: str, command: str) -> dict[str, Any]:
+    """Give the content of a ``kernel.json`` by which Jupyter attaches to a profile's kernel.
+
+    Parameters
+    ----------
+    profile : str
+        Its name; ``OWNER/NAME`` for one that another user shares.
+    language : str
+        What the kernel runs.
+    command : str
+        What a client that knows nothing of provisioners runs: it starts the kernel and ends.
+    """
+    return {
+        "argv": [command, "start", profile],
+        "display_name": f"{profile} (kconnd)",
+        "language": language or "python",
+        "interrupt_mode": "signal",  # it then asks the provisioner, which asks the daemon
+        "metadata": {
+            "supported_encryption": "curve",
+            "kernel_provisioner": {"provisioner_name": "kconnd", "config": {"profile": profile}},
+        },
+    }
+
+
 def ipykernel_spec(python: str, encryptions: tuple[str, ...] = ()) -> KernelSpec:
     """Give the spec for ipykernel run by this interpreter."""
     return KernelSpec(

@@ -58,6 +58,17 @@ def config_dir(env: Mapping[str, str], home: str) -> str:
     return os.path.join(base, "kconnd", "configs")
 
 
+def jupyter_data_dir(env: Mapping[str, str], home: str) -> str:
+    """Choose the folder that Jupyter keeps a user's kernel specs in (jupyter_core.paths)."""
+    default = os.path.join(_xdg(env, "XDG_DATA_HOME", os.path.join(home, ".local", "share")))
+    return env.get("JUPYTER_DATA_DIR") or os.path.join(default, "jupyter")
+
+
+def jupyter_runtime_dir(env: Mapping[str, str], home: str) -> str:
+    """Choose the folder that Jupyter looks for a user's connection files in."""
+    return env.get("JUPYTER_RUNTIME_DIR") or os.path.join(jupyter_data_dir(env, home), "runtime")
+
+
 def _xdg(env: Mapping[str, str], name: str, default: str) -> str:
     """Read one base directory; the specification says that a relative one is to be ignored."""
     value = env.get(name, "")

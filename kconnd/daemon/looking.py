@@ -7,9 +7,12 @@ from typing import Any
 
 from kconnd.core.access import Right
 from kconnd.core.lifecycle import State
+from kconnd.core.profile import Profile
 from kconnd.core.view import describe_elsewhere, iso
+from kconnd.daemon.preparing import find_spec
 from kconnd.daemon.request import Request, info_of, live
 from kconnd.errors import (
+    KconndError,
     NotRunningError,
     TimedOutError,
     UsageError,
@@ -28,6 +31,10 @@ async def profiles(request: Request) -> Reply:
                 "file": str(found.file),
                 "line": found.line,
                 "start": found.profile.start,
+                "instance": found.profile.instance,
+                "on_frontend_shutdown": found.profile.on_frontend_shutdown,
+                "publish": found.profile.publish,
+                **_spec_of(found.profile),
                 "status": request.kernels.profile_status(request.kernels.find(name)),
             }
             for name, found in sorted(loaded.profiles.items())
@@ -35,6 +42,15 @@ async def profiles(request: Request) -> Reply:
         ],
         "faults": faults(request),
     }
+
+
+def _spec_of(profile: Profile) -> dict[str, str]:
+    """Tell what a profile runs, as far as its kernel spec is installed."""
+    try:
+        spec = find_spec(profile)
+    except KconndError:
+        return {"language": "", "resource_dir": ""}
+    return {"language": spec.language, "resource_dir": spec.resource_dir}
 
 
 def faults(request: Request) -> list[dict[str, Any]]:

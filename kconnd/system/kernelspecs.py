@@ -5,11 +5,12 @@ file, for which jupyter_client would cost the daemon 15 MB.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from jupyter_core.paths import jupyter_path
 
-from kconnd.core.kernelspec import PYTHONS, KernelSpec, ipykernel_spec, parse_kernelspec
+from kconnd.core.kernelspec import PREFIX, PYTHONS, KernelSpec, ipykernel_spec, parse_kernelspec
 from kconnd.errors import StartFailedError
 
 
@@ -22,7 +23,8 @@ def installed_names() -> dict[str, Path]:
         except OSError:
             continue
         for folder in folders:
-            if (folder / "kernel.json").is_file():
+            leads_here = folder.name.lower().startswith(PREFIX)  # made for Jupyter, by us
+            if not leads_here and (folder / "kernel.json").is_file():
                 found.setdefault(folder.name.lower(), folder)
     return found
 
@@ -55,12 +57,13 @@ def read_kernelspec(name: str) -> KernelSpec:
 
 def python_spec(python: str) -> KernelSpec:
     """Give the spec for ipykernel in an interpreter; what it can is read off its environment."""
-    own = Path(python).parent.parent / "share/jupyter/kernels/python3/kernel.json"
+    folder = Path(python).parent.parent / "share/jupyter/kernels/python3"
     try:
-        encryptions = parse_kernelspec("python3", json.loads(own.read_bytes())).encryptions
+        content = json.loads((folder / "kernel.json").read_bytes())
+        encryptions = parse_kernelspec("python3", content).encryptions
     except (OSError, ValueError):
-        encryptions = ()
-    return ipykernel_spec(python, encryptions)
+        return ipykernel_spec(python)
+    return replace(ipykernel_spec(python, encryptions), resource_dir=str(folder))
 
 
 def interpreter_of(spec: KernelSpec) -> str:

@@ -184,7 +184,7 @@ HEAVY = {
     *("asyncio", "concurrent", "dataclasses", "email", "http", "importlib.metadata", "inspect"),
     *("pathlib", "shutil", "subprocess", "tempfile", "threading", "typing", "urllib"),
     *("difflib", "fnmatch", "pydantic", "tornado", "yaml", "zmq", "psutil", "jupyter_client"),
-    *("kconnd.cli.act", "kconnd.cli.spawn", "kconnd.cli.doctor", "kconnd.system"),
+    *("kconnd.cli.act", "kconnd.spawn", "kconnd.cli.doctor", "kconnd.system"),
 }
 MODULES = """
 import sys

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from kconnd.cli import spawn
+from kconnd import spawn
 from kconnd.cli.console import find_console
-from kconnd.cli.spawn import client_or_start
 from kconnd.errors import RefusedError, UnreachableError
+from kconnd.spawn import client_or_start
 from tests.cli.conftest import Ctl, ctl_process
 from tests.cli.fake_daemon import FakeDaemon, Raw
 

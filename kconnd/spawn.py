@@ -33,6 +33,7 @@ GLANCE = 0.02  # seconds between looks
 KEPT = (
     *("HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "XDG_CONFIG_HOME"),
     *("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "JUPYTER_PATH", "JUPYTER_DATA_DIR"),
+    "JUPYTER_RUNTIME_DIR",
 )
 
 

@@ -1,0 +1,134 @@
+"""``kconnd-ctl kernelspec``: kernel specs by which Jupyter finds profiles, written and removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from kconnd.cli.arguments import client_for, parser
+from kconnd.core.kernelspec import PREFIX, provisioned_spec
+from kconnd.core.places import jupyter_data_dir
+from kconnd.errors import KconndError, NoSuchKernelError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
+LOGOS = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
+
+
+def kernelspec(arguments: list[str]) -> int:
+    """Write, remove or list kernel specs for profiles."""
+    verb = parser(
+        "kernelspec",
+        "Write kernel specs for profiles, so that JupyterLab, notebooks, nbclient and papermill\n"
+        "can choose them: each attaches to the kernel that kconnd keeps, and leaves it running.\n"
+        "kconnd has to be installed in the environment of that Jupyter, too.",
+        "kconnd-ctl kernelspec install --all",
+        '{"installed" or "removed" or "kernelspecs": [{"name", "profile", "path"}]}',
+    )
+    verb.add_argument("action", choices=("install", "remove", "list"))
+    verb.add_argument("profiles", nargs="*", metavar="PROFILE", help="or OWNER/PROFILE")
+    verb.add_argument("--all", action="store_true", help="every profile there is")
+    where = verb.add_mutually_exclusive_group()
+    where.add_argument("--user", action="store_true", help="for yourself; this is what is usual")
+    where.add_argument("--prefix", metavar="DIR", help="in an environment: DIR/share/jupyter")
+    given = verb.parse_args(arguments)
+    folder = _folder(given.prefix)
+    if given.action == "list":
+        return _show(given, "kernelspecs", _installed(folder))
+    if not given.profiles and not given.all:
+        raise UsageError(f"{given.action}: no profile is named", hint="name some, or write --all")
+    if given.action == "remove":
+        return _show(given, "removed", _remove(folder, None if given.all else given.profiles))
+    return _show(given, "installed", _install(given, folder))
+
+
+def _folder(prefix: str | None) -> Path:
+    if prefix:
+        return Path(prefix).absolute() / "share" / "jupyter" / "kernels"
+    return Path(jupyter_data_dir(os.environ, str(Path.home()))) / "kernels"
+
+
+def _install(given: Namespace, folder: Path) -> list[dict[str, str]]:
+    client = client_for(given)
+    known = {row["name"]: row for row in client.get("/v1/profiles")["profiles"]}
+    wanted = sorted(known) if given.all else given.profiles
+    for name in wanted:
+        if name not in known and "/" not in name:
+            raise NoSuchKernelError(
+                f"installing a kernel spec: there is no profile {name}",
+                hint=f"kconnd-ctl profiles lists them: {', '.join(sorted(known)) or 'none yet'}",
+            )
+    return [_write(folder, name, known.get(name, {})) for name in wanted]
+
+
+def _write(folder: Path, profile: str, row: dict[str, Any]) -> dict[str, str]:
+    """Write one spec; its file is complete or absent, and logos are the kernel's own."""
+    place = folder / _spec_name(profile)
+    command = shutil.which("kconnd-ctl") or str(Path(sys.executable).with_name("kconnd-ctl"))
+    content = provisioned_spec(profile, str(row.get("language", "")), command)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        part = place / ".kernel.json.part"
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        part.replace(place / "kernel.json")
+        for logo in LOGOS if row.get("resource_dir") else ():
+            source = Path(row["resource_dir"]) / logo
+            if source.is_file():
+                shutil.copyfile(source, place / logo)
+    except OSError as error:
+        raise KconndError(
+            f"writing a kernel spec in {place}: {error.strerror}",
+            hint="--user writes below your home, --prefix DIR into an environment of yours",
+        ) from error
+    return {"name": place.name, "profile": profile, "path": str(place)}
+
+
+def _spec_name(profile: str) -> str:
+    """Name a spec; Jupyter knows lower case alone, and no slash or @."""
+    return PREFIX + profile.lower().replace("/", "-").replace("@", "-")
+
+
+def _installed(folder: Path) -> list[dict[str, str]]:
+    found = []
+    for place in sorted(folder.glob(f"{PREFIX}*")):
+        try:
+            content = json.loads((place / "kernel.json").read_bytes())
+            profile = content["metadata"]["kernel_provisioner"]["config"]["profile"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not one of ours, whatever it is called
+        found.append({"name": place.name, "profile": str(profile), "path": str(place)})
+    return found
+
+
+def _remove(folder: Path, profiles: list[str] | None) -> list[dict[str, str]]:
+    there = _installed(folder)
+    for name in profiles or ():
+        if name not in {spec["profile"] for spec in there}:
+            raise NoSuchKernelError(
+                f"removing a kernel spec: {folder} has none for {name}",
+                hint="kconnd-ctl kernelspec list shows them",
+            )
+    chosen = [spec for spec in there if profiles is None or spec["profile"] in profiles]
+    for spec in chosen:
+        shutil.rmtree(spec["path"])
+    return chosen
+
+
+def _show(given: Namespace, what: str, specs: list[dict[str, str]]) -> int:
+    if given.json:
+        from kconnd.cli.show import print_json  # noqa: PLC0415  # only for this
+
+        print_json({what: specs})
+    else:
+        for spec in specs:
+            print(f"{spec['profile']}: {what}: {spec['path']}")
+        if what == "installed" and specs:
+            print(f"\nJupyter shows it as '{specs[0]['profile']} (kconnd)';")
+            print(f"papermill and nbclient take it as {specs[0]['name']}.")
+    return 0

@@ -1,0 +1,1 @@
+"""Ways for Jupyter to use kernels that kconnd keeps; loaded by Jupyter, not by kconnd."""

@@ -1,0 +1,200 @@
+"""The kernel provisioner ``kconnd``: Jupyter attaches to a kernel that the daemon keeps.
+
+A kernel spec that ``kconnd-ctl kernelspec install`` writes names it. To Jupyter the kernel
+looks like one that it launched; what Jupyter does to end one only lets go of it. Source of the
+interface: "Kernel Provisioning" in the jupyter_client documentation.
+
+Rules. What the documentation offers is used: the provisioner's own methods, and of the kernel
+manager its traits (``autorestart``, the ports, `load_connection_info`, ``shutting_down``).
+One thing is not documented: a kernel manager sends ``shutdown_request`` to the kernel by
+itself, before it tells the provisioner. `Sink` is in its place; ``tests/jupyter`` has that
+proved with the oldest and the newest jupyter_client that are supported.
+"""
+
+import logging
+import signal
+from typing import Any
+
+from jupyter_client.connect import KernelConnectionInfo, port_names
+from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
+from traitlets import Bool, Unicode
+
+from kconnd.errors import KconndError
+from kconnd.jupyter.asking import Asker, instance_for, split_owner
+
+GONE = 1  # the exit code of a process of which none is known
+
+log = logging.getLogger("kconnd")
+
+
+class Sink:
+    """Takes what a kernel manager would send on the control channel, and drops it."""
+
+    closed = False
+    linger = 0
+
+    def send_multipart(self, *_: object, **__: object) -> None:
+        """Drop a message."""
+
+    def close(self, *_: object, **__: object) -> None:
+        """Do nothing: there is nothing to close."""
+
+
+class KconndProvisioner(KernelProvisionerBase):
+    """Stands between a kernel manager and a kernel of the daemon's."""
+
+    profile = Unicode(
+        config=True, help="The kconnd profile, or OWNER/NAME for one that another user shares."
+    )
+    # Set by the server's class, which alone knows why a kernel is shut down.
+    asked_to_end = Bool(default_value=False)
+
+    _kernel = ""  # its name with instance and owner
+    _generation = 0
+    _attached = False
+    _restarting = False
+    _on_shutdown = "detach"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._daemon = Asker()
+
+    @property
+    def kernel(self) -> str:
+        """What kconnd calls the kernel; ``""`` before it was started."""
+        return self._kernel
+
+    @property
+    def _manager(self) -> Any:
+        """The kernel manager that we provide for."""
+        return self.parent
+
+    @property
+    def has_process(self) -> bool:
+        """Whether we are attached."""
+        return self._attached
+
+    async def poll(self) -> int | None:
+        """Tell whether the process that we attached to still runs.
+
+        One that the daemon has started again is another process: what ran in the old one is
+        lost, and who waits for a reply has to know.
+        """
+        if not self._attached:
+            return GONE
+        try:
+            found = await self._daemon.get(self._kernel)
+        except KconndError as error:
+            log.warning("asking about %s: %s", self._kernel, error.message)
+            return None  # no answer is no sign of death
+        if found["state"] in {"running", "starting", "stopping", "launching"}:
+            return None if found["generation"] == self._generation else GONE
+        last = found["last_exit"] or {}
+        return int(last.get("code") or last.get("signal") or 0)
+
+    async def wait(self) -> int | None:
+        """Give the exit code of what is gone."""
+        return await self.poll()
+
+    async def send_signal(self, signum: int) -> None:
+        """Interrupt the kernel, or pass a signal on; one that is part of a shutdown is not."""
+        if not self._attached or getattr(self._manager, "shutting_down", False):
+            return
+        if signum == signal.SIGINT:
+            await self._daemon.post(self._kernel, "interrupt")
+        elif signum != 0:
+            await self._daemon.post(self._kernel, "signal", {"signal": signum})
+
+    async def kill(self, restart: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # the interface
+        """Let go of the kernel."""
+        self._detach()
+
+    async def terminate(self, restart: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # the interface
+        """Let go of the kernel."""
+        self._detach()
+
+    async def shutdown_requested(self, restart: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # the interface
+        """Let go of the kernel."""
+        self._detach()
+
+    async def cleanup(self, restart: bool = False) -> None:  # noqa: FBT001, FBT002  # the interface
+        """End the kernel, where somebody asked for that and its profile agrees."""
+        self._restarting = restart
+        asked, self.asked_to_end = self.asked_to_end, False
+        if asked and not restart and self._on_shutdown == "stop" and self._kernel:
+            await self._daemon.post(self._kernel, "stop")
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Have the kernel started, or restarted, and learn how it is reached."""
+        session = (kwargs.get("env") or {}).get("JPY_SESSION_NAME", "")
+        kwargs = await super().pre_launch(cmd=[], **kwargs)
+        if self._restarting and self._kernel:
+            found = await self._daemon.post(self._kernel, "restart")
+        else:
+            self._kernel = await self._choose(str(session))
+            found = await self._daemon.post(self._kernel, "start", {"on_demand": True})
+        self._restarting = False
+        self._generation = found["generation"]
+        connection = await self._daemon.get(self._kernel, "connection")
+        self.connection_info = _as_jupyter_has_it(connection)
+        self._adjust_manager()
+        return kwargs
+
+    async def launch_kernel(self, cmd: list[str], **_kwargs: Any) -> KernelConnectionInfo:  # noqa: ARG002  # the interface
+        """Attach to the kernel, which runs already."""
+        self._attached = True
+        return self.connection_info
+
+    async def post_launch(self, **_kwargs: Any) -> None:
+        """Keep the kernel manager from ending the kernel behind our back."""
+        manager = self._manager
+        if manager._control_socket is not None:  # noqa: SLF001  # see the head of this file
+            manager._control_socket.close()  # noqa: SLF001  # the same
+        manager._control_socket = Sink()  # noqa: SLF001  # the same
+
+    async def get_provisioner_info(self) -> dict[str, Any]:
+        """Give what another process needs to attach to the same kernel."""
+        info: dict[str, Any] = await super().get_provisioner_info()
+        return {**info, "kernel": self._kernel, "generation": self._generation}
+
+    async def load_provisioner_info(self, provisioner_info: dict[str, Any]) -> None:
+        """Attach to what another process was attached to."""
+        await super().load_provisioner_info(provisioner_info)
+        self._kernel = provisioner_info["kernel"]
+        self._generation = provisioner_info["generation"]
+        self._attached = True
+
+    def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
+        """Give the seconds until we have let go: none are needed, so what is usual will do."""
+        return recommended
+
+    async def _choose(self, session: str) -> str:
+        owner, name = split_owner(str(self.profile))
+        settings = {} if owner else await self._daemon.settings(name)
+        self._on_shutdown = settings.get("on_frontend_shutdown", "detach")
+        if settings.get("instance") == "per-session":
+            name = f"{name}@{instance_for(session, self.kernel_id)}"
+        return f"{owner}/{name}" if owner else name
+
+    def _adjust_manager(self) -> None:
+        """Tell the kernel manager how the kernel is reached, and that we look after it."""
+        manager = self._manager
+        manager.autorestart = False  # by its profile the daemon restarts it, or does not
+        for port in port_names:
+            setattr(manager, port, 0)
+        manager.load_connection_info(self.connection_info)
+
+    def _detach(self) -> None:
+        """Let go, so that the manager finds neither a process nor the kernel's sockets."""
+        self._attached = False
+        for port in port_names:  # else it would remove the sockets of an ipc kernel
+            setattr(self._manager, port, 0)
+
+
+def _as_jupyter_has_it(connection: dict[str, Any]) -> Any:
+    """Give a connection file's content in the form that jupyter_client passes around."""
+    found = dict(connection)
+    for secret in ("key", "curve_publickey", "curve_secretkey"):
+        if secret in found:
+            found[secret] = found[secret].encode()
+    return found

@@ -1,0 +1,269 @@
+"""Jupyter's own managers and runners on kernels of kconnd's: they attach, and let go."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager, KernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
+
+from kconnd.core.names import parse_name
+from kconnd.jupyter.asking import instance_for
+from tests.conftest import wait_for
+from tests.end_to_end.daemon import Daemon, run
+from tests.jupyter.conftest import install
+
+SPEC = "kconnd-lab"
+
+
+@asynccontextmanager
+async def attached(**options: Any) -> AsyncIterator[tuple[AsyncKernelManager, AsyncKernelClient]]:
+    """Start a kernel as a front end does, with a client that is ready."""
+    manager = AsyncKernelManager(kernel_name=SPEC)
+    await manager.start_kernel(**options)
+    client = manager.client()
+    client.start_channels()
+    try:
+        await client.wait_for_ready(timeout=30)
+        yield manager, client
+    finally:
+        client.stop_channels()
+
+
+def read(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+async def execute(client: AsyncKernelClient, code: str) -> str:
+    printed: list[str] = []
+
+    def collect(message: dict[str, Any]) -> None:
+        if message["msg_type"] == "stream":
+            printed.append(message["content"]["text"])
+
+    reply = await client.execute_interactive(code, timeout=30, output_hook=collect)
+    assert reply["content"]["status"] == "ok", reply["content"]
+    return "".join(printed)
+
+
+def test_the_kernel_specs_are_there_and_kconnd_does_not_take_them_for_its_own(
+    daemon: Daemon,
+) -> None:
+    found = KernelSpecManager().get_all_specs()
+    spec = found[SPEC]["spec"]
+    assert (spec["display_name"], spec["language"]) == ("lab (kconnd)", "python")
+    assert (Path(found[SPEC]["resource_dir"]) / "logo-64x64.png").exists()
+    assert "kconnd-lab" not in str(daemon.get("/v1/kernels"))
+    command = [sys.executable, "-m", "kconnd.cli.main", "kernelspec"]
+    listed = subprocess.run([*command, "list", "--json"], check=True, capture_output=True)
+    assert {one["profile"] for one in json.loads(listed.stdout)["kernelspecs"]} == {"lab", "each"}
+    subprocess.run([*command, "remove", "lab"], check=True, capture_output=True)
+    assert SPEC not in KernelSpecManager().get_all_specs()
+    missing = subprocess.run([*command, "remove", "lab"], check=False, capture_output=True)
+    assert missing.returncode == 4
+
+
+@pytest.mark.parametrize("now", [False, True])
+async def test_a_shutdown_lets_go_and_the_next_front_end_finds_the_variable(
+    daemon: Daemon, *, now: bool
+) -> None:
+    async with attached() as (manager, client):
+        await execute(client, "kept = 6 * 7")
+        await manager.shutdown_kernel(now=now)
+    before = daemon.info("lab")
+    assert before["state"] == "running"
+    assert not exists(manager.connection_file), "it was Jupyter's own copy"
+    async with attached() as (manager, client):
+        assert await execute(client, "print(kept)") == "42\n"
+        await manager.shutdown_kernel(now=now)
+    assert daemon.info("lab")["pid"] == before["pid"]
+
+
+async def test_a_running_cell_is_not_interrupted_by_a_front_end_that_goes(daemon: Daemon) -> None:
+    async with attached() as (manager, client):
+        client.execute("import time\nfor n in range(20): time.sleep(0.05)\ndone = n")
+        wait_for(lambda: daemon.info("lab")["execution_state"] == "busy", "the cell to run")
+        await manager.shutdown_kernel()
+    assert run(daemon.info("lab")["connection_file"], "print(done)") == "19\n"
+
+
+@pytest.mark.parametrize("now", [False, True])
+async def test_a_restart_restarts_and_keeps_the_connection(daemon: Daemon, *, now: bool) -> None:
+    async with attached() as (manager, client):
+        await execute(client, "gone = 1")
+        before, file = daemon.info("lab"), read(manager.connection_file)
+        await manager.restart_kernel(now=now)
+        await client.wait_for_ready(timeout=30)
+        after = daemon.info("lab")
+        assert after["generation"] == before["generation"] + 1
+        assert read(manager.connection_file) == file
+        assert await execute(client, "print('gone' in globals())") == "False\n"
+        await manager.shutdown_kernel()
+
+
+async def test_an_interrupt_interrupts(daemon: Daemon) -> None:
+    async with attached() as (manager, client):
+        client.execute("import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt: x = 1")
+        wait_for(lambda: daemon.info("lab")["execution_state"] == "busy", "the cell to run")
+        await manager.interrupt_kernel()
+        assert await execute(client, "print(x)") == "1\n"
+        await manager.shutdown_kernel()
+
+
+async def test_a_kernel_that_ended_is_not_alive_and_is_started_for_the_next(
+    daemon: Daemon,
+) -> None:
+    async with attached() as (manager, _):
+        assert await manager.is_alive()
+        os.kill(daemon.info("lab")["pid"], signal.SIGKILL)
+        wait_for(lambda: daemon.info("lab")["generation"] == 2, "kconnd to restart it")
+        assert not await manager.is_alive(), "what ran in the old process is lost"
+        await manager.shutdown_kernel()
+    daemon.post("lab", "stop")
+    async with attached() as (manager, _):
+        assert daemon.info("lab")["state"] == "running"
+        await manager.shutdown_kernel()
+
+
+def test_the_blocking_manager_works_too(daemon: Daemon) -> None:
+    manager = KernelManager(kernel_name=SPEC)
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=30)
+    client.stop_channels()
+    manager.shutdown_kernel()
+    assert daemon.info("lab")["state"] == "running"
+
+
+def test_what_the_daemon_refuses_is_told(daemon: Daemon) -> None:
+    daemon.profile("broken", f"argv: [{sys.executable}, -c, 'exit(3)', '{{connection_file}}']\n")
+    daemon.ask("POST", "/v1/reload")
+    install(dict(os.environ))
+    manager = KernelManager(kernel_name="kconnd-broken")
+    with pytest.raises(Exception, match="broken"):
+        manager.start_kernel()
+
+
+def notebook(*cells: str) -> Any:
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+
+
+def output(found: Any) -> str:
+    return "".join(
+        out["text"] for cell in found.cells for out in cell.outputs if out.output_type == "stream"
+    )
+
+
+def test_nbclient_runs_on_the_kernel_and_leaves_it(daemon: Daemon) -> None:
+    first = notebook("kept = 6 * 7\nprint('first')")
+    NotebookClient(first, kernel_name=SPEC, timeout=60).execute()
+    second = notebook("print(kept)")
+    NotebookClient(second, kernel_name=SPEC, timeout=60).execute()
+    assert (output(first), output(second)) == ("first\n", "42\n")
+    assert daemon.info("lab")["state"] == "running"
+
+
+def test_nbclient_is_told_that_its_kernel_died(daemon: Daemon) -> None:
+    with pytest.raises(DeadKernelError):
+        NotebookClient(notebook("import os; os._exit(1)"), kernel_name=SPEC, timeout=60).execute()
+    daemon.wait_state("lab", "running")
+
+
+def test_parallel_papermill_runs_get_a_kernel_each(daemon: Daemon, tmp_path: Path) -> None:
+    first = "import time, os\nfirst = 'mine' not in globals()\nmine = os.getpid()"
+    nbformat.write(notebook(first, "time.sleep(1)\nprint(first, mine)"), tmp_path / "in.ipynb")
+    command = [sys.executable, "-W", "ignore", "-m", "papermill", str(tmp_path / "in.ipynb")]
+    runs = [
+        subprocess.Popen(
+            [*command, str(tmp_path / f"{n}.ipynb"), "-k", "kconnd-each", "--no-progress-bar"],
+            stderr=subprocess.PIPE,
+        )
+        for n in range(2)
+    ]
+    for one in runs:
+        _, said = one.communicate(timeout=120)
+        assert one.returncode == 0, said
+    texts = [output(nbformat.read(tmp_path / f"{n}.ipynb", 4)).split() for n in range(2)]
+    assert [text[0] for text in texts] == ["True", "True"]
+    assert texts[0][1] != texts[1][1]
+    kernels = {kernel["name"]: kernel["state"] for kernel in daemon.get("/v1/kernels")["kernels"]}
+    assert [state for name, state in kernels.items() if "@run-" in name] == ["running"] * 2
+
+
+@given(st.text(), st.text(alphabet="0123456789abcdef-", min_size=8))
+def test_every_session_has_a_name_that_a_kernel_can_have(session: str, kernel_id: str) -> None:
+    name = f"lab@{instance_for(session, kernel_id)}"
+    assert parse_name(name)[0] == "lab"
+    assert instance_for(session, kernel_id) == instance_for(session, kernel_id)
+
+
+def test_notebooks_of_one_name_in_two_folders_have_two_kernels() -> None:
+    one, two = (instance_for(f"{folder}/My notes.ipynb", "") for folder in ("a", "b"))
+    assert one != two
+    assert one.startswith("My-notes-")
+
+
+def test_with_the_oldest_jupyter_client_that_is_supported(tmp_path: Path) -> None:
+    """What is relied on of the kernel manager's insides is so in 8.6.0, too."""
+    if os.environ.get("KCONND_OLD_CLIENT"):
+        pytest.skip("this is that run")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path)]
+    subprocess.run([*pip, "jupyter_client==8.6.0"], check=True, capture_output=True)
+    tests = ["-k", "shutdown or restart or interrupt or nbclient or blocking", __file__]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", *tests],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "KCONND_OLD_CLIENT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    version = "import jupyter_client; print(jupyter_client.__version__)"
+    seen = subprocess.run(
+        [sys.executable, "-c", version],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert seen.stdout == "8.6.0\n"
+
+
+def test_managers_of_two_front_ends_share_one_kernel(daemon: Daemon) -> None:
+    async def both() -> None:
+        async with attached() as (one, mine), attached() as (two, yours):
+            heard = asyncio.ensure_future(_hear(yours, "from the other\n"))
+            await execute(mine, "print('from the other')")
+            await asyncio.wait_for(heard, 30)
+            await one.shutdown_kernel()
+            assert await execute(yours, "print(1)") == "1\n"
+            await two.shutdown_kernel()
+
+    asyncio.run(both())
+    assert daemon.info("lab")["state"] == "running"
+
+
+async def _hear(client: AsyncKernelClient, text: str) -> None:
+    while True:
+        message = await client.get_iopub_msg(timeout=30)
+        if message["msg_type"] == "stream" and message["content"]["text"] == text:
+            return
