@@ -30,6 +30,7 @@ from kconnd.daemon.bus import EventBus
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.mending import make_folders, mend_for_ever
 from kconnd.daemon.pickup import pick_up_for_ever
+from kconnd.daemon.publishing import publish_for_ever
 from kconnd.daemon.pulse import beat_for_ever
 from kconnd.daemon.reporting import report_for_ever, tell_front_for_ever
 from kconnd.daemon.request import Request
@@ -74,6 +75,7 @@ class Settings:
     runtime_dir: Path
     state_dir: Path
     machines_dir: Path | None
+    jupyter_dir: Path
     socket: Path
     ports: tuple[int, int]
     log_level: str
@@ -103,6 +105,7 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     add("--runtime-dir", metavar="DIR", type=Path, help="sockets and connection files")
     add("--state-dir", metavar="DIR", type=Path, help="records and logs of kernels")
     add("--socket", metavar="PATH", type=Path, help="where kconnd-ctl reaches this daemon")
+    add("--jupyter-dir", metavar="DIR", type=Path, help="where Jupyter looks for kernels by name")
     add("--ports", metavar="FIRST-LAST", help="ports for kernels that use tcp")
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     add(
@@ -133,6 +136,9 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         runtime_dir=runtime_dir,
         state_dir=(given.state_dir or Path(state)).absolute(),
         machines_dir=None if given.state_dir else Path(state).parent,
+        jupyter_dir=(
+            given.jupyter_dir or Path(places.jupyter_runtime_dir(os.environ, user.home))
+        ).absolute(),
         socket=(given.socket or runtime_dir / places.SOCKET).absolute(),
         ports=_parse_ports(given.ports) if given.ports else default_range(ephemeral_ports()),
         log_level=given.log_level,
@@ -217,6 +223,7 @@ async def serve(settings: Settings) -> None:
             group.create_task(report_for_ever(kernels, site, settings.exit_idle, ending)),
             group.create_task(tell_front_for_ever(kernels, settings.front)),
             group.create_task(kernels.keep_warm()),
+            group.create_task(publish_for_ever(kernels, settings.jupyter_dir)),
         ]
         if settings.watch:
             folders = (*settings.system_configs, *settings.configs)

@@ -64,6 +64,7 @@ class Daemon:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.configs, self.runtime, self.state = folder / "c", folder / "r", folder / "s"
+        self.jupyter = folder / "jupyter"
         self.socket = self.runtime / "kconnd.sock"
         self.configs.mkdir(exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
@@ -82,6 +83,7 @@ class Daemon:
             f"--configs={self.configs}",
             f"--runtime-dir={self.runtime}",
             f"--state-dir={self.state}",
+            f"--jupyter-dir={self.jupyter}",
             *([] if self.watches else ["--no-watch"]),
             *more,
         ]

@@ -28,7 +28,7 @@ def jupyter(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     own = {
         "HOME": str(home),
         "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_RUNTIME_DIR": str(home / "jupyter"),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "IPYTHONDIR": str(home / "ipython"),
         "KCONND_SOCKET": str(home / "r" / "kconnd.sock"),

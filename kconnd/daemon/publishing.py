@@ -1,0 +1,142 @@
+"""Where Jupyter looks by itself: links to connection files by name, and external kernels.
+
+``jupyter console --existing kernel-NAME.json`` looks in Jupyter's runtime folder; there each
+live kernel has a link to its connection file. A Jupyter server lists every file in
+``external_kernels`` below that as a kernel; there a kernel has one whose profile says
+``publish: jupyter``. Rules. All is done by the user's own process, in the user's own folders.
+A file is whole from the beginning: it is written beside that folder and moved there. Its name
+is new whenever its content is, since a server reads each name once. What is not ours, by its
+name and by what it is, is not touched.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from kconnd.core.connection import ConnectionInfo
+from kconnd.core.lifecycle import State
+from kconnd.core.plan import connection_path
+from kconnd.daemon.kernels import Kernels
+from kconnd.system.files import write_private
+
+ROUND = 2.0  # seconds between looks whether somebody has removed something
+EXTERNAL = "external_kernels"
+
+log = logging.getLogger("kconnd")
+
+
+async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
+    """Keep what Jupyter sees in step with the kernels that run.
+
+    It stays when the daemon ends, since the kernels do.
+
+    Parameters
+    ----------
+    folder : Path
+        Jupyter's runtime folder.
+    """
+    published = Published(folder, kernels.world.runtime_dir, kernels.world.store.origin.machine)
+    changed = asyncio.Event()
+
+    async def hear() -> None:
+        async for _ in kernels.world.bus.listen():
+            changed.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hear())
+        while True:
+            await asyncio.to_thread(published.show, list(_wanted(kernels)), _links(kernels))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ROUND):
+                    await changed.wait()
+            changed.clear()
+
+
+def _wanted(kernels: Kernels) -> Iterator[tuple[str, ConnectionInfo, str]]:
+    """List the running kernels that are to be listed by servers."""
+    for actor in kernels.all():
+        connection = actor.record.connection
+        if actor.kernel.state is State.RUNNING and connection is not None:
+            profile = kernels.profile(actor.record.name)
+            if profile is not None and profile.publish == "jupyter":
+                name = actor.record.name
+                yield name, connection, actor.record.facts.kernel_name or name
+
+
+def _links(kernels: Kernels) -> dict[str, str]:
+    """Give the connection file of each running kernel."""
+    runtime_dir = str(kernels.world.runtime_dir)
+    names = [one.record.name for one in kernels.all() if one.kernel.state is State.RUNNING]
+    return {name: connection_path(runtime_dir, name) for name in names}
+
+
+class Published:
+    """What is in Jupyter's folders of ours.
+
+    Parameters
+    ----------
+    folder : Path
+        Jupyter's runtime folder.
+    runtime_dir : Path
+        Ours, where links lead to.
+    machine : str
+        Which machine this is, since a home can be shared between several.
+    """
+
+    def __init__(self, folder: Path, runtime_dir: Path, machine: str) -> None:
+        self._folder, self._external = folder, folder / EXTERNAL
+        self._runtime_dir, self._prefix = runtime_dir, f"kconnd-{machine[:8]}-"
+        self._trouble = ""
+
+    def show(self, wanted: list[tuple[str, ConnectionInfo, str]], links: dict[str, str]) -> None:
+        """Make the folders say that these kernels run, and no others of ours."""
+        try:
+            self._show_external({self._file_name(*one): one for one in wanted})
+            self._show_links(links)
+            self._trouble = ""
+        except OSError as error:
+            if str(error) != self._trouble:
+                log.warning("showing Jupyter the kernels: %s", error)
+            self._trouble = str(error)
+
+    def _file_name(self, name: str, connection: ConnectionInfo, kernel_name: str) -> str:
+        content = json.dumps(_content(name, connection, kernel_name), sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()[:10]
+        return f"{self._prefix}{name}-{digest}.json"
+
+    def _show_external(self, wanted: dict[str, tuple[str, ConnectionInfo, str]]) -> None:
+        there = {path.name for path in self._external.glob(f"{self._prefix}*.json")}
+        for gone in there - set(wanted):
+            (self._external / gone).unlink(missing_ok=True)
+        for missing in set(wanted) - there:
+            self._external.mkdir(mode=0o700, parents=True, exist_ok=True)
+            staged = self._folder / f".{missing}"
+            write_private(staged, json.dumps(_content(*wanted[missing]), indent=1).encode())
+            staged.rename(self._external / missing)
+
+    def _show_links(self, links: dict[str, str]) -> None:
+        wanted = {f"kernel-{name}.json": target for name, target in links.items()}
+        for path in self._ours():
+            if wanted.get(path.name) != os.readlink(path):  # noqa: PTH115  # as it was written
+                path.unlink(missing_ok=True)
+        for name, target in wanted.items():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # it is there, or it is somebody else's
+                (self._folder / name).symlink_to(target)
+
+    def _ours(self) -> Iterator[Path]:
+        """List the links that lead to connection files of this daemon."""
+        for path in self._folder.glob("kernel-*.json"):
+            with contextlib.suppress(OSError):
+                if Path(os.readlink(path)).parent == self._runtime_dir:  # noqa: PTH115  # the same
+                    yield path
+
+
+def _content(name: str, connection: ConnectionInfo, kernel_name: str) -> dict[str, object]:
+    """Give a connection file's content, with whose it is for those who know of kconnd."""
+    return {**connection.to_file(), "kernel_name": kernel_name, "kconnd": name}

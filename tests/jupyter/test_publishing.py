@@ -1,0 +1,111 @@
+"""What Jupyter finds by itself: kernels by name, and external kernels of a server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import wait_for
+from tests.end_to_end.daemon import Daemon, run
+from tests.jupyter.conftest import FORK
+
+PUBLISHED = f"{FORK}publish: jupyter\n"
+
+
+def external(daemon: Daemon) -> list[Path]:
+    return sorted((daemon.jupyter / "external_kernels").glob("*"))
+
+
+def test_a_published_kernel_appears_whole_and_goes_with_the_kernel(daemon: Daemon) -> None:
+    daemon.profile("seen", PUBLISHED)
+    daemon.ask("POST", "/v1/reload")
+    daemon.post("seen", "start")
+    daemon.post("lab", "start")
+    wait_for(lambda: external(daemon), "it to be published")
+    (path,) = external(daemon)
+    content = json.loads(path.read_bytes())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (content["kernel_name"], content["kconnd"]) == ("python3", "seen")
+    assert run(str(path), "print(1)") == "1\n"
+    daemon.post("seen", "restart")
+    assert external(daemon) == [path], "the same connection, and so the same file"
+    daemon.ask("POST", "/v1/kernels/seen/restart", {"new_key": True})
+    wait_for(lambda: external(daemon) and external(daemon) != [path], "a new name")
+    assert json.loads(external(daemon)[0].read_bytes())["key"] != content["key"]
+    daemon.post("seen", "stop")
+    wait_for(lambda: not external(daemon), "it to be gone")
+
+
+def test_it_stays_while_no_daemon_runs_and_is_tidied_by_the_next(daemon: Daemon) -> None:
+    daemon.profile("seen", PUBLISHED)
+    daemon.ask("POST", "/v1/reload")
+    daemon.post("seen", "start")
+    wait_for(lambda: external(daemon), "it to be published")
+    pid, before = daemon.info("seen")["pid"], external(daemon)
+    daemon.kill()
+    assert external(daemon) == before
+    assert run(str(before[0]), "print(1)") == "1\n"
+    os.kill(pid, signal.SIGKILL)
+    daemon.profile("seen", f"{PUBLISHED}restart: {{policy: no}}\n")
+    daemon.start()
+    wait_for(lambda: not external(daemon), "it to be gone")
+
+
+def test_a_kernel_is_found_by_name_without_a_path(
+    daemon: Daemon, jupyter: dict[str, str], tmp_path: Path
+) -> None:
+    daemon.post("lab", "start")
+    link = daemon.jupyter / "kernel-lab.json"
+    wait_for(link.exists, "the link")
+    script = tmp_path / "script.py"
+    script.write_text("kept = 6 * 7\nprint(kept)\n")
+    words = ["run", "--existing", "kernel-lab.json", str(script)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "jupyter_client.runapp", *words[1:]],
+        env=jupyter,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "42" in done.stdout, done.stderr
+    console = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "jupyter_console",
+            "--existing",
+            "kernel-lab.json",
+            "--simple-prompt",
+        ],
+        env={**jupyter, "PYTHONWARNINGS": "ignore"},
+        input="print('from the console', kept)\nexit(keep_kernel=True)\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "from the console 42" in console.stdout, console.stderr
+    assert daemon.info("lab")["state"] == "running"
+    daemon.post("lab", "stop")
+    wait_for(lambda: not link.is_symlink(), "the link to be gone")
+
+
+def test_what_is_not_ours_is_not_touched(daemon: Daemon) -> None:
+    daemon.jupyter.mkdir(exist_ok=True)
+    other = daemon.jupyter / "kernel-lab.json"
+    wait_for(lambda: not other.is_symlink(), "no link to be there")
+    other.write_text("{}")
+    foreign = daemon.jupyter / "external_kernels" / "mine.json"
+    foreign.parent.mkdir(exist_ok=True)
+    foreign.write_text("{}")
+    daemon.profile("lab", PUBLISHED)
+    daemon.ask("POST", "/v1/reload")
+    daemon.post("lab", "start")
+    wait_for(lambda: len(external(daemon)) == 2, "it to be published")
+    assert other.read_text() == "{}"
+    daemon.post("lab", "stop")
+    wait_for(lambda: external(daemon) == [foreign], "ours alone to be gone")
+    assert other.read_text() == "{}"
