@@ -13,7 +13,12 @@ from typing import Any
 # Modules that run a kernel proved to speak ipc: tests/end_to_end starts each of them so.
 SPEAKS_IPC = frozenset({"ipykernel", "ipykernel_launcher", "bash_kernel"})
 _FLAG = re.compile(r"-([bBdEIOPqsSuvx]+|[XW].*)")  # what may stand before -m: python --help
-PYTHONS = frozenset({"python", "python3"})
+_PYTHON = re.compile(r"python(\d(\.\d+)?)?")
+
+
+def is_bare_python(word: str) -> bool:
+    """Tell whether a command's first word is a Python without a place: that of its spec's."""
+    return _PYTHON.fullmatch(word) is not None
 
 
 @dataclass(frozen=True)

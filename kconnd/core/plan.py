@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kconnd.core.connection import ConnectionInfo
-from kconnd.core.kernelspec import PYTHONS, KernelSpec
+from kconnd.core.kernelspec import KernelSpec, is_bare_python
 from kconnd.errors import UsageError
 
 IPC_LIMIT = 107  # bytes in the path of a Unix socket: unix(7), less the final NUL
@@ -243,7 +243,7 @@ def with_interpreter(
     The folder makes ``!pip`` and other tools of that environment the ones a cell finds.
     """
     argv = spec.argv
-    if interpreter and argv[0] in PYTHONS:
+    if interpreter and is_bare_python(argv[0]):
         argv = (interpreter, *argv[1:])
     folder, slash, _ = argv[0].rpartition("/")
     path = env.get("PATH", SYSTEM_PATH)

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from jupyter_core.paths import jupyter_path
 
-from kconnd.core.kernelspec import PREFIX, PYTHONS, KernelSpec, ipykernel_spec, parse_kernelspec
+from kconnd.core.kernelspec import (
+    PREFIX,
+    KernelSpec,
+    ipykernel_spec,
+    is_bare_python,
+    parse_kernelspec,
+)
 from kconnd.errors import StartFailedError
 
 
@@ -68,7 +74,7 @@ def python_spec(python: str) -> KernelSpec:
 
 def interpreter_of(spec: KernelSpec) -> str:
     """Give the Python of the environment that a spec is installed in, or ``""``."""
-    if not spec.prefix or spec.argv[0] not in PYTHONS:
+    if not spec.prefix or not is_bare_python(spec.argv[0]):
         return ""
     python = Path(spec.prefix, "bin", spec.argv[0])
     return str(python) if python.exists() else ""
