@@ -18,7 +18,9 @@ import zmq.asyncio
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.wire import Message, Signer, may_be, pack_request, parse_message
 
-RECONNECT = 5  # milliseconds between tries while a kernel has not bound its sockets yet
+# Milliseconds between tries while a kernel has not bound its sockets yet. libzmq doubles the
+# first up to the second, so a second that is large makes a start seem that much longer.
+RECONNECT, RECONNECT_MAX = 4, 8
 EXECUTION = "execute_request"
 MAX_SOCKETS = 65536
 
@@ -136,7 +138,7 @@ class KernelChannels:
     def _connect(self, socket: zmq.SyncSocket | zmq.asyncio.Socket, channel: str) -> None:
         socket.linger = 0
         socket.reconnect_ivl = RECONNECT
-        socket.reconnect_ivl_max = 1000
+        socket.reconnect_ivl_max = RECONNECT_MAX
         if ":" in self._connection.ip:
             socket.ipv6 = True
         if self._connection.curve is not None:
