@@ -8,7 +8,7 @@ kept in memory and saved with the next one.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -73,6 +73,7 @@ class Actor:
         self._current_profile = profile
         self._queue: asyncio.Queue[Asked] = asyncio.Queue()
         self._changed = asyncio.Event()
+        self._launched: tuple[Mapping[str, Any] | None, Profile | None] = (None, None)
 
     @property
     def kernel(self) -> Lifecycle:
@@ -88,10 +89,18 @@ class Actor:
         """Give the profile that the present process follows, or else the next will."""
         current = self._current_profile()
         if current is None or (self.kernel.state in LIVE and self.record.profile):
-            launched, _ = parse_profile(self.record.profile or {}, name=self.record.name)
             # What an older daemon launched must not fail by a newer one's rules.
-            return launched or current or Profile(name="unknown", kernel="unknown")
+            return self._launched_profile() or current or Profile(name="unknown", kernel="unknown")
         return current
+
+    def _launched_profile(self) -> Profile | None:
+        """Give the profile of the present process, parsed once for each launch."""
+        plain, profile = self._launched
+        if self.record.profile is not plain:
+            plain = self.record.profile
+            profile, _ = parse_profile(plain or {}, name=self.record.name)
+            self._launched = plain, profile
+        return profile
 
     @property
     def policy(self) -> Policy:

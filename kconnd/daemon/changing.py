@@ -45,7 +45,7 @@ async def start(request: Request) -> Reply:
     await actor.ask(StartAsked())
     if request.flag("wait", default=True):
         await _until_ready(actor)
-    return await info_of(request, actor)
+    return await info_of(request, actor, quick=True)
 
 
 def _check_demand(actor: Actor) -> None:
@@ -64,7 +64,7 @@ async def restart(request: Request) -> Reply:
     await actor.ask(RestartAsked(busy=actor.busy, new_key=request.flag("new_key", default=False)))
     if request.flag("wait", default=True):
         await _until_ready(actor)
-    return await info_of(request, actor)
+    return await info_of(request, actor, quick=True)
 
 
 async def stop(request: Request) -> Reply:
@@ -73,7 +73,7 @@ async def stop(request: Request) -> Reply:
     await actor.ask(StopAsked(busy=actor.busy))
     if request.flag("wait", default=True):
         await _until_gone(actor)
-    return await info_of(request, actor)
+    return await info_of(request, actor, quick=True)
 
 
 async def plan_qtconsole(request: Request) -> Reply:
@@ -119,7 +119,7 @@ async def interrupt(request: Request) -> Reply:
     """Interrupt what a kernel is running."""
     actor = live(request, "interrupting")
     await actor.life.interrupt()
-    return await info_of(request, actor)
+    return await info_of(request, actor, quick=True)
 
 
 async def send_signal(request: Request) -> Reply:
@@ -127,7 +127,7 @@ async def send_signal(request: Request) -> Reply:
     number = _signal_number(request.body.get("signal"))
     actor = live(request, "signalling")
     await actor.life.signal(number)
-    return await info_of(request, actor)
+    return await info_of(request, actor, quick=True)
 
 
 def _signal_number(given: object) -> int:

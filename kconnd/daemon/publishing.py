@@ -24,7 +24,8 @@ from kconnd.core.plan import connection_path
 from kconnd.daemon.kernels import Kernels
 from kconnd.system.files import write_private
 
-ROUND = 2.0  # seconds between looks whether somebody has removed something
+ROUND = 30.0  # seconds between looks whether somebody has removed something
+SETTLED = 0.05  # seconds in which what happens at once is seen as one
 EXTERNAL = "external_kernels"
 
 log = logging.getLogger("kconnd")
@@ -54,6 +55,7 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ROUND):
                     await changed.wait()
+            await asyncio.sleep(SETTLED)
             changed.clear()
 
 
@@ -121,20 +123,22 @@ class Published:
 
     def _show_links(self, links: dict[str, str]) -> None:
         wanted = {f"kernel-{name}.json": target for name, target in links.items()}
-        for path in self._ours():
-            if wanted.get(path.name) != os.readlink(path):  # noqa: PTH115  # as it was written
-                path.unlink(missing_ok=True)
-        for name, target in wanted.items():
+        there = dict(self._ours())
+        for name, target in there.items():
+            if wanted.get(name) != target:
+                (self._folder / name).unlink(missing_ok=True)
+        for name in {name for name in wanted if there.get(name) != wanted[name]}:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):  # it is there, or it is somebody else's
-                (self._folder / name).symlink_to(target)
+            with contextlib.suppress(FileExistsError):  # it is somebody else's
+                (self._folder / name).symlink_to(wanted[name])
 
-    def _ours(self) -> Iterator[Path]:
-        """List the links that lead to connection files of this daemon."""
+    def _ours(self) -> Iterator[tuple[str, str]]:
+        """List the links that lead to connection files of this daemon, and where to."""
         for path in self._folder.glob("kernel-*.json"):
             with contextlib.suppress(OSError):
-                if Path(os.readlink(path)).parent == self._runtime_dir:  # noqa: PTH115  # the same
-                    yield path
+                target = os.readlink(path)  # noqa: PTH115  # as it was written
+                if Path(target).parent == self._runtime_dir:
+                    yield path.name, target
 
 
 def _content(name: str, connection: ConnectionInfo, kernel_name: str) -> dict[str, object]:

@@ -82,10 +82,10 @@ class Request:
         return value
 
 
-async def info_of(request: Request, actor: Actor) -> Mapping[str, Any]:
-    """Show a kernel, as far as the peer may see it."""
+async def info_of(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
+    """Show a kernel, as far as the peer may see it; ``quick`` leaves out what is slow to read."""
     status = request.kernels.profile_status(actor)
-    sight = await look(actor, request.kernels.world, status)
+    sight = await look(actor, request.kernels.world, status, quick=quick)
     consoles = request.kernels.consoles.of(actor.record.name)
     shown = {**describe(actor.record, sight), "consoles": consoles}
     return shown if request.may(Right.CONNECT, actor.record.name) else without_output(shown)

@@ -27,9 +27,9 @@ class Reading:
     clients: int | None
 
 
-async def look(actor: Actor, world: World, profile_status: str) -> Sight:
-    """Gather what is shown of a kernel beside its record."""
-    reading = await _read(actor, world)
+async def look(actor: Actor, world: World, profile_status: str, *, quick: bool = False) -> Sight:
+    """Gather what is shown of a kernel beside its record; ``quick`` leaves out what is slow."""
+    reading = None if quick else await _read(actor, world)
     life, kernel = actor.life, actor.kernel
     handle = life.handle
     retry = kernel.deadline if kernel.state is State.BACKOFF else None

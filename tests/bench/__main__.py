@@ -226,25 +226,29 @@ def _ask_for(seconds: float, socket: Path, path: str, headers: dict[str, str]) -
 
 
 CLIENT = """\
-import json, sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from tests.bench.__main__ import _ask_for
-from threading import Thread
+import asyncio, json, sys, time
 found = []
-def ask():
-    found.extend(_ask_for({seconds}, Path({socket!r}), {path!r}, {{}}))
-threads = [Thread(target=ask) for _ in range({clients})]
-for one in threads: one.start()
-for one in threads: one.join()
+async def ask(end, asking):
+    reader, writer = await asyncio.open_unix_connection({socket!r})
+    while (begin := time.perf_counter()) < end:
+        writer.write(asking)
+        head = await reader.readuntil(b"\\r\\n\\r\\n")
+        size = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        await reader.readexactly(size)
+        found.append(time.perf_counter() - begin)
+    writer.close()
+async def main():
+    end = time.perf_counter() + {seconds}
+    asking = b"GET {path} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"
+    await asyncio.gather(*(ask(end, asking) for _ in range({clients})))
+asyncio.run(main())
 print(json.dumps(found))
 """
 
 
 def _ask_by(clients: int, seconds: float, socket: Path, path: str) -> list[float]:
     """Ask by many connections of another process, which has a processor of its own."""
-    root = str(Path(__file__).parents[2])
-    code = CLIENT.format(root=root, seconds=seconds, socket=str(socket), path=path, clients=clients)
+    code = CLIENT.format(seconds=seconds, socket=str(socket), path=path, clients=clients)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     found: list[float] = json.loads(done.stdout)
     return found
