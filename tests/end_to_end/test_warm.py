@@ -91,14 +91,18 @@ def test_it_is_refilled_and_an_instance_gets_the_next(lab: Daemon) -> None:
 
 
 def test_log_exit_code_and_restart_are_those_of_any_kernel(lab: Daemon) -> None:
+    start_warm(lab, "lab")
+    lab.post("lab", "stop")
+    wait_for(lambda: lab.get("/v1/health")["warm"] == 1, "another one")
     found = start_warm(lab, "lab")
+    assert found["generation"] == 2, "though the shim takes it for its first"
     with client(found["connection_file"]) as attached:
         attached.execute("import os; os._exit(7)")
-        wait_for(lambda: lab.info("lab")["last_exit"], "the exit")
+        wait_for(lambda: lab.info("lab")["generation"] == 3, "the restart")
     last = lab.info("lab")["last_exit"]
     assert (last["code"], "--existing" in last["output_tail"]) == (7, True)
     again = lab.wait_state("lab", "running")
-    assert again["generation"] == 2
+    assert again["generation"] == 3
     assert again["connection"] == found["connection"], "it keeps its connection over a restart"
     assert run(again["connection_file"], "print(1)") == "1\n"
     wait_for(lambda: not list(lab.state.glob("warm/*[!d]~")), "its link to be gone")
