@@ -31,7 +31,8 @@ KEPT_LINES = 5  # of a last output in `info`
 KERNEL = """\
 an object with name, profile, owner, state, wanted, reason, pid, generation, restarts,
   started_at, ready_after (seconds), launcher, launcher_note (why it is not the one asked for),
-  kernel_name, language, connection_file, connection {transport, ip, shell_port, iopub_port,
+  kernel_name, language, language_version, implementation, implementation_version,
+  protocol_version, connection_file, connection {transport, ip, shell_port, iopub_port,
   stdin_port, control_port, hb_port, signature_scheme, encrypted}, heartbeat {state, last_at},
   execution_state, last_activity, clients, memory (bytes), last_exit {code, signal, reason, at,
   output_tail}, log_file, profile_status, next_attempt_at, warnings. Times are ISO 8601 in UTC;
@@ -186,7 +187,7 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
         ]
     rows.append(("launches", f"{kernel['generation']}, {kernel['restarts']} of them restarts"))
     if kernel["language"]:
-        rows.append(("runs", f"{kernel['kernel_name']} ({kernel['language']})"))
+        rows.append(("runs", _software(kernel)))
     if kernel.get("launcher_note"):
         rows.append(("launcher", f"{kernel['launcher']}, {show.plain(kernel['launcher_note'])}"))
     elif kernel["launcher"] == "fork":
@@ -199,6 +200,15 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
     rows += _last_exit(kernel, now)
     rows += [("warning", show.plain(text)) for text in kernel["warnings"]]
     return show.pairs(rows)
+
+
+def _software(kernel: dict[str, Any]) -> str:
+    """Say what runs: ``python3 (python 3.11.7, ipython 9.1.0)``."""
+    words = [kernel["language"], kernel.get("language_version") or ""]
+    said = " ".join(word for word in words if word)
+    if kernel.get("implementation"):
+        said += f", {kernel['implementation']} {kernel.get('implementation_version') or ''}"
+    return show.plain(f"{kernel['kernel_name']} ({said.rstrip()})")
 
 
 def _reach(kernel: dict[str, Any], now: float) -> list[tuple[str, str]]:

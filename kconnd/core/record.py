@@ -50,12 +50,16 @@ class LastExit:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the present process."""
+    """What is known of the present process; the last four are what it says of itself."""
 
     started_at: float | None = None
     ready_after: float | None = None
     kernel_name: str = ""
     language: str = ""
+    language_version: str = ""
+    implementation: str = ""
+    implementation_version: str = ""
+    protocol_version: str = ""
     interrupt_mode: str = "signal"
     warnings: tuple[str, ...] = ()
 

@@ -42,6 +42,7 @@ from kconnd.system.processes import descriptors
 if TYPE_CHECKING:
     from kconnd.daemon.sight import Reading
 
+LONGEST = 100  # characters of what a kernel says of itself
 TAIL = 4096  # bytes of last output that are kept with an exit
 SOCKETS_GONE = "its sockets were deleted: no new client can attach until it is restarted"
 LAUNCH_MARK = "[kconnd: launch "  # the shim's line at the head of each process's output
@@ -251,14 +252,15 @@ class Life:
             task.cancel()
 
     def _answered(self, reply: Mapping[str, Any], first: bool) -> None:  # noqa: FBT001  # see `Watch`
-        language = self._facts.language or _language(reply)
+        told = told_by(reply)
         if first:
             now = self._world.wall_clock()
             ready_after = round(now - (self._facts.started_at or now), 4)
-            language = _language(reply) or language
             self._facts = replace(self._facts, ready_after=ready_after)
             self._settled.set()
-        self._facts = replace(self._facts, language=language)
+        if not first and self._facts.language:
+            told.pop("language", None)  # the kernel spec's own word for it stays
+        self._facts = replace(self._facts, **told)
         self._learn(facts=self._facts)
 
     async def _watch_exit(self, handle: Handle) -> None:
@@ -369,9 +371,18 @@ def _is_gone(path: str) -> bool:
     return not Path(path).exists()
 
 
-def _language(reply: Mapping[str, Any]) -> str:
-    language = reply.get("language_info")
-    return str(language.get("name", "")) if isinstance(language, dict) else ""
+def told_by(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """Take from a ``kernel_info_reply`` who the kernel says it is, as far as that makes sense."""
+    info = reply.get("language_info")
+    language = info if isinstance(info, dict) else {}
+    said = {
+        "language": language.get("name"),
+        "language_version": language.get("version"),
+        "implementation": reply.get("implementation"),
+        "implementation_version": reply.get("implementation_version"),
+        "protocol_version": reply.get("protocol_version"),
+    }
+    return {key: value[:LONGEST] for key, value in said.items() if value and type(value) is str}
 
 
 def _as_trouble(error: KconndError | OSError) -> KconndError:

@@ -179,6 +179,10 @@ def test_an_interrupt_and_the_fields_of_info(daemon: Daemon, name: str) -> None:
     assert found["language"].lower() in {"python", "bash", "r"}
     assert found["state"] == "running"
     with client(found["connection_file"]) as attached:
+        told = attached.kernel_info(reply=True, timeout=30)["content"]
+        for key in ("implementation", "implementation_version", "protocol_version"):
+            assert found[key] == (told.get(key) or None)
+        assert found["language_version"] == told["language_info"].get("version")
         attached.execute(endless)
         wait_for(lambda: daemon.info("tested")["execution_state"] == "busy", "the cell to run")
         daemon.post("tested", "interrupt")
