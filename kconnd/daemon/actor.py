@@ -248,10 +248,16 @@ class Actor:
         elif isinstance(command, CleanUp):
             self.life.clean_up()
 
-    def _learn(self, *, must: bool = False, **changes: Any) -> None:
-        """Keep what was learned; ``must`` where nothing may be done before it is saved."""
+    def _learn(self, *, must: bool = False, later: bool = False, **changes: Any) -> None:
+        """Keep what was learned.
+
+        ``must`` where nothing may be done before it is saved; ``later`` where an event that
+        was told with it saves it in a moment, and a crash before that loses nothing that the
+        shim has not recorded, too.
+        """
         record = replace(self.record, **changes)
-        self._save(record, durable=False, refusable=must)
+        if not later:
+            self._save(record, durable=False, refusable=must)
         self.record = record
         self._wake()
 

@@ -118,7 +118,7 @@ class Life:
                 self._tell(LaunchFailed(command.generation, reason, self._world.roll()))
                 return
             self.trouble = None
-            self._learn(handle=handle.to_json(), facts=self._facts)
+            self._learn(later=True, handle=handle.to_json(), facts=self._facts)
             self._tell(Launched(command.generation))
             warm, self._warm = self._warm, None
             self.attach(handle, self._facts, fresh=True, warm=warm)
@@ -261,7 +261,7 @@ class Life:
         if not first and self._facts.language:
             told.pop("language", None)  # the kernel spec's own word for it stays
         self._facts = replace(self._facts, **told)
-        self._learn(facts=self._facts)
+        self._learn(later=first, facts=self._facts)
 
     async def _watch_exit(self, handle: Handle) -> None:
         found = await self._world.launcher.wait(handle)
