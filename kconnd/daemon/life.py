@@ -81,7 +81,8 @@ class Life:
         self.trouble: KconndError | None = None  # why the last launch came to nothing
         self.handle: Handle | None = None
         self.connection: ConnectionInfo | None = None
-        self.reading: Reading | None = None  # kept by kconnd.daemon.sight
+        self.reading: Reading | None = None  # kept by kconnd.daemon.sight, as is the next
+        self.reading_now: asyncio.Future[Reading] | None = None
         self._world = world
         self._tell, self._learn, self._note = tell, learn, note
         self._facts = Facts()

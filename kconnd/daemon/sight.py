@@ -59,7 +59,12 @@ async def _read(actor: Actor, world: World) -> Reading | None:
         memory = tree_memory(handle.shim)
         return Reading(world.clock(), handle.shim, memory, actor.life.clients())
 
-    actor.life.reading = await asyncio.to_thread(read)
+    if actor.life.reading_now is None:  # of those who ask at once, one reads
+        actor.life.reading_now = asyncio.ensure_future(asyncio.to_thread(read))
+    try:
+        actor.life.reading = await asyncio.shield(actor.life.reading_now)
+    finally:
+        actor.life.reading_now = None
     return actor.life.reading
 
 

@@ -3,8 +3,6 @@
 import argparse
 import asyncio
 import concurrent.futures
-import contextlib
-import http.client
 import json
 import os
 import signal
@@ -23,10 +21,9 @@ from tests.bench import subjects
 from tests.bench.results import STARTS, Result, as_json, median, picture, ratio, table
 from tests.bench.subjects import JupyterServer, Kconnd
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import Connection
 
 Series = dict[str, list[float]]
-Target = tuple[Path, str, dict[str, str]]  # socket, path, headers
+Target = tuple[Path | int, str, dict[str, str]]  # socket or port, path, headers
 
 
 def main() -> int:
@@ -193,43 +190,28 @@ def requests(*, quick: bool) -> Iterator[Result]:
         kconnd.start("cold")
         kernel = server.ask("POST", "/api/kernels", {"name": "python3"})["id"]
         ours: Target = (kconnd.daemon.socket, "/v1/kernels/cold", {})
-        theirs: Target = (server.socket, f"/api/kernels/{kernel}", server.headers)
+        theirs: Target = (server.port, f"/api/kernels/{kernel}", server.headers)
         rates: dict[str, list[float]] = {"ours": [], "theirs": []}
         for _ in range(3 if quick else 5):
             for name, target in (("ours", ours), ("theirs", theirs)):
-                rates[name].append(len(_ask_for(seconds / 2, *target)) / (seconds / 2))
+                rates[name].append(len(_ask_by(1, seconds / 2, *target)) / (seconds / 2))
         yield Result("requests, 1 client: kconnd", statistics.median(rates["ours"]), "1/s")
         yield Result(
             "requests, 1 client: Jupyter server", statistics.median(rates["theirs"]), "1/s"
         )
         yield ratio("requests: kconnd / Jupyter server", rates["ours"], rates["theirs"], ">= 2")
         for clients, limit in ((1, ""), (10, ""), (100, "<= 100")):
-            times = _ask_by(clients, seconds, ours[0], ours[1])
+            times = _ask_by(clients, seconds, *ours)
             rate = Result(f"requests, {clients} clients: kconnd", len(times) / seconds, "1/s")
             late = statistics.quantiles(times, n=100)[98] * 1000
             yield from (rate, Result(f"p99, {clients} clients: kconnd", late, "ms", limit))
-
-
-def _ask_for(seconds: float, socket: Path, path: str, headers: dict[str, str]) -> list[float]:
-    times = []
-    connection = Connection(socket)
-    with contextlib.closing(connection):
-        end = time.perf_counter() + seconds
-        while (begin := time.perf_counter()) < end:
-            connection.request("GET", path, headers=headers)
-            reply = connection.getresponse()
-            reply.read()
-            if reply.status != http.client.OK:
-                raise RuntimeError(f"{path}: {reply.status}")
-            times.append(time.perf_counter() - begin)
-    return times
 
 
 CLIENT = """\
 import asyncio, json, sys, time
 found = []
 async def ask(end, asking):
-    reader, writer = await asyncio.open_unix_connection({socket!r})
+    reader, writer = await {connecting}
     while (begin := time.perf_counter()) < end:
         writer.write(asking)
         head = await reader.readuntil(b"\\r\\n\\r\\n")
@@ -239,16 +221,30 @@ async def ask(end, asking):
     writer.close()
 async def main():
     end = time.perf_counter() + {seconds}
-    asking = b"GET {path} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"
+    asking = b"GET {path} HTTP/1.1\\r\\nHost: x\\r\\n{headers}\\r\\n"
     await asyncio.gather(*(ask(end, asking) for _ in range({clients})))
 asyncio.run(main())
 print(json.dumps(found))
 """
 
 
-def _ask_by(clients: int, seconds: float, socket: Path, path: str) -> list[float]:
+def _connecting(where: Path | int) -> str:
+    if isinstance(where, int):
+        return f'asyncio.open_connection("127.0.0.1", {where})'
+    return f"asyncio.open_unix_connection({str(where)!r})"
+
+
+def _ask_by(
+    clients: int, seconds: float, where: Path | int, path: str, headers: dict[str, str]
+) -> list[float]:
     """Ask by many connections of another process, which has a processor of its own."""
-    code = CLIENT.format(seconds=seconds, socket=str(socket), path=path, clients=clients)
+    code = CLIENT.format(
+        seconds=seconds,
+        connecting=_connecting(where),
+        path=path,
+        clients=clients,
+        headers="".join(f"{name}: {value}\\r\\n" for name, value in headers.items()),
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     found: list[float] = json.loads(done.stdout)
     return found

@@ -6,11 +6,13 @@ daemon, the kernel manager, or the client that is told to wait for it.
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +28,7 @@ from jupyter_client.multikernelmanager import AsyncMultiKernelManager
 from jupyter_client.session import Session
 
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import Connection, Daemon
+from tests.end_to_end.daemon import Daemon
 
 PYTHON = f"python: {sys.executable}\n"
 QUICK_AGAIN = "restart: {backoff: 10ms, backoff_max: 10ms}\n"
@@ -106,16 +108,16 @@ def ask_who(connection: dict[str, Any]) -> None:
     """Send ``kernel_info_request`` with a new client, and wait for the reply."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     session = Session(key=connection["key"].encode())
-    socket = context.socket(zmq.DEALER)
-    socket.linger, socket.reconnect_ivl = 0, 1
+    dealer = context.socket(zmq.DEALER)
+    dealer.linger, dealer.reconnect_ivl = 0, 1
     separator = "-" if connection["transport"] == "ipc" else ":"
     where = f"{connection['ip']}{separator}{connection['shell_port']}"
-    socket.connect(f"{connection['transport']}://{where}")
-    session.send(socket, "kernel_info_request")
-    if not socket.poll(60_000):
+    dealer.connect(f"{connection['transport']}://{where}")
+    session.send(dealer, "kernel_info_request")
+    if not dealer.poll(60_000):
         raise TimeoutError("no reply from a kernel")
-    socket.recv_multipart()
-    socket.close()
+    dealer.recv_multipart()
+    dealer.close()
 
 
 def plain_ipykernel(folder: Path) -> float:
@@ -183,18 +185,21 @@ async def many_by_manager(count: int) -> float:
 
 
 class JupyterServer:
-    """A Jupyter server, asked over its REST interface."""
+    """A Jupyter server, asked over its REST interface as it is by default: TCP on loopback."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="kb-", dir="/tmp"))
-        self.socket = self.folder / "server.sock"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
         self.token = secrets.token_hex()
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "jupyter_server", "--allow-root", "--no-browser"),
-                f"--ServerApp.sock={self.socket}",
+                f"--port={self.port}",
+                "--ServerApp.port_retries=0",
                 f"--ServerApp.root_dir={self.folder}",
                 "--ServerApp.jpserver_extensions={}",
                 "--log-level=ERROR",
@@ -225,7 +230,7 @@ class JupyterServer:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Make one request."""
-        connection = Connection(self.socket)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
         with contextlib.closing(connection):
             text = None if body is None else json.dumps(body)
             connection.request(method, path, text, self.headers)
