@@ -1,6 +1,7 @@
 """What happened to kernels, for whoever listens: ``kconnd-ctl events`` and the log."""
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator
@@ -43,6 +44,8 @@ class EventBus:
         self._owner = owner
         self._past: deque[Happening] = deque(maxlen=KEPT)
         self._listeners: set[asyncio.Queue[Happening]] = set()
+        self._next = asyncio.Event()
+        self.count = 0  # of all events so far
 
     def tell(self, happening: Happening) -> None:
         """Log an event, keep it and hand it to each listener."""
@@ -55,13 +58,30 @@ class EventBus:
         told = (happening.kernel, happening.event, happening.message)
         log.info("%s: %s: %s", *told, extra=fields)
         self._past.append(happening)
+        self.count += 1
         for queue in self._listeners:
             if not queue.full():
                 queue.put_nowait(happening)
+        self._next.set()
+        self._next = asyncio.Event()
 
     def past(self) -> tuple[Happening, ...]:
         """Give what is kept, oldest first."""
         return tuple(self._past)
+
+    async def quiet(self, limit: float, since: int) -> None:
+        """Wait until something has happened, or for so many seconds.
+
+        Parameters
+        ----------
+        since : int
+            What `count` was when the caller looked; what has happened meanwhile counts.
+        """
+        if self.count != since:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._next.wait()
 
     async def listen(self) -> AsyncIterator[Happening]:
         """Give events as they come, for ever; one that is too slow misses some."""

@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,14 +184,22 @@ class Life:
                 self._world.ledger.keep(self.name, self.connection.ports)
             self.write_connection_file()
 
-    def mend(self) -> None:
-        """Write the connection file of a live kernel again, should somebody have removed it."""
+    def mend(self, there: Collection[str]) -> None:
+        """Write the connection file of a live kernel again, should somebody have removed it.
+
+        Parameters
+        ----------
+        there : collection of str
+            The paths that exist of those in the runtime folder and in the one for sockets.
+        """
         if self.handle is None or self.connection is None:
             return
-        if not self._connection_file.exists():
+        if connection_path(str(self._world.runtime_dir), self.name) not in there:
             self.claim()
             self._note("mended", "its connection file was gone, and is there again")
-        if self.watch.execution_state and any(map(_is_gone, self.connection.socket_paths())):
+        if self.watch.execution_state and any(
+            path not in there and _is_gone(path) for path in self.connection.socket_paths()
+        ):
             self._warn(SOCKETS_GONE)
 
     def _warn(self, warning: str) -> None:

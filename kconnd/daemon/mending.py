@@ -6,6 +6,7 @@ they are gone. Nothing here changes a kernel.
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 
 from kconnd.daemon.kernels import Kernels
@@ -13,7 +14,7 @@ from kconnd.errors import KconndError
 from kconnd.system.files import ensure_private_dir
 from kconnd.system.http import Site
 
-ROUND = 2.0  # seconds
+ROUND = 5.0  # seconds
 
 log = logging.getLogger("kconnd")
 
@@ -46,7 +47,14 @@ async def mend_for_ever(kernels: Kernels, site: Site) -> None:
 
 def mend(kernels: Kernels, site: Site) -> None:
     """Make what is gone again."""
-    make_folders(kernels.world.runtime_dir)
+    runtime_dir = kernels.world.runtime_dir
+    make_folders(runtime_dir)
     site.listen_again()
+    # Two folders are read in the place of six looks for each kernel.
+    there = {path for folder in (runtime_dir, runtime_dir / "ipc") for path in _files(str(folder))}
     for actor in kernels.all():
-        actor.life.mend()
+        actor.life.mend(there)
+
+
+def _files(folder: str) -> list[str]:
+    return [f"{folder}/{name}" for name in os.listdir(folder)]  # noqa: PTH208  # paths as text

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kconnd.core.connection import ConnectionInfo
-from kconnd.core.lifecycle import State
+from kconnd.core.lifecycle import LIVE, Lifecycle, State, Wanted
 from kconnd.core.plan import connection_path
 from kconnd.daemon.kernels import Kernels
 from kconnd.system.files import write_private
@@ -42,38 +42,39 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
         Jupyter's runtime folder.
     """
     published = Published(folder, kernels.world.runtime_dir, kernels.world.store.origin.machine)
-    changed = asyncio.Event()
-
-    async def hear() -> None:
-        async for _ in kernels.world.bus.listen():
-            changed.set()
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(hear())
-        while True:
-            await asyncio.to_thread(published.show, list(_wanted(kernels)), _links(kernels))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ROUND):
-                    await changed.wait()
-            await asyncio.sleep(SETTLED)
-            changed.clear()
+    while True:
+        seen = kernels.world.bus.count
+        await asyncio.to_thread(published.show, list(_wanted(kernels)), _links(kernels))
+        await kernels.world.bus.quiet(ROUND, seen)
+        await asyncio.sleep(SETTLED)
 
 
 def _wanted(kernels: Kernels) -> Iterator[tuple[str, ConnectionInfo, str]]:
-    """List the running kernels that are to be listed by servers."""
+    """List the kernels that are to be listed by servers."""
     for actor in kernels.all():
         connection = actor.record.connection
-        if actor.kernel.state is State.RUNNING and connection is not None:
+        if connection is not None and _lasts(actor.kernel):
             profile = kernels.profile(actor.record.name)
             if profile is not None and profile.publish == "jupyter":
                 name = actor.record.name
                 yield name, connection, actor.record.facts.kernel_name or name
 
 
+def _lasts(kernel: Lifecycle) -> bool:
+    """Tell whether a kernel is up, or has been and is about to be again.
+
+    A restart must not take it out of a server's list: the server would take it for another.
+    """
+    if kernel.state is State.RUNNING:
+        return True
+    waits = kernel.state in LIVE or kernel.state is State.BACKOFF
+    return waits and kernel.proved and kernel.wanted is Wanted.UP
+
+
 def _links(kernels: Kernels) -> dict[str, str]:
-    """Give the connection file of each running kernel."""
+    """Give the connection file of each kernel that is up."""
     runtime_dir = str(kernels.world.runtime_dir)
-    names = [one.record.name for one in kernels.all() if one.kernel.state is State.RUNNING]
+    names = [one.record.name for one in kernels.all() if _lasts(one.kernel)]
     return {name: connection_path(runtime_dir, name) for name in names}
 
 

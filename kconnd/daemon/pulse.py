@@ -1,6 +1,7 @@
 """The daemon's one regular round: heartbeats of all kernels, and kernels that idle too long."""
 
-import asyncio
+import logging
+import math
 from collections.abc import Iterable
 
 from kconnd.core.events import StopAsked
@@ -9,26 +10,43 @@ from kconnd.core.units import format_duration
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.kernels import Kernels
 
-ROUND = 1.0  # seconds
+log = logging.getLogger("kconnd")
+
+ROUND = 60.0  # seconds at the most between two looks
+LEAST = 0.1  # and at the least, the shortest interval that a profile can have
 
 
 async def beat_for_ever(kernels: Kernels) -> None:
-    """Go round once a second; each kernel takes part as often as its profile says."""
+    """Go round as often as profiles say; those with the same interval take part together.
+
+    So a daemon whose kernels idle wakes rarely, however many they are.
+    """
     due: dict[str, float] = {}
     while True:
-        now = kernels.world.clock()
+        now, seen = kernels.world.clock(), kernels.world.bus.count
         for actor in _running(kernels.all()):
             if due.get(actor.record.name, 0.0) <= now:
-                due[actor.record.name] = now + actor.profile().heartbeat.interval
-                actor.life.spawn(_take_part(actor, kernels.world.wall_clock()))
-        await asyncio.sleep(ROUND)
+                interval = actor.profile().heartbeat.interval
+                due[actor.record.name] = next_turn(now, interval)
+                _take_part(actor, kernels.world.wall_clock())
+        due = {actor.record.name: due[actor.record.name] for actor in _running(kernels.all())}
+        pause = min(due.values(), default=math.inf) - kernels.world.clock()
+        await kernels.world.bus.quiet(min(ROUND, max(LEAST, pause)), seen)
 
 
-async def _take_part(actor: Actor, now: float) -> None:
+def next_turn(now: float, interval: float) -> float:
+    """Give when a kernel is next due: at a multiple of its interval, as others of the same are."""
+    return math.inf if math.isinf(interval) else (math.floor(now / interval) + 1) * interval
+
+
+def _take_part(actor: Actor, now: float) -> None:
     """Let one kernel take part; a fault of it is logged and keeps no other from its turn."""
-    actor.life.watch.beat(actor.kernel.generation, actor.profile().heartbeat.misses)
-    if has_idled(actor, now):
-        await _stop_idle(actor)
+    try:
+        actor.life.watch.beat(actor.kernel.generation, actor.profile().heartbeat.misses)
+        if has_idled(actor, now):
+            actor.life.spawn(_stop_idle(actor))
+    except Exception:
+        log.exception("%s: its heartbeat", actor.record.name)
 
 
 def has_idled(actor: Actor, now: float) -> bool:

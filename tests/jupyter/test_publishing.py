@@ -39,7 +39,7 @@ def test_a_published_kernel_appears_whole_and_goes_with_the_kernel(daemon: Daemo
 
 
 def test_it_stays_while_no_daemon_runs_and_is_tidied_by_the_next(daemon: Daemon) -> None:
-    daemon.profile("seen", PUBLISHED)
+    daemon.profile("seen", f"{PUBLISHED}restart: {{policy: no}}\n")
     daemon.ask("POST", "/v1/reload")
     daemon.post("seen", "start")
     wait_for(lambda: external(daemon), "it to be published")
@@ -48,7 +48,6 @@ def test_it_stays_while_no_daemon_runs_and_is_tidied_by_the_next(daemon: Daemon)
     assert external(daemon) == before
     assert run(str(before[0]), "print(1)") == "1\n"
     os.kill(pid, signal.SIGKILL)
-    daemon.profile("seen", f"{PUBLISHED}restart: {{policy: no}}\n")
     daemon.start()
     wait_for(lambda: not external(daemon), "it to be gone")
 
