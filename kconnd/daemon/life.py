@@ -132,7 +132,7 @@ class Life:
         check_descriptors(descriptors())
         spec = find_spec(profile)
         if previous is None and world.warm is not None:
-            ready = world.warm.take(self.name, command.generation, profile, spec)
+            ready = await world.warm.take(self.name, command.generation, profile, spec)
             if ready is not None:
                 return self._take_ready(world.warm, *ready, profile, spec)
         wire = await prepare_wire(world, self.name, profile, spec, previous, command)

@@ -89,10 +89,10 @@ class Pool:
 
     # --- handing over
 
-    def take(
+    async def take(
         self, name: str, generation: int, profile: Profile, spec: KernelSpec
     ) -> tuple[Warm, LaunchPlan] | None:
-        """Take one out that is what a start would make.
+        """Take one out that is what a start would make, and tell it its name.
 
         Returns
         -------
@@ -104,6 +104,8 @@ class Pool:
             if same_start(plan, warm.plan):
                 self._ready[profile.name].remove(warm)
                 self.look_again()
+                self._spawn(self._rename(warm, plan), self._watching)
+                await asyncio.sleep(0)  # so that it learns its name while the rest is done
                 return warm, plan
         return None
 
@@ -114,7 +116,6 @@ class Pool:
 
     def hand_over(self, warm: Warm, plan: LaunchPlan) -> Handle:
         """Give a kernel's files the places of its name; the connection file is there already."""
-        self._spawn(self._rename(warm, plan), self._watching)
         connection = warm.wire.connection
         if connection.transport == "tcp":
             self._world.ledger.release(warm.plan.name)
