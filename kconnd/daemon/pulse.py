@@ -35,14 +35,20 @@ async def beat_for_ever(kernels: Kernels) -> None:
 
 
 def next_turn(now: float, interval: float) -> float:
-    """Give when a kernel is next due: at a multiple of its interval, as others of the same are."""
-    return math.inf if math.isinf(interval) else (math.floor(now / interval) + 1) * interval
+    """Give when a kernel is next due: at a multiple of its interval, as others of the same are.
+
+    One that is never asked for a heartbeat is looked at all the same, since it may idle.
+    """
+    span = min(interval, ROUND)
+    return (math.floor(now / span) + 1) * span
 
 
 def _take_part(actor: Actor, now: float) -> None:
     """Let one kernel take part; a fault of it is logged and keeps no other from its turn."""
+    heartbeat = actor.profile().heartbeat
     try:
-        actor.life.watch.beat(actor.kernel.generation, actor.profile().heartbeat.misses)
+        if math.isfinite(heartbeat.interval):
+            actor.life.watch.beat(actor.kernel.generation, heartbeat.misses)
         if has_idled(actor, now):
             actor.life.spawn(_stop_idle(actor))
     except Exception:

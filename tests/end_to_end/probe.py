@@ -43,8 +43,10 @@ def _open_files() -> list[str]:
         except OSError:
             continue  # the one that lists
         found.append(target.partition(":[")[0])
-    # How far the threads of ZMQ and of the history have got is a matter of moments.
-    return sorted(one for one in found if one != "anon_inode" and "history" not in one)
+    # How far the threads of ZMQ and of the history have got is a matter of moments; SQLite opens
+    # the folder of the history, too, to have it written to disk.
+    passing = {"anon_inode", app.profile_dir.location}
+    return sorted(one for one in found if one not in passing and "history" not in one)
 
 
 def _loggers() -> dict[str, object]:
