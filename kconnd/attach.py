@@ -15,7 +15,7 @@ from kconnd.client import kernel_path
 from kconnd.core.places import runtime_dir
 from kconnd.errors import RefusedError
 from kconnd.system.files import ensure_private_dir, write_private
-from kconnd.system.machine import own_user
+from kconnd.system.machine import machine_id, own_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,3 +56,8 @@ def readable_connection_file(client: Client, kernel: dict[str, Any], name: str) 
     ensure_private_dir(folder)
     write_private(copy, json.dumps(content, indent=1).encode())
     return str(copy)
+
+
+def this_machine() -> str:
+    """Give the id that published connection files have for the machine that they are of."""
+    return machine_id()

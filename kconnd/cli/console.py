@@ -19,8 +19,8 @@ def console(arguments: list[str]) -> int:
     """Start the kernel if need be, and become ``jupyter console`` on it."""
     verb = parser(
         "console",
-        "Open a terminal console on a kernel, which is started if need be. Leaving the console\n"
-        "leaves the kernel. What follows -- goes to jupyter console.",
+        "Open a terminal console on a kernel, which is started if need be. Leaving the console,\n"
+        "with exit or Ctrl-D, leaves the kernel. What follows -- goes to jupyter console.",
         "kconnd-ctl console mykernel -- --simple-prompt",
         '{"name", "connection_file", "command": [WORD]}, and the console is not run',
     )
@@ -33,7 +33,7 @@ def console(arguments: list[str]) -> int:
     client = client_or_start(given.socket)
     kernel: dict[str, Any] = client.post(kernel_path(given.name, "start"), {"on_demand": True})
     file = readable_connection_file(client, kernel, given.name)
-    command = [*find_console(), "--existing", file, *more]
+    command = [*find_console(given.name, given.socket), "--existing", file, *more]
     if not given.json:
         os.execv(command[0], command)  # noqa: S606  # becoming it is the point
     from kconnd.cli.show import print_json  # noqa: PLC0415  # only for this
@@ -50,8 +50,8 @@ def split_options(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:place], arguments[place + 1 :]
 
 
-def find_console() -> list[str]:
-    """Find a jupyter console: that of our own interpreter, or else one on the PATH.
+def find_console(name: str, socket: str = "") -> list[str]:
+    """Find a console: ours, where this interpreter has Jupyter's, or else one on the PATH.
 
     Raises
     ------
@@ -61,9 +61,10 @@ def find_console() -> list[str]:
     from importlib.util import find_spec  # noqa: PLC0415  # only for this
 
     if find_spec("jupyter_console"):
-        return [sys.executable, "-m", "jupyter_console"]
+        return [sys.executable, "-m", "kconnd.jupyter.console", name, socket or ""]
     found = shutil.which("jupyter-console")
     if found:
+        print("kconnd-ctl: leave it with Ctrl-D: 'exit' would end the kernel", file=sys.stderr)
         return [found]
     raise KconndError(
         "opening a console: jupyter console is not installed",

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from kconnd.cli.arguments import client_for, parser
+from kconnd.client import kernel_path, quoted
 from kconnd.core.kernelspec import PREFIX, provisioned_spec
 from kconnd.core.places import jupyter_data_dir
 from kconnd.errors import KconndError, NoSuchKernelError, UsageError
@@ -16,7 +17,10 @@ from kconnd.errors import KconndError, NoSuchKernelError, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterable
     from typing import Any
+
+    from kconnd.client import Client
 
 LOGOS = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 
@@ -32,7 +36,7 @@ def kernelspec(arguments: list[str]) -> int:
         '{"installed" or "removed" or "kernelspecs": [{"name", "profile", "path"}]}',
     )
     verb.add_argument("action", choices=("install", "remove", "list"))
-    verb.add_argument("profiles", nargs="*", metavar="PROFILE", help="or OWNER/PROFILE")
+    verb.add_argument("profiles", nargs="*", metavar="PROFILE", help="or any kernel, or OWNER/NAME")
     verb.add_argument("--all", action="store_true", help="every profile there is")
     where = verb.add_mutually_exclusive_group()
     where.add_argument("--user", action="store_true", help="for yourself; this is what is usual")
@@ -57,21 +61,51 @@ def _folder(prefix: str | None) -> Path:
 def _install(given: Namespace, folder: Path) -> list[dict[str, str]]:
     client = client_for(given)
     known = {row["name"]: row for row in client.get("/v1/profiles")["profiles"]}
-    wanted = sorted(known) if given.all else given.profiles
-    for name in wanted:
-        if name not in known and "/" not in name:
-            raise NoSuchKernelError(
-                f"installing a kernel spec: there is no profile {name}",
-                hint=f"kconnd-ctl profiles lists them: {', '.join(sorted(known)) or 'none yet'}",
+    wanted = sorted(known) if given.all else list(dict.fromkeys(given.profiles))
+    if not wanted:
+        raise NoSuchKernelError(
+            "installing kernel specs: there is no profile",
+            hint="write one (kconnd-ctl schema tells how), or name a kernel: "
+            "kconnd-ctl kernelspec install python3",
+        )
+    rows = {name: known.get(name) or _row(client, name) for name in wanted}
+    _check_names(rows, _installed(folder))
+    return [_write(folder, name, row) for name, row in rows.items()]
+
+
+def _row(client: Client, name: str) -> dict[str, Any]:
+    """Learn about a kernel that no profile of ours names: a kernel spec's, or another owner's."""
+    if "/" in name:
+        return {"language": client.get(kernel_path(name))["language"]}
+    try:
+        found = client.get(f"/v1/profiles?kernel={quoted(name)}")["profiles"]
+    except NoSuchKernelError as error:
+        raise NoSuchKernelError(
+            f"installing a kernel spec: {error.message}",
+            hint=f"{error.hint}; one that another user shares is OWNER/NAME",
+        ) from None
+    row: dict[str, Any] = found[0] if found else {}
+    return row
+
+
+def _check_names(profiles: Iterable[str], there: list[dict[str, str]]) -> None:
+    """Refuse to write one spec for two profiles, since the latter would hide the former."""
+    taken = {spec["name"]: spec["profile"] for spec in there}
+    for profile in profiles:
+        other = taken.setdefault(_spec_name(profile), profile)
+        if other != profile:
+            raise UsageError(
+                f"installing a kernel spec: {profile} and {other} would both be "
+                f"{_spec_name(profile)}, since Jupyter knows lower case alone",
+                hint=f"rename one of them; or kconnd-ctl kernelspec remove {other}",
             )
-    return [_write(folder, name, known.get(name, {})) for name in wanted]
 
 
 def _write(folder: Path, profile: str, row: dict[str, Any]) -> dict[str, str]:
     """Write one spec; its file is complete or absent, and logos are the kernel's own."""
     place = folder / _spec_name(profile)
     command = shutil.which("kconnd-ctl") or str(Path(sys.executable).with_name("kconnd-ctl"))
-    content = provisioned_spec(profile, str(row.get("language", "")), command)
+    content = provisioned_spec(profile, str(row.get("language") or ""), command)
     try:
         place.mkdir(parents=True, exist_ok=True)
         part = place / ".kernel.json.part"

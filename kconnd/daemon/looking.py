@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kconnd.core.access import Right
+from kconnd.core.kernelspec import KernelSpec
 from kconnd.core.lifecycle import State
 from kconnd.core.profile import Profile
 from kconnd.core.view import describe_elsewhere, iso
@@ -22,35 +23,49 @@ from kconnd.system.logs import follow, last_lines
 
 
 async def profiles(request: Request) -> Reply:
-    """List the profiles and the faults of their files."""
-    loaded = request.kernels.loaded
+    """List the profiles and the faults of their files; with ``kernel`` the one of that name.
+
+    That need not be written down: a kernel spec that is installed is a profile, too.
+    """
+    kernels = request.kernels
+    written = {name: one.profile for name, one in kernels.loaded.profiles.items()}
+    if wanted := request.query.get("kernel"):
+        kernels.find(wanted)
+        written = {wanted: found} if (found := kernels.profile(wanted)) else {}
     return {
         "profiles": [
-            {
-                "name": name,
-                "file": str(found.file),
-                "line": found.line,
-                "start": found.profile.start,
-                "instance": found.profile.instance,
-                "on_frontend_shutdown": found.profile.on_frontend_shutdown,
-                "publish": found.profile.publish,
-                **_spec_of(found.profile),
-                "status": request.kernels.profile_status(request.kernels.find(name)),
-            }
-            for name, found in sorted(loaded.profiles.items())
-            if name not in request.kernels.foreign
+            _profile_row(request, name, profile)
+            for name, profile in sorted(written.items())
+            if name not in kernels.foreign
         ],
         "faults": faults(request),
     }
 
 
-def _spec_of(profile: Profile) -> dict[str, str]:
-    """Tell what a profile runs, as far as its kernel spec is installed."""
+def _profile_row(request: Request, name: str, profile: Profile) -> dict[str, Any]:
+    source = request.kernels.loaded.profiles.get(name)
+    actor = request.kernels.find(name)
+    spec = _spec_of(profile)
+    return {
+        "name": name,
+        "file": str(source.file) if source else None,
+        "line": source.line if source else None,
+        "start": profile.start,
+        "instance": profile.instance,
+        "on_frontend_shutdown": profile.on_frontend_shutdown,
+        "publish": profile.publish,
+        "language": spec.language or actor.record.facts.language,  # or what it said of itself
+        "resource_dir": spec.resource_dir,
+        "status": request.kernels.profile_status(actor),
+    }
+
+
+def _spec_of(profile: Profile) -> KernelSpec:
+    """Give what a profile runs, as far as its kernel spec is installed."""
     try:
-        spec = find_spec(profile)
+        return find_spec(profile)
     except KconndError:
-        return {"language": "", "resource_dir": ""}
-    return {"language": spec.language, "resource_dir": spec.resource_dir}
+        return KernelSpec(name=profile.name, argv=())
 
 
 def faults(request: Request) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from kconnd.daemon.bus import EventBus
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.mending import make_folders, mend_for_ever
 from kconnd.daemon.pickup import pick_up_for_ever
-from kconnd.daemon.publishing import publish_for_ever
+from kconnd.daemon.publishing import publish_for_ever, publish_once
 from kconnd.daemon.pulse import beat_for_ever
 from kconnd.daemon.reporting import report_for_ever, tell_front_for_ever
 from kconnd.daemon.request import Request
@@ -234,6 +234,7 @@ async def serve(settings: Settings) -> None:
             task.cancel()
     if settings.stop_kernels_on_exit:
         await kernels.stop_all()
+        publish_once(kernels, settings.jupyter_dir)
     await site.close()
     await kernels.let_go()
     log.info("ended; kernels that run are left running")

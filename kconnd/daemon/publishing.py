@@ -49,14 +49,20 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
         await asyncio.sleep(SETTLED)
 
 
+def publish_once(kernels: Kernels, folder: Path) -> None:
+    """Show what runs now, when the daemon has ended its kernels and ends itself."""
+    published = Published(folder, kernels.world.runtime_dir, kernels.world.store.origin.machine)
+    published.show(list(_wanted(kernels)), _links(kernels))
+
+
 def _wanted(kernels: Kernels) -> Iterator[tuple[str, ConnectionInfo, str]]:
     """List the kernels that are to be listed by servers."""
     for actor in kernels.all():
         connection = actor.record.connection
         if connection is not None and _lasts(actor.kernel):
-            profile = kernels.profile(actor.record.name)
-            if profile is not None and profile.publish == "jupyter":
-                name = actor.record.name
+            name = actor.record.name
+            profile = kernels.profile(name) or actor.profile()  # removed ones end no listing
+            if profile.publish == "jupyter":
                 yield name, connection, actor.record.facts.kernel_name or name
 
 
@@ -93,7 +99,9 @@ class Published:
 
     def __init__(self, folder: Path, runtime_dir: Path, machine: str) -> None:
         self._folder, self._external = folder, folder / EXTERNAL
-        self._runtime_dir, self._prefix = runtime_dir, f"kconnd-{machine[:8]}-"
+        self._runtime_dir, self._machine = runtime_dir, machine
+        self._prefix = f"kconnd-{machine[:8]}-"
+        self._linked: set[str] | None = None  # links that are ours to remove
         self._trouble = ""
 
     def show(self, wanted: list[tuple[str, ConnectionInfo, str]], links: dict[str, str]) -> None:
@@ -108,9 +116,16 @@ class Published:
             self._trouble = str(error)
 
     def _file_name(self, name: str, connection: ConnectionInfo, kernel_name: str) -> str:
-        content = json.dumps(_content(name, connection, kernel_name), sort_keys=True)
+        content = json.dumps(self._content(name, connection, kernel_name), sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:10]
         return f"{self._prefix}{name}-{digest}.json"
+
+    def _content(
+        self, name: str, connection: ConnectionInfo, kernel_name: str
+    ) -> dict[str, object]:
+        """Give a connection file's content, with whose it is for those who know of kconnd."""
+        ours = {"kernel_name": kernel_name, "kconnd": name, "kconnd_machine": self._machine}
+        return {**connection.to_file(), **ours}
 
     def _show_external(self, wanted: dict[str, tuple[str, ConnectionInfo, str]]) -> None:
         there = {path.name for path in self._external.glob(f"{self._prefix}*.json")}
@@ -119,15 +134,20 @@ class Published:
         for missing in set(wanted) - there:
             self._external.mkdir(mode=0o700, parents=True, exist_ok=True)
             staged = self._folder / f".{missing}"
-            write_private(staged, json.dumps(_content(*wanted[missing]), indent=1).encode())
+            write_private(staged, json.dumps(self._content(*wanted[missing]), indent=1).encode())
             staged.rename(self._external / missing)
 
     def _show_links(self, links: dict[str, str]) -> None:
+        """Have a link for each of these, and remove each of the others once.
+
+        Once, since in a home that machines share another's daemon may have made it again.
+        """
         wanted = {f"kernel-{name}.json": target for name, target in links.items()}
         there = dict(self._ours())
-        for name, target in there.items():
-            if wanted.get(name) != target:
+        for name in (set(there) if self._linked is None else self._linked) - set(wanted):
+            if name in there:
                 (self._folder / name).unlink(missing_ok=True)
+        self._linked = set(wanted)
         for name in {name for name in wanted if there.get(name) != wanted[name]}:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):  # it is somebody else's
@@ -140,8 +160,3 @@ class Published:
                 target = os.readlink(path)  # noqa: PTH115  # as it was written
                 if Path(target).parent == self._runtime_dir:
                     yield path.name, target
-
-
-def _content(name: str, connection: ConnectionInfo, kernel_name: str) -> dict[str, object]:
-    """Give a connection file's content, with whose it is for those who know of kconnd."""
-    return {**connection.to_file(), "kernel_name": kernel_name, "kconnd": name}

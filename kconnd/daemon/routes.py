@@ -74,7 +74,13 @@ _ONE = "/v1/kernels/{name}"
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health", Right.SEE, health),
     Route("GET", "/v1/openapi.json", Right.SEE, openapi),
-    Route("GET", "/v1/profiles", Right.MANAGE, profiles),
+    Route(
+        "GET",
+        "/v1/profiles",
+        Right.MANAGE,
+        profiles,
+        (Parameter("kernel", "string", "Only the one of this name, written down or not."),),
+    ),
     Route("POST", "/v1/reload", Right.MANAGE, reload),
     Route(
         "GET",

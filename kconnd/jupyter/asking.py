@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from kconnd.client import Client, kernel_path
+from kconnd.client import Client, find_socket, kernel_path
 from kconnd.core.names import parse_name
 from kconnd.errors import UsageError
 from kconnd.spawn import client_or_start
@@ -54,36 +55,41 @@ def split_owner(profile: str) -> tuple[str, str]:
 
 
 class Asker:
-    """The daemon, asked in threads."""
-
-    def __init__(self) -> None:
-        self._client: Client | None = None
+    """The daemon, asked in threads; what has to run is started with it, a look-up starts none."""
 
     async def settings(self, profile: str) -> dict[str, Any]:
         """Give what a profile says about front ends; nothing for one that is not written down."""
-        reply = await asyncio.to_thread(lambda: self._connected().get("/v1/profiles"))
+        reply = await asyncio.to_thread(lambda: client_or_start("").get("/v1/profiles"))
         rows: list[dict[str, Any]] = reply["profiles"]
         return next((row for row in rows if row["name"] == profile), {})
 
     async def get(self, kernel: str, what: str = "") -> dict[str, Any]:
         """Look something up of a kernel."""
-        return await asyncio.to_thread(lambda: self._connected().get(kernel_path(kernel, what)))
+        return await asyncio.to_thread(lambda: _client().get(kernel_path(kernel, what)))
+
+    async def start(self, kernel: str) -> dict[str, Any]:
+        """Have a kernel started, where its profile lets whoever needs it do that."""
+        path = kernel_path(kernel, "start")
+        found: dict[str, Any] = await asyncio.to_thread(
+            lambda: client_or_start("").post(path, {"on_demand": True})
+        )
+        return found
 
     async def post(
         self, kernel: str, verb: str, body: Mapping[str, object] | None = None
     ) -> dict[str, Any]:
         """Have something done to a kernel."""
         found: dict[str, Any] = await asyncio.to_thread(
-            lambda: self._connected().post(kernel_path(kernel, verb), dict(body or {}))
+            lambda: _client().post(kernel_path(kernel, verb), dict(body or {}))
         )
         return found
 
     async def list(self) -> list[dict[str, Any]]:
         """List all kernels."""
-        reply = await asyncio.to_thread(lambda: self._connected().get("/v1/kernels"))
+        reply = await asyncio.to_thread(lambda: _client().get("/v1/kernels"))
         found: list[dict[str, Any]] = reply["kernels"]
         return found
 
-    def _connected(self) -> Client:
-        """Give a client for this thread's request; the daemon is started where there is none."""
-        return client_or_start("")
+
+def _client() -> Client:
+    return Client(find_socket(os.environ))

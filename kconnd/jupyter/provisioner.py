@@ -5,10 +5,10 @@ looks like one that it launched; what Jupyter does to end one only lets go of it
 interface: "Kernel Provisioning" in the jupyter_client documentation.
 
 Rules. What the documentation offers is used: the provisioner's own methods, and of the kernel
-manager its traits (``autorestart``, the ports, `load_connection_info`, ``shutting_down``).
-One thing is not documented: a kernel manager sends ``shutdown_request`` to the kernel by
-itself, before it tells the provisioner. `Sink` is in its place; ``tests/jupyter`` has that
-proved with the oldest and the newest jupyter_client that are supported.
+manager its traits (``autorestart``, ``restarter_class``, ``client_factory``, the ports,
+`load_connection_info`, ``shutting_down``). Where the kernel's end would go past the provisioner
+`kconnd.jupyter.letting_go` is in its place; ``tests/jupyter`` has that proved with the oldest
+and the newest jupyter_client that are supported.
 """
 
 import logging
@@ -19,25 +19,12 @@ from jupyter_client.connect import KernelConnectionInfo, port_names
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Bool, Unicode
 
-from kconnd.errors import KconndError
+from kconnd.errors import KconndError, NoSuchKernelError, RefusedError, StartFailedError
 from kconnd.jupyter.asking import Asker, instance_for, split_owner
-
-GONE = 1  # the exit code of a process of which none is known
+from kconnd.jupyter.following import GONE, UP, Fate, Look, fate_of, follow
+from kconnd.jupyter.letting_go import keep_from_ending
 
 log = logging.getLogger("kconnd")
-
-
-class Sink:
-    """Takes what a kernel manager would send on the control channel, and drops it."""
-
-    closed = False
-    linger = 0
-
-    def send_multipart(self, *_: object, **__: object) -> None:
-        """Drop a message."""
-
-    def close(self, *_: object, **__: object) -> None:
-        """Do nothing: there is nothing to close."""
 
 
 class KconndProvisioner(KernelProvisionerBase):
@@ -51,6 +38,7 @@ class KconndProvisioner(KernelProvisionerBase):
 
     _kernel = ""  # its name with instance and owner
     _generation = 0
+    _connection: dict[str, Any]  # as the daemon gives it
     _attached = False
     _restarting = False
     _on_shutdown = "detach"
@@ -58,6 +46,7 @@ class KconndProvisioner(KernelProvisionerBase):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._daemon = Asker()
+        self._connection = {}
 
     @property
     def kernel(self) -> str:
@@ -74,23 +63,49 @@ class KconndProvisioner(KernelProvisionerBase):
         """Whether we are attached."""
         return self._attached
 
+    @property
+    def generation(self) -> int:
+        """Which process of the kernel we are attached to."""
+        return self._generation
+
     async def poll(self) -> int | None:
         """Tell whether the process that we attached to still runs.
 
         One that the daemon has started again is another process: what ran in the old one is
-        lost, and who waits for a reply has to know.
+        lost, and who waits for a reply has to know. That is told once; from then on we are
+        attached to the new one, if it is reached as the old one was.
         """
         if not self._attached:
             return GONE
+        seen = await self.look()
+        return None if seen is None or seen.fate is Fate.THERE else seen.code
+
+    async def look(self) -> Look | None:
+        """Look what became of the kernel, and attach to the process that took its place.
+
+        Returns
+        -------
+        Look, optional
+            None where the daemon did not answer, which is no sign of death.
+        """
         try:
             found = await self._daemon.get(self._kernel)
+            same = await self._is_reached_as_before(found)
+        except NoSuchKernelError:
+            return Look(Fate.OVER, self._generation)
         except KconndError as error:
             log.warning("asking about %s: %s", self._kernel, error.message)
-            return None  # no answer is no sign of death
-        if found["state"] in {"running", "starting", "stopping", "launching"}:
-            return None if found["generation"] == self._generation else GONE
-        last = found["last_exit"] or {}
-        return int(last.get("code") or last.get("signal") or 0)
+            return None
+        seen = fate_of(found, self._generation, same=same)
+        if found["state"] in UP and seen.fate is Fate.AGAIN:
+            self._generation = seen.generation
+        return seen
+
+    async def _is_reached_as_before(self, found: dict[str, Any]) -> bool:
+        """Tell whether a new process has the key, the ports and the keys of the one before."""
+        if found["state"] not in UP or found["generation"] == self._generation:
+            return True
+        return await self._daemon.get(self._kernel, "connection") == self._connection
 
     async def wait(self) -> int | None:
         """Give the exit code of what is gone."""
@@ -128,17 +143,35 @@ class KconndProvisioner(KernelProvisionerBase):
         """Have the kernel started, or restarted, and learn how it is reached."""
         session = (kwargs.get("env") or {}).get("JPY_SESSION_NAME", "")
         kwargs = await super().pre_launch(cmd=[], **kwargs)
-        if self._restarting and self._kernel:
-            found = await self._daemon.post(self._kernel, "restart")
+        restarting, self._restarting = self._restarting, False
+        if restarting and self._kernel:
+            found = await self._restart()
         else:
             self._kernel = await self._choose(str(session))
-            found = await self._daemon.post(self._kernel, "start", {"on_demand": True})
-        self._restarting = False
+            found = await self._daemon.start(self._kernel)
         self._generation = found["generation"]
-        connection = await self._daemon.get(self._kernel, "connection")
-        self.connection_info = _as_jupyter_has_it(connection)
+        self._connection = await self._daemon.get(self._kernel, "connection")
+        self._check_encryption()
+        self.connection_info = _as_jupyter_has_it(self._connection)
         self._adjust_manager()
         return kwargs
+
+    async def _restart(self) -> dict[str, Any]:
+        """Restart the kernel; where that is refused we are attached to it as before."""
+        try:
+            return await self._daemon.post(self._kernel, "restart")
+        except RefusedError:
+            self._attached = True
+            raise
+
+    def _check_encryption(self) -> None:
+        """Say so where this Jupyter would only see a kernel that does not answer."""
+        if "curve_publickey" in self._connection and not self._manager.has_trait("curve_publickey"):
+            raise StartFailedError(
+                f"attaching to {self._kernel}: its connection is encrypted (CURVE), which this "
+                "jupyter_client cannot do",
+                hint="in the environment of Jupyter: pip install 'jupyter_client>=8.9'",
+            )
 
     async def launch_kernel(self, cmd: list[str], **_kwargs: Any) -> KernelConnectionInfo:  # noqa: ARG002  # the interface
         """Attach to the kernel, which runs already."""
@@ -147,21 +180,20 @@ class KconndProvisioner(KernelProvisionerBase):
 
     async def post_launch(self, **_kwargs: Any) -> None:
         """Keep the kernel manager from ending the kernel behind our back."""
-        manager = self._manager
-        if manager._control_socket is not None:  # noqa: SLF001  # see the head of this file
-            manager._control_socket.close()  # noqa: SLF001  # the same
-        manager._control_socket = Sink()  # noqa: SLF001  # the same
+        keep_from_ending(self._manager)
 
     async def get_provisioner_info(self) -> dict[str, Any]:
         """Give what another process needs to attach to the same kernel."""
         info: dict[str, Any] = await super().get_provisioner_info()
-        return {**info, "kernel": self._kernel, "generation": self._generation}
+        ours = {"kernel": self._kernel, "generation": self._generation}
+        return {**info, **ours, "connection": self._connection}
 
     async def load_provisioner_info(self, provisioner_info: dict[str, Any]) -> None:
         """Attach to what another process was attached to."""
         await super().load_provisioner_info(provisioner_info)
         self._kernel = provisioner_info["kernel"]
         self._generation = provisioner_info["generation"]
+        self._connection = provisioner_info["connection"]
         self._attached = True
 
     def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
@@ -179,22 +211,16 @@ class KconndProvisioner(KernelProvisionerBase):
     def _adjust_manager(self) -> None:
         """Tell the kernel manager how the kernel is reached, and that we look after it."""
         manager = self._manager
-        manager.autorestart = False  # by its profile the daemon restarts it, or does not
+        follow(manager)  # by its profile the daemon restarts it, or does not
         for port in port_names:
             setattr(manager, port, 0)
         manager.load_connection_info(self.connection_info)
 
     def _detach(self) -> None:
-        """Let go, so that the manager finds neither a process nor the kernel's sockets."""
+        """Let go, so that the manager finds no process."""
         self._attached = False
-        for port in port_names:  # else it would remove the sockets of an ipc kernel
-            setattr(self._manager, port, 0)
 
 
 def _as_jupyter_has_it(connection: dict[str, Any]) -> Any:
     """Give a connection file's content in the form that jupyter_client passes around."""
-    found = dict(connection)
-    for secret in ("key", "curve_publickey", "curve_secretkey"):
-        if secret in found:
-            found[secret] = found[secret].encode()
-    return found
+    return {**connection, "key": connection["key"].encode()}

@@ -13,12 +13,15 @@ one down ends it where its profile says ``on_frontend_shutdown: stop``.
 
 import contextlib
 import json
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from tornado.web import HTTPError
 
+from kconnd.attach import this_machine
 from kconnd.errors import KconndError
 from kconnd.jupyter.asking import Asker
 from kconnd.jupyter.provisioner import KconndProvisioner
@@ -26,6 +29,7 @@ from kconnd.jupyter.provisioner import KconndProvisioner
 # Whether the server itself, and nobody in front of it, ends a kernel.
 _of_its_own: ContextVar[bool] = ContextVar("of_its_own", default=False)
 
+OVER = frozenset({"stopped", "failed", "lost"})  # states of kernels that nobody can attach to
 
 _Stock: Any = AsyncMappingKernelManager  # its annotations are not those of its callers
 
@@ -41,29 +45,46 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
 
     async def list_kernels(self) -> list[dict[str, Any]]:
         """List all kernels; what is said of kconnd's is what the daemon says now."""
-        models: list[dict[str, Any]] = super().list_kernels()
-        known = await self._known() if self.kernel_id_to_connection_file else {}
-        found = (self._brought_up_to_date(model, known) for model in models)
-        return [model for model in found if model is not None]
+        known = await self._known() if self.kernel_id_to_connection_file else None
+        models: list[dict[str, Any]] = []
+        for kernel_id in self.list_kernel_ids():
+            with contextlib.suppress(HTTPError, KeyError):  # it is gone by now
+                model = self._brought_up_to_date(super().kernel_model(kernel_id), known)
+                if model is not None:
+                    models.append(model)
+        return models
 
-    async def _known(self) -> dict[str, dict[str, Any]]:
+    async def kernel_model(self, kernel_id: str) -> dict[str, Any]:
+        """Describe one kernel, as `list_kernels` does."""
+        model: dict[str, Any] = super().kernel_model(kernel_id)
+        if self._external(kernel_id) is None:
+            return model
+        return self._brought_up_to_date(model, await self._known()) or model
+
+    async def _known(self) -> Mapping[str, dict[str, Any]] | None:
+        """Give the daemon's kernels by name; None where it does not answer."""
         try:
             return {kernel["name"]: kernel for kernel in await self._daemon.list()}
         except KconndError as error:
             self.log.warning("asking kconnd about its kernels: %s", error.message)
-            return {}
+            return None
 
     def _brought_up_to_date(
-        self, model: dict[str, Any], known: dict[str, dict[str, Any]]
+        self, model: dict[str, Any], known: Mapping[str, dict[str, Any]] | None
     ) -> dict[str, Any] | None:
         """Correct what a server makes up about an external kernel; None for one that is gone."""
-        name = self._external(model["id"])
-        kernel = known.get(name or "")
-        if name is None or (kernel is None and not known):
+        published = self._published(model["id"])
+        if published is None:
             return model
-        if kernel is None or kernel["pid"] is None:
+        name, here = published
+        if not here:
+            return None  # of another machine that shares this home: out of reach
+        if known is None:
+            return model
+        kernel = known.get(name)
+        if kernel is None or kernel["state"] in OVER:
             return None
-        state = kernel["execution_state"] or kernel["state"]
+        state = kernel["execution_state"] or "restarting"
         model["execution_state"] = state
         model["connections"] = kernel["clients"] or 0
         manager = self.get_kernel(model["id"])
@@ -75,12 +96,18 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
 
     def _external(self, kernel_id: str) -> str | None:
         """Give kconnd's name of a kernel that is listed as external; None for any other."""
+        published = self._published(kernel_id)
+        return published[0] if published is not None and published[1] else None
+
+    def _published(self, kernel_id: str) -> tuple[str, bool] | None:
+        """Give the name in a file that a daemon published, and whether that is this machine's."""
         path = self.kernel_id_to_connection_file.get(kernel_id)
         if path is None:
             return None
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            name = json.loads(path.read_bytes()).get("kconnd")
-            return str(name) if name else None
+            content = json.loads(path.read_bytes())
+            if name := content.get("kconnd"):
+                return str(name), content.get("kconnd_machine") == this_machine()
         return None
 
     # --- what is done to one
@@ -91,14 +118,16 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         if name is None:
             await super().interrupt_kernel(kernel_id)
         else:
-            await self._daemon.post(name, "interrupt")
+            with _as_http_error():
+                await self._daemon.post(name, "interrupt")
 
     async def restart_kernel(self, kernel_id: str, now: bool = False) -> Any:  # noqa: FBT001, FBT002  # the interface
         """Restart a kernel; one of kconnd's keeps its name, ports and key."""
         name = self._external(kernel_id)
         if name is None:
             return await super().restart_kernel(kernel_id, now=now)
-        await self._daemon.post(name, "restart")
+        with _as_http_error():
+            await self._daemon.post(name, "restart")
         return None
 
     async def shutdown_kernel(
@@ -113,7 +142,8 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         name = self._external(kernel_id)
         if name is not None:
             if asked:
-                await self._end(name)
+                with _as_http_error():
+                    await self._end(name)
             return
         provisioner = getattr(self.get_kernel(kernel_id), "provisioner", None)
         if isinstance(provisioner, KconndProvisioner):
@@ -142,3 +172,13 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
             await super().cull_kernel_if_idle(kernel_id)
         finally:
             _of_its_own.reset(token)
+
+
+@contextlib.contextmanager
+def _as_http_error() -> Iterator[None]:
+    """Tell the person in front what the daemon says, and not that the server has failed."""
+    try:
+        yield
+    except KconndError as error:
+        reason = f"{error.message}; {error.hint}" if error.hint else error.message
+        raise HTTPError(error.http_status, reason, reason=error.message) from error

@@ -14,6 +14,7 @@ import pytest
 from kconnd import spawn
 from kconnd.cli.console import find_console
 from kconnd.errors import RefusedError, UnreachableError
+from kconnd.jupyter.console import leaves
 from kconnd.spawn import client_or_start
 from tests.cli.conftest import Ctl, ctl_process
 from tests.cli.fake_daemon import FakeDaemon, Raw
@@ -133,7 +134,7 @@ def test_console_starts_the_kernel_and_becomes_jupyter_console(
     daemon.add("a")
     shown = ctl("console", "a", "--json", "--", "--simple-prompt").json()
     assert shown["command"] == [
-        *find_console(),
+        *find_console("a"),
         "--existing",
         "/run/x/kernel-a.json",
         "--simple-prompt",
@@ -153,12 +154,29 @@ def test_console_execs_with_options_before_and_after_the_verb(
     daemon.add("a")
     program = folder / "jupyter_console"
     program.mkdir()
-    (program / "__main__.py").write_text("import sys, json; print(json.dumps(sys.argv[1:]))")
     (program / "__init__.py").write_text("")
+    (program / "app.py").write_text(
+        "import json\n"
+        "class ZMQTerminalIPythonApp:\n"
+        "    @classmethod\n"
+        "    def launch_instance(cls, argv):\n"
+        "        print(json.dumps([cls.kernel, cls.socket, *argv]))\n"
+    )
     env = os.environ | {"PYTHONPATH": str(folder)}
     arguments = ("--socket", str(daemon.path), "console", "a", "--", "--ZMQTerminalIPythonApp.x=1")
     process = ctl_process(*arguments, stdout=-1, env=env)
     out, _ = process.communicate()
     assert process.returncode == 0
-    expected = ["--existing", "/run/x/kernel-a.json", "--ZMQTerminalIPythonApp.x=1"]
+    ours = ["a", str(daemon.path)]
+    expected = [*ours, "--existing", "/run/x/kernel-a.json", "--ZMQTerminalIPythonApp.x=1"]
     assert json.loads(out) == expected
+
+
+@pytest.mark.parametrize("typed", ["exit", "quit()", " exit() ", "q()", "quit;"])
+def test_words_that_leave_a_console(typed: str) -> None:
+    assert leaves(typed)
+
+
+@pytest.mark.parametrize("typed", ["exit(keep_kernel=False)", "exit_code", "x = exit", "exit\n1"])
+def test_words_that_do_not_leave_a_console(typed: str) -> None:
+    assert not leaves(typed)

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -177,15 +178,33 @@ def test_logs_into_a_closed_pipe_end_quietly(lab: Daemon) -> None:
 
 def test_a_console_attaches_starts_and_leaves_the_kernel(lab: Daemon) -> None:
     command = ["console", "lab", "--", "--simple-prompt"]
-    said = talk(lab, command, "print(6 * 7)\nx = 5\n", until="42", then="exit(keep_kernel=True)\n")
+    said = talk(lab, command, "print(6 * 7)\nx = 5\n", until="42", then="exit\n")
     assert "42" in said
+    assert "keeping kernel alive" in said
     info = lab.wait_state("lab", "running")
     wait_for(lambda: lab.info("lab")["execution_state"] == "idle", "the kernel to be idle")
     assert run(info["connection_file"], "print(x)") == "5\n"
 
 
-def talk(
-    daemon: Daemon, arguments: list[str], typed: str, until: str = "", then: str = "", **env: str
+def test_ctrl_c_in_a_console_interrupts_the_kernel(lab: Daemon) -> None:
+    command = ["console", "lab", "--", "--simple-prompt"]
+    typed = "import time; print(6 * 7); time.sleep(100)\n"
+    then = "print('after', 1)\nexit\n"
+    said = talk(lab, command, typed, until="42", then=then, interrupt=True)
+    assert "KeyboardInterrupt" in said
+    assert "after 1" in said
+    assert lab.info("lab")["state"] == "running"
+
+
+def talk(  # what a person types, and when
+    daemon: Daemon,
+    arguments: list[str],
+    typed: str,
+    until: str = "",
+    then: str = "",
+    *,
+    interrupt: bool = False,
+    **env: str,
 ) -> str:
     """Run a command on a terminal, type something, and give all that it showed."""
     ours, theirs = pty.openpty()
@@ -208,6 +227,8 @@ def talk(
             break
         shown += piece
         if not typed_all and until.encode() in shown.rpartition(b"print")[2]:
+            if interrupt:  # what Ctrl-C does on a terminal of one's own
+                process.send_signal(signal.SIGINT)
             os.write(ours, then.encode())
             typed_all = True
     os.close(ours)

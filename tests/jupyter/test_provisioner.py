@@ -22,12 +22,14 @@ from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
 from kconnd.core.names import parse_name
+from kconnd.errors import KconndError, RefusedError
 from kconnd.jupyter.asking import instance_for
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, run
-from tests.jupyter.conftest import install
+from tests.jupyter.conftest import FORK, install
 
 SPEC = "kconnd-lab"
+OLD = "KCONND_OLD_CLIENT" in os.environ
 
 
 @asynccontextmanager
@@ -81,6 +83,49 @@ def test_the_kernel_specs_are_there_and_kconnd_does_not_take_them_for_its_own(
     assert missing.returncode == 4
 
 
+def kernelspec(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kconnd.cli.main", "kernelspec", *words]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_any_kernel_can_have_a_spec_in_any_prefix(tmp_path: Path) -> None:
+    done = kernelspec("install", "python3", "--prefix", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "share" / "jupyter" / "kernels" / "kconnd-python3"
+    content = json.loads((folder / "kernel.json").read_bytes())
+    assert (content["display_name"], content["language"]) == ("python3 (kconnd)", "python")
+    assert (folder / "logo-64x64.png").exists()
+    listed = json.loads(kernelspec("list", "--json", "--prefix", str(tmp_path)).stdout)
+    assert [one["profile"] for one in listed["kernelspecs"]] == ["python3"]
+    done = kernelspec("install", "nothing-of-this-name")
+    assert (done.returncode, "OWNER/NAME" in done.stderr) == (4, True)
+
+
+def test_two_profiles_that_jupyter_cannot_tell_apart_are_refused(daemon: Daemon) -> None:
+    daemon.profile("Lab", f"python: {sys.executable}\n")
+    daemon.ask("POST", "/v1/reload")
+    done = kernelspec("install", "Lab")
+    assert (done.returncode, "lab" in done.stderr) == (2, True)
+    for name in ("lab", "Lab", "each"):
+        (daemon.configs / f"{name}.yaml").unlink()
+    daemon.ask("POST", "/v1/reload")
+    done = kernelspec("install", "--all")
+    assert (done.returncode, "there is no profile" in done.stderr) == (4, True)
+
+
+def test_the_language_of_a_spec_is_what_the_kernel_says_of_itself(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    command = f"[{sys.executable}, -m, bash_kernel, -f, '{{connection_file}}']"
+    daemon.profile("sh", f"argv: {command}\n")
+    daemon.ask("POST", "/v1/reload")
+    daemon.post("sh", "start")
+    assert kernelspec("install", "sh", "--prefix", str(tmp_path)).returncode == 0
+    file = tmp_path / "share" / "jupyter" / "kernels" / "kconnd-sh" / "kernel.json"
+    assert json.loads(file.read_bytes())["language"] == "bash"
+
+
 @pytest.mark.parametrize("now", [False, True])
 async def test_a_shutdown_lets_go_and_the_next_front_end_finds_the_variable(
     daemon: Daemon, *, now: bool
@@ -131,15 +176,79 @@ async def test_an_interrupt_interrupts(daemon: Daemon) -> None:
 async def test_a_kernel_that_ended_is_not_alive_and_is_started_for_the_next(
     daemon: Daemon,
 ) -> None:
-    async with attached() as (manager, _):
+    async with attached() as (manager, client):
         assert await manager.is_alive()
         os.kill(daemon.info("lab")["pid"], signal.SIGKILL)
         wait_for(lambda: daemon.info("lab")["generation"] == 2, "kconnd to restart it")
+        daemon.wait_state("lab", "running")
         assert not await manager.is_alive(), "what ran in the old process is lost"
+        assert await manager.is_alive(), "that is told once; the new one is attached to"
+        await client.wait_for_ready(timeout=30)
+        assert await execute(client, "print(1)") == "1\n"
+        daemon.post("lab", "stop")
+        assert not await manager.is_alive()
         await manager.shutdown_kernel()
-    daemon.post("lab", "stop")
     async with attached() as (manager, _):
         assert daemon.info("lab")["state"] == "running"
+        await manager.shutdown_kernel()
+
+
+async def test_a_revoked_key_is_not_taken_up_by_itself(daemon: Daemon) -> None:
+    async with attached() as (manager, _):
+        daemon.ask("POST", "/v1/kernels/lab/restart", {"new_key": True})
+        for _ in range(2):
+            assert not await manager.is_alive()
+        await manager.shutdown_kernel()
+    assert daemon.info("lab")["state"] == "running"
+
+
+async def test_a_kernel_on_tcp_with_curve_is_attached_to(daemon: Daemon) -> None:
+    daemon.profile("lab", f"{FORK}transport: tcp\n")
+    daemon.ask("POST", "/v1/reload")
+    if OLD:
+        with pytest.raises(KconndError, match="jupyter_client"):
+            await AsyncKernelManager(kernel_name=SPEC).start_kernel()
+        return
+    async with attached() as (manager, client):
+        assert daemon.info("lab")["connection"]["encrypted"]
+        assert await execute(client, "print(6 * 7)") == "42\n"
+        await manager.restart_kernel()
+        await client.wait_for_ready(timeout=30)
+        await manager.shutdown_kernel()
+    assert daemon.info("lab")["state"] == "running"
+
+
+def test_the_end_of_a_console_is_not_the_kernels(daemon: Daemon, jupyter: dict[str, str]) -> None:
+    for said, text in (("kept = 6 * 7\n", ""), ("print('again', kept)\n", "again 42")):
+        done = subprocess.run(
+            [sys.executable, "-m", "jupyter_console", "--kernel", SPEC, "--simple-prompt"],
+            env={**jupyter, "PYTHONWARNINGS": "ignore"},
+            input=said,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert text in done.stdout, done.stderr
+        assert daemon.info("lab")["state"] == "running"
+
+
+@pytest.mark.usefixtures("daemon")
+async def test_a_restart_that_is_refused_leaves_the_front_end_attached() -> None:
+    async with attached() as (manager, client):
+        provisioner: Any = manager.provisioner
+        asked = provisioner._daemon.post
+
+        async def refuse(kernel: str, verb: str, *rest: Any) -> Any:
+            if verb == "restart":
+                raise RefusedError("uid 1 may not restart lab")
+            return await asked(kernel, verb, *rest)
+
+        provisioner._daemon.post = refuse
+        with pytest.raises(RefusedError):
+            await manager.restart_kernel()
+        assert await manager.is_alive()
+        assert await execute(client, "print(1)") == "1\n"
         await manager.shutdown_kernel()
 
 
@@ -185,7 +294,8 @@ def test_nbclient_runs_on_the_kernel_and_leaves_it(daemon: Daemon) -> None:
 def test_nbclient_is_told_that_its_kernel_died(daemon: Daemon) -> None:
     with pytest.raises(DeadKernelError):
         NotebookClient(notebook("import os; os._exit(1)"), kernel_name=SPEC, timeout=60).execute()
-    daemon.wait_state("lab", "running")
+    found = daemon.wait_state("lab", "running")
+    assert run(found["connection_file"], "print(1)") == "1\n", "it can be reached"
 
 
 def test_parallel_papermill_runs_get_a_kernel_each(daemon: Daemon, tmp_path: Path) -> None:
@@ -224,11 +334,15 @@ def test_notebooks_of_one_name_in_two_folders_have_two_kernels() -> None:
 
 def test_with_the_oldest_jupyter_client_that_is_supported(tmp_path: Path) -> None:
     """What is relied on of the kernel manager's insides is so in 8.6.0, too."""
-    if os.environ.get("KCONND_OLD_CLIENT"):
+    if OLD:
         pytest.skip("this is that run")
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path)]
     subprocess.run([*pip, "jupyter_client==8.6.0"], check=True, capture_output=True)
-    tests = ["-k", "shutdown or restart or interrupt or nbclient or blocking", __file__]
+    tests = [
+        "-k",
+        "shutdown or restart or interrupt or nbclient or blocking or console or curve",
+        __file__,
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", *tests],
         env={**os.environ, "PYTHONPATH": str(tmp_path), "KCONND_OLD_CLIENT": "1"},

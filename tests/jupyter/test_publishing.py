@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kconnd.daemon.publishing import Published
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, run
 from tests.jupyter.conftest import FORK
@@ -50,6 +51,46 @@ def test_it_stays_while_no_daemon_runs_and_is_tidied_by_the_next(daemon: Daemon)
     os.kill(pid, signal.SIGKILL)
     daemon.start()
     wait_for(lambda: not external(daemon), "it to be gone")
+
+
+def test_a_daemon_that_takes_its_kernels_along_leaves_nothing_shown(daemon: Daemon) -> None:
+    daemon.profile("seen", PUBLISHED)
+    daemon.end()
+    daemon.start("--stop-kernels-on-exit")
+    daemon.post("seen", "start")
+    wait_for(lambda: external(daemon), "it to be published")
+    daemon.end()
+    assert external(daemon) == []
+    assert not (daemon.jupyter / "kernel-seen.json").is_symlink()
+
+
+def test_a_removed_profile_leaves_its_live_kernel_published(daemon: Daemon) -> None:
+    daemon.profile("seen", PUBLISHED)
+    daemon.ask("POST", "/v1/reload")
+    daemon.post("seen", "start")
+    wait_for(lambda: external(daemon), "it to be published")
+    before = external(daemon)
+    (daemon.configs / "seen.yaml").unlink()
+    daemon.ask("POST", "/v1/reload")
+    daemon.post("lab", "start")  # after which the next look has been, too
+    wait_for((daemon.jupyter / "kernel-lab.json").is_symlink, "the next look")
+    assert external(daemon) == before
+    daemon.post("seen", "stop")
+    wait_for(lambda: not external(daemon), "it to be gone")
+
+
+def test_a_link_that_another_machine_made_again_is_left(tmp_path: Path) -> None:
+    """In a home that machines share, where each has a kernel of that name at the same path."""
+    folder, runtime_dir = tmp_path / "jupyter", tmp_path / "r"
+    target = str(runtime_dir / "kernel-lab.json")
+    ours = Published(folder, runtime_dir, "one")
+    ours.show([], {"lab": target})
+    ours.show([], {})
+    link = folder / "kernel-lab.json"
+    assert not link.is_symlink()
+    Published(folder, runtime_dir, "two").show([], {"lab": target})
+    ours.show([], {})
+    assert link.is_symlink()
 
 
 def test_a_kernel_is_found_by_name_without_a_path(

@@ -1,7 +1,9 @@
 """A real Jupyter server on kconnd's kernels: its REST interface, and its websockets."""
 
+import asyncio
 import contextlib
 import json
+import os
 import secrets
 import signal
 import socket
@@ -16,7 +18,7 @@ from typing import Any, Self
 
 import pytest
 from tornado.ioloop import IOLoop
-from tornado.websocket import websocket_connect
+from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, run
@@ -202,6 +204,77 @@ def test_an_external_kernel_is_restarted_in_its_place(server: Server, daemon: Da
     assert daemon.info("seen")["generation"] == 2
     assert [kernel["id"] for kernel in server.kernels()] == [found["id"]]
     assert server.run(found["id"], "print('gone' in globals())") == "False\n"
+
+
+def test_an_external_kernel_stays_listed_while_it_is_brought_back(
+    server: Server, daemon: Daemon
+) -> None:
+    daemon.profile("seen", f"{FORK}publish: jupyter\nrestart: {{backoff: 2s}}\n")
+    daemon.ask("POST", "/v1/reload")
+    found = external(server, daemon, "seen")
+    os.kill(daemon.info("seen")["pid"], signal.SIGKILL)
+    wait_for(lambda: daemon.info("seen")["state"] == "backoff", "it to be down")
+    (shown,) = server.kernels()
+    assert (shown["id"], shown["execution_state"]) == (found["id"], "restarting")
+    daemon.wait_state("seen", "running")
+    one = server.ask("GET", f"api/kernels/{found['id']}")
+    assert one["execution_state"] in {"idle", "starting"}
+    assert server.run(found["id"], "print(1)") == "1\n"
+
+
+def test_a_kernel_of_another_machine_that_shares_the_home_is_not_listed(
+    server: Server, daemon: Daemon
+) -> None:
+    found = external(server, daemon, "seen")
+    (ours,) = (daemon.jupyter / "external_kernels").glob("*.json")
+    content = {**json.loads(ours.read_bytes()), "kconnd_machine": "another"}
+    theirs = ours.with_name("kconnd-another-seen.json")
+    theirs.with_suffix(".part").write_text(json.dumps(content))
+    theirs.with_suffix(".part").rename(theirs)
+    assert [kernel["id"] for kernel in server.kernels()] == [found["id"]]
+
+
+def test_what_the_daemon_refuses_is_told_and_is_no_fault_of_the_server(
+    server: Server, daemon: Daemon
+) -> None:
+    found = external(server, daemon, "seen")
+    daemon.kill()
+    with pytest.raises(urllib.error.HTTPError, match="503") as told:
+        server.ask("POST", f"api/kernels/{found['id']}/interrupt")
+    assert "no kconnd daemon answers" in told.value.read().decode()
+    daemon.start()
+
+
+def test_front_ends_are_told_that_their_kernel_was_restarted_or_is_gone(
+    server: Server, daemon: Daemon
+) -> None:
+    """By the daemon's own rules, or by somebody else: the server looks every few seconds."""
+    found = server.ask("POST", "api/kernels", {"name": "kconnd-lab"})
+
+    async def listen() -> list[str]:
+        url = f"ws://127.0.0.1:{server.port}/api/kernels/{found['id']}/channels"
+        connection = await websocket_connect(f"{url}?token={server.token}")
+        os.kill(daemon.info("lab")["pid"], signal.SIGKILL)
+        seen = [await _next_status(connection, {"restarting"})]
+        await asyncio.to_thread(daemon.wait_state, "lab", "running")
+        await connection.write_message(json.dumps(_request(uuid.uuid4().hex, "1")))
+        seen.append(await _next_status(connection, {"busy"}))
+        await asyncio.to_thread(daemon.post, "lab", "stop")
+        seen.append(await _next_status(connection, {"dead"}))
+        connection.close()
+        return seen
+
+    seen = IOLoop(make_current=False).run_sync(listen, timeout=60)
+    assert seen == ["restarting", "busy", "dead"]
+    assert server.kernels() == []
+
+
+async def _next_status(connection: WebSocketClientConnection, wanted: set[str]) -> str:
+    while True:
+        message = json.loads(str(await connection.read_message()))
+        state = message["content"].get("execution_state")
+        if message["msg_type"] == "status" and state in wanted:
+            return str(state)
 
 
 @pytest.mark.parametrize(("name", "state"), [("seen", "running"), ("ends", "stopped")])
