@@ -11,6 +11,7 @@
     ├── UnreachableError         unreachable         6   503   no daemon answers
     ├── ProfileError             bad-profile         1   422   a profile has faults
     ├── StartFailedError         start-failed        1   500   the kernel did not become ready
+    │   └── StillThereError      start-failed        1   500   a process of it is there already
     ├── StopFailedError          stop-failed         1   500   some process would not go
     ├── TimedOutError            timed-out           1   504   it may still happen
     ├── UnsafePathError          unsafe-path         1   500   another user may have touched it
@@ -95,6 +96,10 @@ class StartFailedError(KconndError):
     """The kernel did not become ready."""
 
     code = "start-failed"
+
+
+class StillThereError(StartFailedError):
+    """An earlier process of the kernel is still there, and there is never a second one."""
 
 
 class StopFailedError(KconndError):

@@ -21,7 +21,8 @@ the kernel has begun, for a caller that cannot read our stdout), ``cgroup`` (``1
 kernel has one of its own, which tells whether it went over its memory limit).
 
 Its output is the facts file, on stdout too, before the kernel's first instruction; then the
-exit file. Both are JSON, version ``PROTOCOL``, and are whole or not there.
+exit file, which is beside the facts file (``NAME.exit.json`` for ``NAME.shim.json``) where its
+own disk is full. All are JSON, version ``PROTOCOL``, and are whole or not there.
 """
 
 from __future__ import annotations
@@ -157,6 +158,9 @@ def write_whole(path: bytes, text: bytes, *, durable: bool) -> None:
         os.write(file, text)
         if durable:
             os.fsync(file)
+    except OSError:
+        os.unlink(part)
+        raise
     finally:
         os.close(file)
     os.rename(part, path)
@@ -223,7 +227,15 @@ def record_facts(plan: Plan, pid: int, more: bytes = b"") -> None:
     values = (PROTOCOL, generation, boot_id, me, start_time(me), pid, start_time(pid), more)
     facts = FACTS % values
     write_whole(plan.values["facts"], facts, durable=False)
-    os.write(1, facts)
+    tell(facts)
+
+
+def tell(text: bytes) -> None:
+    """Answer whoever started us; if that has died, the next one reads the facts."""
+    try:
+        os.write(1, text)
+    except OSError:
+        return
 
 
 def record_exit(plan: Plan, status: int, trouble: bytes) -> None:
@@ -233,12 +245,15 @@ def record_exit(plan: Plan, status: int, trouble: bytes) -> None:
     seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
     errno, _, step = trouble.partition(b" ")
     values = (PROTOCOL, plan.number("generation"), code, number, seconds, milliseconds)
-    try:
-        oom = b"true" if plan.values.get("cgroup") and went_over_memory() else b"false"
-        told = EXIT % (*values, errno or b"null", step, oom)
-        write_whole(plan.values["exit"], told, durable=True)
-    except OSError:
-        return  # a full disk: there is no other place, and the daemon then says "lost"
+    oom = b"true" if plan.values.get("cgroup") and went_over_memory() else b"false"
+    told = EXIT % (*values, errno or b"null", step, oom)
+    beside = plan.values["facts"].removesuffix(b".shim.json") + b".exit.json"
+    for path in (plan.values["exit"], beside):
+        try:
+            write_whole(path, told, durable=True)
+        except OSError:
+            continue  # a full disk, so it goes to the other place
+        return
 
 
 def went_over_memory() -> bool:
@@ -401,7 +416,7 @@ def supervise(plan: Plan, become: Callable[[Plan, int], None]) -> int:
     output_read, output_write = os.pipe()
     kernel, trouble = spawn(plan, output_write, become)
     os.close(output_write)
-    os.write(1, trouble)
+    tell(trouble)
     nothing = os.open("/dev/null", os.O_RDWR)
     for theirs in (0, 1, 2):
         os.dup2(nothing, theirs)

@@ -1,9 +1,12 @@
 """The shim's own parts: its plan, its log, its files."""
 
+import asyncio
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from hypothesis import given
@@ -11,7 +14,9 @@ from hypothesis import strategies as st
 
 from kconnd import shim
 from kconnd.core.plan import LaunchPlan
-from kconnd.launchers.local import plan_records
+from kconnd.launchers.base import Handle
+from kconnd.launchers.local import LocalLauncher, plan_records
+from kconnd.system.processes import ProcessId
 
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 NAME = st.from_regex(r"[A-Z_]{1,8}", fullmatch=True)
@@ -29,6 +34,32 @@ def test_the_shim_reads_the_plan_that_the_launcher_writes(
     assert read.values["cwd"].decode() == cwd
     assert (read.number("generation"), read.number("log_max")) == (7, limit)
     assert read.number("umask", 8) == 0o022
+
+
+class PlanText(Protocol):
+    def __call__(self, script: str, exit_file: str = "") -> bytes: ...
+
+
+@pytest.fixture
+def plan_text(tmp_path: Path) -> PlanText:
+    """Give the text of a plan that runs a script of the shell."""
+
+    def make(script: str, exit_file: str = "") -> bytes:
+        lock = ("lock_file", str(tmp_path / "lab.lock"))
+        plan = LaunchPlan(
+            name="k",
+            generation=7,
+            argv=("/bin/sh", "-c", script),
+            env={},
+            cwd="/",
+            log=str(tmp_path / "log"),
+            facts=str(tmp_path / "lab.shim.json"),
+            exit=exit_file or str(tmp_path / "exit"),
+            lock="",
+        )
+        return b"".join(plan_records(plan, lock))
+
+    return make
 
 
 def test_a_plan_that_is_cut_short_is_not_acted_on(tmp_path: Path) -> None:
@@ -71,6 +102,40 @@ def test_what_a_full_disk_swallowed_is_counted_and_told(tmp_path: Path) -> None:
     log.path, log.file = os.fsencode(path), -1
     log.write(b"back\n")
     assert path.read_bytes() == b"\n[kconnd: 7 bytes of output could not be kept]\nback\n"
+
+
+def test_a_shim_whose_caller_has_died_goes_on(tmp_path: Path, plan_text: PlanText) -> None:
+    """The daemon is killed between sending the plan and reading the answer."""
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", shim.__file__, "k"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        process.stdout.close()
+        process.stdin.write(plan_text("exit 7"))
+        process.stdin.close()
+        assert process.wait(30) == 0
+    assert json.loads((tmp_path / "lab.shim.json").read_bytes())["generation"] == 7
+    assert json.loads((tmp_path / "exit").read_bytes())["code"] == 7
+
+
+def test_an_exit_that_its_own_disk_does_not_take_is_beside_the_facts(
+    tmp_path: Path, plan_text: PlanText
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", shim.__file__, "k"],
+        input=plan_text("exit 7", exit_file="/dev/null/exit"),
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    process = ProcessId(1 << 22, 1)
+    lock = str(tmp_path / "lab.lock")
+    handle = Handle("local", 7, "", process, process, "/dev/null/exit", lock)
+    found = asyncio.run(LocalLauncher(tmp_path).wait(handle))
+    assert found.code == 7
 
 
 def test_a_log_does_not_follow_a_link(tmp_path: Path) -> None:

@@ -52,11 +52,12 @@ class Launched:
 
 @dataclass(frozen=True)
 class LaunchFailed:
-    """There is none, for this reason."""
+    """There is none, for this reason; ``passing`` where that is no fault of the kernel's."""
 
     generation: int
     reason: str
     roll: float = 0.5
+    passing: bool = False
 
 
 @dataclass(frozen=True)

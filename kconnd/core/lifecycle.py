@@ -44,6 +44,7 @@ from kconnd.core.events import (
 )
 
 PORT_TRIES = 5  # launches with other ports, where somebody else took the chosen ones
+PASSING = 4  # failures that a full disk is worth: a launch is tried again every few seconds
 INTERRUPT_TIME = 1.0  # seconds a running cell gets to clean up after its interrupt
 TERMINATE_TIME = 5.0  # seconds after SIGTERM
 KILL_TIME = 5.0  # seconds until SIGKILL is sent again, to what was forked meanwhile
@@ -214,6 +215,9 @@ def _launched(kernel: Lifecycle, _event: Launched, policy: Policy, now: float) -
 def _launch_failed(kernel: Lifecycle, event: LaunchFailed, policy: Policy, now: float) -> Outcome:
     if kernel.wanted is Wanted.DOWN:
         return _rest(kernel, State.STOPPED, kernel.reason)
+    if event.passing and kernel.proved and policy.restart != "no":
+        deadline = now + backoff_delay(PASSING, policy, event.roll)
+        return replace(kernel, state=State.BACKOFF, deadline=deadline, reason=event.reason), ()
     return _failed(kernel, event.reason, policy, now, event.roll)
 
 
@@ -246,6 +250,8 @@ def _missed(kernel: Lifecycle, _event: HeartbeatMissed, policy: Policy, now: flo
 
 
 def _back(kernel: Lifecycle, _event: HeartbeatBack, _policy: Policy, _now: float) -> Outcome:
+    if not kernel.unresponsive:
+        return kernel, ()
     return replace(kernel, unresponsive=False, reason="it answers again"), ()
 
 
@@ -307,7 +313,9 @@ def _stopped(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Ou
     return _rest(kernel, State.STOPPED, reason)
 
 
-def _adopted_early(kernel: Lifecycle, _event: Adopted, _policy: Policy, _now: float) -> Outcome:
+def _adopted_early(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
+    if kernel.wanted is Wanted.DOWN:
+        return _begin_stop(kernel, Ending.STOP, Step.TERMINATE, policy, now, kernel.reason)
     # No deadline: while no daemon looked it may have got ready, and be in somebody's long cell.
     reason = "it was adopted before it had answered; it gets all the time that it needs"
     starting = replace(kernel, state=State.STARTING, deadline=None, new_key=False, reason=reason)

@@ -67,7 +67,14 @@ class Actor:
         self, record: KernelRecord, world: World, profile: Callable[[], Profile | None]
     ) -> None:
         self.record = record
-        self.life = Life(record.name, world, tell=self.tell, learn=self._learn, note=self.announce)
+        self.life = Life(
+            record.name,
+            world,
+            tell=self.tell,
+            learn=self._learn,
+            note=self.announce,
+            recover=self._recover,
+        )
         self.life.connection = record.connection
         self._world = world
         self._current_profile = profile
@@ -162,21 +169,22 @@ class Actor:
         """
         origin, here = self.record.origin, self._world.store.origin
         handle = await self._find_handle()
+        proof = await self._world.launcher.adopt(handle) if handle else ""
         event = recover(
             self.kernel,
             launch=handle.generation if handle else None,
-            alive=handle is not None and await self._world.launcher.adopt(handle),
+            alive=bool(proof),
             forgotten=forgotten,
             rebooted=origin is not None and origin.boot_id != here.boot_id,
         )
         if event is not None:
             self.tell(event)
         if handle is not None and (isinstance(event, Found) or self._is_on_record(handle)):
-            self._take_over(handle, event)
+            self._take_over(handle, event, proof)
         elif not self._is_live():
             self.life.clean_up()  # what a daemon left that died before it could
 
-    def _take_over(self, handle: Handle, event: Event | None) -> None:
+    def _take_over(self, handle: Handle, event: Event | None, proof: str) -> None:
         """Watch a process that an earlier daemon launched; that sees its end, too."""
         found = isinstance(event, Found)
         fresh = not found and self.kernel.state in {State.LAUNCHING, State.STARTING}
@@ -189,9 +197,13 @@ class Actor:
         self.life.claim()
         if event is not None:
             how = "found again from what its shim recorded: " if found else ""
-            proof = f"pid {handle.kernel.pid}, by start time, boot and lock"
-            self.announce("adopted", f"{how}{proof}")
+            self.announce("adopted", f"{how}pid {handle.kernel.pid}, by {proof}")
         self.life.attach(handle, self.record.facts, fresh=fresh)
+
+    async def _recover(self) -> bool:
+        """Take up a process that a launch has met; tells whether there is one."""
+        await self.revive(forgotten=True)
+        return self.life.handle is not None
 
     def _is_on_record(self, handle: Handle) -> bool:
         return self._is_live() and handle.generation == self.kernel.generation

@@ -20,7 +20,6 @@ from kconnd.daemon.consoles import Consoles
 from kconnd.daemon.world import World
 from kconnd.errors import (
     ElsewhereError,
-    KconndError,
     NoSuchKernelError,
     ProfileError,
     RefusedError,
@@ -31,6 +30,8 @@ from kconnd.system.files import remove_parts
 from kconnd.system.kernelspecs import installed_names
 from kconnd.system.profiles import Loaded
 from kconnd.system.store import records_elsewhere
+
+AGAIN = 5.0  # seconds until a kernel that could not be taken up is tried again
 
 log = logging.getLogger("kconnd")
 
@@ -54,6 +55,7 @@ class Kernels:
         self._load = load
         self._actors: dict[str, Actor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._later: set[asyncio.Task[None]] = set()
 
     # --- looking up
 
@@ -195,8 +197,25 @@ class Kernels:
         settled = {one.record.name for one in self.all() if _boot_of(one.record) == here}
         for name in set(self.loaded.profiles) - set(self.foreign):
             self._actor(name)
-        await asyncio.gather(*(_revive(one, one.record.name in forgotten) for one in self.all()))
+        actors = self.all()
+        await asyncio.gather(*(self._revive(one, one.record.name in forgotten) for one in actors))
         self._start_at_boot(set(self.loaded.profiles) - settled - forgotten)
+
+    async def _revive(self, actor: Actor, forgotten: bool) -> None:  # noqa: FBT001  # of one caller
+        """Take one kernel up; trouble with it keeps no other from being taken up."""
+        try:
+            await actor.revive(forgotten=forgotten)
+        except OSError as error:  # no file descriptors, say: it may be different in a moment
+            log.error("%s: taking it up: %s; again in %g s", actor.record.name, error, AGAIN)  # noqa: TRY400
+            again = asyncio.get_running_loop().create_task(self._revive_later(actor, forgotten))
+            self._later.add(again)
+            again.add_done_callback(self._later.discard)
+        except Exception:  # whatever is in its record, the others are to be looked after
+            log.exception("%s: taking it up", actor.record.name)
+
+    async def _revive_later(self, actor: Actor, forgotten: bool) -> None:  # noqa: FBT001  # the same
+        await asyncio.sleep(AGAIN)
+        await self._revive(actor, forgotten)
 
     def _restore(self, name: str, *, launched: bool) -> bool:
         """Restore a kernel from its record; false where only its shim can tell about it."""
@@ -286,7 +305,7 @@ class Kernels:
             await self.world.warm.end()
         for actor in self.all():
             actor.life.detach()
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._later]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -296,14 +315,6 @@ def _launched(runtime_dir: Path) -> set[str]:
     """Name the kernels of which a shim has left a record."""
     ending = ".shim.json"
     return {path.name.removesuffix(ending) for path in (runtime_dir / "live").glob(f"*{ending}")}
-
-
-async def _revive(actor: Actor, forgotten: bool) -> None:  # noqa: FBT001  # of one caller
-    """Take one kernel up; trouble with it keeps no other from being taken up."""
-    try:
-        await actor.revive(forgotten=forgotten)
-    except (OSError, KconndError) as error:
-        log.error("%s: taking it up: %s", actor.record.name, error)  # noqa: TRY400
 
 
 def _boot_of(record: KernelRecord) -> str:

@@ -33,10 +33,16 @@ from kconnd.daemon.preparing import Wire, check_descriptors, find_spec, make_pla
 from kconnd.daemon.warm import Pool, Warm
 from kconnd.daemon.watch import Watch
 from kconnd.daemon.world import World
-from kconnd.errors import KconndError, NotRunningError, StartFailedError
+from kconnd.errors import (
+    KconndError,
+    NotRunningError,
+    StartFailedError,
+    StateFileError,
+    StillThereError,
+)
 from kconnd.launchers.base import Handle
 from kconnd.system.clients import connected_clients
-from kconnd.system.files import read_tail, write_private
+from kconnd.system.files import is_locked, read_tail, write_private
 from kconnd.system.processes import descriptors
 
 if TYPE_CHECKING:
@@ -45,6 +51,7 @@ if TYPE_CHECKING:
 LONGEST = 100  # characters of what a kernel says of itself
 TAIL = 4096  # bytes of last output that are kept with an exit
 SOCKETS_GONE = "its sockets were deleted: no new client can attach until it is restarted"
+LEFT = (".lock", ".plan", ".shim.json", ".exit.json")  # in the folder of what lives
 LAUNCH_MARK = "[kconnd: launch "  # the shim's line at the head of each process's output
 
 log = logging.getLogger("kconnd")
@@ -65,6 +72,8 @@ class Life:
         Takes fields of the record to be kept, as keywords.
     note : callable
         Takes what a person should hear: a word for the kind, and a sentence.
+    recover : callable
+        Takes up a process that is there already, and tells whether it found one.
     """
 
     def __init__(
@@ -75,6 +84,7 @@ class Life:
         tell: Callable[[Event], None],
         learn: Callable[..., None],
         note: Callable[[str, str], None],
+        recover: Callable[[], Coroutine[Any, Any, bool]],
     ) -> None:
         self.name = name
         self.watch = Watch(tell=tell, answered=self._answered, wall_clock=world.wall_clock)
@@ -84,7 +94,7 @@ class Life:
         self.reading: Reading | None = None  # kept by kconnd.daemon.sight, as is the next
         self.reading_now: asyncio.Future[Reading] | None = None
         self._world = world
-        self._tell, self._learn, self._note = tell, learn, note
+        self._tell, self._learn, self._note, self._recover = tell, learn, note, recover
         self._facts = Facts()
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm: Warm | None = None  # what was just handed over, until it is attached to
@@ -112,11 +122,10 @@ class Life:
             self._queued = False
             self._settled.clear()
             try:
-                handle = await self._make(command, profile, previous)
-            except (KconndError, OSError) as error:
-                self.trouble = _as_trouble(error)
-                reason = self.trouble.message
-                self._tell(LaunchFailed(command.generation, reason, self._world.roll()))
+                async with asyncio.timeout(self._world.launch_limit):
+                    handle = await self._make(command, profile, previous)
+            except Exception as error:  # noqa: BLE001  # whatever it is, nobody is to wait for ever
+                await self._launch_failed(command.generation, error)
                 return
             self.trouble = None
             self._learn(later=True, handle=handle.to_json(), facts=self._facts)
@@ -124,6 +133,18 @@ class Life:
             warm, self._warm = self._warm, None
             self.attach(handle, self._facts, fresh=True, warm=warm)
             await self._settled.wait()
+
+    async def _launch_failed(self, generation: int, error: Exception) -> None:
+        """Say why there is no process; or take up the one that was met in its place."""
+        if isinstance(error, StillThereError) and await self._recover():
+            return
+        if not isinstance(error, KconndError | OSError):
+            log.error("%s: launching it", self.name, exc_info=error)
+        self.trouble = _as_trouble(error, self._world.launch_limit)
+        disk = isinstance(error, OSError | StateFileError)
+        passing = disk and not isinstance(error, TimeoutError)
+        reason, roll = self.trouble.message, self._world.roll()
+        self._tell(LaunchFailed(generation, reason, roll, passing=passing))
 
     async def _make(
         self, command: Launch, profile: Profile, previous: ConnectionInfo | None
@@ -334,10 +355,13 @@ class Life:
         """Remove what the kernel left behind; its log and its record stay."""
         live = self._world.runtime_dir / "live"
         with self._tolerating("cleaning up after it"):
+            if is_locked(live / f"{self.name}.lock"):
+                log.error("%s: a process of it is still there, so nothing was removed", self.name)
+                return
             self._remove_sockets()
             self._connection_file.unlink(missing_ok=True)
-            for left in (f"{self.name}.lock", f"{self.name}.plan", f"{self.name}.shim.json"):
-                (live / left).unlink(missing_ok=True)
+            for kind in LEFT:
+                (live / f"{self.name}{kind}").unlink(missing_ok=True)
             self._world.ledger.release(self.name)
 
     @contextlib.contextmanager
@@ -394,9 +418,15 @@ def told_by(reply: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value[:LONGEST] for key, value in said.items() if value and type(value) is str}
 
 
-def _as_trouble(error: KconndError | OSError) -> KconndError:
+def _as_trouble(error: Exception, limit: float) -> KconndError:
     if isinstance(error, KconndError):
         return error
+    if isinstance(error, TimeoutError):
+        return StartFailedError(
+            f"launching it: no process within {limit:g} s",
+            hint="a folder or program of it may be on a disk that does not answer; once it does, "
+            "start it again",
+        )
     return StartFailedError(
         f"preparing it: {error}", hint="mend what the message names, then start it again"
     )

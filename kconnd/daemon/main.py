@@ -15,10 +15,11 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import kconnd
 from kconnd.core import places
@@ -52,6 +53,10 @@ from kconnd.system.notify import notify, passed_sockets
 from kconnd.system.processes import boot_id
 from kconnd.system.profiles import Loaded, load_tiers
 from kconnd.system.store import Store
+
+AGAIN = 5.0  # seconds until one of the daemon's works begins again after a fault
+
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 log = logging.getLogger("kconnd")
 
@@ -215,19 +220,20 @@ async def serve(settings: Settings) -> None:
     places["socket"] = site.address
     log.info("ready: %d kernels, listening on %s", len(kernels.all()), site.address)
     notify(READY=1)
+    works: list[Work] = [
+        partial(beat_for_ever, kernels),
+        partial(mend_for_ever, kernels, site),
+        partial(_reload_when, reloading, kernels),
+        partial(report_for_ever, kernels, site, settings.exit_idle, ending),
+        partial(tell_front_for_ever, kernels, settings.front),
+        kernels.keep_warm,
+        partial(publish_for_ever, kernels, settings.jupyter_dir),
+    ]
+    if settings.watch:
+        folders = (*settings.system_configs, *settings.configs)
+        works.append(partial(pick_up_for_ever, kernels, folders))
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(beat_for_ever(kernels)),
-            group.create_task(mend_for_ever(kernels, site)),
-            group.create_task(_reload_when(reloading, kernels)),
-            group.create_task(report_for_ever(kernels, site, settings.exit_idle, ending)),
-            group.create_task(tell_front_for_ever(kernels, settings.front)),
-            group.create_task(kernels.keep_warm()),
-            group.create_task(publish_for_ever(kernels, settings.jupyter_dir)),
-        ]
-        if settings.watch:
-            folders = (*settings.system_configs, *settings.configs)
-            tasks.append(group.create_task(pick_up_for_ever(kernels, folders)))
+        tasks = [group.create_task(keep_going(work)) for work in works]
         await ending.wait()
         notify(STOPPING=1)
         for task in tasks:
@@ -238,6 +244,18 @@ async def serve(settings: Settings) -> None:
     await site.close()
     await kernels.let_go()
     log.info("ended; kernels that run are left running")
+
+
+async def keep_going(work: Work, pause: float = AGAIN) -> None:
+    """Do one of the daemon's works, and begin again after a fault: it ends no other, nor us."""
+    while True:
+        try:
+            await work()
+        except Exception:  # all kernels would be without a daemon
+            log.exception("a fault in the daemon")
+            await asyncio.sleep(pause)
+        else:
+            return
 
 
 def _load(settings: Settings) -> Loaded:

@@ -28,7 +28,7 @@ async def pick_up_for_ever(kernels: Kernels, folders: Iterable[Path]) -> None:
         try:
             if there:
                 await _pick_up(kernels, there)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # watchfiles has a RuntimeError for many of them
             log.warning("watching %s: %s", ", ".join(map(str, there)), error)
         await asyncio.sleep(AGAIN)
 

@@ -81,9 +81,20 @@ def find_spec(profile: Profile) -> KernelSpec:
     if profile.kernel:
         return read_kernelspec(profile.kernel)
     if profile.python:
-        return python_spec(str(Path(profile.python).expanduser()))
-    argv = (str(Path(profile.argv[0]).expanduser()), *profile.argv[1:])
+        return python_spec(_expanded(profile.python, "python"))
+    argv = (_expanded(profile.argv[0], "argv"), *profile.argv[1:])
     return KernelSpec(name=profile.name, argv=argv, display_name=profile.name)
+
+
+def _expanded(path: str, key: str) -> str:
+    """Put a home folder in the place of ``~`` or ``~NAME``."""
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise StartFailedError(
+            f"finding its {key} {path}: there is no such user",
+            hint=f"change {key!r} in the profile",
+        ) from error
 
 
 async def prepare_wire(
@@ -212,7 +223,7 @@ def make_plan(  # all that a plan is made of
         generation=generation,
         argv=argv,
         env=env,
-        cwd=str(Path(profile.cwd).expanduser()),
+        cwd=_expanded(profile.cwd, "cwd"),
         log=places.log,
         facts=places.facts,
         exit=places.exit,
@@ -228,7 +239,7 @@ def make_plan(  # all that a plan is made of
 def _read_env_file(profile: Profile) -> Mapping[str, str]:
     if not profile.env_file:
         return {}
-    path = Path(profile.env_file).expanduser()
+    path = Path(_expanded(profile.env_file, "env_file"))
     try:
         return parse_env_file(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

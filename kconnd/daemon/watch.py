@@ -49,7 +49,7 @@ class Watch:
     def begin(self, *, fresh: bool) -> None:
         """Forget the process before; ``fresh`` where the first answer is still awaited."""
         self.execution_state = None if fresh else "unknown"
-        self.missed, self.heartbeat_at = 0, None
+        self.missed, self.heartbeat_at, self.last_activity = 0, None, None
 
     def listen(
         self,
@@ -141,7 +141,7 @@ class Watch:
         except TimeoutError:
             self._tell(Silent(generation))
             await channels.kernel_info("control")
-            self._tell(HeartbeatBack(generation))
+        self._tell(HeartbeatBack(generation))
 
 
 async def ask_until_answered(channels: Channels, pause: float) -> Mapping[str, Any]:

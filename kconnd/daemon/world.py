@@ -65,6 +65,8 @@ class World:
         How many kernels may be starting at once; more would only make each other late.
     warm : Pool, optional
         Kernels that are kept ready.
+    launch_limit : float
+        Seconds until there is a process, the first imports of a parent included.
     clock, wall_clock : callable
         Monotonic seconds, and seconds since the epoch.
     roll : callable
@@ -85,4 +87,5 @@ class World:
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     roll: Callable[[], float]
+    launch_limit: float = 120.0
     warm: "Pool | None" = None

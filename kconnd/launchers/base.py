@@ -131,8 +131,14 @@ class Launcher(Protocol):
         """Signal the kernel and its process group, as Jupyter does."""
         ...
 
-    async def adopt(self, handle: Handle) -> bool:
-        """Tell whether the kernel is still there and still ours."""
+    async def adopt(self, handle: Handle) -> str:
+        """Prove that the kernel is still there and still ours.
+
+        Returns
+        -------
+        str
+            By what that is proved; ``""`` where it is not.
+        """
         ...
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:

@@ -51,8 +51,8 @@ class Launchers:
         """Signal the kernel and its process group."""
         await self._of(handle).signal(handle, number)
 
-    async def adopt(self, handle: Handle) -> bool:
-        """Tell whether the kernel is still there and still ours."""
+    async def adopt(self, handle: Handle) -> str:
+        """Prove that the kernel is still there and still ours."""
         return await self._of(handle).adopt(handle)
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:

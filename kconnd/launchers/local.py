@@ -21,7 +21,7 @@ from typing import Any
 from kconnd import shim
 from kconnd.core.events import Step
 from kconnd.core.plan import LaunchPlan
-from kconnd.errors import LockedError, StartFailedError
+from kconnd.errors import LockedError, StartFailedError, StillThereError
 from kconnd.launchers.base import Exit, Handle, parse_handle
 from kconnd.system.files import is_locked, take_lock, write_private
 from kconnd.system.processes import (
@@ -35,6 +35,7 @@ from kconnd.system.processes import (
 )
 
 LOCAL = "local"
+ELSEWHERE = ".exit.json"  # in place of the lock file's ending
 MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
 DYING = 1.0  # seconds in which a process that has let go of its lock ends
 GLANCE = 0.01  # seconds between looks: nothing tells when it has
@@ -90,20 +91,24 @@ class LocalLauncher:
         if is_alive(handle.kernel):
             signal_group(handle.kernel, number)
 
-    async def adopt(self, handle: Handle) -> bool:
+    async def adopt(self, handle: Handle) -> str:
         """Prove that the process is the one that was launched: boot, pid, start time and lock.
 
         A lock file that somebody has removed proves nothing, neither way.
         """
         if handle.boot_id != boot_id():
-            return False
-        if is_alive(handle.shim) and _holds_lock(handle):
-            return True
+            return ""
+        if is_alive(handle.shim) and not Path(handle.lock).exists():  # noqa: ASYNC240  # short
+            return "start time and boot, its lock file being gone"
+        if is_alive(handle.shim) and is_locked(Path(handle.lock)):
+            return "start time, boot and lock"
         # A process that is dying lets go of its lock before it has ended.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DYING):
                 await ended(handle.shim, reap=False)
-        return not is_alive(handle.shim) and is_alive(handle.kernel)
+        if is_alive(handle.shim) or not is_alive(handle.kernel):
+            return ""
+        return "start time and boot, its shim being dead"
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
         """Read what the shim recorded; see `Launcher`."""
@@ -143,11 +148,6 @@ def _read_facts(facts: str, exit_file: str, lock: str) -> Handle | None:
         return _handle(json.loads(Path(facts).read_bytes()), exit_file, lock)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _holds_lock(handle: Handle) -> bool:
-    lock = Path(handle.lock)
-    return is_locked(lock) or not lock.exists()
 
 
 def _below(handle: Handle) -> list[ProcessId]:
@@ -229,18 +229,21 @@ def plan_records(plan: LaunchPlan, *lock: tuple[str, str]) -> Iterator[bytes]:
 
 
 def _read_exit(handle: Handle) -> Exit:
-    try:
-        content = json.loads(Path(handle.exit_file).read_bytes())
-    except (OSError, ValueError):
-        return Exit()
-    if content.get("generation") != (handle.launch or handle.generation):
-        return Exit()
-    return Exit(content["code"], content["signal"], content["at"], bool(content.get("oom")))
+    """Read what the shim wrote of the end; where the disk was full, that is beside its facts."""
+    for path in (Path(handle.exit_file), Path(handle.lock).with_suffix(ELSEWHERE)):
+        try:
+            content = json.loads(path.read_bytes())
+            if content["generation"] == (handle.launch or handle.generation):
+                oom = bool(content.get("oom"))
+                return Exit(content["code"], content["signal"], content["at"], oom)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return Exit()
 
 
-def still_there(plan: LaunchPlan, why: str) -> StartFailedError:
+def still_there(plan: LaunchPlan, why: str) -> StillThereError:
     """Say that a kernel cannot have a second process."""
-    return StartFailedError(
+    return StillThereError(
         f"an earlier process of it is still there ({why})",
         hint=f"kconnd-ctl stop {plan.name} ends it",
     )

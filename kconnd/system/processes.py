@@ -6,6 +6,7 @@ signalled through a pidfd that was opened first and checked then (pidfd_open(2))
 
 import asyncio
 import contextlib
+import logging
 import os
 import resource
 import select
@@ -15,6 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+AGAIN = 1.0  # seconds until what could not be watched is tried again
+
+log = logging.getLogger("kconnd")
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,15 @@ def opened(process: ProcessId) -> Iterator[int | None]:
     """Open a pidfd for a process; None where it is gone, also if its number is used again.
 
     One that has ended and was not collected yet (a zombie) can still be opened.
+
+    Raises
+    ------
+    OSError
+        If that cannot be told: for want of file descriptors, say. It is no sign of an end.
     """
     try:
         handle = os.pidfd_open(process.pid)
-    except OSError:
+    except ProcessLookupError:
         yield None
         return
     try:
@@ -67,14 +77,18 @@ def opened(process: ProcessId) -> Iterator[int | None]:
 def _is_still(process: ProcessId) -> bool:
     try:
         return read_stat(process.pid)[2] == process.started
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
 def is_alive(process: ProcessId) -> bool:
     """Tell whether a process has not ended; a pidfd is readable once it has."""
     with opened(process) as handle:
-        return handle is not None and not select.select([handle], [], [], 0)[0]
+        if handle is None:
+            return False
+        poll = select.poll()  # select() would end at descriptor 1023
+        poll.register(handle, select.POLLIN)
+        return not poll.poll(0)
 
 
 def send_signal(process: ProcessId, number: int) -> bool:
@@ -92,8 +106,20 @@ def send_signal(process: ProcessId, number: int) -> bool:
 async def ended(process: ProcessId, *, reap: bool = True) -> None:
     """Wait until a process has ended; a zombie has. Costs nothing while it lives.
 
-    ``reap`` collects one that was our child, unless the caller wants its exit code.
+    ``reap`` collects one that was our child, unless the caller wants its exit code. Where it
+    cannot be watched just now it is tried again, since nothing is known of its end.
     """
+    while True:
+        try:
+            await _end_of(process, reap=reap)
+        except OSError as error:
+            log.warning("watching process %d: %s", process.pid, error)
+            await asyncio.sleep(AGAIN)
+        else:
+            return
+
+
+async def _end_of(process: ProcessId, *, reap: bool) -> None:
     with opened(process) as handle:
         if handle is None:
             return
@@ -119,7 +145,8 @@ def signal_group(leader: ProcessId, number: int) -> None:
     send_signal(leader, number)
     for process, group in _all_processes():
         if group == leader.pid and process != leader:
-            send_signal(process, number)
+            with contextlib.suppress(PermissionError):  # a set-uid program, which is not ours
+                send_signal(process, number)
 
 
 def _all_processes() -> Iterator[tuple[ProcessId, int]]:

@@ -78,7 +78,9 @@ class Store:
             record = parse_record(json.loads(path.read_bytes()))
             if record.name != name:
                 raise ValueError(f"it is about {record.name!r}")  # noqa: TRY301  # one way out
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:  # which says nothing against what is in it
+            raise StateFileError(f"reading {path}: {error}; it is left where it is") from error
+        except (ValueError, RecursionError) as error:
             raise StateFileError(f"reading {path}: {error}; {_put_aside(path)}") from error
         return record
 

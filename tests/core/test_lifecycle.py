@@ -52,6 +52,24 @@ def live(*events: Event, policy: Policy = POLICY, kernel: Lifecycle | None = Non
     return kernel
 
 
+def test_a_stop_that_was_asked_for_in_a_launch_outlives_the_daemon() -> None:
+    asked = live(StartAsked(), StopAsked())
+    kernel, commands = decide(asked, Adopted(1), POLICY, 0.0)
+    assert (kernel.state, kernel.wanted) == (State.STOPPING, Wanted.DOWN)
+    assert commands == (TakeStep(Step.TERMINATE),)
+
+
+def test_a_full_disk_is_no_failure_of_a_kernel_that_has_worked() -> None:
+    kernel = live(Exited(1, "it crashed"), DeadlinePassed(), kernel=RUNNING)
+    for _ in range(20):
+        kernel = live(LaunchFailed(kernel.generation, "disk full", passing=True), kernel=kernel)
+        assert (kernel.state, kernel.failures) == (State.BACKOFF, 1)
+        kernel = live(DeadlinePassed(), kernel=kernel)
+        assert kernel.state is State.LAUNCHING
+    first = live(StartAsked(), LaunchFailed(1, "disk full", passing=True))
+    assert first.state is State.FAILED, "whoever asked is told, and asks again"
+
+
 RUNNING = live(StartAsked(), Launched(1), Answered(1))
 
 

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,18 @@ from kconnd.core.events import (
     Step,
     StopAsked,
 )
-from kconnd.core.lifecycle import State, Wanted
-from kconnd.core.plan import User
+from kconnd.core.lifecycle import Lifecycle, State, Wanted
+from kconnd.core.plan import LaunchPlan, User
 from kconnd.core.profile import Profile
 from kconnd.core.record import KernelRecord, Origin
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.bus import EventBus
+from kconnd.daemon.main import keep_going
 from kconnd.daemon.pulse import has_idled
 from kconnd.daemon.world import World
 from kconnd.errors import StateFileError
 from kconnd.launchers.base import Exit
-from kconnd.system.files import ensure_private_dir
+from kconnd.system.files import ensure_private_dir, take_lock
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
 from tests.launchers.fake import FakeLauncher
@@ -71,7 +72,7 @@ class FakeChannels:
 class Stage:
     """A world around one actor, of which a test can take hold."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
         self.launcher = FakeLauncher()
         self.may_answer = asyncio.Event()
         self.channels: list[FakeChannels] = []
@@ -96,6 +97,7 @@ class Stage:
             clock=asyncio.get_running_loop().time,
             wall_clock=lambda: 1000.0,
             roll=lambda: 0.5,
+            **options,
         )
         self.actor = Actor(KernelRecord("lab"), self.world, lambda: self.profile)
 
@@ -115,7 +117,12 @@ class Stage:
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    found = Stage(tmp_path)
+    async with acting(Stage(tmp_path)) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def acting(found: Stage) -> AsyncIterator[Stage]:
     running = asyncio.create_task(found.actor.run())
     yield found
     found.actor.life.detach()
@@ -233,6 +240,100 @@ async def test_only_what_is_surely_idle_and_alone_is_let_go(stage: Stage) -> Non
     for clients in (1, None):
         life.clients = lambda clients=clients: clients  # type: ignore[method-assign,misc]  # as above
         assert not has_idled(stage.actor, 9999.0)
+
+
+async def test_a_new_process_has_not_idled_because_the_one_before_had(stage: Stage) -> None:
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    stage.actor.life.watch.last_activity = 1.0
+    await stage.actor.ask(StopAsked(busy=False))
+    stage.launcher.end(1, Exit(code=0))
+    await stage.reach(State.STOPPED)
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    assert stage.actor.life.watch.last_activity == 1000.0
+
+
+async def test_a_launch_that_hangs_is_given_up_and_its_turn_with_it(tmp_path: Path) -> None:
+    async with acting(Stage(tmp_path, launch_limit=0.05)) as stage:
+        stage.launcher.hangs = True
+        await stage.actor.ask(StartAsked())
+        await stage.reach(State.FAILED)
+        assert "no process within 0.05 s" in stage.actor.kernel.reason
+        assert not stage.world.slots.locked()
+
+
+async def test_a_fault_of_any_kind_in_a_launch_is_a_launch_that_failed(stage: Stage) -> None:
+    stage.profile = stage.profile.model_copy(update={"argv": ()})  # which no profile has
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.FAILED)
+    assert not stage.world.slots.locked()
+
+
+async def test_a_home_that_is_nobodys_is_told(stage: Stage) -> None:
+    stage.profile = stage.profile.model_copy(update={"cwd": "~nobody-of-this-name/x"})
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.FAILED)
+    assert "its cwd ~nobody-of-this-name/x: there is no such user" in stage.actor.kernel.reason
+
+
+async def test_a_process_that_is_there_already_is_taken_up(stage: Stage) -> None:
+    handle = await stage.launcher.launch(plan_of(stage))
+    stage.launcher.there = replace(handle, generation=5)
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    assert stage.actor.kernel.generation == 5
+    assert len(stage.launcher.launched) == 1
+    assert "found again" in stage.actor.kernel.reason
+
+
+def plan_of(stage: Stage) -> LaunchPlan:
+    return LaunchPlan("lab", 5, COMMAND, {}, "/", "", "", "", lock=str(stage.runtime / "lock"))
+
+
+async def test_nothing_of_a_process_that_is_still_there_is_removed(stage: Stage) -> None:
+    lock, facts = (stage.runtime / "live" / f"lab.{kind}" for kind in ("lock", "shim.json"))
+    facts.write_text("{}")
+    held = take_lock(lock, "a shim")
+    stage.actor.life.clean_up()
+    assert facts.exists()
+    os.close(held)
+    stage.actor.life.clean_up()
+    assert not facts.exists()
+
+
+async def test_an_adopted_kernel_that_answers_again_is_responsive(
+    stage: Stage, wait_until: WaitUntil
+) -> None:
+    handle = await stage.launcher.launch(plan_of(stage))
+    silent = Lifecycle(State.RUNNING, Wanted.UP, generation=5, unresponsive=True, proved=True)
+    stage.actor.record = replace(
+        stage.actor.record, lifecycle=silent, handle=handle.to_json(), connection=a_connection()
+    )
+    stage.actor.life.connection = stage.actor.record.connection
+    await stage.actor.revive()
+    await stage.reach(State.RUNNING)
+    assert stage.actor.kernel.unresponsive
+    stage.may_answer.set()
+    await wait_until(lambda: not stage.actor.kernel.unresponsive, "the all-clear")
+
+
+def a_connection() -> ConnectionInfo:
+    return ConnectionInfo("ipc", "/x", (1, 2, 3, 4, 5), key="k", kernel_name="fake")
+
+
+async def test_a_work_of_the_daemons_begins_again_after_a_fault() -> None:
+    turns: list[int] = []
+
+    async def work() -> None:
+        turns.append(1)
+        if len(turns) < 3:
+            raise RuntimeError("the watcher is out of order")
+
+    await keep_going(work, pause=0)
+    assert len(turns) == 3
 
 
 async def test_heartbeats_are_counted_in_a_row(stage: Stage, wait_until: WaitUntil) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,58 @@ def test_a_kernel_is_found_again_without_its_record(daemon: Daemon, damage: str)
     daemon.post("lab", "stop")
     with pytest.raises(ProcessLookupError):
         os.kill(after["pid"], 0)
+
+
+def test_a_record_that_cannot_be_read_just_now_is_left_where_it_is(daemon: Daemon) -> None:
+    daemon.profile("lab", SMALL)
+    daemon.start()
+    before = daemon.post("lab", "start")
+    daemon.kill()
+    record = daemon.record("lab")
+    aside = record.rename(record.with_name("aside"))
+    record.mkdir()  # which cannot be opened as a file, by root either
+    daemon.start()
+    assert daemon.wait_state("lab", "running")["pid"] == before["pid"]
+    assert "it is left where it is" in daemon.said()
+    daemon.kill()
+    record.rmdir()
+    aside.rename(record)
+    daemon.start()
+    assert daemon.wait_state("lab", "running")["pid"] == before["pid"]
+
+
+def test_nonsense_in_one_record_keeps_no_other_kernel_from_being_taken_up(daemon: Daemon) -> None:
+    for name in ("lab", "odd"):
+        daemon.profile(name, SMALL)
+    daemon.start()
+    before = daemon.post("lab", "start")
+    daemon.post("odd", "start")
+    daemon.kill()
+    record = daemon.record("odd")
+    content = json.loads(record.read_bytes())
+    content["connection"]["transport"] = "pigeon"
+    record.write_text(json.dumps(content), encoding="utf-8")
+    daemon.start()
+    assert daemon.info("lab")["pid"] == before["pid"]
+    daemon.post("lab", "stop")
+    daemon.ask("POST", "/v1/kernels/odd/stop")
+
+
+def test_a_daemon_with_many_descriptors_takes_its_kernels_up(daemon: Daemon) -> None:
+    daemon.profile("lab", SMALL)
+    daemon.start()
+    before = daemon.post("lab", "start")
+    daemon.kill()
+    code = (
+        "import os, resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n"
+        "for _ in range(1100): os.set_inheritable(os.dup(0), True)\n"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    daemon.start(through=(sys.executable, "-c", code))
+    assert daemon.info("lab")["pid"] == before["pid"]
+    daemon.post("lab", "interrupt")
+    assert daemon.post("lab", "stop")["state"] == "stopped"
 
 
 def test_a_kernel_whose_record_and_process_are_gone_tells_how_it_ended(daemon: Daemon) -> None:

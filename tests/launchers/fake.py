@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from kconnd.core.events import Step
 from kconnd.core.plan import LaunchPlan
-from kconnd.errors import StartFailedError
+from kconnd.errors import StartFailedError, StillThereError
 from kconnd.launchers.base import Exit, Handle
 from kconnd.system.processes import ProcessId
 
@@ -21,11 +21,17 @@ class FakeLauncher:
     boot_id: str = "fake"
     launched: list[LaunchPlan] = field(default_factory=list)
     ignores: set[Step] = field(default_factory=set)
+    hangs: bool = False
+    there: Handle | None = None  # what was launched by somebody else, and is found
     _exits: dict[int, asyncio.Future[Exit]] = field(default_factory=dict)
 
     async def launch(self, plan: LaunchPlan) -> Handle:
         if plan.argv[0].startswith("no-such"):
             raise StartFailedError(f"launching {plan.name}: running {plan.argv[0]}", hint="install")
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.there is not None:
+            raise StillThereError(f"launching {plan.name}: there is one", hint="stop it")
         self.launched.append(plan)
         pid = len(self.launched)
         self._exits[pid] = asyncio.get_running_loop().create_future()
@@ -55,7 +61,8 @@ class FakeLauncher:
             self.end(handle.kernel.pid, Exit(signal=number))
 
     async def find(self, _facts: str, _exit_file: str, _lock: str) -> Handle | None:
-        return None
+        return self.there
 
-    async def adopt(self, handle: Handle) -> bool:
-        return handle.boot_id == self.boot_id and not self._exits[handle.kernel.pid].done()
+    async def adopt(self, handle: Handle) -> str:
+        lives = handle.boot_id == self.boot_id and not self._exits[handle.kernel.pid].done()
+        return "its word" if lives else ""
