@@ -49,6 +49,7 @@ class Counted:
     refused: int = 0  # because no daemon was there
     exits: int = 0
     exits_lost: list[str] = field(default_factory=list)
+    starts_lost: list[str] = field(default_factory=list)  # begun, and then nobody knew of them
 
 
 def main() -> int:
@@ -77,9 +78,11 @@ def chaos(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     with Daemon(folder) as daemon:
         daemon.profile("ipc", IPYKERNEL)
         daemon.profile("tcp", IPYKERNEL + "transport: tcp\n")
+        daemon.profile("fork", IPYKERNEL + "launcher: fork\n")
         daemon.profile("small", SMALL + "restart: {policy: no}\n")
         daemon.start()
-        names = [f"{('ipc', 'tcp')[number % 2]}@{number}" for number in range(given.kernels)]
+        kinds = ("ipc", "tcp", "fork")
+        names = [f"{kinds[number % 3]}@{number}" for number in range(given.kernels)]
         before = {name: daemon.post(name, "start") for name in names}
         shims = {name: daemon.shim_of(name) for name in names}
         with attached(before) as clients:
@@ -104,6 +107,7 @@ def chaos(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
             "kernels_lost": same.count(False),
             "executions_lost": results.count(None),
             "exit_codes_lost": len(counted.exits_lost),
+            "starts_lost": len(counted.starts_lost),
             "processes_doubled": doubled_processes(daemon),
             "ports_doubled": doubled_ports(after),
             "median_adoption_s": round(sorted(adoptions)[len(adoptions) // 2], 3),
@@ -206,7 +210,7 @@ def pester(daemon: Daemon, number: int, counted: Counted, ending: threading.Even
     while not ending.is_set():
         turn += 1
         name, how = f"small@{number}-{turn}", chance.choice(ENDS)
-        pid = start(ask, name)
+        pid = start(ask, name, counted)
         ask("GET", "kernels")
         os.kill(pid, how)
         ended = ask("GET", f"kernels/{name}/wait?for=stopped")
@@ -215,13 +219,16 @@ def pester(daemon: Daemon, number: int, counted: Counted, ending: threading.Even
             counted.exits_lost.append(f"{name}: {how}, {ended['last_exit']}")
 
 
-def start(ask: Any, name: str) -> int:
+def start(ask: Any, name: str, counted: Counted) -> int:
     """Start a kernel; a daemon that died meanwhile may have begun it, or not."""
     while True:
-        with contextlib.suppress(DaemonError):
+        try:
             info = ask("POST", f"kernels/{name}/start")
             if info["pid"]:
                 return int(info["pid"])
+        except DaemonError as error:
+            if "nobody saw" in str(error) or "nothing is left" in str(error):
+                counted.starts_lost.append(f"{name}: {error}")
 
 
 def doubled_processes(daemon: Daemon) -> int:

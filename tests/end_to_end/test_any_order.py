@@ -50,6 +50,7 @@ class Model:
     ports: tuple[int, ...] = ()
     shim_lives: bool = True
     exits_by: int | None = None
+    ending: bool = False  # asked to stop of a daemon that died at once
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -109,9 +110,9 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: not self.up)
     @rule()
     def tidy_runtime_folder(self) -> None:
-        """Somebody's clean-up takes what is no process's only trace: files, not sockets."""
+        """Somebody's clean-up takes all files, locks among them; not sockets."""
         for path in self.daemon.runtime.rglob("*"):
-            if path.is_file() and not path.name.endswith(".lock"):
+            if path.is_file():
                 path.unlink()
 
     # --- kernels
@@ -142,10 +143,21 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.daemon.post(name, "stop")["state"] == "stopped"
         model.state, model.kernel, model.shim_lives = "stopped", None, True
 
+    @precondition(lambda self: self.up)
+    @rule(name=NAMES)
+    def stop_and_kill_the_daemon(self, name: str) -> None:
+        """What was asked for is on record, so the next daemon carries it out."""
+        model = self.models[name]
+        if model.kernel is None:
+            return
+        self.daemon.post(name, "stop", wait=False)
+        self.daemon.kill()
+        self.up, model.ending = False, True
+
     @rule(name=NAMES, number=ENDS)
     def kill_kernel(self, name: str, number: int) -> None:
         model = self.models[name]
-        if model.kernel is None or model.exits_by is not None:
+        if model.kernel is None or model.exits_by is not None or model.ending:
             return
         os.kill(model.kernel.pid, number)
         model.exits_by = number
@@ -156,7 +168,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(name=NAMES)
     def kill_shim(self, name: str) -> None:
         model = self.models[name]
-        if model.kernel is None or model.exits_by is not None or not model.shim_lives:
+        if model.kernel is None or model.exits_by or model.ending or not model.shim_lives:
             return
         assert model.shim is not None
         os.kill(model.shim.pid, signal.SIGKILL)
@@ -168,13 +180,15 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def all_is_as_it_must_be(self) -> None:
         for name, model in getattr(self, "models", {}).items():
-            if model.kernel is not None and model.exits_by is None:
+            if model.kernel is not None and model.exits_by is None and not model.ending:
                 assert is_alive(model.kernel), f"{name} was ended by nobody"
             if self.up and (model.generation or name in PROFILES):
                 self.compare(name, model)
         if hasattr(self, "models"):
-            wanted = {m.kernel.pid for m in self.models.values() if m.kernel and not m.exits_by}
-            assert set(self.leftovers()) == wanted, "one process for each kernel, and no other"
+            models = [model for model in self.models.values() if model.kernel is not None]
+            wanted = {m.kernel.pid for m in models if m.kernel and not (m.exits_by or m.ending)}
+            ending = {m.kernel.pid for m in models if m.kernel and m.ending}
+            assert set(self.leftovers()) - ending == wanted, "one process for each kernel"
             ports = [port for model in self.models.values() if model.kernel for port in model.ports]
             assert len(ports) == len(set(ports))
 
@@ -214,6 +228,10 @@ class AnyOrder(RuleBasedStateMachine):
     def settle(self, name: str) -> None:
         """Follow what the daemon does about an end that nobody asked for."""
         model = self.models[name]
+        if model.ending:
+            self.daemon.wait_state(name, "stopped")
+            model.state, model.kernel, model.shim_lives = "stopped", None, True
+            model.ending, model.exits_by = False, None
         if model.exits_by is None:
             return
         if name == "back":
