@@ -35,6 +35,7 @@ class OnKconnd:
 
     profile: ClassVar[str]  # the YAML of it
     spec: ClassVar[str] = ""  # where it has to be installed
+    program: ClassVar[str] = ""  # the same
     env: ClassVar[dict[str, str]] = {}
     daemon: ClassVar[Daemon]
     kc: ClassVar[BlockingKernelClient]
@@ -43,6 +44,8 @@ class OnKconnd:
     def setUpClass(cls) -> None:
         if cls.spec and not installed(cls.spec) and not cls.env:
             raise unittest.SkipTest(f"the kernel spec {cls.spec} is not installed here")
+        if cls.program and not shutil.which(cls.program):
+            raise unittest.SkipTest(f"{cls.program} is not installed here")
         folder = Path(tempfile.mkdtemp(prefix="kt-", dir="/tmp"))
         cls.daemon = Daemon(folder)
         cls.daemon.profile("tested", cls.profile)
@@ -110,6 +113,7 @@ class TestBash(OnKconnd, jupyter_kernel_test.KernelTests):
     completion_samples: ClassVar = [{"text": "fals", "matches": {"false"}}]
 
 
+@pytest.mark.languages
 class TestIRkernel(OnKconnd, jupyter_kernel_test.KernelTests):
     profile = "kernel: ir\n"
     spec = "ir"
@@ -123,22 +127,33 @@ class TestIRkernel(OnKconnd, jupyter_kernel_test.KernelTests):
     code_display_data: ClassVar = [{"code": '"a"', "mime": "text/plain"}]
 
 
+@pytest.mark.languages
 class TestOctave(OnKconnd, jupyter_kernel_test.KernelTests):
     profile = "kernel: octave\n"
     spec = "octave"
+    program = "octave"
     language_name = "octave"
     file_extension = ".m"
     code_hello_world = "disp('hello, world')"
     complete_code_samples: ClassVar = ["1", "disp('hello, world')"]
+    incomplete_code_samples: ClassVar = ["for n = 1:3"]
+    completion_samples: ClassVar = [{"text": "hadam", "matches": {"hadamard"}}]
+    code_inspect_sample = "zeros"
+    code_page_something = "zeros?"
 
 
+@pytest.mark.languages
 class TestDeno(OnKconnd, jupyter_kernel_test.KernelTests):
     profile = "kernel: deno\n"
     spec = "deno"
     language_name = "typescript"
     file_extension = ".ts"
     code_hello_world = 'console.log("hello, world")'
+    code_stderr = 'console.error("test")'
     code_generate_error = 'throw new Error("oops")'
+    completion_samples: ClassVar = [{"text": "Number.isI", "matches": {"isInteger"}}]
+    complete_code_samples: ClassVar = ["1", 'console.log("hello, world")']
+    incomplete_code_samples: ClassVar = ["function f() {"]
 
     @classmethod
     def setUpClass(cls) -> None:
