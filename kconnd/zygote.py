@@ -6,16 +6,18 @@ installed there: this file and `kconnd.shim` beside it are standard library only
 Python 3.9.
 
 Rules. A forked kernel is what ``PYTHON [FLAGS] -m ipykernel_launcher`` gives, but for what
-``tests/fork`` lists. So the zygote has one thread, no ZMQ context and no event loop, runs no
-kernel itself and builds nothing that a kernel builds. It forks a shim, which forks the kernel:
-the zygote's end takes no kernel with it. It ends when its daemon does.
+``tests/end_to_end/test_fork.py`` lists. So the zygote has one thread, no ZMQ context and no
+event loop, runs no kernel itself and builds nothing that a kernel builds. It forks a shim, which
+forks the kernel: the zygote's end takes no kernel with it. It ends when its daemon does, and
+always at once: what an interpreter does at its end (wait for threads, remove temporary files)
+would hang, or take from kernels what they share.
 
 Protocol, over the SEQPACKET socket that DESCRIPTOR is; each message is a JSON object. From here
 first ``{"ready": ipykernel's version}`` or ``{"refused": why}``. Then for each message that
 comes with three descriptors - where the shim reads its plan, where it writes its facts, and the
-kernel's lock - ``{"shim": pid}``, or ``{"stale": what has changed on disk}``. The plan is the
-one that `kconnd.shim` documents, with ``arg`` the command that a cold start would run and
-``module_at`` the index of the module in it.
+kernel's lock - ``{"shim": pid}``, ``{"stale": what has changed on disk}`` or ``{"failed": why}``.
+The plan is the one that `kconnd.shim` documents, with ``arg`` the command that a cold start would
+run and ``module_at`` the index of the module in it.
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ MODULES = (
 )
 SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
 MESSAGE = 65536
+WORDS = 1000  # characters of a reason
 PADDING = 2048  # bytes of command line, of which each child makes its own
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -99,8 +102,8 @@ def import_all(modules: Iterable[str]) -> str:
     """Import ipykernel, and what the profile names; give ipykernel's version."""
     try:
         ipykernel = importlib.import_module("ipykernel")
-    except ImportError as error:
-        raise RefusedError(f"importing ipykernel: {error}") from error
+    except BaseException as error:
+        raise RefusedError(f"importing ipykernel: {str(error) or repr(error)}") from error
     if ipykernel.version_info[:2] < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise RefusedError(f"ipykernel {ipykernel.__version__} is older than {oldest}")
@@ -111,7 +114,7 @@ def import_all(modules: Iterable[str]) -> str:
     for name in modules:
         try:
             importlib.import_module(name)
-        except Exception as error:
+        except BaseException as error:
             raise RefusedError(f"preloading {name}: {error!r}") from error
     return str(ipykernel.__version__)
 
@@ -124,7 +127,10 @@ def check_threads() -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the very threads that this looks for
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError as error:
+            raise RefusedError(f"forking: {error.strerror}") from error
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
@@ -200,6 +206,16 @@ class Zygote:
         """Send a message."""
         self.link.send(json.dumps(message).encode())
 
+    def live(self, modules: Iterable[str]) -> int:
+        """Be ready, or say why not; then fork until the daemon is gone. Gives the exit code."""
+        try:
+            self.prepare(modules)
+        except RefusedError as error:
+            self.tell(refused=str(error)[:WORDS])
+            return 1
+        self.serve()
+        return 0
+
     def prepare(self, modules: Iterable[str]) -> None:
         """Import everything, and have its memory shared for good."""
         before = dict(os.environb)
@@ -222,19 +238,19 @@ class Zygote:
             if not message:
                 return
             changed = [place for place, before in self.seen if signature(place) != before]
-            if changed:
-                self.tell(stale=changed[0])
-            else:
-                self.fork(*descriptors)
+            answer = {"stale": changed[0]} if changed else self.fork(*descriptors)
             for descriptor in descriptors:
-                os.close(descriptor)
+                os.close(descriptor)  # before the answer: who hears it may want the lock
+            self.tell(**answer)
 
-    def fork(self, plan: int, answer: int, lock: int) -> None:
-        """Fork one shim."""
-        child = os.fork()
+    def fork(self, plan: int, answer: int, lock: int) -> dict[str, object]:
+        """Fork one shim, and give what to tell of it."""
+        try:
+            child = os.fork()
+        except OSError as error:  # processes or memory are short, which may pass
+            return {"failed": error.strerror}
         if child:
-            self.tell(shim=child)
-            return
+            return {"shim": child}
         status = 1
         try:
             status = self.be_shim(plan, answer, lock)
@@ -314,25 +330,22 @@ def run(plan: Plan) -> None:
     runpy.run_module(args[at], run_name="__main__", alter_sys=True)
 
 
-def main() -> Plan | None:
-    """Be the zygote; in a kernel's process, give its plan."""
-    zygote = Zygote(socket.socket(fileno=int(sys.argv[1])))
+def main() -> Plan:
+    """Be the zygote, and leave at its end; in a kernel's process, give its plan."""
+    link = socket.socket(fileno=int(sys.argv[1]))
+    link.set_inheritable(False)
+    status = 1
     try:
-        zygote.prepare([word for word in sys.argv[2:] if word.strip()])
-    except RefusedError as error:
-        zygote.tell(refused=str(error))
-        return None
-    try:
-        zygote.serve()
+        status = Zygote(link).live([word for word in sys.argv[2:] if word.strip()])
     except Kernel as kernel:
-        zygote.link.detach()  # it is closed already, and its number may be another's by now
+        link.detach()  # it is closed already, and its number may be another's by now
         return kernel.plan
-    return None
+    except BaseException:  # noqa: BLE001, S110  # whatever it is: there is nobody to tell
+        pass
+    os._exit(status)
 
 
 if __name__ == "__main__":
     if sys.path and sys.path[0] == HERE:
         del sys.path[0]  # it would hide modules behind ours; -m puts the cwd there, later
-    its_plan = main()
-    if its_plan is not None:
-        run(its_plan)
+    run(main())

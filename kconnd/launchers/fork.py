@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from kconnd.launchers.local import MOMENT, LocalLauncher, begun, plan_records, s
 from kconnd.system.files import take_lock
 
 FORK = "fork"
-IMPORTING = 60.0  # seconds that a parent may take to import what it was told
 MOST = 8  # parents of one daemon; the one that was used longest ago makes room for the next
 
 Confine = Callable[[LaunchPlan, int], None]
@@ -35,6 +34,26 @@ Confine = Callable[[LaunchPlan, int], None]
 
 class UnforkableError(Exception):
     """Why a kernel is launched cold instead."""
+
+
+class StaleError(Exception):
+    """Why it takes another parent."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How many seconds a parent gets.
+
+    Parameters
+    ----------
+    importing : float
+        To import what it was told.
+    answering : float
+        To fork, once it is ready.
+    """
+
+    importing: float = 60.0
+    answering: float = MOMENT
 
 
 class ForkLauncher(LocalLauncher):
@@ -48,11 +67,19 @@ class ForkLauncher(LocalLauncher):
         Launches what cannot be forked.
     confine : callable, optional
         Puts a shim, given by its pid, where the plan's limits hold for it and its kernel.
+    patience : Patience
+        With parents.
     """
 
-    def __init__(self, folder: Path, cold: Launcher, confine: Confine | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cold: Launcher,
+        confine: Confine | None = None,
+        patience: Patience = Patience(),
+    ) -> None:
         super().__init__(folder)
-        self._cold, self._confine = cold, confine
+        self._cold, self._confine, self._patience = cold, confine, patience
         self._parents: dict[Parent, Zygote] = {}
         self._choosing = threading.Lock()
 
@@ -72,7 +99,7 @@ class ForkLauncher(LocalLauncher):
 
     async def prepare(self, plan: LaunchPlan) -> None:
         """Have the parent of such a kernel ready before somebody waits for one."""
-        with contextlib.suppress(UnforkableError):  # the launch will say so
+        with contextlib.suppress(UnforkableError, StaleError):  # the launch will say so
             await asyncio.to_thread(lambda: self._parent(plan).wait_until_ready())
 
     def close(self) -> None:
@@ -88,17 +115,33 @@ class ForkLauncher(LocalLauncher):
             raise still_there(plan, error.message) from error
         try:
             Path(plan.exit).unlink(missing_ok=True)
-            return self._exchange(plan, lock)
+            return self._fork_from_fresh(plan, lock)
         finally:
             os.close(lock)
 
-    def _exchange(self, plan: LaunchPlan, lock: int) -> tuple[dict[str, Any], str]:
-        """Have a shim forked, and speak with it as with one that was spawned."""
+    def _fork_from_fresh(self, plan: LaunchPlan, lock: int) -> tuple[dict[str, Any], str]:
+        """Fork from a parent, or from a new one where the first is of no use any more."""
+        for _ in range(2):
+            parent = self._parent(plan)
+            try:
+                return self._exchange(parent, plan, lock)
+            except StaleError as error:
+                self._dismiss(parent)
+                why = str(error)
+        raise UnforkableError(f"{why}; and so it was with the parent before")
+
+    def _exchange(
+        self, parent: "Zygote", plan: LaunchPlan, lock: int
+    ) -> tuple[dict[str, Any], str]:
+        """Have a shim forked, and speak with it as with one that was spawned.
+
+        The pipes are for this one alone: what an earlier parent forks late gets no plan.
+        """
         plan_read, plan_write = os.pipe()
         answer_read, answer_write = os.pipe()
         with os.fdopen(plan_write, "wb") as sending, os.fdopen(answer_read, "rb") as hearing:
             try:
-                shim = self._fork_from_fresh(plan, (plan_read, answer_write, lock))
+                shim = parent.fork((plan_read, answer_write, lock))
             finally:
                 os.close(plan_read)
                 os.close(answer_write)
@@ -112,24 +155,17 @@ class ForkLauncher(LocalLauncher):
             raise UnforkableError("the forked shim ended without a word")
         return json.loads(line), trouble
 
-    def _fork_from_fresh(self, plan: LaunchPlan, descriptors: tuple[int, int, int]) -> int:
-        """Fork from a parent, or from a new one where a file that it imported has changed."""
-        for _ in range(2):
-            parent = self._parent(plan)
-            shim = parent.fork(descriptors)
-            if shim is not None:
-                return shim
-            self._dismiss(parent)
-        raise UnforkableError("what its parent imports changes all the time")
-
     def _parent(self, plan: LaunchPlan) -> "Zygote":
         wanted = choose_parent(plan.argv, plan.env, plan.preload)
         if isinstance(wanted, str):
             raise UnforkableError(wanted)
         with self._choosing:
             found = self._parents.pop(wanted, None)
-            if found is None or not found.alive:
-                found = Zygote(wanted)
+            if found is not None and not found.alive:
+                found.close()
+                found = None
+            if found is None:
+                found = Zygote(wanted, self._patience)
             self._parents[wanted] = found  # the last one is the one used last
             while len(self._parents) > MOST:
                 self._parents.pop(next(iter(self._parents))).close()
@@ -149,6 +185,8 @@ class Zygote:
     ----------
     what : Parent
         What it is to be.
+    patience : Patience
+        With it.
 
     Raises
     ------
@@ -156,11 +194,11 @@ class Zygote:
         If it cannot be started.
     """
 
-    def __init__(self, what: Parent) -> None:
-        self.what = what
+    def __init__(self, what: Parent, patience: Patience) -> None:
+        self.what, self._patience = what, patience
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._speaking = threading.Lock()
-        self._ready = False
+        self._ready = self._closed = False
         self._refusal = ""
         number = theirs.fileno()
         try:
@@ -182,8 +220,8 @@ class Zygote:
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended; one that refuses for a lasting reason counts as alive."""
-        return bool(self._refusal) or self._process.poll() is None
+        """Whether it has not ended; one that has not said yet what it is counts as alive."""
+        return not self._ready or self._process.poll() is None
 
     def wait_until_ready(self) -> None:
         """Wait until it has imported everything.
@@ -192,50 +230,88 @@ class Zygote:
         ------
         UnforkableError
             If it cannot be forked.
+        StaleError
+            If it was closed meanwhile.
         """
         with self._speaking:
             self._hear_of_readiness()
 
-    def fork(self, descriptors: tuple[int, int, int]) -> int | None:
-        """Have a shim forked; None where the parent is not what a start would be any more.
+    def fork(self, descriptors: tuple[int, int, int]) -> int:
+        """Have a shim forked.
 
         Returns
         -------
-        int, optional
+        int
             The shim's pid; it waits for its plan.
+
+        Raises
+        ------
+        UnforkableError
+            If it cannot be forked.
+        StaleError
+            If the parent is not what a start would be any more, or has died.
         """
         with self._speaking:
             self._hear_of_readiness()
-            self._link.settimeout(MOMENT)
             try:
+                self._link.settimeout(self._patience.answering)
                 socket.send_fds(self._link, [b"{}"], descriptors)
                 told = self._hear()
+            except TimeoutError:
+                within = f"within {self._patience.answering:g} s"
+                raise StaleError(f"its parent did not fork {within}") from None
             except OSError:
-                return None  # it has died meanwhile
-        return told.get("shim")
+                told = {}
+        if "failed" in told:
+            raise UnforkableError(f"forking: {told['failed']}")
+        if "shim" not in told:
+            changed = "stale" in told
+            raise StaleError(f"{told['stale']} has changed" if changed else "its parent has died")
+        return int(told["shim"])
 
     def close(self) -> None:
-        """Let it end; what it has forked is not touched."""
-        self._link.close()
-        threading.Thread(target=self._process.wait, daemon=True).start()
+        """End it, whatever it does; what it has forked is not touched."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._link.shutdown(socket.SHUT_RDWR)  # wakes the one that listens
+        self._process.kill()
+        threading.Thread(target=self._see_it_end, daemon=True).start()
+
+    def _see_it_end(self) -> None:
+        with self._speaking:  # nobody is to read from what gets this number next
+            self._link.close()
+        self._process.wait()
 
     def _hear_of_readiness(self) -> None:
         if not (self._ready or self._refusal):
-            self._link.settimeout(IMPORTING)
-            try:
-                told = self._hear()
-            except TimeoutError:
-                self._process.kill()
-                told = {"refused": f"its parent did not get ready within {IMPORTING:g} s"}
-            except OSError as error:
-                told = {"refused": f"speaking with its parent: {error}"}
+            told = self._first_word()
             self._ready = "ready" in told
             if not self._ready:
-                code = self._process.wait()
-                ended = f"its parent ended with code {code} while importing"
-                self._refusal = str(told.get("refused", ended))
+                self._refusal = str(told["refused"])
+                self.close()
         if self._refusal:
             raise UnforkableError(self._refusal)
+
+    def _first_word(self) -> dict[str, Any]:
+        """Wait for what it says when it has imported everything."""
+        try:
+            self._link.settimeout(self._patience.importing)
+            told = self._hear()
+        except TimeoutError:
+            within = f"within {self._patience.importing:g} s"
+            return {"refused": f"its parent did not get ready {within}"}
+        except OSError:
+            told = {}
+        if self._closed:
+            raise StaleError("its parent was dismissed")
+        if told:
+            return told
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(self._patience.answering)
+            return {"refused": f"its parent ended with code {code} while importing"}
+        return {"refused": "its parent hung up while importing"}
 
     def _hear(self) -> dict[str, Any]:
         text = self._link.recv(zygote.MESSAGE)

@@ -1,50 +1,136 @@
-"""Why a parent refuses to fork, with something small in the place of ipykernel."""
+"""When a parent forks and when it refuses, with something small in the place of ipykernel."""
 
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from kconnd import zygote
 from kconnd.core.plan import LaunchPlan
-from kconnd.launchers.fork import MOST, ForkLauncher
+from kconnd.launchers.base import Handle
+from kconnd.launchers.fork import MOST, ForkLauncher, Patience
 from tests.launchers.fake import FakeLauncher
 
+WaitUntil = Callable[..., Awaitable[None]]
 SOUND = "version_info = (7, 0)\n__version__ = '7.0'\n"
+OLD = "version_info = (6, 28)\n__version__ = '6.28'\n"
+THREAD = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
 
 
-def plan(folder: Path, *, python: str = sys.executable, **env: str) -> LaunchPlan:
+class Parents:
+    """A launcher whose parents import a small ipykernel.
+
+    Parameters
+    ----------
+    folder : Path
+        For its modules and files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.modules = folder, folder / "modules"
+        self.modules.mkdir()
+        self.write("ipykernel", SOUND)
+        self.write("ipykernel_launcher", "raise SystemExit(3)\n")
+        self.cold = FakeLauncher()
+        self.launcher = ForkLauncher(folder, self.cold, patience=Patience(20, 20))
+
+    def write(self, module: str, text: str) -> None:
+        (self.modules / f"{module}.py").write_text(text)
+
+    def wait_for_at_most(self, importing: float, answering: float) -> None:
+        self.launcher = ForkLauncher(
+            self.folder, self.cold, patience=Patience(importing, answering)
+        )
+
+    async def launch(self, name: str = "k") -> Handle:
+        return await self.launcher.launch(plan(self.folder, name=name))
+
+    async def why_not(self) -> str:
+        """Launch, and give why it was not forked."""
+        handle = await self.launch()
+        assert handle.launcher == "fake"
+        return handle.note.removeprefix("not forked: ")
+
+    async def code(self, handle: Handle) -> int | None:
+        assert (handle.launcher, handle.note) == ("fork", "")
+        return (await self.launcher.wait(handle)).code
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        """The one parent that there is."""
+        (parent,) = self.launcher._parents.values()
+        return parent._process
+
+
+@pytest.fixture
+async def parents(tmp_path: Path) -> AsyncIterator[Parents]:
+    found = Parents(tmp_path)
+    yield found
+    found.launcher.close()
+
+
+def plan(folder: Path, *, python: str = sys.executable, name: str = "k", **env: str) -> LaunchPlan:
     return LaunchPlan(
-        name="k",
+        name=name,
         generation=1,
         argv=(python, "-S", "-m", "ipykernel_launcher"),
         env={"PYTHONPATH": str(folder / "modules"), **env},
         cwd="/",
-        log=str(folder / "log"),
-        facts=str(folder / "facts"),
-        exit=str(folder / "exit"),
-        lock=str(folder / "lock"),
+        log=str(folder / f"{name}.log"),
+        facts=str(folder / f"{name}.facts"),
+        exit=str(folder / f"{name}.exit"),
+        lock=str(folder / f"{name}.lock"),
     )
 
 
 @pytest.mark.parametrize(
     ("ipykernel", "why"),
     [
-        ("version_info = (6, 28)\n__version__ = '6.28'\n", "ipykernel 6.28 is older than 6.29"),
+        (OLD, "ipykernel 6.28 is older than 6.29"),
         ("raise ImportError('half of it is missing')", "importing ipykernel: half of it"),
+        ("raise SystemExit(3)", "importing ipykernel: 3"),
         ("import os; os._exit(9)", "its parent ended with code 9 while importing"),
+        ("import os; os.kill(os.getpid(), 9)", "its parent ended with code -9 while importing"),
+        (SOUND + THREAD, "preloading has started 1 threads"),
+        # It says no and would never end by itself.
+        (OLD + THREAD + "import os\nos._exit = threading.Event().wait\n", "ipykernel 6.28 is"),
+        (
+            SOUND + "import os, errno\n"
+            "def fork(): raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))\n"
+            "os.fork = fork\n",
+            "forking: Resource temporarily unavailable",
+        ),
     ],
 )
 async def test_what_cannot_be_forked_is_launched_cold_and_the_handle_says_why(
-    tmp_path: Path, ipykernel: str, why: str
+    parents: Parents, wait_until: WaitUntil, ipykernel: str, why: str
 ) -> None:
-    (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "ipykernel.py").write_text(ipykernel)
-    launcher = ForkLauncher(tmp_path, FakeLauncher())
+    parents.write("ipykernel", ipykernel)
     for _ in range(2):  # what was refused once is known the next time
-        handle = await launcher.launch(plan(tmp_path))
-        assert handle.launcher == "fake"
-        assert handle.note.startswith(f"not forked: {why}")
-    launcher.close()
+        assert (await parents.why_not()).startswith(why)
+    await wait_until(lambda: parents.process.poll() is not None, "what refused to end")
+
+
+def test_a_parent_that_refuses_ends_by_itself_whatever_threads_it_has(tmp_path: Path) -> None:
+    (tmp_path / "ipykernel.py").write_text(SOUND + THREAD)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        command = [sys.executable, "-S", zygote.__file__, str(theirs.fileno())]
+        env = {"PYTHONPATH": str(tmp_path)}
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env)
+        try:
+            assert "refused" in json.loads(ours.recv(zygote.MESSAGE))
+            assert process.wait(20) == 1
+        finally:
+            process.kill()
+            process.wait()
 
 
 async def test_an_interpreter_that_is_not_there_is_no_parent(tmp_path: Path) -> None:
@@ -62,3 +148,64 @@ async def test_parents_are_few_and_each_has_one_environment(tmp_path: Path) -> N
     await launcher.prepare(plan(tmp_path, LC_ALL="C.9", OTHER="another"))
     assert len(launcher._parents) == MOST
     launcher.close()
+
+
+async def test_a_parent_that_does_not_get_ready_is_ended_and_told_of(
+    parents: Parents, wait_until: WaitUntil
+) -> None:
+    parents.wait_for_at_most(0.5, 20)
+    parents.write("ipykernel", "import threading\nthreading.Event().wait()\n")
+    assert await parents.why_not() == "its parent did not get ready within 0.5 s"
+    await wait_until(lambda: parents.process.poll() is not None, "it to end")
+
+
+async def test_many_starts_at_once_after_a_change_all_fork_from_a_new_parent(
+    parents: Parents,
+) -> None:
+    assert await parents.code(await parents.launch()) == 3
+    for number in range(3):
+        before = parents.process.pid
+        parents.write(f"more_{number}", "")
+        names = [f"k{one}" for one in range(12)]
+        handles = await asyncio.gather(*map(parents.launch, names))
+        assert [await parents.code(handle) for handle in handles] == [3] * 12
+        assert parents.process.pid != before
+
+
+async def test_a_parent_that_died_is_replaced(parents: Parents) -> None:
+    assert await parents.code(await parents.launch()) == 3
+    parents.process.kill()
+    assert await parents.code(await parents.launch()) == 3
+
+
+async def test_a_parent_that_does_not_answer_is_ended_and_its_work_done_by_another(
+    parents: Parents, wait_until: WaitUntil
+) -> None:
+    parents.wait_for_at_most(20, 2)
+    assert await parents.code(await parents.launch()) == 3
+    silent = parents.process
+    os.kill(silent.pid, signal.SIGSTOP)
+    assert await parents.code(await parents.launch()) == 3
+    assert parents.process is not silent
+    await wait_until(lambda: silent.poll() is not None, "it to be ended: it would fork later")
+
+
+async def test_a_fork_that_fails_is_told_and_the_parent_goes_on(parents: Parents) -> None:
+    full = parents.folder / "full"
+    parents.write(
+        "ipykernel",
+        f"{SOUND}import errno, os\n"
+        "real = os.fork\n"
+        "def fork():\n"
+        f"    if os.path.exists({str(full)!r}):\n"
+        "        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))\n"
+        "    return real()\n"
+        "os.fork = fork\n",
+    )
+    assert await parents.code(await parents.launch()) == 3
+    before = parents.process.pid
+    full.touch()
+    assert await parents.why_not() == "forking: Resource temporarily unavailable"
+    full.unlink()
+    assert await parents.code(await parents.launch()) == 3
+    assert parents.process.pid == before
