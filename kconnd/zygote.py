@@ -13,11 +13,12 @@ always at once: what an interpreter does at its end (wait for threads, remove te
 would hang, or take from kernels what they share.
 
 Protocol, over the SEQPACKET socket that DESCRIPTOR is; each message is a JSON object. From here
-first ``{"ready": ipykernel's version}`` or ``{"refused": why}``. Then for each message that
-comes with three descriptors - where the shim reads its plan, where it writes its facts, and the
-kernel's lock - ``{"shim": pid}``, ``{"stale": what has changed on disk}`` or ``{"failed": why}``.
-The plan is the one that `kconnd.shim` documents, with ``arg`` the command that a cold start would
-run and ``module_at`` the index of the module in it.
+first ``{"ready": ipykernel's version}``, or ``{"refused": why, "seen": {path: signature}}``, which
+holds no longer than what was seen on disk. Then for each message that comes with three
+descriptors - where the shim reads its plan, where it writes its facts, and the kernel's lock -
+``{"shim": pid}``, ``{"stale": what has changed on disk}`` or ``{"failed": why}``. The plan is the
+one that `kconnd.shim` documents, with ``arg`` the command that a cold start would run and
+``module_at`` the index of the module in it.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ MODULES = (
 SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
 MESSAGE = 65536
 WORDS = 1000  # characters of a reason
+PLACES = 200  # that a refusal names; with more it would not fit into a message
 PADDING = 2048  # bytes of command line, of which each child makes its own
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -140,24 +142,48 @@ def check_threads() -> None:
         raise RefusedError(f"preloading has started {many} threads, which a fork would not have")
 
 
+def watched_folders() -> list[str]:
+    """List where a fresh process would look for modules, and with what."""
+    folders = [place for place in sys.path if os.path.isdir(place)]
+    return [os.path.realpath(sys.executable), *folders]
+
+
 def watched() -> list[str]:
     """List what a fresh process might import otherwise: folders, and files of one's own."""
-    folders = [place for place in sys.path if os.path.isdir(place)]
     library = os.path.dirname(os.__file__)
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     own = [
         file for file in files if file and not file.startswith(library) and "-packages" not in file
     ]
-    return [os.path.realpath(sys.executable), *folders, *sorted(own)]
+    return [*watched_folders(), *sorted(own)]
 
 
-def signature(place: str) -> tuple[int, int, int] | None:
+def concerned(modules: Iterable[str], error: BaseException) -> set[str]:
+    """Name the files that a refusal may come from: of the modules named, and of the error."""
+    found = set()
+    for name in modules:
+        parts = name.split(".")
+        for end in range(len(parts)):
+            file = getattr(sys.modules.get(".".join(parts[: end + 1])), "__file__", None)
+            found |= {file, os.path.dirname(file)} if file else set()
+    cause: BaseException | None = error
+    while cause is not None:
+        found.add(str(getattr(cause, "filename", None) or ""))  # of a SyntaxError
+        trace = cause.__traceback__
+        while trace is not None:
+            found.add(trace.tb_frame.f_code.co_filename)
+            trace = trace.tb_next
+        cause = cause.__cause__
+    return {file for file in found if os.path.isabs(file)}
+
+
+def signature(place: str) -> list[int] | None:
     """Tell one state of a file or folder from another."""
     try:
         about = os.stat(place)
     except OSError:
         return None
-    return about.st_mtime_ns, about.st_ino, about.st_size
+    return [about.st_mtime_ns, about.st_ino, about.st_size]
 
 
 def open_descriptors() -> set[int]:
@@ -198,7 +224,7 @@ class Zygote:
         self.link = link
         self.shim = load_shim()
         self.command_line = CommandLine()
-        self.seen: list[tuple[str, tuple[int, int, int] | None]] = []
+        self.seen: list[tuple[str, list[int] | None]] = []
         self.kept: set[int] = set()
         self.changed: dict[bytes, bytes] = {}
 
@@ -206,12 +232,14 @@ class Zygote:
         """Send a message."""
         self.link.send(json.dumps(message).encode())
 
-    def live(self, modules: Iterable[str]) -> int:
+    def live(self, modules: list[str]) -> int:
         """Be ready, or say why not; then fork until the daemon is gone. Gives the exit code."""
         try:
             self.prepare(modules)
         except RefusedError as error:
-            self.tell(refused=str(error)[:WORDS])
+            places = {*watched_folders(), *concerned(["ipykernel", *modules], error)}
+            seen = {place: signature(place) for place in sorted(places)[:PLACES]}
+            self.tell(refused=str(error)[:WORDS], seen=seen)
             return 1
         self.serve()
         return 0

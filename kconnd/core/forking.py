@@ -31,6 +31,8 @@ EXEC_TIME = (
     "PYZMQ_*",
 )
 OWN = "KCONND_"  # ours, different for each kernel and read by no module
+PAUSE = 60.0  # seconds
+SHARE = 10
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,12 @@ def choose_parent(
     if found.module not in FORKED:
         return f"only ipykernel can be forked, and this runs {found.module}"
     return Parent((argv[0], *found.flags), exec_time(env, whole=bool(preload)), preload)
+
+
+def pause_after(took: float) -> float:
+    """Choose for how long a refusal holds where nothing has changed on disk.
+
+    What it came from may have passed: a machine without memory, a server that did not answer.
+    To try again costs a start as long as it took, so it is done rarely where that is long.
+    """
+    return max(PAUSE, SHARE * took)

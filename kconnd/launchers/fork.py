@@ -12,13 +12,14 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kconnd import zygote
-from kconnd.core.forking import Parent, choose_parent
+from kconnd.core.forking import Parent, choose_parent, pause_after
 from kconnd.core.kernelspec import python_module
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import LockedError
@@ -41,6 +42,31 @@ class StaleError(Exception):
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Why nothing can be forked from a parent, for now.
+
+    Parameters
+    ----------
+    why : str
+        The reason.
+    until : float
+        When it is to be tried again in any case.
+    seen : mapping
+        The state of files that it depends on.
+    """
+
+    why: str
+    until: float
+    seen: Mapping[str, list[int] | None] = field(default_factory=dict)
+
+    def holds(self, now: float) -> bool:
+        """Tell whether to try again would be in vain."""
+        return now < self.until and all(
+            zygote.signature(place) == before for place, before in self.seen.items()
+        )
+
+
+@dataclass(frozen=True)
 class Patience:
     """How many seconds a parent gets.
 
@@ -50,10 +76,13 @@ class Patience:
         To import what it was told.
     answering : float
         To fork, once it is ready.
+    clock : callable
+        Tells the time.
     """
 
     importing: float = 60.0
     answering: float = MOMENT
+    clock: Callable[[], float] = time.monotonic
 
 
 class ForkLauncher(LocalLauncher):
@@ -161,7 +190,7 @@ class ForkLauncher(LocalLauncher):
             raise UnforkableError(wanted)
         with self._choosing:
             found = self._parents.pop(wanted, None)
-            if found is not None and not found.alive:
+            if found is not None and not found.is_of_use():
                 found.close()
                 found = None
             if found is None:
@@ -199,7 +228,8 @@ class Zygote:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._speaking = threading.Lock()
         self._ready = self._closed = False
-        self._refusal = ""
+        self._refusal: Refusal | None = None
+        self._begun = patience.clock()
         number = theirs.fileno()
         try:
             self._process = subprocess.Popen(
@@ -218,9 +248,10 @@ class Zygote:
         finally:
             theirs.close()
 
-    @property
-    def alive(self) -> bool:
-        """Whether it has not ended; one that has not said yet what it is counts as alive."""
+    def is_of_use(self) -> bool:
+        """Tell whether to ask it makes sense: it is ready, or will say, or refuses still."""
+        if self._refusal is not None:
+            return self._refusal.holds(self._patience.clock())
         return not self._ready or self._process.poll() is None
 
     def wait_until_ready(self) -> None:
@@ -289,10 +320,12 @@ class Zygote:
             told = self._first_word()
             self._ready = "ready" in told
             if not self._ready:
-                self._refusal = str(told["refused"])
+                now = self._patience.clock()
+                until = now + pause_after(now - self._begun)
+                self._refusal = Refusal(str(told["refused"]), until, told.get("seen", {}))
                 self.close()
         if self._refusal:
-            raise UnforkableError(self._refusal)
+            raise UnforkableError(self._refusal.why)
 
     def _first_word(self) -> dict[str, Any]:
         """Wait for what it says when it has imported everything."""

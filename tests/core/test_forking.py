@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.forking import Parent, choose_parent, exec_time
+from kconnd.core.forking import PAUSE, Parent, choose_parent, exec_time, pause_after
 from kconnd.core.kernelspec import python_module
 from kconnd.core.plan import LaunchPlan, kernel_variables, same_start
 
@@ -115,3 +115,9 @@ def test_any_other_difference_makes_another_start(env: dict[str, str]) -> None:
         replace(one, log_max=1),
     )
     assert not any(same_start(one, other) for other in others)
+
+
+@given(st.floats(0, 1e6))
+def test_to_try_again_takes_a_tenth_of_the_time_at_most(took: float) -> None:
+    assert pause_after(took) >= max(PAUSE, 10 * took)
+    assert pause_after(0) == PAUSE

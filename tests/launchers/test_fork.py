@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kconnd import zygote
+from kconnd.core.forking import PAUSE
 from kconnd.core.plan import LaunchPlan
 from kconnd.launchers.base import Handle
 from kconnd.launchers.fork import MOST, ForkLauncher, Patience
@@ -39,18 +41,21 @@ class Parents:
         self.write("ipykernel", SOUND)
         self.write("ipykernel_launcher", "raise SystemExit(3)\n")
         self.cold = FakeLauncher()
-        self.launcher = ForkLauncher(folder, self.cold, patience=Patience(20, 20))
+        self.preload: tuple[str, ...] = ()
+        self.now = 1000.0
+        self.wait_for_at_most(20, 20)
 
     def write(self, module: str, text: str) -> None:
         (self.modules / f"{module}.py").write_text(text)
 
     def wait_for_at_most(self, importing: float, answering: float) -> None:
-        self.launcher = ForkLauncher(
-            self.folder, self.cold, patience=Patience(importing, answering)
-        )
+        patience = Patience(importing, answering, lambda: self.now)
+        self.launcher = ForkLauncher(self.folder, self.cold, patience=patience)
 
     async def launch(self, name: str = "k") -> Handle:
-        return await self.launcher.launch(plan(self.folder, name=name))
+        return await self.launcher.launch(
+            replace(plan(self.folder, name=name), preload=self.preload)
+        )
 
     async def why_not(self) -> str:
         """Launch, and give why it was not forked."""
@@ -157,6 +162,65 @@ async def test_a_parent_that_does_not_get_ready_is_ended_and_told_of(
     parents.write("ipykernel", "import threading\nthreading.Event().wait()\n")
     assert await parents.why_not() == "its parent did not get ready within 0.5 s"
     await wait_until(lambda: parents.process.poll() is not None, "it to end")
+
+
+@pytest.mark.parametrize(
+    ("before", "preload", "why", "after"),
+    [
+        ({}, "mine", "preloading mine: ModuleNotFoundError", {"mine": ""}),
+        ({"mine": "x = ("}, "mine", "preloading mine: SyntaxError", {"mine": "x = 1 # right"}),
+        ({"mine": "1 / 0"}, "mine", "preloading mine: ZeroDivision", {"mine": "1 / 1 # right"}),
+        (
+            {"mine": "import other", "other": "import nothing"},
+            "mine",
+            "preloading mine: ModuleNotFoundError",
+            {"other": "import sys"},
+        ),
+        ({"mine": THREAD}, "mine", "preloading has started 1 threads", {"mine": ""}),
+        ({"pack/__init__": ""}, "pack.sub", "preloading pack.sub: Mod", {"pack/sub": ""}),
+        ({"ipykernel": OLD}, "", "ipykernel 6.28 is older", {"ipykernel": SOUND}),
+    ],
+)
+async def test_a_refusal_ends_with_what_it_came_from(
+    parents: Parents, before: dict[str, str], preload: str, why: str, after: dict[str, str]
+) -> None:
+    parents.preload = (preload,) if preload else ()
+    (parents.modules / "pack").mkdir()
+    for module, text in before.items():
+        parents.write(module, text)
+    for _ in range(2):
+        assert (await parents.why_not()).startswith(why)
+    refused = parents.process
+    assert (await parents.why_not()).startswith(why)
+    assert parents.process is refused, "it is not tried again in vain"
+    for module, text in after.items():
+        parents.write(module, text)
+    assert await parents.code(await parents.launch()) == 3
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        ("threading.Event().wait()", "its parent did not get ready within 3 s"),
+        ("os.kill(os.getpid(), 9)", "its parent ended with code -9 while importing"),
+        ("raise OSError('no answer')", "importing ipykernel: no answer"),
+    ],
+)
+async def test_trouble_that_leaves_nothing_on_disk_is_held_against_a_parent_for_a_while(
+    parents: Parents, tmp_path: Path, trouble: str, why: str
+) -> None:
+    parents.wait_for_at_most(3, 20)
+    sign = tmp_path / "passed"
+    parents.write(
+        "ipykernel",
+        f"{SOUND}import os, threading\nif not os.path.exists({str(sign)!r}): {trouble}\n",
+    )
+    assert await parents.why_not() == why
+    sign.touch()
+    parents.now += PAUSE - 1
+    assert await parents.why_not() == why
+    parents.now += 1
+    assert await parents.code(await parents.launch()) == 3
 
 
 async def test_many_starts_at_once_after_a_change_all_fork_from_a_new_parent(
