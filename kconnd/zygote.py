@@ -290,6 +290,7 @@ class Zygote:
 
     def be_shim(self, plan_file: int, answer: int, lock: int) -> int:
         """In the shim: take the plan as one that was spawned would, and stay with the kernel."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else a kernel's exit code could be lost
         os.setsid()
         nothing = os.open("/dev/null", os.O_WRONLY)
         for theirs, ours in ((0, plan_file), (1, answer), (2, nothing)):

@@ -348,7 +348,10 @@ class Zygote:
 
     def _hear(self) -> dict[str, Any]:
         text = self._link.recv(zygote.MESSAGE)
-        found: dict[str, Any] = json.loads(text) if text else {}
+        try:
+            found: dict[str, Any] = json.loads(text)
+        except ValueError:  # it has died, or what it says is cut off
+            return {}
         return found
 
 

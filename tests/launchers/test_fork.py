@@ -164,6 +164,20 @@ async def test_a_parent_that_does_not_get_ready_is_ended_and_told_of(
     await wait_until(lambda: parents.process.poll() is not None, "it to end")
 
 
+async def test_the_exit_code_is_known_of_a_kernel_that_ends_before_its_shim_looks(
+    parents: Parents, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    os.mkfifo(tmp_path / "k.log")  # to open it for writing takes a reader
+    handle = await parents.launch()
+    state = Path(f"/proc/{handle.kernel.pid}/stat")
+    await wait_until(
+        lambda: not state.exists() or b") Z" in state.read_bytes(), "the kernel to end"
+    )
+    reader = os.open(tmp_path / "k.log", os.O_RDONLY | os.O_NONBLOCK)
+    assert await parents.code(handle) == 3
+    os.close(reader)
+
+
 @pytest.mark.parametrize(
     ("before", "preload", "why", "after"),
     [
