@@ -2,10 +2,12 @@
 
 A parent (the zygote, `kconnd.zygote`) has begun already when a kernel is forked from it. So
 whatever an interpreter, the dynamic loader, libc or a module reads when it begins has to be
-the same for both; that is its exec-time environment, and a parent serves one such only.
+the same for both; that is its exec-time environment, and a parent serves one such only. What
+the modules of a kernel read at their import is found by a test, which watches them.
 """
 
 import fnmatch
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,9 +18,14 @@ EXEC_TIME = (
     "LD_*",
     "MALLOC_*",
     "GLIBC_TUNABLES",
+    "OPENSSL_*",
     "PYTHON*",
+    "_PYTHON*",
     "HOME",  # where the user's own site-packages are
     "PATH",  # what an interpreter that is a script looks for
+    "USER",  # whose messages a kernel's are, says jupyter_client.session
+    "TERM",
+    "DISPLAY",
     "LANG",
     "LANGUAGE",
     "LC_*",
@@ -26,9 +33,20 @@ EXEC_TIME = (
     "JPY_*",
     "JUPYTER_*",
     "IPYTHON*",
-    "PYDEVD_*",
-    "DEBUGPY_*",
+    "IN_SPHINX_RUN",
+    "TRAITLETS_*",
+    "TORNADO_*",
     "PYZMQ_*",
+    "PSUTIL_*",
+    "PROMPT_TOOLKIT_*",
+    "ANDROID_*",  # by which platformdirs tells where it runs
+    # Of the debugger:
+    "DEBUGPY_*",
+    "PYDEV*",
+    "PYCHARM_*",
+    "DEBUG_PYDEVD_*",
+    "PATHS_FROM_ECLIPSE_TO_PYTHON",
+    "GEVENT_*",
 )
 OWN = "KCONND_"  # ours, different for each kernel and read by no module
 PAUSE = 60.0  # seconds
@@ -75,14 +93,22 @@ def exec_time(env: Mapping[str, str], *, whole: bool) -> tuple[tuple[str, str], 
 
 
 def choose_parent(
-    argv: tuple[str, ...], env: Mapping[str, str], preload: tuple[str, ...]
+    argv: tuple[str, ...], env: Mapping[str, str], cwd: str, preload: tuple[str, ...]
 ) -> Parent | str:
-    """Choose the parent that a command can be forked from, or say why it cannot be."""
+    """Choose the parent that a command can be forked from, or say why it cannot be.
+
+    An interpreter takes what is relative in PYTHONPATH, an empty entry too, from the folder that
+    it begins in: a kernel from its own, and so has its parent to, whose folder is another.
+    """
     found = python_module(argv)
     if found is None:
         return f"only ipykernel can be forked, and this runs {argv[0]}"
     if found.module not in FORKED:
         return f"only ipykernel can be forked, and this runs {found.module}"
+    if env.get("PYTHONPATH"):
+        folders = env["PYTHONPATH"].split(":")
+        absolute = (posixpath.join(cwd, folder) if folder else cwd for folder in folders)
+        env = {**env, "PYTHONPATH": ":".join(absolute)}
     return Parent((argv[0], *found.flags), exec_time(env, whole=bool(preload)), preload)
 
 

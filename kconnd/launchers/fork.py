@@ -185,7 +185,7 @@ class ForkLauncher(LocalLauncher):
         return json.loads(line), trouble
 
     def _parent(self, plan: LaunchPlan) -> "Zygote":
-        wanted = choose_parent(plan.argv, plan.env, plan.preload)
+        wanted = choose_parent(plan.argv, plan.env, plan.cwd, plan.preload)
         if isinstance(wanted, str):
             raise UnforkableError(wanted)
         with self._choosing:

@@ -54,12 +54,22 @@ def test_with_modules_of_ones_own_every_variable_counts_but_ours(env: dict[str, 
 def test_what_is_read_at_the_beginning_makes_another_parent(
     env: dict[str, str], names: list[str]
 ) -> None:
-    one = choose_parent(IPYKERNEL, env, ())
-    two = choose_parent(IPYKERNEL, {**env, names[0]: "new"}, ())
+    one = choose_parent(IPYKERNEL, env, "/", ())
+    two = choose_parent(IPYKERNEL, {**env, names[0]: "new"}, "/", ())
     assert isinstance(one, Parent)
     assert one != two
-    assert one == choose_parent(IPYKERNEL, {**env, "DATA": "other", "KCONND_KERNEL": "y"}, ())
-    assert one != choose_parent(IPYKERNEL, {**env, "DATA": "other"}, ("numpy",))
+    assert one == choose_parent(IPYKERNEL, {**env, "DATA": "other", "KCONND_KERNEL": "y"}, "/", ())
+    assert one != choose_parent(IPYKERNEL, {**env, "DATA": "other"}, "/", ("numpy",))
+
+
+def test_a_relative_place_for_modules_is_below_the_kernels_folder() -> None:
+    env = {"PYTHONPATH": "lib:/abs:../up::"}
+    parent = choose_parent(IPYKERNEL, env, "/home/ada", ())
+    assert isinstance(parent, Parent)
+    found = "/home/ada/lib:/abs:/home/ada/../up:/home/ada:/home/ada"
+    assert parent.env == (("PYTHONPATH", found),)
+    assert parent == choose_parent(IPYKERNEL, {"PYTHONPATH": found}, "/elsewhere", ())
+    assert parent != choose_parent(IPYKERNEL, env, "/home/bob", ())
 
 
 @pytest.mark.parametrize(
@@ -71,11 +81,11 @@ def test_what_is_read_at_the_beginning_makes_another_parent(
     ],
 )
 def test_what_is_not_ipykernel_is_not_forked(argv: tuple[str, ...], why: str) -> None:
-    assert str(choose_parent(argv, {}, ())).endswith(why)
+    assert str(choose_parent(argv, {}, "/", ())).endswith(why)
 
 
 def test_the_environment_of_a_parent_is_in_no_text() -> None:
-    parent = choose_parent(IPYKERNEL, {"HOME": "s3cret"}, ())
+    parent = choose_parent(IPYKERNEL, {"HOME": "s3cret"}, "/", ())
     assert "s3cret" not in repr(parent)
 
 

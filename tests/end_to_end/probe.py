@@ -132,6 +132,7 @@ probe = {
     "locale": [locale.setlocale(locale.LC_ALL), time.tzname],
     "recursion": [sys.getrecursionlimit(), sys.getswitchinterval()],
     "connection_file": get_connection_file(),
+    "messages": app.session.msg_header("status")["username"],
     "traced": [_name(sys.gettrace()), _name(sys.getprofile())],
     "startup": globals().get("from_startup"),
 }

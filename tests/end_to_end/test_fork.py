@@ -53,7 +53,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def daemon(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """Give one daemon for all tests that leave it as it is."""
-    env = f"env: {{IPYTHONDIR: {place}/ipython, TZ: Asia/Tokyo, SECRET: s3cret}}\ncwd: {place}\n"
+    own = f"IPYTHONDIR: {place}/ipython, TZ: Asia/Tokyo, SECRET: s3cret"
+    more = "USER: ada, TERM: dumb, GEVENT_SUPPORT: 'True', PYTHONPATH: 'lib:'"
+    env = f"env: {{{own}, {more}}}\ncwd: {place}\n"
     with Daemon(Path(os.path.realpath(tmp_path_factory.mktemp("k")))) as found:
         for name in ("forked", "other"):
             found.profile(name, FORK + env)
@@ -78,7 +80,7 @@ def probe(daemon: Daemon, name: str) -> dict[str, Any]:
     return found
 
 
-def test_a_forked_kernel_is_in_every_detail_what_a_cold_one_is(daemon: Daemon) -> None:
+def test_a_forked_kernel_is_in_every_detail_what_a_cold_one_is(daemon: Daemon, place: Path) -> None:
     cold, forked = probe(daemon, "cold"), probe(daemon, "forked")
     assert daemon.info("forked")["launcher"] == "fork"
     assert daemon.info("cold")["launcher"] == "local"
@@ -89,6 +91,8 @@ def test_a_forked_kernel_is_in_every_detail_what_a_cold_one_is(daemon: Daemon) -
         assert found["environ"]["SECRET"] == "s3cret"
         assert found["locale"][1] == ["JST", "JST"]
         assert found["parent"] == 1, "a shim"
+        assert found["messages"] == "ada"
+        assert f"{place}/lib" in found["path"]
     assert forked == cold
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kconnd import zygote
-from kconnd.core.forking import PAUSE
+from kconnd.core.forking import PAUSE, exec_time
 from kconnd.core.plan import LaunchPlan
 from kconnd.launchers.base import Handle
 from kconnd.launchers.fork import MOST, ForkLauncher, Patience
@@ -24,6 +24,22 @@ WaitUntil = Callable[..., Awaitable[None]]
 SOUND = "version_info = (7, 0)\n__version__ = '7.0'\n"
 OLD = "version_info = (6, 28)\n__version__ = '6.28'\n"
 THREAD = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+
+
+# Imports what a parent does, and prints what of the environment is read meanwhile.
+WATCHING = """\
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+from kconnd import zygote
+read = set()
+real = os._Environ.__getitem__
+def watching(self, name):
+    read.add(os.fsdecode(name))
+    return real(self, name)
+os._Environ.__getitem__ = watching
+zygote.import_all([])
+print(json.dumps(sorted(read)))
+"""
 
 
 class Parents:
@@ -136,6 +152,16 @@ def test_a_parent_that_refuses_ends_by_itself_whatever_threads_it_has(tmp_path: 
         finally:
             process.kill()
             process.wait()
+
+
+def test_what_modules_read_of_the_environment_at_their_import_makes_another_parent() -> None:
+    above = str(Path(zygote.__file__).parents[1])
+    command = [sys.executable, "-c", WATCHING, above]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    read = json.loads(done.stdout)
+    assert {"USER", "TERM", "PYDEVD_USE_CYTHON"} <= set(read), "it is seen at all"
+    kept = dict(exec_time(dict.fromkeys(read, "x"), whole=False))
+    assert sorted(kept) == read
 
 
 async def test_an_interpreter_that_is_not_there_is_no_parent(tmp_path: Path) -> None:
