@@ -25,14 +25,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import gc
 import importlib
 import importlib.util
 import json
 import os
 import random
-import resource
 import runpy
 import signal
 import socket
@@ -304,7 +302,7 @@ class Zygote:
         status: int = self.shim.supervise(plan, self.be_kernel)
         return status
 
-    def be_kernel(self, plan: Plan, trouble: int) -> None:
+    def be_kernel(self, plan: Plan, _trouble: int) -> None:
         """In the kernel: get rid of what is the zygote's and the shim's, then leave them."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -312,12 +310,6 @@ class Zygote:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         self.command_line.become(plan.args)
-        if "open_files" in plan.values:
-            limits = (plan.number("open_files"),) * 2
-            try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-            except (OSError, ValueError):
-                self.shim.give_up(trouble, OSError(errno.EPERM, "limit"), b"exec")
         self.close_others(set())
         plan.env.update(self.changed)
         raise Kernel(plan)

@@ -112,6 +112,28 @@ def choose_parent(
     return Parent((argv[0], *found.flags), exec_time(env, whole=bool(preload)), preload)
 
 
+def wants_more_files(limits: Mapping[str, float], own: tuple[int, int]) -> bool:
+    """Tell whether more open files are asked for than a daemon that began so can give."""
+    return 0 <= own[1] < limits.get("open_files", 0)
+
+
+def choose_open_files(limits: Mapping[str, float], own: tuple[int, int]) -> tuple[int, int]:
+    """Choose a kernel's soft and hard limit on open files: what is asked for, if it can be had.
+
+    Parameters
+    ----------
+    limits : mapping
+        What is asked for.
+    own : tuple of int
+        The limits that a daemon began with, of which its kernels get the same; below 0 is none.
+    """
+    if "open_files" not in limits:
+        return own
+    asked = int(limits["open_files"])
+    found = min(asked, own[1]) if own[1] >= 0 else asked
+    return found, found
+
+
 def pause_after(took: float) -> float:
     """Choose for how long a refusal holds where nothing has changed on disk.
 

@@ -19,18 +19,32 @@ from pathlib import Path
 from typing import Any
 
 from kconnd import zygote
-from kconnd.core.forking import Parent, choose_parent, pause_after
+from kconnd.core.forking import (
+    Parent,
+    choose_open_files,
+    choose_parent,
+    pause_after,
+    wants_more_files,
+)
 from kconnd.core.kernelspec import python_module
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import LockedError
 from kconnd.launchers.base import Handle, Launcher
-from kconnd.launchers.local import MOMENT, LocalLauncher, begun, plan_records, still_there
+from kconnd.launchers.local import (
+    MOMENT,
+    OPEN_FILES,
+    LocalLauncher,
+    begun,
+    limit_files,
+    plan_records,
+    still_there,
+)
 from kconnd.system.files import take_lock
 
 FORK = "fork"
 MOST = 8  # parents of one daemon; the one that was used longest ago makes room for the next
 
-Confine = Callable[[LaunchPlan, int], None]
+Confine = Callable[[LaunchPlan, int], Mapping[str, float]]
 
 
 class UnforkableError(Exception):
@@ -95,7 +109,8 @@ class ForkLauncher(LocalLauncher):
     cold : Launcher
         Launches what cannot be forked.
     confine : callable, optional
-        Puts a shim, given by its pid, where the plan's limits hold for it and its kernel.
+        Puts a shim, given by its pid, where the plan's limits hold for it and its kernel, and
+        gives those that do.
     patience : Patience
         With parents.
     """
@@ -138,6 +153,8 @@ class ForkLauncher(LocalLauncher):
         self._parents.clear()
 
     def _fork(self, plan: LaunchPlan) -> tuple[dict[str, Any], str]:
+        if wants_more_files(plan.limits, OPEN_FILES):
+            raise UnforkableError(f"open_files: its parent may have {OPEN_FILES[1]} at most")
         try:
             lock = take_lock(Path(plan.lock), f"a shim of kernel {plan.name}")
         except LockedError as error:
@@ -174,8 +191,9 @@ class ForkLauncher(LocalLauncher):
             finally:
                 os.close(plan_read)
                 os.close(answer_write)
-            if self._confine is not None:
-                self._confine(plan, shim)  # it waits for its plan, and has no child yet
+            # It waits for its plan, and has no child yet.
+            limits = plan.limits if self._confine is None else self._confine(plan, shim)
+            limit_files(shim, choose_open_files(limits, OPEN_FILES))
             with contextlib.suppress(BrokenPipeError):  # it died: what it said is all there is
                 sending.write(b"".join(_records(plan, confined=self._confine is not None)))
                 sending.close()
@@ -362,6 +380,4 @@ def _records(plan: LaunchPlan, *, confined: bool) -> Iterator[bytes]:
     more = [("module_at", str(len(plan.argv) - len(found.args) - 1))]
     if confined:
         more.append(("cgroup", "1"))
-    if "open_files" in plan.limits:
-        more.append(("open_files", str(int(plan.limits["open_files"]))))
     return plan_records(plan, *more)

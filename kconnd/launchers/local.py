@@ -11,6 +11,7 @@ import importlib.util
 import json
 import marshal
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -37,6 +38,8 @@ from kconnd.system.processes import (
 LOCAL = "local"
 ELSEWHERE = ".exit.json"  # in place of the lock file's ending
 MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
+# Open files that this process may have, as it began: the daemon raises its own limit later.
+OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
 DYING = 1.0  # seconds in which a process that has let go of its lock ends
 GLANCE = 0.01  # seconds between looks: nothing tells when it has
 
@@ -176,6 +179,7 @@ def start_shim(plan: LaunchPlan, program: str) -> tuple[dict[str, Any], str]:
             env={},
             start_new_session=True,
         )
+        limit_files(process.pid, OPEN_FILES)  # it waits for its plan, and has no child yet
         answer = _exchange(process, b"".join(plan_records(plan, ("lock", str(lock)))))
     finally:
         os.close(lock)
@@ -188,6 +192,12 @@ def start_shim(plan: LaunchPlan, program: str) -> tuple[dict[str, Any], str]:
         )
     process.returncode = 0  # it is known by its pidfd from here on, and Popen lets go of it
     return json.loads(line), trouble
+
+
+def limit_files(process: int, limits: tuple[int, int]) -> None:
+    """Say how many files a process, and what it forks, may have open."""
+    with contextlib.suppress(ProcessLookupError):  # it died: what it said tells more
+        resource.prlimit(process, resource.RLIMIT_NOFILE, limits)
 
 
 def _exchange(process: subprocess.Popen[bytes], plan: bytes) -> str:

@@ -7,6 +7,7 @@ pidfd. A daemon that dies in between finds the unit by the facts that its shim w
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,13 @@ class SystemdLauncher(LocalLauncher):
         found = await super().find(facts, exit_file, lock)
         return found and replace(found, launcher=SYSTEMD)
 
-    def confine(self, plan: LaunchPlan, shim: int) -> None:
+    def confine(self, plan: LaunchPlan, shim: int) -> Mapping[str, float]:
         """Have a shim that was forked put into a scope of its own, before it forks.
+
+        Returns
+        -------
+        mapping
+            The limits that hold: the machine's may be stricter than what is asked for.
 
         Raises
         ------
@@ -87,11 +93,12 @@ class SystemdLauncher(LocalLauncher):
             "limits": dict(plan.limits),
         }
         try:
-            self._front.post("/v1/scopes", body)
+            limits: Mapping[str, float] = self._front.post("/v1/scopes", body)["limits"]
         except KconndError as error:
             raise StartFailedError(
                 f"having a scope made for {plan.name}: {error.message}", hint=error.hint
             ) from error
+        return limits
 
     def _ask(self, plan: LaunchPlan, file: Path) -> str:
         body = {

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.forking import PAUSE, Parent, choose_parent, exec_time, pause_after
+from kconnd.core.forking import (
+    PAUSE,
+    Parent,
+    choose_open_files,
+    choose_parent,
+    exec_time,
+    pause_after,
+    wants_more_files,
+)
 from kconnd.core.kernelspec import python_module
 from kconnd.core.plan import LaunchPlan, kernel_variables, same_start
 
@@ -125,6 +133,25 @@ def test_any_other_difference_makes_another_start(env: dict[str, str]) -> None:
         replace(one, log_max=1),
     )
     assert not any(same_start(one, other) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "found"),
+    [
+        ({}, (1024, 4096), (1024, 4096)),
+        ({}, (1024, -1), (1024, -1)),
+        ({"memory": 1.0}, (1024, -1), (1024, -1)),
+        ({"open_files": 300.0}, (1024, 4096), (300, 300)),
+        ({"open_files": 4096.0}, (1024, 4096), (4096, 4096)),
+        ({"open_files": 9999.0}, (1024, 4096), (4096, 4096)),
+        ({"open_files": 9999.0}, (1024, -1), (9999, 9999)),
+    ],
+)
+def test_a_kernels_open_files(
+    asked: dict[str, float], own: tuple[int, int], found: tuple[int, int]
+) -> None:
+    assert choose_open_files(asked, own) == found
+    assert wants_more_files(asked, own) == (0 < found[1] < asked.get("open_files", 0))
 
 
 @given(st.floats(0, 1e6))

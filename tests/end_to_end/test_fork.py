@@ -253,6 +253,32 @@ def parent_of_shim(daemon: Daemon, name: str) -> int:
     return int(stat.rpartition(b")")[2].split()[1])
 
 
+def test_open_files_are_what_the_daemon_began_with_or_what_is_asked_for(folder: Path) -> None:
+    limited = ("sh", "-c", 'ulimit -S -n 1000; ulimit -H -n 5000; exec "$@"', "sh")
+    with Daemon(folder) as daemon:
+        daemon.profile("cold", COLD)
+        daemon.profile("lab", FORK)
+        daemon.profile("few", f"{FORK}limits: {{open_files: 300}}\n")
+        daemon.profile("many", f"{FORK}limits: {{open_files: 6000}}\n")
+        daemon.start(through=limited)
+        code = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+        seen = {}
+        for name in ("cold", "lab", "few", "many"):
+            found = start(daemon, name)
+            limits = run(found["connection_file"], code).strip()
+            seen[name] = (found["launcher"], limits, found["launcher_note"])
+    assert seen == {
+        "cold": ("local", "(1000, 5000)", None),
+        "lab": ("fork", "(1000, 5000)", None),
+        "few": ("fork", "(300, 300)", None),
+        "many": (
+            "local",
+            "(1000, 5000)",
+            "not forked: open_files: its parent may have 5000 at most",
+        ),
+    }
+
+
 def test_the_parents_death_takes_no_kernel_with_it(lone: Daemon) -> None:
     found = start(lone, "lab")
     parent = parent_of_shim(lone, "lab")
