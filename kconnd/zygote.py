@@ -66,6 +66,7 @@ MODULES = (
     "sqlite3",
     "tornado.platform.asyncio",
 )
+PACKAGES = "-packages"  # in the path of what is installed: site-packages, dist-packages
 SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
 MESSAGE = 65536
 WORDS = 1000  # characters of a reason
@@ -141,18 +142,28 @@ def check_threads() -> None:
 
 
 def watched_folders() -> list[str]:
-    """List where a fresh process would look for modules, and with what."""
-    folders = [place for place in sys.path if os.path.isdir(place)]
-    return [os.path.realpath(sys.executable), *folders]
+    """List what decides where a fresh process finds modules; what is not there may come."""
+    binaries = os.path.dirname(sys.executable)
+    folders = list(sys.path)
+    site = sys.modules.get("site")
+    if site is not None and site.ENABLE_USER_SITE:  # it is on the path where it exists
+        folders.append(site.getusersitepackages())
+    configuration = [
+        os.path.join(folder, "pyvenv.cfg") for folder in (binaries, os.path.dirname(binaries))
+    ]
+    for folder in folders:
+        if PACKAGES in folder:
+            with contextlib.suppress(OSError):
+                names = sorted(name for name in os.listdir(folder) if name.endswith(".pth"))
+                configuration += [os.path.join(folder, name) for name in names]
+    return list(dict.fromkeys([sys.executable, *configuration, *folders]))
 
 
 def watched() -> list[str]:
-    """List what a fresh process might import otherwise: folders, and files of one's own."""
+    """List what a fresh process might import otherwise: where from, and all but the library."""
     library = os.path.dirname(os.__file__)
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    own = [
-        file for file in files if file and not file.startswith(library) and "-packages" not in file
-    ]
+    own = [file for file in files if file and (PACKAGES in file or not file.startswith(library))]
     return [*watched_folders(), *sorted(own)]
 
 
@@ -182,6 +193,11 @@ def signature(place: str) -> list[int] | None:
     except OSError:
         return None
     return [about.st_mtime_ns, about.st_ino, about.st_size]
+
+
+def first_changed(seen: dict[str, list[int] | None]) -> str | None:
+    """Find a place that is not as it was: 2 microseconds each, so 0.8 ms for ipykernel's files."""
+    return next((place for place, before in seen.items() if signature(place) != before), None)
 
 
 def open_descriptors() -> set[int]:
@@ -222,7 +238,7 @@ class Zygote:
         self.link = link
         self.shim = load_shim()
         self.command_line = CommandLine()
-        self.seen: list[tuple[str, list[int] | None]] = []
+        self.seen: dict[str, list[int] | None] = {}
         self.kept: set[int] = set()
         self.changed: dict[bytes, bytes] = {}
 
@@ -249,7 +265,7 @@ class Zygote:
         set_since = dict(os.environb).items() - before.items()
         self.changed = dict(set_since)  # ipykernel's debugger sets a variable
         check_threads()
-        self.seen = [(place, signature(place)) for place in watched()]
+        self.seen = {place: signature(place) for place in watched()}
         self.kept = open_descriptors()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -263,8 +279,8 @@ class Zygote:
             message, descriptors, _, _ = socket.recv_fds(self.link, MESSAGE, 3)
             if not message:
                 return
-            changed = [place for place, before in self.seen if signature(place) != before]
-            answer = {"stale": changed[0]} if changed else self.fork(*descriptors)
+            changed = first_changed(self.seen)
+            answer = {"stale": changed} if changed else self.fork(*descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)  # before the answer: who hears it may want the lock
             self.tell(**answer)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from kconnd import zygote
 from kconnd.core.forking import PAUSE, exec_time
 from kconnd.core.plan import LaunchPlan
 from kconnd.launchers.base import Handle
-from kconnd.launchers.fork import MOST, ForkLauncher, Patience
+from kconnd.launchers.fork import MOST, ForkLauncher, Patience, StaleError
 from tests.launchers.fake import FakeLauncher
 
 WaitUntil = Callable[..., Awaitable[None]]
@@ -26,6 +27,7 @@ OLD = "version_info = (6, 28)\n__version__ = '6.28'\n"
 THREAD = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
 
 
+USER_SITE = f"user/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 # Imports what a parent does, and prints what of the environment is read meanwhile.
 WATCHING = """\
 import json, os, sys
@@ -274,6 +276,70 @@ async def test_many_starts_at_once_after_a_change_all_fork_from_a_new_parent(
         handles = await asyncio.gather(*map(parents.launch, names))
         assert [await parents.code(handle) for handle in handles] == [3] * 12
         assert parents.process.pid != before
+
+
+def files_of(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("# changed\n")
+
+
+@pytest.mark.parametrize(
+    ("changed", "change"),
+    [
+        ("more-packages", lambda place: files_of(place / "more-packages", "new.py")),
+        ("later", lambda place: (place / "later").mkdir()),
+        ("user/lib/", lambda place: files_of(place / USER_SITE, "new.py")),
+        ("preloaded.py", lambda place: files_of(place, "more-packages/preloaded.py")),
+        ("inner.py", lambda place: files_of(place, "more-packages/pack/inner.py")),
+        ("some.pth", lambda place: files_of(place, "more-packages/some.pth")),
+        ("pyvenv.cfg", lambda place: files_of(place, "venv/pyvenv.cfg")),
+        ("python", lambda place: swap(place / "venv" / "bin" / "python")),
+    ],
+)
+async def test_whatever_a_start_would_find_otherwise_takes_another_parent(
+    tmp_path: Path, changed: str, change: Callable[[Path], None]
+) -> None:
+    parents = Parents(tmp_path)
+    python = venv(tmp_path / "venv")
+    packages = tmp_path / "more-packages"
+    files_of(packages, "preloaded.py", "some.pth", "pack/__init__.py", "pack/inner.py")
+    (packages / "preloaded.py").write_text("import pack.inner\n")
+    path = ":".join(str(tmp_path / name) for name in ("modules", "more-packages", "later"))
+    asked = plan(tmp_path, PYTHONPATH=path, PYTHONUSERBASE=str(tmp_path / "user"))
+    asked = replace(asked, argv=(str(python), "-m", "ipykernel_launcher"), preload=("preloaded",))
+    assert await parents.code(await parents.launcher.launch(asked)) == 3
+    before = parents.process.pid
+    assert await parents.code(await parents.launcher.launch(asked)) == 3
+    assert parents.process.pid == before
+    change(tmp_path)
+    (parent,) = parents.launcher._parents.values()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    with pytest.raises(StaleError, match=f"{changed}.* has changed"):
+        parent.fork((nothing,) * 3)
+    os.close(nothing)
+    assert await parents.code(await parents.launcher.launch(asked)) == 3
+    assert parents.process.pid != before
+    parents.launcher.close()
+
+
+def venv(folder: Path) -> Path:
+    """Make what a virtual environment without packages is."""
+    (folder / "bin").mkdir(parents=True)
+    home = Path(sys.base_prefix) / "bin"
+    text = f"home = {home}\ninclude-system-site-packages = true\n"
+    (folder / "pyvenv.cfg").write_text(text)
+    python = folder / "bin" / "python"
+    python.symlink_to(home / "python3")
+    return python
+
+
+def swap(python: Path) -> None:
+    """Have a link lead to another interpreter, here to a copy of the same."""
+    copy = python.with_name("another")
+    shutil.copy(python, copy)
+    python.unlink()
+    python.symlink_to(copy)
 
 
 async def test_a_parent_that_died_is_replaced(parents: Parents) -> None:
