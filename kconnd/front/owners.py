@@ -17,6 +17,7 @@ from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
 from kconnd.front.machine import Machine
 from kconnd.system.files import write_private
 from kconnd.system.systemd import Systemd
+from kconnd.system.systemd_version import read_version
 
 log = logging.getLogger("kconnd")
 
@@ -38,6 +39,12 @@ class Owners:
         self.systemd = systemd
         self.machine = machine
         self._boot = boot
+        self._version = 0
+
+    async def systemd_version(self) -> int:
+        """Give the version of the manager that runs; 0 as long as it does not say."""
+        self._version = self._version or await read_version()
+        return self._version
 
     def find(self, name: str) -> int:
         """Find a user's uid by name or number.

@@ -132,8 +132,9 @@ async def make_scope(request: Request) -> Reply:
     machine = request.owners.machine.profiles.profiles.get(profile_of(name))
     limits = stricter(asked, machine.profile.limits if machine else None)
     scope = unit_name(uid, name, generation, "scope")
+    rows = scope_properties(uid, name, pid, limits, await request.owners.systemd_version())
     with its_own_process(pid, uid):
-        await request.owners.make_unit(uid, scope, scope_properties(uid, name, pid, limits))
+        await request.owners.make_unit(uid, scope, rows)
         await _moved(pid, scope)  # what it forks has to be in there from the beginning
     return {"unit": scope, "limits": limits}
 

@@ -20,6 +20,9 @@ HIGHEST_PID = 1 << 22  # proc_sys_kernel(5), pid_max
 MANY = 10**9  # more launches than any kernel has
 _UNNAMED = re.compile("~[0-9a-f]{8}$")  # at the end of what is kept warm and has no name yet
 Rows = list[list[object]]  # of a name and a value
+# The systemd from which scopes have OOMPolicy=, and stop where one process goes over the limit;
+# an earlier one leaves the others alone, and refuses the property.
+SCOPES_KNOW_OOM = 253
 KINDS = ("memory", "cpu", "tasks", "open_files")
 
 
@@ -121,8 +124,16 @@ def properties(uid: int, argv: list[str], limits: Mapping[str, float]) -> Rows:
     return _rows(found)
 
 
-def scope_properties(uid: int, name: str, pid: int, limits: Mapping[str, float]) -> Rows:
-    """Give the properties of the scope that a forked shim is put into, with what it forks."""
+def scope_properties(
+    uid: int, name: str, pid: int, limits: Mapping[str, float], systemd: int
+) -> Rows:
+    """Give the properties of the scope that a forked shim is put into, with what it forks.
+
+    Parameters
+    ----------
+    systemd : int
+        The version that runs.
+    """
     found = {
         "Description": Variant("s", f"Jupyter kernel {name} of uid {uid}, forked"),
         "PIDs": Variant("au", [pid]),
@@ -130,6 +141,8 @@ def scope_properties(uid: int, name: str, pid: int, limits: Mapping[str, float])
         "CollectMode": Variant("s", "inactive-or-failed"),
         **_confining(limits),
     }
+    if systemd >= SCOPES_KNOW_OOM:
+        found["OOMPolicy"] = Variant("s", "continue")  # as for a unit
     return _rows(found)
 
 

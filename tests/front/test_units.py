@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from kconnd.core.profile import Limits
 from kconnd.errors import KconndError, UsageError
-from kconnd.front.units import parse_request, properties, stricter, unit_name
+from kconnd.front.units import parse_request, properties, scope_properties, stricter, unit_name
+from kconnd.system.systemd_version import parse_version
 
 SOUND: dict[str, Any] = {
     "name": "lab@one",
@@ -89,6 +90,26 @@ def test_whose_it_is_is_not_asked() -> None:
     assert found["Slice"].value == "kconnd-1000.slice"
     assert found["TasksMax"].value == 6
     assert "MemoryMax" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("252.38-1~deb12u1", 252), ("v255.4-1-arch", 255), ("254~rc1", 254), ("", 0)],
+)
+def test_the_version_of_systemd(text: str, version: int) -> None:
+    assert parse_version(text) == version
+
+
+@pytest.mark.parametrize(("systemd", "policy"), [(0, None), (252, None), (253, "continue")])
+def test_a_worker_that_is_killed_for_its_memory_takes_no_forked_kernel_along(
+    systemd: int, policy: str | None
+) -> None:
+    rows = scope_properties(1000, "lab", 77, {"memory": 1e9}, systemd)
+    found: dict[Any, Any] = {row[0]: row[1].value for row in rows}  # type: ignore[attr-defined]  # rows hold Variants
+    assert found.get("OOMPolicy") == policy
+    assert (found["PIDs"], found["MemoryMax"]) == ([77], 10**9)
+    unit = properties(1000, ["/p", "x", "lab", "/plan"], {})
+    assert {row[0]: row[1].value for row in unit}["OOMPolicy"] == "continue"  # type: ignore[attr-defined]  # the same
 
 
 @pytest.mark.parametrize(
