@@ -49,8 +49,14 @@ class Request:
     def authorise(self, right: Right) -> None:
         """Refuse who may not use the service, and what spans owners to all but administrators.
 
-        What is about one owner is decided by that owner's daemon.
+        What is about one owner is decided by that owner's daemon. A uid without an account is
+        nobody's: who has a range of them (subuid(5)) would fill the manager with units.
         """
+        if self.peer.uid != 0 and not self.peer.name:
+            raise RefusedError(
+                f"uid {self.peer.uid} has no account on this machine",
+                hint="kconnd serves users that getent passwd lists",
+            )
         if not admits(self.owners.machine.settings, self.peer):
             raise RefusedError(
                 f"uid {self.peer.uid} may not use kconnd on this machine",

@@ -363,6 +363,15 @@ def test_root_and_administrators_manage_everybodys(box: Box, kernel: int) -> Non
     box.run("gpasswd -d max kconnd-admin")
 
 
+def test_a_uid_without_an_account_leaves_nothing_in_the_manager(box: Box) -> None:
+    as_nobody = "setpriv --reuid 300000 --regid 300000 --clear-groups"
+    for path, body in (("owners/self/open", "{}"), ("boot", '{"wanted": true}')):
+        ask = f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1/{path} -d {shlex.quote(body)}"
+        assert box.run(f"{as_nobody} {ask}").json()["error"]["code"] == "refused"
+    assert box.run("systemctl list-units --all --plain --no-legend 'kconnd*300000*'").out == ""
+    assert box.try_("test -e /var/lib/kconnd/boot/300000").code == 1
+
+
 def test_what_is_no_owner(box: Box) -> None:
     done = box.try_("kconnd-ctl info nobody-of-this-name/python3", "eve")
     assert (done.code, "there is no user" in done.err) == (4, True)

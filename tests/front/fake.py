@@ -1,0 +1,37 @@
+"""A service manager that only remembers, with the interface of the real one."""
+
+import asyncio
+from typing import Any
+
+from kconnd.system.systemd import Systemd
+
+
+class FakeSystemd(Systemd):
+    """Takes every unit, and lists those that run.
+
+    Parameters
+    ----------
+    units : dict, optional
+        Those that are there, with their states.
+    """
+
+    def __init__(self, units: dict[str, str] | None = None) -> None:
+        super().__init__()
+        self.units = dict(units or {})
+        self.calls: list[tuple[Any, ...]] = []
+
+    async def start(self, unit: str) -> None:
+        await self._does("start", unit)
+        self.units[unit] = "active"
+
+    async def run(self, unit: str, properties: list[list[object]]) -> None:
+        await self._does("run", unit, len(properties))
+        self.units[unit] = "activating"
+
+    async def is_active(self, unit: str) -> bool:
+        await self._does("is_active", unit)
+        return self.units.get(unit) == "active"
+
+    async def _does(self, *call: Any) -> None:
+        self.calls.append(call)
+        await asyncio.sleep(0)  # the real one lets others run, too
