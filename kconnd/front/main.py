@@ -71,7 +71,7 @@ async def _reload_when(asked: asyncio.Event, owners: Owners) -> None:
         await asked.wait()
         asked.clear()
         notify(RELOADING=1)
-        owners.machine.refresh()
+        owners.machine.reload()
         notify(READY=1)
 
 

@@ -1,14 +1,21 @@
 """Reads the settings of the whole machine, which only root can have written."""
 
+import logging
 import os
 from pathlib import Path
 
 from kconnd.core.faults import Problem, show
 from kconnd.core.settings import Settings, parse_settings
-from kconnd.errors import UnsafePathError
+from kconnd.errors import ProfileError, UnsafePathError
+from kconnd.system.changes import Settling, Stamp, stamp_file
 from kconnd.system.marked_yaml import NotYamlError, read_yaml
 from kconnd.system.profiles import Fault, fault_at
 from kconnd.system.trusted import check_folder, opened, read_trusted
+
+QUIET = 0.5  # seconds without a change, after which what is written counts as complete
+EMPTY = 5.0  # seconds after which so does a file that is empty or gone
+
+log = logging.getLogger("kconnd")
 
 
 def read_settings(path: str, *, uid: int = 0) -> tuple[Settings | None, tuple[Fault, ...]]:
@@ -42,3 +49,81 @@ def read_settings(path: str, *, uid: int = 0) -> tuple[Settings | None, tuple[Fa
     settings, problems = parse_settings(given)
     faults = (*mishaps, *(fault_at(document, path, problem) for problem in problems))
     return (None if faults else settings), faults
+
+
+class LiveSettings:
+    """The settings as they are now, for as long as a process lives.
+
+    Rules: a fault leaves those before it. So does a file that changed a moment ago. One that is
+    empty or gone would let everybody in and lift every quota, and is so for an instant
+    whenever somebody writes it with ``>``: that counts only after longer.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    uid : int
+        Who has to have written it.
+    settling : Settling, optional
+        Tells what was left alone.
+    """
+
+    def __init__(self, path: str, *, uid: int = 0, settling: Settling | None = None) -> None:
+        self._path, self._uid = path, uid
+        self._settling = settling or Settling()
+        self._seen: Stamp | None = None
+        self._told: Stamp | None = None
+        self._settings: Settings | None = None
+
+    def now(self) -> Settings:
+        """Give them, read again where the file has changed and rests.
+
+        Raises
+        ------
+        ProfileError
+            If they cannot be read and there are none before them: who may do what is not
+            guessed.
+        """
+        stamp = stamp_file(self._path)
+        if stamp != self._seen and self._is_complete(stamp):
+            self._read(stamp)
+        if self._settings is None:
+            raise ProfileError(
+                f"reading the settings: {self._path} is being written",
+                hint="try again in a moment",
+            )
+        return self._settings
+
+    def reload(self) -> Settings:
+        """Read them at once, as somebody asks for who has written them."""
+        self._read(stamp_file(self._path))
+        return self.now()
+
+    def _is_complete(self, stamp: Stamp) -> bool:
+        if self._settings is None and not stamp.marks[0][1]:
+            return True  # there is none, and there was none before
+        if not _is_empty(stamp):
+            return self._settings is None or self._settling.rests(stamp, QUIET)
+        rests = self._settling.rests(stamp, EMPTY)
+        if self._settings is not None and stamp != self._told:
+            self._told = stamp
+            then = "there are none now" if rests else f"those before hold for {EMPTY:g} s"
+            log.warning("the settings in %s are gone: %s", self._path, then)
+        return rests
+
+    def _read(self, stamp: Stamp) -> None:
+        settings, faults = read_settings(self._path, uid=self._uid)
+        if stamp_file(self._path) != stamp:
+            return  # it changed while it was read; the next look is at what it is then
+        for fault in faults:
+            log.warning("%s", fault)
+        if settings is not None:
+            self._settings = settings
+        elif self._settings is None:
+            raise ProfileError(f"reading the settings: {faults[0]}", hint="mend them first")
+        self._seen = stamp
+
+
+def _is_empty(stamp: Stamp) -> bool:
+    _, mark = stamp.marks[0]
+    return not mark or mark[1] == 0

@@ -1,13 +1,16 @@
 """The settings of the machine: what is read, what is refused, and who is let in."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kconnd.core.access import Peer
 from kconnd.core.settings import Settings, admits
-from kconnd.system.settings import read_settings
+from kconnd.errors import ProfileError
+from kconnd.system.changes import Settling, stamp_file
+from kconnd.system.settings import EMPTY, QUIET, LiveSettings, read_settings
 
 ME = os.geteuid()
 
@@ -83,3 +86,107 @@ def test_who_may_use_the_service(
     settings = Settings(users=users)
     assert admits(settings, Peer(1000, 1, name, frozenset(groups))) == let_in
     assert admits(settings, Peer(0, 1, "root"))
+
+
+class Clock:
+    """Both clocks, which stand still until they are told to go on."""
+
+    def __init__(self) -> None:
+        self.at = 1e9
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def live(path: Path, clock: Clock) -> LiveSettings:
+    """Give settings that believe no date of a file: those of tests are of today."""
+    return LiveSettings(str(path), uid=ME, settling=Settling(clock, lambda: 0.0))
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o644)
+
+
+def test_what_changes_takes_effect_once_it_is_left_alone(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "kconnd.yaml"
+    write(path, "users: [ada]\n")
+    settings = live(path, clock)
+    assert settings.now().users == ("ada",)
+    write(path, "users: [ada]\nquotas: {kernels: 7")  # half of it is there
+    settings.now()
+    clock.at += QUIET / 2
+    write(path, "users: [ada, bob]\nquotas: {kernels: 7}\n")
+    clock.at += QUIET / 2
+    assert settings.now().users == ("ada",)
+    clock.at += QUIET
+    assert settings.now().users == ("ada", "bob")
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.write_text(""), lambda path: path.unlink()])
+def test_a_file_that_is_emptied_for_an_instant_lets_nobody_in(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, harm: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "kconnd.yaml"
+    write(path, "users: [ada]\n")
+    settings = live(path, clock)
+    settings.now()
+    harm(path)
+    for _ in range(3):
+        assert settings.now().users == ("ada",)
+        clock.at += EMPTY / 4
+    assert caplog.text.count("those before hold") == 1
+    write(path, "users: [ada, bob]\n")
+    settings.now()
+    clock.at += QUIET
+    assert settings.now().users == ("ada", "bob")
+    # Whoever means it waits, or says so.
+    harm(path)
+    settings.now()
+    clock.at += EMPTY
+    assert settings.now() == Settings()
+    write(path, "users: [ada]\n")
+    assert settings.reload().users == ("ada",)
+    harm(path)
+    assert settings.reload() == Settings()
+
+
+def test_at_the_start_nothing_is_a_setting_and_an_empty_file_is_none_yet(
+    tmp_path: Path, clock: Clock
+) -> None:
+    path = tmp_path / "kconnd.yaml"
+    assert live(path, clock).now() == Settings()
+    write(path, "")
+    settings = live(path, clock)
+    with pytest.raises(ProfileError, match="is being written"):
+        settings.now()
+    clock.at += EMPTY
+    assert settings.now() == Settings()
+
+
+def test_a_fault_leaves_the_settings_before_it(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "kconnd.yaml"
+    write(path, "users: [ada]\n")
+    settings = live(path, clock)
+    settings.now()
+    write(path, "user: []\n")
+    assert settings.reload().users == ("ada",)
+    with pytest.raises(ProfileError, match="unknown key"):
+        live(path, clock).now()
+
+
+def test_a_change_long_ago_need_not_be_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "kconnd.yaml"
+    write(path, "users: [ada]\n")
+    stamp = stamp_file(str(path))
+    late = Settling(lambda: 0.0, lambda: stamp.changed_at + QUIET)
+    assert late.rests(stamp, QUIET)
+    early = Settling(lambda: 0.0, lambda: stamp.changed_at + QUIET / 2)
+    assert not early.rests(stamp, QUIET)
+    path.unlink()
+    assert stamp_file(str(path)).changed_at >= stamp.changed_at, "its folder tells of it"
