@@ -9,6 +9,7 @@ from kconnd.core import values
 from kconnd.core.access import Peer
 from kconnd.core.faults import Path, Problem, explain
 from kconnd.core.profile import Bound, Members, Size
+from kconnd.errors import RefusedError
 
 
 class Quotas(BaseModel):
@@ -56,3 +57,18 @@ def admits(settings: Settings, peer: Peer) -> bool:
         name[1:] in peer.groups if name.startswith("@") else name == peer.name
         for name in settings.users
     )
+
+
+def check_admitted(settings: Settings, peer: Peer) -> None:
+    """Refuse who may not use the service.
+
+    Raises
+    ------
+    RefusedError
+        If so.
+    """
+    if not admits(settings, peer):
+        raise RefusedError(
+            f"uid {peer.uid} may not use kconnd on this machine",
+            hint="an administrator says who may: 'users' in /etc/kconnd/kconnd.yaml",
+        )

@@ -28,6 +28,7 @@ from kconnd.core.record import Origin
 from kconnd.core.units import parse_duration
 from kconnd.core.view import iso
 from kconnd.daemon.bus import EventBus
+from kconnd.daemon.gate import Gate
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.mending import make_folders, mend_for_ever
 from kconnd.daemon.pickup import pick_up_for_ever
@@ -52,6 +53,7 @@ from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
 from kconnd.system.notify import notify, passed_sockets
 from kconnd.system.processes import boot_id
 from kconnd.system.profiles import Loaded, load_tiers
+from kconnd.system.settings import LiveSettings
 from kconnd.system.store import Store
 
 AGAIN = 5.0  # seconds until one of the daemon's works begins again after a fault
@@ -200,6 +202,10 @@ def _launchers(settings: Settings) -> Launchers:
     return Launchers({SYSTEMD: units, LOCAL: local, FORK: fork})
 
 
+def _gate(settings: Settings) -> Gate:
+    return Gate(LiveSettings(places.SETTINGS) if settings.front else None)
+
+
 async def serve(settings: Settings) -> None:
     """Run the daemon until it is told to end."""
     ending, reloading = asyncio.Event(), asyncio.Event()
@@ -211,7 +217,7 @@ async def serve(settings: Settings) -> None:
     for fault in kernels.loaded.faults:
         log.warning("%s", fault)
     places = _describe(settings)
-    site = Site(ROUTES, partial(Request, kernels, places))
+    site = Site(ROUTES, partial(Request, kernels, places, _gate(settings)))
     await kernels.take_up()
     for passed in passed_sockets(os.environ):
         site.take(passed)

@@ -8,6 +8,7 @@ from kconnd.core.access import Peer, Right, may
 from kconnd.core.lifecycle import LIVE
 from kconnd.core.view import describe, without_output
 from kconnd.daemon.actor import Actor
+from kconnd.daemon.gate import Gate
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.sight import look
 from kconnd.errors import (
@@ -23,6 +24,7 @@ class Request:
 
     kernels: Kernels
     places: Mapping[str, Any]
+    gate: Gate
     peer: Peer
     name: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
@@ -37,13 +39,15 @@ class Request:
         """Refuse a request that its peer has no right to.
 
         What is about all kernels needs the right on one of them, and shows only those; what
-        changes the daemon itself is for its owner.
+        changes the daemon itself is for its owner. Before all that, its peer has to be one who
+        may use the service.
 
         Raises
         ------
         RefusedError
             Also for a kernel that does not exist, so that nobody learns which do.
         """
+        self.gate.admit(self.peer)
         kernels, owner = self.kernels, self.kernels.world.user
         if self.name:
             granted = self.may(right, self.name)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from kconnd.core.access import Peer, Right, may
 from kconnd.core.places import owner_socket
+from kconnd.core.settings import admits
 from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
 from kconnd.front.machine import Machine
 from kconnd.system.files import write_private
+from kconnd.system.peer import look_up
 from kconnd.system.systemd import Systemd
 from kconnd.system.systemd_version import read_version
 
@@ -93,9 +95,17 @@ class Owners:
     async def start_at_boot(self) -> int:
         """Start the daemons that have kernels to start; gives how many."""
         marked = {int(path.name) for path in self._boot.iterdir() if path.name.isdecimal()}
-        known = [uid for uid in sorted(marked | self._sharing(boot=True)) if _exists(uid)]
-        await asyncio.gather(*(self._start(uid) for uid in known))
-        return len(known)
+        wanted = [uid for uid in sorted(marked | self._sharing(boot=True)) if self._has_right(uid)]
+        await asyncio.gather(*(self._start(uid) for uid in wanted))
+        return len(wanted)
+
+    def _has_right(self, uid: int) -> bool:
+        """Tell whether a uid is a user's who may use the service."""
+        user = look_up(uid, 0)
+        if user.name and not admits(self.machine.settings, user):
+            log.warning("uid %d has kernels to start at boot, and may not use kconnd", uid)
+            return False
+        return bool(user.name)
 
     async def _start(self, uid: int) -> None:
         try:
@@ -141,13 +151,6 @@ def _uids(users: Iterable[str]) -> Iterable[int]:
             yield pwd.getpwnam(user).pw_uid
         except KeyError:
             log.warning("a profile names the user %s, who does not exist", user)
-
-
-def _exists(uid: int) -> bool:
-    try:
-        return bool(pwd.getpwuid(uid))
-    except KeyError:
-        return False
 
 
 def make_boot_folder(path: Path) -> None:

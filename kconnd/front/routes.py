@@ -13,7 +13,7 @@ import kconnd
 from kconnd.client import Client
 from kconnd.core.access import Peer, Right, may
 from kconnd.core.places import owner_socket
-from kconnd.core.settings import admits
+from kconnd.core.settings import check_admitted
 from kconnd.errors import KconndError, RefusedError, UsageError
 from kconnd.front.hearsay import believed
 from kconnd.front.owners import Owners
@@ -57,11 +57,7 @@ class Request:
                 f"uid {self.peer.uid} has no account on this machine",
                 hint="kconnd serves users that getent passwd lists",
             )
-        if not admits(self.owners.machine.settings, self.peer):
-            raise RefusedError(
-                f"uid {self.peer.uid} may not use kconnd on this machine",
-                hint="an administrator says who may: 'users' in /etc/kconnd/kconnd.yaml",
-            )
+        check_admitted(self.owners.machine.settings, self.peer)
         if right is Right.MANAGE and not may(self.peer, right, owner=0):
             raise RefusedError(
                 f"uid {self.peer.uid} may not look at everybody's kernels",

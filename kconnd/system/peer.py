@@ -23,6 +23,11 @@ def read_peer(connection: socket.socket) -> Peer:
     pid, uid, _ = _CREDENTIALS.unpack(raw)
     if uid == os.geteuid():
         return Peer(uid=uid, pid=pid)  # who may do anything needs no look-up
+    return look_up(uid, pid)
+
+
+def look_up(uid: int, pid: int) -> Peer:
+    """Look a uid up in the system's database; one without an account has no name there."""
     try:
         user = pwd.getpwuid(uid)
     except KeyError:

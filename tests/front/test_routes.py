@@ -1,5 +1,7 @@
 """Whom the front door serves, and with what."""
 
+import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from tests.front.fake import FakeSystemd
 def owners(tmp_path: Path) -> Owners:
     boot = tmp_path / "boot"
     boot.mkdir()
-    machine = Machine(str(tmp_path / "configs"), str(tmp_path / "kconnd.yaml"))
+    machine = Machine(str(tmp_path / "configs"), str(tmp_path / "kconnd.yaml"), uid=os.geteuid())
     return Owners(FakeSystemd(), boot, machine)
 
 
@@ -36,3 +38,17 @@ def test_a_uid_without_an_account_is_nobody(owners: Owners, path: str) -> None:
 def test_a_user_with_an_account_and_root_are_served(owners: Owners) -> None:
     asked(owners, Peer(1000, 7, "ada")).authorise(Right.SEE)
     asked(owners, Peer(0, 7)).authorise(Right.MANAGE)
+
+
+async def test_who_may_not_use_the_service_has_nothing_started_at_boot(tmp_path: Path) -> None:
+    (tmp_path / "boot").mkdir()
+    ada, bob, *_ = (one for one in pwd.getpwall() if one.pw_uid != 0)
+    for uid in (ada.pw_uid, bob.pw_uid, 300000):
+        (tmp_path / "boot" / str(uid)).touch()
+    settings = tmp_path / "kconnd.yaml"
+    settings.write_text(f"users: [{ada.pw_name}]\n", encoding="utf-8")
+    settings.chmod(0o644)
+    machine = Machine(str(tmp_path / "configs"), str(settings), uid=os.geteuid())
+    systemd = FakeSystemd()
+    assert await Owners(systemd, tmp_path / "boot", machine).start_at_boot() == 1
+    assert set(systemd.units) == {f"kconnd@{ada.pw_uid}.socket", f"kconnd@{ada.pw_uid}.service"}

@@ -5,12 +5,13 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from kconnd.core.places import FRONT_SOCKET
+from kconnd.system.settings import QUIET
 from tests.conftest import wait_for
 from tests.server.box import Box
 
@@ -257,13 +258,22 @@ def test_every_descendant_is_gone_after_a_stop(box: Box, kernel: int) -> None:
 
 
 @pytest.fixture
-def settings(box: Box) -> Iterator[str]:
-    yield "/etc/kconnd/kconnd.yaml"
-    box.run("rm -f /etc/kconnd/kconnd.yaml")
+def settings(box: Box) -> Iterator[Callable[[str], None]]:
+    """Give what writes the machine's settings, and waits until they have been left alone."""
+    path = "/etc/kconnd/kconnd.yaml"
+
+    def write(text: str) -> None:
+        box.write(path, text)
+        aged = f"test $(( $(date +%s%3N) - $(date -r {path} +%s%3N) )) -gt {int(QUIET * 1000)}"
+        wait_for(lambda: box.try_(aged).code == 0, "the settings to count")
+
+    yield write
+    write("connections: 128\n")
+    box.run(f"rm {path}")
 
 
-def test_quotas(box: Box, kernel: int, settings: str) -> None:
-    box.write(settings, "quotas: {kernels: 2, memory: 1G}\n")
+def test_quotas(box: Box, kernel: int, settings: Callable[[str], None]) -> None:
+    settings("quotas: {kernels: 2, memory: 1G}\n")
     box.run("kconnd-ctl start python3@second", "ada")
     done = box.try_("kconnd-ctl start python3@third", "ada")
     assert done.code == 1
@@ -274,17 +284,33 @@ def test_quotas(box: Box, kernel: int, settings: str) -> None:
     assert box.pid("python3", "ada") == kernel
 
 
-def test_who_may_use_the_service(box: Box, kernel: int, settings: str) -> None:
+def test_who_may_use_the_service(box: Box, kernel: int, settings: Callable[[str], None]) -> None:
+    box.write(f"{CONFIGS}/seen.yaml", "kernel: python3\nuser: ada\naccess: {see: [eve]}\n")
+    box.run("systemctl reload kconnd.service")
+    box.try_("kconnd-ctl reload", "ada")
+    box.run("kconnd-ctl info seen && kconnd-ctl start python3", "eve")
     box.run("groupadd -f staff; usermod -a -G staff ada")
-    box.write(settings, "users: ['@staff']\n")
-    done = box.try_("kconnd-ctl info ada/python3", "eve")
-    assert (done.code, "may not use kconnd on this machine" in done.err) == (5, True)
+    settings("users: ['@staff']\n")
+    # Neither by the front door nor past it, to a daemon of one's own or of somebody who shares.
+    for command in (
+        "kconnd-ctl info ada/python3",
+        "kconnd-ctl list",
+        "kconnd-ctl start python3@more",
+        f"kconnd-ctl --socket /run/kconnd/s/{box.uid('eve')} list",
+        f"kconnd-ctl --socket /run/kconnd/s/{box.uid('eve')} stop python3 --yes",
+        f"kconnd-ctl --socket /run/kconnd/s/{box.uid('ada')} info seen",
+    ):
+        done = box.try_(command, "eve")
+        assert (done.code, "may not use kconnd on this machine" in done.err) == (5, True), command
     assert box.pid("python3", "ada") == kernel
     box.run("kconnd-ctl start python3@staff && kconnd-ctl stop python3@staff", "ada")
     # Settings with a fault leave those before them, and check tells of it.
-    box.write(settings, "user: []\n")
+    settings("user: []\n")
     assert "did you mean 'users'?" in box.try_("kconnd-ctl check", "ada").out
     assert box.try_("kconnd-ctl info ada/python3", "eve").code == 5
+    settings("users: []\n")
+    box.run("kconnd-ctl stop python3", "eve")
+    box.run(f"rm {CONFIGS}/seen.yaml; systemctl reload kconnd.service")
 
 
 # --- logging
