@@ -16,6 +16,7 @@ OWNER_SOCKETS = "/run/kconnd/s"
 SETTINGS = "/etc/kconnd/kconnd.yaml"
 SYSTEM_CONFIGS = "/etc/kconnd/configs"
 BOOT = "/var/lib/kconnd/boot"
+LIMITS = "/run/kconnd/limits"
 
 
 def owner_socket(uid: int) -> str:

@@ -31,7 +31,8 @@ class Settings(BaseModel):
     users: Members = Field((), description="Who may use the service; everybody where empty.")
     quotas: Quotas = Field(Quotas(), description="What each of them may use.")
     connections: Annotated[int, AfterValidator(values.positive)] = Field(
-        128, description="Connections that a user may have to the front door at once."
+        128,
+        description="Connections that a user may have at once: to the front door, and to a daemon.",
     )
 
 

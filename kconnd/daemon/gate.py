@@ -4,11 +4,18 @@ The front door only tells where a daemon listens, and everybody may connect to t
 daemon asks the same settings, which are root's, whoever it is that asks, its owner too.
 """
 
+import asyncio
+import contextlib
+
 from kconnd.core.access import Peer
 from kconnd.core.settings import Settings, check_admitted
-from kconnd.errors import KconndError, RefusedError
+from kconnd.errors import KconndError, RefusedError, StartFailedError
+from kconnd.launchers.local import LOCAL
+from kconnd.system.http import Site
 from kconnd.system.peer import look_up
 from kconnd.system.settings import LiveSettings
+
+ROUND = 10.0  # seconds until settings that have changed are noticed by themselves
 
 
 class Gate:
@@ -40,6 +47,28 @@ class Gate:
                 hint="an administrator mends /etc/kconnd/kconnd.yaml; all users have to read it",
             ) from error
 
+    @property
+    def binds(self) -> bool:
+        """Whether there is a front door, and so settings."""
+        return self._live is not None
+
+    def check_launcher(self, name: str) -> None:
+        """Refuse to launch what nobody would count, where kernels are counted.
+
+        Those of all other launchers are units, which the front door makes and counts.
+
+        Raises
+        ------
+        StartFailedError
+            If so.
+        """
+        if name == LOCAL and self.settings.quotas.kernels is not None:
+            raise StartFailedError(
+                "this machine counts each user's kernels, and one of 'launcher: local' is not "
+                "counted",
+                hint="leave 'launcher' out of the profile (quotas in /etc/kconnd/kconnd.yaml)",
+            )
+
     def admit(self, peer: Peer) -> None:
         """Refuse who may not use the service.
 
@@ -52,3 +81,11 @@ class Gate:
         # Its own user the daemon knows without a look-up, but not by name.
         known = look_up(peer.uid, peer.pid) if settings.users and not peer.name else peer
         check_admitted(settings, known)
+
+
+async def bound_connections_for_ever(gate: Gate, site: Site) -> None:
+    """Let each user have as many connections as the settings say, also once they change."""
+    while gate.binds:
+        with contextlib.suppress(RefusedError):  # each request tells of it
+            site.server.max_connections = gate.settings.connections
+        await asyncio.sleep(ROUND)

@@ -23,12 +23,13 @@ from typing import Any
 
 import kconnd
 from kconnd.core import places
+from kconnd.core.places import SETTINGS
 from kconnd.core.ports import COUNT, default_range
 from kconnd.core.record import Origin
 from kconnd.core.units import parse_duration
 from kconnd.core.view import iso
 from kconnd.daemon.bus import EventBus
-from kconnd.daemon.gate import Gate
+from kconnd.daemon.gate import Gate, bound_connections_for_ever
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.mending import make_folders, mend_for_ever
 from kconnd.daemon.pickup import pick_up_for_ever
@@ -169,7 +170,7 @@ def _parse_ports(text: str) -> tuple[int, int]:
     )
 
 
-def build_world(settings: Settings) -> World:
+def build_world(settings: Settings, gate: Gate) -> World:
     """Build what all kernels share."""
     context = new_context()
     world = World(
@@ -178,7 +179,7 @@ def build_world(settings: Settings) -> World:
         runtime_dir=settings.runtime_dir,
         machines_dir=settings.machines_dir,
         ports=settings.ports,
-        launcher=_launchers(settings),
+        launcher=_launchers(settings, gate),
         connect=lambda connection: KernelChannels(context, connection),
         store=Store(settings.state_dir, Origin(machine_id(), os.uname().nodename, boot_id())),
         ledger=PortLedger(settings.runtime_dir),
@@ -191,7 +192,7 @@ def build_world(settings: Settings) -> World:
     return replace(world, warm=Pool(world))
 
 
-def _launchers(settings: Settings) -> Launchers:
+def _launchers(settings: Settings, gate: Gate) -> Launchers:
     """Build the launchers; where there is a front door, units are what ``auto`` means."""
     folder = settings.runtime_dir / "live"
     local = LocalLauncher(folder)
@@ -199,11 +200,7 @@ def _launchers(settings: Settings) -> Launchers:
         return Launchers({LOCAL: local, FORK: ForkLauncher(folder, local)})
     units = SystemdLauncher(folder, settings.front)
     fork = ForkLauncher(folder, units, units.confine)
-    return Launchers({SYSTEMD: units, LOCAL: local, FORK: fork})
-
-
-def _gate(settings: Settings) -> Gate:
-    return Gate(LiveSettings(places.SETTINGS) if settings.front else None)
+    return Launchers({SYSTEMD: units, LOCAL: local, FORK: fork}, gate.check_launcher)
 
 
 async def serve(settings: Settings) -> None:
@@ -213,11 +210,12 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
-    kernels = Kernels(build_world(settings), lambda: _load(settings))
+    gate = Gate(LiveSettings(SETTINGS) if settings.front else None)
+    kernels = Kernels(build_world(settings, gate), lambda: _load(settings))
     for fault in kernels.loaded.faults:
         log.warning("%s", fault)
     places = _describe(settings)
-    site = Site(ROUTES, partial(Request, kernels, places, _gate(settings)))
+    site = Site(ROUTES, partial(Request, kernels, places, gate))
     await kernels.take_up()
     for passed in passed_sockets(os.environ):
         site.take(passed)
@@ -232,6 +230,7 @@ async def serve(settings: Settings) -> None:
         partial(_reload_when, reloading, kernels),
         partial(report_for_ever, kernels, site, settings.exit_idle, ending),
         partial(tell_front_for_ever, kernels, settings.front),
+        partial(bound_connections_for_ever, gate, site),
         kernels.keep_warm,
         partial(publish_for_ever, kernels, settings.jupyter_dir),
     ]

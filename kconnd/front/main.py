@@ -16,15 +16,18 @@ from functools import partial
 from pathlib import Path
 
 import kconnd
-from kconnd.core.places import BOOT, FRONT_SOCKET, SETTINGS, SYSTEM_CONFIGS
+from kconnd.core.places import BOOT, FRONT_SOCKET, LIMITS, SETTINGS, SYSTEM_CONFIGS
 from kconnd.errors import KconndError
 from kconnd.front.machine import Machine
-from kconnd.front.owners import Owners, make_boot_folder
+from kconnd.front.owners import Owners, make_folder
 from kconnd.front.routes import ROUTES, Request
+from kconnd.front.slices import Slices
 from kconnd.system.http import Site
 from kconnd.system.journal import set_up_logging
 from kconnd.system.notify import notify, passed_sockets, watchdog_interval
 from kconnd.system.systemd import Systemd
+
+ROUND = 10.0  # seconds at the most
 
 log = logging.getLogger("kconnd")
 
@@ -36,6 +39,15 @@ it; neither touches a daemon or a kernel.
 """
 
 
+def build_owners() -> Owners:
+    """Build what all requests share."""
+    for path in (BOOT, LIMITS):
+        make_folder(Path(path))
+    systemd = Systemd()
+    machine = Machine(SYSTEM_CONFIGS, SETTINGS)
+    return Owners(systemd, Path(BOOT), machine, Slices(systemd, Path(LIMITS)))
+
+
 async def serve() -> None:
     """Run until told to end."""
     ending, reloading = asyncio.Event(), asyncio.Event()
@@ -43,10 +55,8 @@ async def serve() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
-    make_boot_folder(Path(BOOT))
-    owners = Owners(Systemd(), Path(BOOT), Machine(SYSTEM_CONFIGS, SETTINGS))
-    limit = owners.machine.settings.connections
-    site = Site(ROUTES, partial(Request, owners), limit)
+    owners = build_owners()
+    site = Site(ROUTES, partial(Request, owners), owners.machine.settings.connections)
     for passed in passed_sockets(os.environ):
         site.take(passed)
     if not site.is_listening:
@@ -57,6 +67,7 @@ async def serve() -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(_report(owners)),
+            group.create_task(_follow_settings(owners, site)),
             group.create_task(_reload_when(reloading, owners)),
         ]
         await ending.wait()
@@ -75,9 +86,24 @@ async def _reload_when(asked: asyncio.Event, owners: Owners) -> None:
         notify(READY=1)
 
 
+async def _follow_settings(owners: Owners, site: Site) -> None:
+    """Have what changes in the settings hold for those, too, who are here already."""
+    applied = None
+    while True:
+        settings = owners.machine.settings
+        site.server.max_connections = settings.connections
+        if settings != applied:
+            try:
+                await owners.limit_memory()
+                applied = settings
+            except KconndError as error:
+                log.warning("limiting the memory of users: %s", error)
+        await asyncio.sleep(ROUND)
+
+
 async def _report(owners: Owners) -> None:
     """Feed the watchdog from the loop itself, and say how many daemons run."""
-    pause = min(10.0, (watchdog_interval(os.environ) or math.inf) / 3)
+    pause = min(ROUND, (watchdog_interval(os.environ) or math.inf) / 3)
     while True:
         try:
             status = f"{len(await owners.active())} users have a daemon"

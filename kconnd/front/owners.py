@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import pwd
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from kconnd.core.places import owner_socket
 from kconnd.core.settings import admits
 from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
 from kconnd.front.machine import Machine
+from kconnd.front.slices import Slices
 from kconnd.system.files import write_private
 from kconnd.system.peer import look_up
 from kconnd.system.systemd import Systemd
@@ -35,12 +37,16 @@ class Owners:
         Has an empty file for each uid whose daemon starts with the machine.
     machine : Machine
         What root has written for all.
+    slices : Slices
+        Hold what each may use of memory.
     """
 
-    def __init__(self, systemd: Systemd, boot: Path, machine: Machine) -> None:
+    def __init__(self, systemd: Systemd, boot: Path, machine: Machine, slices: Slices) -> None:
         self.systemd = systemd
         self.machine = machine
         self._boot = boot
+        self._slices = slices
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._version = 0
 
     async def systemd_version(self) -> int:
@@ -80,6 +86,7 @@ class Owners:
                 hint="its owner has to start it first",
             )
         if not os.path.exists(owner_socket(uid)):  # noqa: ASYNC240, PTH110  # a stat of /run
+            await self.limit_memory([uid])
             await self.systemd.start(unit)
             log.info("opened the socket of uid %d for uid %d, pid %d", uid, peer.uid, peer.pid)
         return owner_socket(uid)
@@ -109,6 +116,7 @@ class Owners:
 
     async def _start(self, uid: int) -> None:
         try:
+            await self.limit_memory([uid])
             await self.systemd.start(f"kconnd@{uid}.socket")
             await self.systemd.start(f"kconnd@{uid}.service")
         except KconndError as error:
@@ -117,20 +125,26 @@ class Owners:
     async def make_unit(self, uid: int, unit: str, properties: list[list[object]]) -> None:
         """Run a kernel's unit, within what its owner may use.
 
+        Of one owner's one at a time, so that none is counted before another is there.
+
         Raises
         ------
         RefusedError
             If the owner has as many kernels as one may have.
         """
-        quotas = self.machine.settings.quotas
-        running = await self.systemd.active(f"kconnd-kernel-{uid}-*")
-        if quotas.kernels is not None and len(running) >= quotas.kernels:
-            raise RefusedError(
-                f"uid {uid} has {len(running)} kernels, and may have {quotas.kernels}",
-                hint="stop one, or ask an administrator for more (quotas in kconnd.yaml)",
-            )
-        await self.systemd.limit_memory(f"kconnd-{uid}.slice", quotas.memory)
-        await self.systemd.run(unit, properties)
+        async with self._turns[uid]:
+            most = self.machine.settings.quotas.kernels
+            if most is not None:
+                taken = {*await self.systemd.taken(f"kconnd-kernel-{uid}-*")} - {unit}
+                check_quota(uid, len(taken), most)
+            await self.limit_memory([uid])
+            await self.systemd.run(unit, properties)
+
+    async def limit_memory(self, uids: Iterable[int] | None = None) -> None:
+        """Give owners' slices what the settings say; without uids all that are there."""
+        quota = self.machine.settings.quotas.memory
+        for uid in await self._slices.there() if uids is None else uids:
+            await self._slices.limit(uid, quota)
 
     async def active(self) -> list[int]:
         """List the uids whose daemons run now."""
@@ -145,6 +159,21 @@ class Owners:
         return set(_uids(users))
 
 
+def check_quota(uid: int, count: int, most: int) -> None:
+    """Refuse a further kernel to who has as many as one may have.
+
+    Raises
+    ------
+    RefusedError
+        If so.
+    """
+    if count >= most:
+        raise RefusedError(
+            f"uid {uid} has {count} kernels, and may have {most}",
+            hint="stop one, or ask an administrator for more (quotas in kconnd.yaml)",
+        )
+
+
 def _uids(users: Iterable[str]) -> Iterable[int]:
     for user in users:
         try:
@@ -153,7 +182,7 @@ def _uids(users: Iterable[str]) -> Iterable[int]:
             log.warning("a profile names the user %s, who does not exist", user)
 
 
-def make_boot_folder(path: Path) -> None:
-    """Make the folder of boot marks, root's alone."""
+def make_folder(path: Path) -> None:
+    """Make a folder of marks, root's alone."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(path, 0o700)  # noqa: PTH101  # follows no link: its parent is root's

@@ -1,6 +1,6 @@
 """Which launcher a kernel gets, and which one a handle belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from kconnd.core.events import Step
 from kconnd.core.plan import LaunchPlan
@@ -15,10 +15,15 @@ class Launchers:
     ----------
     known : mapping
         By name; the first is the one that ``auto`` means.
+    check : callable
+        Raises StartFailedError for the name of one that may not be used now.
     """
 
-    def __init__(self, known: Mapping[str, Launcher]) -> None:
+    def __init__(
+        self, known: Mapping[str, Launcher], check: Callable[[str], object] = lambda _name: None
+    ) -> None:
         self._known = known
+        self._check = check
         self._default = next(iter(known))
 
     async def launch(self, plan: LaunchPlan) -> Handle:
@@ -37,6 +42,7 @@ class Launchers:
                 f"launching {plan.name}: the launcher {name} is not to be had here",
                 hint=f"there is {', '.join(self._known)}; the profile's 'launcher' names one",
             )
+        self._check(name)
         return launcher
 
     async def wait(self, handle: Handle) -> Exit:

@@ -13,6 +13,7 @@ MANAGER = f"{NAME}.Manager"
 UNLIMITED = (1 << 64) - 1
 LIMIT = 30.0  # seconds for a unit to come up
 GLANCE = 0.01  # seconds between looks
+UP = {"active", "activating", "reloading"}
 WAITING = {"activating", "reloading", "deactivating", "starting", "restarting"}
 
 
@@ -58,9 +59,16 @@ class Systemd:
             if not await self.is_active(unit):
                 raise
 
-    async def limit_memory(self, unit: str, size: int | None) -> None:
-        """Limit the memory of a unit in bytes, or take the limit away, until the next boot."""
-        row = ["MemoryMax", Variant("t", UNLIMITED if size is None else size)]
+    async def memory_limit(self, unit: str) -> int:
+        """Give a slice's limit of memory in bytes; `UNLIMITED` where there is none."""
+        path = (await self._call("LoadUnit", "s", [unit]))[0]
+        where = {"path": path, "interface": "org.freedesktop.DBus.Properties"}
+        reply = await self._call("Get", "ss", [f"{NAME}.Slice", "MemoryMax"], **where)
+        return int(reply[0].value)
+
+    async def limit_memory(self, unit: str, size: int) -> None:
+        """Limit a unit's memory in bytes, until the next boot."""
+        row = ["MemoryMax", Variant("t", size)]
         await self._call("SetUnitProperties", "sba(sv)", [unit, True, [row]])
 
     async def is_active(self, unit: str) -> bool:
@@ -78,8 +86,21 @@ class Systemd:
         reply = await self._call("ListUnitsByPatterns", "asas", [["active"], [pattern]])
         return [str(row[0]) for row in reply[0]]
 
-    async def _call(self, member: str, signature: str, body: list[Any]) -> list[Any]:
-        message = Message(NAME, PATH, MANAGER, member, signature=signature, body=body)
+    async def taken(self, pattern: str) -> list[str]:
+        """List those that are active or about to be: a job that starts one counts as it."""
+        reply = await self._call("ListUnitsByPatterns", "asas", [[], [pattern]])
+        return [str(row[0]) for row in reply[0] if row[3] in UP or (row[7] and row[8] == "start")]
+
+    async def _call(
+        self,
+        member: str,
+        signature: str,
+        body: list[Any],
+        *,
+        path: str = PATH,
+        interface: str = MANAGER,
+    ) -> list[Any]:
+        message = Message(NAME, path, interface, member, signature=signature, body=body)
         try:
             if self._bus is None or not self._bus.connected:
                 self._bus = await MessageBus(bus_type=BusType.SYSTEM).connect()

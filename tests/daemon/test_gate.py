@@ -8,7 +8,7 @@ import pytest
 
 from kconnd.core.access import Peer
 from kconnd.daemon.gate import Gate
-from kconnd.errors import RefusedError
+from kconnd.errors import RefusedError, StartFailedError
 from kconnd.system.settings import LiveSettings
 
 ME = os.geteuid()
@@ -49,3 +49,12 @@ def test_the_daemons_own_user_is_looked_up(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_read_are_a_refusal(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="nobody can tell who may use kconnd"):
         gate(tmp_path, "user: []\n").admit(Peer(4711, 7, "ada"))
+
+
+def test_what_is_not_counted_is_not_launched_where_kernels_are_counted(tmp_path: Path) -> None:
+    counting = gate(tmp_path, "quotas: {kernels: 3}\n")
+    counting.check_launcher("systemd")
+    with pytest.raises(StartFailedError, match="counts each user's kernels"):
+        counting.check_launcher("local")
+    gate(tmp_path, "quotas: {memory: 3G}\n").check_launcher("local")
+    Gate(None).check_launcher("local")

@@ -279,8 +279,31 @@ def test_quotas(box: Box, kernel: int, settings: Callable[[str], None]) -> None:
     assert done.code == 1
     assert "has 2 kernels, and may have 2" in done.err
     slice_ = f"kconnd-{box.uid('ada')}.slice"
-    assert box.run(f"systemctl show -P MemoryMax {slice_}").out == f"{1 << 30}\n"
+    limit = f"systemctl show -P MemoryMax {slice_}"
+    assert box.run(limit).out == f"{1 << 30}\n"
     box.run("kconnd-ctl stop python3@second", "ada")
+    # Nor do those get more who start many at once, or by a launcher that nobody counts.
+    starts = " & ".join(f"kconnd-ctl start python3@at-once{number}" for number in range(5))
+    box.try_(f"{starts} & wait", "ada")
+    units = f"systemctl list-units --plain --no-legend 'kconnd-kernel-{box.uid('ada')}-*'"
+    assert len(box.run(units).out.splitlines()) == 2
+    box.run("kconnd-ctl stop 'python3@at-once*' --yes", "ada")
+    box.run("mkdir -p ~/.config/kconnd/configs", "ada")
+    mine = "kernel: python3\\nlauncher: local\\n"
+    box.run(f"printf '{mine}' > ~/.config/kconnd/configs/uncounted.yaml", "ada")
+    box.run("kconnd-ctl reload", "ada")
+    done = box.try_("kconnd-ctl start uncounted", "ada")
+    assert (done.code, "counts each user's kernels" in done.err) == (1, True)
+    box.run("rm ~/.config/kconnd/configs/uncounted.yaml; kconnd-ctl reload", "ada")
+    # What is taken away is lifted, and what an administrator has set before is left.
+    settings("quotas: {memory: 2G}\n")
+    wait_for(lambda: box.run(limit).out == f"{2 << 30}\n", "the new limit")
+    settings("quotas: {kernels: 9}\n")
+    wait_for(lambda: box.run(limit).out == "infinity\n", "no limit")
+    box.run(f"systemctl set-property --runtime {slice_} MemoryMax=3G")
+    box.run("kconnd-ctl start python3@second && kconnd-ctl stop python3@second", "ada")
+    assert box.run(limit).out == f"{3 << 30}\n"
+    box.run(f"systemctl set-property --runtime {slice_} MemoryMax=infinity")
     assert box.pid("python3", "ada") == kernel
 
 
