@@ -1,7 +1,7 @@
 """HTTP/1.1 and JSON on a Unix socket, from a table of routes, every request authorised.
 
 Rules. The peer is who the operating system says, read once when it connects; without that
-there is no answer. The right that a route needs is checked before its function runs.
+there is no answer. The right that a route needs is checked before the body is parsed.
 Connections a user, sizes and times are bounded, so nobody can keep others out.
 """
 
@@ -155,8 +155,8 @@ class Exchange:
         outcome, name = "done", ""
         try:
             route, name = self._site.find(self._method, self._request.path)
-            request = self._take_in(name)
-            request.authorise(route.right)
+            self._take_in(name, {}).authorise(route.right)
+            request = self._take_in(name, _parse_body(self._request.body))
             reply = await route.function(request)
         except KconndError as error:
             outcome = error.code
@@ -192,12 +192,11 @@ class Exchange:
         told = (peer.uid, peer.pid, verb, shown, outcome)
         log.info("uid %d, pid %d asked for %s %s: %s", *told, extra=fields)
 
-    def _take_in(self, name: str) -> Request:
+    def _take_in(self, name: str, body: Mapping[str, Any]) -> Request:
         query = {
             key: values[-1].decode(errors="replace")
             for key, values in self._request.query_arguments.items()
         }
-        body = _parse_body(self._request.body)
         return self._site.make_request(peer=self._peer(), name=name, query=query, body=body)
 
     def _peer(self) -> Peer:
@@ -235,6 +234,8 @@ def _parse_body(body: bytes) -> Mapping[str, Any]:
         content = json.loads(body) if body else {}
     except ValueError as error:
         raise UsageError(f"the request's body is not JSON: {error}") from error
+    except RecursionError:
+        raise UsageError("the request's body is nested too deeply") from None
     if not isinstance(content, dict):
         raise UsageError("the request's body is not a JSON object")
     return content
