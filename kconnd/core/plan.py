@@ -8,7 +8,7 @@ the daemon, and JPY_PARENT_PID, at which ipykernel would die with its launcher, 
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.kernelspec import KernelSpec, is_bare_python
@@ -104,54 +104,6 @@ def kernel_places(runtime_dir: str, folder: str, name: str) -> KernelPlaces:
         facts=f"{live}.shim.json",
         lock=f"{live}.lock",
     )
-
-
-def warm_places(runtime_dir: str, folder: str, name: str) -> KernelPlaces:
-    """Choose the same for a kernel that waits for its name: out of the way of those that have one.
-
-    Parameters
-    ----------
-    folder : str
-        A link, which later leads to the folder of the kernel that it becomes.
-    """
-    places = kernel_places(runtime_dir, folder, name)
-    return replace(places, connection_file=f"{runtime_dir}/live/{name}.connection.json")
-
-
-def same_start(one: LaunchPlan, other: LaunchPlan) -> bool:
-    """Tell whether two plans differ in nothing but names: one process can stand for the other."""
-    return _nameless(one) == _nameless(other)
-
-
-def _nameless(plan: LaunchPlan) -> LaunchPlan:
-    own = kernel_variables("", plan.env["KCONND_CONNECTION_FILE"])
-    return replace(
-        plan,
-        name="",
-        generation=0,
-        argv=tuple(arg.replace(own["KCONND_CONNECTION_FILE"], "{file}") for arg in plan.argv),
-        env={key: value for key, value in plan.env.items() if key not in own},
-        log="",
-        facts="",
-        exit="",
-        lock="",
-    )
-
-
-def renaming_code(old: LaunchPlan, new: LaunchPlan) -> str:
-    """Give the code by which a Python kernel learns its name and its connection file's path.
-
-    It leaves nothing in the user's namespace.
-    """
-    files = [plan.env["KCONND_CONNECTION_FILE"] for plan in (old, new)]
-    variables = kernel_variables(new.name, files[1])
-    return f"""\
-__import__("os").environ.update({variables!r})
-__import__("ipykernel.kernelapp").kernelapp.IPKernelApp.instance().connection_file = {files[1]!r}
-(lambda words: words.__setitem__(slice(None), [
-    {files[1]!r} if word == {files[0]!r} else word for word in words
-]))(__import__("sys").argv)
-"""
 
 
 def choose_transport(transport: str, spec: KernelSpec, *, needs_tcp: bool = False) -> str:

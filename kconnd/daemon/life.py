@@ -30,7 +30,8 @@ from kconnd.core.profile import Profile
 from kconnd.core.record import Facts, LastExit
 from kconnd.core.view import describe_exit
 from kconnd.daemon.preparing import Wire, check_descriptors, find_spec, make_plan, prepare_wire
-from kconnd.daemon.warm import Pool, Warm
+from kconnd.daemon.warm import Pool
+from kconnd.daemon.warming import Warm
 from kconnd.daemon.watch import Watch
 from kconnd.daemon.world import World
 from kconnd.errors import (

@@ -14,46 +14,32 @@ the shim's facts, its lock, the record.
 
 import asyncio
 import contextlib
-import json
 import logging
-import secrets
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kconnd.core.events import Launch, Step
-from kconnd.core.kernelspec import KernelSpec, python_module
-from kconnd.core.plan import LaunchPlan, renaming_code, same_start, warm_places
+from kconnd.core.events import Step
+from kconnd.core.kernelspec import KernelSpec
+from kconnd.core.plan import LaunchPlan
 from kconnd.core.profile import Profile
-from kconnd.daemon.preparing import Wire, check_descriptors, find_spec, make_plan, prepare_wire
-from kconnd.daemon.watch import FIRST_PATIENCE, ask_until_answered
-from kconnd.daemon.world import Channels, World
-from kconnd.errors import KconndError, StartFailedError
+from kconnd.core.warm import renaming_code, same_start
+from kconnd.daemon.preparing import check_descriptors, find_spec, make_plan
+from kconnd.daemon.warming import MARK, Maker, Warm
+from kconnd.daemon.world import World
+from kconnd.errors import KconndError
 from kconnd.launchers.base import Handle
-from kconnd.system.files import ensure_private_dir, is_locked, write_private
+from kconnd.system.files import is_locked
 from kconnd.system.memory import available_memory
 from kconnd.system.processes import descriptors, tree_memory
 
-MARK = "~"  # in the name of a kernel that has none yet; no kernel's name can have it
 ROUND = 10.0  # seconds between looks whether what is ready is still what a start would make
 GLANCE = 0.1  # seconds between looks while something keeps one from being made
 LEAST = 256 << 20  # bytes of memory that have to be left
 LONGEST = 60.0  # seconds at the most before a kernel that failed is tried again
-NAMEABLE = frozenset({"ipykernel", "ipykernel_launcher"})
 
 log = logging.getLogger("kconnd")
-
-
-@dataclass(frozen=True)
-class Warm:
-    """A kernel that waits for its name."""
-
-    plan: LaunchPlan
-    handle: Handle
-    wire: Wire
-    channels: Channels
-    answer: Mapping[str, Any]  # what it replied to kernel_info_request
 
 
 class Pool:
@@ -74,7 +60,7 @@ class Pool:
         self._retry: dict[str, float] = {}
         self._prepared: set[str] = set()
         self._watching: set[asyncio.Task[None]] = set()
-        self._ending: set[asyncio.Task[None]] = set()
+        self._maker = Maker(world)
         self._folder = world.store.warm
         self._due = asyncio.Event()
 
@@ -101,12 +87,16 @@ class Pool:
         """
         for warm in list(self._ready.get(profile.name, ())):
             plan = make_plan(self._world, name, generation, profile, spec, warm.wire.connection)
-            if same_start(plan, warm.plan):
-                self._ready[profile.name].remove(warm)
-                self.look_again()
-                self._spawn(self._rename(warm, plan), self._watching)
-                await asyncio.sleep(0)  # so that it learns its name while the rest is done
-                return warm, plan
+            if not same_start(plan, warm.plan):
+                continue
+            self._ready[profile.name].remove(warm)
+            self.look_again()
+            if changed := warm.signatures.changed():
+                self.discard(warm, f"{changed} has changed")
+                continue
+            self._spawn(self._rename(warm, plan))
+            await asyncio.sleep(0)  # so that it learns its name while the rest is done
+            return warm, plan
         return None
 
     async def _rename(self, warm: Warm, plan: LaunchPlan) -> None:
@@ -132,7 +122,7 @@ class Pool:
         Path(warm.plan.facts).rename(plan.facts)
         Path(warm.plan.lock).rename(plan.lock)
         Path(warm.plan.env["KCONND_CONNECTION_FILE"]).unlink(missing_ok=True)
-        self._spawn(self._remove_link_after(warm.handle, link), self._watching)
+        self._spawn(self._remove_link_after(warm.handle, link))
         return replace(
             warm.handle,
             generation=plan.generation,
@@ -184,7 +174,7 @@ class Pool:
         key = profile.model_dump_json()
         if forked and profile.start != "manual" and key not in self._prepared:
             self._prepared.add(key)
-            plan, _ = await self._plan(profile)
+            plan, _ = await self._maker.plan(profile)
             self._world.ledger.release(plan.name)
             await self._world.launcher.prepare(plan)
 
@@ -193,75 +183,43 @@ class Pool:
         name = profile.name
         ready = self._ready.setdefault(name, [])
         for warm in list(ready):
-            stale = await self._is_stale(profile, warm)
-            if stale or len(ready) > profile.warm:
+            why = self._stale(profile, warm)
+            if why or len(ready) > profile.warm:
                 ready.remove(warm)
-                self.discard(warm, "its profile has changed")
+                self.discard(warm, why or "nobody asks for so many")
         while len(ready) < profile.warm and not waiting():
             if self._world.clock() < self._retry.get(name, 0.0) or not self._has_room(ready):
                 return
             await self._add(profile)
 
-    async def _is_stale(self, profile: Profile, warm: Warm) -> bool:
+    def _stale(self, profile: Profile, warm: Warm) -> str:
+        """Say why a kernel is not what a start would make now, or ``""``."""
         try:
             spec = find_spec(profile)
             connection = warm.wire.connection
             now = make_plan(self._world, profile.name, 1, profile, spec, connection)
         except (KconndError, OSError):
-            return True
-        return not same_start(now, warm.plan)
+            return "its profile cannot be started any more"
+        if not same_start(now, warm.plan):
+            return "its profile has changed"
+        changed = warm.signatures.changed()
+        return f"{changed} has changed" if changed else ""
 
     def _has_room(self, ready: list[Warm]) -> bool:
         like = max((tree_memory(warm.handle.shim) for warm in ready[-1:]), default=LEAST // 2)
         return self._available() > LEAST + 2 * like
-
-    async def _plan(self, profile: Profile) -> tuple[LaunchPlan, Wire]:
-        spec = find_spec(profile)
-        name = f"{profile.name}{MARK}{secrets.token_hex(4)}"
-        link = self._folder / name
-        launch = Launch(1, new_key=True, new_ports=True)
-        wire = await prepare_wire(self._world, name, profile, spec, None, launch)
-        places = warm_places(str(self._world.runtime_dir), str(link), name)
-        plan = make_plan(self._world, name, 1, profile, spec, wire.connection, places)
-        return plan, wire
 
     async def _add(self, profile: Profile) -> None:
         """Start one, and keep it once it has answered."""
         name = profile.name
         try:
             check_descriptors(descriptors())
-            warm = await self._start(profile)
+            warm = await self._maker.make(profile)
         except (KconndError, OSError, TimeoutError) as error:
             self._failed(name, str(error) or "it did not answer")
             return
         self._ready[name].append(warm)
-        self._spawn(self._see_end(name, warm, self._world.clock()), self._watching)
-
-    async def _start(self, profile: Profile) -> Warm:
-        plan, wire = await self._plan(profile)
-        module = python_module(plan.argv)
-        if module is None or module.module not in NAMEABLE:
-            raise StartFailedError("only ipykernel can be told its name when it runs already")
-        content = json.dumps(wire.connection.to_file(), indent=1).encode()
-        write_private(Path(plan.env["KCONND_CONNECTION_FILE"]), content)
-        link = self._folder / plan.name
-        ensure_private_dir(self._folder)
-        ensure_private_dir(link.with_name(f"{plan.name}.d"))
-        link.symlink_to(f"{plan.name}.d")
-        try:
-            handle = await self._world.launcher.launch(plan)
-        except BaseException:
-            self._forget(plan)
-            raise
-        warm = Warm(plan, handle, wire, self._world.connect(wire.connection), {})
-        try:
-            async with asyncio.timeout(profile.startup_timeout):
-                answer = await ask_until_answered(warm.channels, FIRST_PATIENCE)
-                await warm.channels.execute_silently("pass")  # the first one takes longest
-        except BaseException:
-            self.discard(warm, "it did not answer")
-            raise
-        return replace(warm, answer=answer)
+        self._spawn(self._see_end(name, warm, self._world.clock()))
 
     def _failed(self, name: str, why: str) -> None:
         failures = self._failures[name] = self._failures.get(name, 0) + 1
@@ -275,7 +233,7 @@ class Pool:
             return
         self._ready[name].remove(warm)
         warm.channels.close()
-        self._forget(warm.plan)
+        self._maker.forget(warm.plan.name, warm.wire.connection.socket_paths())
         self.look_again()
         if self._world.clock() - since < LONGEST:
             self._failed(name, "it ended by itself")
@@ -284,32 +242,7 @@ class Pool:
 
     def discard(self, warm: Warm, why: str) -> None:
         """End one that was taken out or is not wanted any more."""
-        log.debug("%s: ended: %s", warm.plan.name, why)
-        self._spawn(self._end(warm), self._ending)
-
-    async def _end(self, warm: Warm) -> None:
-        warm.channels.close()
-        await self._world.launcher.stop(warm.handle, Step.KILL)
-        await self._world.launcher.wait(warm.handle)
-        for path in warm.wire.connection.socket_paths():
-            Path(path).unlink(missing_ok=True)  # noqa: ASYNC240  # short
-        self._forget(warm.plan)
-
-    def _forget(self, plan: LaunchPlan) -> None:
-        """Remove the files of one that has ended without a name."""
-        self._world.ledger.release(plan.name)
-        self._remove(plan.name)
-
-    def _remove(self, name: str) -> None:
-        live = self._world.runtime_dir / "live"
-        for path in live.glob(f"{name}.*"):
-            path.unlink(missing_ok=True)
-        folder = self._folder / f"{name}.d"
-        for path in folder.glob("*"):
-            path.unlink(missing_ok=True)
-        (self._folder / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        self._maker.discard(warm, why)
 
     async def sweep(self) -> None:
         """End what a daemon left that was killed: nobody has worked in it."""
@@ -321,7 +254,7 @@ class Pool:
             if handle is not None and await self._world.launcher.adopt(handle):
                 await self._world.launcher.stop(handle, Step.KILL)
                 await self._world.launcher.wait(handle)
-            self._remove(name)
+            self._maker.forget(name)
         for name in [name for name in self._world.ledger.granted() if MARK in name]:
             self._world.ledger.release(name)
         for link in self._folder.glob(f"*{MARK}*"):
@@ -334,14 +267,14 @@ class Pool:
             for warm in ready:
                 self.discard(warm, "the daemon ends")
             ready.clear()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._maker.end()
         for task in self._watching:
             task.cancel()
 
-    def _spawn(self, work: Coroutine[Any, Any, None], kind: set[asyncio.Task[None]]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        kind.add(task)
-        task.add_done_callback(kind.discard)
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
 
 
 def _shift(path: Path, keep: int) -> None:

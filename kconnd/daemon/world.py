@@ -28,6 +28,10 @@ class Channels(Protocol):
         """Run code, and tell whether it went well."""
         ...
 
+    async def evaluate(self, expression: str) -> str:
+        """Evaluate an expression, and give the text that a cell would show."""
+        ...
+
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:
         """Send a control request."""
         ...

@@ -81,12 +81,26 @@ class KernelChannels:
 
         One at a time: its socket is kept for the next.
         """
+        return (await self._execute(code)).get("status") == "ok"
+
+    async def evaluate(self, expression: str) -> str:
+        """Evaluate an expression in the same way, and give the text that a cell would show.
+
+        ``""`` where it cannot be evaluated.
+        """
+        reply = await self._execute("pass", value=expression)
+        try:
+            return str(reply["user_expressions"]["value"]["data"]["text/plain"])
+        except (KeyError, TypeError):
+            return ""
+
+    async def _execute(self, code: str, **expressions: str) -> Mapping[str, Any]:
         content = {"code": code, "silent": True, "store_history": False, "allow_stdin": False}
         if self._shell is None:
             self._shell = self._context.socket(zmq.DEALER)
             self._connect(self._shell, "shell")
-        reply = await self._ask(self._shell, "execute_request", content)
-        return reply.content.get("status") == "ok"
+        content["user_expressions"] = expressions
+        return (await self._ask(self._shell, "execute_request", content)).content
 
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:
         """Send a request on control and do not wait for what it does."""

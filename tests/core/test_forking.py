@@ -16,7 +16,8 @@ from kconnd.core.forking import (
     wants_more_files,
 )
 from kconnd.core.kernelspec import python_module
-from kconnd.core.plan import LaunchPlan, kernel_variables, same_start
+from kconnd.core.plan import LaunchPlan, kernel_variables
+from kconnd.core.warm import same_start
 
 WORD = st.text(st.characters(codec="ascii", exclude_characters="\0"), min_size=1, max_size=8)
 ENV = st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), WORD, max_size=6)

@@ -56,6 +56,9 @@ class FakeChannels:
     async def execute_silently(self, _code: str) -> bool:
         return False
 
+    async def evaluate(self, _expression: str) -> str:
+        return repr("[[], [], []]")
+
     async def request(self, kind: str, _content: Mapping[str, Any]) -> None:
         self.asked.append(kind)
 

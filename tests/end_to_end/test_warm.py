@@ -160,6 +160,58 @@ def test_a_changed_profile_gives_changed_kernels(lab: Daemon) -> None:
     wait_for(lambda: not waiting(lab), "what nobody asks for any more to end")
 
 
+def test_what_was_read_and_has_changed_since_is_not_handed_over(
+    daemon: Daemon, folder: Path
+) -> None:
+    library, packages, ipython = folder / "lib", folder / "site-packages", folder / "ipython"
+    profile = ipython / "profile_default"
+    for place in (library, packages, profile / "startup"):
+        place.mkdir(parents=True)
+    (library / "mine.py").write_text("VALUE = 0")
+    (profile / "startup" / "a.py").write_text("a = 0")
+    daemon.profile(
+        "lab",
+        f"{FORK}warm: 1\npreload: [mine]\n"
+        f"env: {{PYTHONPATH: '{library}:{packages}', IPYTHONDIR: '{ipython}'}}\n"
+        f"cwd: {library}\n",
+    )
+    daemon.start()
+    config = "c.IPKernelApp.exec_lines = ['c = 1']"
+    changes = (
+        (library / "mine.py", "VALUE = 10", "import mine; print(mine.VALUE)", "10"),
+        (profile / "startup" / "a.py", "a = 20", "print(a)", "20"),
+        (profile / "startup" / "b.py", "b = 30", "print(b)", "30"),
+        (profile / "ipython_kernel_config.py", config, "print(c)", "1"),
+        (packages / "new.dist-info", "", "print('installed')", "installed"),
+        (library / "sitecustomize.py", "import sys; sys.mine = 4", "print(sys.mine)", "4"),
+    )
+    for number, (path, text, code, told) in enumerate(changes):
+        wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready")
+        path.write_text(text)
+        found = start(daemon, f"lab@{number}")
+        assert found["launcher_note"] != "it was kept warm", path
+        assert run(found["connection_file"], f"import sys; {code}") == f"{told}\n"
+    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready")
+    (library / "data.csv").write_text("anything else that comes and goes")
+    start_warm(daemon, "lab")
+
+
+def test_what_has_got_old_ends_without_a_start(lab: Daemon, folder: Path) -> None:
+    """The regular look finds it, too."""
+    library = folder / "lib"
+    library.mkdir()
+    (library / "mine.py").write_text("VALUE = 1")
+    lab.profile("lab", f"{FORK}warm: 1\npreload: [mine]\nenv: {{PYTHONPATH: '{library}'}}\n")
+    before = waiting(lab)
+    lab.ask("POST", "/v1/reload")
+    wait_for(lambda: not any(is_alive(one) for one in before.values()), "the first to end")
+    wait_for(lambda: lab.get("/v1/health")["warm"] == 1, "another one")
+    old = waiting(lab)
+    (library / "mine.py").write_text("VALUE = 22")
+    lab.ask("POST", "/v1/reload")  # it looks at once then
+    wait_for(lambda: not any(is_alive(one) for one in old.values()), "what is old to end")
+
+
 def test_an_instance_that_differs_is_not_what_is_ready(lab: Daemon) -> None:
     old = waiting(lab)
     lab.profile("lab", f"{FORK}warm: 1\nenv: {{WHICH: 'no {{instance}}'}}\n")
