@@ -5,6 +5,7 @@ the daemon, where one runs, must show just that; where none runs, the processes 
 lives on through everything but an end that was asked for or that came from outside.
 """
 
+import http.client
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,7 +29,7 @@ from hypothesis.stateful import (
 from kconnd.core.connection import CHANNELS
 from kconnd.system.processes import ProcessId, is_alive, read_stat, send_signal
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import SMALL, Daemon
+from tests.end_to_end.daemon import SMALL, Daemon, DaemonError
 
 # What happens to a kernel that ends by itself: the first stays down, the second comes back.
 PROFILES = {
@@ -35,6 +37,8 @@ PROFILES = {
     "back": SMALL.replace("ipc", "tcp") + "restart: {backoff: 10ms, max_failures: 1000}\n",
 }
 NAMES = st.sampled_from([*PROFILES, "down@other"])
+EDITS = st.sampled_from(["edit", "mend", "break another"])
+PICK = st.integers(0, 5)  # which of those that are running
 ENDS = st.sampled_from([signal.SIGKILL, signal.SIGABRT, signal.SIGTERM])
 
 
@@ -92,20 +96,19 @@ class AnyOrder(RuleBasedStateMachine):
         self.daemon.end(number)
         self.up = False
 
-    @precondition(lambda self: self.up)
-    @rule()
-    def reload(self) -> None:
-        self.daemon.ask("POST", "/v1/reload")
-
-    @rule(name=st.sampled_from(list(PROFILES)), what=st.sampled_from(["edit", "mend"]))
-    def edit_profile(self, name: str, what: str) -> None:
+    @rule(
+        name=st.sampled_from(list(PROFILES)),
+        what=st.sampled_from(["edit", "mend", "break another"]),
+    )
+    def change_profiles(self, name: str, what: str) -> None:
         """A live kernel follows the profile it was launched from, until it is restarted."""
-        more = f"env: {{X: '{len(name)}'}}\n" if what == "edit" else ""
-        self.daemon.profile(name, PROFILES[name] + more)
-
-    @rule()
-    def break_another_profile(self) -> None:
-        self.daemon.profile("broken", "kernel: [\n")
+        if what == "break another":
+            self.daemon.profile("broken", "kernel: [\n")
+        else:
+            more = f"env: {{X: '{len(name)}'}}\n" if what == "edit" else ""
+            self.daemon.profile(name, PROFILES[name] + more)
+        if self.up:
+            self.daemon.ask("POST", "/v1/reload")
 
     @precondition(lambda self: not self.up)
     @rule()
@@ -143,33 +146,32 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.daemon.post(name, "stop")["state"] == "stopped"
         model.state, model.kernel, model.shim_lives = "stopped", None, True
 
-    @precondition(lambda self: self.up)
-    @rule(name=NAMES)
-    def stop_and_kill_the_daemon(self, name: str) -> None:
+    @precondition(lambda self: self.up and self.running())
+    @rule(pick=PICK)
+    def stop_and_kill_the_daemon(self, pick: int) -> None:
         """What was asked for is on record, so the next daemon carries it out."""
+        name = self.one(pick)
         model = self.models[name]
-        if model.kernel is None:
-            return
         self.daemon.post(name, "stop", wait=False)
         self.daemon.kill()
         self.up, model.ending = False, True
 
-    @rule(name=NAMES, number=ENDS)
-    def kill_kernel(self, name: str, number: int) -> None:
+    @precondition(lambda self: self.running())
+    @rule(pick=PICK, number=ENDS)
+    def kill_kernel(self, pick: int, number: int) -> None:
+        name = self.one(pick)
         model = self.models[name]
-        if model.kernel is None or model.exits_by is not None or model.ending:
-            return
+        assert model.kernel is not None
         os.kill(model.kernel.pid, number)
         model.exits_by = number
         wait_for(lambda: model.kernel is None or not is_alive(model.kernel), "its end")
         if self.up:
             self.settle(name)
 
-    @rule(name=NAMES)
-    def kill_shim(self, name: str) -> None:
-        model = self.models[name]
-        if model.kernel is None or model.exits_by or model.ending or not model.shim_lives:
-            return
+    @precondition(lambda self: self.running(shim=True))
+    @rule(pick=PICK)
+    def kill_shim(self, pick: int) -> None:
+        model = self.models[self.one(pick, shim=True)]
         assert model.shim is not None
         os.kill(model.shim.pid, signal.SIGKILL)
         wait_for(lambda: model.shim is None or not is_alive(model.shim), "the shim's end")
@@ -182,7 +184,8 @@ class AnyOrder(RuleBasedStateMachine):
         for name, model in getattr(self, "models", {}).items():
             if model.kernel is not None and model.exits_by is None and not model.ending:
                 assert is_alive(model.kernel), f"{name} was ended by nobody"
-            if self.up and (model.generation or name in PROFILES):
+            known = model.generation or name in PROFILES
+            if self.up and known:
                 self.compare(name, model)
         if hasattr(self, "models"):
             models = [model for model in self.models.values() if model.kernel is not None]
@@ -229,9 +232,12 @@ class AnyOrder(RuleBasedStateMachine):
         """Follow what the daemon does about an end that nobody asked for."""
         model = self.models[name]
         if model.ending:
-            self.daemon.wait_state(name, "stopped")
+            wait_for(lambda: self.state(name) in {"stopped", "forgotten"}, "what was asked for")
             model.state, model.kernel, model.shim_lives = "stopped", None, True
             model.ending, model.exits_by = False, None
+        if self.state(name) == "forgotten":
+            assert model.state == "stopped"
+            self.models[name] = Model()
         if model.exits_by is None:
             return
         if name == "back":
@@ -252,6 +258,29 @@ class AnyOrder(RuleBasedStateMachine):
         self.check_exit(name, model)
         model.state, model.kernel, model.exits_by, model.shim_lives = end, None, None, True
 
+    def state(self, name: str) -> str:
+        """Tell what the daemon says; it forgets instances that were stopped before it began."""
+        try:
+            return self.daemon.state_of(name)
+        except DaemonError as error:
+            if error.status != http.client.NOT_FOUND or "@" not in name:
+                raise
+            return "forgotten"
+
+    def running(self, *, shim: bool = False) -> list[str]:
+        """List the kernels that nobody has ended or asked to end; or those with a shim."""
+        return [
+            name
+            for name, model in self.models.items()
+            if model.kernel and not model.exits_by and not model.ending
+            if model.shim_lives or not shim
+        ]
+
+    def one(self, pick: int, *, shim: bool = False) -> str:
+        """Choose one of them by a number, so that what Hypothesis draws depends on nothing."""
+        running = self.running(shim=shim)
+        return running[pick % len(running)]
+
     def check_exit(self, name: str, model: Model) -> None:
         last = self.daemon.info(name)["last_exit"]
         assert last["signal"] == (model.exits_by if model.shim_lives else None)
@@ -267,12 +296,13 @@ class AnyOrder(RuleBasedStateMachine):
         return found
 
 
+SEQUENCES = int(os.environ.get("KCONND_SEQUENCES", "30"))
 AnyOrder.TestCase.settings = settings(
-    max_examples=int(os.environ.get("KCONND_SEQUENCES", "30")),
+    max_examples=SEQUENCES,
     stateful_step_count=25,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],  # to shrink takes longer than to read what it did
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = pytest.mark.timeout(20 * SEQUENCES)(AnyOrder.TestCase)
