@@ -257,7 +257,9 @@ async def test_the_environment_is_the_plans_and_argv_tells_no_secret(
     handle = await launcher.launch(plan)
 
     def became_sleep() -> bool:
-        return Path(f"/proc/{handle.kernel.pid}/comm").read_text(encoding="ascii") == "sleep\n"
+        # A process has its new name a moment before its new environment.
+        named = _proc(handle.kernel.pid, "comm") == b"sleep\n"
+        return named and _proc(handle.kernel.pid, "environ") != b""
 
     await wait_until(became_sleep, "the shell to become sleep")
     environment = _proc(handle.kernel.pid, "environ")
