@@ -23,6 +23,7 @@ one that `kconnd.shim` documents, with ``arg`` the command that a cold start wou
 
 from __future__ import annotations
 
+import array
 import contextlib
 import ctypes
 import gc
@@ -71,6 +72,7 @@ SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
 MESSAGE = 65536
 WORDS = 1000  # characters of a reason
 PLACES = 200  # that a refusal names; with more it would not fit into a message
+NUMBER = (1 << 63) - 1  # the largest in an array
 PADDING = 2048  # bytes of command line, of which each child makes its own
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -195,9 +197,38 @@ def signature(place: str) -> list[int] | None:
     return [about.st_mtime_ns, about.st_ino, about.st_size]
 
 
-def first_changed(seen: dict[str, list[int] | None]) -> str | None:
-    """Find a place that is not as it was: 2 microseconds each, so 0.8 ms for ipykernel's files."""
-    return next((place for place, before in seen.items() if signature(place) != before), None)
+class Watch:
+    """What files and folders were like: a look takes 2 microseconds for each, 0.8 ms for ipykernel.
+
+    It is kept in two pieces of memory: after a fork, each page that is touched is copied.
+    """
+
+    def __init__(self, places: list[str]) -> None:
+        self.places = os.fsencode("\0".join(places))
+        self.state = self.look()
+
+    def look(self) -> bytes:
+        """Give the state of all, as numbers in a row."""
+        found: list[int] = []
+        for place in self.places.split(b"\0"):
+            try:
+                about = os.stat(place)
+            except OSError:
+                found += (0, 0, 0)
+            else:
+                found += (about.st_mtime_ns & NUMBER, about.st_ino & NUMBER, about.st_size)
+        return array.array("q", found).tobytes()
+
+    def changed(self) -> str | None:
+        """Name a place that is not as it was."""
+        now = self.look()
+        if now == self.state:
+            return None
+        places = self.places.split(b"\0")
+        size = len(now) // len(places)
+        parts = (slice(at, at + size) for at in range(0, len(now), size))
+        number = next(at for at, part in enumerate(parts) if now[part] != self.state[part])
+        return os.fsdecode(places[number])
 
 
 def open_descriptors() -> set[int]:
@@ -238,7 +269,7 @@ class Zygote:
         self.link = link
         self.shim = load_shim()
         self.command_line = CommandLine()
-        self.seen: dict[str, list[int] | None] = {}
+        self.watch = Watch([])
         self.kept: set[int] = set()
         self.changed: dict[bytes, bytes] = {}
 
@@ -265,7 +296,7 @@ class Zygote:
         set_since = dict(os.environb).items() - before.items()
         self.changed = dict(set_since)  # ipykernel's debugger sets a variable
         check_threads()
-        self.seen = {place: signature(place) for place in watched()}
+        self.watch = Watch(watched())
         self.kept = open_descriptors()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -279,7 +310,7 @@ class Zygote:
             message, descriptors, _, _ = socket.recv_fds(self.link, MESSAGE, 3)
             if not message:
                 return
-            changed = first_changed(self.seen)
+            changed = self.watch.changed()
             answer = {"stale": changed} if changed else self.fork(*descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)  # before the answer: who hears it may want the lock
