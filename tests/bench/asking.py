@@ -31,10 +31,11 @@ def commands(*, quick: bool) -> Iterator[Result]:
             "jupyter kernelspec list": [str(scripts / "jupyter"), "kernelspec", "list"],
             "jupyter server list": [str(scripts / "jupyter"), "server", "list"],
         }
-        for number in range(10 if quick else 40):
+        count, slow = (10, 2) if quick else (40, 5)
+        for number in range(count):
             rounds.append({})
             for name, command in ways.items():
-                if number < 5 or not name.startswith("jupyter"):  # they are slow
+                if number < slow or not name.startswith("jupyter"):
                     rounds[-1][name] = _time(command, environment)
         kernel.end()
     yield from (in_ms(f"command: {name}", values_of(rounds, name)) for name in ways)
@@ -65,7 +66,7 @@ CLIENTS = (1, 10, 100)
 
 def requests(*, quick: bool) -> Iterator[Result]:
     """Requests about one kernel, on connections that are kept."""
-    rounds, seconds = (3, 0.4) if quick else (5, 2.0)
+    rounds, seconds = (3, 0.3) if quick else (5, 2.0)
     with Kconnd("cold") as kconnd, others.JupyterServer() as server:
         kernel = kconnd.start("cold")
         other = server.ask("POST", "/api/kernels", {"name": "python3"})["id"]

@@ -59,8 +59,8 @@ def upkeep(*, quick: bool) -> Iterator[Result]:
         _restart(kconnd)
         for count, cpu, memory in STEPS:
             _start_up_to(kconnd, count)
-            time.sleep(3)  # until starting them has no more after-effects
-            yield from _idle(kconnd, count, 1.0 if quick else 5.0, cpu, memory)
+            time.sleep(2 if quick else 3)  # until starting them has no more after-effects
+            yield from _idle(kconnd, count, 0.75 if quick else 5.0, cpu, memory)
             if count == ADOPTED:
                 taken = [_adopt(kconnd) for _ in range(3)]
                 yield in_ms(f"{ADOPTED} kernels taken up after kill -9", taken, "<= 1000")

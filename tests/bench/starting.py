@@ -58,7 +58,7 @@ def starts(*, quick: bool) -> Iterator[Result]:
     """One kernel after the other, by each way in turn."""
     rounds: list[dict[str, float]] = []
     with all_ways("warm", "fork", "cold") as ways:
-        for _ in range(5 if quick else 15):
+        for _ in range(4 if quick else 15):
             rounds.append({})
             for name, way in ways.items():
                 started = way()
@@ -94,7 +94,7 @@ def many(*, quick: bool) -> Iterator[Result]:
     There is no figure for warm kernels: those that are kept are ready before they are asked
     for, and any more are forked kernels.
     """
-    runs, every = (3, 3) if quick else (20, 4)
+    runs, every = (2, 2) if quick else (20, 4)
     names = QUICK_MANY if quick else MANY
     rounds: list[dict[str, float]] = []
     failures: dict[str, list[int]] = {name: [] for name in names}
@@ -148,7 +148,7 @@ def costs(*, quick: bool) -> Iterator[Result]:
     """Processor time and memory of each kernel, and of its shim where it has one."""
     with all_ways("warm", "fork", "cold") as ways, contextlib.ExitStack() as stack:
         del ways[REPLY]
-        taken = [_take_costs(ways, stack) for _ in range(4 if quick else 10)]
+        taken = [_take_costs(ways, stack) for _ in range(3 if quick else 10)]
         # once all run, since what one shares with others is nobody's own
         rounds = [{**times, **dict(_memory(started))} for times, started in taken]
     for what, unit in COSTS.items():
