@@ -43,18 +43,17 @@ def _nameless(plan: LaunchPlan) -> LaunchPlan:
     )
 
 
-def renaming_code(old: LaunchPlan, new: LaunchPlan) -> str:
+def renaming_code(old_file: str, name: str, file: str) -> str:
     """Give the code by which a Python kernel learns its name and its connection file's path.
 
-    It leaves nothing in the user's namespace.
+    It leaves nothing in the user's namespace, and changes nothing when it is run again.
     """
-    files = [plan.env["KCONND_CONNECTION_FILE"] for plan in (old, new)]
-    variables = kernel_variables(new.name, files[1])
+    variables = kernel_variables(name, file)
     return f"""\
 __import__("os").environ.update({variables!r})
-__import__("ipykernel.kernelapp").kernelapp.IPKernelApp.instance().connection_file = {files[1]!r}
+__import__("ipykernel.kernelapp").kernelapp.IPKernelApp.instance().connection_file = {file!r}
 (lambda words: words.__setitem__(slice(None), [
-    {files[1]!r} if word == {files[0]!r} else word for word in words
+    {file!r} if word == {old_file!r} else word for word in words
 ]))(__import__("sys").argv)
 """
 

@@ -6,31 +6,25 @@ only where a start now would make the very same process (`same_start`); it learn
 the path of its connection file inside, too. It is nobody's work yet: it ends with the daemon,
 and one that a killed daemon left is ended by the next. Others are made one at a time, when
 nobody waits for a start and there is memory left.
-
-A hand-over goes in steps that each leave either a warm kernel without a name, which is ended,
-or a kernel with one, which is found by what its shim recorded: the connection file, the log,
-the shim's facts, its lock, the record.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from kconnd.core.events import Step
 from kconnd.core.kernelspec import KernelSpec
 from kconnd.core.plan import LaunchPlan
 from kconnd.core.profile import Profile
-from kconnd.core.warm import renaming_code, same_start
+from kconnd.core.warm import same_start
+from kconnd.daemon.handover import hand_over, tell_again, tell_name
+from kconnd.daemon.leftovers import sweep
 from kconnd.daemon.preparing import check_descriptors, find_spec, make_plan
-from kconnd.daemon.warming import MARK, Maker, Warm
+from kconnd.daemon.warming import Maker, Warm
 from kconnd.daemon.world import World
 from kconnd.errors import KconndError
 from kconnd.launchers.base import Handle
-from kconnd.system.files import is_locked
 from kconnd.system.memory import available_memory
 from kconnd.system.processes import descriptors, tree_memory
 
@@ -61,7 +55,6 @@ class Pool:
         self._prepared: set[str] = set()
         self._watching: set[asyncio.Task[None]] = set()
         self._maker = Maker(world)
-        self._folder = world.store.warm
         self._due = asyncio.Event()
 
     @property
@@ -85,56 +78,36 @@ class Pool:
         tuple, optional
             The kernel, and the plan that it stands for.
         """
-        for warm in list(self._ready.get(profile.name, ())):
+        ready = self._ready.get(profile.name, [])
+        for warm in list(ready):
             plan = make_plan(self._world, name, generation, profile, spec, warm.wire.connection)
             if not same_start(plan, warm.plan):
                 continue
-            self._ready[profile.name].remove(warm)
+            ready.remove(warm)
             self.look_again()
             if changed := warm.signatures.changed():
                 self.discard(warm, f"{changed} has changed")
                 continue
-            self._spawn(self._rename(warm, plan))
+            self._spawn(self._name(warm, plan))
             await asyncio.sleep(0)  # so that it learns its name while the rest is done
             return warm, plan
         return None
 
-    async def _rename(self, warm: Warm, plan: LaunchPlan) -> None:
+    async def _name(self, warm: Warm, plan: LaunchPlan) -> None:
         """Tell a kernel its name; nobody waits, since what others ask can only come later."""
-        if not await warm.channels.execute_silently(renaming_code(warm.plan, plan)):
+        if not await tell_name(self._world, warm.channels, warm.plan.name, plan.name):
             log.warning("%s: it did not learn its name", plan.name)
 
     def hand_over(self, warm: Warm, plan: LaunchPlan) -> Handle:
-        """Give a kernel's files the places of its name; the connection file is there already."""
-        connection = warm.wire.connection
-        if connection.transport == "tcp":
-            self._world.ledger.release(warm.plan.name)
-            self._world.ledger.keep(plan.name, connection.ports)
-        link = self._folder / warm.plan.name
-        _shift(Path(plan.log), plan.log_keep)
-        with contextlib.suppress(FileNotFoundError):
-            Path(warm.plan.log).rename(plan.log)
-        target = link.with_name(f"{link.name}.new")
-        target.symlink_to(Path(plan.log).parent)
-        target.rename(link)
-        with contextlib.suppress(OSError):
-            link.with_name(f"{link.name}.d").rmdir()
-        Path(warm.plan.facts).rename(plan.facts)
-        Path(warm.plan.lock).rename(plan.lock)
-        Path(warm.plan.env["KCONND_CONNECTION_FILE"]).unlink(missing_ok=True)
-        self._spawn(self._remove_link_after(warm.handle, link))
-        return replace(
-            warm.handle,
-            generation=plan.generation,
-            launch=warm.plan.generation,
-            exit_file=plan.exit,
-            lock=plan.lock,
-            note="it was kept warm",
-        )
+        """Give a kernel that was taken its name for good; see `kconnd.daemon.handover`."""
+        handle = hand_over(self._world, warm, plan)
+        self._spawn(self._remove_link_after(handle, warm.plan.name))
+        return handle
 
-    async def _remove_link_after(self, handle: Handle, link: Path) -> None:
+    async def _remove_link_after(self, handle: Handle, old: str) -> None:
+        """Remove what is left of a kernel's time without a name, once nothing writes by it."""
         await self._world.launcher.wait(handle)
-        link.unlink(missing_ok=True)  # noqa: ASYNC240  # short
+        self._maker.forget(old)
 
     # --- keeping them
 
@@ -246,20 +219,11 @@ class Pool:
 
     async def sweep(self) -> None:
         """End what a daemon left that was killed: nobody has worked in it."""
-        live = self._world.runtime_dir / "live"
-        for facts in live.glob(f"*{MARK}*.shim.json"):
-            name = facts.name.removesuffix(".shim.json")
-            exit_file, lock = self._folder / name / "exit.json", live / f"{name}.lock"
-            handle = await self._world.launcher.find(str(facts), str(exit_file), str(lock))
-            if handle is not None and await self._world.launcher.adopt(handle):
-                await self._world.launcher.stop(handle, Step.KILL)
-                await self._world.launcher.wait(handle)
-            self._maker.forget(name)
-        for name in [name for name in self._world.ledger.granted() if MARK in name]:
-            self._world.ledger.release(name)
-        for link in self._folder.glob(f"*{MARK}*"):
-            if link.is_symlink() and not is_locked(live / f"{link.resolve().name}.lock"):
-                link.unlink()  # what it led from has ended
+        for named in await sweep(self._world, self._maker):
+            if named.handle is not None:
+                self._spawn(self._remove_link_after(named.handle, named.old))
+            if not named.told:
+                self._spawn(tell_again(self._world, named.old, named.name))
 
     async def end(self) -> None:
         """End all that wait for a name; they hold nobody's work."""
@@ -275,15 +239,3 @@ class Pool:
         task = asyncio.get_running_loop().create_task(work)
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
-
-
-def _shift(path: Path, keep: int) -> None:
-    """Make room for a log, as a shim does when it rotates its own."""
-    if not path.exists():
-        return
-    for number in range(keep, 0, -1):
-        older = path if number == 1 else Path(f"{path}.{number - 1}")
-        if older.exists():
-            older.rename(f"{path}.{number}")
-    if keep == 0:
-        path.unlink()

@@ -1,14 +1,19 @@
 """The pool of warm kernels where a real one cannot be brought to: no memory, a start under way."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kconnd.core.events import Step
 from kconnd.core.profile import Profile
 from kconnd.daemon.warm import Pool
+from kconnd.launchers.base import Exit, Handle
+from kconnd.system.processes import ProcessId
 from tests.conftest import wait_until
 from tests.daemon.test_actor import Stage
+from tests.launchers.fake import FakeLauncher
 
 LAB = Profile(name="lab", python="/usr/bin/python3", transport="ipc", warm=2)
 
@@ -66,3 +71,33 @@ async def test_one_that_fails_is_tried_again_later_and_later(tmp_path: Path) -> 
     assert not list((tmp_path / "s" / "warm").glob("*"))
     keeping.cancel()
     await pool.end()
+
+
+class Stuck(FakeLauncher):
+    """Finds what an earlier daemon left, which does not end."""
+
+    async def find(self, facts: str, _exit_file: str, _lock: str) -> Handle | None:
+        return Handle("fake", 1, self.boot_id, ProcessId(1, 1), ProcessId(1, 1), "", facts)
+
+    async def adopt(self, _handle: Handle) -> bool:
+        return True
+
+    async def wait(self, _handle: Handle) -> Exit:
+        await asyncio.Event().wait()
+        return Exit()
+
+    async def stop(self, handle: Handle, step: Step) -> None:
+        assert step is Step.KILL
+        self.killed = handle.lock
+
+
+async def test_a_process_that_does_not_end_keeps_no_daemon_from_starting(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    launcher = Stuck()
+    facts = stage.runtime / "live" / "lab~12345678.shim.json"
+    facts.write_text("{}")
+    pool = Pool(replace(stage.world, launcher=launcher), lambda: 8 << 30)
+    async with asyncio.timeout(5):
+        await pool.sweep()
+    assert launcher.killed == str(facts)
+    assert facts.exists(), "the next daemon finds it again"

@@ -1,7 +1,8 @@
 """Runs the daemon until its Nth change of the outside world, and kills it right before that.
 
 ``crashing.py N POINTS OPTIONS...``: N counts from 1, 0 is never; POINTS is a file to which
-each change is written as it comes. The changes are those that Python's audit events tell
+each change is written as it comes. On SIGUSR1 it counts from 1 again; where N is negative,
+it counts up to its amount only from then on. The changes are those that Python's audit events tell
 of: files opened for writing, renamed or removed, locks taken, programs started.
 """
 
@@ -18,18 +19,26 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 def kill_at(number: int, points: int) -> None:
     """Have this process killed right before its change of this number."""
-    seen = 0
+    seen, armed = 0, number > 0
+
+    def arm(*_: object) -> None:
+        nonlocal seen, armed
+        seen, armed = 0, True
+        os.write(points, b"armed\n")
 
     def watch(event: str, args: tuple[Any, ...]) -> None:
         nonlocal seen
         writes = event == "open" and bool(args[2] & WRITES)
         if not (writes or event in CHANGES):
             return
+        if not armed:
+            return
         seen += 1
         os.write(points, f"{seen} {event} {args[:2]}\n".encode())
-        if seen == number:
+        if seen == abs(number):
             os.kill(os.getpid(), signal.SIGKILL)
 
+    signal.signal(signal.SIGUSR1, arm)
     sys.addaudithook(watch)
 
 

@@ -36,7 +36,7 @@ class Crashing(Daemon):
     at = 0
 
     def command(self, *more: str) -> list[str]:
-        if not self.at:
+        if self.at == 0:
             return super().command(*more)
         options = super().command(*more)[5:]
         begin = [sys.executable, "-W", "error", str(CRASHING), str(self.at), str(self.points)]

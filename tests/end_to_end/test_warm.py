@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kconnd.system.processes import ProcessId, is_alive
+from kconnd.system.processes import ProcessId, is_alive, send_signal
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, client, run, run_on
 
@@ -125,6 +126,92 @@ def test_a_killed_daemon_loses_no_kernel_and_leaves_none_without_a_name(lab: Dae
         attached.execute("import os; os._exit(9)")
         wait_for(lambda: lab.info("lab")["last_exit"], "the exit")
     assert lab.info("lab")["last_exit"]["code"] == 9
+
+
+def test_an_exit_is_told_though_the_runtime_folder_was_cleaned(lab: Daemon) -> None:
+    """Neither lock nor facts are there then: its record says that its shim lives."""
+    found = start_warm(lab, "lab")
+    left = wait_warm(lab, 1)
+    lab.kill()
+    for path in (lab.runtime / "live").iterdir():
+        path.unlink()
+    lab.profile("lab", FORK)
+    lab.start()
+    wait_for(lambda: not any(is_alive(one) for one in left.values()), "what had no name to end")
+    assert lab.info("lab")["pid"] == found["pid"]
+    with client(found["connection_file"]) as attached:
+        attached.execute("import os; os._exit(9)")
+        wait_for(lambda: lab.info("lab")["last_exit"], "the exit")
+    assert lab.info("lab")["last_exit"]["code"] == 9
+    wait_for(lambda: not list((lab.state / "warm").iterdir()), "nothing to be left")
+
+
+@pytest.mark.parametrize("launcher", ["fork", "local"])
+def test_one_whose_facts_are_gone_is_found_by_its_shim(daemon: Daemon, launcher: str) -> None:
+    profile = f"python: {sys.executable}\nlauncher: {launcher}\n"
+    daemon.profile("lab", f"{profile}warm: 1\n")
+    daemon.start()
+    left = wait_warm(daemon, 1)
+    daemon.kill()
+    for path in (daemon.runtime / "live").glob("*~*"):
+        path.unlink()
+    daemon.profile("lab", profile)
+    daemon.start()
+    wait_for(lambda: not any(is_alive(one) for one in left.values()), "it to end")
+    wait_for(lambda: not list((daemon.state / "warm").iterdir()), "nothing to be left")
+    assert not list((daemon.runtime / "ipc").iterdir())
+
+
+def test_one_whose_daemon_died_before_it_learned_its_name_learns_it(lab: Daemon) -> None:
+    found = start_warm(lab, "lab")
+    path = found["connection_file"]
+    links = [path for path in (lab.state / "warm").iterdir() if path.is_symlink()]
+    link = next(path for path in links if path.resolve().name == "lab")
+    wait_for(lambda: not link.with_name(f"{link.name}.d").exists(), "it to have learned its name")
+    lab.kill()
+    old = f"{lab.runtime}/live/{link.name}.connection.json"
+    run(path, f"import os, sys; os.environ['KCONND_KERNEL'] = 'x'; sys.argv[-1] = {old!r}")
+    link.with_name(f"{link.name}.d").mkdir()
+    lab.start()
+    assert lab.info("lab")["pid"] == found["pid"]
+    wait_for(lambda: run(path, INSIDE) == f"{[path, path, path, 'lab']}\n", "it to be told")
+    assert not link.with_name(f"{link.name}.d").exists()
+
+
+def test_an_earlier_exit_does_not_pass_for_that_of_the_next(lab: Daemon) -> None:
+    """Each is its own shim's first launch, so the number of that tells nothing."""
+    start_warm(lab, "lab")
+    lab.post("lab", "stop")
+    assert lab.info("lab")["last_exit"]["code"] == 0
+    wait_for(lambda: lab.get("/v1/health")["warm"] == 1, "another one")
+    found = start_warm(lab, "lab")
+    send_signal(lab.shim_of("lab"), signal.SIGKILL)
+    os.kill(found["pid"], signal.SIGKILL)
+    wait_for(lambda: lab.info("lab")["last_exit"]["code"] is None, "its end to be told")
+    assert lab.info("lab")["last_exit"]["signal"] is None, "nobody saw how it ended"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to mount a file system")
+def test_a_read_only_state_folder_with_one_left_keeps_no_daemon_from_starting(
+    lab: Daemon,
+) -> None:
+    left = wait_warm(lab, 1)
+    lab.kill()
+    state = str(lab.state)
+    subprocess.run(["/bin/mount", "--bind", state, state], check=True)
+    try:
+        subprocess.run(["/bin/mount", "-o", "remount,bind,ro", state], check=True)
+        lab.start()
+        wait_for(lambda: not any(is_alive(one) for one in left.values()), "it to end")
+        wait_for(lambda: "removing what is left of it" in lab.said(), "the log to say so")
+        assert "Traceback" not in lab.said()
+        lab.kill()
+    finally:
+        subprocess.run(["/bin/umount", "-l", state], check=True)
+    lab.profile("lab", FORK)
+    lab.start()
+    wait_for(lambda: not list((lab.state / "warm").iterdir()), "nothing to be left")
 
 
 def test_a_lost_record_still_leads_to_a_kernel_that_was_handed_over(lab: Daemon) -> None:
