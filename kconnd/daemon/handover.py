@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,12 +37,20 @@ async def tell_name(world: World, channels: Channels, old: str, new: str) -> boo
     code = renaming_code(before, new, connection_path(str(world.runtime_dir), new))
     try:
         async with asyncio.timeout(LISTENING):
-            learned = await channels.execute_silently(code)
-        if learned and named_by(world.store.warm / old):
-            remove_folder(world.store.warm / f"{old}.d")
-    except (TimeoutError, OSError):
+            return await channels.execute_silently(code)
+    except TimeoutError:
         return False
-    return learned
+
+
+async def note_learned(world: World, naming: Awaitable[bool], old: str, new: str) -> None:
+    """Note that a kernel has learned its name, once it has; its files have their places then."""
+    try:
+        if await naming:
+            remove_folder(world.store.warm / f"{old}.d")
+        else:
+            log.warning("%s: it did not learn its name; the next daemon says it again", new)
+    except OSError as error:
+        log.warning("%s: noting that it has learned its name: %s", new, error)
 
 
 async def tell_again(world: World, old: str, new: str) -> None:
@@ -53,7 +62,7 @@ async def tell_again(world: World, old: str, new: str) -> None:
         log.warning("%s: telling it its name: %s", new, error)
         return
     try:
-        await tell_name(world, channels, old, new)
+        await note_learned(world, tell_name(world, channels, old, new), old, new)
     finally:
         channels.close()
 

@@ -18,7 +18,7 @@ from kconnd.core.kernelspec import KernelSpec
 from kconnd.core.plan import LaunchPlan
 from kconnd.core.profile import Profile
 from kconnd.core.warm import same_start
-from kconnd.daemon.handover import hand_over, tell_again, tell_name
+from kconnd.daemon.handover import hand_over, note_learned, tell_again, tell_name
 from kconnd.daemon.leftovers import sweep
 from kconnd.daemon.preparing import check_descriptors, find_spec, make_plan
 from kconnd.daemon.warming import Maker, Warm
@@ -53,6 +53,7 @@ class Pool:
         self._failures: dict[str, int] = {}
         self._retry: dict[str, float] = {}
         self._prepared: set[str] = set()
+        self._naming: dict[str, asyncio.Task[bool]] = {}
         self._watching: set[asyncio.Task[None]] = set()
         self._maker = Maker(world)
         self._due = asyncio.Event()
@@ -88,20 +89,21 @@ class Pool:
             if changed := warm.signatures.changed():
                 self.discard(warm, f"{changed} has changed")
                 continue
-            self._spawn(self._name(warm, plan))
+            naming = tell_name(self._world, warm.channels, warm.plan.name, plan.name)
+            self._naming[warm.plan.name] = asyncio.create_task(naming)
             await asyncio.sleep(0)  # so that it learns its name while the rest is done
             return warm, plan
         return None
 
-    async def _name(self, warm: Warm, plan: LaunchPlan) -> None:
-        """Tell a kernel its name; nobody waits, since what others ask can only come later."""
-        if not await tell_name(self._world, warm.channels, warm.plan.name, plan.name):
-            log.warning("%s: it did not learn its name", plan.name)
-
     def hand_over(self, warm: Warm, plan: LaunchPlan) -> Handle:
-        """Give a kernel that was taken its name for good; see `kconnd.daemon.handover`."""
+        """Give a kernel that was taken its name for good; see `kconnd.daemon.handover`.
+
+        Nobody waits until it has learned it, since what others ask can only come later.
+        """
+        old = warm.plan.name
         handle = hand_over(self._world, warm, plan)
-        self._spawn(self._remove_link_after(handle, warm.plan.name))
+        self._spawn(note_learned(self._world, self._naming.pop(old), old, plan.name))
+        self._spawn(self._remove_link_after(handle, old))
         return handle
 
     async def _remove_link_after(self, handle: Handle, old: str) -> None:
@@ -215,6 +217,8 @@ class Pool:
 
     def discard(self, warm: Warm, why: str) -> None:
         """End one that was taken out or is not wanted any more."""
+        if naming := self._naming.pop(warm.plan.name, None):
+            naming.cancel()
         self._maker.discard(warm, why)
 
     async def sweep(self) -> None:
