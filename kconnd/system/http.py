@@ -210,7 +210,8 @@ class Exchange:
         if isinstance(reply, Mapping):
             text = json.dumps(reply).encode()
             headers = {"Content-Type": "application/json", "Content-Length": str(len(text))}
-            await self._connection.write_headers(_status_line(status), HTTPHeaders(headers), text)
+            sent = b"" if self._method == "HEAD" else text  # an answer to that has no body
+            await self._connection.write_headers(_status_line(status), HTTPHeaders(headers), sent)
         else:
             headers = {"Content-Type": "application/jsonlines"}
             await self._connection.write_headers(_status_line(status), HTTPHeaders(headers))

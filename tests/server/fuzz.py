@@ -1,49 +1,79 @@
 """``python -m tests.server.fuzz SOCKET COUNT``: hostile inputs for the front door, from inside.
 
-Prints one JSON object: how many were sent, what was answered with a 500, and the front door's
-descriptors and memory before and after.
+Half of them are sent as a user without rights, since root passes every check. Prints one JSON
+object: what was wrong with an answer, how many inputs there were and how many got to a
+route's own function as a JSON object, and the front door's descriptors and memory before and
+after.
 """
 
 import json
-import random
 import sys
+from collections import Counter
+from itertools import cycle
 from pathlib import Path
 
 import psutil
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 
-from tests.end_to_end import test_hostile as hostile
+from tests.hostile_inputs import Input, Target, inputs, reached, send
 
-PATHS = [
-    *(b"/v1/health", b"/v1/kernels", b"/v1/owners/self/open", b"/v1/owners/ada/open"),
-    *(b"/v1/owners/%00/open", b"/v1/owners/..%2f..%2fetc/open", b"/v1/owners/-1/open"),
-    *(b"/v1/owners/99999999999999999999/open", b"/v1/owners/%ff%fe/open", b"/v1/owners//open"),
-    *(b"/v1/boot", b"/v1/units", b"/v1/units?x=%ff", b"/v1/openapi.json", b"/", b"*"),
-]
-BODIES = [
-    *(b'{"wanted": 1}', b'{"wanted": "yes"}', b'{"name": "../x", "generation": 1}'),
-    b'{"name": "lab", "generation": 1, "program": "/x", "plan": "/y\\u0000", "limits": {}}',
-    b'{"name": "lab", "generation": 1e400, "program": [], "plan": {}, "limits": {"User": 0}}',
-    b'{"name": "lab", "generation": 1, "program": "/x", "plan": "/y", "limits": {"memory": NaN}}',
-]
+NOBODY = 65534
+SENDERS = cycle((0, NOBODY))
+# A path that is none keeps every request for a unit from being granted.
+FRONT = Target(
+    changing=(
+        *[("/v1/units", ("program",))] * 4,
+        *[("/v1/units", ("limits", "generation"))] * 2,
+        *[("/v1/units?x=%ff", ("plan",)), ("/v1/units", ("name", "program"))],
+        *[("/v1/scopes", ("pid",))] * 2,
+        *[("/v1/scopes", ("generation",)), ("/v1/scopes", ("name", "limits"))],
+        *[("/v1/boot", ("wanted",))] * 2,
+        *[("/v1/owners/%00/open", ()), ("/v1/owners/..%2f..%2fetc/open", ())],
+        *[("/v1/owners/-1/open", ()), ("/v1/owners/%ff%fe/open", ())],
+        ("/v1/owners/99999999999999999999/open", ()),
+    ),
+    looking=(
+        *("/v1/health", "/v1/kernels", "/v1/openapi.json", "/v1/units", "/", "*", "//"),
+        *("/v1/owners//open", "/v1/boot", "/v1/health?x=%ff"),
+    ),
+    fields=("name", "generation", "program", "plan", "limits", "pid", "wanted", "User", ""),
+    slow=(b"/v1/owners/self/open", b"/v1/owners/ada/open", b"/v1/kernels"),
+)
 
 
 def main() -> None:
     """Send them all."""
     path, count = Path(sys.argv[1]), int(sys.argv[2])
     front = next(p for p in psutil.process_iter() if "kconnd-front" in " ".join(p.cmdline()))
-    hostile.PATHS[:], hostile.BODIES[:] = PATHS, [*hostile.BODIES, *BODIES]
-    chance, faults = random.Random(11), []  # noqa: S311  # no secret
-    before = (0, 0)
-    for number in range(count):
-        text = hostile.make(chance)
-        answer = hostile.send(path, text, patient=number % 5 == 0)
-        if answer.startswith(b"HTTP/1.1 5"):
-            faults.append([text[:200].decode("latin1"), answer[:500].decode("latin1")])
-        if number == count // 10:
-            before = (front.num_fds(), front.memory_info().rss)
+    seen, faults, before = Counter[str](), [], [0, 0]
+
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,  # what is at fault is told by the assertion
+    )
+    @given(inputs(FRONT))
+    def attack(what: Input) -> None:
+        uid = next(SENDERS)
+        answer = send(path, what, uid)
+        if answer.startswith(b"HTTP/1.1 5") or (what.framed and not answer):
+            faults.append([what.text[:200].decode("latin1"), answer[:500].decode("latin1")])
+        seen["sent"] += 1
+        if reached(what, answer):
+            seen[f"reached as {uid}"] += 1
+        if seen["sent"] == count // 10:
+            before[:] = front.num_fds(), front.memory_info().rss
+
+    attack()
+    if min(seen[f"reached as {uid}"] for uid in (0, NOBODY)) < seen["sent"] // 4:
+        faults.append(["too few got to a route's own function", str(seen)])
     after = (front.num_fds(), front.memory_info().rss)
     found = {"pid": front.pid, "faults": faults[:3], "before": before, "after": after}
-    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.write(json.dumps({**found, **seen}) + "\n")
 
 
 if __name__ == "__main__":
