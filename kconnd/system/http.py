@@ -2,40 +2,37 @@
 
 Rules. The peer is who the operating system says, read once when it connects; without that
 there is no answer. The right that a route needs is checked before the body is parsed.
-Connections a user, sizes and times are bounded, so nobody can keep others out.
+Sizes and times are bounded, so nobody can keep others out.
 """
 
 import asyncio
 import contextlib
 import json
 import logging
-import math
 import re
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
-from weakref import WeakKeyDictionary
 
-import tornado.httpserver
 import tornado.iostream
 import tornado.netutil
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 
 from kconnd.core.access import Peer, Right
 from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
-from kconnd.system.journal import AUDIT
-from kconnd.system.peer import read_peer
+from kconnd.system.accepting import MAX_CONNECTIONS, new_server
+from kconnd.system.audit import UNHEARD, Audit, is_name
+from kconnd.system.peer import Caller, Directory
 
 MAX_BODY = 1 << 20  # bytes
 MAX_HEADER = 64 << 10
-MAX_CONNECTIONS = 128  # of one user
 IDLE = 300.0  # seconds a connection may do nothing
-ONCE = 60.0  # seconds between two lines of the log about the same user
+BACKLOG = 1024  # clients that wait to be taken; one beyond it is told to try again
 BODY_TIME = 10.0  # seconds to send a body in
 
 log = logging.getLogger("kconnd")
@@ -94,37 +91,6 @@ class MakeRequest(Protocol):
         ...
 
 
-class Server(tornado.httpserver.HTTPServer):
-    """Knows the peer of each of its connections, and how many each user has."""
-
-    peers: "WeakKeyDictionary[tornado.iostream.IOStream, Peer]"
-    max_connections: int
-    told: dict[int, float]
-
-    def handle_stream(self, stream: tornado.iostream.IOStream, address: Any) -> None:
-        """Take a connection, if its peer is known and has not too many."""
-        try:
-            peer = read_peer(stream.socket)
-        except OSError:
-            stream.close()
-            return
-        theirs = (s for s, known in self.peers.items() if known.uid == peer.uid and not s.closed())
-        if sum(1 for _ in theirs) >= self.max_connections:
-            self._tell_of_crowd(peer)
-            stream.close()
-            return
-        self.peers[stream] = peer
-        super().handle_stream(stream, address)
-
-    def _tell_of_crowd(self, peer: Peer) -> None:
-        """Log it once a minute for each user, however many connections are closed."""
-        now = time.monotonic()
-        if now - self.told.get(peer.uid, -math.inf) >= ONCE:
-            self.told[peer.uid] = now
-            count = self.max_connections
-            log.warning("uid %d has %d connections; closed another", peer.uid, count)
-
-
 class Exchange:
     """One request and its answer: HTTP becomes a `Request`, what its function gives HTTP.
 
@@ -139,6 +105,7 @@ class Exchange:
     def __init__(self, site: "Site", request: HTTPServerRequest) -> None:
         self._site, self._request = site, request
         self._connection: Any = request.connection  # an HTTP1Connection, always
+        self._caller = _caller(site, self._connection)
         self._method = request.method or ""
 
     def begin(self) -> None:
@@ -152,18 +119,23 @@ class Exchange:
 
     async def _answer(self) -> None:
         route: Route | None = None
-        outcome, name = "done", ""
+        outcome, name = UNHEARD, ""
         try:
             route, name = self._site.find(self._method, self._request.path)
-            self._take_in(name, {}).authorise(route.right)
-            request = self._take_in(name, _parse_body(self._request.body))
+            peer = await self._identify()
+            self._take_in(peer, name, {}).authorise(route.right)
+            body = _parse_body(self._request.body)
+            request = self._take_in(peer, name, body)
+            name = name or _name_in(body)
+            outcome = "hung up while it was done"
             reply = await route.function(request)
+            outcome = "done"
         except KconndError as error:
             outcome = error.code
             await self._refuse(error)
         except Exception:
             outcome = "a fault"
-            log.exception("%s %s failed", self._method, self._request.path)
+            log.exception("%s %a failed", self._method, self._request.path)
             await self._refuse(
                 KconndError(
                     f"{self._method} {self._request.path}: the daemon has a fault",
@@ -171,42 +143,37 @@ class Exchange:
                 )
             )
         else:
-            await self._send(reply)
+            await self._send(reply, still_may=partial(self._check_again, route, name, peer))
         finally:
-            if route is not None and route.audited:
-                self._audit(route, name, outcome)
+            if route is not None and route.audited and self._caller is not None:
+                verb = route.path.rpartition("/")[2]
+                self._site.audit.note(self._caller.peer, verb, name, outcome)
 
-    def _audit(self, route: Route, name: str, outcome: str) -> None:
-        """Log who asked for what and what came of it, on one line whatever was in the name."""
-        peer = self._peer()
-        verb = route.path.rpartition("/")[2]
-        shown = "".join(char if char.isprintable() else "?" for char in name[:100])
-        fields = {
-            "MESSAGE_ID": AUDIT,
-            "KCONND_UID": peer.uid,
-            "KCONND_PID": peer.pid,
-            "KCONND_VERB": verb,
-            "KCONND_KERNEL": shown,
-            "KCONND_OUTCOME": outcome,
-        }
-        told = (peer.uid, peer.pid, verb, shown, outcome)
-        log.info("uid %d, pid %d asked for %s %s: %s", *told, extra=fields)
-
-    def _take_in(self, name: str, body: Mapping[str, Any]) -> Request:
+    def _take_in(self, peer: Peer, name: str, body: Mapping[str, Any]) -> Request:
         query = {
             key: values[-1].decode(errors="replace")
             for key, values in self._request.query_arguments.items()
         }
-        return self._site.make_request(peer=self._peer(), name=name, query=query, body=body)
+        return self._site.make_request(peer=peer, name=name, query=query, body=body)
 
-    def _peer(self) -> Peer:
-        stream = getattr(self._connection, "stream", None)
-        peer = self._site.server.peers.get(stream) if stream is not None else None
-        if peer is None:
+    async def _identify(self) -> Peer:
+        if self._caller is None:
             raise RefusedError("nobody can tell who is asking")
-        return peer
+        return await self._caller.identify()
 
-    async def _send(self, reply: Reply, status: int = HTTPStatus.OK) -> None:
+    async def _check_again(self, route: Route, name: str, before: Peer) -> None:
+        """Refuse a peer that has lost its right, or anything by which it may have had it."""
+        peer = await self._identify()
+        if not before.groups <= peer.groups or before.name != peer.name:
+            raise RefusedError(f"uid {peer.uid} is not who it was")
+        self._take_in(peer, name, {}).authorise(route.right)
+
+    async def _send(
+        self,
+        reply: Reply,
+        status: int = HTTPStatus.OK,
+        still_may: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         if isinstance(reply, Mapping):
             text = json.dumps(reply).encode()
             headers = {"Content-Type": "application/json", "Content-Length": str(len(text))}
@@ -215,10 +182,32 @@ class Exchange:
         else:
             headers = {"Content-Type": "application/jsonlines"}
             await self._connection.write_headers(_status_line(status), HTTPHeaders(headers))
-            async for line in reply:
-                await self._connection.write(json.dumps(line).encode() + b"\n")
+            await self._stream(reply, still_may)
         self._connection.finish()
         log.debug("%s %s: %d", self._method, self._request.path, status)
+
+    async def _stream(
+        self,
+        lines: AsyncIterator[Mapping[str, Any]],
+        still_may: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        """Send what comes, until its end or that of the peer's right to it."""
+        coming = asyncio.ensure_future(anext(lines, None))
+        try:
+            while True:
+                await asyncio.wait({coming}, timeout=self._site.server.directory.fresh)
+                if still_may is not None:
+                    await still_may()
+                if not coming.done():
+                    continue
+                if (line := coming.result()) is None:
+                    break
+                await self._connection.write(json.dumps(line).encode() + b"\n")
+                coming = asyncio.ensure_future(anext(lines, None))
+        except RefusedError as error:
+            log.info("a stream was ended: %s", error)
+        finally:
+            coming.cancel()
 
     async def _refuse(self, error: KconndError) -> None:
         told = {"code": error.code, "message": error.message, "hint": error.hint}
@@ -226,8 +215,18 @@ class Exchange:
         await self._send({"error": told}, error.http_status)
 
 
+def _caller(site: "Site", connection: Any) -> Caller | None:
+    stream = getattr(connection, "stream", None)
+    return site.server.callers.get(stream) if stream is not None else None
+
+
 def _status_line(status: int) -> ResponseStartLine:
     return ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
+
+
+def _name_in(body: Mapping[str, Any]) -> str:
+    """Give the kernel that a body names, where it is a name."""
+    return str(body.get("name")) if is_name(body.get("name")) else ""
 
 
 def _parse_body(body: bytes) -> Mapping[str, Any]:
@@ -253,6 +252,8 @@ class Site:
         What a route's function gets is made with it.
     max_connections : int
         How many each user may have at once.
+    directory : Directory, optional
+        Tells names and groups of peers; by default the system's.
     """
 
     def __init__(
@@ -260,6 +261,7 @@ class Site:
         routes: Sequence[Route],
         make_request: MakeRequest,
         max_connections: int = MAX_CONNECTIONS,
+        directory: Directory | None = None,
     ) -> None:
         self.make_request = make_request
         self._plain: dict[str, dict[str, Route]] = {}
@@ -270,16 +272,16 @@ class Site:
                 self._named.append((_pattern(path), methods))
             else:
                 self._plain[path] = methods
-        self.server = Server(
+        self.server = new_server(
             lambda request: Exchange(self, request).begin(),
+            max_connections,
+            directory or Directory(),
             max_body_size=MAX_BODY,
             max_header_size=MAX_HEADER,
             idle_connection_timeout=IDLE,
             body_timeout=BODY_TIME,
         )
-        self.server.peers = WeakKeyDictionary()
-        self.server.max_connections = max_connections
-        self.server.told = {}
+        self.audit = Audit()
         self._path: Path | None = None
         self._inode = 0
         self._passed = ""
@@ -319,13 +321,15 @@ class Site:
                 f"listening on {path}: another daemon answers there",
                 hint="kconnd-ctl doctor shows which one",
             )
-        self.server.add_socket(tornado.netutil.bind_unix_socket(str(path), mode=mode))
+        self.server.accept_from(
+            tornado.netutil.bind_unix_socket(str(path), mode=mode, backlog=BACKLOG)
+        )
         self._path, self._inode = path, path.stat().st_ino
 
     def take(self, passed: socket.socket) -> None:
         """Listen on a socket that the service manager made, and looks after."""
         self._passed = str(passed.getsockname())
-        self.server.add_socket(passed)
+        self.server.accept_from(passed)
 
     @property
     def is_listening(self) -> bool:
@@ -335,7 +339,7 @@ class Site:
     @property
     def connections(self) -> int:
         """How many clients are connected."""
-        return sum(not stream.closed() for stream in self.server.peers)
+        return sum(not stream.closed() for stream in self.server.callers)
 
     @property
     def address(self) -> str:

@@ -1,18 +1,37 @@
-"""Who is on the other end of a Unix socket, as the operating system says."""
+"""Who is on the other end of a Unix socket, as the operating system says.
 
+Rules. The uid and pid are those at the time of connecting, and cost nothing to read. Name and
+groups come from the system's database, which may be a server far away: it is asked in threads
+of its own, few at once and for a limited time, and again once what it said is old. Without an
+answer the peer is refused. Who may do anything anyhow is never looked up.
+"""
+
+import asyncio
+import contextlib
 import grp
 import os
 import pwd
 import socket
 import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
 
 from kconnd.core.access import Peer
+from kconnd.errors import RefusedError
+
+FRESH = 10.0  # seconds that a look-up is good for
+PATIENCE = 5.0  # seconds that a look-up may take
+LOOKUPS = 4  # at once; the rest waits
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
+Identity = tuple[str, frozenset[str]]  # name and groups
+
 
 def read_peer(connection: socket.socket) -> Peer:
-    """Read the peer's uid and pid (SO_PEERCRED), those at the time it connected, and its groups.
+    """Read the peer's uid and pid (SO_PEERCRED), those at the time it connected.
 
     Raises
     ------
@@ -21,26 +40,126 @@ def read_peer(connection: socket.socket) -> Peer:
     """
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(raw)
-    if uid == os.geteuid():
-        return Peer(uid=uid, pid=pid)  # who may do anything needs no look-up
-    return look_up(uid, pid)
+    return Peer(uid=uid, pid=pid)
 
 
-def look_up(uid: int, pid: int) -> Peer:
-    """Look a uid up in the system's database; one without an account has no name there."""
+def look_up(uid: int) -> Identity:
+    """Look up a user's name and groups, as long as it takes; nothing for a uid without a name."""
     try:
         user = pwd.getpwuid(uid)
     except KeyError:
-        return Peer(uid=uid, pid=pid)
-    return Peer(uid, pid, user.pw_name, frozenset(_groups(user.pw_name, user.pw_gid)))
-
-
-def _groups(user: str, primary: int) -> list[str]:
-    """List a user's groups by name; one without a name cannot be granted anything."""
+        return "", frozenset()
     found = []
-    for gid in os.getgrouplist(user, primary):
-        try:
+    for gid in os.getgrouplist(user.pw_name, user.pw_gid):
+        with contextlib.suppress(KeyError):  # one without a name cannot be granted anything
             found.append(grp.getgrgid(gid).gr_name)
-        except KeyError:
-            continue
-    return found
+    return user.pw_name, frozenset(found)
+
+
+class Directory:
+    """The system's database of users and groups, bounded in time and threads.
+
+    Parameters
+    ----------
+    look_up : callable
+        Gives a uid's name and groups, or raises OSError.
+    patience : float
+        Seconds that it has for it.
+    fresh : float
+        Seconds that what it said is good for.
+    """
+
+    def __init__(
+        self,
+        look_up: Callable[[int], Identity] = look_up,
+        patience: float = PATIENCE,
+        fresh: float = FRESH,
+    ) -> None:
+        self.fresh = fresh
+        self._look_up, self._patience = look_up, patience
+        self._slots = asyncio.Semaphore(LOOKUPS)
+        self._asked: dict[int, asyncio.Task[Identity]] = {}  # one at once for each user
+
+    async def complete(self, peer: Peer) -> Peer:
+        """Add name and groups to what is known of a peer.
+
+        Raises
+        ------
+        RefusedError
+            If they cannot be looked up in time.
+        """
+        try:
+            async with asyncio.timeout(self._patience):
+                name, groups = await asyncio.shield(self._ask(peer.uid))
+        except (TimeoutError, OSError) as error:
+            raise RefusedError(
+                f"nobody can tell now who uid {peer.uid} is: looking it up failed",
+                hint=f"ask again in a moment; 'id {peer.uid}' shows whether the system can tell",
+            ) from error
+        return replace(peer, name=name, groups=groups)
+
+    def _ask(self, uid: int) -> "asyncio.Task[Identity]":
+        if uid not in self._asked:
+            task = asyncio.get_running_loop().create_task(self._answer(uid))
+            task.add_done_callback(lambda done: self._forget(uid, done))
+            self._asked[uid] = task
+        return self._asked[uid]
+
+    def _forget(self, uid: int, task: "asyncio.Task[Identity]") -> None:
+        del self._asked[uid]
+        if not task.cancelled():
+            task.exception()  # whoever waited has been told
+
+    async def _answer(self, uid: int) -> Identity:
+        async with self._slots:
+            return await _in_thread(self._look_up, uid)
+
+
+async def _in_thread(look_up: Callable[[int], Identity], uid: int) -> Identity:
+    """Run a look-up in a thread that nothing waits for at the end, should it hang."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Identity] = loop.create_future()
+
+    def work() -> None:
+        try:
+            found = look_up(uid)
+        except OSError as error:
+            tell(answer.set_exception, error)
+        else:
+            tell(answer.set_result, found)
+
+    def tell(settle: Callable[..., None], what: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(lambda: None if answer.done() else settle(what))
+
+    threading.Thread(target=work, name=f"who is {uid}", daemon=True).start()
+    return await answer
+
+
+class Caller:
+    """The peer of one connection, looked up when it asks something and again in a while.
+
+    Parameters
+    ----------
+    peer : Peer
+        As `read_peer` gives it.
+    """
+
+    def __init__(self, peer: Peer, directory: Directory) -> None:
+        self.peer = peer
+        self._directory = directory
+        # The owner and root may do anything: they do not depend on a database.
+        self._good_until = float("inf") if peer.uid in {0, os.geteuid()} else 0.0
+
+    async def identify(self) -> Peer:
+        """Tell who it is, by a look-up that is not old.
+
+        Raises
+        ------
+        RefusedError
+            If it cannot be looked up.
+        """
+        if time.monotonic() >= self._good_until:
+            self.peer = await self._directory.complete(self.peer)
+            self._good_until = time.monotonic() + self._directory.fresh
+        return self.peer

@@ -6,6 +6,7 @@ Much of what is sent gets as far as a route's own function, and that is counted.
 
 import json
 import os
+import socket
 import threading
 from collections import Counter
 
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from tests.bridge import ask_by_document, bridged
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import SMALL, Daemon
-from tests.hostile_inputs import Input, Target, inputs, reached, send
+from tests.hostile_inputs import Input, Target, acting_as, inputs, reached, send
 
 INPUTS = int(os.environ.get("KCONND_FUZZ", "10000"))
 NOBODY = 65534
@@ -113,9 +114,7 @@ def test_ten_thousand_inputs_do_no_harm(attacked: Daemon) -> None:
 def test_who_may_nothing_gets_nothing_by_any_input(attacked: Daemon) -> None:
     """Even one who can reach the socket, which the folder's mode prevents by itself."""
     daemon, seen = attacked, Counter[bytes]()
-    for path in (daemon.folder, daemon.runtime):
-        path.chmod(0o755)
-    daemon.socket.chmod(0o666)
+    open_to_all(daemon)
 
     @settings(PART, max_examples=INPUTS // 10)
     @given(inputs(DAEMON))
@@ -141,3 +140,42 @@ def test_requests_made_from_the_openapi_document(daemon: Daemon) -> None:
     assert asked > 400
     assert "Traceback" not in daemon.said()
     assert daemon.post("lab", "start")["state"] == "running"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to be other users")
+def test_many_users_crowds_leave_room_for_the_owner(daemon: Daemon) -> None:
+    """Together they have more connections than the daemon may have descriptors."""
+    daemon.start(through=("prlimit", "--nofile=300:300"))
+    open_to_all(daemon)
+    assert daemon.process is not None
+    process = psutil.Process(daemon.process.pid)
+    spent = sum(process.cpu_times()[:2])
+    crowd = [connect_as(daemon, 3000 + number % 8) for number in range(400)]
+    try:
+        wait_for(lambda: "descriptors are used" in daemon.said(), "a newcomer to be turned away")
+        wait_for(daemon.healthy, "the crowd to be dealt with")
+        for _ in range(20):
+            assert daemon.get("/v1/health")["pid"] == process.pid
+        assert 150 < process.num_fds() < 300 - 90
+        assert daemon.said().count("descriptors are used") == 1, "one line a minute"
+        assert "Traceback" not in daemon.said()
+        assert sum(process.cpu_times()[:2]) - spent < 2
+    finally:
+        for raw in crowd:
+            raw.close()
+    wait_for(lambda: process.num_fds() < 100, "descriptors to be given back")
+
+
+def open_to_all(daemon: Daemon) -> None:
+    """Let every user reach the socket, as they do where there is a front door."""
+    for path in (daemon.folder, daemon.runtime):
+        path.chmod(0o755)
+    daemon.socket.chmod(0o666)
+
+
+def connect_as(daemon: Daemon, uid: int) -> socket.socket:
+    raw = socket.socket(socket.AF_UNIX)
+    with acting_as(uid):
+        raw.connect(str(daemon.socket))
+    return raw

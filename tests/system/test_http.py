@@ -1,19 +1,32 @@
 """HTTP on a Unix socket: what is let in, what is answered, and what is told of it."""
 
 import asyncio
+import contextlib
 import json
+import logging
+import os
+import resource
 import shutil
+import socket
 import tempfile
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from kconnd.core.access import Peer, Right
 from kconnd.errors import RefusedError
+from kconnd.system.accepting import highest_descriptor
+from kconnd.system.audit import FEW, Audit
 from kconnd.system.http import Reply, Route, Site
+from kconnd.system.peer import Directory
+from tests.conftest import LIMIT, wait_until
+from tests.hostile_inputs import acting_as
 
 DEEP = b"[" * 5000
 
@@ -22,14 +35,15 @@ DEEP = b"[" * 5000
 class Asked:
     """A request to a server for tests, which refuses whom it is told to."""
 
-    refuses: set[str]
+    place: "Place"
     peer: Peer
     name: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
 
     def authorise(self, right: Right) -> None:
-        if right.name in self.refuses:
+        lacks = self.place.needs and self.place.needs not in self.peer.groups
+        if right.name in self.place.refuses or lacks:
             raise RefusedError("not you")
 
 
@@ -38,8 +52,27 @@ async def echo(request: Asked) -> Reply:
     return {"name": request.name, "body": request.body}
 
 
+async def hang(request: Asked) -> Reply:
+    """Do something for ever."""
+    request.place.hanging.set()
+    await asyncio.Event().wait()
+    return {}
+
+
+async def follow(_request: Asked) -> Reply:
+    """Stream nothing, for ever."""
+
+    async def stream() -> AsyncIterator[Mapping[str, Any]]:
+        await asyncio.Event().wait()
+        yield {}
+
+    return stream()
+
+
 ROUTES = [
     Route("GET", "/v1/{name}", Right.SEE, echo),
+    Route("GET", "/v1/{name}/follow", Right.SEE, follow, streams=True),
+    Route("POST", "/v1/{name}/hang", Right.SEE, hang),
     Route("POST", "/v1/{name}/change", Right.MANAGE, echo),
     Route("POST", "/v1/units", Right.SEE, echo),
 ]
@@ -48,13 +81,34 @@ ROUTES = [
 class Place:
     """A site that listens, and what to ask it with."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, directory: Directory | None = None, max_connections: int = 128
+    ) -> None:
         self.path = folder / "s"
         self.refuses: set[str] = set()
-        self.site = Site(ROUTES, self.make)
+        self.needs = ""  # a group
+        self.hanging = asyncio.Event()
+        self.clients: list[socket.socket] = []
+        self.site = Site(ROUTES, partial(Asked, self), max_connections, directory)
 
-    def make(self, **what: Any) -> Asked:
-        return Asked(self.refuses, **what)
+    def connect(self, uid: int | None = None) -> socket.socket:
+        """Connect as a user."""
+        raw = socket.socket(socket.AF_UNIX)
+        self.clients.append(raw)
+        with acting_as(os.geteuid() if uid is None else uid):
+            raw.connect(str(self.path))
+        raw.settimeout(0)
+        return raw
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[Self]:
+        self.site.listen(self.path, mode=0o666)
+        try:
+            yield self
+        finally:
+            for raw in self.clients:
+                raw.close()
+            await self.site.close()
 
     async def send(self, text: bytes) -> tuple[int, Any]:
         """Send one request and read its answer."""
@@ -92,10 +146,8 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 async def place(folder: Path) -> AsyncIterator[Place]:
-    found = Place(folder)
-    found.site.listen(found.path, mode=0o666)
-    yield found
-    await found.site.close()
+    async with Place(folder).listening() as found:
+        yield found
 
 
 async def test_a_body_that_is_nested_without_end_is_a_usage_error(
@@ -111,3 +163,155 @@ async def test_nobodys_body_is_parsed_before_they_may_ask(place: Place) -> None:
     place.refuses.add("MANAGE")
     for body in (DEEP, b"{", b"7"):
         assert (await place.post("/v1/lab/change", body))[0] == 403
+
+
+async def ask(raw: socket.socket) -> tuple[int, Any]:
+    """Ask over a connection that is kept."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(raw, b"GET /v1/lab HTTP/1.1\r\nHost: x\r\n\r\n")
+    reader = asyncio.StreamReader()
+    while True:
+        reader.feed_data(await loop.sock_recv(raw, 1 << 16) or b"HTTP/1.1 0 closed\r\n\r\n")
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(read_answer(reader), 5)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to be other users")
+
+
+def test_strangers_leave_descriptors_to_the_owner_and_all_leave_some_to_the_server() -> None:
+    for limit in (64, 256, 1024, 1 << 20):
+        strangers = highest_descriptor(limit, stranger=True)
+        owner = highest_descriptor(limit, stranger=False)
+        assert 0 < strangers < owner < limit - 1
+    assert highest_descriptor(1024, stranger=True) == 1024 - 256 - 1
+
+
+async def test_accepting_rests_while_no_descriptor_is_left(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tornado's own way is to fail, and log it, as fast as it can for as long as it lasts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # a count
+    before, waiting, taken = time.process_time(), socket.socket(socket.AF_UNIX), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        waiting.connect(str(place.path))
+        await wait_until(lambda: "no connections are taken" in caplog.text, "the log")
+        until = time.monotonic() + 0.5
+        await wait_until(lambda: time.monotonic() > until, "a loop that fails to show")
+        assert time.process_time() - before < 0.08
+        assert len(caplog.records) == 1
+    finally:
+        for number in taken:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    waiting.settimeout(0)
+    assert (await ask(waiting))[0] == 200
+    waiting.close()
+
+
+@pytest.mark.root
+@needs_root
+async def test_a_hanging_database_of_users_keeps_nobody_else_waiting(folder: Path) -> None:
+    """Nor does it hang the loop, or take a thread for each who asks."""
+    hanging, seen = threading.Event(), list[int]()
+
+    def look_up(uid: int) -> tuple[str, frozenset[str]]:
+        seen.append(uid)
+        if uid != 3000:
+            hanging.wait(LIMIT)
+        return "x", frozenset()
+
+    place = Place(folder, Directory(look_up, patience=0.2))
+    async with place.listening():
+        began = time.monotonic()
+        asking = [place.connect(uid) for uid in (2000, 2000, 2001)]
+        answers = asyncio.gather(*map(ask, asking))
+        assert (await ask(place.connect(0)))[0] == 200
+        assert (await ask(place.connect(3000)))[0] == 200
+        assert [status for status, _ in await answers] == [403] * 3
+        assert seen.count(2000) == 1
+        assert time.monotonic() - began < LIMIT / 2
+        hanging.set()
+        await place.site.close()
+
+
+@pytest.mark.root
+@needs_root
+async def test_a_crowd_is_turned_away_before_anybody_is_looked_up(folder: Path) -> None:
+    seen = list[int]()
+
+    def look_up(uid: int) -> tuple[str, frozenset[str]]:
+        seen.append(uid)
+        return "x", frozenset()
+
+    place = Place(folder, Directory(look_up), max_connections=4)
+    async with place.listening():
+        for _ in range(20):
+            place.connect(2000)
+        await wait_until(lambda: place.site.connections == 4, "those who may")
+        assert (await ask(place.connect(2001)))[0] == 200
+        assert seen == [2001]
+
+
+@pytest.mark.root
+@needs_root
+async def test_who_leaves_a_group_loses_what_it_gave_on_a_kept_connection(folder: Path) -> None:
+    groups = {"lab"}
+    place = Place(folder, Directory(lambda _: ("ada", frozenset(groups)), fresh=0.05))
+    place.needs = "lab"
+    async with place.listening():
+        raw = place.connect(2000)
+        assert (await ask(raw))[0] == 200
+        following = place.connect(2000)
+        following.sendall(b"GET /v1/lab/follow HTTP/1.1\r\nHost: x\r\n\r\n")
+        reader, writer = await asyncio.open_unix_connection(sock=following)
+        assert b"200" in await reader.readline()
+        groups.clear()
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"0\r\n\r\n")  # the stream's end
+        assert (await ask(raw))[0] == 403
+        writer.close()
+
+
+async def test_a_client_that_hangs_up_is_told_of_as_such(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    raw = place.connect()
+    raw.sendall(post("/v1/lab/hang", b"{}"))
+    await place.hanging.wait()
+    raw.close()
+    await wait_until(lambda: "asked for hang lab: hung up" in caplog.text, "the line")
+
+
+async def test_the_line_names_the_kernel_of_a_body_and_is_printable(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await place.post("/v1/units", b'{"name": "lab@one"}')
+    assert "asked for units lab@one: done" in caplog.text
+    await place.post("/v1/units", b'{"name": "lab: done\\nuid 0"}')
+    await place.post("/v1/lab:%20done%0auid%200%e2%80%ae/change", b"{}")
+    names = [vars(one)["KCONND_KERNEL"] for one in caplog.records if "KCONND_KERNEL" in vars(one)]
+    assert names == ["lab@one", "", r"'lab: done\nuid 0\u202e'"]
+    assert "\n" not in caplog.messages[-1]
+
+
+async def test_refusals_are_summed_up_and_changes_are_not(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    place.site.audit = Audit(minute=0.5)
+    place.refuses.add("MANAGE")
+    for _ in range(30):
+        assert (await place.post("/v1/lab/change", b"{}"))[0] == 403
+    assert caplog.text.count("asked for change lab: refused") == FEW
+    for _ in range(30):
+        assert (await place.post("/v1/units", b"{}"))[0] == 200
+    assert caplog.text.count("asked for units : done") == 30
+    await wait_until(lambda: f"{30 - FEW} times more" in caplog.text, "the sum")
