@@ -26,5 +26,10 @@ def needs_tcp(profile: Profile) -> bool:
         profile.ports != Ports()
         or profile.ip != "127.0.0.1"
         or profile.encryption == "curve"
-        or bool(profile.access.connect or profile.access.manage)
+        or is_shared(profile)
     )
+
+
+def is_shared(profile: Profile) -> bool:
+    """Tell whether others than its owner may connect to a kernel."""
+    return bool(profile.access.connect or profile.access.manage)

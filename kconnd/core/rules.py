@@ -93,6 +93,12 @@ RULES: Final = (
         "write transport: auto, which takes tcp with curve here",
     ),
     Rule(
+        ("encryption", "argv", "access.connect", "access.manage"),
+        lambda p: bool(p.argv and (p.access.connect or p.access.manage)) and p.encryption == "auto",
+        "others are to connect, and nothing says that a command of one's own encrypts",
+        "write encryption: none where every user of the machine may read along, or curve",
+    ),
+    Rule(
         ("restart.backoff", "restart.backoff_max"),
         lambda p: p.restart.backoff > p.restart.backoff_max,
         "is longer than restart.backoff_max",

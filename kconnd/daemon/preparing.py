@@ -30,7 +30,7 @@ from kconnd.core.plan import (
     warn_about,
     with_interpreter,
 )
-from kconnd.core.policy import needs_tcp
+from kconnd.core.policy import is_shared, needs_tcp
 from kconnd.core.profile import Profile
 from kconnd.daemon.world import World
 from kconnd.errors import PortsTakenError, StartFailedError
@@ -118,9 +118,13 @@ async def prepare_wire(
     ------
     PortsTakenError
         If there are no free ports where the profile allows them.
+    StartFailedError
+        If others are to connect, and everybody could read along.
     """
     transport = choose_transport(profile.transport, spec, needs_tcp=needs_tcp(profile))
     encrypted = choose_encryption(profile.encryption, transport, spec)
+    if transport == "tcp" and not encrypted:
+        _check_privacy(name, profile)
     kept = previous if previous and previous.transport == transport else None
     notes: tuple[str, ...] = ()
     ports: tuple[int, ...] = IPC_PORTS
@@ -157,6 +161,16 @@ async def prepare_wire(
         ipv6=transport == "tcp" and address.version == 6,  # noqa: PLR2004  # it is its name
     )
     return Wire(connection, notes, warnings)
+
+
+def _check_privacy(name: str, profile: Profile) -> None:
+    """Refuse a shared kernel in the clear, unless its profile asks for that in so many words."""
+    if is_shared(profile) and profile.encryption != "none":
+        raise StartFailedError(
+            f"starting {name}: others are to connect, its kernel has no encryption, and on plain "
+            "tcp every user of the machine could read its output",
+            hint="write encryption: none in its profile where that may be, or drop access",
+        )
 
 
 async def _choose_ports(

@@ -302,6 +302,10 @@ BROKEN: list[tuple[dict[str, object], str]] = [
     ({"kernel": "a", "ip": "::1", "transport": "ipc"}, "ip: an address is for tcp"),
     ({"kernel": "a", "encryption": "curve", "transport": "ipc"}, "encryption: curve is for tcp"),
     ({"kernel": "a", "transport": "ipc", "access": {"connect": ["b"]}}, "transport: others are"),
+    (
+        {"argv": ["b", "{connection_file}"], "access": {"manage": ["@ops"]}},
+        "encryption: others are to connect, and nothing says",
+    ),
     ({"kernel": "a", "restart": {"backoff": "2min"}}, "restart.backoff: is longer than restart."),
     (
         {"kernel": "a", "restart": {"policy": False}, "heartbeat": {"action": "restart"}},

@@ -100,6 +100,29 @@ def test_a_restart_keeps_name_file_ports_and_key_and_an_attached_client(daemon: 
         assert run_on(attached, "print('x' in globals())") == "False\n"
 
 
+def test_a_shared_kernel_is_not_in_the_clear_unless_told_to(daemon: Daemon, folder: Path) -> None:
+    """bash_kernel has no encryption; everybody on the machine could read its iopub channel."""
+    spec = folder / "kernels" / "bashful"
+    spec.mkdir(parents=True)
+    argv = [sys.executable, "-m", "bash_kernel", "-f", "{connection_file}"]
+    content = {"argv": argv, "display_name": "Bash", "language": "bash"}
+    (spec / "kernel.json").write_text(json.dumps(content), encoding="utf-8")
+    profile = "kernel: bashful\naccess: {connect: [eve]}\nrestart: {policy: no}\n"
+    daemon.profile("bash", profile)
+    daemon.profile("own", BASH + "access: {connect: [eve]}\n")
+    daemon.start(env={**os.environ, "JUPYTER_PATH": str(folder)})
+    with pytest.raises(DaemonError) as refused:
+        daemon.post("bash", "start")
+    assert "every user of the machine could read" in refused.value.message
+    assert "encryption: none" in refused.value.hint
+    (fault,) = daemon.get("/v1/profiles")["faults"]
+    assert (fault["profile"], fault["path"]) == ("own", "encryption")
+    daemon.profile("bash", profile + "encryption: none\n")
+    daemon.ask("POST", "/v1/reload")
+    wire = daemon.post("bash", "start")["connection"]
+    assert (wire["transport"], wire["encrypted"]) == ("tcp", False)
+
+
 @pytest.mark.parametrize("wire", ["ipc", "tcp"])
 def test_a_new_key_revokes_the_old_one(daemon: Daemon, wire: str) -> None:
     daemon.profile("lab", IPYKERNEL + f"transport: {wire}\n")
