@@ -49,6 +49,14 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
+def find_uid(user: str) -> int | None:
+    """Give a user's uid, or None where there is no such user."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
 def lingers(user: str) -> bool:
     """Tell whether a user's services live on after the last logout (loginctl(1))."""
     return Path("/var/lib/systemd/linger", user).exists()

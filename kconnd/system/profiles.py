@@ -6,15 +6,16 @@ and judged by its descriptor, so that it cannot be exchanged in between.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kconnd.core.faults import Path as KeyPath
 from kconnd.core.faults import Problem, dotted, show
-from kconnd.core.profile import Profile, parse_profile, shared_ports
+from kconnd.core.profile import Access, Profile, parse_profile, shared_ports
 from kconnd.errors import UnsafePathError
+from kconnd.system.machine import find_uid
 from kconnd.system.marked_yaml import Document, NotYamlError, read_yaml
 from kconnd.system.trusted import check_folder, opened, read_trusted
 
@@ -84,7 +85,11 @@ class Loaded:
 
 
 def load_profiles(
-    paths: Iterable[str | os.PathLike[str]], *, uid: int | None = None, missing_ok: bool = True
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    uid: int | None = None,
+    missing_ok: bool = True,
+    uid_of: Callable[[str], int | None] = find_uid,
 ) -> Loaded:
     """Read profiles from files and folders.
 
@@ -97,6 +102,8 @@ def load_profiles(
         The user who reads; files have to be theirs or root's. By default the process's.
     missing_ok : bool
         Whether a path that does not exist is like an empty folder; otherwise it is a fault.
+    uid_of : callable
+        Gives the uid of a user by name: root has other names than that on some machines.
 
     Returns
     -------
@@ -106,7 +113,21 @@ def load_profiles(
     reader = _Reader(os.geteuid() if uid is None else uid, missing_ok=missing_ok)
     for path in paths:
         reader.read(os.fspath(path))
-    return Loaded(reader.profiles, tuple(reader.faults))
+    roots = [one for one in reader.profiles.values() if _is_roots(one.profile, uid_of)]
+    usable = {name: one for name, one in reader.profiles.items() if one not in roots}
+    return Loaded(usable, (*reader.faults, *map(_of_root, roots)))
+
+
+def load_machine(paths: Iterable[str | os.PathLike[str]]) -> Loaded:
+    """Read the profiles of the whole machine, where what is shared needs a user to run as.
+
+    Without one, each user's own kernel of that name would be open to others by somebody
+    else's word.
+    """
+    loaded = load_profiles(paths, uid=0)
+    open_ = [one for one in loaded.profiles.values() if _opens_everybodys(one.profile)]
+    usable = {name: one for name, one in loaded.profiles.items() if one not in open_}
+    return Loaded(usable, (*loaded.faults, *map(_nobodys, open_)))
 
 
 def load_tiers(
@@ -127,7 +148,7 @@ def load_tiers(
     uid, user : int and str
         Whose daemon this is. A profile of the machine that names another user is theirs.
     """
-    machine, mine = load_profiles(system, uid=0), load_profiles(own, uid=uid)
+    machine, mine = load_machine(system), load_profiles(own, uid=uid)
     theirs = {
         name: found.profile.user
         for name, found in machine.profiles.items()
@@ -144,6 +165,38 @@ def load_tiers(
             for name, one in usable.items()
             if (other := machine.profiles.get(name))
         ),
+    )
+
+
+def _is_roots(profile: Profile, uid_of: Callable[[str], int | None]) -> bool:
+    return bool(profile.user) and uid_of(profile.user) == 0
+
+
+def _opens_everybodys(profile: Profile) -> bool:
+    return not profile.user and profile.access != Access()
+
+
+def _of_root(found: SourcedProfile) -> Fault:
+    return Fault(
+        found.file,
+        found.line,
+        1,
+        "user",
+        f"{show(found.profile.user)} is root, whose kernels are not shared",
+        "name a user for this purpose",
+        found.profile.name,
+    )
+
+
+def _nobodys(found: SourcedProfile) -> Fault:
+    return Fault(
+        found.file,
+        found.line,
+        1,
+        "access",
+        "it would open every user's own kernel of this name to others",
+        "say with 'user: NAME' whose one kernel it is that is shared, or drop access",
+        found.profile.name,
     )
 
 

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from kconnd.core.profile import profile_schema
 from kconnd.system.marked_yaml import NotYamlError, read_yaml
-from kconnd.system.profiles import Loaded, load_profiles
+from kconnd.system.profiles import Loaded, load_profiles, load_tiers
 
 ROOT = Path(__file__).parents[2]
 
@@ -397,6 +397,29 @@ def test_root_reads_no_file_that_another_group_writes(folder: Path) -> None:
     assert list(load_profiles([folder], uid=1000).profiles) == ["lab"]
     os.chown(path, 0, 0)
     assert list(load_profiles([folder]).profiles) == ["lab"]
+
+
+def test_root_shares_no_kernel_under_any_of_its_names(folder: Path) -> None:
+    write(folder, "lab.yaml", "kernel: x\nuser: toor\n")
+    write(folder, "ours.yaml", "kernel: x\nuser: ada\n")
+    loaded = load_profiles([folder], uid_of={"toor": 0, "ada": 1000}.get)
+    assert list(loaded.profiles) == ["ours"]
+    (line,) = told(loaded, folder)
+    assert line.startswith("lab.yaml:1:1: user: 'toor' is root, whose kernels are not shared")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to write a profile of the machine")
+def test_a_profile_of_the_machine_opens_nobodys_own_kernel_to_others(folder: Path) -> None:
+    """A user's own profile may, since it is their own word."""
+    folder.chmod(0o755)
+    write(folder, "lab.yaml", "kernel: x\naccess: {connect: [eve]}\n").chmod(0o644)
+    write(folder, "shared.yaml", "kernel: x\nuser: ada\naccess: {connect: [eve]}\n")
+    loaded = load_tiers([folder], [], uid=1000, user="ada")
+    assert list(loaded.profiles) == ["shared"]
+    (line,) = told(loaded, folder)
+    assert line.startswith("lab.yaml:1:1: access: it would open every user's own kernel")
+    assert "lab" in load_tiers([], [folder], uid=0, user="root").profiles
 
 
 def test_a_key_cannot_send_escapes_to_a_terminal(folder: Path) -> None:
