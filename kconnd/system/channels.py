@@ -22,6 +22,7 @@ from kconnd.core.wire import Message, Signer, may_be, pack_request, parse_messag
 # first up to the second, so a second that is large makes a start seem that much longer.
 RECONNECT, RECONNECT_MAX = 4, 8
 EXECUTION = "execute_request"
+STATES = frozenset({"busy", "idle", "starting"})  # what a kernel may say of itself
 MAX_SOCKETS = 65536
 
 StatusSeen = Callable[[str], None]
@@ -112,7 +113,9 @@ class KernelChannels:
             frames = await self._iopub.recv_multipart()
             message = parse_message(frames, self._signer) if may_be("status", frames) else None
             if message and message.kind == "status" and message.parent_kind == EXECUTION:
-                seen(str(message.content.get("execution_state", "")))
+                state = message.content.get("execution_state")
+                if isinstance(state, str) and state in STATES:
+                    seen(state)
 
     def heartbeat(self) -> bool:
         """Send the next heartbeat, and tell whether the one before was answered."""
