@@ -35,6 +35,11 @@ class Request:
         owner = self.kernels.world.user.uid
         return may(self.peer, right, owner=owner, rules=self.kernels.rules(name))
 
+    @property
+    def manages_all(self) -> bool:
+        """Whether the peer is the owner, root or an administrator."""
+        return may(self.peer, Right.MANAGE, owner=self.kernels.world.user.uid)
+
     def authorise(self, right: Right) -> None:
         """Refuse a request that its peer has no right to.
 
@@ -52,12 +57,10 @@ class Request:
         if self.name:
             granted = self.may(right, self.name)
         elif right is Right.MANAGE:
-            granted = may(self.peer, right, owner=owner.uid)
+            granted = self.manages_all
         else:
             names = {*kernels.loaded.profiles, *(one.record.name for one in kernels.all())}
-            granted = may(self.peer, right, owner=owner.uid) or any(
-                self.may(right, name) for name in names
-            )
+            granted = self.manages_all or any(self.may(right, name) for name in names)
         if not granted:
             raise RefusedError(
                 f"uid {self.peer.uid} may not {right.name.lower()} "

@@ -36,16 +36,17 @@ from kconnd.system.openapi import document
 
 
 async def health(request: Request) -> Reply:
-    """Tell that the daemon works, what it serves and where it keeps its things."""
-    actors = request.kernels.all()
+    """Tell that the daemon works, where it keeps its things, and how much the peer may see."""
+    actors = [one for one in request.kernels.all() if request.may(Right.SEE, one.record.name)]
+    all_ = request.manages_all
     return {
         "version": kconnd.__version__,
         "pid": os.getpid(),
         "uid": os.geteuid(),
         "kernels": len(actors),
         "running": sum(actor.kernel.state is State.RUNNING for actor in actors),
-        "warm": warm.ready if (warm := request.kernels.world.warm) else 0,
-        "faults": len(request.kernels.loaded.faults),
+        "warm": warm.ready if all_ and (warm := request.kernels.world.warm) else 0,
+        "faults": len(request.kernels.loaded.faults) if all_ else 0,
         **request.places,
     }
 

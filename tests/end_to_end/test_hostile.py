@@ -6,9 +6,11 @@ Much of what is sent gets as far as a route's own function, and that is counted.
 
 import json
 import os
+import re
 import socket
 import threading
 from collections import Counter
+from typing import Any
 
 import psutil
 import pytest
@@ -165,6 +167,32 @@ def test_many_users_crowds_leave_room_for_the_owner(daemon: Daemon) -> None:
         for raw in crowd:
             raw.close()
     wait_for(lambda: process.num_fds() < 100, "descriptors to be given back")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to be another user")
+def test_who_may_see_one_kernel_learns_nothing_of_others(daemon: Daemon) -> None:
+    """Neither names by a hint, nor how many there are by the daemon's health."""
+    daemon.profile("lab", f"{SMALL}access: {{see: [nobody]}}\n")
+    daemon.profile("lac", SMALL)
+    daemon.profile("secret", "argv: 7\n")
+    daemon.start()
+    daemon.post("lac", "start")
+    open_to_all(daemon)
+
+    def ask(path: str) -> Any:
+        text = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        _, _, body = send(daemon.socket, Input(text, framed=True), NOBODY).partition(b"\r\n\r\n")
+        return json.loads(body)
+
+    found = ask("/v1/health")
+    assert (found["kernels"], found["running"], found["faults"]) == (1, 0, 0)
+    own = daemon.get("/v1/health")
+    assert (own["kernels"], own["running"], own["faults"]) == (2, 1, 1)
+    assert [one["name"] for one in ask("/v1/kernels")["kernels"]] == ["lab"]
+    for name in ("lab@x", "lac@x", "la", "lad", "secre"):
+        said = json.dumps(ask(f"/v1/kernels/{name}")).replace(name, "")
+        assert not {"lac", "secret"} & set(re.findall("[a-z]+", said))
 
 
 def open_to_all(daemon: Daemon) -> None:
