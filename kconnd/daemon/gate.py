@@ -12,7 +12,7 @@ from kconnd.core.settings import Settings, check_admitted
 from kconnd.errors import KconndError, RefusedError, StartFailedError
 from kconnd.launchers.local import LOCAL
 from kconnd.system.http import Site
-from kconnd.system.peer import look_up
+from kconnd.system.peer import user_as_peer
 from kconnd.system.settings import LiveSettings
 
 ROUND = 10.0  # seconds until settings that have changed are noticed by themselves
@@ -79,7 +79,7 @@ class Gate:
         """
         settings = self.settings
         # Its own user the daemon knows without a look-up, but not by name.
-        known = look_up(peer.uid, peer.pid) if settings.users and not peer.name else peer
+        known = user_as_peer(peer.uid, peer.pid) if settings.users and not peer.name else peer
         check_admitted(settings, known)
 
 

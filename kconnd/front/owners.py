@@ -19,7 +19,7 @@ from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
 from kconnd.front.machine import Machine
 from kconnd.front.slices import Slices
 from kconnd.system.files import write_private
-from kconnd.system.peer import look_up
+from kconnd.system.peer import user_as_peer
 from kconnd.system.systemd import Systemd
 from kconnd.system.systemd_version import read_version
 
@@ -108,7 +108,7 @@ class Owners:
 
     def _has_right(self, uid: int) -> bool:
         """Tell whether a uid is a user's who may use the service."""
-        user = look_up(uid, 0)
+        user = user_as_peer(uid)
         if user.name and not admits(self.machine.settings, user):
             log.warning("uid %d has kernels to start at boot, and may not use kconnd", uid)
             return False

@@ -56,6 +56,11 @@ def look_up(uid: int) -> Identity:
     return user.pw_name, frozenset(found)
 
 
+def user_as_peer(uid: int, pid: int = 0) -> Peer:
+    """Give a user with name and groups, looked up here and now."""
+    return Peer(uid, pid, *look_up(uid))
+
+
 class Directory:
     """The system's database of users and groups, bounded in time and threads.
 
