@@ -193,7 +193,7 @@ def reload(arguments: list[str]) -> int:
 def _print_difference(found: dict[str, Any]) -> None:
     for word in ("added", "changed", "removed"):
         if found[word]:
-            print(f"{word}: {', '.join(found[word])}")
+            print(show.plain(f"{word}: {', '.join(found[word])}"))
     print(f"unchanged: {found['unchanged']}")
     for fault in found["faults"]:
         print(show.fault_line(fault))
@@ -216,7 +216,7 @@ def _post(client: Client, given: Namespace, path: str, said: Any, **body: object
     def done(kernel: dict[str, Any]) -> None:
         found.append(kernel)
         if not given.json:
-            print(said(kernel), flush=True)
+            print(show.plain(said(kernel)), flush=True)
 
     names = expand(client, given.names)
     failures = each(names, lambda name: client.post(kernel_path(name, path), body), done)

@@ -131,6 +131,6 @@ def events(arguments: list[str]) -> int:
     given = verb.parse_args(arguments)
     query = f"follow={int(given.follow)}" + (f"&kernel={quoted(given.name)}" if given.name else "")
     for one in client_for(given).stream(f"/v1/events?{query}"):
-        line = f"{one['at']}  {one['kernel']}  {plain(one['message'])}"
-        print(json.dumps(one) if given.json else line, flush=True)
+        line = f"{one['at']}  {one['kernel']}  {one['message']}"
+        print(json.dumps(one) if given.json else plain(line), flush=True)
     return 0

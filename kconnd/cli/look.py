@@ -58,10 +58,12 @@ def list_(arguments: list[str]) -> int:
         wanted = set(expand(client_for(given), given.names))
         reply["kernels"] = [kernel for kernel in reply["kernels"] if kernel["name"] in wanted]
         reply["elsewhere"] = []
+    for error in reply.get("errors", []):
+        print(show.plain(f"kconnd-ctl: {error['message']}"), file=sys.stderr)
     if given.json:
         show.print_json(reply)
     else:
-        _print_list(reply["kernels"], reply.get("elsewhere", []))
+        _print_list(show.printable(reply["kernels"]), show.printable(reply.get("elsewhere", [])))
     return 0
 
 
@@ -163,12 +165,12 @@ def _of_each(given: Namespace, verb: str) -> tuple[list[dict[str, Any]], int]:
         found.append(client.get(kernel_path(given.names[0], verb)))
         if given.json:
             show.print_json(found[0])
-        return found, 0
+        return show.printable(found), 0
     names = expand(client, given.names)
     failures = each(names, lambda name: client.get(kernel_path(name, verb)), found.append)
     if given.json:
         show.print_json(found)
-    return found, exit_code(failures)
+    return show.printable(found), exit_code(failures)
 
 
 def _info_lines(kernel: dict[str, Any]) -> list[str]:
@@ -302,7 +304,7 @@ def wait(arguments: list[str]) -> int:
     def done(kernel: dict[str, Any]) -> None:
         found.append(kernel)
         if not given.json:
-            print(f"{kernel['name']} is {kernel['state']}", flush=True)
+            print(show.plain(f"{kernel['name']} is {kernel['state']}"), flush=True)
 
     failures = each(expand(client, given.names), until, done)
     if given.json:
@@ -358,7 +360,8 @@ def health(arguments: list[str]) -> int:
     if given.json:
         show.print_json(found)
     else:
-        print(*show.pairs([(key, _text(value)) for key, value in found.items()]), sep="\n")
+        rows = [(key, _text(value)) for key, value in show.printable(found).items()]
+        print(*show.pairs(rows), sep="\n")
     return 0
 
 

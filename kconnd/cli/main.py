@@ -152,14 +152,14 @@ def in_json(error: KconndError) -> dict[str, str]:
 
 def tell(error: KconndError) -> None:
     """Say what went wrong: one sentence, what the kernel itself said, one hint."""
-    print(f"kconnd-ctl: {error.message}", file=sys.stderr)
-    if error.output:
-        from kconnd.cli.show import plain  # noqa: PLC0415  # only for this
+    from kconnd.cli.show import plain, printable  # noqa: PLC0415  # only for this
 
+    print(f"kconnd-ctl: {printable(error.message)}", file=sys.stderr)
+    if error.output:
         for line in error.output.splitlines():
             print(f"  | {plain(line)}", file=sys.stderr)
     if error.hint:
-        print(f"  {error.hint}", file=sys.stderr)
+        print(f"  {printable(error.hint)}", file=sys.stderr)
 
 
 def _run(given: list[str]) -> int:

@@ -48,9 +48,14 @@ def span(seconds: float) -> str:
 
 
 def seconds_since(text: str | None, now: float) -> float | None:
-    """Give the seconds from a reply's time (ISO 8601, UTC) until now."""
-    if not text:
+    """Give the seconds from a reply's time (ISO 8601, UTC) until now; None where it is none."""
+    try:
+        return _seconds_since(text, now) if text else None
+    except (AttributeError, ValueError):
         return None
+
+
+def _seconds_since(text: str, now: float) -> float:
     date, _, clock = text.rstrip("Z").partition("T")
     year, month, day = map(int, date.split("-"))
     hours, minutes, seconds = clock.split(":")
@@ -89,14 +94,32 @@ def size(count: int | None) -> str:
 
 def plain(text: str) -> str:
     """Take out what would steer the terminal: a kernel's words are not ours."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else " " if char in "\t\n" else "?" for char in text)
+
+
+def printable(reply: Any) -> Any:
+    """Take it out of all that a daemon has replied, which may be another user's program.
+
+    Lines and tabs stay: where they would break a table, `plain` takes them out of its cells.
+    """
+    if isinstance(reply, str):
+        return "\n".join(map(plain, reply.split("\n")))
+    if isinstance(reply, list):
+        return [printable(one) for one in reply]
+    if isinstance(reply, dict):
+        return {printable(key): printable(value) for key, value in reply.items()}
+    return reply
 
 
 def fault_line(fault: Mapping[str, Any]) -> str:
     """Give a profile's fault as compilers do: file, line, column, what."""
     key = f"{fault['path']}: " if fault["path"] else ""
     hint = f"; {fault['hint']}" if fault["hint"] else ""
-    return f"{fault['file']}:{fault['line']}:{fault['column']}: {key}{fault['message']}{hint}"
+    return plain(
+        f"{fault['file']}:{fault['line']}:{fault['column']}: {key}{fault['message']}{hint}"
+    )
 
 
 def cut(text: str, width: int) -> str:
@@ -127,6 +150,7 @@ def table(
     paint : callable
         Gives a cell of the second column its colour, from its text and its padded text.
     """
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     room = max(width - sum(widths[:-1]) - 2 * len(widths[:-1]), LEAST) if width else 0
     lines = []

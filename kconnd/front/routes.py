@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import kconnd
-from kconnd.client import Client
 from kconnd.core.access import Peer, Right, may
 from kconnd.core.places import owner_socket
 from kconnd.core.settings import check_admitted
 from kconnd.errors import KconndError, RefusedError, UsageError
+from kconnd.front.asking import ask
 from kconnd.front.hearsay import believed
 from kconnd.front.owners import Owners
 from kconnd.front.units import (
@@ -31,9 +31,9 @@ from kconnd.system.machine import user_name
 from kconnd.system.openapi import document
 from kconnd.system.processes import cgroup_of, user_of
 
-LIMIT = 5.0  # seconds that an owner's daemon has to answer, or systemd to move a process
+LIMIT = 5.0  # seconds that systemd has to move a process
 GLANCE = 0.001  # seconds between looks
-MOST = 4 << 20  # bytes that are read of its answer
+SIDE_BY_SIDE = 16  # owners' daemons that are asked at a time
 
 
 @dataclass(frozen=True)
@@ -93,26 +93,27 @@ async def boot(request: Request) -> Reply:
 
 async def kernels(request: Request) -> Reply:
     """List everybody's kernels, of those whose daemon runs."""
-    found: list[Any] = []
-    errors: list[dict[str, Any]] = []
-    for uid in await request.owners.active():
-        try:
-            async with asyncio.timeout(2 * LIMIT):
-                found += await asyncio.to_thread(_kernels_of, uid)
-        except KconndError as error:
-            errors.append({"uid": uid, "message": error.message})
-        except TimeoutError:
-            errors.append({"uid": uid, "message": "its daemon takes too long"})
+    few = asyncio.Semaphore(SIDE_BY_SIDE)
+    uids = await request.owners.active()
+    answers = await asyncio.gather(*(_kernels_of(uid, few) for uid in uids))
+    found = [kernel for answer in answers if isinstance(answer, list) for kernel in answer]
+    errors = [
+        {"uid": uid, "message": answer.message}
+        for uid, answer in zip(uids, answers, strict=True)
+        if isinstance(answer, KconndError)
+    ]
     return {"kernels": found, "errors": errors}
 
 
-def _kernels_of(uid: int) -> list[dict[str, Any]]:
+async def _kernels_of(uid: int, few: asyncio.Semaphore) -> list[dict[str, Any]] | KconndError:
     """Ask one owner's daemon, which may say what it likes."""
-    daemon = Client(owner_socket(uid), (uid,), most=MOST)
-    found = believed(daemon.get("/v1/kernels", limit=LIMIT), uid, user_name(uid))
-    if found is None:
-        raise KconndError(f"the daemon of uid {uid} gave no list of kernels")
-    return found
+    try:
+        async with few:
+            reply = await ask(owner_socket(uid), "/v1/kernels")
+    except KconndError as error:
+        return error
+    found = believed(reply, uid, user_name(uid), user_of)
+    return KconndError(f"the daemon of uid {uid} gave no list") if found is None else found
 
 
 async def make_unit(request: Request) -> Reply:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.errors import TimedOutError
+from kconnd.errors import NoSuchKernelError, TimedOutError
 from tests.cli.conftest import Ctl, on_a_terminal
 from tests.cli.fake_daemon import STOPPED, FakeDaemon, Raw, Request, Stream, chunk
 
@@ -229,3 +229,54 @@ def test_a_name_is_asked_for_as_it_is(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert seen[-1].path == "/v1/kernels/a%20b"
     assert ctl("info", "lab@exp1/connection").code == 4  # not another thing than was asked for
     assert seen[-1].path == "/v1/kernels/lab@exp1%2Fconnection"
+
+
+STEERING = "\x1b[2J\x1b]0;root\x07\x9b31m"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "list",
+        "info a",
+        "why a",
+        "wait a",
+        "profiles",
+        "health",
+        "events",
+        "stop a",
+        "reload",
+        "info x",
+    ],
+)
+def test_nothing_that_a_daemon_says_steers_the_terminal(
+    ctl: Ctl, daemon: FakeDaemon, words: str
+) -> None:
+    said = {"reason": STEERING, "profile_status": STEERING, "log_file": STEERING}
+    daemon.add("a", **said, execution_state=STEERING, warnings=[STEERING], launcher=STEERING)
+    kernel = daemon.kernels["a"]
+    kernel |= {"name": f"a{STEERING}", "state": STEERING, "kernel_name": STEERING}
+    fault = {"file": STEERING, "line": 1, "column": 1, "path": STEERING}
+    fault |= {"message": STEERING, "hint": STEERING}
+    one = {"name": STEERING, "start": STEERING, "status": STEERING, "file": STEERING, "line": 1}
+    decision = {"at": None, "what": STEERING, "reason": STEERING}
+    event = {"at": STEERING, "kernel": STEERING, "event": "x", "message": STEERING}
+    daemon.replies |= {
+        ("GET", "/v1/kernels/a/why"): {"name": STEERING, "decisions": [decision]},
+        ("GET", "/v1/kernels/a/wait"): kernel,
+        ("GET", "/v1/profiles"): {"profiles": [one], "faults": [fault]},
+        ("GET", "/v1/health"): {STEERING: STEERING, "configs": [STEERING]},
+        ("GET", "/v1/events"): Stream((event,)),
+        ("POST", "/v1/kernels/a/stop"): kernel,
+        ("POST", "/v1/reload"): {"added": [STEERING], "changed": [], "removed": []}
+        | {"unchanged": 0, "faults": [fault]},
+        ("GET", "/v1/kernels/x"): NoSuchKernelError(STEERING, hint=STEERING),
+    }
+    shown = ctl(*words.split())
+    assert "?[2J" in shown.out + shown.err
+    assert not {*"\x1b\x07\x9b"} & {*shown.out, *shown.err}
+
+
+def test_times_that_are_none_are_no_fault(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.add("a", started_at="x", last_activity="2026-11-23T99")
+    assert ctl("list").out.splitlines()[1].split()[4:6] == ["-", "-"]

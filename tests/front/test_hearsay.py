@@ -1,25 +1,85 @@
 """What the front door believes of a daemon that may lie."""
 
+import math
+import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kconnd.cli.look import _list_lines
 from kconnd.core.record import KernelRecord
 from kconnd.core.view import Sight, describe
 from kconnd.front.hearsay import FIELDS, believed
 
-ROW = describe(KernelRecord("lab"), Sight("ada", "current", "", "/log"))
+ROW: dict[str, Any] = describe(KernelRecord("lab"), Sight("ada", "current", "", "/log"))
+UP = ROW | {
+    "state": "running",
+    "pid": 4711,
+    "memory": 1 << 30,
+    "clients": 2,
+    "execution_state": "busy",
+    "started_at": "2026-11-23T09:50:00.000Z",
+    "last_activity": "2026-11-23T09:50:00Z",
+    "launcher": "systemd",
+    "language": "python",
+}
 
 
-def test_what_a_daemon_really_says_is_believed() -> None:
-    (row,) = believed({"kernels": [ROW]}, 1000, "ada") or []
-    assert {key: row[key] for key in FIELDS} == {key: ROW[key] for key in FIELDS}
+def told(*rows: Any) -> list[dict[str, Any]]:
+    return believed({"kernels": list(rows)}, 1000, "ada", {4711: 1000, 1: 0}.get) or []
+
+
+@pytest.mark.parametrize("kernel", [ROW, UP])
+def test_what_a_daemon_really_says_is_believed(kernel: dict[str, Any]) -> None:
+    (row,) = told(kernel)
+    assert {key: row[key] for key in FIELDS} == {key: kernel[key] for key in FIELDS}
 
 
 def test_whose_a_kernel_is_is_not_asked() -> None:
-    (row,) = believed({"kernels": [{**ROW, "owner": "root", "uid": 0}]}, 1000, "ada") or []
+    (row,) = told({**ROW, "owner": "root", "uid": 0})
     assert (row["owner"], row["uid"]) == ("ada", 1000)
+
+
+@pytest.mark.parametrize("pid", [1, 4712])
+def test_a_process_of_somebody_else_or_of_nobody_is_not_believed(pid: int) -> None:
+    (row,) = told({**UP, "pid": pid})
+    assert (row["name"], row["pid"]) == ("lab", None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "../../etc"),
+        ("name", "lab\n"),
+        ("state", "run\x1b[31m"),
+        ("execution_state", "\x1b]0;title\x07"),
+        ("execution_state", "starting"),
+        ("started_at", "x"),
+        ("started_at", "2026-11-23T09:50:00Z\n"),
+        ("started_at", "٢٠٢٦-11-23T09:50:00Z"),
+        ("last_activity", "2026-11-23"),
+        ("next_attempt_at", 7),
+        ("memory", math.nan),
+        ("memory", math.inf),
+        ("memory", -1),
+        ("clients", True),
+        ("pid", 1.5),
+        ("restarts", 10**400),
+        ("launcher", "my own"),
+        ("profile_status", "fine"),
+        ("reason", "x" * 2000),
+    ],
+)
+def test_what_makes_no_sense_takes_its_kernel_with_it(key: str, value: object) -> None:
+    assert [row["name"] for row in told({**UP, key: value}, ROW)] == ["lab"]
+    assert told({**UP, key: value}) == []
+
+
+def test_words_of_a_kernel_steer_no_terminal() -> None:
+    (row,) = told({**UP, "reason": "gone\x1b[2J\nroot# ", "language": "py\x9b31m"})
+    assert (row["reason"], row["language"]) == ("gone?[2J?root# ", "py?31m")
 
 
 JUNK = st.recursive(
@@ -29,16 +89,19 @@ JUNK = st.recursive(
 ROWS = st.dictionaries(st.sampled_from([*FIELDS, "heartbeat", "owner"]), JUNK)
 
 
-@given(JUNK | st.fixed_dictionaries({"kernels": JUNK | st.lists(ROWS.map(lambda r: {**ROW, **r}))}))
+@given(JUNK | st.fixed_dictionaries({"kernels": JUNK | st.lists(ROWS.map(lambda r: {**UP, **r}))}))
 def test_lies_are_left_out_or_harmless(reply: Any) -> None:
-    found = believed(reply, 1000, "ada")
+    found = believed(reply, 1000, "ada", lambda _pid: 1000)
     for row in found or []:
         assert (row["owner"], row["uid"]) == ("ada", 1000)
         assert set(row) == {*FIELDS, "heartbeat", "owner", "uid"}
-        assert all(isinstance(row[key], kinds) for key, kinds in FIELDS.items())
+        texts = [value for value in row.values() if isinstance(value, str)]
+        assert all(text.isprintable() for text in texts)
+    if found:  # and an administrator's list of them is a line for each
+        lines = _list_lines(found)
+        assert len(lines) == len(found) + 1
+        assert not re.search(r"[\x00-\x1f\x7f-\x9f]", "".join(lines))
 
 
 def test_a_million_kernels_are_too_many() -> None:
-    found = believed({"kernels": [ROW] * 5000}, 1000, "ada")
-    assert found is not None
-    assert len(found) == 1000
+    assert len(told(*[ROW] * 5000)) == 1000
