@@ -41,7 +41,7 @@ setup_and_exec() { # runs inside the new namespaces as their PID 1
     case $u in *.socket) ;; *) u=$u.service;; esac; ln -sfn /dev/null etc/systemd/system/$u; done
   mkdir -p etc/tmpfiles.d; ln -sfn /dev/null etc/tmpfiles.d/tmp.conf   # its 'D /tmp' EMPTIES /tmp (and bind mounts' sources!) at boot
   : > etc/fstab; echo "$NAME" > etc/hostname; rm -f etc/machine-id; tr -d - < /proc/sys/kernel/random/uuid > etc/machine-id
-  mkdir -p etc/systemd/journald.conf.d; printf '[Journal]\nStorage=volatile\nRateLimitBurst=0\n' > etc/systemd/journald.conf.d/box.conf
+  mkdir -p etc/systemd/journald.conf.d; printf '[Journal]\nStorage=volatile\n' > etc/systemd/journald.conf.d/box.conf
   rm -f usr/sbin/policy-rc.d
   mount -t proc -o nosuid,nodev,noexec proc proc
   mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys

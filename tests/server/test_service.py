@@ -349,6 +349,44 @@ def test_the_journal_has_fields(box: Box, kernel: int) -> None:
     assert box.pid("python3", "ada") == kernel
 
 
+OFTEN = """
+import socket, sys
+for _ in range(int(sys.argv[2])):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.connect(sys.argv[1])
+        one.sendall(b"POST /v1/kernels/python3/stop HTTP/1.1\\r\\nHost: x\\r\\n"
+                    b"Connection: close\\r\\n\\r\\n")
+        while one.recv(65536):
+            pass
+"""
+
+
+def test_whoever_asks_often_hides_nothing_from_the_audit(box: Box, kernel: int) -> None:
+    """With a journal that drops lines sooner than by default, so that a few hundred do."""
+    folder = "/etc/systemd/journald.conf.d"
+    tight = "[Journal]\nRateLimitIntervalSec=30s\nRateLimitBurst=20\n"
+    box.write(f"{folder}/tight.conf", tight)
+    box.write("/opt/often.py", OFTEN)
+    uids = box.uid("ada"), box.uid("eve")
+    lines = f"journalctl --no-pager -q -o cat KCONND_UID={uids[1]} KCONND_VERB=stop | wc -l"
+    try:
+        box.run("systemctl restart systemd-journald")
+        before = int(box.run(lines).out)
+        box.run(f"python3 /opt/often.py /run/kconnd/s/{uids[0]} 400", "eve")
+        wait_for(lambda: int(box.run(lines).out) == before + 400, "all of them")
+    finally:
+        box.run(f"rm {folder}/tight.conf; systemctl restart systemd-journald")
+    assert remembers(box, kernel)
+
+
+def test_the_services_have_descriptors_for_many_users(box: Box, kernel: int) -> None:
+    for unit in ("kconnd.service", f"kconnd@{box.uid('ada')}.service"):
+        limits = box.run(f"grep 'open files' /proc/{box.main_pid(unit)}/limits").out.split()
+        assert int(limits[3]) >= 8 * 1024, unit  # or what the machine has
+        assert box.run(f"systemctl show -P LimitNOFILESoft {unit}").out == "65536\n"
+    assert kernel
+
+
 # --- nobody in another's kernel
 
 
