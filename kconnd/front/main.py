@@ -27,7 +27,7 @@ from kconnd.system.journal import set_up_logging
 from kconnd.system.notify import notify, passed_sockets, watchdog_interval
 from kconnd.system.systemd import Systemd
 
-ROUND = 10.0  # seconds at the most
+ROUND = 10.0  # seconds
 
 log = logging.getLogger("kconnd")
 
@@ -66,6 +66,7 @@ async def serve() -> None:
     notify(READY=1)
     async with asyncio.TaskGroup() as group:
         tasks = [
+            group.create_task(_feed_watchdog()),
             group.create_task(_report(owners)),
             group.create_task(_follow_settings(owners, site)),
             group.create_task(_reload_when(reloading, owners)),
@@ -75,6 +76,7 @@ async def serve() -> None:
         for task in tasks:
             task.cancel()
     await site.close()
+    await owners.systemd.close()
 
 
 async def _reload_when(asked: asyncio.Event, owners: Owners) -> None:
@@ -101,16 +103,23 @@ async def _follow_settings(owners: Owners, site: Site) -> None:
         await asyncio.sleep(ROUND)
 
 
-async def _report(owners: Owners) -> None:
-    """Feed the watchdog from the loop itself, and say how many daemons run."""
+async def _feed_watchdog() -> None:
+    """Tell that the loop goes round, whatever those do that it waits for."""
     pause = min(ROUND, (watchdog_interval(os.environ) or math.inf) / 3)
+    while True:
+        notify(WATCHDOG=1)
+        await asyncio.sleep(pause)
+
+
+async def _report(owners: Owners) -> None:
+    """Say how many daemons run."""
     while True:
         try:
             status = f"{len(await owners.active())} users have a daemon"
         except KconndError as error:
             status = error.message
-        notify(WATCHDOG=1, STATUS=status)
-        await asyncio.sleep(pause)
+        notify(STATUS=status)
+        await asyncio.sleep(ROUND)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

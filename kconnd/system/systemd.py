@@ -3,7 +3,15 @@
 import asyncio
 from typing import Any
 
-from dbus_fast import BusType, Message, MessageType, Variant
+from dbus_fast import (
+    AuthError,
+    BusType,
+    DBusError,
+    InvalidAddressError,
+    Message,
+    MessageType,
+    Variant,
+)
 from dbus_fast.aio import MessageBus
 
 from kconnd.errors import KconndError
@@ -12,16 +20,27 @@ NAME, PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 MANAGER = f"{NAME}.Manager"
 UNLIMITED = (1 << 64) - 1
 LIMIT = 30.0  # seconds for a unit to come up
+CALL_LIMIT = 10.0  # seconds for an answer of the manager
 GLANCE = 0.01  # seconds between looks
 UP = {"active", "activating", "reloading"}
 WAITING = {"activating", "reloading", "deactivating", "starting", "restarting"}
 
 
 class Systemd:
-    """A connection to the system's manager, made again where it was lost."""
+    """The one connection to the system's manager, made again where it was lost.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    address : str, optional
+        The bus; the system's by default.
+    limit : float
+        Seconds for an answer.
+    """
+
+    def __init__(self, address: str | None = None, limit: float = CALL_LIMIT) -> None:
+        self._address, self._limit = address, limit
         self._bus: MessageBus | None = None
+        self._connecting = asyncio.Lock()  # many ask at once, and one of them connects
 
     async def start(self, unit: str) -> None:
         """Start a unit and wait until it has; do nothing where it runs.
@@ -102,16 +121,31 @@ class Systemd:
     ) -> list[Any]:
         message = Message(NAME, path, interface, member, signature=signature, body=body)
         try:
-            if self._bus is None or not self._bus.connected:
-                self._bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
-            reply = await self._bus.call(message)
-        except (OSError, EOFError) as error:
+            async with asyncio.timeout(self._limit):
+                bus = await self._connected()
+                reply = await bus.call(message)
+        except (OSError, EOFError, DBusError, AuthError, InvalidAddressError) as error:
+            why = "it takes too long" if isinstance(error, TimeoutError) else error
             raise KconndError(
-                f"asking systemd for {member}: {error}", hint="see 'systemctl status dbus'"
+                f"asking systemd for {member}: {why}", hint="see 'systemctl status dbus'"
             ) from error
+        if reply is None:
+            raise KconndError(f"asking systemd for {member}: the bus gave no answer")
         if reply.message_type is MessageType.ERROR:
             raise KconndError(
                 f"asking systemd for {member} {body[0]}: {reply.body[0] if reply.body else reply}",
                 hint="journalctl -u kconnd tells more",
             )
         return list(reply.body)
+
+    async def _connected(self) -> MessageBus:
+        async with self._connecting:
+            if self._bus is None or not self._bus.connected:
+                self._bus = await MessageBus(self._address, BusType.SYSTEM).connect()
+            return self._bus
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        if self._bus is not None and self._bus.connected:
+            self._bus.disconnect()
+            await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # theirs

@@ -90,6 +90,41 @@ def test_a_daemon_that_hangs_is_replaced_by_the_watchdog(box: Box, kernel: int) 
         box.run("rm -r /etc/systemd/system/kconnd@.service.d; systemctl daemon-reload")
 
 
+def test_a_front_door_that_hangs_is_replaced_by_the_watchdog(box: Box, kernel: int) -> None:
+    folder = "/etc/systemd/system/kconnd.service.d"
+    box.write(f"{folder}/watchdog.conf", "[Service]\nWatchdogSec=2\n")
+    try:
+        box.run("systemctl daemon-reload; systemctl restart kconnd.service")
+        before = box.main_pid("kconnd.service")
+        box.run(f"kill -STOP {before}")
+        wait_for(lambda: box.main_pid("kconnd.service") not in {0, before}, "a new front door")
+        assert box.run("kconnd-ctl list --all-users").code == 0
+        assert remembers(box, kernel)
+    finally:
+        box.run(f"rm -r {folder}; systemctl daemon-reload; systemctl restart kconnd.service")
+
+
+def test_a_front_door_whose_bus_hangs_is_left_alone_by_the_watchdog(box: Box, kernel: int) -> None:
+    """It says to who asks that the manager does not answer, and serves who needs none."""
+    folder = "/etc/systemd/system/kconnd.service.d"
+    box.write(f"{folder}/watchdog.conf", "[Service]\nWatchdogSec=2\n")
+    bus = box.main_pid("dbus.service")
+    front = f"curl -s --unix-socket {FRONT_SOCKET} http://x"
+    try:
+        box.run("systemctl daemon-reload; systemctl restart kconnd.service")
+        before = box.main_pid("kconnd.service")
+        box.run(f"kill -STOP {bus}")
+        said = json.loads(box.try_(f"{front}/v1/health").out)  # takes all of the time limit
+        assert "it takes too long" in said["error"]["message"]
+        assert box.run(f"{front}/v1/openapi.json").json()["paths"]
+    finally:
+        box.run(f"kill -CONT {bus}")
+        box.run(f"rm -r {folder}; systemctl daemon-reload")
+    assert box.main_pid("kconnd.service") == before
+    assert remembers(box, kernel)
+    box.run("systemctl restart kconnd.service")
+
+
 def test_a_daemon_starts_with_whoever_connects_to_its_socket(box: Box, kernel: int) -> None:
     unit = f"kconnd@{box.uid('ada')}.service"
     box.run(f"systemctl stop {unit}")
