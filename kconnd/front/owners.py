@@ -9,7 +9,7 @@ import logging
 import os
 import pwd
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kconnd.core.access import Peer, Right, may
@@ -122,10 +122,17 @@ class Owners:
         except KconndError as error:
             log.error("starting the daemon of uid %d: %s", uid, error)  # noqa: TRY400
 
-    async def make_unit(self, uid: int, unit: str, properties: list[list[object]]) -> None:
+    async def make_unit(
+        self,
+        uid: int,
+        unit: str,
+        properties: list[list[object]],
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
         """Run a kernel's unit, within what its owner may use.
 
-        Of one owner's one at a time, so that none is counted before another is there.
+        Of one owner's one at a time, so that none is counted before another is there. With
+        ``check`` comes what may have changed while it waited.
 
         Raises
         ------
@@ -138,6 +145,7 @@ class Owners:
                 taken = {*await self.systemd.taken(f"kconnd-kernel-{uid}-*")} - {unit}
                 check_quota(uid, len(taken), most)
             await self.limit_memory([uid])
+            check()
             await self.systemd.run(unit, properties)
 
     async def limit_memory(self, uids: Iterable[int] | None = None) -> None:

@@ -5,8 +5,9 @@ import contextlib
 import os
 import select
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import kconnd
@@ -136,8 +137,8 @@ async def make_scope(request: Request) -> Reply:
     limits = stricter(asked, machine.profile.limits if machine else None)
     scope = unit_name(uid, name, generation, "scope")
     rows = scope_properties(uid, name, pid, limits, await request.owners.systemd_version())
-    with its_own_process(pid, uid):
-        await request.owners.make_unit(uid, scope, rows)
+    with its_own_process(pid, uid) as check:
+        await request.owners.make_unit(uid, scope, rows, check)
         await _moved(pid, scope)  # what it forks has to be in there from the beginning
     return {"unit": scope, "limits": limits}
 
@@ -155,27 +156,46 @@ async def _moved(pid: int, scope: str) -> None:
 
 
 @contextlib.contextmanager
-def its_own_process(pid: int, uid: int) -> Iterator[None]:
-    """See that a pid is a process of an owner's daemon, and still is at the end.
+def its_own_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
+    """See that a pid is a process of an owner's daemon; gives what sees to it again.
+
+    The manager of systemd 252 takes numbers, and a number can be another's after any wait: so
+    this is asked once more as the last thing before it is told, and at the end.
 
     Raises
     ------
     RefusedError
         If it is not.
     """
-    refusal = RefusedError(f"process {pid} is not one of the daemon of uid {uid}")
     try:
         process = os.pidfd_open(pid)
     except OSError:
-        raise refusal from None
+        raise _not_its(pid, uid) from None
+    check = partial(check_lives, process, pid, uid)
     try:
         if user_of(pid) != uid or f"kconnd@{uid}.service" not in cgroup_of(pid).split("/"):
-            raise refusal
-        yield
-        if select.select([process], [], [], 0)[0]:  # its number may be another's by now
-            raise refusal
+            raise _not_its(pid, uid)
+        check()  # so that was it which was looked at
+        yield check
+        check()
     finally:
         os.close(process)
+
+
+def check_lives(process: int, pid: int, uid: int) -> None:
+    """Refuse a process that has ended: its number can be another's. ``process`` is its pidfd.
+
+    Raises
+    ------
+    RefusedError
+        If so.
+    """
+    if select.select([process], [], [], 0)[0]:
+        raise _not_its(pid, uid)
+
+
+def _not_its(pid: int, uid: int) -> RefusedError:
+    return RefusedError(f"process {pid} is not one of the daemon of uid {uid}")
 
 
 ROUTES: tuple[Route, ...] = (

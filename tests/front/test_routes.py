@@ -4,6 +4,7 @@ import asyncio
 import os
 import pwd
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from kconnd.core.access import Peer, Right
 from kconnd.errors import RefusedError
 from kconnd.front.machine import Machine
 from kconnd.front.owners import Owners
-from kconnd.front.routes import ROUTES, Request
+from kconnd.front.routes import ROUTES, Request, check_lives
 from kconnd.front.slices import Slices
 from kconnd.system.systemd import UNLIMITED
 from tests.front.fake import FakeSystemd
@@ -102,3 +103,22 @@ async def test_what_holds_for_memory_follows_the_settings(tmp_path: Path) -> Non
     systemd.calls.clear()
     await build(tmp_path, "", systemd).make_unit(1000, unit(1), [])
     assert [call[0] for call in systemd.calls] == ["run"]
+
+
+async def test_a_process_that_ends_while_it_waits_is_not_put_into_a_scope(tmp_path: Path) -> None:
+    """Its number can be another's by then, and the manager would move that."""
+    process = await asyncio.create_subprocess_exec("sleep", "100")
+
+    class Ending(FakeSystemd):
+        async def taken(self, pattern: str) -> list[str]:
+            process.kill()
+            await process.wait()
+            return await super().taken(pattern)
+
+    systemd = Ending()
+    owners = build(tmp_path, "quotas: {kernels: 3}\n", systemd)
+    handle = os.pidfd_open(process.pid)
+    with pytest.raises(RefusedError, match="is not one of the daemon"):
+        await owners.make_unit(1000, unit(1), [], partial(check_lives, handle, process.pid, 1000))
+    os.close(handle)
+    assert [call[0] for call in systemd.calls] == ["taken"]
