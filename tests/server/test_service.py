@@ -159,6 +159,56 @@ def test_an_upgrade_leaves_live_kernels_alone(box: Box, kernel: int) -> None:
     assert remembers(box, kernel)
 
 
+INSTALL = f"{__file__.rpartition('/tests/')[0]}/scripts/install"
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        ("chmod 777 /opt/mine", "others can write to /opt/mine"),
+        ("chgrp users /opt/mine; chmod g+w /opt/mine", "others can write to /opt/mine"),
+        ("chown eve /opt/mine", "/opt/mine belongs to uid"),
+        (
+            "mkdir /srv/open; chmod 1777 /srv/open; rmdir /opt/mine; ln -s /srv/open /opt/mine",
+            "/srv",
+        ),
+    ],
+)
+def test_nothing_is_installed_where_others_can_write(box: Box, harm: str, why: str) -> None:
+    box.run(f"mkdir /opt/mine; {harm}")
+    done = box.try_(f"{INSTALL} --prefix /opt/mine/kconnd")
+    assert (done.code, why in done.err) == (1, True), done.err
+    assert box.try_("test -e /opt/mine/kconnd").code == 1
+    box.run("rm -rf /opt/mine /srv/open")
+
+
+@pytest.mark.timeout(600)  # it installs twice
+def test_an_environment_of_another_python_is_left_to_the_kernels_in_it(
+    box: Box, kernel: int
+) -> None:
+    before = box.run("cat /opt/kconnd/pyvenv.cfg").out
+    box.run("touch /opt/kconnd/mark")
+    box.run("sed -i 's/^version = .*/version = 3.10.7/' /opt/kconnd/pyvenv.cfg")
+    done = box.try_(INSTALL)
+    assert done.code == 1
+    assert "the environment /opt/kconnd is of Python 3.10, not 3.11" in done.err
+    named = done.err.partition("(pids: ")[2].partition(")")[0].split()
+    assert {str(kernel), box.run(f"ps -o ppid= {kernel}").out.strip()} <= {*named}
+    assert "--prefix /opt/kconnd-3.11" in done.err
+    # As the hint says: beside it, by which new daemons are the new ones, and kernels live on.
+    box.run(f"{INSTALL} --prefix /opt/other")
+    shown = box.run("systemctl show -P ExecStart kconnd.service").out
+    assert "path=/opt/other/bin/kconnd-front" in shown
+    assert box.run("readlink /usr/local/bin/kconnd-ctl").out == "/opt/other/bin/kconnd-ctl\n"
+    assert remembers(box, kernel)
+    # A patch of the same version is no other Python.
+    box.write("/opt/kconnd/pyvenv.cfg", before.replace("version = 3.11", "version = 3.11.99 #"))
+    box.run(INSTALL)
+    box.run("test -e /opt/kconnd/mark && rm /opt/kconnd/mark && rm -r /opt/other")
+    box.write("/opt/kconnd/pyvenv.cfg", before)
+    assert remembers(box, kernel)
+
+
 def test_kernels_for_boot_start_with_the_machine(box: Box) -> None:
     """Of a user who never logs in: here the machine starts, as far as our units go."""
     box.run("mkdir -p ~/.config/kconnd/configs", "bob")
