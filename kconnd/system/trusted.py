@@ -26,14 +26,23 @@ def opened(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
 
 
 def check_folder(folder: int, uid: int) -> None:
-    """Refuse a folder in which anybody can exchange files; a sticky one protects its files."""
+    """Refuse a folder in which anybody can exchange files.
+
+    A sticky one protects the files of its users from each other, so it does for a user's own
+    profile. It does not keep others from adding one, nor its owner from removing one: what root
+    reads says what holds for everybody, and its folder has to be root's alone.
+    """
     about = os.fstat(folder)
     mode = about.st_mode
-    if about.st_uid not in {0, uid} and not mode & stat.S_ISVTX:
+    sticky = bool(mode & stat.S_ISVTX) and uid != 0
+    if about.st_uid not in {0, uid} and not sticky:
         message = f"the folder belongs to uid {about.st_uid}, and uid {uid} is reading"
         raise UnsafePathError(message, hint="a folder of profiles has to be one's own, or root's")
-    if mode & _OTHERS_WRITE and not mode & stat.S_ISVTX:
+    if mode & _OTHERS_WRITE and not sticky:
         raise UnsafePathError("everybody may write to the folder", hint="chmod o-w on the folder")
+    if uid == 0 and mode & _GROUP_WRITES and about.st_gid != 0:
+        message = f"group {about.st_gid} may write to the folder, and root is reading"
+        raise UnsafePathError(message, hint="chmod g-w on the folder")
 
 
 def read_trusted(fd: int, uid: int) -> bytes:

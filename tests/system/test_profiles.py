@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from kconnd.core.profile import profile_schema
 from kconnd.system.marked_yaml import NotYamlError, read_yaml
 from kconnd.system.profiles import Loaded, load_profiles, load_tiers
+from kconnd.system.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -360,13 +361,43 @@ def test_a_file_that_everybody_writes_is_not_read(folder: Path, mode: int) -> No
 
 def test_a_folder_that_everybody_writes_is_not_read_unless_sticky(folder: Path) -> None:
     path = write(folder, "lab.yaml", "kernel: x\n")
+    user = os.geteuid() or 1000  # for whom root's files are as good as their own
     folder.chmod(0o777)
     for asked in (folder, path):
-        loaded = load_profiles([asked])
+        loaded = load_profiles([asked], uid=user)
         assert loaded.profiles == {}
         assert "everybody may write to the folder" in str(loaded.faults[0])
     folder.chmod(0o1777)
-    assert list(load_profiles([folder]).profiles) == ["lab"]
+    assert list(load_profiles([folder], uid=user).profiles) == ["lab"]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "why"),
+    [
+        (0, 0, 0o1777, "everybody may write to the folder"),
+        (0, 54321, 0o775, "group 54321 may write to the folder, and root is reading"),
+        (0, 54321, 0o1775, "group 54321 may write to the folder, and root is reading"),
+        (54321, 0, 0o755, "the folder belongs to uid 54321, and uid 0 is reading"),
+        (54321, 0, 0o1755, "the folder belongs to uid 54321, and uid 0 is reading"),
+        (0, 0, 0o775, ""),
+    ],
+)
+def test_what_root_reads_is_in_a_folder_of_roots_alone(
+    folder: Path, owner: int, group: int, mode: int, why: str
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give a folder away")
+    inner = folder / "configs"
+    inner.mkdir()
+    write(inner, "lab.yaml", "kernel: x\n")
+    write(inner, "kconnd.yaml", "users: [ada]\n")
+    os.chown(inner, owner, group)
+    inner.chmod(mode)
+    loaded = load_profiles([inner / "lab.yaml"])
+    settings, faults = read_settings(str(inner / "kconnd.yaml"))
+    assert [why in str(fault) for fault in (*loaded.faults, *faults)] == ([True] * 2 if why else [])
+    assert (list(loaded.profiles), settings is None) == ([] if why else ["lab"], bool(why))
 
 
 def test_another_user_s_file_is_not_read_and_root_s_is(folder: Path) -> None:
