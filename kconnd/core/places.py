@@ -13,6 +13,7 @@ SOCKET = "kconnd.sock"
 # With the front door, for the whole machine (file-hierarchy(7)):
 FRONT_SOCKET = "/run/kconnd/kconnd.sock"
 OWNER_SOCKETS = "/run/kconnd/s"
+OWNER_FOLDERS = "/run/kconnd/u"
 SETTINGS = "/etc/kconnd/kconnd.yaml"
 SYSTEM_CONFIGS = "/etc/kconnd/configs"
 BOOT = "/var/lib/kconnd/boot"
@@ -22,6 +23,11 @@ LIMITS = "/run/kconnd/limits"
 def owner_socket(uid: int) -> str:
     """Give where a user's daemon listens on a machine with the front door."""
     return f"{OWNER_SOCKETS}/{uid}"
+
+
+def owner_folder(uid: int) -> str:
+    """Give where a user's daemon keeps sockets and connection files on such a machine."""
+    return f"{OWNER_FOLDERS}/{uid}"
 
 
 def runtime_dir(env: Mapping[str, str], uid: int, *, lingers: bool) -> str:

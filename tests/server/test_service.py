@@ -728,10 +728,13 @@ def test_a_shared_kernel_is_what_its_profile_says_to_each(box: Box) -> None:
     pid = box.pid("shared", "ada")
     assert box.run(f"stat -c %U /proc/{pid}").out == "ada\n"
     assert box.ctl("info shared", "ada")["connection"]["encrypted"]
-    # bob may run code in it, and keeps what he needs for that in a file of his own.
+    # bob may run code in it, and keeps what he needs for that in a file of his own, which
+    # nobody can keep him from by taking its name first.
+    box.run(f"rm -rf /tmp/kconnd-{box.uid('bob')}")
+    box.run(f"mkdir -m 777 /tmp/kconnd-{box.uid('bob')}", "eve")
     box.run("kconnd-ctl run shared -c 'x = 1'", "bob")
     assert box.run("kconnd-ctl run ada/shared -c 'print(x)'", "bob").out == "1\n"
-    copy = f"/tmp/kconnd-{box.uid('bob')}/kernel-ada-shared.json"
+    copy = f"/run/kconnd/u/{box.uid('bob')}/shared/kernel-ada-shared.json"
     assert box.run(f"stat -c '%U %a' {copy}").out == "bob 600\n"
     assert box.try_("kconnd-ctl stop shared --yes", "bob").code == 5
     # eve may see that it is there, and no more.
