@@ -128,15 +128,23 @@ def test_a_state_folder_that_is_open_to_others_is_not_used(home: Path) -> None:
 # --- console
 
 
+@pytest.fixture
+def connection_file(folder: Path) -> str:
+    """Give the path of one of our own."""
+    path = folder / "kernel-a.json"
+    path.touch()
+    return str(path)
+
+
 def test_console_starts_the_kernel_and_becomes_jupyter_console(
-    ctl: Ctl, daemon: FakeDaemon
+    ctl: Ctl, daemon: FakeDaemon, connection_file: str
 ) -> None:
-    daemon.add("a")
+    daemon.add("a", connection_file=connection_file)
     shown = ctl("console", "a", "--json", "--", "--simple-prompt").json()
     assert shown["command"] == [
         *find_console("a"),
         "--existing",
-        "/run/x/kernel-a.json",
+        connection_file,
         "--simple-prompt",
     ]
     assert daemon.requests[-1].path == "/v1/kernels/a/start"
@@ -148,10 +156,10 @@ def test_console_passes_on_a_failed_start(ctl: Ctl, daemon: FakeDaemon) -> None:
 
 
 def test_console_execs_with_options_before_and_after_the_verb(
-    daemon: FakeDaemon, folder: Path
+    daemon: FakeDaemon, folder: Path, connection_file: str
 ) -> None:
     """A stand-in for jupyter console says what it was given."""
-    daemon.add("a")
+    daemon.add("a", connection_file=connection_file)
     program = folder / "jupyter_console"
     program.mkdir()
     (program / "__init__.py").write_text("")
@@ -168,7 +176,7 @@ def test_console_execs_with_options_before_and_after_the_verb(
     out, _ = process.communicate()
     assert process.returncode == 0
     ours = ["a", str(daemon.path)]
-    expected = [*ours, "--existing", "/run/x/kernel-a.json", "--ZMQTerminalIPythonApp.x=1"]
+    expected = [*ours, "--existing", connection_file, "--ZMQTerminalIPythonApp.x=1"]
     assert json.loads(out) == expected
 
 
