@@ -79,8 +79,8 @@ class Stuck(FakeLauncher):
     async def find(self, facts: str, _exit_file: str, _lock: str) -> Handle | None:
         return Handle("fake", 1, self.boot_id, ProcessId(1, 1), ProcessId(1, 1), "", facts)
 
-    async def adopt(self, _handle: Handle) -> bool:
-        return True
+    async def adopt(self, _handle: Handle) -> str:
+        return "its word"
 
     async def wait(self, _handle: Handle) -> Exit:
         await asyncio.Event().wait()
