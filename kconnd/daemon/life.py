@@ -25,18 +25,18 @@ from kconnd.core.events import (
     Step,
 )
 from kconnd.core.kernelspec import KernelSpec
-from kconnd.core.plan import LaunchPlan, connection_path
+from kconnd.core.plan import connection_path
 from kconnd.core.profile import Profile
 from kconnd.core.record import Facts, LastExit
 from kconnd.core.view import describe_exit
 from kconnd.daemon.preparing import Wire, check_descriptors, find_spec, make_plan, prepare_wire
-from kconnd.daemon.warm import Pool
 from kconnd.daemon.warming import Warm
 from kconnd.daemon.watch import Watch
 from kconnd.daemon.world import World
 from kconnd.errors import (
     KconndError,
     NotRunningError,
+    RefusedError,
     StartFailedError,
     StateFileError,
     StillThereError,
@@ -118,6 +118,15 @@ class Life:
     async def _launch(
         self, command: Launch, profile: Profile, previous: ConnectionInfo | None
     ) -> None:
+        """Hand over what is warm at once; a start takes its turn among those that take long."""
+        try:
+            handle = await self._hand_over(command, profile, previous)
+        except Exception as error:  # noqa: BLE001  # whatever it is, nobody is to wait for ever
+            await self._fail(command.generation, error)
+            return
+        if handle is not None:
+            self._go_on(command, handle)
+            return
         self._queued = True
         async with self._world.slots:
             self._queued = False
@@ -125,17 +134,13 @@ class Life:
             try:
                 async with asyncio.timeout(self._world.launch_limit):
                     handle = await self._make(command, profile, previous)
-            except Exception as error:  # noqa: BLE001  # whatever it is, nobody is to wait for ever
-                await self._launch_failed(command.generation, error)
+            except Exception as error:  # noqa: BLE001  # as above
+                await self._fail(command.generation, error)
                 return
-            self.trouble = None
-            self._learn(later=True, handle=handle.to_json(), facts=self._facts)
-            self._tell(Launched(command.generation))
-            warm, self._warm = self._warm, None
-            self.attach(handle, self._facts, fresh=True, warm=warm)
+            self._go_on(command, handle)
             await self._settled.wait()
 
-    async def _launch_failed(self, generation: int, error: Exception) -> None:
+    async def _fail(self, generation: int, error: Exception) -> None:
         """Say why there is no process; or take up the one that was met in its place."""
         if isinstance(error, StillThereError) and await self._recover():
             return
@@ -147,29 +152,27 @@ class Life:
         reason, roll = self.trouble.message, self._world.roll()
         self._tell(LaunchFailed(generation, reason, roll, passing=passing))
 
-    async def _make(
+    def _go_on(self, command: Launch, handle: Handle) -> None:
+        """Look after what has been launched or handed over."""
+        self.trouble = None
+        self._learn(later=True, handle=handle.to_json(), facts=self._facts)
+        self._tell(Launched(command.generation))
+        warm, self._warm = self._warm, None
+        self.attach(handle, self._facts, fresh=True, warm=warm)
+
+    async def _hand_over(
         self, command: Launch, profile: Profile, previous: ConnectionInfo | None
-    ) -> Handle:
-        world = self._world
+    ) -> Handle | None:
+        """Become what was kept warm, where there is one; should that fail, it is ended."""
+        pool = self._world.warm
+        if previous is not None or pool is None or not pool.has(profile):
+            return None
         check_descriptors(descriptors())
         spec = find_spec(profile)
-        if previous is None and world.warm is not None:
-            ready = await world.warm.take(self.name, command.generation, profile, spec)
-            if ready is not None:
-                return self._take_ready(world.warm, *ready, profile, spec)
-        wire = await prepare_wire(world, self.name, profile, spec, previous, command)
-        for note in wire.notes:
-            self._note("ports-changed", note)
-        self._begin(profile, spec, wire)
-        self._remove_sockets()
-        self.write_connection_file()
-        plan = make_plan(world, self.name, command.generation, profile, spec, wire.connection)
-        return await world.launcher.launch(plan)
-
-    def _take_ready(
-        self, pool: Pool, warm: Warm, plan: LaunchPlan, profile: Profile, spec: KernelSpec
-    ) -> Handle:
-        """Become what was kept warm; should that fail, it is ended."""
+        taken = await pool.take(self.name, command.generation, profile, spec)
+        if taken is None:
+            return None
+        warm, plan = taken
         try:
             self._begin(profile, spec, warm.wire)
             self.write_connection_file()
@@ -179,6 +182,26 @@ class Life:
             raise
         self._warm = warm
         return handle
+
+    async def _make(
+        self, command: Launch, profile: Profile, previous: ConnectionInfo | None
+    ) -> Handle:
+        world = self._world
+        check_descriptors(descriptors())
+        spec = find_spec(profile)
+        wire = await prepare_wire(world, self.name, profile, spec, previous, command)
+        for note in wire.notes:
+            self._note("ports-changed", note)
+        self._begin(profile, spec, wire)
+        self._remove_sockets()
+        self.write_connection_file()
+        plan = make_plan(world, self.name, command.generation, profile, spec, wire.connection)
+        try:
+            return await world.launcher.launch(plan)
+        except StartFailedError as error:
+            if world.warm is None or not isinstance(error.__cause__, RefusedError):
+                raise
+            return await world.warm.launch_with_room(plan, error)
 
     def _begin(self, profile: Profile, spec: KernelSpec, wire: Wire) -> None:
         """Save what is about to be, before it is."""

@@ -21,9 +21,9 @@ from kconnd.core.warm import same_start
 from kconnd.daemon.handover import hand_over, note_learned, tell_again, tell_name
 from kconnd.daemon.leftovers import sweep
 from kconnd.daemon.preparing import check_descriptors, find_spec, make_plan
-from kconnd.daemon.warming import Maker, Warm
+from kconnd.daemon.warming import ENDING, Maker, Warm
 from kconnd.daemon.world import World
-from kconnd.errors import KconndError
+from kconnd.errors import KconndError, RefusedError, StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.memory import available_memory
 from kconnd.system.processes import descriptors, tree_memory
@@ -31,6 +31,7 @@ from kconnd.system.processes import descriptors, tree_memory
 ROUND = 10.0  # seconds between looks whether what is ready is still what a start would make
 GLANCE = 0.1  # seconds between looks while something keeps one from being made
 LEAST = 256 << 20  # bytes of memory that have to be left
+PAUSES = (0.0, 0.1, 0.3, 1.0)  # seconds before each try of a launch that was refused
 LONGEST = 60.0  # seconds at the most before a kernel that failed is tried again
 
 log = logging.getLogger("kconnd")
@@ -52,6 +53,9 @@ class Pool:
         self._ready: dict[str, list[Warm]] = {}
         self._failures: dict[str, int] = {}
         self._retry: dict[str, float] = {}
+        self._told: dict[str, str] = {}  # why the last one failed
+        self._delays: dict[str, float] = {}
+        self._making: asyncio.Task[Warm] | None = None
         self._prepared: set[str] = set()
         self._naming: dict[str, asyncio.Task[bool]] = {}
         self._watching: set[asyncio.Task[None]] = set()
@@ -65,7 +69,12 @@ class Pool:
 
     def look_again(self) -> None:
         """Look now: profiles have changed, or one is missing."""
+        self._delays.clear()
         self._due.set()
+
+    def has(self, profile: Profile) -> bool:
+        """Tell whether any is ready for a profile."""
+        return bool(self._ready.get(profile.name))
 
     # --- handing over
 
@@ -85,6 +94,7 @@ class Pool:
             if not same_start(plan, warm.plan):
                 continue
             ready.remove(warm)
+            self._worked(profile.name)
             self.look_again()
             if changed := warm.signatures.changed():
                 self.discard(warm, f"{changed} has changed")
@@ -127,34 +137,55 @@ class Pool:
         """
         while True:
             self._due.clear()
-            missing = False
-            for profile in profiles():
-                with contextlib.suppress(KconndError, OSError):  # a start of it will say so
-                    await self._prepare(profile)
-                if profile.warm or profile.name in self._ready:
-                    await self._keep(profile, waiting)
-                    missing |= len(self._ready[profile.name]) < profile.warm
-            known = {profile.name for profile in profiles()}
-            for name in set(self._ready) - known:
-                for warm in self._ready.pop(name):
-                    self.discard(warm, "its profile is gone")
+            pause = await self._look(list(profiles()), waiting)
             await asyncio.sleep(GLANCE)  # those who start several at once come first
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GLANCE if missing else ROUND):
+                async with asyncio.timeout(pause):
                     await self._due.wait()
+
+    async def _look(self, profiles: list[Profile], waiting: Callable[[], bool]) -> float:
+        """Go round once, and give the seconds until that makes sense again."""
+        pause = ROUND
+        self._make_room()
+        for profile in profiles:
+            with contextlib.suppress(KconndError, OSError):  # a start of it will say so
+                await self._prepare(profile)
+            if profile.warm or profile.name in self._ready:
+                pause = min(pause, await self._keep(profile, waiting))
+        for name in set(self._ready) - {profile.name for profile in profiles}:
+            for warm in self._ready.pop(name):
+                self.discard(warm, "its profile is gone")
+        return pause
+
+    def _make_room(self) -> None:
+        """Let go of as many as memory lacks."""
+        lacking = LEAST - self._available()
+        for ready in self._ready.values():
+            while ready and lacking > 0:
+                warm = ready.pop()
+                lacking -= tree_memory(warm.handle.shim)
+                self.discard(warm, "memory has run short")
 
     async def _prepare(self, profile: Profile) -> None:
         """Have the parent ready that kernels of a profile are forked from."""
         forked = profile.launcher == "fork" or profile.preload
+        if not forked or profile.start == "manual":
+            return
         key = profile.model_dump_json()
-        if forked and profile.start != "manual" and key not in self._prepared:
+        if key not in self._prepared:
             self._prepared.add(key)
             plan, _ = await self._maker.plan(profile)
             self._world.ledger.release(plan.name)
             await self._world.launcher.prepare(plan)
 
-    async def _keep(self, profile: Profile, waiting: Callable[[], bool]) -> None:
-        """Let go of what a start would not make any more, and make what is missing."""
+    async def _keep(self, profile: Profile, waiting: Callable[[], bool]) -> float:
+        """Let go of what a start would not make any more, and make what is missing.
+
+        Returns
+        -------
+        float
+            Seconds until the next look; more and more while something keeps one from being made.
+        """
         name = profile.name
         ready = self._ready.setdefault(name, [])
         for warm in list(ready):
@@ -162,10 +193,16 @@ class Pool:
             if why or len(ready) > profile.warm:
                 ready.remove(warm)
                 self.discard(warm, why or "nobody asks for so many")
-        while len(ready) < profile.warm and not waiting():
-            if self._world.clock() < self._retry.get(name, 0.0) or not self._has_room(ready):
-                return
+        while len(ready) < profile.warm:
+            again = self._retry.get(name, 0.0) - self._world.clock()
+            if again > 0:
+                return again
+            if waiting() or not self._has_room(ready):
+                self._delays[name] = delay = min(ROUND, 2 * self._delays.get(name, GLANCE))
+                return delay
             await self._add(profile)
+        self._delays.pop(name, None)
+        return ROUND
 
     def _stale(self, profile: Profile, warm: Warm) -> str:
         """Say why a kernel is not what a start would make now, or ``""``."""
@@ -187,12 +224,18 @@ class Pool:
     async def _add(self, profile: Profile) -> None:
         """Start one, and keep it once it has answered."""
         name = profile.name
+        making = self._making = asyncio.create_task(self._maker.make(profile))
         try:
             check_descriptors(descriptors())
-            warm = await self._maker.make(profile)
+            await asyncio.wait([making])
+            if not making.cancelled():  # else it has made room for another
+                self._keep_ready(name, making.result())
         except (KconndError, OSError, TimeoutError) as error:
             self._failed(name, str(error) or "it did not answer")
-            return
+        finally:
+            making.cancel()
+
+    def _keep_ready(self, name: str, warm: Warm) -> None:
         self._ready[name].append(warm)
         self._spawn(self._see_end(name, warm, self._world.clock()))
 
@@ -200,7 +243,14 @@ class Pool:
         failures = self._failures[name] = self._failures.get(name, 0) + 1
         pause = min(LONGEST, 2.0**failures)
         self._retry[name] = self._world.clock() + pause
-        log.warning("%s: keeping one warm: %s; again in %g s", name, why, pause)
+        level = logging.DEBUG if self._told.get(name) == why else logging.WARNING
+        self._told[name] = why
+        log.log(level, "%s: keeping one warm: %s; again in %g s", name, why, pause)
+
+    def _worked(self, name: str) -> None:
+        """Forget failures: one was of use, or has lived for long."""
+        for known in (self._failures, self._retry, self._told):
+            known.pop(name, None)
 
     async def _see_end(self, name: str, warm: Warm, since: float) -> None:
         await self._world.launcher.wait(warm.handle)
@@ -212,14 +262,50 @@ class Pool:
         self.look_again()
         if self._world.clock() - since < LONGEST:
             self._failed(name, "it ended by itself")
+        else:
+            self._worked(name)
 
     # --- ending them
 
-    def discard(self, warm: Warm, why: str) -> None:
+    async def launch_with_room(self, plan: LaunchPlan, refusal: StartFailedError) -> Handle:
+        """Launch what was refused for a quota, once a kernel that nobody uses has made room.
+
+        Raises
+        ------
+        StartFailedError
+            If there is none, or the launch fails all the same.
+        """
+        if not await self._release():
+            raise refusal
+        for pause in PAUSES:  # the service manager notices an end in a moment
+            await asyncio.sleep(pause)
+            try:
+                return await self._world.launcher.launch(plan)
+            except StartFailedError as error:
+                if not isinstance(error.__cause__, RefusedError):
+                    raise
+                refusal = error
+        raise refusal
+
+    async def _release(self) -> bool:
+        """End one that is ready or being made, and tell whether there was one."""
+        why = "another kernel needs its place"
+        for ready in self._ready.values():
+            if ready:
+                await asyncio.wait([self.discard(ready.pop(), why)], timeout=ENDING)
+                return True
+        if self._making is None or self._making.done():
+            return False
+        self._making.cancel()
+        await asyncio.wait([self._making])
+        await self._maker.end()
+        return True
+
+    def discard(self, warm: Warm, why: str) -> asyncio.Task[None]:
         """End one that was taken out or is not wanted any more."""
         if naming := self._naming.pop(warm.plan.name, None):
             naming.cancel()
-        self._maker.discard(warm, why)
+        return self._maker.discard(warm, why)
 
     async def sweep(self) -> None:
         """End what a daemon left that was killed: nobody has worked in it."""
@@ -235,6 +321,9 @@ class Pool:
             for warm in ready:
                 self.discard(warm, "the daemon ends")
             ready.clear()
+        if self._making is not None and not self._making.done():
+            self._making.cancel()
+            await asyncio.wait([self._making])
         await self._maker.end()
         for task in self._watching:
             task.cancel()

@@ -27,6 +27,7 @@ from kconnd.daemon.world import Channels, World
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.files import ensure_private_dir, write_private
+from kconnd.system.priority import GivingWay
 from kconnd.system.signatures import Signatures
 
 MARK = "~"  # in the name of a kernel that has none yet; no kernel's name can have it
@@ -97,7 +98,7 @@ class Maker:
         handle = await self._launch(plan, wire)
         channels = self._world.connect(wire.connection)
         try:
-            async with asyncio.timeout(profile.startup_timeout):
+            async with asyncio.timeout(profile.startup_timeout), GivingWay(handle.kernel):
                 answer = await ask_until_answered(channels, FIRST_PATIENCE)
                 signatures = await _ask_what_it_read(channels, plan, since)
         except BaseException:

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from kconnd.core.events import Step
+from kconnd.core.events import StartAsked, Step
+from kconnd.core.lifecycle import State
+from kconnd.core.plan import LaunchPlan
 from kconnd.core.profile import Profile
+from kconnd.core.record import KernelRecord
+from kconnd.daemon.actor import Actor
+from kconnd.daemon.preparing import find_spec
 from kconnd.daemon.warm import Pool
+from kconnd.errors import RefusedError, StartFailedError
 from kconnd.launchers.base import Exit, Handle
 from kconnd.system.processes import ProcessId
 from tests.conftest import wait_until
@@ -101,3 +107,123 @@ async def test_a_process_that_does_not_end_keeps_no_daemon_from_starting(tmp_pat
         await pool.sweep()
     assert launcher.killed == str(facts)
     assert facts.exists(), "the next daemon finds it again"
+
+
+def live(launcher: FakeLauncher) -> int:
+    """Count the kernels that have not ended."""
+    return sum(not one.done() for one in launcher._exits.values())
+
+
+class Quota(FakeLauncher):
+    """Allows one kernel, as a front door may."""
+
+    async def launch(self, plan: LaunchPlan) -> Handle:
+        if live(self):
+            refusal = RefusedError("uid 1 has 1 kernels, and may have 1")
+            raise StartFailedError(f"having a unit made for {plan.name}") from refusal
+        return await super().launch(plan)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+async def test_one_that_a_quota_counts_makes_room_for_a_start(tmp_path: Path, ready: bool) -> None:  # noqa: FBT001  # pytest's way
+    """Whether it is ready or still being made."""
+    stage, launcher = Stage(tmp_path), Quota()
+    if ready:
+        stage.may_answer.set()
+    world = replace(stage.world, launcher=launcher)
+    pool = Pool(world, lambda: 8 << 30)
+    one = replace_profile(LAB, warm=1)
+    actor = Actor(KernelRecord("other"), replace(world, warm=pool), lambda: stage.profile)
+    running = asyncio.create_task(actor.run())
+    keeping = asyncio.create_task(
+        pool.keep_for_ever(lambda: [one], lambda: actor.kernel.state is not State.STOPPED)
+    )
+    await wait_until(lambda: live(launcher) == 1 and pool.ready == ready, "one to be there")
+    await actor.ask(StartAsked())
+    await wait_until(lambda: actor.kernel.state in {State.STARTING, State.RUNNING}, "the start")
+    assert (live(launcher), pool.ready) == (1, 0)
+    assert launcher.launched[-1].name == "other"
+    actor.life.detach()
+    for task in (keeping, running):
+        task.cancel()
+    await pool.end()
+
+
+def replace_profile(profile: Profile, **changes: object) -> Profile:
+    return profile.model_copy(update=changes)
+
+
+async def test_they_go_when_memory_runs_short(tmp_path: Path) -> None:
+    stage, free = Stage(tmp_path), 8 << 30
+    stage.may_answer.set()
+    pool = Pool(stage.world, lambda: free)
+    keeping = asyncio.create_task(pool.keep_for_ever(lambda: [LAB], lambda: False))
+    await wait_until(lambda: pool.ready == 2, "both")
+    free = 100 << 20
+    pool.look_again()
+    await wait_until(lambda: pool.ready == 0, "them to be let go")
+    await wait_until(lambda: live(stage.launcher) == 0, "them to end")
+    keeping.cancel()
+    await pool.end()
+
+
+async def test_what_cannot_be_made_now_is_looked_at_less_and_less(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    pool = Pool(stage.world, lambda: 8 << 30)
+    pauses = [await pool._look([LAB], lambda: True) for _ in range(9)]
+    assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10]
+    pool.look_again()
+    assert await pool._look([LAB], lambda: True) == 0.2
+    bad = Profile(name="bad", argv=("no-such-command", "{connection_file}"), warm=1)
+    await pool._look([bad], lambda: False)
+    assert 1 < await pool._look([bad], lambda: False) <= 2
+    assert await pool._look([replace_profile(LAB, warm=0)], lambda: False) == 10
+
+
+async def test_one_that_is_of_use_ends_the_waiting_after_failures(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.may_answer.set()
+    pool = Pool(stage.world, lambda: 8 << 30)
+    pool._failed("lab", "it did not answer")
+    pool._failed("lab", "it did not answer")
+    pool._retry.clear()
+    await pool._look([LAB], lambda: False)
+    assert pool.ready == 2
+    assert await pool.take("lab", 1, LAB, find_spec(LAB)) is not None
+    pool._failed("lab", "it did not answer")
+    assert pool._retry["lab"] <= stage.world.clock() + 2, "as after a first failure"
+    await pool.end()
+
+
+class Slow(FakeLauncher):
+    """Has launched, and takes its time to say so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_return = asyncio.Event()
+
+    async def launch(self, plan: LaunchPlan) -> Handle:
+        handle = await super().launch(plan)
+        Path(plan.facts).write_text("{}")  # noqa: ASYNC240  # a small file
+        await self.may_return.wait()
+        return handle
+
+
+async def test_a_launch_that_is_under_way_when_the_daemon_ends_is_seen_through(
+    tmp_path: Path,
+) -> None:
+    stage, launcher = Stage(tmp_path), Slow()
+    pool = Pool(replace(stage.world, launcher=launcher), lambda: 8 << 30)
+    keeping = asyncio.create_task(pool.keep_for_ever(lambda: [LAB], lambda: False))
+    await wait_until(lambda: launcher.launched, "a launch to be under way")
+    there = Path(launcher.launched[0].facts).exists
+    await wait_until(there, "its facts")
+    keeping.cancel()
+    ending = asyncio.create_task(pool.end())
+    await asyncio.wait([ending], timeout=0.1)
+    assert there(), "nobody forgets what lives"
+    launcher.may_return.set()
+    await ending
+    assert live(launcher) == 0
+    assert not there()
+    assert not list((tmp_path / "s" / "warm").iterdir())

@@ -340,3 +340,61 @@ def test_what_cannot_learn_its_name_is_not_kept_warm_and_the_log_says_so(daemon:
     wait_for(lambda: "only ipykernel can be told its name" in daemon.said(), "the log to say so")
     assert not waiting(daemon)
     assert start(daemon, "other")["state"] == "running"
+
+
+def test_a_hand_over_does_not_wait_for_starts_that_take_long(lab: Daemon) -> None:
+    """However many may be starting at once: those never answer."""
+    many = max(4, 2 * (os.cpu_count() or 1))
+    sleep = f"argv: [{sys.executable}, -c, 'import time; time.sleep(99)', '{{connection_file}}']\n"
+    lab.profile("slow", f"{sleep}transport: ipc\n")
+    lab.ask("POST", "/v1/reload")
+    for number in range(many):
+        lab.post(f"slow@{number}", "start", wait=False)
+    for number in range(many):
+        lab.wait_state(f"slow@{number}", "starting")
+    assert start_warm(lab, "lab")["state"] == "running"
+
+
+def test_it_gives_way_to_others_until_it_is_ready(daemon: Daemon, folder: Path) -> None:
+    if Path("/proc/sys/kernel/sched_autogroup_enabled").read_text().strip() != "1":
+        pytest.skip("this Linux does not group processes by session")
+    startup = folder / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    lines = "import os, time\nnices = set()\nuntil = time.monotonic() + 20\n"
+    wait = (
+        "while 'nice 19' not in open('/proc/self/autogroup').read():\n"
+        "    time.sleep(0.01)\n    assert time.monotonic() < until\ngave_way = True\n"
+    )
+    (startup / "a.py").write_text(lines + wait)
+    daemon.profile("lab", f"{FORK}warm: 1\nenv: {{IPYTHONDIR: {folder / 'ipython'}}}\n")
+    daemon.start()
+    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready")
+    found = start_warm(daemon, "lab")
+    seen = "print(gave_way, open('/proc/self/autogroup').read().split()[-1])"
+    assert run(found["connection_file"], seen) == "True 0\n"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to be another user")
+def test_nobody_else_gets_one(lab: Daemon) -> None:
+    """Even one who can reach the socket, which the folder's mode prevents by itself."""
+    before = waiting(lab)
+    for path in (lab.folder, lab.runtime):
+        path.chmod(0o755)
+    lab.socket.chmod(0o666)
+    script = """
+import http.client, os, socket, sys
+os.setgid(65534); os.setuid(65534)
+for name in ("lab", "lab@mine"):
+    connection = http.client.HTTPConnection("x")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(sys.argv[1])
+    connection.request("POST", f"/v1/kernels/{name}/start", "{}")
+    print(connection.getresponse().status)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(lab.socket)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["403", "403"]
+    assert lab.get("/v1/health")["warm"] == 1
+    assert start_warm(lab, "lab")["pid"] in before
