@@ -168,8 +168,12 @@ def test_no_figures_at_all_are_shown_and_drawn_without_an_error(
     ],
 )
 def test_a_picture_that_could_not_be_drawn_is_refused_before_anything_is_measured(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(program, "PARTS", {"starts": good, "deaths": good})
     with pytest.raises(SystemExit) as ended:
         program.main(arguments)
     assert ended.value.code == 2
@@ -230,9 +234,14 @@ def test_failures_are_figures_and_a_few_runs_without_any_do_not_meet_the_target(
 
 def test_failures_are_told_where_no_round_was_without() -> None:
     found = many_results([{MANAGERS: 10.0}], {FORK: [50], MANAGERS: [0]})
-    assert next(found).met is False
+    names: list[str] = []
     with pytest.raises(LookupError, match="no figure of kconnd, fork"):
-        list(found)
+        names.extend(one.name for one in found)
+    assert names == [
+        f"50 at once, failures in 1 run: {FORK}",
+        f"50 at once, failures in 1 run: {MANAGERS}",
+        f"50 at once: {MANAGERS}",
+    ]
 
 
 def test_requests_by_many_clients_are_judged_by_their_late_answers() -> None:
