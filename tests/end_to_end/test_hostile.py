@@ -4,6 +4,7 @@ Much of what is sent gets as far as a route's own function, and that is counted.
 500, memory and descriptors stay bounded, and a proper client is served all the while.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -193,6 +194,28 @@ def test_who_may_see_one_kernel_learns_nothing_of_others(daemon: Daemon) -> None
     for name in ("lab@x", "lac@x", "la", "lad", "secre"):
         said = json.dumps(ask(f"/v1/kernels/{name}")).replace(name, "")
         assert not {"lac", "secret"} & set(re.findall("[a-z]+", said))
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to be another user")
+def test_streams_end_with_the_right_to_them(daemon: Daemon) -> None:
+    """Also where nothing more is said on them."""
+    profile = SMALL.replace("transport: ipc", "encryption: none")
+    daemon.profile("lab", f"{profile}access: {{connect: [nobody]}}\n")
+    daemon.start()
+    open_to_all(daemon)
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(connect_as(daemon, NOBODY)) for _ in range(3)]
+        paths = ("/v1/kernels/lab/logs?follow=1", "/v1/events?follow=1", "/v1/health")
+        for raw, path in zip(streams, paths, strict=True):
+            raw.settimeout(30)
+            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            assert b" 200 " in raw.recv(1 << 16)
+        daemon.profile("lab", profile)
+        daemon.ask("POST", "/v1/reload")
+        for raw in streams:
+            while raw.recv(1 << 16):
+                pass
 
 
 def open_to_all(daemon: Daemon) -> None:
