@@ -82,8 +82,10 @@ async def main():
             seen.append(19)
         seen.append(read_group_nice(one))
     return seen
-print(json.dumps(asyncio.run(main())))
-process.kill()
+try:
+    print(json.dumps(asyncio.run(main())))
+finally:
+    process.kill()
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
