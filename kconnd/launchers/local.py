@@ -36,7 +36,7 @@ from kconnd.system.processes import (
 )
 
 LOCAL = "local"
-ELSEWHERE = ".exit.json"  # in place of the lock file's ending
+ELSEWHERE = ".exit.json"  # in place of the lock's own ending
 MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
 # Open files that this process may have, as it began: the daemon raises its own limit later.
 OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -240,7 +240,7 @@ def plan_records(plan: LaunchPlan, *lock: tuple[str, str]) -> Iterator[bytes]:
 
 def _read_exit(handle: Handle) -> Exit:
     """Read what the shim wrote of the end; where the disk was full, that is beside its facts."""
-    for path in (Path(handle.exit_file), Path(handle.lock).with_suffix(ELSEWHERE)):
+    for path in (Path(handle.exit_file), Path(handle.lock.removesuffix(".lock") + ELSEWHERE)):
         try:
             content = json.loads(path.read_bytes())
             if content["generation"] == (handle.launch or handle.generation):
