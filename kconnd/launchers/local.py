@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kconnd import shim
 from kconnd.core.events import Step
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import LockedError, StartFailedError, StillThereError
@@ -36,6 +35,7 @@ from kconnd.system.processes import (
 )
 
 LOCAL = "local"
+SHIM = Path(__file__).parents[1] / "shim.py"  # to import it would cost the daemon 0.8 MB
 ELSEWHERE = ".exit.json"  # in place of the lock's own ending
 MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
 # Open files that this process may have, as it began: the daemon raises its own limit later.
@@ -61,9 +61,9 @@ class LocalLauncher:
         """Give the shim compiled, which spares each one 0.9 MB and 2 ms; else its source."""
         if not (self._compiled and self._program.exists()):
             try:
-                write_private(self._program, _compiled(Path(shim.__file__)))
+                write_private(self._program, _compiled(SHIM))
             except OSError:  # a full disk
-                return shim.__file__
+                return str(SHIM)
             self._compiled = True
         return str(self._program)
 

@@ -8,7 +8,7 @@ by one round of the daemon for all kernels: nothing here waits for them.
 
 import contextlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ RECONNECT, RECONNECT_MAX = 4, 8
 EXECUTION = "execute_request"
 STATES = frozenset({"busy", "idle", "starting"})  # what a kernel may say of itself
 MAX_SOCKETS = 65536
+DELIVERY = 5000  # milliseconds in which what was sent is delivered, after its socket is closed
 
 StatusSeen = Callable[[str], None]
 
@@ -36,7 +37,7 @@ def new_context() -> zmq.asyncio.Context:
 
 
 class KernelChannels:
-    """Sockets to one kernel's channels; close it to let go of the kernel.
+    """Sockets to one kernel's channels, of which two are kept; close it to let go of the kernel.
 
     Parameters
     ----------
@@ -50,11 +51,9 @@ class KernelChannels:
         self._context = context
         self._connection = connection
         self._signer = Signer(connection.key, connection.signature_scheme)
-        self._control = context.socket(zmq.DEALER)
         self._iopub = context.socket(zmq.SUB)
         self._iopub.subscribe(b"")
         self._heartbeat: zmq.Socket[bytes] = zmq.Context.shadow(context).socket(zmq.DEALER)
-        self._connect(self._control, "control")
         self._connect(self._iopub, "iopub")
         self._connect(self._heartbeat, "hb")
         self._waiting_for_heartbeat = False
@@ -68,14 +67,8 @@ class KernelChannels:
         channel : str
             ``shell`` answers when no cell runs; ``control`` also during one.
         """
-        if channel == "control":
-            return (await self._ask(self._control, "kernel_info_request", {})).content
-        socket = self._context.socket(zmq.DEALER)
-        self._connect(socket, channel)
-        try:
+        with self._opened(channel) as socket:
             return (await self._ask(socket, "kernel_info_request", {})).content
-        finally:
-            socket.close(linger=0)
 
     async def execute_silently(self, code: str) -> bool:
         """Run code without a trace in the kernel's history, and tell whether it went well.
@@ -105,7 +98,18 @@ class KernelChannels:
 
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:
         """Send a request on control and do not wait for what it does."""
-        await self._control.send_multipart(self._pack(kind, content)[1])
+        with self._opened("control", linger=DELIVERY) as socket:
+            await socket.send_multipart(self._pack(kind, content)[1])
+
+    @contextlib.contextmanager
+    def _opened(self, channel: str, linger: int = 0) -> Iterator[zmq.asyncio.Socket]:
+        """Connect for one request: a socket that is kept takes 40 kB for each kernel."""
+        socket = self._context.socket(zmq.DEALER)
+        self._connect(socket, channel)
+        try:
+            yield socket
+        finally:
+            socket.close(linger=linger)
 
     async def watch_status(self, seen: StatusSeen) -> None:
         """Report ``busy`` and ``idle`` of executions, for ever."""
@@ -132,7 +136,7 @@ class KernelChannels:
         """Let go of the kernel; what was not sent yet is dropped."""
         if self._shell is not None:
             self._shell.close(linger=0)
-        for socket in (self._control, self._iopub, self._heartbeat):
+        for socket in (self._iopub, self._heartbeat):
             socket.close(linger=0)
 
     async def _ask(
