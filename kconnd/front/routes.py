@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import kconnd
@@ -19,6 +20,7 @@ from kconnd.front.asking import ask
 from kconnd.front.hearsay import believed
 from kconnd.front.owners import Owners
 from kconnd.front.units import (
+    PAM,
     parse_request,
     parse_scope,
     profile_of,
@@ -125,8 +127,13 @@ async def make_unit(request: Request) -> Reply:
     limits = stricter(asked, machine.profile.limits if machine else None)
     argv = [sys.executable, "-I", "-S", program, name, plan]
     unit = unit_name(uid, name, generation)
-    await request.owners.make_unit(uid, unit, properties(uid, argv, limits))
+    await request.owners.make_unit(uid, unit, properties(uid, argv, limits, pam=_has_pam()))
     return {"unit": unit, "limits": limits}
+
+
+def _has_pam() -> bool:
+    """Tell whether our PAM service is there: for one that is not, PAM takes ``other``."""
+    return Path("/etc/pam.d", PAM).exists()
 
 
 async def make_scope(request: Request) -> Reply:

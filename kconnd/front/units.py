@@ -15,6 +15,7 @@ from kconnd.core.names import parse_name
 from kconnd.core.profile import Limits
 from kconnd.errors import UsageError
 
+PAM = "kconnd"  # the service, in /etc/pam.d
 LONGEST = 1024  # characters of a path
 HIGHEST_PID = 1 << 22  # proc_sys_kernel(5), pid_max
 MANY = 10**9  # more launches than any kernel has
@@ -100,14 +101,29 @@ def stricter(asked: Mapping[str, float], machine: Limits | None) -> dict[str, fl
     return {key: min(asked.get(key, value), value) for key, value in both.items()}
 
 
-def properties(uid: int, argv: list[str], limits: Mapping[str, float]) -> Rows:
-    """Give the properties of a kernel's unit, for ``StartTransientUnit``."""
+def properties(
+    uid: int, argv: list[str], limits: Mapping[str, float], *, pam: bool = False
+) -> Rows:
+    """Give the properties of a kernel's unit, for ``StartTransientUnit``.
+
+    Parameters
+    ----------
+    uid : int
+        Whose it is.
+    argv : list of str
+        The shim with its name and plan.
+    limits : mapping
+        Of its cgroup, and of its open files.
+    pam : bool
+        Whether there is a PAM service of ours, for what an administrator sets by user.
+    """
+    start = _capped(argv, limits) if pam else argv
     found = {
         "Description": Variant("s", f"Jupyter kernel {argv[-2]} of uid {uid}"),
         "User": Variant("s", str(uid)),
         "Slice": Variant("s", f"kconnd-{uid}.slice"),
         "Type": Variant("s", "exec"),
-        "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
+        "ExecStart": Variant("a(sasb)", [[start[0], start, False]]),
         "WorkingDirectory": Variant("s", "/"),
         "KillMode": Variant("s", "control-group"),
         # The shim tells what the system killed for its memory, so it has to outlive that.
@@ -121,7 +137,22 @@ def properties(uid: int, argv: list[str], limits: Mapping[str, float]) -> Rows:
     }
     if "open_files" in limits:
         found["LimitNOFILE"] = Variant("t", int(limits["open_files"]))
+    if pam:
+        found["PAMName"] = Variant("s", PAM)
+        if "tasks" in limits:  # systemd keeps a process beside the shim that ends the session
+            found["TasksMax"] = Variant("t", int(limits["tasks"]) + 2)
     return _rows(found)
+
+
+def _capped(argv: list[str], limits: Mapping[str, float]) -> list[str]:
+    """Lower the limit of open files once more, after PAM: what that sets goes before the unit's.
+
+    Where PAM's is lower still, that holds, since nobody may raise it.
+    """
+    if "open_files" not in limits:
+        return argv
+    lower = 'ulimit -n "$0" 2>/dev/null; exec "$@"'
+    return ["/bin/sh", "-c", lower, str(int(limits["open_files"])), *argv]
 
 
 def scope_properties(

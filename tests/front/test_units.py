@@ -92,6 +92,18 @@ def test_whose_it_is_is_not_asked() -> None:
     assert "MemoryMax" not in found
 
 
+def test_with_pam_a_limit_of_open_files_is_set_after_what_pam_sets() -> None:
+    argv = ["/p", "x", "lab", "/plan"]
+    rows = properties(1000, argv, {"tasks": 5, "open_files": 300}, pam=True)
+    found: dict[Any, Any] = {row[0]: row[1] for row in rows}
+    assert (found["PAMName"].value, found["TasksMax"].value) == ("kconnd", 7)
+    ((path, words, _),) = found["ExecStart"].value
+    assert (path, words[-5:]) == ("/bin/sh", ["300", *argv])
+    bare: dict[Any, Any] = {row[0]: row[1] for row in properties(1000, argv, {}, pam=True)}
+    assert bare["ExecStart"].value == [["/p", argv, False]]
+    assert "PAMName" not in [row[0] for row in properties(1000, argv, {})]
+
+
 @pytest.mark.parametrize(
     ("text", "version"),
     [("252.38-1~deb12u1", 252), ("v255.4-1-arch", 255), ("254~rc1", 254), ("", 0)],

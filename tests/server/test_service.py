@@ -282,9 +282,10 @@ def test_a_memory_limit_is_enforced_and_named(box: Box, launcher: str, kind: str
     assert (found["launcher_note"], kind == "scope") == (None, found["launcher"] == "fork")
     unit = f"kconnd-kernel-{box.uid('bob')}-small-{found['generation']}.{kind}"
     shown = box.run(f"systemctl show -p MemoryMax -p TasksMax -p CPUQuotaPerSecUSec {unit}").out
+    beside = 1 if kind == "scope" else 2  # the shim, and systemd's process for PAM
     assert set(shown.split()) == {
         f"MemoryMax={150 << 20}",
-        "TasksMax=61",
+        f"TasksMax={60 + beside}",
         "CPUQuotaPerSecUSec=500ms",
     }
     say = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))"
@@ -303,6 +304,31 @@ def test_a_memory_limit_is_enforced_and_named(box: Box, launcher: str, kind: str
     last = box.ctl("info small", "bob")["last_exit"]
     assert (last["reason"], last["signal"]) == ("killed for going over its memory limit", 9)
     box.run(f"rm {CONFIGS}/small.yaml; systemctl reload kconnd.service")
+
+
+def test_limits_that_an_administrator_sets_for_a_user_hold_for_kernels(box: Box) -> None:
+    box.write(
+        "/etc/security/limits.d/ours.conf",
+        "bob hard nofile 777\nbob soft nofile 777\nbob - core 4096\n",
+    )
+    box.write(f"{CONFIGS}/fewer.yaml", "kernel: python3\nlimits: {open_files: 300}\n")
+    box.write(f"{CONFIGS}/more.yaml", "kernel: python3\nlimits: {open_files: 5000, tasks: 60}\n")
+    box.run("systemctl reload kconnd.service")
+    box.try_("kconnd-ctl reload", "bob")
+    names = ("NOFILE", "CORE")
+    limits = ", ".join(f"resource.getrlimit(resource.RLIMIT_{name})" for name in names)
+    for kernel, files in (("python3", 777), ("fewer", 300), ("more", 777)):
+        out = box.run(f"kconnd-ctl run {kernel} -c 'import resource; print([{limits}])'", "bob").out
+        assert out == f"[({files}, {files}), ({4096 << 10}, {4096 << 10})]\n", kernel
+        # It is in its unit, not in a session, and all of it is gone after a stop.
+        group = box.run(f"cat /proc/{box.pid(kernel, 'bob')}/cgroup").out
+        assert f"kconnd-kernel-{box.uid('bob')}-{kernel}-" in group
+        assert "session" not in group
+    box.run("kconnd-ctl stop python3 fewer more", "bob")
+    units = f"systemctl list-units --all --plain --no-legend 'kconnd-kernel-{box.uid('bob')}-*'"
+    wait_for(lambda: box.run(units).out == "", "the units to be gone")
+    box.run(f"rm {CONFIGS}/fewer.yaml {CONFIGS}/more.yaml /etc/security/limits.d/ours.conf")
+    box.run("systemctl reload kconnd.service")
 
 
 def test_a_warm_kernel_is_handed_over_and_is_in_a_unit_of_its_own(box: Box) -> None:
