@@ -1,6 +1,8 @@
 """What the front door lets into a unit, and what it makes of it."""
 
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -99,6 +101,11 @@ def test_with_pam_a_limit_of_open_files_is_set_after_what_pam_sets() -> None:
     assert (found["PAMName"].value, found["TasksMax"].value) == ("kconnd", 7)
     ((path, words, _),) = found["ExecStart"].value
     assert (path, words[-5:]) == ("/bin/sh", ["300", *argv])
+    say = [sys.executable, "-c", "import resource as r; print(r.getrlimit(r.RLIMIT_NOFILE))"]
+    for before, after in ((777, 300), (200, 200)):  # as PAM may have left it
+        lowered = ["sh", "-c", f'ulimit -n {before}; exec "$@"', "sh", *words[:-4], *say]
+        out = subprocess.run(lowered, capture_output=True, text=True, check=True).stdout
+        assert out == f"({after}, {after})\n"
     bare: dict[Any, Any] = {row[0]: row[1] for row in properties(1000, argv, {}, pam=True)}
     assert bare["ExecStart"].value == [["/p", argv, False]]
     assert "PAMName" not in [row[0] for row in properties(1000, argv, {})]

@@ -502,13 +502,20 @@ def test_the_services_have_descriptors_for_many_users(box: Box, kernel: int) -> 
 
 
 @pytest.mark.parametrize(
-    "verb",
-    ["info", "connection", "logs", "why", "stop --yes", "restart", "interrupt", "signal -s KILL"],
+    "command",
+    [
+        *("info ada/python3", "connection ada/python3", "logs ada/python3", "why ada/python3"),
+        *("wait ada/python3", "start ada/python3", "start ada/python3@new", "run ada/python3 -c 1"),
+        *("stop ada/python3 --yes", "restart ada/python3", "interrupt ada/python3"),
+        *("signal ada/python3 -s KILL", "info ada/nothing-of-this-name"),
+        *("list {ada}", "events {ada}", "events python3 {ada}", "profiles {ada}", "health {ada}"),
+        *("reload {ada}", "stop --all --yes {ada}", "start python3 {ada}"),
+    ],
 )
-def test_another_user_is_refused(box: Box, kernel: int, verb: str) -> None:
-    word, _, options = verb.partition(" ")
-    done = box.try_(f"kconnd-ctl {word} ada/python3 {options}", "eve")
-    assert (done.code, done.out) == (5, "")
+def test_another_user_is_refused(box: Box, kernel: int, command: str) -> None:
+    words = command.format(ada=f"--socket /run/kconnd/s/{box.uid('ada')}")
+    done = box.try_(f"kconnd-ctl {words}", "eve")
+    assert (done.code, done.out) == (5, ""), done
     assert "may not" in done.err
     assert remembers(box, kernel)
 
@@ -728,6 +735,36 @@ def test_a_profile_of_the_machine_is_each_users_own(box: Box) -> None:
     assert out == "ada\n"
     box.run("kconnd-ctl stop mine; rm ~/.config/kconnd/configs/mine.yaml", "ada")
     box.run(f"rm {CONFIGS}/mine.yaml")
+
+
+def test_a_profile_of_the_machine_takes_effect_as_it_is_dropped_in(box: Box, kernel: int) -> None:
+    """For daemons that run and for the front door, without a command to any of them."""
+    file = f"{CONFIGS}/dropped.yaml"
+
+    def known(user: str) -> str:
+        rows = box.ctl("profiles", user)["profiles"]
+        return next((row["status"] for row in rows if row["name"] == "dropped"), "")
+
+    box.run("kconnd-ctl start python3", "bob")
+    box.write(file, "kernel: python3\nlimits: {tasks: 55}\n")
+    for user in ("ada", "bob"):
+        wait_for(lambda: known(user), f"{user}'s daemon to know it")  # noqa: B023  # at once
+    box.run("kconnd-ctl start dropped", "bob")
+    unit = f"kconnd-kernel-{box.uid('bob')}-dropped-1.service"
+    assert box.run(f"systemctl show -P TasksMax {unit}").out == "57\n"
+    pid = box.pid("dropped", "bob")
+    box.write(file, "kernel: python3\nlimits: {tasks: 66}\n")
+    wait_for(lambda: "changed" in known("bob"), "the change to be told")
+    box.run("kconnd-ctl restart dropped", "bob")
+    limit = f"systemctl show -P TasksMax {unit.replace('-1.', '-2.')}"
+    assert (box.run(limit).out, box.pid("dropped", "bob") == pid) == ("68\n", False)
+    pid = box.pid("dropped", "bob")
+    box.run(f"rm {file}")
+    wait_for(lambda: not known("ada"), "it to be gone")
+    wait_for(lambda: box.ctl("info dropped", "bob")["profile_status"] == "orphaned", "an orphan")
+    assert box.pid("dropped", "bob") == pid, "what lives is left"
+    box.run("kconnd-ctl stop dropped python3", "bob")
+    assert remembers(box, kernel)
 
 
 HEAR = """
