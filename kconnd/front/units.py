@@ -122,7 +122,9 @@ def properties(
         "Description": Variant("s", f"Jupyter kernel {argv[-2]} of uid {uid}"),
         "User": Variant("s", str(uid)),
         "Slice": Variant("s", f"kconnd-{uid}.slice"),
-        "Type": Variant("s", "exec"),
+        # The process for PAM keeps open what tells systemd 252 of an exec: the unit would be
+        # starting until its time for that is over, and be ended then.
+        "Type": Variant("s", "simple" if pam else "exec"),
         "ExecStart": Variant("a(sasb)", [[start[0], start, False]]),
         "WorkingDirectory": Variant("s", "/"),
         "KillMode": Variant("s", "control-group"),

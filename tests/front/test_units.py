@@ -99,6 +99,7 @@ def test_with_pam_a_limit_of_open_files_is_set_after_what_pam_sets() -> None:
     rows = properties(1000, argv, {"tasks": 5, "open_files": 300}, pam=True)
     found: dict[Any, Any] = {row[0]: row[1] for row in rows}
     assert (found["PAMName"].value, found["TasksMax"].value) == ("kconnd", 7)
+    assert found["Type"].value == "simple"
     ((path, words, _),) = found["ExecStart"].value
     assert (path, words[-5:]) == ("/bin/sh", ["300", *argv])
     say = [sys.executable, "-c", "import resource as r; print(r.getrlimit(r.RLIMIT_NOFILE))"]
