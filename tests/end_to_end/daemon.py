@@ -42,6 +42,18 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+def waiting_cell(gate: Path) -> str:
+    """Give code that makes a file once an interrupt of it will be caught, and sets x then.
+
+    A kernel says that it is busy before that: an interrupt could still come too early.
+    """
+    return (
+        "import pathlib, time\n"
+        f"try:\n    pathlib.Path({str(gate)!r}).touch(); time.sleep(60)\n"
+        "except KeyboardInterrupt: x = 1"
+    )
+
+
 class DaemonError(Exception):
     """The daemon answered with an error."""
 

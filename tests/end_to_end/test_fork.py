@@ -26,7 +26,7 @@ import pytest
 from kconnd.system.processes import ProcessId, is_alive, send_signal
 from tests.conftest import wait_for
 from tests.end_to_end import conversation
-from tests.end_to_end.daemon import Daemon, client, run, run_on
+from tests.end_to_end.daemon import Daemon, client, run, run_on, waiting_cell
 
 PROBE = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
 FORK = f"python: {sys.executable}\nlauncher: fork\n"
@@ -183,11 +183,11 @@ def test_a_client_has_with_a_forked_kernel_what_it_has_with_a_cold_one(daemon: D
     assert forked["debugger"][-3:] == ["20", "ok", "42\n"]
 
 
-def test_interrupt_and_shutdown(daemon: Daemon) -> None:
+def test_interrupt_and_shutdown(daemon: Daemon, tmp_path: Path) -> None:
     found = start(daemon, "other")
     with client(found["connection_file"]) as attached:
-        attached.execute("import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt: x = 1")
-        wait_for(lambda: daemon.info("other")["execution_state"] == "busy", "the cell to run")
+        attached.execute(waiting_cell(tmp_path / "gate"))
+        wait_for((tmp_path / "gate").exists, "the cell to run")
         daemon.post("other", "interrupt")
         assert run_on(attached, "print(x)") == "1\n"
     daemon.post("other", "stop")

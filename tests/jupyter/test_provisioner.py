@@ -25,7 +25,7 @@ from kconnd.core.names import parse_name
 from kconnd.errors import KconndError, RefusedError
 from kconnd.jupyter.asking import instance_for
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import Daemon, run
+from tests.end_to_end.daemon import Daemon, run, waiting_cell
 from tests.jupyter.conftest import FORK, install
 
 SPEC = "kconnd-lab"
@@ -164,10 +164,11 @@ async def test_a_restart_restarts_and_keeps_the_connection(daemon: Daemon, *, no
         await manager.shutdown_kernel()
 
 
-async def test_an_interrupt_interrupts(daemon: Daemon) -> None:
+@pytest.mark.usefixtures("daemon")
+async def test_an_interrupt_interrupts(tmp_path: Path) -> None:
     async with attached() as (manager, client):
-        client.execute("import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt: x = 1")
-        wait_for(lambda: daemon.info("lab")["execution_state"] == "busy", "the cell to run")
+        client.execute(waiting_cell(tmp_path / "gate"))
+        wait_for((tmp_path / "gate").exists, "the cell to run")
         await manager.interrupt_kernel()
         assert await execute(client, "print(x)") == "1\n"
         await manager.shutdown_kernel()
