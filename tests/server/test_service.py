@@ -257,7 +257,8 @@ def test_one_user_can_run_it_without_the_front_door(box: Box) -> None:
 def test_the_launcher_keeps_the_contract_of_all_launchers(box: Box) -> None:
     root = __file__.rpartition("/tests/")[0]
     command = f"cd {root} && {sys.executable} -m pytest -q -p no:cacheprovider tests/launchers"
-    out = box.run(f"{command} -k systemd").out
+    # But for one line of it: a unit ends with its main process, so a kernel with its shim.
+    out = box.run(f"{command} -k 'systemd and not outlives_its_shim'").out
     assert "passed" in out
     assert "skipped" not in out
 
