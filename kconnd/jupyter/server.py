@@ -43,6 +43,18 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
 
     # --- listing
 
+    def list_kernel_ids(self) -> list[str]:
+        """List the ids of all kernels.
+
+        The stock method raises KeyError for an external kernel that was shut down here and
+        whose file goes afterwards. It is called by every ``if kernel_manager:``, that in the
+        server's end too, which then never comes. It has forgotten the file before it raises.
+        """
+        while True:
+            with contextlib.suppress(KeyError):
+                ids: list[str] = super().list_kernel_ids()
+                return ids
+
     async def list_kernels(self) -> list[dict[str, Any]]:
         """List all kernels; what is said of kconnd's is what the daemon says now."""
         known = await self._known() if self.kernel_id_to_connection_file else None

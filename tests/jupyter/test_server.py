@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from jupyter_client.connect import write_connection_file
 from tornado.ioloop import IOLoop
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from kconnd.attach import this_machine
+from kconnd.jupyter.server import KconndMappingKernelManager
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, run
 from tests.jupyter.conftest import FORK, install
@@ -195,6 +198,23 @@ def test_an_external_kernel_is_listed_as_what_it_is(server: Server, daemon: Daem
     wait_for(lambda: server.kernels()[0]["execution_state"] == "idle", "it to be idle")
     daemon.post("seen", "stop")
     wait_for(lambda: not server.kernels(), "it to be gone from the list")
+
+
+def test_a_file_that_goes_while_the_server_ends_does_not_keep_it(tmp_path: Path) -> None:
+    """A KeyError there left a server that had been told to end without an end."""
+    file = tmp_path / "seen.json"
+    write_connection_file(str(file))
+    ours = {"kernel_name": "python3", "kconnd": "seen", "kconnd_machine": this_machine()}
+    file.write_text(json.dumps(json.loads(file.read_text()) | ours))
+
+    async def end() -> None:
+        manager = KconndMappingKernelManager(external_connection_dir=str(tmp_path))
+        (kernel_id,) = manager.list_kernel_ids()
+        file.unlink()
+        await manager.shutdown_kernel(kernel_id)
+        assert manager.list_kernel_ids() == []  # as `if kernel_manager:` asks
+
+    asyncio.run(end())
 
 
 def test_an_external_kernel_is_restarted_in_its_place(server: Server, daemon: Daemon) -> None:
