@@ -18,6 +18,7 @@ SETTINGS = "/etc/kconnd/kconnd.yaml"
 SYSTEM_CONFIGS = "/etc/kconnd/configs"
 BOOT = "/var/lib/kconnd/boot"
 LIMITS = "/run/kconnd/limits"
+KERNEL_UNIT = "kconnd-kernel-"  # the name of a unit or scope of a kernel begins so
 
 
 def owner_socket(uid: int) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kconnd.core.access import Peer, Right, may
-from kconnd.core.places import owner_socket
+from kconnd.core.places import KERNEL_UNIT, owner_socket
 from kconnd.core.settings import admits
 from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
 from kconnd.front.machine import Machine
@@ -142,7 +142,7 @@ class Owners:
         async with self._turns[uid]:
             most = self.machine.settings.quotas.kernels
             if most is not None:
-                taken = {*await self.systemd.taken(f"kconnd-kernel-{uid}-*")} - {unit}
+                taken = {*await self.systemd.taken(f"{KERNEL_UNIT}{uid}-*")} - {unit}
                 check_quota(uid, len(taken), most)
             await self.limit_memory([uid])
             check()

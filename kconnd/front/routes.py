@@ -29,10 +29,11 @@ from kconnd.front.units import (
     stricter,
     unit_name,
 )
+from kconnd.system.cgroups import cgroup_of
 from kconnd.system.http import Parameter, Reply, Route
 from kconnd.system.machine import user_name
 from kconnd.system.openapi import document
-from kconnd.system.processes import cgroup_of, user_of
+from kconnd.system.processes import user_of
 
 LIMIT = 5.0  # seconds that systemd has to move a process
 GLANCE = 0.001  # seconds between looks
@@ -127,7 +128,9 @@ async def make_unit(request: Request) -> Reply:
     limits = stricter(asked, machine.profile.limits if machine else None)
     argv = [sys.executable, "-I", "-S", program, name, plan]
     unit = unit_name(uid, name, generation)
-    await request.owners.make_unit(uid, unit, properties(uid, argv, limits, pam=_has_pam()))
+    systemd = await request.owners.systemd_version()
+    rows = properties(uid, argv, limits, systemd, pam=_has_pam())
+    await request.owners.make_unit(uid, unit, rows)
     return {"unit": unit, "limits": limits}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from dbus_fast import Variant
 
 from kconnd.core.names import parse_name
+from kconnd.core.places import KERNEL_UNIT
 from kconnd.core.profile import Limits
 from kconnd.errors import UsageError
 
@@ -24,13 +25,15 @@ Rows = list[list[object]]  # of a name and a value
 # The systemd from which scopes have OOMPolicy=, and stop where one process goes over the limit;
 # an earlier one leaves the others alone, and refuses the property.
 SCOPES_KNOW_OOM = 253
+# The systemd from which a unit can go on without its main process, whatever ends it with that.
+UNITS_KNOW_EXIT_TYPE = 250
 KINDS = ("memory", "cpu", "tasks", "open_files")
 
 
 def unit_name(uid: int, name: str, generation: int, kind: str = "service") -> str:
     """Name a kernel's unit; what a unit's name cannot hold is escaped (systemd.unit(5))."""
     safe = re.sub(r"[^A-Za-z0-9._-]", lambda found: f"\\x{ord(found[0]):02x}", name)
-    return f"kconnd-kernel-{uid}-{safe}-{generation}.{kind}"
+    return f"{KERNEL_UNIT}{uid}-{safe}-{generation}.{kind}"
 
 
 def profile_of(name: str) -> str:
@@ -102,9 +105,11 @@ def stricter(asked: Mapping[str, float], machine: Limits | None) -> dict[str, fl
 
 
 def properties(
-    uid: int, argv: list[str], limits: Mapping[str, float], *, pam: bool = False
+    uid: int, argv: list[str], limits: Mapping[str, float], systemd: int, *, pam: bool = False
 ) -> Rows:
     """Give the properties of a kernel's unit, for ``StartTransientUnit``.
+
+    The kernel lives on where its shim, which is the main process, has been killed.
 
     Parameters
     ----------
@@ -114,9 +119,14 @@ def properties(
         The shim with its name and plan.
     limits : mapping
         Of its cgroup, and of its open files.
+    systemd : int
+        The version that runs.
     pam : bool
-        Whether there is a PAM service of ours, for what an administrator sets by user.
+        Whether there is a PAM service of ours, for what an administrator sets by user. An old
+        systemd lets a unit with PAM do no other than end with its main process, so has none.
     """
+    lasting = systemd >= UNITS_KNOW_EXIT_TYPE
+    pam = pam and lasting
     start = _capped(argv, limits) if pam else argv
     found = {
         "Description": Variant("s", f"Jupyter kernel {argv[-2]} of uid {uid}"),
@@ -127,7 +137,7 @@ def properties(
         "Type": Variant("s", "simple" if pam else "exec"),
         "ExecStart": Variant("a(sasb)", [[start[0], start, False]]),
         "WorkingDirectory": Variant("s", "/"),
-        "KillMode": Variant("s", "control-group"),
+        "KillMode": Variant("s", "control-group" if lasting else "process"),
         # The shim tells what the system killed for its memory, so it has to outlive that.
         "OOMPolicy": Variant("s", "continue"),
         "CollectMode": Variant("s", "inactive-or-failed"),
@@ -137,6 +147,8 @@ def properties(
         "UMask": Variant("u", 0o077),
         **_confining(limits),
     }
+    if lasting:
+        found["ExitType"] = Variant("s", "cgroup")
     if "open_files" in limits:
         found["LimitNOFILE"] = Variant("t", int(limits["open_files"]))
     if pam:

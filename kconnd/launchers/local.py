@@ -23,6 +23,7 @@ from kconnd.core.events import Step
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import LockedError, StartFailedError, StillThereError
 from kconnd.launchers.base import Exit, Handle, parse_handle
+from kconnd.system import cgroups
 from kconnd.system.files import is_locked, take_lock, write_private
 from kconnd.system.processes import (
     ProcessId,
@@ -76,10 +77,17 @@ class LocalLauncher:
         """Do nothing: a cold start is a cold start."""
 
     async def wait(self, handle: Handle) -> Exit:
-        """Wait for the end; a shim that died first leaves the kernel to be waited for."""
+        """Wait for the end; a shim that died first leaves the kernel to be waited for.
+
+        What such a kernel has left behind is then ended here, where a cgroup tells what it is.
+        """
+        group = cgroups.kernels_own(handle.kernel)
         await ended(handle.shim)
         await ended(handle.kernel)
-        return _read_exit(handle)
+        found = _read_exit(handle)
+        if found.lost and group:
+            await cgroups.empty(group)
+        return found
 
     async def stop(self, handle: Handle, step: Step) -> None:
         """Send SIGTERM to the group, or SIGKILL to every process."""

@@ -210,16 +210,6 @@ def user_of(pid: int) -> int | None:
     return uids.pop() if len(uids) == 1 else None
 
 
-def cgroup_of(pid: int) -> str:
-    """Give a process's place in the tree of the service manager: cgroups(7), v1 and v2."""
-    try:
-        rows = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    found = dict(row.split(":", 2)[1:] for row in rows)
-    return found.get("name=systemd", found.get("", ""))
-
-
 def descriptors() -> tuple[int, int]:
     """Count this process's file descriptors, and give how many it may have (getrlimit(2))."""
     used = sum(1 for _ in Path("/proc/self/fd").iterdir())

@@ -68,6 +68,7 @@ def test_junk_is_refused_and_nothing_else(body: dict[str, Any]) -> None:
         parse_request(body)
 
 
+NEW = 252  # a systemd that knows all that we ask of it for a unit
 NAMES = st.from_regex(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}(@[A-Za-z0-9][A-Za-z0-9._-]{0,39})?", fullmatch=True
 )
@@ -86,7 +87,7 @@ def test_two_kernels_never_share_a_unit(one: str, other: str) -> None:
 
 
 def test_whose_it_is_is_not_asked() -> None:
-    rows = properties(1000, ["/p", "x", "lab", "/plan"], {"tasks": 5})
+    rows = properties(1000, ["/p", "x", "lab", "/plan"], {"tasks": 5}, NEW)
     found: dict[Any, Any] = {row[0]: row[1] for row in rows}
     assert found["User"].value == "1000"
     assert found["Slice"].value == "kconnd-1000.slice"
@@ -96,7 +97,7 @@ def test_whose_it_is_is_not_asked() -> None:
 
 def test_with_pam_a_limit_of_open_files_is_set_after_what_pam_sets() -> None:
     argv = ["/p", "x", "lab", "/plan"]
-    rows = properties(1000, argv, {"tasks": 5, "open_files": 300}, pam=True)
+    rows = properties(1000, argv, {"tasks": 5, "open_files": 300}, NEW, pam=True)
     found: dict[Any, Any] = {row[0]: row[1] for row in rows}
     assert (found["PAMName"].value, found["TasksMax"].value) == ("kconnd", 7)
     assert found["Type"].value == "simple"
@@ -107,9 +108,29 @@ def test_with_pam_a_limit_of_open_files_is_set_after_what_pam_sets() -> None:
         lowered = ["sh", "-c", f'ulimit -n {before}; exec "$@"', "sh", *words[:-4], *say]
         out = subprocess.run(lowered, capture_output=True, text=True, check=True).stdout
         assert out == f"({after}, {after})\n"
-    bare: dict[Any, Any] = {row[0]: row[1] for row in properties(1000, argv, {}, pam=True)}
+    bare: dict[Any, Any] = {row[0]: row[1] for row in properties(1000, argv, {}, NEW, pam=True)}
     assert bare["ExecStart"].value == [["/p", argv, False]]
-    assert "PAMName" not in [row[0] for row in properties(1000, argv, {})]
+    assert "PAMName" not in [row[0] for row in properties(1000, argv, {}, NEW)]
+
+
+@pytest.mark.parametrize(
+    ("systemd", "kill", "ends_with", "pam"),
+    [
+        (0, "process", None, None),  # it did not say
+        (249, "process", None, None),
+        (250, "control-group", "cgroup", "kconnd"),
+    ],
+)
+def test_a_unit_does_not_end_with_its_main_process(
+    systemd: int, kill: str, ends_with: str | None, pam: str | None
+) -> None:
+    rows = properties(1000, ["/p", "x", "lab", "/plan"], {}, systemd, pam=True)
+    found: dict[Any, Any] = {row[0]: row[1].value for row in rows}  # type: ignore[attr-defined]  # rows hold Variants
+    assert (found["KillMode"], found.get("ExitType"), found.get("PAMName")) == (
+        kill,
+        ends_with,
+        pam,
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,7 +149,7 @@ def test_a_worker_that_is_killed_for_its_memory_takes_no_forked_kernel_along(
     found: dict[Any, Any] = {row[0]: row[1].value for row in rows}  # type: ignore[attr-defined]  # rows hold Variants
     assert found.get("OOMPolicy") == policy
     assert (found["PIDs"], found["MemoryMax"]) == ([77], 10**9)
-    unit = properties(1000, ["/p", "x", "lab", "/plan"], {})
+    unit = properties(1000, ["/p", "x", "lab", "/plan"], {}, NEW)
     assert {row[0]: row[1].value for row in unit}["OOMPolicy"] == "continue"  # type: ignore[attr-defined]  # the same
 
 

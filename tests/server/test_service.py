@@ -257,8 +257,7 @@ def test_one_user_can_run_it_without_the_front_door(box: Box) -> None:
 def test_the_launcher_keeps_the_contract_of_all_launchers(box: Box) -> None:
     root = __file__.rpartition("/tests/")[0]
     command = f"cd {root} && {sys.executable} -m pytest -q -p no:cacheprovider tests/launchers"
-    # But for one line of it: a unit ends with its main process, so a kernel with its shim.
-    out = box.run(f"{command} -k 'systemd and not outlives_its_shim'").out
+    out = box.run(f"{command} -k systemd").out
     assert "passed" in out
     assert "skipped" not in out
 
@@ -370,6 +369,52 @@ def test_every_descendant_is_gone_after_a_stop(box: Box, kernel: int) -> None:
     assert box.try_(f"kill -0 {pid}").code != 0
     units = f"systemctl list-units --plain --no-legend 'kconnd-kernel-{box.uid('ada')}-*'"
     wait_for(lambda: box.run(units).out == "", "the unit to be gone")
+
+
+@pytest.mark.parametrize("launcher", ["systemd", "fork"])
+def test_a_kernel_outlives_its_shim_and_what_it_left_goes_with_it(box: Box, launcher: str) -> None:
+    box.write(f"{CONFIGS}/alone.yaml", f"kernel: python3\nlauncher: {launcher}\n")
+    box.run("systemctl reload kconnd.service")
+    box.try_("kconnd-ctl reload", "bob")
+    deaf = '["sh", "-c", "trap : TERM; sleep 998; sleep 998"]'
+    words = f"{deaf}, start_new_session=True"
+    code = f"import subprocess; print(subprocess.Popen({words}).pid)"
+    left = int(box.run(f"kconnd-ctl run alone -c {shlex.quote(code)}", "bob").out)
+    found = box.ctl("info alone", "bob")
+    assert (found["launcher"], found["launcher_note"]) == (launcher, None)
+    kernel = found["pid"]
+    box.run(f"kill -9 $(ps -o ppid= -p {kernel})")
+    # systemd closes the unit's session and leaves the rest alone; a later daemon has it back.
+    box.run(f"systemctl restart kconnd@{box.uid('bob')}.service")
+    assert box.run("kconnd-ctl run alone -c 'print(6 * 7)'", "bob").out == "42\n"
+    assert box.pid("alone", "bob") == kernel
+    assert f"/kconnd-kernel-{box.uid('bob')}-alone-" in box.run(f"cat /proc/{kernel}/cgroup").out
+    box.run(f"kill -0 {left}")
+    box.run("kconnd-ctl stop alone", "bob")
+    assert box.ctl("info alone", "bob")["state"] == "stopped"
+    assert box.try_(f"kill -0 {left} || kill -0 {kernel}").code != 0
+    units = f"systemctl list-units --plain --no-legend 'kconnd-kernel-{box.uid('bob')}-alone-*'"
+    wait_for(lambda: box.run(units).out == "", "the unit to be gone")
+    box.run(f"rm {CONFIGS}/alone.yaml; systemctl reload kconnd.service")
+
+
+OLD = """
+import asyncio, sys
+from kconnd.front.units import properties
+from kconnd.system.systemd import Systemd
+argv = ["/bin/sh", "-c", "setsid sleep 997 & exec sleep 996", "old", "plan"]
+rows = properties(int(sys.argv[1]), argv, {"tasks": 40}, 249, pam=True)
+asyncio.run(Systemd().run("kconnd-kernel-old.service", rows))
+"""
+
+
+def test_a_kernel_in_a_unit_of_an_older_systemd_outlives_its_shim(box: Box) -> None:
+    box.run(f"{sys.executable} -c {shlex.quote(OLD)} {box.uid('eve')}")
+    box.run(f"kill -9 {box.main_pid('kconnd-kernel-old')}")
+    wait_for(lambda: box.main_pid("kconnd-kernel-old") == 0, "systemd to know")
+    kernel = int(box.run("pgrep -u eve -f 'sleep 997'").out)
+    assert "/kconnd-kernel-old.service" in box.run(f"cat /proc/{kernel}/cgroup").out
+    box.run(f"kill {kernel}")
 
 
 @pytest.fixture
