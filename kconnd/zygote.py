@@ -2,15 +2,15 @@
 
 Run as ``PYTHON [FLAGS] zygote.py DESCRIPTOR [MODULE...]`` by the interpreter of the kernels, in
 their exec-time environment; the modules are imported as well. Nothing of kconnd need be
-installed there: this file and `kconnd.shim` beside it are standard library only, and run on
-Python 3.9.
+installed there: this file, `kconnd.shim` and `kconnd.groundwork` beside it are standard library
+only, and run on Python 3.9.
 
 Rules. A forked kernel is what ``PYTHON [FLAGS] -m ipykernel_launcher`` gives, but for what
 ``tests/end_to_end/test_fork.py`` lists. So the zygote has one thread, no ZMQ context and no
-event loop, runs no kernel itself and builds nothing that a kernel builds. It forks a shim, which
-forks the kernel: the zygote's end takes no kernel with it. It ends when its daemon does, and
-always at once: what an interpreter does at its end (wait for threads, remove temporary files)
-would hang, or take from kernels what they share.
+event loop, runs no kernel itself and builds nothing of one but its `kconnd.groundwork`. It forks
+a shim, which forks the kernel: the zygote's end takes no kernel with it. It ends when its daemon
+does, and always at once: what an interpreter does at its end (wait for threads, remove temporary
+files) would hang, or take from kernels what they share.
 
 Protocol, over the SEQPACKET socket that DESCRIPTOR is; each message is a JSON object. From here
 first ``{"ready": ipykernel's version}``, or ``{"refused": why, "seen": {path: signature}}``, which
@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    Plan = Any  # the one of kconnd.shim, which is loaded from its file
+    # Of kconnd.shim and kconnd.groundwork, which are loaded from their files.
+    Plan = Any
+    Groundwork = Any
 
 OLDEST = (6, 29)  # of ipykernel: what the comparison with cold kernels was made with, and newer
 MODULES = (
@@ -78,9 +80,9 @@ PADDING = 2048  # bytes of command line, of which each child makes its own
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def load_shim() -> ModuleType:
+def load(name: str) -> ModuleType:
     """Load the program beside this one without leaving a name for it among the modules."""
-    spec = importlib.util.spec_from_file_location("shim", os.path.join(HERE, "shim.py"))
+    spec = importlib.util.spec_from_file_location(name, os.path.join(HERE, f"{name}.py"))
     assert spec is not None and spec.loader is not None  # noqa: PT018, S101  # for the checker
     module = importlib.util.module_from_spec(spec)
     sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
@@ -96,9 +98,9 @@ class RefusedError(Exception):
 class Kernel(BaseException):
     """Raised in a kernel's process, to leave all that the zygote was doing."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, groundwork: Groundwork) -> None:
         super().__init__()
-        self.plan = plan
+        self.plan, self.groundwork = plan, groundwork
 
 
 def import_all(modules: Iterable[str]) -> str:
@@ -267,11 +269,12 @@ class Zygote:
 
     def __init__(self, link: socket.socket) -> None:
         self.link = link
-        self.shim = load_shim()
+        self.shim = load("shim")
         self.command_line = CommandLine()
         self.watch = Watch([])
         self.kept: set[int] = set()
         self.changed: dict[bytes, bytes] = {}
+        self.groundwork: Groundwork = None
 
     def tell(self, **message: object) -> None:
         """Send a message."""
@@ -296,6 +299,7 @@ class Zygote:
         set_since = dict(os.environb).items() - before.items()
         self.changed = dict(set_since)  # ipykernel's debugger sets a variable
         check_threads()
+        self.groundwork = load("groundwork").Groundwork()
         self.watch = Watch(watched())
         self.kept = open_descriptors()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
@@ -359,7 +363,7 @@ class Zygote:
         self.command_line.become(plan.args)
         self.close_others(set())
         plan.env.update(self.changed)
-        raise Kernel(plan)
+        raise Kernel(plan, self.groundwork)
 
     def close_others(self, more: set[int]) -> None:
         """Close all descriptors but those that imported modules hold, and ``more``."""
@@ -382,7 +386,7 @@ def renew() -> None:
         processes.current_process().authkey = os.urandom(32)
 
 
-def run(plan: Plan) -> None:
+def run(plan: Plan, groundwork: Groundwork) -> None:
     """Be the kernel that the plan's command would be."""
     at = plan.number("module_at")
     args = [os.fsdecode(arg) for arg in plan.args]
@@ -395,11 +399,12 @@ def run(plan: Plan) -> None:
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path.insert(0, os.getcwd())
     renew()
+    groundwork.lay_out()
     runpy.run_module(args[at], run_name="__main__", alter_sys=True)
 
 
-def main() -> Plan:
-    """Be the zygote, and leave at its end; in a kernel's process, give its plan."""
+def main() -> tuple[Plan, Groundwork]:
+    """Be the zygote, and leave at its end; in a kernel's process, give what it is to be."""
     link = socket.socket(fileno=int(sys.argv[1]))
     link.set_inheritable(False)
     status = 1
@@ -407,7 +412,7 @@ def main() -> Plan:
         status = Zygote(link).live([word for word in sys.argv[2:] if word.strip()])
     except Kernel as kernel:
         link.detach()  # it is closed already, and its number may be another's by now
-        return kernel.plan
+        return kernel.plan, kernel.groundwork
     except BaseException:  # noqa: BLE001, S110  # whatever it is: there is nobody to tell
         pass
     os._exit(status)
@@ -416,4 +421,4 @@ def main() -> Plan:
 if __name__ == "__main__":
     if sys.path and sys.path[0] == HERE:
         del sys.path[0]  # it would hide modules behind ours; -m puts the cwd there, later
-    run(main())
+    run(*main())

@@ -17,6 +17,7 @@ FLOORS = {
     "kconnd.client": 2,
     "kconnd.shim": 2,
     "kconnd.zygote": 2,
+    "kconnd.groundwork": 2,
     "kconnd.launchers": 3,
     "kconnd.connect": 3,
     "kconnd.attach": 3,
@@ -108,7 +109,7 @@ def test_the_command_line_imports_nothing_heavy_before_it_is_needed(path: Path) 
         assert room_of(imported) not in {"kconnd.daemon", "kconnd.launchers"}
 
 
-@pytest.mark.parametrize("program", ["shim", "zygote"])
+@pytest.mark.parametrize("program", ["shim", "zygote", "groundwork"])
 def test_what_runs_elsewhere_imports_nothing_of_ours(program: str) -> None:
     for imported in imports(ROOT / f"kconnd/{program}.py"):
         assert imported.partition(".")[0] in STDLIB

@@ -133,6 +133,12 @@ probe = {
     "recursion": [sys.getrecursionlimit(), sys.getswitchinterval()],
     "connection_file": get_connection_file(),
     "messages": app.session.msg_header("status")["username"],
+    "own_code": [
+        sys.modules["ipykernel.ipkernel"].sys is sys,
+        "_create_loader" in vars(IPKernelApp),
+    ],
+    "module_files": sorted({getattr(one, "__file__", None) or "" for one in sys.modules.values()}),
+    "debuggers_files": getattr(app.kernel, "_kernel_modules", []),
     "traced": [_name(sys.gettrace()), _name(sys.getprofile())],
     "startup": globals().get("from_startup"),
 }

@@ -84,6 +84,17 @@ def probe(daemon: Daemon, name: str) -> dict[str, Any]:
     return found
 
 
+LAUNCHER = "/ipykernel_launcher.py"
+
+
+def debuggers_files(found: dict[str, Any]) -> list[str]:
+    """Take out what the debugger holds for the kernel's own files: what was imported by then."""
+    files: list[str] = found.pop("debuggers_files")
+    (launcher,) = {file for file in files if file.endswith(LAUNCHER)}
+    assert {*files} - {launcher} <= {*found["module_files"]}
+    return files
+
+
 def test_a_forked_kernel_is_in_every_detail_what_a_cold_one_is(daemon: Daemon, place: Path) -> None:
     cold, forked = probe(daemon, "cold"), probe(daemon, "forked")
     assert daemon.info("forked")["launcher"] == "fork"
@@ -97,6 +108,10 @@ def test_a_forked_kernel_is_in_every_detail_what_a_cold_one_is(daemon: Daemon, p
         assert found["parent"] == 1, "a shim"
         assert found["messages"] == "ada"
         assert f"{place}/lib" in found["path"]
+    theirs, ours = debuggers_files(cold), debuggers_files(forked)
+    assert {*theirs} <= {*ours}
+    assert ours[0].endswith(LAUNCHER), "the parent's groundwork is not used"
+    assert not theirs[0].endswith(LAUNCHER)
     assert forked == cold
 
 

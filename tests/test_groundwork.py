@@ -1,0 +1,96 @@
+"""What a parent lays out for a kernel is what that would have worked out, and is used once."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+BEGIN = """
+import json, sys
+import ipykernel.ipkernel as ipkernel
+from ipykernel.kernelapp import IPKernelApp
+from traitlets.config import Application
+from kconnd.groundwork import Groundwork
+"""
+PARSE = """
+def parse(argv):
+    app = IPKernelApp()
+    try:
+        app.parse_command_line(argv)
+    except (Exception, SystemExit) as error:
+        return repr(error)
+    return repr([app.argv, app.cli_config, app.config, app.extra_args])
+
+argv = json.loads(sys.argv[1])
+stock = parse(argv)
+Groundwork().lay_out()
+laid_out = "_create_loader" in vars(IPKernelApp)
+ours = parse(argv)
+still = "_create_loader" in vars(IPKernelApp)
+print(json.dumps([stock, ours, laid_out, still, parse(argv)]))
+"""
+FILES = """
+Groundwork().lay_out()
+import this_is_new
+stand_in = ipkernel.sys
+still = stand_in.platform, stand_in.stdout is sys.stdout, stand_in is sys
+files = lambda modules: [one.__file__ for one in modules if getattr(one, "__file__", None)]
+found = files(stand_in.modules.copy().values())
+told = [sorted(found) == sorted(files(sys.modules.values())), still, ipkernel.sys is sys]
+print(json.dumps([told, [file for file in found if "this_is_new" in file]]))
+"""
+LEFT = "print(json.dumps([type(part).__name__ for part in Groundwork().parts]))"
+
+
+def run(*words: str, cwd: str | None = None) -> tuple[Any, str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=cwd,
+    )
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-f", "/run/kernel.json"],
+        ["--pylab=inline", "-f", "x", "--InteractiveShell.colors=Linux", "more", "--", "rest"],
+        ["--debug", "--IPKernelApp.exec_lines=a = 1", "--IPKernelApp.exec_lines=b = 2", "-f=x"],
+        ["--matplotlib", "--no-secure", "--user=ada"],
+        ["--no-such-option", "--"],
+        ["--shell", "-1"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_a_command_line_is_understood_as_it_would_have_been(argv: list[str]) -> None:
+    (stock, ours, laid_out, still, again), said = run(BEGIN + PARSE, json.dumps(argv))
+    assert (ours, again) == (stock, stock)
+    assert (laid_out, still) == (True, False)
+    errors = said.split("usage: ")  # of a command line that cannot be parsed
+    assert len(errors) in {1, 4}
+    assert len(set(errors[1:])) <= 1
+
+
+def test_the_debugger_is_told_the_files_of_all_modules(tmp_path: Any) -> None:
+    (tmp_path / "this_is_new.py").touch()
+    (told, new), _ = run(BEGIN + FILES, cwd=str(tmp_path))
+    assert told == [True, [sys.platform, True, False], True]
+    assert new == [f"{tmp_path}/this_is_new.py"]
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ("", ["CommandLine", "ModuleFiles"]),
+        ("ipkernel.IPythonKernel.__init__ = lambda self: None", ["CommandLine"]),
+        ("del Application._create_loader", ["ModuleFiles"]),
+    ],
+)
+def test_what_another_version_does_otherwise_is_left_to_it(change: str, left: list[str]) -> None:
+    assert run(f"{BEGIN}\n{change}\n{LEFT}")[0] == left
