@@ -248,6 +248,7 @@ async def serve(settings: Settings) -> None:
         publish_once(kernels, settings.jupyter_dir)
     await site.close()
     await kernels.let_go()
+    await asyncio.to_thread(kernels.world.store.close)
     log.info("ended; kernels that run are left running")
 
 

@@ -72,6 +72,24 @@ def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
         raise
 
 
+def flush(path: Path) -> None:
+    """Have a file written to disk, and that it has this name.
+
+    Raises
+    ------
+    OSError
+        If that fails. A file that is gone need not be written.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def remove_parts(folder: Path) -> None:
     """Remove what a process left in a folder that died while it wrote a file there."""
     for path in folder.glob(".*"):

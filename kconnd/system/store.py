@@ -4,21 +4,29 @@
 record is one file, so that it is whole or not there; a file that cannot be read is put aside
 with a new name and never deleted. Records that another machine wrote, into a home that is
 shared between machines, can be looked at and are never touched.
+
+What is saved outlives the daemon at once, whatever ends it. That it outlives the machine takes
+milliseconds more, in which a thread has it written to disk: nothing waits for that, since
+a crash of the machine ends all kernels, and what it can take back is a wish of that moment.
 """
 
 import contextlib
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from kconnd.core.record import KernelRecord, Origin, parse_record, to_json
 from kconnd.errors import StateFileError
-from kconnd.system.files import ensure_private_dir, remove_parts, write_private
+from kconnd.system.files import ensure_private_dir, flush, remove_parts, write_private
 
 KERNELS = "kernels"
 RECORD = "record.json"
+
+log = logging.getLogger("kconnd")
 
 
 class Store:
@@ -30,12 +38,19 @@ class Store:
         Private to its user; made where it is missing.
     origin : Origin
         This machine, in this run of it.
+    to_disk : callable
+        Has a file written to disk.
     """
 
-    def __init__(self, state_dir: Path, origin: Origin) -> None:
+    def __init__(
+        self, state_dir: Path, origin: Origin, to_disk: Callable[[Path], None] = flush
+    ) -> None:
         self.origin = origin
+        self._to_disk = to_disk
         self.warm = state_dir / "warm"  # of kernels that have no name yet
         self._folder = state_dir / KERNELS
+        self._disk = ThreadPoolExecutor(1, "disk")
+        self._due: set[Path] = set()
         ensure_private_dir(state_dir)
         ensure_private_dir(self._folder)
 
@@ -51,9 +66,24 @@ class Store:
         return folder
 
     def save(self, record: KernelRecord, *, durable: bool) -> None:
-        """Save a record; ``durable`` where it must survive a crash of the machine."""
+        """Save a record; ``durable`` where it must survive a crash of the machine, too."""
         content = json.dumps(to_json(replace(record, origin=self.origin))).encode()
-        write_private(self.folder(record.name) / RECORD, content, durable=durable)
+        path = self.folder(record.name) / RECORD
+        write_private(path, content)
+        if durable and path not in self._due:
+            self._due.add(path)
+            self._disk.submit(self._flush, path)
+
+    def _flush(self, path: Path) -> None:
+        self._due.discard(path)  # first: what is saved from here on is due again
+        try:
+            self._to_disk(path)
+        except OSError as error:
+            log.error("writing %s to disk: %s", path, error)  # noqa: TRY400  # it says all
+
+    def close(self) -> None:
+        """Wait until all that is due has been written to disk."""
+        self._disk.shutdown()
 
     def tidy(self) -> None:
         """Remove what a daemon left that died while it saved a record."""

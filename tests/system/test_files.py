@@ -17,7 +17,7 @@ import pytest
 from kconnd.core.lifecycle import Lifecycle, State
 from kconnd.core.record import KernelRecord, Origin
 from kconnd.errors import LockedError, PortsTakenError, StateFileError, UnsafePathError
-from kconnd.system.files import ensure_private_dir, is_locked, take_lock, write_private
+from kconnd.system.files import ensure_private_dir, flush, is_locked, take_lock, write_private
 from kconnd.system.ledger import PortLedger, is_free
 from kconnd.system.logs import follow, last_lines
 from kconnd.system.peer import read_peer
@@ -175,6 +175,46 @@ def test_a_record_that_cannot_be_read_is_put_aside(tmp_path: Path) -> None:
             store.read("lab")
         assert path.with_name(f"record.bad-{number}.json").read_bytes() == damage
     assert list(store.names()) == []
+
+
+def test_nobody_waits_until_a_record_is_on_disk_and_the_end_does(tmp_path: Path) -> None:
+    path = tmp_path / "state/kernels/lab/record.json"
+    may_go, seen = threading.Semaphore(0), []
+
+    def to_disk(what: Path) -> None:
+        assert may_go.acquire(timeout=30)
+        seen.append((what, json.loads(what.read_bytes())["lifecycle"]["generation"]))
+
+    store = Store(tmp_path / "state", Origin("m", "host", "boot"), to_disk)
+    for generation, durable in ((1, True), (2, False), (3, True), (4, True)):
+        store.save(KernelRecord("lab", Lifecycle(generation=generation)), durable=durable)
+    assert seen == []
+    may_go.release(9)
+    store.close()
+    assert {*seen} == {(path, 4)}
+    assert len(seen) <= 2, "what is due already need not be due twice"
+
+
+def test_a_file_that_cannot_be_written_to_disk_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def to_disk(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    store = Store(tmp_path / "state", Origin("m", "host", "boot"), to_disk)
+    for _ in range(2):
+        store.save(KernelRecord("lab"), durable=True)
+    store.close()
+    assert f"writing {tmp_path}/state/kernels/lab/record.json to disk:" in caplog.text
+
+
+def test_a_file_that_is_gone_need_not_be_written_to_disk(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    flush(tmp_path / "there")
+    flush(tmp_path / "gone")
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    with pytest.raises(OSError, match="symbolic link"):
+        flush(tmp_path / "link")
 
 
 def test_the_last_lines_come_from_older_parts_too(tmp_path: Path) -> None:
