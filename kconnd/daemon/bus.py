@@ -13,6 +13,7 @@ from kconnd.system.journal import EVENT
 
 KEPT = 1000
 BACKLOG = 1000  # events that a slow listener may be behind before it is let go
+SETTLED = 0.05  # seconds in which what happens at once is seen as one
 
 log = logging.getLogger("kconnd")
 
@@ -72,16 +73,18 @@ class EventBus:
     async def quiet(self, limit: float, since: int) -> None:
         """Wait until something has happened, or for so many seconds.
 
+        What happens at once is seen as one: who looks at all kernels then, looks once.
+
         Parameters
         ----------
         since : int
             What `count` was when the caller looked; what has happened meanwhile counts.
         """
-        if self.count != since:
-            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
-                await self._next.wait()
+                if self.count == since:
+                    await self._next.wait()
+                await asyncio.sleep(SETTLED)
 
     async def listen(self) -> AsyncIterator[Happening]:
         """Give events as they come, for ever; one that is too slow misses some."""

@@ -25,7 +25,6 @@ from kconnd.daemon.kernels import Kernels
 from kconnd.system.files import write_private
 
 ROUND = 30.0  # seconds between looks whether somebody has removed something
-SETTLED = 0.05  # seconds in which what happens at once is seen as one
 EXTERNAL = "external_kernels"
 
 log = logging.getLogger("kconnd")
@@ -46,7 +45,6 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
         seen = kernels.world.bus.count
         await asyncio.to_thread(published.show, list(_wanted(kernels)), _links(kernels))
         await kernels.world.bus.quiet(ROUND, seen)
-        await asyncio.sleep(SETTLED)
 
 
 def publish_once(kernels: Kernels, folder: Path) -> None:

@@ -212,7 +212,7 @@ def user_of(pid: int) -> int | None:
 
 def descriptors() -> tuple[int, int]:
     """Count this process's file descriptors, and give how many it may have (getrlimit(2))."""
-    used = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    used = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # a tenth of the time, at each start
     return used, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
