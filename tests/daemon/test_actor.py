@@ -32,7 +32,7 @@ from kconnd.launchers.base import Exit
 from kconnd.system.files import ensure_private_dir, take_lock
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
-from tests.launchers.fake import FakeLauncher
+from tests.launchers.fake import NOBODY, FakeLauncher
 
 WaitUntil = Callable[..., Awaitable[None]]
 COMMAND = ("/bin/kernel", "{connection_file}")
@@ -144,7 +144,7 @@ async def test_what_is_decided_is_saved_before_it_is_done(stage: Stage) -> None:
     stage.may_answer.set()
     await stage.reach(State.RUNNING)
     assert stage.saved()["lifecycle"]["state"] == "running"
-    assert stage.saved()["handle"]["kernel"] == [1, 1]
+    assert stage.saved()["handle"]["kernel"] == [NOBODY + 1, 1]
 
 
 async def test_a_launch_that_waits_for_its_turn_can_be_stopped(stage: Stage) -> None:

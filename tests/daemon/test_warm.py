@@ -19,7 +19,7 @@ from kconnd.launchers.base import Exit, Handle
 from kconnd.system.processes import ProcessId
 from tests.conftest import wait_until
 from tests.daemon.test_actor import Stage
-from tests.launchers.fake import FakeLauncher
+from tests.launchers.fake import NOBODY, FakeLauncher
 
 LAB = Profile(name="lab", python="/usr/bin/python3", transport="ipc", warm=2)
 
@@ -83,7 +83,8 @@ class Stuck(FakeLauncher):
     """Finds what an earlier daemon left, which does not end."""
 
     async def find(self, facts: str, _exit_file: str, _lock: str) -> Handle | None:
-        return Handle("fake", 1, self.boot_id, ProcessId(1, 1), ProcessId(1, 1), "", facts)
+        nobody = ProcessId(NOBODY, 1)
+        return Handle("fake", 1, self.boot_id, nobody, nobody, "", facts)
 
     async def adopt(self, _handle: Handle) -> str:
         return "its word"

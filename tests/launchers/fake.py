@@ -10,6 +10,8 @@ from kconnd.errors import StartFailedError, StillThereError
 from kconnd.launchers.base import Exit, Handle
 from kconnd.system.processes import ProcessId
 
+NOBODY = 1 << 22  # no process has a number as large (proc_sys_kernel(5), pid_max)
+
 
 @dataclass
 class FakeLauncher:
@@ -33,36 +35,39 @@ class FakeLauncher:
         if self.there is not None:
             raise StillThereError(f"launching {plan.name}: there is one", hint="stop it")
         self.launched.append(plan)
-        pid = len(self.launched)
-        self._exits[pid] = asyncio.get_running_loop().create_future()
-        process = ProcessId(pid, 1)
+        number = len(self.launched)
+        self._exits[number] = asyncio.get_running_loop().create_future()
+        process = ProcessId(NOBODY + number, 1)
         word, _, code = plan.argv[-1].rpartition(" ")
         if word == "exit":
-            self.end(pid, Exit(code=int(code)))
+            self.end(number, Exit(code=int(code)))
         return Handle("fake", plan.generation, self.boot_id, process, process, "", "")
 
     async def prepare(self, plan: LaunchPlan) -> None:
         pass
 
-    def end(self, pid: int, how: Exit) -> None:
-        if not self._exits[pid].done():
-            self._exits[pid].set_result(how)
+    def end(self, number: int, how: Exit) -> None:
+        """End what was launched as the first, second and so on."""
+        if not self._exits[number].done():
+            self._exits[number].set_result(how)
 
     async def wait(self, handle: Handle) -> Exit:
-        return await asyncio.shield(self._exits[handle.kernel.pid])
+        return await asyncio.shield(self._exits[handle.kernel.pid - NOBODY])
 
     async def stop(self, handle: Handle, step: Step) -> None:
         if step not in self.ignores:
             number = signal.SIGKILL if step is Step.KILL else signal.SIGTERM
-            self.end(handle.kernel.pid, Exit(signal=number))
+            self.end(handle.kernel.pid - NOBODY, Exit(signal=number))
 
     async def signal(self, handle: Handle, number: int) -> None:
         if number != signal.SIGINT:
-            self.end(handle.kernel.pid, Exit(signal=number))
+            self.end(handle.kernel.pid - NOBODY, Exit(signal=number))
 
     async def find(self, _facts: str, _exit_file: str, _lock: str) -> Handle | None:
         return self.there
 
     async def adopt(self, handle: Handle) -> str:
-        lives = handle.boot_id == self.boot_id and not self._exits[handle.kernel.pid].done()
+        lives = (
+            handle.boot_id == self.boot_id and not self._exits[handle.kernel.pid - NOBODY].done()
+        )
         return "its word" if lives else ""
