@@ -6,6 +6,7 @@ signalled through a pidfd that was opened first and checked then (pidfd_open(2))
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import resource
@@ -66,6 +67,12 @@ def opened(process: ProcessId) -> Iterator[int | None]:
     try:
         handle = os.pidfd_open(process.pid)
     except ProcessLookupError:
+        yield None
+        return
+    except OSError as error:
+        # By now it may be the number of a thread, of any process; newer kernels say ENOENT then.
+        if error.errno not in {errno.EINVAL, errno.ENOENT} or _is_still(process):
+            raise
         yield None
         return
     try:

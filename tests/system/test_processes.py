@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -30,6 +31,22 @@ def limited(soft: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_a_number_that_a_thread_has_by_now_is_of_no_process() -> None:
+    """Threads have numbers from the same row; pidfd_open(2) refuses those, which is no answer."""
+    go_on = threading.Event()
+    thread = threading.Thread(target=go_on.wait, args=(30,))
+    thread.start()
+    try:
+        assert thread.native_id is not None
+        before = ProcessId(thread.native_id, read_stat(os.getpid())[2] - 1)
+        assert not is_alive(before)
+        assert not send_signal(before, signal.SIGTERM)
+        await asyncio.wait_for(ended(before), 5)
+    finally:
+        go_on.set()
+        thread.join()
 
 
 def test_a_process_can_be_known_by_any_descriptor(child: ProcessId) -> None:
