@@ -1,9 +1,9 @@
 """Talk to a kconnd daemon: HTTP/1.1 and JSON on a Unix socket, with the standard library only.
 
-Rules. Nothing is imported that costs a look-up its milliseconds (http.client takes 30). The
-server is checked before a word is sent: its uid, from the operating system, must be ours,
-root's, or one that the caller names. What it sends is bounded and never trusted to be well
-formed.
+Rules. Nothing is imported that costs a look-up its milliseconds: http.client takes 30, socket
+and json ten, of which the parts written in C are enough. The server is checked before a word is
+sent: its uid, from the operating system, must be ours, root's, or one that the caller names.
+What it sends is bounded and never trusted to be well formed.
 
 Example::
 
@@ -13,8 +13,9 @@ Example::
 
 from __future__ import annotations
 
+import _socket
+import io
 import os
-import socket
 import sys
 
 from kconnd.errors import ElsewhereError, KconndError, RefusedError, UnreachableError, by_code
@@ -22,7 +23,9 @@ from kconnd.errors import ElsewhereError, KconndError, RefusedError, Unreachable
 TYPE_CHECKING = False  # typing's own would cost more than the rest of this file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from typing import Any, BinaryIO
+    from typing import Any, BinaryIO, Self
+
+    from _typeshed import WriteableBuffer
 
     Opener = Callable[[], BinaryIO]
 
@@ -86,12 +89,42 @@ def _opened(owner: str) -> dict[str, Any]:
 
 def listens(path: str) -> bool:
     """Tell whether anything accepts connections on a socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with Connection() as probe:
         try:
             probe.connect(path)
         except OSError:
             return False
         return True
+
+
+class Connection(_socket.socket):
+    """A Unix socket with the little that a request needs of `socket.socket`."""
+
+    def __init__(self) -> None:
+        super().__init__(_socket.AF_UNIX, _socket.SOCK_STREAM)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def reader(self) -> BinaryIO:
+        """Give a file to read from it."""
+        return io.BufferedReader(_Incoming(self))
+
+
+class _Incoming(io.RawIOBase):
+    """What comes over a connection, for a reader that takes it in larger pieces."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        return self._connection.recv_into(buffer)
 
 
 class Client:
@@ -159,7 +192,7 @@ class Client:
     def _exchange(
         self, method: str, path: str, body: Mapping[str, object] | None, limit: float | None
     ) -> Any:
-        with self._connected() as connection, connection.makefile("rb") as reply:
+        with self._connected() as connection, connection.reader() as reply:
             connection.settimeout(limit)
             self._send(connection, method, path, body)
             status, pieces = self._read_head(reply)
@@ -188,7 +221,7 @@ class Client:
             yield from _of(error.owner)._stream(path)  # noqa: SLF001  # as above
 
     def _stream(self, path: str) -> Iterator[Any]:
-        with self._connected() as connection, connection.makefile("rb") as reply:
+        with self._connected() as connection, connection.reader() as reply:
             self._send(connection, "GET", path, None)
             status, pieces = self._read_head(reply)
             if status >= ERRORS:
@@ -205,8 +238,8 @@ class Client:
 
     # --- the parts of a request
 
-    def _connected(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def _connected(self) -> Connection:
+        connection = Connection()
         try:
             connection.connect(self.path)
             self._check_peer(connection)
@@ -221,10 +254,10 @@ class Client:
             raise
         return connection
 
-    def _check_peer(self, connection: socket.socket) -> None:
+    def _check_peer(self, connection: Connection) -> None:
         """Refuse a server that another user planted (SO_PEERCRED, unix(7))."""
         # struct ucred: pid, uid, gid, four bytes each
-        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        raw = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
         uid = int.from_bytes(raw[4:8], sys.byteorder)
         if uid not in self._trusted:
             raise RefusedError(
@@ -234,7 +267,7 @@ class Client:
 
     def _send(
         self,
-        connection: socket.socket,
+        connection: Connection,
         method: str,
         path: str,
         body: Mapping[str, object] | None,
@@ -250,8 +283,6 @@ class Client:
             pass  # it may have replied before it hung up
         except OSError as error:
             raise self._garbled(str(error)) from None
-        # What reads the answer is loaded here, while the daemon is at work on it: a millisecond.
-        import json  # noqa: F401, PLC0415
 
     def _read_head(self, reply: BinaryIO) -> tuple[int, Iterator[bytes]]:
         version, _, rest = self._line(reply).partition(b" ")
@@ -334,10 +365,8 @@ class Client:
         raise error
 
     def _parse(self, text: bytes) -> Any:
-        import json  # noqa: PLC0415  # see `_send`
-
         try:
-            return json.loads(text)
+            return parse_json(text)
         except (ValueError, RecursionError):  # the latter for a thousand brackets
             raise self._garbled("its reply is not JSON") from None
 
@@ -365,6 +394,36 @@ def _to_json(body: Mapping[str, object]) -> bytes:
     import json  # noqa: PLC0415  # look-ups send none
 
     return json.dumps(body).encode()
+
+
+class _Json:
+    """How JSON is read: by default, as `json.JSONDecoder` tells the scanner written in C."""
+
+    strict = True
+    object_hook = object_pairs_hook = array_hook = None
+    parse_int, parse_float, parse_constant = int, float, float
+
+
+def parse_json(text: bytes) -> Any:
+    """Read JSON as `json.loads` does, which is imported where there is anything unusual.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        As `json.loads`.
+    """
+    try:
+        from _json import make_scanner  # noqa: PLC0415  # not every Python has it
+
+        whole = text.decode()
+        content, end = make_scanner(_Json)(whole, 0)  # type: ignore[arg-type]  # it is a template
+        if end == len(whole):
+            return content
+    except (ImportError, AttributeError, StopIteration, ValueError):
+        pass
+    import json  # noqa: PLC0415  # see the head of this file
+
+    return json.loads(text)
 
 
 def _natural(text: bytes) -> int | None:

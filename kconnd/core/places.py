@@ -6,8 +6,13 @@ for users who do not linger: their ``$XDG_RUNTIME_DIR`` is deleted at the last l
 kernels must not be (see "XDG Base Directory Specification" and loginctl(1)).
 """
 
+from __future__ import annotations
+
 import os.path
-from collections.abc import Mapping
+
+TYPE_CHECKING = False  # typing's own, and collections.abc, would cost more than this file
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SOCKET = "kconnd.sock"
 # With the front door, for the whole machine (file-hierarchy(7)):

@@ -5,7 +5,8 @@ import io
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kconnd.client import Client, find_socket, kernel_path, socket_candidates
+from kconnd.client import Client, find_socket, kernel_path, parse_json, socket_candidates
 from kconnd.errors import KconndError, NoSuchKernelError, UnreachableError
 from tests.cli.fake_daemon import FakeDaemon, Raw, Stream, chunk, whole
 
@@ -61,7 +62,7 @@ class ReplayedSocket:
     def __exit__(self, *_: object) -> None:
         self._reader.close()
 
-    def makefile(self, _mode: str) -> Any:
+    def reader(self) -> Any:
         return self._reader
 
     def settimeout(self, _limit: float | None) -> None:
@@ -89,6 +90,30 @@ def test_a_chunked_reply_is_the_same_however_it_is_cut(
 ) -> None:
     reply = chunked(json.dumps(content).encode(), chunks)
     assert Replayed(reply, reads).get("/x") == content
+
+
+UNUSUAL = (
+    *("", " 1", "1 ", "1 2", "[1", "NaN", "[-Infinity]", "\ufeff1", '"\n"', '{"a":1,"a":2}', "nul"),
+    *("1" * 5000, "1e999", "-0", "01", '"\\ud800"', "[" * 100_000),
+)
+
+
+@given(JSON.map(json.dumps) | JSON.map(partial(json.dumps, indent=1)) | st.sampled_from(UNUSUAL))
+def test_json_is_read_as_json_reads_it(text: str) -> None:
+    for written in (text.encode(), text.encode("utf-16")):
+        assert outcome(parse_json, written) == outcome(json.loads, written)
+
+
+@given(st.binary(max_size=6))
+def test_bytes_that_are_no_json_are_none_either(written: bytes) -> None:
+    assert outcome(parse_json, written) == outcome(json.loads, written)
+
+
+def outcome(read: Callable[[bytes], Any], text: bytes) -> str:
+    try:
+        return repr(read(text))  # NaN is not equal to itself
+    except (ValueError, RecursionError) as error:
+        return type(error).__name__
 
 
 @given(st.lists(JSON, max_size=6), SIZES, SIZES, st.sampled_from((b"\n", b"")))
