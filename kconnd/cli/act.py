@@ -23,9 +23,9 @@ from kconnd.errors import RefusedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
     from typing import Any
 
+    from kconnd.cli.arguments import Given, Parser
     from kconnd.client import Client
 
 ANSWER = (
@@ -79,7 +79,7 @@ def stop(arguments: list[str]) -> int:
     return _post(client, given, "stop", lambda kernel: f"{kernel['name']} is {kernel['state']}")
 
 
-def _live(client: Client, given: Namespace) -> dict[str, Any]:
+def _live(client: Client, given: Given) -> dict[str, Any]:
     """Find what would end: those that are up, or are to come up again."""
     kernels = {kernel["name"]: kernel for kernel in client.get("/v1/kernels")["kernels"]}
     every = getattr(given, "all", False)
@@ -199,15 +199,15 @@ def _print_difference(found: dict[str, Any]) -> None:
         print(show.fault_line(fault))
 
 
-def _add_yes(verb: ArgumentParser) -> None:
+def _add_yes(verb: Parser) -> None:
     verb.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _add_no_wait(verb: ArgumentParser) -> None:
+def _add_no_wait(verb: Parser) -> None:
     verb.add_argument("--no-wait", action="store_true", help="return at once")
 
 
-def _post(client: Client, given: Namespace, path: str, said: Any, **body: object) -> int:
+def _post(client: Client, given: Given, path: str, said: Any, **body: object) -> int:
     """Ask the same for each kernel; print what became of each."""
     if hasattr(given, "no_wait"):
         body["wait"] = not given.no_wait

@@ -2,35 +2,119 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 
 from kconnd.client import Client, find_socket
-from kconnd.errors import KconndError, NoSuchKernelError, UsageError
+from kconnd.errors import KconndError, NoSuchKernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, NoReturn
+    from typing import Any
+
+    from kconnd.cli.parsing import ThoroughParser
 
     Failures = list[tuple[str, KconndError]]
 
+SIMPLE = frozenset({"dest", "default", "metavar", "nargs", "help"})  # what a plain one may have
+COUNTS = {"": (1, 1), "?": (0, 1), "+": (1, float("inf")), "*": (0, float("inf"))}  # by nargs
+MANY = frozenset("+*")
 WILD = frozenset("*?[")
 SIDE_BY_SIDE = 32  # connections at a time; the daemon takes 128 of a user
 
 
-class Parser(argparse.ArgumentParser):
-    """Tells faults as every other error, and takes options between names, too."""
+class Given:
+    """What was given for a verb, each value by its name."""
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Read a verb's arguments."""
-        given, rest = self.parse_known_args(args, namespace)
-        # The other way takes 'a --json b', but lays out a usage text first.
-        return self.parse_intermixed_args(args, namespace) if rest else given
+    def __init__(self, values: dict[str, Any]) -> None:
+        vars(self).update(values)
 
-    def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print."""
-        raise UsageError(f"{self.prog}: {message}", hint=f"{self.prog} --help tells its use")
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+
+class Parser:
+    """Reads the arguments of one verb.
+
+    Nearly always they are plain: names, flags, and options that are followed by their value.
+    Those are read here. All else, help and faults too, is argparse's, which gets the same
+    arguments to know; it alone would cost a look-up more than the rest of its way.
+
+    Parameters
+    ----------
+    verb, about, epilog : str
+        As its help has them.
+    """
+
+    def __init__(self, verb: str, about: str, epilog: str) -> None:
+        self._head = (verb, about, epilog)
+        self._arguments: list[tuple[tuple[str, ...], dict[str, Any]]] = []
+        self._values: dict[str, Any] = {}  # where nothing is given
+        self._flags: dict[str, str] = {}  # what is written, and the name of its value
+        self._options: dict[str, str] = {}  # the same for what is followed by a value
+        self._positional: list[tuple[str, str]] = []
+        self._is_plain = True
+
+    def add_argument(self, *written: str, **how: Any) -> None:
+        """Know one argument more; see `argparse.ArgumentParser.add_argument`."""
+        self._arguments.append((written, how))
+        name = how.get("dest") or max(written, key=len).lstrip("-").replace("-", "_")
+        is_flag = how.get("action") == "store_true"
+        self._values[name] = how.get("default", False if is_flag else None)
+        if not written[0].startswith("-"):
+            self._positional.append((name, how.get("nargs", "")))
+            self._is_plain &= len(self._positional) == 1 and how.keys() <= SIMPLE
+        elif is_flag:
+            self._flags.update(dict.fromkeys(written, name))
+        elif how.keys() <= SIMPLE:
+            self._options.update(dict.fromkeys(written, name))
+        self._is_plain &= "required" not in how
+
+    def parse_args(self, arguments: list[str]) -> Given:
+        """Read them.
+
+        Raises
+        ------
+        UsageError
+            If they make no sense.
+        """
+        return self._plainly(arguments) or Given(vars(self.thorough().parse_args(arguments)))
+
+    def thorough(self) -> ThoroughParser:
+        """Give argparse's parser of the same arguments."""
+        from kconnd.cli.parsing import ThoroughParser  # noqa: PLC0415  # it imports argparse
+
+        found = ThoroughParser(*self._head)
+        for written, how in self._arguments:
+            found.add_argument(*written, **how)
+        return found
+
+    def _plainly(self, arguments: list[str]) -> Given | None:
+        """Read arguments that are plain; None where one may be something else."""
+        values, names = dict(self._values), []
+        words = iter(arguments)
+        for word in words:
+            if not word.startswith("-"):
+                names.append(word)
+            elif word in self._flags:
+                values[self._flags[word]] = True
+            elif word in self._options and not (value := next(words, "-")).startswith("-"):
+                values[self._options[word]] = value
+            else:
+                return None
+        for name, nargs in self._positional:
+            if nargs in MANY:
+                values[name] = names
+            elif names:
+                values[name] = names[0]
+        least, most = self._counts()
+        return Given(values) if self._is_plain and least <= len(names) <= most else None
+
+    def _counts(self) -> tuple[float, float]:
+        """Tell how many names there have to be, and may be."""
+        return COUNTS[self._positional[0][1]] if self._positional else (0, 0)
 
 
 def parser(verb: str, about: str, example: str = "", answer: str = "") -> Parser:
@@ -48,33 +132,20 @@ def parser(verb: str, about: str, example: str = "", answer: str = "") -> Parser
         What ``--json`` gives; its fields are only ever added to.
     """
     parts = (("example", example), ("with --json", answer))
-    found = Parser(
-        f"kconnd-ctl {verb}",
-        description=about,
-        epilog="\n".join(f"{title}:\n  {text}" for title, text in parts if text),
-        formatter_class=_formatter,
-    )
+    epilog = "\n".join(f"{title}:\n  {text}" for title, text in parts if text)
+    found = Parser(verb, about, epilog)
     found.add_argument("--json", action="store_true", help="JSON on stdout, and nothing else")
     found.add_argument("--socket", default="", metavar="PATH", help="the daemon's socket")
     return found
 
 
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    """Format help for the terminal's width; argparse's own way to it imports shutil and bz2."""
-    try:
-        width = os.get_terminal_size().columns - 2
-    except OSError:
-        width = 98
-    return argparse.RawDescriptionHelpFormatter(prog, width=max(width, 40))
-
-
-def add_names(found: argparse.ArgumentParser, *, least: int = 1) -> None:
+def add_names(found: Parser, *, least: int = 1) -> None:
     """Let a verb take kernels' names."""
     nargs = "+" if least else "*"
     found.add_argument("names", nargs=nargs, metavar="NAME", help="a kernel, or a pattern: 'lab*'")
 
 
-def client_for(given: argparse.Namespace) -> Client:
+def client_for(given: Given) -> Client:
     """Make a client for the socket that the options or the environment name."""
     return Client(find_socket(os.environ, given.socket))
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from kconnd.cli.arguments import client_for, parser
+from kconnd.cli.arguments import Given, client_for, parser
 from kconnd.client import kernel_path, quoted
 from kconnd.core.kernelspec import PREFIX, provisioned_spec
 from kconnd.core.places import jupyter_data_dir
@@ -16,7 +16,6 @@ from kconnd.errors import KconndError, NoSuchKernelError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import Namespace
     from collections.abc import Iterable
     from typing import Any
 
@@ -38,10 +37,11 @@ def kernelspec(arguments: list[str]) -> int:
     verb.add_argument("action", choices=("install", "remove", "list"))
     verb.add_argument("profiles", nargs="*", metavar="PROFILE", help="or any kernel, or OWNER/NAME")
     verb.add_argument("--all", action="store_true", help="every profile there is")
-    where = verb.add_mutually_exclusive_group()
+    whole = verb.thorough()
+    where = whole.add_mutually_exclusive_group()
     where.add_argument("--user", action="store_true", help="for yourself; this is what is usual")
     where.add_argument("--prefix", metavar="DIR", help="in an environment: DIR/share/jupyter")
-    given = verb.parse_args(arguments)
+    given = Given(vars(whole.parse_args(arguments)))
     folder = _folder(given.prefix)
     if given.action == "list":
         return _show(given, "kernelspecs", _installed(folder))
@@ -58,7 +58,7 @@ def _folder(prefix: str | None) -> Path:
     return Path(jupyter_data_dir(os.environ, str(Path.home()))) / "kernels"
 
 
-def _install(given: Namespace, folder: Path) -> list[dict[str, str]]:
+def _install(given: Given, folder: Path) -> list[dict[str, str]]:
     client = client_for(given)
     known = {row["name"]: row for row in client.get("/v1/profiles")["profiles"]}
     wanted = sorted(known) if given.all else list(dict.fromkeys(given.profiles))
@@ -154,7 +154,7 @@ def _remove(folder: Path, profiles: list[str] | None) -> list[dict[str, str]]:
     return chosen
 
 
-def _show(given: Namespace, what: str, specs: list[dict[str, str]]) -> int:
+def _show(given: Given, what: str, specs: list[dict[str, str]]) -> int:
     if given.json:
         from kconnd.cli.show import print_json  # noqa: PLC0415  # only for this
 

@@ -22,8 +22,9 @@ from kconnd.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import Namespace
     from typing import Any
+
+    from kconnd.cli.arguments import Given
 
 HEAD = ("NAME", "STATE", "PID", "MEMORY", "IDLE", "UP", "RESTARTS", "NOTE")
 NUMBERS = frozenset({2, 3, 4, 5, 6})
@@ -157,7 +158,7 @@ def info(arguments: list[str]) -> int:
     return code
 
 
-def _of_each(given: Namespace, verb: str) -> tuple[list[dict[str, Any]], int]:
+def _of_each(given: Given, verb: str) -> tuple[list[dict[str, Any]], int]:
     """Ask for each name; print for programs: one object for one name, else a list."""
     client = client_for(given)
     found: list[dict[str, Any]] = []

@@ -20,11 +20,11 @@ from kconnd.errors import NotRunningError, TimedOutError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import Namespace
     from typing import Any
 
     from jupyter_client.blocking.client import BlockingKernelClient
 
+    from kconnd.cli.arguments import Given
     from kconnd.client import Client
 
 GLANCE = 1000  # milliseconds of silence after which the daemon is asked whether the kernel lives
@@ -85,7 +85,7 @@ class _Session:
     """One connection to the kernel, over several pieces of code."""
 
     def __init__(
-        self, daemon: Client, kernel: dict[str, Any], given: Namespace, deadline: float
+        self, daemon: Client, kernel: dict[str, Any], given: Given, deadline: float
     ) -> None:
         import zmq  # noqa: PLC0415  # other verbs do without
         from jupyter_client.blocking.client import BlockingKernelClient  # noqa: PLC0415  # the same

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kconnd.cli.main import VERBS
+from kconnd.client import has_front_door
 from kconnd.errors import KconndError
 from tests.cli.conftest import ROOT, Ctl, ctl_process
 from tests.cli.fake_daemon import STOPPED, FakeDaemon, Raw, Stream, chunk
@@ -180,33 +181,51 @@ def test_the_key_is_in_connection_and_nowhere_else(ctl: Ctl, daemon: FakeDaemon)
 
 # --- as a process of its own
 
-HEAVY = {
-    *("asyncio", "concurrent", "dataclasses", "email", "http", "importlib.metadata", "inspect"),
-    *("pathlib", "shutil", "subprocess", "tempfile", "threading", "typing", "urllib"),
-    *("difflib", "fnmatch", "pydantic", "tornado", "yaml", "zmq", "psutil", "jupyter_client"),
-    *("kconnd.cli.act", "kconnd.spawn", "kconnd.cli.doctor", "kconnd.system"),
+LIGHT = {
+    *("__future__", "gc", "_socket", "_json"),  # all that comes with Python
+    *("kconnd", "kconnd.errors", "kconnd.client", "kconnd.core", "kconnd.core.places"),
+    *("kconnd.cli", *(f"kconnd.cli.{one}" for one in ("main", "look", "arguments", "show"))),
 }
 MODULES = """
 import sys
 before = set(sys.modules)
-from kconnd.cli.main import main
-code = main(sys.argv[1:])
-print(*sorted(set(sys.modules) - before), file=sys.stderr)
-sys.exit(code)
+{}
+print(*set(sys.modules) - before, file=sys.stderr)
 """
+LOOK_UP = "from kconnd.cli.main import main; main(sys.argv[1:])"
 
 
-@pytest.mark.parametrize("more", [["--json"], []], ids=["json", "text"])
-def test_a_look_up_imports_nothing_heavy(more: list[str], daemon: FakeDaemon) -> None:
+def modules_of(code: str, *arguments: str, **env: str) -> set[str]:
+    """Run code as a process of its own; give what it imports."""
+    command = [sys.executable, "-c", MODULES.format(code), *arguments]
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=ROOT, env=os.environ | env
+    )
+    return set(run.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("verb", [["info", "a"], ["list", "a"], ["why", "a"], ["health"]])
+def test_a_look_up_imports_next_to_nothing(verb: list[str], daemon: FakeDaemon) -> None:
     """Its time is a promise; what it imports decides it, and can be tested without a clock."""
+    fill(daemon)
+    loaded = modules_of(LOOK_UP, *verb, "--socket", str(daemon.path))
+    assert daemon.requests
+    assert loaded <= LIGHT
+
+
+def test_a_look_up_imports_no_more_to_find_the_daemon(folder: Path) -> None:
+    with FakeDaemon(folder / "kconnd.sock") as daemon:
+        (folder / "kconnd").symlink_to(folder)
+        daemon.add("a")
+        env = {"KCONND_SOCKET": "", "XDG_RUNTIME_DIR": str(folder)}
+        assert modules_of(LOOK_UP, "info", "a", **env) <= LIGHT
+        assert daemon.requests or has_front_door()
+
+
+def test_a_look_up_for_programs_imports_json_and_no_more(daemon: FakeDaemon) -> None:
     daemon.add("a")
-    command = [sys.executable, "-c", MODULES, "info", "a", "--socket", str(daemon.path), *more]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    loaded = set(run.stderr.split())
-    assert "kconnd.client" in loaded
-    assert not HEAVY & loaded
-    tops = {name.partition(".")[0] for name in loaded}
-    assert tops - {"kconnd", "__mp_main__"} <= sys.stdlib_module_names
+    loaded = modules_of(LOOK_UP, "info", "a", "--json", "--socket", str(daemon.path))
+    assert loaded <= LIGHT | modules_of("import json")
 
 
 def test_a_closed_pipe_ends_it_quietly(daemon: FakeDaemon) -> None:
