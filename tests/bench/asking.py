@@ -31,7 +31,7 @@ def commands(*, quick: bool) -> Iterator[Result]:
             "jupyter kernelspec list": [str(scripts / "jupyter"), "kernelspec", "list"],
             "jupyter server list": [str(scripts / "jupyter"), "server", "list"],
         }
-        count, slow = (10, 2) if quick else (40, 5)
+        count, slow = (20, 1) if quick else (40, 5)
         for number in range(count):
             rounds.append({})
             for name, command in ways.items():

@@ -59,8 +59,9 @@ def upkeep(*, quick: bool) -> Iterator[Result]:
         _restart(kconnd)
         for count, cpu, memory in STEPS:
             _start_up_to(kconnd, count)
-            time.sleep(2 if quick else 3)  # until starting them has no more after-effects
-            yield from _idle(kconnd, count, 0.75 if quick else 5.0, cpu, memory)
+            settle, pause = _times(quick=quick, judged=bool(cpu))
+            time.sleep(settle)  # until starting them has no more after-effects
+            yield from _idle(kconnd, count, pause, cpu, memory)
             if count == ADOPTED:
                 taken = [_adopt(kconnd) for _ in range(3)]
                 yield in_ms(f"{ADOPTED} kernels taken up after kill -9", taken, "<= 1000")
@@ -69,6 +70,13 @@ def upkeep(*, quick: bool) -> Iterator[Result]:
 ADOPTED = 50
 STEPS = ((0, "", "<= 45"), (50, "", ""), (200, "<= 0.2", "<= 60"))
 """How many kernels, and the targets of the processor time and the memory then."""
+
+
+def _times(*, quick: bool, judged: bool) -> tuple[float, float]:
+    """Give seconds to let the daemon settle in, and of each of the times in which it is idle."""
+    if not quick:
+        return 3, 5
+    return (2, 0.75) if judged else (1, 0.25)
 
 
 def _restart(kconnd: Kconnd) -> None:

@@ -34,21 +34,22 @@ MANAGER, MANAGERS = "AsyncKernelManager", "AsyncMultiKernelManager"
 
 
 @contextlib.contextmanager
-def all_ways(*kinds: str) -> Iterator[dict[str, Way]]:
+def all_ways(*kinds: str, server: bool = True) -> Iterator[dict[str, Way]]:
     """Prepare all ways to start a kernel, kconnd's with these profiles."""
-    with (
-        Kconnd(*kinds) as kconnd,
-        JupyterServer() as server,
-        tempfile.TemporaryDirectory(prefix="kb-", dir="/tmp") as folder,
-    ):
+    with contextlib.ExitStack() as stack:
+        kconnd = stack.enter_context(Kconnd(*kinds))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kb-", dir="/tmp"))
         ours = {WARM: "warm", FORK: "fork", COLD: "cold"}
-        yield {
+        ways: dict[str, Way] = {
             **{name: partial(kconnd.start, kind) for name, kind in ours.items() if kind in kinds},
             PLAIN: partial(others.plain_ipykernel, Path(folder)),
             MANAGER: others.kernel_manager,
-            SERVER: server.start,
-            **({REPLY: partial(kconnd.start, "warm", ask=True)} if "warm" in kinds else {}),
         }
+        if server:
+            ways[SERVER] = stack.enter_context(JupyterServer()).start
+        if "warm" in kinds:
+            ways[REPLY] = partial(kconnd.start, "warm", ask=True)
+        yield ways
 
 
 # --- one after the other
@@ -98,7 +99,8 @@ def many(*, quick: bool) -> Iterator[Result]:
     names = QUICK_MANY if quick else MANY
     rounds: list[dict[str, float]] = []
     failures: dict[str, list[int]] = {name: [] for name in names}
-    with all_ways("fork", "cold") as ways:
+    kinds = ("fork",) if quick else ("fork", "cold")
+    with all_ways(*kinds, server=SERVER in names) as ways:
         for number in range(runs):
             rounds.append({})
             for name in names if number % every == 0 else (FORK,):
@@ -110,8 +112,8 @@ def many(*, quick: bool) -> Iterator[Result]:
 
 
 COUNT = 50
-QUICK_MANY = (FORK, COLD, MANAGERS)
-MANY = (*QUICK_MANY, PLAIN, SERVER)
+QUICK_MANY = (FORK, MANAGERS)  # the ratio that has a target; the others take half a minute
+MANY = (FORK, COLD, MANAGERS, PLAIN, SERVER)
 RUNS = 20  # that are to be without a failure
 
 
@@ -148,7 +150,7 @@ def costs(*, quick: bool) -> Iterator[Result]:
     """Processor time and memory of each kernel, and of its shim where it has one."""
     with all_ways("warm", "fork", "cold") as ways, contextlib.ExitStack() as stack:
         del ways[REPLY]
-        taken = [_take_costs(ways, stack) for _ in range(3 if quick else 10)]
+        taken = [_take_costs(ways, stack) for _ in range(2 if quick else 10)]
         # once all run, since what one shares with others is nobody's own
         rounds = [{**times, **dict(_memory(started))} for times, started in taken]
     for what, unit in COSTS.items():
