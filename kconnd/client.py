@@ -89,7 +89,7 @@ def _opened(owner: str) -> dict[str, Any]:
 
 def listens(path: str) -> bool:
     """Tell whether anything accepts connections on a socket."""
-    with Connection() as probe:
+    with _Connection() as probe:
         try:
             probe.connect(path)
         except OSError:
@@ -97,7 +97,7 @@ def listens(path: str) -> bool:
         return True
 
 
-class Connection(_socket.socket):
+class _Connection(_socket.socket):
     """A Unix socket with the little that a request needs of `socket.socket`."""
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class Connection(_socket.socket):
 class _Incoming(io.RawIOBase):
     """What comes over a connection, for a reader that takes it in larger pieces."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: _Connection) -> None:
         self._connection = connection
 
     def readable(self) -> bool:
@@ -238,8 +238,8 @@ class Client:
 
     # --- the parts of a request
 
-    def _connected(self) -> Connection:
-        connection = Connection()
+    def _connected(self) -> _Connection:
+        connection = _Connection()
         try:
             connection.connect(self.path)
             self._check_peer(connection)
@@ -254,7 +254,7 @@ class Client:
             raise
         return connection
 
-    def _check_peer(self, connection: Connection) -> None:
+    def _check_peer(self, connection: _Connection) -> None:
         """Refuse a server that another user planted (SO_PEERCRED, unix(7))."""
         # struct ucred: pid, uid, gid, four bytes each
         raw = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
@@ -267,7 +267,7 @@ class Client:
 
     def _send(
         self,
-        connection: Connection,
+        connection: _Connection,
         method: str,
         path: str,
         body: Mapping[str, object] | None,
