@@ -118,9 +118,9 @@ def main(arguments: list[str] | None = None) -> int:
 def run() -> NoReturn:
     """Run ``kconnd-ctl`` as a program of its own.
 
-    All is written when `main` returns. To take the interpreter apart would be an eighth of a
+    All is written when `main` returns. To take the interpreter apart would be a seventh of a
     look-up's time, and could wait for threads that still listen; to look for garbage while it
-    imports, a twentieth.
+    imports, a twentieth of the time of verbs that import more.
     """
     gc.set_threshold(100_000)
     os._exit(main())
