@@ -35,6 +35,7 @@ STUCK = 15.0  # seconds of SIGKILL after which a stop names what is left and giv
 
 async def start(request: Request) -> Reply:
     """Start a kernel; with ``wait``, reply when it is ready or has failed."""
+    wait = request.flag("wait", default=True)
     if request.flag("on_demand", default=False):
         manages = request.may(Right.MANAGE, request.name)
         find = request.kernels.find_to_start if manages else request.kernels.find
@@ -43,7 +44,7 @@ async def start(request: Request) -> Reply:
         request.authorise(Right.MANAGE)
         actor = request.kernels.find_to_start(request.name)
     await actor.ask(StartAsked())
-    if request.flag("wait", default=True):
+    if wait:
         await _until_ready(actor)
     return await info_of(request, actor, quick=True)
 
@@ -60,18 +61,20 @@ def _check_demand(actor: Actor) -> None:
 
 async def restart(request: Request) -> Reply:
     """Give a kernel a fresh process under the same name, ports and key."""
+    wait, new_key = request.flag("wait", default=True), request.flag("new_key", default=False)
     actor = request.kernels.find_to_start(request.name)
-    await actor.ask(RestartAsked(busy=actor.busy, new_key=request.flag("new_key", default=False)))
-    if request.flag("wait", default=True):
+    await actor.ask(RestartAsked(busy=actor.busy, new_key=new_key))
+    if wait:
         await _until_ready(actor)
     return await info_of(request, actor, quick=True)
 
 
 async def stop(request: Request) -> Reply:
     """End a kernel; with ``wait``, reply when every process of it is gone."""
+    wait = request.flag("wait", default=True)
     actor = request.kernels.find(request.name)
     await actor.ask(StopAsked(busy=actor.busy))
-    if request.flag("wait", default=True):
+    if wait:
         await _until_gone(actor)
     return await info_of(request, actor, quick=True)
 

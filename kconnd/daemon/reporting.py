@@ -45,13 +45,16 @@ async def report_for_ever(
 async def tell_front_for_ever(kernels: Kernels, front: Path | None) -> None:
     """Have the front door start this daemon with the machine, if it has kernels for that."""
     told: bool | None = None
+    trouble = ""
     while front is not None:
         wanted = any(one.profile.start == "boot" for one in kernels.loaded.profiles.values())
         if wanted is not told:
             try:
                 post = Client(str(front)).post
                 await asyncio.to_thread(post, "/v1/boot", {"wanted": wanted})
-                told = wanted
+                told, trouble = wanted, ""
             except KconndError as error:
-                log.warning("telling the front door: %s", error.message)
+                if error.message != trouble:  # it may be refused for as long as this daemon lives
+                    log.warning("telling the front door: %s", error.message)
+                trouble = error.message
         await asyncio.sleep(ROUND)

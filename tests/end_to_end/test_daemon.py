@@ -330,6 +330,22 @@ def test_garbage_on_the_socket(busy_daemon: Daemon) -> None:
     nothing_is_lost(busy_daemon)
 
 
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [("restart", {"wait": 7}), ("restart", {"new_key": "no"}), ("stop", {"wait": 7})],
+)
+def test_a_request_that_makes_no_sense_does_nothing(
+    daemon: Daemon, verb: str, body: dict[str, object]
+) -> None:
+    daemon.profile("lab", SMALL)
+    before = daemon.start().post("lab", "start")
+    with pytest.raises(DaemonError, match="is neither true nor false"):
+        daemon.post("lab", verb, **body)
+    after = daemon.info("lab")
+    same = ("pid", "state", "generation", "wanted")
+    assert {key: after[key] for key in same} == {key: before[key] for key in same}
+
+
 def test_a_request_of_a_hundred_megabytes(busy_daemon: Daemon) -> None:
     size = 100 << 20
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as raw:
