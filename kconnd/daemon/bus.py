@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +66,6 @@ class EventBus:
         self._next.set()
         self._next = asyncio.Event()
 
-    def past(self) -> tuple[Happening, ...]:
-        """Give what is kept, oldest first."""
-        return tuple(self._past)
-
     async def quiet(self, limit: float, since: int) -> None:
         """Wait until something has happened, or for so many seconds.
 
@@ -86,12 +82,22 @@ class EventBus:
                     await self._next.wait()
                 await asyncio.sleep(SETTLED)
 
-    async def listen(self) -> AsyncIterator[Happening]:
-        """Give events as they come, for ever; one that is too slow misses some."""
+    async def listen(self, *, follow: bool) -> AsyncGenerator[Happening, None]:
+        """Give what is kept, oldest first, and then events as they come, for ever.
+
+        One that is too slow misses some.
+
+        Parameters
+        ----------
+        follow : bool
+            Whether it goes on after what is kept.
+        """
         queue: asyncio.Queue[Happening] = asyncio.Queue(BACKLOG)
-        self._listeners.add(queue)
+        self._listeners.add(queue)  # from now on, whatever comes while the past is told
         try:
-            while True:
+            for happening in tuple(self._past):
+                yield happening
+            while follow:
                 yield await queue.get()
         finally:
             self._listeners.discard(queue)

@@ -1,6 +1,7 @@
 """What can be looked up of profiles and kernels; nothing here changes anything."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -82,11 +83,9 @@ async def events(request: Request) -> Reply:
         return wanted in {None, name} and request.may(Right.CONNECT, name)
 
     async def stream() -> AsyncIterator[Mapping[str, Any]]:
-        for happening in bus.past():
-            if fits(happening.kernel):
-                yield happening.to_json()
-        if request.query.get("follow") == "1":
-            async for happening in bus.listen():
+        follow = request.query.get("follow") == "1"
+        async with contextlib.aclosing(bus.listen(follow=follow)) as happenings:
+            async for happening in happenings:
                 if fits(happening.kernel):
                     yield happening.to_json()
 
