@@ -5,6 +5,7 @@ characters that need quoting nowhere and can never climb out of a folder.
 """
 
 import re
+from functools import lru_cache
 
 from kconnd.errors import UsageError
 
@@ -12,6 +13,7 @@ PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
 _PART = re.compile(PATTERN)
 
 
+@lru_cache(1024)  # a request asks several times; what is no name is not kept
 def parse_name(text: str) -> tuple[str, str]:
     """Split a kernel's name into profile and instance.
 

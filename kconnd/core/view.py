@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from kconnd.core.lifecycle import State
@@ -50,6 +51,7 @@ class Sight:
     clients: int | None = None
 
 
+@lru_cache(1024)  # the same few times are shown again and again
 def iso(at: float | None) -> str | None:
     """Give a time as ISO 8601 in UTC with milliseconds."""
     if at is None:

@@ -26,8 +26,8 @@ from kconnd.errors import (
     StopFailedError,
     UsageError,
 )
-from kconnd.system.http import Reply
 from kconnd.system.processes import command_of, descendants
+from kconnd.system.table import Reply
 
 OUTPUT_LINES = 10  # of a kernel that did not start, in the reply
 STUCK = 15.0  # seconds of SIGKILL after which a stop names what is left and gives up waiting

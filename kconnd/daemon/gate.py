@@ -16,6 +16,7 @@ from kconnd.system.peer import user_as_peer
 from kconnd.system.settings import LiveSettings
 
 ROUND = 10.0  # seconds until settings that have changed are noticed by themselves
+NO_SETTINGS = Settings()
 
 
 class Gate:
@@ -40,7 +41,7 @@ class Gate:
             If that cannot be read: who may do what is not guessed.
         """
         try:
-            return self._live.now() if self._live else Settings()
+            return self._live.now() if self._live else NO_SETTINGS
         except KconndError as error:
             raise RefusedError(
                 f"nobody can tell who may use kconnd on this machine: {error.message}",

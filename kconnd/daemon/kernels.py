@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import difflib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kconnd.core.access import Rules
 from kconnd.core.events import StartAsked, StopAsked
@@ -56,6 +57,7 @@ class Kernels:
         self._actors: dict[str, Actor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._later: set[asyncio.Task[None]] = set()
+        self._plain: dict[str, tuple[Profile, Mapping[str, Any]]] = {}  # of each, what it was last
 
     # --- looking up
 
@@ -122,7 +124,15 @@ class Kernels:
         record = actor.record
         current = self.profile(record.name)
         launched = record.profile if record.lifecycle.state in LIVE else None
-        return status(launched, current and current.model_dump(mode="json", exclude_defaults=True))
+        return status(launched, current and self._as_plain(record.name, current))
+
+    def _as_plain(self, name: str, profile: Profile) -> Mapping[str, Any]:
+        """Give a profile as a record has it; the same one is asked for with every look-up."""
+        known, plain = self._plain.get(name, (None, {}))
+        if known is not profile:
+            plain = profile.model_dump(mode="json", exclude_defaults=True)
+            self._plain[name] = profile, plain
+        return plain
 
     def rules(self, name: str) -> Rules | None:
         """Give what a kernel's profile says now of who may do what; nothing where it is gone."""
@@ -277,6 +287,7 @@ class Kernels:
     def _forget_idle(self, name: str) -> None:
         if self._actors[name].kernel.state is State.STOPPED:
             self._actors.pop(name)
+            self._plain.pop(name, None)
             self._tasks.pop(name).cancel()
 
     async def keep_warm(self) -> None:

@@ -88,12 +88,13 @@ class Life:
         recover: Callable[[], Coroutine[Any, Any, bool]],
     ) -> None:
         self.name = name
+        self.log_file = world.store.path(name) / "log"  # where the kernel's output goes
         self.watch = Watch(tell=tell, answered=self._answered, wall_clock=world.wall_clock)
         self.trouble: KconndError | None = None  # why the last launch came to nothing
         self.handle: Handle | None = None
         self.connection: ConnectionInfo | None = None
         self.reading: Reading | None = None  # kept by kconnd.daemon.sight, as is the next
-        self.reading_now: asyncio.Future[Reading] | None = None
+        self.reading_now: asyncio.Task[None] | None = None
         self._world = world
         self._tell, self._learn, self._note, self._recover = tell, learn, note, recover
         self._facts = Facts()
@@ -399,11 +400,6 @@ class Life:
     def _remove_sockets(self) -> None:
         for path in self.connection.socket_paths() if self.connection else ():
             Path(path).unlink(missing_ok=True)
-
-    @property
-    def log_file(self) -> Path:
-        """Where the kernel's output goes."""
-        return self._world.store.path(self.name) / "log"
 
     @property
     def _connection_file(self) -> Path:

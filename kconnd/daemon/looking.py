@@ -12,15 +12,16 @@ from kconnd.core.lifecycle import State
 from kconnd.core.profile import Profile
 from kconnd.core.view import describe_elsewhere, iso
 from kconnd.daemon.preparing import find_spec
-from kconnd.daemon.request import Request, info_of, live
+from kconnd.daemon.request import Request, info_of, live, show
+from kconnd.daemon.sight import is_fresh, read_anew
 from kconnd.errors import (
     KconndError,
     NotRunningError,
     TimedOutError,
     UsageError,
 )
-from kconnd.system.http import Reply
 from kconnd.system.logs import follow, last_lines
+from kconnd.system.table import Reply
 
 
 async def profiles(request: Request) -> Reply:
@@ -95,7 +96,8 @@ async def events(request: Request) -> Reply:
 async def kernels_(request: Request) -> Reply:
     """List all kernels, and what machines that share this home say of theirs."""
     seen = [one for one in request.kernels.all() if request.may(Right.SEE, one.record.name)]
-    found = [await info_of(request, actor) for actor in seen]
+    await read_anew(seen, request.kernels.world)
+    found = [show(request, actor) for actor in seen]
     elsewhere = await asyncio.to_thread(request.kernels.elsewhere)
     return {"kernels": found, "elsewhere": [describe_elsewhere(one) for one in elsewhere]}
 
@@ -103,6 +105,12 @@ async def kernels_(request: Request) -> Reply:
 async def info(request: Request) -> Reply:
     """Show one kernel; no key is in it."""
     return await info_of(request, request.kernels.find(request.name))
+
+
+def glance(request: Request) -> Mapping[str, Any] | None:
+    """Show one kernel in the same way, where nothing has to be read for it."""
+    actor = request.kernels.find(request.name)
+    return show(request, actor) if is_fresh(actor, request.kernels.world) else None
 
 
 async def connection(request: Request) -> Reply:

@@ -23,6 +23,7 @@ from kconnd.daemon.looking import (
     connection,
     events,
     faults,
+    glance,
     info,
     kernels_,
     logs,
@@ -31,8 +32,8 @@ from kconnd.daemon.looking import (
     why,
 )
 from kconnd.daemon.request import Request
-from kconnd.system.http import Parameter, Reply, Route
 from kconnd.system.openapi import document
+from kconnd.system.table import Parameter, Reply, Route
 
 
 async def health(request: Request) -> Reply:
@@ -92,7 +93,7 @@ ROUTES: tuple[Route, ...] = (
         streams=True,
     ),
     Route("GET", "/v1/kernels", Right.SEE, kernels_),
-    Route("GET", _ONE, Right.SEE, info),
+    Route("GET", _ONE, Right.SEE, info, glance=glance),
     Route("GET", f"{_ONE}/connection", Right.CONNECT, connection),
     Route("GET", f"{_ONE}/why", Right.SEE, why),
     Route(

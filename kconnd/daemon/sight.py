@@ -1,17 +1,22 @@
 """What the daemon sees of a kernel, gathered for a reply.
 
 What has to be read from /proc is read in a thread, at the most once in `FRESH` seconds, so
-that a crowd that asks about one kernel costs little more than one who does.
+that a crowd that asks about one kernel costs little more than one who does. Who asks about
+many has them read together: what tells of all sockets is read once for all.
 """
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from kconnd.core.connection import ConnectionInfo
 from kconnd.core.lifecycle import State
 from kconnd.core.plan import connection_path
 from kconnd.core.view import Sight
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.world import World
+from kconnd.launchers.base import Handle
+from kconnd.system.clients import Census
 from kconnd.system.processes import ProcessId, tree_memory
 
 FRESH = 1.0  # seconds that what was read from /proc is good for
@@ -27,11 +32,10 @@ class Reading:
     clients: int | None
 
 
-async def look(actor: Actor, world: World, profile_status: str, *, quick: bool = False) -> Sight:
-    """Gather what is shown of a kernel beside its record; ``quick`` leaves out what is slow."""
-    reading = None if quick else await _read(actor, world)
+def see(actor: Actor, world: World, profile_status: str, *, quick: bool = False) -> Sight:
+    """Gather what is shown of a kernel beside its record; ``quick`` leaves out what was read."""
+    reading = None if quick else _reading_of(actor)
     life, kernel = actor.life, actor.kernel
-    handle = life.handle
     retry = kernel.deadline if kernel.state is State.BACKOFF else None
     return Sight(
         owner=world.user.name,
@@ -39,33 +43,65 @@ async def look(actor: Actor, world: World, profile_status: str, *, quick: bool =
         connection_file=connection_path(str(world.runtime_dir), actor.record.name),
         log_file=str(life.log_file),
         execution_state=life.watch.execution_state,
-        last_activity=life.watch.last_activity if handle else None,
+        last_activity=life.watch.last_activity if life.handle else None,
         heartbeat=_heartbeat(actor),
         heartbeat_at=life.watch.heartbeat_at,
         next_attempt_at=retry and world.wall_clock() + retry - world.clock(),
-        memory=reading.memory if reading and handle else None,
-        clients=reading.clients if reading and handle else None,
+        memory=reading.memory if reading else None,
+        clients=reading.clients if reading else None,
     )
 
 
-async def _read(actor: Actor, world: World) -> Reading | None:
-    handle, known = actor.life.handle, actor.life.reading
-    if handle is None:
-        return None
-    if known and known.shim == handle.shim and world.clock() - known.at < FRESH:
-        return known
+def is_fresh(actor: Actor, world: World) -> bool:
+    """Tell whether there is nothing to be read of a kernel, or it was read a moment ago."""
+    reading = _reading_of(actor)
+    if reading is None:
+        return actor.life.handle is None
+    return world.clock() - reading.at < FRESH
 
-    def read() -> Reading:
-        memory = tree_memory(handle.shim)
-        return Reading(world.clock(), handle.shim, memory, actor.life.clients())
 
-    if actor.life.reading_now is None:  # of those who ask at once, one reads
-        actor.life.reading_now = asyncio.ensure_future(asyncio.to_thread(read))
+async def read_anew(actors: Iterable[Actor], world: World) -> None:
+    """Have fresh readings of kernels; of those who ask at once, one reads."""
+    stale = [actor for actor in actors if not is_fresh(actor, world)]
+    if unread := [actor for actor in stale if actor.life.reading_now is None]:
+        reading = asyncio.get_running_loop().create_task(_read(unread, world))
+        for actor in unread:
+            actor.life.reading_now = reading
+    under_way = {actor.life.reading_now for actor in stale if actor.life.reading_now is not None}
+    await asyncio.gather(*map(asyncio.shield, under_way))
+
+
+async def _read(actors: Sequence[Actor], world: World) -> None:
     try:
-        actor.life.reading = await asyncio.shield(actor.life.reading_now)
+        lives = [actor.life for actor in actors]
+        asked = [(life.handle, life.connection) for life in lives]
+        found = await asyncio.to_thread(_look_at, asked)
+        for life, (handle, _), (memory, clients) in zip(lives, asked, found, strict=True):
+            if handle is not None:
+                life.reading = Reading(world.clock(), handle.shim, memory, clients)
     finally:
-        actor.life.reading_now = None
-    return actor.life.reading
+        for actor in actors:
+            actor.life.reading_now = None
+
+
+def _look_at(
+    asked: Iterable[tuple[Handle | None, ConnectionInfo | None]],
+) -> list[tuple[int, int | None]]:
+    """Read memory and clients of kernels; of one without a process there is nothing to read."""
+    census = Census()
+    return [
+        (
+            tree_memory(handle.shim) if handle else 0,
+            census.clients(connection, handle.kernel.pid) if handle and connection else None,
+        )
+        for handle, connection in asked
+    ]
+
+
+def _reading_of(actor: Actor) -> Reading | None:
+    """Give the last reading, unless it was of another process than there is now."""
+    handle, reading = actor.life.handle, actor.life.reading
+    return reading if handle and reading and reading.shim == handle.shim else None
 
 
 def _heartbeat(actor: Actor) -> str:

@@ -30,10 +30,10 @@ from kconnd.front.units import (
     unit_name,
 )
 from kconnd.system.cgroups import cgroup_of
-from kconnd.system.http import Parameter, Reply, Route
 from kconnd.system.machine import user_name
 from kconnd.system.openapi import document
 from kconnd.system.processes import user_of
+from kconnd.system.table import Parameter, Reply, Route
 
 LIMIT = 5.0  # seconds that systemd has to move a process
 GLANCE = 0.001  # seconds between looks

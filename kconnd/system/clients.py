@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from kconnd.core.clients import (
@@ -23,29 +24,50 @@ _DUMP = struct.pack("=IHHII", 40, 20, 0x301, 1, 0) + struct.pack(
 
 
 def connected_clients(connection: ConnectionInfo, kernel_pid: int) -> int | None:
-    """Count the clients of a kernel, the daemon itself not among them.
+    """Count the clients of one kernel, as `Census` does."""
+    return Census().clients(connection, kernel_pid)
 
-    Parameters
-    ----------
-    connection : ConnectionInfo
-        Where the kernel listens.
-    kernel_pid : int
-        Its process, whose connections to itself do not count.
 
-    Returns
-    -------
-    int or None
-        The most clients that any one channel has; None where it cannot be read.
-    """
-    try:
-        known = set(_sockets_of(os.getpid())) | set(_sockets_of(kernel_pid))
-        if connection.transport == "ipc":
-            return count_clients(unix_connections(_dump(), connection.socket_paths()), known)
+class Census:
+    """Counts the clients of kernels by one look at all sockets, once it is asked."""
+
+    def clients(self, connection: ConnectionInfo, kernel_pid: int) -> int | None:
+        """Count the clients of a kernel, the daemon itself not among them.
+
+        Parameters
+        ----------
+        connection : ConnectionInfo
+            Where the kernel listens.
+        kernel_pid : int
+            Its process, whose connections to itself do not count.
+
+        Returns
+        -------
+        int or None
+            The most clients that any one channel has; None where it cannot be read.
+        """
+        try:
+            known = self._own | set(_sockets_of(kernel_pid))
+            if connection.transport == "ipc":
+                found = unix_connections(self._unix, connection.socket_paths())
+            else:
+                found = tcp_connections(self._tcp, connection.ports)
+            return count_clients(found, known)
+        except (OSError, ValueError, IndexError, struct.error):
+            return None
+
+    @cached_property
+    def _own(self) -> frozenset[int]:
+        return frozenset(_sockets_of(os.getpid()))
+
+    @cached_property
+    def _unix(self) -> list[Mapping[str, int | str]]:
+        return list(_dump())
+
+    @cached_property
+    def _tcp(self) -> list[str]:
         net = Path("/proc/self/net")
-        tables = [path.read_text(encoding="ascii") for path in (net / "tcp", net / "tcp6")]
-        return count_clients(tcp_connections(tables, connection.ports), known)
-    except (OSError, ValueError, IndexError, struct.error):
-        return None
+        return [path.read_text(encoding="ascii") for path in (net / "tcp", net / "tcp6")]
 
 
 def _dump() -> Iterator[Mapping[str, int | str]]:
@@ -60,9 +82,10 @@ def _dump() -> Iterator[Mapping[str, int | str]]:
 
 def _sockets_of(pid: int) -> Iterator[int]:
     """List the inodes of a process's sockets (proc_pid_fd(5))."""
-    for link in Path(f"/proc/{pid}/fd").iterdir():
+    folder = f"/proc/{pid}/fd"
+    for name in os.listdir(folder):  # noqa: PTH208  # a Path of each takes longer than to read it
         try:
-            target = str(link.readlink())
+            target = os.readlink(f"{folder}/{name}")  # noqa: PTH115  # the same
         except OSError:
             continue  # closed meanwhile
         if target.startswith("socket:["):

@@ -2,6 +2,7 @@
 
 Rules. The peer is who the operating system says, read once when it connects; without that
 there is no answer. The right that a route needs is checked before the body is parsed.
+What takes no waiting is answered at once, where a task of its own would cost as much again.
 Sizes and times are bounded, so nobody can keep others out.
 """
 
@@ -12,22 +13,22 @@ import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote
 
 import tornado.iostream
 import tornado.netutil
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 
-from kconnd.core.access import Peer, Right
+from kconnd.core.access import Peer
 from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
 from kconnd.system.accepting import MAX_CONNECTIONS, new_server
 from kconnd.system.audit import UNHEARD, Audit, is_name
 from kconnd.system.peer import Caller, Directory
+from kconnd.system.table import MakeRequest, Reply, Request, Route
 
 MAX_BODY = 1 << 20  # bytes
 MAX_HEADER = 64 << 10
@@ -36,59 +37,6 @@ BACKLOG = 1024  # clients that wait to be taken; one beyond it is told to try ag
 BODY_TIME = 10.0  # seconds to send a body in
 
 log = logging.getLogger("kconnd")
-
-
-Reply = Mapping[str, Any] | AsyncIterator[Mapping[str, Any]]
-Function = Callable[[Any], Awaitable[Reply]]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of the query, or a field of the body, for the OpenAPI document."""
-
-    name: str
-    kind: str
-    about: str
-
-
-@dataclass(frozen=True)
-class Route:
-    """One row of the table."""
-
-    method: str
-    path: str
-    right: Right
-    function: Function
-    parameters: tuple[Parameter, ...] = ()
-    streams: bool = False
-
-    @property
-    def audited(self) -> bool:
-        """Whether it changes something, or hands out a key."""
-        return self.method == "POST" or self.path.endswith("/connection")
-
-    @property
-    def about(self) -> str:
-        """What it does, in one sentence."""
-        return (self.function.__doc__ or "").partition("\n")[0]
-
-
-class Request(Protocol):
-    """What was asked, by whom; each server has its own."""
-
-    def authorise(self, right: Right) -> None:
-        """Refuse it, with RefusedError, where its peer has no right to it."""
-        ...
-
-
-class MakeRequest(Protocol):
-    """Makes a request of what came over a connection."""
-
-    def __call__(
-        self, *, peer: Peer, name: str, query: Mapping[str, str], body: Mapping[str, Any]
-    ) -> Request:
-        """Take the peer, the ``{name}`` of the path, the query and the body."""
-        ...
 
 
 class Exchange:
@@ -110,8 +58,28 @@ class Exchange:
 
     def begin(self) -> None:
         """Answer it, and let go of what is done for a client that is gone."""
+        if self._answer_at_once():
+            return
         work = asyncio.get_running_loop().create_task(self._serve())
         self._connection.set_close_callback(work.cancel)
+
+    def _answer_at_once(self) -> bool:
+        """Answer by a glance, if that will do; a refusal or a fault is told the longer way."""
+        peer = self._caller.known if self._caller is not None else None
+        try:
+            route, name = self._site.find(self._method, self._request.path)
+            if peer is None or route.glance is None or route.audited or self._request.body:
+                return False
+            request = self._take_in(peer, name, {})
+            request.authorise(route.right)
+            reply = route.glance(request)
+        except Exception:  # noqa: BLE001  # it happens again there, and is logged there
+            return False
+        if reply is None:
+            return False
+        self._write(reply, HTTPStatus.OK)  # of one that is gone, Tornado lets go by itself
+        self._finish(HTTPStatus.OK)
+        return True
 
     async def _serve(self) -> None:
         with contextlib.suppress(asyncio.CancelledError, tornado.iostream.StreamClosedError):
@@ -175,14 +143,23 @@ class Exchange:
         still_may: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         if isinstance(reply, Mapping):
-            text = json.dumps(reply).encode()
-            headers = {"Content-Type": "application/json", "Content-Length": str(len(text))}
-            sent = b"" if self._method == "HEAD" else text  # an answer to that has no body
-            await self._connection.write_headers(_status_line(status), HTTPHeaders(headers), sent)
+            await self._write(reply, status)
         else:
             headers = {"Content-Type": "application/jsonlines"}
             await self._connection.write_headers(_status_line(status), HTTPHeaders(headers))
             await self._stream(reply, still_may)
+        self._finish(status)
+
+    def _write(self, reply: Mapping[str, Any], status: int) -> Awaitable[None]:
+        text = json.dumps(reply).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(text))}
+        sent = b"" if self._method == "HEAD" else text  # an answer to that has no body
+        written: Awaitable[None] = self._connection.write_headers(
+            _status_line(status), HTTPHeaders(headers), sent
+        )
+        return written
+
+    def _finish(self, status: int) -> None:
         self._connection.finish()
         log.debug("%s %s: %d", self._method, self._request.path, status)
 

@@ -9,7 +9,7 @@ import kconnd
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kconnd.system.http import Parameter, Route
+    from kconnd.system.table import Parameter, Route
 
 ERROR = {
     "type": "object",

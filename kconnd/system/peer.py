@@ -156,6 +156,11 @@ class Caller:
         # The owner and root may do anything: they do not depend on a database.
         self._good_until = float("inf") if peer.uid in {0, os.geteuid()} else 0.0
 
+    @property
+    def known(self) -> Peer | None:
+        """Who it is, where the last look-up is not old; else None."""
+        return self.peer if time.monotonic() < self._good_until else None
+
     async def identify(self) -> Peer:
         """Tell who it is, by a look-up that is not old.
 
@@ -164,7 +169,7 @@ class Caller:
         RefusedError
             If it cannot be looked up.
         """
-        if time.monotonic() >= self._good_until:
+        if self.known is None:
             self.peer = await self._directory.complete(self.peer)
             self._good_until = time.monotonic() + self._directory.fresh
         return self.peer

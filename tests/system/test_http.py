@@ -23,8 +23,9 @@ from kconnd.core.access import Peer, Right
 from kconnd.errors import RefusedError
 from kconnd.system.accepting import highest_descriptor
 from kconnd.system.audit import FEW, Audit
-from kconnd.system.http import Reply, Route, Site
+from kconnd.system.http import Site
 from kconnd.system.peer import Directory
+from kconnd.system.table import Reply, Route
 from tests.conftest import LIMIT, wait_until
 from tests.hostile_inputs import acting_as
 
@@ -69,9 +70,19 @@ async def follow(_request: Asked) -> Reply:
     return stream()
 
 
+def glance(request: Asked) -> Mapping[str, Any] | None:
+    """Tell that it was seen at once, if it may be."""
+    request.place.seen += 1
+    if request.place.trouble:
+        raise request.place.trouble
+    return {"at once": request.name} if request.place.is_fresh else None
+
+
 ROUTES = [
     Route("GET", "/v1/{name}", Right.SEE, echo),
     Route("GET", "/v1/{name}/follow", Right.SEE, follow, streams=True),
+    Route("GET", "/v1/{name}/seen", Right.SEE, echo, glance=glance),
+    Route("POST", "/v1/{name}/seen", Right.MANAGE, echo, glance=glance),
     Route("POST", "/v1/{name}/hang", Right.SEE, hang),
     Route("POST", "/v1/{name}/change", Right.MANAGE, echo),
     Route("POST", "/v1/units", Right.SEE, echo),
@@ -88,6 +99,9 @@ class Place:
         self.refuses: set[str] = set()
         self.needs = ""  # a group
         self.hanging = asyncio.Event()
+        self.is_fresh = True  # so that a glance will do
+        self.trouble: Exception | None = None  # of a glance
+        self.seen = 0  # glances
         self.clients: list[socket.socket] = []
         self.site = Site(ROUTES, partial(Asked, self), max_connections, directory)
 
@@ -128,6 +142,10 @@ def post(path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     fields = dict(line.lower().split(": ", 1) for line in head[1:] if line)
@@ -165,10 +183,10 @@ async def test_nobodys_body_is_parsed_before_they_may_ask(place: Place) -> None:
         assert (await place.post("/v1/lab/change", body))[0] == 403
 
 
-async def ask(raw: socket.socket) -> tuple[int, Any]:
+async def ask(raw: socket.socket, path: str = "/v1/lab") -> tuple[int, Any]:
     """Ask over a connection that is kept."""
     loop = asyncio.get_running_loop()
-    await loop.sock_sendall(raw, b"GET /v1/lab HTTP/1.1\r\nHost: x\r\n\r\n")
+    await loop.sock_sendall(raw, get(path))
     reader = asyncio.StreamReader()
     while True:
         reader.feed_data(await loop.sock_recv(raw, 1 << 16) or b"HTTP/1.1 0 closed\r\n\r\n")
@@ -260,13 +278,16 @@ async def test_a_crowd_is_turned_away_before_anybody_is_looked_up(folder: Path) 
 
 @pytest.mark.root
 @needs_root
-async def test_who_leaves_a_group_loses_what_it_gave_on_a_kept_connection(folder: Path) -> None:
+@pytest.mark.parametrize("path", ["/v1/lab", "/v1/lab/seen"])
+async def test_who_leaves_a_group_loses_what_it_gave_on_a_kept_connection(
+    folder: Path, path: str
+) -> None:
     groups = {"lab"}
     place = Place(folder, Directory(lambda _: ("ada", frozenset(groups)), fresh=0.05))
     place.needs = "lab"
     async with place.listening():
         raw = place.connect(2000)
-        assert (await ask(raw))[0] == 200
+        assert (await ask(raw, path))[0] == 200
         following = place.connect(2000)
         following.sendall(b"GET /v1/lab/follow HTTP/1.1\r\nHost: x\r\n\r\n")
         reader, writer = await asyncio.open_unix_connection(sock=following)
@@ -274,8 +295,54 @@ async def test_who_leaves_a_group_loses_what_it_gave_on_a_kept_connection(folder
         groups.clear()
         async with asyncio.timeout(5):
             await reader.readuntil(b"0\r\n\r\n")  # the stream's end
-        assert (await ask(raw))[0] == 403
+        assert (await ask(raw, path))[0] == 403
         writer.close()
+
+
+async def test_a_glance_answers_where_it_will_do(place: Place) -> None:
+    raw = place.connect()
+    for _ in range(3):
+        assert await ask(raw, "/v1/lab/seen") == (200, {"at once": "lab"})
+    place.is_fresh = False
+    assert (await ask(raw, "/v1/lab/seen"))[1]["name"] == "lab"
+
+
+async def test_a_glance_is_for_who_may_and_for_nothing_with_a_body_or_a_line(place: Place) -> None:
+    broken = get("/v1/lab/seen").replace(b"\r\n\r\n", b"\r\nContent-Length: 1\r\n\r\n{")
+    assert (await place.send(broken))[0] == 400
+    assert "name" in (await place.post("/v1/lab/seen", b""))[1]  # it is audited
+    place.refuses.add("SEE")
+    assert (await place.send(get("/v1/lab/seen")))[0] == 403
+
+
+@pytest.mark.parametrize("trouble", [RefusedError("not this way"), ValueError("a fault")])
+async def test_a_glance_that_fails_leaves_it_to_the_function(
+    place: Place, trouble: Exception
+) -> None:
+    place.trouble = trouble
+    assert (await place.send(get("/v1/lab/seen")))[1]["name"] == "lab"
+
+
+async def test_who_asks_much_in_one_breath_keeps_nobody_else_waiting(place: Place) -> None:
+    """Glances are answered without a turn of the loop; each next request waits for one."""
+    place.connect().sendall(get("/v1/lab/seen") * 200)
+    turns = 0
+    async with asyncio.timeout(LIMIT):
+        while place.seen < 200:
+            await asyncio.sleep(0)
+            turns += 1
+    assert turns >= 200
+
+
+async def test_a_client_that_is_gone_before_its_glance_is_no_fault(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        raw = place.connect()
+        raw.sendall(get("/v1/lab/seen"))
+        raw.close()
+    await wait_until(lambda: place.site.connections == 0, "them to be let go")
+    assert caplog.text == ""
 
 
 async def test_a_client_that_hangs_up_is_told_of_as_such(
