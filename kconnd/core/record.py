@@ -8,7 +8,7 @@ is private.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from math import isfinite
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -23,6 +23,7 @@ from kconnd.core.lifecycle import (
 )
 
 T = TypeVar("T")
+_declared = cache(get_type_hints)  # a record has many decisions, and a daemon many records
 
 VERSION = 1
 DECISIONS = 50  # how many are kept for ``kconnd-ctl why``
@@ -185,7 +186,7 @@ def _optional(parse: Callable[[Any], T], value: object) -> T | None:
 
 def _make(kind: type[T], saved: Mapping[str, Any]) -> T:
     """Build a dataclass from saved fields, of which each must have the type that it declares."""
-    for name, declared in get_type_hints(kind).items():
+    for name, declared in _declared(kind).items():  # type: ignore[arg-type]  # a class can be hashed
         if name in saved and not _fits(saved[name], declared):
             raise ValueError(f"{name} is {saved[name]!r}")
     return kind(**saved)
