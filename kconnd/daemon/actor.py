@@ -80,6 +80,7 @@ class Actor:
         self._current_profile = profile
         self._queue: asyncio.Queue[Asked] = asyncio.Queue()
         self._changed = asyncio.Event()
+        self._unsaved = False  # whether what is kept in memory is ahead of what was saved
         self._launched: tuple[Mapping[str, Any] | None, Profile | None] = (None, None)
 
     @property
@@ -193,7 +194,8 @@ class Actor:
             self._learn(connection=self.life.connection)
         if found:
             self._learn(facts=Facts(started_at=started_at(handle.kernel)))
-        self._learn(handle=handle.to_json())
+        if self.record.handle != handle.to_json():  # what was read has been saved
+            self._learn(handle=handle.to_json())
         self.life.claim()
         if event is not None:
             how = "found again from what its shim recorded: " if found else ""
@@ -239,7 +241,9 @@ class Actor:
         if told:
             record = record.noted(Decision(self._world.wall_clock(), told, kernel.reason))
         durable = kernel.wanted is not before.wanted or isinstance(event, Exited)
-        self._save(record, durable=durable, refusable=refusable)
+        same = replace(kernel, deadline=before.deadline) == before  # that one is never saved
+        if refusable or self._unsaved or not same:
+            self._save(record, durable=durable, refusable=refusable)
         self.record = record
         if told:
             self.announce(kernel.state.value, f"{told}: {kernel.reason}")
@@ -268,7 +272,9 @@ class Actor:
         shim has not recorded, too.
         """
         record = replace(self.record, **changes)
-        if not later:
+        if later:
+            self._unsaved = True
+        else:
             self._save(record, durable=False, refusable=must)
         self.record = record
         self._wake()
@@ -276,6 +282,7 @@ class Actor:
     def _save(self, record: KernelRecord, *, durable: bool, refusable: bool) -> None:
         try:
             self._world.store.save(record, durable=durable)
+            self._unsaved = False
         except (OSError, UnsafePathError) as error:
             if refusable:
                 raise StateFileError(
@@ -283,6 +290,7 @@ class Actor:
                     hint="the request was not carried out; free disk space or mend the state "
                     "folder's permissions, then ask again",
                 ) from error
+            self._unsaved = True
             log.error("%s: saving its record: %s; kept in memory", record.name, error)  # noqa: TRY400
 
     def announce(self, kind: str, message: str) -> None:

@@ -43,7 +43,7 @@ from kconnd.errors import (
 )
 from kconnd.launchers.base import Handle
 from kconnd.system.clients import connected_clients
-from kconnd.system.files import is_locked, read_tail, write_private
+from kconnd.system.files import is_locked, is_private, read_tail, write_private
 from kconnd.system.processes import descriptors
 
 if TYPE_CHECKING:
@@ -226,9 +226,12 @@ class Life:
     def claim(self) -> None:
         """See that an adopted kernel's ports are its own and its connection file is there."""
         with self._tolerating("claiming its ports and connection file"):
-            if self.connection is not None and self.connection.transport == "tcp":
+            if self.connection is None:
+                return
+            if self.connection.transport == "tcp":
                 self._world.ledger.keep(self.name, self.connection.ports)
-            self.write_connection_file()
+            if not is_private(self._connection_file, _file_of(self.connection)):
+                self.write_connection_file()
 
     def mend(self, there: Collection[str]) -> None:
         """Write the connection file of a live kernel again, should somebody have removed it.
@@ -265,8 +268,7 @@ class Life:
     def write_connection_file(self) -> None:
         """Write what clients need, in its one place."""
         if self.connection is not None:
-            content = json.dumps(self.connection.to_file(), indent=1).encode()
-            write_private(self._connection_file, content)
+            write_private(self._connection_file, _file_of(self.connection))
 
     # --- watching
 
@@ -315,8 +317,9 @@ class Life:
             self._settled.set()
         if not first and self._facts.language:
             told.pop("language", None)  # the kernel spec's own word for it stays
-        self._facts = replace(self._facts, **told)
-        self._learn(later=first, facts=self._facts)
+        facts, self._facts = self._facts, replace(self._facts, **told)
+        if first or self._facts != facts:
+            self._learn(later=first, facts=self._facts)
 
     async def _watch_exit(self, handle: Handle) -> None:
         found = await self._world.launcher.wait(handle)
@@ -418,6 +421,10 @@ class Life:
             await work
         except Exception:
             log.exception("%s: a task of its supervision failed", self.name)
+
+
+def _file_of(connection: ConnectionInfo) -> bytes:
+    return json.dumps(connection.to_file(), indent=1).encode()
 
 
 def _is_gone(path: str) -> bool:

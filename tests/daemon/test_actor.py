@@ -13,13 +13,14 @@ import pytest
 
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.events import (
+    Adopted,
     RestartAsked,
     StartAsked,
     Step,
     StopAsked,
 )
 from kconnd.core.lifecycle import Lifecycle, State, Wanted
-from kconnd.core.plan import LaunchPlan, User
+from kconnd.core.plan import LaunchPlan, User, connection_path
 from kconnd.core.profile import Profile
 from kconnd.core.record import KernelRecord, Origin
 from kconnd.daemon.actor import Actor
@@ -29,7 +30,7 @@ from kconnd.daemon.pulse import has_idled
 from kconnd.daemon.world import World
 from kconnd.errors import StateFileError
 from kconnd.launchers.base import Exit
-from kconnd.system.files import ensure_private_dir, take_lock
+from kconnd.system.files import ensure_private_dir, take_lock, write_private
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
 from tests.launchers.fake import NOBODY, FakeLauncher
@@ -108,6 +109,10 @@ class Stage:
         self.channels.append(FakeChannels(connection, self.may_answer))
         return self.channels[-1]
 
+    @property
+    def connection_file(self) -> Path:
+        return Path(connection_path(str(self.runtime), "lab"))
+
     def saved(self) -> dict[str, Any]:
         path = self.store.folder("lab") / "record.json"
         found: dict[str, Any] = json.loads(path.read_bytes())
@@ -180,6 +185,8 @@ async def test_a_request_that_cannot_be_saved_is_refused_and_changes_nothing(
     folder.write_text("in the way")  # nothing can be written below it now, by root either
     with pytest.raises(StateFileError, match="saving what was decided about lab"):
         await stage.actor.ask(StopAsked())
+    with pytest.raises(StateFileError):  # nobody can tell whether what is so already is on record
+        await stage.actor.ask(StartAsked())
     assert stage.actor.kernel.state is State.RUNNING
     assert stage.actor.kernel.wanted is Wanted.UP
     folder.unlink()
@@ -321,6 +328,72 @@ async def test_an_adopted_kernel_that_answers_again_is_responsive(
     assert stage.actor.kernel.unresponsive
     stage.may_answer.set()
     await wait_until(lambda: not stage.actor.kernel.unresponsive, "the all-clear")
+
+
+async def test_taking_up_writes_nothing_that_is_there_already(
+    stage: Stage, wait_until: WaitUntil
+) -> None:
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    await wait_until(lambda: stage.saved()["facts"]["language"] == "fake", "its answer")
+    files = [stage.store.folder("lab") / "record.json", stage.connection_file]
+    before = [path.stat().st_mtime_ns for path in files]
+    async with taken_up(stage) as actor:
+        await wait_until(lambda: sorted(stage.channels[-1].asked) == ["control", "shell"], "asking")
+        await wait_until(lambda: actor.life.watch.execution_state == "idle", "the answer")
+        assert [path.stat().st_mtime_ns for path in files] == before
+
+
+@pytest.mark.parametrize("content", [None, b"{}"])
+async def test_taking_up_mends_the_connection_file(
+    stage: Stage, wait_until: WaitUntil, content: bytes | None
+) -> None:
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    right = stage.connection_file.read_bytes()
+    stage.connection_file.unlink()
+    if content is not None:
+        write_private(stage.connection_file, content)
+    async with taken_up(stage) as actor:
+        assert stage.connection_file.read_bytes() == right
+        await wait_until(lambda: actor.life.watch.execution_state == "idle", "its answer")
+
+
+@contextlib.asynccontextmanager
+async def taken_up(stage: Stage) -> AsyncIterator[Actor]:
+    """Have the kernel taken up by what another daemon reads of it."""
+    stage.actor.life.detach()
+    stage.actor = Actor(stage.store.read("lab"), stage.world, lambda: stage.profile)
+    async with acting(stage):
+        await stage.actor.revive()
+        yield stage.actor
+
+
+async def test_what_could_not_be_saved_is_saved_with_the_next_event(
+    stage: Stage, wait_until: WaitUntil
+) -> None:
+    """Also where that event changes nothing that is saved."""
+    stage.profile = Profile(
+        name="lab",
+        argv=COMMAND,
+        transport="ipc",
+        restart={"backoff": "1min", "backoff_max": "1min"},
+    )
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    folder = stage.store.folder("lab")
+    aside = folder.rename(folder.with_name("aside"))
+    folder.write_text("in the way")
+    stage.launcher.end(1, Exit(signal=9))
+    await stage.reach(State.BACKOFF)
+    folder.unlink()
+    aside.rename(folder)
+    assert stage.saved()["lifecycle"]["state"] == "running"
+    stage.actor.tell(Adopted(1))
+    await wait_until(lambda: stage.saved()["lifecycle"]["state"] == "backoff", "the record")
 
 
 def a_connection() -> ConnectionInfo:

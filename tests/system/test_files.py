@@ -17,7 +17,14 @@ import pytest
 from kconnd.core.lifecycle import Lifecycle, State
 from kconnd.core.record import KernelRecord, Origin
 from kconnd.errors import LockedError, PortsTakenError, StateFileError, UnsafePathError
-from kconnd.system.files import ensure_private_dir, flush, is_locked, take_lock, write_private
+from kconnd.system.files import (
+    ensure_private_dir,
+    flush,
+    is_locked,
+    is_private,
+    take_lock,
+    write_private,
+)
 from kconnd.system.ledger import PortLedger, is_free
 from kconnd.system.logs import follow, last_lines
 from kconnd.system.peer import read_peer
@@ -41,6 +48,24 @@ def test_a_private_file_replaces_a_link_and_does_not_follow_it(tmp_path: Path) -
     assert (link.read_bytes(), link.is_symlink(), mode(link)) == (b"secret", False, 0o600)
     assert tmp_path.stat().st_mode == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "victim"]
+
+
+def test_a_private_file_is_known_by_all_that_makes_it_one(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    assert not is_private(path, b"secret")
+    write_private(path, b"secret")
+    assert is_private(path, b"secret")
+    assert not is_private(path, b"secre")
+    assert not is_private(path, b"secret2")
+    (tmp_path / "link").symlink_to(path)
+    assert not is_private(tmp_path / "link", b"secret")
+    (tmp_path / "other").hardlink_to(path)
+    assert not is_private(path, b"secret"), "others may have it by another name"
+    (tmp_path / "other").unlink()
+    path.chmod(0o640)
+    assert not is_private(path, b"secret")
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    assert not is_private(tmp_path / "pipe", b"")
 
 
 def test_a_file_is_complete_or_absent_at_every_instant(tmp_path: Path) -> None:
