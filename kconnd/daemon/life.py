@@ -89,7 +89,12 @@ class Life:
     ) -> None:
         self.name = name
         self.log_file = world.store.path(name) / "log"  # where the kernel's output goes
-        self.watch = Watch(tell=tell, answered=self._answered, wall_clock=world.wall_clock)
+        self.watch = Watch(
+            tell=tell,
+            answered=self._answered,
+            wall_clock=world.wall_clock,
+            turn=world.pace.turn,
+        )
         self.trouble: KconndError | None = None  # why the last launch came to nothing
         self.handle: Handle | None = None
         self.connection: ConnectionInfo | None = None

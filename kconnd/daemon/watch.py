@@ -6,7 +6,7 @@ generation it belongs to. Silence is reported, never taken for an end.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from kconnd.core.events import Answered, Event, HeartbeatBack, HeartbeatMissed, Silent
@@ -30,6 +30,8 @@ class Watch:
         Takes the content of a ``kernel_info_reply``, and whether it was the first one.
     wall_clock : callable
         Seconds since the epoch.
+    turn : callable
+        Waits until an adopted kernel may be asked something.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class Watch:
         tell: Callable[[Event], None],
         answered: Callable[[Mapping[str, Any], bool], None],
         wall_clock: Callable[[], float],
+        turn: Callable[[], Awaitable[None]],
     ) -> None:
         self.execution_state: str | None = None  # busy, idle; unknown where it was adopted
         self.last_activity: float | None = None
         self.heartbeat_at: float | None = None
         self.missed = 0
         self._tell, self._answered, self._wall_clock = tell, answered, wall_clock
+        self._turn = turn
         self._channels: Channels | None = None
 
     def begin(self, *, fresh: bool) -> None:
@@ -128,6 +132,7 @@ class Watch:
 
     async def _see_idle(self, channels: Channels) -> None:
         """Take a reply on shell as sign that no cell runs; an adopted kernel may be busy."""
+        await self._turn()
         self._answered(await channels.kernel_info(), False)  # noqa: FBT003  # as above
         if self.execution_state == "unknown":
             self.execution_state = "idle"
@@ -135,6 +140,7 @@ class Watch:
 
     async def _confirm(self, channels: Channels, generation: int) -> None:
         """Ask an adopted kernel who it is; a silent one is ours all the same."""
+        await self._turn()
         try:
             async with asyncio.timeout(CONFIRM):
                 await channels.kernel_info("control")

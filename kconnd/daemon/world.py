@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.plan import User
 from kconnd.daemon.bus import EventBus
+from kconnd.daemon.pace import Pace
 from kconnd.launchers.base import Launcher
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
@@ -71,6 +72,8 @@ class World:
         Kernels that are kept ready.
     launch_limit : float
         Seconds until there is a process, the first imports of a parent included.
+    pace : Pace
+        Of the questions to kernels that were adopted.
     clock, wall_clock : callable
         Monotonic seconds, and seconds since the epoch.
     roll : callable
@@ -92,4 +95,5 @@ class World:
     wall_clock: Callable[[], float]
     roll: Callable[[], float]
     launch_limit: float = 120.0
+    pace: Pace = field(default_factory=Pace)
     warm: "Pool | None" = None
