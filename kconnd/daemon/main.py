@@ -7,6 +7,7 @@ again. Exit codes are those of `kconnd.errors`.
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -319,6 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``kconnd``; see ``kconnd --help``."""
     try:
         settings = parse_settings(arguments)
+        gc.freeze()  # what was imported stays: else each collection goes through it again
         set_up_logging(settings.log_level)
         os.umask(0o077)
         _allow_many_files()
