@@ -68,11 +68,12 @@ class Watch:
         ``answer`` is what the kernel has replied already, if so.
         """
         self._channels = channels
+        if fresh and answer is None:
+            yield self._first_answer(channels, generation)
+            return
         yield channels.watch_status(self._status_seen)
         if answer is not None:
             self._take_first(answer, generation)
-        elif fresh:
-            yield self._first_answer(channels, generation)
         else:
             yield self._see_idle(channels)
             yield self._confirm(channels, generation)
@@ -122,7 +123,9 @@ class Watch:
         self.last_activity = self._wall_clock()
 
     async def _first_answer(self, channels: Channels, generation: int) -> None:
+        """Wait until it answers, and then for what it says: before, it cannot be connected to."""
         self._take_first(await ask_until_answered(channels, FIRST_PATIENCE), generation)
+        await channels.watch_status(self._status_seen)
 
     def _take_first(self, reply: Mapping[str, Any], generation: int) -> None:
         self.execution_state = self.execution_state or "idle"

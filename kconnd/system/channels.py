@@ -2,8 +2,8 @@
 
 Rules. What a kernel says is believed only if it is signed with its key, and then only as far
 as state goes: no content of it is kept. Our probes make a kernel say busy and idle too, so
-only a status whose parent is an ``execute_request`` counts. Heartbeats are sent and collected
-by one round of the daemon for all kernels: nothing here waits for them.
+only a status whose parent is an ``execute_request`` counts. What is kept open of a kernel is
+in `kconnd.system.listening`; a request has a socket of its own.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import zmq.asyncio
 
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.wire import Message, Signer, may_be, pack_request, parse_message
+from kconnd.system.listening import Listening, OverUnix, OverZmq
 
 # Milliseconds between tries while a kernel has not bound its sockets yet. libzmq doubles the
 # first up to the second, so a second that is large makes a start seem that much longer.
@@ -37,7 +38,7 @@ def new_context() -> zmq.asyncio.Context:
 
 
 class KernelChannels:
-    """Sockets to one kernel's channels, of which two are kept; close it to let go of the kernel.
+    """Sockets to one kernel's channels; close it to let go of the kernel.
 
     Parameters
     ----------
@@ -51,12 +52,7 @@ class KernelChannels:
         self._context = context
         self._connection = connection
         self._signer = Signer(connection.key, connection.signature_scheme)
-        self._iopub = context.socket(zmq.SUB)
-        self._iopub.subscribe(b"")
-        self._heartbeat: zmq.Socket[bytes] = zmq.Context.shadow(context).socket(zmq.DEALER)
-        self._connect(self._iopub, "iopub")
-        self._connect(self._heartbeat, "hb")
-        self._waiting_for_heartbeat = False
+        self._listening = self._start_listening()
         self._shell: zmq.asyncio.Socket | None = None
 
     async def kernel_info(self, channel: str = "shell") -> Mapping[str, Any]:
@@ -113,31 +109,34 @@ class KernelChannels:
 
     async def watch_status(self, seen: StatusSeen) -> None:
         """Report ``busy`` and ``idle`` of executions, for ever."""
-        while True:
-            frames = await self._iopub.recv_multipart()
+
+        def take(frames: list[bytes]) -> None:
             message = parse_message(frames, self._signer) if may_be("status", frames) else None
             if message and message.kind == "status" and message.parent_kind == EXECUTION:
                 state = message.content.get("execution_state")
                 if isinstance(state, str) and state in STATES:
                     seen(state)
 
+        await self._listening.listen(take)
+
     def heartbeat(self) -> bool:
         """Send the next heartbeat, and tell whether the one before was answered."""
-        answered = not self._waiting_for_heartbeat
-        with contextlib.suppress(zmq.Again):
-            while self._heartbeat.recv_multipart(zmq.NOBLOCK):
-                answered = True
-        with contextlib.suppress(zmq.Again):  # its queue is full of unanswered ones
-            self._heartbeat.send_multipart([b"", b"kconnd"], zmq.NOBLOCK)
-        self._waiting_for_heartbeat = True
-        return answered
+        return self._listening.beat()
 
     def close(self) -> None:
         """Let go of the kernel; what was not sent yet is dropped."""
         if self._shell is not None:
             self._shell.close(linger=0)
-        for socket in (self._iopub, self._heartbeat):
-            socket.close(linger=0)
+        self._listening.close()
+
+    def _start_listening(self) -> Listening:
+        if self._connection.transport == "ipc":
+            return OverUnix(self._connection)
+        iopub = self._context.socket(zmq.SUB)
+        pulse: zmq.SyncSocket = zmq.Context.shadow(self._context).socket(zmq.DEALER)
+        self._connect(iopub, "iopub")
+        self._connect(pulse, "hb")
+        return OverZmq(iopub, pulse)
 
     async def _ask(
         self, socket: zmq.asyncio.Socket, kind: str, content: Mapping[str, Any]

@@ -1,0 +1,168 @@
+"""Listening to one kernel: what it says on iopub, and whether it answers heartbeats.
+
+Rules. Nothing here waits for a heartbeat: it is sent, and its answer is looked for when the
+next one is due. A connection that is lost is made again. To Unix sockets, as most kernels are
+reached, `OverUnix` speaks itself, since a socket of libzmq takes 40 kB for as long as it is
+kept; where there are addresses, IPv6 and encryption, libzmq does (`OverZmq`).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Protocol
+
+import zmq
+import zmq.asyncio
+
+from kconnd.core.connection import ConnectionInfo
+from kconnd.core.zmtp import SUBSCRIBE
+from kconnd.system.link import Link
+
+AGAIN = 1.0  # seconds until a lost connection is tried again
+PING = (b"", b"kconnd")  # a kernel's REP needs the empty frame
+
+Take = Callable[[list[bytes]], None]
+
+
+class Listening(Protocol):
+    """What both ways have in common."""
+
+    async def listen(self, take: Take) -> None:
+        """Hand on what the kernel says on iopub, for ever."""
+        ...
+
+    def beat(self) -> bool:
+        """Send the next heartbeat, and tell whether the one before was answered."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the kernel."""
+        ...
+
+
+class OverUnix:
+    """Listens on Unix sockets.
+
+    Parameters
+    ----------
+    connection : ConnectionInfo
+        Where the kernel is.
+    """
+
+    __slots__ = ("_begun", "_connection", "_iopub", "_pulse")
+
+    def __init__(self, connection: ConnectionInfo) -> None:
+        self._connection = connection
+        self._iopub: Link | None = None
+        self._pulse: Link | None = None
+        self._begun = False
+
+    async def listen(self, take: Take) -> None:
+        """Hand on what the kernel says on iopub, for ever."""
+        while True:
+            with contextlib.suppress(OSError, ValueError):
+                await self._hear(self._open("iopub", "SUB"), take)
+            await asyncio.sleep(AGAIN)
+
+    async def _hear(self, link: Link, take: Take) -> None:
+        """Hand on what comes, until the connection is lost."""
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def receive() -> None:
+            subscribed = link.ready
+            try:
+                for frames in link.receive():
+                    take(frames)
+                if link.ready and not subscribed:
+                    link.send(SUBSCRIBE)
+            except Exception as error:  # noqa: BLE001  # whatever it is, who awaits `lost` gets it
+                lost.set_exception(error)
+
+        self._iopub = link
+        asyncio.get_running_loop().add_reader(link, receive)
+        try:
+            await lost
+        finally:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._iopub is not None:
+            asyncio.get_running_loop().remove_reader(self._iopub)
+            self._iopub.close()
+            self._iopub = None
+
+    def beat(self) -> bool:
+        """Send the next heartbeat, and tell whether the one before was answered.
+
+        The first is to connect, and is answered where the other side greets.
+        """
+        begun, self._begun = self._begun, True
+        try:
+            if self._pulse is None:
+                self._pulse = self._open("hb", "DEALER")
+                return not begun
+            return self._beat_again(self._pulse)
+        except (OSError, ValueError):
+            self._end_pulse()
+            return False
+
+    def _beat_again(self, link: Link) -> bool:
+        """Send no further one before one is answered: that would only fill a queue."""
+        greeted = link.ready
+        answered = bool(link.receive()) or link.ready is not greeted
+        if answered:
+            link.send(*PING)
+        return answered
+
+    def _end_pulse(self) -> None:
+        if self._pulse is not None:
+            self._pulse.close()
+            self._pulse = None
+
+    def close(self) -> None:
+        """Let go of the kernel."""
+        self._hang_up()
+        self._end_pulse()
+
+    def _open(self, channel: str, kind: str) -> Link:
+        return Link(self._connection.url(channel).removeprefix("ipc://"), kind)
+
+
+class OverZmq:
+    """Listens by libzmq.
+
+    Parameters
+    ----------
+    iopub : zmq.asyncio.Socket
+        A SUB, connected.
+    pulse : zmq.Socket
+        A DEALER, connected to the kernel's heartbeat.
+    """
+
+    __slots__ = ("_iopub", "_pulse", "_waiting")
+
+    def __init__(self, iopub: zmq.asyncio.Socket, pulse: zmq.SyncSocket) -> None:
+        self._iopub, self._pulse = iopub, pulse
+        self._iopub.subscribe(b"")
+        self._waiting = False
+
+    async def listen(self, take: Take) -> None:
+        """Hand on what the kernel says on iopub, for ever."""
+        while True:
+            take(await self._iopub.recv_multipart())
+
+    def beat(self) -> bool:
+        """Send the next heartbeat, and tell whether the one before was answered."""
+        answered = not self._waiting
+        with contextlib.suppress(zmq.Again):
+            while self._pulse.recv_multipart(zmq.NOBLOCK):
+                answered = True
+        with contextlib.suppress(zmq.Again):  # its queue is full of unanswered ones
+            self._pulse.send_multipart(PING, zmq.NOBLOCK)
+        self._waiting = True
+        return answered
+
+    def close(self) -> None:
+        """Let go of the kernel; what was not sent yet is dropped."""
+        self._iopub.close(linger=0)
+        self._pulse.close(linger=0)
