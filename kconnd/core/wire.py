@@ -105,5 +105,5 @@ def parse_message(frames: Sequence[bytes], signer: Signer) -> Message | None:
             str(parent.get("msg_id", "")),
             dict(content),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None

@@ -35,6 +35,8 @@ class Handle:
         What is to be said about how it was launched, such as why it was not forked.
     launch : int, optional
         What the shim takes for the generation, where it is another.
+    cgroup : str
+        The one that was made for this kernel alone; empty where none was.
     """
 
     launcher: str
@@ -46,6 +48,7 @@ class Handle:
     lock: str
     note: str = ""
     launch: int | None = None
+    cgroup: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Give it as plain data."""
@@ -59,6 +62,7 @@ class Handle:
             "lock": self.lock,
             "note": self.note,
             "launch": self.launch,
+            "cgroup": self.cgroup,
         }
 
 
@@ -74,6 +78,7 @@ def parse_handle(content: dict[str, Any]) -> Handle:
         lock=str(content["lock"]),
         note=str(content.get("note", "")),
         launch=content.get("launch"),
+        cgroup=str(content.get("cgroup", "")),
     )
 
 

@@ -39,6 +39,7 @@ from kconnd.launchers.local import (
     plan_records,
     still_there,
 )
+from kconnd.system.cgroups import kernels_own
 from kconnd.system.files import take_lock
 
 FORK = "fork"
@@ -134,7 +135,9 @@ class ForkLauncher(LocalLauncher):
         except UnforkableError as error:
             handle = await self._cold.launch(plan)
             return replace(handle, note=f"not forked: {error}")
-        return await begun({"launcher": FORK, **facts}, plan, trouble)
+        handle = await begun({"launcher": FORK, **facts}, plan, trouble)
+        own = self._confine is not None
+        return replace(handle, cgroup=kernels_own(handle.shim.pid)) if own else handle
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
         """Read what the shim recorded; see `Launcher`."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import logging
 import marshal
 import os
 import resource
@@ -43,6 +44,8 @@ MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kerne
 OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
 DYING = 1.0  # seconds in which a process that has let go of its lock ends
 GLANCE = 0.01  # seconds between looks: nothing tells when it has
+
+log = logging.getLogger("kconnd")
 
 
 class LocalLauncher:
@@ -79,14 +82,16 @@ class LocalLauncher:
     async def wait(self, handle: Handle) -> Exit:
         """Wait for the end; a shim that died first leaves the kernel to be waited for.
 
-        What such a kernel has left behind is then ended here, where a cgroup tells what it is.
+        What such a kernel has left behind is then ended here, where it has a cgroup for itself.
         """
-        group = cgroups.kernels_own(handle.kernel)
         await ended(handle.shim)
         await ended(handle.kernel)
         found = _read_exit(handle)
-        if found.lost and group:
-            await cgroups.empty(group)
+        if found.lost and handle.cgroup:
+            try:
+                await cgroups.empty(handle.cgroup)
+            except OSError as error:  # it has ended all the same
+                log.error("ending what is left in %s: %s", handle.cgroup, error)  # noqa: TRY400
         return found
 
     async def stop(self, handle: Handle, step: Step) -> None:

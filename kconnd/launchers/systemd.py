@@ -17,6 +17,7 @@ from kconnd.core.plan import LaunchPlan
 from kconnd.errors import KconndError, StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.launchers.local import LocalLauncher, plan_records, refused, still_there
+from kconnd.system.cgroups import kernels_own
 from kconnd.system.files import is_locked, write_private
 from kconnd.system.processes import ended
 
@@ -71,7 +72,7 @@ class SystemdLauncher(LocalLauncher):
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
         """Read what the shim recorded; see `Launcher`."""
         found = await super().find(facts, exit_file, lock)
-        return found and replace(found, launcher=SYSTEMD)
+        return found and replace(found, launcher=SYSTEMD, cgroup=kernels_own(found.shim.pid))
 
     def confine(self, plan: LaunchPlan, shim: int) -> Mapping[str, float]:
         """Have a shim that was forked put into a scope of its own, before it forks.

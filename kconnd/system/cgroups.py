@@ -1,18 +1,19 @@
 """Control groups: where the service manager keeps a process, and what is in there with it.
 
-Rules. Only a group that was made for one kernel alone is ever emptied, which its name tells
-(`kconnd.core.places`): any other is a login's, or that of the daemon itself.
+Rules. Whoever has a part of the tree for themselves may call a group there what they like: names
+are bytes, and prove nothing. Only a group that was made for one kernel alone is ever emptied.
 """
 
 import asyncio
 import contextlib
+import os
 import signal
 from pathlib import Path
 
 import psutil
 
 from kconnd.core.places import KERNEL_UNIT
-from kconnd.system.processes import ProcessId, ended, is_alive, read_stat, send_signal
+from kconnd.system.processes import ProcessId, ended, read_stat, send_signal
 
 GRACE = 2.0  # seconds that left-over processes get between SIGTERM and SIGKILL, as by a shim
 
@@ -20,36 +21,46 @@ GRACE = 2.0  # seconds that left-over processes get between SIGTERM and SIGKILL,
 def cgroup_of(pid: int) -> str:
     """Give a process's place in the tree of the service manager: cgroups(7), v1 and v2."""
     try:
-        rows = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
+        rows = Path(f"/proc/{pid}/cgroup").read_bytes().split(b"\n")
     except OSError:
         return ""
-    found = dict(row.split(":", 2)[1:] for row in rows)
-    return found.get("name=systemd", found.get("", ""))
+    parts = (row.split(b":", 2) for row in rows)
+    found = {one[1]: os.fsdecode(one[2]) for one in parts if len(one) == 3}  # noqa: PLR2004
+    return found.get(b"name=systemd", found.get(b"", ""))
 
 
-def kernels_own(kernel: ProcessId) -> str:
-    """Give the cgroup that a living kernel has for itself; empty where it shares one."""
-    found = cgroup_of(kernel.pid)
-    if not found.rpartition("/")[2].startswith(KERNEL_UNIT):
-        return ""
-    try:
-        return found if is_alive(kernel) else ""  # asked last: its number may be used again
-    except OSError:
-        return ""
+def kernels_own(shim: int) -> str:
+    """Give the cgroup that was just made for a kernel, in which its shim is; empty where none was.
+
+    One that we are in ourselves is another kernel's, in which this daemon was started.
+    """
+    found = cgroup_of(shim)
+    named = found.rpartition("/")[2].startswith(KERNEL_UNIT)
+    return found if named and not _is_below(cgroup_of(os.getpid()), found) else ""
+
+
+def _is_below(place: str, group: str) -> bool:
+    return f"{place}/".startswith(f"{group}/")
 
 
 def members(group: str) -> list[ProcessId]:
     """List the processes of a group, and of groups below it."""
     found = []
     for pid in psutil.pids():
-        if f"{cgroup_of(pid)}/".startswith(f"{group}/"):
+        if _is_below(cgroup_of(pid), group):
             with contextlib.suppress(OSError):  # it has ended
                 found.append(ProcessId(pid, read_stat(pid)[2]))
     return found
 
 
 async def empty(group: str, grace: float = GRACE) -> None:
-    """End all processes of a group: by SIGTERM, and after ``grace`` seconds by SIGKILL."""
+    """End all processes of a group: by SIGTERM, and after ``grace`` seconds by SIGKILL.
+
+    Raises
+    ------
+    OSError
+        If they cannot be listed or signalled, for want of descriptors say.
+    """
     for number in (signal.SIGTERM, signal.SIGKILL):
         left = members(group)
         for process in left:

@@ -4,7 +4,7 @@ import socket
 
 from kconnd.core.zmtp import GREETING, Reader, pack_message, pack_ready
 
-CHUNK = 1 << 16  # bytes read at once
+CHUNK = 1 << 14  # bytes read at once, which may be thousands of messages
 
 
 class Link:

@@ -8,6 +8,7 @@ kept; where there are addresses, IPv6 and encryption, libzmq does (`OverZmq`).
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,7 +19,8 @@ from kconnd.core.connection import ConnectionInfo
 from kconnd.core.zmtp import SUBSCRIBE
 from kconnd.system.link import Link
 
-AGAIN = 1.0  # seconds until a lost connection is tried again
+AGAIN, AGAIN_MAX = 1.0, 30.0  # seconds until a lost connection is tried again, and the most
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PING = (b"", b"kconnd")  # a kernel's REP needs the empty frame
 
 Take = Callable[[list[bytes]], None]
@@ -49,20 +51,24 @@ class OverUnix:
         Where the kernel is.
     """
 
-    __slots__ = ("_begun", "_connection", "_iopub", "_pulse")
+    __slots__ = ("_connection", "_iopub", "_is_well", "_pulse")
 
     def __init__(self, connection: ConnectionInfo) -> None:
         self._connection = connection
         self._iopub: Link | None = None
         self._pulse: Link | None = None
-        self._begun = False
+        self._is_well = True  # as far as the last beat told
 
     async def listen(self, take: Take) -> None:
         """Hand on what the kernel says on iopub, for ever."""
+        pause = AGAIN
         while True:
             with contextlib.suppress(OSError, ValueError):
-                await self._hear(self._open("iopub", "SUB"), take)
-            await asyncio.sleep(AGAIN)
+                link = self._open("iopub", "SUB")
+                pause = AGAIN
+                await self._hear(link, take)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, AGAIN_MAX)
 
     async def _hear(self, link: Link, take: Take) -> None:
         """Hand on what comes, until the connection is lost."""
@@ -94,17 +100,22 @@ class OverUnix:
     def beat(self) -> bool:
         """Send the next heartbeat, and tell whether the one before was answered.
 
-        The first is to connect, and is answered where the other side greets.
+        The first of a connection is to connect, and is answered where the other side greets. One
+        that is lost is made again at once. Where we cannot connect for a lack of our own, nothing
+        is known of the kernel, and so nothing is missed.
         """
-        begun, self._begun = self._begun, True
-        try:
-            if self._pulse is None:
+        if self._pulse is not None:
+            try:
+                self._is_well = self._beat_again(self._pulse)
+            except (OSError, ValueError):
+                self._is_well = self._is_well and self._pulse.ready
+                self._end_pulse()
+        if self._pulse is None:
+            try:
                 self._pulse = self._open("hb", "DEALER")
-                return not begun
-            return self._beat_again(self._pulse)
-        except (OSError, ValueError):
-            self._end_pulse()
-            return False
+            except OSError as error:
+                self._is_well = error.errno in OURS
+        return self._is_well
 
     def _beat_again(self, link: Link) -> bool:
         """Send no further one before one is answered: that would only fill a queue."""

@@ -7,7 +7,8 @@ shared between machines, can be looked at and are never touched.
 
 What is saved outlives the daemon at once, whatever ends it. That it outlives the machine takes
 milliseconds more, in which a thread has it written to disk: nothing waits for that, since
-a crash of the machine ends all kernels, and what it can take back is a wish of that moment.
+a crash of the machine ends all kernels, and what it can take back is a wish of that moment; where
+a file system does not keep the order of writes, it can leave a record that is put aside.
 """
 
 import contextlib

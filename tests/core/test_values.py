@@ -106,6 +106,7 @@ def test_garbage_is_no_message(frames: list[bytes]) -> None:
     may_be("x", frames)  # must not raise
     unsigned = [DELIMITER, b"", *frames]
     parse_message(unsigned, Signer(""))  # must not raise
+    parse_message([DELIMITER, b"", *[b"[" * 20_000] * 4], Signer(""))  # nor for a thousand brackets
 
 
 @pytest.mark.parametrize("name", ["lab", "a", "A.b-c_d", "x" * 40, "lab@exp1", "lab@" + "y" * 40])

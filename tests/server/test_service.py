@@ -395,6 +395,15 @@ def test_a_kernel_outlives_its_shim_and_what_it_left_goes_with_it(box: Box, laun
     assert box.try_(f"kill -0 {left} || kill -0 {kernel}").code != 0
     units = f"systemctl list-units --plain --no-legend 'kconnd-kernel-{box.uid('bob')}-alone-*'"
     wait_for(lambda: box.run(units).out == "", "the unit to be gone")
+    # The same where no daemon was there to see the end.
+    left = int(box.run(f"kconnd-ctl run alone -c {shlex.quote(code)}", "bob").out)
+    kernel = box.pid("alone", "bob")
+    box.run(f"systemctl stop kconnd@{box.uid('bob')}.service")
+    box.run(f"kill -9 $(ps -o ppid= -p {kernel}) {kernel}")
+    box.run(f"kill -0 {left}")
+    box.try_("kconnd-ctl stop alone", "bob")
+    wait_for(lambda: box.try_(f"kill -0 {left}").code != 0, "what it left to be ended")
+    wait_for(lambda: box.run(units).out == "", "the unit to be gone")
     box.run(f"rm {CONFIGS}/alone.yaml; systemctl reload kconnd.service")
 
 

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import resource
+import select
 import socket
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -149,6 +152,39 @@ async def test_a_heartbeat_is_missed_where_nobody_listens_until_somebody_does(
             kernel.send_multipart(kernel.recv_multipart())
             await wait_until(ear.beat, "its answer")
         await wait_until(lambda: not ear.beat(), "it to be gone")
+    ear.close()
+
+
+async def test_a_lost_heartbeat_connection_is_no_missed_heartbeat(
+    context: Context, connection: ConnectionInfo
+) -> None:
+    """The kernel is well all the time: it binds its socket anew, as after execve(2)."""
+    ear = OverUnix(connection)
+    for _ in range(2):
+        with bound(context, connection, zmq.ROUTER) as kernel:
+            assert ear.beat()
+            await wait_until(ear.beat, "it to greet")
+            assert kernel.poll(5000)
+        assert ear._pulse is not None
+        hung_up = select.poll()
+        hung_up.register(ear._pulse, select.POLLHUP)
+        await wait_until(partial(hung_up.poll, 0), "it to hang up")
+    ear.close()
+
+
+async def test_a_lack_of_our_own_descriptors_is_no_missed_heartbeat(
+    context: Context, connection: ConnectionInfo
+) -> None:
+    ear = OverUnix(connection)
+    with bound(context, connection, zmq.ROUTER):
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            beats = [ear.beat() for _ in range(4)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert beats == [True] * 4
+        await wait_until(ear.beat, "an answer")
     ear.close()
 
 
