@@ -45,16 +45,18 @@ class Groundwork:
 class CommandLine:
     """The parser of ipykernel's command line, which takes longer to make than to use.
 
-    It depends on nothing but what the application's class knows as options.
+    It depends on nothing but what the application's class knows as options. Nor does it look
+    for argcomplete, which only a shell that completes a line has a use for.
     """
 
     def __init__(self) -> None:
         self.app: Any = sys.modules["ipykernel.kernelapp"].IPKernelApp
         one = self.app()
         one.log = logging.getLogger()  # its own would be made, and be left
-        flags, aliases = one.flatten_flags()
-        classes = list(one._classes_with_config_traits())
-        self.loader = one._create_loader([], aliases, flags, classes=classes)
+        self.flags = one.flatten_flags()
+        self.classes = list(one._classes_with_config_traits())
+        flags, aliases = self.flags
+        self.loader = one._create_loader([], aliases, flags, classes=self.classes)
         self.loader._create_parser()
 
     def lay_out(self) -> None:
@@ -62,12 +64,16 @@ class CommandLine:
         app, loader = self.app, self.loader
 
         def give(self: Any, argv: Sequence[str], *_: object, **__: object) -> Any:
-            del app._create_loader
+            del app._create_loader, app.flatten_flags, app._classes_with_config_traits
             loader.argv, loader.log = argv, self.log
             loader.parser.prog = os.path.basename(sys.argv[0])
             loader._create_parser = lambda: None
+            if "_ARGCOMPLETE" not in os.environ:  # then it does nothing, if it is installed
+                loader._argcomplete = lambda *_: None
             return loader
 
+        app.flatten_flags = lambda _: self.flags
+        app._classes_with_config_traits = lambda _: self.classes
         app._create_loader = give
 
 

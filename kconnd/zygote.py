@@ -14,11 +14,11 @@ files) would hang, or take from kernels what they share.
 
 Protocol, over the SEQPACKET socket that DESCRIPTOR is; each message is a JSON object. From here
 first ``{"ready": ipykernel's version}``, or ``{"refused": why, "seen": {path: signature}}``, which
-holds no longer than what was seen on disk. Then for each message that comes with three
-descriptors - where the shim reads its plan, where it writes its facts, and the kernel's lock -
-``{"shim": pid}``, ``{"stale": what has changed on disk}`` or ``{"failed": why}``. The plan is the
-one that `kconnd.shim` documents, with ``arg`` the command that a cold start would run and
-``module_at`` the index of the module in it.
+holds no longer than what was seen on disk. Then for each message, which is ``{"asked": when}``
+in nanoseconds of time.monotonic_ns() and comes with three descriptors - where the shim reads its
+plan, where it writes its facts, and the kernel's lock - ``{"shim": pid}``, ``{"stale": what has
+changed on disk}`` or ``{"failed": why}``. The plan is the one that `kconnd.shim` documents, with
+``arg`` the command that a cold start would run and ``module_at`` the index of the module in it.
 """
 
 from __future__ import annotations
@@ -207,10 +207,13 @@ class Watch:
 
     def __init__(self, places: list[str]) -> None:
         self.places = os.fsencode("\0".join(places))
+        self.looked = 0  # when the last look began, in nanoseconds of the monotonic clock
+        self.difference: str | None = None
         self.state = self.look()
 
     def look(self) -> bytes:
         """Give the state of all, as numbers in a row."""
+        self.looked = time.monotonic_ns()
         found: list[int] = []
         for place in self.places.split(b"\0"):
             try:
@@ -221,9 +224,16 @@ class Watch:
                 found += (about.st_mtime_ns & NUMBER, about.st_ino & NUMBER, about.st_size)
         return array.array("q", found).tobytes()
 
-    def changed(self) -> str | None:
-        """Name a place that is not as it was."""
-        now = self.look()
+    def changed(self, asked: int) -> str | None:
+        """Name a place that was not as it had been when somebody asked for a kernel, or later.
+
+        One look serves all who had asked before it, and what has changed once stays so.
+        """
+        if self.difference is None and self.looked <= asked:
+            self.difference = self._compare(self.look())
+        return self.difference
+
+    def _compare(self, now: bytes) -> str | None:
         if now == self.state:
             return None
         places = self.places.split(b"\0")
@@ -314,7 +324,7 @@ class Zygote:
             message, descriptors, _, _ = socket.recv_fds(self.link, MESSAGE, 3)
             if not message:
                 return
-            changed = self.watch.changed()
+            changed = self.watch.changed(json.loads(message)["asked"])
             answer = {"stale": changed} if changed else self.fork(*descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)  # before the answer: who hears it may want the lock

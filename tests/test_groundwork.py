@@ -26,9 +26,10 @@ def parse(argv):
 argv = json.loads(sys.argv[1])
 stock = parse(argv)
 Groundwork().lay_out()
-laid_out = "_create_loader" in vars(IPKernelApp)
+OURS = {"_create_loader", "flatten_flags", "_classes_with_config_traits"}
+laid_out = vars(IPKernelApp).keys() >= OURS
 ours = parse(argv)
-still = "_create_loader" in vars(IPKernelApp)
+still = bool(vars(IPKernelApp).keys() & OURS)
 print(json.dumps([stock, ours, laid_out, still, parse(argv)]))
 """
 FILES = """

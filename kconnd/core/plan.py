@@ -52,6 +52,9 @@ class LaunchPlan:
         ``memory`` (bytes), ``cpu`` (processors), ``tasks`` and ``open_files``, where set.
     preload : tuple of str
         Modules that a parent to fork from has imported.
+    asked : int, optional
+        When the kernel was asked for, in nanoseconds of the monotonic clock: what has changed on
+        disk by then is to be seen in it. Without it, that is when it is launched.
     """
 
     name: str
@@ -69,6 +72,7 @@ class LaunchPlan:
     launcher: str = "auto"
     limits: Mapping[str, float] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
+    asked: int | None = None
 
 
 @dataclass(frozen=True)

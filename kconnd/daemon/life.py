@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import signal
+import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,7 @@ class Life:
         self, command: Launch, profile: Profile, previous: ConnectionInfo | None
     ) -> None:
         """Hand over what is warm at once; a start takes its turn among those that take long."""
+        asked = time.monotonic_ns()
         try:
             handle = await self._hand_over(command, profile, previous)
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody is to wait for ever
@@ -139,7 +141,7 @@ class Life:
             self._settled.clear()
             try:
                 async with asyncio.timeout(self._world.launch_limit):
-                    handle = await self._make(command, profile, previous)
+                    handle = await self._make(command, profile, previous, asked)
             except Exception as error:  # noqa: BLE001  # as above
                 await self._fail(command.generation, error)
                 return
@@ -190,7 +192,7 @@ class Life:
         return handle
 
     async def _make(
-        self, command: Launch, profile: Profile, previous: ConnectionInfo | None
+        self, command: Launch, profile: Profile, previous: ConnectionInfo | None, asked: int
     ) -> Handle:
         world = self._world
         check_descriptors(descriptors())
@@ -202,6 +204,7 @@ class Life:
         self._remove_sockets()
         self.write_connection_file()
         plan = make_plan(world, self.name, command.generation, profile, spec, wire.connection)
+        plan = replace(plan, asked=asked)
         try:
             return await world.launcher.launch(plan)
         except StartFailedError as error:

@@ -188,9 +188,10 @@ class ForkLauncher(LocalLauncher):
         """
         plan_read, plan_write = os.pipe()
         answer_read, answer_write = os.pipe()
+        asked = plan.asked or time.monotonic_ns()
         with os.fdopen(plan_write, "wb") as sending, os.fdopen(answer_read, "rb") as hearing:
             try:
-                shim = parent.fork((plan_read, answer_write, lock))
+                shim = parent.fork(asked, (plan_read, answer_write, lock))
             finally:
                 os.close(plan_read)
                 os.close(answer_write)
@@ -288,8 +289,16 @@ class Zygote:
         with self._speaking:
             self._hear_of_readiness()
 
-    def fork(self, descriptors: tuple[int, int, int]) -> int:
+    def fork(self, asked: int, descriptors: tuple[int, int, int]) -> int:
         """Have a shim forked.
+
+        Parameters
+        ----------
+        asked : int
+            When the kernel was asked for, in nanoseconds of the monotonic clock: it is forked
+            from what was on disk then, or later.
+        descriptors : tuple of int
+            Those that the shim gets; see `kconnd.zygote`.
 
         Returns
         -------
@@ -307,7 +316,8 @@ class Zygote:
             self._hear_of_readiness()
             try:
                 self._link.settimeout(self._patience.answering)
-                socket.send_fds(self._link, [b"{}"], descriptors)
+                message = json.dumps({"asked": asked}).encode()
+                socket.send_fds(self._link, [message], descriptors)
                 told = self._hear()
             except TimeoutError:
                 within = f"within {self._patience.answering:g} s"

@@ -22,11 +22,25 @@ from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.multikernelmanager import AsyncMultiKernelManager
 
-from tests.bench.subjects import AtOnce, Started, ask_who
+from tests.bench.subjects import AtOnce, Started, ask_who, runtime_folder
 from tests.conftest import wait_for
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 SILENT: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+@contextlib.contextmanager
+def jupyters_runtime() -> Iterator[Path]:
+    """Have Jupyter's own ways keep their sockets where kconnd keeps its; gives the folder."""
+    folder = runtime_folder()
+    before = dict(os.environ)
+    os.environ["JUPYTER_RUNTIME_DIR"] = str(folder)
+    try:
+        yield folder
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def plain_ipykernel(folder: Path) -> Started:
@@ -112,6 +126,7 @@ class JupyterServer:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="kb-", dir="/tmp"))
+        self.runtime = runtime_folder()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -127,7 +142,12 @@ class JupyterServer:
                 "--ServerApp.jpserver_extensions={}",
                 "--log-level=ERROR",
             ],
-            env={**os.environ, "JUPYTER_TOKEN": self.token, "HOME": str(self.folder)},
+            env={
+                **os.environ,
+                "JUPYTER_TOKEN": self.token,
+                "JUPYTER_RUNTIME_DIR": str(self.runtime),
+                "HOME": str(self.folder),
+            },
             stdin=subprocess.DEVNULL,
             **SILENT,
         )
@@ -145,7 +165,8 @@ class JupyterServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self.runtime):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _answers(self) -> bool:
         try:
@@ -194,8 +215,7 @@ class JupyterServer:
         raise LookupError(f"kernel {kernel} of the Jupyter server does not run")
 
     def _connection_file(self, kernel: str) -> Path:
-        runtime = self.folder / ".local" / "share" / "jupyter" / "runtime"
-        return runtime / f"kernel-{kernel}.json"
+        return self.runtime / f"kernel-{kernel}.json"
 
 
 @contextlib.contextmanager

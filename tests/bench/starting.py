@@ -6,10 +6,8 @@ All ways are taken in turns, so that what else the machine does falls on all of 
 import asyncio
 import contextlib
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 from tests.bench import others
 from tests.bench.others import JupyterServer
@@ -38,11 +36,11 @@ def all_ways(*kinds: str, server: bool = True) -> Iterator[dict[str, Way]]:
     """Prepare all ways to start a kernel, kconnd's with these profiles."""
     with contextlib.ExitStack() as stack:
         kconnd = stack.enter_context(Kconnd(*kinds))
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kb-", dir="/tmp"))
+        folder = stack.enter_context(others.jupyters_runtime())
         ours = {WARM: "warm", FORK: "fork", COLD: "cold"}
         ways: dict[str, Way] = {
             **{name: partial(kconnd.start, kind) for name, kind in ours.items() if kind in kinds},
-            PLAIN: partial(others.plain_ipykernel, Path(folder)),
+            PLAIN: partial(others.plain_ipykernel, folder),
             MANAGER: others.kernel_manager,
         }
         if server:

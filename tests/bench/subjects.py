@@ -1,5 +1,8 @@
 """What all ways to start a kernel have in common, and kconnd's own.
 
+Sockets and connection files are where they are in use, whoever makes them: on a tmpfs, as
+``$XDG_RUNTIME_DIR`` and ``/run`` are (XDG Base Directory Specification, pam_systemd(8)).
+
 A start is timed until the kernel has answered ``kernel_info_request``, whoever asked it: the
 daemon, the kernel manager, or the client that is told to wait for it. Whatever is started ends
 with the part that started it, also where that fails.
@@ -26,6 +29,13 @@ from jupyter_client.session import Session
 
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, DaemonError
+
+RUNTIME = "/dev/shm"  # a tmpfs on every Linux; a folder of our own is made in it
+
+
+def runtime_folder() -> Path:
+    """Make a folder for sockets; who asked for it removes it."""
+    return Path(tempfile.mkdtemp(prefix="kb-", dir=RUNTIME))
 
 
 @dataclass(frozen=True)
@@ -137,7 +147,8 @@ class Kconnd:
     def __init__(self, *kinds: str) -> None:
         self.kinds = kinds
         self.folder = Path(tempfile.mkdtemp(prefix="kb-", dir="/tmp"))
-        self.daemon = Daemon(self.folder)
+        self.runtime = runtime_folder()
+        self.daemon = Daemon(self.folder, self.runtime / "r")
         self.names: set[str] = set()
         self._lock = threading.Lock()
 
@@ -156,7 +167,8 @@ class Kconnd:
     def __exit__(self, *_: object) -> None:
         """End the daemon and all kernels at once: nobody waits for them to end in good order."""
         self.daemon.__exit__(None, None, None)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self.runtime):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def start(self, kind: str, *, ask: bool = False) -> Started:
         """Start a kernel; where it is to be asked, until a client of its own has had a reply.

@@ -71,11 +71,13 @@ class Daemon:
     ----------
     folder : Path
         A short one: paths of Unix sockets are limited.
+    runtime : Path, optional
+        Where it keeps its sockets, if not in there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, runtime: Path | None = None) -> None:
         self.folder = folder
-        self.configs, self.runtime, self.state = folder / "c", folder / "r", folder / "s"
+        self.configs, self.runtime, self.state = folder / "c", runtime or folder / "r", folder / "s"
         self.jupyter = folder / "jupyter"
         self.socket = self.runtime / "kconnd.sock"
         self.configs.mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -278,6 +279,20 @@ async def test_many_starts_at_once_after_a_change_all_fork_from_a_new_parent(
         assert parents.process.pid != before
 
 
+def test_a_look_serves_those_who_asked_before_it_and_what_has_changed_stays_so(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "module.py"
+    earlier = time.monotonic_ns()
+    watch = zygote.Watch([str(place)])
+    place.touch()
+    assert watch.changed(earlier) is None  # it was not there when the look began, which is later
+    assert watch.changed(time.monotonic_ns()) == str(place)
+    assert watch.changed(earlier) == str(place)  # a parent that is stale is of no use to anybody
+    place.unlink()
+    assert watch.changed(time.monotonic_ns()) == str(place)
+
+
 def files_of(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -316,7 +331,7 @@ async def test_whatever_a_start_would_find_otherwise_takes_another_parent(
     (parent,) = parents.launcher._parents.values()
     nothing = os.open(os.devnull, os.O_RDONLY)
     with pytest.raises(StaleError, match=f"{changed}.* has changed"):
-        parent.fork((nothing,) * 3)
+        parent.fork(time.monotonic_ns(), (nothing,) * 3)
     os.close(nothing)
     assert await parents.code(await parents.launcher.launch(asked)) == 3
     assert parents.process.pid != before
