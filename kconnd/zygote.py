@@ -8,9 +8,10 @@ only, and run on Python 3.9.
 Rules. A forked kernel is what ``PYTHON [FLAGS] -m ipykernel_launcher`` gives, but for what
 ``tests/end_to_end/test_fork.py`` lists. So the zygote has one thread, no ZMQ context and no
 event loop, runs no kernel itself and builds nothing of one but its `kconnd.groundwork`. It forks
-a shim, which forks the kernel: the zygote's end takes no kernel with it. It ends when its daemon
-does, and always at once: what an interpreter does at its end (wait for threads, remove temporary
-files) would hang, or take from kernels what they share.
+a shim, which forks the kernel: the zygote's end takes no kernel with it. A spare shim waits for
+the next kernel, and ends with the zygote. It ends when its daemon does, and always at once: what
+an interpreter does at its end (wait for threads, remove temporary files) would hang, or take from
+kernels what they share.
 
 Protocol, over the SEQPACKET socket that DESCRIPTOR is; each message is a JSON object. From here
 first ``{"ready": ipykernel's version}``, or ``{"refused": why, "seen": {path: signature}}``, which
@@ -33,16 +34,18 @@ import json
 import os
 import random
 import runpy
+import select
 import signal
 import socket
 import sys
 import threading
 import time
 import warnings
+from functools import partial
 
 TYPE_CHECKING = False  # typing is not needed at run time
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import ModuleType
     from typing import Any
 
@@ -71,6 +74,8 @@ MODULES = (
 )
 PACKAGES = "-packages"  # in the path of what is installed: site-packages, dist-packages
 SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
+SPARE = b"kconnd-shim"  # and one that has no kernel yet
+QUIET = 0.1  # seconds without a message until a spare is forked: two forks hold each other up
 MESSAGE = 65536
 WORDS = 1000  # characters of a reason
 PLACES = 200  # that a refusal names; with more it would not fit into a message
@@ -268,6 +273,49 @@ class CommandLine:
         ctypes.memmove(self.start, text.ljust(room, b"\0"), room)
 
 
+class Spare:
+    """A shim that was forked before somebody asks for a kernel, and waits for its descriptors.
+
+    Parameters
+    ----------
+    be_shim : callable
+        What it does there, given the socket they come over: gives its exit code.
+    """
+
+    def __init__(self, be_shim: Callable[[socket.socket], int]) -> None:
+        self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self.pid = os.fork()
+            except OSError:
+                self.link.close()
+                raise
+            if self.pid == 0:
+                self.link.close()
+                run_to_end(partial(be_shim, theirs))
+
+    def take(self, descriptors: list[int]) -> bool:
+        """Let it begin; false if it was gone already."""
+        with self.link:
+            try:
+                socket.send_fds(self.link, [b"!"], descriptors)
+            except OSError:
+                return False
+        return True
+
+
+def run_to_end(be_shim: Callable[[], int]) -> None:
+    """In a shim: end with it, whatever happens: the zygote must not go on in here."""
+    status = 1
+    try:
+        status = be_shim()
+    except Kernel:
+        raise
+    except BaseException:  # noqa: BLE001  # whatever it is
+        os._exit(status)
+    os._exit(status)
+
+
 class Zygote:
     """Forks shims as it is asked to.
 
@@ -285,6 +333,7 @@ class Zygote:
         self.kept: set[int] = set()
         self.changed: dict[bytes, bytes] = {}
         self.groundwork: Groundwork = None
+        self.spare: Spare | None = None
 
     def tell(self, **message: object) -> None:
         """Send a message."""
@@ -319,42 +368,48 @@ class Zygote:
         self.tell(ready=version)
 
     def serve(self) -> None:
-        """Fork for each message, until the daemon is gone."""
+        """Give a shim for each message, until the daemon is gone."""
         while True:
+            if not (self.spare or select.select([self.link], [], [], QUIET)[0]):
+                with contextlib.suppress(OSError):  # who asks next will hear of it
+                    self.spare = Spare(self.be_shim)
             message, descriptors, _, _ = socket.recv_fds(self.link, MESSAGE, 3)
             if not message:
                 return
             changed = self.watch.changed(json.loads(message)["asked"])
-            answer = {"stale": changed} if changed else self.fork(*descriptors)
+            answer = {"stale": changed} if changed else self.give_shim(descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)  # before the answer: who hears it may want the lock
             self.tell(**answer)
 
-    def fork(self, plan: int, answer: int, lock: int) -> dict[str, object]:
-        """Fork one shim, and give what to tell of it."""
+    def give_shim(self, descriptors: list[int]) -> dict[str, object]:
+        """Hand these to a shim, and give what to tell of it."""
+        spare, self.spare = self.spare, None
         try:
-            child = os.fork()
+            if spare is None or not spare.take(descriptors):
+                spare = Spare(self.be_shim)
+                spare.take(descriptors)
         except OSError as error:  # processes or memory are short, which may pass
             return {"failed": error.strerror}
-        if child:
-            return {"shim": child}
-        status = 1
-        try:
-            status = self.be_shim(plan, answer, lock)
-        except Kernel:
-            raise
-        except BaseException:  # noqa: BLE001  # whatever it is: the zygote must not go on in here
-            os._exit(status)
-        os._exit(status)
+        return {"shim": spare.pid}
 
-    def be_shim(self, plan_file: int, answer: int, lock: int) -> int:
-        """In the shim: take the plan as one that was spawned would, and stay with the kernel."""
+    def be_shim(self, link: socket.socket) -> int:
+        """In the shim: once there is a kernel for it, do as one that was spawned would."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else a kernel's exit code could be lost
         os.setsid()
-        nothing = os.open("/dev/null", os.O_WRONLY)
-        for theirs, ours in ((0, plan_file), (1, answer), (2, nothing)):
+        nothing = os.open("/dev/null", os.O_RDWR)
+        for ours in (0, 1, 2):
+            os.dup2(nothing, ours)
+        self.command_line.become([SPARE])
+        self.close_others({link.fileno()})
+        message, descriptors, _, _ = socket.recv_fds(link, 1, 3)
+        link.close()
+        if not message:
+            return 0
+        plan_file, answer, lock = descriptors
+        for theirs, ours in ((0, plan_file), (1, answer)):
             os.dup2(ours, theirs)
-        self.close_others({lock})
+            os.close(ours)
         plan: Plan | None = self.shim.read_plan()
         if plan is None:
             return 1

@@ -1,6 +1,7 @@
 """When a parent forks and when it refuses, with something small in the place of ipykernel."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kconnd import zygote
@@ -390,7 +392,54 @@ async def test_a_fork_that_fails_is_told_and_the_parent_goes_on(parents: Parents
     assert await parents.code(await parents.launch()) == 3
     before = parents.process.pid
     full.touch()
+    if (first := await parents.launch()).launcher == "fork":  # it got the shim that was spare
+        assert await parents.code(first) == 3
     assert await parents.why_not() == "forking: Resource temporarily unavailable"
     full.unlink()
     assert await parents.code(await parents.launch()) == 3
     assert parents.process.pid == before
+
+
+async def test_a_spare_shim_is_there_for_the_next_kernel(
+    parents: Parents, wait_until: WaitUntil
+) -> None:
+    assert await parents.code(await parents.launch()) == 3
+    spare = await a_spare(parents, wait_until)
+    handle = await parents.launch()
+    assert handle.shim.pid == spare
+    assert await parents.code(handle) == 3
+
+
+async def test_a_spare_shim_that_died_is_no_loss(parents: Parents, wait_until: WaitUntil) -> None:
+    assert await parents.code(await parents.launch()) == 3
+    spare = await a_spare(parents, wait_until)
+    os.kill(spare, signal.SIGKILL)
+    await wait_until(lambda: not is_there(spare), "it to be gone")
+    assert await parents.code(await parents.launch()) == 3
+
+
+async def test_a_spare_shim_ends_with_its_parent(parents: Parents, wait_until: WaitUntil) -> None:
+    assert await parents.code(await parents.launch()) == 3
+    spare = await a_spare(parents, wait_until)
+    parents.process.kill()
+    await wait_until(lambda: not is_there(spare), "it to be gone")
+
+
+async def a_spare(parents: "Parents", wait_until: WaitUntil) -> int:
+    """Wait until the parent has forked a shim that nobody has asked for; gives its pid."""
+    found: list[int] = []
+
+    def look() -> bool:
+        children = psutil.Process(parents.process.pid).children()
+        found[:] = [one.pid for one in children if one.cmdline()[:1] == ["kconnd-shim"]]
+        return bool(found)
+
+    await wait_until(look, "a spare shim")
+    return found[0]
+
+
+def is_there(pid: int) -> bool:
+    """Tell whether there is such a process; who was its parent's may become another's zombie."""
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
