@@ -3,17 +3,19 @@
 A forked kernel shares the parent's memory until one of them writes to it, and to look at an
 object writes to it (its count of references). So what goes through everything once, such as
 listing the files of all modules, costs a kernel more memory than what it keeps. It is done by
-the parent, for two such things of ipykernel's, which are found under names that are not public.
+the parent, for three such things of ipykernel's and IPython's, which are found under names that
+are not public.
 
 Rules. Standard library only, as for `kconnd.zygote`, which loads it. What is laid out for a
 kernel is taken up by the stock code in the place where that would have worked it out, gives
-the same, and is gone from there once it was used. Where ipykernel or traitlets are not as they
-are known to be, nothing is laid out, and the kernel works it out as any other does.
+the same, and is gone from there once it was used. Where ipykernel, IPython or traitlets are not as
+they are known to be, nothing is laid out, and the kernel works it out as any other does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import logging
 import os
@@ -30,8 +32,8 @@ class Groundwork:
     """All that a parent has worked out, to be laid out in each kernel before ipykernel runs."""
 
     def __init__(self) -> None:
-        self.parts: list[CommandLine | ModuleFiles] = []
-        for kind in (CommandLine, ModuleFiles):
+        self.parts: list[CommandLine | ModuleFiles | Prefilter] = []
+        for kind in (CommandLine, ModuleFiles, Prefilter):
             # Any other version's insides may be different in any way.
             with contextlib.suppress(Exception):
                 self.parts.append(kind())
@@ -101,6 +103,59 @@ class ModuleFiles:
         own = [sys.modules["__main__"], *itertools.islice(reversed(sys.modules.values()), since)]
         shared = [types.SimpleNamespace(__file__=file) for file in self.files.split("\0")]
         return {str(number): one for number, one in enumerate([*own, *shared])}
+
+
+class Prefilter:
+    """What IPython passes each line through: some twenty objects, which only know their shell.
+
+    They are made for a shell that never comes to be; which places refer to that, and to its
+    configuration, the garbage collector tells.
+    """
+
+    def __init__(self) -> None:
+        self.module: Any = sys.modules["IPython.core.interactiveshell"]
+        self.kind = self.module.PrefilterManager
+        shell_class = sys.modules["ipykernel.zmqshell"].ZMQInteractiveShell
+        shell = shell_class.__new__(shell_class)
+        self.manager = self.kind(shell=shell, parent=shell)
+        config = shell.config
+        del shell._trait_values["config"]
+        gc.collect()  # what is left of making them refers to the shell, too
+        self.places = [(place, False) for place in places_of(shell)]
+        self.places += [(place, True) for place in places_of(config)]
+
+    def lay_out(self) -> None:
+        """Have IPython's shell take these in place of new ones, once."""
+        self.module.PrefilterManager = self.give
+
+    def give(self, **how: Any) -> Any:
+        """Be what makes such objects for a shell."""
+        self.module.PrefilterManager = self.kind
+        if how.keys() != {"shell", "parent"} or not is_without_sections(how["parent"].config):
+            return self.kind(**how)
+        config = how["parent"].config
+        for (holder, name), is_config in self.places:
+            holder[name] = config if is_config else how["shell"]
+        return self.manager
+
+
+def places_of(one: object) -> list[tuple[dict[str, Any], str]]:
+    """Tell by which dictionaries, and which names in them, an object is referred to."""
+    found: list[tuple[dict[str, Any], str]] = []
+    for holder in gc.get_referrers(one):
+        if not isinstance(holder, dict):
+            raise LookupError(f"a {type(holder).__name__} refers to it")  # noqa: TRY004  # no fault
+        for name, value in holder.items():
+            if value is one:  # a comprehension here would be something that refers to it
+                found.append((holder, name))
+    return found
+
+
+def is_without_sections(config: Any) -> bool:
+    """Tell whether a configuration is of the application itself, and so of nothing in a shell."""
+    return config.keys() <= {"IPKernelApp"} and not any(
+        name[:1].isupper() for name in config.get("IPKernelApp", ())
+    )
 
 
 class SysOnce(types.ModuleType):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,11 @@ import ipykernel.ipkernel as ipkernel
 from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Application
 from kconnd.groundwork import Groundwork
+from IPython.core import prefilter
+
+def remember(self, shell, **kwargs):
+    prefilter.PrefilterHandler.__init__(self, shell=shell, **kwargs)
+    self.known = [shell]
 """
 PARSE = """
 def parse(argv):
@@ -41,6 +47,39 @@ files = lambda modules: [one.__file__ for one in modules if getattr(one, "__file
 found = files(stand_in.modules.copy().values())
 told = [sorted(found) == sorted(files(sys.modules.values())), still, ipkernel.sys is sys]
 print(json.dumps([told, [file for file in found if "this_is_new" in file]]))
+"""
+SHELLS = """
+from IPython.core import interactiveshell
+from ipykernel.zmqshell import ZMQInteractiveShell
+from traitlets.config import Config
+
+def told(one, shell):
+    return [
+        type(one).__name__,
+        [one.shell is shell, one.config is shell.config],
+        type(one.parent).__name__,
+        sorted((name, repr(value)) for name, value in one._trait_values.items()
+               if name not in {"shell", "parent", "config", "prefilter_manager"}),
+    ]
+
+def make():
+    shell = ZMQInteractiveShell(config=Config(json.loads(sys.argv[1])))
+    manager = shell.prefilter_manager
+    handlers = [manager.handlers, manager._esc_handlers]
+    parts = [manager, *manager.checkers, *manager.transformers]
+    parts += [one for each in handlers for one in each.values()]
+    ours = [one.prefilter_manager is one.parent is manager for one in parts[1:]]
+    names = [sorted(each) for each in handlers]
+    return [ours, names, [told(one, shell) for one in parts], shell.prefilter("?ls; x")]
+
+stock = make()
+kind = interactiveshell.PrefilterManager
+work = Groundwork()
+(laid,) = (part for part in work.parts if type(part).__name__ == "Prefilter")
+work.lay_out()
+ours = make()
+taken = laid.manager.shell.prefilter_manager is laid.manager
+print(json.dumps([stock, ours, taken, interactiveshell.PrefilterManager is kind, make()]))
 """
 LEFT = "print(json.dumps([type(part).__name__ for part in Groundwork().parts]))"
 
@@ -78,6 +117,30 @@ def test_a_command_line_is_understood_as_it_would_have_been(argv: list[str]) -> 
     assert len(set(errors[1:])) <= 1
 
 
+@pytest.mark.parametrize(
+    ("config", "taken"),
+    [
+        ({"IPKernelApp": {"connection_file": "x"}}, True),
+        ({}, True),
+        ({"PrefilterChecker": {"priority": 7}}, False),
+        ({"ZMQInteractiveShell": {"PrefilterManager": {"multi_line_specials": False}}}, False),
+        ({"IPKernelApp": {"ZMQInteractiveShell": {"colors": "nocolor"}}}, False),
+    ],
+)
+def test_a_shell_passes_lines_through_what_it_would_have_made(
+    config: dict[str, Any],
+    taken: bool,  # noqa: FBT001  # a case
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    (stock, ours, was_taken, is_gone, again), _ = run(BEGIN + SHELLS, json.dumps(config))
+    assert (ours, again) == (stock, stock)
+    assert (was_taken, is_gone) == (taken, True)
+    assert all(stock[0])
+    assert all(all(refers) for _, refers, *_ in stock[2])
+
+
 def test_the_debugger_is_told_the_files_of_all_modules(tmp_path: Any) -> None:
     (tmp_path / "this_is_new.py").touch()
     (told, new), _ = run(BEGIN + FILES, cwd=str(tmp_path))
@@ -88,9 +151,10 @@ def test_the_debugger_is_told_the_files_of_all_modules(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "left"),
     [
-        ("", ["CommandLine", "ModuleFiles"]),
-        ("ipkernel.IPythonKernel.__init__ = lambda self: None", ["CommandLine"]),
-        ("del Application._create_loader", ["ModuleFiles"]),
+        ("", ["CommandLine", "ModuleFiles", "Prefilter"]),
+        ("ipkernel.IPythonKernel.__init__ = lambda self: None", ["CommandLine", "Prefilter"]),
+        ("del Application._create_loader", ["ModuleFiles", "Prefilter"]),
+        ("prefilter.MacroHandler.__init__ = remember", ["CommandLine", "ModuleFiles"]),
     ],
 )
 def test_what_another_version_does_otherwise_is_left_to_it(change: str, left: list[str]) -> None:
