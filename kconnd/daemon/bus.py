@@ -80,7 +80,7 @@ class EventBus:
             async with asyncio.timeout(limit):
                 if self.count == since:
                     await self._next.wait()
-                await asyncio.sleep(SETTLED)
+                await asyncio.sleep(SETTLED)  # what belongs together comes one by one
 
     async def listen(self, *, follow: bool) -> AsyncGenerator[Happening, None]:
         """Give what is kept, oldest first, and then events as they come, for ever.

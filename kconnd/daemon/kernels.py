@@ -224,7 +224,7 @@ class Kernels:
             log.exception("%s: taking it up", actor.record.name)
 
     async def _revive_later(self, actor: Actor, forgotten: bool) -> None:  # noqa: FBT001  # the same
-        await asyncio.sleep(AGAIN)
+        await asyncio.sleep(AGAIN)  # what it failed by, such as a full disk, tells of no end
         await self._revive(actor, forgotten)
 
     def _restore(self, name: str, *, launched: bool) -> bool:

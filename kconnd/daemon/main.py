@@ -260,7 +260,7 @@ async def keep_going(work: Work, pause: float = AGAIN) -> None:
             await work()
         except Exception:  # all kernels would be without a daemon
             log.exception("a fault in the daemon")
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause)  # a fault that stays is not to take all time there is
         else:
             return
 

@@ -30,7 +30,7 @@ async def pick_up_for_ever(kernels: Kernels, folders: Iterable[Path]) -> None:
                 await _pick_up(kernels, there)
         except (OSError, RuntimeError) as error:  # watchfiles has a RuntimeError for many of them
             log.warning("watching %s: %s", ", ".join(map(str, there)), error)
-        await asyncio.sleep(AGAIN)
+        await asyncio.sleep(AGAIN)  # nothing tells when a folder that is not there comes
 
 
 async def _pick_up(kernels: Kernels, folders: list[Path]) -> None:
