@@ -75,7 +75,7 @@ MODULES = (
 PACKAGES = "-packages"  # in the path of what is installed: site-packages, dist-packages
 SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
 SPARE = b"kconnd-shim"  # and one that has no kernel yet
-QUIET = 0.1  # seconds without a message until a spare is forked: two forks hold each other up
+QUIET = 100  # milliseconds without a message until a spare is forked: two forks hold each other up
 MESSAGE = 65536
 WORDS = 1000  # characters of a reason
 PLACES = 200  # that a refusal names; with more it would not fit into a message
@@ -369,8 +369,10 @@ class Zygote:
 
     def serve(self) -> None:
         """Give a shim for each message, until the daemon is gone."""
+        asked = select.poll()
+        asked.register(self.link, select.POLLIN)
         while True:
-            if not (self.spare or select.select([self.link], [], [], QUIET)[0]):
+            if not (self.spare or asked.poll(QUIET)):
                 with contextlib.suppress(OSError):  # who asks next will hear of it
                     self.spare = Spare(self.be_shim)
             message, descriptors, _, _ = socket.recv_fds(self.link, MESSAGE, 3)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -416,6 +417,20 @@ async def test_a_spare_shim_that_died_is_no_loss(parents: Parents, wait_until: W
     os.kill(spare, signal.SIGKILL)
     await wait_until(lambda: not is_there(spare), "it to be gone")
     assert await parents.code(await parents.launch()) == 3
+
+
+async def test_a_daemon_may_have_many_files_open(parents: Parents, wait_until: WaitUntil) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, before[1]))
+    many = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]  # beyond what select(2) takes
+    try:
+        for _ in range(2):
+            assert await parents.code(await parents.launch()) == 3
+            await a_spare(parents, wait_until)
+    finally:
+        for one in many:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def test_a_spare_shim_ends_with_its_parent(parents: Parents, wait_until: WaitUntil) -> None:
