@@ -22,7 +22,7 @@ pytestmark = [
 # What happens at a logout is what logind does: SIGTERM and SIGHUP to all processes of the
 # session, then SIGKILL, then the runtime folder is removed.
 SCRIPT = r"""
-import json, os, pathlib, shutil, signal, subprocess, sys, time
+import contextlib, json, os, pathlib, shutil, signal, subprocess, sys, time
 
 home = pathlib.Path(sys.argv[1])
 runtime = home / "run-user"; runtime.mkdir(mode=0o700)
@@ -53,7 +53,8 @@ result["start"] = login.stdout.readline()
 before = json.loads(run("info", "python3", "--json")[1])
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
     for pid in members(login.pid):
-        os.kill(pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it ended since they were listed
+            os.kill(pid, number)
 login.wait()
 shutil.rmtree(runtime)
 del env["XDG_RUNTIME_DIR"]
