@@ -89,4 +89,4 @@ async def bound_connections_for_ever(gate: Gate, site: Site) -> None:
     while gate.binds:
         with contextlib.suppress(RefusedError):  # each request tells of it
             site.server.max_connections = gate.settings.connections
-        await asyncio.sleep(ROUND)
+        await asyncio.sleep(ROUND)  # a reading of settings is made when asked; nothing tells of it

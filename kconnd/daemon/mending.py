@@ -35,7 +35,7 @@ async def mend_for_ever(kernels: Kernels, site: Site) -> None:
     """Go round; trouble is told once, and tried again."""
     told = ""
     while True:
-        await asyncio.sleep(ROUND)
+        await asyncio.sleep(ROUND)  # who cleans up a folder tells nobody
         try:
             mend(kernels, site)
             told = ""

@@ -27,4 +27,4 @@ class Pace:
         now = asyncio.get_running_loop().time()
         at = max(now, self._next)
         self._next = at + self._pause
-        await asyncio.sleep(at - now)
+        await asyncio.sleep(at - now)  # to be apart in time is what this is for

@@ -39,7 +39,7 @@ async def report_for_ever(
         if clock() - needed_at >= exit_idle:
             log.info("no kernel lives and nobody has asked for %g s", exit_idle)
             ending.set()
-        await asyncio.sleep(pause)
+        await asyncio.sleep(pause)  # the watchdog wants to hear so often, whatever happens
 
 
 async def tell_front_for_ever(kernels: Kernels, front: Path | None) -> None:
@@ -57,4 +57,4 @@ async def tell_front_for_ever(kernels: Kernels, front: Path | None) -> None:
                 if error.message != trouble:  # it may be refused for as long as this daemon lives
                     log.warning("telling the front door: %s", error.message)
                 trouble = error.message
-        await asyncio.sleep(ROUND)
+        await asyncio.sleep(ROUND)  # the front door may be back; nothing tells when
