@@ -20,10 +20,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kconnd
 from kconnd.core import places
+from kconnd.core.connection import ConnectionInfo
 from kconnd.core.places import SETTINGS
 from kconnd.core.ports import COUNT, default_range
 from kconnd.core.record import Origin
@@ -40,13 +41,12 @@ from kconnd.daemon.reporting import report_for_ever, tell_front_for_ever
 from kconnd.daemon.request import Request
 from kconnd.daemon.routes import ROUTES
 from kconnd.daemon.warm import Pool
-from kconnd.daemon.world import World
+from kconnd.daemon.world import Channels, World
 from kconnd.errors import KconndError, LockedError, UsageError
 from kconnd.launchers.choice import Launchers
 from kconnd.launchers.fork import FORK, ForkLauncher
 from kconnd.launchers.local import LOCAL, LocalLauncher
 from kconnd.launchers.systemd import SYSTEMD, SystemdLauncher
-from kconnd.system.channels import KernelChannels, new_context
 from kconnd.system.files import ensure_private_dir, take_lock
 from kconnd.system.http import Site
 from kconnd.system.journal import set_up_logging
@@ -57,6 +57,9 @@ from kconnd.system.processes import boot_id
 from kconnd.system.profiles import Loaded, load_tiers
 from kconnd.system.settings import LiveSettings
 from kconnd.system.store import Store
+
+if TYPE_CHECKING:
+    import zmq.asyncio
 
 AGAIN = 5.0  # seconds until one of the daemon's works begins again after a fault
 
@@ -173,7 +176,6 @@ def _parse_ports(text: str) -> tuple[int, int]:
 
 def build_world(settings: Settings, gate: Gate) -> World:
     """Build what all kernels share."""
-    context = new_context()
     world = World(
         user=own_user(),
         environment=os.environ,
@@ -181,7 +183,7 @@ def build_world(settings: Settings, gate: Gate) -> World:
         machines_dir=settings.machines_dir,
         ports=settings.ports,
         launcher=_launchers(settings, gate),
-        connect=lambda connection: KernelChannels(context, connection),
+        connect=_connector(),
         store=Store(settings.state_dir, Origin(machine_id(), os.uname().nodename, boot_id())),
         ledger=PortLedger(settings.runtime_dir),
         bus=EventBus(own_user().name),
@@ -191,6 +193,23 @@ def build_world(settings: Settings, gate: Gate) -> World:
         roll=random.random,
     )
     return replace(world, warm=Pool(world))
+
+
+def _connector() -> Callable[[ConnectionInfo], Channels]:
+    """Give what connects to kernels.
+
+    ZMQ is imported for the first of them: a daemon without one is 3 MB smaller.
+    """
+    contexts: list[zmq.asyncio.Context] = []  # one, in the end
+
+    def connect(connection: ConnectionInfo) -> Channels:
+        from kconnd.system.channels import KernelChannels, new_context  # noqa: PLC0415
+
+        if not contexts:
+            contexts.append(new_context())
+        return KernelChannels(contexts[0], connection)
+
+    return connect
 
 
 def _launchers(settings: Settings, gate: Gate) -> Launchers:

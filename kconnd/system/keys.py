@@ -3,8 +3,6 @@
 import base64
 import secrets
 
-import zmq
-
 from kconnd.core.connection import CurveKeys
 
 
@@ -15,5 +13,7 @@ def new_key() -> str:
 
 def new_curve_keys() -> CurveKeys:
     """Make a CURVE key pair (zmq_curve_keypair(3))."""
+    import zmq  # noqa: PLC0415  # few kernels need such keys, and a daemon without kernels no ZMQ
+
     public, secret = zmq.curve_keypair()
     return CurveKeys(public.decode("ascii"), secret.decode("ascii"))

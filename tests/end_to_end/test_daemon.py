@@ -119,6 +119,18 @@ def test_a_daemon_that_nothing_needs_ends_where_it_is_told_to(daemon: Daemon) ->
     daemon.process = None
 
 
+def test_only_a_kernel_makes_the_daemon_have_zmq(daemon: Daemon) -> None:
+    """It is 3 of some 45 MB, which a daemon without kernels does without."""
+    daemon.profile("lab", IPYKERNEL)
+    daemon.start()
+    assert daemon.process is not None
+    memory = Path(f"/proc/{daemon.process.pid}/maps")
+    assert daemon.get("/v1/kernels")
+    assert "libzmq" not in memory.read_text()
+    daemon.post("lab", "start")
+    assert "libzmq" in memory.read_text()
+
+
 def test_a_second_daemon_is_refused_and_told_who_is_there(daemon: Daemon) -> None:
     daemon.start()
     assert daemon.process is not None
