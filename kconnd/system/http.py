@@ -13,7 +13,7 @@ import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 import tornado.iostream
 import tornado.netutil
+from pydantic_core import PydanticSerializationError, to_json
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 
 from kconnd.core.access import Peer
@@ -151,7 +152,7 @@ class Exchange:
         self._finish(status)
 
     def _write(self, reply: Mapping[str, Any], status: int) -> Awaitable[None]:
-        text = json.dumps(reply).encode()
+        text = _as_json(reply)
         headers = {"Content-Type": "application/json", "Content-Length": str(len(text))}
         sent = b"" if self._method == "HEAD" else text  # an answer to that has no body
         written: Awaitable[None] = self._connection.write_headers(
@@ -179,7 +180,7 @@ class Exchange:
                     continue
                 if (line := coming.result()) is None:
                     break
-                await self._connection.write(json.dumps(line).encode() + b"\n")
+                await self._connection.write(_as_json(line) + b"\n")
                 coming = asyncio.ensure_future(anext(lines, None))
         except RefusedError as error:
             log.info("a stream was ended: %s", error)
@@ -197,6 +198,15 @@ def _caller(site: "Site", connection: Any) -> Caller | None:
     return site.server.callers.get(stream) if stream is not None else None
 
 
+def _as_json(reply: Mapping[str, Any]) -> bytes:
+    """Write a reply; pydantic's writer takes a third of the standard library's time."""
+    try:
+        return to_json(reply)
+    except PydanticSerializationError:  # of bytes that are no text, in a path or in an argument
+        return json.dumps(reply).encode()
+
+
+@cache  # looking the phrase up takes longer than all else here
 def _status_line(status: int) -> ResponseStartLine:
     return ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
 

@@ -299,6 +299,14 @@ async def test_who_leaves_a_group_loses_what_it_gave_on_a_kept_connection(
         writer.close()
 
 
+@pytest.mark.parametrize("text", ["plain", "ü \U0001f40d", "no text: \udc80", '"\\\n\x00'])
+async def test_any_text_comes_back_as_it_was(place: Place, text: str) -> None:
+    """Also what Python makes of a path whose bytes are no text (os.fsdecode)."""
+    body = {"text": text, "deep": [{"number": 1.5, "none": None, "many": float("inf")}]}
+    status, told = await place.post("/v1/units", json.dumps(body).encode())
+    assert (status, told["body"]) == (200, body)
+
+
 async def test_a_glance_answers_where_it_will_do(place: Place) -> None:
     raw = place.connect()
     for _ in range(3):
