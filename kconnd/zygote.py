@@ -2,8 +2,8 @@
 
 Run as ``PYTHON [FLAGS] zygote.py DESCRIPTOR [MODULE...]`` by the interpreter of the kernels, in
 their exec-time environment; the modules are imported as well. Nothing of kconnd need be
-installed there: this file, `kconnd.shim` and `kconnd.groundwork` beside it are standard library
-only, and run on Python 3.9.
+installed there: this file and `kconnd.shim`, `kconnd.groundwork` and `kconnd.freshness` beside it
+are standard library only, and run on Python 3.9.
 
 Rules. A forked kernel is what ``PYTHON [FLAGS] -m ipykernel_launcher`` gives, but for what
 ``tests/end_to_end/test_fork.py`` lists. So the zygote has one thread, no ZMQ context and no
@@ -24,7 +24,6 @@ changed on disk}`` or ``{"failed": why}``. The plan is the one that `kconnd.shim
 
 from __future__ import annotations
 
-import array
 import contextlib
 import ctypes
 import gc
@@ -49,9 +48,10 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    # Of kconnd.shim and kconnd.groundwork, which are loaded from their files.
+    # Of kconnd.shim, kconnd.groundwork and kconnd.freshness, which are loaded from their files.
     Plan = Any
     Groundwork = Any
+    Watch = Any
 
 OLDEST = (6, 29)  # of ipykernel: what the comparison with cold kernels was made with, and newer
 MODULES = (
@@ -72,14 +72,12 @@ MODULES = (
     "sqlite3",
     "tornado.platform.asyncio",
 )
-PACKAGES = "-packages"  # in the path of what is installed: site-packages, dist-packages
 SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
 SPARE = b"kconnd-shim"  # and one that has no kernel yet
 QUIET = 100  # milliseconds without a message until a spare is forked: two forks hold each other up
 MESSAGE = 65536
 WORDS = 1000  # characters of a reason
 PLACES = 200  # that a refusal names; with more it would not fit into a message
-NUMBER = (1 << 63) - 1  # the largest in an array
 PADDING = 2048  # bytes of command line, of which each child makes its own
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -148,104 +146,6 @@ def check_threads() -> None:
     if len(threads) > 1:
         many = len(threads) - 1
         raise RefusedError(f"preloading has started {many} threads, which a fork would not have")
-
-
-def watched_folders() -> list[str]:
-    """List what decides where a fresh process finds modules; what is not there may come."""
-    binaries = os.path.dirname(sys.executable)
-    folders = list(sys.path)
-    site = sys.modules.get("site")
-    if site is not None and site.ENABLE_USER_SITE:  # it is on the path where it exists
-        folders.append(site.getusersitepackages())
-    configuration = [
-        os.path.join(folder, "pyvenv.cfg") for folder in (binaries, os.path.dirname(binaries))
-    ]
-    for folder in folders:
-        if PACKAGES in folder:
-            with contextlib.suppress(OSError):
-                names = sorted(name for name in os.listdir(folder) if name.endswith(".pth"))
-                configuration += [os.path.join(folder, name) for name in names]
-    return list(dict.fromkeys([sys.executable, *configuration, *folders]))
-
-
-def watched() -> list[str]:
-    """List what a fresh process might import otherwise: where from, and all but the library."""
-    library = os.path.dirname(os.__file__)
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    own = [file for file in files if file and (PACKAGES in file or not file.startswith(library))]
-    return [*watched_folders(), *sorted(own)]
-
-
-def concerned(modules: Iterable[str], error: BaseException) -> set[str]:
-    """Name the files that a refusal may come from: of the modules named, and of the error."""
-    found = set()
-    for name in modules:
-        parts = name.split(".")
-        for end in range(len(parts)):
-            file = getattr(sys.modules.get(".".join(parts[: end + 1])), "__file__", None)
-            found |= {file, os.path.dirname(file)} if file else set()
-    cause: BaseException | None = error
-    while cause is not None:
-        found.add(str(getattr(cause, "filename", None) or ""))  # of a SyntaxError
-        trace = cause.__traceback__
-        while trace is not None:
-            found.add(trace.tb_frame.f_code.co_filename)
-            trace = trace.tb_next
-        cause = cause.__cause__
-    return {file for file in found if os.path.isabs(file)}
-
-
-def signature(place: str) -> list[int] | None:
-    """Tell one state of a file or folder from another."""
-    try:
-        about = os.stat(place)
-    except OSError:
-        return None
-    return [about.st_mtime_ns, about.st_ino, about.st_size]
-
-
-class Watch:
-    """What files and folders were like: a look takes 2 microseconds for each, 0.8 ms for ipykernel.
-
-    It is kept in two pieces of memory: after a fork, each page that is touched is copied.
-    """
-
-    def __init__(self, places: list[str]) -> None:
-        self.places = os.fsencode("\0".join(places))
-        self.looked = 0  # when the last look began, in nanoseconds of the monotonic clock
-        self.difference: str | None = None
-        self.state = self.look()
-
-    def look(self) -> bytes:
-        """Give the state of all, as numbers in a row."""
-        self.looked = time.monotonic_ns()
-        found: list[int] = []
-        for place in self.places.split(b"\0"):
-            try:
-                about = os.stat(place)
-            except OSError:
-                found += (0, 0, 0)
-            else:
-                found += (about.st_mtime_ns & NUMBER, about.st_ino & NUMBER, about.st_size)
-        return array.array("q", found).tobytes()
-
-    def changed(self, asked: int) -> str | None:
-        """Name a place that was not as it had been when somebody asked for a kernel, or later.
-
-        One look serves all who had asked before it, and what has changed once stays so.
-        """
-        if self.difference is None and self.looked <= asked:
-            self.difference = self._compare(self.look())
-        return self.difference
-
-    def _compare(self, now: bytes) -> str | None:
-        if now == self.state:
-            return None
-        places = self.places.split(b"\0")
-        size = len(now) // len(places)
-        parts = (slice(at, at + size) for at in range(0, len(now), size))
-        number = next(at for at, part in enumerate(parts) if now[part] != self.state[part])
-        return os.fsdecode(places[number])
 
 
 def open_descriptors() -> set[int]:
@@ -329,7 +229,8 @@ class Zygote:
         self.link = link
         self.shim = load("shim")
         self.command_line = CommandLine()
-        self.watch = Watch([])
+        self.freshness = load("freshness")
+        self.watch: Watch = None
         self.kept: set[int] = set()
         self.changed: dict[bytes, bytes] = {}
         self.groundwork: Groundwork = None
@@ -344,8 +245,9 @@ class Zygote:
         try:
             self.prepare(modules)
         except RefusedError as error:
-            places = {*watched_folders(), *concerned(["ipykernel", *modules], error)}
-            seen = {place: signature(place) for place in sorted(places)[:PLACES]}
+            modules = ["ipykernel", *modules]
+            places = {*self.freshness.watched_folders(), *self.freshness.concerned(modules, error)}
+            seen = {place: self.freshness.signature(place) for place in sorted(places)[:PLACES]}
             self.tell(refused=str(error)[:WORDS], seen=seen)
             return 1
         self.serve()
@@ -359,7 +261,7 @@ class Zygote:
         self.changed = dict(set_since)  # ipykernel's debugger sets a variable
         check_threads()
         self.groundwork = load("groundwork").Groundwork()
-        self.watch = Watch(watched())
+        self.watch = self.freshness.Watch(self.freshness.watched())
         self.kept = open_descriptors()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -18,6 +18,7 @@ FLOORS = {
     "kconnd.shim": 2,
     "kconnd.zygote": 2,
     "kconnd.groundwork": 2,
+    "kconnd.freshness": 2,
     "kconnd.launchers": 3,
     "kconnd.connect": 3,
     "kconnd.attach": 3,
@@ -109,7 +110,7 @@ def test_the_command_line_imports_nothing_heavy_before_it_is_needed(path: Path) 
         assert room_of(imported) not in {"kconnd.daemon", "kconnd.launchers"}
 
 
-@pytest.mark.parametrize("program", ["shim", "zygote", "groundwork"])
+@pytest.mark.parametrize("program", ["shim", "zygote", "groundwork", "freshness"])
 def test_what_runs_elsewhere_imports_nothing_of_ours(program: str) -> None:
     for imported in imports(ROOT / f"kconnd/{program}.py"):
         assert imported.partition(".")[0] in STDLIB

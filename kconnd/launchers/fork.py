@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kconnd import zygote
+from kconnd import freshness, zygote
 from kconnd.core.forking import (
     Parent,
     choose_open_files,
@@ -77,7 +77,7 @@ class Refusal:
     def holds(self, now: float) -> bool:
         """Tell whether to try again would be in vain."""
         return now < self.until and all(
-            zygote.signature(place) == before for place, before in self.seen.items()
+            freshness.signature(place) == before for place, before in self.seen.items()
         )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kconnd import zygote
+from kconnd import freshness, zygote
 from kconnd.core.forking import PAUSE, exec_time
 from kconnd.core.plan import LaunchPlan
 from kconnd.launchers.base import Handle
@@ -287,7 +287,7 @@ def test_a_look_serves_those_who_asked_before_it_and_what_has_changed_stays_so(
 ) -> None:
     place = tmp_path / "module.py"
     earlier = time.monotonic_ns()
-    watch = zygote.Watch([str(place)])
+    watch = freshness.Watch([str(place)])
     place.touch()
     assert watch.changed(earlier) is None  # it was not there when the look began, which is later
     assert watch.changed(time.monotonic_ns()) == str(place)
