@@ -4,7 +4,8 @@ What is watched is where modules are found, and the files of those that were imp
 the standard library's: another one of that comes with another interpreter, which is watched.
 
 Rules. Standard library only, as for `kconnd.zygote`, which loads it. A look costs no more than
-a stat(2) for each place, since each start has one; what differs is named, since `info` tells it.
+a stat(2) for each place, since a start waits for it. What differs is named: it may be why a
+kernel was not forked.
 """
 
 from __future__ import annotations

@@ -200,14 +200,14 @@ def _connector() -> Callable[[ConnectionInfo], Channels]:
 
     ZMQ is imported for the first of them: a daemon without one is 3 MB smaller.
     """
-    contexts: list[zmq.asyncio.Context] = []  # one, in the end
+    context: zmq.asyncio.Context | None = None
 
     def connect(connection: ConnectionInfo) -> Channels:
+        nonlocal context
         from kconnd.system.channels import KernelChannels, new_context  # noqa: PLC0415
 
-        if not contexts:
-            contexts.append(new_context())
-        return KernelChannels(contexts[0], connection)
+        context = context or new_context()
+        return KernelChannels(context, connection)
 
     return connect
 
