@@ -1,6 +1,7 @@
 """What the bench makes of its figures; that they are real is for a run of it to show."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -262,10 +263,10 @@ def test_requests_by_many_clients_are_judged_by_their_late_answers() -> None:
 @pytest.mark.parametrize("status", ["200 OK", "403 Forbidden"])
 async def test_only_what_is_answered_with_success_counts_as_an_answer(status: str) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.readline():
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}".encode())
-        writer.close()
+        with contextlib.closing(writer):  # also where the test ends before this does
+            while await reader.readline():
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}".encode())
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         task = Task(server.sockets[0].getsockname()[1], "/", clients=2, seconds=0.05)

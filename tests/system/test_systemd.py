@@ -92,8 +92,8 @@ async def test_a_connection_that_was_lost_is_made_again(path: Path) -> None:
 
 async def test_a_bus_that_says_nothing_is_not_waited_for(path: Path) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        with contextlib.closing(writer):  # also where the test ends before this does
+            await reader.read()
 
     async with await asyncio.start_unix_server(silent, path):
         async with asking(f"unix:path={path}", limit=0.2) as systemd:
