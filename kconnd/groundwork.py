@@ -14,18 +14,28 @@ they are known to be, nothing is laid out, and the kernel works it out as any ot
 
 from __future__ import annotations
 
+import atexit
+import builtins
 import contextlib
+import fnmatch
 import gc
 import itertools
 import logging
 import os
+import shutil
 import sys
+import tempfile
 import types
+import warnings
+import weakref
 
-TYPE_CHECKING = False  # typing is not needed at run time
+TYPE_CHECKING = False  # nothing of these is needed at run time
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
+
+PROCESS = ("init_environment", "init_virtualenv", "init_sys_modules", "init_prompts")  # change it
+STARTUP_FILES = ("*.py", "*.ipy")
 
 
 class Groundwork:
@@ -37,6 +47,8 @@ class Groundwork:
             # Any other version's insides may be different in any way.
             with contextlib.suppress(Exception):
                 self.parts.append(kind())
+        with contextlib.suppress(Exception):
+            rehearse()
 
     def lay_out(self) -> None:
         """In a kernel: put everything where ipykernel comes across it."""
@@ -55,6 +67,7 @@ class CommandLine:
         self.app: Any = sys.modules["ipykernel.kernelapp"].IPKernelApp
         one = self.app()
         one.log = logging.getLogger()  # its own would be made, and be left
+        one.parse_command_line(["-f", os.devnull])  # compiles patterns
         self.flags = one.flatten_flags()
         self.classes = list(one._classes_with_config_traits())
         flags, aliases = self.flags
@@ -156,6 +169,55 @@ def is_without_sections(config: Any) -> bool:
     return config.keys() <= {"IPKernelApp"} and not any(
         name[:1].isupper() for name in config.get("IPKernelApp", ())
     )
+
+
+def rehearse() -> None:
+    """Make a shell, and let it go.
+
+    What stock code compiles and keeps on its way, for any shell, kernels share then; and so they
+    do what the interpreter does to code that has run.
+    """
+    config = sys.modules["traitlets.config"].Config()
+    config.HistoryManager.enabled = False  # no database, and no thread
+    kind = sys.modules["ipykernel.zmqshell"].ZMQInteractiveShell
+    shell = kind.__new__(kind)
+    shell.log = logging.getLogger()  # as above
+    for step in PROCESS:
+        setattr(shell, step, lambda: None)
+    folder = tempfile.mkdtemp()
+    try:
+        with without_trace():
+            shell.__init__(config=config, ipython_dir=folder)
+    finally:
+        shutil.rmtree(folder)
+    for pattern in STARTUP_FILES:
+        fnmatch.filter([], pattern)
+
+
+@contextlib.contextmanager
+def without_trace() -> Iterator[None]:
+    """Leave nothing in the process of a shell that is made here."""
+    names = set(vars(builtins))
+    at_exit: Any = atexit
+    register = atexit.register
+    finalize: Any = weakref.finalize  # a kernel's first one is to have its turn at exit
+    finalizing = finalize._registered_with_atexit
+    has_traits = sys.modules["traitlets"].HasTraits
+
+    def register_others(what: Any, *args: Any, **how: Any) -> Any:
+        owner = getattr(what, "__self__", None)
+        ours = owner is finalize or isinstance(owner, has_traits)
+        return what if ours else register(what, *args, **how)
+
+    at_exit.register = register_others
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        at_exit.register = register
+        finalize._registered_with_atexit = finalizing
+        for name in vars(builtins).keys() - names:
+            delattr(builtins, name)
 
 
 class SysOnce(types.ModuleType):

@@ -49,37 +49,71 @@ told = [sorted(found) == sorted(files(sys.modules.values())), still, ipkernel.sy
 print(json.dumps([told, [file for file in found if "this_is_new" in file]]))
 """
 SHELLS = """
-from IPython.core import interactiveshell
+import atexit, builtins, logging, os, warnings, weakref
+from ipykernel.compiler import XCachingCompiler
 from ipykernel.zmqshell import ZMQInteractiveShell
-from traitlets.config import Config
+from IPython.core import interactiveshell
+from IPython.core.profiledir import ProfileDir
+from kconnd.zygote import import_all
+from traitlets.config import Config, Configurable
+
+COUNTED = "session_number"  # of the history
+
+def plain(value):
+    if isinstance(value, dict):
+        return sorted((str(key), plain(one)) for key, one in value.items() if key != COUNTED)
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return repr(value) if isinstance(value, int | float | str | type) else type(value).__qualname__
 
 def told(one, shell):
     return [
-        type(one).__name__,
-        [one.shell is shell, one.config is shell.config],
-        type(one.parent).__name__,
-        sorted((name, repr(value)) for name, value in one._trait_values.items()
-               if name not in {"shell", "parent", "config", "prefilter_manager"}),
+        type(one).__qualname__,
+        [one.config is shell.config, getattr(one, "shell", shell) is shell],
+        type(one.parent).__qualname__,
+        plain(one._trait_values),
+        plain(vars(one)),
     ]
 
 def make():
-    shell = ZMQInteractiveShell(config=Config(json.loads(sys.argv[1])))
+    kernel = Configurable(config=Config(json.loads(sys.argv[1])))
+    shell = ZMQInteractiveShell(
+        parent=kernel, profile_dir=ProfileDir(location=os.environ["IPYTHONDIR"]), user_module=None,
+        user_ns=None, kernel=kernel, compiler_class=XCachingCompiler)
     manager = shell.prefilter_manager
     handlers = [manager.handlers, manager._esc_handlers]
-    parts = [manager, *manager.checkers, *manager.transformers]
+    parts = [*manager.checkers, *manager.transformers]
     parts += [one for each in handlers for one in each.values()]
-    ours = [one.prefilter_manager is one.parent is manager for one in parts[1:]]
-    names = [sorted(each) for each in handlers]
-    return [ours, names, [told(one, shell) for one in parts], shell.prefilter("?ls; x")]
+    ours = [one.prefilter_manager is one.parent is manager for one in parts]
+    formatters = shell.display_formatter.formatters.values()
+    ours += [one.parent is shell.display_formatter for one in formatters]
+    parts += formatters
+    ours += [one.parent is shell for one in shell.configurables[1:]]
+    ours += [shell.display_trap.hook is shell.displayhook]
+    aliases = shell.alias_manager
+    ours += [aliases.get_alias(name).shell is shell for name, _ in aliases.aliases]
+    ours.append(shell.prefilter.__self__ is manager)
+    atexit.unregister(shell.atexit_operations)
+    return [ours, plain(vars(shell)), plain(shell._trait_notifiers),
+            [told(one, shell) for one in [*shell.configurables, *parts]],
+            plain(shell.magics_manager.magics), shell.prefilter("?ls; x")], shell
 
-stock = make()
-kind = interactiveshell.PrefilterManager
+def process():
+    return [plain(vars(builtins)), plain(dict(os.environ)), str(warnings.filters), sys.path,
+            id(sys.modules["__main__"]), atexit._ncallbacks(), sorted(vars(sys)),
+            weakref.finalize._registered_with_atexit, sorted(logging.Logger.manager.loggerDict)]
+
+import_all([])  # each has its own things to do at exit
+before = process()
 work = Groundwork()
 (laid,) = (part for part in work.parts if type(part).__name__ == "Prefilter")
+untouched = process() == before
+kind = interactiveshell.PrefilterManager
 work.lay_out()
-ours = make()
-taken = laid.manager.shell.prefilter_manager is laid.manager
-print(json.dumps([stock, ours, taken, interactiveshell.PrefilterManager is kind, make()]))
+ours, shell = make()
+taken = shell.prefilter_manager is laid.manager
+is_gone = interactiveshell.PrefilterManager is kind
+print(json.dumps([ours, taken, untouched, is_gone, make()[0], make()[0]]))
 """
 LEFT = "print(json.dumps([type(part).__name__ for part in Groundwork().parts]))"
 
@@ -127,18 +161,18 @@ def test_a_command_line_is_understood_as_it_would_have_been(argv: list[str]) -> 
         ({"IPKernelApp": {"ZMQInteractiveShell": {"colors": "nocolor"}}}, False),
     ],
 )
-def test_a_shell_passes_lines_through_what_it_would_have_made(
+def test_a_shell_is_what_it_would_have_been(
     config: dict[str, Any],
     taken: bool,  # noqa: FBT001  # a case
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    (stock, ours, was_taken, is_gone, again), _ = run(BEGIN + SHELLS, json.dumps(config))
+    (ours, was_taken, untouched, is_gone, stock, again), _ = run(BEGIN + SHELLS, json.dumps(config))
     assert (ours, again) == (stock, stock)
-    assert (was_taken, is_gone) == (taken, True)
+    assert (was_taken, untouched, is_gone) == (taken, True, True)
     assert all(stock[0])
-    assert all(all(refers) for _, refers, *_ in stock[2])
+    assert all(all(refers) for _, refers, *_ in stock[3])
 
 
 def test_the_debugger_is_told_the_files_of_all_modules(tmp_path: Any) -> None:

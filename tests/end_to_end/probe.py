@@ -119,6 +119,20 @@ probe = {
     "ipython_dir": [app.ipython_dir, app.profile_dir.location],
     "history": [str(shell.history_manager.hist_file), shell.history_manager.enabled],
     "magics": {kind: sorted(found) for kind, found in shell.magics_manager.magics.items()},
+    "shell": [sorted(vars(shell)), sorted(shell._trait_values)],
+    "configurables": [
+        [_name(type(one)), one.config is app.config, _name(getattr(one, "parent", None))]
+        for one in shell.configurables
+    ],
+    "formatters": {
+        kind: [_name(type(one)), one.enabled, one.config is app.config, one.parent is formatter]
+        for formatter in [shell.display_formatter]
+        for kind, one in formatter.formatters.items()
+    },
+    "events": {name: [_name(one) for one in all_] for name, all_ in shell.events.callbacks.items()},
+    "aliases": shell.alias_manager.aliases,
+    "logs": [one.log is app.log for one in shell.configurables if hasattr(one, "log")],
+    "completes": shell.Completer.namespace is shell.user_ns,
     "extensions": sorted(shell.extension_manager.loaded),
     "loggers": _loggers(),
     "threads": sorted(_unnumbered(thread.name) for thread in threading.enumerate()),
