@@ -47,8 +47,13 @@ class Groundwork:
             # Any other version's insides may be different in any way.
             with contextlib.suppress(Exception):
                 self.parts.append(kind())
+        self.rehearse()
+
+    def rehearse(self) -> None:
+        """Have what stock code compiles and keeps as a kernel starts; in a child, as its own."""
         with contextlib.suppress(Exception):
-            rehearse()
+            make_shell()
+        gc.collect()
 
     def lay_out(self) -> None:
         """In a kernel: put everything where ipykernel comes across it."""
@@ -67,7 +72,6 @@ class CommandLine:
         self.app: Any = sys.modules["ipykernel.kernelapp"].IPKernelApp
         one = self.app()
         one.log = logging.getLogger()  # its own would be made, and be left
-        one.parse_command_line(["-f", os.devnull])  # compiles patterns
         self.flags = one.flatten_flags()
         self.classes = list(one._classes_with_config_traits())
         flags, aliases = self.flags
@@ -171,20 +175,20 @@ def is_without_sections(config: Any) -> bool:
     )
 
 
-def rehearse() -> None:
-    """Make a shell, and let it go.
-
-    What stock code compiles and keeps on its way, for any shell, kernels share then; and so they
-    do what the interpreter does to code that has run.
-    """
+def make_shell() -> None:
+    """Make a shell and what it needs, as far as that leaves no trace, and let it go."""
+    app = sys.modules["ipykernel.kernelapp"].IPKernelApp()
+    app.log = logging.getLogger()  # else one is made, and left
+    app.parse_command_line(["-f", os.devnull])
+    app.session.serialize(app.session.msg("status"))
     config = sys.modules["traitlets.config"].Config()
-    config.HistoryManager.enabled = False  # no database, and no thread
+    config.HistoryManager.hist_file = ":memory:"  # so it has no thread either
     kind = sys.modules["ipykernel.zmqshell"].ZMQInteractiveShell
     shell = kind.__new__(kind)
-    shell.log = logging.getLogger()  # as above
+    shell.log = app.log
     for step in PROCESS:
         setattr(shell, step, lambda: None)
-    folder = tempfile.mkdtemp()
+    folder = tempfile.mkdtemp(prefix="kconnd-")
     try:
         with without_trace():
             shell.__init__(config=config, ipython_dir=folder)

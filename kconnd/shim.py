@@ -65,6 +65,7 @@ class Plan:
     """What to run and where to write about it."""
 
     def __init__(self, text: bytes) -> None:
+        self.text = text
         self.args: list[bytes] = []
         self.env: dict[bytes, bytes] = {}
         self.values: dict[str, bytes] = {}
@@ -133,13 +134,20 @@ class Log:
 
 def read_plan(path: str = "") -> Plan | None:
     """Read the plan; one that is cut short (its sender died) is not acted on."""
-    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC) if path else 0
+    if not path:
+        return receive_plan(0)
+    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    plan = receive_plan(source)
+    os.close(source)
+    os.unlink(path)
+    return plan
+
+
+def receive_plan(source: int) -> Plan | None:
+    """Read it from a descriptor."""
     text = b""
     while more := os.read(source, CHUNK):
         text += more
-    if path:
-        os.close(source)
-        os.unlink(path)
     return Plan(text) if text.endswith(b"\0end=\0") else None
 
 
@@ -166,11 +174,9 @@ def write_whole(path: bytes, text: bytes, *, durable: bool) -> None:
     os.rename(part, path)
 
 
-def wear(plan: Plan, output: int, go: int, trouble: int) -> None:
-    """In the child: wait for the word, then put on the plan's clothes."""
+def wear(plan: Plan, output: int, trouble: int) -> None:
+    """In the child: put on the plan's clothes."""
     try:
-        if os.read(go, 1) != b"!":
-            os._exit(0)  # the shim died before it could record us: nobody knows us, so go
         os.setsid()
         for number in (*IGNORED, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores two more
             signal.signal(number, signal.SIG_DFL)
@@ -197,25 +203,61 @@ def become_by_exec(plan: Plan, trouble: int) -> None:
         give_up(trouble, error, b"exec")
 
 
-def spawn(plan: Plan, output: int, become: Callable[[Plan, int], None]) -> tuple[int, bytes]:
-    """Fork the kernel; record it before it may begin. Gives its pid, and what went wrong if so."""
-    go_read, go_write = os.pipe()
-    trouble_read, trouble_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(go_write)  # else the child would never see that the shim has died
-        wear(plan, output, go_read, trouble_write)
-        become(plan, trouble_write)
-    os.close(trouble_write)
-    record_facts(plan, pid)
-    os.write(go_write, b"!")
-    trouble = os.read(trouble_read, 100)  # ends without a word when exec has closed it
-    if plan.values.get("report"):
-        errno, _, step = trouble.partition(b" ")
-        record_facts(plan, pid, b', "errno": %s, "step": "%s"' % (errno or b"null", step))
-    for done in (go_read, go_write, trouble_read):
-        os.close(done)
-    return pid, trouble
+class Child:
+    """The process that becomes the kernel, once it has been recorded and is told what to be.
+
+    Parameters
+    ----------
+    become : callable
+        What it does in the end, given the plan, and where to tell what is wrong with that.
+    prepare : callable
+        What it does while there is no plan yet.
+    """
+
+    def __init__(
+        self, become: Callable[[Plan, int], None], prepare: Callable[[], None] = lambda: None
+    ) -> None:
+        self.output, output = os.pipe()
+        go, self._go = os.pipe()
+        self._trouble, trouble = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            for theirs in (self.output, self._go, self._trouble):
+                os.close(theirs)  # else it would never see that the shim has died
+            prepare()
+            plan = receive_plan(go)
+            if plan is None:
+                os._exit(0)  # the shim died before it could record us: nobody knows us, so go
+            wear(plan, output, trouble)
+            become(plan, trouble)
+        for ours in (output, go, trouble):
+            os.close(ours)
+
+    def begin(self, plan: Plan) -> bytes:
+        """Record it, then let it begin. Gives what went wrong, if something did."""
+        record_facts(plan, self.pid)
+        rest = memoryview(plan.text)
+        try:
+            while rest:
+                rest = rest[os.write(self._go, rest) :]
+        except BrokenPipeError:
+            pass  # it has died, which will be seen
+        os.close(self._go)
+        trouble = os.read(self._trouble, 100)  # ends without a word when exec has closed it
+        if plan.values.get("report"):
+            errno, _, step = trouble.partition(b" ")
+            record_facts(plan, self.pid, b', "errno": %s, "step": "%s"' % (errno or b"null", step))
+        os.close(self._trouble)
+        return trouble
+
+    def has_ended(self) -> bool:
+        """Tell whether it is gone before it could begin."""
+        return os.waitpid(self.pid, os.WNOHANG)[0] != 0
+
+    def let_go(self) -> None:
+        """Let it end, which was told nothing; `supervise` reaps it."""
+        for ours in (self.output, self._go, self._trouble):
+            os.close(ours)
 
 
 def record_facts(plan: Plan, pid: int, more: bytes = b"") -> None:
@@ -401,11 +443,11 @@ def hold_lock(plan: Plan) -> bool:
 def main() -> int:
     """Run one kernel to its end."""
     plan = read_plan(*sys.argv[2:3])
-    return supervise(plan, become_by_exec) if plan else 1
+    return supervise(plan, lambda: Child(become_by_exec)) if plan else 1
 
 
-def supervise(plan: Plan, become: Callable[[Plan, int], None]) -> int:
-    """Have a child ``become`` the kernel, and stay with it to its end."""
+def supervise(plan: Plan, have_child: Callable[[], Child]) -> int:
+    """Have a child become the kernel, and stay with it to its end."""
     os.umask(0o077)
     if not hold_lock(plan):
         return 3
@@ -413,16 +455,16 @@ def supervise(plan: Plan, become: Callable[[Plan, int], None]) -> int:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    output_read, output_write = os.pipe()
-    kernel, trouble = spawn(plan, output_write, become)
-    os.close(output_write)
+    child = have_child()
+    trouble = child.begin(plan)
     tell(trouble)
     nothing = os.open("/dev/null", os.O_RDWR)
     for theirs in (0, 1, 2):
         os.dup2(nothing, theirs)
     log = Log(plan.values["log"], plan.number("log_max"), plan.number("log_keep"))
     log.write(HEAD % (plan.number("generation"), time.strftime("%FT%TZ", time.gmtime()).encode()))
-    watch(output_read, log, Children(kernel, lambda status: record_exit(plan, status, trouble)))
+    children = Children(child.pid, lambda status: record_exit(plan, status, trouble))
+    watch(child.output, log, children)
     return 0
 
 

@@ -9,15 +9,17 @@ Rules. A forked kernel is what ``PYTHON [FLAGS] -m ipykernel_launcher`` gives, b
 ``tests/end_to_end/test_fork.py`` lists. So the zygote has one thread, no ZMQ context and no
 event loop, runs no kernel itself and builds nothing of one but its `kconnd.groundwork`. It forks
 a shim, which forks the kernel: the zygote's end takes no kernel with it. A spare shim waits for
-the next kernel, and ends with the zygote. It ends when its daemon does, and always at once: what
-an interpreter does at its end (wait for threads, remove temporary files) would hang, or take from
-kernels what they share.
+the next kernel, with a child that is to become that and has worked through what all do as they
+start: most of the memory that a kernel writes to is its own by then. Both end with the zygote. It
+ends when its daemon does, and always at once: what an interpreter does at its end (wait for
+threads, remove temporary files) would hang, or take from kernels what they share.
 
 Protocol, over the SEQPACKET socket that DESCRIPTOR is; each message is a JSON object. From here
 first ``{"ready": ipykernel's version}``, or ``{"refused": why, "seen": {path: signature}}``, which
-holds no longer than what was seen on disk. Then for each message, which is ``{"asked": when}``
-in nanoseconds of time.monotonic_ns() and comes with three descriptors - where the shim reads its
-plan, where it writes its facts, and the kernel's lock - ``{"shim": pid}``, ``{"stale": what has
+holds no longer than what was seen on disk. Then for each message, which is
+``{"asked": nanoseconds of time.monotonic_ns(), "confines": whether the shim is put into a control
+group before it has its plan}`` and comes with three descriptors - where the shim reads its plan,
+where it writes its facts, and the kernel's lock - ``{"shim": pid}``, ``{"stale": what has
 changed on disk}`` or ``{"failed": why}``. The plan is the one that `kconnd.shim` documents, with
 ``arg`` the command that a cold start would run and ``module_at`` the index of the module in it.
 """
@@ -32,6 +34,7 @@ import importlib.util
 import json
 import os
 import random
+import resource
 import runpy
 import select
 import signal
@@ -74,6 +77,7 @@ MODULES = (
 )
 SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
 SPARE = b"kconnd-shim"  # and one that has no kernel yet
+EARLY = b"kconnd-kernel"  # and the child of such a one
 QUIET = 100  # milliseconds without a message until a spare is forked: two forks hold each other up
 MESSAGE = 65536
 WORDS = 1000  # characters of a reason
@@ -173,13 +177,13 @@ class CommandLine:
         ctypes.memmove(self.start, text.ljust(room, b"\0"), room)
 
 
-class Spare:
-    """A shim that was forked before somebody asks for a kernel, and waits for its descriptors.
+class Waiting:
+    """A shim that waits for its descriptors, over a socket of its own.
 
     Parameters
     ----------
     be_shim : callable
-        What it does there, given the socket they come over: gives its exit code.
+        What it does there, given the socket: gives its exit code.
     """
 
     def __init__(self, be_shim: Callable[[socket.socket], int]) -> None:
@@ -234,7 +238,8 @@ class Zygote:
         self.kept: set[int] = set()
         self.changed: dict[bytes, bytes] = {}
         self.groundwork: Groundwork = None
-        self.spare: Spare | None = None
+        self.spare: Waiting | None = None
+        self.confines = False  # whether kernels are put into control groups, by way of their shims
 
     def tell(self, **message: object) -> None:
         """Send a message."""
@@ -276,11 +281,13 @@ class Zygote:
         while True:
             if not (self.spare or asked.poll(QUIET)):
                 with contextlib.suppress(OSError):  # who asks next will hear of it
-                    self.spare = Spare(self.be_shim)
+                    self.spare = Waiting(partial(self.be_shim, early=not self.confines))
             message, descriptors, _, _ = socket.recv_fds(self.link, MESSAGE, 3)
             if not message:
                 return
-            changed = self.watch.changed(json.loads(message)["asked"])
+            wish = json.loads(message)
+            self.confines = wish["confines"]
+            changed = self.watch.changed(wish["asked"])
             answer = {"stale": changed} if changed else self.give_shim(descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)  # before the answer: who hears it may want the lock
@@ -291,14 +298,18 @@ class Zygote:
         spare, self.spare = self.spare, None
         try:
             if spare is None or not spare.take(descriptors):
-                spare = Spare(self.be_shim)
+                spare = Waiting(partial(self.be_shim, early=False))
                 spare.take(descriptors)
         except OSError as error:  # processes or memory are short, which may pass
             return {"failed": error.strerror}
         return {"shim": spare.pid}
 
-    def be_shim(self, link: socket.socket) -> int:
-        """In the shim: once there is a kernel for it, do as one that was spawned would."""
+    def be_shim(self, link: socket.socket, *, early: bool) -> int:
+        """In the shim: once there is a kernel for it, do as one that was spawned would.
+
+        ``early`` to have a child for that at once, which need not be forked then, and owns
+        already most of the memory that a kernel writes to as it starts.
+        """
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else a kernel's exit code could be lost
         os.setsid()
         nothing = os.open("/dev/null", os.O_RDWR)
@@ -306,6 +317,7 @@ class Zygote:
             os.dup2(nothing, ours)
         self.command_line.become([SPARE])
         self.close_others({link.fileno()})
+        child = self.shim.Child(self.be_kernel, partial(self.warm_up, link)) if early else None
         message, descriptors, _, _ = socket.recv_fds(link, 1, 3)
         link.close()
         if not message:
@@ -319,8 +331,25 @@ class Zygote:
             return 1
         plan.values["lock"] = b"%d" % lock
         self.command_line.become([SHIM % plan.values["name"]])
-        status: int = self.shim.supervise(plan, self.be_kernel)
+        if child and not self.is_of_use(child, plan):
+            child = None
+        status: int = self.shim.supervise(plan, lambda: child or self.shim.Child(self.be_kernel))
         return status
+
+    def warm_up(self, link: socket.socket) -> None:
+        """In a child that waits for its plan: have memory of its own."""
+        link.close()  # else nobody would see that the shim has died
+        self.command_line.become([EARLY])
+        self.groundwork.rehearse()
+
+    def is_of_use(self, child: Any, plan: Plan) -> bool:
+        """Have a child stand where its shim does by now, if that can be; else it is let go."""
+        if "cgroup" in plan.values or child.has_ended():
+            child.let_go()
+            return False
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, files)
+        return True
 
     def be_kernel(self, plan: Plan, _trouble: int) -> None:
         """In the kernel: get rid of what is the zygote's and the shim's, then leave them."""

@@ -191,7 +191,8 @@ class ForkLauncher(LocalLauncher):
         asked = plan.asked or time.monotonic_ns()
         with os.fdopen(plan_write, "wb") as sending, os.fdopen(answer_read, "rb") as hearing:
             try:
-                shim = parent.fork(asked, (plan_read, answer_write, lock))
+                confines = self._confine is not None
+                shim = parent.fork(asked, (plan_read, answer_write, lock), confines=confines)
             finally:
                 os.close(plan_read)
                 os.close(answer_write)
@@ -289,7 +290,7 @@ class Zygote:
         with self._speaking:
             self._hear_of_readiness()
 
-    def fork(self, asked: int, descriptors: tuple[int, int, int]) -> int:
+    def fork(self, asked: int, descriptors: tuple[int, int, int], *, confines: bool) -> int:
         """Have a shim forked.
 
         Parameters
@@ -299,6 +300,8 @@ class Zygote:
             from what was on disk then, or later.
         descriptors : tuple of int
             Those that the shim gets; see `kconnd.zygote`.
+        confines : bool
+            Whether the shim is put into a control group of its own before it gets its plan.
 
         Returns
         -------
@@ -316,7 +319,7 @@ class Zygote:
             self._hear_of_readiness()
             try:
                 self._link.settimeout(self._patience.answering)
-                message = json.dumps({"asked": asked}).encode()
+                message = json.dumps({"asked": asked, "confines": confines}).encode()
                 socket.send_fds(self._link, [message], descriptors)
                 told = self._hear()
             except TimeoutError:

@@ -334,7 +334,7 @@ async def test_whatever_a_start_would_find_otherwise_takes_another_parent(
     (parent,) = parents.launcher._parents.values()
     nothing = os.open(os.devnull, os.O_RDONLY)
     with pytest.raises(StaleError, match=f"{changed}.* has changed"):
-        parent.fork(time.monotonic_ns(), (nothing,) * 3)
+        parent.fork(time.monotonic_ns(), (nothing,) * 3, confines=False)
     os.close(nothing)
     assert await parents.code(await parents.launcher.launch(asked)) == 3
     assert parents.process.pid != before
@@ -419,6 +419,45 @@ async def test_a_spare_shim_that_died_is_no_loss(parents: Parents, wait_until: W
     assert await parents.code(await parents.launch()) == 3
 
 
+async def test_the_child_of_a_spare_shim_becomes_the_kernel(
+    parents: Parents, wait_until: WaitUntil
+) -> None:
+    parents.write("ipykernel_launcher", "import signal; signal.pause()\n")
+    first = await parents.launch()
+    child = await a_spare_child(parents, wait_until)
+    asked = replace(plan(parents.folder, name="l"), limits={"open_files": 123})
+    second = await parents.launcher.launch(asked)
+    assert second.kernel.pid == child
+    assert resource.prlimit(child, resource.RLIMIT_NOFILE)[0] == 123
+    shown = psutil.Process(child).cmdline
+    await wait_until(lambda: shown()[:4] == list(asked.argv), "it to be shown as the kernel")
+    for one in (first, second):
+        os.kill(one.kernel.pid, signal.SIGKILL)
+        assert (await parents.launcher.wait(one)).signal == signal.SIGKILL
+
+
+@pytest.mark.parametrize("kill", [True, False])
+async def test_a_child_that_is_of_no_use_is_no_loss(
+    parents: Parents,
+    wait_until: WaitUntil,
+    kill: bool,  # noqa: FBT001  # a case
+) -> None:
+    if not kill:  # then it is not where its shim has been put
+        confine = lambda plan, _shim: plan.limits  # noqa: E731
+        parents.launcher = ForkLauncher(parents.folder, parents.cold, confine)
+    assert await parents.code(await parents.launch()) == 3
+    if kill:
+        child = await a_spare_child(parents, wait_until)
+        os.kill(child, signal.SIGKILL)
+        await wait_until(lambda: not is_there(child), "it to be gone")
+    handle = await parents.launch()
+    assert await parents.code(handle) == 3
+    await a_spare(parents, wait_until)
+    if not kill:
+        (spare,) = psutil.Process(parents.process.pid).children()
+        assert not spare.children()
+
+
 async def test_a_daemon_may_have_many_files_open(parents: Parents, wait_until: WaitUntil) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, before[1]))
@@ -435,9 +474,10 @@ async def test_a_daemon_may_have_many_files_open(parents: Parents, wait_until: W
 
 async def test_a_spare_shim_ends_with_its_parent(parents: Parents, wait_until: WaitUntil) -> None:
     assert await parents.code(await parents.launch()) == 3
+    child = await a_spare_child(parents, wait_until)
     spare = await a_spare(parents, wait_until)
     parents.process.kill()
-    await wait_until(lambda: not is_there(spare), "it to be gone")
+    await wait_until(lambda: not (is_there(spare) or is_there(child)), "both to be gone")
 
 
 async def a_spare(parents: "Parents", wait_until: WaitUntil) -> int:
@@ -451,6 +491,16 @@ async def a_spare(parents: "Parents", wait_until: WaitUntil) -> int:
 
     await wait_until(look, "a spare shim")
     return found[0]
+
+
+async def a_spare_child(parents: "Parents", wait_until: WaitUntil) -> int:
+    """Wait until that has a child that waits for a plan; gives its pid."""
+    spare = psutil.Process(await a_spare(parents, wait_until))
+    await wait_until(
+        lambda: [one.cmdline()[:1] for one in spare.children()] == [["kconnd-kernel"]], "its child"
+    )
+    (child,) = spare.children()
+    return child.pid
 
 
 def is_there(pid: int) -> bool:
