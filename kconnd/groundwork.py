@@ -188,7 +188,7 @@ def make_shell() -> None:
     shell.log = app.log
     for step in PROCESS:
         setattr(shell, step, lambda: None)
-    folder = tempfile.mkdtemp(prefix="kconnd-")
+    folder = tempfile.mkdtemp(prefix="kconnd-rehearsal-")
     try:
         with without_trace():
             shell.__init__(config=config, ipython_dir=folder)

@@ -286,7 +286,7 @@ class Zygote:
             if not message:
                 return
             wish = json.loads(message)
-            self.confines = wish["confines"]
+            self.confines = wish.get("confines", True)  # an older daemon does not say
             changed = self.watch.changed(wish["asked"])
             answer = {"stale": changed} if changed else self.give_shim(descriptors)
             for descriptor in descriptors:

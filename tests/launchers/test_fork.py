@@ -422,7 +422,7 @@ async def test_a_spare_shim_that_died_is_no_loss(parents: Parents, wait_until: W
 async def test_the_child_of_a_spare_shim_becomes_the_kernel(
     parents: Parents, wait_until: WaitUntil
 ) -> None:
-    parents.write("ipykernel_launcher", "import signal; signal.pause()\n")
+    parents.write("ipykernel_launcher", "import signal; signal.alarm(100); signal.pause()\n")
     first = await parents.launch()
     child = await a_spare_child(parents, wait_until)
     asked = replace(plan(parents.folder, name="l"), limits={"open_files": 123})
