@@ -1,6 +1,12 @@
-"""What the system tells of a process: how long it ran, and what memory is its own."""
+"""What the system tells: how long a process ran, what memory is its own, who is at work."""
 
+import time
 from pathlib import Path
+
+import psutil
+
+IDLE = 10.0  # percent of all processors: what a machine does that has nothing to do
+GLANCE = 0.1  # seconds
 
 
 def ran(pid: int) -> float:
@@ -17,3 +23,13 @@ def private(pid: int) -> float:
     text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     rows = (line.split() for line in text.splitlines() if line.startswith("Private_"))
     return sum(int(row[1]) for row in rows) / 1024
+
+
+def wait_until_idle(limit: float = 5.0) -> None:
+    """Wait until the machine has nothing to do, or for these seconds.
+
+    What one start leaves to be done, by whomever, is not part of the next.
+    """
+    end = time.monotonic() + limit
+    while psutil.cpu_percent(GLANCE) > IDLE and time.monotonic() < end:
+        pass

@@ -11,7 +11,7 @@ from functools import partial
 
 from tests.bench import others
 from tests.bench.others import JupyterServer
-from tests.bench.processes import private, ran
+from tests.bench.processes import private, ran, wait_until_idle
 from tests.bench.results import (
     START,
     Result,
@@ -60,6 +60,7 @@ def starts(*, quick: bool) -> Iterator[Result]:
         for _ in range(4 if quick else 15):
             rounds.append({})
             for name, way in ways.items():
+                wait_until_idle()
                 started = way()
                 rounds[-1][name] = started.seconds
                 started.end()
@@ -116,6 +117,7 @@ RUNS = 20  # that are to be without a failure
 
 
 def _start_many(ways: Mapping[str, Way], name: str) -> AtOnce:
+    wait_until_idle()
     if name == MANAGERS:
         found = asyncio.run(others.many_by_manager(COUNT))
     else:
