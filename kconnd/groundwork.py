@@ -17,14 +17,13 @@ from __future__ import annotations
 import atexit
 import builtins
 import contextlib
+import contextvars
 import fnmatch
 import gc
 import itertools
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import types
 import warnings
 import weakref
@@ -34,7 +33,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-PROCESS = ("init_environment", "init_virtualenv", "init_sys_modules", "init_prompts")  # change it
+OUTSIDE = (  # steps of making a shell that change the process or need a folder
+    "init_ipython_dir",
+    "init_profile_dir",
+    "init_environment",
+    "init_virtualenv",
+    "init_sys_modules",
+    "init_prompts",
+)
 STARTUP_FILES = ("*.py", "*.ipy")
 
 
@@ -50,8 +56,12 @@ class Groundwork:
         self.rehearse()
 
     def rehearse(self) -> None:
-        """Have what stock code compiles and keeps as a kernel starts; in a child, as its own."""
-        with contextlib.suppress(Exception):
+        """Go through what all kernels do first, for what stock code compiles and keeps on its way.
+
+        The parent does, for all of them; and a child that waits for its plan, which has then
+        copied most of the memory that a kernel writes to.
+        """
+        with contextlib.suppress(Exception, SystemExit):  # as above; argparse ends what fails
             make_shell()
         gc.collect()
 
@@ -178,22 +188,18 @@ def is_without_sections(config: Any) -> bool:
 def make_shell() -> None:
     """Make a shell and what it needs, as far as that leaves no trace, and let it go."""
     app = sys.modules["ipykernel.kernelapp"].IPKernelApp()
-    app.log = logging.getLogger()  # else one is made, and left
+    app.log = logging.getLogger()  # its own would be made, and be left
     app.parse_command_line(["-f", os.devnull])
     app.session.serialize(app.session.msg("status"))
     config = sys.modules["traitlets.config"].Config()
-    config.HistoryManager.hist_file = ":memory:"  # so it has no thread either
+    config.HistoryManager.hist_file = ":memory:"  # which has no thread either
     kind = sys.modules["ipykernel.zmqshell"].ZMQInteractiveShell
     shell = kind.__new__(kind)
     shell.log = app.log
-    for step in PROCESS:
-        setattr(shell, step, lambda: None)
-    folder = tempfile.mkdtemp(prefix="kconnd-rehearsal-")
-    try:
-        with without_trace():
-            shell.__init__(config=config, ipython_dir=folder)
-    finally:
-        shutil.rmtree(folder)
+    for step in OUTSIDE:
+        setattr(shell, step, lambda *_: None)
+    with without_trace():
+        contextvars.copy_context().run(shell.__init__, config=config)
     for pattern in STARTUP_FILES:
         fnmatch.filter([], pattern)
 

@@ -50,6 +50,7 @@ EXIT = (
     b'{"protocol": %d, "generation": %d, "code": %s, "signal": %s, "at": %d.%03d, '
     b'"errno": %s, "step": "%s", "oom": %s}\n'
 )
+READY = b"+"  # from a child that was to prepare itself
 HEAD = b"[kconnd: launch %d, %s]\n"  # at the head of each process's output in the log
 IGNORED = (
     signal.SIGINT,
@@ -210,12 +211,12 @@ class Child:
     ----------
     become : callable
         What it does in the end, given the plan, and where to tell what is wrong with that.
-    prepare : callable
-        What it does while there is no plan yet.
+    prepare : callable, optional
+        What it does while there is no plan yet, after which it `is_ready`.
     """
 
     def __init__(
-        self, become: Callable[[Plan, int], None], prepare: Callable[[], None] = lambda: None
+        self, become: Callable[[Plan, int], None], prepare: Callable[[], None] | None = None
     ) -> None:
         self.output, output = os.pipe()
         go, self._go = os.pipe()
@@ -223,8 +224,10 @@ class Child:
         self.pid = os.fork()
         if self.pid == 0:
             for theirs in (self.output, self._go, self._trouble):
-                os.close(theirs)  # else it would never see that the shim has died
-            prepare()
+                os.close(theirs)  # with the second it would never see that the shim has died
+            if prepare:
+                prepare()
+                os.write(trouble, READY)
             plan = receive_plan(go)
             if plan is None:
                 os._exit(0)  # the shim died before it could record us: nobody knows us, so go
@@ -250,12 +253,16 @@ class Child:
         os.close(self._trouble)
         return trouble
 
-    def has_ended(self) -> bool:
-        """Tell whether it is gone before it could begin."""
-        return os.waitpid(self.pid, os.WNOHANG)[0] != 0
+    def is_ready(self) -> bool:
+        """Tell whether it is prepared, and waits: it may be busy still, or stopped, or dead."""
+        if os.waitpid(self.pid, os.WNOHANG)[0]:
+            return False
+        said = select.poll()
+        said.register(self._trouble, select.POLLIN)
+        return bool(said.poll(0)) and os.read(self._trouble, len(READY)) == READY
 
     def let_go(self) -> None:
-        """Let it end, which was told nothing; `supervise` reaps it."""
+        """Let it end, which was told nothing; `watch` reaps it."""
         for ours in (self.output, self._go, self._trouble):
             os.close(ours)
 

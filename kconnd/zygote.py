@@ -77,7 +77,7 @@ MODULES = (
 )
 SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
 SPARE = b"kconnd-shim"  # and one that has no kernel yet
-EARLY = b"kconnd-kernel"  # and the child of such a one
+EARLY = b"kconnd-kernel"  # and the child of such a one, once it is prepared
 QUIET = 100  # milliseconds without a message until a spare is forked: two forks hold each other up
 MESSAGE = 65536
 WORDS = 1000  # characters of a reason
@@ -264,8 +264,8 @@ class Zygote:
         version = import_all(modules)
         set_since = dict(os.environb).items() - before.items()
         self.changed = dict(set_since)  # ipykernel's debugger sets a variable
-        check_threads()
         self.groundwork = load("groundwork").Groundwork()
+        check_threads()
         self.watch = self.freshness.Watch(self.freshness.watched())
         self.kept = open_descriptors()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
@@ -317,7 +317,7 @@ class Zygote:
             os.dup2(nothing, ours)
         self.command_line.become([SPARE])
         self.close_others({link.fileno()})
-        child = self.shim.Child(self.be_kernel, partial(self.warm_up, link)) if early else None
+        child = self.early_child(link) if early else None
         message, descriptors, _, _ = socket.recv_fds(link, 1, 3)
         link.close()
         if not message:
@@ -336,20 +336,27 @@ class Zygote:
         status: int = self.shim.supervise(plan, lambda: child or self.shim.Child(self.be_kernel))
         return status
 
-    def warm_up(self, link: socket.socket) -> None:
-        """In a child that waits for its plan: have memory of its own."""
-        link.close()  # else nobody would see that the shim has died
-        self.command_line.become([EARLY])
-        self.groundwork.rehearse()
+    def early_child(self, link: socket.socket) -> Any:
+        """Fork a child that has memory of its own by the time that it gets a plan."""
+
+        def prepare() -> None:
+            link.close()  # else nobody would see that the shim has died
+            self.groundwork.rehearse()
+            self.command_line.become([EARLY])
+
+        with contextlib.suppress(OSError):  # processes or memory are short, which may pass
+            return self.shim.Child(self.be_kernel, prepare)
+        return None
 
     def is_of_use(self, child: Any, plan: Plan) -> bool:
         """Have a child stand where its shim does by now, if that can be; else it is let go."""
-        if "cgroup" in plan.values or child.has_ended():
-            child.let_go()
-            return False
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, files)
-        return True
+        with contextlib.suppress(OSError):
+            if "cgroup" not in plan.values and child.is_ready():
+                files = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.prlimit(child.pid, resource.RLIMIT_NOFILE, files)
+                return True
+        child.let_go()
+        return False
 
     def be_kernel(self, plan: Plan, _trouble: int) -> None:
         """In the kernel: get rid of what is the zygote's and the shim's, then leave them."""

@@ -193,7 +193,7 @@ class Actor:
             self.life.read_connection_file()
             self._learn(connection=self.life.connection)
         if found:
-            self._learn(facts=Facts(started_at=started_at(handle.kernel)))
+            self._learn(facts=Facts(started_at=self._recorded_at(handle)))
         if self.record.handle != handle.to_json():  # what was read has been saved
             self._learn(handle=handle.to_json())
         self.life.claim()
@@ -201,6 +201,14 @@ class Actor:
             how = "found again from what its shim recorded: " if found else ""
             self.announce("adopted", f"{how}pid {handle.kernel.pid}, by {proof}")
         self.life.attach(handle, self.record.facts, fresh=fresh)
+
+    def _recorded_at(self, handle: Handle) -> float:
+        """Tell when the shim recorded the kernel, whose process may be older than the launch."""
+        live = self._world.runtime_dir / "live"
+        try:
+            return (live / f"{self.record.name}.shim.json").stat().st_mtime
+        except OSError:
+            return started_at(handle.kernel)
 
     async def _recover(self) -> bool:
         """Take up a process that a launch has met; tells whether there is one."""

@@ -196,7 +196,7 @@ class ForkLauncher(LocalLauncher):
             finally:
                 os.close(plan_read)
                 os.close(answer_write)
-            # It waits for its plan, and has no child yet.
+            # It waits for its plan; a child that it has already gets what it has by then.
             limits = plan.limits if self._confine is None else self._confine(plan, shim)
             limit_files(shim, choose_open_files(limits, OPEN_FILES))
             with contextlib.suppress(BrokenPipeError):  # it died: what it said is all there is

@@ -75,7 +75,7 @@ class SystemdLauncher(LocalLauncher):
         return found and replace(found, launcher=SYSTEMD, cgroup=kernels_own(found.shim.pid))
 
     def confine(self, plan: LaunchPlan, shim: int) -> Mapping[str, float]:
-        """Have a shim that was forked put into a scope of its own, before it forks.
+        """Have a shim that was forked put into a scope of its own, in which it forks the kernel.
 
         Returns
         -------

@@ -291,10 +291,14 @@ async def test_a_home_that_is_nobodys_is_told(stage: Stage) -> None:
 async def test_a_process_that_is_there_already_is_taken_up(stage: Stage) -> None:
     handle = await stage.launcher.launch(plan_of(stage))
     stage.launcher.there = replace(handle, generation=5)
+    facts = stage.runtime / "live" / "lab.shim.json"
+    facts.touch()
+    os.utime(facts, (5000, 5000))
     stage.may_answer.set()
     await stage.actor.ask(StartAsked())
     await stage.reach(State.RUNNING)
     assert stage.actor.kernel.generation == 5
+    assert stage.actor.record.facts.started_at == 5000, "not when its process was forked"
     assert len(stage.launcher.launched) == 1
     assert "found again" in stage.actor.kernel.reason
 

@@ -2,6 +2,7 @@
 
 import atexit
 import builtins
+import contextvars
 import gc
 import json
 import locale
@@ -11,6 +12,7 @@ import re
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -133,6 +135,8 @@ probe = {
     "aliases": shell.alias_manager.aliases,
     "logs": [one.log is app.log for one in shell.configurables if hasattr(one, "log")],
     "completes": shell.Completer.namespace is shell.user_ns,
+    "context": sorted(one.name for one in contextvars.copy_context()),
+    "temporary": tempfile.gettempdir(),
     "extensions": sorted(shell.extension_manager.loaded),
     "loggers": _loggers(),
     "threads": sorted(_unnumbered(thread.name) for thread in threading.enumerate()),

@@ -8,7 +8,9 @@ name of their own are numbered on from those that the import made; log records c
 ``relativeCreated`` from the parent's import of logging; what a preloaded module draws or notes
 at its import is the same in all (but for what `kconnd.zygote.renew` knows of); a file in the
 kernel's folder that is called like a module of ipykernel's does not take its place, as it would
-where that was imported later; and ``ps`` shows as much of a long command as there is room for.
+where that was imported later; ``ps`` shows as much of a long command as there is room for; and
+the process may be older than the kernel's start, with some milliseconds of processor time: it has
+waited for that.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from kconnd.system.processes import ProcessId, is_alive, send_signal
@@ -49,6 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (startup / "00-first.py").write_text("from_startup = 'yes'\n")
     config = "c.InteractiveShell.ast_node_interactivity = 'all'\n"
     (startup.parent / "ipython_kernel_config.py").write_text(config)
+    (folder / "__pycache__").mkdir()  # else it appears when a parent is there, which is replaced
     (folder / "mine.py").write_text(MINE)
     (folder / "threaded.py").write_text(THREADED)
     return folder
@@ -59,9 +63,10 @@ def daemon(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Da
     """Give one daemon for all tests that leave it as it is."""
     own = f"IPYTHONDIR: {place}/ipython, TZ: Asia/Tokyo, SECRET: s3cret"
     more = "USER: ada, TERM: dumb, GEVENT_SUPPORT: 'True', PYTHONPATH: 'lib:'"
+    more += f", TMPDIR: {place}/ipython"
     env = f"env: {{{own}, {more}}}\ncwd: {place}\n"
     with Daemon(Path(os.path.realpath(tmp_path_factory.mktemp("k")))) as found:
-        for name in ("forked", "other"):
+        for name in ("forked", "late", "other"):
             found.profile(name, FORK + env)
         found.profile("cold", COLD + env)
         found.profile("mine", f"{FORK}preload: [mine]\nenv: {{PYTHONPATH: {place}}}\n")
@@ -95,24 +100,42 @@ def debuggers_files(found: dict[str, Any]) -> list[str]:
     return files
 
 
+def waiting(parent: psutil.Process, name: str) -> list[psutil.Process]:
+    """List what a parent has forked for kernels to come, by the name that is shown."""
+    return [one for one in parent.children(recursive=True) if one.cmdline()[:1] == [name]]
+
+
 def test_a_forked_kernel_is_in_every_detail_what_a_cold_one_is(daemon: Daemon, place: Path) -> None:
-    cold, forked = probe(daemon, "cold"), probe(daemon, "forked")
-    assert daemon.info("forked")["launcher"] == "fork"
+    cold = probe(daemon, "cold")
+    parent = psutil.Process(start(daemon, "other")["pid"]).parents()[1]  # above the shim
+    assert any("zygote" in word for word in parent.cmdline())
+    wait_for(lambda: waiting(parent, "kconnd-kernel"), "a child that waits for its plan")
+    early = [one.pid for one in waiting(parent, "kconnd-kernel")]
+    forked = probe(daemon, "forked")
+    for shim in waiting(parent, "kconnd-shim"):
+        shim.kill()  # so that the next one has to be forked when it is asked for
+        shim.wait(10)
+    late = probe(daemon, "late")
+    assert daemon.info("forked")["pid"] in early
+    assert [daemon.info(name)["launcher"] for name in ("forked", "late")] == ["fork"] * 2
     assert daemon.info("cold")["launcher"] == "local"
-    for found in (cold, forked):
+    for found in (cold, forked, late):
         del found["environ"]["KCONND_KERNEL"]
         assert found["startup"] == "yes"
         assert found["config"]["InteractiveShell"] == {"ast_node_interactivity": "all"}
         assert found["environ"]["SECRET"] == "s3cret"
+        assert found["temporary"] == f"{place}/ipython"
         assert found["locale"][1] == ["JST", "JST"]
         assert found["parent"] == 1, "a shim"
         assert found["messages"] == "ada"
         assert f"{place}/lib" in found["path"]
-    theirs, ours = debuggers_files(cold), debuggers_files(forked)
-    assert {*theirs} <= {*ours}
-    assert ours[0].endswith(LAUNCHER), "the parent's groundwork is not used"
+    theirs = debuggers_files(cold)
     assert not theirs[0].endswith(LAUNCHER)
-    assert forked == cold
+    for found in (forked, late):
+        ours = debuggers_files(found)
+        assert {*theirs} <= {*ours}
+        assert ours[0].endswith(LAUNCHER), "the parent's groundwork is not used"
+        assert found == cold
 
 
 def test_two_forked_kernels_share_nothing_that_should_differ(daemon: Daemon) -> None:
