@@ -29,8 +29,18 @@ WaitUntil = Callable[..., Awaitable[None]]
 SOUND = "version_info = (7, 0)\n__version__ = '7.0'\n"
 OLD = "version_info = (6, 28)\n__version__ = '6.28'\n"
 THREAD = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
-
-
+# Whose preparation never ends, in whoever is not the parent itself.
+BUSY = """
+import os, signal, sys, types
+parent = os.getpid()
+class IPKernelApp:
+    def __init__(self):
+        if os.getpid() != parent:
+            signal.alarm(100)
+            signal.pause()
+        raise RuntimeError
+sys.modules["ipykernel.kernelapp"] = types.SimpleNamespace(IPKernelApp=IPKernelApp)
+"""
 USER_SITE = f"user/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 # Imports what a parent does, and prints what of the environment is read meanwhile.
 WATCHING = """\
@@ -436,26 +446,40 @@ async def test_the_child_of_a_spare_shim_becomes_the_kernel(
         assert (await parents.launcher.wait(one)).signal == signal.SIGKILL
 
 
-@pytest.mark.parametrize("kill", [True, False])
-async def test_a_child_that_is_of_no_use_is_no_loss(
-    parents: Parents,
-    wait_until: WaitUntil,
-    kill: bool,  # noqa: FBT001  # a case
-) -> None:
-    if not kill:  # then it is not where its shim has been put
-        confine = lambda plan, _shim: plan.limits  # noqa: E731
-        parents.launcher = ForkLauncher(parents.folder, parents.cold, confine)
+async def test_an_early_child_that_died_is_no_loss(parents: Parents, wait_until: WaitUntil) -> None:
     assert await parents.code(await parents.launch()) == 3
-    if kill:
-        child = await a_spare_child(parents, wait_until)
-        os.kill(child, signal.SIGKILL)
-        await wait_until(lambda: not is_there(child), "it to be gone")
+    child = await a_spare_child(parents, wait_until)
+    os.kill(child, signal.SIGKILL)
+    await wait_until(lambda: not is_there(child), "it to be gone")
+    assert await parents.code(await parents.launch()) == 3
+
+
+async def test_an_early_child_that_is_busy_is_not_waited_for(
+    parents: Parents, wait_until: WaitUntil
+) -> None:
+    parents.write("ipykernel", SOUND + BUSY)
+    assert await parents.code(await parents.launch()) == 3
+    spare = psutil.Process(await a_spare(parents, wait_until))
+    await wait_until(spare.children, "its child")
+    (child,) = spare.children()
     handle = await parents.launch()
+    assert (handle.shim.pid, handle.kernel.pid != child.pid) == (spare.pid, True)
     assert await parents.code(handle) == 3
-    await a_spare(parents, wait_until)
-    if not kill:
-        (spare,) = psutil.Process(parents.process.pid).children()
-        assert not spare.children()
+    await wait_until(lambda: not is_there(child.pid), "it to be ended with what the kernel left")
+
+
+async def test_an_early_child_is_not_used_where_its_shim_is_put_elsewhere(
+    parents: Parents, wait_until: WaitUntil
+) -> None:
+    parents.launcher = ForkLauncher(parents.folder, parents.cold, lambda plan, _: plan.limits)
+    await parents.launcher.prepare(plan(parents.folder))
+    child = await a_spare_child(parents, wait_until)
+    handle = await parents.launch()
+    assert handle.kernel.pid != child
+    assert await parents.code(handle) == 3
+    assert not is_there(child)
+    spare = psutil.Process(await a_spare(parents, wait_until))
+    assert not spare.children()
 
 
 async def test_a_daemon_may_have_many_files_open(parents: Parents, wait_until: WaitUntil) -> None:
