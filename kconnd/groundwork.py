@@ -4,12 +4,14 @@ A forked kernel shares the parent's memory until one of them writes to it, and t
 object writes to it (its count of references). So what goes through everything once, such as
 listing the files of all modules, costs a kernel more memory than what it keeps. It is done by
 the parent, for three such things of ipykernel's and IPython's, which are found under names that
-are not public.
+are not public. Besides, what a kernel does first is rehearsed: what stock code compiles and keeps
+on its way is there then.
 
 Rules. Standard library only, as for `kconnd.zygote`, which loads it. What is laid out for a
 kernel is taken up by the stock code in the place where that would have worked it out, gives
-the same, and is gone from there once it was used. Where ipykernel, IPython or traitlets are not as
-they are known to be, nothing is laid out, and the kernel works it out as any other does.
+the same, and is gone from there once it was used; a rehearsal leaves nothing that a kernel could
+see. Where ipykernel, IPython or traitlets are not as they are known to be, nothing is laid out, and
+the kernel works it out as any other does.
 """
 
 from __future__ import annotations
