@@ -167,6 +167,13 @@ class TestDeno(OnKconnd, jupyter_kernel_test.KernelTests):
         cls.env = {"JUPYTER_PATH": f"{home}/.local/share/jupyter"}
         super().setUpClass()
 
+    def execute_helper(self, code: str, *args: Any, **how: Any) -> tuple[Any, list[Any]]:
+        """Also take what Deno has printed and sends after the cell's end, as it may."""
+        reply, output = super().execute_helper(code, *args, **how)
+        if code in {self.code_hello_world, self.code_stderr} and not output:
+            output.append(self.kc.get_iopub_msg(timeout=jupyter_kernel_test.TIMEOUT))
+        return reply, output
+
 
 @pytest.fixture
 def daemon(home: Path) -> Iterator[Daemon]:
