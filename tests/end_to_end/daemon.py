@@ -227,6 +227,19 @@ def run(connection_file: str, code: str) -> str:
         return run_on(attached, code)
 
 
+def begin(attached: BlockingKernelClient, code: str) -> str:
+    """Start code that prints at once and goes on; give its request's id when it has printed.
+
+    A kernel is also busy with other requests, such as those by which a client attaches, and
+    ipykernel ignores an interrupt that comes before the cell runs.
+    """
+    request = attached.execute(code)
+    while True:
+        message = attached.get_iopub_msg(timeout=30)
+        if message["msg_type"] == "stream" and message["parent_header"]["msg_id"] == request:
+            return request
+
+
 def run_on(attached: BlockingKernelClient, code: str) -> str:
     printed: list[str] = []
 

@@ -15,7 +15,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 
 from kconnd.core.connection import CHANNELS
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import Daemon, DaemonError, client, run, run_on
+from tests.end_to_end.daemon import Daemon, DaemonError, begin, client, run, run_on
 
 WIRES = {
     "ipc": "transport: ipc",
@@ -153,8 +153,7 @@ def test_interrupt_reaches_a_running_cell(daemon: Daemon) -> None:
     daemon.start()
     info = daemon.post("lab", "start")
     with client(info["connection_file"]) as attached:
-        attached.execute("import time; time.sleep(1000)")
-        wait_for(lambda: daemon.info("lab")["execution_state"] == "busy", "the cell to run")
+        begin(attached, "import time; print('begun'); time.sleep(1000)")
         daemon.post("lab", "interrupt")
         reply = attached.get_shell_msg(timeout=20)
         assert reply["content"]["ename"] == "KeyboardInterrupt"
@@ -329,8 +328,8 @@ def test_interrupt_by_message_where_the_spec_asks_for_it(daemon: Daemon, folder:
     with client(info["connection_file"]) as attached:
         assert run_on(attached, "import os; print(os.environ['FROM_SPEC'])").startswith("/")
         attached.execute("import signal; signal.signal(2, signal.default_int_handler)")
-        attached.execute("import time; time.sleep(1000)")
-        wait_for(lambda: daemon.info("deaf")["execution_state"] == "busy", "the cell to run")
+        begin(attached, "import time; print('begun'); time.sleep(1000)")
+        wait_for(lambda: daemon.info("deaf")["execution_state"] == "busy", "it to be told")
         daemon.post("deaf", "interrupt")
         wait_for(lambda: daemon.info("deaf")["execution_state"] == "idle", "the interrupt")
 

@@ -21,7 +21,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_core.paths import jupyter_path
 
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import Daemon, client, run_on
+from tests.end_to_end.daemon import Daemon, begin, client, run_on
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_kernel_test")
 
@@ -183,10 +183,10 @@ def daemon(home: Path) -> Iterator[Daemon]:
 
 
 KERNELS = {
-    "ipykernel": (f"python: {sys.executable}\n", "while True: pass", "print(6 * 7)", "42"),
-    "bash": (TestBash.profile, "sleep 60", "echo $((6 * 7))", "42"),
+    "ipykernel": (f"python: {sys.executable}\n", "print(1)\nwhile 1: pass", "print(6 * 7)", "42"),
+    "bash": (TestBash.profile, "echo 1; sleep 60", "echo $((6 * 7))", "42"),
     # Not xeus-python: its wheel (0.19) is not interrupted by jupyter_client either.
-    "ir": ("kernel: ir\n", "Sys.sleep(60)", "cat(6 * 7)", "42"),
+    "ir": ("kernel: ir\n", "cat(1)\nSys.sleep(60)", "cat(6 * 7)", "42"),
 }
 
 
@@ -205,8 +205,8 @@ def test_an_interrupt_and_the_fields_of_info(daemon: Daemon, name: str) -> None:
         for key in ("implementation", "implementation_version", "protocol_version"):
             assert found[key] == (told.get(key) or None)
         assert found["language_version"] == told["language_info"].get("version")
-        attached.execute(endless)
-        wait_for(lambda: daemon.info("tested")["execution_state"] == "busy", "the cell to run")
+        begin(attached, endless)
+        wait_for(lambda: daemon.info("tested")["execution_state"] == "busy", "it to be told")
         daemon.post("tested", "interrupt")
         wait_for(lambda: daemon.info("tested")["execution_state"] == "idle", "it to stop")
         assert run_on(attached, asking).strip() == answer
@@ -224,8 +224,8 @@ def test_an_interrupt_by_message(daemon: Daemon) -> None:
     daemon.start(env={**os.environ, "JUPYTER_PATH": str(daemon.folder / "jupyter-path")})
     found = daemon.post("tested", "start")
     with client(found["connection_file"]) as attached:
-        attached.execute("import time; time.sleep(60)")
-        wait_for(lambda: daemon.info("tested")["execution_state"] == "busy", "the cell to run")
+        begin(attached, "import time; print('begun'); time.sleep(60)")
+        wait_for(lambda: daemon.info("tested")["execution_state"] == "busy", "it to be told")
         daemon.post("tested", "interrupt")
         wait_for(lambda: daemon.info("tested")["execution_state"] == "idle", "it to stop")
 

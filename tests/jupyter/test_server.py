@@ -182,8 +182,9 @@ import sys
 from jupyter_client import BlockingKernelClient
 client = BlockingKernelClient(connection_file=sys.argv[1])
 client.load_connection_file(); client.start_channels(); client.wait_for_ready()
-client.execute("import time; time.sleep(60)")
-client.get_iopub_msg(timeout=10); client.stop_channels()
+client.execute("import time; print('begun'); time.sleep(60)")
+while client.get_iopub_msg(timeout=10)["msg_type"] != "stream": pass
+client.stop_channels()
 """
 
 
