@@ -223,16 +223,19 @@ class Child:
         self._trouble, trouble = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            for theirs in (self.output, self._go, self._trouble):
-                os.close(theirs)  # with the second it would never see that the shim has died
-            if prepare:
-                prepare()
-                os.write(trouble, READY)
-            plan = receive_plan(go)
-            if plan is None:
-                os._exit(0)  # the shim died before it could record us: nobody knows us, so go
-            wear(plan, output, trouble)
-            become(plan, trouble)
+            try:
+                for theirs in (self.output, self._go, self._trouble):
+                    os.close(theirs)  # with the second it would never see that the shim has died
+                if prepare:
+                    prepare()
+                    os.write(trouble, READY)
+                plan = receive_plan(go)
+                if plan is None:
+                    os._exit(0)  # the shim died before it could record us: nobody knows us, so go
+                wear(plan, output, trouble)
+                become(plan, trouble)
+            except OSError:
+                os._exit(1)  # else it would go on as the shim that it is a copy of
         for ours in (output, go, trouble):
             os.close(ours)
 

@@ -74,6 +74,28 @@ def test_a_plan_that_is_cut_short_is_not_acted_on(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+CHILD = """\
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import shim
+def prepare(): raise OSError("a fault of its own")
+def become(plan, trouble): raise AssertionError("it has no plan")
+try:
+    child = shim.Child(become, prepare)
+except OSError:
+    child = None
+print(os.getpid(), flush=True)
+if child: print(os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]))
+"""
+
+
+def test_a_child_never_goes_on_as_the_shim() -> None:
+    command = [sys.executable, "-c", CHILD, str(Path(shim.__file__).parent)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    said, _ = process.communicate(timeout=30)
+    assert said == f"{process.pid}\n1\n"
+
+
 @given(pieces=st.lists(st.binary(min_size=1, max_size=300), max_size=30), keep=st.integers(0, 3))
 def test_a_log_keeps_the_newest_and_never_grows_beyond_its_size(
     pieces: list[bytes], keep: int, tmp_path_factory: pytest.TempPathFactory

@@ -37,6 +37,19 @@ async def test_what_was_read_is_shown_while_it_is_fresh(stage: Stage) -> None:
     assert see(actor, world, "current", quick=True).memory is None
 
 
+async def test_what_was_read_of_a_kernel_that_was_starting_is_not_shown_once_it_runs(
+    tmp_path: Path,
+) -> None:
+    async with acting(Stage(tmp_path)) as stage:
+        await stage.actor.ask(StartAsked())
+        await stage.reach(State.STARTING)
+        await read_anew([stage.actor], stage.world)
+        assert is_fresh(stage.actor, stage.world)
+        stage.may_answer.set()
+        await stage.reach(State.RUNNING)
+        assert not is_fresh(stage.actor, stage.world)
+
+
 async def test_of_those_who_ask_at_once_one_reads_for_all(stage: Stage) -> None:
     actor, world = stage.actor, stage.world
     first = asyncio.create_task(read_anew([actor], world))

@@ -227,8 +227,8 @@ def run(connection_file: str, code: str) -> str:
         return run_on(attached, code)
 
 
-def begin(attached: BlockingKernelClient, code: str) -> str:
-    """Start code that prints at once and goes on; give its request's id when it has printed.
+def begin(attached: BlockingKernelClient, code: str) -> None:
+    """Start code that prints at once and goes on, and wait until it has printed.
 
     A kernel is also busy with other requests, such as those by which a client attaches, and
     ipykernel ignores an interrupt that comes before the cell runs.
@@ -237,7 +237,7 @@ def begin(attached: BlockingKernelClient, code: str) -> str:
     while True:
         message = attached.get_iopub_msg(timeout=30)
         if message["msg_type"] == "stream" and message["parent_header"]["msg_id"] == request:
-            return request
+            return
 
 
 def run_on(attached: BlockingKernelClient, code: str) -> str:
