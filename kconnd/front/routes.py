@@ -29,7 +29,7 @@ from kconnd.front.units import (
     stricter,
     unit_name,
 )
-from kconnd.system.cgroups import cgroup_of
+from kconnd.system.cgroups import unit_of
 from kconnd.system.machine import user_name
 from kconnd.system.openapi import document
 from kconnd.system.processes import user_of
@@ -156,7 +156,7 @@ async def make_scope(request: Request) -> Reply:
 async def _moved(pid: int, scope: str) -> None:
     try:
         async with asyncio.timeout(LIMIT):
-            while scope not in cgroup_of(pid).split("/"):  # noqa: ASYNC110  # no event tells
+            while unit_of(pid) != scope:  # noqa: ASYNC110  # no event tells
                 await asyncio.sleep(GLANCE)
     except TimeoutError:
         raise KconndError(
@@ -183,7 +183,7 @@ def its_own_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
         raise _not_its(pid, uid) from None
     check = partial(check_lives, process, pid, uid)
     try:
-        if user_of(pid) != uid or f"kconnd@{uid}.service" not in cgroup_of(pid).split("/"):
+        if user_of(pid) != uid or unit_of(pid) != f"kconnd@{uid}.service":
             raise _not_its(pid, uid)
         check()  # so that was it which was looked at
         yield check
@@ -208,6 +208,11 @@ def _not_its(pid: int, uid: int) -> RefusedError:
     return RefusedError(f"process {pid} is not one of the daemon of uid {uid}")
 
 
+_LAUNCH = (
+    Parameter("name", "string", "The kernel's name."),
+    Parameter("generation", "integer", "The number of the launch."),
+    Parameter("limits", "object", "On memory, cpu, tasks and open_files, by these names."),
+)
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health", Right.SEE, health),
     Route("GET", "/v1/openapi.json", Right.SEE, openapi),
@@ -220,6 +225,22 @@ ROUTES: tuple[Route, ...] = (
         boot,
         (Parameter("wanted", "boolean", "Whether there are such kernels."),),
     ),
-    Route("POST", "/v1/units", Right.SEE, make_unit),
-    Route("POST", "/v1/scopes", Right.SEE, make_scope),
+    Route(
+        "POST",
+        "/v1/units",
+        Right.SEE,
+        make_unit,
+        (
+            *_LAUNCH,
+            Parameter("program", "string", "The path of the shim."),
+            Parameter("plan", "string", "The path of its plan."),
+        ),
+    ),
+    Route(
+        "POST",
+        "/v1/scopes",
+        Right.SEE,
+        make_scope,
+        (*_LAUNCH, Parameter("pid", "integer", "The shim's, which the caller's daemon runs.")),
+    ),
 )

@@ -1,7 +1,8 @@
 """Control groups: where the service manager keeps a process, and what is in there with it.
 
 Rules. Whoever has a part of the tree for themselves may call a group there what they like: names
-are bytes, and prove nothing. Only a group that was made for one kernel alone is ever emptied.
+are bytes, and prove nothing, but for the first one below slices, which is the system's. Only a
+group that was made for one kernel alone is ever emptied.
 """
 
 import asyncio
@@ -27,6 +28,19 @@ def cgroup_of(pid: int) -> str:
     parts = (row.split(b":", 2) for row in rows)
     found = {one[1]: os.fsdecode(one[2]) for one in parts if len(one) == 3}  # noqa: PLR2004
     return found.get(b"name=systemd", found.get(b"", ""))
+
+
+def unit_of(pid: int) -> str:
+    """Give the unit of the system's manager that a process is in; empty where that cannot be told.
+
+    What is below a unit may be called anything, as by a user's own manager, which is in a unit.
+    """
+    return unit_in(cgroup_of(pid).removeprefix(cgroup_of(1).removesuffix("/init.scope")))
+
+
+def unit_in(place: str) -> str:
+    """Give the first part of a place that is no slice."""
+    return next((part for part in place.split("/") if part and not part.endswith(".slice")), "")
 
 
 def kernels_own(shim: int) -> str:
