@@ -5,7 +5,8 @@ object writes to it (its count of references). So what goes through everything o
 listing the files of all modules, costs a kernel more memory than what it keeps. It is done by
 the parent, for three such things of ipykernel's and IPython's, which are found under names that
 are not public. Besides, what a kernel does first is rehearsed: what stock code compiles and keeps
-on its way is there then.
+on its way is there then. And the parent's memory is put in order: a kernel copies pages, however
+little of each it writes to.
 
 Rules. Standard library only, as for `kconnd.zygote`, which loads it. What is laid out for a
 kernel is taken up by the stock code in the place where that would have worked it out, gives
@@ -20,6 +21,7 @@ import atexit
 import builtins
 import contextlib
 import contextvars
+import ctypes
 import fnmatch
 import gc
 import itertools
@@ -44,6 +46,8 @@ OUTSIDE = (  # steps of making a shell that change the process or need a folder
     "init_prompts",
 )
 STARTUP_FILES = ("*.py", "*.ipy")
+SMALL = 1032  # bytes up to which glibc keeps what is freed apart, by size (tcache)
+GAPS = (*range(124 * 1024, SMALL, -512), *range(SMALL, 8, -16))  # bytes; more is not on the heap
 
 
 class Groundwork:
@@ -56,6 +60,11 @@ class Groundwork:
             with contextlib.suppress(Exception):
                 self.parts.append(kind())
         self.rehearse()
+
+    def put_in_order(self) -> None:
+        """Have memory that kernels write to side by side, as the last thing before the forks."""
+        gather_names()
+        fill_gaps()
 
     def rehearse(self) -> None:
         """Go through what all kernels do first, for what stock code compiles and keeps on its way.
@@ -125,13 +134,20 @@ class ModuleFiles:
         """Have ipykernel's module find them in place of the modules, once."""
         self.ipkernel.sys = SysOnce(self)
 
-    def copy(self) -> dict[str, Any]:
-        """Be what ipykernel takes for ``sys.modules``: give all that has a file."""
+    def copy(self) -> ModuleFiles:
+        """Be what ipykernel takes for a copy of ``sys.modules``."""
         self.ipkernel.sys = sys
+        return self
+
+    def values(self) -> Iterator[Any]:
+        """Give all modules that have a file; one stand-in is those of the parent, in turn."""
+        yield sys.modules["__main__"]
         since = max(0, len(sys.modules) - self.count)
-        own = [sys.modules["__main__"], *itertools.islice(reversed(sys.modules.values()), since)]
-        shared = [types.SimpleNamespace(__file__=file) for file in self.files.split("\0")]
-        return {str(number): one for number, one in enumerate([*own, *shared])}
+        yield from itertools.islice(reversed(sys.modules.values()), since)
+        shared = types.SimpleNamespace()
+        for file in self.files.split("\0"):
+            shared.__file__ = file
+            yield shared
 
 
 class Prefilter:
@@ -230,6 +246,52 @@ def without_trace() -> Iterator[None]:
         finalize._registered_with_atexit = finalizing
         for name in vars(builtins).keys() - names:
             delattr(builtins, name)
+
+
+def gather_names() -> None:
+    """Have the names of all modules side by side, since IPython makes a set of them in each kernel.
+
+    They are in as many places as modules were imported, and to have a name in a set writes to it.
+    """
+    modules = [
+        (name.encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass"), module)
+        for name, module in sys.modules.items()
+    ]
+    sys.modules.clear()
+    sys.modules.update(modules)
+
+
+class Mallinfo(ctypes.Structure):
+    """What glibc tells of its heap: ``struct mallinfo2`` of mallinfo(3)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+def fill_gaps() -> None:
+    """Use up what is free between what is in use, so that new memory is new pages, side by side.
+
+    A kernel that takes memory from a gap copies the page that it is in.
+    """
+    with contextlib.suppress(AttributeError):  # another C library, or an older glibc
+        libc = ctypes.CDLL(None)
+        libc.mallinfo2.restype = Mallinfo
+        libc.sbrk.restype = libc.malloc.restype = ctypes.c_void_p
+        libc.sbrk.argtypes, libc.malloc.argtypes = [ctypes.c_ssize_t], [ctypes.c_size_t]
+        libc.free.argtypes = [ctypes.c_void_p]
+        for size in GAPS:
+            while True:
+                unused = libc.sbrk(0) - libc.mallinfo2().keepcost  # above all that is in use
+                found = libc.malloc(size) or unused
+                if found >= unused:
+                    break
+            if size > SMALL:
+                libc.free(found)  # a small one would stay as a gap
 
 
 class SysOnce(types.ModuleType):

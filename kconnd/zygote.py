@@ -271,6 +271,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         gc.collect()
+        self.groundwork.put_in_order()
         gc.freeze()
         self.tell(ready=version)
 

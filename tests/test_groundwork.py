@@ -1,6 +1,7 @@
 """What a parent lays out for a kernel is what that would have worked out, and is used once."""
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,37 @@ taken = shell.prefilter_manager is laid.manager
 is_gone = interactiveshell.PrefilterManager is kind
 print(json.dumps([ours, taken, untouched, is_gone, make()[0], make()[0]]))
 """
+GAPS = """
+import ctypes, json, sys
+from kconnd.groundwork import Mallinfo, fill_gaps
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Mallinfo
+libc.malloc.restype = ctypes.c_void_p
+
+def told():
+    found = libc.mallinfo2()
+    return found.fordblks - found.keepcost, found.arena
+
+held = [bytes(size) for size in range(600, 60_000, 100)]
+del held[::2]  # which leaves a gap between any two
+before = told()
+fill_gaps()
+after = told()
+places = [libc.malloc(size) for size in range(600, 60_000, 5000)]
+print(json.dumps([before, after, places == sorted(places)]))
+"""
+NAMES = """
+import json, sys
+from kconnd.groundwork import gather_names
+import email.message, xml.dom
+sys.modules["odd \\udc80"] = json
+before = list(sys.modules.items())
+gather_names()
+after = list(sys.modules.items())
+import email.message as again
+print(json.dumps([before == after, sum(a is b for (a, _), (b, _) in zip(before, after)),
+                  again is before[[name for name, _ in before].index("email.message")][1]]))
+"""
 LEFT = "print(json.dumps([type(part).__name__ for part in Groundwork().parts]))"
 
 
@@ -193,3 +225,17 @@ def test_the_debugger_is_told_the_files_of_all_modules(tmp_path: Any) -> None:
 )
 def test_what_another_version_does_otherwise_is_left_to_it(change: str, left: list[str]) -> None:
     assert run(f"{BEGIN}\n{change}\n{LEFT}")[0] == left
+
+
+def test_the_modules_are_the_same_by_names_of_their_own() -> None:
+    (same, shared, found), _ = run(NAMES)
+    assert (same, shared, found) == (True, 0, True)
+
+
+@pytest.mark.skipif(platform.libc_ver() < ("glibc", "2.33"), reason="it does not tell")
+def test_what_is_taken_next_is_no_gap_between_what_is_in_use() -> None:
+    ((gaps, size), (left, size_then), in_order), _ = run(GAPS)
+    assert gaps > 1_000_000
+    assert left < 10_000
+    assert size_then - size < 200_000, "the heap has hardly grown for it"
+    assert in_order
