@@ -364,7 +364,8 @@ def test_a_control_group_that_is_called_as_a_daemons_unit_is_not_one(box: Box) -
     """A user's own manager gives whatever names that user likes, below a unit of the system's."""
     uid = box.uid("eve")
     tree = "/sys/fs/cgroup$(test -d /sys/fs/cgroup/systemd && echo /systemd)"
-    group = f"{tree}/user.slice/theirs.service/kconnd@{uid}.service"
+    theirs = f"{tree}/user.slice/theirs.service"
+    group = f"{theirs}/kconnd@{uid}.service"
     sleeper = f"setpriv --reuid {uid} --clear-groups sleep 999 >/dev/null 2>&1"
     pid = int(box.run(f"mkdir -p {group}; {sleeper} & echo $! | tee {group}/cgroup.procs").out)
     body = json.dumps({"name": "mine", "generation": 1, "pid": pid, "limits": {}})
@@ -372,7 +373,7 @@ def test_a_control_group_that_is_called_as_a_daemons_unit_is_not_one(box: Box) -
     reply = box.run(f"{front} -d {shlex.quote(body)}", "eve")
     assert f"process {pid} is not one of the daemon of" in reply.json()["error"]["message"]
     box.run(f"kill {pid}")
-    wait_for(lambda: box.try_(f"rmdir -p {group} {group}/..").code == 0, "it to be empty")
+    wait_for(lambda: box.try_(f"rmdir {group} {theirs}").code == 0, "it to be empty")
 
 
 def test_every_descendant_is_gone_after_a_stop(box: Box, kernel: int) -> None:
