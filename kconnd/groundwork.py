@@ -46,8 +46,8 @@ OUTSIDE = (  # steps of making a shell that change the process or need a folder
     "init_prompts",
 )
 STARTUP_FILES = ("*.py", "*.ipy")
-SMALL = 1032  # bytes up to which glibc keeps what is freed apart, by size (tcache)
-GAPS = (*range(124 * 1024, SMALL, -512), *range(SMALL, 8, -16))  # bytes; more is not on the heap
+SMALL, APART = 1032, 7  # bytes up to which glibc keeps what is freed apart, and how many of a size
+GAPS = (*range(124 * 1024, SMALL, -512), *range(SMALL, 8, -16))  # bytes; larger ones piece by piece
 
 
 class Groundwork:
@@ -63,8 +63,9 @@ class Groundwork:
 
     def put_in_order(self) -> None:
         """Have memory that kernels write to side by side, as the last thing before the forks."""
-        gather_names()
-        fill_gaps()
+        for step in (gather_names, fill_gaps):
+            with contextlib.suppress(Exception):  # as above; another C library does not tell
+                step()
 
     def rehearse(self) -> None:
         """Go through what all kernels do first, for what stock code compiles and keeps on its way.
@@ -134,20 +135,13 @@ class ModuleFiles:
         """Have ipykernel's module find them in place of the modules, once."""
         self.ipkernel.sys = SysOnce(self)
 
-    def copy(self) -> ModuleFiles:
-        """Be what ipykernel takes for a copy of ``sys.modules``."""
+    def copy(self) -> dict[str, Any]:
+        """Be what ipykernel takes for ``sys.modules``: give all that has a file."""
         self.ipkernel.sys = sys
-        return self
-
-    def values(self) -> Iterator[Any]:
-        """Give all modules that have a file; one stand-in is those of the parent, in turn."""
-        yield sys.modules["__main__"]
         since = max(0, len(sys.modules) - self.count)
-        yield from itertools.islice(reversed(sys.modules.values()), since)
-        shared = types.SimpleNamespace()
-        for file in self.files.split("\0"):
-            shared.__file__ = file
-            yield shared
+        own = [sys.modules["__main__"], *itertools.islice(reversed(sys.modules.values()), since)]
+        shared = [types.SimpleNamespace(__file__=file) for file in self.files.split("\0")]
+        return {str(number): one for number, one in enumerate([*own, *shared])}
 
 
 class Prefilter:
@@ -276,22 +270,24 @@ class Mallinfo(ctypes.Structure):
 def fill_gaps() -> None:
     """Use up what is free between what is in use, so that new memory is new pages, side by side.
 
-    A kernel that takes memory from a gap copies the page that it is in.
+    A kernel that takes memory from a gap copies the page that it is in. Whatever is behind
+    ``malloc``, no more is taken than glibc calls free.
     """
-    with contextlib.suppress(AttributeError):  # another C library, or an older glibc
-        libc = ctypes.CDLL(None)
-        libc.mallinfo2.restype = Mallinfo
-        libc.sbrk.restype = libc.malloc.restype = ctypes.c_void_p
-        libc.sbrk.argtypes, libc.malloc.argtypes = [ctypes.c_ssize_t], [ctypes.c_size_t]
-        libc.free.argtypes = [ctypes.c_void_p]
-        for size in GAPS:
-            while True:
-                unused = libc.sbrk(0) - libc.mallinfo2().keepcost  # above all that is in use
-                found = libc.malloc(size) or unused
-                if found >= unused:
-                    break
-            if size > SMALL:
-                libc.free(found)  # a small one would stay as a gap
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype = Mallinfo
+    libc.sbrk.restype = libc.malloc.restype = ctypes.c_void_p
+    libc.sbrk.argtypes, libc.malloc.argtypes = [ctypes.c_ssize_t], [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    for size in GAPS:
+        told = libc.mallinfo2()
+        unused = libc.sbrk(0) - told.keepcost  # above all that is in use
+        apart = APART if size <= SMALL else 0
+        for _ in range((told.fordblks - told.keepcost) // size + apart):
+            found = libc.malloc(size)
+            if not found or found >= unused:
+                if size > SMALL:
+                    libc.free(found)  # a small one would stay as a gap
+                break
 
 
 class SysOnce(types.ModuleType):

@@ -258,7 +258,7 @@ class Child:
 
     def is_ready(self) -> bool:
         """Tell whether it is prepared, and waits: it may be busy still, or stopped, or dead."""
-        if os.waitpid(self.pid, os.WNOHANG)[0]:
+        if os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)[0]:
             return False
         said = select.poll()
         said.register(self._trouble, select.POLLIN)

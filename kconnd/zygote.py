@@ -316,9 +316,9 @@ class Zygote:
         nothing = os.open("/dev/null", os.O_RDWR)
         for ours in (0, 1, 2):
             os.dup2(nothing, ours)
-        self.command_line.become([SPARE])
         self.close_others({link.fileno()})
         child = self.early_child(link) if early else None
+        self.command_line.become([SPARE])
         message, descriptors, _, _ = socket.recv_fds(link, 1, 3)
         link.close()
         if not message:

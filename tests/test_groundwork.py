@@ -239,3 +239,10 @@ def test_what_is_taken_next_is_no_gap_between_what_is_in_use() -> None:
     assert left < 10_000
     assert size_then - size < 200_000, "the heap has hardly grown for it"
     assert in_order
+
+
+def test_gaps_are_not_filled_for_ever_where_python_lives_among_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONMALLOC", "malloc")
+    run(GAPS.replace("fill_gaps()", "for _ in range(3): fill_gaps()"))

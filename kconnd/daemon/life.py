@@ -349,6 +349,11 @@ class Life:
             )
         )
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the kernel has answered."""
+        return self.watch.execution_state is not None
+
     def clients(self) -> int | None:
         """Count who is connected; None where nobody can tell."""
         if self.connection is None or self.handle is None:

@@ -75,9 +75,12 @@ async def _read(actors: Sequence[Actor], world: World) -> None:
     try:
         lives = [actor.life for actor in actors]
         asked = [(life.handle, life.connection) for life in lives]
+        ready = [life.is_ready for life in lives]
         found = await asyncio.to_thread(_look_at, asked)
-        for life, (handle, _), (memory, clients) in zip(lives, asked, found, strict=True):
-            if handle is not None:
+        for life, was_ready, (handle, _), (memory, clients) in zip(
+            lives, ready, asked, found, strict=True
+        ):
+            if handle is not None and life.is_ready is was_ready:
                 life.reading = Reading(world.clock(), handle.shim, memory, clients)
     finally:
         for actor in actors:

@@ -50,6 +50,18 @@ async def test_what_was_read_of_a_kernel_that_was_starting_is_not_shown_once_it_
         assert not is_fresh(stage.actor, stage.world)
 
 
+async def test_what_is_being_read_while_a_kernel_answers_is_not_shown(tmp_path: Path) -> None:
+    async with acting(Stage(tmp_path)) as stage:
+        await stage.actor.ask(StartAsked())
+        await stage.reach(State.STARTING)
+        reading = asyncio.create_task(read_anew([stage.actor], stage.world))
+        for _ in range(2):  # it begins, and has what it is about
+            await asyncio.sleep(0)
+        stage.actor.life.watch.execution_state = "idle"
+        await reading
+        assert not is_fresh(stage.actor, stage.world)
+
+
 async def test_of_those_who_ask_at_once_one_reads_for_all(stage: Stage) -> None:
     actor, world = stage.actor, stage.world
     first = asyncio.create_task(read_anew([actor], world))

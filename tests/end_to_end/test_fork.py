@@ -102,7 +102,12 @@ def debuggers_files(found: dict[str, Any]) -> list[str]:
 
 def waiting(parent: psutil.Process, name: str) -> list[psutil.Process]:
     """List what a parent has forked for kernels to come, by the name that is shown."""
-    return [one for one in parent.children(recursive=True) if one.cmdline()[:1] == [name]]
+    found = []
+    for one in parent.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if one.cmdline()[:1] == [name]:
+                found.append(one)
+    return found
 
 
 def test_a_forked_kernel_is_in_every_detail_what_a_cold_one_is(daemon: Daemon, place: Path) -> None:
@@ -115,8 +120,10 @@ def test_a_forked_kernel_is_in_every_detail_what_a_cold_one_is(daemon: Daemon, p
     for shim in waiting(parent, "kconnd-shim"):
         shim.kill()  # so that the next one has to be forked when it is asked for
         shim.wait(10)
+    others = [one.pid for one in parent.children(recursive=True)]
     late = probe(daemon, "late")
     assert daemon.info("forked")["pid"] in early
+    assert daemon.info("late")["pid"] not in others
     assert [daemon.info(name)["launcher"] for name in ("forked", "late")] == ["fork"] * 2
     assert daemon.info("cold")["launcher"] == "local"
     for found in (cold, forked, late):

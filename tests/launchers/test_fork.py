@@ -454,6 +454,19 @@ async def test_an_early_child_that_died_is_no_loss(parents: Parents, wait_until:
     assert await parents.code(await parents.launch()) == 3
 
 
+async def test_an_early_child_that_was_stopped_is_not_waited_for(
+    parents: Parents, wait_until: WaitUntil
+) -> None:
+    assert await parents.code(await parents.launch()) == 3
+    child = await a_spare_child(parents, wait_until)
+    os.kill(child, signal.SIGSTOP)
+    await wait_until(lambda: psutil.Process(child).status() == psutil.STATUS_STOPPED, "it to stop")
+    handle = await parents.launch()
+    assert handle.kernel.pid != child
+    assert await parents.code(handle) == 3
+    await wait_until(lambda: not is_there(child), "it to be ended with what the kernel left")
+
+
 async def test_an_early_child_that_is_busy_is_not_waited_for(
     parents: Parents, wait_until: WaitUntil
 ) -> None:
