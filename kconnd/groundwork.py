@@ -64,7 +64,8 @@ class Groundwork:
     def put_in_order(self) -> None:
         """Have memory that kernels write to side by side, as the last thing before the forks."""
         for step in (gather_names, fill_gaps):
-            with contextlib.suppress(Exception):  # as above; another C library does not tell
+            # A name that is no text; another C library, which does not tell of its heap.
+            with contextlib.suppress(AttributeError):
                 step()
 
     def rehearse(self) -> None:

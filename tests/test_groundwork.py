@@ -232,7 +232,10 @@ def test_the_modules_are_the_same_by_names_of_their_own() -> None:
     assert (same, shared, found) == (True, 0, True)
 
 
-@pytest.mark.skipif(platform.libc_ver() < ("glibc", "2.33"), reason="it does not tell")
+telling = pytest.mark.skipif(platform.libc_ver() < ("glibc", "2.33"), reason="it does not tell")
+
+
+@telling
 def test_what_is_taken_next_is_no_gap_between_what_is_in_use() -> None:
     ((gaps, size), (left, size_then), in_order), _ = run(GAPS)
     assert gaps > 1_000_000
@@ -241,6 +244,7 @@ def test_what_is_taken_next_is_no_gap_between_what_is_in_use() -> None:
     assert in_order
 
 
+@telling
 def test_gaps_are_not_filled_for_ever_where_python_lives_among_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -322,7 +322,6 @@ class Life:
             now = self._world.wall_clock()
             ready_after = round(now - (self._facts.started_at or now), 4)
             self._facts = replace(self._facts, ready_after=ready_after)
-            self.reading = None  # what was read while it started tells little of what it takes
             self._settled.set()
         if not first and self._facts.language:
             told.pop("language", None)  # the kernel spec's own word for it stays

@@ -24,10 +24,14 @@ FRESH = 1.0  # seconds that what was read from /proc is good for
 
 @dataclass(frozen=True)
 class Reading:
-    """What /proc says of one process of a kernel: memory in bytes, and how many are connected."""
+    """What /proc says of one process of a kernel: memory in bytes, and how many are connected.
+
+    It is of a kernel that is ready or of one that starts, which tells little of what it takes.
+    """
 
     at: float
     shim: ProcessId
+    ready: bool
     memory: int
     clients: int | None
 
@@ -77,11 +81,9 @@ async def _read(actors: Sequence[Actor], world: World) -> None:
         asked = [(life.handle, life.connection) for life in lives]
         ready = [life.is_ready for life in lives]
         found = await asyncio.to_thread(_look_at, asked)
-        for life, was_ready, (handle, _), (memory, clients) in zip(
-            lives, ready, asked, found, strict=True
-        ):
-            if handle is not None and life.is_ready is was_ready:
-                life.reading = Reading(world.clock(), handle.shim, memory, clients)
+        for life, (handle, _), was_ready, seen in zip(lives, asked, ready, found, strict=True):
+            if handle is not None:
+                life.reading = Reading(world.clock(), handle.shim, was_ready, *seen)
     finally:
         for actor in actors:
             actor.life.reading_now = None
@@ -102,9 +104,12 @@ def _look_at(
 
 
 def _reading_of(actor: Actor) -> Reading | None:
-    """Give the last reading, unless it was of another process than there is now."""
-    handle, reading = actor.life.handle, actor.life.reading
-    return reading if handle and reading and reading.shim == handle.shim else None
+    """Give the last reading, unless it was of another process, or of one that was starting."""
+    life, reading = actor.life, actor.life.reading
+    if life.handle is None or reading is None:
+        return None
+    same = (reading.shim, reading.ready) == (life.handle.shim, life.is_ready)
+    return reading if same else None
 
 
 def _heartbeat(actor: Actor) -> str:
