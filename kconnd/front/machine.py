@@ -1,11 +1,16 @@
 """What root has written for the whole machine: profiles and settings, as they are now."""
 
+import asyncio
+import contextlib
 import logging
 
 from kconnd.core.settings import Settings
 from kconnd.system.changes import Settling, Stamp, stamp_folder
 from kconnd.system.profiles import Loaded, load_profiles
 from kconnd.system.settings import QUIET, LiveSettings
+
+AT_MOST = 5.0  # seconds after which what is being written without an end is waited for no more
+GLANCE = 0.02  # seconds between looks
 
 log = logging.getLogger("kconnd")
 
@@ -34,12 +39,16 @@ class Machine:
         self._profiles = Loaded({}, ())
         self.reload()
 
-    @property
-    def profiles(self) -> Loaded:
-        """The profiles of the machine."""
-        stamp = stamp_folder(self._configs)
-        if stamp != self._seen and self._settling.rests(stamp, QUIET):
-            self._read(stamp)
+    async def profiles(self) -> Loaded:
+        """Give the profiles of the machine; of one that is being written, once that is done.
+
+        A user's daemon may see a change a moment before we do, and its kernel is not to be
+        confined by what was before. Where the writing does not end, that still holds.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(AT_MOST):
+                while not self._is_up_to_date():  # noqa: ASYNC110  # no event tells of quiet
+                    await asyncio.sleep(GLANCE)
         return self._profiles
 
     @property
@@ -51,6 +60,13 @@ class Machine:
         """Read all at once, since somebody says that it is written."""
         self._settings.reload()
         self._read(stamp_folder(self._configs))
+
+    def _is_up_to_date(self) -> bool:
+        """Read them again where they have changed and rest; tell whether they are as on disk."""
+        stamp = stamp_folder(self._configs)
+        if stamp != self._seen and self._settling.rests(stamp, QUIET):
+            self._read(stamp)
+        return stamp == self._seen
 
     def _read(self, stamp: Stamp) -> None:
         self._profiles = load_profiles([self._configs], uid=self._uid)

@@ -79,7 +79,7 @@ class Owners:
             If the peer asks for somebody else's who shares nothing.
         """
         unit = f"kconnd@{uid}.socket"
-        theirs = may(peer, Right.MANAGE, owner=uid) or uid in self._sharing()
+        theirs = may(peer, Right.MANAGE, owner=uid) or uid in await self._sharing()
         if not theirs and not await self.systemd.is_active(unit):
             raise RefusedError(
                 f"uid {peer.uid} may not start the daemon of uid {uid}",
@@ -102,7 +102,8 @@ class Owners:
     async def start_at_boot(self) -> int:
         """Start the daemons that have kernels to start; gives how many."""
         marked = {int(path.name) for path in self._boot.iterdir() if path.name.isdecimal()}
-        wanted = [uid for uid in sorted(marked | self._sharing(boot=True)) if self._has_right(uid)]
+        sharing = await self._sharing(boot=True)
+        wanted = [uid for uid in sorted(marked | sharing) if self._has_right(uid)]
         await asyncio.gather(*(self._start(uid) for uid in wanted))
         return len(wanted)
 
@@ -160,9 +161,10 @@ class Owners:
         numbers = (unit.removeprefix("kconnd@").removesuffix(".service") for unit in units)
         return sorted(int(number) for number in numbers if number.isdecimal())
 
-    def _sharing(self, *, boot: bool = False) -> set[int]:
+    async def _sharing(self, *, boot: bool = False) -> set[int]:
         """Give the uids whose kernels profiles of the machine share, or start with it."""
-        found = (one.profile for one in self.machine.profiles.profiles.values())
+        profiles = (await self.machine.profiles()).profiles
+        found = (one.profile for one in profiles.values())
         users = {one.user for one in found if one.user and (one.start == "boot" or not boot)}
         return set(_uids(users))
 

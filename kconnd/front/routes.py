@@ -124,14 +124,20 @@ async def make_unit(request: Request) -> Reply:
     """Run a kernel's shim in a unit of its own, as the caller and in the caller's slice."""
     uid = request.peer.uid
     name, generation, program, plan, asked = parse_request(request.body)
-    machine = request.owners.machine.profiles.profiles.get(profile_of(name))
-    limits = stricter(asked, machine.profile.limits if machine else None)
+    limits = await _limits(request.owners, name, asked)
     argv = [sys.executable, "-I", "-S", program, name, plan]
     unit = unit_name(uid, name, generation)
     systemd = await request.owners.systemd_version()
     rows = properties(uid, argv, limits, systemd, pam=_has_pam())
     await request.owners.make_unit(uid, unit, rows)
     return {"unit": unit, "limits": limits}
+
+
+async def _limits(owners: Owners, name: str, asked: Mapping[str, float]) -> dict[str, float]:
+    """Give what confines a kernel: what its owner asks for, and no more than the machine has."""
+    profiles = (await owners.machine.profiles()).profiles
+    machine = profiles.get(profile_of(name))
+    return stricter(asked, machine.profile.limits if machine else None)
 
 
 def _has_pam() -> bool:
@@ -143,8 +149,7 @@ async def make_scope(request: Request) -> Reply:
     """Put a shim that the caller's daemon has forked, and all that it will fork, in a scope."""
     uid = request.peer.uid
     name, generation, pid, asked = parse_scope(request.body)
-    machine = request.owners.machine.profiles.profiles.get(profile_of(name))
-    limits = stricter(asked, machine.profile.limits if machine else None)
+    limits = await _limits(request.owners, name, asked)
     scope = unit_name(uid, name, generation, "scope")
     rows = scope_properties(uid, name, pid, limits, await request.owners.systemd_version())
     with its_own_process(pid, uid) as check:

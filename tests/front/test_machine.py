@@ -1,24 +1,64 @@
 """What root has written for the whole machine, while it is being written."""
 
+import asyncio
 import os
 from pathlib import Path
 
+import pytest
+
 from kconnd.front.machine import Machine
-from tests.conftest import wait_for
 
 ME = os.geteuid()
 
 
-def test_a_profile_of_the_machine_is_read_once_it_is_left_alone(tmp_path: Path) -> None:
-    configs = tmp_path / "configs"
-    configs.mkdir(mode=0o755)
-    machine = Machine(str(configs), str(tmp_path / "kconnd.yaml"), uid=ME)
-    assert machine.profiles.profiles == {}
-    file = configs / "lab.yaml"
-    file.write_text("kernel: python3\n", encoding="utf-8")
+def write(file: Path, content: str) -> None:
+    file.write_text(content, encoding="utf-8")
     file.chmod(0o644)
-    assert machine.profiles.profiles == {}, "it may be half of what is to come"
-    wait_for(lambda: "lab" in machine.profiles.profiles, "the profile")
-    file.write_text("kernel: python3\nlimits: {tasks: 9}\n", encoding="utf-8")
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> Path:
+    folder = tmp_path / "configs"
+    folder.mkdir(mode=0o755)
+    return folder
+
+
+@pytest.fixture
+def machine(configs: Path) -> Machine:
+    return Machine(str(configs), str(configs.parent / "kconnd.yaml"), uid=ME)
+
+
+async def tasks(machine: Machine) -> dict[str, float | None]:
+    found = (await machine.profiles()).profiles
+    return {name: one.profile.limits.tasks for name, one in found.items()}
+
+
+async def test_who_asks_while_a_profile_is_being_written_gets_it_complete(
+    configs: Path, machine: Machine
+) -> None:
+    """Each time a daemon may know what it says, so nothing before it confines a kernel."""
+    assert await tasks(machine) == {}
+    write(configs / "lab.yaml", "kernel: python3\nlimits: {tasks: 7}\n")
+    assert await tasks(machine) == {"lab": 7}
+    write(configs / "lab.yaml", "")
+    asking = asyncio.create_task(tasks(machine))
+    await asyncio.sleep(0)  # it has looked once, at half of what is to come
+    write(configs / "lab.yaml", "kernel: python3\nlimits: {tasks: 8}\n")
+    assert await asking == {"lab": 8}
+
+
+async def test_what_is_written_without_an_end_is_waited_for_no_longer_than_said(
+    configs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kconnd.front.machine.AT_MOST", 0.1)
+    write(configs / "lab.yaml", "kernel: python3\nlimits: {tasks: 7}\n")
+    assert await tasks(machine) == {}, "what was before still holds"
+
+
+async def test_who_says_that_it_is_written_has_it_read_at_once(
+    configs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kconnd.front.machine.AT_MOST", 0)
+    write(configs / "lab.yaml", "kernel: python3\nlimits: {tasks: 9}\n")
     machine.reload()
-    assert machine.profiles.profiles["lab"].profile.limits.tasks == 9
+    assert await tasks(machine) == {"lab": 9}

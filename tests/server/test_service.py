@@ -834,6 +834,10 @@ def test_a_profile_of_the_machine_takes_effect_as_it_is_dropped_in(box: Box, ker
     box.run("kconnd-ctl restart dropped", "bob")
     limit = f"systemctl show -P TasksMax {unit.replace('-1.', '-2.')}"
     assert (box.run(limit).out, box.pid("dropped", "bob") == pid) == ("68\n", False)
+    box.write(file, "kernel: python3\nlimits: {tasks: 77}\n")
+    box.run("kconnd-ctl reload && kconnd-ctl restart dropped", "bob")
+    limit = f"systemctl show -P TasksMax {unit.replace('-1.', '-3.')}"
+    assert box.run(limit).out == "79\n", "the front door waits for what the daemon was told of"
     pid = box.pid("dropped", "bob")
     box.run(f"rm {file}")
     wait_for(lambda: not known("ada"), "it to be gone")
