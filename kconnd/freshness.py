@@ -1,7 +1,9 @@
 """Freshness: whether a zygote still has what a process begun now would import.
 
 What is watched is where modules are found, and the files of those that were imported, but for
-the standard library's: another one of that comes with another interpreter, which is watched.
+the standard library's: another one of that comes with another interpreter, which is watched. To a
+folder where packages are installed every change counts; in one of the user's own, such as that of
+a project, all kinds of files come and go, and only what a process would import counts.
 
 Rules. Standard library only, as for `kconnd.zygote`, which loads it. A look costs no more than
 a stat(2) for each place, since a start waits for it. What differs is named: it may be why a
@@ -18,7 +20,8 @@ import time
 
 TYPE_CHECKING = False  # typing is not needed at run time
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
 PACKAGES = "-packages"  # in the path of what is installed: site-packages, dist-packages
 NUMBER = (1 << 63) - 1  # the largest in an array
@@ -42,12 +45,42 @@ def watched_folders() -> list[str]:
     return list(dict.fromkeys([sys.executable, *configuration, *folders]))
 
 
-def watched() -> list[str]:
-    """List what a fresh process might import otherwise: where from, and all but the library."""
+def watched() -> tuple[list[str], list[str]]:
+    """List what a fresh process might import otherwise: where from, and all but the library.
+
+    The second list is of folders in which only what would be imported counts.
+    """
     library = os.path.dirname(os.__file__)
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     own = [file for file in files if file and (PACKAGES in file or not file.startswith(library))]
-    return [*watched_folders(), *sorted(own)]
+    folders = {
+        place
+        for place in watched_folders()
+        if os.path.isdir(place) and PACKAGES not in place and not place.startswith(library)
+    }
+    places = [place for place in watched_folders() if place not in folders]
+    return [*places, *sorted(own)], sorted(folders)
+
+
+class Missing:
+    """The last that an import asks: notes what has not been found, and might be some day."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Find nothing, as all before it (importlib.abc.MetaPathFinder)."""
+        self.names.add(name)
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[None]:
+        """Take part in all imports until the end of the block."""
+        finder: Any = self
+        sys.meta_path.append(finder)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(finder)
 
 
 def concerned(modules: Iterable[str], error: BaseException) -> set[str]:
@@ -78,14 +111,58 @@ def signature(place: str) -> list[int] | None:
     return [about.st_mtime_ns, about.st_ino, about.st_size]
 
 
+class OwnFolders:
+    """Folders in which only what hides or adds one of some modules counts.
+
+    Parameters
+    ----------
+    folders : iterable of str
+        Where they are.
+    names : iterable of str
+        Modules, by the first part of their names.
+    """
+
+    def __init__(self, folders: Iterable[str], names: Iterable[str]) -> None:
+        every = {"sitecustomize", "usercustomize"}  # whose turn is before anybody takes notes
+        self.names = frozenset({name.partition(".")[0] for name in names} | every)
+        self.state = {folder: (signature(folder), self._concerned(folder)) for folder in folders}
+
+    def changed(self) -> str | None:
+        """Name a folder that is another one, or has another file of such a name."""
+        for folder, (before, concerned) in self.state.items():
+            now = signature(folder)
+            if now == before:
+                continue
+            if now is None or before is None or now[1] != before[1]:
+                return folder
+            if self._concerned(folder) != concerned:
+                return folder
+            self.state[folder] = now, concerned  # so that it is not listed again each time
+        return None
+
+    def _concerned(self, folder: str) -> frozenset[str]:
+        try:
+            found = os.listdir(folder)
+        except OSError:
+            return frozenset()
+        return frozenset(name for name in found if name.partition(".")[0] in self.names)
+
+
 class Watch:
     """What files and folders were like: a look takes 2 microseconds for each, 0.8 ms for ipykernel.
 
     It is kept in two pieces of memory: after a fork, each page that is touched is copied.
+
+    Parameters
+    ----------
+    places : list of str
+        Files and folders to which every change counts.
+    own : OwnFolders
+        Those where it does not.
     """
 
-    def __init__(self, places: list[str]) -> None:
-        self.places = os.fsencode("\0".join(places))
+    def __init__(self, places: list[str], own: OwnFolders) -> None:
+        self.places, self.own = os.fsencode("\0".join(places)), own
         self.looked = 0  # when the last look began, in nanoseconds of the monotonic clock
         self.difference: str | None = None
         self.state = self.look()
@@ -109,7 +186,7 @@ class Watch:
         One look serves all who had asked before it, and what has changed once stays so.
         """
         if self.difference is None and self.looked <= asked:
-            self.difference = self._compare(self.look())
+            self.difference = self._compare(self.look()) or self.own.changed()
         return self.difference
 
     def _compare(self, now: bytes) -> str | None:

@@ -261,12 +261,16 @@ class Zygote:
     def prepare(self, modules: Iterable[str]) -> None:
         """Import everything, and have its memory shared for good."""
         before = dict(os.environb)
-        version = import_all(modules)
+        missing = self.freshness.Missing()
+        with missing.noting():
+            version = import_all(modules)
         set_since = dict(os.environb).items() - before.items()
         self.changed = dict(set_since)  # ipykernel's debugger sets a variable
         self.groundwork = load("groundwork").Groundwork()
         check_threads()
-        self.watch = self.freshness.Watch(self.freshness.watched())
+        places, folders = self.freshness.watched()
+        own = self.freshness.OwnFolders(folders, {*sys.modules, *missing.names})
+        self.watch = self.freshness.Watch(places, own)
         self.kept = open_descriptors()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
         signal.signal(signal.SIGINT, signal.SIG_IGN)

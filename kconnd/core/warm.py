@@ -104,7 +104,7 @@ for folder in {*app.config_file_paths, app.profile_dir.location}:
 scripts = [*app.exec_files, os.environ.get("PYTHONSTARTUP", "")]
 places += [abspath(script) for script in scripts if script]
 folders = [way for way in ways if not installed(way) and os.path.isdir(way)]
-names = {name.partition(".")[0] for name, _ in modules} | {"sitecustomize", "usercustomize"}
+names = {name.partition(".")[0] for name, _ in modules}
 found = json.dumps([sorted(set(places)), sorted(set(folders)), sorted(names)])
 """
 # An expression that a Python kernel evaluates to the JSON text of a `Reading`.

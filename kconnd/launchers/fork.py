@@ -8,6 +8,7 @@ which does for its kernel what any shim does; so all but the launch goes as with
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -44,6 +45,8 @@ from kconnd.system.files import take_lock
 
 FORK = "fork"
 MOST = 8  # parents of one daemon; the one that was used longest ago makes room for the next
+
+log = logging.getLogger("kconnd")
 
 Confine = Callable[[LaunchPlan, int], Mapping[str, float]]
 
@@ -177,6 +180,7 @@ class ForkLauncher(LocalLauncher):
             except StaleError as error:
                 self._dismiss(parent)
                 why = str(error)
+                log.info("%s: forking it from a new parent: %s", plan.name, why)
         raise UnforkableError(f"{why}; and so it was with the parent before")
 
     def _exchange(

@@ -7,8 +7,8 @@ others of it, and with a clock only to see what changed while the process was ju
 import os
 
 from kconnd.core.warm import Reading
+from kconnd.freshness import OwnFolders, signature
 
-State = tuple[int, int, int]
 TICK = 0.02  # seconds by which the time that a file gets can be behind the clock
 
 
@@ -24,11 +24,8 @@ class Signatures:
     """
 
     def __init__(self, reading: Reading, cwd: str) -> None:
-        self._names = reading.names
-        self._places = {path: _state(path) for path in reading.places}
-        self._folders = {
-            path: (_state(path), self._hiding(path)) for path in {*reading.folders, cwd}
-        }
+        self._places = {path: signature(path) for path in reading.places}
+        self._folders = OwnFolders({*reading.folders, cwd}, reading.names)
 
     def changed_since(self, moment: float) -> str:
         """Name a place that was changed after a moment, in seconds since the epoch, or ``""``."""
@@ -37,35 +34,9 @@ class Signatures:
     def changed(self) -> str:
         """Name a place that is not as it was, or ``""``."""
         for path, before in self._places.items():
-            if _state(path) != before:
+            if signature(path) != before:
                 return path
-        for path, (before, hiding) in self._folders.items():
-            now = _state(path)
-            if now == before:
-                continue
-            if now is None or before is None or now[1] != before[1]:
-                return path
-            if self._hiding(path) != hiding:
-                return path
-            self._folders[path] = now, hiding  # so that it is not listed again each time
-        return ""
-
-    def _hiding(self, folder: str) -> frozenset[str]:
-        """List what would be imported from a folder in the place of what was imported."""
-        try:
-            found = os.listdir(folder)  # noqa: PTH208  # names alone are wanted
-        except OSError:
-            return frozenset()
-        return frozenset(name for name in found if name.partition(".")[0] in self._names)
-
-
-def _state(path: str) -> State | None:
-    """Tell one state of a file or folder from another."""
-    try:
-        about = os.stat(path)  # noqa: PTH116  # hundreds at a time
-    except OSError:
-        return None
-    return about.st_mtime_ns, about.st_ino, about.st_size
+        return self._folders.changed() or ""
 
 
 def _changed_at(path: str) -> float:

@@ -66,11 +66,16 @@ def kernel_manager() -> Started:
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
         begin = time.perf_counter()
-        manager = AsyncKernelManager(transport="ipc")
+        # Without a file to be beside, its sockets would be in the working folder, on a disk.
+        manager = AsyncKernelManager(transport="ipc", connection_file=_new_connection_file())
         stack.callback(lambda: runner.run(_end_by(manager)))
         runner.run(_start_by(manager))
         taken = time.perf_counter() - begin
         return Started(taken, partial(_process_of, manager), stack.pop_all().close)
+
+
+def _new_connection_file() -> str:
+    return str(Path(os.environ["JUPYTER_RUNTIME_DIR"], f"{secrets.token_hex(4)}.json"))
 
 
 async def _start_by(manager: AsyncKernelManager) -> None:

@@ -354,6 +354,20 @@ def test_a_changed_module_gives_a_fresh_parent_and_leaves_old_kernels(
     assert new["launcher"] == "fork"
     assert run(new["connection_file"], "import own; print(own.answer)") == "changed\n"
     assert run(old["connection_file"], "print(own.answer)") == "1\n"
+    assert f"lab@new: forking it from a new parent: {module} has changed" in lone.said()
+
+
+def test_a_kernel_finds_a_module_that_its_parent_has_not_seen_come(
+    lone: Daemon, tmp_path: Path
+) -> None:
+    lone.profile("lab", f"{FORK}env: {{PYTHONPATH: {tmp_path}}}\n")
+    lone.ask("POST", "/v1/reload")
+    old = start(lone, "lab")
+    (tmp_path / "later.py").write_text("answer = 2\n")
+    new = start(lone, "lab@new")
+    assert run(new["connection_file"], "import later; print(later.answer)") == "2\n"
+    parents = {psutil.Process(one["pid"]).parents()[1].pid for one in (old, new)}
+    assert len(parents) == 1
 
 
 def test_a_shim_that_is_killed_leaves_the_kernel(lone: Daemon) -> None:

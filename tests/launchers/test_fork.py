@@ -285,7 +285,7 @@ async def test_many_starts_at_once_after_a_change_all_fork_from_a_new_parent(
     assert await parents.code(await parents.launch()) == 3
     for number in range(3):
         before = parents.process.pid
-        parents.write(f"more_{number}", "")
+        parents.write("ipykernel", f"{SOUND}# {number}\n")
         names = [f"k{one}" for one in range(12)]
         handles = await asyncio.gather(*map(parents.launch, names))
         assert [await parents.code(handle) for handle in handles] == [3] * 12
@@ -297,7 +297,7 @@ def test_a_look_serves_those_who_asked_before_it_and_what_has_changed_stays_so(
 ) -> None:
     place = tmp_path / "module.py"
     earlier = time.monotonic_ns()
-    watch = freshness.Watch([str(place)])
+    watch = freshness.Watch([str(place)], freshness.OwnFolders([], []))
     place.touch()
     assert watch.changed(earlier) is None  # it was not there when the look began, which is later
     assert watch.changed(time.monotonic_ns()) == str(place)
@@ -323,6 +323,8 @@ def files_of(folder: Path, *names: str) -> None:
         ("some.pth", lambda place: files_of(place, "more-packages/some.pth")),
         ("pyvenv.cfg", lambda place: files_of(place, "venv/pyvenv.cfg")),
         ("python", lambda place: swap(place / "venv" / "bin" / "python")),
+        ("modules", lambda place: files_of(place, "modules/preloaded.py")),
+        ("modules", lambda place: files_of(place, "modules/nowhere/__init__.py")),
     ],
 )
 async def test_whatever_a_start_would_find_otherwise_takes_another_parent(
@@ -332,7 +334,9 @@ async def test_whatever_a_start_would_find_otherwise_takes_another_parent(
     python = venv(tmp_path / "venv")
     packages = tmp_path / "more-packages"
     files_of(packages, "preloaded.py", "some.pth", "pack/__init__.py", "pack/inner.py")
-    (packages / "preloaded.py").write_text("import pack.inner\n")
+    (packages / "preloaded.py").write_text(
+        "import pack.inner\ntry:\n    import nowhere\nexcept ImportError:\n    pass\n"
+    )
     path = ":".join(str(tmp_path / name) for name in ("modules", "more-packages", "later"))
     asked = plan(tmp_path, PYTHONPATH=path, PYTHONUSERBASE=str(tmp_path / "user"))
     asked = replace(asked, argv=(str(python), "-m", "ipykernel_launcher"), preload=("preloaded",))
@@ -349,6 +353,19 @@ async def test_whatever_a_start_would_find_otherwise_takes_another_parent(
     assert await parents.code(await parents.launcher.launch(asked)) == 3
     assert parents.process.pid != before
     parents.launcher.close()
+
+
+async def test_what_no_start_would_import_may_come_and_go_in_a_folder_of_ones_own(
+    parents: Parents,
+) -> None:
+    """Such as that of a project, which an editable installation has on the path."""
+    assert await parents.code(await parents.launch()) == 3
+    before = parents.process.pid
+    files_of(parents.modules, "data.csv", "notes/plan.md", "later.py", "jso.py")
+    for _ in range(2):
+        assert await parents.code(await parents.launch()) == 3
+        (parents.modules / "data.csv").unlink(missing_ok=True)
+    assert parents.process.pid == before
 
 
 def venv(folder: Path) -> Path:
