@@ -139,6 +139,7 @@ class Life:
         async with self._world.slots:
             self._queued = False
             self._settled.clear()
+            self._world.launcher.expect(asked)
             try:
                 async with asyncio.timeout(self._world.launch_limit):
                     handle = await self._make(command, profile, previous, asked)

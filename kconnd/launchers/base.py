@@ -124,6 +124,13 @@ class Launcher(Protocol):
         """Do ahead of time what makes a launch of this kind quick."""
         ...
 
+    def expect(self, asked: int) -> None:
+        """Hear, without waiting, that a kernel was asked for, whose plan is being made.
+
+        ``asked`` is when, in nanoseconds of the monotonic clock, as the plan will say.
+        """
+        ...
+
     async def wait(self, handle: Handle) -> Exit:
         """Wait until every process of the kernel is gone."""
         ...

@@ -34,6 +34,11 @@ class Launchers:
         """Do ahead of time what makes a launch of this kind quick."""
         await self._for(plan).prepare(plan)
 
+    def expect(self, asked: int) -> None:
+        """Hear that a kernel was asked for; nobody knows yet which launcher it is for."""
+        for launcher in self._known.values():
+            launcher.expect(asked)
+
     def _for(self, plan: LaunchPlan) -> Launcher:
         name = self._default if plan.launcher == "auto" else plan.launcher
         launcher = self._known.get(name)

@@ -152,6 +152,11 @@ class ForkLauncher(LocalLauncher):
         with contextlib.suppress(UnforkableError, StaleError):  # the launch will say so
             await asyncio.to_thread(lambda: self._parent(plan).wait_until_ready())
 
+    def expect(self, asked: int) -> None:
+        """Have the parent that was used last see meanwhile whether it is as on disk still."""
+        for parent in list(self._parents.values())[-1:]:
+            parent.expect(asked)
+
     def close(self) -> None:
         """Let all parents end; no kernel is touched."""
         for parent in self._parents.values():
@@ -293,6 +298,19 @@ class Zygote:
         """
         with self._speaking:
             self._hear_of_readiness()
+
+    def expect(self, asked: int) -> None:
+        """Have it look at the disk now, unless it has other things to do; see `fork`."""
+        if not self._speaking.acquire(blocking=False):
+            return
+        try:
+            if self._ready:
+                self._link.settimeout(0)
+                self._link.send(json.dumps({"asked": asked}).encode())
+        except OSError:
+            pass  # it has died, which the fork will tell
+        finally:
+            self._speaking.release()
 
     def fork(self, asked: int, descriptors: tuple[int, int, int], *, confines: bool) -> int:
         """Have a shim forked.

@@ -79,6 +79,9 @@ class LocalLauncher:
     async def prepare(self, plan: LaunchPlan) -> None:
         """Do nothing: a cold start is a cold start."""
 
+    def expect(self, asked: int) -> None:
+        """Do nothing, for the same reason."""
+
     async def wait(self, handle: Handle) -> Exit:
         """Wait for the end; a shim that died first leaves the kernel to be waited for.
 

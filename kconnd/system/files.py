@@ -61,15 +61,22 @@ def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(part, flags, 0o600)
     try:
-        with os.fdopen(file, "wb") as stream:
-            stream.write(content)
-            stream.flush()
+        try:
+            _write_all(file, content)
             if durable:
-                os.fsync(stream.fileno())
+                os.fsync(file)
+        finally:
+            os.close(file)
         part.rename(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _write_all(file: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(file, rest) :]
 
 
 def flush(path: Path) -> None:

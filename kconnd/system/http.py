@@ -21,12 +21,12 @@ from urllib.parse import unquote
 
 import tornado.iostream
 import tornado.netutil
-from pydantic_core import PydanticSerializationError, to_json
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 
 from kconnd.core.access import Peer
 from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
 from kconnd.system.accepting import MAX_CONNECTIONS, new_server
+from kconnd.system.as_json import as_json
 from kconnd.system.audit import UNHEARD, Audit, is_name
 from kconnd.system.peer import Caller, Directory
 from kconnd.system.table import MakeRequest, Reply, Request, Route
@@ -152,7 +152,7 @@ class Exchange:
         self._finish(status)
 
     def _write(self, reply: Mapping[str, Any], status: int) -> Awaitable[None]:
-        text = _as_json(reply)
+        text = as_json(reply)
         headers = {"Content-Type": "application/json", "Content-Length": str(len(text))}
         sent = b"" if self._method == "HEAD" else text  # an answer to that has no body
         written: Awaitable[None] = self._connection.write_headers(
@@ -180,7 +180,7 @@ class Exchange:
                     continue
                 if (line := coming.result()) is None:
                     break
-                await self._connection.write(_as_json(line) + b"\n")
+                await self._connection.write(as_json(line) + b"\n")
                 coming = asyncio.ensure_future(anext(lines, None))
         except RefusedError as error:
             log.info("a stream was ended: %s", error)
@@ -196,14 +196,6 @@ class Exchange:
 def _caller(site: "Site", connection: Any) -> Caller | None:
     stream = getattr(connection, "stream", None)
     return site.server.callers.get(stream) if stream is not None else None
-
-
-def _as_json(reply: Mapping[str, Any]) -> bytes:
-    """Write a reply; pydantic's writer takes a third of the standard library's time."""
-    try:
-        return to_json(reply)
-    except PydanticSerializationError:  # of bytes that are no text, in a path or in an argument
-        return json.dumps(reply).encode()
 
 
 @cache  # looking the phrase up takes longer than all else here

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from kconnd.core.record import KernelRecord, Origin, parse_record, to_json
 from kconnd.errors import StateFileError
+from kconnd.system.as_json import as_json
 from kconnd.system.files import ensure_private_dir, flush, remove_parts, write_private
 
 KERNELS = "kernels"
@@ -68,7 +69,7 @@ class Store:
 
     def save(self, record: KernelRecord, *, durable: bool) -> None:
         """Save a record; ``durable`` where it must survive a crash of the machine, too."""
-        content = json.dumps(to_json(replace(record, origin=self.origin))).encode()
+        content = as_json(to_json(replace(record, origin=self.origin)))
         path = self.folder(record.name) / RECORD
         write_private(path, content)
         if durable and path not in self._due:

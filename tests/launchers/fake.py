@@ -46,6 +46,9 @@ class FakeLauncher:
     async def prepare(self, plan: LaunchPlan) -> None:
         pass
 
+    def expect(self, asked: int) -> None:
+        pass
+
     def end(self, number: int, how: Exit) -> None:
         """End what was launched as the first, second and so on."""
         if not self._exits[number].done():

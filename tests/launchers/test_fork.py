@@ -355,6 +355,23 @@ async def test_whatever_a_start_would_find_otherwise_takes_another_parent(
     parents.launcher.close()
 
 
+async def test_the_disk_is_looked_at_for_a_kernel_whose_plan_is_being_made(
+    parents: Parents,
+) -> None:
+    earlier = time.monotonic_ns()
+    assert await parents.code(await parents.launch()) == 3
+    (parent,) = parents.launcher._parents.values()
+    asked = time.monotonic_ns()
+    parents.launcher.expect(asked)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    parent.fork(earlier, (nothing,) * 3, confines=False)  # so it has heard all before
+    parents.write("ipykernel", f"{SOUND}# changed\n")
+    parent.fork(asked, (nothing,) * 3, confines=False)
+    with pytest.raises(StaleError):
+        parent.fork(time.monotonic_ns(), (nothing,) * 3, confines=False)
+    os.close(nothing)
+
+
 async def test_what_no_start_would_import_may_come_and_go_in_a_folder_of_ones_own(
     parents: Parents,
 ) -> None:
