@@ -45,6 +45,7 @@ OUTSIDE = (  # steps of making a shell that change the process or need a folder
     "init_sys_modules",
     "init_prompts",
 )
+MOMENT = 1.0  # seconds in which a message comes that was sent
 STARTUP_FILES = ("*.py", "*.ipy")
 SMALL, APART = 1032, 7  # bytes up to which glibc keeps what is freed apart, and how many of a size
 GAPS = (*range(124 * 1024, SMALL, -512), *range(SMALL, 8, -16))  # bytes; larger ones piece by piece
@@ -68,14 +69,16 @@ class Groundwork:
             with contextlib.suppress(AttributeError):
                 step()
 
-    def rehearse(self) -> None:
+    def rehearse(self, *, wire: bool = False) -> None:
         """Go through what all kernels do first, for what stock code compiles and keeps on its way.
 
         The parent does, for all of them; and a child that waits for its plan, which has then
-        copied most of the memory that a kernel writes to.
+        copied most of the memory that a kernel writes to. That has to do with sockets, too
+        (``wire``), which have threads for a moment, as nothing may have that is to fork.
         """
-        with contextlib.suppress(Exception, SystemExit):  # as above; argparse ends what fails
-            make_shell()
+        for step in (make_shell, *([exchange_message] if wire else [])):
+            with contextlib.suppress(Exception, SystemExit):  # as above; argparse ends what fails
+                step()
         gc.collect()
 
     def lay_out(self) -> None:
@@ -215,6 +218,36 @@ def make_shell() -> None:
         contextvars.copy_context().run(shell.__init__, config=config)
     for pattern in STARTUP_FILES:
         fnmatch.filter([], pattern)
+
+
+def exchange_message() -> None:
+    """Have a request come in on sockets of its own, and let all of it go."""
+    zmq, app = sys.modules["zmq"], sys.modules["ipykernel.kernelapp"].IPKernelApp()
+    app.log = logging.getLogger()  # as above
+    session = app.session
+    kinds = (zmq.ROUTER, zmq.DEALER, zmq.XPUB, zmq.PAIR, zmq.REP)
+    with contextlib.ExitStack() as stack:
+        context = stack.enter_context(zmq.Context())
+        sockets = [stack.enter_context(context.socket(kind)) for kind in kinds]
+        for number, socket in enumerate(sockets):
+            socket.linger = 0
+            socket.bind(f"inproc://{number}")
+        loop = sys.modules["tornado.ioloop"].IOLoop(make_current=False)
+        stack.callback(loop.close)
+        clock = loop.asyncio_loop  # which makes no handler of logs as it starts
+
+        def hear(message: Any) -> None:
+            session.deserialize(session.feed_identities(message, copy=False)[1], copy=False)
+            clock.stop()
+
+        stream = sys.modules["zmq.eventloop.zmqstream"].ZMQStream(sockets[0], loop)
+        stack.callback(stream.close)
+        stream.on_recv(hear, copy=False)
+        sender = stack.enter_context(context.socket(zmq.DEALER))
+        sender.connect("inproc://0")
+        session.send(sender, "kernel_info_request")
+        clock.call_later(MOMENT, clock.stop)
+        clock.run_forever()
 
 
 @contextlib.contextmanager

@@ -350,7 +350,7 @@ class Zygote:
 
         def prepare() -> None:
             link.close()  # else nobody would see that the shim has died
-            self.groundwork.rehearse()
+            self.groundwork.rehearse(wire=True)
             self.command_line.become([EARLY])
 
         with contextlib.suppress(OSError):  # processes or memory are short, which may pass

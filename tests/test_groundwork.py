@@ -147,6 +147,32 @@ import email.message as again
 print(json.dumps([before == after, sum(a is b for (a, _), (b, _) in zip(before, after)),
                   again is before[[name for name, _ in before].index("email.message")][1]]))
 """
+WIRE = """
+import asyncio, atexit, json, logging, os, threading, weakref, zmq
+from kconnd import groundwork
+from kconnd.zygote import import_all
+from tornado.ioloop import IOLoop
+
+def process():
+    everything = [len(os.listdir("/proc/self/task")), sorted(os.listdir("/proc/self/fd"))]
+    everything += [threading.active_count(), atexit._ncallbacks(), len(IOLoop._ioloop_for_asyncio)]
+    everything += [logging.getLogger().handlers, weakref.finalize._registered_with_atexit]
+    everything += [zmq.Context._instance is None, asyncio._get_running_loop()]
+    return repr(everything)
+
+import_all([])
+groundwork.make_shell()
+heard = []
+real = zmq.eventloop.zmqstream.ZMQStream.on_recv
+
+def on_recv(self, hear, **how):
+    real(self, lambda message: [hear(message), heard.append(len(message))], **how)
+
+zmq.eventloop.zmqstream.ZMQStream.on_recv = on_recv
+before = process()
+groundwork.exchange_message()
+print(json.dumps([process() == before, heard]))
+"""
 LEFT = "print(json.dumps([type(part).__name__ for part in Groundwork().parts]))"
 
 
@@ -225,6 +251,12 @@ def test_the_debugger_is_told_the_files_of_all_modules(tmp_path: Any) -> None:
 )
 def test_what_another_version_does_otherwise_is_left_to_it(change: str, left: list[str]) -> None:
     assert run(f"{BEGIN}\n{change}\n{LEFT}")[0] == left
+
+
+def test_a_message_is_exchanged_without_a_trace() -> None:
+    (untouched, (frames,)), _ = run(WIRE)
+    assert untouched
+    assert frames == 7, "an identity, a delimiter, a signature and four parts of a message"
 
 
 def test_the_modules_are_the_same_by_names_of_their_own() -> None:
