@@ -17,7 +17,6 @@ from kconnd.core.events import (
     Command,
     DeadlinePassed,
     Event,
-    Exited,
     Found,
     Launch,
     RestartAsked,
@@ -248,10 +247,9 @@ class Actor:
         told = _story(before, kernel)
         if told:
             record = record.noted(Decision(self._world.wall_clock(), told, kernel.reason))
-        durable = kernel.wanted is not before.wanted or isinstance(event, Exited)
         same = replace(kernel, deadline=before.deadline) == before  # that one is never saved
         if refusable or self._unsaved or not same:
-            self._save(record, durable=durable, refusable=refusable)
+            self._save(record, refusable=refusable)
         self.record = record
         if told:
             self.announce(kernel.state.value, f"{told}: {kernel.reason}")
@@ -283,13 +281,13 @@ class Actor:
         if later:
             self._unsaved = True
         else:
-            self._save(record, durable=False, refusable=must)
+            self._save(record, refusable=must)
         self.record = record
         self._wake()
 
-    def _save(self, record: KernelRecord, *, durable: bool, refusable: bool) -> None:
+    def _save(self, record: KernelRecord, *, refusable: bool) -> None:
         try:
-            self._world.store.save(record, durable=durable)
+            self._world.store.save(record)
             self._unsaved = False
         except (OSError, UnsafePathError) as error:
             if refusable:

@@ -195,7 +195,6 @@ class Kernels:
         """Take up what an earlier daemon left, then start what is to run from the beginning."""
         store = self.world.store
         with contextlib.suppress(OSError):  # on a read-only disk they stay for now
-            store.tidy()
             remove_parts(self.world.runtime_dir)
             remove_parts(self.world.runtime_dir / "live")
         if self.world.warm is not None:
@@ -203,6 +202,8 @@ class Kernels:
         launched = _launched(self.world.runtime_dir)
         left = {*store.names(), *launched}
         forgotten = {name for name in left if not self._restore(name, launched=name in launched)}
+        with contextlib.suppress(OSError):  # as above
+            store.tidy()
         here = store.origin.boot_id
         settled = {one.record.name for one in self.all() if _boot_of(one.record) == here}
         for name in set(self.loaded.profiles) - set(self.foreign):

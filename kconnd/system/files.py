@@ -6,15 +6,20 @@ in it; the folder that a file goes to is never changed.
 """
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
 import re
 import secrets
 import stat
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from kconnd.errors import LockedError, UnsafePathError
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2), which no module of Python's has
 
 _PART = re.compile(r"\..+\.[0-9a-f]{8}")  # the name of a file while it is written
 
@@ -57,6 +62,33 @@ def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
     durable : bool
         Whether it must survive a crash of the machine, at the cost of an fsync.
     """
+    with _part_of(path, content, durable=durable) as part:
+        part.rename(path)
+
+
+def exchange_private(path: Path, content: bytes) -> Path | None:
+    """Do the same, and keep what was there before, where the file system can (renameat2(2)).
+
+    To replace a file can have all of the new one sent to the disk at once (ext4(5),
+    ``auto_da_alloc``), which takes longer than all else; to exchange two names does not. Until
+    `flush` has, a crash of the machine can leave the new one empty.
+
+    Returns
+    -------
+    Path, optional
+        Where that is now, for whoever called to remove.
+    """
+    with _part_of(path, content) as part:
+        # A file alone: a folder that is in the way is to stay there, and what was linked to.
+        if path.is_file() and not path.is_symlink() and _exchange(part, path):
+            return part
+        part.rename(path)
+    return None
+
+
+@contextlib.contextmanager
+def _part_of(path: Path, content: bytes, *, durable: bool = False) -> Iterator[Path]:
+    """Write a file that is to get its name; it is removed again should that fail."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(part, flags, 0o600)
@@ -67,10 +99,22 @@ def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
                 os.fsync(file)
         finally:
             os.close(file)
-        part.rename(path)
+        yield part
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+@cache
+def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
+    return getattr(ctypes.CDLL(None), "renameat2", None)  # of glibc since 2.28
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Have two files take each other's names; false where that cannot be done."""
+    call = _renameat2()
+    names = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
+    return call is not None and call(*names, RENAME_EXCHANGE) == 0
 
 
 def _write_all(file: int, content: bytes) -> None:

@@ -5,17 +5,19 @@ record is one file, so that it is whole or not there; a file that cannot be read
 with a new name and never deleted. Records that another machine wrote, into a home that is
 shared between machines, can be looked at and are never touched.
 
-What is saved outlives the daemon at once, whatever ends it. That it outlives the machine takes
-milliseconds more, in which a thread has it written to disk: nothing waits for that, since
-a crash of the machine ends all kernels, and what it can take back is a wish of that moment; where
-a file system does not keep the order of writes, it can leave a record that is put aside.
+What is saved outlives the daemon at once, whatever ends it. That it outlives the machine takes a
+moment more, after which a thread has it written to disk: nothing waits for that, since a crash of
+the machine ends all kernels, and what it can take back is a wish of that moment. What was saved
+before is kept until then (``.record.json.*``) where the file system can, and holds if the record
+cannot be read.
 """
 
 import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +25,11 @@ from pathlib import Path
 from kconnd.core.record import KernelRecord, Origin, parse_record, to_json
 from kconnd.errors import StateFileError
 from kconnd.system.as_json import as_json
-from kconnd.system.files import ensure_private_dir, flush, remove_parts, write_private
+from kconnd.system.files import ensure_private_dir, exchange_private, flush, remove_parts
 
 KERNELS = "kernels"
 RECORD = "record.json"
+MOMENT = 0.1  # seconds after a first change until all that has changed by then goes to disk
 
 log = logging.getLogger("kconnd")
 
@@ -52,7 +55,9 @@ class Store:
         self.warm = state_dir / "warm"  # of kernels that have no name yet
         self._folder = state_dir / KERNELS
         self._disk = ThreadPoolExecutor(1, "disk")
-        self._due: set[Path] = set()
+        self._due: dict[Path, list[Path]] = {}  # not on disk yet, each with what was before it
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
         ensure_private_dir(state_dir)
         ensure_private_dir(self._folder)
 
@@ -67,28 +72,38 @@ class Store:
             ensure_private_dir(folder)
         return folder
 
-    def save(self, record: KernelRecord, *, durable: bool) -> None:
-        """Save a record; ``durable`` where it must survive a crash of the machine, too."""
+    def save(self, record: KernelRecord) -> None:
+        """Save a record; in a moment it will survive a crash of the machine, too."""
         content = as_json(to_json(replace(record, origin=self.origin)))
         path = self.folder(record.name) / RECORD
-        write_private(path, content)
-        if durable and path not in self._due:
-            self._due.add(path)
-            self._disk.submit(self._flush, path)
+        before = exchange_private(path, content)
+        with self._lock:
+            is_first = not self._due
+            self._due.setdefault(path, []).extend([before] if before else [])
+        if is_first:
+            with contextlib.suppress(RuntimeError):  # closed: what was before it is kept, too
+                self._disk.submit(self._write_out)
 
-    def _flush(self, path: Path) -> None:
-        self._due.discard(path)  # first: what is saved from here on is due again
-        try:
-            self._to_disk(path)
-        except OSError as error:
-            log.error("writing %s to disk: %s", path, error)  # noqa: TRY400  # it says all
+    def _write_out(self) -> None:
+        """Have all that is due written to disk, after which nobody needs what was before it."""
+        self._ending.wait(MOMENT)
+        with self._lock:
+            due, self._due = self._due, {}  # first: what is saved from here on is due again
+        for path, before in due.items():
+            try:
+                self._to_disk(path)
+                for one in before:
+                    one.unlink(missing_ok=True)
+            except OSError as error:
+                log.error("writing %s to disk: %s", path, error)  # noqa: TRY400  # it says all
 
     def close(self) -> None:
         """Wait until all that is due has been written to disk."""
+        self._ending.set()
         self._disk.shutdown()
 
     def tidy(self) -> None:
-        """Remove what a daemon left that died while it saved a record."""
+        """Remove what a daemon left that died while it saved records, which have been read."""
         for folder in self._folder.iterdir():
             remove_parts(folder)
 
@@ -97,7 +112,7 @@ class Store:
         return (path.parent.name for path in sorted(self._folder.glob(f"*/{RECORD}")))
 
     def read(self, name: str) -> KernelRecord:
-        """Read a record.
+        """Read a record, or what was saved before it where it never came to the disk.
 
         Raises
         ------
@@ -107,14 +122,29 @@ class Store:
         """
         path = self._folder / name / RECORD
         try:
-            record = parse_record(json.loads(path.read_bytes()))
-            if record.name != name:
-                raise ValueError(f"it is about {record.name!r}")  # noqa: TRY301  # one way out
+            return _read(path, name)
         except OSError as error:  # which says nothing against what is in it
             raise StateFileError(f"reading {path}: {error}; it is left where it is") from error
         except (ValueError, RecursionError) as error:
-            raise StateFileError(f"reading {path}: {error}; {_put_aside(path)}") from error
-        return record
+            trouble = f"reading {path}: {error}; {_put_aside(path)}"
+            for before in _newest_first(path.parent.glob(f".{RECORD}.*")):
+                with contextlib.suppress(OSError, ValueError, RecursionError):
+                    record = _read(before, name)
+                    before.rename(path)
+                    log.warning("%s; what was saved before it holds", trouble)
+                    return record
+            raise StateFileError(trouble) from error
+
+
+def _read(path: Path, name: str) -> KernelRecord:
+    record = parse_record(json.loads(path.read_bytes()))
+    if record.name != name:
+        raise ValueError(f"it is about {record.name!r}")
+    return record
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
 def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:

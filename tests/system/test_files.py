@@ -19,6 +19,7 @@ from kconnd.core.record import KernelRecord, Origin
 from kconnd.errors import LockedError, PortsTakenError, StateFileError, UnsafePathError
 from kconnd.system.files import (
     ensure_private_dir,
+    exchange_private,
     flush,
     is_locked,
     is_private,
@@ -43,7 +44,7 @@ def test_a_private_file_replaces_a_link_and_does_not_follow_it(tmp_path: Path) -
     victim.write_bytes(b"dear")
     link.symlink_to(victim)
     before = tmp_path.stat().st_mode
-    write_private(link, b"secret", durable=True)
+    write_private(link, b"secret")
     assert victim.read_bytes() == b"dear"
     assert (link.read_bytes(), link.is_symlink(), mode(link)) == (b"secret", False, 0o600)
     assert tmp_path.stat().st_mode == before
@@ -190,7 +191,7 @@ def test_a_record_that_cannot_be_read_is_put_aside(tmp_path: Path) -> None:
     origin = Origin("m", "host", "boot")
     store = Store(tmp_path / "state", origin)
     record = KernelRecord("lab", Lifecycle(state=State.RUNNING, generation=3), origin=origin)
-    store.save(record, durable=True)
+    store.save(record)
     assert (list(store.names()), store.read("lab")) == (["lab"], record)
     path = tmp_path / "state/kernels/lab/record.json"
     assert mode(path) == 0o600
@@ -211,13 +212,70 @@ def test_nobody_waits_until_a_record_is_on_disk_and_the_end_does(tmp_path: Path)
         seen.append((what, json.loads(what.read_bytes())["lifecycle"]["generation"]))
 
     store = Store(tmp_path / "state", Origin("m", "host", "boot"), to_disk)
-    for generation, durable in ((1, True), (2, False), (3, True), (4, True)):
-        store.save(KernelRecord("lab", Lifecycle(generation=generation)), durable=durable)
+    for generation in range(1, 5):
+        store.save(KernelRecord("lab", Lifecycle(generation=generation)))
     assert seen == []
+    assert store.read("lab").lifecycle.generation == 4, "a daemon that comes now knows it"
+    before = [json.loads(one.read_bytes()) for one in path.parent.glob(".record.json.*")]
+    assert sorted(one["lifecycle"]["generation"] for one in before) == [1, 2, 3]
     may_go.release(9)
     store.close()
     assert {*seen} == {(path, 4)}
     assert len(seen) <= 2, "what is due already need not be due twice"
+    assert [one.name for one in path.parent.iterdir()] == ["record.json"]
+    store.save(KernelRecord("lab", Lifecycle(generation=5)))
+    assert store.read("lab").lifecycle.generation == 5, "nothing is lost at the very end"
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 300])
+def test_a_crash_of_the_machine_takes_back_no_more_than_what_was_not_on_disk(
+    tmp_path: Path, left: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which is what a file system that has no data of the new one yet leaves."""
+
+    def to_disk(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    store = Store(tmp_path / "state", Origin("m", "host", "boot"), to_disk)
+    for generation in (1, 2):
+        store.save(KernelRecord("lab", Lifecycle(generation=generation)))
+    store.close()
+    path = tmp_path / "state/kernels/lab/record.json"
+    path.write_bytes(left)
+    (path.parent / ".record.json.0000abcd").write_bytes(b'{"version')  # one that was half written
+    again = Store(tmp_path / "state", Origin("m", "host", "boot"))
+    assert again.read("lab").lifecycle.generation == 1
+    assert f"it is now {path.parent}/record.bad-1.json; what was saved before" in caplog.text
+    again.tidy()
+    assert again.read("lab").lifecycle.generation == 1
+    assert {one.name for one in path.parent.iterdir()} == {"record.json", "record.bad-1.json"}
+    again.close()
+
+
+def test_where_names_cannot_be_exchanged_a_file_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "it"
+    assert exchange_private(path, b"one") is None, "there was none"
+    before = exchange_private(path, b"two")
+    assert before is not None
+    assert (path.read_bytes(), before.read_bytes(), mode(path)) == (b"two", b"one", 0o600)
+    monkeypatch.setattr("kconnd.system.files._renameat2", lambda: None)
+    assert exchange_private(path, b"three") is None
+    assert (path.read_bytes(), len(list(tmp_path.iterdir()))) == (b"three", 2)
+
+
+def test_what_is_no_file_is_not_exchanged(tmp_path: Path) -> None:
+    path, victim = tmp_path / "it", tmp_path / "victim"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        exchange_private(path, b"one")
+    path.rmdir()
+    victim.write_bytes(b"dear")
+    path.symlink_to(victim)
+    assert exchange_private(path, b"one") is None
+    assert (path.read_bytes(), victim.read_bytes(), mode(path)) == (b"one", b"dear", 0o600)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["it", "victim"]
 
 
 def test_a_file_that_cannot_be_written_to_disk_is_told(
@@ -228,7 +286,7 @@ def test_a_file_that_cannot_be_written_to_disk_is_told(
 
     store = Store(tmp_path / "state", Origin("m", "host", "boot"), to_disk)
     for _ in range(2):
-        store.save(KernelRecord("lab"), durable=True)
+        store.save(KernelRecord("lab"))
     store.close()
     assert f"writing {tmp_path}/state/kernels/lab/record.json to disk:" in caplog.text
 
