@@ -249,7 +249,10 @@ class Actor:
             record = record.noted(Decision(self._world.wall_clock(), told, kernel.reason))
         same = replace(kernel, deadline=before.deadline) == before  # that one is never saved
         if refusable or self._unsaved or not same:
-            self._save(record, refusable=refusable)
+            if refusable or commands or self._queue.empty():
+                self._save(record, refusable=refusable)
+            else:
+                self._unsaved = True  # until the next event is taken, which is there already
         self.record = record
         if told:
             self.announce(kernel.state.value, f"{told}: {kernel.reason}")

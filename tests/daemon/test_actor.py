@@ -14,6 +14,9 @@ import pytest
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.events import (
     Adopted,
+    Answered,
+    HeartbeatBack,
+    HeartbeatMissed,
     RestartAsked,
     StartAsked,
     Step,
@@ -150,6 +153,29 @@ async def test_what_is_decided_is_saved_before_it_is_done(stage: Stage) -> None:
     await stage.reach(State.RUNNING)
     assert stage.saved()["lifecycle"]["state"] == "running"
     assert stage.saved()["handle"]["kernel"] == [NOBODY + 1, 1]
+
+
+async def test_what_has_come_together_is_saved_together(
+    stage: Stage, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.STARTING)
+    saved, save = [], stage.store.save
+
+    def note(record: KernelRecord) -> None:
+        saved.append((record.lifecycle.state, record.lifecycle.unresponsive))
+        save(record)
+
+    monkeypatch.setattr(stage.store, "save", note)
+    for event in (Answered(1), HeartbeatMissed(1)):
+        stage.actor.tell(event)
+    await wait_until(lambda: stage.actor.kernel.unresponsive, "both to be taken")
+    assert saved == [(State.RUNNING, True)]
+    assert stage.saved()["lifecycle"]["state"] == "running"
+    saved.clear()
+    stage.actor.tell(HeartbeatBack(1))
+    await stage.actor.ask(StopAsked())
+    assert saved == [(State.STOPPING, False)], "what is to be done is saved before"
 
 
 async def test_a_launch_that_waits_for_its_turn_can_be_stopped(stage: Stage) -> None:
