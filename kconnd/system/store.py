@@ -7,9 +7,9 @@ shared between machines, can be looked at and are never touched.
 
 What is saved outlives the daemon at once, whatever ends it. That it outlives the machine takes a
 moment more, after which a thread has it written to disk: nothing waits for that, since a crash of
-the machine ends all kernels, and what it can take back is a wish of that moment. What was saved
-before is kept until then (``.record.json.*``) where the file system can, and holds if the record
-cannot be read.
+the machine ends all kernels, and what it can take back is a wish of that moment. What is on disk
+is kept until then (``.record.json.*``) where the file system can, and holds if the record cannot
+be read.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from kconnd.system.files import ensure_private_dir, exchange_private, flush, rem
 
 KERNELS = "kernels"
 RECORD = "record.json"
-MOMENT = 0.1  # seconds after a first change until all that has changed by then goes to disk
+MOMENT = 1.0  # seconds after a first change until all that has changed by then goes to disk
 
 log = logging.getLogger("kconnd")
 
@@ -55,7 +55,7 @@ class Store:
         self.warm = state_dir / "warm"  # of kernels that have no name yet
         self._folder = state_dir / KERNELS
         self._disk = ThreadPoolExecutor(1, "disk")
-        self._due: dict[Path, list[Path]] = {}  # not on disk yet, each with what was before it
+        self._due: dict[Path, Path | None] = {}  # not on disk yet, each with what is
         self._lock = threading.Lock()
         self._ending = threading.Event()
         ensure_private_dir(state_dir)
@@ -79,21 +79,23 @@ class Store:
         before = exchange_private(path, content)
         with self._lock:
             is_first = not self._due
-            self._due.setdefault(path, []).extend([before] if before else [])
+            kept = self._due.setdefault(path, before)
+        if before and before != kept:
+            before.unlink()  # which never went to disk
         if is_first:
             with contextlib.suppress(RuntimeError):  # closed: what was before it is kept, too
                 self._disk.submit(self._write_out)
 
     def _write_out(self) -> None:
-        """Have all that is due written to disk, after which nobody needs what was before it."""
+        """Have all that is due written to disk, after which nobody needs what was there before."""
         self._ending.wait(MOMENT)
         with self._lock:
             due, self._due = self._due, {}  # first: what is saved from here on is due again
         for path, before in due.items():
             try:
                 self._to_disk(path)
-                for one in before:
-                    one.unlink(missing_ok=True)
+                if before:
+                    before.unlink(missing_ok=True)
             except OSError as error:
                 log.error("writing %s to disk: %s", path, error)  # noqa: TRY400  # it says all
 
