@@ -5,8 +5,8 @@ object writes to it (its count of references). So what goes through everything o
 listing the files of all modules, costs a kernel more memory than what it keeps. It is done by
 the parent, for three such things of ipykernel's and IPython's, which are found under names that
 are not public. Besides, what a kernel does first is rehearsed: what stock code compiles and keeps
-on its way is there then. And the parent's memory is put in order: a kernel copies pages, however
-little of each it writes to.
+on its way is there then. The parent's memory is put in order: a kernel copies pages, however
+little of each it writes to. And a kernel does not wait for the disk until its history has begun.
 
 Rules. Standard library only, as for `kconnd.zygote`, which loads it. What is laid out for a
 kernel is taken up by the stock code in the place where that would have worked it out, gives
@@ -17,6 +17,7 @@ the kernel works it out as any other does.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import builtins
 import contextlib
@@ -45,6 +46,7 @@ OUTSIDE = (  # steps of making a shell that change the process or need a folder
     "init_sys_modules",
     "init_prompts",
 )
+SERIALIZED = 3  # of sqlite3.threadsafety: any thread may use a connection at any time
 MOMENT = 1.0  # seconds in which a message comes that was sent
 STARTUP_FILES = ("*.py", "*.ipy")
 SMALL, APART = 1032, 7  # bytes up to which glibc keeps what is freed apart, and how many of a size
@@ -55,8 +57,8 @@ class Groundwork:
     """All that a parent has worked out, to be laid out in each kernel before ipykernel runs."""
 
     def __init__(self) -> None:
-        self.parts: list[CommandLine | ModuleFiles | Prefilter] = []
-        for kind in (CommandLine, ModuleFiles, Prefilter):
+        self.parts: list[CommandLine | ModuleFiles | Prefilter | HistorySession] = []
+        for kind in (CommandLine, ModuleFiles, Prefilter, HistorySession):
             # Any other version's insides may be different in any way.
             with contextlib.suppress(Exception):
                 self.parts.append(kind())
@@ -180,6 +182,74 @@ class Prefilter:
         for (holder, name), is_config in self.places:
             holder[name] = config if is_config else how["shell"]
         return self.manager
+
+
+class HistorySession:
+    """The entry of a new session in IPython's history, with which a kernel begins.
+
+    It waits until that is on disk: for four fdatasync(2), one after the other. Whoever asks the
+    database for something meanwhile waits for it, as SQLite has it; nobody else has to.
+    """
+
+    def __init__(self) -> None:
+        self.sqlite: Any = sys.modules["sqlite3"]
+        if self.sqlite.threadsafety < SERIALIZED:
+            raise LookupError("a connection is not for several threads")
+        self.kind: Any = sys.modules["IPython.core.history"].HistoryManager
+        self.stock = self.kind.new_session
+        plain = getattr(self.stock, "__wrapped__", self.stock)
+        if plain.__code__.co_varnames[:2] != ("self", "conn") or plain.__defaults__ != (None,):
+            raise LookupError("IPython does not begin a session as it used to")
+
+    def lay_out(self) -> None:
+        """Have the history's first session committed by a thread of its own, once."""
+
+        def new_session(manager: Any, conn: Any = None) -> None:
+            self.kind.new_session = self.stock
+            theirs = manager.connection_options.get("check_same_thread", True)
+            if conn is None and not theirs and isinstance(manager.db, self.sqlite.Connection):
+                conn = CommittingLater(manager.db, manager)
+            self.stock(manager, conn)
+
+        self.kind.new_session = new_session
+
+
+class CommittingLater:
+    """A connection to a database, of which nobody waits for the commit.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        It may be used by several threads.
+    manager : HistoryManager
+        Has a log, which is told where it comes to nothing.
+    """
+
+    def __init__(self, connection: Any, manager: Any) -> None:
+        self.connection, self.manager = connection, manager
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self.connection.rollback()
+            return
+        try:
+            _thread.start_new_thread(self.commit, ())  # which nobody sees among the threads
+        except RuntimeError:  # there can be no more
+            self.connection.commit()
+
+    def commit(self) -> None:
+        """Commit, or undo it and say so: what is saved later tells for itself if it cannot be."""
+        try:
+            self.connection.commit()
+        except Exception as error:  # noqa: BLE001  # whatever it is: there is nobody to raise it to
+            self.manager.log.error("Failed to create history session: %s", error)  # noqa: TRY400
+            self.connection.rollback()
 
 
 def places_of(one: object) -> list[tuple[dict[str, Any], str]]:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 BEGIN = """
-import json, sys
+import json, sqlite3, sys
 import ipykernel.ipkernel as ipkernel
 from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Application
 from kconnd.groundwork import Groundwork
-from IPython.core import prefilter
+from IPython.core import history, prefilter
 
 def remember(self, shell, **kwargs):
     prefilter.PrefilterHandler.__init__(self, shell=shell, **kwargs)
@@ -147,6 +147,43 @@ import email.message as again
 print(json.dumps([before == after, sum(a is b for (a, _), (b, _) in zip(before, after)),
                   again is before[[name for name, _ in before].index("email.message")][1]]))
 """
+HISTORY = """
+import logging, time
+from pathlib import Path
+from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core.history import HistoryAccessor, HistoryManager
+from kconnd.zygote import import_all
+
+import_all([])
+stock = HistoryManager.new_session
+Groundwork().lay_out()
+file, options = sys.argv[1], json.loads(sys.argv[2])
+first = HistoryAccessor(hist_file=Path(file))  # which makes the tables
+first.db.execute("INSERT INTO sessions VALUES (7, NULL, NULL, NULL, '')")
+first.db.commit()
+reader = sqlite3.connect(file, isolation_level=None)
+reader.execute("BEGIN")
+
+def rows():
+    return reader.execute("SELECT session FROM sessions ORDER BY session").fetchall()
+
+before = rows()  # and from here on nobody can commit
+told = []
+log = logging.Logger("history")
+log.addFilter(lambda record: told.append(record.getMessage()))
+shell = ZMQInteractiveShell.__new__(ZMQInteractiveShell)
+one = HistoryManager(shell, hist_file=Path(file), connection_options=options, log=log)
+number, meanwhile = one.session_number, rows()
+end = time.monotonic() + 20
+while "timeout" in options and not told and time.monotonic() < end:
+    time.sleep(0.01)
+reader.execute("COMMIT")
+while "timeout" not in options and rows() == before and time.monotonic() < end:
+    time.sleep(0.01)
+after = rows()
+print(json.dumps([number, before, meanwhile, after, HistoryManager.new_session is stock, told]))
+one.close()
+"""
 WIRE = """
 import asyncio, atexit, json, logging, os, threading, weakref, zmq
 from kconnd import groundwork
@@ -243,14 +280,48 @@ def test_the_debugger_is_told_the_files_of_all_modules(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "left"),
     [
-        ("", ["CommandLine", "ModuleFiles", "Prefilter"]),
-        ("ipkernel.IPythonKernel.__init__ = lambda self: None", ["CommandLine", "Prefilter"]),
-        ("del Application._create_loader", ["ModuleFiles", "Prefilter"]),
-        ("prefilter.MacroHandler.__init__ = remember", ["CommandLine", "ModuleFiles"]),
+        ("", ["CommandLine", "ModuleFiles", "Prefilter", "HistorySession"]),
+        (
+            "ipkernel.IPythonKernel.__init__ = lambda self: None",
+            ["CommandLine", "Prefilter", "HistorySession"],
+        ),
+        ("del Application._create_loader", ["ModuleFiles", "Prefilter", "HistorySession"]),
+        (
+            "prefilter.MacroHandler.__init__ = remember",
+            ["CommandLine", "ModuleFiles", "HistorySession"],
+        ),
+        (
+            "history.HistoryManager.new_session = lambda self: None",
+            ["CommandLine", "ModuleFiles", "Prefilter"],
+        ),
+        ("sqlite3.threadsafety = 1", ["CommandLine", "ModuleFiles", "Prefilter"]),
     ],
 )
 def test_what_another_version_does_otherwise_is_left_to_it(change: str, left: list[str]) -> None:
     assert run(f"{BEGIN}\n{change}\n{LEFT}")[0] == left
+
+
+def test_nobody_waits_until_a_session_of_the_history_is_on_disk(tmp_path: Path) -> None:
+    """Not even where somebody else reads the database, for whom each commit has to wait."""
+    options = '{"check_same_thread": false}'
+    found, _ = run(BEGIN + HISTORY, str(tmp_path / "history.sqlite"), options)
+    number, before, meanwhile, after, is_gone, told = found
+    assert (number, before, meanwhile, after) == (8, [[7]], [[7]], [[7], [8]])
+    assert (is_gone, told) == (True, [])
+
+
+def test_a_session_that_cannot_be_committed_is_told_of(tmp_path: Path) -> None:
+    options = '{"check_same_thread": false, "timeout": 0.1}'
+    found, _ = run(BEGIN + HISTORY, str(tmp_path / "history.sqlite"), options)
+    number, _, _, after, _, told = found
+    assert (number, after) == (8, [[7]])
+    assert told == ["Failed to create history session: database is locked"]
+
+
+def test_a_connection_that_is_for_one_thread_is_left_to_that(tmp_path: Path) -> None:
+    found, _ = run(BEGIN + HISTORY, str(tmp_path / "history.sqlite"), '{"timeout": 0.1}')
+    (told,) = found[-1]
+    assert told.endswith("History will not be saved."), "as IPython says of what was not committed"
 
 
 def test_a_message_is_exchanged_without_a_trace() -> None:
