@@ -238,18 +238,29 @@ class CommittingLater:
         if kind is not None:
             self.connection.rollback()
             return
+        busy = _thread.allocate_lock()
+        busy.acquire()
         try:
-            _thread.start_new_thread(self.commit, ())  # which nobody sees among the threads
+            _thread.start_new_thread(self.commit, (busy,))  # which nobody sees among the threads
         except RuntimeError:  # there can be no more
             self.connection.commit()
+            return
 
-    def commit(self) -> None:
+        def wait() -> None:
+            with busy:
+                pass
+
+        os.register_at_fork(before=wait)  # else a child would find the database in use for ever
+
+    def commit(self, busy: _thread.LockType) -> None:
         """Commit, or undo it and say so: what is saved later tells for itself if it cannot be."""
         try:
             self.connection.commit()
         except Exception as error:  # noqa: BLE001  # whatever it is: there is nobody to raise it to
             self.manager.log.error("Failed to create history session: %s", error)  # noqa: TRY400
             self.connection.rollback()
+        finally:
+            busy.release()
 
 
 def places_of(one: object) -> list[tuple[dict[str, Any], str]]:
