@@ -8,9 +8,10 @@ name of their own are numbered on from those that the import made; log records c
 ``relativeCreated`` from the parent's import of logging; what a preloaded module draws or notes
 at its import is the same in all (but for what `kconnd.zygote.renew` knows of); a file in the
 kernel's folder that is called like a module of ipykernel's does not take its place, as it would
-where that was imported later; ``ps`` shows as much of a long command as there is room for; and
-the process may be older than the kernel's start, with some milliseconds of processor time: it has
-waited for that.
+where that was imported later; ``ps`` shows as much of a long command as there is room for; the
+process may be older than the kernel's start, with some milliseconds of processor time: it has
+waited for that; and the entry of its session in the history may come to the disk after its first
+reply, for which nobody waits.
 """
 
 import contextlib
