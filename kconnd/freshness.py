@@ -6,8 +6,8 @@ folder where packages are installed every change counts; in one of the user's ow
 a project, all kinds of files come and go, and only what a process would import counts.
 
 Rules. Standard library only, as for `kconnd.zygote`, which loads it. A look costs no more than
-a stat(2) for each place, since a start waits for it. What differs is named: it may be why a
-kernel was not forked.
+a stat(2) for each place, since a start waits for it, and the list of a folder that has changed.
+What differs is named: it may be why a kernel was not forked.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+INSTALLED = (".dist-info", ".egg-info", ".egg-link", ".pth")  # what tells of a package, anywhere
+RECENT = 2.0  # seconds: until then another change may have the same time, as file systems count
 PACKAGES = "-packages"  # in the path of what is installed: site-packages, dist-packages
 NUMBER = (1 << 63) - 1  # the largest in an array
 
@@ -80,7 +82,8 @@ class Missing:
         try:
             yield
         finally:
-            sys.meta_path.remove(finder)
+            with contextlib.suppress(ValueError):  # somebody has made another list of it
+                sys.meta_path.remove(finder)
 
 
 def concerned(modules: Iterable[str], error: BaseException) -> set[str]:
@@ -111,6 +114,23 @@ def signature(place: str) -> list[int] | None:
     return [about.st_mtime_ns, about.st_ino, about.st_size]
 
 
+class Look:
+    """What a folder was like.
+
+    Parameters
+    ----------
+    state : list of int, optional
+        Its `signature`, where it is there.
+    concerned : frozenset of str
+        Those in it that count.
+    """
+
+    def __init__(self, state: list[int] | None, concerned: frozenset[str]) -> None:
+        self.signature, self.concerned = state, concerned
+        self.number = state[1] if state else 0
+        self.lasts = state is None or state[0] < (time.time() - RECENT) * 1e9
+
+
 class OwnFolders:
     """Folders in which only what hides or adds one of some modules counts.
 
@@ -118,40 +138,46 @@ class OwnFolders:
     ----------
     folders : iterable of str
         Where they are.
-    names : iterable of str
-        Modules, by the first part of their names.
+    names : iterable
+        Modules, by the first part of their names; some programs have others than text.
     """
 
-    def __init__(self, folders: Iterable[str], names: Iterable[str]) -> None:
+    def __init__(self, folders: Iterable[str], names: Iterable[object]) -> None:
         every = {"sitecustomize", "usercustomize"}  # whose turn is before anybody takes notes
-        self.names = frozenset({name.partition(".")[0] for name in names} | every)
-        self.state = {folder: (signature(folder), self._concerned(folder)) for folder in folders}
+        words = (name for name in names if isinstance(name, str))
+        self.names = frozenset({name.partition(".")[0] for name in words} | every)
+        self.state = {folder: self._look(folder) for folder in folders}
 
     def changed(self) -> str | None:
         """Name a folder that is another one, or has another file of such a name."""
-        for folder, (before, concerned) in self.state.items():
-            now = signature(folder)
-            if now == before:
+        for folder, before in self.state.items():
+            if before.lasts and signature(folder) == before.signature:
                 continue
-            if now is None or before is None or now[1] != before[1]:
+            now = self._look(folder)
+            if now.number != before.number or now.concerned != before.concerned:
                 return folder
-            if self._concerned(folder) != concerned:
-                return folder
-            self.state[folder] = now, concerned  # so that it is not listed again each time
+            self.state[folder] = now  # so that it is not listed again each time
         return None
 
-    def _concerned(self, folder: str) -> frozenset[str]:
+    def _look(self, folder: str) -> Look:
+        state = signature(folder)  # first: what comes meanwhile is a change
         try:
             found = os.listdir(folder)
         except OSError:
-            return frozenset()
-        return frozenset(name for name in found if name.partition(".")[0] in self.names)
+            found = []
+        concerned = (
+            name
+            for name in found
+            if name.partition(".")[0] in self.names or name.endswith(INSTALLED)
+        )
+        return Look(state, frozenset(concerned))
 
 
 class Watch:
     """What files and folders were like: a look takes 2 microseconds for each, 0.8 ms for ipykernel.
 
-    It is kept in two pieces of memory: after a fork, each page that is touched is copied.
+    But for a few folders it is in two pieces of memory: after a fork, each page that is touched is
+    copied.
 
     Parameters
     ----------

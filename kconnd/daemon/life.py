@@ -139,8 +139,8 @@ class Life:
         async with self._world.slots:
             self._queued = False
             self._settled.clear()
-            self._world.launcher.expect(asked)
             try:
+                self._world.launcher.expect(asked)
                 async with asyncio.timeout(self._world.launch_limit):
                     handle = await self._make(command, profile, previous, asked)
             except Exception as error:  # noqa: BLE001  # as above

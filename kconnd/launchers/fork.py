@@ -306,7 +306,7 @@ class Zygote:
         try:
             if self._ready:
                 self._link.settimeout(0)
-                self._link.send(json.dumps({"asked": asked}).encode())
+                self._link.send(json.dumps({"ahead": True, "asked": asked}).encode())
         except OSError:
             pass  # it has died, which the fork will tell
         finally:

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+Mark = tuple[int, ...]
+Marks = tuple[tuple[str, Mark], ...]
+
 
 @dataclass(frozen=True)
 class Stamp:
@@ -24,7 +27,7 @@ class Stamp:
         The latest change, in seconds since the epoch.
     """
 
-    marks: tuple[tuple[str, tuple[int, ...]], ...]
+    marks: Marks
     changed_at: float
 
 
@@ -34,23 +37,28 @@ def stamp_file(path: str) -> Stamp:
     return _stamp([(path, mark)], [mark or _mark(str(Path(path).parent))])
 
 
-def stamp_folder(path: str) -> Stamp:
-    """Look at a folder and all that is in it; one that is not there is like an empty one."""
+def stamp_folder(path: str, counts: Callable[[str], bool]) -> Stamp:
+    """Look at a folder; one that is not there is like an empty one.
+
+    ``counts`` tells by its name what in it counts: others may come and go, such as those of an
+    editor. That one has gone is dated by the folder, like whatever else was done in it then.
+    """
     try:
         with os.scandir(path) as entries:
-            found = sorted((entry.name, _mark(entry.path)) for entry in entries)
+            found = sorted((one.name, _mark(one.path)) for one in entries if counts(one.name))
+        about = os.stat(path)  # noqa: PTH116  # as below
     except OSError:
         return stamp_file(path)
-    folder = _mark(path)
-    return _stamp([*found, (path, folder)], [*(mark for _, mark in found), folder])
+    itself = (about.st_ino, about.st_mode, about.st_uid, about.st_gid)  # who may write there
+    return _stamp([*found, (path, itself)], [*(mark for _, mark in found), _mark(path)])
 
 
-def _stamp(marks: list[tuple[str, tuple[int, ...]]], dated: Iterable[tuple[int, ...]]) -> Stamp:
+def _stamp(marks: list[tuple[str, Mark]], dated: Iterable[Mark]) -> Stamp:
     times = [mark[0] / 1e9 for mark in dated if mark]
     return Stamp(tuple(marks), max(times, default=0.0))
 
 
-def _mark(path: str) -> tuple[int, ...]:
+def _mark(path: str) -> Mark:
     """Give change time, length and number of a file: what no writer leaves as it was."""
     try:
         about = os.stat(path)  # noqa: PTH116  # also of a name that scandir gave

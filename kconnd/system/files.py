@@ -80,7 +80,7 @@ def exchange_private(path: Path, content: bytes) -> Path | None:
     """
     with _part_of(path, content) as part:
         # A file alone: a folder that is in the way is to stay there, and what was linked to.
-        if path.is_file() and not path.is_symlink() and _exchange(part, path):
+        if path.is_file() and not path.is_symlink() and exchange(part, path):
             return part
         part.rename(path)
     return None
@@ -110,7 +110,7 @@ def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
     return getattr(ctypes.CDLL(None), "renameat2", None)  # of glibc since 2.28
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Have two files take each other's names; false where that cannot be done."""
     call = _renameat2()
     names = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
@@ -131,14 +131,13 @@ def flush(path: Path) -> None:
     OSError
         If that fails. A file that is gone need not be written.
     """
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    with contextlib.suppress(FileNotFoundError):
+        for place in (path, path.parent):
+            file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
 
 
 def is_private(path: Path, content: bytes) -> bool:
@@ -157,8 +156,13 @@ def is_private(path: Path, content: bytes) -> bool:
 def remove_parts(folder: Path) -> None:
     """Remove what a process left in a folder that died while it wrote a file there."""
     for path in folder.glob(".*"):
-        if _PART.fullmatch(path.name):
+        if is_part(path.name):
             path.unlink(missing_ok=True)
+
+
+def is_part(name: str) -> bool:
+    """Tell whether a file has the name that one has while it is written."""
+    return _PART.fullmatch(name) is not None
 
 
 def read_tail(path: Path, limit: int) -> str:

@@ -244,7 +244,7 @@ class _Reader:
                 with opened(path, os.O_DIRECTORY) as folder:
                     check_folder(folder, self.uid)
                     names = os.listdir(folder)  # noqa: PTH208  # Path takes no descriptor
-                    for name in sorted(filter(_is_profile, names)):
+                    for name in sorted(filter(is_profile, names)):
                         self._read_file(folder, name, str(Path(path, name)))
             except NotADirectoryError:
                 with opened(str(Path(path).parent), os.O_DIRECTORY) as folder:
@@ -394,5 +394,6 @@ def _is_below(path: KeyPath, top: KeyPath) -> bool:
     return path[: len(top)] == top and (len(path) > len(top) or not top)
 
 
-def _is_profile(name: str) -> bool:
+def is_profile(name: str) -> bool:
+    """Tell whether a file of a folder is read, by its name."""
     return name.endswith((".yaml", ".yml")) and not name.startswith(".")

@@ -6,30 +6,34 @@ with a new name and never deleted. Records that another machine wrote, into a ho
 shared between machines, can be looked at and are never touched.
 
 What is saved outlives the daemon at once, whatever ends it. That it outlives the machine takes a
-moment more, after which a thread has it written to disk: nothing waits for that, since a crash of
-the machine ends all kernels, and what it can take back is a wish of that moment. What is on disk
-is kept until then (``.record.json.*``) where the file system can, and holds if the record cannot
-be read.
+moment more (`kconnd.system.to_disk`): nothing waits for that, since a crash of the machine ends all
+kernels, and what it can take back is a wish of that moment. What is on disk is kept until then
+(``.record.json.*``) where the file system can, and holds if the record cannot be read.
 """
 
 import contextlib
 import json
 import logging
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from kconnd.core.record import KernelRecord, Origin, parse_record, to_json
 from kconnd.errors import StateFileError
 from kconnd.system.as_json import as_json
-from kconnd.system.files import ensure_private_dir, exchange_private, flush, remove_parts
+from kconnd.system.files import (
+    ensure_private_dir,
+    exchange,
+    exchange_private,
+    flush,
+    is_part,
+    remove_parts,
+)
+from kconnd.system.to_disk import Disk
 
 KERNELS = "kernels"
 RECORD = "record.json"
-MOMENT = 1.0  # seconds after a first change until all that has changed by then goes to disk
 
 log = logging.getLogger("kconnd")
 
@@ -51,13 +55,9 @@ class Store:
         self, state_dir: Path, origin: Origin, to_disk: Callable[[Path], None] = flush
     ) -> None:
         self.origin = origin
-        self._to_disk = to_disk
+        self._disk = Disk(to_disk)
         self.warm = state_dir / "warm"  # of kernels that have no name yet
         self._folder = state_dir / KERNELS
-        self._disk = ThreadPoolExecutor(1, "disk")
-        self._due: dict[Path, Path | None] = {}  # not on disk yet, each with what is
-        self._lock = threading.Lock()
-        self._ending = threading.Event()
         ensure_private_dir(state_dir)
         ensure_private_dir(self._folder)
 
@@ -76,38 +76,16 @@ class Store:
         """Save a record; in a moment it will survive a crash of the machine, too."""
         content = as_json(to_json(replace(record, origin=self.origin)))
         path = self.folder(record.name) / RECORD
-        before = exchange_private(path, content)
-        with self._lock:
-            is_first = not self._due
-            kept = self._due.setdefault(path, before)
-        if before and before != kept:
-            before.unlink()  # which never went to disk
-        if is_first:
-            with contextlib.suppress(RuntimeError):  # closed: what was before it is kept, too
-                self._disk.submit(self._write_out)
-
-    def _write_out(self) -> None:
-        """Have all that is due written to disk, after which nobody needs what was there before."""
-        self._ending.wait(MOMENT)
-        with self._lock:
-            due, self._due = self._due, {}  # first: what is saved from here on is due again
-        for path, before in due.items():
-            try:
-                self._to_disk(path)
-                if before:
-                    before.unlink(missing_ok=True)
-            except OSError as error:
-                log.error("writing %s to disk: %s", path, error)  # noqa: TRY400  # it says all
+        self._disk.later(path, exchange_private(path, content))
 
     def close(self) -> None:
-        """Wait until all that is due has been written to disk."""
-        self._ending.set()
-        self._disk.shutdown()
+        """Wait until all that was saved has been written to disk."""
+        self._disk.close()
 
-    def tidy(self) -> None:
-        """Remove what a daemon left that died while it saved records, which have been read."""
-        for folder in self._folder.iterdir():
-            remove_parts(folder)
+    def tidy(self, name: str) -> None:
+        """Remove what a daemon left that died while it saved a record, which has been read."""
+        with contextlib.suppress(OSError):  # on a read-only disk it stays for now
+            remove_parts(self._folder / name)
 
     def names(self) -> Iterator[str]:
         """List the kernels that have a record."""
@@ -128,14 +106,10 @@ class Store:
         except OSError as error:  # which says nothing against what is in it
             raise StateFileError(f"reading {path}: {error}; it is left where it is") from error
         except (ValueError, RecursionError) as error:
-            trouble = f"reading {path}: {error}; {_put_aside(path)}"
-            for before in _newest_first(path.parent.glob(f".{RECORD}.*")):
-                with contextlib.suppress(OSError, ValueError, RecursionError):
-                    record = _read(before, name)
-                    before.rename(path)
-                    log.warning("%s; what was saved before it holds", trouble)
-                    return record
-            raise StateFileError(trouble) from error
+            record = _restore(path, name, error)
+            if record is None:
+                raise StateFileError(f"reading {path}: {error}; {_put_aside(path)}") from error
+            return record
 
 
 def _read(path: Path, name: str) -> KernelRecord:
@@ -145,8 +119,29 @@ def _read(path: Path, name: str) -> KernelRecord:
     return record
 
 
-def _newest_first(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+def _restore(path: Path, name: str, trouble: Exception) -> KernelRecord | None:
+    """Have what was saved before a record take its place, if there is something of it."""
+    for before in _versions(path):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            record = _read(before, name)
+            if exchange(before, path):  # so that there is a record at every instant
+                aside = _put_aside(before)
+            else:
+                aside = _put_aside(path)
+                before.rename(path)
+            log.warning("reading %s: %s; %s; what was saved before holds", path, trouble, aside)
+            return record
+    return None
+
+
+def _versions(path: Path) -> list[Path]:
+    """List what was saved before a record and is still there, the newest first."""
+    found = []
+    for one in path.parent.glob(f".{path.name}.*"):
+        with contextlib.suppress(OSError):
+            if is_part(one.name):
+                found.append((one.lstat().st_mtime_ns, one))
+    return [one for _, one in sorted(found, reverse=True)]
 
 
 def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:

@@ -140,6 +140,7 @@ async def acting(found: Stage) -> AsyncIterator[Stage]:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    found.store.close()
 
 
 async def test_what_is_decided_is_saved_before_it_is_done(stage: Stage) -> None:
