@@ -48,11 +48,46 @@ async def test_who_asks_while_a_profile_is_being_written_gets_it_complete(
 
 
 async def test_what_is_written_without_an_end_is_waited_for_no_longer_than_said(
-    configs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    configs: Path,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("kconnd.front.machine.AT_MOST", 0.1)
     write(configs / "lab.yaml", "kernel: python3\nlimits: {tasks: 7}\n")
     assert await tasks(machine) == {}, "what was before still holds"
+    assert f"the profiles in {configs} are being written for 0.1 s" in caplog.text
+
+
+async def test_an_editors_files_keep_nobody_waiting(
+    configs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(configs / "lab.yaml", "kernel: python3\nlimits: {tasks: 7}\n")
+    machine.reload()
+    monkeypatch.setattr("kconnd.front.machine.AT_MOST", 0)
+    for name in (".lab.yaml.swp", "lab.yaml~", "README"):
+        write(configs / name, "for a person")
+        assert await tasks(machine) == {"lab": 7}
+    assert machine._is_up_to_date(), "and were not taken for a change"
+
+
+async def test_who_may_write_there_now_is_seen(configs: Path, machine: Machine) -> None:
+    configs.chmod(0o777)
+    write(configs / "lab.yaml", "kernel: python3\n")
+    assert await tasks(machine) == {}, "anybody could have written it"
+    configs.chmod(0o755)
+    assert await tasks(machine) == {"lab": None}
+
+
+async def test_one_look_is_for_all_who_wait(
+    configs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, look = [], machine._stamp
+    monkeypatch.setattr(machine, "_stamp", lambda: looks.append(1) or look())
+    write(configs / "lab.yaml", "kernel: python3\n")
+    found = await asyncio.gather(*(tasks(machine) for _ in range(50)))
+    assert found == [{"lab": None}] * 50
+    assert len(looks) < 150, "of which 50 were one each"
 
 
 async def test_who_says_that_it_is_written_has_it_read_at_once(

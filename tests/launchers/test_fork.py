@@ -325,6 +325,7 @@ def files_of(folder: Path, *names: str) -> None:
         ("python", lambda place: swap(place / "venv" / "bin" / "python")),
         ("modules", lambda place: files_of(place, "modules/preloaded.py")),
         ("modules", lambda place: files_of(place, "modules/nowhere/__init__.py")),
+        ("modules", lambda place: files_of(place, "modules/new-1.0.dist-info/METADATA")),
     ],
 )
 async def test_whatever_a_start_would_find_otherwise_takes_another_parent(
@@ -353,6 +354,26 @@ async def test_whatever_a_start_would_find_otherwise_takes_another_parent(
     assert await parents.code(await parents.launcher.launch(asked)) == 3
     assert parents.process.pid != before
     parents.launcher.close()
+
+
+def test_a_change_at_the_same_time_as_the_one_before_is_seen(tmp_path: Path) -> None:
+    """As the clock of a file system counts, which may tick once in some milliseconds."""
+    files_of(tmp_path, "data.csv")
+    own = freshness.OwnFolders([str(tmp_path)], ["json"])
+    about = tmp_path.stat()
+    for name in ("notes.txt", "json.py"):
+        assert own.changed() is None
+        files_of(tmp_path, name)
+        os.utime(tmp_path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert own.changed() == str(tmp_path)
+
+
+async def test_a_preload_that_makes_another_list_of_finders_is_forked(parents: Parents) -> None:
+    parents.preload = ("odd",)
+    parents.write(
+        "odd", "import sys\nsys.meta_path[:] = sys.meta_path[:-1]\nsys.modules[7] = sys\n"
+    )
+    assert await parents.code(await parents.launch()) == 3
 
 
 async def test_the_disk_is_looked_at_for_a_kernel_whose_plan_is_being_made(
