@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kconnd.front.machine import Machine
+from kconnd.system.changes import Stamp
 
 ME = os.geteuid()
 
@@ -72,22 +73,28 @@ async def test_an_editors_files_keep_nobody_waiting(
 
 
 async def test_who_may_write_there_now_is_seen(configs: Path, machine: Machine) -> None:
-    configs.chmod(0o777)
+    os.chmod(configs, 0o777)  # noqa: PTH101  # as brief
     write(configs / "lab.yaml", "kernel: python3\n")
     assert await tasks(machine) == {}, "anybody could have written it"
-    configs.chmod(0o755)
+    os.chmod(configs, 0o755)  # noqa: PTH101  # as above
     assert await tasks(machine) == {"lab": None}
 
 
 async def test_one_look_is_for_all_who_wait(
     configs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks, look = [], machine._stamp
-    monkeypatch.setattr(machine, "_stamp", lambda: looks.append(1) or look())
+    looks, look = 0, machine._stamp
+
+    def counted() -> Stamp:
+        nonlocal looks
+        looks += 1
+        return look()
+
+    monkeypatch.setattr(machine, "_stamp", counted)
     write(configs / "lab.yaml", "kernel: python3\n")
     found = await asyncio.gather(*(tasks(machine) for _ in range(50)))
     assert found == [{"lab": None}] * 50
-    assert len(looks) < 150, "of which 50 were one each"
+    assert looks < 150, "of which 50 were one each"
 
 
 async def test_who_says_that_it_is_written_has_it_read_at_once(
