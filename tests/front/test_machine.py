@@ -17,6 +17,10 @@ def write(file: Path, content: str) -> None:
     file.chmod(0o644)
 
 
+def set_mode(folder: Path, mode: int) -> None:
+    folder.chmod(mode)
+
+
 @pytest.fixture
 def configs(tmp_path: Path) -> Path:
     folder = tmp_path / "configs"
@@ -73,10 +77,10 @@ async def test_an_editors_files_keep_nobody_waiting(
 
 
 async def test_who_may_write_there_now_is_seen(configs: Path, machine: Machine) -> None:
-    os.chmod(configs, 0o777)  # noqa: PTH101  # as brief
+    set_mode(configs, 0o777)
     write(configs / "lab.yaml", "kernel: python3\n")
     assert await tasks(machine) == {}, "anybody could have written it"
-    os.chmod(configs, 0o755)  # noqa: PTH101  # as above
+    set_mode(configs, 0o755)
     assert await tasks(machine) == {"lab": None}
 
 
