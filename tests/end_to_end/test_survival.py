@@ -99,19 +99,23 @@ def test_a_kernel_is_found_again_without_its_record(daemon: Daemon, damage: str)
 def test_a_record_that_cannot_be_read_just_now_is_left_where_it_is(daemon: Daemon) -> None:
     daemon.profile("lab", SMALL)
     daemon.start()
-    before = daemon.post("lab", "start")
+    pid = daemon.post("lab", "start")["pid"]
     daemon.kill()
     record = daemon.record("lab")
     aside = record.rename(record.with_name("aside"))
+    before = record.with_name(".record.json.0123abcd")  # what may be needed, once it can be read
+    before.write_bytes(aside.read_bytes())
     record.mkdir()  # which cannot be opened as a file, by root either
     daemon.start()
-    assert daemon.wait_state("lab", "running")["pid"] == before["pid"]
+    assert daemon.wait_state("lab", "running")["pid"] == pid
     assert "it is left where it is" in daemon.said()
+    assert before.exists()
     daemon.kill()
     record.rmdir()
     aside.rename(record)
     daemon.start()
-    assert daemon.wait_state("lab", "running")["pid"] == before["pid"]
+    assert daemon.wait_state("lab", "running")["pid"] == pid
+    assert not before.exists()
 
 
 def test_nonsense_in_one_record_keeps_no_other_kernel_from_being_taken_up(daemon: Daemon) -> None:
@@ -264,6 +268,9 @@ def test_a_daemon_takes_kernels_up_from_a_full_disk(daemon: Daemon, small_disk: 
     daemon.start()
     before = daemon.post("lab", "start")
     run(before["connection_file"], "x = 'kept'")
+    folder = daemon.record("lab").parent
+    # Else what is kept until then is removed by the next daemon, which makes room for a record.
+    wait_for(lambda: not [*folder.glob(".record.*")], "its record to be on disk")
     daemon.kill()
     filler = fill(small_disk)
     daemon.start()
