@@ -55,13 +55,13 @@ def watched() -> tuple[list[str], list[str]]:
     library = os.path.dirname(os.__file__)
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     own = [file for file in files if file and (PACKAGES in file or not file.startswith(library))]
+    places = watched_folders()
     folders = {
         place
-        for place in watched_folders()
+        for place in places
         if os.path.isdir(place) and PACKAGES not in place and not place.startswith(library)
     }
-    places = [place for place in watched_folders() if place not in folders]
-    return [*places, *sorted(own)], sorted(folders)
+    return [*(place for place in places if place not in folders), *sorted(own)], sorted(folders)
 
 
 class Missing:
