@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -114,6 +115,7 @@ def exchange(one: Path, other: Path) -> bool:
     """Have two files take each other's names; false where that cannot be done."""
     call = _renameat2()
     names = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
+    sys.audit("os.rename", one, other, -1, -1)  # as what does it in os tells of it
     return call is not None and call(*names, RENAME_EXCHANGE) == 0
 
 

@@ -58,6 +58,11 @@ def processes(daemon: Daemon) -> list[int]:
     return found
 
 
+def parts(daemon: Daemon) -> list[Path]:
+    """List the files that are being written, or were when a daemon died."""
+    return [path for path in daemon.folder.rglob(".*") if path.name != ".lab"]
+
+
 def go(daemon: Crashing, verbs: tuple[str, ...]) -> tuple[str, int | None, int | None]:
     """Do what is asked until the daemon dies: gives what it was doing then, and two pids."""
     asked, before, pid = "", None, None
@@ -96,7 +101,7 @@ def check_recovery(daemon: Crashing, asked: str, pid: int | None) -> None:
     assert daemon.post("lab", "stop")["state"] == "stopped"
     assert processes(daemon) == []
     assert [path.name for path in (daemon.runtime / "live").iterdir()] == ["shim.pyc"]
-    assert not [path for path in daemon.folder.rglob(".*") if path.name != ".lab"], "half a file"
+    wait_for(lambda: parts(daemon) == [], "what was saved to be on disk, and nothing to be left")
     assert not (daemon.runtime / "kernel-lab.json").exists()
     assert json.loads((daemon.runtime / "ports.json").read_bytes()) == {}
     daemon.end()
