@@ -202,6 +202,8 @@ class Kernels:
         launched = _launched(self.world.runtime_dir)
         left = {*store.names(), *launched}
         forgotten = {name for name in left if not self._restore(name, launched=name in launched)}
+        with contextlib.suppress(OSError):  # as above
+            store.tidy(left - forgotten - self.foreign.keys())
         here = store.origin.boot_id
         settled = {one.record.name for one in self.all() if _boot_of(one.record) == here}
         for name in set(self.loaded.profiles) - set(self.foreign):
@@ -238,7 +240,6 @@ class Kernels:
         if record.origin and record.origin.machine != store.origin.machine:
             self.foreign[name] = record
             return True
-        store.tidy(name)
         kernel = record.lifecycle
         _, instance = parse_name(name)
         forgotten = kernel.state is State.STOPPED and kernel.wanted is Wanted.DOWN

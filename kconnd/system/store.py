@@ -15,7 +15,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,10 +82,14 @@ class Store:
         """Wait until all that was saved has been written to disk."""
         self._disk.close()
 
-    def tidy(self, name: str) -> None:
-        """Remove what a daemon left that died while it saved a record, which has been read."""
-        with contextlib.suppress(OSError):  # on a read-only disk it stays for now
-            remove_parts(self._folder / name)
+    def tidy(self, read: Collection[str]) -> None:
+        """Remove what a daemon left that died while it saved a record.
+
+        It may be needed where there is a record that was not ``read``.
+        """
+        for folder in self._folder.iterdir():
+            if folder.name in read or not os.path.lexists(folder / RECORD):
+                remove_parts(folder)
 
     def names(self) -> Iterator[str]:
         """List the kernels that have a record."""

@@ -257,7 +257,11 @@ def test_a_crash_of_the_machine_takes_back_no_more_than_what_was_not_on_disk(
     assert again.read("lab").lifecycle.generation == 1
     assert f"it is now {path.parent}/record.bad-1.json; what was saved before" in caplog.text
     assert path.with_name("record.bad-1.json").read_bytes() == left
-    again.tidy("lab")
+    part = again.folder("new") / ".record.json.0000abcd"  # of one that never was
+    part.touch()
+    again.tidy([])
+    assert (part.exists(), (path.parent / ".record.json.0000abcd").exists()) == (False, True)
+    again.tidy(["lab"])
     assert again.read("lab").lifecycle.generation == 1
     left_there = {one.name for one in path.parent.iterdir()}
     assert left_there == {"record.json", "record.bad-1.json", ".record.json.swp"}
