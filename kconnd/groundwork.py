@@ -302,7 +302,14 @@ def make_shell() -> None:
 
 
 def exchange_message() -> None:
-    """Have a request come in on sockets of its own, and let all of it go."""
+    """Have a request come in on sockets of its own, and let all of it go.
+
+    Raises
+    ------
+    RuntimeError
+        If there can be no threads: libzmq would abort the process.
+    """
+    _thread.start_new_thread(gc.isenabled, ())
     zmq, app = sys.modules["zmq"], sys.modules["ipykernel.kernelapp"].IPKernelApp()
     app.log = logging.getLogger()  # as above
     session = app.session

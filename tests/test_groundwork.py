@@ -212,6 +212,23 @@ before = process()
 groundwork.exchange_message()
 print(json.dumps([process() == before, heard]))
 """
+THREADLESS = """
+import _thread
+from kconnd import groundwork
+from kconnd.zygote import import_all
+import_all([])
+
+def refuse(*_):
+    raise RuntimeError("can't start new thread")
+
+_thread.start_new_thread = refuse
+zmq = sys.modules["zmq"]
+zmq.Context = None  # nobody gets as far as that
+try:
+    groundwork.exchange_message()
+except RuntimeError as error:
+    print(json.dumps([str(error)]))
+"""
 LEFT = "print(json.dumps([type(part).__name__ for part in Groundwork().parts]))"
 
 
@@ -330,6 +347,12 @@ def test_a_message_is_exchanged_without_a_trace() -> None:
     (untouched, (frames,)), _ = run(WIRE)
     assert untouched
     assert frames == 7, "an identity, a delimiter, a signature and four parts of a message"
+
+
+def test_without_threads_no_message_is_exchanged() -> None:
+    """Since libzmq ends a process that can have none."""
+    (said,), _ = run(BEGIN + THREADLESS)
+    assert said == "can't start new thread"
 
 
 def test_the_modules_are_the_same_by_names_of_their_own() -> None:
