@@ -10,6 +10,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 
 from tests.end_to_end.daemon import run_on
 
+PID = re.compile(r"(?<=pid=)\d+|(?<=ipykernel_)\d+")
 LIMIT = 30.0  # seconds for a message
 CELL = "number = 20\nnumber += 1\nnumber *= 2\n"
 STREAMS = """
@@ -52,7 +53,8 @@ def have(attached: BlockingKernelClient) -> dict[str, Any]:
         "info": _info(attached),
         "connect_info": run_on(attached, "%connect_info"),
         "streams": run_on(attached, textwrap.dedent(STREAMS)),
-        "processes": run_on(attached, textwrap.dedent(PROCESSES)),
+        # From Python 3.12 on a fork warns, and tells the process.
+        "processes": PID.sub("PID", run_on(attached, textwrap.dedent(PROCESSES))),
         "plot": _plot(attached),
         "comm": _comm(attached),
         "subshell": _subshell(attached),

@@ -29,7 +29,7 @@ from kconnd.system.table import Reply, Route
 from tests.conftest import LIMIT, wait_until
 from tests.hostile_inputs import acting_as
 
-DEEP = b"[" * 5000
+DEEP = b"[" * 200_000  # deeper than any Python reads, and no longer than a body may be
 
 
 @dataclass(frozen=True)
