@@ -427,7 +427,7 @@ def test_an_upgrade_that_replaces_every_file(daemon: Daemon, tmp_path: Path) -> 
     assert run(after["connection_file"], "print(x)") == "kept\n"
     os.kill(after["pid"], signal.SIGABRT)
     wait_for(lambda: daemon.info("lab")["generation"] == 2, "the restart")
-    assert daemon.info("lab")["last_exit"]["signal"] == signal.SIGABRT
+    assert daemon.wait_state("lab", "running")["last_exit"]["signal"] == signal.SIGABRT
 
 
 def test_a_silent_kernel_is_adopted_and_called_unresponsive(daemon: Daemon) -> None:
