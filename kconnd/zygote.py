@@ -20,10 +20,10 @@ holds no longer than what was seen on disk. Then for each message, which is
 ``{"asked": nanoseconds of time.monotonic_ns(), "confines": whether the shim is put into a control
 group before it has its plan}`` and comes with three descriptors - where the shim reads its plan,
 where it writes its facts, and the kernel's lock - ``{"shim": pid}``, ``{"stale": what has
-changed on disk}`` or ``{"failed": why}``. One without descriptors, ``{"asked": as above}``, has no
-answer: it is sent ahead, to have the disk looked at while the plan is made. The plan is the one
-that `kconnd.shim` documents, with ``arg`` the command that a cold start would run and ``module_at``
-the index of the module in it.
+changed on disk}`` or ``{"failed": why}``. One that is sent ahead, ``{"ahead": true, "asked": as
+above}``, comes with no descriptors and has no answer: the disk is looked at while the plan is made.
+The plan is the one that `kconnd.shim` documents, with ``arg`` the command that a cold start would
+run and ``module_at`` the index of the module in it.
 """
 
 from __future__ import annotations

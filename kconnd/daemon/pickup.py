@@ -12,6 +12,7 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from kconnd.daemon.kernels import Kernels
+from kconnd.system.profiles import is_profile
 
 QUIET = 300  # milliseconds without a change, after which what is written counts as complete
 AT_MOST = 5000  # milliseconds after which it is read all the same
@@ -44,4 +45,4 @@ async def _pick_up(kernels: Kernels, folders: list[Path]) -> None:
 
 
 def _is_profile(_change: Change, path: str) -> bool:
-    return path.endswith((".yaml", ".yml")) and not Path(path).name.startswith(".")
+    return is_profile(Path(path).name)

@@ -59,7 +59,7 @@ class Machine:
                     await asyncio.sleep(GLANCE)
         except TimeoutError:
             log.warning(
-                "the profiles in %s are being written for %g s: those before hold",
+                "the profiles in %s are being written for %g s: those before hold until it ends",
                 *(self._configs, AT_MOST),
             )
 
