@@ -6,7 +6,7 @@ listing the files of all modules, costs a kernel more memory than what it keeps.
 the parent, for three such things of ipykernel's and IPython's, which are found under names that
 are not public. Besides, what a kernel does first is rehearsed: what stock code compiles and keeps
 on its way is there then. The parent's memory is put in order: a kernel copies pages, however
-little of each it writes to. And a kernel does not wait for the disk until its history has begun.
+little of each it writes to. And a kernel's history begins when somebody needs it.
 
 Rules. Standard library only, as for `kconnd.zygote`, which loads it. What is laid out for a
 kernel is taken up by the stock code in the place where that would have worked it out, gives
@@ -29,6 +29,7 @@ import itertools
 import logging
 import os
 import sys
+import threading
 import types
 import warnings
 import weakref
@@ -46,7 +47,8 @@ OUTSIDE = (  # steps of making a shell that change the process or need a folder
     "init_sys_modules",
     "init_prompts",
 )
-SERIALIZED = 3  # of sqlite3.threadsafety: any thread may use a connection at any time
+EMPTY = {"input_hist_parsed", "output_hist", "dir_hist"}  # what a shell hands on at its start
+REST = 2.0  # seconds after its start until a kernel's history begins on its own
 MOMENT = 1.0  # seconds in which a message comes that was sent
 STARTUP_FILES = ("*.py", "*.ipy")
 SMALL, APART = 1032, 7  # bytes up to which glibc keeps what is freed apart, and how many of a size
@@ -57,8 +59,8 @@ class Groundwork:
     """All that a parent has worked out, to be laid out in each kernel before ipykernel runs."""
 
     def __init__(self) -> None:
-        self.parts: list[CommandLine | ModuleFiles | Prefilter | HistorySession] = []
-        for kind in (CommandLine, ModuleFiles, Prefilter, HistorySession):
+        self.parts: list[CommandLine | ModuleFiles | Prefilter | LateHistory] = []
+        for kind in (CommandLine, ModuleFiles, Prefilter, LateHistory):
             # Any other version's insides may be different in any way.
             with contextlib.suppress(Exception):
                 self.parts.append(kind())
@@ -184,83 +186,85 @@ class Prefilter:
         return self.manager
 
 
-class HistorySession:
-    """The entry of a new session in IPython's history, with which a kernel begins.
+class LateHistory:
+    """IPython's history, which begins when somebody needs it, or once the kernel has come to rest.
 
-    It waits until that is on disk: for four fdatasync(2), one after the other. Whoever asks the
-    database for something meanwhile waits for it, as SQLite has it; nobody else has to.
+    To open its database, to enter a session there and to start a thread is a good part of a
+    start, and until something is run nobody needs more of it than lists that are empty.
     """
 
     def __init__(self) -> None:
-        self.sqlite: Any = sys.modules["sqlite3"]
-        if self.sqlite.threadsafety < SERIALIZED:
-            raise LookupError("a connection is not for several threads")
-        self.kind: Any = sys.modules["IPython.core.history"].HistoryManager
-        self.stock = self.kind.new_session
-        plain = getattr(self.stock, "__wrapped__", self.stock)
-        if plain.__code__.co_varnames[:2] != ("self", "conn") or plain.__defaults__ != (None,):
-            raise LookupError("IPython does not begin a session as it used to")
+        history: Any = sys.modules["IPython.core.history"]
+        self.module: Any = sys.modules["IPython.core.interactiveshell"]
+        self.kind: Any = self.module.HistoryManager
+        steps = {"new_session", "using_thread", "save_thread"}
+        if self.kind.__mro__[1] is not history.HistoryAccessor:
+            raise LookupError("IPython's history is not of the kind that it was")
+        if not steps <= {*self.kind.__init__.__code__.co_names}:
+            raise LookupError("IPython's history does not begin as it used to")
+        self.before: Any = super(history.HistoryAccessor, self.kind).__init__  # what opens nothing
+        self.late = self.make_late()
+        self.lock = threading.RLock()  # whoever begins it comes by here again
+        self.due: tuple[Any, dict[str, Any]] | None = None
+
+    def make_late(self) -> type:
+        """Make the class of one that has not begun: by whatever else is asked of it, it does."""
+        work = self
+
+        class HistoryManager(self.kind):  # type: ignore[misc,name-defined]
+            def __getattribute__(self, name: str) -> Any:
+                if name in EMPTY:
+                    return object.__getattribute__(self, "_trait_values")[name]
+                work.begin()
+                return object.__getattribute__(self, name)  # which is of the other class by now
+
+        HistoryManager.__module__ = self.kind.__module__
+        HistoryManager.__qualname__ = self.kind.__qualname__
+        return HistoryManager
 
     def lay_out(self) -> None:
-        """Have the history's first session committed by a thread of its own, once."""
+        """Have IPython's shell take such a one, once."""
+        self.module.HistoryManager = self.give
 
-        def new_session(manager: Any, conn: Any = None) -> None:
-            self.kind.new_session = self.stock
-            theirs = manager.connection_options.get("check_same_thread", True)
-            if conn is None and not theirs and isinstance(manager.db, self.sqlite.Connection):
-                conn = CommittingLater(manager.db, manager)
-            self.stock(manager, conn)
+    def give(self, **how: Any) -> Any:
+        """Be what makes a history for a shell."""
+        self.module.HistoryManager = self.kind
+        kernel = getattr(how.get("shell"), "kernel", None)
+        if how.keys() != {"shell", "parent"} or not hasattr(kernel, "start"):
+            return self.kind(**how)
+        manager = self.kind.__new__(self.kind, **how)
+        self.before(manager, **how)
+        for name in EMPTY:
+            getattr(manager, name)
+        self.due = manager, how
+        if manager.connection_options.get("check_same_thread", True):  # which may be another, later
+            self.begin()
+            return manager
+        manager.__class__ = self.late
+        os.register_at_fork(before=self.begin)  # else a child would begin one of its own
+        self.begin_after_start(kernel)
+        return manager
 
-        self.kind.new_session = new_session
+    def begin_after_start(self, kernel: Any) -> None:
+        """Have the kernel's own loop see to it, some time after its start."""
 
+        def start() -> None:
+            del kernel.start
+            kernel.start()
+            kernel.io_loop.call_later(REST, self.begin)
 
-class CommittingLater:
-    """A connection to a database, of which nobody waits for the commit.
+        kernel.start = start
 
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-        It may be used by several threads.
-    manager : HistoryManager
-        Has a log, which is told where it comes to nothing.
-    """
-
-    def __init__(self, connection: Any, manager: Any) -> None:
-        self.connection, self.manager = connection, manager
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.connection, name)
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            self.connection.rollback()
-            return
-        busy = _thread.allocate_lock()
-        busy.acquire()
-        try:
-            _thread.start_new_thread(self.commit, (busy,))  # which nobody sees among the threads
-        except RuntimeError:  # there can be no more
-            self.connection.commit()
-            return
-
-        def wait() -> None:
-            with busy:
-                pass
-
-        os.register_at_fork(before=wait)  # else a child would find the database in use for ever
-
-    def commit(self, busy: _thread.LockType) -> None:
-        """Commit, or undo it and say so: what is saved later tells for itself if it cannot be."""
-        try:
-            self.connection.commit()
-        except Exception as error:  # noqa: BLE001  # whatever it is: there is nobody to raise it to
-            self.manager.log.error("Failed to create history session: %s", error)  # noqa: TRY400
-            self.connection.rollback()
-        finally:
-            busy.release()
+    def begin(self) -> None:
+        """Do what IPython does at a kernel's start, unless it was done."""
+        with self.lock:
+            due, self.due = self.due, None
+            if due:
+                manager, how = due
+                try:
+                    self.kind.__init__(manager, **how)
+                finally:
+                    manager.__class__ = self.kind
 
 
 def places_of(one: object) -> list[tuple[dict[str, Any], str]]:

@@ -148,43 +148,90 @@ print(json.dumps([before == after, sum(a is b for (a, _), (b, _) in zip(before, 
                   again is before[[name for name, _ in before].index("email.message")][1]]))
 """
 HISTORY = """
-import logging, os, time
+import logging, os, threading
 from pathlib import Path
 from ipykernel.zmqshell import ZMQInteractiveShell
-from IPython.core.history import HistoryAccessor, HistoryManager
+from IPython.core import interactiveshell
+from IPython.core.profiledir import ProfileDir
+from kconnd import groundwork
 from kconnd.zygote import import_all
+from tornado.ioloop import IOLoop
+from traitlets.config import Config
 
-import_all([])
-stock = HistoryManager.new_session
-Groundwork().lay_out()
-file, options = sys.argv[1], json.loads(sys.argv[2])
-first = HistoryAccessor(hist_file=Path(file))  # which makes the tables
-first.db.execute("INSERT INTO sessions VALUES (7, NULL, NULL, NULL, '')")
-first.db.commit()
-reader = sqlite3.connect(file, isolation_level=None)
-reader.execute("BEGIN")
+class Kernel:
+    started = 0
+
+    def start(self):
+        self.started += 1
+        self.io_loop = IOLoop.current()
+
+def make(kernel):
+    shell = ZMQInteractiveShell.__new__(ZMQInteractiveShell)
+    shell.log, shell.kernel, shell.configurables = log, kernel, []
+    shell.push = lambda *_, **__: None
+    shell.profile_dir = ProfileDir(location=os.path.dirname(file))
+    shell.config = Config({"HistoryManager": {"connection_options": options, "db_cache_size": 3}})
+    shell.init_history()
+    assert shell.configurables == [shell.history_manager]
+    return shell.history_manager
+
+def opened():
+    fds = os.listdir("/proc/self/fd")
+    return any(os.path.realpath(f"/proc/self/fd/{one}") == file for one in fds)
 
 def rows():
-    return reader.execute("SELECT session FROM sessions ORDER BY session").fetchall()
+    with sqlite3.connect(file) as reader:
+        return [list(row) for row in reader.execute("SELECT session FROM sessions")]
 
-before = rows()  # and from here on nobody can commit
+def whole(one):
+    found = {"lists": read(one), **vars(one), **one._trait_values}
+    del found["_trait_values"]
+    plain = (bool, int, str, list, dict, Path)
+    return {name: repr(value) if isinstance(value, plain) else type(value).__qualname__
+            for name, value in found.items()}
+
+def read(one):
+    return [one.input_hist_parsed, one.output_hist, one.dir_hist]
+
+import_all([])
 told = []
 log = logging.Logger("history")
 log.addFilter(lambda record: told.append(record.getMessage()))
-shell = ZMQInteractiveShell.__new__(ZMQInteractiveShell)
-one = HistoryManager(shell, hist_file=Path(file), connection_options=options, log=log)
-number, meanwhile = one.session_number, rows()
-end = time.monotonic() + 20
-if "timeout" in options:
-    if os.fork() == 0:  # which waits until nobody is at work on the database
+file, way, options = os.path.realpath(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+groundwork.REST = 0.01
+Groundwork().lay_out()
+kernel = Kernel()
+one = make(kernel)
+lists = read(one)
+kernel.start()
+before = [kernel.started, "start" in vars(kernel), opened()]
+if way == "rest":
+    loop = IOLoop.current()
+    loop.call_later(0.1, loop.stop)
+    loop.start()
+elif way == "number":
+    one.session_number
+elif way == "input":
+    one.store_inputs(1, "1 + 1")
+elif way == "threads":
+    heard = []
+    asking = [threading.Thread(target=lambda: heard.append(one.session_number)) for _ in range(9)]
+    [thread.start() for thread in asking], [thread.join() for thread in asking]
+    assert heard == [1] * 9
+elif way == "fork":
+    child = os.fork()
+    if child == 0:
+        one.end_session()
         os._exit(0)
-    told.append("a fork")
-reader.execute("COMMIT")
-while "timeout" not in options and rows() == before and time.monotonic() < end:
-    time.sleep(0.01)
-after = rows()
-print(json.dumps([number, before, meanwhile, after, HistoryManager.new_session is stock, told]))
-one.close()
+    os.waitpid(child, 0)
+begun, sessions = opened(), rows() if os.path.isfile(file) else []
+kept = all(map(lambda ours, now: ours is now, lists, read(one)))
+other = make(Kernel())  # of IPython's own kind
+ours, stock = whole(one), whole(other)
+differ = {name for name in ours.keys() | stock.keys() if ours.get(name) != stock.get(name)}
+print(json.dumps([before, begun, kept, type(one) is type(other), sessions, sorted(differ), told]))
+for each in (one, other):
+    each.close()
 """
 WIRE = """
 import asyncio, atexit, json, logging, os, threading, weakref, zmq
@@ -299,48 +346,63 @@ def test_the_debugger_is_told_the_files_of_all_modules(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "left"),
     [
-        ("", ["CommandLine", "ModuleFiles", "Prefilter", "HistorySession"]),
+        ("", ["CommandLine", "ModuleFiles", "Prefilter", "LateHistory"]),
         (
             "ipkernel.IPythonKernel.__init__ = lambda self: None",
-            ["CommandLine", "Prefilter", "HistorySession"],
+            ["CommandLine", "Prefilter", "LateHistory"],
         ),
-        ("del Application._create_loader", ["ModuleFiles", "Prefilter", "HistorySession"]),
+        ("del Application._create_loader", ["ModuleFiles", "Prefilter", "LateHistory"]),
         (
             "prefilter.MacroHandler.__init__ = remember",
-            ["CommandLine", "ModuleFiles", "HistorySession"],
+            ["CommandLine", "ModuleFiles", "LateHistory"],
         ),
         (
-            "history.HistoryManager.new_session = lambda self: None",
+            "history.HistoryManager.__init__ = lambda self: None",
             ["CommandLine", "ModuleFiles", "Prefilter"],
         ),
-        ("sqlite3.threadsafety = 1", ["CommandLine", "ModuleFiles", "Prefilter"]),
+        (
+            "history.HistoryAccessor = history.HistoryAccessorBase",
+            ["CommandLine", "ModuleFiles", "Prefilter"],
+        ),
     ],
 )
 def test_what_another_version_does_otherwise_is_left_to_it(change: str, left: list[str]) -> None:
     assert run(f"{BEGIN}\n{change}\n{LEFT}")[0] == left
 
 
-def test_nobody_waits_until_a_session_of_the_history_is_on_disk(tmp_path: Path) -> None:
-    """Not even where somebody else reads the database, for whom each commit has to wait."""
+@pytest.mark.parametrize("way", ["rest", "number", "input", "threads", "fork"])
+def test_a_history_begins_once_it_is_needed_or_the_kernel_rests(way: str, tmp_path: Path) -> None:
+    """And is then what it would have been, with the lists that the shell has got already."""
     options = '{"check_same_thread": false}'
-    found, _ = run(BEGIN + HISTORY, str(tmp_path / "history.sqlite"), options)
-    number, before, meanwhile, after, is_gone, told = found
-    assert (number, before, meanwhile, after) == (8, [[7]], [[7]], [[7], [8]])
-    assert (is_gone, told) == (True, [])
+    found, _ = run(BEGIN + HISTORY, str(tmp_path / "history.sqlite"), way, options)
+    before, begun, kept, of_its_kind, sessions, differ, told = found
+    assert before == [1, False, False], "the kernel has started, and nothing is open"
+    assert (begun, kept, of_its_kind) == (True, True, True)
+    assert sessions == [[1]], "also where many want it"
+    assert {*differ} == {"session_number", *SINCE.get(way, ())}
+    assert told == []
 
 
-def test_a_session_that_cannot_be_committed_is_told_of(tmp_path: Path) -> None:
-    options = '{"check_same_thread": false, "timeout": 0.1}'
-    found, _ = run(BEGIN + HISTORY, str(tmp_path / "history.sqlite"), options)
-    number, _, _, after, _, told = found
-    assert (number, after) == (8, [[7]])
-    assert told == ["Failed to create history session: database is locked", "a fork"]
+SINCE = {
+    "input": {"_i00", "db_input_cache", "input_hist_raw", "input_hist_parsed", "lists"},
+    "fork": {"save_thread"},
+}
+"""What differs since: a cell was run; and before a fork, IPython ends its thread."""
 
 
-def test_a_connection_that_is_for_one_thread_is_left_to_that(tmp_path: Path) -> None:
-    found, _ = run(BEGIN + HISTORY, str(tmp_path / "history.sqlite"), '{"timeout": 0.1}')
-    told, _ = found[-1]
-    assert told.endswith("History will not be saved."), "as IPython says of what was not committed"
+def test_a_history_whose_connection_is_for_one_thread_begins_in_that(tmp_path: Path) -> None:
+    found, _ = run(BEGIN + HISTORY, str(tmp_path / "history.sqlite"), "number", "{}")
+    assert found[0] == [1, False, True]
+
+
+def test_a_history_that_cannot_be_opened_is_told_of_as_ipython_does(tmp_path: Path) -> None:
+    (tmp_path / "history.sqlite").mkdir()
+    options = '{"check_same_thread": false}'
+    found, _ = run(BEGIN + HISTORY, str(tmp_path / "history.sqlite"), "rest", options)
+    *_, of_its_kind, _, differ, told = found
+    half = len(told) // 2
+    assert told[:half] == told[half:] != []
+    assert (of_its_kind, differ) == (True, [])
 
 
 def test_a_message_is_exchanged_without_a_trace() -> None:

@@ -10,14 +10,16 @@ at its import is the same in all (but for what `kconnd.zygote.renew` knows of); 
 kernel's folder that is called like a module of ipykernel's does not take its place, as it would
 where that was imported later; ``ps`` shows as much of a long command as there is room for; the
 process may be older than the kernel's start, with some milliseconds of processor time: it has
-waited for that; and the entry of its session in the history may come to the disk after its first
-reply, for which nobody waits.
+waited for that; and its history begins (the entry of its session, with the time of that, and the
+thread that saves) when somebody needs it, such as the first cell, and else 2 seconds after its
+start. What is wrong with the history is told then.
 """
 
 import contextlib
 import json
 import os
 import signal
+import sqlite3
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -376,3 +378,25 @@ def test_a_shim_that_is_killed_leaves_the_kernel(lone: Daemon) -> None:
     send_signal(lone.shim_of("lab"), signal.SIGKILL)
     assert run(found["connection_file"], "print(1)") == "1\n"
     assert lone.info("lab")["state"] == "running"
+
+
+def sessions(folder: Path) -> list[bool]:
+    """Tell of each session that the history knows whether it has an end."""
+    file = folder / "profile_default" / "history.sqlite"
+    if not file.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(file)) as reader:
+        return [ended for (ended,) in reader.execute("SELECT end IS NOT NULL FROM sessions")]
+
+
+def test_the_history_tells_of_a_forked_kernel_that_nobody_used(
+    lone: Daemon, tmp_path: Path
+) -> None:
+    """As it does of a cold one: after a while, or when it ends before that."""
+    lone.profile("lab", f"{FORK}env: {{IPYTHONDIR: {tmp_path}}}\n")
+    lone.ask("POST", "/v1/reload")
+    start(lone, "lab")
+    wait_for(lambda: sessions(tmp_path) == [False], "its session")
+    start(lone, "lab@short")
+    lone.post("lab@short", "stop")
+    assert sessions(tmp_path) == [False, True]
