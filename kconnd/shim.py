@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 GRACE = 2.0  # seconds that left-over processes get between SIGTERM and SIGKILL
+PRCTL = ctypes.CDLL(None).prctl  # made here, so that who is forked need not
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 CHUNK = 65536
 FACTS = (
@@ -154,8 +155,16 @@ def receive_plan(source: int) -> Plan | None:
 
 def start_time(pid: int) -> int:
     """Read when a process started, in ticks since boot: field 22 of proc_pid_stat(5)."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
+    return int(read_proc(b"/proc/%d/stat" % pid).rpartition(b")")[2].split()[19])
+
+
+def read_proc(path: bytes) -> bytes:
+    """Read a file of the kernel's, which comes in one piece, by no more than that takes."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, CHUNK)
+    finally:
+        os.close(file)
 
 
 def write_whole(path: bytes, text: bytes, *, durable: bool) -> None:
@@ -218,6 +227,7 @@ class Child:
     def __init__(
         self, become: Callable[[Plan, int], None], prepare: Callable[[], None] | None = None
     ) -> None:
+        self.prepares = prepare is not None
         self.output, output = os.pipe()
         go, self._go = os.pipe()
         self._trouble, trouble = os.pipe()
@@ -258,6 +268,8 @@ class Child:
 
     def is_ready(self) -> bool:
         """Tell whether it is prepared, and waits: it may be busy still, or stopped, or dead."""
+        if not self.prepares:
+            return True
         if os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)[0]:
             return False
         said = select.poll()
@@ -272,8 +284,7 @@ class Child:
 
 def record_facts(plan: Plan, pid: int, more: bytes = b"") -> None:
     """Write who we are and who the kernel is, by pid and start time."""
-    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-        boot_id = file.read().strip()
+    boot_id = read_proc(b"/proc/sys/kernel/random/boot_id").strip()
     me = os.getpid()
     generation = plan.number("generation")
     values = (PROTOCOL, generation, boot_id, me, start_time(me), pid, start_time(pid), more)
@@ -394,8 +405,7 @@ def descendants(root: int) -> list[tuple[int, int]]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
+                fields = read_proc(b"/proc/%s/stat" % name.encode()).rpartition(b")")[2].split()
             except OSError:
                 continue  # ended while we looked
             below.setdefault(int(fields[1]), []).append((int(name), int(fields[19])))
@@ -462,7 +472,7 @@ def supervise(plan: Plan, have_child: Callable[[], Child]) -> int:
     if not hold_lock(plan):
         return 3
     os.chdir("/")  # else the shim would hold a file system that somebody wants to unmount
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    PRCTL(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     child = have_child()

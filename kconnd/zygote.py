@@ -107,9 +107,9 @@ class RefusedError(Exception):
 class Kernel(BaseException):
     """Raised in a kernel's process, to leave all that the zygote was doing."""
 
-    def __init__(self, plan: Plan, groundwork: Groundwork) -> None:
+    def __init__(self, plan: Plan, zygote: Zygote) -> None:
         super().__init__()
-        self.plan, self.groundwork = plan, groundwork
+        self.plan, self.zygote = plan, zygote
 
 
 def import_all(modules: Iterable[str]) -> str:
@@ -288,7 +288,7 @@ class Zygote:
         while True:
             if not (self.spare or asked.poll(QUIET)):
                 with contextlib.suppress(OSError):  # who asks next will hear of it
-                    self.spare = Waiting(partial(self.be_shim, early=not self.confines))
+                    self.spare = Waiting(partial(self.be_shim, spare=True))
             message, descriptors, _, _ = socket.recv_fds(self.link, MESSAGE, 3)
             if not message:
                 return
@@ -307,17 +307,17 @@ class Zygote:
         spare, self.spare = self.spare, None
         try:
             if spare is None or not spare.take(descriptors):
-                spare = Waiting(partial(self.be_shim, early=False))
+                spare = Waiting(partial(self.be_shim, spare=False))
                 spare.take(descriptors)
         except OSError as error:  # processes or memory are short, which may pass
             return {"failed": error.strerror}
         return {"shim": spare.pid}
 
-    def be_shim(self, link: socket.socket, *, early: bool) -> int:
+    def be_shim(self, link: socket.socket, *, spare: bool) -> int:
         """In the shim: once there is a kernel for it, do as one that was spawned would.
 
-        ``early`` to have a child for that at once, which need not be forked then, and owns
-        already most of the memory that a kernel writes to as it starts.
+        It has a child for that before, unless it is put into a control group, which the child
+        would not be in. A ``spare`` one has time, and so has its child.
         """
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else a kernel's exit code could be lost
         os.setsid()
@@ -325,7 +325,7 @@ class Zygote:
         for ours in (0, 1, 2):
             os.dup2(nothing, ours)
         self.close_others({link.fileno()})
-        child = self.early_child(link) if early else None
+        child = None if self.confines else self.early_child(link, spare=spare)
         self.command_line.become([SPARE])
         message, descriptors, _, _ = socket.recv_fds(link, 1, 3)
         link.close()
@@ -345,16 +345,23 @@ class Zygote:
         status: int = self.shim.supervise(plan, lambda: child or self.shim.Child(self.be_kernel))
         return status
 
-    def early_child(self, link: socket.socket) -> Any:
-        """Fork a child that has memory of its own by the time that it gets a plan."""
+    def early_child(self, link: socket.socket, *, spare: bool) -> Any:
+        """Fork a child now, since what its shim writes to from here on both would copy.
+
+        That of a spare one has memory of its own by the time that it gets a plan.
+        """
 
         def prepare() -> None:
             link.close()  # else nobody would see that the shim has died
             self.groundwork.rehearse(wire=True)
             self.command_line.become([EARLY])
 
+        def become(plan: Plan, trouble: int) -> None:
+            link.close()
+            self.be_kernel(plan, trouble)
+
         with contextlib.suppress(OSError):  # processes or memory are short, which may pass
-            return self.shim.Child(self.be_kernel, prepare)
+            return self.shim.Child(become, prepare if spare else None)
         return None
 
     def is_of_use(self, child: Any, plan: Plan) -> bool:
@@ -377,7 +384,7 @@ class Zygote:
         self.command_line.become(plan.args)
         self.close_others(set())
         plan.env.update(self.changed)
-        raise Kernel(plan, self.groundwork)
+        raise Kernel(plan, self)
 
     def close_others(self, more: set[int]) -> None:
         """Close all descriptors but those that imported modules hold, and ``more``."""
@@ -400,8 +407,11 @@ def renew() -> None:
         processes.current_process().authkey = os.urandom(32)
 
 
-def run(plan: Plan, groundwork: Groundwork) -> None:
-    """Be the kernel that the plan's command would be."""
+def run(plan: Plan, zygote: Zygote) -> None:
+    """Be the kernel that the plan's command would be.
+
+    What the zygote knew stays as long as the kernel does: to let go of it would write to it.
+    """
     at = plan.number("module_at")
     args = [os.fsdecode(arg) for arg in plan.args]
     os.environ.clear()
@@ -413,11 +423,11 @@ def run(plan: Plan, groundwork: Groundwork) -> None:
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path.insert(0, os.getcwd())
     renew()
-    groundwork.lay_out()
+    zygote.groundwork.lay_out()
     runpy.run_module(args[at], run_name="__main__", alter_sys=True)
 
 
-def main() -> tuple[Plan, Groundwork]:
+def main() -> tuple[Plan, Zygote]:
     """Be the zygote, and leave at its end; in a kernel's process, give what it is to be."""
     link = socket.socket(fileno=int(sys.argv[1]))
     link.set_inheritable(False)
@@ -426,7 +436,7 @@ def main() -> tuple[Plan, Groundwork]:
         status = Zygote(link).live([word for word in sys.argv[2:] if word.strip()])
     except Kernel as kernel:
         link.detach()  # it is closed already, and its number may be another's by now
-        return kernel.plan, kernel.groundwork
+        return kernel.plan, kernel.zygote
     except BaseException:  # noqa: BLE001, S110  # whatever it is: there is nobody to tell
         pass
     os._exit(status)
