@@ -6,7 +6,8 @@ live kernel has a link to its connection file. A Jupyter server lists every file
 ``publish: jupyter``. Rules. All is done by the user's own process, in the user's own folders.
 A file is whole from the beginning: it is written beside that folder and moved there. Its name
 is new whenever its content is, since a server reads each name once. What is not ours, by its
-name and by what it is, is not touched.
+name and by what it is, is not touched. As kernels come and go, only what differs is looked at;
+what others do to the folders is seen at the next round.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from kconnd.core.connection import ConnectionInfo
@@ -41,10 +43,14 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
         Jupyter's runtime folder.
     """
     published = Published(folder, kernels.world.runtime_dir, kernels.world.store.origin.machine)
+    due = 0.0
     while True:
-        seen = kernels.world.bus.count
-        await asyncio.to_thread(published.show, list(_wanted(kernels)), _links(kernels))
-        await kernels.world.bus.quiet(ROUND, seen)
+        seen, now = kernels.world.bus.count, kernels.world.clock()
+        if afresh := now >= due:
+            due = now + ROUND
+        what = list(_wanted(kernels)), _links(kernels)
+        await asyncio.to_thread(partial(published.show, *what, afresh=afresh))
+        await kernels.world.bus.quiet(max(0.0, due - kernels.world.clock()), seen)
 
 
 def publish_once(kernels: Kernels, folder: Path) -> None:
@@ -99,14 +105,24 @@ class Published:
         self._folder, self._external = folder, folder / EXTERNAL
         self._runtime_dir, self._machine = runtime_dir, machine
         self._prefix = f"kconnd-{machine[:8]}-"
-        self._linked: set[str] | None = None  # links that are ours to remove
+        self._listed: set[str] | None = None  # files, as far as we know
+        self._linked: dict[str, str] | None = None  # links, and where to, that are ours to remove
         self._trouble = ""
 
-    def show(self, wanted: list[tuple[str, ConnectionInfo, str]], links: dict[str, str]) -> None:
-        """Make the folders say that these kernels run, and no others of ours."""
+    def show(
+        self,
+        wanted: list[tuple[str, ConnectionInfo, str]],
+        links: dict[str, str],
+        *,
+        afresh: bool = True,
+    ) -> None:
+        """Make the folders say that these kernels run, and no others of ours.
+
+        ``afresh`` to find out what is there, instead of believing that it is what we left.
+        """
         try:
-            self._show_external({self._file_name(*one): one for one in wanted})
-            self._show_links(links)
+            self._show_external({self._file_name(*one): one for one in wanted}, afresh=afresh)
+            self._show_links(links, afresh=afresh)
             self._trouble = ""
         except OSError as error:
             if str(error) != self._trouble:
@@ -125,7 +141,11 @@ class Published:
         ours = {"kernel_name": kernel_name, "kconnd": name, "kconnd_machine": self._machine}
         return {**connection.to_file(), **ours}
 
-    def _show_external(self, wanted: dict[str, tuple[str, ConnectionInfo, str]]) -> None:
+    def _show_external(
+        self, wanted: dict[str, tuple[str, ConnectionInfo, str]], *, afresh: bool
+    ) -> None:
+        if not afresh and self._listed == set(wanted):
+            return
         there = {path.name for path in self._external.glob(f"{self._prefix}*.json")}
         for gone in there - set(wanted):
             (self._external / gone).unlink(missing_ok=True)
@@ -134,27 +154,35 @@ class Published:
             staged = self._folder / f".{missing}"
             write_private(staged, json.dumps(self._content(*wanted[missing]), indent=1).encode())
             staged.rename(self._external / missing)
+        self._listed = set(wanted)
 
-    def _show_links(self, links: dict[str, str]) -> None:
+    def _show_links(self, links: dict[str, str], *, afresh: bool) -> None:
         """Have a link for each of these, and remove each of the others once.
 
         Once, since in a home that machines share another's daemon may have made it again.
         """
         wanted = {f"kernel-{name}.json": target for name, target in links.items()}
-        there = dict(self._ours())
-        for name in (set(there) if self._linked is None else self._linked) - set(wanted):
-            if name in there:
+        before = self._linked
+        there = dict(self._ours()) if afresh or before is None else before
+        for name in set(there if before is None else before) - set(wanted):
+            if self._target(name):
                 (self._folder / name).unlink(missing_ok=True)
-        self._linked = set(wanted)
-        for name in {name for name in wanted if there.get(name) != wanted[name]}:
+        for name in set(wanted) - set(there):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):  # it is somebody else's
                 (self._folder / name).symlink_to(wanted[name])
+        self._linked = wanted
 
     def _ours(self) -> Iterator[tuple[str, str]]:
         """List the links that lead to connection files of this daemon, and where to."""
         for path in self._folder.glob("kernel-*.json"):
-            with contextlib.suppress(OSError):
-                target = os.readlink(path)  # noqa: PTH115  # as it was written
-                if Path(target).parent == self._runtime_dir:
-                    yield path.name, target
+            if target := self._target(path.name):
+                yield path.name, target
+
+    def _target(self, name: str) -> str:
+        """Tell where a link leads; ``""`` for what is none of this daemon's."""
+        with contextlib.suppress(OSError):
+            target = os.readlink(self._folder / name)  # noqa: PTH115  # as it was written
+            if Path(target).parent == self._runtime_dir:
+                return target
+        return ""

@@ -93,6 +93,28 @@ def test_a_link_that_another_machine_made_again_is_left(tmp_path: Path) -> None:
     assert link.is_symlink()
 
 
+def test_of_many_kernels_only_those_that_come_and_go_are_looked_at(tmp_path: Path) -> None:
+    folder, runtime_dir = tmp_path / "jupyter", tmp_path / "r"
+    links = {name: str(runtime_dir / f"kernel-{name}.json") for name in ("one", "two", "three")}
+    ours = Published(folder, runtime_dir, "machine")
+    ours.show([], {"one": links["one"], "two": links["two"]}, afresh=False)
+    (folder / "kernel-two.json").unlink()
+
+    def there() -> set[str]:
+        return {
+            path.name.removeprefix("kernel-").removesuffix(".json") for path in folder.iterdir()
+        }
+
+    ours.show([], links, afresh=False)
+    assert there() == {"one", "three"}, "nobody has looked for the one that was there"
+    ours.show([], links)
+    assert there() == {"one", "two", "three"}
+    (folder / "kernel-three.json").unlink()
+    (folder / "kernel-three.json").write_text("{}")
+    ours.show([], {"one": links["one"]}, afresh=False)
+    assert there() == {"one", "three"}, "one is somebody else's by now"
+
+
 def test_a_kernel_is_found_by_name_without_a_path(
     daemon: Daemon, jupyter: dict[str, str], tmp_path: Path
 ) -> None:
