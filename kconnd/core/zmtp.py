@@ -1,4 +1,4 @@
-"""ZMTP 3.0, as far as it takes to listen to a kernel on a Unix socket, as bytes.
+"""ZMTP 3.0, as far as it takes to hear and to ask a kernel on a Unix socket, as bytes.
 
 Source: RFC 23 of ZeroMQ (https://rfc.zeromq.org/spec/23/): from each side a greeting, a READY
 command, then messages of frames. Nothing is encrypted, since the permissions of the socket's
@@ -11,6 +11,7 @@ VERSION = 3
 MECHANISM = b"NULL".ljust(20, b"\0")
 GREETING = b"\xff" + bytes(8) + b"\x7f" + bytes((VERSION, 0)) + MECHANISM + bytes(32)
 SUBSCRIBE = b"\x01"  # what a SUB sends; what follows it begins the messages that are wanted
+SHORT = 255  # bytes of a frame that has one byte for its length
 LONGEST = 1 << 16  # bytes of a message that is read: a kernel's status has about 1500
 
 _MORE, _LONG, _COMMAND = 1, 2, 4
@@ -25,11 +26,16 @@ def pack_ready(kind: str) -> bytes:
 
 
 def pack_message(*frames: bytes) -> bytes:
-    """Build a message of short frames."""
+    """Build a message."""
     last = len(frames) - 1
-    return b"".join(
-        bytes((_MORE if at < last else 0, len(frame))) + frame for at, frame in enumerate(frames)
-    )
+    return b"".join(_pack_frame(frame, more=at < last) for at, frame in enumerate(frames))
+
+
+def _pack_frame(frame: bytes, *, more: bool) -> bytes:
+    flags, size = _MORE if more else 0, len(frame)
+    if size <= SHORT:
+        return bytes((flags, size)) + frame
+    return bytes((flags | _LONG,)) + size.to_bytes(8, "big") + frame
 
 
 class Reader:

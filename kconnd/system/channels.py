@@ -10,6 +10,7 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import zmq
@@ -17,6 +18,7 @@ import zmq.asyncio
 
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.wire import Message, Signer, may_be, pack_request, parse_message
+from kconnd.system.link import ask
 from kconnd.system.listening import Listening, OverUnix, OverZmq
 
 # Milliseconds between tries while a kernel has not bound its sockets yet. libzmq doubles the
@@ -63,8 +65,13 @@ class KernelChannels:
         channel : str
             ``shell`` answers when no cell runs; ``control`` also during one.
         """
+        kind = "kernel_info_request"
+        if self._connection.transport == "ipc":
+            message_id, frames = self._pack(kind, {})
+            path = self._connection.url(channel).removeprefix("ipc://")
+            return (await ask(path, frames, partial(self._reply_to, message_id))).content
         with self._opened(channel) as socket:
-            return (await self._ask(socket, "kernel_info_request", {})).content
+            return (await self._ask(socket, kind, {})).content
 
     async def execute_silently(self, code: str) -> bool:
         """Run code without a trace in the kernel's history, and tell whether it went well.
@@ -144,9 +151,12 @@ class KernelChannels:
         message_id, frames = self._pack(kind, content)
         await socket.send_multipart(frames)
         while True:
-            message = parse_message(await socket.recv_multipart(), self._signer)
-            if message and message.parent_id == message_id:
+            if message := self._reply_to(message_id, await socket.recv_multipart()):
                 return message
+
+    def _reply_to(self, message_id: str, frames: list[bytes]) -> Message | None:
+        message = parse_message(frames, self._signer)
+        return message if message and message.parent_id == message_id else None
 
     def _pack(self, kind: str, content: Mapping[str, Any]) -> tuple[str, list[bytes]]:
         message_id = uuid.uuid4().hex

@@ -1,10 +1,18 @@
 """One connection to a Unix socket behind which there is a ZMQ socket, without libzmq."""
 
+import asyncio
+import contextlib
 import socket
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from kconnd.core.zmtp import GREETING, Reader, pack_message, pack_ready
 
+Answer = TypeVar("Answer")
+
 CHUNK = 1 << 14  # bytes read at once, which may be thousands of messages
+AGAIN, AGAIN_MAX = 0.004, 0.1  # seconds until one that does not listen yet is tried again
+PART = 1 / 50  # of how long it has been waited for, which is what a try may come late by
 
 
 class Link:
@@ -62,7 +70,7 @@ class Link:
         return self._reader.feed(data)
 
     def send(self, *frames: bytes) -> None:
-        """Send a short message.
+        """Send a message that the other side's buffer has room for.
 
         Raises
         ------
@@ -74,3 +82,64 @@ class Link:
     def close(self) -> None:
         """Hang up."""
         self._socket.close()
+
+
+async def converse(
+    link: Link, frames: Sequence[bytes], take: Callable[[list[bytes]], Answer | None]
+) -> Answer:
+    """Send a message once that can be, and hand on what comes until some of it is the answer.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the connection is lost, or is to no ZMQ socket.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[Answer] = loop.create_future()
+
+    def receive() -> None:
+        greeted = link.ready
+        try:
+            for message in link.receive():
+                answer = take(message)
+                if answer is not None and not found.done():
+                    found.set_result(answer)
+            if link.ready and not greeted:
+                link.send(*frames)
+        except Exception as error:  # noqa: BLE001  # whatever it is, who awaits it gets it
+            if not found.done():
+                found.set_exception(error)
+
+    number = link.fileno()
+    loop.add_reader(number, receive)
+    try:
+        return await found
+    finally:
+        loop.remove_reader(number)
+
+
+async def ask(
+    path: str, frames: Sequence[bytes], take: Callable[[list[bytes]], Answer | None]
+) -> Answer:
+    """Send a request with a connection of its own, as often as that is lost before the answer.
+
+    Parameters
+    ----------
+    path : str
+        Where a kernel listens, or will: it is waited for.
+    frames : sequence of bytes
+        The request.
+    take : callable
+        Gives what a message comes to; None for one that is no answer to this request.
+    """
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    while True:
+        with contextlib.suppress(OSError, ValueError):
+            link = Link(path, "DEALER")
+            try:
+                return await converse(link, frames, take)
+            finally:
+                link.close()
+        waited = loop.time() - begun
+        await asyncio.sleep(min(AGAIN_MAX, max(AGAIN, waited * PART)))

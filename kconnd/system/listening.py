@@ -17,7 +17,7 @@ import zmq.asyncio
 
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.zmtp import SUBSCRIBE
-from kconnd.system.link import Link
+from kconnd.system.link import Link, converse
 
 AGAIN, AGAIN_MAX = 1.0, 30.0  # seconds until a lost connection is tried again, and the most
 OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -51,51 +51,28 @@ class OverUnix:
         Where the kernel is.
     """
 
-    __slots__ = ("_connection", "_iopub", "_is_well", "_pulse")
+    __slots__ = ("_connection", "_is_well", "_listener", "_pulse")
 
     def __init__(self, connection: ConnectionInfo) -> None:
         self._connection = connection
-        self._iopub: Link | None = None
+        self._listener: asyncio.Task[None] | None = None
         self._pulse: Link | None = None
         self._is_well = True  # as far as the last beat told
 
     async def listen(self, take: Take) -> None:
         """Hand on what the kernel says on iopub, for ever."""
+        self._listener = asyncio.current_task()
         pause = AGAIN
         while True:
             with contextlib.suppress(OSError, ValueError):
                 link = self._open("iopub", "SUB")
                 pause = AGAIN
-                await self._hear(link, take)
+                try:
+                    await converse(link, (SUBSCRIBE,), take)
+                finally:
+                    link.close()
             await asyncio.sleep(pause)
             pause = min(2 * pause, AGAIN_MAX)
-
-    async def _hear(self, link: Link, take: Take) -> None:
-        """Hand on what comes, until the connection is lost."""
-        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def receive() -> None:
-            subscribed = link.ready
-            try:
-                for frames in link.receive():
-                    take(frames)
-                if link.ready and not subscribed:
-                    link.send(SUBSCRIBE)
-            except Exception as error:  # noqa: BLE001  # whatever it is, who awaits `lost` gets it
-                lost.set_exception(error)
-
-        self._iopub = link
-        asyncio.get_running_loop().add_reader(link, receive)
-        try:
-            await lost
-        finally:
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        if self._iopub is not None:
-            asyncio.get_running_loop().remove_reader(self._iopub)
-            self._iopub.close()
-            self._iopub = None
 
     def beat(self) -> bool:
         """Send the next heartbeat, and tell whether the one before was answered.
@@ -132,7 +109,8 @@ class OverUnix:
 
     def close(self) -> None:
         """Let go of the kernel."""
-        self._hang_up()
+        if self._listener is not None:
+            self._listener.cancel()  # which hangs up
         self._end_pulse()
 
     def _open(self, channel: str, kind: str) -> Link:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from kconnd.core.zmtp import GREETING, LONGEST, Reader, pack_message, pack_ready
 
-messages = st.lists(st.lists(st.binary(max_size=255), min_size=1, max_size=5), max_size=6)
+frames = st.binary(max_size=255) | st.integers(256, 5000).map(bytes)
+messages = st.lists(st.lists(frames, min_size=1, max_size=5), max_size=6)
 
 
 def long_frame(size: int, *, more: bool = False) -> bytes:
