@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import socket
 import subprocess
@@ -44,6 +45,7 @@ from kconnd.system.cgroups import kernels_own
 from kconnd.system.files import take_lock
 
 FORK = "fork"
+LATELY = 0.1  # seconds after a fork in which the next is one of many
 MOST = 8  # parents of one daemon; the one that was used longest ago makes room for the next
 
 log = logging.getLogger("kconnd")
@@ -262,6 +264,7 @@ class Zygote:
         self._ready = self._closed = False
         self._refusal: Refusal | None = None
         self._begun = patience.clock()
+        self._asked = -math.inf  # when it was to fork
         number = theirs.fileno()
         try:
             self._process = subprocess.Popen(
@@ -300,8 +303,12 @@ class Zygote:
             self._hear_of_readiness()
 
     def expect(self, asked: int) -> None:
-        """Have it look at the disk now, unless it has other things to do; see `fork`."""
-        if not self._speaking.acquire(blocking=False):
+        """Have it look at the disk now, unless it has other things to do; see `fork`.
+
+        Where it has forked a moment ago, it looks when it is asked: many are started at once.
+        """
+        lately = self._patience.clock() - self._asked < LATELY
+        if lately or not self._speaking.acquire(blocking=False):
             return
         try:
             if self._ready:
@@ -339,6 +346,7 @@ class Zygote:
         """
         with self._speaking:
             self._hear_of_readiness()
+            self._asked = self._patience.clock()
             try:
                 self._link.settimeout(self._patience.answering)
                 message = json.dumps({"asked": asked, "confines": confines}).encode()

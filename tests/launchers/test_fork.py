@@ -22,7 +22,7 @@ from kconnd import freshness, zygote
 from kconnd.core.forking import PAUSE, exec_time
 from kconnd.core.plan import LaunchPlan
 from kconnd.launchers.base import Handle
-from kconnd.launchers.fork import MOST, ForkLauncher, Patience, StaleError
+from kconnd.launchers.fork import LATELY, MOST, ForkLauncher, Patience, StaleError
 from tests.launchers.fake import FakeLauncher
 
 WaitUntil = Callable[..., Awaitable[None]]
@@ -376,18 +376,26 @@ async def test_a_preload_that_makes_another_list_of_finders_is_forked(parents: P
     assert await parents.code(await parents.launch()) == 3
 
 
+@pytest.mark.parametrize(
+    ("later", "ahead"),
+    [(LATELY, contextlib.nullcontext()), (LATELY / 2, pytest.raises(StaleError))],
+    ids=["one", "of many"],
+)
 async def test_the_disk_is_looked_at_for_a_kernel_whose_plan_is_being_made(
-    parents: Parents,
+    parents: Parents, later: float, ahead: contextlib.AbstractContextManager[object]
 ) -> None:
+    """Where it is not one of many, of which each is asked for soon enough."""
     earlier = time.monotonic_ns()
     assert await parents.code(await parents.launch()) == 3
     (parent,) = parents.launcher._parents.values()
+    parents.now += later
     asked = time.monotonic_ns()
     parents.launcher.expect(asked)
     nothing = os.open(os.devnull, os.O_RDONLY)
     parent.fork(earlier, (nothing,) * 3, confines=False)  # so it has heard all before
     parents.write("ipykernel", f"{SOUND}# changed\n")
-    parent.fork(asked, (nothing,) * 3, confines=False)
+    with ahead:
+        parent.fork(asked, (nothing,) * 3, confines=False)
     with pytest.raises(StaleError):
         parent.fork(time.monotonic_ns(), (nothing,) * 3, confines=False)
     os.close(nothing)
