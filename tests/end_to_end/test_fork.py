@@ -87,7 +87,9 @@ def start(daemon: Daemon, name: str) -> dict[str, Any]:
 
 
 def probe(daemon: Daemon, name: str) -> dict[str, Any]:
-    printed = run(start(daemon, name)["connection_file"], PROBE)
+    file = start(daemon, name)["connection_file"]
+    wait_for(lambda: daemon.info(name)["heartbeat"]["state"] == "alive", "the daemon to listen")
+    printed = run(file, PROBE)
     found: dict[str, Any] = json.loads(printed.replace(f"kernel-{name}", "kernel-NAME"))
     return found
 

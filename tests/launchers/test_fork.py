@@ -455,13 +455,14 @@ async def test_a_fork_that_fails_is_told_and_the_parent_goes_on(parents: Parents
     full = parents.folder / "full"
     parents.write(
         "ipykernel",
-        f"{SOUND}import errno, os\n"
-        "real = os.fork\n"
+        f"{SOUND}import __main__, ctypes, errno, os\n"
+        "real = __main__.FORK\n"
         "def fork():\n"
         f"    if os.path.exists({str(full)!r}):\n"
-        "        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))\n"
+        "        ctypes.set_errno(errno.EAGAIN)\n"
+        "        return -1\n"
         "    return real()\n"
-        "os.fork = fork\n",
+        "__main__.FORK = fork\n",
     )
     assert await parents.code(await parents.launch()) == 3
     before = parents.process.pid
