@@ -47,6 +47,7 @@ OUTSIDE = (  # steps of making a shell that change the process or need a folder
     "init_sys_modules",
     "init_prompts",
 )
+LOADING = ("traits", "section_names", "_load_config", "_find_my_config")  # of traitlets
 EMPTY = {"input_hist_parsed", "output_hist", "dir_hist"}  # what a shell hands on at its start
 REST = 2.0  # seconds after its start until a kernel's history begins on its own
 MOMENT = 1.0  # seconds in which a message comes that was sent
@@ -59,8 +60,8 @@ class Groundwork:
     """All that a parent has worked out, to be laid out in each kernel before ipykernel runs."""
 
     def __init__(self) -> None:
-        self.parts: list[CommandLine | ModuleFiles | Prefilter | LateHistory] = []
-        for kind in (CommandLine, ModuleFiles, Prefilter, LateHistory):
+        self.parts: list[CommandLine | ModuleFiles | Prefilter | Unconfigured | LateHistory] = []
+        for kind in (CommandLine, ModuleFiles, Prefilter, Unconfigured, LateHistory):
             # Any other version's insides may be different in any way.
             with contextlib.suppress(Exception):
                 self.parts.append(kind())
@@ -186,6 +187,41 @@ class Prefilter:
         return self.manager
 
 
+class Unconfigured:
+    """What a configuration without sections sets in the parts of a shell: nothing.
+
+    To find that out, each of them goes through all that it can be told, and its parents' sections.
+    """
+
+    def __init__(self) -> None:
+        kind: Any = sys.modules["traitlets.config.configurable"].Configurable
+        self.app: Any = sys.modules["ipykernel.kernelapp"].IPKernelApp
+        self.handler = vars(kind)["_config_changed"]
+        self.stock = self.handler.func
+        (cell,) = self.stock.__closure__  # of what takes care of an older way to be told
+        if cell.cell_contents.__code__.co_names != (*LOADING[:3], "new"):
+            raise LookupError("traitlets does not load a configuration as it used to")
+        self.ways = ways_of(kind)
+
+    def lay_out(self) -> None:
+        """Have parts not look, until all is made and the application starts."""
+        kind, stock = self.app, self.app.start
+
+        def start(app: Any) -> None:
+            kind.start, self.handler.func = stock, self.stock
+            app.start()
+
+        kind.start, self.handler.func = start, self.changed
+
+    def changed(self, part: Any, change: Any, *more: Any) -> None:
+        """Be told that a part has got a configuration."""
+        if isinstance(change, dict) and is_without_sections(change["new"]):
+            sets_nothing = not isinstance(part, self.app) and ways_of(type(part)) == self.ways
+            if sets_nothing:
+                return
+        self.stock(part, change, *more)
+
+
 class LateHistory:
     """IPython's history, which begins when somebody needs it, or once the kernel has come to rest.
 
@@ -277,6 +313,11 @@ def places_of(one: object) -> list[tuple[dict[str, Any], str]]:
             if value is one:  # a comprehension here would be something that refers to it
                 found.append((holder, name))
     return found
+
+
+def ways_of(kind: Any) -> list[Any]:
+    """Tell how a class loads a configuration, which one may do in a way of its own."""
+    return [getattr(getattr(kind, name), "__func__", getattr(kind, name)) for name in LOADING]
 
 
 def is_without_sections(config: Any) -> bool:

@@ -112,6 +112,8 @@ untouched = process() == before
 kind = interactiveshell.PrefilterManager
 work.lay_out()
 ours, shell = make()
+(unconfigured,) = (part for part in work.parts if type(part).__name__ == "Unconfigured")
+unconfigured.handler.func = unconfigured.stock
 taken = shell.prefilter_manager is laid.manager
 is_gone = interactiveshell.PrefilterManager is kind
 print(json.dumps([ours, taken, untouched, is_gone, make()[0], make()[0]]))
@@ -146,6 +148,55 @@ after = list(sys.modules.items())
 import email.message as again
 print(json.dumps([before == after, sum(a is b for (a, _), (b, _) in zip(before, after)),
                   again is before[[name for name, _ in before].index("email.message")][1]]))
+"""
+CONFIGURED = """
+from traitlets import Integer
+from traitlets.config import Config, Configurable
+
+class Part(Configurable):
+    level = Integer(1).tag(config=True)
+
+class Stubborn(Part):
+    def _find_my_config(self, config):
+        return Config(level=7)
+
+class Odd(Part):
+    def traits(self, **metadata):
+        self.level = 8
+        return super().traits(**metadata)
+
+def levels(config):
+    config = Config(config)
+    app = IPKernelApp()
+    app.update_config(config)
+    made = [kind(**how) for kind in (Part, Stubborn, Odd)
+            for how in ({"config": config}, {"parent": app}, {"parent": Part(parent=app)})]
+    return [[app.connection_file, *[one.level for one in made]], app]
+
+def all_levels():
+    configs = json.loads(sys.argv[1])
+    return [levels(config)[0] for config in configs]
+
+stock = all_levels()
+work = Groundwork()
+(part,) = (part for part in work.parts if type(part).__name__ == "Unconfigured")
+calls = []
+before, start = part.stock, IPKernelApp.start
+part.stock = lambda one, *told: [calls.append(type(one).__name__), before(one, *told)]
+work.lay_out()
+ours = all_levels()
+laid_out = part.handler.func == part.changed
+
+class Started(Application):
+    def start(self):
+        started.append(part.handler.func is part.stock)
+
+started = []
+_, app = levels({})
+app.subapp = Started()
+app.start()
+still = IPKernelApp.start is not start
+print(json.dumps([stock, ours, calls.count("Part"), laid_out, started, still]))
 """
 HISTORY = """
 import logging, os, threading
@@ -336,6 +387,24 @@ def test_a_shell_is_what_it_would_have_been(
     assert all(all(refers) for _, refers, *_ in stock[3])
 
 
+def test_what_a_configuration_sets_is_what_it_would_have_set() -> None:
+    configs = [
+        {},
+        {"IPKernelApp": {"connection_file": "x"}},
+        {"Part": {"level": 2}},
+        {"IPKernelApp": {"Part": {"level": 3}}},
+        {"Part": {"Part": {"level": 4}}, "IPKernelApp": {"connection_file": "y"}},
+    ]
+    found, _ = run(BEGIN + CONFIGURED, json.dumps(configs))
+    stock, ours, calls, laid_out, started, still = found
+    assert ours == stock
+    assert [row[0] for row in stock] == ["", "x", "", "", "y"]
+    assert [row[2:4] for row in stock] == [[1, 1], [1, 1], [2, 2], [3, 1], [1, 4]]
+    assert stock[0][4:] == [7, 7, 7, 8, 8, 8]
+    assert calls == 3 * 6, "where there are sections, and nowhere else"
+    assert (laid_out, started, still) == (True, [True], False), "until the kernel starts"
+
+
 def test_the_debugger_is_told_the_files_of_all_modules(tmp_path: Any) -> None:
     (tmp_path / "this_is_new.py").touch()
     (told, new), _ = run(BEGIN + FILES, cwd=str(tmp_path))
@@ -346,23 +415,30 @@ def test_the_debugger_is_told_the_files_of_all_modules(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "left"),
     [
-        ("", ["CommandLine", "ModuleFiles", "Prefilter", "LateHistory"]),
+        ("", ["CommandLine", "ModuleFiles", "Prefilter", "Unconfigured", "LateHistory"]),
         (
             "ipkernel.IPythonKernel.__init__ = lambda self: None",
-            ["CommandLine", "Prefilter", "LateHistory"],
+            ["CommandLine", "Prefilter", "Unconfigured", "LateHistory"],
         ),
-        ("del Application._create_loader", ["ModuleFiles", "Prefilter", "LateHistory"]),
+        (
+            "del Application._create_loader",
+            ["ModuleFiles", "Prefilter", "Unconfigured", "LateHistory"],
+        ),
         (
             "prefilter.MacroHandler.__init__ = remember",
-            ["CommandLine", "ModuleFiles", "LateHistory"],
+            ["CommandLine", "ModuleFiles", "Unconfigured", "LateHistory"],
+        ),
+        (
+            "vars(Application.__mro__[3])['_config_changed'].func = print",
+            ["CommandLine", "ModuleFiles", "Prefilter", "LateHistory"],
         ),
         (
             "history.HistoryManager.__init__ = lambda self: None",
-            ["CommandLine", "ModuleFiles", "Prefilter"],
+            ["CommandLine", "ModuleFiles", "Prefilter", "Unconfigured"],
         ),
         (
             "history.HistoryAccessor = history.HistoryAccessorBase",
-            ["CommandLine", "ModuleFiles", "Prefilter"],
+            ["CommandLine", "ModuleFiles", "Prefilter", "Unconfigured"],
         ),
     ],
 )
