@@ -171,7 +171,8 @@ def levels(config):
     app.update_config(config)
     made = [kind(**how) for kind in (Part, Stubborn, Odd)
             for how in ({"config": config}, {"parent": app}, {"parent": Part(parent=app)})]
-    return [[app.connection_file, *[one.level for one in made]], app]
+    file = IPKernelApp(config=config).connection_file
+    return [[file, *[one.level for one in made]], app]
 
 def all_levels():
     configs = json.loads(sys.argv[1])
