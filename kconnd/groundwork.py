@@ -6,7 +6,8 @@ listing the files of all modules, costs a kernel more memory than what it keeps.
 the parent, for three such things of ipykernel's and IPython's, which are found under names that
 are not public. Besides, what a kernel does first is rehearsed: what stock code compiles and keeps
 on its way is there then. The parent's memory is put in order: a kernel copies pages, however
-little of each it writes to. And a kernel's history begins when somebody needs it.
+little of each it writes to. And what a start can do without is left: a look for a configuration
+that is not there; and the history begins when somebody needs it.
 
 Rules. Standard library only, as for `kconnd.zygote`, which loads it. What is laid out for a
 kernel is taken up by the stock code in the place where that would have worked it out, gives
@@ -28,6 +29,7 @@ import gc
 import itertools
 import logging
 import os
+import signal
 import sys
 import threading
 import types
@@ -293,7 +295,7 @@ class LateHistory:
 
     def begin(self) -> None:
         """Do what IPython does at a kernel's start, unless it was done."""
-        with self.lock:
+        with uninterrupted(), self.lock:
             due, self.due = self.due, None
             if due:
                 manager, how = due
@@ -313,6 +315,24 @@ def places_of(one: object) -> list[tuple[dict[str, Any], str]]:
             if value is one:  # a comprehension here would be something that refers to it
                 found.append((holder, name))
     return found
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have an interrupt come after what is done here, and not into the middle of it."""
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not callable(before):  # which no interrupt comes to
+        yield
+        return
+    heard: list[tuple[int, Any]] = []
+    signal.signal(signal.SIGINT, lambda *what: heard.append(what))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            before(*heard[0])
 
 
 def ways_of(kind: Any) -> list[Any]:

@@ -200,10 +200,11 @@ still = IPKernelApp.start is not start
 print(json.dumps([stock, ours, calls.count("Part"), laid_out, started, still]))
 """
 HISTORY = """
-import logging, os, threading
+import logging, os, signal, threading
 from pathlib import Path
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core import interactiveshell
+from IPython.core.history import HistoryManager
 from IPython.core.profiledir import ProfileDir
 from kconnd import groundwork
 from kconnd.zygote import import_all
@@ -265,6 +266,20 @@ elif way == "number":
     one.session_number
 elif way == "input":
     one.store_inputs(1, "1 + 1")
+elif way == "interrupt":
+    begin_session = HistoryManager.new_session
+
+    def interrupted(self):
+        signal.raise_signal(signal.SIGINT)
+        begin_session(self)
+
+    HistoryManager.new_session = interrupted
+    try:
+        one.store_inputs(1, "1 + 1")
+    except KeyboardInterrupt:
+        told.append("interrupted")
+    HistoryManager.new_session = begin_session
+    assert told.pop() == "interrupted"
 elif way == "threads":
     heard = []
     asking = [threading.Thread(target=lambda: heard.append(one.session_number)) for _ in range(9)]
@@ -447,7 +462,7 @@ def test_what_another_version_does_otherwise_is_left_to_it(change: str, left: li
     assert run(f"{BEGIN}\n{change}\n{LEFT}")[0] == left
 
 
-@pytest.mark.parametrize("way", ["rest", "number", "input", "threads", "fork"])
+@pytest.mark.parametrize("way", ["rest", "number", "input", "interrupt", "threads", "fork"])
 def test_a_history_begins_once_it_is_needed_or_the_kernel_rests(way: str, tmp_path: Path) -> None:
     """And is then what it would have been, with the lists that the shell has got already."""
     options = '{"check_same_thread": false}'
