@@ -211,17 +211,27 @@ class Unconfigured:
 
         def start(app: Any) -> None:
             kind.start, self.handler.func = stock, self.stock
-            app.start()
+            stock(app)
 
         kind.start, self.handler.func = start, self.changed
 
     def changed(self, part: Any, change: Any, *more: Any) -> None:
         """Be told that a part has got a configuration."""
-        if isinstance(change, dict) and is_without_sections(change["new"]):
-            sets_nothing = not isinstance(part, self.app) and ways_of(type(part)) == self.ways
-            if sets_nothing:
-                return
-        self.stock(part, change, *more)
+        told = change["new"] if isinstance(change, dict) else None
+        if told is None or not is_without_sections(told) or not self.is_plain(part):
+            self.stock(part, change, *more)
+
+    def is_plain(self, part: Any) -> bool:
+        """Tell whether a part finds its sections as traitlets has it, and its parents do.
+
+        The application itself has one.
+        """
+        if isinstance(part, self.app) or ways_of(type(part)) != self.ways:
+            return False
+        while (part := part.parent) is not None:
+            if type(part)._find_my_config is not self.ways[-1]:
+                return False
+        return True
 
 
 class LateHistory:
@@ -241,6 +251,7 @@ class LateHistory:
         if not steps <= {*self.kind.__init__.__code__.co_names}:
             raise LookupError("IPython's history does not begin as it used to")
         self.before: Any = super(history.HistoryAccessor, self.kind).__init__  # what opens nothing
+        self.app: Any = sys.modules["ipykernel.kernelapp"].IPKernelApp
         self.late = self.make_late()
         self.lock = threading.RLock()  # whoever begins it comes by here again
         self.due: tuple[Any, dict[str, Any]] | None = None
@@ -261,8 +272,21 @@ class LateHistory:
         return HistoryManager
 
     def lay_out(self) -> None:
-        """Have IPython's shell take such a one, once."""
+        """Have IPython's shell take such a one, once, and begin it at the kernel's end at last.
+
+        That is before the interpreter's own end, at which there can be no new threads.
+        """
         self.module.HistoryManager = self.give
+        kind, stock = self.app, self.app.start
+
+        def start(app: Any) -> None:
+            kind.start = stock
+            try:
+                stock(app)
+            finally:
+                self.begin()
+
+        kind.start = start
 
     def give(self, **how: Any) -> Any:
         """Be what makes a history for a shell."""
@@ -275,10 +299,12 @@ class LateHistory:
         for name in EMPTY:
             getattr(manager, name)
         self.due = manager, how
-        if manager.connection_options.get("check_same_thread", True):  # which may be another, later
+        if not can_wait(manager):
             self.begin()
             return manager
         manager.__class__ = self.late
+        # Databases are closed at the end after what was registered from here on has had its turn.
+        weakref.finalize(manager, int).detach()
         os.register_at_fork(before=self.begin)  # else a child would begin one of its own
         self.begin_after_start(kernel)
         return manager
@@ -286,10 +312,12 @@ class LateHistory:
     def begin_after_start(self, kernel: Any) -> None:
         """Have the kernel's own loop see to it, some time after its start."""
 
-        def start() -> None:
+        def start(*args: Any, **how: Any) -> Any:
             del kernel.start
-            kernel.start()
-            kernel.io_loop.call_later(REST, self.begin)
+            result = kernel.start(*args, **how)
+            if (loop := getattr(kernel, "io_loop", None)) is not None:
+                loop.call_later(REST, self.begin)
+            return result
 
         kernel.start = start
 
@@ -315,6 +343,13 @@ def places_of(one: object) -> list[tuple[dict[str, Any], str]]:
             if value is one:  # a comprehension here would be something that refers to it
                 found.append((holder, name))
     return found
+
+
+def can_wait(manager: Any) -> bool:
+    """Tell whether a history comes out the same later, in another thread and folder even."""
+    file = str(manager._trait_values.get("hist_file") or manager._get_hist_file_name())
+    is_told = file == ":memory:" or os.path.isabs(file)
+    return is_told and not manager.connection_options.get("check_same_thread", True)
 
 
 @contextlib.contextmanager

@@ -213,6 +213,16 @@ def become_by_exec(plan: Plan, trouble: int) -> None:
         give_up(trouble, error, b"exec")
 
 
+def fork_or_close(*descriptors: int) -> int:
+    """Fork, or have these descriptors closed."""
+    try:
+        return os.fork()
+    except OSError:
+        for one in descriptors:
+            os.close(one)
+        raise
+
+
 class Child:
     """The process that becomes the kernel, once it has been recorded and is told what to be.
 
@@ -231,7 +241,7 @@ class Child:
         self.output, output = os.pipe()
         go, self._go = os.pipe()
         self._trouble, trouble = os.pipe()
-        self.pid = os.fork()
+        self.pid = fork_or_close(self.output, output, go, self._go, self._trouble, trouble)
         if self.pid == 0:
             try:
                 for theirs in (self.output, self._go, self._trouble):

@@ -160,6 +160,10 @@ class Stubborn(Part):
     def _find_my_config(self, config):
         return Config(level=7)
 
+class Parent(Configurable):
+    def _find_my_config(self, config):
+        return Config(Part=Config(level=9))
+
 class Odd(Part):
     def traits(self, **metadata):
         self.level = 8
@@ -170,7 +174,8 @@ def levels(config):
     app = IPKernelApp()
     app.update_config(config)
     made = [kind(**how) for kind in (Part, Stubborn, Odd)
-            for how in ({"config": config}, {"parent": app}, {"parent": Part(parent=app)})]
+            for how in ({"config": config}, {"parent": app}, {"parent": Part(parent=app)},
+                        {"parent": Parent(config=config)})]
     file = IPKernelApp(config=config).connection_file
     return [[file, *[one.level for one in made]], app]
 
@@ -416,8 +421,8 @@ def test_what_a_configuration_sets_is_what_it_would_have_set() -> None:
     assert ours == stock
     assert [row[0] for row in stock] == ["", "x", "", "", "y"]
     assert [row[2:4] for row in stock] == [[1, 1], [1, 1], [2, 2], [3, 1], [1, 4]]
-    assert stock[0][4:] == [7, 7, 7, 8, 8, 8]
-    assert calls == 3 * 6, "where there are sections, and nowhere else"
+    assert stock[0][1:] == [1, 1, 1, 9, 7, 7, 7, 7, 8, 8, 8, 9]
+    assert calls == 3 * 6 + 2 * 3, "where there may be sections, and nowhere else"
     assert (laid_out, started, still) == (True, [True], False), "until the kernel starts"
 
 

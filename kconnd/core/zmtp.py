@@ -4,7 +4,7 @@ Source: RFC 23 of ZeroMQ (https://rfc.zeromq.org/spec/23/): from each side a gre
 command, then messages of frames. Nothing is encrypted, since the permissions of the socket's
 folder say who may connect. libzmq takes 40 kB for a connection that nothing comes by.
 
-Rule: a message longer than `LONGEST` is skipped as it comes; no part of it is kept.
+Rule: a message longer than what is allowed is skipped as it comes; no part of it is kept.
 """
 
 VERSION = 3
@@ -12,7 +12,7 @@ MECHANISM = b"NULL".ljust(20, b"\0")
 GREETING = b"\xff" + bytes(8) + b"\x7f" + bytes((VERSION, 0)) + MECHANISM + bytes(32)
 SUBSCRIBE = b"\x01"  # what a SUB sends; what follows it begins the messages that are wanted
 SHORT = 255  # bytes of a frame that has one byte for its length
-LONGEST = 1 << 16  # bytes of a message that is read: a kernel's status has about 1500
+LONGEST = 1 << 16  # bytes of a message that is heard: a kernel's status has about 1500
 
 _MORE, _LONG, _COMMAND = 1, 2, 4
 _READY, _ERROR = b"\x05READY", b"\x05ERROR"
@@ -39,11 +39,18 @@ def _pack_frame(frame: bytes, *, more: bool) -> bytes:
 
 
 class Reader:
-    """Reads what the other side sends, in whatever pieces it comes."""
+    """Reads what the other side sends, in whatever pieces it comes.
 
-    __slots__ = ("_frames", "_greeted", "_rest", "_size", "_skip", "ready")
+    Parameters
+    ----------
+    longest : int
+        How many bytes a message may have.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_frames", "_greeted", "_longest", "_rest", "_size", "_skip", "ready")
+
+    def __init__(self, longest: int = LONGEST) -> None:
+        self._longest = longest
         self.ready = False  # whether the other side is; nothing may be sent before
         self._greeted = False
         self._rest = b""  # of what came: the beginning of something
@@ -68,7 +75,7 @@ class Reader:
         found: list[list[bytes]] = []
         while self._greeted and (head := _parse_head(data, at)):
             flags, begin, end = head
-            if end > len(data) and end - begin <= LONGEST:
+            if end > len(data) and end - begin <= self._longest:
                 break
             self._take(flags, data[begin:end], end - at, found)
             self._skip, at = max(0, end - len(data)), min(end, len(data))
@@ -83,11 +90,11 @@ class Reader:
             self.ready = self.ready or body.startswith(_READY)
             return
         self._size += size
-        if self._size <= LONGEST:
+        if self._size <= self._longest:
             self._frames.append(body)
         if flags & _MORE:
             return
-        if self._size <= LONGEST:
+        if self._size <= self._longest:
             found.append(self._frames)
         self._frames, self._size = [], 0
 

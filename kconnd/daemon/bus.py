@@ -66,7 +66,7 @@ class EventBus:
         self._next.set()
         self._next = asyncio.Event()
 
-    async def quiet(self, limit: float, since: int, settled: float = SETTLED) -> None:
+    async def quiet(self, limit: float, since: int) -> None:
         """Wait until something has happened, or for so many seconds.
 
         What happens at once is seen as one: who looks at all kernels then, looks once.
@@ -75,14 +75,12 @@ class EventBus:
         ----------
         since : int
             What `count` was when the caller looked; what has happened meanwhile counts.
-        settled : float
-            Seconds after the first thing in which what happens is seen with it.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 if self.count == since:
                     await self._next.wait()
-                await asyncio.sleep(settled)  # what belongs together comes one by one
+                await asyncio.sleep(SETTLED)  # what belongs together comes one by one
 
     async def listen(self, *, follow: bool) -> AsyncGenerator[Happening, None]:
         """Give what is kept, oldest first, and then events as they come, for ever.

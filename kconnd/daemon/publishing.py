@@ -118,8 +118,10 @@ class Published:
     ) -> None:
         """Make the folders say that these kernels run, and no others of ours.
 
-        ``afresh`` to find out what is there, instead of believing that it is what we left.
+        ``afresh`` to find out what is there, instead of believing that it is what we left; so it
+        is done, too, where that came to an end half-way.
         """
+        afresh = afresh or bool(self._trouble)
         try:
             self._show_external({self._file_name(*one): one for one in wanted}, afresh=afresh)
             self._show_links(links, afresh=afresh)
@@ -163,6 +165,8 @@ class Published:
         """
         wanted = {f"kernel-{name}.json": target for name, target in links.items()}
         before = self._linked
+        if before is not None:
+            self._linked = {**before, **wanted}  # ours to remove, also if not all can be made
         there = dict(self._ours()) if afresh or before is None else before
         for name in set(there if before is None else before) - set(wanted):
             if self._target(name):

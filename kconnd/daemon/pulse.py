@@ -14,7 +14,6 @@ log = logging.getLogger("kconnd")
 
 ROUND = 60.0  # seconds at the most between two looks
 LEAST = 0.1  # and at the least, the shortest interval that a profile can have
-CALM = 1.0  # seconds that a kernel can wait for its first turn: it has answered just now
 
 
 async def beat_for_ever(kernels: Kernels) -> None:
@@ -32,7 +31,7 @@ async def beat_for_ever(kernels: Kernels) -> None:
                 _take_part(actor, kernels.world.wall_clock())
         due = {actor.record.name: due[actor.record.name] for actor in _running(kernels.all())}
         pause = min(due.values(), default=math.inf) - kernels.world.clock()
-        await kernels.world.bus.quiet(min(ROUND, max(LEAST, pause)), seen, CALM)
+        await kernels.world.bus.quiet(min(ROUND, max(LEAST, pause)), seen)
 
 
 def next_turn(now: float, interval: float) -> float:

@@ -6,10 +6,11 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from kconnd.core.zmtp import GREETING, Reader, pack_message, pack_ready
+from kconnd.core.zmtp import GREETING, LONGEST, Reader, pack_message, pack_ready
 
 Answer = TypeVar("Answer")
 
+REPLY = 1 << 22  # bytes that the reply to a request may have
 CHUNK = 1 << 14  # bytes read at once, which may be thousands of messages
 AGAIN, AGAIN_MAX = 0.004, 0.1  # seconds until one that does not listen yet is tried again
 PART = 1 / 50  # of how long it has been waited for, which is what a try may come late by
@@ -24,6 +25,8 @@ class Link:
         Where the other side listens.
     kind : str
         What it is to take this for: ``SUB``, ``DEALER``.
+    longest : int
+        How many bytes a message may have; longer ones are not heard.
 
     Raises
     ------
@@ -33,8 +36,8 @@ class Link:
 
     __slots__ = ("_reader", "_socket")
 
-    def __init__(self, path: str, kind: str) -> None:
-        self._reader = Reader()
+    def __init__(self, path: str, kind: str, longest: int = LONGEST) -> None:
+        self._reader = Reader(longest)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.settimeout(0)
@@ -136,7 +139,7 @@ async def ask(
     begun = loop.time()
     while True:
         with contextlib.suppress(OSError, ValueError):
-            link = Link(path, "DEALER")
+            link = Link(path, "DEALER", REPLY)
             try:
                 return await converse(link, frames, take)
             finally:

@@ -87,9 +87,7 @@ def start(daemon: Daemon, name: str) -> dict[str, Any]:
 
 
 def probe(daemon: Daemon, name: str) -> dict[str, Any]:
-    file = start(daemon, name)["connection_file"]
-    wait_for(lambda: daemon.info(name)["heartbeat"]["state"] == "alive", "the daemon to listen")
-    printed = run(file, PROBE)
+    printed = run(start(daemon, name)["connection_file"], PROBE)
     found: dict[str, Any] = json.loads(printed.replace(f"kernel-{name}", "kernel-NAME"))
     return found
 
@@ -382,13 +380,13 @@ def test_a_shim_that_is_killed_leaves_the_kernel(lone: Daemon) -> None:
     assert lone.info("lab")["state"] == "running"
 
 
-def sessions(folder: Path) -> list[bool]:
-    """Tell of each session that the history knows whether it has an end."""
+def sessions(folder: Path) -> list[tuple[bool, int | None]]:
+    """Tell of each session that the history knows whether it has an end, and its cells then."""
     file = folder / "profile_default" / "history.sqlite"
     if not file.exists():
         return []
     with contextlib.closing(sqlite3.connect(file)) as reader:
-        return [ended for (ended,) in reader.execute("SELECT end IS NOT NULL FROM sessions")]
+        return reader.execute("SELECT end IS NOT NULL, num_cmds FROM sessions").fetchall()
 
 
 def test_the_history_tells_of_a_forked_kernel_that_nobody_used(
@@ -398,7 +396,31 @@ def test_the_history_tells_of_a_forked_kernel_that_nobody_used(
     lone.profile("lab", f"{FORK}env: {{IPYTHONDIR: {tmp_path}}}\n")
     lone.ask("POST", "/v1/reload")
     start(lone, "lab")
-    wait_for(lambda: sessions(tmp_path) == [False], "its session")
+    wait_for(lambda: sessions(tmp_path) == [(False, None)], "its session")
     start(lone, "lab@short")
     lone.post("lab@short", "stop")
-    assert sessions(tmp_path) == [False, True]
+    lone.post("lab", "stop")
+    assert sessions(tmp_path) == [(True, 0), (True, 0)]
+
+
+@pytest.mark.parametrize("launcher", ["fork", "local"])
+def test_the_history_has_all_at_the_end_and_nothing_is_left_behind(
+    lone: Daemon, tmp_path: Path, launcher: str
+) -> None:
+    config = tmp_path / "profile_default" / "ipython_kernel_config.py"
+    config.parent.mkdir()
+    config.write_text("c.HistoryManager.db_cache_size = 5\n")  # which are written at the end
+    (tmp_path / "t").mkdir()
+    env = f"env: {{IPYTHONDIR: {tmp_path}, TMPDIR: {tmp_path}/t}}\n"
+    lone.profile("lab", f"python: {sys.executable}\nlauncher: {launcher}\n{env}")
+    lone.ask("POST", "/v1/reload")
+    file = start(lone, "lab")["connection_file"]
+    run(file, "kept = 42")
+    temporary = run(file, "print(get_ipython().mktempfile())").strip()
+    assert Path(temporary).exists()
+    lone.post("lab", "stop")
+    assert sessions(tmp_path) == [(True, 2)]
+    assert not Path(temporary).exists()
+    with contextlib.closing(sqlite3.connect(config.with_name("history.sqlite"))) as reader:
+        lines = reader.execute("SELECT source FROM history ORDER BY line").fetchall()
+    assert lines[0] == ("kept = 42",)

@@ -115,6 +115,19 @@ def test_of_many_kernels_only_those_that_come_and_go_are_looked_at(tmp_path: Pat
     assert there() == {"one", "three"}, "one is somebody else's by now"
 
 
+def test_what_could_not_be_shown_is_tried_again_and_removed(tmp_path: Path) -> None:
+    folder, runtime_dir = tmp_path / "jupyter", tmp_path / "r"
+    links = {name: str(runtime_dir / f"kernel-{name}.json") for name in ("a", "b", "c" * 250)}
+    ours = Published(folder, runtime_dir, "machine")
+    ours.show([], {"a": links["a"]})
+    ours.show([], links, afresh=False)  # the last one's name is too long
+    ours.show([], {"a": links["a"], "b": links["b"]}, afresh=False)
+    assert {path.name for path in folder.iterdir()} == {"kernel-a.json", "kernel-b.json"}
+    ours.show([], links, afresh=False)
+    ours.show([], {}, afresh=False)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_kernel_is_found_by_name_without_a_path(
     daemon: Daemon, jupyter: dict[str, str], tmp_path: Path
 ) -> None:

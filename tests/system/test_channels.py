@@ -62,8 +62,8 @@ async def test_a_kernel_that_does_not_listen_yet_is_asked_once_it_does(
         shell.bind(connection.url("shell"))
         sender, header = await request(shell)
         assert header["msg_type"] == "kernel_info_request"
-        await shell.send_multipart([sender, *reply(header["msg_id"], {"banner": "x" * 10_000})])
-        assert await asked == {"banner": "x" * 10_000}
+        await shell.send_multipart([sender, *reply(header["msg_id"], {"banner": "x" * 100_000})])
+        assert await asked == {"banner": "x" * 100_000}
         channels.close()
 
 
