@@ -57,8 +57,9 @@ def client_or_start(socket: str, command: Sequence[str] = DAEMON) -> Client:
     try:
         client.get("/v1/health")
     except UnreachableError:
-        if listens(client.path):  # somebody is there, so a second daemon is no cure
-            raise
+        if listens(client.path):  # somebody is there by now, so a second daemon is no cure
+            client.get("/v1/health")
+            return client
         start_daemon(socket, command)
         return Client(find_socket(os.environ, socket))
     return client

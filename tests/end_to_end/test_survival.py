@@ -330,18 +330,18 @@ def test_without_file_descriptors_nothing_more_starts_and_the_rest_goes_on(
     with pytest.raises(DaemonError, match="of the 220 file descriptors") as caught:
         start_many()
     assert "ulimit" in caught.value.hint
-    assert len(started) > 1
+    assert len(started) > 3
     with contextlib.ExitStack() as crowd:
         for _ in range(100):  # connections are what the reserve is for
             crowd.enter_context(daemon.stream("/v1/events?follow=1"))
         assert all(daemon.state_of(name) == "running" for name in started)
     wait_for(daemon.healthy, "the daemon")
-    daemon.post(started[0], "stop")
-    daemon.post(started[1], "stop")
+    for name in started[:3]:  # for the first of these libzmq takes some itself, for good
+        daemon.post(name, "stop")
     assert daemon.post("lab@new", "start")["state"] == "running"
     daemon.kill()
     daemon.start(through=limited)
-    assert daemon.state_of(started[2]) == "running"
+    assert daemon.state_of(started[3]) == "running"
 
 
 # --- logs
