@@ -144,5 +144,5 @@ async def ask(
                 return await converse(link, frames, take)
             finally:
                 link.close()
-        waited = loop.time() - begun
-        await asyncio.sleep(min(AGAIN_MAX, max(AGAIN, waited * PART)))
+        pause = min(AGAIN_MAX, max(AGAIN, (loop.time() - begun) * PART))
+        await asyncio.sleep(pause)  # nothing tells when it listens

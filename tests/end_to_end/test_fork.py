@@ -12,7 +12,7 @@ where that was imported later; ``ps`` shows as much of a long command as there i
 process may be older than the kernel's start, with some milliseconds of processor time: it has
 waited for that; and its history begins (the entry of its session, with the time of that, and the
 thread that saves) when somebody needs it, such as the first cell, and else 2 seconds after its
-start. What is wrong with the history is told then.
+start. What is wrong with the history is told then, and a new file of it has that moment's umask.
 """
 
 import contextlib
