@@ -34,7 +34,7 @@ from kconnd.daemon.bus import EventBus
 from kconnd.daemon.gate import Gate, bound_connections_for_ever
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.mending import make_folders, mend_for_ever
-from kconnd.daemon.pickup import pick_up_for_ever
+from kconnd.daemon.pickup import pick_up_for_ever, watch
 from kconnd.daemon.publishing import publish_for_ever, publish_once
 from kconnd.daemon.pulse import beat_for_ever
 from kconnd.daemon.reporting import report_for_ever, tell_front_for_ever
@@ -231,6 +231,7 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
     gate = Gate(LiveSettings(SETTINGS) if settings.front else None)
+    folders = watch((*settings.system_configs, *settings.configs) if settings.watch else ())
     kernels = Kernels(build_world(settings, gate), lambda: _load(settings))
     for fault in kernels.loaded.faults:
         log.warning("%s", fault)
@@ -253,10 +254,8 @@ async def serve(settings: Settings) -> None:
         partial(bound_connections_for_ever, gate, site),
         kernels.keep_warm,
         partial(publish_for_ever, kernels, settings.jupyter_dir),
+        partial(pick_up_for_ever, kernels, folders),
     ]
-    if settings.watch:
-        folders = (*settings.system_configs, *settings.configs)
-        works.append(partial(pick_up_for_ever, kernels, folders))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(keep_going(work)) for work in works]
         await ending.wait()

@@ -5,44 +5,55 @@ it has been quiet for a moment, so a file that is still being written is not act
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from watchfiles import Change, awatch
-
 from kconnd.daemon.kernels import Kernels
+from kconnd.system.folders import Folders
 from kconnd.system.profiles import is_profile
 
-QUIET = 300  # milliseconds without a change, after which what is written counts as complete
-AT_MOST = 5000  # milliseconds after which it is read all the same
+QUIET = 0.3  # seconds without a change, after which what is written counts as complete
+AT_MOST = 5.0  # seconds after which it is read all the same
 AGAIN = 10.0  # seconds until a folder that was not there is looked for again
 
 log = logging.getLogger("kconnd")
 
 
-async def pick_up_for_ever(kernels: Kernels, folders: Iterable[Path]) -> None:
+def watch(paths: Iterable[Path]) -> Folders:
+    """Watch for changes, from before the profiles are read: none is to be missed."""
+    folders = Folders(paths, is_profile)
+    look(folders)
+    return folders
+
+
+def look(folders: Folders) -> bool:
+    """Tell whether folders are there that were not; what keeps one from being watched is logged."""
+    before = folders.trouble
+    found = folders.look()
+    if folders.trouble not in {"", before}:
+        log.warning("%s; kconnd-ctl reload reads the profiles", folders.trouble)
+    return found
+
+
+async def pick_up_for_ever(kernels: Kernels, folders: Folders) -> None:
     """Read the profiles again whenever a folder of theirs has changed."""
-    folders = list(folders)
-    while True:
-        there = [folder for folder in folders if folder.is_dir()]
-        try:
-            if there:
-                await _pick_up(kernels, there)
-        except (OSError, RuntimeError) as error:  # watchfiles has a RuntimeError for many of them
-            log.warning("watching %s: %s", ", ".join(map(str, there)), error)
-        await asyncio.sleep(AGAIN)  # nothing tells when a folder that is not there comes
+    with folders:
+        while True:
+            # Nothing tells when a folder comes that is not there.
+            changed = await folders.changed(AGAIN if folders.missing else None)
+            if changed:
+                await _rest(folders)
+            if look(folders) or changed:
+                difference = kernels.reload()
+                if difference.added or difference.changed or difference.removed:
+                    log.info("profiles have changed: %s", difference)
 
 
-async def _pick_up(kernels: Kernels, folders: list[Path]) -> None:
-    changes = awatch(
-        *folders, watch_filter=_is_profile, step=QUIET, debounce=AT_MOST, recursive=False
-    )
-    async for _ in changes:
-        difference = kernels.reload()
-        if difference.added or difference.changed or difference.removed:
-            log.info("profiles have changed: %s", difference)
-
-
-def _is_profile(_change: Change, path: str) -> bool:
-    return is_profile(Path(path).name)
+async def _rest(folders: Folders) -> None:
+    """Wait until nothing has changed for a moment."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(AT_MOST):
+            while await folders.changed(QUIET):
+                pass

@@ -18,7 +18,6 @@ def set_up_logging(level: str) -> None:
     """Log to where our stderr goes: by systemd-python if that is the journal."""
     logging.basicConfig(level=level.upper(), format=TEXT, handlers=[_handler()])
     logging.getLogger("tornado").setLevel(logging.ERROR)
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 def _handler() -> logging.Handler:

@@ -149,6 +149,7 @@ class Kconnd:
         self.folder = Path(tempfile.mkdtemp(prefix="kb-", dir="/tmp"))
         self.runtime = runtime_folder()
         self.daemon = Daemon(self.folder, self.runtime / "r")
+        self.daemon.watches = True  # as it does by default
         self.names: set[str] = set()
         self._lock = threading.Lock()
 

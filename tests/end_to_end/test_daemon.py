@@ -221,6 +221,22 @@ def test_profiles_take_effect_without_a_command(daemon: Daemon) -> None:
     assert (after["pid"], after["state"]) == (before["pid"], "running")
 
 
+def test_a_folder_of_profiles_may_be_changed_for_another(daemon: Daemon) -> None:
+    daemon.watches = True
+    daemon.profile("lab", SMALL + "start: boot\n")
+    daemon.start()
+    before = daemon.wait_state("lab", "running")
+    daemon.configs.rename(daemon.folder / "old")
+    wait_for(lambda: daemon.info("lab")["profile_status"] == "orphaned", "the removal")
+    (daemon.folder / "new").mkdir()
+    (daemon.folder / "new" / "more.yaml").write_text(SMALL, encoding="utf-8")
+    (daemon.folder / "old" / "lab.yaml").rename(daemon.folder / "new" / "lab.yaml")
+    (daemon.folder / "new").rename(daemon.configs)
+    wait_for(lambda: daemon.info("lab")["profile_status"] == "current", "its return", limit=20)
+    assert daemon.info("more")["state"] == "stopped"
+    assert daemon.info("lab")["pid"] == before["pid"]
+
+
 def test_a_file_that_is_still_being_written_is_not_acted_on(daemon: Daemon) -> None:
     """Each part by itself is a sound profile, and none but the whole is meant."""
     daemon.watches = True

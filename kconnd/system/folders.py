@@ -1,0 +1,103 @@
+"""Folders in which changes are told of by the system, as they happen: inotify(7).
+
+Rules. Nothing runs while nothing changes: no thread and no rounds. A folder that is moved away or
+removed counts as changed, and as missing from then on. One that is missing is watched once it is
+there and somebody looks for it.
+"""
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+from inotify_simple import INotify, flags
+
+GONE = flags.IGNORED | flags.MOVE_SELF  # what is removed or unmounted is told of as IGNORED, too
+WRITTEN = flags.CREATE | flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB
+CHANGES = WRITTEN | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO | flags.MOVE_SELF
+LIMITS = {
+    errno.ENOSPC: "fs.inotify.max_user_watches is reached",
+    errno.EMFILE: "too many files are open, or fs.inotify.max_user_instances is reached",
+}
+
+
+class Folders:
+    """Watches what comes, changes and goes directly in some folders, whether they are there or not.
+
+    Parameters
+    ----------
+    folders : iterable of Path
+        Which ones.
+    counts : callable
+        Tells whether a change of what has this name counts.
+    """
+
+    def __init__(self, folders: Iterable[Path], counts: Callable[[str], bool]) -> None:
+        self.missing = set(folders)
+        self.trouble = ""
+        self._counts = counts
+        self._watched: dict[int, set[Path]] = {}  # by number; links can lead to the same folder
+        self._changed = asyncio.Event()
+        self._inotify: INotify | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Watch none of them any more."""
+        if self._inotify is not None:
+            asyncio.get_running_loop().remove_reader(self._inotify.fileno())
+            self._inotify.close()
+            self._inotify = None
+        for number in list(self._watched):
+            self._let_go(number)
+
+    def look(self) -> bool:
+        """Watch those that are there by now, and tell whether there are any.
+
+        Why one of them cannot be watched is in `trouble`, which is empty otherwise.
+        """
+        self.trouble, before = "", len(self.missing)
+        for folder in sorted(self.missing):
+            try:
+                number = self._opened().add_watch(folder, CHANGES | flags.ONLYDIR)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                why = LIMITS.get(error.errno or 0, error.strerror)
+                self.trouble = f"watching {folder}: {why}"
+                continue
+            self.missing.remove(folder)
+            self._watched.setdefault(number, set()).add(folder)
+        return len(self.missing) < before
+
+    async def changed(self, limit: float | None) -> bool:
+        """Wait until something has changed since the last call; false after ``limit`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._changed.wait()
+        happened = self._changed.is_set()
+        self._changed.clear()
+        return happened
+
+    def _opened(self) -> INotify:
+        if self._inotify is None:
+            self._inotify = INotify(nonblocking=True)
+            asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._hear)
+        return self._inotify
+
+    def _hear(self) -> None:
+        for event in self._opened().read(timeout=0):
+            if event.mask & GONE:
+                self._let_go(event.wd)
+            if event.mask & (GONE | flags.Q_OVERFLOW) or self._counts(event.name):
+                self._changed.set()
+
+    def _let_go(self, number: int) -> None:
+        """Count what has this number as missing; one that was moved would still be told of."""
+        self.missing |= self._watched.pop(number, set())
+        if self._inotify is not None:
+            with contextlib.suppress(OSError):  # it is gone already
+                self._inotify.rm_watch(number)
