@@ -256,27 +256,21 @@ async def test_a_restart_keeps_the_key_and_a_start_does_not(stage: Stage) -> Non
 
 
 async def test_only_what_is_surely_idle_and_alone_is_let_go(stage: Stage) -> None:
-    stage.profile = Profile(
-        name="lab",
-        argv=COMMAND,
-        transport="ipc",
-        idle={"stop_after": "1min"},
-    )
     stage.may_answer.set()
     await stage.actor.ask(StartAsked())
     await stage.reach(State.RUNNING)
     life = stage.actor.life
     assert life.watch.last_activity == 1000.0
     life.clients = lambda: 0  # type: ignore[method-assign]  # nobody listens on a fake kernel
-    assert has_idled(stage.actor, 1060.0)
-    assert not has_idled(stage.actor, 1059.0)
+    assert has_idled(stage.actor, 60.0, 1060.0)
+    assert not has_idled(stage.actor, 60.0, 1059.0)
     for state in ("busy", "unknown", None):
         life.watch.execution_state = state
-        assert not has_idled(stage.actor, 9999.0)
+        assert not has_idled(stage.actor, 60.0, 9999.0)
     life.watch.execution_state = "idle"
     for clients in (1, None):
         life.clients = lambda clients=clients: clients  # type: ignore[method-assign,misc]  # as above
-        assert not has_idled(stage.actor, 9999.0)
+        assert not has_idled(stage.actor, 60.0, 9999.0)
 
 
 async def test_a_new_process_has_not_idled_because_the_one_before_had(stage: Stage) -> None:
