@@ -12,6 +12,8 @@ import pytest
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.mending import MOMENT, make_folders, state
 
+THEN = time.time() - 60
+
 
 @pytest.fixture
 def kernels(tmp_path: Path) -> Kernels:
@@ -28,7 +30,7 @@ def kernels(tmp_path: Path) -> Kernels:
 
 def rest(tmp_path: Path) -> None:
     for folder in ("r", "r/ipc"):
-        os.utime(tmp_path / folder, (0, time.time() - 60))
+        os.utime(tmp_path / folder, (0, THEN))
 
 
 def test_where_nothing_happens_nothing_is_looked_at(kernels: Kernels, tmp_path: Path) -> None:
