@@ -20,7 +20,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kconnd import freshness, zygote
 from kconnd.core.forking import (
     Parent,
     choose_open_files,
@@ -43,6 +42,8 @@ from kconnd.launchers.local import (
 )
 from kconnd.system.cgroups import kernels_own
 from kconnd.system.files import take_lock
+from kconnd.zygote import freshness
+from kconnd.zygote import main as zygote
 
 FORK = "fork"
 LATELY = 0.1  # seconds after a fork in which the next is one of many
@@ -328,7 +329,7 @@ class Zygote:
             When the kernel was asked for, in nanoseconds of the monotonic clock: it is forked
             from what was on disk then, or later.
         descriptors : tuple of int
-            Those that the shim gets; see `kconnd.zygote`.
+            Those that the shim gets; see `kconnd.zygote.main`.
         confines : bool
             Whether the shim is put into a control group of its own before it gets its plan.
 

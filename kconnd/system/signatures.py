@@ -7,7 +7,7 @@ others of it, and with a clock only to see what changed while the process was ju
 import os
 
 from kconnd.core.warm import Reading
-from kconnd.freshness import OwnFolders, signature
+from kconnd.zygote.freshness import OwnFolders, signature
 
 TICK = 0.02  # seconds by which the time that a file gets can be behind the clock
 

@@ -6,7 +6,7 @@ address layout (they are drawn when an interpreter begins) and its ``/proc/PID/e
 is not 0 (what was imported is shared, so the collector leaves it alone); threads without a
 name of their own are numbered on from those that the import made; log records count their
 ``relativeCreated`` from the parent's import of logging; what a preloaded module draws or notes
-at its import is the same in all (but for what `kconnd.zygote.renew` knows of); a file in the
+at its import is the same in all (but for what `kconnd.zygote.main.renew` knows of); a file in the
 kernel's folder that is called like a module of ipykernel's does not take its place, as it would
 where that was imported later; ``ps`` shows as much of a long command as there is room for; the
 process may be older than the kernel's start, with some milliseconds of processor time: it has
@@ -257,7 +257,7 @@ def parents() -> set[int]:
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if b"kconnd/zygote.py" in path.read_bytes():
+            if b"kconnd/zygote/" in path.read_bytes():
                 found.add(int(path.parent.name))
     return found
 

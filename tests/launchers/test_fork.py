@@ -18,11 +18,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kconnd import freshness, zygote
 from kconnd.core.forking import PAUSE, exec_time
 from kconnd.core.plan import LaunchPlan
 from kconnd.launchers.base import Handle
 from kconnd.launchers.fork import LATELY, MOST, ForkLauncher, Patience, StaleError
+from kconnd.zygote import freshness
+from kconnd.zygote import main as zygote
 from tests.launchers.fake import FakeLauncher
 
 WaitUntil = Callable[..., Awaitable[None]]
@@ -46,7 +47,7 @@ USER_SITE = f"user/lib/python{sys.version_info.major}.{sys.version_info.minor}/s
 WATCHING = """\
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from kconnd import zygote
+from kconnd.zygote import main as zygote
 read = set()
 real = os._Environ.__getitem__
 def watching(self, name):
@@ -171,7 +172,7 @@ def test_a_parent_that_refuses_ends_by_itself_whatever_threads_it_has(tmp_path: 
 
 
 def test_what_modules_read_of_the_environment_at_their_import_makes_another_parent() -> None:
-    above = str(Path(zygote.__file__).parents[1])
+    above = str(Path(zygote.__file__).parents[2])
     command = [sys.executable, "-c", WATCHING, above]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     read = json.loads(done.stdout)

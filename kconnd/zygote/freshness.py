@@ -5,7 +5,7 @@ the standard library's: another one of that comes with another interpreter, whic
 folder where packages are installed every change counts; in one of the user's own, such as that of
 a project, all kinds of files come and go, and only what a process would import counts.
 
-Rules. Standard library only, as for `kconnd.zygote`, which loads it. A look costs no more than
+Rules. Standard library only, as for `kconnd.zygote.main`, which loads it. A look costs no more than
 a stat(2) for each place, since a start waits for it, and the list of a folder that has changed.
 What differs is named: it may be why a kernel was not forked.
 """

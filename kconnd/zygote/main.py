@@ -1,13 +1,13 @@
 """The zygote: a process with ipykernel imported, which forks kernels that are ready at once.
 
-Run as ``PYTHON [FLAGS] zygote.py DESCRIPTOR [MODULE...]`` by the interpreter of the kernels, in
+Run as ``PYTHON [FLAGS] main.py DESCRIPTOR [MODULE...]`` by the interpreter of the kernels, in
 their exec-time environment; the modules are imported as well. Nothing of kconnd need be
-installed there: this file and `kconnd.shim`, `kconnd.groundwork` and `kconnd.freshness` beside it
-are standard library only, and run on Python 3.9.
+installed there: all that is in this folder, and `kconnd.shim` beside it, is standard library only,
+and runs on Python 3.9.
 
 Rules. A forked kernel is what ``PYTHON [FLAGS] -m ipykernel_launcher`` gives, but for what
 ``tests/end_to_end/test_fork.py`` lists. So the zygote has one thread, no ZMQ context and no
-event loop, runs no kernel itself and builds nothing of one but its `kconnd.groundwork`. It forks
+event loop, runs no kernel itself and builds nothing of one but its groundwork. It forks
 a shim, which forks the kernel: the zygote's end takes no kernel with it. A spare shim waits for
 the next kernel, with a child that is to become that and has worked through what all do as they
 start: most of the memory that a kernel writes to is its own by then. Both end with the zygote. It
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    # Of kconnd.shim, kconnd.groundwork and kconnd.freshness, which are loaded from their files.
+    # Of kconnd.shim and of what is in this folder, which is loaded from its files.
     Plan = Any
     Groundwork = Any
     Watch = Any
@@ -90,9 +90,9 @@ FORK = ctypes.PyDLL(None, use_errno=True).fork  # fork(2); no other thread runs 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def load(name: str) -> ModuleType:
-    """Load the program beside this one without leaving a name for it among the modules."""
-    spec = importlib.util.spec_from_file_location(name, os.path.join(HERE, f"{name}.py"))
+def load(name: str, folder: str = HERE) -> ModuleType:
+    """Load a program without leaving a name for it among the modules."""
+    spec = importlib.util.spec_from_file_location(name, os.path.join(folder, f"{name}.py"))
     assert spec is not None and spec.loader is not None  # noqa: PT018, S101  # for the checker
     module = importlib.util.module_from_spec(spec)
     sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
@@ -248,9 +248,10 @@ class Zygote:
 
     def __init__(self, link: socket.socket) -> None:
         self.link = link
-        self.shim = load("shim")
+        self.shim = load("shim", os.path.dirname(HERE))
         self.command_line = CommandLine()
         self.freshness = load("freshness")
+        self.rehearsal = load("rehearsal")
         self.watch: Watch = None
         self.kept: set[int] = set()
         self.changed: dict[bytes, bytes] = {}
@@ -283,7 +284,8 @@ class Zygote:
             version = import_all(modules)
         set_since = dict(os.environb).items() - before.items()
         self.changed = dict(set_since)  # ipykernel's debugger sets a variable
-        self.groundwork = load("groundwork").Groundwork()
+        self.groundwork = load("groundwork").Groundwork(load("history").LateHistory)
+        self.rehearsal.rehearse()
         check_threads()
         places, folders = self.freshness.watched()
         own = self.freshness.OwnFolders(folders, {*sys.modules, *missing.names})
@@ -292,7 +294,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         gc.collect()
-        self.groundwork.put_in_order()
+        load("heap").put_in_order()
         gc.freeze()
         self.tell(ready=version)
 
@@ -368,7 +370,7 @@ class Zygote:
 
         def prepare() -> None:
             link.close()  # else nobody would see that the shim has died
-            self.groundwork.rehearse(wire=True)
+            self.rehearsal.rehearse(wire=True)
             self.command_line.become([EARLY])
 
         def become(plan: Plan, trouble: int) -> None:
