@@ -252,6 +252,7 @@ class Zygote:
         self.command_line = CommandLine()
         self.freshness = load("freshness")
         self.rehearsal = load("rehearsal")
+        self.heap = load("heap")
         self.watch: Watch = None
         self.kept: set[int] = set()
         self.changed: dict[bytes, bytes] = {}
@@ -294,7 +295,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         gc.collect()
-        load("heap").put_in_order()
+        self.heap.put_in_order()
         gc.freeze()
         self.tell(ready=version)
 
