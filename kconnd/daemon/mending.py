@@ -5,12 +5,14 @@ they are gone. Nothing here changes a kernel.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 from pathlib import Path
 
 from kconnd.daemon.kernels import Kernels
 from kconnd.errors import KconndError
+from kconnd.system.changes import stamp_file
 from kconnd.system.files import ensure_private_dir
 from kconnd.system.http import Site
 
@@ -55,20 +57,25 @@ def state(kernels: Kernels) -> object:
 
     None where that has changed just now: a further change might leave the same time.
     """
-    found = [os.stat(folder) for folder in _folders(kernels)]  # noqa: PTH116  # paths as text
-    if any(kernels.world.wall_clock() - one.st_mtime < MOMENT for one in found):
+    stamps = [stamp_file(folder) for folder in _folders(kernels)]
+    if any(kernels.world.wall_clock() - stamp.changed_at < MOMENT for stamp in stamps):
         return None
-    return kernels.world.bus.count, [(one.st_dev, one.st_ino, one.st_mtime_ns) for one in found]
+    return kernels.world.bus.count, [stamp.marks for stamp in stamps]
 
 
 def mend(kernels: Kernels) -> None:
     """Make what is gone of each kernel again."""
-    # Two folders are read in the place of six looks for each kernel.
-    there = {f"{folder}/{name}" for folder in _folders(kernels) for name in os.listdir(folder)}  # noqa: PTH208  # paths as text
+    there: set[str] = set()  # a few folders are read in the place of six looks for each kernel
+    for folder in _folders(kernels):
+        with contextlib.suppress(FileNotFoundError):  # of a daemon that was elsewhere
+            there |= {f"{folder}/{name}" for name in os.listdir(folder)}  # noqa: PTH208  # paths as text
     for actor in kernels.all():
         actor.life.mend(there)
 
 
-def _folders(kernels: Kernels) -> tuple[str, str]:
+def _folders(kernels: Kernels) -> list[str]:
+    """List where connection files and sockets are; those of kernels taken up may be elsewhere."""
     runtime_dir = str(kernels.world.runtime_dir)
-    return runtime_dir, f"{runtime_dir}/ipc"
+    known = (actor.life.connection for actor in kernels.all())
+    sockets = {os.path.dirname(one.ip) for one in known if one and one.transport == "ipc"}  # noqa: PTH120  # the same
+    return sorted({runtime_dir, f"{runtime_dir}/ipc", *sockets})

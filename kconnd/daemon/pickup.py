@@ -16,7 +16,7 @@ from kconnd.system.profiles import is_profile
 
 QUIET = 0.3  # seconds without a change, after which what is written counts as complete
 AT_MOST = 5.0  # seconds after which it is read all the same
-AGAIN = 10.0  # seconds until a folder that was not there is looked for again
+AGAIN = 10.0  # seconds between looks for a folder that was not there, or was another
 
 log = logging.getLogger("kconnd")
 
@@ -29,7 +29,7 @@ def watch(paths: Iterable[Path]) -> Folders:
 
 
 def look(folders: Folders) -> bool:
-    """Tell whether folders are there that were not; what keeps one from being watched is logged."""
+    """Tell whether folders have come or gone; what keeps one from being watched is logged."""
     before = folders.trouble
     found = folders.look()
     if folders.trouble not in {"", before}:
@@ -41,11 +41,13 @@ async def pick_up_for_ever(kernels: Kernels, folders: Folders) -> None:
     """Read the profiles again whenever a folder of theirs has changed."""
     with folders:
         while True:
-            # Nothing tells when a folder comes that is not there.
-            changed = await folders.changed(AGAIN if folders.missing else None)
+            changed = await folders.changed(AGAIN)
             if changed:
                 await _rest(folders)
-            if look(folders) or changed:
+            while look(folders):
+                changed = True
+                await _rest(folders)
+            if changed:
                 difference = kernels.reload()
                 if difference.added or difference.changed or difference.removed:
                     log.info("profiles have changed: %s", difference)

@@ -1,13 +1,15 @@
 """Folders in which changes are told of by the system, as they happen: inotify(7).
 
 Rules. Nothing runs while nothing changes: no thread and no rounds. A folder that is moved away or
-removed counts as changed, and as missing from then on. One that is missing is watched once it is
-there and somebody looks for it.
+removed counts as changed, and as missing from then on. Of one that is missing nobody tells when it
+comes, nor does anybody when its path leads to another (a folder above it was renamed, a link, a
+mount): that is seen when somebody looks.
 """
 
 import asyncio
 import contextlib
 import errno
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
@@ -39,6 +41,7 @@ class Folders:
         self.trouble = ""
         self._counts = counts
         self._watched: dict[int, set[Path]] = {}  # by number; links can lead to the same folder
+        self._places: dict[Path, tuple[int, int]] = {}  # device and number of what is watched
         self._changed = asyncio.Event()
         self._inotify: INotify | None = None
 
@@ -55,23 +58,21 @@ class Folders:
             self._let_go(number)
 
     def look(self) -> bool:
-        """Watch those that are there by now, and tell whether there are any.
+        """Watch those that are there by now; tell whether any has come, or is gone or another.
 
         Why one of them cannot be watched is in `trouble`, which is empty otherwise.
         """
-        self.trouble, before = "", len(self.missing)
+        self.trouble, differs = "", self._leave_what_moved()
         for folder in sorted(self.missing):
             try:
-                number = self._opened().add_watch(folder, CHANGES | flags.ONLYDIR)
+                self._watch(folder)
+                differs = True
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
                 why = LIMITS.get(error.errno or 0, error.strerror)
                 self.trouble = f"watching {folder}: {why}"
-                continue
-            self.missing.remove(folder)
-            self._watched.setdefault(number, set()).add(folder)
-        return len(self.missing) < before
+        return differs
 
     async def changed(self, limit: float | None) -> bool:
         """Wait until something has changed since the last call; false after ``limit`` seconds."""
@@ -82,22 +83,52 @@ class Folders:
         self._changed.clear()
         return happened
 
+    def _leave_what_moved(self) -> bool:
+        moved = [path for path, place in self._places.items() if _place(path) != place]
+        for number, paths in list(self._watched.items()):
+            if not paths.isdisjoint(moved):
+                self._let_go(number)
+        return bool(moved)
+
+    def _watch(self, folder: Path) -> None:
+        place = _place(folder)  # before: one that takes its place is another when somebody looks
+        number = self._opened().add_watch(folder, CHANGES | flags.ONLYDIR)
+        self._watched.setdefault(number, set()).add(folder)
+        self._places[folder] = place
+        self.missing.discard(folder)
+
     def _opened(self) -> INotify:
         if self._inotify is None:
-            self._inotify = INotify(nonblocking=True)
-            asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._hear)
+            inotify = INotify(nonblocking=True)
+            asyncio.get_running_loop().add_reader(inotify.fileno(), self._hear)
+            self._inotify = inotify
         return self._inotify
 
     def _hear(self) -> None:
         for event in self._opened().read(timeout=0):
+            if event.mask & flags.Q_OVERFLOW:  # any of them may have gone
+                for number in list(self._watched):
+                    self._let_go(number)
             if event.mask & GONE:
                 self._let_go(event.wd)
-            if event.mask & (GONE | flags.Q_OVERFLOW) or self._counts(event.name):
+            itself = GONE | flags.Q_OVERFLOW | (0 if event.name else flags.ATTRIB)
+            if event.mask & itself or self._counts(event.name):
                 self._changed.set()
 
     def _let_go(self, number: int) -> None:
         """Count what has this number as missing; one that was moved would still be told of."""
-        self.missing |= self._watched.pop(number, set())
+        for folder in self._watched.pop(number, ()):
+            self.missing.add(folder)
+            del self._places[folder]
         if self._inotify is not None:
             with contextlib.suppress(OSError):  # it is gone already
                 self._inotify.rm_watch(number)
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """Give the device and the number of a folder; zeros where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  # also of a link that leads round in a circle
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino

@@ -251,7 +251,7 @@ class Zygote:
         self.shim = load("shim", os.path.dirname(HERE))
         self.command_line = CommandLine()
         self.freshness = load("freshness")
-        self.rehearsal = load("rehearsal")
+        self.rehearsal: Any = None
         self.heap = load("heap")
         self.watch: Watch = None
         self.kept: set[int] = set()
@@ -286,6 +286,7 @@ class Zygote:
         set_since = dict(os.environb).items() - before.items()
         self.changed = dict(set_since)  # ipykernel's debugger sets a variable
         self.groundwork = load("groundwork").Groundwork(load("history").LateHistory)
+        self.rehearsal = load("rehearsal")  # which imports what another's fault may be in
         self.rehearsal.rehearse()
         check_threads()
         places, folders = self.freshness.watched()

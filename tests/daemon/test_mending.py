@@ -5,71 +5,117 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any
 
 import pytest
 
-from kconnd.daemon.kernels import Kernels
-from kconnd.daemon.mending import MOMENT, make_folders, state
+from kconnd.daemon.mending import MOMENT, make_folders, mend, state
 
-THEN = time.time() - 60
+
+class Kernel:
+    """What mending knows of an actor."""
+
+    def __init__(self, ip: str, transport: str = "ipc") -> None:
+        self.connection = SimpleNamespace(ip=ip, transport=transport)
+        self.life = self
+        self.there: set[str] = set()
+
+    def mend(self, there: set[str]) -> None:
+        self.there = there
+
+
+class Runtime:
+    """A runtime folder with something in it, a minute ago; and another of former times."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now, self.former = folder / "r", folder / "f"
+        make_folders(self.now)
+        make_folders(self.former)
+        for file in (self.now / "kernel.json", self.now / "ipc/a-1", self.former / "ipc/b-1"):
+            file.touch()
+        self.bus = SimpleNamespace(count=7)
+        self.later = 60.0
+        self.actors = [
+            Kernel(f"{self.now}/ipc/a"),
+            Kernel(f"{self.former}/ipc/b"),
+            Kernel("127.0.0.1", "tcp"),
+        ]
+        world = SimpleNamespace(
+            runtime_dir=self.now, bus=self.bus, wall_clock=lambda: time.time() + self.later
+        )
+        self.kernels: Any = SimpleNamespace(world=world, all=lambda: self.actors)
+
+    def state(self) -> object:
+        return state(self.kernels)
 
 
 @pytest.fixture
-def kernels(tmp_path: Path) -> Kernels:
-    """Have folders with something in them that nobody has touched for a minute."""
-    make_folders(tmp_path / "r")
-    for file in ("kernel.json", "ipc/kernel-1"):
-        (tmp_path / "r" / file).touch()
-    world = SimpleNamespace(
-        runtime_dir=tmp_path / "r", bus=SimpleNamespace(count=7), wall_clock=time.time
-    )
-    rest(tmp_path)
-    return cast("Kernels", SimpleNamespace(world=world))
+def runtime(tmp_path: Path) -> Runtime:
+    return Runtime(tmp_path)
 
 
-def rest(tmp_path: Path) -> None:
-    for folder in ("r", "r/ipc"):
-        os.utime(tmp_path / folder, (0, THEN))
+def clean_up(folder: Path, name: str) -> None:
+    """Remove a file as systemd-tmpfiles does, which sets the folder's time back."""
+    before = folder.stat()
+    (folder / name).unlink()
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert folder.stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_where_nothing_happens_nothing_is_looked_at(kernels: Kernels, tmp_path: Path) -> None:
-    before = state(kernels)
-    (tmp_path / "r" / "kernel.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "r" / "live" / "more").touch()
-    assert state(kernels) == before
+def swap(folder: Path) -> None:
+    folder.rename(folder.with_name("away"))
+    make_folders(folder.parent)
+
+
+CHANGES: dict[str, Callable[[Runtime], object]] = {
+    "a connection file": lambda runtime: (runtime.now / "kernel.json").unlink(),
+    "a socket": lambda runtime: (runtime.now / "ipc/a-1").unlink(),
+    "one of former times": lambda runtime: (runtime.former / "ipc/b-1").unlink(),
+    "another name": lambda runtime: (runtime.now / "kernel.json").rename(runtime.now / "x"),
+    "a cleaner": lambda runtime: clean_up(runtime.now, "kernel.json"),
+    "another folder": lambda runtime: swap(runtime.now / "ipc"),
+    "no folder": lambda runtime: (runtime.former / "ipc").rename(runtime.former / "away"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_seen_at_once_and_until_a_further_one_would_be(
+    runtime: Runtime, change: str
+) -> None:
+    before = runtime.state()
+    CHANGES[change](runtime)
+    runtime.later = 0.0
+    assert runtime.state() is None
+    runtime.later = MOMENT
+    assert runtime.state() not in (None, before)
+
+
+def test_where_nothing_happens_nothing_is_looked_at(runtime: Runtime) -> None:
+    before = runtime.state()
+    (runtime.now / "kernel.json").write_text("{}", encoding="utf-8")
+    (runtime.now / "live/more").touch()
+    assert runtime.state() == before
     assert before is not None
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda r: (r / "kernel.json").unlink(),
-        lambda r: (r / "ipc" / "kernel-1").unlink(),
-        lambda r: (r / "kernel.json").rename(r / "other.json"),
-    ],
-)
-def test_a_change_is_seen_at_once_and_until_a_further_one_would_be(
-    kernels: Kernels, tmp_path: Path, change: Callable[[Path], object]
-) -> None:
-    before = state(kernels)
-    change(tmp_path / "r")
-    assert state(kernels) is None
-    kernels.world.wall_clock = lambda: time.time() + MOMENT  # type: ignore[misc]  # a stand-in
-    assert state(kernels) not in (None, before)
+def test_an_event_of_a_kernel_is_a_change(runtime: Runtime) -> None:
+    before = runtime.state()
+    runtime.bus.count += 1
+    assert runtime.state() not in (None, before)
 
 
-def test_another_folder_and_another_event_are_seen(kernels: Kernels, tmp_path: Path) -> None:
-    before = state(kernels)
-    kernels.world.bus.count += 1
-    after = state(kernels)
-    assert after != before
-    (tmp_path / "r" / "ipc").rename(tmp_path / "away")
-    make_folders(tmp_path / "r")
-    rest(tmp_path)
-    assert state(kernels) not in (None, after)
+def test_a_clock_that_was_set_back_makes_nothing_unseen(runtime: Runtime) -> None:
+    runtime.later = -3600.0
+    assert runtime.state() is None
 
 
-def test_a_clock_that_was_set_back_makes_nothing_unseen(kernels: Kernels) -> None:
-    kernels.world.wall_clock = lambda: time.time() - 3600  # type: ignore[misc]  # a stand-in
-    assert state(kernels) is None
+def test_each_kernel_is_told_what_there_is_wherever_it_is(runtime: Runtime) -> None:
+    files = {
+        *(f"{runtime.now}/{name}" for name in ("kernel.json", "ipc", "live", "ipc/a-1")),
+        f"{runtime.former}/ipc/b-1",
+    }
+    mend(runtime.kernels)
+    assert [actor.there for actor in runtime.actors] == [files] * 3
+    (runtime.former / "ipc").rename(runtime.former / "away")
+    mend(runtime.kernels)
+    assert runtime.actors[0].there == files - {f"{runtime.former}/ipc/b-1"}

@@ -156,6 +156,15 @@ async def test_what_cannot_be_forked_is_launched_cold_and_the_handle_says_why(
     await wait_until(lambda: parents.process.poll() is not None, "what refused to end")
 
 
+@pytest.mark.parametrize("name", ["logging", "fnmatch", "contextvars"])
+async def test_a_module_that_is_broken_is_told_of_though_we_use_it_too(
+    parents: Parents, name: str
+) -> None:
+    parents.write(name, "raise ImportError('it is broken')\n")
+    parents.write("ipykernel", f"import {name}\n")
+    assert await parents.why_not() == "importing ipykernel: it is broken"
+
+
 def test_a_parent_that_refuses_ends_by_itself_whatever_threads_it_has(tmp_path: Path) -> None:
     (tmp_path / "ipykernel.py").write_text(SOUND + THREAD)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -10,6 +10,7 @@ import pytest
 
 from kconnd.system.folders import Folders
 
+MOST_TOLD = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text(encoding="ascii"))
 LIMIT = 10.0  # seconds in which what is awaited comes
 MOMENT = 0.05  # seconds in which nothing does
 
@@ -36,6 +37,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "renamed": lambda here: (here / "old.yaml").rename(here / "old.txt"),
     "closed to others": lambda here: (here / "old.yaml").chmod(0o600),
     "a link": lambda here: (here / "link.yaml").symlink_to("/dev/null"),
+    "the folder's mode": lambda here: here.chmod(0o700),
     "another name": lambda here: os.link(here / "old.yaml", here / "other.yaml"),
 }
 
@@ -92,6 +94,50 @@ async def test_a_folder_that_goes_is_a_change_and_may_come_again(
         assert not await watched.changed(MOMENT), "it is none of those"
     (here / "new.yaml").touch()
     assert await watched.changed(LIMIT)
+
+
+@pytest.mark.parametrize("way", ["a link", "above it"])
+async def test_a_path_that_leads_elsewhere_is_seen_when_somebody_looks(
+    tmp_path: Path, way: str
+) -> None:
+    here = tmp_path / "above" / "here"
+    for folder in (here, here.with_name("first"), here.with_name("other")):
+        folder.mkdir(parents=True)
+    if way == "a link":  # of which a change is none of what it led to
+        here.rmdir()
+        here.symlink_to("first")
+    with Folders([here], is_noted) as folders:
+        assert folders.look()
+        assert not folders.look()
+        if way == "a link":
+            here.unlink()
+            here.symlink_to("other")
+        else:
+            here.parent.rename(tmp_path / "away")
+            here.mkdir(parents=True)
+        assert not await folders.changed(MOMENT)
+        assert folders.look()
+        assert not folders.look()
+        (here / "new.yaml").touch()
+        assert await folders.changed(LIMIT)
+
+
+async def test_a_folder_that_goes_while_too_much_is_told_is_missed(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    with Folders([here], is_noted) as folders:
+        assert folders.look()
+        for _ in range(MOST_TOLD // 2 + 1):  # two in turn, else they are one
+            (here / "one").touch()
+            (here / "one").unlink()
+        here.rmdir()
+        here.mkdir()
+        assert await folders.changed(LIMIT)
+        assert folders.look()
+        while await folders.changed(MOMENT):
+            pass
+        (here / "new.yaml").touch()
+        assert await folders.changed(LIMIT)
 
 
 async def test_two_paths_to_a_folder_are_both_missing_when_it_goes(tmp_path: Path) -> None:
