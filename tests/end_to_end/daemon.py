@@ -45,11 +45,13 @@ class Connection(http.client.HTTPConnection):
 def waiting_cell(gate: Path) -> str:
     """Give code that makes a file once an interrupt of it will be caught, and sets x then.
 
-    A kernel says that it is busy before that: an interrupt could still come too early.
+    A kernel says that it is busy before that: an interrupt could still come too early. And one
+    that comes just before a sleep begins is seen when that is over, so it is no long one.
     """
     return (
         "import pathlib, time\n"
-        f"try:\n    pathlib.Path({str(gate)!r}).touch(); time.sleep(60)\n"
+        f"try:\n    pathlib.Path({str(gate)!r}).touch()\n"
+        "    for _ in range(600): time.sleep(0.1)\n"
         "except KeyboardInterrupt: x = 1"
     )
 
