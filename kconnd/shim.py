@@ -2,8 +2,9 @@
 
 It spawns the kernel, writes its output to a log that it rotates, records how it ended and
 takes down every process that the kernel left behind. Run as ``python -I -S shim.pyc NAME``,
-compiled, which spares each shim the compiler's memory; or forked from a `kconnd.zygote`, which
-brings the same input and another way for the child to become the kernel.
+compiled, which spares each shim the compiler's memory, and with blanks in the place of a name that
+only the plan tells; or forked from a `kconnd.zygote`, which brings the same input and another way
+for the child to become the kernel.
 
 Rules. Standard library only and nothing of ours, so that a shim lives through any upgrade.
 Nobody can tell it to do anything: it has no socket and ignores signals, so no fault of a
@@ -470,9 +471,20 @@ def hold_lock(plan: Plan) -> bool:
     return True
 
 
+def show_name(name: bytes, room: int) -> None:
+    """Have a list of processes show a name in the last ``room`` bytes of our command line.
+
+    Where that is, proc_pid_stat(5) tells in field 49.
+    """
+    end = int(read_proc(b"/proc/self/stat").rpartition(b")")[2].split()[46])
+    ctypes.memmove(end - 1 - room, name.ljust(room, b"\0"), room)
+
+
 def main() -> int:
     """Run one kernel to its end."""
     plan = read_plan(*sys.argv[2:3])
+    if plan and not sys.argv[1].strip():
+        show_name(plan.values["name"], len(sys.argv[1]))
     return supervise(plan, lambda: Child(become_by_exec)) if plan else 1
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from kconnd import shim
 from kconnd.core.plan import LaunchPlan
 from kconnd.launchers.base import Handle
-from kconnd.launchers.local import LocalLauncher, plan_records
+from kconnd.launchers.local import LocalLauncher
+from kconnd.launchers.shims import plan_records
 from kconnd.system.processes import ProcessId
 
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)

@@ -31,15 +31,8 @@ from kconnd.core.kernelspec import python_module
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import LockedError
 from kconnd.launchers.base import Handle, Launcher
-from kconnd.launchers.local import (
-    MOMENT,
-    OPEN_FILES,
-    LocalLauncher,
-    begun,
-    limit_files,
-    plan_records,
-    still_there,
-)
+from kconnd.launchers.local import MOMENT, LocalLauncher, begun
+from kconnd.launchers.shims import OPEN_FILES, limit_files, plan_records, still_there
 from kconnd.system.cgroups import kernels_own
 from kconnd.system.files import take_lock
 from kconnd.zygote import freshness

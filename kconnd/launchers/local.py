@@ -12,20 +12,17 @@ import json
 import logging
 import marshal
 import os
-import resource
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kconnd.core.events import Step
 from kconnd.core.plan import LaunchPlan
-from kconnd.errors import LockedError, StartFailedError, StillThereError
+from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Exit, Handle, parse_handle
+from kconnd.launchers.shims import Shims
 from kconnd.system import cgroups
-from kconnd.system.files import is_locked, take_lock, write_private
+from kconnd.system.files import is_locked, write_private
 from kconnd.system.processes import (
     ProcessId,
     boot_id,
@@ -40,8 +37,6 @@ LOCAL = "local"
 SHIM = Path(__file__).parents[1] / "shim.py"  # to import it would cost the daemon 0.8 MB
 ELSEWHERE = ".exit.json"  # in place of the lock's own ending
 MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
-# Open files that this process may have, as it began: the daemon raises its own limit later.
-OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
 DYING = 1.0  # seconds in which a process that has let go of its lock ends
 GLANCE = 0.01  # seconds between looks: nothing tells when it has
 
@@ -60,6 +55,7 @@ class LocalLauncher:
     def __init__(self, folder: Path) -> None:
         self._program = folder / "shim.pyc"
         self._compiled = False
+        self._shims = Shims(self.shim)
 
     def shim(self) -> str:
         """Give the shim compiled, which spares each one 0.9 MB and 2 ms; else its source."""
@@ -73,8 +69,12 @@ class LocalLauncher:
 
     async def launch(self, plan: LaunchPlan) -> Handle:
         """Start a shim with this plan; see `Launcher`."""
-        facts, trouble = await asyncio.to_thread(start_shim, plan, self.shim())
+        facts, trouble = await self._shims.start(plan)
         return await begun({"launcher": LOCAL, **facts}, plan, trouble)
+
+    def close(self) -> None:
+        """Let go of what was made ready for the next kernel."""
+        self._shims.close()
 
     async def prepare(self, plan: LaunchPlan) -> None:
         """Do nothing: a cold start is a cold start."""
@@ -177,83 +177,6 @@ def _handle(facts: dict[str, Any], exit_file: str, lock: str) -> Handle:
     return parse_handle({"launcher": LOCAL, "exit_file": exit_file, "lock": lock, **facts})
 
 
-def start_shim(plan: LaunchPlan, program: str) -> tuple[dict[str, Any], str]:
-    """Run a shim until it has said who the kernel is, and why it is none, if so."""
-    try:
-        lock = take_lock(Path(plan.lock), f"a shim of kernel {plan.name}")
-    except LockedError as error:
-        raise still_there(plan, error.message) from error
-    try:
-        Path(plan.exit).unlink(missing_ok=True)
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", program, plan.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[lock],
-            cwd="/",
-            env={},
-            start_new_session=True,
-        )
-        limit_files(process.pid, OPEN_FILES)  # it waits for its plan, and has no child yet
-        answer = _exchange(process, b"".join(plan_records(plan, ("lock", str(lock)))))
-    finally:
-        os.close(lock)
-    line, _, trouble = answer.partition("\n")
-    if not line:
-        process.wait()
-        raise StartFailedError(
-            "its shim ended without a word",
-            hint="the machine may be out of memory, disk space or processes",
-        )
-    process.returncode = 0  # it is known by its pidfd from here on, and Popen lets go of it
-    return json.loads(line), trouble
-
-
-def limit_files(process: int, limits: tuple[int, int]) -> None:
-    """Say how many files a process, and what it forks, may have open."""
-    with contextlib.suppress(ProcessLookupError):  # it died: what it said tells more
-        resource.prlimit(process, resource.RLIMIT_NOFILE, limits)
-
-
-def _exchange(process: subprocess.Popen[bytes], plan: bytes) -> str:
-    """Send the plan and read the answer, which ends when the shim closes its side."""
-    assert process.stdin is not None  # noqa: S101  # for the type checker
-    assert process.stdout is not None  # noqa: S101  # the same
-    with process.stdout, process.stdin:
-        with contextlib.suppress(BrokenPipeError):  # it died: what it said is all there is
-            process.stdin.write(plan)
-            process.stdin.close()
-        return process.stdout.read().decode(errors="replace")
-
-
-def plan_records(plan: LaunchPlan, *lock: tuple[str, str]) -> Iterator[bytes]:
-    """Give the plan in the form that `kconnd.shim` documents.
-
-    Parameters
-    ----------
-    plan : LaunchPlan
-        What to run.
-    lock : tuple of str
-        Key and value of what it says of the lock, and what else is to be in it.
-    """
-    values = [("name", plan.name), *(("arg", arg) for arg in plan.argv)]
-    values += [("env", f"{key}={value}") for key, value in plan.env.items()]
-    values += [
-        ("cwd", plan.cwd),
-        ("umask", f"{plan.umask:o}"),
-        ("generation", str(plan.generation)),
-        ("log", plan.log),
-        ("log_max", str(plan.log_max)),
-        ("log_keep", str(plan.log_keep)),
-        ("facts", plan.facts),
-        ("exit", plan.exit),
-        *lock,
-        ("end", ""),
-    ]
-    return (f"{key}={value}\0".encode("utf-8", "surrogateescape") for key, value in values)
-
-
 def _read_exit(handle: Handle) -> Exit:
     """Read what the shim wrote of the end; where the disk was full, that is beside its facts."""
     for path in (Path(handle.exit_file), Path(handle.lock.removesuffix(".lock") + ELSEWHERE)):
@@ -265,14 +188,6 @@ def _read_exit(handle: Handle) -> Exit:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return Exit()
-
-
-def still_there(plan: LaunchPlan, why: str) -> StillThereError:
-    """Say that a kernel cannot have a second process."""
-    return StillThereError(
-        f"an earlier process of it is still there ({why})",
-        hint=f"kconnd-ctl stop {plan.name} ends it",
-    )
 
 
 def refused(plan: LaunchPlan, trouble: str) -> StartFailedError:

@@ -16,7 +16,8 @@ from kconnd.client import Client
 from kconnd.core.plan import LaunchPlan
 from kconnd.errors import KconndError, StartFailedError
 from kconnd.launchers.base import Handle
-from kconnd.launchers.local import LocalLauncher, plan_records, refused, still_there
+from kconnd.launchers.local import LocalLauncher, refused
+from kconnd.launchers.shims import plan_records, still_there
 from kconnd.system.cgroups import kernels_own
 from kconnd.system.files import is_locked, write_private
 from kconnd.system.processes import ended

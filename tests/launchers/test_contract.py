@@ -25,7 +25,8 @@ from kconnd.system.processes import ProcessId, command_of, descendants, send_sig
 from tests.launchers.fake import FakeLauncher
 
 WaitUntil = Callable[..., Awaitable[None]]
-real_only = pytest.mark.parametrize("launcher", ["local", "systemd", "fork"], indirect=True)
+REAL = ("local", "spare", "systemd", "fork")
+real_only = pytest.mark.parametrize("launcher", REAL, indirect=True)
 # Stands in for ipykernel where only the launcher is tested: it becomes the shell that it is told.
 STAND_IN = """\
 import os, signal, sys
@@ -56,13 +57,15 @@ class ForkedShells(ForkLauncher):
         return handle
 
 
-@pytest.fixture(params=["fake", "local", "systemd", "fork"])
+@pytest.fixture(params=["fake", *REAL])
 async def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Launcher]:
     """Give each launcher; what a failed test leaves of a real one is ended by its facts."""
     if request.param == "fake":
         yield FakeLauncher()
         return
-    real = LocalLauncher(tmp_path)
+    local = real = LocalLauncher(tmp_path)
+    if request.param == "spare":
+        local._shims.have_spare()
     if request.param == "systemd":
         if not has_front_door():
             pytest.skip("needs the front door; tests/server runs it where there is one")
@@ -75,6 +78,7 @@ async def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         await real.stop(left, Step.KILL)
     if forking is not None:
         forking.close()
+    local.close()
 
 
 @pytest.fixture
