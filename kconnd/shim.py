@@ -477,7 +477,8 @@ def show_name(name: bytes, room: int) -> None:
     Where that is, proc_pid_stat(5) tells in field 49.
     """
     end = int(read_proc(b"/proc/self/stat").rpartition(b")")[2].split()[46])
-    ctypes.memmove(end - 1 - room, name.ljust(room, b"\0"), room)
+    if end and read_proc(b"/proc/self/cmdline").endswith(b" " * room + b"\0"):
+        ctypes.memmove(end - 1 - room, name.ljust(room, b"\0"), room)
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from kconnd.system.files import is_locked, take_lock
 
 # Open files that this process may have, as it began: the daemon raises its own limit later.
 OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
-QUIET = 0.2  # seconds without a start until a spare is spawned: others may be about to come
+QUIET = 0.5  # seconds without a start until a spare is spawned: it is to be in nobody's way
 ROOM = " " * 100  # in the command line of a spare, for the name of its kernel
 
 
@@ -99,8 +100,13 @@ def spawn(program: str, name: str, *kept: int) -> Shim:
         os.close(read_plan)
         os.close(write_answer)
     process.returncode = 0  # what its end is, others see to; so Popen lets go of it
-    limit_files(process.pid, OPEN_FILES)  # it waits for its plan, and has no child yet
-    return Shim(process.pid, plan, answer)
+    shim = Shim(process.pid, plan, answer)
+    try:
+        limit_files(shim.pid, OPEN_FILES)  # it waits for its plan, and has no child yet
+    except BaseException:
+        shim.let_go()
+        raise
+    return shim
 
 
 class Shims:
@@ -114,7 +120,7 @@ class Shims:
 
     def __init__(self, program: Callable[[], str]) -> None:
         self._program = program
-        self._spare: Shim | None = None
+        self._spares: deque[Shim] = deque()  # threads may take from it; there is hardly ever more
         self._refill: asyncio.TimerHandle | None = None
 
     async def start(self, plan: LaunchPlan) -> tuple[dict[str, Any], str]:
@@ -127,46 +133,51 @@ class Shims:
         StartFailedError
             If its shim says nothing.
         """
-        spare = None
-        if not is_locked(Path(plan.lock)):
-            spare, self._spare = self._spare, None
         try:
-            return await asyncio.to_thread(self._start, plan, spare)
+            return await asyncio.to_thread(self._start, plan)
         finally:
             self._stop_waiting()
-            self._refill = asyncio.get_running_loop().call_later(QUIET, self.have_spare)
+            loop = asyncio.get_running_loop()
+            self._refill = loop.call_later(QUIET, loop.run_in_executor, None, self.have_spare)
 
     def close(self) -> None:
         """Let go of the spare one."""
         self._stop_waiting()
-        spare, self._spare = self._spare, None
-        if spare is not None:
+        while spare := self._take():
             spare.let_go()
+
+    def have_spare(self) -> None:
+        """Spawn a shim for the next kernel, unless there is one."""
+        if not self._spares:
+            with contextlib.suppress(OSError):  # the next kernel's start will tell
+                self._spares.append(spawn(self._program(), ROOM))
 
     def _stop_waiting(self) -> None:
         if self._refill is not None:
             self._refill.cancel()
 
-    def _start(self, plan: LaunchPlan, spare: Shim | None) -> tuple[dict[str, Any], str]:
+    def _take(self) -> Shim | None:
+        try:
+            return self._spares.pop()
+        except IndexError:
+            return None
+
+    def _start(self, plan: LaunchPlan) -> tuple[dict[str, Any], str]:
+        spare = None if is_locked(Path(plan.lock)) else self._take()
         answer = start_by_spare(plan, spare) if spare else ""
         line, _, trouble = (answer or start_by_new(plan, self._program())).partition("\n")
         return json.loads(line), trouble
-
-    def have_spare(self) -> None:
-        """Spawn a shim for the next kernel, unless there is one."""
-        if self._spare is None:
-            with contextlib.suppress(OSError):  # the next kernel's start will tell
-                self._spare = spawn(self._program(), ROOM)
 
 
 def start_by_spare(plan: LaunchPlan, spare: Shim) -> str:
     """Have a spare shim become the kernel's; "" where it was gone, and nothing has begun."""
     try:
+        text = b"".join(plan_records(plan, ("lock_file", plan.lock)))
         Path(plan.exit).unlink(missing_ok=True)
     except BaseException:
         spare.let_go()
         raise
-    answer = spare.exchange(b"".join(plan_records(plan, ("lock_file", plan.lock))))
+    answer = spare.exchange(text)
     if not answer:
         spare.wait()
     return answer
@@ -179,9 +190,10 @@ def start_by_new(plan: LaunchPlan, program: str) -> str:
     except LockedError as error:
         raise still_there(plan, error.message) from error
     try:
+        text = b"".join(plan_records(plan, ("lock", str(lock))))  # what cannot be one raises here
         Path(plan.exit).unlink(missing_ok=True)
         shim = spawn(program, plan.name, lock)
-        answer = shim.exchange(b"".join(plan_records(plan, ("lock", str(lock)))))
+        answer = shim.exchange(text)
     finally:
         os.close(lock)
     if not answer:

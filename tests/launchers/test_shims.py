@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -15,7 +16,7 @@ from kconnd.core.plan import LaunchPlan
 from kconnd.errors import StillThereError
 from kconnd.launchers.local import LocalLauncher
 from kconnd.launchers.shims import ROOM
-from kconnd.system.files import take_lock
+from kconnd.system.files import is_locked, take_lock
 from kconnd.system.shims import find_shim
 from tests.conftest import wait_for
 
@@ -44,8 +45,7 @@ def plan(tmp_path: Path) -> LaunchPlan:
 
 
 def spare_of(launcher: LocalLauncher) -> int:
-    spare = launcher._shims._spare
-    assert spare is not None
+    (spare,) = launcher._shims._spares
     return spare.pid
 
 
@@ -69,8 +69,8 @@ async def test_after_a_start_there_is_a_spare_again(
     launcher: LocalLauncher, plan: LaunchPlan, wait_until: WaitUntil
 ) -> None:
     handle = await launcher.launch(plan)
-    assert launcher._shims._spare is None, "others may be about to start"
-    await wait_until(lambda: launcher._shims._spare, "a spare")
+    assert not launcher._shims._spares, "not at once"
+    await wait_until(lambda: launcher._shims._spares, "a spare")
     spare = psutil.Process(spare_of(launcher))
     # While a program begins, its command line is empty.
     await wait_until(lambda: spare.cmdline()[4:] == [ROOM], "it to be nobody's yet")
@@ -102,6 +102,14 @@ async def test_a_kernel_that_cannot_start_takes_no_spare(
     with pytest.raises(OSError, match=plan.exit):
         await launcher.launch(plan)
     assert not psutil.pid_exists(pid), "and one that it has taken is let go"
+    odd = replace(plan, argv=("\ud800",), exit=plan.lock)
+    launcher._shims.have_spare()
+    pid = spare_of(launcher)
+    for _ in range(2):  # by a spare, and by a new one
+        with pytest.raises(UnicodeEncodeError):
+            await launcher.launch(odd)
+        assert not is_locked(Path(plan.lock)), "nobody waits for what never comes"
+    assert not psutil.pid_exists(pid)
 
 
 async def test_it_ends_with_its_launcher(launcher: LocalLauncher) -> None:
@@ -119,7 +127,7 @@ def test_it_ends_with_its_daemon_whatever_that_ends_by(tmp_path: Path) -> None:
         "from kconnd.launchers.local import LocalLauncher\n"
         "launcher = LocalLauncher(pathlib.Path(sys.argv[1]))\n"
         "launcher._shims.have_spare()\n"
-        "print(launcher._shims._spare.pid, flush=True)\n"
+        "print(launcher._shims._spares[0].pid, flush=True)\n"
         "time.sleep(1000)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -139,7 +147,7 @@ async def test_what_cannot_be_spawned_is_done_without(
         patch.setattr(sys, "executable", "/nonexistent")
         before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # only how many
         launcher._shims.have_spare()
-        assert launcher._shims._spare is None
+        assert not launcher._shims._spares
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208  # the same
     handle = await launcher.launch(plan)
     await launcher.stop(handle, Step.KILL)
