@@ -277,8 +277,8 @@ class Pool:
         """
         if not await self._release():
             raise refusal
-        for pause in PAUSES:  # the service manager notices an end in a moment
-            await asyncio.sleep(pause)
+        for pause in PAUSES:
+            await asyncio.sleep(pause)  # the service manager counts one that ended for a moment yet
             try:
                 return await self._world.launcher.launch(plan)
             except StartFailedError as error:
