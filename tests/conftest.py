@@ -1,6 +1,11 @@
-"""What all tests share: waiting for a condition, with a limit."""
+"""What all tests share: waiting for a condition with a limit, and the choice of long tests.
+
+Tests marked ``nightly`` are skipped unless the environment has ``KCONND_NIGHTLY``, which
+``scripts/nightly`` sets.
+"""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 
@@ -26,6 +31,15 @@ async def wait_until(condition: Callable[[], object], what: str, limit: float = 
                 await asyncio.sleep(0.01)
     except TimeoutError:
         pytest.fail(f"waited {limit:g} s for {what}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what takes too long for each commit."""
+    if os.environ.get("KCONND_NIGHTLY"):
+        return
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.add_marker(pytest.mark.skip(reason="runs in scripts/nightly alone"))
 
 
 @pytest.fixture(name="wait_for")
