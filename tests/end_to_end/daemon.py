@@ -85,6 +85,8 @@ class Daemon:
         self.configs.mkdir(exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "daemon.log"
+        self.program = COMMAND
+        self.turns = folder / "turns.jsonl"  # where a measured one reports, see slow_turns.py
         self.watches = False  # most tests say themselves when profiles are read
 
     def profile(self, name: str, text: str) -> None:
@@ -95,7 +97,7 @@ class Daemon:
 
     def command(self, *more: str) -> list[str]:
         return [
-            *COMMAND,
+            *self.program,
             f"--configs={self.configs}",
             f"--runtime-dir={self.runtime}",
             f"--state-dir={self.state}",

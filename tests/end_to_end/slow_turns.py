@@ -1,0 +1,194 @@
+"""Measures each turn of a real daemon's event loop, in processor time, and looks kernels up.
+
+As a program, ``slow_turns.py REPORT ARGUMENTS...`` runs ``kconnd ARGUMENTS...`` with one change:
+every callback of the event loop is timed by `time.thread_time`, so that neither waiting nor other
+threads nor other processes count. A callback that takes `REPORT_FROM_S` or longer becomes a
+line of JSON in the file REPORT at once: a daemon that is killed has reported all the same.
+
+For tests: `measured` makes a `Daemon` start that way, `slow_turns` reads what it reported since a
+time, and `Lookups` asks for a kernel again and again and keeps how long each answer took.
+
+    measured(daemon).start()
+    with Lookups(daemon, "lab") as lookups:
+        ...
+    assert lookups.p99_s < 0.1
+    assert_no_slow_turn(daemon, since=lookups.began)
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from tests.end_to_end.daemon import Daemon
+
+REPORT_FROM_S = 0.005
+LONGEST_TURN_S = 0.03
+BETWEEN_LOOKUPS_S = 0.005
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One callback of the loop that took long.
+
+    Parameters
+    ----------
+    at : float
+        When it began, by `time.monotonic`, which all processes of a machine share.
+    cpu_s, wall_s : float
+        Processor time of the loop's thread, and time that passed.
+    what : str
+        The callback, or the coroutines of a task with the lines where they are before and after.
+    """
+
+    at: float
+    cpu_s: float
+    wall_s: float
+    what: str
+
+
+def measure_turns(report: int) -> None:
+    """Have every callback of this process's event loops timed, and slow ones reported."""
+    run = asyncio.Handle._run  # the one place that every callback passes
+
+    def timed(self: asyncio.Handle) -> None:
+        before = describe(self)
+        at, begin = time.monotonic(), time.thread_time()
+        run(self)
+        spent = time.thread_time() - begin
+        if spent >= REPORT_FROM_S:
+            turn = Turn(at, spent, time.monotonic() - at, f"{before}, then {describe(self)}")
+            os.write(report, json.dumps(asdict(turn)).encode() + b"\n")
+
+    asyncio.Handle._run = timed  # type: ignore[method-assign]  # what is measured has no hook
+
+
+def describe(handle: Any) -> str:
+    """Name a callback; of a task's step, the coroutines that it is in and their lines."""
+    callback = handle._callback  # nothing public gives it
+    task = getattr(callback, "__self__", None)
+    if not isinstance(task, asyncio.Task):
+        return repr(callback)
+    names: list[str] = []
+    awaited: Any = task.get_coro()
+    while code := getattr(awaited, "cr_code", None):
+        frame = awaited.cr_frame
+        names.append(f"{code.co_qualname}:{frame.f_lineno if frame else 'ended'}")
+        awaited = awaited.cr_await
+    return f"{task.get_name()}: {' > '.join(names)}"
+
+
+def measured(daemon: "Daemon") -> "Daemon":
+    """Have a daemon measure its turns when it is started."""
+    daemon.program = (sys.executable, "-W", "error", str(Path(__file__)), str(daemon.turns))
+    return daemon
+
+
+def slow_turns(daemon: "Daemon", since: float = 0.0) -> list[Turn]:
+    """Give the slow turns that began since a time of `time.monotonic`, the slowest first."""
+    lines = daemon.turns.read_text(encoding="utf-8").splitlines()
+    turns = [turn for turn in (Turn(**json.loads(line)) for line in lines) if turn.at >= since]
+    return sorted(turns, key=lambda turn: -turn.cpu_s)
+
+
+def assert_no_slow_turn(
+    daemon: "Daemon", since: float = 0.0, longest_s: float = LONGEST_TURN_S
+) -> None:
+    """Fail with what took longest if a turn took longer than it may."""
+    turns = [turn for turn in slow_turns(daemon, since) if turn.cpu_s > longest_s]
+    shown = "\n".join(f"{turn.cpu_s * 1000:.0f} ms: {turn.what}" for turn in turns[:10])
+    assert not turns, f"{len(turns)} turns of the loop took too long:\n{shown}"
+
+
+class Lookups:
+    """Asks for one kernel again and again, on one connection, while it is entered.
+
+    Parameters
+    ----------
+    daemon : Daemon
+        Whom to ask.
+    name : str
+        What for.
+    between_s : float
+        Seconds between an answer and the next question.
+    """
+
+    def __init__(self, daemon: "Daemon", name: str, between_s: float = BETWEEN_LOOKUPS_S) -> None:
+        self.seconds: list[float] = []  # what each took
+        self.began = 0.0
+        self._daemon, self._path = daemon, f"/v1/kernels/{quote(name)}"
+        self._between_s = between_s
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._fault: BaseException | None = None
+
+    def _ask(self) -> None:
+        from tests.end_to_end.daemon import Connection  # noqa: PLC0415  # not in the daemon
+
+        connection = Connection(self._daemon.socket)
+        try:
+            while not self._ending.wait(self._between_s):
+                begin = time.monotonic()
+                connection.request("GET", self._path)
+                reply = connection.getresponse()
+                content = reply.read()
+                self.seconds.append(time.monotonic() - begin)
+                assert reply.status == 200, content  # HTTP's own word for it
+        except (OSError, AssertionError) as error:
+            self._fault = error
+        finally:
+            connection.close()
+
+    @property
+    def p50_s(self) -> float:
+        """The seconds within which half of the answers came."""
+        return statistics.median(self.seconds)
+
+    @property
+    def p99_s(self) -> float:
+        """The seconds within which 99 of 100 answers came."""
+        return statistics.quantiles(self.seconds, n=100, method="inclusive")[98]
+
+    def __str__(self) -> str:
+        figures = ((self.p50_s, "p50"), (self.p99_s, "p99"), (max(self.seconds), "max"))
+        shown = ", ".join(f"{name} {value * 1000:.1f} ms" for value, name in figures)
+        return f"{len(self.seconds)} look-ups: {shown}"
+
+    def __enter__(self) -> Self:
+        self.began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ending.set()
+        self._thread.join(90)
+        assert not self._thread.is_alive(), "a look-up has no answer"
+        if self._fault is not None:
+            raise self._fault
+
+
+def main() -> int:
+    """Run the daemon, measured."""
+    report, *arguments = sys.argv[1:]
+    measure_turns(os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
+    from kconnd.daemon.main import main as kconnd  # noqa: PLC0415  # measured from its first turn
+
+    return kconnd(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
