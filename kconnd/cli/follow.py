@@ -1,7 +1,7 @@
 """The verbs that print as things come: logs and events.
 
 Rules: only the main thread prints, so that Ctrl-C and a closed pipe end it at once; lines of
-several kernels never mix.
+several kernels never mix; what a log holds steers no terminal (`kconnd.core.terminal_text`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from kconnd.cli.arguments import add_names, client_for, expand, parser
 from kconnd.cli.show import plain
 from kconnd.client import kernel_path, quoted
+from kconnd.core.terminal_text import ESCAPE, RESET, TerminalText
 from kconnd.errors import KconndError
 
 TYPE_CHECKING = False
@@ -24,13 +25,17 @@ def logs(arguments: list[str]) -> int:
     """Show kernels' output."""
     verb = parser(
         "logs",
-        "Show what kernels wrote to their output; several names go before their lines.",
+        "Show what kernels wrote to their output; several names go before their lines. Of control\n"
+        "sequences only colours are shown, unless --raw asks for all of them.",
         "kconnd-ctl logs -f mykernel",
         'one object a line: {"name", "text"}; text may hold several lines',
     )
     add_names(verb)
     verb.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="how many lines")
     verb.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+    verb.add_argument(
+        "--raw", action="store_true", help="pass control sequences on, which steer the terminal"
+    )
     given = verb.parse_args(arguments)
     client = client_for(given)
     names = expand(client, given.names)
@@ -41,7 +46,12 @@ def logs(arguments: list[str]) -> int:
 
     together = given.follow and len(names) > 1
     pieces = _as_they_come(names, read) if together else _one_by_one(names, read)
-    return _copy(pieces, _in_json if given.json else _Lines(names))
+    return _copy(pieces, _in_json if given.json else _printer(names, raw=given.raw))
+
+
+def _printer(names: list[str], *, raw: bool) -> Callable[[str, str], None]:
+    show = _Lines(raw=raw) if len(names) > 1 else _print
+    return show if raw else _Filtered(names, show)
 
 
 def _copy(pieces: Iterable[Piece], show: Callable[[str, str], None]) -> int:
@@ -64,24 +74,59 @@ def _in_json(name: str, text: str) -> None:
         print(json.dumps({"name": name, "text": text}), flush=True)
 
 
-class _Lines:
-    """Prints pieces of text: as they are for one kernel, whole lines with names for several."""
+def _print(_name: str, text: str) -> None:
+    print(text, end="", flush=True)
 
-    def __init__(self, names: list[str]) -> None:
-        self._begun = dict.fromkeys(names, "") if len(names) > 1 else None
+
+class _Filtered:
+    """Hands on the text of each kernel without what would steer the terminal.
+
+    Parameters
+    ----------
+    names : list of str
+        The kernels; each has a stream of its own.
+    show : callable
+        Takes a kernel's name and a piece; an empty piece is the end of that kernel's output.
+    """
+
+    def __init__(self, names: list[str], show: Callable[[str, str], None]) -> None:
+        self._streams = {name: TerminalText() for name in names}
+        self._show = show
 
     def __call__(self, name: str, text: str) -> None:
-        """Print a piece; an empty one is the end of that kernel's output."""
-        if self._begun is None:
-            print(text, end="", flush=True)
-            return
-        whole, newline, begun = (self._begun[name] + text).rpartition("\n")
-        if not text and begun:  # a last line without an end
-            whole, newline, begun = whole + newline + begun, "\n", ""
-        self._begun[name] = begun
-        for line in whole.split("\n") if newline else ():
-            print(f"{name}: {line}")
+        """Filter a piece and hand it on."""
+        stream = self._streams[name]
+        if shown := stream.feed(text) if text else stream.end():
+            self._show(name, shown)
+        if not text:
+            self._show(name, "")
+
+
+class _Lines:
+    """Prints whole lines of several kernels, each with the kernel's name before it.
+
+    A carriage return would let a kernel write over its name, so it begins a line here, too.
+    """
+
+    def __init__(self, *, raw: bool) -> None:
+        self._raw = raw
+        self._started: dict[str, str] = {}  # of each kernel, a line that has no end yet
+
+    def __call__(self, name: str, text: str) -> None:
+        """Print the lines that a piece completes; an empty one completes the last."""
+        *lines, rest = (self._started.pop(name, "") + text).split("\n")
+        if not text and rest:
+            lines, rest = [*lines, rest], ""
+        self._started[name] = rest
+        for line in lines:
+            for part in (line,) if self._raw else line.rstrip("\r").split("\r"):
+                print(f"{name}: {_uncoloured_at_end(part)}")
         print(end="", flush=True)
+
+
+def _uncoloured_at_end(line: str) -> str:
+    """Keep a line's colours from the next line, which may be another kernel's."""
+    return line + RESET if ESCAPE in line and not line.endswith(RESET) else line
 
 
 def _one_by_one(names: list[str], read: Callable[[str], Iterator[str]]) -> Iterator[Piece]:

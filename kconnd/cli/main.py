@@ -152,12 +152,12 @@ def in_json(error: KconndError) -> dict[str, str]:
 
 def tell(error: KconndError) -> None:
     """Say what went wrong: one sentence, what the kernel itself said, one hint."""
-    from kconnd.cli.show import plain, printable  # noqa: PLC0415  # only for this
+    from kconnd.cli.show import last_words, printable  # noqa: PLC0415  # only for this
 
     print(f"kconnd-ctl: {printable(error.message)}", file=sys.stderr)
     if error.output:
-        for line in error.output.splitlines():
-            print(f"  | {plain(line)}", file=sys.stderr)
+        for line in last_words(error.output.rstrip("\n")):
+            print(f"  | {line}", file=sys.stderr)
     if error.hint:
         print(f"  {printable(error.hint)}", file=sys.stderr)
 

@@ -99,6 +99,17 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else " " if char in "\t\n" else "?" for char in text)
 
 
+def last_words(output: str) -> list[str]:
+    """Give the lines of what a kernel printed last, for a terminal.
+
+    Sequences are dropped whole, colours too: a traceback is full of them. In a name or a sentence
+    they would be no accident, so `plain` leaves a mark for each.
+    """
+    from kconnd.core.terminal_text import clean  # noqa: PLC0415  # only for kernels that ended
+
+    return [plain(line) for line in clean(output).replace("\r", "\n").split("\n")]
+
+
 def printable(reply: Any) -> Any:
     """Take it out of all that a daemon has replied, which may be another user's program.
 
@@ -109,7 +120,12 @@ def printable(reply: Any) -> Any:
     if isinstance(reply, list):
         return [printable(one) for one in reply]
     if isinstance(reply, dict):
-        return {printable(key): printable(value) for key, value in reply.items()}
+        return {
+            printable(key): "\n".join(last_words(value))
+            if key == "output_tail" and isinstance(value, str)
+            else printable(value)
+            for key, value in reply.items()
+        }
     return reply
 
 

@@ -20,7 +20,7 @@ from kconnd.errors import (
     TimedOutError,
     UsageError,
 )
-from kconnd.system.logs import follow, last_lines
+from kconnd.system.logs import LogReader
 from kconnd.system.table import Reply
 
 
@@ -133,15 +133,17 @@ async def why(request: Request) -> Reply:
 
 async def logs(request: Request) -> Reply:
     """Stream the last lines of a kernel's output, and with ``follow`` what comes."""
-    path = request.kernels.find(request.name).life.log_file
+    reader = LogReader(request.kernels.find(request.name).life.log_file)
     count = int(request.number("lines", 100, 1e6))
+    follows = request.query.get("follow") == "1"
 
     async def stream() -> AsyncIterator[Mapping[str, Any]]:
-        following = follow(path) if request.query.get("follow") == "1" else None
-        if text := await asyncio.to_thread(last_lines, path, count):
+        text = await asyncio.to_thread(reader.last_lines, count)
+        text += "" if follows else reader.rest()
+        if text:
             yield {"text": text}
-        if following is not None:
-            async for text in following:
+        if follows:
+            async for text in reader.follow():
                 yield {"text": text}
 
     return stream()

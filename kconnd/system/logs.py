@@ -1,27 +1,104 @@
-"""Read a kernel's log: its last lines, and what is added, over rotations."""
+"""Read a kernel's log: its last lines, and what is added to it, over rotations.
+
+How it works. The shim appends to ``log`` and renames it to ``log.1``, ``log.2`` ... once it is
+full (`kconnd.shim`). `LogReader` reads the parts as bytes, remembers where it stopped (inode and
+offset), and decodes them as one stream, so no character is broken where a read, a part or the
+last line ends. A path that is no regular file is not read.
+"""
 
 import asyncio
+import codecs
 import os
+import stat
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
-GLANCE = 0.2  # seconds; only while somebody follows, and cheaper than a watch for each
-CHUNK = 65536
+POLL_INTERVAL_S = 0.2  # only while somebody follows, and cheaper than a watch for each
+CHUNK_BYTES = 65536
 
 
-def last_lines(path: Path, count: int) -> str:
-    """Read the last lines of a log, from its older parts too where the newest has too few."""
-    lines: deque[str] = deque(maxlen=count)
-    numbered = sorted(path.parent.glob(f"{path.name}.*"), key=lambda part: -_number(part))
-    for part in (*numbered, path):
+class LogReader:
+    """Reads one log: first `last_lines`, then, if more is wanted, `follow`.
+
+    Parameters
+    ----------
+    path : Path
+        The newest part.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._inode, self._offset = 0, -1  # where reading stopped; -1 for at no place yet
+
+    def last_lines(self, count: int) -> str:
+        """Read the last lines, from older parts too where the newest has too few.
+
+        Parameters
+        ----------
+        count : int
+            How many at most.
+
+        Returns
+        -------
+        str
+            Without the beginning of a character whose end has not been written yet.
+        """
+        lines: deque[bytes] = deque(maxlen=count)
+        for part in _parts(self._path):
+            stream = _open(part)
+            if stream is None:
+                continue
+            with stream:
+                for line in stream:
+                    if lines and not lines[-1].endswith(b"\n"):  # the parts divide a line
+                        lines[-1] += line
+                    else:
+                        lines.append(line)
+                self._inode, self._offset = os.fstat(stream.fileno()).st_ino, stream.tell()
+        return self._decoder.decode(b"".join(lines))
+
+    def rest(self) -> str:
+        """Give the mark for a character that was begun and has no end."""
+        return self._decoder.decode(b"", final=True)
+
+    async def follow(self) -> AsyncIterator[str]:
+        """Give what is added after the last lines, for ever."""
+        stream = self._resume()
         try:
-            with part.open(encoding="utf-8", errors="replace") as stream:
-                lines.extend(stream)
-        except OSError:
-            continue
-    return "".join(lines)
+            while True:
+                stream = stream or _open(self._path)
+                while stream is not None and (added := stream.read(CHUNK_BYTES)):
+                    if text := self._decoder.decode(added):
+                        yield text
+                if stream is not None and _is_rotated(self._path, stream.fileno()):
+                    stream.close()
+                    stream = _open(self._path)
+                    continue
+                await asyncio.sleep(POLL_INTERVAL_S)  # no event tells of an added line
+        finally:
+            if stream is not None:
+                stream.close()
+
+    def _resume(self) -> BinaryIO | None:
+        """Open the part in which reading stopped, which may have another name by now."""
+        for part in reversed(_parts(self._path)) if self._offset >= 0 else ():
+            stream = _open(part)
+            if stream is None:
+                continue
+            if os.fstat(stream.fileno()).st_ino == self._inode:
+                stream.seek(self._offset)
+                return stream
+            stream.close()
+        return None
+
+
+def _parts(path: Path) -> list[Path]:
+    """List the parts of a log, the oldest first."""
+    numbered = sorted(path.parent.glob(f"{path.name}.*"), key=lambda part: -_number(part))
+    return [*numbered, path]
 
 
 def _number(path: Path) -> int:
@@ -29,36 +106,19 @@ def _number(path: Path) -> int:
     return int(suffix) if suffix.isdecimal() else 0
 
 
-async def follow(path: Path) -> AsyncIterator[str]:
-    """Give what is added to a log from now on, for ever."""
-    stream = None
+def _open(path: Path) -> BinaryIO | None:
+    """Open a part without waiting for a writer, as the open of a FIFO would."""
     try:
-        while True:
-            if stream is None:
-                stream = _open_at_end(path)
-            elif stream is not None:
-                while text := stream.read(CHUNK):
-                    yield text.decode(errors="replace")
-                if _rotated(path, stream.fileno()):
-                    stream.close()
-                    stream = path.open("rb")  # a local file, opened at once
-                    continue
-            await asyncio.sleep(GLANCE)
-    finally:
-        if stream is not None:
-            stream.close()
-
-
-def _open_at_end(path: Path) -> BinaryIO | None:
-    try:
-        stream = path.open("rb")
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    stream.seek(0, os.SEEK_END)
-    return stream
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return os.fdopen(file, "rb")
+    os.close(file)
+    return None
 
 
-def _rotated(path: Path, file: int) -> bool:
+def _is_rotated(path: Path, file: int) -> bool:
     try:
         return path.stat().st_ino != os.fstat(file).st_ino
     except OSError:

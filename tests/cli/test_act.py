@@ -84,7 +84,7 @@ def test_a_kernels_last_words_stand_between_the_sentence_and_the_hint(
 ) -> None:
     error = StartFailedError("it died", hint="look", output="one\n\033[31mtwo\n")
     daemon.replies["POST", "/v1/kernels/a/start"] = error
-    told = ["kconnd-ctl: it died", "  | one", "  | ?[31mtwo", "  look"]
+    told = ["kconnd-ctl: it died", "  | one", "  | two", "  look"]
     assert ctl("start", "a").err.splitlines() == told
 
 

@@ -94,7 +94,7 @@ def test_info_of_a_failed_kernel_shows_its_last_words_and_no_control_codes(
     shown = ctl("info", "a").out
     assert "failed (it exited with code 3)" in shown
     assert "| two\n" in shown
-    assert "| ?[31mModuleNotFoundError?[0m: no module named torch\n" in shown
+    assert "| ModuleNotFoundError: no module named torch\n" in shown
 
 
 def test_info_is_an_object_for_one_name_and_a_list_for_more(ctl: Ctl, daemon: FakeDaemon) -> None:
@@ -152,11 +152,28 @@ def texts(*pieces: str) -> Stream:
     return Stream(tuple({"text": piece} for piece in pieces))
 
 
-def test_logs_of_one_kernel_are_as_it_wrote_them(ctl: Ctl, daemon: FakeDaemon) -> None:
+def test_logs_of_one_kernel_keep_their_colours(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.replies["GET", "/v1/kernels/a/logs"] = texts("one\ntw", "o\n\033[1mbold", "")
     shown = ctl("logs", "a", "-n", "7")
-    assert shown.out == "one\ntwo\n\033[1mbold"
+    assert shown.out == "one\ntwo\n\033[1mbold\033[0m"  # which end with the text
     assert daemon.requests[-1].query == "lines=7&follow=0"
+
+
+STEPS = ("a\033[3", "1mred\033", "]0;root\007b\033[2J\rc")
+
+
+@pytest.mark.parametrize("more", [[], ["-f"]], ids=["now", "following"])
+def test_no_log_steers_the_terminal_unless_asked(
+    more: list[str], ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    daemon.replies["GET", "/v1/kernels/a/logs"] = texts(*STEPS)
+    daemon.replies["GET", "/v1/kernels/b/logs"] = texts("x")
+    assert ctl("logs", "a", *more).out == "a\033[31mredb\rc\033[0m"
+    assert ctl("logs", "a", "--raw", *more).out == "".join(STEPS)
+    several = ctl("logs", "a", "b", *more).out.split("\n")
+    assert {"a: a\033[31mredb\033[0m", "a: c\033[0m"} <= set(several)
+    raw = ctl("logs", "a", "b", "--raw", *more).out.split("\n")
+    assert f"a: {''.join(STEPS)}\033[0m" in raw
 
 
 @pytest.mark.parametrize("more", [[], ["-f"]], ids=["now", "following"])

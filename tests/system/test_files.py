@@ -1,6 +1,5 @@
 """Private files, locks, the ledger, the store, logs, processes: real files and processes."""
 
-import asyncio
 import json
 import os
 import signal
@@ -27,7 +26,6 @@ from kconnd.system.files import (
     write_private,
 )
 from kconnd.system.ledger import PortLedger, is_free
-from kconnd.system.logs import follow, last_lines
 from kconnd.system.peer import read_peer
 from kconnd.system.processes import ProcessId, ended, is_alive, read_stat, send_signal
 from kconnd.system.store import Store
@@ -301,48 +299,6 @@ def test_a_file_that_is_gone_need_not_be_written_to_disk(tmp_path: Path) -> None
     (tmp_path / "link").symlink_to(tmp_path / "there")
     with pytest.raises(OSError, match="symbolic link"):
         flush(tmp_path / "link")
-
-
-def test_the_last_lines_come_from_older_parts_too(tmp_path: Path) -> None:
-    (tmp_path / "log.10").write_text("0\n")
-    (tmp_path / "log.2").write_text("1\n2\n")
-    (tmp_path / "log.1").write_text("3\n4\n")
-    (tmp_path / "log").write_text("5\n")
-    assert last_lines(tmp_path / "log", 4) == "2\n3\n4\n5\n"
-    assert last_lines(tmp_path / "log", 100) == "0\n1\n2\n3\n4\n5\n"
-    assert last_lines(tmp_path / "none", 4) == ""
-
-
-async def test_following_a_log_goes_over_its_rotation(
-    tmp_path: Path, wait_until: WaitUntil
-) -> None:
-    path, seen = tmp_path / "log", ""
-
-    async def read() -> None:
-        nonlocal seen
-        async for text in follow(path):
-            seen += text
-
-    def write(line: str) -> None:
-        with path.open("a") as stream:
-            stream.write(f"{line}\n")
-
-    def in_step() -> bool:
-        """Write until the reader, which starts at the end, has seen something."""
-        write("x")
-        return "x\n" in seen
-
-    path.write_text("old\n")
-    reading = asyncio.create_task(read())
-    await wait_until(in_step, "the reader to follow")
-    write("first")
-    await wait_until(lambda: "first\n" in seen, "what was written")
-    path.rename(tmp_path / "log.1")
-    write("second")
-    await wait_until(lambda: "second\n" in seen, "what was written after the rotation")
-    reading.cancel()
-    assert "old" not in seen
-    assert seen.replace("x\n", "") == "first\nsecond\n"
 
 
 def test_the_peer_is_who_the_system_says() -> None:

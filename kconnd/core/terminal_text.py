@@ -1,0 +1,151 @@
+"""Text of a stranger for a terminal: printable characters, line ends and SGR colours, no more.
+
+A terminal obeys escape sequences (ECMA-48, xterm's "Control Sequences"): they set its title,
+write to the clipboard, answer as if the user had typed, hide text. What a kernel prints, what its
+log holds and what another user's daemon replies is therefore never written to a terminal as it
+is. `TerminalText` is the one filter for it.
+
+How it works. Text is read as a sequence of plain runs and control functions. Kept are tab, line
+feed, carriage return, and control sequences that select colours and weight (``CSI ... m``).
+Every other sequence is dropped whole, so that its parameters do not show up as text; a lone
+control character and the marks that reorder a line (Unicode's bidirectional controls) become
+``?``. A sequence that is cut at the end of a piece waits for the next piece, up to a bounded
+length.
+
+`re` is imported with the first text that has a control character, since a look-up prints none.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing's own would cost a look-up milliseconds
+if TYPE_CHECKING:
+    import re
+
+MAX_PENDING_CHARACTERS = 4096  # of a sequence that has not ended; one that is longer is no sequence
+ESCAPE = "\033"
+RESET = "\033[0m"
+SUBSTITUTE = "?"  # in the place of a control character
+
+# 0 resets; 1 to 4, 7, 9 are weight and lines; 21 to 29 end those; 30 to 49, 90 to 107 are colours.
+# Blinking (5, 6), concealed text (8) and other fonts are none of these.
+_ATTRIBUTES = frozenset({0, 1, 2, 3, 4, 7, 9, *range(21, 30), *range(30, 50), *range(90, 108)})
+_EXTENDED = {5: 1, 2: 3}  # what follows 38 or 48: one index, or red, green and blue
+_compiled: list[tuple[re.Pattern[str], re.Pattern[str]]] = []
+
+
+class TerminalText:
+    """Filters one stream of text, which may come in pieces.
+
+    Parameters
+    ----------
+    colours : bool
+        Whether SGR colours are kept. Without them no escape sequence at all gets through.
+    """
+
+    def __init__(self, *, colours: bool = True) -> None:
+        self._colours = colours
+        self._pending = ""
+        self._coloured = False  # whether the last colour was not ended
+
+    def feed(self, text: str) -> str:
+        """Filter the next piece of the stream.
+
+        Parameters
+        ----------
+        text : str
+            As it came, cut anywhere.
+
+        Returns
+        -------
+        str
+            What may be written to a terminal now.
+        """
+        text = self._pending + text
+        self._pending = ""
+        if _is_harmless(text):
+            return text
+        if match := _patterns()[1].search(text):
+            text, self._pending = text[: match.start()], match[0]
+        return self._filtered(text)
+
+    def end(self) -> str:
+        """Give what is left, and end the colour that the text has left on."""
+        rest, self._pending = self._filtered(self._pending), ""
+        reset, self._coloured = RESET if self._coloured else "", False
+        return rest + reset
+
+    def _filtered(self, text: str) -> str:
+        return _patterns()[0].sub(self._replacement, text)
+
+    def _replacement(self, match: re.Match[str]) -> str:
+        sequence = match[0]
+        if sequence in "\t\n\r":
+            return sequence
+        if match["sgr"] is not None:
+            if not (self._colours and is_colour(match["sgr"])):
+                return ""
+            self._coloured = not _is_reset(match["sgr"])
+            return sequence
+        return "" if len(sequence) > 1 else SUBSTITUTE
+
+
+def clean(text: str, *, colours: bool = False) -> str:
+    """Filter a text that is whole; by default without colours, as for a cell of a table."""
+    stream = TerminalText(colours=colours)
+    return stream.feed(text) + stream.end()
+
+
+def is_colour(parameters: str) -> bool:
+    """Tell whether the parameters of an SGR sequence select colours and weight alone.
+
+    Parameters
+    ----------
+    parameters : str
+        What stands between ``CSI`` and ``m``: ``1;31``, ``38;5;208``, ``38:2::255:0:0``.
+    """
+    words = iter(parameters.split(";"))
+    for word in words:
+        code, _, sub = word.partition(":")
+        number = int(code or 0) if len(code) <= 3 else -1  # noqa: PLR2004  # no code has four digits
+        if number not in _ATTRIBUTES:
+            return False
+        if number in {38, 48} and not sub:
+            kind = int(next(words, "") or 0)
+            if kind not in _EXTENDED:
+                return False
+            for _ in range(_EXTENDED[kind]):
+                next(words, "")
+    return True
+
+
+def _is_reset(parameters: str) -> bool:
+    return parameters.rpartition(";")[2] in {"", "0", "00"}
+
+
+def _is_harmless(text: str) -> bool:
+    """Tell at little cost that a text has nothing to be filtered."""
+    return text.isprintable() or text.replace("\n", "").isprintable()
+
+
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Compile, once, what a control function is and how one begins that the end has cut.
+
+    Sources: ECMA-48, sections 5.3 to 5.6, and the strings of xterm's "Control Sequences".
+    """
+    if not _compiled:
+        import re  # noqa: PLC0415  # see the head of this file
+
+        csi = r"(?:\x1b\[|\x9b)"
+        body = rf"[^\x00-\x1f\x7f-\x9f]{{0,{MAX_PENDING_CHARACTERS}}}"
+        string = rf"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]){body}"
+        whole = re.compile(
+            rf"{csi}(?P<sgr>[0-9;:]{{0,64}})m"
+            rf"|{csi}[0-?]{{0,64}}[ -/]{{0,8}}[@-~]"
+            rf"|{string}(?:\x07|\x1b\\|\x9c)"
+            r"|\x1b[ -/]{1,8}[0-~]"
+            r"|\x1b[0-Z\\`-~]"
+            r"|[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+        )
+        cut = re.compile(rf"(?:{csi}[0-?]{{0,64}}[ -/]{{0,8}}|{string}\x1b?|\x1b[ -/]{{0,8}})\Z")
+        _compiled.append((whole, cut))
+    return _compiled[0]
