@@ -16,8 +16,9 @@ import os
 import stat
 from pathlib import Path
 
-from kconnd.client import Client, find_socket, has_front_door, kernel_path, quoted
+from kconnd.client import Client, find_socket, has_front_door, kernel_path
 from kconnd.core.places import owner_folder, runtime_dir
+from kconnd.core.request_head import quoted
 from kconnd.errors import KconndError, RefusedError
 from kconnd.system.files import ensure_private_dir, write_private
 from kconnd.system.machine import machine_id, own_user

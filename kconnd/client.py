@@ -3,7 +3,13 @@
 Rules. Nothing is imported that costs a look-up its milliseconds: http.client takes 30, socket
 and json ten, of which the parts written in C are enough. The server is checked before a word is
 sent: its uid, from the operating system, must be ours, root's, or one that the caller names.
-What it sends is bounded and never trusted to be well formed.
+What it sends is bounded and never trusted to be well formed. Each text of a request is checked
+where it is written (`kconnd.core.request_head`).
+
+Whose daemon a request goes to is decided here alone. A bare name goes to the caller's own
+daemon, ``OWNER/NAME`` to the daemon of a user whom the system's user database knows. Only the
+caller's own daemon may say that a bare name is another owner's (`ElsewhereError`), and that is
+followed once. A daemon of another owner redirects nothing, whatever it replies.
 
 Example::
 
@@ -18,7 +24,15 @@ import io
 import os
 import sys
 
-from kconnd.errors import ElsewhereError, KconndError, RefusedError, UnreachableError, by_code
+from kconnd.core.request_head import quoted, request_head, unquoted
+from kconnd.errors import (
+    ElsewhereError,
+    KconndError,
+    NoSuchKernelError,
+    RefusedError,
+    UnreachableError,
+    by_code,
+)
 
 TYPE_CHECKING = False  # typing's own would cost more than the rest of this file
 if TYPE_CHECKING:
@@ -74,17 +88,18 @@ def find_socket(env: Mapping[str, str], given: str = "") -> str:
 
     if os.path.exists(FRONT_SOCKET):
         own = owner_socket(os.geteuid())
-        return own if os.path.exists(own) else str(_opened("self")["socket"])
+        if not os.path.exists(own):
+            _open_socket("self")
+        return own
     candidates = socket_candidates(env, os.geteuid())
     return next((path for path in candidates if listens(path)), candidates[-1])
 
 
-def _opened(owner: str) -> dict[str, Any]:
-    """Have the front door open an owner's socket; gives that, and the owner's uid."""
+def _open_socket(owner: str) -> None:
+    """Have the front door open an owner's socket: ``self``, or a uid's digits."""
     from kconnd.core.places import FRONT_SOCKET  # noqa: PLC0415  # most look-ups need none
 
-    reply: dict[str, Any] = Client(FRONT_SOCKET).post(f"/v1/owners/{owner}/open")
-    return reply
+    Client(FRONT_SOCKET).post(f"/v1/owners/{quoted(owner)}/open")
 
 
 def listens(path: str) -> bool:
@@ -99,6 +114,8 @@ def listens(path: str) -> bool:
 
 class _Connection(_socket.socket):
     """A Unix socket with the little that a request needs of `socket.socket`."""
+
+    owner = -1  # the uid whose daemon is on the other end
 
     def __init__(self) -> None:
         super().__init__(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -134,16 +151,16 @@ class Client:
     ----------
     path : str
         The daemon's socket.
-    owners : tuple of int
-        Uids beside our own and root's that the daemon may have.
+    owner : int, optional
+        The uid whose daemon it is; without one it is the caller's own, or root's.
     most : int
         Bytes of a reply that are read.
     """
 
-    def __init__(self, path: str, owners: tuple[int, ...] = (), *, most: int = MAX_REPLY) -> None:
+    def __init__(self, path: str, owner: int | None = None, *, most: int = MAX_REPLY) -> None:
         self.path = path
         self._most = most
-        self._trusted = {os.geteuid(), 0, *owners}
+        self._owner = os.geteuid() if owner is None else owner
 
     def get(self, path: str, *, limit: float | None = LOOK_LIMIT) -> Any:
         """Make a GET request; see `request`."""
@@ -181,13 +198,14 @@ class Client:
         KconndError
             Of the kind that the daemon's error has.
         """
-        other, path = self._placed(path)
+        client, target = self._placed(path)
         try:
-            return other._exchange(method, path, body, limit)  # noqa: SLF001  # of our own kind
+            return client._exchange(method, target, body, limit)  # noqa: SLF001  # of our own kind
         except ElsewhereError as error:
-            if not has_front_door():
+            if not _may_follow(error, path):
                 raise
-            return _of(error.owner)._exchange(method, path, body, limit)  # noqa: SLF001  # as above
+            owner = error.owner
+        return _client_of(owner)._exchange(method, path, body, limit)  # noqa: SLF001  # as above
 
     def _exchange(
         self, method: str, path: str, body: Mapping[str, object] | None, limit: float | None
@@ -196,14 +214,14 @@ class Client:
             connection.settimeout(limit)
             self._send(connection, method, path, body)
             status, pieces = self._read_head(reply)
-            return self._result(status, self._whole(pieces))
+            return self._result(status, self._whole(pieces), connection.owner)
 
     def _placed(self, path: str) -> tuple[Client, str]:
         """Take the owner off a kernel's ``OWNER/NAME``, and give the client of their daemon."""
         start, slash, rest = path.partition("%2F")
         if not slash or not start.startswith(KERNELS) or not has_front_door():
             return self, path
-        return _of(start.removeprefix(KERNELS)), KERNELS + rest
+        return _client_of(unquoted(start.removeprefix(KERNELS))), KERNELS + rest
 
     def stream(self, path: str) -> Iterator[Any]:
         """Make a GET request and give each line of the reply as it comes.
@@ -212,20 +230,23 @@ class Client:
         ------
         As `request`; a stream that is cut off ends in UnreachableError.
         """
-        other, path = self._placed(path)
+        client, target = self._placed(path)
         try:
-            yield from other._stream(path)  # noqa: SLF001  # of our own kind
-        except ElsewhereError as error:
-            if not has_front_door():
+            yield from client._stream(target)  # noqa: SLF001  # of our own kind
+        except ElsewhereError as error:  # it comes before any line
+            if not _may_follow(error, path):
                 raise
-            yield from _of(error.owner)._stream(path)  # noqa: SLF001  # as above
+            owner = error.owner
+        else:
+            return
+        yield from _client_of(owner)._stream(path)  # noqa: SLF001  # of our own kind
 
     def _stream(self, path: str) -> Iterator[Any]:
         with self._connected() as connection, connection.reader() as reply:
             self._send(connection, "GET", path, None)
             status, pieces = self._read_head(reply)
             if status >= ERRORS:
-                self._result(status, self._whole(pieces))
+                self._result(status, self._whole(pieces), connection.owner)
             rest = b""
             for piece in pieces:
                 *lines, rest = (rest + piece).split(b"\n")
@@ -242,7 +263,7 @@ class Client:
         connection = _Connection()
         try:
             connection.connect(self.path)
-            self._check_peer(connection)
+            connection.owner = self._checked_owner(connection)
         except OSError as error:
             connection.close()
             why = error.strerror or error
@@ -254,16 +275,23 @@ class Client:
             raise
         return connection
 
-    def _check_peer(self, connection: _Connection) -> None:
-        """Refuse a server that another user planted (SO_PEERCRED, unix(7))."""
+    def _checked_owner(self, connection: _Connection) -> int:
+        """Give the uid whose daemon answers; refuse a server that another user planted.
+
+        The operating system says who listens (SO_PEERCRED, unix(7)). For a socket that systemd
+        has made for an owner's daemon that is root, so there the socket's own name decides.
+        """
         # struct ucred: pid, uid, gid, four bytes each
         raw = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
         uid = int.from_bytes(raw[4:8], sys.byteorder)
-        if uid not in self._trusted:
+        if uid == 0:
+            return _owner_by_name(connection.getpeername(), self._owner)
+        if uid not in {os.geteuid(), self._owner}:
             raise RefusedError(
                 f"what listens on {self.path} belongs to uid {uid}, so nothing was sent to it",
                 hint="name the right socket with --socket or KCONND_SOCKET",
             )
+        return self._owner
 
     def _send(
         self,
@@ -273,12 +301,9 @@ class Client:
         body: Mapping[str, object] | None,
     ) -> None:
         content = b"" if body is None else _to_json(body)
-        head = (
-            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n"
-        )
+        head = request_head(method, path, len(content))
         try:
-            connection.sendall(head.encode() + content)
+            connection.sendall(head + content)
         except BrokenPipeError:
             pass  # it may have replied before it hung up
         except OSError as error:
@@ -348,7 +373,7 @@ class Client:
             raise self._garbled("it hung up before its reply was complete")
         return text
 
-    def _result(self, status: int, text: bytes) -> Any:
+    def _result(self, status: int, text: bytes, owner: int) -> Any:
         content = self._parse(text)
         if status < ERRORS:
             return content
@@ -360,7 +385,7 @@ class Client:
             hint=str(told.get("hint", "")),
             output=str(told.get("output", "")),
         )
-        if isinstance(error, ElsewhereError):
+        if isinstance(error, ElsewhereError) and owner == os.geteuid():
             error.owner = str(told.get("owner", ""))
         raise error
 
@@ -384,10 +409,51 @@ def has_front_door() -> bool:
     return os.path.exists(FRONT_SOCKET)
 
 
-def _of(owner: str) -> Client:
-    """Give the client of another owner's daemon, which the front door starts if need be."""
-    found = _opened(owner)
-    return Client(str(found["socket"]), (int(found["uid"]),))
+def _may_follow(error: ElsewhereError, path: str) -> bool:
+    """Tell whether a request is made again at the daemon of the owner that an error names.
+
+    Only the caller's own daemon names one (`Client._result`). Where the caller has named the
+    owner, nobody else is asked.
+    """
+    bare = path.startswith(KERNELS) and "%2F" not in path
+    return bool(error.owner) and bare and has_front_door()
+
+
+def _client_of(owner: str) -> Client:
+    """Give the client of another owner's daemon, whose socket the front door opens if need be.
+
+    Raises
+    ------
+    NoSuchKernelError
+        If the system's user database does not know the owner.
+    """
+    from kconnd.core.places import owner_socket  # noqa: PLC0415  # most look-ups need none
+
+    uid = _find_uid(owner)
+    _open_socket(str(uid))
+    return Client(owner_socket(uid), uid)
+
+
+def _find_uid(owner: str) -> int:
+    """Find a user's uid by name or number in the system's user database (getpwnam(3))."""
+    import pwd  # noqa: PLC0415  # only for another owner's kernels
+
+    try:
+        is_number = owner.isascii() and owner.isdecimal()
+        user = pwd.getpwuid(int(owner)) if is_number else pwd.getpwnam(owner)
+    except (KeyError, ValueError, OverflowError):
+        raise NoSuchKernelError(
+            f"there is no user {owner!r} on this machine", hint="kernels are named OWNER/NAME"
+        ) from None
+    return user.pw_uid
+
+
+def _owner_by_name(path: str | bytes, default: int) -> int:
+    """Read the owner off the name of a socket that systemd made; ``default`` for any other."""
+    from kconnd.core.places import OWNER_SOCKETS  # noqa: PLC0415  # most look-ups need none
+
+    folder, _, name = os.fsdecode(path).rpartition("/")
+    return int(name) if folder == OWNER_SOCKETS and name.isdecimal() else default
 
 
 def _to_json(body: Mapping[str, object]) -> bytes:
@@ -434,15 +500,3 @@ def _natural(text: bytes) -> int | None:
 def kernel_path(name: str, verb: str = "") -> str:
     """Give the path of a kernel, or of something to ask of it: ``/v1/kernels/NAME/VERB``."""
     return f"{KERNELS}{quoted(name)}" + (f"/{verb}" if verb else "")
-
-
-def quoted(name: str) -> str:
-    """Escape a kernel's name for a request's path or query, whatever somebody typed (RFC 3986)."""
-    return "".join(
-        char if char.isascii() and (char.isalnum() or char in "-._~@") else _escaped(char)
-        for char in name
-    )
-
-
-def _escaped(char: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))

@@ -10,7 +10,8 @@ import json
 
 from kconnd.cli.arguments import add_names, client_for, expand, parser
 from kconnd.cli.show import plain
-from kconnd.client import kernel_path, quoted
+from kconnd.client import kernel_path
+from kconnd.core.request_head import quoted
 from kconnd.core.terminal_text import ESCAPE, RESET, TerminalText
 from kconnd.errors import KconndError
 

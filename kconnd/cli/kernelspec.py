@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 from kconnd.cli.arguments import Given, client_for, parser
-from kconnd.client import kernel_path, quoted
+from kconnd.client import kernel_path
 from kconnd.core.kernelspec import PREFIX, provisioned_spec
 from kconnd.core.places import jupyter_data_dir
-from kconnd.errors import KconndError, NoSuchKernelError, UsageError
+from kconnd.core.request_head import quoted
+from kconnd.errors import ElsewhereError, KconndError, NoSuchKernelError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _install(given: Given, folder: Path) -> list[dict[str, str]]:
 def _row(client: Client, name: str) -> dict[str, Any]:
     """Learn about a kernel that no profile of ours names: a kernel spec's, or another owner's."""
     if "/" in name:
-        return {"language": client.get(kernel_path(name))["language"]}
+        return _foreign_row(client, name)
     try:
         found = client.get(f"/v1/profiles?kernel={quoted(name)}")["profiles"]
     except NoSuchKernelError as error:
@@ -84,8 +85,15 @@ def _row(client: Client, name: str) -> dict[str, Any]:
             f"installing a kernel spec: {error.message}",
             hint=f"{error.hint}; one that another user shares is OWNER/NAME",
         ) from None
+    except ElsewhereError:
+        return _foreign_row(client, name)
     row: dict[str, Any] = found[0] if found else {}
     return row
+
+
+def _foreign_row(client: Client, name: str) -> dict[str, Any]:
+    """Give what is taken from another owner's daemon: the language, and no path."""
+    return {"language": client.get(kernel_path(name))["language"]}
 
 
 def _check_names(profiles: Iterable[str], there: list[dict[str, str]]) -> None:

@@ -9,6 +9,7 @@ import json
 import re
 from typing import Any
 
+from kconnd.core.request_head import request_head
 from kconnd.errors import KconndError
 
 LIMIT = 5.0  # seconds for all of an answer
@@ -37,8 +38,7 @@ async def ask(path: str, what: str, limit: float = LIMIT) -> Any:
 async def _exchange(path: str, what: str) -> bytes:
     reader, writer = await asyncio.open_unix_connection(path)
     try:
-        head = f"GET {what} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        writer.write(head.encode())
+        writer.write(request_head("GET", what, 0))
         length = _LENGTH.search(await reader.readuntil(b"\r\n\r\n"))
         if length is None or int(length[1]) > MOST:
             raise ValueError("no sensible length")

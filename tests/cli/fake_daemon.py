@@ -185,7 +185,7 @@ def _encoded(reply: Any) -> Iterable[bytes]:
         return (head, *(chunk(json.dumps(one).encode() + b"\n") for one in reply.lines), chunk(b""))
     if isinstance(reply, KconndError):
         told = {"code": reply.code, "message": reply.message, "hint": reply.hint}
-        told["output"] = reply.output
+        told |= {"output": reply.output, "owner": getattr(reply, "owner", "")}
         return (whole(json.dumps({"error": told}).encode(), reply.http_status),)
     return (whole(json.dumps(reply).encode()),)
 

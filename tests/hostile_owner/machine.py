@@ -1,0 +1,134 @@
+"""A machine with a hostile owner on it, in one folder: every socket that a client could reach.
+
+There is a front door, the caller's own daemon, the daemon of ``EVE``, who is hostile, and that
+of ``ADA``, who has nothing to do with it. All are fakes on real Unix sockets that record each
+byte they receive. While a test watches, an audit hook (sys.addaudithook) records each path that
+this process opens and each socket that it connects to, so that "nothing else happened" is a
+comparison and not a belief.
+"""
+
+import contextlib
+import os
+import pwd
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from kconnd.client import Client, find_socket
+from kconnd.core import places
+from tests.cli.fake_daemon import FakeDaemon, Request
+
+EVE, ADA = "nobody", "daemon"  # users whom every machine's database knows
+ME = os.geteuid()
+NAME = "lab"
+_watching: list["Seen"] = []
+
+
+@dataclass
+class Seen:
+    """What this process did while it was watched."""
+
+    opened: list[str] = field(default_factory=list)
+    connected: list[str] = field(default_factory=list)
+
+
+def _hear(event: str, details: tuple[Any, ...]) -> None:
+    if not _watching:
+        return
+    if event == "socket.connect":
+        _watching[-1].connected.append(os.fsdecode(details[1]))
+    elif event.partition(".")[0] in {"open", "os", "shutil", "subprocess"}:
+        paths = [one for one in details if isinstance(one, str | bytes | os.PathLike)]
+        _watching[-1].opened.extend(os.fsdecode(one) for one in paths)
+
+
+sys.addaudithook(_hear)
+
+
+class Recorder(FakeDaemon):
+    """A fake daemon that also records what follows a request on its connection."""
+
+    def _answer(self, connection: socket.socket) -> None:
+        copy = connection.dup()
+        super()._answer(connection)  # which closes its own
+        with copy, contextlib.suppress(OSError):
+            copy.shutdown(socket.SHUT_WR)
+            copy.settimeout(5.0)
+            if more := copy.recv(65536):
+                self.requests.append(Request("MORE", ascii(more), "", None))
+
+
+@dataclass
+class Machine:
+    """The fakes, and what each of them has received."""
+
+    folder: Path
+    front: Recorder = field(init=False)
+    own: Recorder = field(init=False)
+    eve: Recorder = field(init=False)
+    ada: Recorder = field(init=False)
+
+    def __enter__(self) -> Self:
+        (self.folder / "s").mkdir()
+        (self.folder / "u" / str(ME)).mkdir(mode=0o700, parents=True)
+        self._stack = contextlib.ExitStack()
+        self.front = self._stack.enter_context(Recorder(self.folder / "front"))
+        self.own = self._daemon(ME)
+        self.eve = self._daemon(uid_of(EVE))
+        self.ada = self._daemon(uid_of(ADA))
+        for uid in (*map(uid_of, (EVE, ADA)), "self"):
+            self.front.replies["POST", f"/v1/owners/{uid}/open"] = {"uid": 0, "socket": "/canary"}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _daemon(self, uid: int) -> Recorder:
+        return self._stack.enter_context(Recorder(self.folder / "s" / str(uid)))
+
+    @property
+    def client(self) -> Client:
+        """The client that a user without any option has."""
+        return Client(find_socket({}))
+
+    def clear(self) -> None:
+        """Forget what was received, and what is replied."""
+        for one in (self.front, self.own, self.eve, self.ada):
+            one.requests.clear()
+        for one in (self.own, self.eve, self.ada):
+            one.replies.clear()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[Seen]:
+        """Record what this process opens and connects to."""
+        seen = Seen()
+        _watching.append(seen)
+        try:
+            yield seen
+        finally:
+            _watching.remove(seen)
+
+    def bystanders_saw_nothing(self) -> None:
+        """Assert that the owner who has nothing to do with it was not asked."""
+        assert self.ada.requests == []
+
+    def asked_for_eve(self, times: int = 1) -> None:
+        """Assert that all the front door was asked is to open the socket of the hostile owner."""
+        assert self.front.asked() == [("POST", f"/v1/owners/{uid_of(EVE)}/open")] * times
+
+
+def uid_of(name: str) -> int:
+    return pwd.getpwnam(name).pw_uid
+
+
+def place_at(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Have this process take a folder for the places of the machine."""
+    patch.setattr(places, "FRONT_SOCKET", str(folder / "front"))
+    patch.setattr(places, "OWNER_SOCKETS", str(folder / "s"))
+    patch.setattr(places, "OWNER_FOLDERS", str(folder / "u"))
+    patch.delenv("KCONND_SOCKET", raising=False)
