@@ -111,7 +111,7 @@ def format_duration(seconds: float) -> str:
     """Write a duration so that it reads back as the same: ``5400.0`` is ``1h 30min``."""
     if seconds == math.inf:
         return "infinity"
-    rest, parts = round(seconds * 1_000_000), []
+    rest, parts = round(Fraction(seconds) * 1_000_000), []
     for unit in _PRINTED:
         count, rest = divmod(rest, _MICROSECONDS[unit])
         if count:
