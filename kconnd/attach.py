@@ -20,6 +20,7 @@ from kconnd.client import Client, find_socket, has_front_door, kernel_path
 from kconnd.core.places import owner_folder, runtime_dir
 from kconnd.core.request_head import quoted
 from kconnd.errors import KconndError, RefusedError
+from kconnd.private_tmp import usable
 from kconnd.system.files import ensure_private_dir, write_private
 from kconnd.system.machine import machine_id, own_user
 
@@ -105,7 +106,7 @@ def own_folder() -> Path:
         with contextlib.suppress(KconndError):  # one who may not use it can connect all the same
             Client(find_socket({})).get("/v1/health")  # it is made as our daemon starts
     if not home.is_dir():
-        home = Path(runtime_dir({}, os.geteuid(), lingers=False))
+        home = Path(usable(runtime_dir({}, os.geteuid(), lingers=False), os.geteuid()))
     ensure_private_dir(home)
     ensure_private_dir(home / "shared")
     return home / "shared"

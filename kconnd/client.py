@@ -53,17 +53,21 @@ ERRORS = 400  # the first HTTP status that tells of one
 HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wrong"
 
 
-def socket_candidates(env: Mapping[str, str], uid: int) -> list[str]:
+def socket_candidates(env: Mapping[str, str], uid: int) -> Iterator[str]:
     """List where a user's daemon may listen, the likelier place first.
 
     The daemon chooses by whether its user lingers, which may have changed since. cron and su
-    set no ``XDG_RUNTIME_DIR``; then it is where systemd makes it (pam_systemd(8)).
+    set no ``XDG_RUNTIME_DIR``; then it is where systemd makes it (pam_systemd(8)). A folder below
+    /tmp that another user took is left out; what the daemon uses instead comes last, since /tmp
+    is read for it.
     """
     from kconnd.core.places import SOCKET, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
+    from kconnd.private_tmp import is_taken, stand_ins  # noqa: PLC0415  # the same
 
     env = {"XDG_RUNTIME_DIR": env.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"}
     places = (runtime_dir(env, uid, lingers=lingers) for lingers in (True, False))
-    return list(dict.fromkeys(f"{place}/{SOCKET}" for place in places))
+    yield from (f"{place}/{SOCKET}" for place in places if not is_taken(place, uid))
+    yield from (f"{place}/{SOCKET}" for place in stand_ins(uid))
 
 
 def find_socket(env: Mapping[str, str], given: str = "") -> str:
@@ -91,8 +95,11 @@ def find_socket(env: Mapping[str, str], given: str = "") -> str:
         if not os.path.exists(own):
             _open_socket("self")
         return own
-    candidates = socket_candidates(env, os.geteuid())
-    return next((path for path in candidates if listens(path)), candidates[-1])
+    last = ""
+    for last in socket_candidates(env, os.geteuid()):
+        if listens(last):
+            return last
+    return last
 
 
 def _open_socket(owner: str) -> None:

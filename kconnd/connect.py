@@ -47,6 +47,7 @@ from kconnd.core import places
 from kconnd.core.connection import CHANNELS, SCHEME, ConnectionInfo, CurveKeys, parse_connection
 from kconnd.core.plan import IPC_LIMIT
 from kconnd.core.ports import default_range
+from kconnd.private_tmp import stand_ins, usable
 from kconnd.system.files import ensure_private_dir, write_private
 from kconnd.system.keys import new_key
 from kconnd.system.ledger import PortLedger
@@ -373,7 +374,8 @@ def _ipc(path: Path, ip: str, ports: tuple[int, ...]) -> tuple[str, tuple[int, .
 
 def _runtime_dir() -> Path:
     user = own_user()
-    return Path(places.runtime_dir(os.environ, user.uid, lingers=lingers(user.name)))
+    folder = places.runtime_dir(os.environ, user.uid, lingers=lingers(user.name))
+    return Path(usable(folder, user.uid))
 
 
 def _ledger() -> PortLedger:
@@ -406,6 +408,7 @@ def _folders() -> list[Path]:
     """List where connection files of ours may be; the current folder is not among them."""
     user = own_user()
     ours = [Path(places.runtime_dir(os.environ, user.uid, lingers=yes)) for yes in (True, False)]
+    ours += map(Path, stand_ins(user.uid))
     current = os.environ.get(VARIABLE)
     if current:
         ours.append(Path(current).parent)

@@ -13,6 +13,7 @@ FLOORS = {
     "kconnd": 0,
     "kconnd.errors": 0,
     "kconnd.core": 1,
+    "kconnd.private_tmp": 1,
     "kconnd.system": 2,
     "kconnd.client": 2,
     "kconnd.shim": 2,
@@ -30,6 +31,7 @@ FLOORS = {
 # cli/ is a client like any other: it talks to the daemon, it does not import it.
 CLI_MAY = {"kconnd.client", "kconnd.core", "kconnd.errors", "kconnd", "kconnd.connect"} | {
     "kconnd.attach",
+    "kconnd.private_tmp",
     "kconnd.spawn",
 }
 # What looks at the machine; look-ups import none of them.

@@ -16,6 +16,7 @@ from kconnd.core.logout import cure_for_logout
 from kconnd.core.places import config_dir, runtime_dir, state_dir
 from kconnd.core.plan import IPC_LIMIT, ipc_prefix
 from kconnd.errors import KconndError, UsageError
+from kconnd.private_tmp import usable
 from kconnd.system.machine import kills_user_processes, lingers, machine_id, own_user
 
 TYPE_CHECKING = False
@@ -81,7 +82,7 @@ def doctor(arguments: list[str]) -> int:
 def _look_around(client: Client) -> Surroundings:
     """Find out which folders count: the daemon's, or those that one would take."""
     user = own_user()
-    runtime = runtime_dir(os.environ, user.uid, lingers=lingers(user.name))
+    runtime = usable(runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid)
     state = state_dir(os.environ, user.home, machine_id())
     configs = [config_dir(os.environ, user.home)]
     health: Mapping[str, Any] | KconndError

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kconnd
+from kconnd import private_tmp
 from kconnd.core import places
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.places import SETTINGS
@@ -135,7 +136,9 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     add("--version", action="version", version=f"kconnd {kconnd.__version__}")
     given = parser.parse_args(arguments)
     user = own_user()
-    runtime = places.runtime_dir(os.environ, user.uid, lingers=lingers(user.name))
+    runtime = private_tmp.usable(
+        places.runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid
+    )
     state = places.state_dir(os.environ, user.home, machine_id())
     runtime_dir = (given.runtime_dir or Path(runtime)).absolute()
     return Settings(
@@ -310,6 +313,12 @@ def _describe(settings: Settings) -> dict[str, object]:
 
 def _make_folders(settings: Settings) -> None:
     make_folders(settings.runtime_dir)
+    if private_tmp.is_stand_in(str(settings.runtime_dir)):
+        log.warning(
+            "using %s, since another user has taken %s",
+            settings.runtime_dir,
+            settings.runtime_dir.with_name(f"kconnd-{os.geteuid()}"),
+        )
     if settings.watch:
         with contextlib.suppress(OSError):  # a folder that is there can be watched
             settings.configs[0].mkdir(parents=True, exist_ok=True)

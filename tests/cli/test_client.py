@@ -152,7 +152,7 @@ connection, _ = server.accept(); print(connection.recv(100))
 
 def test_where_the_daemon_is_looked_for(tmp_path: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    assert socket_candidates(env, 7) == [
+    assert list(socket_candidates(env, 7)) == [
         f"{tmp_path}/kconnd/kconnd.sock",
         "/tmp/kconnd-7/kconnd.sock",
     ]

@@ -1,0 +1,113 @@
+"""Containers for tests: namespaces of pids, mounts and host names, with /tmp of their own.
+
+What runs in one is ended with it, since its first process is. The machine-id and the boot id are
+the machine's, as they are in containers of one machine. A shared folder, such as a home, is at
+`SHARED`.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from tests.conftest import wait_for
+
+SHARED = Path("/mnt")
+PLACES = {
+    "XDG_CONFIG_HOME": f"{SHARED}/.config",
+    "XDG_STATE_HOME": f"{SHARED}/.local/state",
+    "XDG_DATA_HOME": f"{SHARED}/.local/share",
+}
+CTL = (sys.executable, "-W", "error", "-m", "kconnd.cli.main")
+_SCRIPT = """\
+set -e
+mount --make-rprivate /
+mount --bind "$1" /mnt
+mount -t tmpfs tmpfs /tmp
+mount -t tmpfs tmpfs /run
+hostname "$2"
+echo begun
+exec sleep infinity
+"""
+
+needs_namespaces = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("nsenter"),
+    reason="making namespaces takes root, unshare(1) and nsenter(1)",
+)
+
+
+class Container:
+    """A container that shares a folder.
+
+    Parameters
+    ----------
+    shared : Path
+        Its home, which others may share.
+    host : str
+        Its host name.
+    """
+
+    def __init__(self, shared: Path, host: str) -> None:
+        self._shared, self.host = shared, host
+        self._outer: subprocess.Popen[str] | None = None
+        self.first = 0
+
+    def __enter__(self) -> Self:
+        kinds = ("--pid", "--uts", "--mount", "--ipc", "--fork", "--mount-proc", "--kill-child")
+        command = ["unshare", *kinds, "sh", "-c", _SCRIPT, "sh", str(self._shared), self.host]
+        self._outer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._outer.stdout is not None
+        assert self._outer.stdout.readline() == "begun\n"
+        children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children")
+        self.first = int(children.read_text())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._outer is not None
+        self._outer.kill()
+        self._outer.communicate()
+        wait_for(lambda: not Path(f"/proc/{self.first}").exists(), "a container to end")
+
+    def command(self, *words: str, env: dict[str, str] | None = None) -> list[str]:
+        """Give the command that runs one in here."""
+        own = {"HOME": str(SHARED), "PATH": os.environ["PATH"]} | PLACES | (env or {})
+        inside = ["env", "-i", *(f"{key}={value}" for key, value in own.items()), *words]
+        return ["nsenter", "-t", str(self.first), "-m", "-p", "-u", "-i", "--", *inside]
+
+    def run(
+        self, *words: str, code: int | None = 0, **more: Any
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(*words, **more), capture_output=True, text=True, check=False, timeout=90
+        )
+        assert code is None or done.returncode == code, (words, done)
+        return done
+
+    def ctl(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Run ``kconnd-ctl``."""
+        return self.run(*CTL, *words, **more)
+
+    def info(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.ctl("info", name, "--json").stdout)
+        return found
+
+    def root(self, path: str) -> Path:
+        """Give a path of its mounts as it is seen from outside."""
+        return Path(f"/proc/{self.first}/root{path}")
+
+    def kill_daemon(self, number: str = "KILL") -> None:
+        """Kill its daemon as a crash would; its kernels live on."""
+        pid = str(json.loads(self.ctl("health", "--json").stdout)["pid"])
+        self.run("kill", f"-{number}", pid)
+        self.run("sh", "-c", f"while [ -e /proc/{pid}/exe ]; do sleep 0.01; done")
