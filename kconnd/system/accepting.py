@@ -13,11 +13,11 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import tornado.httpserver
+from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.iostream import IOStream
 
 from kconnd.core.access import Peer
@@ -39,10 +39,23 @@ def highest_descriptor(limit: int, *, stranger: bool) -> int:
     return limit - kept - 1
 
 
+class PeerStream(IOStream):
+    """A connection that tells whether its client has sent more than was read."""
+
+    def has_unread(self) -> bool:
+        """Tell whether bytes have come that belong to no request yet."""
+        if self._read_buffer_size or self.closed():
+            return bool(self._read_buffer_size)
+        try:
+            return bool(self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:  # there is nothing, or the client has gone
+            return False
+
+
 class Server(tornado.httpserver.HTTPServer):
     """Takes connections, and knows the peer of each; made by `new_server`."""
 
-    callers: "WeakKeyDictionary[IOStream, Caller]"
+    callers: "WeakKeyDictionary[PeerStream, Caller]"
     max_connections: int
     directory: Directory
     told: dict[object, float]
@@ -75,7 +88,7 @@ class Server(tornado.httpserver.HTTPServer):
             if (caller := self._look_at(connection)) is None:
                 connection.close()
                 continue
-            stream = IOStream(connection, max_buffer_size=self.max_buffer_size)
+            stream = PeerStream(connection, max_buffer_size=self.max_buffer_size)
             self.callers[stream] = caller
             self.handle_stream(stream, address)
 
@@ -120,13 +133,16 @@ class Server(tornado.httpserver.HTTPServer):
 
 
 def new_server(
-    answer: Callable[[Any], None], max_connections: int, directory: Directory, **bounds: float
+    delegate: HTTPServerConnectionDelegate,
+    max_connections: int,
+    directory: Directory,
+    **bounds: float,
 ) -> Server:
     """Make a server.
 
     Parameters
     ----------
-    answer : callable
+    delegate : HTTPServerConnectionDelegate
         Gets each request.
     max_connections : int
         How many each user may have at once.
@@ -135,7 +151,7 @@ def new_server(
     bounds : float
         Sizes and times, as `tornado.httpserver.HTTPServer` takes them.
     """
-    server = Server(answer, **bounds)
+    server = Server(delegate, **bounds)
     server.callers, server.told, server.listeners = WeakKeyDictionary(), {}, []
     server.max_connections, server.directory = max_connections, directory
     return server

@@ -1,7 +1,9 @@
 """HTTP/1.1 and JSON on a Unix socket, from a table of routes, every request authorised.
 
 Rules. The peer is who the operating system says, read once when it connects; without that
-there is no answer. The right that a route needs is checked before the body is parsed.
+there is no answer. The right that a route needs is checked by the request's head, before the
+body is read. A connection has one request at a time: what comes with the next one in the same
+breath is refused, since a hostile text in a request's head would read as two.
 What takes no waiting is answered at once, where a task of its own would cost as much again.
 Sizes and times are bounded, so nobody can keep others out.
 """
@@ -13,26 +15,40 @@ import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import tornado.iostream
 import tornado.netutil
-from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    HTTPServerRequest,
+    RequestStartLine,
+    ResponseStartLine,
+)
 
 from kconnd.core.access import Peer
 from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
-from kconnd.system.accepting import MAX_CONNECTIONS, new_server
+from kconnd.system.accepting import MAX_CONNECTIONS, PeerStream, new_server
 from kconnd.system.as_json import as_json
 from kconnd.system.audit import UNHEARD, Audit, is_name
+from kconnd.system.http_bounds import (
+    MAX_BODY_BYTES,
+    check_size,
+    discard,
+    has_body,
+    unwanted_bytes,
+)
 from kconnd.system.peer import Caller, Directory
 from kconnd.system.table import MakeRequest, Reply, Request, Route
 
-MAX_BODY = 1 << 20  # bytes
-MAX_HEADER = 64 << 10
+MAX_HEADER = 40 << 10  # bytes; Tornado takes 16 ms for one that is all short lines
 IDLE = 300.0  # seconds a connection may do nothing
 BACKLOG = 1024  # clients that wait to be taken; one beyond it is told to try again
 BODY_TIME = 10.0  # seconds to send a body in
@@ -40,40 +56,95 @@ BODY_TIME = 10.0  # seconds to send a body in
 log = logging.getLogger("kconnd")
 
 
-class Exchange:
+class Exchange(HTTPMessageDelegate):
     """One request and its answer: HTTP becomes a `Request`, what its function gives HTTP.
+
+    The head decides. A peer without a right to the route, and a body that is too large, are
+    refused before the body is read, and the connection is closed.
 
     Parameters
     ----------
     site : Site
         What was asked.
-    request : HTTPServerRequest
-        What came, whole.
+    connection : HTTP1Connection
+        Where the request comes from.
     """
 
-    def __init__(self, site: "Site", request: HTTPServerRequest) -> None:
-        self._site, self._request = site, request
-        self._connection: Any = request.connection  # an HTTP1Connection, always
-        self._caller = _caller(site, self._connection)
-        self._method = request.method or ""
+    _request: HTTPServerRequest
+    _route: Route
+    _peer: Peer
 
-    def begin(self) -> None:
-        """Answer it, and let go of what is done for a client that is gone."""
+    def __init__(self, site: "Site", connection: Any) -> None:
+        self._site, self._connection = site, connection
+        self._stream: PeerStream = connection.stream
+        self._caller = site.server.callers.get(self._stream)
+        self._method = self._name = ""
+        self._audited = False
+        self._refusal: KconndError | None = None
+        self._body = bytearray()
+
+    async def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> None:
+        """Judge a request by its head. Tornado reads no body before this has returned."""
+        self._request = HTTPServerRequest(
+            connection=self._connection,
+            start_line=cast("RequestStartLine", start_line),
+            headers=headers,
+        )
+        self._method = self._request.method or ""
+        try:
+            await self._admit()
+        except KconndError as error:
+            self._refusal = error
+        except Exception:  # the traceback is in the log, and the client is told
+            log.exception("%s %a failed", self._method, self._request.path)
+            self._refusal = self._fault()
+        if self._refusal is not None and has_body(headers):
+            self._note(self._refusal.code)
+            await self._turn_away(self._refusal, unwanted_bytes(headers))
+            self._connection.detach().close()
+
+    def data_received(self, chunk: bytes) -> None:
+        """Keep a part of the body."""
+        self._body += chunk
+
+    def finish(self) -> None:
+        """Answer a request that has come whole; drop the work if its client hangs up."""
+        if self._refusal is None and self._stream.has_unread():
+            self._refusal = _pipelined()
         if self._answer_at_once():
             return
         work = asyncio.get_running_loop().create_task(self._serve())
         self._connection.set_close_callback(work.cancel)
 
+    def on_connection_close(self) -> None:
+        """Do nothing for a client that hung up before its request was complete."""
+
+    async def _admit(self) -> None:
+        """Refuse a request that its head already rules out.
+
+        Raises
+        ------
+        KconndError
+            If it comes too early, is for no route, is not the peer's to make, or is too large.
+        """
+        if self._caller is None:
+            raise RefusedError("nobody can tell who is asking")
+        if self._caller.is_pipelining:
+            raise _pipelined()
+        self._route, self._name = self._site.find(self._method, self._request.path)
+        self._audited = self._route.audited
+        self._peer = await self._caller.identify()
+        self._take_in(self._peer, self._name, {}).authorise(self._route.right)
+        check_size(self._request.headers)
+
     def _answer_at_once(self) -> bool:
         """Answer by a glance, if that will do; a refusal or a fault is told the longer way."""
-        peer = self._caller.known if self._caller is not None else None
+        if self._refusal is not None or self._route.glance is None or self._audited or self._body:
+            return False
         try:
-            route, name = self._site.find(self._method, self._request.path)
-            if peer is None or route.glance is None or route.audited or self._request.body:
-                return False
-            request = self._take_in(peer, name, {})
-            request.authorise(route.right)
-            reply = route.glance(request)
+            reply = self._route.glance(self._take_in(self._peer, self._name, {}))
         except Exception:  # noqa: BLE001  # it happens again there, and is logged there
             return False
         if reply is None:
@@ -84,20 +155,20 @@ class Exchange:
 
     async def _serve(self) -> None:
         with contextlib.suppress(asyncio.CancelledError, tornado.iostream.StreamClosedError):
-            await self._answer()
+            if self._refusal is None:
+                await self._answer()
+            else:
+                self._note(self._refusal.code)
+                await self._refuse(self._refusal)
 
     async def _answer(self) -> None:
-        route: Route | None = None
-        outcome, name = UNHEARD, ""
+        outcome = UNHEARD
         try:
-            route, name = self._site.find(self._method, self._request.path)
-            peer = await self._identify()
-            self._take_in(peer, name, {}).authorise(route.right)
-            body = _parse_body(self._request.body)
-            request = self._take_in(peer, name, body)
-            name = name or _name_in(body)
+            body = _parse_body(bytes(self._body))
+            request = self._take_in(self._peer, self._name, body)
+            self._name = self._name or _name_in(body)
             outcome = "hung up while it was done"
-            reply = await route.function(request)
+            reply = await self._route.function(request)
             outcome = "done"
         except KconndError as error:
             outcome = error.code
@@ -105,18 +176,22 @@ class Exchange:
         except Exception:
             outcome = "a fault"
             log.exception("%s %a failed", self._method, self._request.path)
-            await self._refuse(
-                KconndError(
-                    f"{self._method} {self._request.path}: the daemon has a fault",
-                    hint="its log has the details; please report it",
-                )
-            )
+            await self._refuse(self._fault())
         else:
-            await self._send(reply, still_may=partial(self._check_again, route, name, peer))
+            await self._send(reply, still_may=self._check_again)
         finally:
-            if route is not None and route.audited and self._caller is not None:
-                verb = route.path.rpartition("/")[2]
-                self._site.audit.note(self._caller.peer, verb, name, outcome)
+            self._note(outcome)
+
+    def _fault(self) -> KconndError:
+        return KconndError(
+            f"{self._method} {self._request.path}: the daemon has a fault",
+            hint="its log has the details; please report it",
+        )
+
+    def _note(self, outcome: str) -> None:
+        if self._audited and self._caller is not None:
+            verb = self._route.path.rpartition("/")[2]
+            self._site.audit.note(self._caller.peer, verb, self._name, outcome)
 
     def _take_in(self, peer: Peer, name: str, body: Mapping[str, Any]) -> Request:
         query = {
@@ -125,17 +200,12 @@ class Exchange:
         }
         return self._site.make_request(peer=peer, name=name, query=query, body=body)
 
-    async def _identify(self) -> Peer:
-        if self._caller is None:
-            raise RefusedError("nobody can tell who is asking")
-        return await self._caller.identify()
-
-    async def _check_again(self, route: Route, name: str, before: Peer) -> None:
+    async def _check_again(self) -> None:
         """Refuse a peer that has lost its right, or anything by which it may have had it."""
-        peer = await self._identify()
-        if not before.groups <= peer.groups or before.name != peer.name:
+        peer = await cast("Caller", self._caller).identify()
+        if not self._peer.groups <= peer.groups or self._peer.name != peer.name:
             raise RefusedError(f"uid {peer.uid} is not who it was")
-        self._take_in(peer, name, {}).authorise(route.right)
+        self._take_in(peer, self._name, {}).authorise(self._route.right)
 
     async def _send(
         self,
@@ -148,12 +218,15 @@ class Exchange:
         else:
             headers = {"Content-Type": "application/jsonlines"}
             await self._connection.write_headers(_status_line(status), HTTPHeaders(headers))
-            await self._stream(reply, still_may)
+            await self._follow(reply, still_may)
+            self._watch_for_more()
         self._finish(status)
 
-    def _write(self, reply: Mapping[str, Any], status: int) -> Awaitable[None]:
+    def _write(self, reply: Mapping[str, Any], status: int, **more_headers: str) -> Awaitable[None]:
+        self._watch_for_more()
         text = as_json(reply)
         headers = {"Content-Type": "application/json", "Content-Length": str(len(text))}
+        headers |= more_headers
         sent = b"" if self._method == "HEAD" else text  # an answer to that has no body
         written: Awaitable[None] = self._connection.write_headers(
             _status_line(status), HTTPHeaders(headers), sent
@@ -164,7 +237,7 @@ class Exchange:
         self._connection.finish()
         log.debug("%s %s: %d", self._method, self._request.path, status)
 
-    async def _stream(
+    async def _follow(
         self,
         lines: AsyncIterator[Mapping[str, Any]],
         still_may: Callable[[], Awaitable[None]] | None,
@@ -187,15 +260,36 @@ class Exchange:
         finally:
             coming.cancel()
 
+    def _watch_for_more(self) -> None:
+        """Note, before the client has this answer, whether it has sent the next request."""
+        if self._caller is not None and self._stream.has_unread():
+            self._caller.is_pipelining = True
+
     async def _refuse(self, error: KconndError) -> None:
-        told = {"code": error.code, "message": error.message, "hint": error.hint}
-        told |= {key: told_ for key in ("output", "owner") if (told_ := getattr(error, key, ""))}
-        await self._send({"error": told}, error.http_status)
+        if self._stream.has_unread():
+            await self._turn_away(error)
+            self._connection.close()
+        else:
+            await self._send(_told(error), error.http_status)
+
+    async def _turn_away(self, error: KconndError, unwanted: int = 0) -> None:
+        """Send a refusal as the last thing over this connection."""
+        with contextlib.suppress(tornado.iostream.StreamClosedError):
+            await self._write(_told(error), error.http_status, Connection="close")
+            await discard(self._stream, unwanted)
 
 
-def _caller(site: "Site", connection: Any) -> Caller | None:
-    stream = getattr(connection, "stream", None)
-    return site.server.callers.get(stream) if stream is not None else None
+def _told(error: KconndError) -> dict[str, Any]:
+    told = {"code": error.code, "message": error.message, "hint": error.hint}
+    told |= {key: told_ for key in ("output", "owner") if (told_ := getattr(error, key, ""))}
+    return {"error": told}
+
+
+def _pipelined() -> UsageError:
+    return UsageError(
+        "a second request came over this connection before the first was answered",
+        hint="send the next one once the answer is there, or use a connection for each",
+    )
 
 
 @cache  # looking the phrase up takes longer than all else here
@@ -220,7 +314,7 @@ def _parse_body(body: bytes) -> Mapping[str, Any]:
     return content
 
 
-class Site:
+class Site(HTTPServerConnectionDelegate):
     """The socket and all that answers on it.
 
     Parameters
@@ -252,10 +346,10 @@ class Site:
             else:
                 self._plain[path] = methods
         self.server = new_server(
-            lambda request: Exchange(self, request).begin(),
+            self,
             max_connections,
             directory or Directory(),
-            max_body_size=MAX_BODY,
+            max_body_size=MAX_BODY_BYTES,
             max_header_size=MAX_HEADER,
             idle_connection_timeout=IDLE,
             body_timeout=BODY_TIME,
@@ -264,6 +358,10 @@ class Site:
         self._path: Path | None = None
         self._inode = 0
         self._passed = ""
+
+    def start_request(self, _server_conn: object, request_conn: HTTPConnection) -> Exchange:
+        """Take the next request of a connection."""
+        return Exchange(self, request_conn)
 
     def find(self, method: str, path: str) -> tuple[Route, str]:
         """Find the row of the table for a request, and the ``{name}`` in its path.
@@ -337,6 +435,8 @@ class Site:
     async def close(self) -> None:
         """Stop listening and drop all connections."""
         self.server.stop()
+        for stream in list(self.server.callers):
+            stream.close()  # also of those that were turned away
         await self.server.close_all_connections()
         if self._path is not None:
             self._path.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ FRESH = 10.0  # seconds that a look-up is good for
 PATIENCE = 5.0  # seconds that a look-up may take
 LOOKUPS = 4  # at once; the rest waits
 
-_CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+_CREDENTIALS = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
 Identity = tuple[str, frozenset[str]]  # name and groups
 
@@ -152,6 +152,7 @@ class Caller:
 
     def __init__(self, peer: Peer, directory: Directory) -> None:
         self.peer = peer
+        self.is_pipelining = False  # it sent a request before it had the answer to the last
         self._directory = directory
         # The owner and root may do anything: they do not depend on a database.
         self._good_until = float("inf") if peer.uid in {0, os.geteuid()} else 0.0

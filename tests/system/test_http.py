@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import json
 import logging
 import os
@@ -24,12 +25,15 @@ from kconnd.errors import RefusedError
 from kconnd.system.accepting import highest_descriptor
 from kconnd.system.audit import FEW, Audit
 from kconnd.system.http import Site
+from kconnd.system.http_bounds import LINGER_BYTES, LINGER_S, MAX_BODY_BYTES
 from kconnd.system.peer import Directory
 from kconnd.system.table import Reply, Route
 from tests.conftest import LIMIT, wait_until
 from tests.hostile_inputs import acting_as
 
-DEEP = b"[" * 200_000  # deeper than any Python reads, and no longer than a body may be
+DEEP = b"[" * 60_000  # deeper than any Python reads, and no longer than a body may be
+
+LIMIT_OF_LINGER = LINGER_S / 2  # an answer is there before the rest of a body is waited for
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,9 @@ async def echo(request: Asked) -> Reply:
 
 
 async def hang(request: Asked) -> Reply:
-    """Do something for ever."""
+    """Do something until it is told to go on."""
     request.place.hanging.set()
-    await asyncio.Event().wait()
+    await request.place.go_on.wait()
     return {}
 
 
@@ -98,7 +102,7 @@ class Place:
         self.path = folder / "s"
         self.refuses: set[str] = set()
         self.needs = ""  # a group
-        self.hanging = asyncio.Event()
+        self.hanging, self.go_on = asyncio.Event(), asyncio.Event()
         self.is_fresh = True  # so that a glance will do
         self.trouble: Exception | None = None  # of a glance
         self.seen = 0  # glances
@@ -331,15 +335,140 @@ async def test_a_glance_that_fails_leaves_it_to_the_function(
     assert (await place.send(get("/v1/lab/seen")))[1]["name"] == "lab"
 
 
-async def test_who_asks_much_in_one_breath_keeps_nobody_else_waiting(place: Place) -> None:
-    """Glances are answered without a turn of the loop; each next request waits for one."""
-    place.connect().sendall(get("/v1/lab/seen") * 200)
-    turns = 0
+PIPELINED = "a second request came over this connection"
+
+
+async def read_all(raw: socket.socket) -> bytes:
+    """Read what comes until the other side hangs up."""
+    text = b""
+    with contextlib.suppress(ConnectionResetError):
+        while more := await asyncio.get_running_loop().sock_recv(raw, 1 << 16):
+            text += more
+    return text
+
+
+@pytest.mark.parametrize("second", [get("/v1/lab/seen"), post("/v1/units", b"{}"), b"X"])
+@pytest.mark.parametrize("first", [get("/v1/lab/seen"), post("/v1/lab/change", b'{"a": 1}')])
+async def test_requests_in_one_breath_are_all_refused(
+    place: Place, caplog: pytest.LogCaptureFixture, first: bytes, second: bytes
+) -> None:
+    """A hostile text in a request's head could have made two of it, so none of them is done."""
+    caplog.set_level(logging.INFO)
+    raw = place.connect()
+    raw.sendall(first + second)
     async with asyncio.timeout(LIMIT):
-        while place.seen < 200:
-            await asyncio.sleep(0)
-            turns += 1
-    assert turns >= 200
+        answer = await read_all(raw)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert PIPELINED.encode() in answer
+    assert b"Connection: close" in answer
+    assert place.seen == 0
+    assert ": done" not in caplog.text
+
+
+async def test_what_comes_while_a_request_is_being_done_is_refused_after_its_answer(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    raw = place.connect()
+    raw.sendall(post("/v1/lab/hang", b"{}"))
+    await place.hanging.wait()
+    raw.sendall(post("/v1/lab/change", b"{}"))
+    place.go_on.set()
+    async with asyncio.timeout(LIMIT):
+        answer = await read_all(raw)
+    assert [int(one.split()[0]) for one in answer.split(b"HTTP/1.1 ")[1:]] == [200, 400]
+    assert PIPELINED.encode() in answer
+    assert "asked for hang lab: done" in caplog.text
+    assert "asked for change" not in caplog.text
+
+
+async def test_a_client_that_has_said_all_it_has_to_say_is_answered(place: Place) -> None:
+    """The end of what it sends is no second request."""
+    raw = place.connect()
+    raw.sendall(get("/v1/lab"))
+    raw.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(LIMIT):
+        assert (await read_all(raw)).startswith(b"HTTP/1.1 200")
+
+
+def head(length: int, more: str = "") -> bytes:
+    text = f"POST /v1/lab/change HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{more}\r\n"
+    return text.encode()
+
+
+@pytest.mark.parametrize("length", [2, MAX_BODY_BYTES, 10**9, 10**30])
+async def test_who_may_not_ask_is_told_before_the_body_is_sent(place: Place, length: int) -> None:
+    place.refuses.add("MANAGE")
+    async with asyncio.timeout(LIMIT_OF_LINGER):
+        status, said = await place.send(head(length))
+    assert (status, said["error"]["message"]) == (403, "not you")
+
+
+@pytest.mark.parametrize(
+    ("start", "why"),
+    [
+        (head(MAX_BODY_BYTES + 1), f"it may have {MAX_BODY_BYTES} bytes"),
+        (head(10**30), "it may have"),
+        (head(10**9, "Expect: 100-continue\r\n"), "it may have"),
+        (
+            b"POST /v1/units HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}",
+            "does not say how long it is",
+        ),
+    ],
+)
+async def test_too_large_a_body_is_refused_in_plain_words_before_it_is_sent(
+    place: Place, start: bytes, why: str
+) -> None:
+    status, said = await place.send(start)
+    assert (status, said["error"]["code"]) == (400, "usage")
+    assert why in said["error"]["message"]
+
+
+async def test_who_sends_all_of_too_large_a_body_first_still_reads_why(place: Place) -> None:
+    """As http.client and curl do: a broken pipe would be all that they see."""
+    body = b"x" * (LINGER_BYTES - (64 << 10))
+    async with asyncio.timeout(LIMIT):
+        status, said = await asyncio.to_thread(_ask_by_http_client, place.path, body)
+    assert status == 400
+    assert "it may have" in said["error"]["message"]
+
+
+def _ask_by_http_client(path: Path, body: bytes) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("x", timeout=LIMIT)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(path))
+    connection.request("POST", "/v1/lab/change", body)
+    answer = connection.getresponse()
+    found = answer.status, json.loads(answer.read())
+    connection.close()
+    return found
+
+
+async def test_who_never_ends_a_body_that_nobody_wants_is_cut_off(place: Place) -> None:
+    place.refuses.add("MANAGE")
+    raw = place.connect()
+    raw.sendall(head(10**9))
+    sent = 0
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while sent < 4 * LINGER_BYTES:
+            await asyncio.get_running_loop().sock_sendall(raw, b"x" * 65536)
+            sent += 65536
+    assert sent < 4 * LINGER_BYTES
+
+
+async def test_a_refused_body_that_has_come_whole_is_not_waited_for(place: Place) -> None:
+    place.refuses.add("MANAGE")
+    raw = place.connect()
+    raw.sendall(post("/v1/lab/change", b"x" * 9000))
+    async with asyncio.timeout(LIMIT_OF_LINGER):
+        assert (await read_all(raw)).startswith(b"HTTP/1.1 403")
+
+
+async def test_a_body_as_large_as_one_may_be_is_taken(place: Place) -> None:
+    text = "x" * (MAX_BODY_BYTES - len('{"a": ""}'))
+    status, told = await place.post("/v1/units", json.dumps({"a": text}).encode())
+    assert (status, told["body"]) == (200, {"a": text})
 
 
 async def test_a_client_that_is_gone_before_its_glance_is_no_fault(
