@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from kconnd.cli.arguments import Given, Parser
+    from kconnd.cli.arguments import Failures, Given, Parser
     from kconnd.client import Client
 
 ANSWER = (
@@ -62,7 +62,10 @@ def stop(arguments: list[str]) -> int:
     verb = parser(
         "stop",
         "End kernels and wait until every process of each is gone. What they hold in memory\n"
-        "is lost. A pattern lists what it would end, and asks.",
+        "is lost. A kernel that was told to end runs its exit functions (atexit), for which it\n"
+        "has the profile's stop_timeout; stop says what it waits for. --now does without: it\n"
+        "sends SIGTERM, and then SIGKILL, also where another stop is under way. A pattern lists\n"
+        "what it would end, and asks.",
         "kconnd-ctl stop 'exp*'",
         ANSWER,
     )
@@ -70,13 +73,15 @@ def stop(arguments: list[str]) -> int:
     verb.add_argument("--all", action="store_true", help="every kernel that is up")
     _add_yes(verb)
     _add_no_wait(verb)
+    _add_now(verb)
     given = verb.parse_args(arguments)
     if bool(given.names) == given.all:
         raise UsageError("stop needs either names or --all", hint="kconnd-ctl stop --help")
     client = client_for(given)
     if given.all or any(map(is_pattern, given.names)):
         given.names = _agreed(_live(client, given), "stop", yes=given.yes)
-    return _post(client, given, "stop", lambda kernel: f"{kernel['name']} is {kernel['state']}")
+    said = "{name} is {state}".format_map
+    return _post(client, given, "stop", said, now=given.now)
 
 
 def _live(client: Client, given: Given) -> dict[str, Any]:
@@ -133,24 +138,28 @@ def restart(arguments: list[str]) -> int:
     verb.add_argument("--new-key", action="store_true", help="revoke the key that was given out")
     _add_yes(verb)
     _add_no_wait(verb)
+    _add_now(verb)
     given = verb.parse_args(arguments)
     client = client_for(given)
     if any(map(is_pattern, given.names)):
         given.names = _agreed(_live(client, given), "restart", yes=given.yes)
-    return _post(client, given, "restart", _started, new_key=given.new_key)
+    return _post(client, given, "restart", _started, new_key=given.new_key, now=given.now)
 
 
 def interrupt(arguments: list[str]) -> int:
     """Interrupt what kernels run."""
     verb = parser(
         "interrupt",
-        "Interrupt what a kernel is running, as its kernel spec asks for.",
+        "Interrupt what a kernel is running, as its kernel spec asks for. A kernel that starts\n"
+        "is left alone: it runs nothing yet, and could end by that. Some kernels end by an\n"
+        "interrupt at any time; where one does, that is said, with exit code 3.",
         "kconnd-ctl interrupt mykernel",
         ANSWER,
     )
     add_names(verb)
     given = verb.parse_args(arguments)
-    return _post(client_for(given), given, "interrupt", lambda it: f"{it['name']} was interrupted")
+    said = "{name} was interrupted".format_map
+    return _post(client_for(given), given, "interrupt", said, wait=True)
 
 
 def signal(arguments: list[str]) -> int:
@@ -207,6 +216,10 @@ def _add_no_wait(verb: Parser) -> None:
     verb.add_argument("--no-wait", action="store_true", help="return at once")
 
 
+def _add_now(verb: Parser) -> None:
+    verb.add_argument("--now", action="store_true", help="by SIGTERM, without exit functions")
+
+
 def _post(client: Client, given: Given, path: str, said: Any, **body: object) -> int:
     """Ask the same for each kernel; print what became of each."""
     if hasattr(given, "no_wait"):
@@ -219,7 +232,21 @@ def _post(client: Client, given: Given, path: str, said: Any, **body: object) ->
             print(show.plain(said(kernel)), flush=True)
 
     names = expand(client, given.names)
-    failures = each(names, lambda name: client.post(kernel_path(name, path), body), done)
+    failures = _post_each(client, names, path, body, done)
     if given.json:
         show.print_json({"kernels": found, "errors": errors_in_json(failures)})
     return exit_code(failures)
+
+
+def _post_each(
+    client: Client, names: list[str], path: str, body: dict[str, object], done: Any
+) -> Failures:
+    def act(name: str) -> Any:
+        return client.post(kernel_path(name, path), body)
+
+    if "now" not in body or not body["wait"]:
+        return each(names, act, done)
+    from kconnd.cli.progress import Progress  # noqa: PLC0415  # it imports threading
+
+    with Progress(client, path) as progress:
+        return each(names, lambda name: progress.during(name, lambda: act(name)), done)

@@ -33,6 +33,7 @@ class StopAsked:
 
     busy: bool = True
     why: str = "stop was asked for"
+    now: bool = False  # by signal, without a request that the kernel could take its time over
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class RestartAsked:
 
     busy: bool = True
     new_key: bool = False
+    now: bool = False  # as for a stop
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,21 @@ class HeartbeatBack:
 
 
 @dataclass(frozen=True)
+class EndDelayed:
+    """A kernel replied to ``shutdown_request`` and has not ended yet.
+
+    ``waits_for`` is for people. ``children_alone`` is true where the kernel has children that
+    ended and that it has not collected, and no process below it lives. ``asked_s`` is the
+    number of seconds since the request.
+    """
+
+    generation: int
+    waits_for: str
+    children_alone: bool
+    asked_s: float
+
+
+@dataclass(frozen=True)
 class DeadlinePassed:
     """The time in `Lifecycle.deadline` has come."""
 
@@ -150,6 +167,7 @@ Event = (
     | Exited
     | HeartbeatMissed
     | HeartbeatBack
+    | EndDelayed
     | DeadlinePassed
     | Adopted
     | Found

@@ -25,6 +25,7 @@ from kconnd.core.events import (
     CleanUp,
     Command,
     DeadlinePassed,
+    EndDelayed,
     Event,
     Exited,
     Found,
@@ -48,6 +49,9 @@ PASSING = 4  # failures that a full disk is worth: a launch is tried again every
 INTERRUPT_TIME = 1.0  # seconds a running cell gets to clean up after its interrupt
 TERMINATE_TIME = 5.0  # seconds after SIGTERM
 KILL_TIME = 5.0  # seconds until SIGKILL is sent again, to what was forked meanwhile
+# ipykernel 7.4 waits 29 s for children that have ended and that it has not collected. Its atexit
+# functions, in which people save their work, run after that, and SIGTERM would skip them.
+ENDED_CHILDREN_TIMEOUT_S = 35.0
 
 
 class State(StrEnum):
@@ -119,6 +123,10 @@ class Lifecycle:
         While stopping: how far it has got, and what for.
     new_key : bool
         Whether the next launch, or the one under way, gets a new key.
+    waits_for : str
+        While stopping: what its end waits for, for people, once it has replied to a request.
+    children_alone : bool
+        Whether that is children alone which have ended.
     deadline : float, optional
         Monotonic seconds at which `DeadlinePassed` is due. Never saved.
     reason : str
@@ -136,6 +144,8 @@ class Lifecycle:
     step: Step | None = None
     ending: Ending | None = None
     new_key: bool = False
+    waits_for: str = ""
+    children_alone: bool = False
     deadline: float | None = None
     reason: str = ""
 
@@ -272,28 +282,45 @@ def _exited(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Out
 
 
 def _stop(kernel: Lifecycle, event: StopAsked, policy: Policy, now: float) -> Outcome:
-    step = _first_step(kernel, event.busy)
+    step = _first_step(kernel, event)
     return _begin_stop(kernel, Ending.STOP, step, policy, now, event.why)
 
 
 def _restart(kernel: Lifecycle, event: RestartAsked, policy: Policy, now: float) -> Outcome:
-    step = _first_step(kernel, event.busy)
+    step = _first_step(kernel, event)
     kernel = replace(kernel, new_key=event.new_key, failures=0)
     return _begin_stop(kernel, Ending.RESTART, step, policy, now, "restart was asked for")
 
 
 def _want_down(kernel: Lifecycle, event: StopAsked, _policy: Policy, _now: float) -> Outcome:
-    ending = Ending.STOP if kernel.state is State.STOPPING else kernel.ending
-    return replace(kernel, wanted=Wanted.DOWN, ending=ending, reason=event.why), ()
+    return replace(kernel, wanted=Wanted.DOWN, reason=event.why), ()
+
+
+def _stop_again(kernel: Lifecycle, event: StopAsked, policy: Policy, now: float) -> Outcome:
+    kernel = replace(kernel, wanted=Wanted.DOWN, ending=Ending.STOP, reason=event.why)
+    return _end_wait(kernel, policy, now) if event.now else (kernel, ())
+
+
+def _delayed(kernel: Lifecycle, event: EndDelayed, _policy: Policy, now: float) -> Outcome:
+    """Give a kernel that waits for ended children alone the time which that takes."""
+    if kernel.step is not Step.SHUTDOWN:
+        return kernel, ()
+    deadline = kernel.deadline
+    if event.children_alone and deadline is not None:
+        deadline = max(deadline, now - event.asked_s + ENDED_CHILDREN_TIMEOUT_S)
+    kernel = replace(kernel, waits_for=event.waits_for, children_alone=event.children_alone)
+    return replace(kernel, deadline=deadline), ()
 
 
 def _stop_idle(kernel: Lifecycle, event: StopAsked, _policy: Policy, _now: float) -> Outcome:
     return _rest(kernel, State.STOPPED, event.why)
 
 
-def _up_after_stop(kernel: Lifecycle, event: Event, _policy: Policy, _now: float) -> Outcome:
-    new_key = not isinstance(event, RestartAsked) or event.new_key
-    return replace(kernel, wanted=Wanted.UP, ending=Ending.RESTART, new_key=new_key), ()
+def _up_after_stop(kernel: Lifecycle, event: Event, policy: Policy, now: float) -> Outcome:
+    restart = event if isinstance(event, RestartAsked) else RestartAsked(new_key=True)
+    new_key = restart.new_key
+    kernel = replace(kernel, wanted=Wanted.UP, ending=Ending.RESTART, new_key=new_key)
+    return _end_wait(kernel, policy, now) if restart.now else (kernel, ())
 
 
 def _escalate(kernel: Lifecycle, _event: DeadlinePassed, policy: Policy, now: float) -> Outcome:
@@ -327,6 +354,10 @@ def _adopted(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> 
 
 
 def _adopted_stopping(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
+    if kernel.step is Step.SHUTDOWN and kernel.children_alone:
+        # It replied to the daemon before this one, and may not listen any more.
+        deadline = now + max(policy.stop_timeout, ENDED_CHILDREN_TIMEOUT_S)
+        return replace(kernel, deadline=deadline), ()
     return _take(kernel, kernel.step or Step.SHUTDOWN, policy, now)
 
 
@@ -366,11 +397,17 @@ def _gone(kernel: Lifecycle, _event: MachineRestarted, _policy: Policy, _now: fl
 # --- what several rules share
 
 
-def _first_step(kernel: Lifecycle, busy: bool) -> Step:  # noqa: FBT001  # it is a pure choice
+def _first_step(kernel: Lifecycle, event: StopAsked | RestartAsked) -> Step:
     """Begin as gently as it makes sense: what never answered hears no message either."""
-    if kernel.state is State.STARTING:
+    if event.now or kernel.state is State.STARTING:
         return Step.TERMINATE
-    return Step.INTERRUPT if busy else Step.SHUTDOWN
+    return Step.INTERRUPT if event.busy else Step.SHUTDOWN
+
+
+def _end_wait(kernel: Lifecycle, policy: Policy, now: float) -> Outcome:
+    """Go on to SIGTERM in a stop that is under way, or to SIGKILL where that was sent already."""
+    signalled = kernel.step in {Step.TERMINATE, Step.KILL}
+    return _take(kernel, Step.KILL if signalled else Step.TERMINATE, policy, now)
 
 
 def _begin_stop(
@@ -388,7 +425,8 @@ def _take(kernel: Lifecycle, step: Step, policy: Policy, now: float) -> Outcome:
         Step.TERMINATE: min(TERMINATE_TIME, policy.stop_timeout),
         Step.KILL: KILL_TIME,
     }
-    return replace(kernel, step=step, deadline=now + times[step]), (TakeStep(step),)
+    kernel = replace(kernel, step=step, waits_for="", children_alone=False)
+    return replace(kernel, deadline=now + times[step]), (TakeStep(step),)
 
 
 def _relaunch(
@@ -404,6 +442,8 @@ def _relaunch(
         step=None,
         ending=None,
         new_key=new_key,
+        waits_for="",
+        children_alone=False,
         deadline=None,
         reason=reason,
     )
@@ -416,6 +456,7 @@ def _failed(
     """Decide what follows an end that nobody asked for."""
     failures = kernel.failures + 1
     kernel = replace(kernel, failures=failures, step=None, ending=None, unresponsive=False)
+    kernel = replace(kernel, waits_for="", children_alone=False)
     end = State.LOST if lost else State.FAILED
     if policy.restart == "no" or not kernel.proved:
         return _rest(kernel, end, reason, wanted=Wanted.UP)
@@ -433,6 +474,8 @@ def _rest(kernel: Lifecycle, state: State, reason: str, wanted: Wanted = Wanted.
         step=None,
         ending=None,
         new_key=False,
+        waits_for="",
+        children_alone=False,
         unresponsive=False,
         deadline=None,
         reason=reason,
@@ -476,7 +519,8 @@ TABLE: dict[tuple[State, type], Rule] = {
     (State.STOPPING, DeadlinePassed): _escalate,
     (State.STOPPING, StartAsked): _up_after_stop,
     (State.STOPPING, RestartAsked): _up_after_stop,
-    (State.STOPPING, StopAsked): _want_down,
+    (State.STOPPING, StopAsked): _stop_again,
+    (State.STOPPING, EndDelayed): _delayed,
     (State.STOPPING, Adopted): _adopted_stopping,
     (State.BACKOFF, DeadlinePassed): _again_now,
     (State.BACKOFF, StartAsked): _again_now,

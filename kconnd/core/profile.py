@@ -236,7 +236,9 @@ class Profile(_Part):
         60.0, description="How long the kernel may take until it answers."
     )
     stop_timeout: Annotated[Seconds, _from(0)] = Field(
-        10.0, description="How long each step of stopping waits before a harder one."
+        10.0,
+        description="How long each step of stopping waits before a harder one; at least 35 s "
+        "where a kernel waits for ended children alone.",
     )
     heartbeat: Heartbeat = Field(Heartbeat(), description="Whether it still answers.")
     idle: Idle = Field(Idle(), description="When it is stopped because nobody uses it.")

@@ -129,6 +129,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
             "ending": kernel.ending and kernel.ending.value,
             "new_key": kernel.new_key,
             "reason": kernel.reason,
+            **_delay(kernel),
         },
         "profile": record.profile,
         "handle": record.handle,
@@ -137,6 +138,13 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
         "last_exit": record.last_exit and vars(record.last_exit),
         "decisions": [vars(decision) for decision in record.decisions],
     }
+
+
+def _delay(kernel: Lifecycle) -> dict[str, Any]:
+    """Give what an end waits for; left out elsewhere, since older daemons refuse these fields."""
+    if not kernel.waits_for:
+        return {}
+    return {"waits_for": kernel.waits_for, "children_alone": kernel.children_alone}
 
 
 def parse_record(content: Mapping[str, Any]) -> KernelRecord:

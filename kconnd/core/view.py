@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from kconnd.core.delay import wait_of
 from kconnd.core.lifecycle import State
 from kconnd.core.record import KernelRecord
 
@@ -86,6 +87,7 @@ def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
         "state": kernel.state.value,
         "wanted": kernel.wanted.value,
         "reason": kernel.reason,
+        "waits_for": wait_of(kernel),
         "pid": record.handle["kernel"][0] if alive and record.handle else None,
         "generation": kernel.generation,
         "restarts": kernel.restarts,

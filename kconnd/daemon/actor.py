@@ -326,10 +326,18 @@ def _story(before: Lifecycle, after: Lifecycle) -> str:
         return f"{before.state} → {after.state}"
     if before.generation != after.generation:
         return f"launch {after.generation}"
-    if before.step is not after.step and after.step is not None:
-        return f"stopping by {after.step}"
+    if told := _story_of_stop(before, after):
+        return told
     if before.wanted is not after.wanted:
         return f"wanted {after.wanted}"
     if before.unresponsive is not after.unresponsive:
         return "unresponsive" if after.unresponsive else "responsive again"
+    return ""
+
+
+def _story_of_stop(before: Lifecycle, after: Lifecycle) -> str:
+    if before.step is not after.step and after.step is not None:
+        return f"stopping by {after.step}"
+    if before.waits_for != after.waits_for and after.waits_for:
+        return f"its end waits for {after.waits_for}"
     return ""

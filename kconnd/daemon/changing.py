@@ -1,6 +1,7 @@
 """What changes kernels, or acts on them: start, stop, restart, signals, consoles."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Mapping
 
@@ -11,7 +12,8 @@ from kconnd.core.events import (
     Step,
     StopAsked,
 )
-from kconnd.core.lifecycle import LIVE, State
+from kconnd.core.interrupts import has_no_cell
+from kconnd.core.lifecycle import ENDED_CHILDREN_TIMEOUT_S, LIVE, State
 from kconnd.core.plan import connection_path, hint_for
 from kconnd.core.qt import SESSION
 from kconnd.core.record import KernelRecord
@@ -26,10 +28,11 @@ from kconnd.errors import (
     StopFailedError,
     UsageError,
 )
-from kconnd.system.processes import command_of, descendants
+from kconnd.system.processes import age_of, command_of, descendants
 from kconnd.system.table import Reply
 
 OUTPUT_LINES = 10  # of a kernel that did not start, in the reply
+INTERRUPT_LOOK_S = 0.5  # after an interrupt: a kernel that ends by it does so in 0.1 s
 STUCK = 15.0  # seconds of SIGKILL after which a stop names what is left and gives up waiting
 
 
@@ -62,8 +65,9 @@ def _check_demand(actor: Actor) -> None:
 async def restart(request: Request) -> Reply:
     """Give a kernel a fresh process under the same name, ports and key."""
     wait, new_key = request.flag("wait", default=True), request.flag("new_key", default=False)
+    now = request.flag("now", default=False)
     actor = request.kernels.find_to_start(request.name)
-    await actor.ask(RestartAsked(busy=actor.busy, new_key=new_key))
+    await actor.ask(RestartAsked(busy=actor.busy, new_key=new_key, now=now))
     if wait:
         await _until_ready(actor)
     return await info_of(request, actor, quick=True)
@@ -71,9 +75,10 @@ async def restart(request: Request) -> Reply:
 
 async def stop(request: Request) -> Reply:
     """End a kernel; with ``wait``, reply when every process of it is gone."""
-    wait = request.flag("wait", default=True)
+    wait, now = request.flag("wait", default=True), request.flag("now", default=False)
     actor = request.kernels.find(request.name)
-    await actor.ask(StopAsked(busy=actor.busy))
+    why = "stop --now was asked for" if now else StopAsked.why
+    await actor.ask(StopAsked(busy=actor.busy, why=why, now=now))
     if wait:
         await _until_gone(actor)
     return await info_of(request, actor, quick=True)
@@ -119,10 +124,45 @@ def _words(given: object) -> list[str]:
 
 
 async def interrupt(request: Request) -> Reply:
-    """Interrupt what a kernel is running."""
+    """Interrupt what a kernel is running; with ``wait``, say so where that ends the kernel."""
+    wait = request.flag("wait", default=False)
     actor = live(request, "interrupting")
+    _check_has_cell(actor)
+    generation = actor.kernel.generation
     await actor.life.interrupt()
+    if wait:
+        await _see_whether_it_ends(actor, generation)
     return await info_of(request, actor, quick=True)
+
+
+def _check_has_cell(actor: Actor) -> None:
+    """Interrupt no kernel that starts: it has no cell, and may end by that."""
+    handle = actor.life.handle
+    age_s = age_of(handle.kernel) if handle else 0.0
+    if has_no_cell(actor.kernel, age_s, actor.policy):
+        name = actor.record.name
+        raise NotRunningError(
+            f"interrupting {name}: it is {actor.kernel.state}, so it runs no cell, and an "
+            "interrupt could end it; nothing was sent",
+            hint=f"kconnd-ctl stop {name} ends it",
+        )
+
+
+async def _see_whether_it_ends(actor: Actor, generation: int) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(INTERRUPT_LOOK_S):
+            await actor.until(lambda record: _has_ended(record, generation))
+    last, name = actor.record.last_exit, actor.record.name
+    if last is not None and _has_ended(actor.record, generation):
+        raise NotRunningError(
+            f"interrupting {name}: the kernel {last.reason}",
+            hint=f"kconnd-ctl why {name} tells what was done about it",
+        )
+
+
+def _has_ended(record: KernelRecord, generation: int) -> bool:
+    kernel = record.lifecycle
+    return kernel.generation != generation or kernel.state not in LIVE
 
 
 async def send_signal(request: Request) -> Reply:
@@ -164,7 +204,7 @@ def _start_failed(record: KernelRecord, trouble: KconndError | None) -> StartFai
 
 
 async def _until_gone(actor: Actor) -> None:
-    budget = 2 * actor.policy.stop_timeout + STUCK
+    budget = 2 * actor.policy.stop_timeout + ENDED_CHILDREN_TIMEOUT_S + STUCK
     try:
         async with asyncio.timeout(budget):
             await actor.until(lambda record: record.lifecycle.state not in LIVE)

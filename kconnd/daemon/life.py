@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,14 @@ from kconnd.core.events import (
     LaunchFailed,
     Step,
 )
+from kconnd.core.interrupts import ended_by_interrupt
 from kconnd.core.kernelspec import KernelSpec
 from kconnd.core.plan import connection_path
 from kconnd.core.profile import Profile
 from kconnd.core.record import Facts, LastExit
 from kconnd.core.view import describe_exit
 from kconnd.daemon.preparing import Wire, check_descriptors, find_spec, make_plan, prepare_wire
+from kconnd.daemon.shutdown import Ending, shut_down
 from kconnd.daemon.warming import Warm
 from kconnd.daemon.watch import Watch
 from kconnd.daemon.world import World
@@ -109,6 +112,8 @@ class Life:
         self._launching: asyncio.Task[None] | None = None
         self._queued = False
         self._settled = asyncio.Event()
+        self._shutdown: asyncio.Task[None] | None = None
+        self._interrupted_at: float | None = None  # monotonic seconds, of the present process
 
     # --- launching
 
@@ -298,6 +303,7 @@ class Life:
             What it was until now, where it has answered already.
         """
         self.handle, self._facts = handle, facts
+        self._interrupted_at = None
         self.watch.begin(fresh=fresh)
         self.spawn(self._watch_exit(handle))
         if self.connection is None:
@@ -332,8 +338,14 @@ class Life:
 
     async def _watch_exit(self, handle: Handle) -> None:
         found = await self._world.launcher.wait(handle)
+        since = self._interrupted_at and self._world.clock() - self._interrupted_at
         output = read_tail(self.log_file, TAIL).rpartition(LAUNCH_MARK)[2].partition("\n")[2]
         reason = describe_exit(found.code, found.signal, oom=found.oom)
+        interrupted = ended_by_interrupt(
+            found.code, found.signal, oom=found.oom, interrupted_s=since
+        )
+        if interrupted:
+            reason = f"ended by the interrupt ({reason})"
         at = found.at or self._world.wall_clock()
         self._learn(last_exit=LastExit(found.code, found.signal, reason, at, output))
         self.detach()
@@ -342,7 +354,7 @@ class Life:
             Exited(
                 handle.generation,
                 reason,
-                success=found.code == 0,
+                success=found.code == 0 and not interrupted,
                 lost=found.lost,
                 ports_taken=tcp and "ddress already in use" in output,
                 roll=self._world.roll(),
@@ -365,6 +377,7 @@ class Life:
     async def interrupt(self) -> None:
         """Interrupt what runs, in the way that its kernel spec asks for."""
         if self._facts.interrupt_mode == "message":
+            self._interrupted_at = self._world.clock()
             await self.watch.request("interrupt_request", {})
         else:
             await self.signal(signal.SIGINT)
@@ -379,19 +392,30 @@ class Life:
         """
         if self.handle is None:
             raise NotRunningError(f"signalling {self.name}: it has no process now")
+        if number == signal.SIGINT:
+            self._interrupted_at = self._world.clock()
         await self._world.launcher.signal(self.handle, number)
 
     def take(self, step: Step) -> None:
         """Take one step of a stop; the next one follows at a deadline, if it must."""
-        self.spawn(self._take(step))
+        if self._shutdown is not None:
+            self._shutdown.cancel()
+            self._shutdown = None
+        if step is Step.SHUTDOWN and self.handle is not None:
+            self._shutdown = self.spawn(self._shut_down(self.handle))
+        else:
+            self.spawn(self._take(step))
 
     async def _take(self, step: Step) -> None:
         if step is Step.INTERRUPT:
             await self.interrupt()
-        elif step is Step.SHUTDOWN:
-            await self.watch.request("shutdown_request", {"restart": False})
         elif self.handle is not None:
             await self._world.launcher.stop(self.handle, step)
+
+    async def _shut_down(self, handle: Handle) -> None:
+        request = partial(self.watch.control, "shutdown_request", {"restart": False})
+        ending = Ending(handle.kernel, handle.generation, self._facts.implementation)
+        await shut_down(request, ending, self._tell, self._world.clock)
 
     def clean_up(self) -> None:
         """Remove what the kernel left behind; its log and its record stay."""

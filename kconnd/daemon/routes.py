@@ -70,6 +70,7 @@ async def reload(request: Request) -> Reply:
 
 
 _WAIT = Parameter("wait", "boolean", "Whether to reply only when it is done; true by default.")
+_NOW = Parameter("now", "boolean", "Whether to go to SIGTERM at once, also in a stop under way.")
 _FOLLOW = Parameter("follow", "string", "1 for what comes from now on, too.")
 _ONE = "/v1/kernels/{name}"
 
@@ -124,13 +125,13 @@ ROUTES: tuple[Route, ...] = (
             Parameter("on_demand", "boolean", "Whether to leave kernels that start by hand."),
         ),
     ),
-    Route("POST", f"{_ONE}/stop", Right.MANAGE, stop, (_WAIT,)),
+    Route("POST", f"{_ONE}/stop", Right.MANAGE, stop, (_WAIT, _NOW)),
     Route(
         "POST",
         f"{_ONE}/restart",
         Right.MANAGE,
         restart,
-        (_WAIT, Parameter("new_key", "boolean", "Whether to revoke the key.")),
+        (_WAIT, _NOW, Parameter("new_key", "boolean", "Whether to revoke the key.")),
     ),
     Route("GET", f"{_ONE}/qtconsole", Right.CONNECT, plan_qtconsole),
     Route(
@@ -143,7 +144,13 @@ ROUTES: tuple[Route, ...] = (
             Parameter("options", "array", "Further options of qtconsole."),
         ),
     ),
-    Route("POST", f"{_ONE}/interrupt", Right.CONNECT, interrupt),
+    Route(
+        "POST",
+        f"{_ONE}/interrupt",
+        Right.CONNECT,
+        interrupt,
+        (Parameter("wait", "boolean", "Whether to see first if it ends the kernel."),),
+    ),
     Route(
         "POST",
         f"{_ONE}/signal",

@@ -90,6 +90,13 @@ class Watch:
         if self._channels is not None:
             await self._channels.request(kind, content)
 
+    async def control(self, kind: str, content: Mapping[str, Any]) -> bool:
+        """Send a request on the control channel, and wait for its reply; false without one."""
+        if self._channels is None:
+            return False
+        await self._channels.control(kind, content)
+        return True
+
     def beat(self, generation: int, allowed: int) -> None:
         """Take part in a round of heartbeats."""
         if self._channels is None:

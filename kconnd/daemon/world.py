@@ -37,6 +37,10 @@ class Channels(Protocol):
         """Send a control request."""
         ...
 
+    async def control(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Send a control request, and wait for its reply as long as it takes."""
+        ...
+
     async def watch_status(self, seen: Callable[[str], None]) -> None:
         """Report busy and idle."""
         ...

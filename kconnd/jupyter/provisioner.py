@@ -19,7 +19,13 @@ from jupyter_client.connect import KernelConnectionInfo, port_names
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Bool, Unicode
 
-from kconnd.errors import KconndError, NoSuchKernelError, RefusedError, StartFailedError
+from kconnd.errors import (
+    KconndError,
+    NoSuchKernelError,
+    NotRunningError,
+    RefusedError,
+    StartFailedError,
+)
 from kconnd.jupyter.asking import Asker, instance_for, split_owner
 from kconnd.jupyter.following import GONE, UP, Fate, Look, fate_of, follow
 from kconnd.jupyter.letting_go import keep_from_ending
@@ -116,7 +122,10 @@ class KconndProvisioner(KernelProvisionerBase):
         if not self._attached or getattr(self._manager, "shutting_down", False):
             return
         if signum == signal.SIGINT:
-            await self._daemon.post(self._kernel, "interrupt")
+            try:
+                await self._daemon.post(self._kernel, "interrupt")
+            except NotRunningError as error:  # as with a local process, there is nothing to do
+                log.warning("%s", error.message)
         elif signum != 0:
             await self._daemon.post(self._kernel, "signal", {"signal": signum})
 

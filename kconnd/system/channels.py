@@ -65,13 +65,19 @@ class KernelChannels:
         channel : str
             ``shell`` answers when no cell runs; ``control`` also during one.
         """
-        kind = "kernel_info_request"
+        return (await self._ask_once(channel, "kernel_info_request", {})).content
+
+    async def control(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Send a request on control, and wait for its reply as long as it takes."""
+        await self._ask_once("control", kind, content)
+
+    async def _ask_once(self, channel: str, kind: str, content: Mapping[str, Any]) -> Message:
         if self._connection.transport == "ipc":
-            message_id, frames = self._pack(kind, {})
+            message_id, frames = self._pack(kind, content)
             path = self._connection.url(channel).removeprefix("ipc://")
-            return (await ask(path, frames, partial(self._reply_to, message_id))).content
+            return await ask(path, frames, partial(self._reply_to, message_id))
         with self._opened(channel) as socket:
-            return (await self._ask(socket, kind, {})).content
+            return await self._ask(socket, kind, content)
 
     async def execute_silently(self, code: str) -> bool:
         """Run code without a trace in the kernel's history, and tell whether it went well.

@@ -12,12 +12,14 @@ import os
 import resource
 import select
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+DEAD = frozenset({b"Z", b"X", b"x"})  # states in proc_pid_stat(5)
 AGAIN = 1.0  # seconds until what could not be watched is tried again
 
 log = logging.getLogger("kconnd")
@@ -51,6 +53,12 @@ def read_stat(pid: int) -> tuple[int, int, int]:
 def started_at(process: ProcessId) -> float:
     """Give when a process started, in seconds since the epoch: boot time and ticks (proc(5))."""
     return psutil.boot_time() + process.started / os.sysconf("SC_CLK_TCK")
+
+
+def age_of(process: ProcessId) -> float:
+    """Give the seconds since a process started, by a clock that nobody can set."""
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return now - process.started / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -173,6 +181,24 @@ def descendants(root: ProcessId) -> list[ProcessId]:
                 found.append(ProcessId(pid, read_stat(pid)[2]))
                 parents.append(pid)
     return found
+
+
+def split_ended(processes: Iterable[ProcessId]) -> tuple[list[ProcessId], int]:
+    """Give the processes that live, and count those that ended and were not collected (zombies).
+
+    A process that is gone is in neither.
+    """
+    live, ended_count = [], 0
+    for process in processes:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()
+            if int(fields[19]) != process.started:
+                continue
+            if fields[0] in DEAD:
+                ended_count += 1
+            else:
+                live.append(process)
+    return live, ended_count
 
 
 def _children(pid: int) -> list[int]:

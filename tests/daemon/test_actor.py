@@ -66,6 +66,10 @@ class FakeChannels:
     async def request(self, kind: str, _content: Mapping[str, Any]) -> None:
         self.asked.append(kind)
 
+    async def control(self, kind: str, _content: Mapping[str, Any]) -> None:
+        self.asked.append(kind)
+        await self.may_answer.wait()
+
     async def watch_status(self, _seen: Callable[[str], None]) -> None:
         await asyncio.Event().wait()
 

@@ -1,0 +1,74 @@
+"""The orderly end of one kernel: ``shutdown_request``, its reply, and what the end waits for then.
+
+Rules. Nothing is decided here. A kernel that has replied and lives on is looked at from outside:
+the processes below it say what it waits for. This ends with the task that runs it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from kconnd.core.delay import describe_delay
+from kconnd.core.events import EndDelayed
+from kconnd.system.processes import ProcessId, command_of, descendants, split_ended
+
+FIRST_LOOK_S = 0.4  # after the reply: nearly all kernels have ended by then
+LOOK_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The process that is to end.
+
+    Parameters
+    ----------
+    process : ProcessId
+        The kernel.
+    generation : int
+        Of its launch.
+    implementation : str
+        What the kernel calls itself.
+    """
+
+    process: ProcessId
+    generation: int
+    implementation: str
+
+
+async def shut_down(
+    request: Callable[[], Awaitable[bool]],
+    ending: Ending,
+    tell: Callable[[EndDelayed], None],
+    clock: Callable[[], float],
+) -> None:
+    """Ask a kernel to end, and report what its end waits for, until cancelled.
+
+    Parameters
+    ----------
+    request : callable
+        Sends the request and waits for the reply; false where it could not be sent.
+    ending : Ending
+        Which kernel.
+    tell : callable
+        Takes an event each time that this changes.
+    clock : callable
+        Monotonic seconds.
+    """
+    asked = clock()
+    if not await request():
+        return
+    told: tuple[str, bool] | None = None
+    await asyncio.sleep(FIRST_LOOK_S)
+    while True:
+        seen = await asyncio.to_thread(look_at, ending)
+        if seen != told:
+            told = seen
+            tell(EndDelayed(ending.generation, *seen, clock() - asked))
+        await asyncio.sleep(LOOK_INTERVAL_S)
+
+
+def look_at(ending: Ending) -> tuple[str, bool]:
+    """Say what a kernel's end waits for, and whether that is ended children alone."""
+    live, ended = split_ended(descendants(ending.process))
+    named = [(one.pid, command_of(one.pid)) for one in live]
+    return describe_delay(named, ended, ending.implementation), bool(ended and not live)

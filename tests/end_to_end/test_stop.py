@@ -1,0 +1,220 @@
+"""How real kernels end: what a stop waits for and says, what it does not cut off, interrupts.
+
+ipykernel 7.4 waits 29 s for a child that has ended and was not collected. Most tests use a
+kernel that does the same in 3 s, which is longer than its profile's ``stop_timeout``.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import wait_for
+from tests.end_to_end.daemon import SMALL, Daemon, DaemonError, client, run
+from tests.end_to_end.test_ctl import CTL, ctl
+
+IPYKERNEL = f"python: {sys.executable}\n"
+XEUS = (
+    f"argv: [{sys.executable}, -m, xpython_launcher, -f, '{{connection_file}}']\ntransport: tcp\n"
+)
+WAIT_S = 3
+CHILD = "import subprocess; child = subprocess.Popen(['true']); child_pid = child.pid\n"
+# The method of ipykernel 7.4 that sends SIGTERM, waits 14.4 s, sends SIGKILL and waits again.
+SHORT_WAIT = f"""
+import asyncio, types
+async def wait_for_children(self, begun=None):
+    await asyncio.sleep({WAIT_S})
+kernel = get_ipython().kernel
+assert hasattr(kernel, '_progressively_terminate_all_children')
+kernel._progressively_terminate_all_children = types.MethodType(wait_for_children, kernel)
+"""
+SAVES = "import atexit, pathlib; atexit.register(pathlib.Path({path!r}).write_text, 'saved')\n"
+
+
+@pytest.fixture
+def lab(daemon: Daemon) -> Daemon:
+    daemon.profile("lab", IPYKERNEL + "stop_timeout: 1s\n")
+    daemon.profile("small", SMALL)
+    daemon.profile("xeus", XEUS)
+    return daemon.start()
+
+
+def start_with_ended_child(daemon: Daemon, saved: Path, *, short: bool = True) -> dict[str, Any]:
+    info = daemon.post("lab", "start")
+    code = CHILD + SAVES.format(path=str(saved)) + (SHORT_WAIT if short else "")
+    run(info["connection_file"], code)
+    return info
+
+
+def stop(daemon: Daemon, *more: str) -> "subprocess.Popen[str]":
+    env = {**os.environ, "KCONND_SOCKET": str(daemon.socket)}
+    words = [*CTL, "stop", "lab", *more]
+    return subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
+
+
+def test_exit_functions_run_where_ended_children_alone_are_waited_for(
+    lab: Daemon, tmp_path: Path
+) -> None:
+    start_with_ended_child(lab, tmp_path / "work")
+    began = time.monotonic()
+    done = ctl(lab, "stop", "lab")
+    assert time.monotonic() - began >= WAIT_S, "else this shows nothing"
+    assert (done.code, done.out) == (0, "lab is stopped\n")
+    assert (tmp_path / "work").read_text() == "saved"
+    assert lab.info("lab")["last_exit"]["reason"] == "exited with code 0"
+    assert done.err.splitlines() == [
+        "lab waits for its ended child; ipykernel 7.4 needs 29 s for that",
+        "  kconnd-ctl stop --now lab ends the wait",
+    ]
+    decisions = [one["what"] for one in lab.get("/v1/kernels/lab/why")["decisions"]]
+    assert any("waits for its ended child" in what for what in decisions), decisions
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("wire", ["transport: ipc", "transport: tcp\nencryption: curve"])
+def test_exit_functions_of_a_real_ipykernel_run_after_its_29_seconds(
+    daemon: Daemon, tmp_path: Path, wire: str
+) -> None:
+    daemon.profile("lab", IPYKERNEL + wire)
+    daemon.start()
+    start_with_ended_child(daemon, tmp_path / "work", short=False)
+    began = time.monotonic()
+    daemon.post("lab", "stop")
+    assert 20 < time.monotonic() - began < 34, "as measured, with the default stop_timeout of 10 s"
+    assert (tmp_path / "work").read_text() == "saved"
+    assert lab_exit(daemon) == "exited with code 0"
+
+
+def lab_exit(daemon: Daemon) -> str:
+    return str(daemon.info("lab")["last_exit"]["reason"])
+
+
+def test_a_live_child_gets_no_more_than_the_profile_gives(lab: Daemon) -> None:
+    info = lab.post("lab", "start")
+    code = "import subprocess; live = subprocess.Popen(['sleep', '1000'])\n" + SHORT_WAIT
+    run(info["connection_file"], code)
+    lab.post("lab", "stop", wait=False)
+    wait_for(lambda: "(sleep 1000)" in (lab.info("lab")["waits_for"] or ""), "the child's name")
+    lab.wait_state("lab", "stopped")
+    assert lab.info("lab")["last_exit"]["reason"] == "killed by SIGTERM"
+
+
+def test_stop_now_ends_the_wait_of_a_stop_that_is_under_way(lab: Daemon, tmp_path: Path) -> None:
+    start_with_ended_child(lab, tmp_path / "work", short=False)
+    waiting = stop(lab)
+    assert waiting.stderr is not None
+    said = waiting.stderr.readline()
+    assert said == "lab waits for its ended child; ipykernel 7.4 needs 29 s for that\n"
+    began = time.monotonic()
+    assert ctl(lab, "stop", "lab", "--now").code == 0
+    assert waiting.wait(10) == 0, "and the first has what it waited for"
+    waiting.stderr.close()
+    assert time.monotonic() - began < 5
+    found = lab.info("lab")
+    assert found["reason"] == "stop --now was asked for; it took SIGTERM"
+    assert not (tmp_path / "work").exists()
+
+
+def test_stop_now_goes_by_signal_at_once(lab: Daemon, tmp_path: Path) -> None:
+    info = lab.post("lab", "start")
+    run(info["connection_file"], SAVES.format(path=str(tmp_path / "work")))
+    lab.post("lab", "stop", now=True)
+    assert lab_exit(lab) == "killed by SIGTERM"
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_second_stop_now_goes_on_to_sigkill(daemon: Daemon) -> None:
+    daemon.profile("lab", IPYKERNEL)
+    info = daemon.start().post("lab", "start")
+    run(info["connection_file"], "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    daemon.post("lab", "stop", now=True, wait=False)
+    daemon.post("lab", "stop", now=True)
+    assert lab_exit(daemon) == "killed by SIGKILL"
+
+
+def test_restart_now_gives_a_fresh_process_at_once(lab: Daemon, tmp_path: Path) -> None:
+    before = start_with_ended_child(lab, tmp_path / "work", short=False)
+    lab.post("lab", "restart", wait=False)
+    wait_for(lambda: "ended child" in (lab.info("lab")["waits_for"] or ""), "the wait")
+    after = lab.post("lab", "restart", now=True)
+    assert (after["state"], after["generation"]) == ("running", before["generation"] + 1)
+    assert after["waits_for"] is None
+
+
+def test_the_next_daemon_waits_on_for_ended_children(lab: Daemon, tmp_path: Path) -> None:
+    start_with_ended_child(lab, tmp_path / "work")
+    lab.post("lab", "stop", wait=False)
+    wait_for(lambda: "ended child" in (lab.info("lab")["waits_for"] or ""), "the wait")
+    lab.kill()
+    lab.start()
+    lab.wait_state("lab", "stopped")
+    assert (tmp_path / "work").read_text() == "saved"
+
+
+# --- interrupts
+
+
+def test_an_interrupt_of_a_starting_kernel_is_refused_and_does_not_end_it(lab: Daemon) -> None:
+    """SIGINT in ipykernel's first second ends it with -2."""
+    lab.post("lab", "start", wait=False)
+    refused = set()
+    while lab.state_of("lab") != "running":
+        done = ctl(lab, "interrupt", "lab")
+        if done.code != 0:
+            refused.add((done.code, done.err.partition(", so it")[0]))
+    assert refused, "else this shows nothing"
+    assert refused <= {
+        (3, "kconnd-ctl: interrupting lab: it is launching"),
+        (3, "kconnd-ctl: interrupting lab: it is starting"),
+    }
+    assert ctl(lab, "interrupt", "lab").out == "lab was interrupted\n"
+    found = lab.info("lab")
+    assert (found["state"], found["generation"], found["last_exit"]) == ("running", 1, None)
+
+
+@pytest.mark.parametrize(("name", "how"), [("small", "killed by SIGINT"), ("xeus", "")])
+def test_a_kernel_that_an_interrupt_ends_is_told_as_such(lab: Daemon, name: str, how: str) -> None:
+    """xeus-python ends with 0, which is no wish of its user: it is started again by the policy."""
+    if name == "xeus":
+        pytest.importorskip("xpython_launcher")
+        how = "exited with code 0"
+    first = lab.post(name, "start")
+    done = ctl(lab, "interrupt", name)
+    reason = f"ended by the interrupt ({how})"
+    assert done.code == 3
+    assert done.err.splitlines()[0] == f"kconnd-ctl: interrupting {name}: the kernel {reason}"
+    again = lab.wait_state(name, "running")
+    assert again["generation"] == first["generation"] + 1
+    assert again["last_exit"]["reason"] == reason
+    decisions = lab.get(f"/v1/kernels/{name}/why")["decisions"]
+    assert ("running → backoff", reason) in [(one["what"], one["reason"]) for one in decisions]
+
+
+def test_an_end_that_has_nothing_to_do_with_the_interrupt_is_not_put_down_to_it(
+    lab: Daemon,
+) -> None:
+    info = lab.post("lab", "start")
+    lab.post("lab", "interrupt")
+    os.kill(info["pid"], signal.SIGKILL)
+    wait_for(lambda: lab.info("lab")["last_exit"], "its end")
+    assert lab_exit(lab) == "killed by SIGKILL"
+
+
+def test_an_interrupt_of_a_kernel_that_ended_is_refused(lab: Daemon) -> None:
+    with pytest.raises(DaemonError, match="it is stopped"):
+        lab.post("lab", "interrupt")
+
+
+def test_a_kernel_that_is_ready_lives_through_interrupts(lab: Daemon) -> None:
+    info = lab.post("lab", "start")
+    for _ in range(20):
+        lab.post("lab", "interrupt")
+    with client(info["connection_file"]) as attached:
+        assert attached.execute_interactive("1", timeout=20)["content"]["status"] == "ok"
+    assert lab.info("lab")["pid"] == info["pid"]
