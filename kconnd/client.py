@@ -9,7 +9,8 @@ where it is written (`kconnd.core.request_head`).
 Whose daemon a request goes to is decided here alone. A bare name goes to the caller's own
 daemon, ``OWNER/NAME`` to the daemon of a user whom the system's user database knows. Only the
 caller's own daemon may say that a bare name is another owner's (`ElsewhereError`), and that is
-followed once. A daemon of another owner redirects nothing, whatever it replies.
+followed once. A daemon of another owner redirects nothing, whatever it replies, and of its
+reply only known fields are taken (`kconnd.core.untrusted_reply`).
 
 Example::
 
@@ -23,6 +24,7 @@ import _socket
 import io
 import os
 import sys
+import time
 
 from kconnd.core.request_head import quoted, request_head, unquoted
 from kconnd.errors import (
@@ -46,7 +48,8 @@ if TYPE_CHECKING:
 MAX_LINE = 64 << 10  # bytes of one header line, or of a chunk's size
 MAX_HEADERS = 100
 MAX_REPLY = 64 << 20  # bytes of a reply that is not a stream, and of one line of a stream
-LOOK_LIMIT = 60.0  # seconds of silence after which a look-up gives up
+MAX_FOREIGN_REPLY = 4 << 20  # bytes of a whole reply of another owner's daemon
+LOOK_LIMIT = 60.0  # seconds of silence after which a look-up gives up; of another owner, of all
 DIGITS = 18  # of a status or a length; more is nonsense, and int() has limits of its own
 KERNELS = "/v1/kernels/"
 ERRORS = 400  # the first HTTP status that tells of one
@@ -123,6 +126,7 @@ class _Connection(_socket.socket):
     """A Unix socket with the little that a request needs of `socket.socket`."""
 
     owner = -1  # the uid whose daemon is on the other end
+    deadline: float | None = None  # on the monotonic clock, for all of a reply
 
     def __init__(self) -> None:
         super().__init__(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -148,6 +152,9 @@ class _Incoming(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
+        if self._connection.deadline is not None:
+            left = self._connection.deadline - time.monotonic()
+            self._connection.settimeout(max(left, 0.001))  # 0 would be not to wait at all
         return self._connection.recv_into(buffer)
 
 
@@ -219,9 +226,12 @@ class Client:
     ) -> Any:
         with self._connected() as connection, connection.reader() as reply:
             connection.settimeout(limit)
+            if limit is not None and _is_foreign(connection.owner):
+                connection.deadline = time.monotonic() + limit
             self._send(connection, method, path, body)
             status, pieces = self._read_head(reply)
-            return self._result(status, self._whole(pieces), connection.owner)
+            content = self._result(status, self._whole(pieces, connection.owner), connection.owner)
+            return self._believed(path, content, connection.owner)
 
     def _placed(self, path: str) -> tuple[Client, str]:
         """Take the owner off a kernel's ``OWNER/NAME``, and give the client of their daemon."""
@@ -253,16 +263,16 @@ class Client:
             self._send(connection, "GET", path, None)
             status, pieces = self._read_head(reply)
             if status >= ERRORS:
-                self._result(status, self._whole(pieces), connection.owner)
+                self._result(status, self._whole(pieces, connection.owner), connection.owner)
             rest = b""
             for piece in pieces:
                 *lines, rest = (rest + piece).split(b"\n")
                 if len(rest) > self._most:
                     raise self._garbled("a line does not end")
                 for line in lines:
-                    yield self._parse(line)
+                    yield self._believed(path, self._parse(line), connection.owner)
             if rest:
-                yield self._parse(rest)
+                yield self._believed(path, self._parse(rest), connection.owner)
 
     # --- the parts of a request
 
@@ -353,12 +363,13 @@ class Client:
             yield self._exactly(reply, size)
             self._line(reply)
 
-    def _whole(self, pieces: Iterator[bytes]) -> bytes:
+    def _whole(self, pieces: Iterator[bytes], owner: int) -> bytes:
         """Put a reply together, up to a limit."""
+        most = min(self._most, MAX_FOREIGN_REPLY) if _is_foreign(owner) else self._most
         text = bytearray()
         for piece in pieces:
             text += piece
-            if len(text) > self._most:
+            if len(text) > most:
                 raise self._garbled("its reply does not end")
         return bytes(text)
 
@@ -387,14 +398,26 @@ class Client:
         told = content.get("error") if isinstance(content, dict) else None
         if not isinstance(told, dict):
             raise self._garbled(f"HTTP status {status} without a reason")
+        if _is_foreign(owner):
+            from kconnd.core.untrusted_reply import sound_error  # noqa: PLC0415  # only for this
+
+            raise sound_error(told, _name_of(owner))
         error = by_code(str(told.get("code")))(
             str(told.get("message", "")),
             hint=str(told.get("hint", "")),
             output=str(told.get("output", "")),
         )
-        if isinstance(error, ElsewhereError) and owner == os.geteuid():
+        if isinstance(error, ElsewhereError):
             error.owner = str(told.get("owner", ""))
         raise error
+
+    def _believed(self, path: str, content: Any, owner: int) -> Any:
+        """Take what makes sense of a reply; that of one's own daemon is taken whole."""
+        if not _is_foreign(owner):
+            return content
+        from kconnd.core.untrusted_reply import sound_reply  # noqa: PLC0415  # only for this
+
+        return sound_reply(path, content, owner, _name_of(owner))
 
     def _parse(self, text: bytes) -> Any:
         try:
@@ -453,6 +476,20 @@ def _find_uid(owner: str) -> int:
             f"there is no user {owner!r} on this machine", hint="kernels are named OWNER/NAME"
         ) from None
     return user.pw_uid
+
+
+def _is_foreign(owner: int) -> bool:
+    """Tell whether a daemon is another user's, so that its replies are not trusted."""
+    return owner != os.geteuid()
+
+
+def _name_of(uid: int) -> str:
+    import pwd  # noqa: PLC0415  # only for another owner's kernels
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _owner_by_name(path: str | bytes, default: int) -> int:

@@ -275,7 +275,7 @@ def _listen_as(uid: int, path: Path, ready: int, received: int) -> None:
         connection, _ = listener.accept()
         if text := connection.recv(1000):
             os.write(received, text)
-            connection.sendall(whole(b'{"version": "evil"}'))
+            connection.sendall(whole(b'{"kernels": []}'))
     finally:
         os._exit(0)
 
@@ -283,8 +283,8 @@ def _listen_as(uid: int, path: Path, ready: int, received: int) -> None:
 @pytest.mark.root
 def test_the_owner_that_was_asked_for_is_trusted(foreign: tuple[Path, int]) -> None:
     path, received = foreign
-    assert Client(str(path), 65534).get("/v1/health") == {"version": "evil"}
-    assert os.read(received, 1000).startswith(b"GET /v1/health HTTP/1.1\r\n")
+    assert Client(str(path), 65534).get("/v1/kernels") == {"kernels": [], "elsewhere": []}
+    assert os.read(received, 1000).startswith(b"GET /v1/kernels HTTP/1.1\r\n")
 
 
 # --- where the socket is

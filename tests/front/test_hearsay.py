@@ -67,9 +67,9 @@ def test_a_process_of_somebody_else_or_of_nobody_is_not_believed(pid: int) -> No
         ("clients", True),
         ("pid", 1.5),
         ("restarts", 10**400),
-        ("launcher", "my own"),
+        ("launcher", "my\nown"),
         ("profile_status", "fine"),
-        ("reason", "x" * 2000),
+        ("reason", 7),
     ],
 )
 def test_what_makes_no_sense_takes_its_kernel_with_it(key: str, value: object) -> None:
@@ -77,7 +77,9 @@ def test_what_makes_no_sense_takes_its_kernel_with_it(key: str, value: object) -
     assert told({**UP, key: value}) == []
 
 
-def test_words_of_a_kernel_steer_no_terminal() -> None:
+def test_words_of_a_kernel_are_cut_and_steer_no_terminal() -> None:
+    (row,) = told({**UP, "reason": "x" * 2000})
+    assert row["reason"] == "x" * 1000
     (row,) = told({**UP, "reason": "gone\x1b[2J\nroot# ", "language": "py\x9b31m"})
     assert (row["reason"], row["language"]) == ("gone?[2J?root# ", "py?31m")
 

@@ -1,0 +1,249 @@
+"""What is taken of a reply of another owner's daemon, whatever it sends."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kconnd.core import reload
+from kconnd.core.connection import ConnectionInfo, CurveKeys
+from kconnd.core.lifecycle import State, Wanted
+from kconnd.core.names import parse_name
+from kconnd.core.record import KernelRecord
+from kconnd.core.untrusted_reply import (
+    ACTIVITIES,
+    KERNEL_FIELDS,
+    MAX_LINE_CHARS,
+    MAX_OUTPUT_CHARS,
+    MAX_PATH_CHARS,
+    MAX_ROWS,
+    PROFILE_STATES,
+    READERS,
+    STATES,
+    name,
+    sound_error,
+    sound_reply,
+    time,
+)
+from kconnd.core.view import Sight, describe, iso
+from kconnd.errors import KconndError, NoSuchKernelError, UnreachableError, UsageError
+
+EVE = (1001, "eve")
+ROW: dict[str, Any] = describe(KernelRecord("lab"), Sight("ada", "current", "", "/log"))
+PORTS = {
+    f"{one}_port": 5000 + n for n, one in enumerate(("shell", "iopub", "stdin", "control", "hb"))
+}
+UP = ROW | {
+    "state": "running",
+    "pid": 4711,
+    "generation": 3,
+    "started_at": "2026-11-23T09:50:00.000Z",
+    "ready_after": 0.5,
+    "memory": 1 << 30,
+    "clients": 2,
+    "connection_file": "/run/x.json",
+    "connection": ConnectionInfo("tcp", "127.0.0.1", tuple(PORTS.values()), "k").describe(),
+    "execution_state": "busy",
+    "last_activity": "2026-11-23T09:50:00Z",
+    "launcher": "systemd",
+    "language": "python",
+    "last_exit": {
+        "code": -1,
+        "signal": 9,
+        "reason": "gone",
+        "at": None,
+        "output_tail": "a\x1b[1mb\n",
+    },
+    "warnings": ["careful"],
+    "consoles": [
+        {
+            "kernel": "lab",
+            "pid": 7,
+            "started_at": None,
+            "code": None,
+            "reason": "open",
+            "output_tail": "x",
+        }
+    ],
+}
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+PATHS = {verb: f"/v1/kernels/lab/{verb}".rstrip("/") for verb in READERS}
+
+
+def taken(content: object, verb: str = "") -> dict[str, Any]:
+    return sound_reply(PATHS[verb], content, *EVE)
+
+
+@pytest.mark.parametrize("kernel", [ROW, UP])
+def test_what_a_daemon_really_says_is_taken_whole(kernel: dict[str, Any]) -> None:
+    ours = {"owner": "eve", "uid": 1001, "consoles": kernel.get("consoles")}
+    assert taken(json.loads(json.dumps(kernel))) == {**kernel, **ours}
+    (row,) = sound_reply("/v1/kernels", {"kernels": [kernel]}, *EVE)["kernels"]
+    assert row == {**kernel, **ours}
+
+
+def test_each_field_that_is_shown_of_a_kernel_has_a_reader() -> None:
+    """A new field of `kconnd.core.view` needs one here, as an optional one."""
+    assert set(KERNEL_FIELDS) == {*ROW, "consoles"}
+
+
+def test_the_words_are_those_that_a_daemon_has() -> None:
+    assert set(STATES) == set(State)
+    assert set(Wanted) == {"up", "down"}
+    assert set(PROFILE_STATES) == {reload.CURRENT, reload.CHANGED, reload.ORPHANED}
+    assert "unknown" in ACTIVITIES
+
+
+def test_a_connection_is_taken_as_it_stands_in_a_file() -> None:
+    for curve in (None, CurveKeys("a" * 40, "b" * 40)):
+        content = ConnectionInfo(
+            "tcp", "::1", tuple(PORTS.values()), "k", "python3", curve
+        ).to_file()
+        assert taken(content, "connection") == content
+        assert taken({**content, "exec": "x"}, "connection") == content
+
+
+@given(st.sampled_from(sorted(KERNEL_FIELDS)), JUNK)
+def test_a_field_is_of_its_type_and_bounded_or_the_reply_is_refused(key: str, value: Any) -> None:
+    outcome = outcome_of({**UP, key: value})
+    if isinstance(outcome, UnreachableError):
+        assert key in outcome.message or key == "name"
+        assert outcome.message.isprintable()
+        assert len(outcome.message) < 200
+    else:
+        check_kernel(outcome)
+
+
+def outcome_of(content: object) -> dict[str, Any] | UnreachableError:
+    try:
+        return taken(content)
+    except UnreachableError as error:
+        return error
+
+
+def check_kernel(found: dict[str, Any]) -> None:
+    assert set(found) == {*KERNEL_FIELDS, "uid"}
+    assert (found["owner"], found["uid"], found["name"]) == ("eve", 1001, "lab")
+    tails = [(found["last_exit"] or {}).pop("output_tail", "")]
+    tails += [one.pop("output_tail") for one in found["consoles"] or ()]
+    for text in tails:
+        assert len(text.encode()) <= MAX_OUTPUT_CHARS * 4
+    for text in texts_of(found):
+        assert text.isprintable()
+        assert len(text) <= MAX_PATH_CHARS
+    assert all(math.isfinite(number) for number in numbers_of(found))
+
+
+def texts_of(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for one in inner for text in texts_of(one)]
+
+
+def numbers_of(value: Any) -> list[float]:
+    if isinstance(value, int | float):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [number for one in inner for number in numbers_of(one)]
+
+
+@given(st.sampled_from(sorted(PATHS)), JUNK)
+def test_junk_is_refused(verb: str, content: Any) -> None:
+    with pytest.raises(UnreachableError, match="the daemon of eve gives a reply"):
+        taken(content, verb)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("name", one) for one in ("../../etc", "lab\n", "other", "", "a" * 41, 7, "lab@", "@")),
+        *(("state", one) for one in ("run\x1b[31m", "Running", None, 1)),
+        *(("pid", one) for one in (True, -1, 1.5, "1", 10**400)),
+        *(("ready_after", one) for one in (math.nan, math.inf, -1, True, 10**400)),
+        *(("started_at", one) for one in ("x", "2026-11-23", "٢٠٢٦-11-23T09:50:00Z", 7)),
+        *(("connection", one) for one in ("x", {}, {**UP["connection"], "transport": "udp"})),
+        *(("heartbeat", one) for one in (None, {}, {"state": "x\n"}, {"state": "x" * 99})),
+        *(("launcher", one) for one in ("a\nb", "x" * 41, "ä", "-")),
+        *(("warnings", one) for one in (None, "x", [7])),
+        ("execution_state", "starting"),
+        ("reason", None),
+    ],
+)
+def test_what_makes_no_sense_is_refused(key: str, value: object) -> None:
+    with pytest.raises(UnreachableError, match="is not believed"):
+        taken({**UP, key: value})
+
+
+def test_texts_and_lists_are_cut() -> None:
+    found = taken({**UP, "reason": "r" * 5000, "warnings": ["w"] * 5000, "log_file": "/" * 9999})
+    assert len(found["reason"]) == MAX_LINE_CHARS
+    assert len(found["warnings"]) == MAX_ROWS
+    assert len(found["log_file"]) == MAX_PATH_CHARS
+    tail = {**UP["last_exit"], "output_tail": "x" * MAX_OUTPUT_CHARS + "end\ud800"}
+    kept = taken({**UP, "last_exit": tail})["last_exit"]["output_tail"]
+    assert (len(kept), kept[-4:]) == (MAX_OUTPUT_CHARS, "end?")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/profiles", "/v1/health", "/v1/kernels/lab/qtconsole", "/start", "/v1/owners/x/open"],
+)
+def test_no_other_request_is_answered_by_a_stranger(path: str) -> None:
+    with pytest.raises(UnreachableError, match="only one's own daemon answers"):
+        sound_reply(path, UP, *EVE)
+
+
+def test_a_query_and_a_quoted_name_change_nothing() -> None:
+    found = sound_reply("/v1/kernels/l%61b/wait?for=ready", UP, *EVE)
+    assert found["name"] == "lab"
+
+
+@given(st.text(st.characters(), max_size=60) | st.from_regex(r"[\w.@-]{0,50}"))
+def test_a_name_is_what_a_name_is_everywhere(text: str) -> None:
+    try:
+        parse_name(text)
+    except UsageError:
+        with pytest.raises(ValueError, match="kernel name"):
+            name(text)
+    else:
+        assert name(text) == text
+
+
+@given(st.floats(0, 4e9))
+def test_each_time_that_a_daemon_writes_is_one(at: float) -> None:
+    assert time(iso(at)) == iso(at)
+
+
+# --- errors
+
+
+def test_an_error_is_told_as_words_of_its_owner() -> None:
+    told = {
+        "code": "no-such-kernel",
+        "message": "none\x1b[2J",
+        "hint": "a\nb",
+        "output": "o\x1b[1m",
+    }
+    error = sound_error({**told, "owner": "root"}, "eve")
+    assert type(error) is NoSuchKernelError
+    assert error.message == "the daemon of eve says: none?[2J"
+    assert error.hint == "the daemon of eve says: a?b"
+    assert error.output == "o\x1b[1m"
+
+
+@given(JUNK | st.fixed_dictionaries(dict.fromkeys(("code", "message", "hint", "output"), JUNK)))
+def test_no_error_is_more_than_text(told: Any) -> None:
+    error = sound_error(told, "eve")
+    assert isinstance(error, KconndError)
+    assert "the daemon of eve" in error.message
+    assert error.message.isprintable()
+    assert error.hint.isprintable()
+    assert not getattr(error, "owner", "")
+    assert len(error.message) + len(error.hint) < 2 * (MAX_LINE_CHARS + 100)
