@@ -205,6 +205,7 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "state": word(*STATES),
     "wanted": word("up", "down"),
     "reason": _line,
+    "waits_for": optional(_line),
     "pid": optional(count),
     "generation": count,
     "restarts": count,

@@ -215,8 +215,8 @@ def test_a_look_up_imports_next_to_nothing(verb: list[str], daemon: FakeDaemon) 
 
 
 def test_a_look_up_imports_no_more_to_find_the_daemon(folder: Path) -> None:
-    with FakeDaemon(folder / "kconnd.sock") as daemon:
-        (folder / "kconnd").symlink_to(folder)
+    (folder / "kconnd").mkdir()
+    with FakeDaemon(folder / "kconnd" / "kconnd.sock") as daemon:
         daemon.add("a")
         env = {"KCONND_SOCKET": "", "XDG_RUNTIME_DIR": str(folder)}
         assert modules_of(LOOK_UP, "info", "a", **env) <= LIGHT
