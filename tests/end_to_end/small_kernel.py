@@ -3,7 +3,8 @@
 ``small_kernel.py CONNECTION_FILE``. It answers ``kernel_info_request`` and ends on
 ``shutdown_request``. An ``execute_request`` may say ``exit N``, ``abort`` or ``spawn`` (a
 process in a session of its own, which outlives it unless somebody looks after that); it is
-answered once it is carried out.
+answered once it is carried out. ``queue`` is what a kernel does with a request that comes during
+a cell: nothing is said about it, but in the log.
 """
 
 import hashlib
@@ -38,15 +39,33 @@ def main() -> None:
             if socket is sockets["hb"]:
                 socket.send_multipart(frames)
             else:
-                answer(socket, frames, wire["key"].encode())
+                answer(socket, sockets["iopub"], frames, wire["key"].encode())
 
 
-def answer(socket: Any, frames: list[bytes], key: bytes) -> None:
+def signed(key: bytes, *contents: Any) -> list[bytes]:
+    """Give the signature and the parts of a message."""
+    parts = [json.dumps(part).encode() for part in contents]
+    return [hmac.new(key, b"".join(parts), hashlib.sha256).hexdigest().encode(), *parts]
+
+
+def publish(iopub: Any, state: str, request: dict[str, Any], key: bytes) -> None:
+    """Say busy or idle about a request."""
+    header = {**request, "msg_id": f"{request['msg_id']}{state}", "msg_type": "status"}
+    message = signed(key, header, request, {}, {"execution_state": state})
+    iopub.send_multipart([b"status", b"<IDS|MSG>", *message])
+
+
+def answer(socket: Any, iopub: Any, frames: list[bytes], key: bytes) -> None:
     """Answer one request, or do what it says."""
     cut = frames.index(b"<IDS|MSG>")
     header, content = json.loads(frames[cut + 2]), json.loads(frames[cut + 5])
     kind = header["msg_type"]
     word, _, number = str(content.get("code", "")).partition(" ")
+    if word == "queue":
+        sys.stdout.write("queued\n")
+        sys.stdout.flush()
+        return
+    publish(iopub, "busy", header, key)
     if word == "spawn":
         subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True)
     if word == "abort":
@@ -54,9 +73,8 @@ def answer(socket: Any, frames: list[bytes], key: bytes) -> None:
     back = {**header, "msg_id": header["msg_id"] + "r"}
     back["msg_type"] = kind.replace("request", "reply")
     reply = INFO if kind == "kernel_info_request" else {"status": "ok"}
-    parts = [json.dumps(part).encode() for part in (back, header, {}, reply)]
-    signature = hmac.new(key, b"".join(parts), hashlib.sha256).hexdigest().encode()
-    socket.send_multipart([*frames[: cut + 1], signature, *parts])
+    socket.send_multipart([*frames[: cut + 1], *signed(key, back, header, {}, reply)])
+    publish(iopub, "idle", header, key)
     if kind == "shutdown_request":
         raise SystemExit(0)
     if word == "exit":

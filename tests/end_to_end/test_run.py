@@ -1,15 +1,17 @@
 """kconnd-ctl run: code on a real kernel, as if it were a program."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import Daemon, client, run
+from tests.end_to_end.daemon import SMALL, Daemon, begin, client, run, run_on
 from tests.end_to_end.test_ctl import CTL, IPYKERNEL, ctl, talk
 
 
@@ -99,6 +101,143 @@ def test_output_of_others_is_not_ours(lab: Daemon) -> None:
         other.execute("import time; time.sleep(1); print('theirs')")
         assert ctl(lab, "run", "lab", "-c", "print('ours')").out == "ours\n"
     assert run(info["connection_file"], "print(1)") == "1\n"
+
+
+def start_run(lab: Daemon, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*CTL, "run", "lab", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "KCONND_SOCKET": str(lab.socket)},
+    )
+
+
+@contextlib.contextmanager
+def others_cell(lab: Daemon, gate: Path) -> Iterator[str]:
+    """Have another client's cell run until the gate opens; give the connection file."""
+    file = lab.post("lab", "start")["connection_file"]
+    with client(file) as other:
+        begin(
+            other,
+            f"import os, time; print('begun')\nwhile not os.path.exists({str(gate)!r}): "
+            "time.sleep(0.01)",
+        )
+        yield file
+        gate.touch()
+        assert other.get_shell_msg(timeout=30)["content"]["status"] == "ok", "it was interrupted"
+
+
+def test_a_run_that_waits_too_long_never_runs(lab: Daemon, folder: Path) -> None:
+    marker, gate = folder / "ran", folder / "gate"
+    with others_cell(lab, gate) as file:
+        done = ctl(lab, "run", "lab", "--timeout", "1s", "-c", f"open({str(marker)!r}, 'w')")
+    assert done.code == 1
+    assert "the kernel was not idle within 1s" in done.err
+    assert "nothing was sent, so the code will not run" in done.err
+    assert run(file, "print('next')") == "next\n"  # what had been queued before would have run
+    assert not marker.exists()
+
+
+def test_ctrl_c_ends_a_run_that_waits_and_interrupts_nobody(lab: Daemon, folder: Path) -> None:
+    marker, gate = folder / "ran", folder / "gate"
+    with others_cell(lab, gate) as file:
+        wait_for(lambda: lab.info("lab")["execution_state"] == "busy", "the other's cell")
+        process = start_run(lab, "-c", f"open({str(marker)!r}, 'w')")
+        wait_for(lambda: lab.info("lab")["clients"] > 1, "the run to attach")
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "nothing was sent, so the code will not run" in error
+    assert run(file, "print('next')") == "next\n"
+    assert not marker.exists()
+
+
+def test_a_run_waits_for_others_cells_and_then_runs(lab: Daemon, folder: Path) -> None:
+    gate = folder / "gate"
+    with others_cell(lab, gate):
+        wait_for(lambda: lab.info("lab")["execution_state"] == "busy", "the other's cell")
+        process = start_run(lab, "-c", "print(6 * 7)")
+        wait_for(lambda: lab.info("lab")["clients"] > 1, "the run to attach")
+        assert process.poll() is None
+        gate.touch()
+        out, error = process.communicate(timeout=30)
+    assert (process.returncode, out, error) == (0, "42\n", "")
+
+
+def test_a_waiting_run_asks_the_kernel_nothing(lab: Daemon, folder: Path) -> None:
+    gate, count = folder / "gate", "from IPython import get_ipython\n"
+    count += (
+        "kernel = get_ipython().kernel; asked = []\n"
+        "before = kernel.shell_handlers['kernel_info_request']\n"
+        "async def counted(*args):\n    asked.append(1)\n    await before(*args)\n"
+        "kernel.shell_handlers['kernel_info_request'] = counted"
+    )
+    file = lab.post("lab", "start")["connection_file"]
+    run(file, count)
+    with client(file) as watching:  # which asks, too, before the cell begins
+        run_on(watching, "asked.clear()")
+        begin(
+            watching,
+            f"import os, time; print('begun')\nwhile not os.path.exists({str(gate)!r}): "
+            "time.sleep(0.01)",
+        )
+        wait_for(lambda: lab.info("lab")["execution_state"] == "busy", "the cell")
+        process = start_run(lab, "--timeout", "20s", "-c", "print(len(asked))")
+        wait_for(lambda: lab.info("lab")["clients"] > 1, "the run to attach")
+        gate.touch()
+        out, _ = process.communicate(timeout=30)
+    assert int(out) <= 2  # its subscription is shown by one, or by a second where that was late
+
+
+@pytest.fixture
+def small(lab: Daemon) -> Daemon:
+    """Have a kernel that can be told to say nothing about a request."""
+    lab.profile("lab", SMALL)
+    lab.ask("POST", "/v1/reload")
+    return lab
+
+
+def test_a_run_that_was_sent_too_early_interrupts_nobody(small: Daemon) -> None:
+    done = ctl(small, "run", "lab", "--timeout", "1s", "-c", "queue")
+    assert done.code == 1
+    assert "has not begun; it will still run" in done.err
+    assert small.state_of("lab") == "running"  # an interrupt would have ended this kernel
+
+
+def test_ctrl_c_says_that_what_was_sent_will_still_run(small: Daemon) -> None:
+    log = Path(small.post("lab", "start")["log_file"])
+    process = start_run(small, "-c", "queue")
+    wait_for(lambda: "queued" in log.read_text(encoding="utf-8"), "the code to be sent")
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "has not begun; it will still run" in error
+    assert small.state_of("lab") == "running"
+
+
+def test_ctrl_c_a_second_time_leaves(lab: Daemon, folder: Path) -> None:
+    ctl(lab, "start", "lab")
+    code = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('no', flush=True))\n"
+        f"print('go', flush=True)\nwhile not os.path.exists({str(folder / 'gate')!r}): "
+        "time.sleep(0.01)"
+    )
+    with start_run(lab, "-c", code) as process:
+        assert process.stdout is not None
+        for line in ("go\n", "no\n"):
+            assert process.stdout.readline() == line
+            process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+    (folder / "gate").touch()
+    assert process.returncode == 130
+    assert "the code still runs" in error
+
+
+def test_a_kernel_of_ones_own_may_do_what_it_likes_to_the_terminal(lab: Daemon) -> None:
+    assert ctl(lab, "run", "lab", "-c", r"print('\x1b]0;title\x07')").out == "\x1b]0;title\x07\n"
 
 
 def test_a_password_is_not_shown(lab: Daemon) -> None:

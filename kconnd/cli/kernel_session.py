@@ -1,0 +1,311 @@
+"""A connection to a kernel over which ``kconnd-ctl run`` executes code, piece by piece.
+
+How it works. The daemon is asked until it says that the kernel is idle; then the code is sent.
+Until then nothing of it is in the kernel's queue, so a time limit or Ctrl-C ends the command
+and the code never runs. Between sending and the kernel's first word about the request lies an
+instant in which another client's cell can begin: then nothing is interrupted, since that would
+end the other's cell, and the code still runs. Once the kernel has said that it executes the
+request, a time limit or Ctrl-C interrupts the kernel.
+
+Only messages that answer our own request are shown, though other clients may be at work. The
+words of a kernel that belongs to another user steer no terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import sys
+import time
+from enum import Enum
+from getpass import getpass
+
+import zmq
+from jupyter_client.blocking.client import BlockingKernelClient
+
+from kconnd.attach import readable_connection_file
+from kconnd.client import kernel_path
+from kconnd.core.terminal_text import TerminalText
+from kconnd.errors import KconndError, NotRunningError, TimedOutError
+from kconnd.system.machine import own_user
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
+
+    from kconnd.cli.arguments import Given
+    from kconnd.client import Client
+
+POLL_INTERVAL_MS = 1000  # of silence, after which the daemon is asked about the kernel
+SUBSCRIPTION_TRIES = 20
+REPLY_TIMEOUT_S = 30.0  # from the end of an execution to its reply
+INTERRUPTED_REPLY_TIMEOUT_S = 1.0  # the same after an interrupt, to which many kernels send none
+END_OF_INPUT = "\x04"  # what Jupyter's clients send for the end of stdin
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Phase(Enum):
+    """What has become of the code so far; the value says it to a person."""
+
+    WAITING = "nothing was sent, so the code will not run"
+    SENT = (
+        "the code was sent and has not begun; it will still run, after the cell of another "
+        "client, which was not interrupted"
+    )
+    RUNNING = "the code still runs; kconnd-ctl interrupt interrupts it"
+    DONE = "the rest of the code was not sent"
+
+
+class KernelSession:
+    """One connection to a kernel, over several pieces of code.
+
+    Parameters
+    ----------
+    daemon : Client
+        Looks after the kernel.
+    kernel : dict
+        What the daemon says of it.
+    given : Given
+        The command line: ``name``, ``timeout`` and ``json``.
+    deadline : float
+        Monotonic seconds at which all of the code is to be done.
+    """
+
+    def __init__(
+        self, daemon: Client, kernel: dict[str, Any], given: Given, deadline: float
+    ) -> None:
+        self._daemon, self._kernel, self._given = daemon, kernel, given
+        self._deadline = deadline
+        self._phase, self._interrupted = Phase.WAITING, False
+        self._is_own = "/" not in given.name and kernel["owner"] == own_user().name
+        self._filters: dict[TextIO, TerminalText] = {}
+        self._client: BlockingKernelClient = BlockingKernelClient(
+            connection_file=readable_connection_file(daemon, kernel, given.name)
+        )
+        self._client.load_connection_file()
+        self._client.start_channels()
+        self._poller = zmq.Poller()
+        for channel in (self._client.iopub_channel, self._client.stdin_channel):
+            self._poller.register(channel.socket, zmq.POLLIN)
+        self._subscribed = False
+
+    def close(self) -> None:
+        """Disconnect; the kernel goes on."""
+        self._client.stop_channels()
+        for stream, text in self._filters.items():
+            print(text.end(), end="", file=stream, flush=True)
+
+    def fate_of_code(self) -> str:
+        """Say what becomes of the code if the command ends now."""
+        return self._phase.value
+
+    def execute(self, code: str) -> bool:
+        """Run one piece of code; true if it went well.
+
+        Raises
+        ------
+        TimedOutError
+            If it is not done in time; the error says what becomes of the code.
+        NotRunningError
+            If the kernel ends meanwhile.
+        """
+        self._phase = Phase.DONE if self._phase is Phase.DONE else Phase.WAITING
+        self._wait_until_idle()
+        if not self._subscribed:
+            self._subscribe()
+            self._wait_until_idle()
+        self._phase, self._interrupted = Phase.SENT, False
+        request = self._client.execute(code, allow_stdin=True)
+        while self._phase is not Phase.DONE:
+            try:
+                self._step(request)
+            except KeyboardInterrupt:
+                self._interrupt_or_leave()
+        return self._outcome(request)
+
+    # --- before the code is sent
+
+    def _wait_until_idle(self) -> None:
+        """Wait until the daemon says that no request of anybody is being executed."""
+        while not self._is_idle():
+            self._await_status()
+            self._check_time()
+
+    def _is_idle(self) -> bool:
+        return bool(self._look()["execution_state"] == "idle")
+
+    def _await_status(self) -> None:
+        """Wait until the kernel says that a request is done, or for a while."""
+        iopub = self._client.iopub_channel.socket
+        until = time.monotonic() + POLL_INTERVAL_MS / 1000
+        while iopub.poll(max(0, int((until - time.monotonic()) * 1000))):
+            if _execution_state(self._client.get_iopub_msg(timeout=1)) == "idle":
+                return
+
+    def _subscribe(self) -> None:
+        """Make sure that iopub is heard, so that no output is missed.
+
+        A request is answered there, too, once the subscription has reached the kernel. If only
+        the reply arrives, the subscription was late, and the kernel is asked once more; a kernel
+        that never says anything there is taken as it is.
+        """
+        for _ in range(SUBSCRIPTION_TRIES):
+            request = self._client.kernel_info()
+            while not self._client.shell_channel.socket.poll(POLL_INTERVAL_MS):
+                self._check_time()
+                self._look()
+            self._client.get_shell_msg(timeout=1)
+            if self._hears(request):
+                break
+        self._subscribed = True
+
+    def _hears(self, request: str) -> bool:
+        while self._client.iopub_channel.socket.poll(100):
+            message = self._client.get_iopub_msg(timeout=1)
+            if _parent_id(message) == request and _execution_state(message) == "idle":
+                return True
+        return False
+
+    # --- while it runs
+
+    def _step(self, request: str) -> None:
+        """Take what has come."""
+        ready = dict(self._poller.poll(POLL_INTERVAL_MS))
+        if not ready:
+            self._look()
+        self._check_time()
+        if self._client.stdin_channel.socket in ready:
+            self._answer(self._client.get_stdin_msg(timeout=1))
+        if self._client.iopub_channel.socket in ready:
+            message = self._client.get_iopub_msg(timeout=1)
+            if _parent_id(message) == request:
+                self._phase = Phase.RUNNING
+                self._show(message)
+                if _execution_state(message) == "idle":
+                    self._phase = Phase.DONE
+
+    def _interrupt_or_leave(self) -> None:
+        """Interrupt our own execution once; whoever insists, or has none yet, leaves."""
+        if self._phase is not Phase.RUNNING or self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
+        print("interrupting …", file=sys.stderr)
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._daemon.post(kernel_path(self._given.name, "interrupt"))
+
+    def _check_time(self) -> None:
+        if time.monotonic() <= self._deadline:
+            return
+        name, limit = self._given.name, self._given.timeout
+        if self._phase is Phase.RUNNING:
+            self._interrupt()
+            raise TimedOutError(
+                f"running code on {name}: not done within {limit}",
+                hint="it was interrupted; the kernel goes on",
+            )
+        raise TimedOutError(
+            f"running code on {name}: the kernel was not idle within {limit}",
+            hint=self._phase.value,
+        )
+
+    def _look(self) -> dict[str, Any]:
+        """Ask the daemon about the kernel.
+
+        Raises
+        ------
+        NotRunningError
+            If it is not the process that this session is connected to, or is about to end.
+        """
+        now: dict[str, Any] = self._daemon.get(kernel_path(self._given.name))
+        if now["generation"] == self._kernel["generation"] and now["state"] == "running":
+            return now
+        last = now["last_exit"] or {"reason": "it ended", "output_tail": ""}
+        raise NotRunningError(
+            f"running code on {self._given.name}: the kernel {last['reason']}",
+            hint=f"kconnd-ctl why {self._given.name} tells what was done about it",
+            output=last["output_tail"],
+        )
+
+    # --- once it is done
+
+    def _outcome(self, request: str) -> bool:
+        status = self._reply(request)["content"].get("status")
+        if status == "aborted":
+            print(
+                "kconnd-ctl: the kernel skipped the code, since a request before it failed",
+                file=sys.stderr,
+            )
+        return bool(status == "ok")
+
+    def _reply(self, request: str) -> dict[str, Any]:
+        limit = INTERRUPTED_REPLY_TIMEOUT_S if self._interrupted else REPLY_TIMEOUT_S
+        while True:
+            try:
+                reply: dict[str, Any] = self._client.get_shell_msg(timeout=limit)
+            except queue.Empty:
+                return self._without_reply()
+            if _parent_id(reply) == request:
+                if self._given.json:
+                    _print_message(reply)
+                return reply
+
+    def _without_reply(self) -> dict[str, Any]:
+        if self._interrupted:
+            return {"content": {"status": "interrupted"}}
+        raise KconndError(
+            f"running code on {self._given.name}: the kernel said that it is done and sent no "
+            f"reply within {REPLY_TIMEOUT_S:g} s",
+            hint="whether the code went well is not known; its output above is all there was",
+        )
+
+    # --- what it says
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        if self._given.json:
+            _print_message(message)
+        prompt = self._shown(message["content"]["prompt"], sys.stderr)
+        if message["content"].get("password") and sys.stdin.isatty():
+            self._client.input(getpass(prompt))
+            return
+        print(prompt, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        self._client.input(line.rstrip("\n") if line else END_OF_INPUT)
+
+    def _show(self, message: dict[str, Any]) -> None:
+        if self._given.json:
+            _print_message(message)
+            return
+        kind, content = message["msg_type"], message["content"]
+        if kind == "stream":
+            self._print(content["text"], sys.stderr if content["name"] == "stderr" else sys.stdout)
+        elif kind in {"execute_result", "display_data"}:
+            self._print(content["data"].get("text/plain", "") + "\n", sys.stdout)
+        elif kind == "error":
+            text = "\n".join(content["traceback"]) or f"{content['ename']}: {content['evalue']}"
+            text = text if sys.stderr.isatty() else _ANSI.sub("", text)
+            self._print(text + "\n", sys.stderr)
+
+    def _print(self, text: str, stream: TextIO) -> None:
+        print(self._shown(text, stream), end="", file=stream, flush=True)
+
+    def _shown(self, text: str, stream: TextIO) -> str:
+        if self._is_own:
+            return text
+        return self._filters.setdefault(stream, TerminalText()).feed(text)
+
+
+def _parent_id(message: dict[str, Any]) -> str:
+    """Give the id of the request that a message answers; xeus sends null where there is none."""
+    return str((message.get("parent_header") or {}).get("msg_id", ""))
+
+
+def _execution_state(message: dict[str, Any]) -> str:
+    return str(message["content"].get("execution_state", ""))
+
+
+def _print_message(message: dict[str, Any]) -> None:
+    keys = ("msg_type", "header", "parent_header", "metadata", "content")
+    print(json.dumps({key: message[key] for key in keys}, default=str), flush=True)
