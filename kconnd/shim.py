@@ -21,7 +21,8 @@ descriptor on which the caller holds a flock: it stays locked as long as the shi
 the kernel has begun, for a caller that cannot read our stdout), ``cgroup`` (``1`` where the
 kernel has one of its own, which tells whether it went over its memory limit).
 
-Its output is the facts file, on stdout too, before the kernel's first instruction; then the
+Its output is the facts file, on stdout and in the locked file too, before the kernel's first
+instruction; then the
 exit file, which is beside the facts file (``NAME.exit.json`` for ``NAME.shim.json``) where its
 own disk is full. All are JSON, version ``PROTOCOL``, and are whole or not there.
 """
@@ -46,7 +47,8 @@ PRCTL = ctypes.CDLL(None).prctl  # made here, so that who is forked need not
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 CHUNK = 65536
 FACTS = (
-    b'{"protocol": %d, "generation": %d, "boot_id": "%s", "shim": [%d, %d], "kernel": [%d, %d]%s}\n'
+    b'{"protocol": %d, "generation": %d, "boot_id": "%s", "host": "%s", "pid_namespace": "%s", '
+    b'"shim": [%d, %d], "kernel": [%d, %d]%s}\n'
 )
 EXIT = (
     b'{"protocol": %d, "generation": %d, "code": %s, "signal": %s, "at": %d.%03d, '
@@ -54,6 +56,7 @@ EXIT = (
 )
 READY = b"+"  # from a child that was to prepare itself
 HEAD = b"[kconnd: launch %d, %s]\n"  # at the head of each process's output in the log
+PRINTED, QUESTION_MARK = range(33, 127), 63  # in ASCII
 IGNORED = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -298,10 +301,27 @@ def record_facts(plan: Plan, pid: int, more: bytes = b"") -> None:
     boot_id = read_proc(b"/proc/sys/kernel/random/boot_id").strip()
     me = os.getpid()
     generation = plan.number("generation")
-    values = (PROTOCOL, generation, boot_id, me, start_time(me), pid, start_time(pid), more)
+    where = (boot_id, host_name(), os.readlink(b"/proc/self/ns/pid"))
+    values = (PROTOCOL, generation, *where, me, start_time(me), pid, start_time(pid), more)
     facts = FACTS % values
     write_whole(plan.values["facts"], facts, durable=False)
+    write_into_lock(plan.number("lock"), facts)
     tell(facts)
+
+
+def host_name() -> bytes:
+    """Give the host's name, with a question mark for each character that no name should have."""
+    name = os.uname().nodename.encode("ascii", "replace")
+    return bytes(one if one in PRINTED and one not in b'"\\' else QUESTION_MARK for one in name)
+
+
+def write_into_lock(lock: int, facts: bytes) -> None:
+    """Write who holds the lock into the locked file, for whoever finds it held."""
+    try:
+        os.pwrite(lock, facts, 0)
+        os.ftruncate(lock, len(facts))
+    except OSError:
+        return  # a full disk: the lock itself is what counts
 
 
 def tell(text: bytes) -> None:
@@ -458,12 +478,16 @@ def copy(output: int, log: Log) -> bool:
 
 
 def hold_lock(plan: Plan) -> bool:
-    """Hold the lock that says that this kernel has a shim; false where it has one already."""
+    """Hold the lock that says that this kernel has a shim; false where it has one already.
+
+    Its number is in the plan from then on.
+    """
     if "lock_file" not in plan.values:
         os.set_inheritable(plan.number("lock"), False)  # noqa: FBT003  # its own signature
         return True
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     lock = os.open(plan.values["lock_file"], flags, 0o600)
+    plan.values["lock"] = b"%d" % lock
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -106,7 +106,7 @@ def kernel_places(runtime_dir: str, folder: str, name: str) -> KernelPlaces:
         log=f"{folder}/log",
         exit=f"{folder}/exit.json",
         facts=f"{live}.shim.json",
-        lock=f"{live}.lock",
+        lock=f"{folder}/lock",
     )
 
 

@@ -67,11 +67,16 @@ class Facts:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where and when a record was written: machine (machine-id(5)), its name, its boot."""
+    """Where and when a record was written: machine (machine-id(5)), its name, its boot.
+
+    Containers of one machine share all but the name, so the pid namespace (namespaces(7)) is in it,
+    too; it is empty in records of versions before it was.
+    """
 
     machine: str
     host: str
     boot_id: str
+    pid_namespace: str = ""
 
 
 @dataclass(frozen=True)

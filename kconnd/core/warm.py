@@ -20,7 +20,9 @@ def warm_places(runtime_dir: str, folder: str, name: str) -> KernelPlaces:
         A link, which later leads to the folder of the kernel that it becomes.
     """
     places = kernel_places(runtime_dir, folder, name)
-    return replace(places, connection_file=f"{runtime_dir}/live/{name}.connection.json")
+    # Not by the link: when that turns, the lock is still the nameless kernel's for a moment.
+    lock = f"{folder}.d/lock"
+    return replace(places, connection_file=f"{runtime_dir}/live/{name}.connection.json", lock=lock)
 
 
 def same_start(one: LaunchPlan, other: LaunchPlan) -> bool:

@@ -39,6 +39,7 @@ STUCK = 15.0  # seconds of SIGKILL after which a stop names what is left and giv
 async def start(request: Request) -> Reply:
     """Start a kernel; with ``wait``, reply when it is ready or has failed."""
     wait = request.flag("wait", default=True)
+    await request.kernels.look_at_foreign(request.name)
     if request.flag("on_demand", default=False):
         manages = request.may(Right.MANAGE, request.name)
         find = request.kernels.find_to_start if manages else request.kernels.find
@@ -64,6 +65,7 @@ def _check_demand(actor: Actor) -> None:
 
 async def restart(request: Request) -> Reply:
     """Give a kernel a fresh process under the same name, ports and key."""
+    await request.kernels.look_at_foreign(request.name)
     wait, new_key = request.flag("wait", default=True), request.flag("new_key", default=False)
     now = request.flag("now", default=False)
     actor = request.kernels.find_to_start(request.name)

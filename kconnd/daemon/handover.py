@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,7 @@ def hand_over(world: World, warm: Warm, plan: LaunchPlan) -> Handle:
         launch=warm.plan.generation,
         exit_file=plan.exit,
         lock=plan.lock,
+        facts=warm.plan.facts,  # beside which its shim goes on writing, should the disk be full
         note=NOTE,
     )
     _keep_ports(world, warm, plan)
@@ -94,11 +96,24 @@ def hand_over(world: World, warm: Warm, plan: LaunchPlan) -> Handle:
     _turn(link, Path(plan.log).parent)
     with contextlib.suppress(FileNotFoundError):  # the folder was cleaned: it proves nothing
         Path(warm.plan.lock).rename(plan.lock)
-    facts = Path(warm.plan.facts)
-    plain = handle.to_json()
-    write_private(facts, json.dumps({"protocol": 1, **{key: plain[key] for key in KEPT}}).encode())
+    facts, plain, here = Path(warm.plan.facts), handle.to_json(), world.store.origin
+    where = {"host": here.host, "pid_namespace": here.pid_namespace}
+    told = json.dumps({"protocol": 1, **where, **{key: plain[key] for key in KEPT}}).encode()
+    _write_into_lock(Path(plan.lock), told + b"\n")
+    write_private(facts, told)
     facts.rename(plan.facts)  # it has its name from here on
     return handle
+
+
+def _write_into_lock(path: Path, told: bytes) -> None:
+    """Have the locked file say which launch of its kernel it is; its shim has said all else."""
+    with contextlib.suppress(OSError):  # a full disk: the lock itself is what counts
+        file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.pwrite(file, told, 0)
+            os.ftruncate(file, len(told))
+        finally:
+            os.close(file)
 
 
 def named_by(link: Path) -> str:

@@ -17,13 +17,13 @@ from kconnd.core.profile import Profile, instantiate
 from kconnd.core.record import KernelRecord
 from kconnd.core.reload import Difference, compare, lost_connection, status
 from kconnd.daemon.actor import Actor
+from kconnd.daemon.claims import Foreign, find_foreign, is_held, refuse
 from kconnd.daemon.consoles import Consoles
 from kconnd.daemon.world import World
 from kconnd.errors import (
     ElsewhereError,
     NoSuchKernelError,
     ProfileError,
-    RefusedError,
     StateFileError,
     UsageError,
 )
@@ -52,7 +52,7 @@ class Kernels:
         self.world = world
         self.loaded = load()
         self.consoles = Consoles()
-        self.foreign: dict[str, KernelRecord] = {}  # another machine's, in our state folder
+        self.foreign: dict[str, Foreign] = {}  # another machine's, in our state folder
         self._load = load
         self._actors: dict[str, Actor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -97,11 +97,12 @@ class Kernels:
                 f"starting {name}: its profile has fixed ports, which only one kernel can have",
                 hint="give the profile a range of ports, such as 'ports: 20000-20999'",
             )
+        self._check_claim(name)
         return self._actor(name)
 
     def elsewhere(self) -> list[KernelRecord]:
         """List what other machines that share our home say of their kernels; reads files."""
-        found = list(self.foreign.values())
+        found = [one.record for one in self.foreign.values() if one.may_live]
         if self.world.machines_dir is not None:
             found += records_elsewhere(self.world.machines_dir, self.world.store.origin)
         return [record for record in found if record.lifecycle.state in LIVE]
@@ -150,12 +151,22 @@ class Kernels:
             error.owner = owner
             raise error
         if name in self.foreign:
-            origin = self.foreign[name].origin
-            raise RefusedError(
-                f"{name} is a kernel of {origin.host if origin else 'another machine'}, which "
-                "shares this state folder",
-                hint="ask the daemon there; or give each machine a folder, with --state-dir",
-            )
+            raise refuse(self.foreign[name], self.world)
+
+    def _check_claim(self, name: str) -> None:
+        """See that nobody else has begun a kernel of this name since we looked."""
+        actor = self._actors.get(name)
+        if actor is not None and actor.kernel.state in LIVE:
+            return
+        foreign = find_foreign(self.world, name)
+        if foreign is not None and not foreign.here:
+            self._set_aside(name, foreign)
+            raise refuse(foreign, self.world)
+
+    def _set_aside(self, name: str, foreign: Foreign) -> None:
+        self.foreign[name] = foreign
+        if name in self._actors:
+            self._forget(name)
 
     def _unknown(self, name: str) -> NoSuchKernelError:
         known = sorted({*self._actors, *self.loaded.profiles})
@@ -200,7 +211,7 @@ class Kernels:
         if self.world.warm is not None:
             await self.world.warm.sweep()
         launched = _launched(self.world.runtime_dir)
-        left = {*store.names(), *launched}
+        left = {*store.names(), *launched, *self._held()}
         forgotten = {name for name in left if not self._restore(name, launched=name in launched)}
         with contextlib.suppress(OSError):  # as above
             store.tidy(left - forgotten - self.foreign.keys())
@@ -210,7 +221,31 @@ class Kernels:
             self._actor(name)
         actors = self.all()
         await asyncio.gather(*(self._revive(one, one.record.name in forgotten) for one in actors))
-        self._start_at_boot(set(self.loaded.profiles) - settled - forgotten)
+        self._start_at_boot(set(self.loaded.profiles) - settled - forgotten - set(self.foreign))
+
+    def _held(self) -> set[str]:
+        """Name the kernels that have a process somewhere, whether they have a record or not."""
+        return {name for name in self.world.store.locks() if is_held(self.world, name)}
+
+    async def look_at_foreign(self, *names: str) -> None:
+        """Take up what has turned out to be ours: another machine's kernel has ended, say.
+
+        Looked at are these kernels, or all that are another's where none is named.
+        """
+        for name in self.foreign.keys() & (names or self.foreign.keys()):
+            foreign = find_foreign(self.world, name)
+            if foreign is not None:
+                self.foreign[name] = foreign
+                continue
+            if self.foreign.pop(name, None) is None:
+                continue  # somebody else is at it
+            launched = name in _launched(self.world.runtime_dir)
+            if launched or name in self.world.store.names():
+                forgotten = not self._restore(name, launched=launched)
+                if name in self._actors:
+                    await self._revive(self._actors[name], forgotten)
+            if name in self.loaded.profiles:
+                self._actor(name)
 
     async def _revive(self, actor: Actor, forgotten: bool) -> None:  # noqa: FBT001  # of one caller
         """Take one kernel up; trouble with it keeps no other from being taken up."""
@@ -231,15 +266,16 @@ class Kernels:
     def _restore(self, name: str, *, launched: bool) -> bool:
         """Restore a kernel from its record; false where only its shim can tell about it."""
         store = self.world.store
+        foreign = find_foreign(self.world, name)
+        if foreign is not None and not foreign.starts:
+            self.foreign[name] = foreign
+            return True
         try:
             record = store.read(name)
         except StateFileError as error:
             log.error("%s", error)  # noqa: TRY400  # its sentence says it all
             self._add(KernelRecord(name))
             return False
-        if record.origin and record.origin.machine != store.origin.machine:
-            self.foreign[name] = record
-            return True
         kernel = record.lifecycle
         _, instance = parse_name(name)
         forgotten = kernel.state is State.STOPPED and kernel.wanted is Wanted.DOWN
@@ -287,9 +323,12 @@ class Kernels:
 
     def _forget_idle(self, name: str) -> None:
         if self._actors[name].kernel.state is State.STOPPED:
-            self._actors.pop(name)
-            self._plain.pop(name, None)
-            self._tasks.pop(name).cancel()
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self._actors.pop(name)
+        self._plain.pop(name, None)
+        self._tasks.pop(name).cancel()
 
     async def keep_warm(self) -> None:
         """Keep kernels ready for the profiles that ask for it."""

@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kconnd.core.belonging import Lock
 from kconnd.core.events import Step
 from kconnd.core.plan import KernelPlaces, ipc_prefix
 from kconnd.core.warm import warm_places
+from kconnd.daemon.claims import is_held
 from kconnd.daemon.handover import named_by
 from kconnd.daemon.preparing import IPC_PORTS
 from kconnd.daemon.warming import Maker
 from kconnd.daemon.world import World
 from kconnd.errors import UsageError
 from kconnd.launchers.base import Handle, parse_handle
-from kconnd.system.files import is_locked
+from kconnd.system.holders import look_at_lock
 from kconnd.system.processes import boot_id, descendants, is_alive
 from kconnd.system.shims import find_shim
 
@@ -105,8 +107,7 @@ def _may_live(world: World, name: str) -> bool:
     """Tell whether it may live although neither says so: by its lock, or on another machine."""
     machine = world.store.origin.machine
     origin = _read(world.store.path(name) / "record.json").get("origin") or {}
-    locked = is_locked(world.runtime_dir / "live" / f"{name}.lock")
-    return locked or origin.get("machine", machine) != machine
+    return is_held(world, name) or origin.get("machine", machine) != machine
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -135,6 +136,9 @@ async def _end(world: World, maker: Maker, name: str) -> None:
         log.info("%s: ended: the daemon that kept it warm was killed", name)
         await world.launcher.stop(handle, Step.KILL)
         await world.launcher.wait(handle)
+    elif look_at_lock(Path(places.lock)) is Lock.HELD:
+        log.warning("%s: a process that is not found here holds its lock; it is left alone", name)
+        return
     # Once its link has turned, its sockets are those of the kernel that it was to become.
     own = link.is_symlink() and not named_by(link)  # short
     maker.forget(name, _sockets(world, name) if own else ())

@@ -32,6 +32,7 @@ from kconnd.core.plan import connection_path
 from kconnd.core.profile import Profile
 from kconnd.core.record import Facts, LastExit
 from kconnd.core.view import describe_exit
+from kconnd.daemon.claims import is_held
 from kconnd.daemon.preparing import Wire, check_descriptors, find_spec, make_plan, prepare_wire
 from kconnd.daemon.shutdown import Ending, shut_down
 from kconnd.daemon.warming import Warm
@@ -47,7 +48,7 @@ from kconnd.errors import (
 )
 from kconnd.launchers.base import Handle
 from kconnd.system.clients import connected_clients
-from kconnd.system.files import is_locked, is_private, read_tail, write_private
+from kconnd.system.files import is_private, read_tail, write_private
 from kconnd.system.processes import descriptors
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Life:
         """Hand over what is warm at once; a start takes its turn among those that take long."""
         asked = time.monotonic_ns()
         try:
+            self._check_lock()
             handle = await self._hand_over(command, profile, previous)
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody is to wait for ever
             await self._fail(command.generation, error)
@@ -153,6 +155,14 @@ class Life:
                 return
             self._go_on(command, handle)
             await self._settled.wait()
+
+    def _check_lock(self) -> None:
+        """See that no process of the kernel is there, before anything of it is replaced."""
+        if is_held(self._world, self.name):
+            raise StillThereError(
+                f"an earlier process of it holds {self._world.store.lock(self.name)}",
+                hint=f"kconnd-ctl stop {self.name} ends it, where it is one of this machine's",
+            )
 
     async def _fail(self, generation: int, error: Exception) -> None:
         """Say why there is no process; or take up the one that was met in its place."""
@@ -421,13 +431,14 @@ class Life:
         """Remove what the kernel left behind; its log and its record stay."""
         live = self._world.runtime_dir / "live"
         with self._tolerating("cleaning up after it"):
-            if is_locked(live / f"{self.name}.lock"):
+            if is_held(self._world, self.name):
                 log.error("%s: a process of it is still there, so nothing was removed", self.name)
                 return
             self._remove_sockets()
             self._connection_file.unlink(missing_ok=True)
             for kind in LEFT:
                 (live / f"{self.name}{kind}").unlink(missing_ok=True)
+            self._world.store.lock(self.name).unlink(missing_ok=True)
             self._world.ledger.release(self.name)
 
     @contextlib.contextmanager

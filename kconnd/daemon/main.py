@@ -54,7 +54,7 @@ from kconnd.system.journal import set_up_logging
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
 from kconnd.system.notify import notify, passed_sockets
-from kconnd.system.processes import boot_id
+from kconnd.system.processes import boot_id, pid_namespace
 from kconnd.system.profiles import Loaded, load_tiers
 from kconnd.system.settings import LiveSettings
 from kconnd.system.store import Store
@@ -187,7 +187,7 @@ def build_world(settings: Settings, gate: Gate) -> World:
         ports=settings.ports,
         launcher=_launchers(settings, gate),
         connect=_connector(),
-        store=Store(settings.state_dir, Origin(machine_id(), os.uname().nodename, boot_id())),
+        store=Store(settings.state_dir, _origin()),
         ledger=PortLedger(settings.runtime_dir),
         bus=EventBus(own_user().name),
         slots=asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1))),
@@ -196,6 +196,10 @@ def build_world(settings: Settings, gate: Gate) -> World:
         roll=random.random,
     )
     return replace(world, warm=Pool(world))
+
+
+def _origin() -> Origin:
+    return Origin(machine_id(), os.uname().nodename, boot_id(), pid_namespace())
 
 
 def _connector() -> Callable[[ConnectionInfo], Channels]:
@@ -333,14 +337,19 @@ def _allow_many_files() -> None:
 
 def _lock_state(settings: Settings) -> None:
     """Take the lock that makes this the one daemon of its state folder, as long as it lives."""
+    host = os.uname().nodename
+    note = f"kconnd, pid {os.getpid()} of {host} in {pid_namespace()},"
     try:
-        take_lock(settings.state_dir / "daemon.lock", f"kconnd, pid {os.getpid()}")
-        take_lock(settings.runtime_dir / "daemon.lock", f"kconnd, pid {os.getpid()}")
+        take_lock(settings.state_dir / "daemon.lock", note)
+        take_lock(settings.runtime_dir / "daemon.lock", note)
     except LockedError as error:
-        raise LockedError(
-            f"starting the daemon: {error.message}",
-            hint="kconnd-ctl talks to the one that runs; end it first to start another",
-        ) from error
+        hint = "kconnd-ctl talks to the one that runs; end it first to start another"
+        if f" of {host} in {pid_namespace()}," not in error.message and " of " in error.message:
+            hint = (
+                "that is another machine or container, with this state folder and machine-id: "
+                "give each a folder of its own, with --state-dir or XDG_STATE_HOME"
+            )
+        raise LockedError(f"starting the daemon: {error.message}", hint=hint) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

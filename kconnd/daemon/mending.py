@@ -42,6 +42,7 @@ async def mend_for_ever(kernels: Kernels, site: Site) -> None:
         try:
             make_folders(kernels.world.runtime_dir)
             site.listen_again()
+            await kernels.look_at_foreign()
             found = state(kernels)
             if found is None or found != mended:
                 mend(kernels)

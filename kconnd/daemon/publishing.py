@@ -48,7 +48,7 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
         seen, now = kernels.world.bus.count, kernels.world.clock()
         if afresh := now >= due:
             due = now + ROUND
-        what = list(_wanted(kernels)), _links(kernels)
+        what = list(_wanted(kernels)), _links(kernels), frozenset(kernels.foreign)
         await asyncio.to_thread(partial(published.show, *what, afresh=afresh))
         await kernels.world.bus.quiet(max(0.0, due - kernels.world.clock()), seen)
 
@@ -56,7 +56,7 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
 def publish_once(kernels: Kernels, folder: Path) -> None:
     """Show what runs now, when the daemon has ended its kernels and ends itself."""
     published = Published(folder, kernels.world.runtime_dir, kernels.world.store.origin.machine)
-    published.show(list(_wanted(kernels)), _links(kernels))
+    published.show(list(_wanted(kernels)), _links(kernels), frozenset(kernels.foreign))
 
 
 def _wanted(kernels: Kernels) -> Iterator[tuple[str, ConnectionInfo, str]]:
@@ -107,21 +107,25 @@ class Published:
         self._prefix = f"kconnd-{machine[:8]}-"
         self._listed: set[str] | None = None  # files, as far as we know
         self._linked: dict[str, str] | None = None  # links, and where to, that are ours to remove
+        self._others: frozenset[str] = frozenset()  # kernels of another machine
         self._trouble = ""
 
     def show(
         self,
         wanted: list[tuple[str, ConnectionInfo, str]],
         links: dict[str, str],
+        others: frozenset[str] = frozenset(),
         *,
         afresh: bool = True,
     ) -> None:
         """Make the folders say that these kernels run, and no others of ours.
 
+        What is of a kernel of ``others`` stays: a container has it that has our machine-id, too.
         ``afresh`` to find out what is there, instead of believing that it is what we left; so it
         is done, too, where that came to an end half-way.
         """
         afresh = afresh or bool(self._trouble)
+        self._others = others
         try:
             self._show_external({self._file_name(*one): one for one in wanted}, afresh=afresh)
             self._show_links(links, afresh=afresh)
@@ -149,7 +153,8 @@ class Published:
         if not afresh and self._listed == set(wanted):
             return
         there = {path.name for path in self._external.glob(f"{self._prefix}*.json")}
-        for gone in there - set(wanted):
+        kept = tuple(f"{self._prefix}{name}-" for name in self._others)
+        for gone in (name for name in there - set(wanted) if not name.startswith(kept)):
             (self._external / gone).unlink(missing_ok=True)
         for missing in set(wanted) - there:
             self._external.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -169,7 +174,7 @@ class Published:
             self._linked = {**before, **wanted}  # ours to remove, also if not all can be made
         there = dict(self._ours()) if afresh or before is None else before
         for name in set(there if before is None else before) - set(wanted):
-            if self._target(name):
+            if self._target(name) and name not in {f"kernel-{one}.json" for one in self._others}:
                 (self._folder / name).unlink(missing_ok=True)
         for name in set(wanted) - set(there):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -31,6 +31,8 @@ class Handle:
         Where the shim says how the kernel ended.
     lock : str
         The file that the shim holds locked.
+    facts : str
+        The file that it wrote about itself; empty where an older version launched it.
     note : str
         What is to be said about how it was launched, such as why it was not forked.
     launch : int, optional
@@ -46,6 +48,7 @@ class Handle:
     kernel: ProcessId
     exit_file: str
     lock: str
+    facts: str = ""
     note: str = ""
     launch: int | None = None
     cgroup: str = ""
@@ -60,6 +63,7 @@ class Handle:
             "kernel": [self.kernel.pid, self.kernel.started],
             "exit_file": self.exit_file,
             "lock": self.lock,
+            "facts": self.facts,
             "note": self.note,
             "launch": self.launch,
             "cgroup": self.cgroup,
@@ -76,6 +80,7 @@ def parse_handle(content: dict[str, Any]) -> Handle:
         kernel=ProcessId(*map(int, content["kernel"])),
         exit_file=str(content["exit_file"]),
         lock=str(content["lock"]),
+        facts=str(content.get("facts", "")),
         note=str(content.get("note", "")),
         launch=content.get("launch"),
         cgroup=str(content.get("cgroup", "")),

@@ -29,13 +29,14 @@ from kconnd.system.processes import (
     descendants,
     ended,
     is_alive,
+    pid_namespace,
     send_signal,
     signal_group,
 )
 
 LOCAL = "local"
 SHIM = Path(__file__).parents[1] / "shim.py"  # to import it would cost the daemon 0.8 MB
-ELSEWHERE = ".exit.json"  # in place of the lock's own ending
+EXIT, FACTS, LOCK = ".exit.json", ".shim.json", ".lock"  # endings of files of what lives
 MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
 DYING = 1.0  # seconds in which a process that has let go of its lock ends
 GLANCE = 0.01  # seconds between looks: nothing tells when it has
@@ -130,7 +131,7 @@ class LocalLauncher:
         return "start time and boot, its shim being dead"
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Read what the shim recorded; see `Launcher`."""
+        """Read what the shim wrote into its facts or into its lock; see `Launcher`."""
         found = _read_facts(facts, exit_file, lock)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MOMENT):
@@ -148,7 +149,7 @@ async def begun(facts: dict[str, Any], plan: LaunchPlan, trouble: str) -> Handle
     StartFailedError
         If it had trouble to tell of, and so there is no kernel.
     """
-    handle = _handle(facts, plan.exit, plan.lock)
+    handle = _handle(facts, plan.facts, plan.exit, plan.lock)
     if trouble:
         await ended(handle.shim)
         raise refused(plan, trouble)
@@ -162,32 +163,49 @@ def _compiled(source: Path) -> bytes:
 
 
 def _read_facts(facts: str, exit_file: str, lock: str) -> Handle | None:
-    """Read the facts of a shim of any released version; fields have only been added."""
-    try:
-        return _handle(json.loads(Path(facts).read_bytes()), exit_file, lock)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    """Read the facts of a shim of any released version; fields have only been added.
+
+    Where they are gone or older, the locked file has them, too. Those of another pid namespace say
+    nothing of a process here.
+    """
+    found, here = [], pid_namespace()
+    for path in (facts, lock):
+        try:
+            content = json.loads(Path(path).read_bytes().partition(b"\n")[0])
+            if content.get("pid_namespace", here) == here:
+                found.append(_handle(content, facts, exit_file, lock))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    alive = [one for one in found if is_alive(one.shim)]
+    return next(iter((*alive, *found)), None)
 
 
 def _below(handle: Handle) -> list[ProcessId]:
     return descendants(handle.shim if is_alive(handle.shim) else handle.kernel)
 
 
-def _handle(facts: dict[str, Any], exit_file: str, lock: str) -> Handle:
-    return parse_handle({"launcher": LOCAL, "exit_file": exit_file, "lock": lock, **facts})
+def _handle(content: dict[str, Any], facts: str, exit_file: str, lock: str) -> Handle:
+    paths = {"facts": facts, "exit_file": exit_file, "lock": lock}
+    return parse_handle({"launcher": LOCAL, **content, **paths})
 
 
 def _read_exit(handle: Handle) -> Exit:
     """Read what the shim wrote of the end; where the disk was full, that is beside its facts."""
-    for path in (Path(handle.exit_file), Path(handle.lock.removesuffix(".lock") + ELSEWHERE)):
+    for path in (handle.exit_file, _beside(handle)):
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(Path(path).read_bytes())
             if content["generation"] == (handle.launch or handle.generation):
                 oom = bool(content.get("oom"))
                 return Exit(content["code"], content["signal"], content["at"], oom)
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return Exit()
+
+
+def _beside(handle: Handle) -> str:
+    """Give where the exit is where its own disk was full; older versions had the lock there."""
+    stem = handle.facts.removesuffix(FACTS) if handle.facts else handle.lock.removesuffix(LOCK)
+    return stem + EXIT
 
 
 def refused(plan: LaunchPlan, trouble: str) -> StartFailedError:

@@ -219,13 +219,16 @@ def _open_lock(path: Path) -> int:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether some process holds a lock, without taking it for longer than it takes."""
+    """Tell whether some process holds a lock, without taking it for longer than it takes.
+
+    It is shared meanwhile: over NFS a file that is open for reading cannot be locked otherwise.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

@@ -38,6 +38,30 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
+def pid_namespace(pid: int | str = "self") -> str:
+    """Read what tells in which namespace pids mean what they do (pid_namespaces(7)); "" if unknown.
+
+    Containers of one machine have the same boot id, and each counts its own pids.
+    """
+    return _namespace(pid, "pid")
+
+
+def shares_host_name(process: ProcessId) -> bool:
+    """Tell whether a live process of this pid namespace has the host name that we have.
+
+    It does in the same namespace of host names, also where somebody has changed the name.
+    """
+    theirs = _namespace(process.pid, "uts")
+    return bool(theirs) and theirs == _namespace("self", "uts") and _is_still(process)
+
+
+def _namespace(pid: int | str, kind: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")  # noqa: PTH115  # its text, which is no path
+    except OSError:
+        return ""
+
+
 def read_stat(pid: int) -> tuple[int, int, int]:
     """Read a process's parent, process group and start time from proc_pid_stat(5).
 

@@ -34,6 +34,7 @@ from kconnd.system.to_disk import Disk
 
 KERNELS = "kernels"
 RECORD = "record.json"
+LOCK = "lock"  # held by the shim of a live kernel
 
 log = logging.getLogger("kconnd")
 
@@ -65,6 +66,10 @@ class Store:
         """Tell where a kernel's folder is, or would be."""
         return self._folder / name
 
+    def lock(self, name: str) -> Path:
+        """Tell where the lock of a kernel is, which whoever shares the state folder can see."""
+        return self._folder / name / LOCK
+
     def folder(self, name: str) -> Path:
         """Give a kernel's folder, made where it is missing."""
         folder = self._folder / name
@@ -85,15 +90,28 @@ class Store:
     def tidy(self, read: Collection[str]) -> None:
         """Remove what a daemon left that died while it saved a record.
 
-        It may be needed where there is a record that was not ``read``.
+        It may be needed where there is a record that was not ``read``, and where another machine's
+        kernel lives.
         """
         for folder in self._folder.iterdir():
-            if folder.name in read or not os.path.lexists(folder / RECORD):
+            unread = os.path.lexists(folder / RECORD) or os.path.lexists(folder / LOCK)
+            if folder.name in read or not unread:
                 remove_parts(folder)
 
     def names(self) -> Iterator[str]:
         """List the kernels that have a record."""
         return (path.parent.name for path in sorted(self._folder.glob(f"*/{RECORD}")))
+
+    def locks(self) -> Iterator[str]:
+        """List the kernels that have a lock, whether it is held or not."""
+        return (path.parent.name for path in sorted(self._folder.glob(f"*/{LOCK}")))
+
+    def peek(self, name: str) -> KernelRecord | None:
+        """Read a record and change nothing; None where there is none that can be read."""
+        try:
+            return _read(self._folder / name / RECORD, name)
+        except (OSError, ValueError, RecursionError):
+            return None
 
     def read(self, name: str) -> KernelRecord:
         """Read a record, or what was saved before it where it never came to the disk.

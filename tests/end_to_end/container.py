@@ -51,21 +51,35 @@ class Container:
         Its home, which others may share.
     host : str
         Its host name.
+    own_pids : bool
+        Whether it sees its own processes alone.
     """
 
-    def __init__(self, shared: Path, host: str) -> None:
-        self._shared, self.host = shared, host
+    def __init__(self, shared: Path, host: str, *, own_pids: bool = True) -> None:
+        self._shared, self.host, self._own_pids = shared, host, own_pids
         self._outer: subprocess.Popen[str] | None = None
         self.first = 0
 
     def __enter__(self) -> Self:
-        kinds = ("--pid", "--uts", "--mount", "--ipc", "--fork", "--mount-proc", "--kill-child")
-        command = ["unshare", *kinds, "sh", "-c", _SCRIPT, "sh", str(self._shared), self.host]
+        pids = ("--pid", "--fork", "--mount-proc", "--kill-child") if self._own_pids else ()
+        command = [
+            "unshare",
+            *pids,
+            "--uts",
+            "--mount",
+            "--ipc",
+            "sh",
+            "-c",
+            _SCRIPT,
+            "sh",
+            str(self._shared),
+            self.host,
+        ]
         self._outer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._outer.stdout is not None
         assert self._outer.stdout.readline() == "begun\n"
         children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children")
-        self.first = int(children.read_text())
+        self.first = int(children.read_text()) if self._own_pids else self._outer.pid
         return self
 
     def __exit__(
@@ -77,13 +91,21 @@ class Container:
         assert self._outer is not None
         self._outer.kill()
         self._outer.communicate()
-        wait_for(lambda: not Path(f"/proc/{self.first}").exists(), "a container to end")
+        wait_for(self._has_ended, "a container to end")
+
+    def _has_ended(self) -> bool:
+        try:
+            stat = Path(f"/proc/{self.first}/stat").read_text(encoding="utf-8")
+        except OSError:
+            return True
+        return stat.rpartition(")")[2].split()[0] == "Z"
 
     def command(self, *words: str, env: dict[str, str] | None = None) -> list[str]:
         """Give the command that runs one in here."""
         own = {"HOME": str(SHARED), "PATH": os.environ["PATH"]} | PLACES | (env or {})
         inside = ["env", "-i", *(f"{key}={value}" for key, value in own.items()), *words]
-        return ["nsenter", "-t", str(self.first), "-m", "-p", "-u", "-i", "--", *inside]
+        kinds = ("-m", "-u", "-i", "-p") if self._own_pids else ("-m", "-u", "-i")
+        return ["nsenter", "-t", str(self.first), *kinds, "--", *inside]
 
     def run(
         self, *words: str, code: int | None = 0, **more: Any

@@ -1,0 +1,195 @@
+"""Containers that share a home and a machine-id never touch each other's kernels.
+
+They share the boot id, too, and each has pids, /tmp and a host name of its own.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kconnd.system.files import is_locked
+from tests.conftest import wait_for
+from tests.end_to_end.container import CTL, Container, needs_namespaces
+from tests.end_to_end.daemon import SMALL
+
+pytestmark = needs_namespaces
+
+
+@pytest.fixture
+def home(folder: Path) -> Path:
+    configs = folder / ".config/kconnd/configs"
+    configs.mkdir(parents=True)
+    for name in ("lab", "other"):
+        (configs / f"{name}.yaml").write_text(SMALL + "publish: jupyter\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def one(home: Path) -> Iterator[Container]:
+    """Give a container in which the kernel lab lives without a daemon."""
+    with Container(home, "one") as container:
+        container.ctl("start", "lab")
+        pid = container.info("lab")["pid"]
+        wait_for(lambda: list(home.glob(f"{JUPYTER}/external_kernels/*lab*")), "it to be published")
+        container.kill_daemon()
+        yield container
+        assert container.run("kill", "-0", str(pid), code=None).returncode == 0, "lab lives"
+
+
+JUPYTER = ".local/share/jupyter/runtime"
+
+
+def _kernel_files(home: Path, name: str = "lab") -> dict[str, tuple[Any, ...]]:
+    """Give all that is on disk of a kernel, with what tells whether it was written again."""
+    folder = f".local/state/kconnd/*/kernels/{name}"
+    places = (f"{folder}/*", f"{folder}/.*", f"{JUPYTER}/kernel-{name}.js*")
+    found = [path for place in places for path in home.glob(place)]
+    found += home.glob(f"{JUPYTER}/external_kernels/*-{name}-*")
+    return {
+        str(path): (path.lstat().st_ino, path.lstat().st_mtime_ns, _content(path)) for path in found
+    }
+
+
+def _content(path: Path) -> str:
+    return str(path.readlink()) if path.is_symlink() else path.read_text(encoding="utf-8")
+
+
+def _record(home: Path, name: str = "lab") -> Path:
+    return next(home.glob(f".local/state/kconnd/*/kernels/{name}/record.json"))
+
+
+def _elsewhere(container: Container) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(container.ctl("list", "--json").stdout)["elsewhere"]
+    return found
+
+
+def _is_refused(container: Container, verb: str, host: str = "one") -> None:
+    done = container.run(*CTL, verb, "lab", code=5)
+    assert f"lab is a kernel of {host}, which shares this state folder" in done.stderr
+
+
+def test_another_s_kernel_is_shown_by_its_host_and_left_alone(one: Container, home: Path) -> None:
+    before = _kernel_files(home)
+    kinds = {Path(path).name.partition("-")[0] for path in before}
+    assert kinds >= {"record.json", "log", "lock", "kernel", "kconnd"}, "all that can be touched"
+    with Container(home, "two") as two:
+        two.ctl("start", "other")
+        assert [(row["name"], row["machine"]) for row in _elsewhere(two)] == [("lab", "one")]
+        for verb in ("start", "stop", "restart", "info", "connection", "interrupt"):
+            _is_refused(two, verb)
+        two.ctl("reload")
+        two.kill_daemon()
+        two.ctl("start", "other")
+        assert _kernel_files(home) == before
+
+        done = one.run(*CTL, "start", "lab", code=6)  # the other daemon has the folder now
+        assert " of two in " in done.stderr
+        assert "another machine or container" in done.stderr
+        two.kill_daemon()
+    pid = json.loads(before[str(_record(home))][2])["handle"]["kernel"][0]
+    one.ctl("start", "lab")
+    assert one.info("lab")["pid"] == pid, "it is adopted where it lives"
+    one.kill_daemon()
+
+
+def _changed(**changes: Any) -> Callable[[dict[str, Any]], str]:
+    def change(record: dict[str, Any]) -> str:
+        for key, value in changes.items():
+            part, _, field = key.partition("__")
+            record[part][field] = value
+        return json.dumps(record)
+
+    return change
+
+
+LIES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "by-the-other": _changed(origin__host="two"),
+    "earlier-boot": _changed(origin__boot_id="0", origin__host="two"),
+    "no-namespace": _changed(origin__pid_namespace="", origin__host="two"),
+    "stopped": _changed(lifecycle__state="stopped", lifecycle__wanted="down"),
+    "in-backoff": _changed(lifecycle__state="backoff", origin__host="two"),
+    "launching": _changed(lifecycle__state="launching", origin__host="two"),
+    "newer": lambda _: '{"version": 99}',
+    "damaged": lambda _: "{",
+    "empty": lambda _: "",
+}
+
+
+def test_whatever_its_record_says_a_kernel_whose_lock_is_held_is_left_alone(home: Path) -> None:
+    for name in (*LIES, "gone"):
+        text = SMALL + "publish: jupyter\nstart: boot\n"
+        (home / f".config/kconnd/configs/{name}.yaml").write_text(text, encoding="utf-8")
+    with Container(home, "one") as one, Container(home, "two") as two:
+        one.ctl("start", *LIES, "gone")
+        shown = [f"{JUPYTER}/external_kernels/*-{name}-*" for name in (*LIES, "gone")]
+        wait_for(lambda: all(list(home.glob(place)) for place in shown), "all to be published")
+        one.kill_daemon()
+        for name, lie in LIES.items():
+            record = _record(home, name)
+            record.write_text(lie(json.loads(record.read_bytes())), encoding="utf-8")
+        _record(home, "gone").unlink()
+        before = {name: _kernel_files(home, name) for name in (*LIES, "gone")}
+        two.ctl("start", "other")
+        rows = {row["name"]: row["machine"] for row in _elsewhere(two)}
+        assert rows == dict.fromkeys((*LIES, "gone"), "one")
+        for verb in ("start", "stop"):
+            done = two.run(*CTL, verb, *LIES, "gone", code=5)
+            assert done.stderr.count("is a kernel of one, which shares this state folder") == 10
+        assert {name: _kernel_files(home, name) for name in (*LIES, "gone")} == before
+
+
+def test_one_that_sees_all_pids_takes_no_other_s_kernel(one: Container, home: Path) -> None:
+    """As a container with the pids of its machine does, and the machine itself."""
+    before = _kernel_files(home)
+    with Container(home, "two", own_pids=False) as two:
+        two.ctl("start", "other")
+        _is_refused(two, "stop")
+        assert _kernel_files(home) == before
+        two.ctl("stop", "other")
+        two.kill_daemon()
+    assert one.first
+
+
+def test_a_machine_that_was_given_another_name_keeps_its_kernels(one: Container) -> None:
+    pid = _handle_pid(one)
+    one.run("hostname", "renamed")
+    one.ctl("start", "lab")
+    assert one.info("lab")["pid"] == pid
+    one.run("rm", "-r", "/tmp/kconnd-0/live")  # nor do its facts have to be there
+    one.kill_daemon()
+    one.ctl("start", "lab")
+    assert one.info("lab")["pid"] == pid
+
+
+def _handle_pid(container: Container) -> int:
+    text = container.run("sh", "-c", "cat /mnt/.local/state/kconnd/*/kernels/lab/record.json")
+    pid: int = json.loads(text.stdout)["handle"]["kernel"][0]
+    return pid
+
+
+def test_what_ended_with_its_container_is_the_next_ones(home: Path) -> None:
+    """A container that is made anew has another name, and the same home."""
+    with Container(home, "one") as container:
+        container.ctl("start", "lab")
+        first = container.info("lab")["generation"]
+    with Container(home, "two") as container:
+        container.ctl("start", "lab")
+        assert container.info("lab")["generation"] > first
+        assert not _elsewhere(container)
+
+
+def test_a_name_comes_free_when_the_other_s_kernel_has_ended(home: Path) -> None:
+    with Container(home, "one") as one, Container(home, "two") as two:
+        one.ctl("start", "lab")
+        pid = one.info("lab")["pid"]
+        one.kill_daemon()
+        two.ctl("start", "other")
+        _is_refused(two, "start")
+        one.run("kill", "-KILL", str(pid))
+        lock = _record(home).with_name("lock")
+        wait_for(lambda: not is_locked(lock), "its shim to end")
+        two.ctl("start", "lab")
+        assert not _elsewhere(two)
