@@ -4,7 +4,8 @@
 ``shutdown_request``. An ``execute_request`` may say ``exit N``, ``abort`` or ``spawn`` (a
 process in a session of its own, which outlives it unless somebody looks after that); it is
 answered once it is carried out. ``queue`` is what a kernel does with a request that comes during
-a cell: nothing is said about it, but in the log.
+a cell: nothing is said about it, but in the log. ``skip`` is answered as ipykernel answers what
+comes after a cell that failed.
 """
 
 import hashlib
@@ -72,7 +73,8 @@ def answer(socket: Any, iopub: Any, frames: list[bytes], key: bytes) -> None:
         os.abort()
     back = {**header, "msg_id": header["msg_id"] + "r"}
     back["msg_type"] = kind.replace("request", "reply")
-    reply = INFO if kind == "kernel_info_request" else {"status": "ok"}
+    status = {"status": "aborted" if word == "skip" else "ok"}
+    reply = INFO if kind == "kernel_info_request" else status
     socket.send_multipart([*frames[: cut + 1], *signed(key, back, header, {}, reply)])
     publish(iopub, "idle", header, key)
     if kind == "shutdown_request":

@@ -206,6 +206,12 @@ def test_a_run_that_was_sent_too_early_interrupts_nobody(small: Daemon) -> None:
     assert small.state_of("lab") == "running"  # an interrupt would have ended this kernel
 
 
+def test_code_that_the_kernel_skipped_is_told(small: Daemon) -> None:
+    done = ctl(small, "run", "lab", "-c", "skip", "-c", "never")
+    assert done.code == 1
+    assert done.err == "kconnd-ctl: the kernel skipped the code, since a request before it failed\n"
+
+
 def test_ctrl_c_says_that_what_was_sent_will_still_run(small: Daemon) -> None:
     log = Path(small.post("lab", "start")["log_file"])
     process = start_run(small, "-c", "queue")
