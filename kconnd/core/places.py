@@ -36,6 +36,11 @@ def owner_folder(uid: int) -> str:
     return f"{OWNER_FOLDERS}/{uid}"
 
 
+def daemon_cgroup(uid: int) -> str:
+    """Give the control group of a user's daemon on such a machine, below the system's root."""
+    return f"/kconnd.slice/kconnd-{uid}.slice/kconnd@{uid}.service"
+
+
 def runtime_dir(env: Mapping[str, str], uid: int, *, lingers: bool) -> str:
     """Choose the folder for sockets and connection files.
 

@@ -1,13 +1,15 @@
-"""What can be asked of the front door: whose socket is where, and what spans owners."""
+"""What can be asked of the front door: whose socket is where, and what spans owners.
+
+What owners' daemons ask for themselves is for those alone, by their control group (see
+`kconnd.system.daemon_process`). Whatever else an owner runs in that group counts as the daemon:
+all that it can get is this fixed list, as that owner and within that owner's quota.
+"""
 
 import asyncio
-import contextlib
 import os
-import select
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from kconnd.front.units import (
     unit_name,
 )
 from kconnd.system.cgroups import unit_of
+from kconnd.system.daemon_process import its_own_process
 from kconnd.system.machine import user_name
 from kconnd.system.openapi import document
 from kconnd.system.processes import user_of
@@ -170,49 +173,6 @@ async def _moved(pid: int, scope: str) -> None:
         ) from None
 
 
-@contextlib.contextmanager
-def its_own_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
-    """See that a pid is a process of an owner's daemon; gives what sees to it again.
-
-    The manager of systemd 252 takes numbers, and a number can be another's after any wait: so
-    this is asked once more as the last thing before it is told, and at the end.
-
-    Raises
-    ------
-    RefusedError
-        If it is not.
-    """
-    try:
-        process = os.pidfd_open(pid)
-    except OSError:
-        raise _not_its(pid, uid) from None
-    check = partial(check_lives, process, pid, uid)
-    try:
-        if user_of(pid) != uid or unit_of(pid) != f"kconnd@{uid}.service":
-            raise _not_its(pid, uid)
-        check()  # so that was it which was looked at
-        yield check
-        check()
-    finally:
-        os.close(process)
-
-
-def check_lives(process: int, pid: int, uid: int) -> None:
-    """Refuse a process that has ended: its number can be another's. ``process`` is its pidfd.
-
-    Raises
-    ------
-    RefusedError
-        If so.
-    """
-    if select.select([process], [], [], 0)[0]:
-        raise _not_its(pid, uid)
-
-
-def _not_its(pid: int, uid: int) -> RefusedError:
-    return RefusedError(f"process {pid} is not one of the daemon of uid {uid}")
-
-
 _LAUNCH = (
     Parameter("name", "string", "The kernel's name."),
     Parameter("generation", "integer", "The number of the launch."),
@@ -229,6 +189,7 @@ ROUTES: tuple[Route, ...] = (
         Right.SEE,
         boot,
         (Parameter("wanted", "boolean", "Whether there are such kernels."),),
+        daemons_only=True,
     ),
     Route(
         "POST",
@@ -240,6 +201,7 @@ ROUTES: tuple[Route, ...] = (
             Parameter("program", "string", "The path of the shim."),
             Parameter("plan", "string", "The path of its plan."),
         ),
+        daemons_only=True,
     ),
     Route(
         "POST",
@@ -247,5 +209,6 @@ ROUTES: tuple[Route, ...] = (
         Right.SEE,
         make_scope,
         (*_LAUNCH, Parameter("pid", "integer", "The shim's, which the caller's daemon runs.")),
+        daemons_only=True,
     ),
 )

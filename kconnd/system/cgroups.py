@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -22,12 +23,33 @@ GRACE = 2.0  # seconds that left-over processes get between SIGTERM and SIGKILL,
 def cgroup_of(pid: int) -> str:
     """Give a process's place in the tree of the service manager: cgroups(7), v1 and v2."""
     try:
-        rows = Path(f"/proc/{pid}/cgroup").read_bytes().split(b"\n")
+        rows = Path(f"/proc/{pid}/cgroup").read_bytes()
     except OSError:
         return ""
-    parts = (row.split(b":", 2) for row in rows)
+    return place_in(rows, unified=_is_unified())
+
+
+@cache  # it is the same for as long as the machine runs
+def _is_unified() -> bool:
+    """Tell whether the manager has its tree in version 2, as systemd does: by what is mounted."""
+    return Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
+def place_in(rows: bytes, *, unified: bool) -> str:
+    """Find the manager's tree in what ``/proc/PID/cgroup`` says.
+
+    Parameters
+    ----------
+    rows : bytes
+        ``ID:CONTROLLERS:PLACE``, a line for each tree.
+    unified : bool
+        Whether that tree is the one of version 2. Otherwise it is the one named so in version 1,
+        or where there is none, too, that of version 2.
+    """
+    parts = (row.split(b":", 2) for row in rows.split(b"\n"))
     found = {one[1]: os.fsdecode(one[2]) for one in parts if len(one) == 3}  # noqa: PLR2004
-    return found.get(b"name=systemd", found.get(b"", ""))
+    second = found.get(b"", "")
+    return second if unified else found.get(b"name=systemd", second)
 
 
 def unit_of(pid: int) -> str:
@@ -35,7 +57,25 @@ def unit_of(pid: int) -> str:
 
     What is below a unit may be called anything, as by a user's own manager, which is in a unit.
     """
-    return unit_in(cgroup_of(pid).removeprefix(cgroup_of(1).removesuffix("/init.scope")))
+    return unit_in(system_cgroup_of(pid))
+
+
+def system_cgroup_of(pid: int) -> str:
+    """Give a process's place below the root of the system's manager; empty where it is unknown."""
+    return below_root(cgroup_of(pid), cgroup_of(1))
+
+
+def below_root(place: str, manager: str) -> str:
+    """Give a place below the root, which a container's manager has somewhere in the host's tree.
+
+    Parameters
+    ----------
+    place : str
+        A process's.
+    manager : str
+        The place of pid 1.
+    """
+    return place.removeprefix(manager.removesuffix("/init.scope").rstrip("/"))
 
 
 def unit_in(place: str) -> str:

@@ -38,6 +38,7 @@ from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
 from kconnd.system.accepting import MAX_CONNECTIONS, PeerStream, new_server
 from kconnd.system.as_json import as_json
 from kconnd.system.audit import UNHEARD, Audit, is_name
+from kconnd.system.daemon_process import check_peer_is_daemon
 from kconnd.system.http_bounds import (
     MAX_BODY_BYTES,
     check_size,
@@ -137,6 +138,8 @@ class Exchange(HTTPMessageDelegate):
         self._audited = self._route.audited
         self._peer = await self._caller.identify()
         self._take_in(self._peer, self._name, {}).authorise(self._route.right)
+        if self._route.daemons_only:
+            check_peer_is_daemon(self._stream.socket, self._peer)
         check_size(self._request.headers)
 
     def _answer_at_once(self) -> bool:

@@ -27,6 +27,7 @@ class Parameter:
 class Route:
     """One row of the table.
 
+    ``daemons_only`` is for what the owner's daemon asks for, and no other process of its user.
     ``glance`` gives what ``function`` would, where that takes no waiting now; else None. It
     changes nothing, so what is audited has none.
     """
@@ -37,6 +38,7 @@ class Route:
     function: Function
     parameters: tuple[Parameter, ...] = ()
     streams: bool = False
+    daemons_only: bool = False
     glance: Glance | None = None
 
     @property

@@ -14,8 +14,9 @@ from kconnd.core.access import Peer, Right
 from kconnd.errors import RefusedError
 from kconnd.front.machine import Machine
 from kconnd.front.owners import Owners
-from kconnd.front.routes import ROUTES, Request, check_lives
+from kconnd.front.routes import ROUTES, Request
 from kconnd.front.slices import Slices
+from kconnd.system.daemon_process import check_lives
 from kconnd.system.systemd import UNLIMITED
 from tests.front.fake import FakeSystemd
 

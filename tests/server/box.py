@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from kconnd.core.places import daemon_cgroup
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("box.sh")
 USERS = ("ada", "bob", "eve", "max")
@@ -31,6 +33,7 @@ class Box:
     """Boots, runs commands as anyone, and is taken down again."""
 
     folder: str = field(default_factory=lambda: f"/tmp/kbox-{os.getpid()}")  # its host name, too
+    layout: str = "hybrid"  # of control groups; or legacy, or unified
 
     def __enter__(self) -> Self:
         done = self._script("up")
@@ -48,6 +51,7 @@ class Box:
 
     def _script(self, *words: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "BOX_DIR": self.folder, "BOX_BIND": str(ROOT)}
+        env["BOX_CGROUP"] = self.layout
         return subprocess.run(
             [str(SCRIPT), *words], env=env, capture_output=True, text=True, check=False
         )
@@ -65,6 +69,19 @@ class Box:
         done = self.try_(command, user)
         assert done.code == 0, f"{user}: {command}\n{done.out}\n{done.err}\n{self.journal()}"
         return done
+
+    def as_daemon(self, command: str, uid: int) -> Done:
+        """Run a command as a user in the control group of that user's daemon."""
+        self.run(f"systemctl start kconnd@{uid}.socket kconnd@{uid}.service")
+        group = f"{self.cgroups()}{daemon_cgroup(uid)}"
+        words = f"setpriv --reuid {uid} --regid {uid} --clear-groups sh -c {shlex.quote(command)}"
+        return self.run(f"echo $$ > {group}/cgroup.procs && exec {words}")
+
+    def cgroups(self) -> str:
+        """Give where the tree is that systemd keeps its units in."""
+        return self.run(
+            "echo /sys/fs/cgroup$(test -d /sys/fs/cgroup/systemd && echo /systemd)"
+        ).out[:-1]
 
     def ctl(self, arguments: str, user: str) -> Any:
         """Run a verb of kconnd-ctl and read its JSON."""

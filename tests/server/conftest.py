@@ -19,10 +19,15 @@ def _missing() -> str:
     return ""
 
 
-@pytest.fixture(scope="session")
-def box() -> Iterator[Box]:
+def skip_without_systemd() -> None:
+    """Skip a test that boots a machine where none can be booted."""
     if why := _missing():
         pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def box() -> Iterator[Box]:
+    skip_without_systemd()
     with Box() as found:
         found.run("/bin/true")
         found.run(f"{__file__.rpartition('/tests/')[0]}/scripts/install")

@@ -1,6 +1,7 @@
 """``python -m tests.server.fuzz SOCKET COUNT``: hostile inputs for the front door, from inside.
 
-Half of them are sent as a user without rights, since root passes every check. Prints one JSON
+It is run in the control group of root's daemon, since what makes units is for daemons alone. A
+quarter of them are sent as a user without rights, since root passes every check. Prints one JSON
 object: what was wrong with an answer, how many inputs there were and how many got to a
 route's own function as a JSON object, and the front door's descriptors and memory before and
 after.
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from tests.hostile_inputs import Input, Target, inputs, reached, send
 
 NOBODY = 65534
-SENDERS = cycle((0, NOBODY))
+SENDERS = cycle((0, 0, 0, NOBODY))
 # A path that is none keeps every request for a unit from being granted.
 FRONT = Target(
     changing=(
@@ -69,7 +70,7 @@ def main() -> None:
             before[:] = front.num_fds(), front.memory_info().rss
 
     attack()
-    if min(seen[f"reached as {uid}"] for uid in (0, NOBODY)) < seen["sent"] // 4:
+    if seen["reached as 0"] < seen["sent"] * 2 // 5:
         faults.append(["too few got to a route's own function", str(seen)])
     after = (front.num_fds(), front.memory_info().rss)
     found = {"pid": front.pid, "faults": faults[:3], "before": before, "after": after}

@@ -18,8 +18,7 @@ def test_requests_made_from_the_front_doors_document(box: Box) -> None:
 
 def test_most_hostile_inputs_reach_what_is_behind_the_parser(box: Box) -> None:
     root = __file__.rpartition("/tests/")[0]
-    found = box.run(
-        f"cd {root} && {sys.executable} -m tests.server.fuzz {FRONT_SOCKET} 2000"
-    ).json()
+    attack = f"cd {root} && {sys.executable} -m tests.server.fuzz {FRONT_SOCKET} 2000"
+    found = box.as_daemon(attack, 0).json()
     assert found["faults"] == []
-    assert found["reached as 0"] + found["reached as 65534"] > 1000
+    assert found["reached as 0"] > 900

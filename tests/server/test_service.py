@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kconnd.core.places import FRONT_SOCKET
+from kconnd.core.places import FRONT_SOCKET, daemon_cgroup
 from kconnd.system.settings import QUIET
 from tests.conftest import wait_for
 from tests.server.box import USERS, Box
@@ -261,7 +261,7 @@ def test_the_launcher_keeps_the_contract_of_all_launchers(box: Box) -> None:
         pytest.skip(f"a shim that this Python has compiled is none for the service's, {theirs}")
     root = __file__.rpartition("/tests/")[0]
     command = f"cd {root} && {sys.executable} -m pytest -q -p no:cacheprovider tests/launchers"
-    out = box.run(f"{command} -k systemd").out
+    out = box.as_daemon(f"{command} -k systemd", 0).out
     assert "passed" in out
     assert "skipped" not in out
 
@@ -300,9 +300,8 @@ def test_a_memory_limit_is_enforced_and_named(box: Box, launcher: str, kind: str
     # What the owner asks for can be less than what the machine's profile says, and not more.
     greedy = {"name": "small", "generation": 7, "program": "/bin/true", "plan": "/x"}
     body = json.dumps({**greedy, "limits": {"memory": 8 << 30, "tasks": 5}})
-    reply = box.run(
-        f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1/units -d {shlex.quote(body)}", "bob"
-    )
+    front = f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1/units"
+    reply = box.as_daemon(f"{front} -d {shlex.quote(body)}", box.uid("bob"))
     wanted = {"memory": 150 << 20, "tasks": 5, "cpu": 0.5, "open_files": 300}
     assert reply.json()["limits"] == wanted
     done = box.try_("kconnd-ctl run small -c 'x = bytearray(1 << 30)'", "bob")
@@ -359,7 +358,7 @@ def test_only_a_shim_of_ones_own_daemon_is_put_into_a_scope(box: Box, kernel: in
     for pid, user in ((foreign, "eve"), (kernel, "eve"), (kernel, "ada"), (999_999, "eve")):
         body = json.dumps({"name": "mine", "generation": 1, "pid": pid, "limits": {}})
         front = f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1/scopes"
-        reply = box.run(f"{front} -d {shlex.quote(body)}", user)
+        reply = box.as_daemon(f"{front} -d {shlex.quote(body)}", box.uid(user))
         assert f"process {pid} is not one of the daemon of" in reply.json()["error"]["message"]
     assert box.run("systemctl list-units --plain --no-legend 'kconnd-kernel-*-mine-1*'").out == ""
 
@@ -374,10 +373,62 @@ def test_a_control_group_that_is_called_as_a_daemons_unit_is_not_one(box: Box) -
     pid = int(box.run(f"mkdir -p {group}; {sleeper} & echo $! | tee {group}/cgroup.procs").out)
     body = json.dumps({"name": "mine", "generation": 1, "pid": pid, "limits": {}})
     front = f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1/scopes"
-    reply = box.run(f"{front} -d {shlex.quote(body)}", "eve")
+    reply = box.as_daemon(f"{front} -d {shlex.quote(body)}", uid)
     assert f"process {pid} is not one of the daemon of" in reply.json()["error"]["message"]
     box.run(f"kill {pid}")
     wait_for(lambda: box.try_(f"rmdir {group} {theirs}").code == 0, "it to be empty")
+
+
+def test_units_are_made_for_a_users_own_daemon_alone(box: Box, kernel: int) -> None:
+    """Not for another process of the user, nor for root because of what root happens to run."""
+    ask = f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1"
+    ada = box.uid("ada")
+    for path in ("units", "scopes", "boot"):
+        for user, uid in (("ada", ada), ("root", 0)):
+            said = box.run(f"{ask}/{path} -d {{}}", user).json()["error"]
+            assert said["code"] == "refused"
+            assert f"is not one of the daemon of uid {uid}" in said["message"]
+    # What the daemon's group has in it counts as the daemon, and as that of its own uid alone.
+    assert box.as_daemon(f"{ask}/units -d {{}}", ada).json()["error"]["message"] == "name: not text"
+    box.write("/opt/borrowed.py", BORROWED)
+    for uid in (0, box.uid("bob")):
+        borrowed = f"python3 /opt/borrowed.py {uid} {ask}/units -d {{}}"
+        into = f"echo $$ > {box.cgroups()}{daemon_cgroup(ada)}/cgroup.procs"
+        said = box.run(f"{into} && exec {borrowed}").json()["error"]["message"]
+        assert f"is not one of the daemon of uid {uid}" in said
+    assert box.pid("python3", "ada") == kernel
+
+
+BORROWED = """
+import os, sys
+os.setresuid(*[int(sys.argv[1])] * 3)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+PASSED_ON = """
+import os, socket, sys
+here, there = os.pipe()
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(sys.argv[1])
+if sys.argv[2] == "ends" and os.fork():
+    os._exit(0)
+parent = os.getppid()
+while sys.argv[2] == "ends" and os.getppid() == parent != 1:
+    pass
+connection.sendall(b"POST /v1/units HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+print(connection.recv(65536).decode().partition("\\r\\n\\r\\n")[2])
+"""
+
+
+def test_who_connected_and_has_ended_is_nobodys_daemon(box: Box, kernel: int) -> None:
+    """Its number could be another process's, so what is read by it is not of who connected."""
+    box.write("/opt/passed_on.py", PASSED_ON)
+    said = {
+        what: box.as_daemon(f"python3 /opt/passed_on.py {FRONT_SOCKET} {what}", box.uid("ada"))
+        for what in ("stays", "ends")
+    }
+    assert said["stays"].json()["error"]["message"] == "name: not text"
+    assert "is not one of the daemon of" in said["ends"].json()["error"]["message"]
+    assert box.pid("python3", "ada") == kernel
 
 
 def test_every_descendant_is_gone_after_a_stop(box: Box, kernel: int) -> None:
@@ -767,7 +818,8 @@ def test_an_owners_daemon_that_lies_harms_nobody(box: Box, kernel: int, body: st
 def test_ten_thousand_hostile_inputs_do_the_front_door_no_harm(box: Box, kernel: int) -> None:
     front = box.main_pid("kconnd.service")
     root = __file__.rpartition("/tests/")[0]
-    done = box.run(f"cd {root} && {sys.executable} -m tests.server.fuzz {FRONT_SOCKET} 10000")
+    attack = f"cd {root} && {sys.executable} -m tests.server.fuzz {FRONT_SOCKET} 10000"
+    done = box.as_daemon(attack, 0)
     found = done.json()
     assert found["faults"] == []
     assert found["pid"] == box.main_pid("kconnd.service") == front
