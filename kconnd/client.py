@@ -52,7 +52,7 @@ MAX_FOREIGN_REPLY = 4 << 20  # bytes of a whole reply of another owner's daemon
 LOOK_LIMIT = 60.0  # seconds of silence after which a look-up gives up; of another owner, of all
 DIGITS = 18  # of a status or a length; more is nonsense, and int() has limits of its own
 KERNELS = "/v1/kernels/"
-ERRORS = 400  # the first HTTP status that tells of one
+SUCCESS, REDIRECTS, ERRORS = 200, 300, 400  # the first HTTP statuses of these kinds
 HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wrong"
 
 
@@ -229,8 +229,9 @@ class Client:
             if limit is not None and _is_foreign(connection.owner):
                 connection.deadline = time.monotonic() + limit
             self._send(connection, method, path, body)
-            status, pieces = self._read_head(reply)
-            content = self._result(status, self._whole(pieces, connection.owner), connection.owner)
+            most = self._limit(connection.owner)
+            status, pieces = self._read_head(reply, most)
+            content = self._result(status, self._whole(pieces, most), connection.owner)
             return self._believed(path, content, connection.owner)
 
     def _placed(self, path: str) -> tuple[Client, str]:
@@ -261,9 +262,10 @@ class Client:
     def _stream(self, path: str) -> Iterator[Any]:
         with self._connected() as connection, connection.reader() as reply:
             self._send(connection, "GET", path, None)
-            status, pieces = self._read_head(reply)
+            status, pieces = self._read_head(reply, self._most)
             if status >= ERRORS:
-                self._result(status, self._whole(pieces, connection.owner), connection.owner)
+                most = self._limit(connection.owner)
+                self._result(status, self._whole(pieces, most), connection.owner)
             rest = b""
             for piece in pieces:
                 *lines, rest = (rest + piece).split(b"\n")
@@ -326,16 +328,18 @@ class Client:
         except OSError as error:
             raise self._garbled(str(error)) from None
 
-    def _read_head(self, reply: BinaryIO) -> tuple[int, Iterator[bytes]]:
+    def _read_head(self, reply: BinaryIO, most: int) -> tuple[int, Iterator[bytes]]:
         version, _, rest = self._line(reply).partition(b" ")
         status = _natural(rest[:3])
         if not version.startswith(b"HTTP/1.") or status is None:
             raise self._garbled("it does not speak HTTP")
+        if not (SUCCESS <= status < REDIRECTS or status >= ERRORS):
+            raise self._garbled(f"HTTP status {status}, which no daemon gives")
         headers = self._headers(reply)
         if headers.get(b"transfer-encoding") == b"chunked":
-            return status, self._chunks(reply)
+            return status, self._chunks(reply, most)
         length = _natural(headers.get(b"content-length", b"0"))
-        if length is None or length > self._most:
+        if length is None or length > most:
             raise self._garbled("its reply has no sensible length")
         return status, iter((self._exactly(reply, length),))
 
@@ -349,23 +353,26 @@ class Client:
             headers[key.strip().lower()] = value.strip().lower()
         raise self._garbled("its headers do not end")
 
-    def _chunks(self, reply: BinaryIO) -> Iterator[bytes]:
+    def _chunks(self, reply: BinaryIO, most: int) -> Iterator[bytes]:
         """Take a chunked body apart (RFC 9112, section 7.1)."""
         while True:
             try:
                 size = int(self._line(reply).partition(b";")[0], 16)
             except ValueError:
                 raise self._garbled("a chunk has no length") from None
-            if not 0 <= size <= self._most:
+            if not 0 <= size <= most:
                 raise self._garbled("a chunk has no sensible length")
             if size == 0:
                 return
             yield self._exactly(reply, size)
             self._line(reply)
 
-    def _whole(self, pieces: Iterator[bytes], owner: int) -> bytes:
+    def _limit(self, owner: int) -> int:
+        """Give the bytes of a whole reply that are read of an owner's daemon."""
+        return min(self._most, MAX_FOREIGN_REPLY) if _is_foreign(owner) else self._most
+
+    def _whole(self, pieces: Iterator[bytes], most: int) -> bytes:
         """Put a reply together, up to a limit."""
-        most = min(self._most, MAX_FOREIGN_REPLY) if _is_foreign(owner) else self._most
         text = bytearray()
         for piece in pieces:
             text += piece

@@ -233,7 +233,7 @@ def _reach(kernel: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("heartbeat", str(kernel["heartbeat"]["state"])),
         ("transport", f"{wire['transport']} {wire['ip']}, {secured}"),
         ("ports", ports),
-        ("file", kernel["connection_file"]),
+        ("file", kernel["connection_file"] or "-"),
     ]
 
 

@@ -5,12 +5,21 @@ fields are those of jupyter_client 8.9 and ipykernel 7.3. Rule: the key and the 
 are in here and in `to_file`, never in a ``repr`` and never in `describe`.
 """
 
+import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 SCHEME = "hmac-sha256"
+SCHEMES = frozenset(f"hmac-{name}" for name in ("sha256", "sha384", "sha512", "sha3_256"))
+MAX_KEY_CHARS = 1000
+MAX_PORT = 65535
+Z85_CHARS = 40  # of a CURVE key
+_Z85 = frozenset(
+    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+)  # RFC 32 of ZeroMQ
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound to it here
 
 T = TypeVar("T")
 
@@ -111,6 +120,58 @@ def parse_connection(content: Mapping[str, Any]) -> ConnectionInfo:
         curve=curve,
         signature_scheme=str(content.get("signature_scheme", SCHEME)),
     )
+
+
+def parse_foreign_connection(content: Mapping[str, Any]) -> ConnectionInfo:
+    """Read the connection of another owner's kernel, of which nothing is trusted.
+
+    A kernel that listens on every address of this machine is reached on its loopback address.
+
+    Raises
+    ------
+    ValueError
+        As `parse_connection`, and for what no kernel of kconnd has: another transport, a name in
+        the place of an address, no key, or a key that is none.
+    """
+    connection = parse_connection(content)
+    if connection.transport == "ipc":
+        _check(_is_plain_path(connection.ip), "ip is not the path of a socket")
+    else:
+        _check(connection.transport == "tcp", "transport is neither tcp nor ipc")
+        connection = replace(connection, ip=_address(connection.ip))
+    ports = connection.ports
+    _check(all(0 < port <= MAX_PORT for port in ports), "a port is out of range")
+    _check(len(set(ports)) == len(ports), "two ports are the same")
+    key, curve = connection.key, connection.curve
+    _check(0 < len(key) <= MAX_KEY_CHARS, "key is empty or too long")
+    _check(key.isascii() and key.isprintable(), "key is not printable ASCII")
+    _check(connection.signature_scheme in SCHEMES, "signature_scheme is not known")
+    _check(curve is None or _are_z85(curve.public, curve.secret), "a CURVE key is not Z85 text")
+    return connection
+
+
+def _check(holds: bool, fault: str) -> None:  # noqa: FBT001  # it is what is checked
+    if not holds:
+        raise ValueError(fault)
+
+
+def _is_plain_path(path: str) -> bool:
+    """Tell whether a path is absolute and has no part that leads up or is left out."""
+    parts = path.split("/")
+    return path.isprintable() and path.startswith("/") and not {"", ".", ".."} & set(parts[1:])
+
+
+def _address(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError("ip is not a numeric address") from None
+    _check("%" not in text and not address.is_multicast, "ip is not the address of one machine")
+    return _WILDCARDS.get(str(address), str(address))
+
+
+def _are_z85(*keys: str) -> bool:
+    return all(len(key) == Z85_CHARS and _Z85.issuperset(key) for key in keys)
 
 
 def _field(content: Mapping[str, Any], name: str, kind: type[T]) -> T:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from kconnd.attach import reached
 from kconnd.client import Client, find_socket, kernel_path
 from kconnd.core.names import parse_name
 from kconnd.errors import UsageError
@@ -66,6 +67,26 @@ class Asker:
     async def get(self, kernel: str, what: str = "") -> dict[str, Any]:
         """Look something up of a kernel."""
         return await asyncio.to_thread(lambda: _client().get(kernel_path(kernel, what)))
+
+    async def connection(self, kernel: str, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Learn how a kernel is reached, and see that this leads to its owner.
+
+        Parameters
+        ----------
+        kernel : str
+            Its name.
+        found : mapping
+            What the daemon says of it.
+
+        Raises
+        ------
+        KconndError
+            As `kconnd.attach.reached`.
+        """
+        content = await self.get(kernel, "connection")
+        uid, owner = found.get("uid", os.geteuid()), found["owner"]
+        way = await asyncio.to_thread(reached, content, kernel, uid, owner)
+        return way.to_file()
 
     async def start(self, kernel: str) -> dict[str, Any]:
         """Have a kernel started, where its profile lets whoever needs it do that."""

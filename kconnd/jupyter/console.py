@@ -13,6 +13,7 @@ from typing import Any
 from jupyter_console.app import ZMQTerminalIPythonApp
 
 from kconnd.client import Client, find_socket, kernel_path
+from kconnd.core.terminal_text import clean
 from kconnd.errors import KconndError
 
 LEAVING = re.compile(r"\s*(exit|quit|q)(\(\))?;?\s*")  # the last is R's
@@ -47,7 +48,8 @@ class Console(_Stock):  # type: ignore[misc]  # see above
         try:
             Client(find_socket(os.environ, self.socket)).post(kernel_path(self.kernel, "interrupt"))
         except KconndError as error:
-            print(f"kconnd-ctl: {error.message}\n  {error.hint}", file=sys.stderr)  # noqa: T201
+            said = clean(f"kconnd-ctl: {error.message}\n  {error.hint}")
+            print(said, file=sys.stderr)  # noqa: T201  # it is a program of the terminal
 
 
 def leaves(cell: str) -> bool:

@@ -111,7 +111,7 @@ class KconndProvisioner(KernelProvisionerBase):
         """Tell whether a new process has the key, the ports and the keys of the one before."""
         if found["state"] not in UP or found["generation"] == self._generation:
             return True
-        return await self._daemon.get(self._kernel, "connection") == self._connection
+        return await self._daemon.connection(self._kernel, found) == self._connection
 
     async def wait(self) -> int | None:
         """Give the exit code of what is gone."""
@@ -159,7 +159,7 @@ class KconndProvisioner(KernelProvisionerBase):
             self._kernel = await self._choose(str(session))
             found = await self._daemon.start(self._kernel)
         self._generation = found["generation"]
-        self._connection = await self._daemon.get(self._kernel, "connection")
+        self._connection = await self._daemon.connection(self._kernel, found)
         self._check_encryption()
         self.connection_info = _as_jupyter_has_it(self._connection)
         self._adjust_manager()

@@ -22,13 +22,15 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 from tornado.web import HTTPError
 
 from kconnd.attach import this_machine
-from kconnd.errors import KconndError
+from kconnd.core.names import parse_name
+from kconnd.errors import KconndError, UsageError
 from kconnd.jupyter.asking import Asker
 from kconnd.jupyter.provisioner import KconndProvisioner
 
 # Whether the server itself, and nobody in front of it, ends a kernel.
 _of_its_own: ContextVar[bool] = ContextVar("of_its_own", default=False)
 
+MAX_PHRASE_CHARS = 300
 OVER = frozenset({"stopped", "failed", "lost"})  # states of kernels that nobody can attach to
 
 _Stock: Any = AsyncMappingKernelManager  # its annotations are not those of its callers
@@ -116,10 +118,11 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         path = self.kernel_id_to_connection_file.get(kernel_id)
         if path is None:
             return None
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, UsageError):
             content = json.loads(path.read_bytes())
             if name := content.get("kconnd"):
-                return str(name), content.get("kconnd_machine") == this_machine()
+                parse_name(name)  # a daemon publishes its own kernels alone, by their bare names
+                return name, content.get("kconnd_machine") == this_machine()
         return None
 
     # --- what is done to one
@@ -193,4 +196,11 @@ def _as_http_error() -> Iterator[None]:
         yield
     except KconndError as error:
         reason = f"{error.message}; {error.hint}" if error.hint else error.message
-        raise HTTPError(error.http_status, reason, reason=error.message) from error
+        raise HTTPError(error.http_status, reason, reason=_phrase(error)) from error
+
+
+def _phrase(error: KconndError) -> str:
+    """Give an error as the reason in a status line, which is one line of plain ASCII."""
+    text = error.message.encode("ascii", "replace").decode()
+    plain = "".join(char if char.isprintable() and char != "<" else "?" for char in text)
+    return plain[:MAX_PHRASE_CHARS]

@@ -9,10 +9,11 @@ import pytest
 
 from kconnd import attach
 from kconnd.client import Client
+from kconnd.core.connection import ConnectionInfo
 from kconnd.system.machine import own_user
 from tests.cli.fake_daemon import KEY, FakeDaemon
 
-CONTENT = {"key": KEY, "transport": "tcp", "ip": "127.0.0.1"}
+CONTENT = ConnectionInfo("tcp", "127.0.0.1", (5000, 5001, 5002, 5003, 5004), KEY).to_file()
 
 
 @pytest.fixture

@@ -42,8 +42,9 @@ def _hear(event: str, details: tuple[Any, ...]) -> None:
         return
     if event == "socket.connect":
         _watching[-1].connected.append(os.fsdecode(details[1]))
-    elif event.partition(".")[0] in {"open", "os", "shutil", "subprocess"}:
-        paths = [one for one in details if isinstance(one, str | bytes | os.PathLike)]
+    elif event.partition(".")[0] in {"open", "os", "shutil"}:
+        names = details[:1] if event == "open" else details
+        paths = [one for one in names if isinstance(one, str | bytes | os.PathLike)]
         _watching[-1].opened.extend(os.fsdecode(one) for one in paths)
 
 

@@ -1,0 +1,135 @@
+"""Each verb that asks another owner's daemon, which answers as it likes.
+
+Whatever it answers, the verb ends with a documented exit code and bounded text that steers no
+terminal. What every other socket, the front door and the file system saw of it is compared with
+what there is to see: one request to open that owner's socket. No process of that owner listens
+here, so no connection that her daemon gives is one, and no copy of it is written.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kconnd.cli.main import main
+from kconnd.core.terminal_text import is_colour
+from tests.cli.fake_daemon import FakeDaemon
+from tests.hostile_owner.machine import EVE, ME, NAME, Machine, Recorder
+from tests.hostile_owner.replies import CANARY, SOUND, framed, hostile_replies
+
+ROOT = Path(__file__).parents[2]
+WHO = f"{EVE}/{NAME}"
+MAX_PRINTED_CHARS = 80_000  # of what is not a log
+CODES = {0, 1, 2, 3, 4, 5, 6}
+# What is typed, and the routes that it asks for.
+VERBS: dict[str, tuple[list[str], tuple[str, ...]]] = {
+    "info": (["info", WHO], ("",)),
+    "info --json": (["info", WHO, "--json"], ("",)),
+    "info of two": (["info", WHO, f"{WHO}@x", "--json"], ("",)),
+    "why": (["why", WHO], ("why",)),
+    "wait": (["wait", WHO], ("wait",)),
+    "logs": (["logs", WHO], ("logs",)),
+    "connection": (["connection", WHO], ("connection",)),
+    "start": (["start", WHO], ("start",)),
+    "stop": (["stop", WHO, "--yes"], ("stop",)),
+    "restart": (["restart", WHO], ("restart",)),
+    "interrupt": (["interrupt", WHO], ("interrupt",)),
+    "signal": (["signal", WHO, "-s", "USR1"], ("signal",)),
+    "run": (["run", WHO, "-c", "1"], ("start", "connection")),
+    "console": (["console", WHO, "--json"], ("start", "connection")),
+    "qtconsole": (["qtconsole", WHO, "--json"], ("start", "connection")),
+    "kernelspec": (["kernelspec", "install", WHO, "--prefix", "PREFIX"], ("",)),
+}
+POSTS = {"start", "stop", "restart", "interrupt", "signal"}
+
+
+@pytest.fixture(name="baited")
+def _baited(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """Lay out what a client that believes a path would open, and give the machine."""
+    bait = machine.folder / CANARY
+    (bait / "folder").mkdir(parents=True)
+    (bait / "own.json").write_text(json.dumps(SOUND["connection"]), encoding="utf-8")
+    (bait / "link.json").symlink_to(bait / "own.json")
+    monkeypatch.setenv("HOME", str(machine.folder / "home"))
+    with Recorder(bait / "ipc-1") as socket:
+        yield machine
+        assert socket.requests == []
+
+
+def answer(eve: FakeDaemon, routes: tuple[str, ...], replies: list[Any]) -> None:
+    for verb, reply in zip(routes, replies, strict=True):
+        for name in (NAME, f"{NAME}@x"):
+            path = f"/v1/kernels/{name}/{verb}".rstrip("/")
+            eve.replies["POST" if verb in POSTS else "GET", path] = reply
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Give each file below a folder that has one, sockets left out."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+@pytest.mark.parametrize("case", VERBS)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_nobody_else_sees_anything_of_a_hostile_reply(
+    baited: Machine, case: str, data: st.DataObject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    typed, routes = VERBS[case]
+    baited.clear()
+    folder = str(baited.folder)
+    hostile = data.draw(st.integers(0, len(routes) - 1))
+    replies: list[Any] = [framed(SOUND[verb]) for verb in routes]
+    replies[hostile] = data.draw(hostile_replies(routes[hostile], folder))
+    answer(baited.eve, routes, replies)
+    before = tree(baited.folder)
+    capfd.readouterr()
+    with baited.watched() as seen:
+        code = main([word.replace("PREFIX", f"{folder}/prefix") for word in typed])
+    out, err = capfd.readouterr()
+    assert code in CODES
+    check_printed(out + err, 200_000 if case == "logs" else MAX_PRINTED_CHARS)
+    check_sockets(baited, seen.connected, routes)
+    check_files(baited, seen.opened, before, tree(baited.folder))
+
+
+def check_printed(text: str, most: int) -> None:
+    assert len(text) < most
+    rest = re.sub(r"\x1b\[([0-9;:]*)m", lambda it: "" if is_colour(it[1]) else it[0], text)
+    assert not re.search(r"[^\t\n\r\x20-\x7e\xa0-\U0010ffff]", rest), ascii(rest[:200])
+
+
+def check_sockets(machine: Machine, connected: list[str], routes: tuple[str, ...]) -> None:
+    known = {str(one.path) for one in (machine.front, machine.own, machine.eve)}
+    assert set(connected) <= known
+    machine.bystanders_saw_nothing()
+    assert machine.own.asked() in ([], [("GET", "/v1/health")], [("GET", "/v1/profiles")])
+    machine.asked_for_eve(len(machine.eve.requests))
+    asked = [path.removeprefix(f"/v1/kernels/{NAME}") for _, path in machine.eve.asked()]
+    assert {one.removeprefix("@x").strip("/") for one in asked} <= set(routes)
+
+
+def check_files(
+    machine: Machine, opened: list[str], before: dict[str, bytes], after: dict[str, bytes]
+) -> None:
+    allowed = (
+        *(sys.prefix, sys.base_prefix, str(ROOT), "/usr/lib/python3", "/proc/self/"),
+        *(f"{machine.folder}/u/{ME}", f"{machine.folder}/prefix", f"{machine.folder}/front"),
+    )
+    strange = [path for path in opened if not path.startswith(allowed)]
+    assert strange == []
+    changed = {path for path in after if after[path] != before.get(path)}
+    specs = {f"prefix/share/jupyter/kernels/kconnd-{EVE}-{NAME}/kernel.json"}
+    assert changed <= specs
+    assert set(before) <= set(after)
