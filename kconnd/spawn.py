@@ -8,6 +8,7 @@ Of several that would start one at the same time, one does, and the others find 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import subprocess
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # -P: a package in the folder that the daemon lives in, /, must not be taken for ours.
 DAEMON = (sys.executable, "-P", "-m", "kconnd.daemon.main")
 LIMIT = 15.0  # seconds until it answers
+NO_DISK = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 GLANCE = 0.02  # seconds between looks
 KEPT = (
     *("HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "XDG_CONFIG_HOME"),
@@ -92,8 +94,17 @@ def _warn_of_logout(user: str) -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Wait for other clients that are starting a daemon; each takes `LIMIT` at the most."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    """Wait for other clients that are starting a daemon; each takes `LIMIT` at the most.
+
+    Where the disk is read-only, or too full for one more file, the folder is locked instead.
+    """
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
+    except OSError as error:
+        if error.errno not in NO_DISK:
+            raise
+        file = os.open(path.parent, os.O_RDONLY | flags)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -104,7 +115,12 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
 def _launch(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     env = {key: os.environ[key] for key in os.environ if key in KEPT or key.startswith("LC_")}
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    output = os.open(log, flags, 0o600)
+    try:
+        output = os.open(log, flags, 0o600)
+    except OSError as error:
+        if error.errno not in NO_DISK:
+            raise
+        output = os.open(os.devnull, os.O_WRONLY)
     try:
         return subprocess.Popen(  # our own program
             command,

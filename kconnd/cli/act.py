@@ -65,7 +65,8 @@ def stop(arguments: list[str]) -> int:
         "is lost. A kernel that was told to end runs its exit functions (atexit), for which it\n"
         "has the profile's stop_timeout; stop says what it waits for. --now does without: it\n"
         "sends SIGTERM, and then SIGKILL, also where another stop is under way. A pattern lists\n"
-        "what it would end, and asks.",
+        "what it would end, and asks. On a full or read-only disk a kernel is ended, too; what\n"
+        "could not be recorded is said on stderr, and the exit code is 0.",
         "kconnd-ctl stop 'exp*'",
         ANSWER,
     )
@@ -130,7 +131,8 @@ def restart(arguments: list[str]) -> int:
         "restart",
         "Give a kernel a fresh process under the same name, ports and key: attached clients\n"
         "go on, its memory is lost. --new-key shuts out whoever has the old key. A pattern\n"
-        "means those that are up; it lists what would be lost, and asks.",
+        "means those that are up; it lists what would be lost, and asks. Where a full or\n"
+        "read-only disk would keep it from starting again, it is not ended: exit code 1.",
         "kconnd-ctl restart mykernel",
         ANSWER,
     )
@@ -228,6 +230,8 @@ def _post(client: Client, given: Given, path: str, said: Any, **body: object) ->
 
     def done(kernel: dict[str, Any]) -> None:
         found.append(kernel)
+        if why := kernel.get("unrecorded"):
+            print(show.plain(_unrecorded(path, kernel["name"], why)), file=sys.stderr)
         if not given.json:
             print(show.plain(said(kernel)), flush=True)
 
@@ -236,6 +240,16 @@ def _post(client: Client, given: Given, path: str, said: Any, **body: object) ->
     if given.json:
         show.print_json({"kernels": found, "errors": errors_in_json(failures)})
     return exit_code(failures)
+
+
+def _unrecorded(verb: str, name: str, why: str) -> str:
+    """Say what is not on disk of what was done, and what can come of that."""
+    after = (
+        f"the daemon goes on trying; if it ends first, the next one may start {name} again"
+        if verb == "stop"
+        else "the daemon goes on trying"
+    )
+    return f"kconnd-ctl: {verb} {name} was done, and could not be recorded: {why}\n  {after}"
 
 
 def _post_each(

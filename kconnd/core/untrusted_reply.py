@@ -231,6 +231,7 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "log_file": _path,
     "profile_status": word(*PROFILE_STATES),
     "next_attempt_at": optional(time),
+    "unrecorded": optional(_line),
     "warnings": rows(_line),
     "consoles": optional(rows(record(_console))),
 }

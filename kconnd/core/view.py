@@ -37,6 +37,8 @@ class Sight:
         Bytes of the whole process tree.
     clients : int, optional
         How many are connected.
+    unrecorded : str
+        Why what is shown could not be saved; empty where it is.
     """
 
     owner: str
@@ -50,6 +52,7 @@ class Sight:
     next_attempt_at: float | None = None
     memory: int | None = None
     clients: int | None = None
+    unrecorded: str = ""
 
 
 @lru_cache(1024)  # the same few times are shown again and again
@@ -113,6 +116,7 @@ def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
         "log_file": sight.log_file,
         "profile_status": sight.profile_status,
         "next_attempt_at": iso(sight.next_attempt_at),
+        "unrecorded": sight.unrecorded or None,
         "warnings": list(facts.warnings) if alive else [],
     }
 

@@ -2,8 +2,8 @@
 
 Rules. The actor saves first and acts second, so a crash between the two can be recovered
 from. What an act leads to comes back as an event. Only the actor changes its record. A
-request that cannot be saved is refused and changes nothing; a fact that cannot be saved is
-kept in memory and saved with the next one.
+request that cannot be saved is refused and changes nothing, unless it asks for an end or for what
+is so already; what cannot be saved then, and a fact, is kept in memory, and saving is retried.
 """
 
 import asyncio
@@ -80,6 +80,7 @@ class Actor:
         self._queue: asyncio.Queue[Asked] = asyncio.Queue()
         self._changed = asyncio.Event()
         self._unsaved = False  # whether what is kept in memory is ahead of what was saved
+        self.unrecorded = ""  # why the last that was to be saved could not be
         self._launched: tuple[Mapping[str, Any] | None, Profile | None] = (None, None)
 
     @property
@@ -123,10 +124,12 @@ class Actor:
     async def ask(self, request: Request) -> None:
         """Make a request, and wait until it is decided and saved.
 
+        A stop is carried out also where it cannot be saved; `unrecorded` says why, then.
+
         Raises
         ------
         StateFileError
-            If it cannot be saved; nothing has changed then.
+            If another cannot be saved; nothing has changed then.
         """
         decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((request, decided))
@@ -223,7 +226,8 @@ class Actor:
         if handle is None or not self._is_on_record(handle):
             live = self._world.runtime_dir / "live"
             exit_file = self._world.store.folder(self.record.name) / "exit.json"
-            facts, lock = (live / f"{self.record.name}.{kind}" for kind in ("shim.json", "lock"))
+            facts, older = (live / f"{self.record.name}.{kind}" for kind in ("shim.json", "lock"))
+            lock = older if older.exists() else self._world.store.lock(self.record.name)
             handle = await self._world.launcher.find(str(facts), str(exit_file), str(lock))
         here = self._world.store.origin.boot_id
         return handle if handle is not None and handle.boot_id == here else None
@@ -248,9 +252,11 @@ class Actor:
         if told:
             record = record.noted(Decision(self._world.wall_clock(), told, kernel.reason))
         same = replace(kernel, deadline=before.deadline) == before  # that one is never saved
-        if refusable or self._unsaved or not same:
-            if refusable or commands or self._queue.empty():
-                self._save(record, refusable=refusable)
+        # A stop is carried out on a full disk, too: it may be what frees some.
+        must = refusable and not same and not isinstance(event, StopAsked)
+        if self._unsaved or not same:
+            if must or commands or self._queue.empty():
+                self._save(record, refusable=must)
             else:
                 self._unsaved = True  # until the next event is taken, which is there already
         self.record = record
@@ -291,7 +297,7 @@ class Actor:
     def _save(self, record: KernelRecord, *, refusable: bool) -> None:
         try:
             self._world.store.save(record)
-            self._unsaved = False
+            self._unsaved, self.unrecorded = False, ""
         except (OSError, UnsafePathError) as error:
             if refusable:
                 raise StateFileError(
@@ -299,8 +305,14 @@ class Actor:
                     hint="the request was not carried out; free disk space or mend the state "
                     "folder's permissions, then ask again",
                 ) from error
-            self._unsaved = True
-            log.error("%s: saving its record: %s; kept in memory", record.name, error)  # noqa: TRY400
+            if self.unrecorded != str(error):
+                log.error("%s: saving its record: %s; kept in memory", record.name, error)  # noqa: TRY400
+            self._unsaved, self.unrecorded = True, str(error)
+
+    def save_again(self) -> None:
+        """Save what could not be saved before."""
+        if self.unrecorded:
+            self._save(self.record, refusable=False)
 
     def announce(self, kind: str, message: str) -> None:
         """Tell all who listen what happened to this kernel."""

@@ -25,12 +25,15 @@ from kconnd.errors import (
     NotRunningError,
     RefusedError,
     StartFailedError,
+    StateFileError,
     StopFailedError,
     UsageError,
 )
+from kconnd.system.files import try_to_write
 from kconnd.system.processes import age_of, command_of, descendants
 from kconnd.system.table import Reply
 
+NEEDED_BYTES = 64 << 10  # on disk, for a kernel's record, plan and connection file
 OUTPUT_LINES = 10  # of a kernel that did not start, in the reply
 INTERRUPT_LOOK_S = 0.5  # after an interrupt: a kernel that ends by it does so in 0.1 s
 STUCK = 15.0  # seconds of SIGKILL after which a stop names what is left and gives up waiting
@@ -69,14 +72,34 @@ async def restart(request: Request) -> Reply:
     wait, new_key = request.flag("wait", default=True), request.flag("new_key", default=False)
     now = request.flag("now", default=False)
     actor = request.kernels.find_to_start(request.name)
+    if actor.kernel.state in LIVE:
+        await _check_disk(request)
     await actor.ask(RestartAsked(busy=actor.busy, new_key=new_key, now=now))
     if wait:
         await _until_ready(actor)
     return await info_of(request, actor, quick=True)
 
 
+async def _check_disk(request: Request) -> None:
+    """See that a kernel could be started again, before it is ended for that."""
+    world = request.kernels.world
+    folders = (world.store.folder(request.name), world.runtime_dir, world.runtime_dir / "live")
+    for folder in dict.fromkeys(folders):
+        try:
+            await asyncio.to_thread(try_to_write, folder, NEEDED_BYTES)
+        except OSError as error:
+            raise StateFileError(
+                f"restarting {request.name}: it could not be started again: {error}",
+                hint=f"it goes on as it is; free disk space or mend the permissions of {folder}, "
+                "then ask again",
+            ) from error
+
+
 async def stop(request: Request) -> Reply:
-    """End a kernel; with ``wait``, reply when every process of it is gone."""
+    """End a kernel; with ``wait``, reply when every process of it is gone.
+
+    That is done, too, where it cannot be saved; ``unrecorded`` in the reply says why, then.
+    """
     wait, now = request.flag("wait", default=True), request.flag("now", default=False)
     actor = request.kernels.find(request.name)
     why = "stop --now was asked for" if now else StopAsked.why

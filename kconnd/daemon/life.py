@@ -438,8 +438,8 @@ class Life:
             self._connection_file.unlink(missing_ok=True)
             for kind in LEFT:
                 (live / f"{self.name}{kind}").unlink(missing_ok=True)
-            self._world.store.lock(self.name).unlink(missing_ok=True)
             self._world.ledger.release(self.name)
+            self._world.store.lock(self.name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _tolerating(self, doing: str) -> Iterator[None]:

@@ -335,16 +335,24 @@ def _allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _read_note(lock: Path) -> str:
+    try:
+        return lock.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def _lock_state(settings: Settings) -> None:
     """Take the lock that makes this the one daemon of its state folder, as long as it lives."""
-    host = os.uname().nodename
-    note = f"kconnd, pid {os.getpid()} of {host} in {pid_namespace()},"
+    where = f"of {os.uname().nodename}\n{pid_namespace()}"
+    note = f"kconnd, pid {os.getpid()} {where}"
     try:
         take_lock(settings.state_dir / "daemon.lock", note)
         take_lock(settings.runtime_dir / "daemon.lock", note)
     except LockedError as error:
         hint = "kconnd-ctl talks to the one that runs; end it first to start another"
-        if f" of {host} in {pid_namespace()}," not in error.message and " of " in error.message:
+        holder = _read_note(settings.state_dir / "daemon.lock")
+        if " of " in holder and where not in holder:  # older versions did not say
             hint = (
                 "that is another machine or container, with this state folder and machine-id: "
                 "give each a folder of its own, with --state-dir or XDG_STATE_HOME"

@@ -43,6 +43,8 @@ async def mend_for_ever(kernels: Kernels, site: Site) -> None:
             make_folders(kernels.world.runtime_dir)
             site.listen_again()
             await kernels.look_at_foreign()
+            for actor in kernels.all():
+                actor.save_again()
             found = state(kernels)
             if found is None or found != mended:
                 mend(kernels)

@@ -53,6 +53,7 @@ def see(actor: Actor, world: World, profile_status: str, *, quick: bool = False)
         next_attempt_at=retry and world.wall_clock() + retry - world.clock(),
         memory=reading.memory if reading else None,
         clients=reading.clients if reading else None,
+        unrecorded=actor.unrecorded,
     )
 
 

@@ -155,6 +155,18 @@ def is_private(path: Path, content: bytes) -> bool:
         return ours and alone and stream.read(len(content) + 1) == content
 
 
+def try_to_write(folder: Path, size: int) -> None:
+    """Write so many bytes into a folder, and remove them again.
+
+    Raises
+    ------
+    OSError
+        If there is no room for them, or they may not be written.
+    """
+    with _part_of(folder / "trial", os.urandom(size)) as part:
+        part.unlink()
+
+
 def remove_parts(folder: Path) -> None:
     """Remove what a process left in a folder that died while it wrote a file there."""
     for path in folder.glob(".*"):
@@ -185,7 +197,7 @@ def take_lock(path: Path, note: str = "") -> int:
     path : Path
         Made where it is missing.
     note : str
-        Who holds it, for the next who tries.
+        Who holds it, for the next who tries; the first line of it is shown.
 
     Raises
     ------
@@ -199,7 +211,8 @@ def take_lock(path: Path, note: str = "") -> int:
             os.ftruncate(file, 0)
             os.pwrite(file, note.encode(), 0)
     except BlockingIOError:
-        holder = os.pread(file, 200, 0).decode(errors="replace") or "another process"
+        said = os.pread(file, 200, 0).decode(errors="replace").partition("\n")[0]
+        holder = said if said and not said.startswith("{") else "another process"
         os.close(file)
         raise LockedError(f"locking {path}: {holder} holds it") from None
     except BaseException:

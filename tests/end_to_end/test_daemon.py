@@ -136,7 +136,9 @@ def test_a_second_daemon_is_refused_and_told_who_is_there(daemon: Daemon) -> Non
     assert daemon.process is not None
     second = subprocess.run(daemon.command(), capture_output=True, text=True, check=False)
     assert second.returncode == 1
-    assert f"kconnd, pid {daemon.process.pid} holds it" in second.stderr
+    holder = f"kconnd, pid {daemon.process.pid} of {os.uname().nodename}"
+    assert f"{holder} holds it" in second.stderr
+    assert "kconnd-ctl talks to the one that runs" in second.stderr
     assert daemon.get("/v1/health")["pid"] == daemon.process.pid
 
 
@@ -452,7 +454,7 @@ def test_a_full_disk(daemon: Daemon) -> None:
             daemon.post("other", "start")
         assert "free disk space" in caught.value.hint
         with pytest.raises(DaemonError, match="No space left on device"):
-            daemon.post("lab", "stop")
+            daemon.post("lab", "restart")
         assert run(info["connection_file"], "print('alive')") == "alive\n"
         filler.unlink()
         assert daemon.post("other", "start")["state"] == "running"

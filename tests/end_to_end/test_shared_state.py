@@ -86,7 +86,7 @@ def test_another_s_kernel_is_shown_by_its_host_and_left_alone(one: Container, ho
         assert _kernel_files(home) == before
 
         done = one.run(*CTL, "start", "lab", code=6)  # the other daemon has the folder now
-        assert " of two in " in done.stderr
+        assert " of two holds it" in done.stderr
         assert "another machine or container" in done.stderr
         two.kill_daemon()
     pid = json.loads(before[str(_record(home))][2])["handle"]["kernel"][0]

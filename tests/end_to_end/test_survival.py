@@ -277,7 +277,7 @@ def test_a_daemon_takes_kernels_up_from_a_full_disk(daemon: Daemon, small_disk: 
     after = daemon.info("lab")
     assert {key: after[key] for key in SAME} == {key: before[key] for key in SAME}
     with pytest.raises(DaemonError, match="No space left"):
-        daemon.post("lab", "stop")
+        daemon.post("lab", "restart")
     assert run(after["connection_file"], "print(x)") == "kept\n"
     filler.unlink()
     assert daemon.post("lab", "stop")["state"] == "stopped"
@@ -301,7 +301,7 @@ def test_a_read_only_state_folder(daemon: Daemon, small_disk: Path) -> None:
             if moment == "when it starts":
                 daemon.kill()
                 daemon.start()
-            for verb, name in (("start", "other"), ("stop", "lab")):
+            for verb, name in (("start", "other"), ("restart", "lab")):
                 with pytest.raises(DaemonError, match="Read-only file system") as caught:
                     daemon.post(name, verb)
                 assert "permissions" in caught.value.hint
