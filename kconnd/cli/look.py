@@ -35,8 +35,9 @@ an object with name, profile, owner, state, wanted, reason, pid, generation, res
   kernel_name, language, language_version, implementation, implementation_version,
   protocol_version, connection_file, connection {transport, ip, shell_port, iopub_port,
   stdin_port, control_port, hb_port, signature_scheme, encrypted}, heartbeat {state, last_at},
-  execution_state, last_activity, clients, memory (bytes), last_exit {code, signal, reason, at,
-  output_tail}, log_file, profile_status, next_attempt_at, warnings. Times are ISO 8601 in UTC;
+  execution_state, last_activity, kept_alive (why idle.stop_after does not stop it), clients,
+  memory (bytes), last_exit {code, signal, reason, at, output_tail}, log_file, profile_status,
+  next_attempt_at, warnings. Times are ISO 8601 in UTC;
   what does not apply is null. For several names or a pattern: a list of these."""
 
 
@@ -197,6 +198,10 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
         rows.append(("launcher", "fork"))
     if kernel["connection"]:
         rows += _reach(kernel, now)
+    if kernel.get("kept_alive"):
+        rows.append(
+            ("kept alive", f"idle.stop_after has passed; {show.plain(kernel['kept_alive'])}")
+        )
     if kernel["profile_status"] != "current":
         rows.append(("profile", kernel["profile_status"]))
     rows.append(("log", kernel["log_file"]))

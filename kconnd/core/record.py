@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from kconnd.core.connection import ConnectionInfo, parse_connection
 from kconnd.core.events import Step
+from kconnd.core.habits import Habits
 from kconnd.core.lifecycle import (
     Ending,
     Lifecycle,
@@ -95,6 +96,8 @@ class KernelRecord:
         How its launcher finds it again.
     connection : ConnectionInfo, optional
         Kept over restarts.
+    habits : Habits
+        What the kernel has shown of its software; records of older versions have none.
     origin : Origin, optional
         Who saved it; set by the store.
     """
@@ -105,6 +108,7 @@ class KernelRecord:
     handle: Mapping[str, Any] | None = None
     connection: ConnectionInfo | None = None
     facts: Facts = field(default_factory=Facts)
+    habits: Habits = field(default_factory=Habits)
     last_exit: LastExit | None = None
     decisions: tuple[Decision, ...] = ()
     origin: Origin | None = None
@@ -140,6 +144,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
         "handle": record.handle,
         "connection": record.connection and record.connection.to_file(),
         "facts": vars(record.facts) | {"warnings": list(record.facts.warnings)},
+        "habits": vars(record.habits),
         "last_exit": record.last_exit and vars(record.last_exit),
         "decisions": [vars(decision) for decision in record.decisions],
     }
@@ -187,6 +192,7 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
         handle=_mapping(content["handle"]),
         connection=_optional(parse_connection, content["connection"]),
         facts=_make(Facts, facts),
+        habits=_make(Habits, content.get("habits", {})),
         last_exit=_optional(partial(_make, LastExit), content["last_exit"]),
         decisions=tuple(_make(Decision, decision) for decision in content["decisions"]),
         origin=_optional(partial(_make, Origin), content["origin"]),

@@ -226,6 +226,7 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "heartbeat": record({"state": label, "last_at": optional(time)}),
     "execution_state": optional(word(*ACTIVITIES)),
     "last_activity": optional(time),
+    "kept_alive": optional(_line),
     "memory": optional(count),
     "last_exit": optional(record({**_exit, "output_tail": output()})),
     "log_file": _path,

@@ -39,6 +39,8 @@ class Sight:
         How many are connected.
     unrecorded : str
         Why what is shown could not be saved; empty where it is.
+    kept_alive : str, optional
+        Why a kernel is not stopped that would be by ``idle.stop_after``.
     """
 
     owner: str
@@ -53,6 +55,7 @@ class Sight:
     memory: int | None = None
     clients: int | None = None
     unrecorded: str = ""
+    kept_alive: str | None = None
 
 
 @lru_cache(1024)  # the same few times are shown again and again
@@ -111,6 +114,7 @@ def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
         "heartbeat": {"state": sight.heartbeat, "last_at": iso(sight.heartbeat_at)},
         "execution_state": sight.execution_state,
         "last_activity": iso(sight.last_activity),
+        "kept_alive": sight.kept_alive,
         "memory": sight.memory,
         "last_exit": _last_exit(record),
         "log_file": sight.log_file,

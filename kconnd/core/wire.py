@@ -50,7 +50,13 @@ class Signer:
 
 
 def pack_request(
-    kind: str, content: Mapping[str, Any], *, message_id: str, date: str, signer: Signer
+    kind: str,
+    content: Mapping[str, Any],
+    *,
+    message_id: str,
+    date: str,
+    signer: Signer,
+    subshell: str = "",
 ) -> list[bytes]:
     """Build a request.
 
@@ -66,6 +72,8 @@ def pack_request(
         ISO 8601.
     signer : Signer
         Of the kernel's key.
+    subshell : str
+        Which of the kernel's subshells it is for; by default the main one.
     """
     header = {
         "msg_id": message_id,
@@ -74,6 +82,7 @@ def pack_request(
         "username": "kconnd",
         "date": date,
         "version": VERSION,
+        **({"subshell_id": subshell} if subshell else {}),
     }
     parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
     return [DELIMITER, signer.sign(parts), *parts]

@@ -8,6 +8,7 @@ is so already; what cannot be saved then, and a fact, is kept in memory, and sav
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -73,8 +74,9 @@ class Actor:
             learn=self._learn,
             note=self.announce,
             recover=self._recover,
+            beats=lambda: math.isfinite(self.profile().heartbeat.interval),
         )
-        self.life.connection = record.connection
+        self.life.connection, self.life.habits = record.connection, record.habits
         self._world = world
         self._current_profile = profile
         self._queue: asyncio.Queue[Asked] = asyncio.Queue()

@@ -26,6 +26,7 @@ from kconnd.core.events import (
     LaunchFailed,
     Step,
 )
+from kconnd.core.habits import Habits
 from kconnd.core.interrupts import ended_by_interrupt
 from kconnd.core.kernelspec import KernelSpec
 from kconnd.core.plan import connection_path
@@ -80,6 +81,8 @@ class Life:
         Takes what a person should hear: a word for the kind, and a sentence.
     recover : callable
         Takes up a process that is there already, and tells whether it found one.
+    beats : callable
+        Tells whether the kernel is ever asked for a heartbeat.
     """
 
     def __init__(
@@ -91,23 +94,30 @@ class Life:
         learn: Callable[..., None],
         note: Callable[[str, str], None],
         recover: Callable[[], Coroutine[Any, Any, bool]],
+        beats: Callable[[], bool],
     ) -> None:
         self.name = name
         self.log_file = world.store.path(name) / "log"  # where the kernel's output goes
         self.watch = Watch(
             tell=tell,
             answered=self._answered,
-            wall_clock=world.wall_clock,
+            learned=self._learned,
+            clock=world.clock,
             turn=world.pace.turn,
+            spawn=self.spawn,
         )
+        self.habits = Habits()  # what is on record of the kernel's
         self.trouble: KconndError | None = None  # why the last launch came to nothing
         self.handle: Handle | None = None
         self.connection: ConnectionInfo | None = None
+        self.kept_alive = ""  # what keeps it from being stopped as idle: kconnd.daemon.idling
         self.reading: Reading | None = None  # kept by kconnd.daemon.sight, as is the next
         self.reading_now: asyncio.Task[None] | None = None
         self._world = world
         self._tell, self._learn, self._note, self._recover = tell, learn, note, recover
+        self._beats = beats
         self._facts = Facts()
+        self._launched_at: float | None = None  # in monotonic seconds, if we launched it
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm: Warm | None = None  # what was just handed over, until it is attached to
         self._launching: asyncio.Task[None] | None = None
@@ -231,6 +241,7 @@ class Life:
     def _begin(self, profile: Profile, spec: KernelSpec, wire: Wire) -> None:
         """Save what is about to be, before it is."""
         world = self._world
+        self._launched_at = world.clock()
         self._facts = Facts(
             started_at=world.wall_clock(),
             kernel_name=spec.name,
@@ -314,14 +325,17 @@ class Life:
         """
         self.handle, self._facts = handle, facts
         self._interrupted_at = None
-        self.watch.begin(fresh=fresh)
+        self.kept_alive = ""
+        self.watch.begin(fresh=fresh, habits=self.habits)
         self.spawn(self._watch_exit(handle))
         if self.connection is None:
             self._note("unreachable", "its connection file is lost with its record; restart it")
             return
         channels = warm.channels if warm else self._world.connect(self.connection)
         answer = warm.answer if warm else None
-        for work in self.watch.listen(channels, handle.generation, fresh=fresh, answer=answer):
+        for work in self.watch.listen(
+            channels, handle.generation, fresh=fresh, answer=answer, beats=self._beats()
+        ):
             self.spawn(work)
 
     def detach(self) -> None:
@@ -336,15 +350,32 @@ class Life:
     def _answered(self, reply: Mapping[str, Any], first: bool) -> None:  # noqa: FBT001  # see `Watch`
         told = told_by(reply)
         if first:
-            now = self._world.wall_clock()
-            ready_after = round(now - (self._facts.started_at or now), 4)
-            self._facts = replace(self._facts, ready_after=ready_after)
+            self._facts = replace(self._facts, ready_after=self._start_took())
             self._settled.set()
         if not first and self._facts.language:
             told.pop("language", None)  # the kernel spec's own word for it stays
         facts, self._facts = self._facts, replace(self._facts, **told)
         if first or self._facts != facts:
             self._learn(later=first, facts=self._facts)
+        if self._facts.implementation:
+            software = f"{self._facts.implementation} {self._facts.implementation_version}"
+            self.watch.learn(self.watch.habits.about(software))
+
+    def _start_took(self) -> float:
+        """Give the seconds since the launch; another daemon left only the time of day of it."""
+        if self._launched_at is not None:
+            return round(self._world.clock() - self._launched_at, 4)
+        now = self._world.wall_clock()
+        return max(0.0, round(now - (self._facts.started_at or now), 4))
+
+    def _learned(self, habits: Habits) -> None:
+        """Keep what the kernel has shown; at once where its work may depend on it."""
+        must = (habits.silent_busy, habits.overlaps) != (
+            self.habits.silent_busy,
+            self.habits.overlaps,
+        )
+        self.habits = habits
+        self._learn(later=not must, habits=habits)
 
     async def _watch_exit(self, handle: Handle) -> None:
         found = await self._world.launcher.wait(handle)

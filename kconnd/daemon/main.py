@@ -62,6 +62,8 @@ from kconnd.system.store import Store
 if TYPE_CHECKING:
     import zmq.asyncio
 
+    from kconnd.system.flow import Crowd
+
 AGAIN = 5.0  # seconds until one of the daemon's works begins again after a fault
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -208,13 +210,15 @@ def _connector() -> Callable[[ConnectionInfo], Channels]:
     ZMQ is imported for the first of them: a daemon without one is 3 MB smaller.
     """
     context: zmq.asyncio.Context | None = None
+    crowd: Crowd | None = None
 
     def connect(connection: ConnectionInfo) -> Channels:
-        nonlocal context
+        nonlocal context, crowd
         from kconnd.system.channels import KernelChannels, new_context  # noqa: PLC0415
+        from kconnd.system.flow import Crowd  # noqa: PLC0415
 
-        context = context or new_context()
-        return KernelChannels(context, connection)
+        context, crowd = context or new_context(), crowd or Crowd()
+        return KernelChannels(context, connection, crowd)
 
     return connect
 

@@ -40,6 +40,8 @@ def see(actor: Actor, world: World, profile_status: str, *, quick: bool = False)
     """Gather what is shown of a kernel beside its record; ``quick`` leaves out what was read."""
     reading = None if quick else _reading_of(actor)
     life, kernel = actor.life, actor.kernel
+    activity = life.watch.activity
+    heard_at = life.watch.heartbeat_at if life.handle else None
     retry = kernel.deadline if kernel.state is State.BACKOFF else None
     return Sight(
         owner=world.user.name,
@@ -47,13 +49,14 @@ def see(actor: Actor, world: World, profile_status: str, *, quick: bool = False)
         connection_file=connection_path(str(world.runtime_dir), actor.record.name),
         log_file=str(life.log_file),
         execution_state=life.watch.execution_state,
-        last_activity=life.watch.last_activity if life.handle else None,
-        heartbeat=_heartbeat(actor),
-        heartbeat_at=life.watch.heartbeat_at,
-        next_attempt_at=retry and world.wall_clock() + retry - world.clock(),
+        last_activity=world.wall_time(activity.active_at) if activity and life.handle else None,
+        heartbeat="unresponsive" if kernel.unresponsive else life.watch.heartbeat,
+        heartbeat_at=heard_at and world.wall_time(heard_at),
+        next_attempt_at=retry and world.wall_time(retry),
         memory=reading.memory if reading else None,
         clients=reading.clients if reading else None,
         unrecorded=actor.unrecorded,
+        kept_alive=(life.handle and life.kept_alive) or None,
     )
 
 
@@ -111,11 +114,3 @@ def _reading_of(actor: Actor) -> Reading | None:
         return None
     same = (reading.shim, reading.ready) == (life.handle.shim, life.is_ready)
     return reading if same else None
-
-
-def _heartbeat(actor: Actor) -> str:
-    if actor.kernel.unresponsive:
-        return "unresponsive"
-    if actor.life.watch.heartbeat_at is None:
-        return "unknown"
-    return "missed" if actor.life.watch.missed else "alive"

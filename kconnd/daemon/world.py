@@ -1,11 +1,12 @@
 """What all kernels of a daemon share, built once in `kconnd.daemon.main`."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kconnd.core.calendar import Calendar
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.plan import User
 from kconnd.daemon.bus import EventBus
@@ -21,8 +22,17 @@ if TYPE_CHECKING:
 class Channels(Protocol):
     """The part of `kconnd.system.channels.KernelChannels` that the daemon uses."""
 
-    async def kernel_info(self, channel: str = "shell") -> Mapping[str, Any]:
+    @property
+    def heard_at(self) -> float:
+        """When the kernel published anything last, in monotonic seconds."""
+        ...
+
+    async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
         """Ask who the kernel is."""
+        ...
+
+    async def list_subshells(self) -> Sequence[str]:
+        """Ask which subshells the kernel has."""
         ...
 
     async def execute_silently(self, code: str) -> bool:
@@ -41,12 +51,14 @@ class Channels(Protocol):
         """Send a control request, and wait for its reply as long as it takes."""
         ...
 
-    async def watch_status(self, seen: Callable[[str], None]) -> None:
-        """Report busy and idle."""
+    async def watch_status(
+        self, seen: Callable[[str, bool], None], lost: Callable[[], None]
+    ) -> None:
+        """Report which requests the kernel works on, and when messages may have been lost."""
         ...
 
-    def heartbeat(self) -> bool:
-        """Send the next heartbeat, and tell about the one before."""
+    def heartbeat(self) -> bool | None:
+        """Send the next heartbeat, and tell about the one before; None where that is unknown."""
         ...
 
     def close(self) -> None:
@@ -78,8 +90,10 @@ class World:
         Seconds until there is a process, the first imports of a parent included.
     pace : Pace
         Of the questions to kernels that were adopted.
+    calendar : Calendar
+        Gives the times of day of moments in monotonic seconds.
     clock, wall_clock : callable
-        Monotonic seconds, and seconds since the epoch.
+        Monotonic seconds, by which all is decided, and seconds since the epoch, for people.
     roll : callable
         A random number from 0 to 1.
     """
@@ -101,3 +115,8 @@ class World:
     launch_limit: float = 120.0
     pace: Pace = field(default_factory=Pace)
     warm: "Pool | None" = None
+    calendar: Calendar = field(default_factory=Calendar)
+
+    def wall_time(self, at: float) -> float:
+        """Give the time of day of a moment in monotonic seconds, for people to read."""
+        return self.calendar.time_of(at, self.wall_clock() - self.clock())

@@ -1,14 +1,14 @@
 """The daemon's own connection to one kernel: probe, control requests, status and heartbeat.
 
 Rules. What a kernel says is believed only if it is signed with its key, and then only as far
-as state goes: no content of it is kept. Our probes make a kernel say busy and idle too, so
-only a status whose parent is an ``execute_request`` counts. What is kept open of a kernel is
-in `kconnd.system.listening`; a request has a socket of its own.
+as state goes: no content of it is kept. Our requests make a kernel say busy and idle too, so
+their ids are kept, and a status that has one of them as its parent does not count. What is kept
+open of a kernel is in `kconnd.system.listening`; a request has a socket of its own.
 """
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -18,18 +18,21 @@ import zmq.asyncio
 
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.wire import Message, Signer, may_be, pack_request, parse_message
+from kconnd.system.flow import Crowd
 from kconnd.system.link import ask
 from kconnd.system.listening import Listening, OverUnix, OverZmq
 
 # Milliseconds between tries while a kernel has not bound its sockets yet. libzmq doubles the
 # first up to the second, so a second that is large makes a start seem that much longer.
 RECONNECT, RECONNECT_MAX = 4, 8
-EXECUTION = "execute_request"
-STATES = frozenset({"busy", "idle", "starting"})  # what a kernel may say of itself
+STATES = frozenset({"busy", "idle"})  # those of a request; a kernel also says that it starts
+OWN_REQUESTS = 256  # of which a status may still come
+MAX_SUBSHELLS = 100
+MAX_ID_CHARACTERS = 200  # of a request or a subshell; longer ones are cut
 MAX_SOCKETS = 65536
 DELIVERY = 5000  # milliseconds in which what was sent is delivered, after its socket is closed
 
-StatusSeen = Callable[[str], None]
+StatusSeen = Callable[[str, bool], None]
 
 
 def new_context() -> zmq.asyncio.Context:
@@ -48,36 +51,67 @@ class KernelChannels:
         The daemon's.
     connection : ConnectionInfo
         Where the kernel listens, and its keys.
+    crowd : Crowd, optional
+        The kernels of this daemon that publish too fast.
     """
 
-    def __init__(self, context: zmq.asyncio.Context, connection: ConnectionInfo) -> None:
+    def __init__(
+        self,
+        context: zmq.asyncio.Context,
+        connection: ConnectionInfo,
+        crowd: Crowd | None = None,
+    ) -> None:
         self._context = context
         self._connection = connection
         self._signer = Signer(connection.key, connection.signature_scheme)
-        self._listening = self._start_listening()
+        self._listening = self._start_listening(crowd or Crowd())
         self._shell: zmq.asyncio.Socket | None = None
+        self._own: dict[str, None] = {}  # ids of our last requests, the oldest first
 
-    async def kernel_info(self, channel: str = "shell") -> Mapping[str, Any]:
+    @property
+    def heard_at(self) -> float:
+        """When the kernel published anything last, in monotonic seconds."""
+        return self._listening.heard_at
+
+    async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
         """Ask who the kernel is, and wait for the reply as long as it takes.
 
         Parameters
         ----------
         channel : str
             ``shell`` answers when no cell runs; ``control`` also during one.
+        subshell : str
+            Which subshell is to answer; by default the main one.
         """
-        return (await self._ask_once(channel, "kernel_info_request", {})).content
+        return (await self._inquire(channel, "kernel_info_request", {}, subshell)).content
+
+    async def list_subshells(self) -> Sequence[str]:
+        """Ask for the ids of the kernel's subshells (JEP 91).
+
+        Raises
+        ------
+        ValueError
+            If the reply is none, or lists too many.
+        """
+        reply = (await self._inquire("control", "list_subshell_request", {})).content
+        found = reply.get("subshell_id")
+        if not isinstance(found, list) or len(found) > MAX_SUBSHELLS:
+            raise ValueError("its list of subshells makes no sense")
+        return [str(one)[:MAX_ID_CHARACTERS] for one in found]
 
     async def control(self, kind: str, content: Mapping[str, Any]) -> None:
         """Send a request on control, and wait for its reply as long as it takes."""
-        await self._ask_once("control", kind, content)
+        await self._inquire("control", kind, content)
 
-    async def _ask_once(self, channel: str, kind: str, content: Mapping[str, Any]) -> Message:
+    async def _inquire(
+        self, channel: str, kind: str, content: Mapping[str, Any], subshell: str = ""
+    ) -> Message:
         if self._connection.transport == "ipc":
-            message_id, frames = self._pack(kind, content)
+            message_id, frames = self._pack(kind, content, subshell)
             path = self._connection.url(channel).removeprefix("ipc://")
             return await ask(path, frames, partial(self._reply_to, message_id))
         with self._opened(channel) as socket:
-            return await self._ask(socket, kind, content)
+            return await self._ask(socket, kind, content, subshell)
 
     async def execute_silently(self, code: str) -> bool:
         """Run code without a trace in the kernel's history, and tell whether it went well.
@@ -120,20 +154,32 @@ class KernelChannels:
         finally:
             socket.close(linger=linger)
 
-    async def watch_status(self, seen: StatusSeen) -> None:
-        """Report ``busy`` and ``idle`` of executions, for ever."""
+    async def watch_status(self, seen: StatusSeen, lost: Callable[[], None]) -> None:
+        """Report which requests the kernel works on, for ever.
+
+        Parameters
+        ----------
+        seen : callable
+            Takes the id of a request that is not our own, and whether it is busy with it.
+        lost : callable
+            Is called when something that the kernel published may have been lost.
+        """
 
         def take(frames: list[bytes]) -> None:
             message = parse_message(frames, self._signer) if may_be("status", frames) else None
-            if message and message.kind == "status" and message.parent_kind == EXECUTION:
-                state = message.content.get("execution_state")
-                if isinstance(state, str) and state in STATES:
-                    seen(state)
+            if message is None or message.kind != "status" or message.parent_id in self._own:
+                return
+            state = message.content.get("execution_state")
+            if isinstance(state, str) and state in STATES:
+                seen(message.parent_id[:MAX_ID_CHARACTERS], state == "busy")
 
-        await self._listening.listen(take)
+        await self._listening.listen(take, lost)
 
-    def heartbeat(self) -> bool:
-        """Send the next heartbeat, and tell whether the one before was answered."""
+    def heartbeat(self) -> bool | None:
+        """Send the next heartbeat, and tell whether the one before was answered.
+
+        None where there was none, or nothing can be told of it.
+        """
         return self._listening.beat()
 
     def close(self) -> None:
@@ -142,19 +188,20 @@ class KernelChannels:
             self._shell.close(linger=0)
         self._listening.close()
 
-    def _start_listening(self) -> Listening:
+    def _start_listening(self, crowd: Crowd) -> Listening:
         if self._connection.transport == "ipc":
-            return OverUnix(self._connection)
-        iopub = self._context.socket(zmq.SUB)
-        pulse: zmq.SyncSocket = zmq.Context.shadow(self._context).socket(zmq.DEALER)
-        self._connect(iopub, "iopub")
-        self._connect(pulse, "hb")
-        return OverZmq(iopub, pulse)
+            return OverUnix(self._connection, crowd)
+        plain: zmq.Context[zmq.SyncSocket] = zmq.Context.shadow(self._context)
+        return OverZmq(plain.socket(zmq.SUB), plain.socket(zmq.DEALER), self._connect, crowd)
 
     async def _ask(
-        self, socket: zmq.asyncio.Socket, kind: str, content: Mapping[str, Any]
+        self,
+        socket: zmq.asyncio.Socket,
+        kind: str,
+        content: Mapping[str, Any],
+        subshell: str = "",
     ) -> Message:
-        message_id, frames = self._pack(kind, content)
+        message_id, frames = self._pack(kind, content, subshell)
         await socket.send_multipart(frames)
         while True:
             if message := self._reply_to(message_id, await socket.recv_multipart()):
@@ -164,11 +211,21 @@ class KernelChannels:
         message = parse_message(frames, self._signer)
         return message if message and message.parent_id == message_id else None
 
-    def _pack(self, kind: str, content: Mapping[str, Any]) -> tuple[str, list[bytes]]:
+    def _pack(
+        self, kind: str, content: Mapping[str, Any], subshell: str = ""
+    ) -> tuple[str, list[bytes]]:
         message_id = uuid.uuid4().hex
+        self._own[message_id] = None
+        if len(self._own) > OWN_REQUESTS:
+            del self._own[next(iter(self._own))]
         date = datetime.now(UTC).isoformat()
         return message_id, pack_request(
-            kind, content, message_id=message_id, date=date, signer=self._signer
+            kind,
+            content,
+            message_id=message_id,
+            date=date,
+            signer=self._signer,
+            subshell=subshell,
         )
 
     def _connect(self, socket: zmq.SyncSocket | zmq.asyncio.Socket, channel: str) -> None:

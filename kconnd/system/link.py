@@ -56,8 +56,8 @@ class Link:
         """Give what a selector watches."""
         return self._socket.fileno()
 
-    def receive(self) -> list[list[bytes]]:
-        """Give the messages that have come.
+    def receive(self) -> list[list[bytes]] | None:
+        """Give the messages that some bytes complete; None where no bytes have come.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class Link:
         try:
             data = self._socket.recv(CHUNK)
         except BlockingIOError:
-            return []
+            return None
         if not data:
             raise ConnectionResetError
         return self._reader.feed(data)
@@ -103,7 +103,7 @@ async def converse(
     def receive() -> None:
         greeted = link.ready
         try:
-            for message in link.receive():
+            for message in link.receive() or ():
                 answer = take(message)
                 if answer is not None and not found.done():
                     found.set_result(answer)

@@ -246,6 +246,27 @@ def tree_memory(root: ProcessId) -> int:
     return sum(_memory(process.pid) for process in (root, *descendants(root)))
 
 
+def tree_use(*roots: ProcessId) -> dict[tuple[int, int], float]:
+    """Read the processor time that processes and all below them have used, in seconds each.
+
+    Time of children that have ended is in that of the parent that waited for them.
+    """
+    found: dict[tuple[int, int], float] = {}
+    for root in roots:
+        for process in (root, *descendants(root)):
+            with contextlib.suppress(OSError):
+                started, used = _read_use(process.pid)
+                if started == process.started:
+                    found[process.pid, started] = used
+    return found
+
+
+def _read_use(pid: int) -> tuple[int, float]:
+    """Read when a process started, and the seconds that it and its ended children have used."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return int(fields[19]), sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def _memory(pid: int) -> int:
     """Read a process's PSS from the summary that Linux makes of it (proc_pid_smaps(5))."""
     try:

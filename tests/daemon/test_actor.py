@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from kconnd.core.record import KernelRecord, Origin
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.bus import EventBus
 from kconnd.daemon.main import keep_going
-from kconnd.daemon.pulse import has_idled
 from kconnd.daemon.world import World
 from kconnd.errors import StateFileError
 from kconnd.launchers.base import Exit
@@ -49,13 +48,25 @@ class FakeChannels:
     connection: ConnectionInfo
     may_answer: asyncio.Event
     asked: list[str] = field(default_factory=list)
-    answers_heartbeats: bool = True
+    answers_heartbeats: bool | None = True
+    subshells: list[str] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)  # subshells that answer nothing
     closed: bool = False
+    heard_at: float = 0.0
+    seen: Callable[[str, bool], None] | None = None
+    lost: Callable[[], None] | None = None
 
-    async def kernel_info(self, channel: str = "shell") -> Mapping[str, Any]:
-        self.asked.append(channel)
+    async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
+        self.asked.append(subshell or channel)
+        if subshell in self.silent:
+            await asyncio.Event().wait()
         await self.may_answer.wait()
-        return {"language_info": {"name": "fake"}}
+        features = ["kernel subshells"] if self.subshells else []
+        return {"language_info": {"name": "fake"}, "supported_features": features}
+
+    async def list_subshells(self) -> Sequence[str]:
+        self.asked.append("list_subshells")
+        return self.subshells
 
     async def execute_silently(self, _code: str) -> bool:
         return False
@@ -70,11 +81,24 @@ class FakeChannels:
         self.asked.append(kind)
         await self.may_answer.wait()
 
-    async def watch_status(self, _seen: Callable[[str], None]) -> None:
+    async def watch_status(
+        self, seen: Callable[[str, bool], None], lost: Callable[[], None]
+    ) -> None:
+        self.seen, self.lost = seen, lost
         await asyncio.Event().wait()
 
-    def heartbeat(self) -> bool:
+    def heartbeat(self) -> bool | None:
         return self.answers_heartbeats
+
+    def say(self, request: str, state: str) -> None:
+        """Publish a status, as the kernel does."""
+        assert self.seen is not None
+        self.seen(request, state == "busy")
+
+    def lose(self) -> None:
+        """Lose what may have been published."""
+        assert self.lost is not None
+        self.lost()
 
     def close(self) -> None:
         self.closed = True
@@ -87,6 +111,8 @@ class Stage:
         self.launcher = FakeLauncher()
         self.may_answer = asyncio.Event()
         self.channels: list[FakeChannels] = []
+        self.heartbeats: bool | None = True
+        self.subshells: list[str] = []
         self.profile = Profile(name="lab", argv=COMMAND, transport="ipc")
         self.store = Store(folder / "s", Origin("m", "host", "fake"))
         runtime = folder / "r"
@@ -113,7 +139,8 @@ class Stage:
         self.actor = Actor(KernelRecord("lab"), self.world, lambda: self.profile)
 
     def _connect(self, connection: ConnectionInfo) -> FakeChannels:
-        self.channels.append(FakeChannels(connection, self.may_answer))
+        channels = FakeChannels(connection, self.may_answer, [], self.heartbeats, self.subshells)
+        self.channels.append(channels)
         return self.channels[-1]
 
     @property
@@ -260,37 +287,6 @@ async def test_a_restart_keeps_the_key_and_a_start_does_not(stage: Stage) -> Non
     assert first == second != third
 
 
-async def test_only_what_is_surely_idle_and_alone_is_let_go(stage: Stage) -> None:
-    stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
-    await stage.reach(State.RUNNING)
-    life = stage.actor.life
-    assert life.watch.last_activity == 1000.0
-    life.clients = lambda: 0  # type: ignore[method-assign]  # nobody listens on a fake kernel
-    assert has_idled(stage.actor, 60.0, 1060.0)
-    assert not has_idled(stage.actor, 60.0, 1059.0)
-    for state in ("busy", "unknown", None):
-        life.watch.execution_state = state
-        assert not has_idled(stage.actor, 60.0, 9999.0)
-    life.watch.execution_state = "idle"
-    for clients in (1, None):
-        life.clients = lambda clients=clients: clients  # type: ignore[method-assign,misc]  # as above
-        assert not has_idled(stage.actor, 60.0, 9999.0)
-
-
-async def test_a_new_process_has_not_idled_because_the_one_before_had(stage: Stage) -> None:
-    stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
-    await stage.reach(State.RUNNING)
-    stage.actor.life.watch.last_activity = 1.0
-    await stage.actor.ask(StopAsked(busy=False))
-    stage.launcher.end(1, Exit(code=0))
-    await stage.reach(State.STOPPED)
-    await stage.actor.ask(StartAsked())
-    await stage.reach(State.RUNNING)
-    assert stage.actor.life.watch.last_activity == 1000.0
-
-
 async def test_a_launch_that_hangs_is_given_up_and_its_turn_with_it(tmp_path: Path) -> None:
     async with acting(Stage(tmp_path, launch_limit=0.05)) as stage:
         stage.launcher.hangs = True
@@ -366,7 +362,9 @@ async def test_taking_up_writes_nothing_that_is_there_already(
     stage.may_answer.set()
     await stage.actor.ask(StartAsked())
     await stage.reach(State.RUNNING)
-    await wait_until(lambda: stage.saved()["facts"]["language"] == "fake", "its answer")
+    await wait_until(lambda: stage.actor.record.habits.beats, "its heartbeat")
+    stage.actor.tell(Adopted(1))  # what was learned is saved with the next event
+    await wait_until(lambda: stage.saved()["habits"]["beats"], "the record")
     files = [stage.store.folder("lab") / "record.json", stage.connection_file]
     before = [path.stat().st_mtime_ns for path in files]
     async with taken_up(stage) as actor:
@@ -440,24 +438,3 @@ async def test_a_work_of_the_daemons_begins_again_after_a_fault() -> None:
 
     await keep_going(work, pause=0)
     assert len(turns) == 3
-
-
-async def test_heartbeats_are_counted_in_a_row(stage: Stage, wait_until: WaitUntil) -> None:
-    stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
-    await stage.reach(State.RUNNING)
-    life, channels = stage.actor.life, stage.channels[0]
-    channels.answers_heartbeats = False
-    for _ in range(2):
-        life.watch.beat(1, allowed=3)
-    channels.answers_heartbeats = True
-    life.watch.beat(1, allowed=3)
-    assert not stage.actor.kernel.unresponsive
-    channels.answers_heartbeats = False
-    for _ in range(3):
-        life.watch.beat(1, allowed=3)
-    await wait_until(lambda: stage.actor.kernel.unresponsive, "the alarm")
-    channels.answers_heartbeats = True
-    life.watch.beat(1, allowed=3)
-    await wait_until(lambda: not stage.actor.kernel.unresponsive, "the all-clear")
-    assert stage.actor.kernel.state is State.RUNNING

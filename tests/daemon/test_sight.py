@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kconnd.core.activity import Activity
 from kconnd.core.events import StartAsked
 from kconnd.core.lifecycle import State
 from kconnd.daemon.sight import is_fresh, read_anew, see
@@ -57,7 +58,7 @@ async def test_what_is_being_read_while_a_kernel_answers_is_not_shown(tmp_path: 
         reading = asyncio.create_task(read_anew([stage.actor], stage.world))
         for _ in range(2):  # it begins, and has what it is about
             await asyncio.sleep(0)
-        stage.actor.life.watch.execution_state = "idle"
+        stage.actor.life.watch.activity = Activity(0.0, known=True)
         await reading
         assert not is_fresh(stage.actor, stage.world)
 

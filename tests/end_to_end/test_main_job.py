@@ -219,6 +219,7 @@ def test_missed_heartbeats_are_reported_and_end_nothing(daemon: Daemon) -> None:
     daemon.profile("lab", IPYKERNEL + "heartbeat: {interval: 1s, misses: 1}\n")
     daemon.start()
     pid = daemon.post("lab", "start")["pid"]
+    wait_for(lambda: daemon.info("lab")["heartbeat"]["state"] == "alive", "a heartbeat")
     os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: daemon.info("lab")["heartbeat"]["state"] == "unresponsive", "the alarm")
     assert daemon.state_of("lab") == "running"

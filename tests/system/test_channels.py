@@ -15,6 +15,7 @@ import zmq.asyncio
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.wire import DELIMITER, Signer
 from kconnd.system.channels import KernelChannels
+from kconnd.system.listening import MAX_FRAME_BYTES
 from tests.conftest import wait_until
 
 
@@ -37,7 +38,7 @@ async def request(socket: zmq.asyncio.Socket) -> tuple[bytes, dict[str, Any]]:
 async def _context() -> AsyncIterator[zmq.asyncio.Context]:
     context = zmq.asyncio.Context()
     yield context
-    context.term()
+    context.destroy(linger=0)
 
 
 @pytest.fixture(name="connection", params=["ipc", "tcp"])
@@ -102,33 +103,137 @@ async def test_a_kernel_is_asked_again_whose_connection_is_lost(
         channels.close()
 
 
-async def test_a_kernel_is_believed_busy_idle_or_starting_and_nothing_else(tmp_path: Path) -> None:
-    """What it says goes into replies and decisions, and is the user's code's to choose."""
-    connection = ConnectionInfo("ipc", str(tmp_path / "k"), (1, 2, 3, 4, 5), "secret")
-    context, seen = zmq.asyncio.Context(), list[str]()
-    iopub = context.socket(zmq.PUB)
-    iopub.bind(connection.url("iopub"))
-    channels = KernelChannels(context, connection)
-    watching = asyncio.ensure_future(channels.watch_status(seen.append))
+class Speaker:
+    """The iopub of a kernel that says what it is told to."""
 
-    def say(state: object) -> None:
-        header, parent = {"msg_type": "status"}, {"msg_type": "execute_request"}
-        parts = [json.dumps(one).encode() for one in (header, parent, {}, state)]
-        iopub.send_multipart([DELIMITER, Signer("secret").sign(parts), *parts])
+    def __init__(self, context: zmq.asyncio.Context, connection: ConnectionInfo) -> None:
+        plain: zmq.Context[zmq.SyncSocket] = zmq.Context.shadow(context)
+        self.iopub = plain.socket(zmq.PUB)
+        self.iopub.linger = 0
+        self.iopub.bind(connection.url("iopub"))
 
-    def connected() -> bool:
-        say({"execution_state": "starting"})
-        return bool(seen)
+    def say(self, state: object, parent: object = "r1", kind: str = "status") -> None:
+        parts: list[object]
+        parts = [{"msg_type": kind}, {"msg_id": parent, "msg_type": "x"}, {}, state]
+        texts = [json.dumps(one).encode() for one in parts]
+        self.iopub.send_multipart([DELIMITER, Signer("secret").sign(texts), *texts])
 
-    await wait_until(connected, "it to listen")
-    for state in ("x" * 100_000, "\x1b[2J", "dead", "", None, 7, ["idle"], {"idle": 1}):
-        say({"execution_state": state})
-    say({})
-    say({"execution_state": "busy"})
-    say({"execution_state": "idle"})
-    await wait_until(lambda: "idle" in seen, "all to be heard")
-    assert set(seen) == {"starting", "busy", "idle"}
-    watching.cancel()
+    def says(self, state: str, parent: str = "r1") -> None:
+        self.say({"execution_state": state}, parent)
+
+    async def until_heard(self, seen: list[tuple[str, bool]]) -> None:
+        """Say something until it is heard: a PUB does not know who is about to listen."""
+
+        def heard() -> bool:
+            self.says("busy", "hello")
+            return bool(seen)
+
+        await wait_until(heard, "it to listen")
+
+
+@contextlib.asynccontextmanager
+async def watching(
+    channels: KernelChannels, seen: list[tuple[str, bool]], lost: list[int]
+) -> AsyncIterator[None]:
+    def take(request: str, busy: bool) -> None:  # noqa: FBT001  # as `watch_status` gives it
+        seen.append((request, busy))
+
+    task = asyncio.ensure_future(channels.watch_status(take, lambda: lost.append(1)))
+    yield
+    task.cancel()
+    await asyncio.wait([task])
     channels.close()
-    iopub.close(linger=0)
-    context.term()
+
+
+async def test_a_kernel_is_believed_busy_and_idle_and_nothing_else(
+    context: zmq.asyncio.Context, connection: ConnectionInfo
+) -> None:
+    """What it says goes into replies and decisions, and is the user's code's to choose."""
+    seen: list[tuple[str, bool]] = []
+    speaker = Speaker(context, connection)
+    async with watching(KernelChannels(context, connection), seen, []):
+        await speaker.until_heard(seen)
+        for state in ("x" * 100_000, "\x1b[2J", "starting", "", None, 7, ["idle"], {"idle": 1}):
+            speaker.say({"execution_state": state}, "odd")
+        speaker.say({}, "odd")
+        speaker.say({"execution_state": "busy"}, "odd", "stream")
+        speaker.says("busy", "y" * 1000)
+        speaker.says("idle", "")
+        await wait_until(lambda: ("", False) in seen, "all to be heard")
+    assert [one for one in seen if one[0] != "hello"] == [("y" * 200, True), ("", False)]
+    speaker.iopub.close()
+
+
+async def test_what_a_kernel_says_of_our_own_requests_does_not_count(
+    context: zmq.asyncio.Context, connection: ConnectionInfo
+) -> None:
+    """They are known by their ids, since any client may call itself kconnd."""
+    seen: list[tuple[str, bool]] = []
+    speaker, channels = Speaker(context, connection), KernelChannels(context, connection)
+    with context.socket(zmq.ROUTER) as shell:
+        shell.bind(connection.url("shell"))
+        async with watching(channels, seen, []):
+            await speaker.until_heard(seen)
+            asked = asyncio.ensure_future(channels.kernel_info(subshell="s1"))
+            sender, header = await request(shell)
+            assert header["subshell_id"] == "s1"
+            speaker.says("busy", header["msg_id"])
+            speaker.says("busy", "another")
+            speaker.says("idle", header["msg_id"])
+            await shell.send_multipart([sender, *reply(header["msg_id"], {})])
+            await asked
+            await wait_until(lambda: ("another", True) in seen, "the other to be heard")
+            speaker.says("idle", "another")
+            await wait_until(lambda: ("another", False) in seen, "the other to be heard")
+    assert {one[0] for one in seen} == {"hello", "another"}
+    speaker.iopub.close()
+
+
+@pytest.mark.parametrize("content", [{}, {"subshell_id": "abc"}, {"subshell_id": ["a"] * 101}])
+async def test_a_list_of_subshells_that_makes_no_sense_is_refused(
+    context: zmq.asyncio.Context, connection: ConnectionInfo, content: dict[str, Any]
+) -> None:
+    channels = KernelChannels(context, connection)
+    with context.socket(zmq.ROUTER) as control:
+        control.bind(connection.url("control"))
+        for answer in (content, {"subshell_id": ["a", "b"]}):
+            asked = asyncio.ensure_future(channels.list_subshells())
+            sender, header = await request(control)
+            assert header["msg_type"] == "list_subshell_request"
+            await control.send_multipart([sender, *reply(header["msg_id"], answer)])
+            await asyncio.wait([asked])
+            assert bool(asked.exception()) == (answer is content)
+        assert asked.result() == ["a", "b"]
+    channels.close()
+
+
+async def test_a_message_that_is_too_long_ends_no_listening(
+    context: zmq.asyncio.Context, connection: ConnectionInfo
+) -> None:
+    """Over tcp the connection is made anew for it, by which others may be lost, so that is told."""
+    seen: list[tuple[str, bool]] = []
+    lost: list[int] = []
+    speaker = Speaker(context, connection)
+    async with watching(KernelChannels(context, connection), seen, lost):
+        await speaker.until_heard(seen)
+        speaker.iopub.send_multipart([b"stream", bytes(MAX_FRAME_BYTES + 1)])
+        if connection.transport == "tcp":
+            await wait_until(lambda: lost, "the loss to be told")
+        seen.clear()
+        await speaker.until_heard(seen)
+    speaker.iopub.close()
+
+
+async def test_heartbeats_over_tcp_are_known_once_one_was_answered(
+    context: zmq.asyncio.Context, connection: ConnectionInfo
+) -> None:
+    channels = KernelChannels(context, connection)
+    plain: zmq.Context[zmq.SyncSocket] = zmq.Context.shadow(context)
+    with plain.socket(zmq.REP) as kernel:
+        kernel.bind(connection.url("hb"))
+        assert not channels.heartbeat()
+        await wait_until(lambda: (channels.heartbeat(), kernel.poll(10))[1], "a heartbeat")
+        assert channels.heartbeat() is False
+        kernel.send_multipart(kernel.recv_multipart())
+        await wait_until(channels.heartbeat, "its answer")
+    channels.close()

@@ -15,6 +15,7 @@ import zmq
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.zmtp import GREETING, LONGEST
 from kconnd.system import listening
+from kconnd.system.flow import Crowd
 from kconnd.system.listening import OverUnix
 from tests.conftest import wait_until
 
@@ -37,8 +38,8 @@ def _connection(tmp_path: Path) -> ConnectionInfo:
 @contextlib.asynccontextmanager
 async def hearing(connection: ConnectionInfo) -> AsyncIterator[list[list[bytes]]]:
     heard: list[list[bytes]] = []
-    ear = OverUnix(connection)
-    task = asyncio.ensure_future(ear.listen(heard.append))
+    ear = OverUnix(connection, Crowd())
+    task = asyncio.ensure_future(ear.listen(heard.append, lambda: None))
     yield heard
     ear.close()
     task.cancel()
@@ -109,9 +110,9 @@ async def test_a_fault_in_what_takes_messages_is_told_and_does_not_spin(
     def take(frames: list[bytes]) -> None:
         raise KeyError(frames[-1])
 
-    ear = OverUnix(connection)
+    ear = OverUnix(connection, Crowd())
     with bound(context, connection, zmq.PUB) as iopub:
-        task = asyncio.ensure_future(ear.listen(take))
+        task = asyncio.ensure_future(ear.listen(take, lambda: None))
 
         def ended() -> bool:
             iopub.send(b"hello")
@@ -126,32 +127,32 @@ async def test_a_fault_in_what_takes_messages_is_told_and_does_not_spin(
 async def test_heartbeats_are_answered_missed_and_answered_again(
     context: Context, connection: ConnectionInfo, kind: int
 ) -> None:
-    ear = OverUnix(connection)
+    ear = OverUnix(connection, Crowd())
     with bound(context, connection, kind) as kernel:
-        assert ear.beat()
+        assert ear.beat() is None, "that the other side accepts a connection is no heartbeat"
+        assert not kernel.poll(50)
+        assert ear.beat() is None, "and neither is that it greets"
         for _ in range(3):
-            await wait_until(ear.beat, "an answer")  # to the greeting, then to each heartbeat
-            assert not ear.beat()
-            assert not ear.beat()
+            assert ear.beat() is False
+            assert ear.beat() is False
             assert kernel.poll(5000)
             kernel.send_multipart(kernel.recv_multipart())
             assert not kernel.poll(50), "one that was not answered was sent again"
+            await wait_until(ear.beat, "an answer")
     ear.close()
 
 
 async def test_a_heartbeat_is_missed_where_nobody_listens_until_somebody_does(
     context: Context, connection: ConnectionInfo
 ) -> None:
-    ear = OverUnix(connection)
+    ear = OverUnix(connection, Crowd())
     for _ in range(2):  # the second time as after execve(2)
-        assert not ear.beat()
+        assert ear.beat() is False
         with bound(context, connection, zmq.ROUTER) as kernel:
-            assert not ear.beat(), "the one before was not answered"
-            await wait_until(ear.beat, "it to greet")
-            assert kernel.poll(5000)
+            await wait_until(lambda: (ear.beat(), kernel.poll(10))[1], "a heartbeat")
             kernel.send_multipart(kernel.recv_multipart())
             await wait_until(ear.beat, "its answer")
-        await wait_until(lambda: not ear.beat(), "it to be gone")
+        await wait_until(lambda: ear.beat() is False, "it to be gone")
     ear.close()
 
 
@@ -159,12 +160,11 @@ async def test_a_lost_heartbeat_connection_is_no_missed_heartbeat(
     context: Context, connection: ConnectionInfo
 ) -> None:
     """The kernel is well all the time: it binds its socket anew, as after execve(2)."""
-    ear = OverUnix(connection)
+    ear = OverUnix(connection, Crowd())
     for _ in range(2):
         with bound(context, connection, zmq.ROUTER) as kernel:
-            assert ear.beat()
-            await wait_until(ear.beat, "it to greet")
-            assert kernel.poll(5000)
+            assert ear.beat() is None
+            await wait_until(lambda: (ear.beat() is None, kernel.poll(10))[1], "it to greet")
         assert ear._pulse is not None
         hung_up = select.poll()
         hung_up.register(ear._pulse, select.POLLHUP)
@@ -175,27 +175,29 @@ async def test_a_lost_heartbeat_connection_is_no_missed_heartbeat(
 async def test_a_lack_of_our_own_descriptors_is_no_missed_heartbeat(
     context: Context, connection: ConnectionInfo
 ) -> None:
-    ear = OverUnix(connection)
-    with bound(context, connection, zmq.ROUTER):
+    ear = OverUnix(connection, Crowd())
+    with bound(context, connection, zmq.REP) as kernel:
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
         try:
             beats = [ear.beat() for _ in range(4)]
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        assert beats == [True] * 4
+        assert beats == [None] * 4
+        await wait_until(lambda: (ear.beat(), kernel.poll(10))[1], "a heartbeat")
+        kernel.send_multipart(kernel.recv_multipart())
         await wait_until(ear.beat, "an answer")
     ear.close()
 
 
 async def test_closed_it_holds_no_connection(connection: ConnectionInfo) -> None:
-    ear = OverUnix(connection)
+    ear = OverUnix(connection, Crowd())
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2)]
         for server, channel in zip(servers, ("iopub", "hb"), strict=True):
             server.bind(connection.url(channel).removeprefix("ipc://"))
             server.listen()
-        task = asyncio.ensure_future(ear.listen(print))
+        task = asyncio.ensure_future(ear.listen(print, print))
         ear.beat()
         sides = [(await asyncio.to_thread(server.accept))[0] for server in servers]
         ear.close()

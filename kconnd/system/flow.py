@@ -1,0 +1,133 @@
+"""Bounds how much of the event loop reading from one kernel takes, however fast it publishes.
+
+A turn reads for `TURN_S` of processor time at the most. Where that was not enough, the kernel
+is left alone for a pause, and its own socket drops what it cannot send (ZMQ_SNDHWM). The pause
+is longer the more kernels publish too fast, so that all of them together take about a tenth of
+a core. What a kernel sends too fast is not read too late, since little of it is buffered: see
+`kconnd.system.listening`.
+
+Rule: whoever reads with a `Flow` learns when messages may have been lost.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+TURN_S = 0.002  # of processor time, in which a turn reads some hundred messages
+PAUSE_TURNS = 9  # times as long as a turn that left something to read the pause after it is
+MANY = 500  # messages within a second: libzmq buffers 1000 by default and drops further ones
+SPAN_S = 1.0
+
+
+class Crowd:
+    """The kernels of one daemon that publish faster than they are read."""
+
+    def __init__(self) -> None:
+        self.members: set[Flow] = set()
+
+    def pause(self, used: float) -> float:
+        """Give the seconds that one of them waits after a turn that took ``used`` seconds."""
+        return max(used, TURN_S) * PAUSE_TURNS * max(1, len(self.members))
+
+
+class Flow:
+    """Calls what reads from one kernel.
+
+    Parameters
+    ----------
+    crowd : Crowd
+        Of the daemon.
+    receive : callable
+        Reads a little, and gives how many messages that were; None where there is no more.
+        It never waits.
+    lost : callable
+        Is called when messages may have been lost.
+    """
+
+    __slots__ = ("_count", "_crowd", "_lost", "_receive", "_since", "heard_at")
+
+    def __init__(
+        self, crowd: Crowd, receive: Callable[[], int | None], lost: Callable[[], None]
+    ) -> None:
+        self._crowd, self._receive, self._lost = crowd, receive, lost
+        self.heard_at = 0.0  # when something was read last, in monotonic seconds
+        self._since, self._count = 0.0, 0
+
+    def turn(self) -> float:
+        """Read for one turn, and give the seconds to wait before the next.
+
+        Returns
+        -------
+        float
+            0 where all was read.
+        """
+        now = asyncio.get_running_loop().time()
+        begun, used, count, rest = time.thread_time(), 0.0, 0, True
+        while rest and used < TURN_S:
+            read = self._receive()
+            rest, count = read is not None, count + (read or 0)
+            used = time.thread_time() - begun
+        if count or rest:
+            self.heard_at = now
+        self._count_up(now, count)
+        if rest or self._count >= MANY:
+            self._lost()
+        if not rest:
+            self._crowd.members.discard(self)
+            return 0.0
+        self._crowd.members.add(self)
+        return self._crowd.pause(used)
+
+    def _count_up(self, now: float, count: int) -> None:
+        if now - self._since >= SPAN_S:
+            self._since, self._count = now, 0
+        self._count += count
+
+    def end(self) -> None:
+        """Count it no more among those that publish too fast."""
+        self._crowd.members.discard(self)
+
+
+class Turns:
+    """Has a flow take its turns as its descriptor becomes readable, until it is closed.
+
+    Parameters
+    ----------
+    number : int
+        The descriptor.
+    flow : Flow
+        What reads from it.
+    failed : callable
+        Takes what reading raised, after which there are no further turns.
+    """
+
+    __slots__ = ("_failed", "_flow", "_loop", "_number", "_timer")
+
+    def __init__(self, number: int, flow: Flow, failed: Callable[[Exception], None]) -> None:
+        self._number, self._flow, self._failed = number, flow, failed
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop.add_reader(number, self._take)
+        self._timer = self._loop.call_later(0, self._take)  # what came before we listened
+
+    def _take(self) -> None:
+        try:
+            pause = self._flow.turn()
+        except Exception as error:  # noqa: BLE001  # whatever it is, who waits for it gets it
+            self.close()
+            self._failed(error)
+            return
+        if pause:
+            self._loop.remove_reader(self._number)
+            self._timer = self._loop.call_later(pause, self._resume)
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._number, self._take)
+        self._take()
+
+    def close(self) -> None:
+        """Take no further turn; the descriptor stays open."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._number)
+        self._flow.end()

@@ -1,0 +1,120 @@
+"""How much of a loop one kernel takes, over real descriptors."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kconnd.system.flow import MANY, PAUSE_TURNS, TURN_S, Crowd, Flow, Turns
+from tests.conftest import wait_until
+
+
+@pytest.fixture(name="pipe")
+def _pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    os.set_blocking(ends[0], False)
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def work(seconds: float) -> None:
+    """Use processor time."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+async def test_who_publishes_without_pause_takes_a_tenth_of_a_core_and_the_loop_goes_on(
+    pipe: tuple[int, int],
+) -> None:
+    lost: list[int] = []
+    crowd = Crowd()
+
+    def receive() -> int:
+        work(0.0002)
+        return 1
+
+    os.write(pipe[1], b"x")  # which is never read
+    flows = [Flow(crowd, receive, lambda: lost.append(1)) for _ in range(3)]
+    before, began = time.thread_time(), time.monotonic()
+    turns = [Turns(pipe[0] if not number else os.dup(pipe[0]), flow, print)
+             for number, flow in enumerate(flows)]  # fmt: skip
+    slept = []
+    while time.monotonic() - began < 0.5:
+        at = time.monotonic()
+        await asyncio.sleep(0.005)
+        slept.append(time.monotonic() - at)
+    used = time.thread_time() - before
+    for one in turns:
+        one.close()
+        if one._number != pipe[0]:
+            os.close(one._number)
+    assert used / 0.5 < 0.3, "a tenth, and some for this test"
+    assert lost
+    assert not crowd.members
+    assert sorted(slept)[len(slept) // 2] < 0.02
+
+
+async def test_the_more_publish_so_the_longer_each_waits() -> None:
+    crowd = Crowd()
+
+    def receive() -> int:
+        work(TURN_S / 4)
+        return 1
+
+    flows = [Flow(crowd, receive, lambda: None) for _ in range(4)]
+    pauses = [flow.turn() for flow in flows]
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= TURN_S * PAUSE_TURNS
+    assert pauses[3] >= 4 * TURN_S * PAUSE_TURNS
+    for flow in flows[1:]:
+        flow.end()
+    assert crowd.members == {flows[0]}
+
+
+async def test_what_is_there_is_read_at_once_and_nothing_is_taken_for_lost(
+    pipe: tuple[int, int],
+) -> None:
+    lost: list[int] = []
+    read: list[bytes] = []
+
+    def receive() -> int | None:
+        try:
+            read.append(os.read(pipe[0], 1))
+        except BlockingIOError:
+            return None
+        return 1
+
+    os.write(pipe[1], b"abc")
+    flow = Flow(Crowd(), receive, lambda: lost.append(1))
+    turns = Turns(pipe[0], flow, print)
+    await wait_until(lambda: len(read) == 3, "the first")
+    os.write(pipe[1], b"d")
+    await wait_until(lambda: len(read) == 4, "the next")
+    turns.close()
+    assert not lost
+    assert flow.heard_at > 0
+
+
+async def test_many_messages_in_a_second_may_have_had_others_among_them() -> None:
+    """Of more than a kernel's socket buffers it drops some, however fast we read."""
+    lost: list[int] = []
+    left = [MANY, 0]
+    flow = Flow(Crowd(), lambda: left.pop(0) or None, lambda: lost.append(1))
+    assert flow.turn() == 0
+    assert lost
+
+
+async def test_a_fault_ends_the_turns_and_is_told(pipe: tuple[int, int]) -> None:
+    told: list[Exception] = []
+
+    def receive() -> int:
+        raise KeyError
+
+    os.write(pipe[1], b"x")
+    Turns(pipe[0], Flow(Crowd(), receive, lambda: None), told.append)
+    await wait_until(lambda: told, "the fault")
+    assert [type(one) for one in told] == [KeyError]
