@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import difflib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from kconnd.core.events import StartAsked, StopAsked
 from kconnd.core.lifecycle import LIVE, State, Wanted
 from kconnd.core.names import parse_name
 from kconnd.core.profile import Profile, instantiate
-from kconnd.core.record import KernelRecord
+from kconnd.core.record import KernelRecord, Origin
 from kconnd.core.reload import Difference, compare, lost_connection, status
 from kconnd.daemon.actor import Actor
+from kconnd.daemon.catalog import Catalog
 from kconnd.daemon.claims import Foreign, find_foreign, is_held, refuse
 from kconnd.daemon.consoles import Consoles
+from kconnd.daemon.turns import in_turns
 from kconnd.daemon.world import World
 from kconnd.errors import (
     ElsewhereError,
@@ -28,10 +31,11 @@ from kconnd.errors import (
     UsageError,
 )
 from kconnd.system.files import remove_parts
-from kconnd.system.kernelspecs import installed_names
+from kconnd.system.own_threads import Begin, StuckError
 from kconnd.system.profiles import Loaded
 from kconnd.system.store import records_elsewhere
 
+LOGGED_FAULTS = 100
 AGAIN = 5.0  # seconds until a kernel that could not be taken up is tried again
 
 log = logging.getLogger("kconnd")
@@ -48,9 +52,11 @@ class Kernels:
         Reads all profiles afresh.
     """
 
-    def __init__(self, world: World, load: Callable[[], Loaded]) -> None:
+    def __init__(self, world: World, load: Callable[[], Awaitable[Loaded]]) -> None:
         self.world = world
-        self.loaded = load()
+        self.loaded = Loaded({}, ())
+        self.catalog = Catalog(world.paths)
+        self.taken_up = asyncio.Event()  # set once all is known that an earlier daemon left
         self.consoles = Consoles()
         self.foreign: dict[str, Foreign] = {}  # another machine's, in our state folder
         self._load = load
@@ -58,6 +64,9 @@ class Kernels:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._later: set[asyncio.Task[None]] = set()
         self._plain: dict[str, tuple[Profile, Mapping[str, Any]]] = {}  # of each, what it was last
+        self._reloading = asyncio.Lock()
+        # By what other machines said when somebody last asked for a kernel that is not here.
+        self._seen_elsewhere: list[KernelRecord] = []
 
     # --- looking up
 
@@ -100,11 +109,13 @@ class Kernels:
         self._check_claim(name)
         return self._actor(name)
 
-    def elsewhere(self) -> list[KernelRecord]:
+    async def look_elsewhere(self) -> list[KernelRecord]:
         """List what other machines that share our home say of their kernels; reads files."""
         found = [one.record for one in self.foreign.values() if one.may_live]
         if self.world.machines_dir is not None:
-            found += records_elsewhere(self.world.machines_dir, self.world.store.origin)
+            read = partial(_read_elsewhere, self.world.machines_dir, self.world.store.origin)
+            with contextlib.suppress(StuckError):  # it can be on a file server
+                found += await self.world.paths.run(read)
         return [record for record in found if record.lifecycle.state in LIVE]
 
     def profile(self, name: str) -> Profile | None:
@@ -116,9 +127,22 @@ class Kernels:
         sourced = self.loaded.profiles.get(base)
         if sourced is not None:
             return instantiate(sourced.profile, instance)
-        if base.lower() in installed_names() and not self._faulty(base):
-            return instantiate(Profile(name=base, kernel=base), instance)
+        installed = self.catalog.profile(base)
+        if installed is not None and not self._faulty(base):
+            return instantiate(installed, instance)
         return None
+
+    async def look_for(self, name: str) -> None:
+        """Look on disk for what is not known by this name: a kernel spec, or another machine's."""
+        try:
+            base, _ = parse_name(name)
+        except UsageError:
+            return
+        if name in self._actors or base in self.loaded.profiles or self.catalog.profile(base):
+            return
+        await self.catalog.look()
+        if not self.catalog.profile(base):
+            self._seen_elsewhere = await self.look_elsewhere()
 
     def profile_status(self, actor: Actor) -> str:
         """Say how the profile that a kernel follows stands to the one that is there now."""
@@ -175,18 +199,18 @@ class Kernels:
         base, instance = parse_name(name)
         if instance and self.profile(base):
             hint = f"kconnd-ctl start {name} makes it from the profile {base}"
-        for record in self.elsewhere():
+        for record in self._seen_elsewhere:
             if record.name == name and record.origin:
                 hint = f"{record.origin.host}, which shares this home, has one: ask there"
         return NoSuchKernelError(f"there is no kernel {name}", hint=hint)
 
     def _faulty(self, name: str) -> ProfileError | None:
         base, _ = parse_name(name)
-        for fault in self.loaded.faults:
-            if base in {fault.profile, Path(fault.file).stem}:
-                said = replace(fault, hint="")
-                return ProfileError(f"the profile of {name} has faults: {said}", hint=fault.hint)
-        return None
+        fault = self.loaded.spoiled.get(base)
+        if fault is None:
+            return None
+        said = replace(fault, hint="")
+        return ProfileError(f"the profile of {name} has faults: {said}", hint=fault.hint)
 
     def _actor(self, name: str) -> Actor:
         if name not in self._actors:
@@ -204,6 +228,8 @@ class Kernels:
 
     async def take_up(self) -> None:
         """Take up what an earlier daemon left, then start what is to run from the beginning."""
+        await asyncio.gather(self._load_first(), self.catalog.look())
+        self._tell_faults()
         store = self.world.store
         with contextlib.suppress(OSError):  # on a read-only disk they stay for now
             remove_parts(self.world.runtime_dir)
@@ -212,16 +238,21 @@ class Kernels:
             await self.world.warm.sweep()
         launched = _launched(self.world.runtime_dir)
         left = {*store.names(), *launched, *self._held()}
-        forgotten = {name for name in left if not self._restore(name, launched=name in launched)}
+        forgotten = set()
+        async for name in in_turns(left):
+            if not self._restore(name, launched=name in launched):
+                forgotten.add(name)
         with contextlib.suppress(OSError):  # as above
             store.tidy(left - forgotten - self.foreign.keys())
         here = store.origin.boot_id
         settled = {one.record.name for one in self.all() if _boot_of(one.record) == here}
-        for name in set(self.loaded.profiles) - set(self.foreign):
+        async for name in in_turns(set(self.loaded.profiles) - set(self.foreign)):
             self._actor(name)
         actors = self.all()
         await asyncio.gather(*(self._revive(one, one.record.name in forgotten) for one in actors))
-        self._start_at_boot(set(self.loaded.profiles) - settled - forgotten - set(self.foreign))
+        self.taken_up.set()
+        boot = set(self.loaded.profiles) - settled - forgotten - set(self.foreign)
+        await self._start_at_boot(boot)
 
     def _held(self) -> set[str]:
         """Name the kernels that have a process somewhere, whether they have a record or not."""
@@ -246,6 +277,12 @@ class Kernels:
                     await self._revive(self._actors[name], forgotten)
             if name in self.loaded.profiles:
                 self._actor(name)
+
+    async def _load_first(self) -> None:
+        try:
+            self.loaded = await self._load()
+        except ProfileError as error:  # what lives is to be looked after in any case
+            log.error("%s; %s", error, error.hint)  # noqa: TRY400  # its sentence says it all
 
     async def _revive(self, actor: Actor, forgotten: bool) -> None:  # noqa: FBT001  # of one caller
         """Take one kernel up; trouble with it keeps no other from being taken up."""
@@ -283,32 +320,48 @@ class Kernels:
             self._add(record)
         return True
 
-    def _start_at_boot(self, names: set[str]) -> None:
-        for name in sorted(names):
+    async def _start_at_boot(self, names: set[str]) -> None:
+        async for name in in_turns(sorted(names)):
             profile = self.profile(name)
             if profile is not None and profile.start == "boot":
                 self._actor(name).tell(StartAsked(at_boot=True))
 
-    def reload(self) -> Difference:
-        """Read the profiles again; no live kernel is touched."""
-        before = {name: found.profile for name, found in self.loaded.profiles.items()}
-        rules = {actor.record.name: self.rules(actor.record.name) for actor in self.all()}
-        self.loaded = self._load()
-        for actor in self.all():
-            self._tell_of_keys(actor, rules[actor.record.name])
-        after = {name: found.profile for name, found in self.loaded.profiles.items()}
-        difference = compare(before, after)
+    async def reload(self) -> Difference:
+        """Read the profiles again; no live kernel is touched.
+
+        Those before hold until all are read and compared; from then on all that are new do.
+        """
+        async with self._reloading:
+            loaded, _ = await asyncio.gather(self._load(), self.catalog.look())
+            before = {name: found.profile for name, found in self.loaded.profiles.items()}
+            after = {name: found.profile for name, found in loaded.profiles.items()}
+            difference = await asyncio.to_thread(compare, before, after)
+            rules = {actor.record.name: self.rules(actor.record.name) for actor in self.all()}
+            self.loaded = loaded
+            await self._follow(difference, rules)
+            return difference
+
+    async def _follow(self, difference: Difference, rules: Mapping[str, Rules | None]) -> None:
+        """Do what follows from profiles that have changed; ``rules`` are those before."""
+        async for actor in in_turns(self.all()):
+            self._tell_of_keys(actor, rules.get(actor.record.name))
         added = set(difference.added) - set(self.foreign)
-        for name in added:
+        async for name in in_turns(added):
             self._actor(name)
-        self._start_at_boot(added)
-        for name in set(difference.removed) - set(self.foreign):
+        await self._start_at_boot(added)
+        async for name in in_turns(set(difference.removed) - set(self.foreign)):
             self._forget_idle(name)
-        for fault in self.loaded.faults:
-            log.warning("%s", fault)
+        self._tell_faults()
         if self.world.warm is not None:
             self.world.warm.look_again()
-        return difference
+
+    def _tell_faults(self) -> None:
+        """Log the first faults; ``kconnd-ctl check`` shows all."""
+        faults = self.loaded.faults
+        for fault in faults[:LOGGED_FAULTS]:
+            log.warning("%s", fault)
+        if len(faults) > LOGGED_FAULTS:
+            log.warning("and %d more faults in profiles", len(faults) - LOGGED_FAULTS)
 
     def _tell_of_keys(self, actor: Actor, before: Rules | None) -> None:
         """Say so where somebody may not connect any more and may still have the key."""
@@ -322,7 +375,8 @@ class Kernels:
             )
 
     def _forget_idle(self, name: str) -> None:
-        if self._actors[name].kernel.state is State.STOPPED:
+        actor = self._actors.get(name)
+        if actor is not None and actor.kernel.state is State.STOPPED:
             self._forget(name)
 
     def _forget(self, name: str) -> None:
@@ -366,6 +420,11 @@ def _launched(runtime_dir: Path) -> set[str]:
     """Name the kernels of which a shim has left a record."""
     ending = ".shim.json"
     return {path.name.removesuffix(ending) for path in (runtime_dir / "live").glob(f"*{ending}")}
+
+
+def _read_elsewhere(folder: Path, origin: Origin, begin: Begin) -> list[KernelRecord]:
+    begin(f"reading the records of other machines in {folder}")
+    return list(records_elsewhere(folder, origin))
 
 
 def _boot_of(record: KernelRecord) -> str:

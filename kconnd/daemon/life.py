@@ -34,7 +34,14 @@ from kconnd.core.profile import Profile
 from kconnd.core.record import Facts, LastExit
 from kconnd.core.view import describe_exit
 from kconnd.daemon.claims import is_held
-from kconnd.daemon.preparing import Wire, check_descriptors, find_spec, make_plan, prepare_wire
+from kconnd.daemon.preparing import (
+    LaunchFiles,
+    Wire,
+    check_descriptors,
+    make_plan,
+    prepare_wire,
+    read_launch_files,
+)
 from kconnd.daemon.shutdown import Ending, shut_down
 from kconnd.daemon.warming import Warm
 from kconnd.daemon.watch import Watch
@@ -133,7 +140,7 @@ class Life:
         self._launching = self.spawn(self._launch(command, profile, previous))
 
     def give_up_waiting(self, generation: int) -> None:
-        """Let go of a launch that still waits for its turn."""
+        """Let go of a launch that waits for a disk or for its turn, and has begun nothing."""
         if self._queued and self._launching:
             self._launching.cancel()
             self._tell(LaunchFailed(generation, "it was not wanted any more"))
@@ -145,7 +152,10 @@ class Life:
         asked = time.monotonic_ns()
         try:
             self._check_lock()
-            handle = await self._hand_over(command, profile, previous)
+            self._queued = True
+            files = await read_launch_files(self._world, profile)
+            self._queued = False
+            handle = await self._hand_over(command, profile, previous, files)
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody is to wait for ever
             await self._fail(command.generation, error)
             return
@@ -159,7 +169,7 @@ class Life:
             try:
                 self._world.launcher.expect(asked)
                 async with asyncio.timeout(self._world.launch_limit):
-                    handle = await self._make(command, profile, previous, asked)
+                    handle = await self._make(command, profile, previous, files, asked)
             except Exception as error:  # noqa: BLE001  # as above
                 await self._fail(command.generation, error)
                 return
@@ -195,20 +205,23 @@ class Life:
         self.attach(handle, self._facts, fresh=True, warm=warm)
 
     async def _hand_over(
-        self, command: Launch, profile: Profile, previous: ConnectionInfo | None
+        self,
+        command: Launch,
+        profile: Profile,
+        previous: ConnectionInfo | None,
+        files: LaunchFiles,
     ) -> Handle | None:
         """Become what was kept warm, where there is one; should that fail, it is ended."""
         pool = self._world.warm
         if previous is not None or pool is None or not pool.has(profile):
             return None
         check_descriptors(descriptors())
-        spec = find_spec(profile)
-        taken = await pool.take(self.name, command.generation, profile, spec)
+        taken = await pool.take(self.name, command.generation, profile, files)
         if taken is None:
             return None
         warm, plan = taken
         try:
-            self._begin(profile, spec, warm.wire)
+            self._begin(profile, files.spec, warm.wire)
             self.write_connection_file()
             handle = pool.hand_over(warm, plan)
         except BaseException:
@@ -218,18 +231,22 @@ class Life:
         return handle
 
     async def _make(
-        self, command: Launch, profile: Profile, previous: ConnectionInfo | None, asked: int
+        self,
+        command: Launch,
+        profile: Profile,
+        previous: ConnectionInfo | None,
+        files: LaunchFiles,
+        asked: int,
     ) -> Handle:
         world = self._world
         check_descriptors(descriptors())
-        spec = find_spec(profile)
-        wire = await prepare_wire(world, self.name, profile, spec, previous, command)
+        wire = await prepare_wire(world, self.name, profile, files.spec, previous, command)
         for note in wire.notes:
             self._note("ports-changed", note)
-        self._begin(profile, spec, wire)
+        self._begin(profile, files.spec, wire)
         self._remove_sockets()
         self.write_connection_file()
-        plan = make_plan(world, self.name, command.generation, profile, spec, wire.connection)
+        plan = make_plan(world, self.name, command.generation, profile, files, wire.connection)
         plan = replace(plan, asked=asked)
         try:
             return await world.launcher.launch(plan)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from kconnd.core.access import Right
@@ -14,6 +15,8 @@ from kconnd.core.view import describe_elsewhere, iso
 from kconnd.daemon.preparing import find_spec
 from kconnd.daemon.request import Request, info_of, live, show
 from kconnd.daemon.sight import is_fresh, read_anew
+from kconnd.daemon.turns import in_turns
+from kconnd.daemon.world import World
 from kconnd.errors import (
     KconndError,
     NotRunningError,
@@ -21,6 +24,7 @@ from kconnd.errors import (
     UsageError,
 )
 from kconnd.system.logs import LogReader
+from kconnd.system.own_threads import Begin, StuckError
 from kconnd.system.table import Reply
 
 
@@ -34,20 +38,19 @@ async def profiles(request: Request) -> Reply:
     if wanted := request.query.get("kernel"):
         kernels.find(wanted)
         written = {wanted: found} if (found := kernels.profile(wanted)) else {}
-    return {
-        "profiles": [
-            _profile_row(request, name, profile)
-            for name, profile in sorted(written.items())
-            if name not in kernels.foreign
-        ],
-        "faults": faults(request),
-    }
+    shown = {one: found for one, found in sorted(written.items()) if one not in kernels.foreign}
+    specs = await _read_specs(kernels.world, shown)
+    rows = [
+        _profile_row(request, one, found, specs[one])
+        async for one, found in in_turns(shown.items())
+        if one in kernels.loaded.profiles or kernels.profile(one)  # it may have gone meanwhile
+    ]
+    return {"profiles": rows, "faults": faults(request)}
 
 
-def _profile_row(request: Request, name: str, profile: Profile) -> dict[str, Any]:
+def _profile_row(request: Request, name: str, profile: Profile, spec: KernelSpec) -> dict[str, Any]:
     source = request.kernels.loaded.profiles.get(name)
     actor = request.kernels.find(name)
-    spec = _spec_of(profile)
     return {
         "name": name,
         "file": str(source.file) if source else None,
@@ -62,12 +65,30 @@ def _profile_row(request: Request, name: str, profile: Profile) -> dict[str, Any
     }
 
 
-def _spec_of(profile: Profile) -> KernelSpec:
-    """Give what a profile runs, as far as its kernel spec is installed."""
+async def _read_specs(world: World, profiles: Mapping[str, Profile]) -> Mapping[str, KernelSpec]:
+    """Read what profiles run; of one whose kernel spec cannot be read nothing is known."""
     try:
-        return find_spec(profile)
-    except KconndError:
-        return KernelSpec(name=profile.name, argv=())
+        return await world.paths.run(partial(_specs_of, profiles))
+    except StuckError:
+        return {name: _unknown(name) for name in profiles}
+
+
+def _specs_of(profiles: Mapping[str, Profile], begin: Begin) -> Mapping[str, KernelSpec]:
+    read: dict[tuple[str, str], KernelSpec] = {}  # many profiles run the same
+    specs = {}
+    for name, profile in profiles.items():
+        key = (profile.kernel, profile.python)
+        if key not in read or not any(key):
+            try:
+                read[key] = find_spec(profile, begin)
+            except (KconndError, StuckError):
+                read[key] = _unknown(name)
+        specs[name] = read[key]
+    return specs
+
+
+def _unknown(name: str) -> KernelSpec:
+    return KernelSpec(name=name, argv=())
 
 
 def faults(request: Request) -> list[dict[str, Any]]:
@@ -97,8 +118,8 @@ async def kernels_(request: Request) -> Reply:
     """List all kernels, and what machines that share this home say of theirs."""
     seen = [one for one in request.kernels.all() if request.may(Right.SEE, one.record.name)]
     await read_anew(seen, request.kernels.world)
-    found = [show(request, actor) for actor in seen]
-    elsewhere = await asyncio.to_thread(request.kernels.elsewhere)
+    found = [show(request, actor) async for actor in in_turns(seen)]
+    elsewhere = await request.kernels.look_elsewhere()
     return {"kernels": found, "elsewhere": [describe_elsewhere(one) for one in elsewhere]}
 
 

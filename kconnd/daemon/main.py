@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,27 +35,29 @@ from kconnd.daemon.bus import EventBus
 from kconnd.daemon.gate import Gate, bound_connections_for_ever
 from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.mending import make_folders, mend_for_ever
-from kconnd.daemon.pickup import pick_up_for_ever, watch
+from kconnd.daemon.pickup import look, pick_up_for_ever
 from kconnd.daemon.publishing import publish_for_ever, publish_once
 from kconnd.daemon.pulse import beat_for_ever
 from kconnd.daemon.reporting import report_for_ever, tell_front_for_ever
 from kconnd.daemon.request import Request
-from kconnd.daemon.routes import ROUTES
+from kconnd.daemon.routes import ROUTES, get_ready
 from kconnd.daemon.warm import Pool
 from kconnd.daemon.world import Channels, World
-from kconnd.errors import KconndError, LockedError, UsageError
+from kconnd.errors import KconndError, LockedError, ProfileError, UsageError
 from kconnd.launchers.choice import Launchers
 from kconnd.launchers.fork import FORK, ForkLauncher
 from kconnd.launchers.local import LOCAL, LocalLauncher
 from kconnd.launchers.systemd import SYSTEMD, SystemdLauncher
 from kconnd.system.files import ensure_private_dir, take_lock
+from kconnd.system.folders import Folders
 from kconnd.system.http import Site
 from kconnd.system.journal import set_up_logging
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
 from kconnd.system.notify import notify, passed_sockets
+from kconnd.system.own_threads import Begin, OwnThreads, PathSteps, StuckError
 from kconnd.system.processes import boot_id, pid_namespace
-from kconnd.system.profiles import Loaded, load_tiers
+from kconnd.system.profiles import Loaded, is_profile, load_tiers
 from kconnd.system.settings import LiveSettings
 from kconnd.system.store import Store
 
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
 
     from kconnd.system.flow import Crowd
 
+MAX_STUCK_FILES = 16
 AGAIN = 5.0  # seconds until one of the daemon's works begins again after a fault
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -235,27 +238,34 @@ def _launchers(settings: Settings, gate: Gate) -> Launchers:
 
 
 async def serve(settings: Settings) -> None:
-    """Run the daemon until it is told to end."""
+    """Run the daemon until it is told to end.
+
+    It listens, and hears signals, before it reads a profile or touches a kernel: either may take
+    long, and until then requests wait.
+    """
     ending, reloading = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(OwnThreads())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
     gate = Gate(LiveSettings(SETTINGS) if settings.front else None)
-    folders = watch((*settings.system_configs, *settings.configs) if settings.watch else ())
-    kernels = Kernels(build_world(settings, gate), lambda: _load(settings))
-    for fault in kernels.loaded.faults:
-        log.warning("%s", fault)
+    world = build_world(settings, gate)
+    kernels = Kernels(world, partial(_load, settings, world.paths))
     places = _describe(settings)
-    site = Site(ROUTES, partial(Request, kernels, places, gate))
-    await kernels.take_up()
+    site = Site(
+        ROUTES,
+        partial(Request, kernels, places, gate),
+        get_ready=partial(get_ready, kernels),
+    )
     for passed in passed_sockets(os.environ):
         site.take(passed)
     if not site.is_listening:
         site.listen(settings.socket)
     places["socket"] = site.address
-    log.info("ready: %d kernels, listening on %s", len(kernels.all()), site.address)
-    notify(READY=1)
+    folders = Folders(
+        (*settings.system_configs, *settings.configs) if settings.watch else (), is_profile
+    )
     works: list[Work] = [
         partial(beat_for_ever, kernels),
         partial(mend_for_ever, kernels, site),
@@ -264,22 +274,59 @@ async def serve(settings: Settings) -> None:
         partial(tell_front_for_ever, kernels, settings.front),
         partial(bound_connections_for_ever, gate, site),
         kernels.keep_warm,
+        kernels.catalog.look_for_ever,
         partial(publish_for_ever, kernels, settings.jupyter_dir),
-        partial(pick_up_for_ever, kernels, folders),
+        partial(pick_up_for_ever, kernels, folders, world.paths),
     ]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(keep_going(work)) for work in works]
-        await ending.wait()
+    work = loop.create_task(_work(settings, kernels, site, folders, works))
+    try:
+        await _until_either(work, ending)
+        if settings.stop_kernels_on_exit:
+            await _until_either(work, kernels.taken_up)  # what is not known cannot be ended
+    finally:
         notify(STOPPING=1)
-        for task in tasks:
-            task.cancel()
-    if settings.stop_kernels_on_exit:
-        await kernels.stop_all()
-        publish_once(kernels, settings.jupyter_dir)
-    await site.close()
-    await kernels.let_go()
-    await asyncio.to_thread(kernels.world.store.close)
+        work.cancel()
+        await asyncio.wait({work})
+        if settings.stop_kernels_on_exit and kernels.taken_up.is_set():
+            await kernels.stop_all()
+            await publish_once(kernels, settings.jupyter_dir)
+        await site.close()
+        await kernels.let_go()
+        await asyncio.to_thread(kernels.world.store.close)
     log.info("ended; kernels that run are left running")
+
+
+async def _until_either(work: asyncio.Task[None], event: asyncio.Event) -> None:
+    """Wait for an event, or raise what keeps the daemon from working."""
+    told = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        told.cancel()
+    if work.done():
+        work.result()
+
+
+async def _work(
+    settings: Settings, kernels: Kernels, site: Site, folders: Folders, works: Iterable[Work]
+) -> None:
+    """Take up what there is, and then do the daemon's works side by side, for ever."""
+    if settings.watch:
+        with contextlib.suppress(StuckError):
+            await kernels.world.paths.run(partial(_make_configs, settings.configs[0]))
+        await look(folders, kernels.world.paths)  # before they are read: no change is to be missed
+    await kernels.take_up()
+    log.info("ready: %d kernels, listening on %s", len(kernels.all()), site.address)
+    notify(READY=1)
+    async with asyncio.TaskGroup() as group:
+        for work in works:
+            group.create_task(keep_going(work))
+
+
+def _make_configs(folder: Path, begin: Begin) -> None:
+    begin(f"making the folder {folder}")
+    with contextlib.suppress(OSError):  # a folder that is there can be watched
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 async def keep_going(work: Work, pause: float = AGAIN) -> None:
@@ -294,9 +341,21 @@ async def keep_going(work: Work, pause: float = AGAIN) -> None:
             return
 
 
-def _load(settings: Settings) -> Loaded:
+async def _load(settings: Settings, paths: PathSteps) -> Loaded:
+    """Read all profiles; each file that hangs is left out, and is a fault, from the next try on."""
     user = own_user()
-    return load_tiers(settings.system_configs, settings.configs, uid=user.uid, user=user.name)
+    read = partial(
+        load_tiers, settings.system_configs, settings.configs, uid=user.uid, user=user.name
+    )
+    for _ in range(MAX_STUCK_FILES):
+        try:
+            return await paths.run(lambda begin: read(begin=begin))
+        except StuckError as error:
+            log.warning("%s", error)
+    raise ProfileError(
+        f"reading the profiles: {MAX_STUCK_FILES} files or folders of them do not answer",
+        hint="those that were read before hold; 'mount' shows which file servers there are",
+    )
 
 
 async def _reload_when(asked: asyncio.Event, kernels: Kernels) -> None:
@@ -304,9 +363,11 @@ async def _reload_when(asked: asyncio.Event, kernels: Kernels) -> None:
         await asked.wait()
         asked.clear()
         notify(RELOADING=1)
-        difference = kernels.reload()
+        try:
+            log.info("profiles read again: %s", await kernels.reload())
+        except ProfileError as error:
+            log.error("%s; %s", error, error.hint)  # noqa: TRY400  # its sentence says it all
         notify(READY=1)
-        log.info("profiles read again: %s", difference)
 
 
 def _describe(settings: Settings) -> dict[str, object]:
@@ -327,9 +388,6 @@ def _make_folders(settings: Settings) -> None:
             settings.runtime_dir,
             settings.runtime_dir.with_name(f"kconnd-{os.geteuid()}"),
         )
-    if settings.watch:
-        with contextlib.suppress(OSError):  # a folder that is there can be watched
-            settings.configs[0].mkdir(parents=True, exist_ok=True)
     ensure_private_dir(settings.state_dir)
 
 

@@ -7,12 +7,11 @@ it has been quiet for a moment, so a file that is still being written is not act
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
-from pathlib import Path
 
 from kconnd.daemon.kernels import Kernels
+from kconnd.errors import ProfileError
 from kconnd.system.folders import Folders
-from kconnd.system.profiles import is_profile
+from kconnd.system.own_threads import PathSteps, StuckError
 
 QUIET = 0.3  # seconds without a change, after which what is written counts as complete
 AT_MOST = 5.0  # seconds after which it is read all the same
@@ -21,36 +20,45 @@ AGAIN = 10.0  # seconds between looks for a folder that was not there, or was an
 log = logging.getLogger("kconnd")
 
 
-def watch(paths: Iterable[Path]) -> Folders:
-    """Watch for changes, from before the profiles are read: none is to be missed."""
-    folders = Folders(paths, is_profile)
-    look(folders)
-    return folders
+async def look(folders: Folders, paths: PathSteps) -> bool:
+    """Tell whether folders have come or gone; what keeps one from being watched is logged.
 
-
-def look(folders: Folders) -> bool:
-    """Tell whether folders have come or gone; what keeps one from being watched is logged."""
-    before = folders.trouble
-    found = folders.look()
+    Each is touched in a thread first: one that hangs is to hold up nobody.
+    """
+    before, found = folders.trouble, False
+    try:
+        await paths.run(folders.touch)
+    except StuckError as error:
+        folders.trouble = str(error)
+    else:
+        found = folders.look()
     if folders.trouble not in {"", before}:
         log.warning("%s; kconnd-ctl reload reads the profiles", folders.trouble)
     return found
 
 
-async def pick_up_for_ever(kernels: Kernels, folders: Folders) -> None:
+async def pick_up_for_ever(kernels: Kernels, folders: Folders, paths: PathSteps) -> None:
     """Read the profiles again whenever a folder of theirs has changed."""
     with folders:
         while True:
             changed = await folders.changed(AGAIN)
             if changed:
                 await _rest(folders)
-            while look(folders):
+            while await look(folders, paths):
                 changed = True
                 await _rest(folders)
             if changed:
-                difference = kernels.reload()
-                if difference.added or difference.changed or difference.removed:
-                    log.info("profiles have changed: %s", difference)
+                await _reload(kernels)
+
+
+async def _reload(kernels: Kernels) -> None:
+    try:
+        difference = await kernels.reload()
+    except ProfileError as error:
+        log.error("%s; %s", error, error.hint)  # noqa: TRY400  # its sentence says it all
+        return
+    if difference.added or difference.changed or difference.removed:
+        log.info("profiles have changed: %s", difference)
 
 
 async def _rest(folders: Folders) -> None:

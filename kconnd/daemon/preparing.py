@@ -1,13 +1,18 @@
 """From a profile to a launch plan, with all that has to be looked up on the way.
 
 Look-ups are here, decisions in `kconnd.core.plan`. Everything is read afresh for each launch,
-so that a changed profile, kernel spec or environment file counts from the next one on.
+so that a changed profile, kernel spec or environment file counts from the next one on. It is read
+by `read_launch_files`, in a thread and with a time limit: each path that is named there can lead to
+anything, and to a file server that hangs.
 """
 
 import asyncio
+import contextlib
 import ipaddress
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kconnd.core.connection import ConnectionInfo
@@ -37,10 +42,13 @@ from kconnd.errors import PortsTakenError, StartFailedError
 from kconnd.system.kernelspecs import interpreter_of, python_spec, read_kernelspec
 from kconnd.system.keys import new_curve_keys, new_key
 from kconnd.system.ledger import is_free
+from kconnd.system.own_threads import Begin, StuckError, begin_nothing
+from kconnd.system.regular_files import read_regular
 
 PATIENCE = 2.0  # seconds that a restart waits for its own ports
 GLANCE = 0.05  # seconds between looks: nothing tells when a port comes free
 RESERVE = 160  # descriptors: one for each connection that a user may have, and some for files
+MAX_ENV_FILE_BYTES = 256 << 10  # execve(2) takes no more than a few times that
 IPC_PORTS = (1, 2, 3, 4, 5)
 
 
@@ -70,20 +78,97 @@ class Wire:
     warnings: tuple[str, ...]
 
 
-def find_spec(profile: Profile) -> KernelSpec:
+@dataclass(frozen=True)
+class LaunchFiles:
+    """What was read from disk for a launch.
+
+    Parameters
+    ----------
+    spec : KernelSpec
+        What runs.
+    interpreter : str
+        The Python of the environment that the spec is installed in, or ``""``.
+    variables : mapping
+        What the profile's ``env_file`` holds.
+    cwd : str
+        The folder to start in, with a home folder in the place of ``~``.
+    """
+
+    spec: KernelSpec
+    interpreter: str
+    variables: Mapping[str, str]
+    cwd: str
+
+
+async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
+    """Read what a launch takes from disk, and touch what its process will need.
+
+    Raises
+    ------
+    StartFailedError
+        If something is missing or cannot be read, or if a disk or file server does not answer.
+    """
+    try:
+        return await world.paths.run(partial(_read_launch_files, profile))
+    except StuckError as error:
+        raise StartFailedError(
+            f"{error.step}: the disk or file server does not answer",
+            hint="once it answers, start it again; or change the path in the profile",
+        ) from error
+
+
+def _read_launch_files(profile: Profile, begin: Begin) -> LaunchFiles:
+    begin(f"finding the home folder of {profile.user or 'its user'}")
+    spec = find_spec(profile, begin)
+    cwd = _expanded(profile.cwd, "cwd")
+    interpreter = ""
+    if spec.prefix:
+        begin(f"looking for the interpreter in {spec.prefix}/bin")
+        interpreter = interpreter_of(spec)
+    if Path(spec.argv[0]).is_absolute():
+        _touch(begin, "looking for its program", spec.argv[0])
+    _touch(begin, "looking for its folder", cwd)
+    return LaunchFiles(spec, interpreter, _read_env_file(profile, begin), cwd)
+
+
+def _touch(begin: Begin, doing: str, path: str) -> None:
+    """Look at a path that a process will use: a thread that hangs is better than a process."""
+    begin(f"{doing} {path}")
+    with contextlib.suppress(OSError, ValueError):  # what uses it tells
+        os.stat(path)  # noqa: PTH116  # for its side effect
+
+
+def find_spec(profile: Profile, begin: Begin = begin_nothing) -> KernelSpec:
     """Find what a profile runs.
 
     Raises
     ------
     StartFailedError
         If it names a kernel spec that is not installed.
+    StuckError
+        If a disk or file server does not answer.
     """
     if profile.kernel:
-        return read_kernelspec(profile.kernel)
+        return read_kernelspec(profile.kernel, begin)
     if profile.python:
-        return python_spec(_expanded(profile.python, "python"))
+        return python_spec(_expanded(profile.python, "python"), begin)
     argv = (_expanded(profile.argv[0], "argv"), *profile.argv[1:])
     return KernelSpec(name=profile.name, argv=argv, display_name=profile.name)
+
+
+def _read_env_file(profile: Profile, begin: Begin) -> Mapping[str, str]:
+    if not profile.env_file:
+        return {}
+    path = Path(_expanded(profile.env_file, "env_file"))
+    begin(f"reading its env_file {path}")
+    try:
+        return parse_env_file(read_regular(path, MAX_ENV_FILE_BYTES).decode())
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise StartFailedError(
+            f"reading its env_file {path}: {why}",
+            hint="make it a readable file of KEY=VALUE lines, or remove 'env_file'",
+        ) from error
 
 
 def _expanded(path: str, key: str) -> str:
@@ -206,26 +291,21 @@ def make_plan(  # all that a plan is made of
     name: str,
     generation: int,
     profile: Profile,
-    spec: KernelSpec,
+    files: LaunchFiles,
     connection: ConnectionInfo,
     places: KernelPlaces | None = None,
 ) -> LaunchPlan:
-    """Build the plan for one launch.
-
-    Raises
-    ------
-    StartFailedError
-        If the environment file cannot be read.
-    """
+    """Build the plan for one launch."""
+    spec = files.spec
     folder = str(world.store.folder(name)) if places is None else ""
     places = places or kernel_places(str(world.runtime_dir), folder, name)
     file = places.connection_file
     base = base_environment(
         world.user, world.environment, world.environment.get("XDG_RUNTIME_DIR", "")
     )
-    argv, env = with_interpreter(spec, base, interpreter_of(spec))
+    argv, env = with_interpreter(spec, base, files.interpreter)
     env |= expand(spec.env, env)
-    env |= _read_env_file(profile)
+    env |= files.variables
     env |= expand(profile.env, env) | kernel_variables(name, file)
     argv = fill_in(argv, file, spec.resource_dir)
     if connection.transport == "tcp" and ":" in connection.ip:
@@ -237,7 +317,7 @@ def make_plan(  # all that a plan is made of
         generation=generation,
         argv=argv,
         env=env,
-        cwd=_expanded(profile.cwd, "cwd"),
+        cwd=files.cwd,
         log=places.log,
         facts=places.facts,
         exit=places.exit,
@@ -248,16 +328,3 @@ def make_plan(  # all that a plan is made of
         preload=profile.preload,
         limits=profile.limits.model_dump(exclude_none=True),
     )
-
-
-def _read_env_file(profile: Profile) -> Mapping[str, str]:
-    if not profile.env_file:
-        return {}
-    path = Path(_expanded(profile.env_file, "env_file"))
-    try:
-        return parse_env_file(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StartFailedError(
-            f"reading its env_file {path}: {error}",
-            hint="make it a readable file of KEY=VALUE lines, or remove 'env_file'",
-        ) from error

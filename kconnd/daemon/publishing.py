@@ -10,13 +10,12 @@ name and by what it is, is not touched. As kernels come and go, only what differ
 what others do to the folders is seen at the next round.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from kconnd.core.lifecycle import LIVE, Lifecycle, State, Wanted
 from kconnd.core.plan import connection_path
 from kconnd.daemon.kernels import Kernels
 from kconnd.system.files import write_private
+from kconnd.system.own_threads import Begin, StuckError
 
 ROUND = 30.0  # seconds between looks whether somebody has removed something
 EXTERNAL = "external_kernels"
@@ -49,14 +49,28 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
         if afresh := now >= due:
             due = now + ROUND
         what = list(_wanted(kernels)), _links(kernels), frozenset(kernels.foreign)
-        await asyncio.to_thread(partial(published.show, *what, afresh=afresh))
+        await _show(kernels, published, partial(published.show, *what, afresh=afresh))
         await kernels.world.bus.quiet(max(0.0, due - kernels.world.clock()), seen)
 
 
-def publish_once(kernels: Kernels, folder: Path) -> None:
+async def publish_once(kernels: Kernels, folder: Path) -> None:
     """Show what runs now, when the daemon has ended its kernels and ends itself."""
     published = Published(folder, kernels.world.runtime_dir, kernels.world.store.origin.machine)
-    published.show(list(_wanted(kernels)), _links(kernels), frozenset(kernels.foreign))
+    what = list(_wanted(kernels)), _links(kernels), frozenset(kernels.foreign)
+    await _show(kernels, published, partial(published.show, *what))
+
+
+async def _show(kernels: Kernels, published: "Published", show: Callable[[], None]) -> None:
+    """Write to Jupyter's folders, which can be on a file server that hangs."""
+
+    def work(begin: Begin) -> None:
+        begin(f"showing Jupyter the kernels in {published.folder}")
+        show()
+
+    try:
+        await kernels.world.paths.run(work)
+    except StuckError as error:
+        published.trouble_is(str(error))
 
 
 def _wanted(kernels: Kernels) -> Iterator[tuple[str, ConnectionInfo, str]]:
@@ -102,7 +116,8 @@ class Published:
     """
 
     def __init__(self, folder: Path, runtime_dir: Path, machine: str) -> None:
-        self._folder, self._external = folder, folder / EXTERNAL
+        self.folder = self._folder = folder
+        self._external = folder / EXTERNAL
         self._runtime_dir, self._machine = runtime_dir, machine
         self._prefix = f"kconnd-{machine[:8]}-"
         self._listed: set[str] | None = None  # files, as far as we know
@@ -131,9 +146,13 @@ class Published:
             self._show_links(links, afresh=afresh)
             self._trouble = ""
         except OSError as error:
-            if str(error) != self._trouble:
-                log.warning("showing Jupyter the kernels: %s", error)
-            self._trouble = str(error)
+            self.trouble_is(str(error))
+
+    def trouble_is(self, trouble: str) -> None:
+        """Log once what keeps Jupyter from being shown the kernels."""
+        if trouble != self._trouble:
+            log.warning("showing Jupyter the kernels: %s", trouble)
+        self._trouble = trouble
 
     def _file_name(self, name: str, connection: ConnectionInfo, kernel_name: str) -> str:
         content = json.dumps(self._content(name, connection, kernel_name), sort_keys=True)

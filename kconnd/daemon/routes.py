@@ -8,7 +8,7 @@ for it before the function is called. Replies are an interface: fields are only 
 import os
 
 import kconnd
-from kconnd.core.access import Right
+from kconnd.core.access import Peer, Right, may
 from kconnd.core.lifecycle import State
 from kconnd.daemon.changing import (
     interrupt,
@@ -19,6 +19,7 @@ from kconnd.daemon.changing import (
     start,
     stop,
 )
+from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.looking import (
     connection,
     events,
@@ -48,8 +49,21 @@ async def health(request: Request) -> Reply:
         "running": sum(actor.kernel.state is State.RUNNING for actor in actors),
         "warm": warm.ready if all_ and (warm := request.kernels.world.warm) else 0,
         "faults": len(request.kernels.loaded.faults) if all_ else 0,
+        "ready": request.kernels.taken_up.is_set(),
         **request.places,
     }
+
+
+async def get_ready(kernels: Kernels, route: Route, peer: Peer, name: str) -> None:
+    """Wait until a request can be answered: until all is known that it may be about.
+
+    While the daemon takes up what an earlier one left, nobody is told that a kernel is not there.
+    """
+    if route.at_once:
+        return
+    await kernels.taken_up.wait()
+    if name and may(peer, Right.MANAGE, owner=kernels.world.user.uid):
+        await kernels.look_for(name)
 
 
 async def openapi(_request: Request) -> Reply:
@@ -59,7 +73,7 @@ async def openapi(_request: Request) -> Reply:
 
 async def reload(request: Request) -> Reply:
     """Read the profiles again; no live kernel is touched."""
-    difference = request.kernels.reload()
+    difference = await request.kernels.reload()
     return {
         "added": list(difference.added),
         "changed": list(difference.changed),
@@ -75,8 +89,8 @@ _FOLLOW = Parameter("follow", "string", "1 for what comes from now on, too.")
 _ONE = "/v1/kernels/{name}"
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/v1/health", Right.SEE, health),
-    Route("GET", "/v1/openapi.json", Right.SEE, openapi),
+    Route("GET", "/v1/health", Right.SEE, health, at_once=True),
+    Route("GET", "/v1/openapi.json", Right.SEE, openapi, at_once=True),
     Route(
         "GET",
         "/v1/profiles",

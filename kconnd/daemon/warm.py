@@ -14,18 +14,23 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from kconnd.core.kernelspec import KernelSpec
 from kconnd.core.plan import LaunchPlan
 from kconnd.core.profile import Profile
 from kconnd.core.warm import same_start
 from kconnd.daemon.handover import hand_over, note_learned, tell_again, tell_name
 from kconnd.daemon.leftovers import sweep
-from kconnd.daemon.preparing import check_descriptors, find_spec, make_plan
+from kconnd.daemon.preparing import (
+    LaunchFiles,
+    check_descriptors,
+    make_plan,
+    read_launch_files,
+)
 from kconnd.daemon.warming import ENDING, Maker, Warm
 from kconnd.daemon.world import World
 from kconnd.errors import KconndError, RefusedError, StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.memory import available_memory
+from kconnd.system.own_threads import Begin, StuckError
 from kconnd.system.processes import descriptors, tree_memory
 
 ROUND = 10.0  # seconds between looks whether what is ready is still what a start would make
@@ -79,7 +84,7 @@ class Pool:
     # --- handing over
 
     async def take(
-        self, name: str, generation: int, profile: Profile, spec: KernelSpec
+        self, name: str, generation: int, profile: Profile, files: LaunchFiles
     ) -> tuple[Warm, LaunchPlan] | None:
         """Take one out that is what a start would make, and tell it its name.
 
@@ -90,14 +95,14 @@ class Pool:
         """
         ready = self._ready.get(profile.name, [])
         for warm in list(ready):
-            plan = make_plan(self._world, name, generation, profile, spec, warm.wire.connection)
-            if not same_start(plan, warm.plan):
+            plan = make_plan(self._world, name, generation, profile, files, warm.wire.connection)
+            if warm not in ready or not same_start(plan, warm.plan):
                 continue
             ready.remove(warm)
             self._worked(profile.name)
             self.look_again()
-            if changed := warm.signatures.changed():
-                self.discard(warm, f"{changed} has changed")
+            if why := await self._changed(warm):
+                self.discard(warm, why)
                 continue
             naming = tell_name(self._world, warm.channels, warm.plan.name, plan.name)
             self._naming[warm.plan.name] = asyncio.create_task(naming)
@@ -189,7 +194,9 @@ class Pool:
         name = profile.name
         ready = self._ready.setdefault(name, [])
         for warm in list(ready):
-            why = self._stale(profile, warm)
+            why = await self._stale(profile, warm)
+            if warm not in ready:  # it was taken meanwhile, or has ended
+                continue
             if why or len(ready) > profile.warm:
                 ready.remove(warm)
                 self.discard(warm, why or "nobody asks for so many")
@@ -204,17 +211,29 @@ class Pool:
         self._delays.pop(name, None)
         return ROUND
 
-    def _stale(self, profile: Profile, warm: Warm) -> str:
+    async def _stale(self, profile: Profile, warm: Warm) -> str:
         """Say why a kernel is not what a start would make now, or ``""``."""
         try:
-            spec = find_spec(profile)
+            files = await read_launch_files(self._world, profile)
             connection = warm.wire.connection
-            now = make_plan(self._world, profile.name, 1, profile, spec, connection)
+            now = make_plan(self._world, profile.name, 1, profile, files, connection)
         except (KconndError, OSError):
             return "its profile cannot be started any more"
         if not same_start(now, warm.plan):
             return "its profile has changed"
-        changed = warm.signatures.changed()
+        return await self._changed(warm)
+
+    async def _changed(self, warm: Warm) -> str:
+        """Say which of the files that a kernel has read is another now; ``""`` if none is."""
+
+        def look(begin: Begin) -> str:
+            begin(f"looking at what {warm.plan.name} has read")
+            return warm.signatures.changed()
+
+        try:
+            changed = await self._world.paths.run(look)
+        except StuckError as error:
+            return str(error)
         return f"{changed} has changed" if changed else ""
 
     def _has_room(self, ready: list[Warm]) -> bool:

@@ -21,7 +21,7 @@ from kconnd.core.kernelspec import python_module
 from kconnd.core.plan import LaunchPlan
 from kconnd.core.profile import Profile
 from kconnd.core.warm import READING, parse_reading, warm_places
-from kconnd.daemon.preparing import Wire, find_spec, make_plan, prepare_wire
+from kconnd.daemon.preparing import Wire, make_plan, prepare_wire, read_launch_files
 from kconnd.daemon.watch import FIRST_PATIENCE, ask_until_answered
 from kconnd.daemon.world import Channels, World
 from kconnd.errors import StartFailedError
@@ -77,12 +77,12 @@ class Maker:
 
     async def plan(self, profile: Profile) -> tuple[LaunchPlan, Wire]:
         """Plan one; ports that are granted for it are its own from then on."""
-        spec = find_spec(profile)
+        files = await read_launch_files(self._world, profile)
         name = f"{profile.name}{MARK}{secrets.token_hex(4)}"
         launch = Launch(1, new_key=True, new_ports=True)
-        wire = await prepare_wire(self._world, name, profile, spec, None, launch)
+        wire = await prepare_wire(self._world, name, profile, files.spec, None, launch)
         places = warm_places(str(self._world.runtime_dir), str(self._folder / name), name)
-        plan = make_plan(self._world, name, 1, profile, spec, wire.connection, places)
+        plan = make_plan(self._world, name, 1, profile, files, wire.connection, places)
         return plan, wire
 
     async def make(self, profile: Profile) -> Warm:

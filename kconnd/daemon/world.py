@@ -13,6 +13,7 @@ from kconnd.daemon.bus import EventBus
 from kconnd.daemon.pace import Pace
 from kconnd.launchers.base import Launcher
 from kconnd.system.ledger import PortLedger
+from kconnd.system.own_threads import PathSteps
 from kconnd.system.store import Store
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class World:
         Seconds until there is a process, the first imports of a parent included.
     pace : Pace
         Of the questions to kernels that were adopted.
+    paths : PathSteps
+        Runs what touches paths that others name, each of which may hang.
     calendar : Calendar
         Gives the times of day of moments in monotonic seconds.
     clock, wall_clock : callable
@@ -114,6 +117,7 @@ class World:
     roll: Callable[[], float]
     launch_limit: float = 120.0
     pace: Pace = field(default_factory=Pace)
+    paths: PathSteps = field(default_factory=PathSteps)
     warm: "Pool | None" = None
     calendar: Calendar = field(default_factory=Calendar)
 

@@ -16,6 +16,8 @@ from typing import Self
 
 from inotify_simple import INotify, flags
 
+from kconnd.system.own_threads import Begin
+
 GONE = flags.IGNORED | flags.MOVE_SELF  # what is removed or unmounted is told of as IGNORED, too
 WRITTEN = flags.CREATE | flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB
 CHANGES = WRITTEN | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO | flags.MOVE_SELF
@@ -56,6 +58,12 @@ class Folders:
             self._inotify = None
         for number in list(self._watched):
             self._let_go(number)
+
+    def touch(self, begin: Begin) -> None:
+        """Look at each folder in a thread, from which what hangs cannot hold up a loop."""
+        for folder in sorted({*self.missing, *list(self._places)}):
+            begin(f"looking at the folder {folder}")
+            _place(folder)
 
     def look(self) -> bool:
         """Watch those that are there by now; tell whether any has come, or is gone or another.

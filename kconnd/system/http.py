@@ -47,7 +47,7 @@ from kconnd.system.http_bounds import (
     unwanted_bytes,
 )
 from kconnd.system.peer import Caller, Directory
-from kconnd.system.table import MakeRequest, Reply, Request, Route
+from kconnd.system.table import GetReady, MakeRequest, Reply, Request, Route
 
 MAX_HEADER = 40 << 10  # bytes; Tornado takes 16 ms for one that is all short lines
 IDLE = 300.0  # seconds a connection may do nothing
@@ -137,6 +137,8 @@ class Exchange(HTTPMessageDelegate):
         self._route, self._name = self._site.find(self._method, self._request.path)
         self._audited = self._route.audited
         self._peer = await self._caller.identify()
+        if self._site.get_ready is not None:
+            await self._site.get_ready(self._route, self._peer, self._name)
         self._take_in(self._peer, self._name, {}).authorise(self._route.right)
         if self._route.daemons_only:
             check_peer_is_daemon(self._stream.socket, self._peer)
@@ -330,6 +332,8 @@ class Site(HTTPServerConnectionDelegate):
         How many each user may have at once.
     directory : Directory, optional
         Tells names and groups of peers; by default the system's.
+    get_ready : GetReady, optional
+        Is awaited before a request is authorised.
     """
 
     def __init__(
@@ -338,8 +342,9 @@ class Site(HTTPServerConnectionDelegate):
         make_request: MakeRequest,
         max_connections: int = MAX_CONNECTIONS,
         directory: Directory | None = None,
+        get_ready: GetReady | None = None,
     ) -> None:
-        self.make_request = make_request
+        self.make_request, self.get_ready = make_request, get_ready
         self._plain: dict[str, dict[str, Route]] = {}
         self._named: list[tuple[re.Pattern[str], dict[str, Route]]] = []
         for path in dict.fromkeys(route.path for route in routes):

@@ -1,12 +1,16 @@
 """Find the kernel specs that a user has installed.
 
 The search path is Jupyter's own (`jupyter_core.paths`); reading a spec is reading a JSON
-file, for which jupyter_client would cost the daemon 15 MB.
+file, for which jupyter_client would cost the daemon 15 MB. Any folder of the path can be on a file
+server that hangs, and any file in it can be anything: so each step is announced to ``begin`` (see
+`kconnd.system.own_threads`), and only regular files of a bounded size are read.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from jupyter_core.paths import jupyter_path
 
@@ -18,33 +22,62 @@ from kconnd.core.kernelspec import (
     parse_kernelspec,
 )
 from kconnd.errors import StartFailedError
+from kconnd.system.own_threads import Begin, StuckError, begin_nothing
+from kconnd.system.regular_files import read_regular
+
+MAX_KERNELSPEC_BYTES = 1 << 20
 
 
-def installed_names() -> dict[str, Path]:
-    """List installed kernel specs by name; the first on the search path wins."""
+def installed_names(
+    begin: Begin = begin_nothing, stuck: list[StuckError] | None = None
+) -> dict[str, Path]:
+    """List installed kernel specs by name; the first on the search path wins.
+
+    Parameters
+    ----------
+    begin : callable
+        Gets each step.
+    stuck : list, optional
+        Gets what kept a folder from being read that hangs; it is left out.
+    """
     found: dict[str, Path] = {}
     for root in map(Path, jupyter_path("kernels")):
         try:
+            begin(f"looking for kernel specs in {root}")
             folders = sorted(root.iterdir())
+            named = [folder for folder in folders if _has_spec(folder)]
+        except StuckError as error:
+            if stuck is not None:
+                stuck.append(error)
+            continue
         except OSError:
             continue
-        for folder in folders:
-            leads_here = folder.name.lower().startswith(PREFIX)  # made for Jupyter, by us
-            if not leads_here and (folder / "kernel.json").is_file():
-                found.setdefault(folder.name.lower(), folder)
+        for folder in named:
+            found.setdefault(folder.name.lower(), folder)
     return found
 
 
-def read_kernelspec(name: str) -> KernelSpec:
+def _has_spec(folder: Path) -> bool:
+    """Tell whether there is a kernel spec, and not one that we made for Jupyter."""
+    leads_here = folder.name.lower().startswith(PREFIX)
+    return not leads_here and (folder / "kernel.json").is_file()
+
+
+def read_kernelspec(name: str, begin: Begin = begin_nothing) -> KernelSpec:
     """Read one installed kernel spec.
 
     Raises
     ------
     StartFailedError
         If there is none of that name, or it cannot be read.
+    StuckError
+        If it may be where a disk or file server does not answer.
     """
-    folders = installed_names()
+    stuck: list[StuckError] = []
+    folders = installed_names(begin, stuck)
     folder = folders.get(name.lower())
+    if folder is None and stuck:
+        raise stuck[0]
     if folder is None:
         known = ", ".join(folders) or "none"
         places = ", ".join(jupyter_path("kernels"))
@@ -52,22 +85,29 @@ def read_kernelspec(name: str) -> KernelSpec:
             f"looking for the kernel spec {name!r}: none of that name is installed",
             hint=f"installed: {known}; searched: {places}",
         )
+    begin(f"reading the kernel spec {folder}")
     try:
-        content = json.loads((folder / "kernel.json").read_bytes())
-        return parse_kernelspec(folder.name, content, str(folder))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        return parse_kernelspec(folder.name, _content(folder), str(folder))
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise StartFailedError(
             f"reading the kernel spec {folder}: {error}", hint="install the kernel spec again"
         ) from error
 
 
-def python_spec(python: str) -> KernelSpec:
+def _content(folder: Path) -> Mapping[str, Any]:
+    content: Mapping[str, Any] = json.loads(
+        read_regular(folder / "kernel.json", MAX_KERNELSPEC_BYTES)
+    )
+    return content
+
+
+def python_spec(python: str, begin: Begin = begin_nothing) -> KernelSpec:
     """Give the spec for ipykernel in an interpreter; what it can is read off its environment."""
     folder = Path(python).parent.parent / "share/jupyter/kernels/python3"
+    begin(f"reading the kernel spec {folder}")
     try:
-        content = json.loads((folder / "kernel.json").read_bytes())
-        encryptions = parse_kernelspec("python3", content).encryptions
-    except (OSError, ValueError):
+        encryptions = parse_kernelspec("python3", _content(folder)).encryptions
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return ipykernel_spec(python)
     return replace(ipykernel_spec(python, encryptions), resource_dir=str(folder))
 

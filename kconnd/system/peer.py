@@ -13,13 +13,13 @@ import os
 import pwd
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from kconnd.core.access import Peer
 from kconnd.errors import RefusedError
+from kconnd.system.own_threads import OwnThreads
 
 FRESH = 10.0  # seconds that a look-up is good for
 PATIENCE = 5.0  # seconds that a look-up may take
@@ -83,6 +83,7 @@ class Directory:
         self.fresh = fresh
         self._look_up, self._patience = look_up, patience
         self._slots = asyncio.Semaphore(LOOKUPS)
+        self._threads = OwnThreads()  # nothing waits for one that hangs
         self._asked: dict[int, asyncio.Task[Identity]] = {}  # one at once for each user
 
     async def complete(self, peer: Peer) -> Peer:
@@ -117,28 +118,7 @@ class Directory:
 
     async def _answer(self, uid: int) -> Identity:
         async with self._slots:
-            return await _in_thread(self._look_up, uid)
-
-
-async def _in_thread(look_up: Callable[[int], Identity], uid: int) -> Identity:
-    """Run a look-up in a thread that nothing waits for at the end, should it hang."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Identity] = loop.create_future()
-
-    def work() -> None:
-        try:
-            found = look_up(uid)
-        except OSError as error:
-            tell(answer.set_exception, error)
-        else:
-            tell(answer.set_result, found)
-
-    def tell(settle: Callable[..., None], what: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(lambda: None if answer.done() else settle(what))
-
-    threading.Thread(target=work, name=f"who is {uid}", daemon=True).start()
-    return await answer
+            return await asyncio.wrap_future(self._threads.submit(self._look_up, uid))
 
 
 class Caller:

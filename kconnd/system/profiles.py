@@ -2,7 +2,9 @@
 
 Rules: a fault in one profile, file or folder takes nothing else with it; a file that somebody
 else could have written is not read, since a profile says what to run; a file is opened once
-and judged by its descriptor, so that it cannot be exchanged in between.
+and judged by its descriptor, so that it cannot be exchanged in between. Size, number of values and
+number of faults are bounded. Each folder and file is announced to ``begin`` first (see
+`kconnd.system.own_threads`), which raises for one that hangs: that is a fault of it like any other.
 """
 
 import os
@@ -17,7 +19,11 @@ from kconnd.core.profile import Access, Profile, parse_profile, shared_ports
 from kconnd.errors import UnsafePathError
 from kconnd.system.machine import find_uid
 from kconnd.system.marked_yaml import Document, NotYamlError, read_yaml
+from kconnd.system.own_threads import Begin, begin_nothing
 from kconnd.system.trusted import check_folder, opened, read_trusted
+
+MAX_FILE_FAULTS = 100
+MAX_FAULTS = 1000  # of all files together
 
 
 @dataclass(frozen=True, order=True)
@@ -76,12 +82,15 @@ class Loaded:
         Profiles of the whole machine that one other user's kernel is made from: name to user.
     hidden : tuple of str
         Which of our own hides one of the whole machine, a sentence each.
+    spoiled : dict
+        The first fault of each profile that has any, and of each file, by its name without ending.
     """
 
     profiles: dict[str, SourcedProfile]
     faults: tuple[Fault, ...]
     elsewhere: dict[str, str] = field(default_factory=dict)
     hidden: tuple[str, ...] = ()
+    spoiled: dict[str, Fault] = field(default_factory=dict)
 
 
 def load_profiles(
@@ -90,6 +99,7 @@ def load_profiles(
     uid: int | None = None,
     missing_ok: bool = True,
     uid_of: Callable[[str], int | None] = find_uid,
+    begin: Begin = begin_nothing,
 ) -> Loaded:
     """Read profiles from files and folders.
 
@@ -104,30 +114,52 @@ def load_profiles(
         Whether a path that does not exist is like an empty folder; otherwise it is a fault.
     uid_of : callable
         Gives the uid of a user by name: root has other names than that on some machines.
+    begin : callable
+        Gets each step, and raises StuckError for one that hangs.
 
     Returns
     -------
     Loaded
         What can be used, and what is wrong. Nothing is raised.
     """
-    reader = _Reader(os.geteuid() if uid is None else uid, missing_ok=missing_ok)
+    reader = _Reader(os.geteuid() if uid is None else uid, missing_ok=missing_ok, begin=begin)
     for path in paths:
         reader.read(os.fspath(path))
-    roots = [one for one in reader.profiles.values() if _is_roots(one.profile, uid_of)]
-    usable = {name: one for name, one in reader.profiles.items() if one not in roots}
-    return Loaded(usable, (*reader.faults, *map(_of_root, roots)))
+    return _without(reader.loaded(), lambda one: _is_roots(one.profile, uid_of), _of_root)
 
 
-def load_machine(paths: Iterable[str | os.PathLike[str]]) -> Loaded:
+def _without(
+    loaded: Loaded, bad: Callable[[SourcedProfile], bool], told: Callable[[SourcedProfile], Fault]
+) -> Loaded:
+    """Take out profiles that may not be, with a fault for each."""
+    out = [one for one in loaded.profiles.values() if bad(one)]
+    names = {one.profile.name for one in out}
+    faults = [told(one) for one in out]
+    return replace(
+        loaded,
+        profiles={name: one for name, one in loaded.profiles.items() if name not in names},
+        faults=(*loaded.faults, *faults),
+        spoiled=_first_faults(faults) | loaded.spoiled,
+    )
+
+
+def _first_faults(faults: Iterable[Fault]) -> dict[str, Fault]:
+    """Give the first fault of each profile and of each file."""
+    found: dict[str, Fault] = {}
+    for fault in faults:
+        for name in {fault.profile, Path(fault.file).stem} - {""}:
+            found.setdefault(name, fault)
+    return found
+
+
+def load_machine(paths: Iterable[str | os.PathLike[str]], begin: Begin = begin_nothing) -> Loaded:
     """Read the profiles of the whole machine, where what is shared needs a user to run as.
 
     Without one, each user's own kernel of that name would be open to others by somebody
     else's word.
     """
-    loaded = load_profiles(paths, uid=0)
-    open_ = [one for one in loaded.profiles.values() if _opens_everybodys(one.profile)]
-    usable = {name: one for name, one in loaded.profiles.items() if one not in open_}
-    return Loaded(usable, (*loaded.faults, *map(_nobodys, open_)))
+    loaded = load_profiles(paths, uid=0, begin=begin)
+    return _without(loaded, lambda one: _opens_everybodys(one.profile), _nobodys)
 
 
 def load_tiers(
@@ -136,6 +168,7 @@ def load_tiers(
     *,
     uid: int,
     user: str,
+    begin: Begin = begin_nothing,
 ) -> Loaded:
     """Read the profiles of the whole machine, and a user's own, which go before them.
 
@@ -147,20 +180,27 @@ def load_tiers(
         As `load_profiles` takes it.
     uid, user : int and str
         Whose daemon this is. A profile of the machine that names another user is theirs.
+    begin : callable
+        As `load_profiles` takes it.
     """
-    machine, mine = load_machine(system), load_profiles(own, uid=uid)
+    machine = load_machine(system, begin)
+    mine = _without(
+        load_profiles(own, uid=uid, begin=begin),
+        lambda one: one.profile.user not in {"", user},
+        _not_ours,
+    )
     theirs = {
         name: found.profile.user
         for name, found in machine.profiles.items()
         if found.profile.user not in {"", user}
     }
-    foreign = [one for one in mine.profiles.values() if one.profile.user not in {"", user}]
-    usable = {name: one for name, one in mine.profiles.items() if one not in foreign}
+    usable = mine.profiles
     return Loaded(
         {name: one for name, one in machine.profiles.items() if name not in theirs} | usable,
-        (*machine.faults, *mine.faults, *(_not_ours(one) for one in foreign)),
+        (*machine.faults, *mine.faults),
         {name: owner for name, owner in theirs.items() if name not in usable},
-        tuple(
+        spoiled=mine.spoiled | machine.spoiled,
+        hidden=tuple(
             f"{one.file}:{one.line}: {name} hides {other.file}:{other.line}, which all users have"
             for name, one in usable.items()
             if (other := machine.profiles.get(name))
@@ -232,14 +272,25 @@ class _Reader:
 
     uid: int
     missing_ok: bool
+    begin: Begin = begin_nothing
     profiles: dict[str, SourcedProfile] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     first: dict[str, str] = field(default_factory=dict)
     read_already: set[tuple[int, int, str]] = field(default_factory=set)
+    spoiled: dict[str, Fault] = field(default_factory=dict)
+    left_out: int = 0  # faults that are not told, for being too many
+
+    def loaded(self) -> Loaded:
+        """Give what has been read."""
+        more = []
+        if self.left_out:
+            more = [Fault(self.faults[-1].file, 1, 1, "", f"and {self.left_out} more faults")]
+        return Loaded(self.profiles, (*self.faults, *more), spoiled=self.spoiled)
 
     def read(self, path: str) -> None:
         """Read a file, or all files of a folder."""
         with self._faults_at(path):
+            self.begin(f"reading {path}")
             try:
                 with opened(path, os.O_DIRECTORY) as folder:
                     check_folder(folder, self.uid)
@@ -259,9 +310,19 @@ class _Reader:
             return
         self.read_already.add(key)
         with self._faults_at(file):
+            self.begin(f"reading {file}")
             with opened(name, 0, folder) as fd:
                 content = read_trusted(fd, self.uid)
-            self.faults += sorted(self._faults_in(read_yaml(content), file))
+            self.begin(f"checking {file}")
+            self._tell(sorted(self._faults_in(read_yaml(content), file)))
+
+    def _tell(self, faults: list[Fault]) -> None:
+        """Keep faults, of those that are too many the first of each profile."""
+        for name, fault in _first_faults(faults).items():
+            self.spoiled.setdefault(name, fault)
+        room = max(0, min(MAX_FILE_FAULTS, MAX_FAULTS - len(self.faults)))
+        self.faults += faults[:room]
+        self.left_out += max(0, len(faults) - room)
 
     def _faults_in(self, document: Document, file: str) -> Iterator[Fault]:
         """Take the sound profiles of a document, and tell what is wrong with the others."""
@@ -309,6 +370,8 @@ class _Reader:
             yield Problem(path, message, "give one of them another name", on_key=not path)
 
     def _port_clashes(self, profile: Profile) -> Iterator[Problem]:
+        if not profile.ports.fixed:
+            return
         for other in self.profiles.values():
             if ports := shared_ports(profile, other.profile):
                 shown = ", ".join(map(str, ports))
@@ -321,14 +384,14 @@ class _Reader:
         try:
             yield
         except NotYamlError as err:
-            self.faults.append(Fault(file, err.line, err.column, "", str(err), err.hint))
+            self._tell([Fault(file, err.line, err.column, "", str(err), err.hint)])
         except UnsafePathError as err:
-            self.faults.append(Fault(file, 1, 1, "", err.message, err.hint))
+            self._tell([Fault(file, 1, 1, "", err.message, err.hint)])
         except FileNotFoundError:
             if not self.missing_ok:
-                self.faults.append(Fault(file, 1, 1, "", "there is no such file or folder"))
+                self._tell([Fault(file, 1, 1, "", "there is no such file or folder")])
         except OSError as err:
-            self.faults.append(Fault(file, 1, 1, "", f"cannot be read: {err.strerror}"))
+            self._tell([Fault(file, 1, 1, "", f"cannot be read: {err.strerror}")])
 
 
 def _entries(data: object, stem: str) -> tuple[list[_Entry], list[Problem]]:

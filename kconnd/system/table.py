@@ -29,7 +29,8 @@ class Route:
 
     ``daemons_only`` is for what the owner's daemon asks for, and no other process of its user.
     ``glance`` gives what ``function`` would, where that takes no waiting now; else None. It
-    changes nothing, so what is audited has none.
+    changes nothing, so what is audited has none. ``at_once`` where it can be answered before the
+    server knows all that it is to know.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Route:
     streams: bool = False
     daemons_only: bool = False
     glance: Glance | None = None
+    at_once: bool = False
 
     @property
     def audited(self) -> bool:
@@ -57,6 +59,14 @@ class Request(Protocol):
 
     def authorise(self, right: Right) -> None:
         """Refuse it, with RefusedError, where its peer has no right to it."""
+        ...
+
+
+class GetReady(Protocol):
+    """Waits until a server can answer a request; see `Site`."""
+
+    async def __call__(self, route: Route, peer: Peer, name: str) -> None:
+        """Take the row of the table, the peer and the ``{name}`` of the path."""
         ...
 
 

@@ -17,7 +17,12 @@ _GROUP_WRITES = stat.S_IWGRP
 
 @contextmanager
 def opened(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
-    """Open for reading; a pipe does not block here, and is refused by its type."""
+    """Open for reading; a pipe does not block here, and is refused by its type.
+
+    So is a device, before it is opened: that alone can do something, to a tape or a watchdog.
+    """
+    if not flags & os.O_DIRECTORY:
+        _check_regular(os.stat(path, dir_fd=folder))  # Path takes no descriptor
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=folder)
     try:
         yield fd
@@ -48,8 +53,7 @@ def check_folder(folder: int, uid: int) -> None:
 def read_trusted(fd: int, uid: int) -> bytes:
     """Read a file that only its reader or root can have written, up to 1 MiB."""
     about = os.fstat(fd)
-    if not stat.S_ISREG(about.st_mode):
-        raise UnsafePathError("is not a plain file")
+    _check_regular(about)
     if about.st_uid not in {0, uid}:
         message = f"belongs to uid {about.st_uid}, and uid {uid} is reading"
         raise UnsafePathError(message, hint="a profile has to be one's own, or root's")
@@ -63,3 +67,8 @@ def read_trusted(fd: int, uid: int) -> bytes:
     if len(content) > _LARGEST_FILE:
         raise UnsafePathError("is larger than 1M", hint="split it into several files")
     return content
+
+
+def _check_regular(about: os.stat_result) -> None:
+    if not stat.S_ISREG(about.st_mode):
+        raise UnsafePathError("is not a plain file")

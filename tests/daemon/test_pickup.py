@@ -13,6 +13,9 @@ import pytest
 
 from kconnd.daemon import pickup
 from kconnd.daemon.main import keep_going
+from kconnd.system.folders import Folders
+from kconnd.system.own_threads import PathSteps
+from kconnd.system.profiles import is_profile
 
 PARTS = ("a", "b", "c", "d", "e")
 
@@ -26,7 +29,7 @@ class Reader:
         self.fails = 0
         self.news = asyncio.Event()
 
-    def reload(self) -> SimpleNamespace:
+    async def reload(self) -> SimpleNamespace:
         if self.fails:
             self.fails -= 1
             raise RuntimeError("a fault")
@@ -51,9 +54,10 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
     """Have one whose folder is not there yet."""
     (tmp_path / "above").mkdir()
     reader = Reader(tmp_path / "above" / "configs" / "lab.yaml")
-    folders = pickup.watch([reader.path.parent])
+    folders = Folders([reader.path.parent], is_profile)
+    await pickup.look(folders, PathSteps())
     kernels: Any = reader
-    work = partial(pickup.pick_up_for_ever, kernels, folders)
+    work = partial(pickup.pick_up_for_ever, kernels, folders, PathSteps())
     task = asyncio.create_task(keep_going(work, 0.01))
     yield reader
     task.cancel()
@@ -136,9 +140,9 @@ async def test_what_keeps_a_folder_from_being_watched_is_said_once(
     caplog.set_level(logging.WARNING)
     path = tmp_path / "round"
     path.symlink_to(path)
-    folders = pickup.watch([path])
+    folders, paths = Folders([path], is_profile), PathSteps()
     for _ in range(3):
-        assert not pickup.look(folders)
+        assert not await pickup.look(folders, paths)
     (said,) = caplog.messages
     assert said.startswith(f"watching {path}: Too many levels of symbolic links; kconnd-ctl reload")
     with folders:

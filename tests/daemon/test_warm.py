@@ -12,7 +12,7 @@ from kconnd.core.plan import LaunchPlan
 from kconnd.core.profile import Profile
 from kconnd.core.record import KernelRecord
 from kconnd.daemon.actor import Actor
-from kconnd.daemon.preparing import find_spec
+from kconnd.daemon.preparing import read_launch_files
 from kconnd.daemon.warm import Pool
 from kconnd.errors import RefusedError, StartFailedError
 from kconnd.launchers.base import Exit, Handle
@@ -190,7 +190,7 @@ async def test_one_that_is_of_use_ends_the_waiting_after_failures(tmp_path: Path
     pool._retry.clear()
     await pool._look([LAB], lambda: False)
     assert pool.ready == 2
-    assert await pool.take("lab", 1, LAB, find_spec(LAB)) is not None
+    assert await pool.take("lab", 1, LAB, await read_launch_files(stage.world, LAB)) is not None
     pool._failed("lab", "it did not answer")
     assert pool._retry["lab"] <= stage.world.clock() + 2, "as after a first failure"
     await pool.end()

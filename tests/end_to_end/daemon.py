@@ -106,18 +106,30 @@ class Daemon:
             *more,
         ]
 
-    def start(self, *more: str, through: tuple[str, ...] = (), **options: Any) -> Self:
-        """Start it, through another command if need be, and wait until it answers."""
+    def start(
+        self, *more: str, through: tuple[str, ...] = (), until: str = "ready", **options: Any
+    ) -> Self:
+        """Start it, through another command if need be, and wait until it is ``ready``.
+
+        Or until it is ``listening``: it then may still read profiles and take up kernels.
+        """
+        there = self.is_ready if until == "ready" else self.healthy
         with self.log.open("ab") as log:
             command = [*through, *self.command(*more)]
             self.process = subprocess.Popen(command, stderr=log, **options)
-        wait_for(lambda: self.process.poll() is not None or self.healthy(), "the daemon")  # type: ignore[union-attr]  # just set
+        wait_for(lambda: self.process.poll() is not None or there(), "the daemon")  # type: ignore[union-attr]  # just set
         assert self.process.poll() is None, self.said()
         return self
 
     def healthy(self) -> bool:
         try:
             return bool(self.get("/v1/health"))
+        except OSError:
+            return False
+
+    def is_ready(self) -> bool:
+        try:
+            return bool(self.get("/v1/health")["ready"])
         except OSError:
             return False
 
