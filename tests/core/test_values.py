@@ -166,7 +166,8 @@ RECORDS = st.builds(
 
 @given(RECORDS)
 def test_a_record_is_read_as_it_was_written(record: KernelRecord) -> None:
-    assert parse_record(json.loads(json.dumps(to_json(record)))) == record
+    saved = json.dumps(to_json(record))  # as text, in which what is not a number equals itself
+    assert json.dumps(to_json(parse_record(json.loads(saved)))) == saved
 
 
 @given(RECORDS, st.data())
@@ -221,7 +222,8 @@ def test_junk_anywhere_in_a_record_is_refused_or_harmless(data: st.DataObject) -
     assert [type(one) for one in (kernel.proved, kernel.new_key)] == [bool, bool]
     assert isinstance(kernel.reason, str)
     assert record.profile is None or isinstance(record.profile, dict)
-    assert parse_record(json.loads(json.dumps(to_json(record)))) == record
+    saved = json.dumps(to_json(record))  # as text, in which what is not a number equals itself
+    assert json.dumps(to_json(parse_record(json.loads(saved)))) == saved
 
 
 def test_no_deadline_is_ever_saved() -> None:
