@@ -35,7 +35,7 @@ CLI_MAY = {"kconnd.client", "kconnd.core", "kconnd.errors", "kconnd", "kconnd.co
     "kconnd.spawn",
 }
 # What looks at the machine; look-ups import none of them.
-CLI_OF_ITS_OWN = {"doctor", "kernelspec", "kernel_session"}
+CLI_OF_ITS_OWN = {"doctor", "kernelspec"}
 # What speaks to kernels; `run` imports it once it has read the command line.
 SPEAKS_TO_KERNELS = {"kernel_session": {"zmq", "jupyter_client"}}
 STDLIB = sys.stdlib_module_names

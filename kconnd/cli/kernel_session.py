@@ -14,6 +14,7 @@ words of a kernel that belongs to another user steer no terminal.
 from __future__ import annotations
 
 import json
+import os
 import queue
 import re
 import sys
@@ -28,7 +29,6 @@ from kconnd.attach import readable_connection_file
 from kconnd.client import kernel_path
 from kconnd.core.terminal_text import TerminalText
 from kconnd.errors import KconndError, NotRunningError, TimedOutError
-from kconnd.system.machine import own_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ class KernelSession:
         self._daemon, self._kernel, self._given = daemon, kernel, given
         self._deadline = deadline
         self._phase, self._interrupted = Phase.WAITING, False
-        self._is_own = "/" not in given.name and kernel["owner"] == own_user().name
+        # The client puts the uid into the replies of other owners' daemons.
+        self._is_own = kernel.get("uid", os.geteuid()) == os.geteuid()
         self._filters: dict[TextIO, TerminalText] = {}
         self._client: BlockingKernelClient = BlockingKernelClient(
             connection_file=readable_connection_file(daemon, kernel, given.name)
