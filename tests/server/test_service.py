@@ -933,6 +933,12 @@ def test_a_shared_kernel_is_what_its_profile_says_to_each(box: Box) -> None:
     box.run(f"mkdir -m 777 /tmp/kconnd-{box.uid('bob')}", "eve")
     box.run("kconnd-ctl run shared -c 'x = 1'", "bob")
     assert box.run("kconnd-ctl run ada/shared -c 'print(x)'", "bob").out == "1\n"
+    # Her kernel's words steer her terminal, and not his.
+    title = 'print("\\x1b]0;title\\x07said")'
+    for name in ("shared", "ada/shared"):
+        assert box.run(f"kconnd-ctl run {name} -c {shlex.quote(title)}", "bob").out == "said\n"
+    words = box.run(f"kconnd-ctl run shared -c {shlex.quote(title)}", "ada").out
+    assert words == "\x1b]0;title\x07said\n"
     copy = f"/run/kconnd/u/{box.uid('bob')}/shared/kernel-ada-shared.json"
     assert box.run(f"stat -c '%U %a' {copy}").out == "bob 600\n"
     assert box.try_("kconnd-ctl stop shared --yes", "bob").code == 5
