@@ -237,6 +237,7 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "consoles": optional(rows(record(_console))),
 }
 _kernel = record(KERNEL_FIELDS)
+_list = record({"kernels": rows(_kernel)})
 _decision = record({"at": optional(time), "what": _line, "reason": _line})
 _curve = {"curve_publickey": optional(_line), "curve_secretkey": optional(_line)}
 _connection = record({**_summary, "key": _line, "kernel_name": optional(_line), **_curve})
@@ -250,6 +251,22 @@ READERS: dict[str, Reader] = {
         key: one for key, one in _connection(value).items() if one is not None
     },
     "logs": record({"text": output(MAX_LOG_CHARS)}),
+}
+
+
+# What may be asked of another owner's daemon by the socket that it listens on.
+OF_ALL: dict[str, Reader] = {
+    KERNELS: lambda value: {**_list(value), "elsewhere": []},
+    "/v1/events": record({"at": optional(time), "kernel": name, "event": label, "message": _line}),
+    "/v1/health": record(
+        {
+            "version": _line,
+            "started_at": optional(time),
+            **dict.fromkeys(("pid", "uid", "kernels", "running", "warm", "faults"), count),
+            **dict.fromkeys(("socket", "runtime_dir", "state_dir"), optional(_path)),
+            "configs": optional(rows(_path)),
+        }
+    ),
 }
 
 
@@ -271,20 +288,21 @@ def sound_reply(path: str, content: object, uid: int, owner: str) -> dict[str, A
         If it has a field of a wrong type, speaks of another kernel than was asked for, or if
         no reply of another owner is taken to such a request. The text has nothing of the reply.
     """
+    asked = path.partition("?")[0]
     try:
-        found = _read_reply(path.partition("?")[0], content)
+        found = _read_reply(asked, content)
     except ValueError as error:
         raise _not_believed(owner, error) from None
-    for kernel in found.get("kernels", [found]):
+    for kernel in found["kernels"] if asked == KERNELS else [found]:
         if "state" in kernel:
             kernel.update(owner=owner, uid=uid)
     return found
 
 
 def _read_reply(asked: str, content: object) -> dict[str, Any]:
-    if asked == KERNELS:
-        found: dict[str, Any] = record({"kernels": rows(_kernel)})(content)
-        return {**found, "elsewhere": []}
+    if asked in OF_ALL:
+        found: dict[str, Any] = OF_ALL[asked](content)
+        return found
     kernel, _, verb = asked.removeprefix(f"{KERNELS}/").partition("/")
     if not asked.startswith(f"{KERNELS}/") or verb not in READERS:
         raise ValueError("only one's own daemon answers such a request")

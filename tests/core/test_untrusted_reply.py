@@ -193,11 +193,23 @@ def test_texts_and_lists_are_cut() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/profiles", "/v1/health", "/v1/kernels/lab/qtconsole", "/start", "/v1/owners/x/open"],
+    ["/v1/profiles", "/v1/reload", "/v1/kernels/lab/qtconsole", "/start", "/v1/owners/x/open"],
 )
 def test_no_other_request_is_answered_by_a_stranger(path: str) -> None:
     with pytest.raises(UnreachableError, match="only one's own daemon answers"):
         sound_reply(path, UP, *EVE)
+
+
+def test_what_is_asked_of_a_socket_is_typed_too() -> None:
+    event = {"at": None, "kernel": "lab", "event": "started", "message": "pid\x1b"}
+    found = sound_reply("/v1/events?follow=1", {**event, "more": 1}, *EVE)
+    assert found == {**event, "message": "pid?"}
+    counts = dict.fromkeys(("kernels", "running", "warm", "faults"), 0)
+    health = {"version": "1", "pid": 7, "uid": 0, **counts, "socket": "/x", "configs": ["/y"]}
+    assert health.items() <= sound_reply("/v1/health", health, *EVE).items()
+    for path, content in (("/v1/events", {**event, "kernel": "/"}), ("/v1/health", {"pid": 1})):
+        with pytest.raises(UnreachableError):
+            sound_reply(path, content, *EVE)
 
 
 def test_a_query_and_a_quoted_name_change_nothing() -> None:

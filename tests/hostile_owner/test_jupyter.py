@@ -1,0 +1,78 @@
+"""A Jupyter whose kernel spec names a kernel of a hostile owner."""
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+
+from kconnd.errors import KconndError
+from kconnd.jupyter.following import Look
+from kconnd.jupyter.provisioner import KconndProvisioner
+from tests.hostile_owner.machine import EVE, NAME, Machine
+from tests.hostile_owner.replies import CONNECTION, SOUND, framed, hostile_replies
+from tests.hostile_owner.test_verbs import answer, check_files, check_sockets, tree
+
+WHO = f"{EVE}/{NAME}"
+SOME = settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def provisioner_of(manager: AsyncKernelManager) -> KconndProvisioner:
+    return KconndProvisioner(kernel_id="x", kernel_spec=KernelSpec(), parent=manager, profile=WHO)
+
+
+@pytest.mark.parametrize("hostile", [0, 1], ids=["start", "connection"])
+@SOME
+@given(data=st.data())
+async def test_a_manager_learns_of_no_port_that_is_not_that_owners(
+    machine: Machine, hostile: int, data: st.DataObject
+) -> None:
+    machine.clear()
+    routes = ("start", "connection")
+    replies: list[Any] = [framed(SOUND[verb]) for verb in routes]
+    replies[hostile] = data.draw(hostile_replies(routes[hostile], str(machine.folder)))
+    answer(machine.eve, routes, replies)
+    manager = AsyncKernelManager()
+    before = tree(machine.folder)
+    with machine.watched() as seen, pytest.raises(KconndError):
+        await provisioner_of(manager).pre_launch(env={})
+    check_sockets(machine, seen.connected, routes)
+    check_files(machine, seen.opened, before, tree(machine.folder))
+    known: dict[str, Any] = dict(manager.get_connection_info())
+    assert [known[f"{one}_port"] for one in ("shell", "iopub", "stdin", "control", "hb")] == [0] * 5
+
+
+@SOME
+@given(data=st.data())
+async def test_a_look_at_the_kernel_is_an_answer_or_none(
+    machine: Machine, data: st.DataObject
+) -> None:
+    machine.clear()
+    routes = ("", "connection")
+    replies = [data.draw(hostile_replies(verb, str(machine.folder))) for verb in routes]
+    answer(machine.eve, routes, replies)
+    provisioner = provisioner_of(AsyncKernelManager())
+    await provisioner.load_provisioner_info(
+        {"kernel": WHO, "generation": 1, "connection": CONNECTION}
+        | {"kernel_id": "x", "connection_info": {}}
+    )
+    with machine.watched() as seen:
+        looked = await provisioner.look()
+        code = await provisioner.poll()
+    assert looked is None or isinstance(looked, Look)
+    assert code is None or isinstance(code, int)
+    check_sockets(machine, seen.connected, routes)
+    assert provisioner.generation >= 1
+
+
+async def test_a_shutdown_asks_nobody_else(machine: Machine) -> None:
+    provisioner = provisioner_of(AsyncKernelManager())
+    provisioner.asked_to_end = True
+    with contextlib.suppress(KconndError):
+        await provisioner.cleanup()
+    assert machine.own.requests == machine.front.requests == machine.eve.requests == []
