@@ -106,7 +106,7 @@ def test_nobody_else_sees_anything_of_a_hostile_reply(
 
 def check_printed(text: str, most: int) -> None:
     assert len(text) < most
-    rest = re.sub(r"\x1b\[([0-9;:]*)m", lambda it: "" if is_colour(it[1]) else it[0], text)
+    rest = re.sub(r"(?:\x1b\[|\x9b)([0-9;:]*)m", lambda it: "" if is_colour(it[1]) else it[0], text)
     assert not re.search(r"[^\t\n\r\x20-\x7e\xa0-\U0010ffff]", rest), ascii(rest[:200])
 
 
