@@ -8,7 +8,9 @@ for the child to become the kernel.
 
 Rules. Standard library only and nothing of ours, so that a shim lives through any upgrade.
 Nobody can tell it to do anything: it has no socket and ignores signals, so no fault of a
-daemon can make it lose a kernel; whoever wants the kernel gone signals the kernel. It never
+daemon can make it lose a kernel; whoever wants the kernel gone signals the kernel. Where the
+kernel has a control group of its own, it notes a SIGTERM of the service manager, which sends that
+to all in a unit that is stopped: the exit file says so. It never
 blocks the kernel's output: what cannot be written is counted and dropped.
 
 Its input, on stdin, is the launch plan: ``key=value`` records, each ended by a NUL byte
@@ -43,7 +45,8 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 GRACE = 2.0  # seconds that left-over processes get between SIGTERM and SIGKILL
-PRCTL = ctypes.CDLL(None).prctl  # made here, so that who is forked need not
+LIBC = ctypes.CDLL(None)  # made here, so that who is forked need not
+PRCTL, SIGNALFD = LIBC.prctl, LIBC.signalfd
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 CHUNK = 65536
 FACTS = (
@@ -52,8 +55,13 @@ FACTS = (
 )
 EXIT = (
     b'{"protocol": %d, "generation": %d, "code": %s, "signal": %s, "at": %d.%03d, '
-    b'"errno": %s, "step": "%s", "oom": %s}\n'
+    b'"errno": %s, "step": "%s", "oom": %s, "unit_stopped": %s}\n'
 )
+MANAGER = (1, 0)  # pid and uid of the system's service manager
+UNIT_STOP_GRACE_S = 20.0  # to SIGKILL after a unit's stop: systemd's own comes after 45 or 90 s
+UNIT_STOP_VALID_S = 60.0  # in which an end is put down to the unit's stop
+SIGINFO_BYTES = 128  # signalfd(2), as are the offsets of pid and uid in it
+SIGSET_BYTES = 8  # of the kernel's sigset_t; that of the C library is longer
 READY = b"+"  # from a child that was to prepare itself
 HEAD = b"[kconnd: launch %d, %s]\n"  # at the head of each process's output in the log
 PRINTED, QUESTION_MARK = range(33, 127), 63  # in ASCII
@@ -332,7 +340,39 @@ def tell(text: bytes) -> None:
         return
 
 
-def record_exit(plan: Plan, status: int, trouble: bytes) -> None:
+class UnitStop:
+    """Notes that the service manager stops our unit: a SIGTERM whose sender is process 1.
+
+    Who sent a signal, the kernel of the system says; a process can forge that for itself alone.
+    """
+
+    def __init__(self, *, wanted: bool) -> None:
+        self.file = -1
+        self.at: float | None = None  # monotonic seconds
+        if wanted:
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+            mask = (1 << signal.SIGTERM - 1).to_bytes(SIGSET_BYTES, sys.byteorder)
+            flags = os.O_NONBLOCK | os.O_CLOEXEC  # which SFD_NONBLOCK and SFD_CLOEXEC are
+            self.file = SIGNALFD(-1, mask + bytes(SIGINFO_BYTES), flags)
+
+    def read(self) -> None:
+        """Take the signals that have come; those of others mean nothing."""
+        while self.file >= 0:
+            try:
+                info = os.read(self.file, SIGINFO_BYTES)
+            except OSError:
+                return  # there is none
+            pid, uid = (int.from_bytes(info[at : at + 4], sys.byteorder) for at in (12, 16))
+            if (pid, uid) == MANAGER and self.at is None:
+                self.at = time.monotonic()
+
+    def is_reason(self) -> bool:
+        """Tell whether an end that has just been seen is put down to it."""
+        self.read()
+        return self.at is not None and time.monotonic() - self.at < UNIT_STOP_VALID_S
+
+
+def record_exit(plan: Plan, status: int, trouble: bytes, *, unit_stopped: bool) -> None:
     """Write how the kernel ended; ``errno`` and ``step`` tell why it never began."""
     result = os.waitstatus_to_exitcode(status)
     code, number = (b"%d" % result, b"null") if result >= 0 else (b"null", b"%d" % -result)
@@ -340,7 +380,8 @@ def record_exit(plan: Plan, status: int, trouble: bytes) -> None:
     errno, _, step = trouble.partition(b" ")
     values = (PROTOCOL, plan.number("generation"), code, number, seconds, milliseconds)
     oom = b"true" if plan.values.get("cgroup") and went_over_memory() else b"false"
-    told = EXIT % (*values, errno or b"null", step, oom)
+    stopped = b"true" if unit_stopped else b"false"
+    told = EXIT % (*values, errno or b"null", step, oom, stopped)
     beside = plan.values["facts"].removesuffix(b".shim.json") + b".exit.json"
     for path in (plan.values["exit"], beside):
         try:
@@ -377,9 +418,10 @@ def went_over_memory() -> bool:
 class Children:
     """Every process below the shim: the kernel, and orphans, which come to it as subreaper."""
 
-    def __init__(self, kernel: int, record: Callable[[int], None]) -> None:
+    def __init__(self, kernel: int, record: Callable[[int], None], unit_stop: UnitStop) -> None:
         self.kernel = kernel
         self.record = record  # called once, with the kernel's wait status
+        self.unit_stop = unit_stop
         self.ended = False
         self.deadline: float | None = None  # when what the kernel left is killed
 
@@ -397,9 +439,15 @@ class Children:
             return False
 
     def press(self) -> None:
-        """Once the kernel has ended, end what it left: ask first, after a grace insist."""
+        """Once the kernel has ended, end what it left: ask first, after a grace insist.
+
+        One whose unit is stopped has been asked by the service manager.
+        """
         if not self.ended:
-            return
+            if self.unit_stop.at is None:
+                return
+            if self.deadline is None:
+                self.deadline = self.unit_stop.at + UNIT_STOP_GRACE_S
         if self.deadline is None:
             self._signal(signal.SIGTERM)
         elif time.monotonic() >= self.deadline:
@@ -409,7 +457,7 @@ class Children:
         self.deadline = time.monotonic() + GRACE
 
     def patience(self) -> float | None:
-        """Give the milliseconds until the next step is due; none while the kernel lives."""
+        """Give the milliseconds until the next step is due; none while the kernel is to live."""
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - time.monotonic()) * 1000
@@ -454,11 +502,15 @@ def watch(output: int, log: Log, children: Children) -> None:
     poll = select.poll()
     poll.register(output, select.POLLIN)
     poll.register(wake, select.POLLIN)
+    if children.unit_stop.file >= 0:
+        poll.register(children.unit_stop.file, select.POLLIN)
     while children.reap():
         children.press()
         for ready, _ in poll.poll(children.patience()):
             if ready == wake:
                 os.read(wake, CHUNK)
+            elif ready == children.unit_stop.file:
+                children.unit_stop.read()
             elif not copy(output, log):
                 poll.unregister(output)
     os.set_blocking(output, False)
@@ -530,8 +582,12 @@ def supervise(plan: Plan, have_child: Callable[[], Child]) -> int:
         os.dup2(nothing, theirs)
     log = Log(plan.values["log"], plan.number("log_max"), plan.number("log_keep"))
     log.write(HEAD % (plan.number("generation"), time.strftime("%FT%TZ", time.gmtime()).encode()))
-    children = Children(child.pid, lambda status: record_exit(plan, status, trouble))
-    watch(child.output, log, children)
+    unit_stop = UnitStop(wanted=bool(plan.values.get("cgroup")))  # the child is not to block it
+
+    def record(status: int) -> None:
+        record_exit(plan, status, trouble, unit_stopped=unit_stop.is_reason())
+
+    watch(child.output, log, Children(child.pid, record, unit_stop))
     return 0
 
 

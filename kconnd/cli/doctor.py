@@ -12,11 +12,12 @@ from pathlib import Path
 
 from kconnd.cli import show
 from kconnd.cli.arguments import client_for, parser
-from kconnd.core.logout import cure_for_logout
+from kconnd.core.logout import cure_for_logout, cure_for_shared_memory
 from kconnd.core.places import config_dir, runtime_dir, state_dir
 from kconnd.core.plan import IPC_LIMIT, ipc_prefix
 from kconnd.errors import KconndError, UsageError
 from kconnd.private_tmp import usable
+from kconnd.system.logind import removes_ipc
 from kconnd.system.machine import kills_user_processes, lingers, machine_id, own_user
 
 TYPE_CHECKING = False
@@ -130,6 +131,20 @@ def _logout(around: Surroundings) -> Iterator[Finding]:
         yield Finding("ok", f"kernels outlive a logout; their sockets are below {around.runtime}")
 
 
+def _shared_memory(around: Surroundings) -> Iterator[Finding]:
+    cure = cure_for_shared_memory(
+        os.getuid(), removes_ipc=removes_ipc(), lingers=lingers(around.user)
+    )
+    if cure:
+        what = (
+            "a logout removes your kernels' shared memory (multiprocessing.shared_memory, "
+            "/dev/shm, System V): logind's RemoveIPC=yes"
+        )
+        yield Finding("warn", what, cure)
+    else:
+        yield Finding("ok", "shared memory of kernels outlives a logout")
+
+
 def _folders(around: Surroundings) -> Iterator[Finding]:
     for path in (around.runtime, around.state):
         try:
@@ -208,6 +223,7 @@ def _files(_around: Surroundings) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Surroundings], Iterator[Finding]], ...] = (
     _daemon,
     _logout,
+    _shared_memory,
     _folders,
     _path_length,
     _profiles,

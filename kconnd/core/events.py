@@ -73,14 +73,16 @@ class Answered:
 class Exited:
     """Every process of it is gone.
 
-    ``reason`` is for people; ``lost`` means that nobody saw how; ``roll`` is a random
-    number from 0 to 1, since there is no chance in here.
+    ``reason`` is for people; ``lost`` means that nobody saw how; ``ordered`` that an
+    administrator ended it, by its unit; ``roll`` is a random number from 0 to 1, since there is
+    no chance in here.
     """
 
     generation: int
     reason: str
     success: bool = False
     lost: bool = False
+    ordered: bool = False
     ports_taken: bool = False
     roll: float = 0.5
 

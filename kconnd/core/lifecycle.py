@@ -268,6 +268,8 @@ def _back(kernel: Lifecycle, _event: HeartbeatBack, _policy: Policy, _now: float
 def _early_exit(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
     if kernel.wanted is Wanted.DOWN:
         return _rest(kernel, State.STOPPED, kernel.reason)
+    if event.ordered:
+        return _rest(kernel, State.STOPPED, event.reason)
     if event.ports_taken and kernel.port_tries < PORT_TRIES:
         kernel = replace(kernel, port_tries=kernel.port_tries + 1)
         return _relaunch(kernel, "its ports were taken; trying others", new_ports=True)
@@ -276,7 +278,7 @@ def _early_exit(kernel: Lifecycle, event: Exited, policy: Policy, now: float) ->
 
 
 def _exited(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
-    if event.success and policy.restart != "always":
+    if event.ordered or (event.success and policy.restart != "always"):
         return _rest(kernel, State.STOPPED, event.reason)
     return _failed(kernel, event.reason, policy, now, event.roll, lost=event.lost)
 
@@ -333,6 +335,8 @@ def _stopped(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Ou
     reason = kernel.reason
     if kernel.step in {Step.TERMINATE, Step.KILL}:
         reason += f"; it took {kernel.step}"
+    if event.ordered and kernel.wanted is Wanted.UP:
+        return _rest(kernel, State.STOPPED, event.reason)
     if kernel.ending is Ending.FAILURE:
         return _failed(kernel, reason, policy, now, event.roll)
     if kernel.wanted is Wanted.UP:

@@ -12,6 +12,32 @@ LINGER = "loginctl enable-linger"
 APART = "systemd-run --user --scope kconnd-ctl start NAME"
 
 
+SYSTEM_UID_MAX = 999  # logind leaves alone what belongs to system users
+KEEP_IPC = "as root: scripts/install --keep-ipc"
+
+
+def cure_for_shared_memory(uid: int, *, removes_ipc: bool, lingers: bool) -> str:
+    """Tell what keeps a user's shared memory at the last logout.
+
+    Parameters
+    ----------
+    uid : int
+        Whose it is.
+    removes_ipc : bool
+        Whether logind removes what the user has of it (``RemoveIPC=`` in logind.conf(5)).
+    lingers : bool
+        Whether to logind the user never leaves.
+
+    Returns
+    -------
+    str
+        Commands, or ``""`` where it is kept.
+    """
+    return (
+        f"{LINGER}; or, {KEEP_IPC}" if removes_ipc and not lingers and uid > SYSTEM_UID_MAX else ""
+    )
+
+
 def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
     """Tell what keeps a process from being ended at logout.
 

@@ -81,6 +81,11 @@ def describe_exit(code: int | None, number: int | None, *, oom: bool = False) ->
     return "ended, and nobody saw how"
 
 
+def describe_unit_stop(unit: str, how: str) -> str:
+    """Say that an administrator ended a kernel by the service manager, and how it ended."""
+    return f"stopped by the administrator, with its unit {unit} (systemctl stop); {how}"
+
+
 def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
     """Give all that may be shown to whoever may see the kernel; no key is in it."""
     kernel = record.lifecycle

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kconnd.core.connection import ConnectionInfo, parse_connection
@@ -32,7 +32,7 @@ from kconnd.core.kernelspec import KernelSpec
 from kconnd.core.plan import connection_path
 from kconnd.core.profile import Profile
 from kconnd.core.record import Facts, LastExit
-from kconnd.core.view import describe_exit
+from kconnd.core.view import describe_exit, describe_unit_stop
 from kconnd.daemon.claims import is_held
 from kconnd.daemon.preparing import (
     LaunchFiles,
@@ -402,7 +402,9 @@ class Life:
         interrupted = ended_by_interrupt(
             found.code, found.signal, oom=found.oom, interrupted_s=since
         )
-        if interrupted:
+        if found.unit_stopped:
+            reason = describe_unit_stop(PurePosixPath(handle.cgroup).name, reason)
+        elif interrupted:
             reason = f"ended by the interrupt ({reason})"
         at = found.at or self._world.wall_clock()
         self._learn(last_exit=LastExit(found.code, found.signal, reason, at, output))
@@ -414,6 +416,7 @@ class Life:
                 reason,
                 success=found.code == 0 and not interrupted,
                 lost=found.lost,
+                ordered=found.unit_stopped,
                 ports_taken=tcp and "ddress already in use" in output,
                 roll=self._world.roll(),
             )

@@ -141,6 +141,7 @@ def properties(
         # The shim tells what the system killed for its memory, so it has to outlive that.
         "OOMPolicy": Variant("s", "continue"),
         "CollectMode": Variant("s", "inactive-or-failed"),
+        **_lasting(uid),
         "StandardInput": Variant("s", "null"),
         "StandardOutput": Variant("s", "null"),
         "StandardError": Variant("s", "journal"),
@@ -184,11 +185,24 @@ def scope_properties(
         "PIDs": Variant("au", [pid]),
         "Slice": Variant("s", f"kconnd-{uid}.slice"),
         "CollectMode": Variant("s", "inactive-or-failed"),
+        **_lasting(uid),
         **_confining(limits),
     }
     if systemd >= SCOPES_KNOW_OOM:
         found["OOMPolicy"] = Variant("s", "continue")  # as for a unit
     return _rows(found)
+
+
+def _lasting(uid: int) -> dict[str, Variant]:
+    """Keep a unit where ``systemctl isolate`` goes to another target, as user@.service is kept.
+
+    When the machine shuts down, the owner's daemon ends first, so that it takes no end of a
+    kernel for an administrator's order.
+    """
+    return {
+        "IgnoreOnIsolate": Variant("b", True),  # noqa: FBT003  # its own signature
+        "Before": Variant("as", [f"kconnd@{uid}.service"]),
+    }
 
 
 def _rows(found: Mapping[str, Variant]) -> Rows:

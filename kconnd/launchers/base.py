@@ -99,12 +99,15 @@ class Exit:
         When, in seconds since the epoch.
     oom : bool
         Whether it went over its memory limit.
+    unit_stopped : bool
+        Whether the service manager ended the unit that it is.
     """
 
     code: int | None = None
     signal: int | None = None
     at: float | None = None
     oom: bool = False
+    unit_stopped: bool = False
 
     @property
     def lost(self) -> bool:

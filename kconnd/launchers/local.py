@@ -195,8 +195,9 @@ def _read_exit(handle: Handle) -> Exit:
         try:
             content = json.loads(Path(path).read_bytes())
             if content["generation"] == (handle.launch or handle.generation):
-                oom = bool(content.get("oom"))
-                return Exit(content["code"], content["signal"], content["at"], oom)
+                code, number, at = (content[key] for key in ("code", "signal", "at"))
+                oom, stopped = (bool(content.get(key)) for key in ("oom", "unit_stopped"))
+                return Exit(code, number, at, oom, stopped)
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return Exit()

@@ -99,5 +99,11 @@ def test_profiles_are_counted_and_their_faults_are_bad(around: Surroundings) -> 
 
 
 def test_other_checks_run_here(around: Surroundings) -> None:
-    for check in (doctor._logout, doctor._kernel_specs, doctor._clients, doctor._files):
+    for check in (
+        doctor._logout,
+        doctor._shared_memory,
+        doctor._kernel_specs,
+        doctor._clients,
+        doctor._files,
+    ):
         assert levels(check(around))

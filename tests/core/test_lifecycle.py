@@ -112,6 +112,27 @@ def test_a_kernel_that_ends_itself_well_stays_down() -> None:
     assert (kernel.state, kernel.wanted) == (State.STOPPED, Wanted.DOWN)
 
 
+ORDER = Exited(1, "stopped by the administrator", ordered=True)
+
+
+@pytest.mark.parametrize("restart", ["no", "on-failure", "always"])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        live(StartAsked(at_boot=True), Launched(1)),
+        RUNNING,
+        live(RestartAsked(), kernel=RUNNING),
+        live(StopAsked(), StartAsked(), kernel=RUNNING),
+        live(HeartbeatMissed(1), kernel=RUNNING, policy=Policy(restart_unresponsive=True)),
+    ],
+    ids=lambda kernel: f"{kernel.state}-{kernel.ending}",
+)
+def test_an_administrators_order_goes_before_every_policy(kernel: Lifecycle, restart: str) -> None:
+    after, commands = decide(kernel, ORDER, Policy(restart=restart), 0.0)
+    assert (after.state, after.wanted, commands) == (State.STOPPED, Wanted.DOWN, (CleanUp(),))
+    assert after.reason == "stopped by the administrator"
+
+
 def test_policy_always_brings_it_back_even_then() -> None:
     policy = Policy(restart="always")
     kernel = live(Exited(1, "exited with code 0", success=True), kernel=RUNNING, policy=policy)
@@ -274,6 +295,7 @@ def event_after(draw: st.DrawFn, kernel: Lifecycle) -> Event:
         LaunchFailed(generation, "no"),
         Answered(generation),
         Exited(generation, "ended", **flags),
+        Exited(generation, "ordered", ordered=True),
         HeartbeatMissed(generation),
         HeartbeatBack(generation),
         DeadlinePassed(),

@@ -1,6 +1,12 @@
 import pytest
 
-from kconnd.core.logout import APART, LINGER, cure_for_logout, ends_at_logout
+from kconnd.core.logout import (
+    APART,
+    LINGER,
+    cure_for_logout,
+    cure_for_shared_memory,
+    ends_at_logout,
+)
 
 SSH = "0::/user.slice/user-1000.slice/session-3.scope\n"
 DESKTOP = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/vte-spawn-1.scope\n"
@@ -45,3 +51,21 @@ def test_what_a_logout_ends_has_its_cure(
 def test_whom_logind_spares(kills: str, only: str, excluded: str, user: str, ends: object) -> None:
     settings = {"KillUserProcesses": kills, "KillOnlyUsers": only, "KillExcludeUsers": excluded}
     assert ends_at_logout(settings, user) == ends
+
+
+@pytest.mark.parametrize(
+    ("uid", "removes", "lingers", "kept"),
+    [
+        (1000, True, False, False),
+        (1000, True, True, True),
+        (1000, False, False, True),
+        (0, True, False, True),
+        (999, True, False, True),
+    ],
+)
+def test_what_a_logout_takes_of_shared_memory_has_its_cure(
+    uid: int, *, removes: bool, lingers: bool, kept: bool
+) -> None:
+    cure = cure_for_shared_memory(uid, removes_ipc=removes, lingers=lingers)
+    assert (cure == "") is kept
+    assert kept or cure.startswith(LINGER)

@@ -167,3 +167,13 @@ def test_the_stricter_limit_holds(
     asked: dict[str, float], machine: Limits | None, found: dict[str, float]
 ) -> None:
     assert stricter(asked, machine) == found
+
+
+def test_units_and_scopes_stay_at_an_isolate_and_end_after_their_daemon() -> None:
+    for rows in (
+        properties(1000, ["python", "lab", "plan"], {}, 252),
+        scope_properties(1000, "lab", 7, {}, 252),
+    ):
+        found = {str(key): getattr(value, "value", None) for key, value in rows}
+        assert found["IgnoreOnIsolate"] is True
+        assert found["Before"] == ["kconnd@1000.service"]
