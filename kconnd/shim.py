@@ -98,11 +98,35 @@ class Plan:
         return int(self.values[key], base)
 
 
+class Place:
+    """Where a file goes, also once its folder has been moved.
+
+    On a server the folders of an account that has gone are moved, and those that take their
+    places are another user's: nothing of this kernel is to be written there. A folder that was
+    removed, and made again, is used by its path.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        self.asked = path
+        self.name = os.path.basename(path)
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            self.folder = os.open(os.path.dirname(path) or b".", flags)
+        except OSError:
+            self.folder = -1
+
+    def path(self) -> bytes:
+        """Give the path to use now."""
+        if self.folder >= 0 and os.fstat(self.folder).st_nlink:
+            return b"/proc/self/fd/%d/%s" % (self.folder, self.name)
+        return self.asked
+
+
 class Log:
     """The kernel's output, appended to a file that is rotated when it is full."""
 
     def __init__(self, path: bytes, limit: int, keep: int) -> None:
-        self.path, self.limit, self.keep = path, limit, keep
+        self.place, self.limit, self.keep = Place(path), limit, keep
         self.dropped = 0
         self.file = -1
         self.size = 0
@@ -123,7 +147,7 @@ class Log:
     def _open(self) -> None:
         if self.file < 0:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self.file = os.open(self.path, flags, 0o600)
+            self.file = os.open(self.place.path(), flags, 0o600)
             self.size = os.fstat(self.file).st_size
 
     def _append(self, text: bytes) -> None:
@@ -135,12 +159,13 @@ class Log:
 
     def _rotate(self) -> None:
         """Move log to log.1, log.1 to log.2 and so on; what is beyond ``keep`` is overwritten."""
+        path = self.place.path()
         for number in range(self.keep, 0, -1):
-            older = self.path if number == 1 else b"%s.%d" % (self.path, number - 1)
+            older = path if number == 1 else b"%s.%d" % (path, number - 1)
             if os.path.exists(older):
-                os.replace(older, b"%s.%d" % (self.path, number))
+                os.replace(older, b"%s.%d" % (path, number))
         if self.keep == 0:
-            os.unlink(self.path)
+            os.unlink(path)
         os.close(self.file)
         self.file = -1
         self._open()
@@ -372,7 +397,15 @@ class UnitStop:
         return self.at is not None and time.monotonic() - self.at < UNIT_STOP_VALID_S
 
 
-def record_exit(plan: Plan, status: int, trouble: bytes, *, unit_stopped: bool) -> None:
+def exit_places(plan: Plan) -> tuple[Place, Place]:
+    """Give where to write how the kernel ended, and where else if that cannot be written."""
+    beside = plan.values["facts"].removesuffix(b".shim.json") + b".exit.json"
+    return Place(plan.values["exit"]), Place(beside)
+
+
+def record_exit(
+    plan: Plan, status: int, trouble: bytes, places: tuple[Place, Place], *, unit_stopped: bool
+) -> None:
     """Write how the kernel ended; ``errno`` and ``step`` tell why it never began."""
     result = os.waitstatus_to_exitcode(status)
     code, number = (b"%d" % result, b"null") if result >= 0 else (b"null", b"%d" % -result)
@@ -382,10 +415,9 @@ def record_exit(plan: Plan, status: int, trouble: bytes, *, unit_stopped: bool) 
     oom = b"true" if plan.values.get("cgroup") and went_over_memory() else b"false"
     stopped = b"true" if unit_stopped else b"false"
     told = EXIT % (*values, errno or b"null", step, oom, stopped)
-    beside = plan.values["facts"].removesuffix(b".shim.json") + b".exit.json"
-    for path in (plan.values["exit"], beside):
+    for place in places:
         try:
-            write_whole(path, told, durable=True)
+            write_whole(place.path(), told, durable=True)
         except OSError:
             continue  # a full disk, so it goes to the other place
         return
@@ -583,9 +615,10 @@ def supervise(plan: Plan, have_child: Callable[[], Child]) -> int:
     log = Log(plan.values["log"], plan.number("log_max"), plan.number("log_keep"))
     log.write(HEAD % (plan.number("generation"), time.strftime("%FT%TZ", time.gmtime()).encode()))
     unit_stop = UnitStop(wanted=bool(plan.values.get("cgroup")))  # the child is not to block it
+    places = exit_places(plan)
 
     def record(status: int) -> None:
-        record_exit(plan, status, trouble, unit_stopped=unit_stop.is_reason())
+        record_exit(plan, status, trouble, places, unit_stopped=unit_stop.is_reason())
 
     watch(child.output, log, Children(child.pid, record, unit_stop))
     return 0

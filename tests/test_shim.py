@@ -122,7 +122,7 @@ def test_what_a_full_disk_swallowed_is_counted_and_told(tmp_path: Path) -> None:
     log.write(b"too")
     assert log.dropped == 7
     os.close(log.file)
-    log.path, log.file = os.fsencode(path), -1
+    log.place, log.file = shim.Place(os.fsencode(path)), -1
     log.write(b"back\n")
     assert path.read_bytes() == b"\n[kconnd: 7 bytes of output could not be kept]\nback\n"
 
@@ -169,3 +169,41 @@ def test_a_log_does_not_follow_a_link(tmp_path: Path) -> None:
     log.write(b"x")
     assert victim.read_bytes() == b"dear"
     assert log.dropped == 1
+
+
+def test_what_is_written_follows_a_folder_that_was_moved(tmp_path: Path) -> None:
+    """The folder that takes its place can be another user's, as the number of the user is."""
+    folder, aside = tmp_path / "lab", tmp_path / "aside"
+    folder.mkdir()
+    log = shim.Log(bytes(folder / "log"), 10, 2)
+    place = shim.Place(bytes(folder / "exit.json"))
+    log.write(b"before..")
+    folder.rename(aside)
+    folder.mkdir()
+    (folder / "log").write_bytes(b"theirs")
+    for text in (b"after...", b"again..."):
+        log.write(text)
+    shim.write_whole(place.path(), b"{}", durable=True)
+    kept = {file.name: file.read_bytes() for file in aside.iterdir()}
+    assert kept == {
+        "log": b"again...",
+        "log.1": b"after...",
+        "log.2": b"before..",
+        "exit.json": b"{}",
+    }
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {"log": b"theirs"}
+
+
+def test_a_folder_that_was_removed_and_made_again_is_written_to(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    log, place = shim.Log(bytes(folder / "log"), 10, 1), shim.Place(bytes(folder / "exit.json"))
+    log.write(b"before..")
+    (folder / "log").unlink()
+    folder.rmdir()
+    folder.mkdir()
+    log.write(b"after...")  # it goes to the file that is removed, which is still open
+    log.write(b"again...")
+    shim.write_whole(place.path(), b"{}", durable=True)
+    assert (folder / "exit.json").read_bytes() == b"{}"
+    assert (folder / "log").read_bytes() == b"again..."

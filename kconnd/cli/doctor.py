@@ -220,6 +220,34 @@ def _files(_around: Surroundings) -> Iterator[Finding]:
         yield Finding("ok", f"{hard} open files are allowed")
 
 
+def _earlier_accounts(_around: Surroundings) -> Iterator[Finding]:
+    """Tell what the front door has put aside of earlier accounts of a uid."""
+    from kconnd.client import Client, has_front_door  # noqa: PLC0415  # as few modules as may be
+    from kconnd.core.places import FRONT_SOCKET  # noqa: PLC0415  # as above
+
+    if not has_front_door():
+        return
+    try:
+        asides = Client(FRONT_SOCKET).get("/v1/aside", limit=PATIENCE)["aside"]
+    except KconndError as error:
+        yield Finding("warn", error.message, error.hint)
+        return
+    for aside in asides:
+        yield _earlier_account(aside)
+
+
+def _earlier_account(aside: Mapping[str, Any]) -> Finding:
+    uid, units, pids = aside["uid"], aside["units"], aside["pids"]
+    what = f"uid {uid} was another account, {aside['name']}, until {aside['at']}; what kconnd kept"
+    what = f"{what} for it is put aside in {aside['folder']}"
+    cure = f"where {aside['name']} was only renamed, as root: kconnd-front --hand-over {uid}"
+    if not pids:
+        return Finding("ok", what, cure)
+    what = f"{what}, and {len(pids)} processes of it run on with the rights of uid {uid}"
+    end = f"systemctl stop {' '.join(units)}" if units else f"kill {' '.join(map(str, pids))}"
+    return Finding("warn", what, f"{cure}; else, as root: {end}")
+
+
 CHECKS: tuple[Callable[[Surroundings], Iterator[Finding]], ...] = (
     _daemon,
     _logout,
@@ -230,4 +258,5 @@ CHECKS: tuple[Callable[[Surroundings], Iterator[Finding]], ...] = (
     _kernel_specs,
     _clients,
     _files,
+    _earlier_accounts,
 )

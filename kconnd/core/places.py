@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SOCKET = "kconnd.sock"
 # With the front door, for the whole machine (file-hierarchy(7)):
 FRONT_SOCKET = "/run/kconnd/kconnd.sock"
+RUN = "/run/kconnd"
+STATE = "/var/lib/kconnd"
 OWNER_SOCKETS = "/run/kconnd/s"
 OWNER_FOLDERS = "/run/kconnd/u"
 SETTINGS = "/etc/kconnd/kconnd.yaml"

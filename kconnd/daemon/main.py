@@ -48,6 +48,7 @@ from kconnd.launchers.choice import Launchers
 from kconnd.launchers.fork import FORK, ForkLauncher
 from kconnd.launchers.local import LOCAL, LocalLauncher
 from kconnd.launchers.systemd import SYSTEMD, SystemdLauncher
+from kconnd.system.account_files import AccountFiles, check_account
 from kconnd.system.files import ensure_private_dir, take_lock
 from kconnd.system.folders import Folders
 from kconnd.system.http import Site
@@ -56,6 +57,7 @@ from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
 from kconnd.system.notify import notify, passed_sockets
 from kconnd.system.own_threads import Begin, OwnThreads, PathSteps, StuckError
+from kconnd.system.peer import look_up
 from kconnd.system.processes import boot_id, pid_namespace
 from kconnd.system.profiles import Loaded, is_profile, load_tiers
 from kconnd.system.settings import LiveSettings
@@ -391,6 +393,13 @@ def _make_folders(settings: Settings) -> None:
     ensure_private_dir(settings.state_dir)
 
 
+def _check_account(settings: Settings) -> None:
+    """Refuse to go on with what an earlier account of this uid left on a server."""
+    name, _ = look_up(os.geteuid())
+    if settings.front is not None and name:
+        check_account(os.geteuid(), name, AccountFiles())
+
+
 def _allow_many_files() -> None:
     """Raise the soft limit: a kernel takes eight descriptors, so the usual does for 100."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -430,6 +439,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         set_up_logging(settings.log_level)
         os.umask(0o077)
         _allow_many_files()
+        _check_account(settings)
         _make_folders(settings)
         _lock_state(settings)
         with contextlib.suppress(KeyboardInterrupt):

@@ -18,10 +18,13 @@ from pathlib import Path
 import kconnd
 from kconnd.core.places import BOOT, FRONT_SOCKET, LIMITS, SETTINGS, SYSTEM_CONFIGS
 from kconnd.errors import KconndError
+from kconnd.front.accounts import Accounts
+from kconnd.front.aside import hand_over, parse_uid, put_aside
 from kconnd.front.machine import Machine
 from kconnd.front.owners import Owners, make_folder
 from kconnd.front.routes import ROUTES, Request
 from kconnd.front.slices import Slices
+from kconnd.system.account_files import AccountFiles
 from kconnd.system.http import Site
 from kconnd.system.journal import set_up_logging
 from kconnd.system.notify import notify, passed_sockets, watchdog_interval
@@ -45,7 +48,10 @@ def build_owners() -> Owners:
         make_folder(Path(path))
     systemd = Systemd()
     machine = Machine(SYSTEM_CONFIGS, SETTINGS)
-    return Owners(systemd, Path(BOOT), machine, Slices(systemd, Path(LIMITS)))
+    files = AccountFiles()
+    files.make_folders()
+    accounts = Accounts(systemd, files)
+    return Owners(systemd, Path(BOOT), machine, Slices(systemd, Path(LIMITS)), accounts)
 
 
 async def serve() -> None:
@@ -61,6 +67,7 @@ async def serve() -> None:
         site.take(passed)
     if not site.is_listening:
         site.listen(Path(FRONT_SOCKET), mode=0o666)
+    await owners.accounts.settle_all()
     count = await owners.start_at_boot()
     log.info("ready: listening on %s, %d daemons started", site.address, count)
     notify(READY=1)
@@ -70,6 +77,7 @@ async def serve() -> None:
             group.create_task(_report(owners)),
             group.create_task(_follow_settings(owners, site)),
             group.create_task(_reload_when(reloading, owners)),
+            group.create_task(owners.accounts.watch()),
         ]
         await ending.wait()
         notify(STOPPING=1)
@@ -130,7 +138,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kconnd {kconnd.__version__}")
-    parser.parse_args(arguments)
+    parser.add_argument(
+        "--put-aside",
+        metavar="UID",
+        help="put aside what is kept of an earlier account; kconnd-aside@UID.service runs this",
+    )
+    parser.add_argument(
+        "--hand-over",
+        metavar="UID",
+        help="give the account of this uid what was put aside last, after 'usermod -l'",
+    )
+    given = parser.parse_args(arguments)
     if os.geteuid() != 0:
         print("kconnd-front: only root can start other users' daemons", file=sys.stderr)  # noqa: T201
         print("  run kconnd instead, which is a daemon of your own", file=sys.stderr)  # noqa: T201
@@ -138,7 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_logging("info")
     os.umask(0o077)
     try:
-        asyncio.run(serve())
+        if given.put_aside is not None:
+            print(put_aside(parse_uid(given.put_aside), AccountFiles()))  # noqa: T201
+        elif given.hand_over is not None:
+            print(hand_over(parse_uid(given.hand_over), AccountFiles()))  # noqa: T201
+        else:
+            asyncio.run(serve())
     except KconndError as error:
         print(f"kconnd-front: {error.message}\n  {error.hint}", file=sys.stderr)  # noqa: T201
         return error.exit_code

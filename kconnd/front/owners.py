@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kconnd.core.access import Peer, Right, may
-from kconnd.core.places import KERNEL_UNIT, owner_socket
+from kconnd.core.accounts import is_usable, number_in
+from kconnd.core.places import owner_socket
 from kconnd.core.settings import admits
 from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
+from kconnd.front.accounts import Accounts
 from kconnd.front.machine import Machine
 from kconnd.front.slices import Slices
 from kconnd.system.files import write_private
@@ -39,10 +41,15 @@ class Owners:
         What root has written for all.
     slices : Slices
         Hold what each may use of memory.
+    accounts : Accounts
+        Who each uid is.
     """
 
-    def __init__(self, systemd: Systemd, boot: Path, machine: Machine, slices: Slices) -> None:
+    def __init__(
+        self, systemd: Systemd, boot: Path, machine: Machine, slices: Slices, accounts: Accounts
+    ) -> None:
         self.systemd = systemd
+        self.accounts = accounts
         self.machine = machine
         self._boot = boot
         self._slices = slices
@@ -54,21 +61,22 @@ class Owners:
         self._version = self._version or await read_version()
         return self._version
 
-    def find(self, name: str) -> int:
+    async def find(self, name: str) -> int:
         """Find a user's uid by name or number.
 
         Raises
         ------
         NoSuchKernelError
             If there is no such user.
+        RefusedError
+            If the system's database does not answer in time.
         """
-        try:
-            user = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-        except (KeyError, ValueError, OverflowError):
+        uid = await self.accounts.find(name)
+        if uid is None:
             raise NoSuchKernelError(
                 f"there is no user {name!r} on this machine", hint="kernels are named OWNER/NAME"
-            ) from None
-        return user.pw_uid
+            )
+        return uid
 
     async def open(self, uid: int, peer: Peer) -> str:
         """Make sure that a user's daemon can be reached, and give its socket.
@@ -76,8 +84,14 @@ class Owners:
         Raises
         ------
         RefusedError
-            If the peer asks for somebody else's who shares nothing.
+            If the peer asks for somebody else's who shares nothing, or systemd runs nothing as
+            this uid.
         """
+        if not is_usable(uid):
+            raise RefusedError(
+                f"uid {uid} cannot have a daemon: systemd takes that number for no user",
+                hint="give the account another one (usermod -u)",
+            )
         unit = f"kconnd@{uid}.socket"
         theirs = may(peer, Right.MANAGE, owner=uid) or uid in await self._sharing()
         if not theirs and not await self.systemd.is_active(unit):
@@ -85,6 +99,7 @@ class Owners:
                 f"uid {peer.uid} may not start the daemon of uid {uid}",
                 hint="its owner has to start it first",
             )
+        await self.accounts.settle(uid, peer.name if peer.uid == uid else "")
         if not os.path.exists(owner_socket(uid)):  # noqa: ASYNC240, PTH110  # a stat of /run
             await self.limit_memory([uid])
             await self.systemd.start(unit)
@@ -117,6 +132,7 @@ class Owners:
 
     async def _start(self, uid: int) -> None:
         try:
+            await self.accounts.settle(uid)
             await self.limit_memory([uid])
             await self.systemd.start(f"kconnd@{uid}.socket")
             await self.systemd.start(f"kconnd@{uid}.service")
@@ -143,7 +159,7 @@ class Owners:
         async with self._turns[uid]:
             most = self.machine.settings.quotas.kernels
             if most is not None:
-                taken = {*await self.systemd.taken(f"{KERNEL_UNIT}{uid}-*")} - {unit}
+                taken = {*await self.accounts.live_kernels(uid, number_in(unit))} - {unit}
                 check_quota(uid, len(taken), most)
             await self.limit_memory([uid])
             check()

@@ -9,12 +9,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import kconnd
 from kconnd.core.access import Peer, Right, may
+from kconnd.core.accounts import numbered
 from kconnd.core.places import owner_socket
 from kconnd.core.settings import check_admitted
 from kconnd.errors import KconndError, RefusedError, UsageError
@@ -85,7 +86,7 @@ async def openapi(_request: Request) -> Reply:
 
 async def open_(request: Request) -> Reply:
     """Make sure that an owner's daemon can be reached, and tell where."""
-    uid = request.peer.uid if request.name == "self" else request.owners.find(request.name)
+    uid = request.peer.uid if request.name == "self" else await request.owners.find(request.name)
     return {"uid": uid, "socket": await request.owners.open(uid, request.peer)}
 
 
@@ -94,6 +95,7 @@ async def boot(request: Request) -> Reply:
     wanted = request.body.get("wanted")
     if not isinstance(wanted, bool):
         raise UsageError(f"wanted: {wanted!r} is neither true nor false")
+    request.owners.accounts.expect(request.peer.uid, request.peer.name)
     request.owners.want_boot(request.peer.uid, wanted=wanted)
     return {"wanted": wanted}
 
@@ -123,13 +125,32 @@ async def _kernels_of(uid: int, few: asyncio.Semaphore) -> list[dict[str, Any]] 
     return KconndError(f"the daemon of uid {uid} gave no list") if found is None else found
 
 
+async def aside(request: Request) -> Reply:
+    """List what is put aside of earlier accounts of the caller's uid, for administrators of all."""
+    everybody = may(request.peer, Right.MANAGE, owner=0)
+    found = await request.owners.accounts.asides(None if everybody else request.peer.uid)
+    folder = request.owners.accounts.files.place_of
+    return {
+        "aside": [
+            {
+                **asdict(one.aside),
+                "folder": str(folder(one.aside)),
+                "units": one.units,
+                "pids": one.pids,
+            }
+            for one in found
+        ]
+    }
+
+
 async def make_unit(request: Request) -> Reply:
     """Run a kernel's shim in a unit of its own, as the caller and in the caller's slice."""
     uid = request.peer.uid
+    account = request.owners.accounts.expect(uid, request.peer.name)
     name, generation, program, plan, asked = parse_request(request.body)
     limits = await _limits(request.owners, name, asked)
     argv = [sys.executable, "-I", "-S", program, name, plan]
-    unit = unit_name(uid, name, generation)
+    unit = numbered(unit_name(uid, name, generation), account.number)
     systemd = await request.owners.systemd_version()
     rows = properties(uid, argv, limits, systemd, pam=_has_pam())
     await request.owners.make_unit(uid, unit, rows)
@@ -151,9 +172,10 @@ def _has_pam() -> bool:
 async def make_scope(request: Request) -> Reply:
     """Put a shim that the caller's daemon has forked, and all that it will fork, in a scope."""
     uid = request.peer.uid
+    account = request.owners.accounts.expect(uid, request.peer.name)
     name, generation, pid, asked = parse_scope(request.body)
     limits = await _limits(request.owners, name, asked)
-    scope = unit_name(uid, name, generation, "scope")
+    scope = numbered(unit_name(uid, name, generation, "scope"), account.number)
     rows = scope_properties(uid, name, pid, limits, await request.owners.systemd_version())
     with its_own_process(pid, uid) as check:
         await request.owners.make_unit(uid, scope, rows, check)
@@ -182,6 +204,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health", Right.SEE, health),
     Route("GET", "/v1/openapi.json", Right.SEE, openapi),
     Route("GET", "/v1/kernels", Right.MANAGE, kernels),
+    Route("GET", "/v1/aside", Right.SEE, aside),
     Route("POST", "/v1/owners/{name}/open", Right.SEE, open_),
     Route(
         "POST",

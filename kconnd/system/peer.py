@@ -85,6 +85,7 @@ class Directory:
         self._slots = asyncio.Semaphore(LOOKUPS)
         self._threads = OwnThreads()  # nothing waits for one that hangs
         self._asked: dict[int, asyncio.Task[Identity]] = {}  # one at once for each user
+        self._finding: set[asyncio.Task[int | None]] = set()
 
     async def complete(self, peer: Peer) -> Peer:
         """Add name and groups to what is known of a peer.
@@ -104,6 +105,30 @@ class Directory:
             ) from error
         return replace(peer, name=name, groups=groups)
 
+    async def uid_of(self, name: str) -> int | None:
+        """Look up the uid of a user; None where there is no such user.
+
+        Raises
+        ------
+        RefusedError
+            If it cannot be looked up in time.
+        """
+        task = asyncio.get_running_loop().create_task(self._find(name))
+        self._finding.add(task)  # until it ends, which may be long after whoever asked has gone
+        task.add_done_callback(self._finding.discard)
+        try:
+            async with asyncio.timeout(self._patience):
+                return await asyncio.shield(task)
+        except (TimeoutError, OSError) as error:
+            raise RefusedError(
+                f"nobody can tell now who {name[:100]!a} is: looking it up failed",
+                hint="ask again in a moment",
+            ) from error
+
+    async def _find(self, name: str) -> int | None:
+        async with self._slots:
+            return await asyncio.wrap_future(self._threads.submit(_find_uid, name))
+
     def _ask(self, uid: int) -> "asyncio.Task[Identity]":
         if uid not in self._asked:
             task = asyncio.get_running_loop().create_task(self._answer(uid))
@@ -119,6 +144,13 @@ class Directory:
     async def _answer(self, uid: int) -> Identity:
         async with self._slots:
             return await asyncio.wrap_future(self._threads.submit(self._look_up, uid))
+
+
+def _find_uid(name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):  # the latter for what cannot be a name
+        return None
 
 
 class Caller:

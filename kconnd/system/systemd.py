@@ -62,6 +62,26 @@ class Systemd:
                 f"starting {unit}: it is {state}", hint=f"journalctl -u {unit} tells more"
             )
 
+    async def complete(self, unit: str) -> None:
+        """Start a unit of one task, and wait until that is done.
+
+        Raises
+        ------
+        KconndError
+            If the manager does not take the job, or the task fails.
+        """
+        await self._call("StartUnit", "ss", [unit, "replace"])
+        try:
+            async with asyncio.timeout(LIMIT):
+                while (state := await self._state(unit)) in WAITING:  # noqa: ASYNC110  # no event
+                    await asyncio.sleep(GLANCE)
+        except TimeoutError:
+            state = "still at it"
+        if state != "inactive":
+            raise KconndError(
+                f"running {unit}: it is {state}", hint=f"journalctl -u {unit} tells more"
+            )
+
     async def run(self, unit: str, properties: list[list[object]]) -> None:
         """Make a transient unit and start it; one of that name that runs is left as it is.
 

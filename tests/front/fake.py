@@ -26,6 +26,9 @@ class FakeSystemd(Systemd):
         await self._does("start", unit)
         self.units[unit] = "active"
 
+    async def complete(self, unit: str) -> None:
+        await self._does("complete", unit)
+
     async def run(self, unit: str, properties: list[list[object]]) -> None:
         await self._does("run", unit, len(properties))
         self.units[unit] = "activating"

@@ -12,10 +12,12 @@ import pytest
 
 from kconnd.core.access import Peer, Right
 from kconnd.errors import RefusedError
+from kconnd.front.accounts import Accounts
 from kconnd.front.machine import Machine
 from kconnd.front.owners import Owners
 from kconnd.front.routes import ROUTES, Request
 from kconnd.front.slices import Slices
+from kconnd.system.account_files import AccountFiles
 from kconnd.system.daemon_process import check_lives
 from kconnd.system.systemd import UNLIMITED
 from tests.front.fake import FakeSystemd
@@ -23,14 +25,17 @@ from tests.front.fake import FakeSystemd
 
 def build(folder: Path, settings: str = "", systemd: FakeSystemd | None = None) -> Owners:
     """Build the owners of a machine that has a folder for /etc and /var."""
-    for name in ("boot", "limits"):
+    for name in ("boot", "limits", "run"):
         (folder / name).mkdir(exist_ok=True)
     file = folder / "kconnd.yaml"
     file.write_text(settings or "connections: 128\n", encoding="utf-8")
     file.chmod(0o644)
     machine = Machine(str(folder / "configs"), str(file), uid=os.geteuid())
     systemd = systemd or FakeSystemd()
-    return Owners(systemd, folder / "boot", machine, Slices(systemd, folder / "limits"))
+    files = AccountFiles(folder, folder / "run")
+    files.make_folders()
+    slices, accounts = Slices(systemd, folder / "limits"), Accounts(systemd, files)
+    return Owners(systemd, folder / "boot", machine, slices, accounts)
 
 
 @pytest.fixture
