@@ -236,6 +236,16 @@ def _earlier_accounts(_around: Surroundings) -> Iterator[Finding]:
         yield _earlier_account(aside)
 
 
+def _runtime_put_aside(around: Surroundings) -> Iterator[Finding]:
+    """Tell of folders of an earlier account, where there is no front door."""
+    from kconnd.system.runtime_owner import list_put_aside  # noqa: PLC0415  # as above
+
+    for folder in list_put_aside(around.runtime):
+        what = f"{folder} was the runtime folder of another account with uid {os.geteuid()}"
+        cure = f"its kernels may run on: ps -u {os.geteuid()}; rm -r {folder} once none does"
+        yield Finding("warn", what, cure)
+
+
 def _earlier_account(aside: Mapping[str, Any]) -> Finding:
     uid, units, pids = aside["uid"], aside["units"], aside["pids"]
     what = f"uid {uid} was another account, {aside['name']}, until {aside['at']}; what kconnd kept"
@@ -259,4 +269,5 @@ CHECKS: tuple[Callable[[Surroundings], Iterator[Finding]], ...] = (
     _clients,
     _files,
     _earlier_accounts,
+    _runtime_put_aside,
 )

@@ -38,6 +38,50 @@ class Account:
     number: int = 1
 
 
+@dataclass(frozen=True)
+class RuntimeOwner:
+    """Whose a runtime folder is that is named by uid, on a machine without a front door.
+
+    Parameters
+    ----------
+    name : str
+        The login name.
+    device, inode : int
+        Of the state folder, which is in the account's home.
+    """
+
+    name: str
+    device: int
+    inode: int
+
+    def is_same(self, other: "RuntimeOwner") -> bool:
+        """Tell whether it is one account: by its name, or renamed, by its state folder."""
+        same_folder = (self.device, self.inode) == (other.device, other.inode)
+        return same_folder or self.name == other.name
+
+    def as_dict(self) -> dict[str, object]:
+        """Give what is kept in a file."""
+        return asdict(self)
+
+
+def parse_owner(text: bytes) -> RuntimeOwner:
+    """Read what is kept in a file.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    try:
+        found = json.loads(text)
+        name, device, inode = found["name"], found["device"], found["inode"]
+    except (TypeError, KeyError, RecursionError):
+        raise ValueError("no owner") from None
+    if not isinstance(name, str) or not isinstance(device, int) or not isinstance(inode, int):
+        raise ValueError("no owner")  # noqa: TRY004  # it is the content that is wrong
+    return RuntimeOwner(name, device, inode)
+
+
 def is_usable(uid: int) -> bool:
     """Tell whether a process can run as a uid; two numbers stand for none."""
     return 0 <= uid < 1 << 32 and uid not in NO_UIDS

@@ -31,6 +31,7 @@ from kconnd.core.ports import COUNT, default_range
 from kconnd.core.record import Origin
 from kconnd.core.units import parse_duration
 from kconnd.core.view import iso
+from kconnd.daemon.account_watch import end_with_account
 from kconnd.daemon.bus import EventBus
 from kconnd.daemon.gate import Gate, bound_connections_for_ever
 from kconnd.daemon.kernels import Kernels
@@ -60,6 +61,7 @@ from kconnd.system.own_threads import Begin, OwnThreads, PathSteps, StuckError
 from kconnd.system.peer import look_up
 from kconnd.system.processes import boot_id, pid_namespace
 from kconnd.system.profiles import Loaded, is_profile, load_tiers
+from kconnd.system.runtime_owner import settle_runtime
 from kconnd.system.settings import LiveSettings
 from kconnd.system.store import Store
 
@@ -274,6 +276,7 @@ async def serve(settings: Settings) -> None:
         partial(_reload_when, reloading, kernels),
         partial(report_for_ever, kernels, site, settings.exit_idle, ending),
         partial(tell_front_for_ever, kernels, settings.front),
+        partial(end_with_account, look_up(os.geteuid())[0], ending),
         partial(bound_connections_for_ever, gate, site),
         kernels.keep_warm,
         kernels.catalog.look_for_ever,
@@ -393,11 +396,17 @@ def _make_folders(settings: Settings) -> None:
     ensure_private_dir(settings.state_dir)
 
 
-def _check_account(settings: Settings) -> None:
-    """Refuse to go on with what an earlier account of this uid left on a server."""
-    name, _ = look_up(os.geteuid())
+def _prepare_folders(settings: Settings, name: str) -> None:
+    """Make the folders, and leave what an earlier account of this uid left in them.
+
+    On a server the front door has put that aside, or nothing of it is touched.
+    """
     if settings.front is not None and name:
         check_account(os.geteuid(), name, AccountFiles())
+    _make_folders(settings)
+    if settings.front is None and name:
+        while not settle_runtime(settings.runtime_dir, settings.state_dir, name):
+            _make_folders(settings)
 
 
 def _allow_many_files() -> None:
@@ -439,8 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         set_up_logging(settings.log_level)
         os.umask(0o077)
         _allow_many_files()
-        _check_account(settings)
-        _make_folders(settings)
+        _prepare_folders(settings, look_up(os.geteuid())[0])
         _lock_state(settings)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(settings))

@@ -97,6 +97,34 @@ def test_a_renamed_account_is_given_back_all_of_it(box: Box, cyd: str) -> None:
     assert (said.code, "there is nothing" in said.err) == (4, True)
 
 
+def test_a_daemon_alone_begins_anew_for_another_account(box: Box) -> None:
+    """Without the front door, where what is named by uid is in /tmp and nobody is root."""
+    run, socket = f"/tmp/kconnd-{UID + 1}", f"--socket /tmp/kconnd-{UID + 1}/kconnd.sock"
+    daemon = "setsid /opt/kconnd/bin/kconnd >/dev/null 2>&1 & disown"
+    box.run(f"useradd -m -l -s /bin/bash -u {UID + 1} cyd")
+    try:
+        box.run(daemon, "cyd")
+        wait_for(lambda: box.try_(f"test -S {run}/kconnd.sock").code == 0, "the daemon")
+        box.run(f"kconnd-ctl {socket} start python3", "cyd")
+        pid = json.loads(box.run(f"kconnd-ctl {socket} info python3 --json", "cyd").out)["pid"]
+        box.run(f"userdel -rf cyd 2>&1; useradd -m -l -s /bin/bash -u {UID + 1} dan")
+        held = f"flock -n {run}/daemon.lock true"
+        wait_for(lambda: box.try_(held).code == 0, "the daemon of the old account to end")
+        box.run(daemon, "dan")
+        wait_for(lambda: box.try_(f"kconnd-ctl {socket} list", "dan").code == 0, "dan's daemon")
+        assert json.loads(box.run(f"kconnd-ctl {socket} list --json", "dan").out)["kernels"] == []
+        box.run(f"kconnd-ctl {socket} start python3", "dan")
+        assert box.run(f"kconnd-ctl {socket} run python3 -c 'print(6 * 7)'", "dan").out == "42\n"
+        box.run(f"kill -0 {pid}")
+        told = box.try_(f"kconnd-ctl {socket} doctor", "dan").out
+        assert f"{run}.cyd." in told
+        box.run(f"kconnd-ctl {socket} stop python3", "dan")
+    finally:
+        box.try_(
+            f"pkill -KILL -u {UID + 1}; rm -rf {run} {run}.*; userdel -rf dan; userdel -rf cyd"
+        )
+
+
 def test_the_largest_uid_works_with_every_launcher(box: Box) -> None:
     box.run(f"useradd -m -l -s /bin/bash -u {LARGEST_UID} max2")
     try:
