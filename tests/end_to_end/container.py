@@ -5,11 +5,14 @@ the machine's, as they are in containers of one machine. A shared folder, such a
 `SHARED`.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -89,9 +92,20 @@ class Container:
         trace: TracebackType | None,
     ) -> None:
         assert self._outer is not None
+        if not self._own_pids:
+            for pid in self._members():  # with pids of its own, all would end by themselves
+                os.kill(pid, signal.SIGKILL)
         self._outer.kill()
         self._outer.communicate()
         wait_for(self._has_ended, "a container to end")
+
+    def _members(self) -> Iterator[int]:
+        """List the processes of its mount namespace, but for the first."""
+        own = os.readlink(f"/proc/{self.first}/ns/mnt")  # noqa: PTH115  # its text, which is no path
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.readlink(folder / "ns/mnt") == own and folder.name != str(self.first):  # noqa: PTH115  # as above
+                    yield int(folder.name)
 
     def _has_ended(self) -> bool:
         try:
