@@ -54,6 +54,8 @@ def start(arguments: list[str]) -> int:
 def _started(kernel: dict[str, Any]) -> str:
     if kernel["state"] != "running":
         return f"{kernel['name']} is {kernel['state']}"
+    if why := kernel.get("unreachable"):
+        return f"{kernel['name']} runs, and no new client can attach: {why}"
     if "uid" in kernel:  # another owner's, whose files are out of reach
         return f"{kernel['owner']}/{kernel['name']} is ready"
     return f"{kernel['name']} is ready: {kernel['connection_file']}"

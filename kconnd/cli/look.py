@@ -133,6 +133,8 @@ def _trouble(kernel: dict[str, Any], now: float) -> str:
     if kernel["state"] == "backoff":
         retry = -(show.seconds_since(kernel["next_attempt_at"], now) or 0)
         return f"{kernel['reason']}; again in {show.span(retry)}"
+    if why := kernel.get("unreachable"):
+        return f"no new client can attach: {why}"
     if kernel["heartbeat"]["state"] == "unresponsive":
         return "unresponsive"
     return "" if kernel["profile_status"] == "current" else str(kernel["profile_status"])
@@ -182,6 +184,7 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
         ("kernel", kernel["name"]),
         ("state", f"{state} ({show.plain(kernel['reason'] or 'never started')})"),
     ]
+    rows += _attach_fault(kernel)
     if kernel["pid"]:
         ready = kernel["ready_after"]
         speed = f", ready after {ready:.2f} s" if ready is not None else ""
@@ -208,6 +211,16 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
     rows += _last_exit(kernel, now)
     rows += [("warning", show.plain(text)) for text in kernel["warnings"]]
     return show.pairs(rows)
+
+
+def _attach_fault(kernel: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say why no new client can attach, and what to do."""
+    why = kernel.get("unreachable")
+    if not why:
+        return []
+    from kconnd.core.reach import cure  # noqa: PLC0415  # it imports what a look-up need not
+
+    return [("attach", show.plain(f"no new client can: {why}")), ("", cure(kernel["name"]))]
 
 
 def _software(kernel: dict[str, Any]) -> str:

@@ -233,6 +233,7 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "profile_status": word(*PROFILE_STATES),
     "next_attempt_at": optional(time),
     "unrecorded": optional(_line),
+    "unreachable": optional(_line),
     "warnings": rows(_line),
     "consoles": optional(rows(record(_console))),
 }

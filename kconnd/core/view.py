@@ -41,6 +41,8 @@ class Sight:
         Why what is shown could not be saved; empty where it is.
     kept_alive : str, optional
         Why a kernel is not stopped that would be by ``idle.stop_after``.
+    unreachable : str
+        Why no new client can attach to a kernel that runs; empty where one can.
     """
 
     owner: str
@@ -56,6 +58,7 @@ class Sight:
     clients: int | None = None
     unrecorded: str = ""
     kept_alive: str | None = None
+    unreachable: str = ""
 
 
 @lru_cache(1024)  # the same few times are shown again and again
@@ -126,6 +129,7 @@ def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
         "profile_status": sight.profile_status,
         "next_attempt_at": iso(sight.next_attempt_at),
         "unrecorded": sight.unrecorded or None,
+        "unreachable": sight.unreachable or None,
         "warnings": list(facts.warnings) if alive else [],
     }
 

@@ -16,6 +16,7 @@ from kconnd.core.interrupts import has_no_cell
 from kconnd.core.lifecycle import ENDED_CHILDREN_TIMEOUT_S, LIVE, State
 from kconnd.core.plan import connection_path, hint_for
 from kconnd.core.qt import SESSION
+from kconnd.core.reach import INSTEAD, cure
 from kconnd.core.record import KernelRecord
 from kconnd.daemon.actor import Actor
 from kconnd.daemon.consoles import plan_console, session_environment
@@ -214,6 +215,22 @@ async def _until_ready(actor: Actor) -> None:
     record = await actor.until(lambda record: record.lifecycle.state in rest)
     if record.lifecycle.state is not State.RUNNING:
         raise _start_failed(record, actor.life.trouble)
+    await check_reach(actor, f"starting {record.name}")
+
+
+async def check_reach(actor: Actor, doing: str) -> None:
+    """See that a new client can attach to a kernel that has answered.
+
+    Raises
+    ------
+    StartFailedError
+        If none can.
+    """
+    if fault := await actor.life.find_fault():
+        raise StartFailedError(
+            f"{doing}: it runs, and no new client can attach: {fault}",
+            hint=cure(actor.record.name),
+        )
 
 
 def _start_failed(record: KernelRecord, trouble: KconndError | None) -> StartFailedError:
@@ -222,7 +239,8 @@ def _start_failed(record: KernelRecord, trouble: KconndError | None) -> StartFai
         return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=trouble.hint)
     output = last.output_tail if last else ""
     tail = "\n".join(output.rstrip().splitlines()[-OUTPUT_LINES:])
-    hint = hint_for(output) or f"kconnd-ctl logs {record.name} shows its output"
+    silent = next((one for one in record.facts.warnings if INSTEAD in one), "")
+    hint = silent or hint_for(output) or f"kconnd-ctl logs {record.name} shows its output"
     if kernel.state is State.BACKOFF:
         hint += "; it is tried again on its own"
     return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=hint, output=tail)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
@@ -31,6 +32,7 @@ from kconnd.core.interrupts import ended_by_interrupt
 from kconnd.core.kernelspec import KernelSpec
 from kconnd.core.plan import connection_path
 from kconnd.core.profile import Profile
+from kconnd.core.reach import INSTEAD
 from kconnd.core.record import Facts, LastExit
 from kconnd.core.view import describe_exit, describe_unit_stop
 from kconnd.daemon.claims import is_held
@@ -58,11 +60,14 @@ from kconnd.launchers.base import Handle
 from kconnd.system.clients import connected_clients
 from kconnd.system.files import is_private, read_tail, write_private
 from kconnd.system.processes import descriptors
+from kconnd.system.reach import Reach
 
 if TYPE_CHECKING:
     from kconnd.daemon.sight import Reading
 
 LONGEST = 100  # characters of what a kernel says of itself
+BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # for a kernel that answers before it has bound all
+EXPLAIN_BEFORE_S = 0.5  # before a start is given up
 TAIL = 4096  # bytes of last output that are kept with an exit
 SOCKETS_GONE = "its sockets were deleted: no new client can attach until it is restarted"
 LEFT = (".lock", ".plan", ".shim.json", ".exit.json")  # in the folder of what lives
@@ -129,6 +134,10 @@ class Life:
         self._warm: Warm | None = None  # what was just handed over, until it is attached to
         self._launching: asyncio.Task[None] | None = None
         self._queued = False
+        self.reach: Reach | None = None
+        self.fault = ""  # why no new client can attach, as far as was looked
+        self._answered_at = -math.inf
+        self._startup_timeout = math.inf
         self._settled = asyncio.Event()
         self._shutdown: asyncio.Task[None] | None = None
         self._interrupted_at: float | None = None  # monotonic seconds, of the present process
@@ -259,6 +268,7 @@ class Life:
         """Save what is about to be, before it is."""
         world = self._world
         self._launched_at = world.clock()
+        self._startup_timeout = profile.startup_timeout
         self._facts = Facts(
             started_at=world.wall_clock(),
             kernel_name=spec.name,
@@ -344,10 +354,15 @@ class Life:
         self._interrupted_at = None
         self.kept_alive = ""
         self.watch.begin(fresh=fresh, habits=self.habits)
+        self.fault = ""
         self.spawn(self._watch_exit(handle))
         if self.connection is None:
-            self._note("unreachable", "its connection file is lost with its record; restart it")
+            self.fault = "its connection file is lost with its record"
+            self._note("unreachable", f"{self.fault}; restart it")
             return
+        self.reach = Reach(self.connection, self._connection_file, handle.shim)
+        if fresh and warm is None:
+            self.spawn(self._explain_silence(self.reach))
         channels = warm.channels if warm else self._world.connect(self.connection)
         answer = warm.answer if warm else None
         for work in self.watch.listen(
@@ -358,16 +373,40 @@ class Life:
     def detach(self) -> None:
         """Stop watching; the kernel is not touched."""
         self._settled.set()
-        self.handle = None
+        self.handle = self.reach = None
+        self.fault = ""
         self.watch.end()
         current = asyncio.current_task()
         for task in self._tasks - {self._launching, current}:
             task.cancel()
 
+    async def find_fault(self) -> str:
+        """Say why no new client can attach to what has answered; empty where one can.
+
+        A connection file that is gone is written again. A kernel that has just answered gets a
+        moment to bind what it has not bound yet.
+        """
+        while (reach := self.reach) is not None:
+            if not reach.has_file():
+                self.claim()
+            self.fault = await asyncio.to_thread(reach.find_fault)
+            if not self.fault or self._world.clock() - self._answered_at > BIND_TIMEOUT_S:
+                break
+            await asyncio.sleep(BIND_POLL_S)
+        return self.fault
+
+    async def _explain_silence(self, reach: Reach) -> None:
+        """Before a start is given up, look whether the kernel listens where nobody was told."""
+        await asyncio.sleep(max(0.0, self._startup_timeout - EXPLAIN_BEFORE_S))
+        fault = await asyncio.to_thread(reach.find_fault)
+        if not self.is_ready and INSTEAD in fault:
+            self._warn(f"it does not follow its connection file: {fault}")
+
     def _answered(self, reply: Mapping[str, Any], first: bool) -> None:  # noqa: FBT001  # see `Watch`
         told = told_by(reply)
         if first:
             self._facts = replace(self._facts, ready_after=self._start_took())
+            self._answered_at = self._world.clock()
             self._settled.set()
         if not first and self._facts.language:
             told.pop("language", None)  # the kernel spec's own word for it stays

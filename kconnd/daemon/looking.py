@@ -12,6 +12,7 @@ from kconnd.core.kernelspec import KernelSpec
 from kconnd.core.lifecycle import State
 from kconnd.core.profile import Profile
 from kconnd.core.view import describe_elsewhere, iso
+from kconnd.daemon.changing import check_reach
 from kconnd.daemon.preparing import find_spec
 from kconnd.daemon.request import Request, info_of, live, show
 from kconnd.daemon.sight import is_fresh, read_anew
@@ -181,6 +182,8 @@ async def wait(request: Request) -> Reply:
     try:
         async with asyncio.timeout(limit):
             await actor.until(lambda record: record.lifecycle.state in goals[goal])
+            if goal == "ready":
+                await check_reach(actor, f"waiting for {request.name} to be ready")
     except TimeoutError:
         state = actor.kernel.state
         raise TimedOutError(

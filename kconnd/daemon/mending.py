@@ -45,6 +45,8 @@ async def mend_for_ever(kernels: Kernels, site: Site) -> None:
             await kernels.look_at_foreign()
             for actor in kernels.all():
                 actor.save_again()
+                if actor.life.fault:
+                    await actor.life.find_fault()
             found = state(kernels)
             if found is None or found != mended:
                 mend(kernels)

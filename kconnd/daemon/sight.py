@@ -18,6 +18,7 @@ from kconnd.daemon.world import World
 from kconnd.launchers.base import Handle
 from kconnd.system.clients import Census
 from kconnd.system.processes import ProcessId, tree_memory
+from kconnd.system.reach import Reach
 
 FRESH = 1.0  # seconds that what was read from /proc is good for
 
@@ -57,6 +58,7 @@ def see(actor: Actor, world: World, profile_status: str, *, quick: bool = False)
         clients=reading.clients if reading else None,
         unrecorded=actor.unrecorded,
         kept_alive=(life.handle and life.kept_alive) or None,
+        unreachable=life.fault if kernel.state is State.RUNNING else "",
     )
 
 
@@ -82,28 +84,35 @@ async def read_anew(actors: Iterable[Actor], world: World) -> None:
 async def _read(actors: Sequence[Actor], world: World) -> None:
     try:
         lives = [actor.life for actor in actors]
-        asked = [(life.handle, life.connection) for life in lives]
+        asked = [(life.handle, life.connection, life.reach) for life in lives]
         ready = [life.is_ready for life in lives]
         found = await asyncio.to_thread(_look_at, asked)
-        for life, (handle, _), was_ready, seen in zip(lives, asked, ready, found, strict=True):
+        for life, (handle, *_), was_ready, seen in zip(lives, asked, ready, found, strict=True):
             if handle is not None:
-                life.reading = Reading(world.clock(), handle.shim, was_ready, *seen)
+                memory, clients, fault = seen
+                life.reading = Reading(world.clock(), handle.shim, was_ready, memory, clients)
+                if life.handle is handle and life.is_ready and life.connection is not None:
+                    life.fault = fault
     finally:
         for actor in actors:
             actor.life.reading_now = None
 
 
 def _look_at(
-    asked: Iterable[tuple[Handle | None, ConnectionInfo | None]],
-) -> list[tuple[int, int | None]]:
-    """Read memory and clients of kernels; of one without a process there is nothing to read."""
+    asked: Iterable[tuple[Handle | None, ConnectionInfo | None, Reach | None]],
+) -> list[tuple[int, int | None, str]]:
+    """Read memory and clients of kernels, and why no new one can attach.
+
+    Of one without a process there is nothing to read.
+    """
     census = Census()
     return [
         (
             tree_memory(handle.shim) if handle else 0,
             census.clients(connection, handle.kernel.pid) if handle and connection else None,
+            reach.find_fault() if reach else "",
         )
-        for handle, connection in asked
+        for handle, connection, reach in asked
     ]
 
 

@@ -14,6 +14,7 @@ from kconnd.core.clients import (
     unix_connections,
 )
 from kconnd.core.connection import ConnectionInfo
+from kconnd.system.processes import sockets_of
 
 NETLINK_SOCK_DIAG = 4
 # struct nlmsghdr, then struct unix_diag_req of sock_diag(7): dump all that are established,
@@ -47,7 +48,7 @@ class Census:
             The most clients that any one channel has; None where it cannot be read.
         """
         try:
-            known = self._own | set(_sockets_of(kernel_pid))
+            known = self._own | set(sockets_of(kernel_pid))
             if connection.transport == "ipc":
                 found = unix_connections(self._unix, connection.socket_paths())
             else:
@@ -58,7 +59,7 @@ class Census:
 
     @cached_property
     def _own(self) -> frozenset[int]:
-        return frozenset(_sockets_of(os.getpid()))
+        return frozenset(sockets_of(os.getpid()))
 
     @cached_property
     def _unix(self) -> list[Mapping[str, int | str]]:
@@ -78,15 +79,3 @@ def _dump() -> Iterator[Mapping[str, int | str]]:
         while not complete:
             found, complete = parse_unix_diag(netlink.recv(1 << 16))
             yield from found
-
-
-def _sockets_of(pid: int) -> Iterator[int]:
-    """List the inodes of a process's sockets (proc_pid_fd(5))."""
-    folder = f"/proc/{pid}/fd"
-    for name in os.listdir(folder):  # noqa: PTH208  # a Path of each takes longer than to read it
-        try:
-            target = os.readlink(f"{folder}/{name}")  # noqa: PTH115  # the same
-        except OSError:
-            continue  # closed meanwhile
-        if target.startswith("socket:["):
-            yield int(target[8:-1])

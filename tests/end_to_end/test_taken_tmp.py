@@ -72,6 +72,7 @@ def test_a_stranger_who_listens_in_the_usual_place_is_not_asked(home: Path) -> N
         assert not machine.root("/tmp/kconnd-0/heard").exists()
 
 
+@pytest.mark.nightly
 @needs_namespaces
 def test_a_folder_that_others_can_enter_stands_in_for_nothing(home: Path) -> None:
     with Container(home, "one") as machine:
