@@ -309,7 +309,8 @@ def qtconsole_command(path: str, options: Sequence[str]) -> list[str]:
         raise ImportError(f"qtconsole is not installed: {install} qtconsole PySide6-Essentials")
     if not any(map(importlib.util.find_spec, BINDINGS)):
         raise ImportError(f"no Qt binding is installed: {install} PySide6-Essentials")
-    return [sys.executable, "-m", "qtconsole", "--existing", path, *options]
+    # -P: a module in the folder that somebody stands in is not taken for one of these.
+    return [sys.executable, "-P", "-m", "qtconsole", "--existing", path, *options]
 
 
 def _options(options: Mapping[str, object]) -> Iterator[str]:

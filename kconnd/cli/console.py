@@ -61,7 +61,8 @@ def find_console(name: str, socket: str = "") -> list[str]:
     from importlib.util import find_spec  # noqa: PLC0415  # only for this
 
     if find_spec("jupyter_console"):
-        return [sys.executable, "-m", "kconnd.jupyter.console", name, socket or ""]
+        # -P: a module in the folder that somebody stands in is not taken for one of these.
+        return [sys.executable, "-P", "-m", "kconnd.jupyter.console", name, socket or ""]
     found = shutil.which("jupyter-console")
     if found:
         print("kconnd-ctl: leave it with Ctrl-D: 'exit' would end the kernel", file=sys.stderr)

@@ -14,6 +14,7 @@ from kconnd.core.names import parse_name
 from kconnd.errors import UsageError
 from kconnd.spawn import client_or_start
 
+LIMITS_S = {"interrupt": 60.0, "signal": 60.0}  # what else is asked for takes as long as it takes
 LONGEST = 30  # characters of a notebook's name in its kernel's
 
 
@@ -101,7 +102,9 @@ class Asker:
     ) -> dict[str, Any]:
         """Have something done to a kernel."""
         found: dict[str, Any] = await asyncio.to_thread(
-            lambda: _client().post(kernel_path(kernel, verb), dict(body or {}))
+            lambda: _client().request(
+                "POST", kernel_path(kernel, verb), dict(body or {}), limit=LIMITS_S.get(verb)
+            )
         )
         return found
 

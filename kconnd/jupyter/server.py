@@ -133,7 +133,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         if name is None:
             await super().interrupt_kernel(kernel_id)
         else:
-            with _as_http_error():
+            with as_http_error():
                 await self._daemon.post(name, "interrupt")
 
     async def restart_kernel(self, kernel_id: str, now: bool = False) -> Any:  # noqa: FBT001, FBT002  # the interface
@@ -141,7 +141,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         name = self._external(kernel_id)
         if name is None:
             return await super().restart_kernel(kernel_id, now=now)
-        with _as_http_error():
+        with as_http_error():
             await self._daemon.post(name, "restart")
         return None
 
@@ -157,7 +157,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         name = self._external(kernel_id)
         if name is not None:
             if asked:
-                with _as_http_error():
+                with as_http_error():
                     await self._end(name)
             return
         provisioner = getattr(self.get_kernel(kernel_id), "provisioner", None)
@@ -190,7 +190,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
 
 
 @contextlib.contextmanager
-def _as_http_error() -> Iterator[None]:
+def as_http_error() -> Iterator[None]:
     """Tell the person in front what the daemon says, and not that the server has failed."""
     try:
         yield

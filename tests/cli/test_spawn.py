@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 
 from kconnd import spawn
 from kconnd.cli.console import find_console
+from kconnd.connect import qtconsole_command
 from kconnd.errors import RefusedError, UnreachableError
 from kconnd.jupyter.console import leaves
 from kconnd.spawn import client_or_start
@@ -178,6 +180,23 @@ def test_console_execs_with_options_before_and_after_the_verb(
     ours = ["a", str(daemon.path)]
     expected = [*ours, "--existing", connection_file, "--ZMQTerminalIPythonApp.x=1"]
     assert json.loads(out) == expected
+
+
+@pytest.mark.parametrize("command", [find_console("a"), qtconsole_command("/none", [])])
+def test_a_console_runs_no_module_of_the_folder_that_it_is_called_in(
+    folder: Path, command: list[str]
+) -> None:
+    """Root may stand in a folder of somebody else's."""
+    for name in ("kconnd", "jupyter_console", "qtconsole", "re"):
+        (folder / name).mkdir()
+        planted = f"open({str(folder / 'planted')!r}, 'w')"
+        (folder / name / "__init__.py").write_text(planted, encoding="utf-8")
+    env = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run(
+        [*command, "--version"], cwd=folder, env=env, capture_output=True, check=True, text=True
+    )
+    assert done.stdout[0].isdigit()
+    assert not (folder / "planted").exists()
 
 
 @pytest.mark.parametrize("typed", ["exit", "quit()", " exit() ", "q()", "quit;"])

@@ -121,8 +121,8 @@ def typed(env: dict[str, str], window: str, file: str) -> bool:
 def test_the_daemon_opens_one_and_records_its_end(lab: Daemon) -> None:
     lab.post("lab", "start")
     plan = lab.get("/v1/kernels/lab/qtconsole")
-    assert plan["argv"][1:4] == ["-m", "qtconsole", "--existing"]
-    assert plan["argv"][4] == plan["connection_file"]
+    assert plan["argv"][1:5] == ["-P", "-m", "qtconsole", "--existing"]
+    assert plan["argv"][5] == plan["connection_file"]
     assert "DISPLAY" in plan["environment"]
     opened = lab.post("lab", "qtconsole", environment={**OFFSCREEN, "LD_PRELOAD": "/evil"})
     wait_for(lambda: lab.info("lab")["clients"] == 1, "the console to attach", 60)

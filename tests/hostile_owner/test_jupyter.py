@@ -1,6 +1,8 @@
 """A Jupyter whose kernel spec names a kernel of a hostile owner."""
 
 import contextlib
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,10 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from tornado.web import HTTPError
 
 from kconnd.errors import KconndError
 from kconnd.jupyter.following import Look
 from kconnd.jupyter.provisioner import KconndProvisioner
+from kconnd.jupyter.server import KconndMappingKernelManager, as_http_error
 from tests.hostile_owner.machine import EVE, NAME, Machine
 from tests.hostile_owner.replies import CONNECTION, SOUND, framed, hostile_replies
 from tests.hostile_owner.test_verbs import answer, check_files, check_sockets, tree
@@ -76,3 +80,27 @@ async def test_a_shutdown_asks_nobody_else(machine: Machine) -> None:
     with contextlib.suppress(KconndError):
         await provisioner.cleanup()
     assert machine.own.requests == machine.front.requests == machine.eve.requests == []
+
+
+@given(st.text(st.characters()))
+def test_an_error_is_one_line_of_a_status_line(message: str) -> None:
+    with pytest.raises(HTTPError) as caught, as_http_error():
+        raise KconndError(message, hint=message)
+    reason = caught.value.reason or ""
+    assert reason.isascii()
+    assert reason.isprintable() or not reason
+    assert "<" not in reason
+    assert len(reason) <= 300
+
+
+@pytest.mark.parametrize(
+    "name", [f"{EVE}/{NAME}", "a b", "../x", "", 7, None, [NAME], {"x": 1}, "a\r\nb", "@"]
+)
+def test_a_published_file_names_a_kernel_of_ones_own(tmp_path: Path, name: object) -> None:
+    file = tmp_path / "kernel.json"
+    manager = KconndMappingKernelManager()
+    manager.kernel_id_to_connection_file["x"] = file
+    file.write_text(json.dumps({"kconnd": name, "kconnd_machine": "m"}), encoding="utf-8")
+    assert manager._published("x") is None  # what all its methods go through
+    file.write_text(json.dumps({"kconnd": NAME, "kconnd_machine": "m"}), encoding="utf-8")
+    assert manager._published("x") == (NAME, False)  # the same

@@ -95,7 +95,7 @@ def test_whoever_asks_her_does_nothing_to_anybody_else(
     """Root would end ada's kernel, and start a daemon for max, by asking for eve's."""
     boot = f"/var/lib/kconnd/boot/{box.uid('max')}"
     smuggled = "max/open HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\nPOST /v1/boot"
-    for owner in ("ada", str(box.uid("ada")), "max", smuggled, "../boot?x="):
+    for owner in ("ada", "max", smuggled):
         eve_says(otherwise=elsewhere(owner))
         for verb in ("stop eve/python3 --yes", "info eve/python3", "restart eve/python3"):
             for user in ("root", "bob"):
