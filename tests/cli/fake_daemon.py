@@ -53,6 +53,7 @@ class FakeDaemon:
     requests: list[Request] = field(default_factory=list)
     kernels: dict[str, dict[str, Any]] = field(default_factory=dict)
     elsewhere: list[dict[str, Any]] = field(default_factory=list)
+    buffering: int = -1  # 0 to take no more than one request from a connection
 
     def __enter__(self) -> Self:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -89,7 +90,7 @@ class FakeDaemon:
             worker.join()
 
     def _answer(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as reader:
+        with connection, connection.makefile("rb", self.buffering) as reader:
             try:
                 request = _read(reader)
                 if request is None:

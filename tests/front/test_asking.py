@@ -62,6 +62,7 @@ async def test_a_daemon_that_answers(path: str) -> None:
         OK % (5, b"{}"),
         OK % (MOST + 1, b"{}"),
         OK % (MOST, b"[" * MOST),
+        OK % (MOST + 1, b'"%s"' % (b"x" * (MOST - 1))),
         OK % (3, b"NaN"),
         OK % (2, b"\xff\xff"),
         b"x" * (1 << 20),

@@ -51,8 +51,11 @@ def _hear(event: str, details: tuple[Any, ...]) -> None:
 sys.addaudithook(_hear)
 
 
+@dataclass
 class Recorder(FakeDaemon):
     """A fake daemon that also records what follows a request on its connection."""
+
+    buffering: int = 0
 
     def _answer(self, connection: socket.socket) -> None:
         copy = connection.dup()
