@@ -1,10 +1,10 @@
 """Bounds how much of the event loop reading from one kernel takes, however fast it publishes.
 
-A turn reads for `TURN_S` of processor time at the most. Where that was not enough, the kernel
-is left alone for a pause, and its own socket drops what it cannot send (ZMQ_SNDHWM). The pause
-is longer the more kernels publish too fast, so that all of them together take about a tenth of
-a core. What a kernel sends too fast is not read too late, since little of it is buffered: see
-`kconnd.system.listening`.
+A turn reads for `TURN_S` of processor time at the most. All kernels that publish too fast share
+`SHARE` of a core: who has used its part is left alone until it has one again, and meanwhile its
+own socket drops what it cannot send (ZMQ_SNDHWM). A kernel that was quiet has saved up
+`SAVED_S`, so that what a usual cell prints is read at once. What is read is not old, since
+little of it is buffered on the way: see `kconnd.system.listening`.
 
 Rule: whoever reads with a `Flow` learns when messages may have been lost.
 """
@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 
 TURN_S = 0.002  # of processor time, in which a turn reads some hundred messages
-PAUSE_TURNS = 9  # times as long as a turn that left something to read the pause after it is
+SHARE = 0.08  # of a core
+SAVED_S = 0.01  # of processor time
 MANY = 500  # messages within a second: libzmq buffers 1000 by default and drops further ones
 SPAN_S = 1.0
 
@@ -25,9 +26,10 @@ class Crowd:
     def __init__(self) -> None:
         self.members: set[Flow] = set()
 
-    def pause(self, used: float) -> float:
-        """Give the seconds that one of them waits after a turn that took ``used`` seconds."""
-        return max(used, TURN_S) * PAUSE_TURNS * max(1, len(self.members))
+    @property
+    def share(self) -> float:
+        """The part of a core that each of them may use."""
+        return SHARE / max(1, len(self.members))
 
 
 class Flow:
@@ -44,39 +46,54 @@ class Flow:
         Is called when messages may have been lost.
     """
 
-    __slots__ = ("_count", "_crowd", "_lost", "_receive", "_since", "heard_at")
+    __slots__ = ("_at", "_count", "_credit", "_crowd", "_lost", "_receive", "_since", "heard_at")
 
     def __init__(
         self, crowd: Crowd, receive: Callable[[], int | None], lost: Callable[[], None]
     ) -> None:
         self._crowd, self._receive, self._lost = crowd, receive, lost
         self.heard_at = 0.0  # when something was read last, in monotonic seconds
+        self._credit, self._at = SAVED_S, 0.0  # seconds that may be used, and as of when
         self._since, self._count = 0.0, 0
 
-    def turn(self) -> float:
+    def turn(self) -> float | None:
         """Read for one turn, and give the seconds to wait before the next.
 
         Returns
         -------
-        float
-            0 where all was read.
+        float or None
+            None where all was read, and more may be read as soon as it comes.
         """
         now = asyncio.get_running_loop().time()
+        used, count, rest = self._read()
+        if count or rest:
+            self.heard_at = now
+        self._count_up(now, count)
+        pause = self._charge(now, used)
+        if pause or self._count >= MANY:
+            self._lost()
+        if not pause and not rest:
+            self._crowd.members.discard(self)
+            return None
+        return pause
+
+    def _read(self) -> tuple[float, int, bool]:
+        """Read until nothing is left or the turn is over: give time, messages, if there is more."""
         begun, used, count, rest = time.thread_time(), 0.0, 0, True
         while rest and used < TURN_S:
             read = self._receive()
             rest, count = read is not None, count + (read or 0)
             used = time.thread_time() - begun
-        if count or rest:
-            self.heard_at = now
-        self._count_up(now, count)
-        if rest or self._count >= MANY:
-            self._lost()
-        if not rest:
-            self._crowd.members.discard(self)
+        return used, count, rest
+
+    def _charge(self, now: float, used: float) -> float:
+        """Take what was used from the credit, and give the seconds until there is some again."""
+        saved = self._credit + (now - self._at) * self._crowd.share
+        self._credit, self._at = min(SAVED_S, saved) - used, now
+        if self._credit > 0:
             return 0.0
         self._crowd.members.add(self)
-        return self._crowd.pause(used)
+        return (TURN_S - self._credit) / self._crowd.share
 
     def _count_up(self, now: float, count: int) -> None:
         if now - self._since >= SPAN_S:
@@ -117,7 +134,7 @@ class Turns:
             self.close()
             self._failed(error)
             return
-        if pause:
+        if pause is not None:
             self._loop.remove_reader(self._number)
             self._timer = self._loop.call_later(pause, self._resume)
 

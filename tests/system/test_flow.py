@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kconnd.system.flow import MANY, PAUSE_TURNS, TURN_S, Crowd, Flow, Turns
+from kconnd.system.flow import MANY, SAVED_S, SHARE, TURN_S, Crowd, Flow, Turns
 from tests.conftest import wait_until
 
 
@@ -66,13 +66,42 @@ async def test_the_more_publish_so_the_longer_each_waits() -> None:
         return 1
 
     flows = [Flow(crowd, receive, lambda: None) for _ in range(4)]
-    pauses = [flow.turn() for flow in flows]
+    pauses = [until_paused(flow) for flow in flows]
     assert pauses == sorted(pauses)
-    assert pauses[0] >= TURN_S * PAUSE_TURNS
-    assert pauses[3] >= 4 * TURN_S * PAUSE_TURNS
+    assert pauses[0] >= TURN_S / SHARE
+    assert pauses[3] >= 4 * TURN_S / SHARE
     for flow in flows[1:]:
         flow.end()
     assert crowd.members == {flows[0]}
+
+
+def until_paused(flow: Flow) -> float:
+    """Take turns until what was saved up is used."""
+    for _ in range(round(SAVED_S / TURN_S) + 2):
+        pause = flow.turn()
+        assert pause is not None
+        if pause:
+            return pause
+    pytest.fail("it never has to wait")
+
+
+async def test_who_leaves_nothing_to_read_and_still_takes_too_long_has_to_wait() -> None:
+    """As a kernel that sends a message for each turn of ours."""
+    lost: list[int] = []
+    left = [0]
+
+    def receive() -> int | None:
+        left[0] += 1
+        if left[0] % 2:
+            return None
+        work(TURN_S)
+        return 1
+
+    flow = Flow(Crowd(), receive, lambda: lost.append(1))
+    turns = [flow.turn() for _ in range(2 * round(SAVED_S / TURN_S) + 4)]
+    assert turns[0] is None
+    assert any(turns)
+    assert lost
 
 
 async def test_what_is_there_is_read_at_once_and_nothing_is_taken_for_lost(
@@ -104,7 +133,7 @@ async def test_many_messages_in_a_second_may_have_had_others_among_them() -> Non
     lost: list[int] = []
     left = [MANY, 0]
     flow = Flow(Crowd(), lambda: left.pop(0) or None, lambda: lost.append(1))
-    assert flow.turn() == 0
+    assert flow.turn() is None
     assert lost
 
 
