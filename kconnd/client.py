@@ -424,7 +424,7 @@ class Client:
             return content
         from kconnd.core.untrusted_reply import sound_reply  # noqa: PLC0415  # only for this
 
-        return sound_reply(path, content, owner, _name_of(owner))
+        return sound_reply(path, content, owner, _name_of(owner), _user_of)
 
     def _parse(self, text: bytes) -> Any:
         try:
@@ -488,6 +488,14 @@ def _find_uid(owner: str) -> int:
 def _is_foreign(owner: int) -> bool:
     """Tell whether a daemon is another user's, so that its replies are not trusted."""
     return owner != os.geteuid()
+
+
+def _user_of(pid: int) -> int | None:
+    """Give the uid of a process; None where there is none to be seen (proc(5))."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
 
 
 def _name_of(uid: int) -> str:

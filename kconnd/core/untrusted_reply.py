@@ -271,7 +271,13 @@ OF_ALL: dict[str, Reader] = {
 }
 
 
-def sound_reply(path: str, content: object, uid: int, owner: str) -> dict[str, Any]:
+def sound_reply(
+    path: str,
+    content: object,
+    uid: int,
+    owner: str,
+    user_of: Callable[[int], int | None] = lambda _pid: None,
+) -> dict[str, Any]:
     """Take what makes sense of a reply, or of one line of a stream.
 
     Parameters
@@ -282,6 +288,9 @@ def sound_reply(path: str, content: object, uid: int, owner: str) -> dict[str, A
         The reply, read as JSON.
     uid, owner : int and str
         Whose daemon replied. It goes into each kernel in the place of what the reply says.
+    user_of : callable
+        Gives the uid of a process, or None where that cannot be seen. A pid of somebody else's
+        process is left out, so that nobody signals what is not the owner's.
 
     Raises
     ------
@@ -297,6 +306,9 @@ def sound_reply(path: str, content: object, uid: int, owner: str) -> dict[str, A
     for kernel in found["kernels"] if asked == KERNELS else [found]:
         if "state" in kernel:
             kernel.update(owner=owner, uid=uid)
+            for one in (kernel, *(kernel["consoles"] or ())):
+                if one["pid"] is not None and user_of(one["pid"]) not in {uid, None}:
+                    one["pid"] = None
     return found
 
 

@@ -88,6 +88,17 @@ def test_what_a_daemon_really_says_is_taken_whole(kernel: dict[str, Any]) -> Non
     assert row == {**kernel, **ours}
 
 
+@pytest.mark.parametrize(
+    ("users", "pids"),
+    [({}, (4711, 7)), ({4711: 1001, 7: 1001}, (4711, 7)), ({4711: 0, 7: 1002}, (None, None))],
+)
+def test_no_pid_of_somebody_elses_process_is_shown(
+    users: dict[int, int], pids: tuple[int | None, ...]
+) -> None:
+    found = sound_reply("/v1/kernels/lab", json.loads(json.dumps(UP)), *EVE, users.get)
+    assert (found["pid"], found["consoles"][0]["pid"]) == pids
+
+
 def test_each_field_that_is_shown_of_a_kernel_has_a_reader() -> None:
     """A new field of `kconnd.core.view` needs one here, as an optional one."""
     assert set(KERNEL_FIELDS) == {*ROW, "consoles"}

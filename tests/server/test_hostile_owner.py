@@ -167,6 +167,8 @@ def test_what_she_lists_steers_no_terminal_and_is_hers(
     ]
     assert kernel in [one["pid"] for one in found if one["owner"] == "ada"]
     assert "\x1b" not in box.run("kconnd-ctl list --all-users").out
+    eve_says(good=(200, rows[0]))
+    assert box.ctl("info eve/good", "root")["pid"] is None
     assert remembers(box, kernel)
 
 
