@@ -22,6 +22,7 @@ from kconnd.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from kconnd.cli.arguments import Given
@@ -30,7 +31,7 @@ HEAD = ("NAME", "STATE", "PID", "MEMORY", "IDLE", "UP", "RESTARTS", "NOTE")
 NUMBERS = frozenset({2, 3, 4, 5, 6})
 KEPT_LINES = 5  # of a last output in `info`
 KERNEL = """\
-an object with name, profile, owner, state, wanted, reason, pid, generation, restarts,
+an object with name, profile, owner, state, wanted, reason, waits_for, pid, generation, restarts,
   started_at, ready_after (seconds), launcher, launcher_note (why it is not the one asked for),
   kernel_name, language, language_version, implementation, implementation_version,
   protocol_version, connection_file, connection {transport, ip, shell_port, iopub_port,
@@ -133,6 +134,8 @@ def _trouble(kernel: dict[str, Any], now: float) -> str:
     if kernel["state"] == "backoff":
         retry = -(show.seconds_since(kernel["next_attempt_at"], now) or 0)
         return f"{kernel['reason']}; again in {show.span(retry)}"
+    if kernel.get("waits_for"):
+        return f"waits for {kernel['waits_for']}"
     if why := kernel.get("unreachable"):
         return f"no new client can attach: {why}"
     if kernel["heartbeat"]["state"] == "unresponsive":
@@ -177,14 +180,16 @@ def _of_each(given: Given, verb: str) -> tuple[list[dict[str, Any]], int]:
     return show.printable(found), exit_code(failures)
 
 
+def _state(kernel: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    state = show.coloured(kernel["state"], kernel["state"], wanted=_colours())
+    yield "state", f"{state} ({show.plain(kernel['reason'] or 'never started')})"
+    if kernel.get("waits_for"):
+        yield "waits for", show.plain(kernel["waits_for"])
+
+
 def _info_lines(kernel: dict[str, Any]) -> list[str]:
     now = time.time()
-    state = show.coloured(kernel["state"], kernel["state"], wanted=_colours())
-    rows = [
-        ("kernel", kernel["name"]),
-        ("state", f"{state} ({show.plain(kernel['reason'] or 'never started')})"),
-    ]
-    rows += _attach_fault(kernel)
+    rows = [("kernel", kernel["name"]), *_state(kernel), *_attach_fault(kernel)]
     if kernel["pid"]:
         ready = kernel["ready_after"]
         speed = f", ready after {ready:.2f} s" if ready is not None else ""

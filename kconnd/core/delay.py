@@ -12,7 +12,6 @@ from kconnd.core.events import Step
 from kconnd.core.lifecycle import Lifecycle, State
 
 NAMED_MAX = 3  # processes that are named
-COMMAND_MAX_CHARS = 60
 IPYKERNEL = "ipython"  # as it calls itself in kernel_info_reply
 IPYKERNEL_WAIT = "ipykernel 7.4 needs 29 s for that"
 _BY_STEP = {
@@ -29,25 +28,20 @@ def describe_delay(live: Sequence[tuple[int, str]], ended: int, implementation: 
     Parameters
     ----------
     live : sequence of tuple
-        Pid and command of each live process below the kernel.
+        Pid and name of the program of each live process below the kernel.
     ended : int
         How many of its children have ended and were not collected.
     implementation : str
         What the kernel calls itself.
     """
     if live:
-        named = ", ".join(f"{pid} ({_short(command)})" for pid, command in live[:NAMED_MAX])
+        named = ", ".join(f"{pid} ({program})" for pid, program in live[:NAMED_MAX])
         more = f" and {len(live) - NAMED_MAX} more" if len(live) > NAMED_MAX else ""
         return f"its child processes to end: {named}{more}"
     if ended:
         children = "its ended child" if ended == 1 else f"its {ended} ended children"
         return f"{children}; {IPYKERNEL_WAIT}" if implementation == IPYKERNEL else children
     return "its own end; it has replied to shutdown_request, and has no children"
-
-
-def _short(command: str) -> str:
-    fits = len(command) <= COMMAND_MAX_CHARS
-    return command if fits else f"{command[: COMMAND_MAX_CHARS - 1]}…"
 
 
 def wait_of(kernel: Lifecycle) -> str | None:

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 from kconnd.core.delay import describe_delay
 from kconnd.core.events import EndDelayed
-from kconnd.system.processes import ProcessId, command_of, descendants, split_ended
+from kconnd.system.processes import (
+    ProcessId,
+    descendants,
+    in_group,
+    program_of,
+    split_ended,
+)
 
 FIRST_LOOK_S = 0.4  # after the reply: nearly all kernels have ended by then
 LOOK_INTERVAL_S = 0.5
@@ -68,7 +74,14 @@ async def shut_down(
 
 
 def look_at(ending: Ending) -> tuple[str, bool]:
-    """Say what a kernel's end waits for, and whether that is ended children alone."""
-    live, ended = split_ended(descendants(ending.process))
-    named = [(one.pid, command_of(one.pid)) for one in live]
+    """Say what a kernel's end waits for, and whether that is ended children alone.
+
+    ipykernel waits for the children in its own process group. What a cell has started in another
+    lives on, and is ended by the shim afterwards.
+    """
+    below = descendants(ending.process)
+    live, ended = split_ended(in_group(ending.process.pid, below))
+    if not live and not ended:
+        live, ended = split_ended(below)
+    named = [(one.pid, program_of(one.pid)) for one in live]
     return describe_delay(named, ended, ending.implementation), bool(ended and not live)

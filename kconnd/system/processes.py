@@ -207,6 +207,16 @@ def descendants(root: ProcessId) -> list[ProcessId]:
     return found
 
 
+def in_group(leader: int, processes: Iterable[ProcessId]) -> list[ProcessId]:
+    """Give the processes that are in the group of this leader; also those that have ended."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(OSError):
+            if read_stat(process.pid)[1:] == (leader, process.started):
+                found.append(process)
+    return found
+
+
 def split_ended(processes: Iterable[ProcessId]) -> tuple[list[ProcessId], int]:
     """Give the processes that live, and count those that ended and were not collected (zombies).
 
@@ -319,6 +329,14 @@ def descriptors() -> tuple[int, int]:
     """Count this process's file descriptors, and give how many it may have (getrlimit(2))."""
     used = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # a tenth of the time, at each start
     return used, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def program_of(pid: int) -> str:
+    """Give the name of a process's program, without its arguments, in which secrets may be."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return "ended"
 
 
 def command_of(pid: int) -> str:

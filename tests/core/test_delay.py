@@ -123,13 +123,10 @@ def test_each_step_of_a_stop_says_what_it_waits_for() -> None:
 def test_a_delay_in_words() -> None:
     assert describe_delay([], 1, "ipython") == "its ended child; ipykernel 7.4 needs 29 s for that"
     assert describe_delay([], 2, "xeus") == "its 2 ended children"
-    assert (
-        describe_delay([(7, "sleep 9")], 2, "ipython") == "its child processes to end: 7 (sleep 9)"
-    )
+    assert describe_delay([(7, "sleep")], 2, "ipython") == "its child processes to end: 7 (sleep)"
     assert describe_delay([], 0, "ipython").startswith("its own end")
-    many = describe_delay([(number, "x" * 500) for number in range(50)], 0, "")
-    assert many.endswith(f"… and {50 - NAMED_MAX} more") or f"and {50 - NAMED_MAX} more" in many
-    assert len(many) < 300
+    many = describe_delay([(number, "x") for number in range(50)], 0, "")
+    assert many == f"its child processes to end: 0 (x), 1 (x), 2 (x) and {50 - NAMED_MAX} more"
 
 
 # --- interrupts

@@ -193,6 +193,24 @@ def test_kernels_end_after_their_daemon_when_the_machine_does(box: Box, kernels:
         assert "yes" in shown.split()
 
 
+@pytest.mark.nightly
+def test_needrestart_leaves_kernels_alone(box: Box, kernels: Kernels) -> None:
+    """It restarts, after an upgrade, what uses a library that was replaced, as our front door."""
+    install = "apt-get install -qy --no-install-recommends needrestart"
+    box.run(f"apt-get update -q; DEBIAN_FRONTEND=noninteractive {install}")
+    before, front = kernels.pids(), box.main_pid("kconnd.service")
+    maps = f"cat /proc/{before['python3']}/maps /proc/{front}/maps"
+    for name in ("libsqlite3", "libssl", "libz"):
+        found = box.run(f"{maps} | grep -o '/usr/lib/.*/{name}\\.so.*' | sort -u").out.split()
+        for path in found:
+            box.run(f"cp {path} {path}.new && mv {path}.new {path}")
+    said = box.run("needrestart -v -r a -l 2>&1").out
+    assert box.main_pid("kconnd.service") != front, said
+    assert f"kconnd-kernel-{box.uid('ada')}-python3" in said, "it was considered"
+    assert kernels.pids() == before
+    assert kernels.remember()
+
+
 # --- shared memory
 
 SHARED = 'shared_memory.SharedMemory(name="lasting", create=True, size=10)'
