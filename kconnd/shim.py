@@ -55,7 +55,8 @@ FACTS = (
 )
 EXIT = (
     b'{"protocol": %d, "generation": %d, "code": %s, "signal": %s, "at": %d.%03d, '
-    b'"errno": %s, "step": "%s", "oom": %s, "unit_stopped": %s}\n'
+    b'"errno": %s, "step": "%s", "oom": %s, "oom_own": %s, "oom_above": "%s", '
+    b'"unit_stopped": %s}\n'
 )
 MANAGER = (1, 0)  # pid and uid of the system's service manager
 UNIT_STOP_GRACE_S = 20.0  # to SIGKILL after a unit's stop: systemd's own comes after 45 or 90 s
@@ -64,6 +65,7 @@ SIGINFO_BYTES = 128  # signalfd(2), as are the offsets of pid and uid in it
 SIGSET_BYTES = 8  # of the kernel's sigset_t; that of the C library is longer
 READY = b"+"  # from a child that was to prepare itself
 HEAD = b"[kconnd: launch %d, %s]\n"  # at the head of each process's output in the log
+CGROUPS = b"/sys/fs/cgroup"
 PRINTED, QUESTION_MARK = range(33, 127), 63  # in ASCII
 IGNORED = (
     signal.SIGINT,
@@ -345,6 +347,11 @@ def record_facts(plan: Plan, pid: int, more: bytes = b"") -> None:
 def host_name() -> bytes:
     """Give the host's name, with a question mark for each character that no name should have."""
     name = os.uname().nodename.encode("ascii", "replace")
+    return as_word(name)
+
+
+def as_word(name: bytes) -> bytes:
+    """Give a name as it can stand between quotes in JSON."""
     return bytes(one if one in PRINTED and one not in b'"\\' else QUESTION_MARK for one in name)
 
 
@@ -404,7 +411,13 @@ def exit_places(plan: Plan) -> tuple[Place, Place]:
 
 
 def record_exit(
-    plan: Plan, status: int, trouble: bytes, places: tuple[Place, Place], *, unit_stopped: bool
+    plan: Plan,
+    status: int,
+    trouble: bytes,
+    places: tuple[Place, Place],
+    *,
+    memory: Memory | None,
+    unit_stopped: bool,
 ) -> None:
     """Write how the kernel ended; ``errno`` and ``step`` tell why it never began."""
     result = os.waitstatus_to_exitcode(status)
@@ -412,9 +425,10 @@ def record_exit(
     seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
     errno, _, step = trouble.partition(b" ")
     values = (PROTOCOL, plan.number("generation"), code, number, seconds, milliseconds)
-    oom = b"true" if plan.values.get("cgroup") and went_over_memory() else b"false"
+    killed = memory is not None and result == -signal.SIGKILL
+    oom = memory.verdict() if memory is not None and killed else (b"false", b"false", b"")
     stopped = b"true" if unit_stopped else b"false"
-    told = EXIT % (*values, errno or b"null", step, oom, stopped)
+    told = EXIT % (*values, errno or b"null", step, *oom, stopped)
     for place in places:
         try:
             write_whole(place.path(), told, durable=True)
@@ -423,28 +437,76 @@ def record_exit(
         return
 
 
-def went_over_memory() -> bool:
-    """Tell whether a process of our cgroup was killed for its memory (cgroups(7), v1 and v2)."""
+class Memory:
+    """Which limits of memory were reached: our control group's, or one above it (cgroups(7)).
+
+    A process that the kernel kills for memory is counted where it was, whichever limit it was for.
+    So who reached its limit since we began is asked of each group.
+    """
+
+    def __init__(self, root: bytes = CGROUPS, place: bytes = b"/proc/self/cgroup") -> None:
+        self.groups = memory_groups(root, place)
+        self.before = [limit_hits(group) for group in self.groups]
+
+    def verdict(self) -> tuple[bytes, bytes, bytes]:
+        """Tell whether a process here was killed for memory, whether for our own limit, and above.
+
+        The last is the name of the lowest group above whose limit was reached. Where neither is
+        so, the machine had no memory left.
+        """
+        if not self.groups or not kills_for_memory(self.groups[0]):
+            return b"false", b"false", b""
+        reached = [limit_hits(one) > hits for one, hits in zip(self.groups, self.before)]  # noqa: B905  # equal
+        above = [one for one, hit in zip(self.groups[1:], reached[1:]) if hit]  # noqa: B905  # the same
+        name = as_word(os.path.basename(above[0])) if above else b""
+        return b"true", b"true" if reached[0] else b"false", name
+
+
+def memory_groups(root: bytes, place: bytes) -> list[bytes]:
+    """List the folders of our group and those above it, where memory is counted."""
     try:
-        with open("/proc/self/cgroup", "rb") as file:
-            rows = [line.rstrip(b"\n").split(b":", 2) for line in file]
+        rows = [row.split(b":", 2) for row in read_proc(place).splitlines()]
     except OSError:
-        return False
+        return []
     for _, controllers, path in rows:
-        places = []
-        if b"memory" in controllers.split(b","):
-            places = [b"/sys/fs/cgroup/memory%s/memory.oom_control" % path]
-        elif not controllers:
-            places = [b"/sys/fs/cgroup%s/memory.events" % path]
-        for place in places:
-            try:
-                with open(place, "rb") as file:
-                    counts = dict(line.split() for line in file)
-            except (OSError, ValueError):
-                continue
-            if int(counts.get(b"oom_kill", b"0")):
-                return True
-    return False
+        top = root + b"/memory" if b"memory" in controllers.split(b",") else root
+        group = top + path.rstrip(b"/")
+        if (top != root or not controllers) and limit_files(group):
+            found = []
+            while len(group) > len(top):
+                found.append(group)
+                group = os.path.dirname(group)
+            return found
+    return []
+
+
+def limit_files(group: bytes) -> list[bytes]:
+    """List the files of a group, of version 2 or 1, that count how memory ran out."""
+    names = (b"memory.events.local", b"memory.events", b"memory.failcnt")
+    return [path for path in (group + b"/" + name for name in names) if os.path.exists(path)]
+
+
+def limit_hits(group: bytes) -> int:
+    """Count how often a group's own limit was reached; in version 2, and nothing could be freed."""
+    for path in limit_files(group)[:1]:
+        counts = read_counts(path)
+        return counts.get(b"oom", counts.get(b"", 0))
+    return 0
+
+
+def kills_for_memory(group: bytes) -> int:
+    """Count the processes of a group that were killed for memory."""
+    both = (read_counts(group + name) for name in (b"/memory.events", b"/memory.oom_control"))
+    return sum(counts.get(b"oom_kill", 0) for counts in both)
+
+
+def read_counts(path: bytes) -> dict[bytes, int]:
+    """Read a file of counts, ``NAME NUMBER`` in each line or one number alone."""
+    try:
+        rows = [line.rpartition(b" ") for line in read_proc(path).splitlines()]
+        return {name: int(number) for name, _, number in rows}
+    except (OSError, ValueError):
+        return {}
 
 
 class Children:
@@ -606,6 +668,7 @@ def supervise(plan: Plan, have_child: Callable[[], Child]) -> int:
     PRCTL(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    memory = Memory() if plan.values.get("cgroup") else None
     child = have_child()
     trouble = child.begin(plan)
     tell(trouble)
@@ -618,7 +681,8 @@ def supervise(plan: Plan, have_child: Callable[[], Child]) -> int:
     places = exit_places(plan)
 
     def record(status: int) -> None:
-        record_exit(plan, status, trouble, places, unit_stopped=unit_stop.is_reason())
+        stopped = unit_stop.is_reason()
+        record_exit(plan, status, trouble, places, memory=memory, unit_stopped=stopped)
 
     watch(child.output, log, Children(child.pid, record, unit_stop))
     return 0

@@ -207,3 +207,60 @@ def test_a_folder_that_was_removed_and_made_again_is_written_to(tmp_path: Path) 
     shim.write_whole(place.path(), b"{}", durable=True)
     assert (folder / "exit.json").read_bytes() == b"{}"
     assert (folder / "log").read_bytes() == b"again..."
+
+
+# --- whose limit of memory it was
+
+SLICES = "kconnd.slice/kconnd-7.slice"
+UNIT = f"{SLICES}/kconnd-kernel-7-lab-1.service"
+VERSIONS = {
+    "0::": ("", "memory.events", "oom_kill {}\n", "memory.events.local", "max 9\noom {}\n"),
+    "4:cpu,memory:": (
+        *("memory", "memory.oom_control", "under_oom 0\noom_kill {}\n"),
+        *("memory.failcnt", "{}\n"),
+    ),
+}
+
+
+class Tree:
+    """Control groups of version 1 or 2, as files."""
+
+    def __init__(self, folder: Path, row: str) -> None:
+        below, *self._files = VERSIONS[row]
+        self._top = folder / "cgroup" / below
+        (self._top / UNIT).mkdir(parents=True)
+        for group in ("", "kconnd.slice", SLICES, UNIT):
+            self.count(group, kills=0, hits=3)  # of a time before the kernel was there
+        place = folder / "place"
+        place.write_text(f"1:name=systemd:/x\n{row}/{UNIT}\n", encoding="ascii")
+        self.memory = shim.Memory(os.fsencode(folder / "cgroup"), os.fsencode(place))
+
+    def count(self, group: str, *, kills: int, hits: int) -> None:
+        kill_file, kill_text, hit_file, hit_text = self._files
+        (self._top / group / kill_file).write_text(kill_text.format(kills), encoding="ascii")
+        (self._top / group / hit_file).write_text(hit_text.format(hits), encoding="ascii")
+
+
+@pytest.mark.parametrize("row", VERSIONS)
+def test_whose_limit_of_memory_was_reached(tmp_path: Path, row: str) -> None:
+    tree = Tree(tmp_path, row)
+    assert tree.memory.verdict() == (b"false", b"false", b"")
+    tree.count(SLICES, kills=1, hits=4)
+    assert tree.memory.verdict() == (b"false", b"false", b""), "another kernel of its user"
+    tree.count(UNIT, kills=1, hits=3)
+    assert tree.memory.verdict() == (b"true", b"false", b"kconnd-7.slice")
+    tree.count(UNIT, kills=1, hits=5)
+    assert tree.memory.verdict() == (b"true", b"true", b"kconnd-7.slice"), "nobody can tell"
+    tree.count(SLICES, kills=0, hits=3)
+    assert tree.memory.verdict() == (b"true", b"true", b"")
+    tree.count(UNIT, kills=1, hits=3)
+    assert tree.memory.verdict() == (b"true", b"false", b""), "the machine's memory"
+    tree.count("kconnd.slice", kills=0, hits=4)
+    assert tree.memory.verdict() == (b"true", b"false", b"kconnd.slice")
+
+
+def test_without_control_groups_nothing_is_said_of_memory(tmp_path: Path) -> None:
+    for place in (tmp_path / "none", tmp_path / "place"):
+        memory = shim.Memory(os.fsencode(tmp_path), os.fsencode(place))
+        assert memory.verdict() == (b"false", b"false", b"")
+        (tmp_path / "place").write_text("0::/x\n", encoding="ascii")

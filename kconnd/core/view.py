@@ -70,10 +70,30 @@ def iso(at: float | None) -> str | None:
     return text.replace("+00:00", "Z")
 
 
-def describe_exit(code: int | None, number: int | None, *, oom: bool = False) -> str:
+def describe_oom(*, own: bool, above: str) -> str:
+    """Say in words whose limit it was that a kernel was killed for.
+
+    Parameters
+    ----------
+    own : bool
+        Whether the kernel's own was reached.
+    above : str
+        The control group above whose limit was reached, such as a user's slice; else empty.
+    """
+    if not above:
+        if own:
+            return "killed for going over its memory limit"
+        return "killed since the machine had no memory left; it has not reached a limit of its own"
+    shared = f"the memory limit of {above}, which counts all that is in it together"
+    if above.startswith("kconnd-"):
+        shared = f"the memory limit of {above}, which counts all kernels of its user together"
+    if own:
+        return f"killed for memory: for its own limit, or for {shared}"
+    return f"killed for {shared}"
+
+
+def describe_exit(code: int | None, number: int | None) -> str:
     """Say in words how a process ended."""
-    if oom:
-        return "killed for going over its memory limit"
     if number is not None:
         try:
             return f"killed by {signal.Signals(number).name}"

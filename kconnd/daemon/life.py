@@ -34,7 +34,7 @@ from kconnd.core.plan import connection_path
 from kconnd.core.profile import Profile
 from kconnd.core.reach import INSTEAD
 from kconnd.core.record import Facts, LastExit
-from kconnd.core.view import describe_exit, describe_unit_stop
+from kconnd.core.view import describe_exit, describe_oom, describe_unit_stop
 from kconnd.daemon.claims import is_held
 from kconnd.daemon.preparing import (
     LaunchFiles,
@@ -56,7 +56,7 @@ from kconnd.errors import (
     StateFileError,
     StillThereError,
 )
-from kconnd.launchers.base import Handle
+from kconnd.launchers.base import Exit, Handle
 from kconnd.system.clients import connected_clients
 from kconnd.system.files import is_private, read_tail, write_private
 from kconnd.system.processes import descriptors
@@ -437,7 +437,7 @@ class Life:
         found = await self._world.launcher.wait(handle)
         since = self._interrupted_at and self._world.clock() - self._interrupted_at
         output = read_tail(self.log_file, TAIL).rpartition(LAUNCH_MARK)[2].partition("\n")[2]
-        reason = describe_exit(found.code, found.signal, oom=found.oom)
+        reason = _describe(found)
         interrupted = ended_by_interrupt(
             found.code, found.signal, oom=found.oom, interrupted_s=since
         )
@@ -560,6 +560,12 @@ class Life:
             await work
         except Exception:
             log.exception("%s: a task of its supervision failed", self.name)
+
+
+def _describe(found: Exit) -> str:
+    if found.oom:
+        return describe_oom(own=found.oom_own, above=found.oom_above)
+    return describe_exit(found.code, found.signal)
 
 
 def _file_of(connection: ConnectionInfo) -> bytes:

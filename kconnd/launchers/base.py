@@ -98,7 +98,11 @@ class Exit:
     at : float, optional
         When, in seconds since the epoch.
     oom : bool
-        Whether it went over its memory limit.
+        Whether it was killed for memory.
+    oom_own : bool
+        Whether its own limit was reached, or that is not known.
+    oom_above : str
+        The control group above whose limit was reached, if one was.
     unit_stopped : bool
         Whether the service manager ended the unit that it is.
     """
@@ -107,6 +111,8 @@ class Exit:
     signal: int | None = None
     at: float | None = None
     oom: bool = False
+    oom_own: bool = True
+    oom_above: str = ""
     unit_stopped: bool = False
 
     @property

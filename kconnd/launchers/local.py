@@ -195,9 +195,15 @@ def _read_exit(handle: Handle) -> Exit:
         try:
             content = json.loads(Path(path).read_bytes())
             if content["generation"] == (handle.launch or handle.generation):
-                code, number, at = (content[key] for key in ("code", "signal", "at"))
-                oom, stopped = (bool(content.get(key)) for key in ("oom", "unit_stopped"))
-                return Exit(code, number, at, oom, stopped)
+                return Exit(
+                    content["code"],
+                    content["signal"],
+                    content["at"],
+                    oom=bool(content.get("oom")),
+                    oom_own=bool(content.get("oom_own", True)),  # older shims did not tell
+                    oom_above=str(content.get("oom_above", "")),
+                    unit_stopped=bool(content.get("unit_stopped")),
+                )
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return Exit()

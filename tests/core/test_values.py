@@ -39,7 +39,7 @@ from kconnd.core.record import (
     to_json,
 )
 from kconnd.core.reload import CHANGED, CURRENT, ORPHANED, compare, status
-from kconnd.core.view import Sight, describe, describe_exit, iso
+from kconnd.core.view import Sight, describe, describe_exit, describe_oom, iso
 from kconnd.core.wire import DELIMITER, Signer, may_be, pack_request, parse_message
 from kconnd.errors import UsageError
 
@@ -261,6 +261,13 @@ def test_words_for_an_exit() -> None:
     assert describe_exit(None, 9) == "killed by SIGKILL"
     assert describe_exit(None, 250) == "killed by signal 250"
     assert describe_exit(None, None) == "ended, and nobody saw how"
+    assert describe_oom(own=True, above="") == "killed for going over its memory limit"
+    slice_ = "the memory limit of kconnd-7.slice, which counts all kernels of its user together"
+    assert describe_oom(own=False, above="kconnd-7.slice") == f"killed for {slice_}"
+    both = describe_oom(own=True, above="kconnd-7.slice")
+    assert both == f"killed for memory: for its own limit, or for {slice_}"
+    assert "all that is in it" in describe_oom(own=False, above="docker-1.scope")
+    assert "the machine had no memory left" in describe_oom(own=False, above="")
     assert iso(0.0015) == "1970-01-01T00:00:00.001Z"
     assert iso(None) is None
 

@@ -69,6 +69,7 @@ def test_one_whose_sockets_were_deleted(daemon: Daemon) -> None:
     info = daemon.post("lab", "start")
     assert daemon.info("lab")["unreachable"] is None
     (daemon.runtime / "ipc" / "lab-2").unlink()
+    wait_for(lambda: daemon.info("lab")["unreachable"], "a look-up to tell of it")
     _is_not_ready(daemon, r"nothing listens on its iopub channel \(.*/ipc/lab-2\)")
     daemon.kill()
     shutil.rmtree(daemon.runtime / "ipc")

@@ -312,6 +312,27 @@ def test_a_memory_limit_is_enforced_and_named(box: Box, launcher: str, kind: str
     box.run(f"rm {CONFIGS}/small.yaml; systemctl reload kconnd.service")
 
 
+def test_a_limit_that_all_kernels_of_a_user_reached_is_not_blamed_on_one(
+    box: Box, settings: Callable[[str], None]
+) -> None:
+    rest = "kernel: python3\nrestart: {policy: no}\n"
+    box.write(f"{CONFIGS}/free.yaml", rest)
+    box.write(f"{CONFIGS}/wide.yaml", f"{rest}limits: {{memory: 4G}}\n")
+    settings("quotas: {memory: 400M}\n")
+    box.run("systemctl reload kconnd.service")
+    box.try_("kconnd-ctl reload", "bob")
+    slice_ = f"kconnd-{box.uid('bob')}.slice"
+    shared = "which counts all kernels of its user together"
+    for name in ("free", "wide"):
+        box.run(f"kconnd-ctl start {name}", "bob")
+        assert box.run(f"systemctl show -P MemoryMax {slice_}").out == f"{400 << 20}\n"
+        box.try_(f"kconnd-ctl run {name} -c 'x = bytearray(1 << 30)'", "bob")
+        box.try_(f"kconnd-ctl wait {name} --for stopped", "bob")
+        last = box.ctl(f"info {name}", "bob")["last_exit"]
+        assert last["reason"] == f"killed for the memory limit of {slice_}, {shared}"
+    box.run(f"rm {CONFIGS}/free.yaml {CONFIGS}/wide.yaml; systemctl reload kconnd.service")
+
+
 def test_limits_that_an_administrator_sets_for_a_user_hold_for_kernels(box: Box) -> None:
     box.write(
         "/etc/security/limits.d/ours.conf",
