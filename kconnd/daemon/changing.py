@@ -104,6 +104,8 @@ async def stop(request: Request) -> Reply:
     wait, now = request.flag("wait", default=True), request.flag("now", default=False)
     actor = request.kernels.find(request.name)
     why = "stop --now was asked for" if now else StopAsked.why
+    if not now:
+        await request.kernels.stop_turns.take(actor)
     await actor.ask(StopAsked(busy=actor.busy, why=why, now=now))
     if wait:
         await _until_gone(actor)

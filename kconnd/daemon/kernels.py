@@ -21,6 +21,7 @@ from kconnd.daemon.actor import Actor
 from kconnd.daemon.catalog import Catalog
 from kconnd.daemon.claims import Foreign, find_foreign, is_held, refuse
 from kconnd.daemon.consoles import Consoles
+from kconnd.daemon.stop_turns import StopTurns
 from kconnd.daemon.turns import in_turns
 from kconnd.daemon.world import World
 from kconnd.errors import (
@@ -57,6 +58,7 @@ class Kernels:
         self.loaded = Loaded({}, ())
         self.catalog = Catalog(world.paths)
         self.taken_up = asyncio.Event()  # set once all is known that an earlier daemon left
+        self.stop_turns = StopTurns()
         self.consoles = Consoles()
         self.foreign: dict[str, Foreign] = {}  # another machine's, in our state folder
         self._load = load
@@ -400,6 +402,7 @@ class Kernels:
         """Ask every kernel to end, and wait until all have."""
         live = [actor for actor in self.all() if actor.kernel.state in LIVE]
         for actor in live:
+            await self.stop_turns.take(actor)
             await actor.ask(StopAsked(busy=actor.busy, why="the daemon was told to take it along"))
         for actor in live:
             await actor.until(lambda record: record.lifecycle.state not in LIVE)

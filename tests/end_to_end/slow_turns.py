@@ -18,9 +18,11 @@ time, and `Lookups` asks for a kernel again and again and keeps how long each an
 import asyncio
 import json
 import os
+import select
+import socket
 import statistics
+import subprocess
 import sys
-import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 REPORT_FROM_S = 0.005
 LONGEST_TURN_S = 0.03
 BETWEEN_LOOKUPS_S = 0.005
+LOOK_UP = "--look-up"
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ def assert_no_slow_turn(
 class Lookups:
     """Asks for one kernel again and again, on one connection, while it is entered.
 
+    A process of its own asks: in ours, other threads that hold the GIL would count as waiting.
+
     Parameters
     ----------
     daemon : Daemon
@@ -125,28 +130,10 @@ class Lookups:
     def __init__(self, daemon: "Daemon", name: str, between_s: float = BETWEEN_LOOKUPS_S) -> None:
         self.seconds: list[float] = []  # what each took
         self.began = 0.0
-        self._daemon, self._path = daemon, f"/v1/kernels/{quote(name)}"
-        self._between_s = between_s
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
-        self._fault: BaseException | None = None
-
-    def _ask(self) -> None:
-        from tests.end_to_end.daemon import Connection  # noqa: PLC0415  # not in the daemon
-
-        connection = Connection(self._daemon.socket)
-        try:
-            while not self._ending.wait(self._between_s):
-                begin = time.monotonic()
-                connection.request("GET", self._path)
-                reply = connection.getresponse()
-                content = reply.read()
-                self.seconds.append(time.monotonic() - begin)
-                assert reply.status == 200, content  # HTTP's own word for it
-        except (OSError, AssertionError) as error:
-            self._fault = error
-        finally:
-            connection.close()
+        self._command = [
+            *(sys.executable, "-I", "-S", __file__, LOOK_UP),
+            *(str(daemon.socket), f"/v1/kernels/{quote(name)}", str(between_s)),
+        ]
 
     @property
     def p50_s(self) -> float:
@@ -164,8 +151,12 @@ class Lookups:
         return f"{len(self.seconds)} look-ups: {shown}"
 
     def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "begun\n"
         self.began = time.monotonic()
-        self._thread.start()
         return self
 
     def __exit__(
@@ -174,14 +165,47 @@ class Lookups:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ending.set()
-        self._thread.join(90)
-        assert not self._thread.is_alive(), "a look-up has no answer"
-        if self._fault is not None:
-            raise self._fault
+        """End the asking; one that has no answer, or another than 200, is a failure."""
+        try:
+            found, _ = self._process.communicate(timeout=90)
+        finally:
+            self._process.kill()
+        assert self._process.returncode == 0, "a look-up has failed"
+        self.seconds += json.loads(found)
+
+
+def look_up(path: str, target: str, between_s: float) -> None:
+    """Ask until standard input ends, and print how many seconds each answer took."""
+    seconds: list[float] = []
+    request = f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(90)
+        connection.connect(path)
+        stream = connection.makefile("rb")
+        sys.stdout.write("begun\n")
+        sys.stdout.flush()
+        while not select.select([sys.stdin], [], [], between_s)[0]:
+            begin = time.monotonic()
+            connection.sendall(request)
+            status, length = stream.readline(), 0
+            while (line := stream.readline().strip()) != b"":
+                key, _, value = line.partition(b":")
+                length = int(value) if key.lower() == b"content-length" else length
+            content = stream.read(length)
+            seconds.append(time.monotonic() - begin)
+            assert b" 200 " in status, (status, content)
+    sys.stdout.write(json.dumps(seconds))
 
 
 def main() -> int:
+    """Run the daemon, measured, or look up."""
+    if sys.argv[1] == LOOK_UP:
+        look_up(sys.argv[2], sys.argv[3], float(sys.argv[4]))
+        return 0
+    return run_measured()
+
+
+def run_measured() -> int:
     """Run the daemon, measured."""
     report, *arguments = sys.argv[1:]
     measure_turns(os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
