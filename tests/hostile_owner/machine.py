@@ -23,6 +23,7 @@ from kconnd.client import Client, find_socket
 from kconnd.core import places
 from tests.cli.fake_daemon import FakeDaemon, Request
 
+TIMES = 20 if os.environ.get("KCONND_NIGHTLY") else 1  # how much longer Hypothesis tries
 EVE, ADA = "nobody", "daemon"  # users whom every machine's database knows
 ME = os.geteuid()
 NAME = "lab"

@@ -69,6 +69,21 @@ def values(folder: str) -> st.SearchStrategy[Any]:
     return texts(folder) | texts(folder) | numbers | odd | nested
 
 
+def worst(folder: str) -> tuple[Any, ...]:
+    """Give a few values that would do the most harm, for each field in turn."""
+    paths = (f"{folder}/{CANARY}/own.json", f"{folder}/{CANARY}/ipc")
+    return (
+        *paths,
+        f"{ADA}/x HTTP/1.1\r\n\r\nPOST /v1/boot",
+        "\x1b]0;t\x07",
+        None,
+        {},
+        [],
+        -1,
+        10**30,
+    )
+
+
 def fields_of(reply: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """List the fields of a reply, and those of the objects in it."""
     found: list[tuple[str, ...]] = [(key,) for key in reply]

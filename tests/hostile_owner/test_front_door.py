@@ -14,7 +14,7 @@ from kconnd.front.routes import kernels
 from tests.cli.fake_daemon import Raw, kernel
 from tests.front.fake import FakeSystemd
 from tests.front.test_routes import asked, build
-from tests.hostile_owner.machine import ADA, EVE, NAME, Machine, uid_of
+from tests.hostile_owner.machine import ADA, EVE, NAME, TIMES, Machine, uid_of
 from tests.hostile_owner.replies import (
     KERNEL,
     errors,
@@ -55,7 +55,9 @@ async def everybodys(machine: Machine) -> Any:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60 * TIMES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 async def test_of_a_hostile_list_sound_rows_of_that_owner_are_shown(

@@ -16,13 +16,15 @@ from kconnd.errors import KconndError
 from kconnd.jupyter.following import Look
 from kconnd.jupyter.provisioner import KconndProvisioner
 from kconnd.jupyter.server import KconndMappingKernelManager, as_http_error
-from tests.hostile_owner.machine import EVE, NAME, Machine
+from tests.hostile_owner.machine import EVE, NAME, TIMES, Machine
 from tests.hostile_owner.replies import CONNECTION, SOUND, framed, hostile_replies
 from tests.hostile_owner.test_verbs import answer, check_files, check_sockets, tree
 
 WHO = f"{EVE}/{NAME}"
 SOME = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30 * TIMES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

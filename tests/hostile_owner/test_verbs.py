@@ -19,9 +19,17 @@ from hypothesis import strategies as st
 
 from kconnd.cli.main import main
 from kconnd.core.terminal_text import is_colour
-from tests.cli.fake_daemon import FakeDaemon
-from tests.hostile_owner.machine import EVE, ME, NAME, Machine, Recorder
-from tests.hostile_owner.replies import CANARY, SOUND, framed, hostile_replies
+from tests.cli.fake_daemon import FakeDaemon, Raw
+from tests.hostile_owner.machine import EVE, ME, NAME, TIMES, Machine, Recorder
+from tests.hostile_owner.replies import (
+    CANARY,
+    SOUND,
+    fields_of,
+    framed,
+    hostile_replies,
+    spoiled,
+    worst,
+)
 
 ROOT = Path(__file__).parents[2]
 WHO = f"{EVE}/{NAME}"
@@ -78,25 +86,45 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", VERBS)
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25 * TIMES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 def test_nobody_else_sees_anything_of_a_hostile_reply(
     baited: Machine, case: str, data: st.DataObject, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    _, routes = VERBS[case]
+    hostile = data.draw(st.integers(0, len(routes) - 1))
+    reply = data.draw(hostile_replies(routes[hostile], str(baited.folder)))
+    check_verb(baited, case, {routes[hostile]: reply}, capfd)
+
+
+@pytest.mark.parametrize("case", ["info", "info --json", "why", "logs", "start", "console"])
+def test_no_field_of_any_reply_does_any_harm(
+    baited: Machine, case: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Hypothesis may miss a field; this one tries each, by a few values that do the most harm."""
+    for verb in VERBS[case][1]:
+        for field in fields_of(SOUND[verb]):
+            for value in worst(str(baited.folder)):
+                check_verb(baited, case, {verb: framed(spoiled(SOUND[verb], field, value))}, capfd)
+
+
+def check_verb(
+    baited: Machine, case: str, replies: dict[str, Raw], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Run a verb on the hostile owner's kernel, and see that nobody else saw anything of it."""
     typed, routes = VERBS[case]
     baited.clear()
-    folder = str(baited.folder)
-    hostile = data.draw(st.integers(0, len(routes) - 1))
-    replies: list[Any] = [framed(SOUND[verb]) for verb in routes]
-    replies[hostile] = data.draw(hostile_replies(routes[hostile], folder))
-    answer(baited.eve, routes, replies)
+    answer(baited.eve, routes, [replies.get(verb) or framed(SOUND[verb]) for verb in routes])
     before = tree(baited.folder)
     capfd.readouterr()
     with baited.watched() as seen:
-        code = main([word.replace("PREFIX", f"{folder}/prefix") for word in typed])
+        code = main([word.replace("PREFIX", f"{baited.folder}/prefix") for word in typed])
     out, err = capfd.readouterr()
     assert code in CODES
     check_printed(out + err, 200_000 if case == "logs" else MAX_PRINTED_CHARS)
