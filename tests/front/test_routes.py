@@ -54,6 +54,12 @@ def test_a_uid_without_an_account_is_nobody(owners: Owners, path: str) -> None:
         asked(owners, Peer(300000, 7)).authorise(route.right)
 
 
+def test_what_makes_or_marks_anything_is_for_daemons_alone() -> None:
+    for_all = {"/v1/owners/{name}/open"}
+    for route in ROUTES:
+        assert route.daemons_only == (route.method == "POST" and route.path not in for_all)
+
+
 def test_a_user_with_an_account_and_root_are_served(owners: Owners) -> None:
     asked(owners, Peer(1000, 7, "ada")).authorise(Right.SEE)
     asked(owners, Peer(0, 7)).authorise(Right.MANAGE)

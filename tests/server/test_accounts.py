@@ -10,7 +10,7 @@ from tests.conftest import wait_for
 from tests.server.box import Box
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
-UID = 3_000_000_000
+UID = 2_900_000_000
 LARGEST_UID = 4_294_967_294
 KEPT = "/var/lib/kconnd/aside"
 
@@ -22,9 +22,11 @@ def cyd(box: Box) -> Iterator[str]:
     box.run("kconnd-ctl start python3 && kconnd-ctl run python3 -c \"kept = 'cyds'\"", "cyd")
     yield "cyd"
     box.run(f"systemctl stop kconnd@{UID}.socket kconnd@{UID}.service 'kconnd-kernel-{UID}-*'")
-    box.try_(f"rm -rf {KEPT}/{UID}-* /run/kconnd/aside/{UID}-* /var/lib/kconnd/*/{UID}")
     for user in ("cyd", "dan"):
         box.try_(f"userdel -rf {user}")
+    # Nobody has the uid any more, so nothing of it is made again meanwhile.
+    box.run(f"cd /var/lib/kconnd; rm -rf aside/{UID}-* u/{UID} owners/{UID} boot/{UID}")
+    box.run(f"cd /run/kconnd; rm -rf aside/{UID}-* u/{UID}")
 
 
 def reassign(box: Box) -> None:

@@ -90,6 +90,7 @@ ROUTES = [
     Route("POST", "/v1/{name}/hang", Right.SEE, hang),
     Route("POST", "/v1/{name}/change", Right.MANAGE, echo),
     Route("POST", "/v1/units", Right.SEE, echo),
+    Route("POST", "/v1/own", Right.SEE, echo, daemons_only=True),
 ]
 
 
@@ -260,6 +261,22 @@ async def test_a_hanging_database_of_users_keeps_nobody_else_waiting(folder: Pat
         assert time.monotonic() - began < LIMIT / 2
         hanging.set()
         await place.site.close()
+
+
+@pytest.mark.root
+@needs_root
+@pytest.mark.parametrize("uid", [65535, 1 << 31, 3_000_000_000, 4_294_967_294])
+async def test_every_uid_there_is_is_known_as_it_is(folder: Path, uid: int) -> None:
+    seen = list[int]()
+
+    def look_up(asked: int) -> tuple[str, frozenset[str]]:
+        seen.append(asked)
+        return "x", frozenset()
+
+    place = Place(folder, Directory(look_up))
+    async with place.listening():
+        assert (await ask(place.connect(uid)))[0] == 200
+        assert seen == [uid]
 
 
 @pytest.mark.root
@@ -463,6 +480,12 @@ async def test_a_refused_body_that_has_come_whole_is_not_waited_for(place: Place
     raw.sendall(post("/v1/lab/change", b"x" * 9000))
     async with asyncio.timeout(LIMIT_OF_LINGER):
         assert (await read_all(raw)).startswith(b"HTTP/1.1 403")
+
+
+async def test_what_is_for_daemons_alone_is_refused_to_other_processes(place: Place) -> None:
+    status, said = await place.post("/v1/own", b"{}")
+    assert (status, said["error"]["code"]) == (403, "refused")
+    assert f"process {os.getpid()} is not one of the daemon of" in said["error"]["message"]
 
 
 async def test_a_body_as_large_as_one_may_be_is_taken(place: Place) -> None:
