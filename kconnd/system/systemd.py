@@ -1,6 +1,7 @@
 """The service manager's own interface, over the system bus (org.freedesktop.systemd1(5))."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 from dbus_fast import (
@@ -40,6 +41,7 @@ class Systemd:
     def __init__(self, address: str | None = None, limit: float = CALL_LIMIT) -> None:
         self._address, self._limit = address, limit
         self._bus: MessageBus | None = None
+        self._losing: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()  # many ask at once, and one of them connects
 
     async def start(self, unit: str) -> None:
@@ -162,6 +164,7 @@ class Systemd:
         async with self._connecting:
             if self._bus is None or not self._bus.connected:
                 self._bus = await MessageBus(self._address, BusType.SYSTEM).connect()
+                self._losing = asyncio.create_task(_await_loss(self._bus))
             return self._bus
 
     async def close(self) -> None:
@@ -169,3 +172,9 @@ class Systemd:
         if self._bus is not None and self._bus.connected:
             self._bus.disconnect()
             await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # theirs
+
+
+async def _await_loss(bus: MessageBus) -> None:
+    """Take the exception that a lost bus ends with, which asyncio would log as a fault."""
+    with contextlib.suppress(OSError, EOFError):
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # theirs

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +15,7 @@ from dbus_fast.aio import MessageBus
 
 from kconnd.errors import KconndError
 from kconnd.system.systemd import Systemd
-from tests.conftest import wait_for
+from tests.conftest import wait_for, wait_until
 
 
 @pytest.fixture
@@ -102,3 +103,23 @@ async def test_a_bus_that_says_nothing_is_not_waited_for(path: Path) -> None:
         assert [str(one) for one in outcomes] == [
             "asking systemd for ListUnitsByPatterns: it takes too long"
         ] * 3
+
+
+async def lose_a_bus(path: Path) -> None:
+    with bus_at(path) as address:
+        systemd = Systemd(address)
+        with contextlib.suppress(KconndError):
+            await systemd.active("x*")
+    await wait_until(lambda: not (systemd._bus and systemd._bus.connected), "the loss to be seen")
+
+
+async def test_a_bus_that_is_lost_is_no_fault_of_the_loop(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What asyncio finds that nobody has awaited is a line of the log, with a traceback."""
+    gc.collect()
+    caplog.clear()  # of what other tests have left
+    await lose_a_bus(path)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert caplog.text == ""
