@@ -6,6 +6,7 @@ their ids are kept, and a status that has one of them as its parent does not cou
 open of a kernel is in `kconnd.system.listening`; a request has a socket of its own.
 """
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import zmq.asyncio
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.wire import Message, Signer, may_be, pack_request, parse_message
 from kconnd.system.flow import Crowd
-from kconnd.system.link import ask
+from kconnd.system.link import REPLY, ask
 from kconnd.system.listening import Listening, OverUnix, OverZmq
 
 # Milliseconds between tries while a kernel has not bound its sockets yet. libzmq doubles the
@@ -29,6 +30,9 @@ STATES = frozenset({"busy", "idle"})  # those of a request; a kernel also says t
 OWN_REQUESTS = 256  # of which a status may still come
 MAX_SUBSHELLS = 100
 MAX_ID_CHARACTERS = 200  # of a request or a subshell; longer ones are cut
+MAX_REPLY_BYTES = REPLY  # what is longer takes longer to read than a turn of the loop may
+MAX_EXECUTION_BYTES = 4 << 20  # of the reply that lists what a warm kernel has read
+MAX_REPLY_FRAMES = 64  # a reply has six, and identities and buffers
 MAX_SOCKETS = 65536
 DELIVERY = 5000  # milliseconds in which what was sent is delivered, after its socket is closed
 
@@ -135,6 +139,7 @@ class KernelChannels:
         content = {"code": code, "silent": True, "store_history": False, "allow_stdin": False}
         if self._shell is None:
             self._shell = self._context.socket(zmq.DEALER)
+            self._shell.maxmsgsize = MAX_EXECUTION_BYTES
             self._connect(self._shell, "shell")
         content["user_expressions"] = expressions
         return (await self._ask(self._shell, "execute_request", content)).content
@@ -148,6 +153,7 @@ class KernelChannels:
     def _opened(self, channel: str, linger: int = 0) -> Iterator[zmq.asyncio.Socket]:
         """Connect for one request: a socket that is kept takes 40 kB for each kernel."""
         socket = self._context.socket(zmq.DEALER)
+        socket.maxmsgsize = MAX_REPLY_BYTES  # libzmq ends a connection by which a longer one comes
         self._connect(socket, channel)
         try:
             yield socket
@@ -204,7 +210,12 @@ class KernelChannels:
         message_id, frames = self._pack(kind, content, subshell)
         await socket.send_multipart(frames)
         while True:
-            if message := self._reply_to(message_id, await socket.recv_multipart()):
+            frames, size = await _receive(socket)
+            if size <= MAX_REPLY_BYTES:
+                message = self._reply_to(message_id, frames)
+            else:  # that takes long to read
+                message = await asyncio.to_thread(self._reply_to, message_id, frames)
+            if message is not None:
                 return message
 
     def _reply_to(self, message_id: str, frames: list[bytes]) -> Message | None:
@@ -240,3 +251,21 @@ class KernelChannels:
             socket.curve_secretkey = self._connection.curve.secret.encode()
             socket.curve_serverkey = self._connection.curve.public.encode()
         socket.connect(self._connection.url(channel))
+
+
+async def _receive(socket: zmq.asyncio.Socket) -> tuple[list[bytes], int]:
+    """Receive a message, as far as it is bounded, and give its size; one with more is empty.
+
+    What comes at once is received without waiting, so others get a turn in between.
+    """
+    frames = [await socket.recv()]
+    size, count = len(frames[0]), 1
+    while socket.rcvmore:
+        frame, count = await socket.recv(), count + 1
+        if count <= MAX_REPLY_FRAMES and size + len(frame) <= MAX_EXECUTION_BYTES:
+            frames.append(frame)
+            size += len(frame)
+        elif count % MAX_REPLY_FRAMES == 0:
+            await asyncio.sleep(0)  # for whoever else is due
+    whole = count == len(frames)
+    return (frames, size) if whole else ([], 0)

@@ -10,7 +10,7 @@ from kconnd.core.zmtp import GREETING, LONGEST, Reader, pack_message, pack_ready
 
 Answer = TypeVar("Answer")
 
-REPLY = 1 << 22  # bytes that the reply to a request may have
+REPLY = 1 << 18  # bytes that the reply to a request may have: a kernel's banner is in it
 CHUNK = 1 << 14  # bytes read at once, which may be thousands of messages
 AGAIN, AGAIN_MAX = 0.004, 0.1  # seconds until one that does not listen yet is tried again
 PART = 1 / 50  # of how long it has been waited for, which is what a try may come late by

@@ -5,7 +5,8 @@
 process in a session of its own, which outlives it unless somebody looks after that); it is
 answered once it is carried out. ``queue`` is what a kernel does with a request that comes during
 a cell: nothing is said about it, but in the log. ``skip`` is answered as ipykernel answers what
-comes after a cell that failed.
+comes after a cell that failed. The file that ``SMALL_KERNEL_BANNER`` names holds how many bytes
+each reply has besides; one that begins with ``-`` says how many frames of nothing.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ import zmq
 
 KINDS = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.PUB}
 INFO = {"status": "ok", "protocol_version": "5.3", "language_info": {"name": "small"}}
+BANNER = os.environ.get("SMALL_KERNEL_BANNER", "")  # a file that says how many bytes it has
 
 
 def main() -> None:
@@ -75,7 +77,9 @@ def answer(socket: Any, iopub: Any, frames: list[bytes], key: bytes) -> None:
     back["msg_type"] = kind.replace("request", "reply")
     status = {"status": "aborted" if word == "skip" else "ok"}
     reply = INFO if kind == "kernel_info_request" else status
-    socket.send_multipart([*frames[: cut + 1], *signed(key, back, header, {}, reply)])
+    size = int(Path(BANNER).read_text()) if BANNER else 0
+    more, reply = [b""] * -size, {**reply, **({"banner": "x" * size} if size > 0 else {})}
+    socket.send_multipart([*frames[: cut + 1], *signed(key, back, header, {}, reply), *more])
     publish(iopub, "idle", header, key)
     if kind == "shutdown_request":
         raise SystemExit(0)
