@@ -50,6 +50,7 @@ MAX_HEADERS = 100
 MAX_REPLY = 64 << 20  # bytes of a reply that is not a stream, and of one line of a stream
 MAX_FOREIGN_REPLY = 4 << 20  # bytes of a whole reply of another owner's daemon
 LOOK_LIMIT = 60.0  # seconds of silence after which a look-up gives up; of another owner, of all
+CONNECT_LIMIT_S = 60  # for the queue of another owner's listener to have room
 DIGITS = 18  # of a status or a length; more is nonsense, and int() has limits of its own
 KERNELS = "/v1/kernels/"
 SUCCESS, REDIRECTS, ERRORS = 200, 300, 400  # the first HTTP statuses of these kinds
@@ -136,6 +137,16 @@ class _Connection(_socket.socket):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def bound_connecting(self, limit: int) -> None:
+        """Wait no longer than these seconds for a listener whose queue is full (unix(7)).
+
+        Such a wait has the time limit of sending; a socket with a time limit of Python's would
+        not wait at all.
+        """
+        from struct import pack  # noqa: PLC0415  # only for another owner's daemon
+
+        self.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, pack("ll", limit, 0))
 
     def reader(self) -> BinaryIO:
         """Give a file to read from it."""
@@ -237,9 +248,10 @@ class Client:
     def _placed(self, path: str) -> tuple[Client, str]:
         """Take the owner off a kernel's ``OWNER/NAME``, and give the client of their daemon."""
         start, slash, rest = path.partition("%2F")
-        if not slash or not start.startswith(KERNELS) or not has_front_door():
+        owner = start.removeprefix(KERNELS)
+        if not slash or owner == start or "/" in owner or not has_front_door():
             return self, path
-        return _client_of(unquoted(start.removeprefix(KERNELS))), KERNELS + rest
+        return _client_of(unquoted(owner)), KERNELS + rest
 
     def stream(self, path: str) -> Iterator[Any]:
         """Make a GET request and give each line of the reply as it comes.
@@ -281,6 +293,8 @@ class Client:
     def _connected(self) -> _Connection:
         connection = _Connection()
         try:
+            if _is_foreign(self._owner):
+                connection.bound_connecting(CONNECT_LIMIT_S)
             connection.connect(self.path)
             connection.owner = self._checked_owner(connection)
         except OSError as error:

@@ -149,6 +149,12 @@ def test_what_cannot_stand_in_a_request_line_is_named_and_not_sent(
     assert machine.own.requests == []
 
 
+def test_a_slash_in_a_query_names_no_owner(machine: Machine) -> None:
+    machine.own.replies["GET", "/v1/kernels/lab/logs"] = {"text": "x"}
+    assert machine.client.get(f"/v1/kernels/lab/logs?x={ADA}%2Flab") == {"text": "x"}
+    assert machine.front.requests == machine.ada.requests == []
+
+
 @pytest.mark.parametrize("name", ["%ZZ/lab", "%/lab", "%C3/lab"])
 def test_an_owner_that_is_not_quoted_is_refused(machine: Machine, name: str) -> None:
     with pytest.raises(UsageError):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from kconnd import client as client_module
 from kconnd.client import MAX_FOREIGN_REPLY, Client, kernel_path
 from kconnd.errors import UnreachableError
 from tests.cli.fake_daemon import Raw, whole
@@ -46,6 +47,23 @@ def test_a_reply_that_trickles_ends_in_time(machine: Machine, trickler: threadin
         machine.client.get(PATH, limit=0.5)
     assert time.monotonic() - before < 5
     assert not trickler.is_set()
+
+
+def test_a_listener_that_takes_nobody_ends_in_time(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "CONNECT_LIMIT_S", 1)
+    machine.eve.path.unlink()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(machine.eve.path))
+        listener.listen(0)
+        waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.connect(str(machine.eve.path))
+        before = time.monotonic()
+        with pytest.raises(UnreachableError, match="no kconnd daemon answers"):
+            machine.client.get(PATH)
+        assert time.monotonic() - before < 10
 
 
 LONG = MAX_FOREIGN_REPLY + 1
