@@ -10,7 +10,9 @@ looks the same.
 """
 
 import asyncio
+import contextlib
 import logging
+import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ from kconnd.system.processes import processes_of
 from kconnd.system.systemd import Systemd
 
 CHECK_INTERVAL_S = 60.0
+START_LIMIT_S = 20.0  # for all uids, before the front door is ready
+COUNT_INTERVAL_S = 5.0
 MAX_UID_DIGITS = 10
 PASSWD = Path("/etc/passwd")
 
@@ -72,16 +76,22 @@ class Accounts:
         self._systemd, self.files = systemd, files
         self._directory = directory or Directory()
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._counting = asyncio.Lock()
+        self._counted: dict[Aside, tuple[float, list[int]]] = {}
 
-    async def name_of(self, uid: int) -> str:
-        """Look up the name that a uid has now; empty where it has none.
+    async def look_up(self, uid: int) -> Peer:
+        """Look up the user that has a uid now; without a name where there is none.
 
         Raises
         ------
         RefusedError
             If the database does not answer in time.
         """
-        return (await self._directory.complete(Peer(uid, 0))).name
+        return await self._directory.complete(Peer(uid, 0))
+
+    async def name_of(self, uid: int) -> str:
+        """Look up the name alone; see `look_up`."""
+        return (await self.look_up(uid)).name
 
     async def find(self, name: str) -> int | None:
         """Find the uid of a user by name or number; None where there is no such user.
@@ -123,8 +133,24 @@ class Accounts:
                 return known
             if known is not None:
                 await self._put_aside(uid, known, account)
-            self.files.write(uid, account)
+            self._remember(uid, account, known)
             return account
+
+    def _remember(self, uid: int, account: Account, known: Account | None) -> None:
+        """Write whose a uid is; of the first account that is not needed to serve it.
+
+        Raises
+        ------
+        KconndError
+            If that of a later one cannot be written: it would be put aside as the first one's.
+        """
+        try:
+            self.files.write(uid, account)
+        except OSError as error:
+            what = f"writing down that uid {uid} is {account.name}: {error.strerror}"
+            if known is not None:
+                raise KconndError(what, hint="see whether the disk is full or read-only") from error
+            log.warning("%s", what)
 
     def expect(self, uid: int, name: str) -> Account:
         """Give the account of a uid whose daemon runs.
@@ -138,7 +164,7 @@ class Accounts:
             return Account("root")
         account, known = self.files.follow(uid, name), self.files.read(uid)
         if known is None:
-            self.files.write(uid, account)
+            self._remember(uid, account, known)
         elif account != known:
             raise RefusedError(
                 f"the daemon of uid {uid} is of the account {known.name}, which has gone",
@@ -170,19 +196,41 @@ class Accounts:
 
     async def _remains(self, aside: Aside) -> Remains:
         units = await self.live_kernels(aside.uid, aside.number)
-        at = datetime.fromisoformat(aside.at).timestamp()
-        pids = await asyncio.to_thread(processes_of, aside.uid, at)
-        return Remains(aside, units, pids)
+        return Remains(aside, units, await self._older_processes(aside))
+
+    async def _older_processes(self, aside: Aside) -> list[int]:
+        """List processes, one list at a time and not often: it takes a look at all there are."""
+        clock = asyncio.get_running_loop().time
+        async with self._counting:
+            at, pids = self._counted.get(aside, (-math.inf, []))
+            if clock() - at >= COUNT_INTERVAL_S:
+                before = datetime.fromisoformat(aside.at).timestamp()
+                pids = await asyncio.to_thread(processes_of, aside.uid, before)
+                self._counted[aside] = clock(), pids
+            return pids
 
     async def settle_all(self) -> None:
         """Do it for every uid that something is kept for."""
-        for uid in self.files.uids():
-            try:
-                await self.settle(uid)
-            except RefusedError:
-                continue  # who it is cannot be told now
-            except KconndError as error:
-                log.warning("checking whose uid %d is: %s", uid, error)
+        try:
+            uids = self.files.uids()
+        except OSError as error:
+            log.warning("listing whose uids are known: %s", error)
+            return
+        await asyncio.gather(*(self._settle_if_known(uid) for uid in uids))
+
+    async def _settle_if_known(self, uid: int) -> None:
+        try:
+            await self.settle(uid)
+        except RefusedError:
+            pass  # who it is cannot be told now
+        except (KconndError, OSError) as error:
+            log.warning("checking whose uid %d is: %s", uid, error)
+
+    async def settle_first(self) -> None:
+        """Do it before anything starts, but not for ever: a database of users may not answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_LIMIT_S):
+                await self.settle_all()
 
     async def watch(self) -> None:
         """Do it whenever the accounts of this machine have changed, and once a minute."""

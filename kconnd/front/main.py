@@ -49,7 +49,10 @@ def build_owners() -> Owners:
     systemd = Systemd()
     machine = Machine(SYSTEM_CONFIGS, SETTINGS)
     files = AccountFiles()
-    files.make_folders()
+    try:
+        files.make_folders()
+    except OSError as error:
+        log.warning("whose each uid is cannot be written down: %s", error)
     accounts = Accounts(systemd, files)
     return Owners(systemd, Path(BOOT), machine, Slices(systemd, Path(LIMITS)), accounts)
 
@@ -67,7 +70,7 @@ async def serve() -> None:
         site.take(passed)
     if not site.is_listening:
         site.listen(Path(FRONT_SOCKET), mode=0o666)
-    await owners.accounts.settle_all()
+    await owners.accounts.settle_first()
     count = await owners.start_at_boot()
     log.info("ready: listening on %s, %d daemons started", site.address, count)
     notify(READY=1)

@@ -21,7 +21,6 @@ from kconnd.front.accounts import Accounts
 from kconnd.front.machine import Machine
 from kconnd.front.slices import Slices
 from kconnd.system.files import write_private
-from kconnd.system.peer import user_as_peer
 from kconnd.system.systemd import Systemd
 from kconnd.system.systemd_version import read_version
 
@@ -118,13 +117,19 @@ class Owners:
         """Start the daemons that have kernels to start; gives how many."""
         marked = {int(path.name) for path in self._boot.iterdir() if path.name.isdecimal()}
         sharing = await self._sharing(boot=True)
-        wanted = [uid for uid in sorted(marked | sharing) if self._has_right(uid)]
+        uids = sorted(marked | sharing)
+        rights = await asyncio.gather(*(self._has_right(uid) for uid in uids))
+        wanted = [uid for uid, right in zip(uids, rights, strict=True) if right]
         await asyncio.gather(*(self._start(uid) for uid in wanted))
         return len(wanted)
 
-    def _has_right(self, uid: int) -> bool:
+    async def _has_right(self, uid: int) -> bool:
         """Tell whether a uid is a user's who may use the service."""
-        user = user_as_peer(uid)
+        try:
+            user = await self.accounts.look_up(uid)
+        except RefusedError as error:
+            log.error("starting the daemon of uid %d: %s", uid, error)  # noqa: TRY400
+            return False
         if user.name and not admits(self.machine.settings, user):
             log.warning("uid %d has kernels to start at boot, and may not use kconnd", uid)
             return False
@@ -211,4 +216,5 @@ def _uids(users: Iterable[str]) -> Iterable[int]:
 def make_folder(path: Path) -> None:
     """Make a folder of marks, root's alone."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.chmod(path, 0o700)  # noqa: PTH101  # follows no link: its parent is root's
+    if path.stat().st_mode & 0o777 != 0o700:  # noqa: PLR2004  # on a read-only disk it fails
+        os.chmod(path, 0o700)  # noqa: PTH101  # follows no link: its parent is root's

@@ -64,7 +64,8 @@ class AccountFiles:
         """Make the folders below the state folder that are not there yet."""
         for folder, mode in ((self._owners, 0o755), (self.aside, 0o700)):
             folder.mkdir(exist_ok=True)
-            folder.chmod(mode)
+            if folder.stat().st_mode & 0o777 != mode:  # on a read-only disk it fails
+                folder.chmod(mode)
 
     def uids(self) -> list[int]:
         """List the uids whose account is known, or for which something is kept."""

@@ -1,8 +1,11 @@
 """A uid that goes to another account: what the front door does about it, and when."""
 
 import asyncio
+import errno
 import logging
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from kconnd.front.aside import parse_uid
 from kconnd.front.routes import ROUTES
 from kconnd.system.account_files import AccountFiles
 from kconnd.system.peer import Directory
-from tests.conftest import wait_until
+from tests.conftest import LIMIT, wait_until
 from tests.front.fake import FakeSystemd
 from tests.front.test_routes import asked, build
 
@@ -217,3 +220,48 @@ def test_what_is_no_uid_is_refused(text: str) -> None:
 
 def test_every_uid_that_there_is_can_be_given() -> None:
     assert [parse_uid(text) for text in ("0", "65534", "4294967294")] == [0, 65534, 4294967294]
+
+
+async def test_a_full_disk_refuses_no_user_that_is_the_first(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.names[UID] = "ada"
+    (machine.files.state / "owners").rmdir()  # so that nothing can be written there
+    assert await machine.accounts.settle(UID) == Account("ada")
+    assert machine.accounts.expect(UID, "ada") == Account("ada")
+    assert f"writing down that uid {UID} is ada" in caplog.text
+    await machine.accounts.settle_all()
+
+
+async def test_a_full_disk_hands_nothing_to_another_account(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.names[UID] = "ada"
+    await machine.accounts.settle(UID)
+    machine.keep("ada's")
+    machine.names[UID] = "bob"
+
+    def full(_uid: int, _account: Account) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.files, "write", full)
+        with pytest.raises(KconndError, match="No space left"):
+            await machine.accounts.settle(UID)
+    assert machine.kept == []
+    assert await machine.accounts.settle(UID) == Account("bob", 2)
+    assert machine.kept == []
+
+
+async def test_a_database_that_hangs_does_not_keep_the_front_door_from_starting(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kconnd.front.accounts.START_LIMIT_S", 0.1)
+    hanging = threading.Event()
+    slow = Directory(lambda _uid: (str(hanging.wait(LIMIT)), frozenset()))
+    for uid in range(1, 50):
+        machine.files.write(uid, Account("ada"))
+    began = time.monotonic()
+    await Accounts(machine.systemd, machine.files, slow).settle_first()
+    assert time.monotonic() - began < LIMIT / 2
+    hanging.set()
