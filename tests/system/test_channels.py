@@ -131,6 +131,15 @@ class Speaker:
         await wait_until(heard, "it to listen")
 
 
+@pytest.fixture(name="speaker")
+async def _speaker(
+    context: zmq.asyncio.Context, connection: ConnectionInfo
+) -> AsyncIterator[Speaker]:
+    speaker = Speaker(context, connection)
+    yield speaker
+    speaker.iopub.close()
+
+
 @contextlib.asynccontextmanager
 async def watching(
     channels: KernelChannels, seen: list[tuple[str, bool]], lost: list[int]
@@ -139,18 +148,19 @@ async def watching(
         seen.append((request, busy))
 
     task = asyncio.ensure_future(channels.watch_status(take, lambda: lost.append(1)))
-    yield
-    task.cancel()
-    await asyncio.wait([task])
-    channels.close()
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        channels.close()
 
 
 async def test_a_kernel_is_believed_busy_and_idle_and_nothing_else(
-    context: zmq.asyncio.Context, connection: ConnectionInfo
+    context: zmq.asyncio.Context, connection: ConnectionInfo, speaker: Speaker
 ) -> None:
     """What it says goes into replies and decisions, and is the user's code's to choose."""
     seen: list[tuple[str, bool]] = []
-    speaker = Speaker(context, connection)
     async with watching(KernelChannels(context, connection), seen, []):
         await speaker.until_heard(seen)
         for state in ("x" * 100_000, "\x1b[2J", "starting", "", None, 7, ["idle"], {"idle": 1}):
@@ -161,15 +171,14 @@ async def test_a_kernel_is_believed_busy_and_idle_and_nothing_else(
         speaker.says("idle", "")
         await wait_until(lambda: ("", False) in seen, "all to be heard")
     assert [one for one in seen if one[0] != "hello"] == [("y" * 200, True), ("", False)]
-    speaker.iopub.close()
 
 
 async def test_what_a_kernel_says_of_our_own_requests_does_not_count(
-    context: zmq.asyncio.Context, connection: ConnectionInfo
+    context: zmq.asyncio.Context, connection: ConnectionInfo, speaker: Speaker
 ) -> None:
     """They are known by their ids, since any client may call itself kconnd."""
     seen: list[tuple[str, bool]] = []
-    speaker, channels = Speaker(context, connection), KernelChannels(context, connection)
+    channels = KernelChannels(context, connection)
     with context.socket(zmq.ROUTER) as shell:
         shell.bind(connection.url("shell"))
         async with watching(channels, seen, []):
@@ -208,12 +217,11 @@ async def test_a_list_of_subshells_that_makes_no_sense_is_refused(
 
 
 async def test_a_message_that_is_too_long_ends_no_listening(
-    context: zmq.asyncio.Context, connection: ConnectionInfo
+    context: zmq.asyncio.Context, connection: ConnectionInfo, speaker: Speaker
 ) -> None:
     """Over tcp the connection is made anew for it, by which others may be lost, so that is told."""
     seen: list[tuple[str, bool]] = []
     lost: list[int] = []
-    speaker = Speaker(context, connection)
     async with watching(KernelChannels(context, connection), seen, lost):
         await speaker.until_heard(seen)
         speaker.iopub.send_multipart([b"stream", bytes(MAX_FRAME_BYTES + 1)])
@@ -221,19 +229,19 @@ async def test_a_message_that_is_too_long_ends_no_listening(
             await wait_until(lambda: lost, "the loss to be told")
         seen.clear()
         await speaker.until_heard(seen)
-    speaker.iopub.close()
 
 
 async def test_heartbeats_over_tcp_are_known_once_one_was_answered(
     context: zmq.asyncio.Context, connection: ConnectionInfo
 ) -> None:
-    channels = KernelChannels(context, connection)
     plain: zmq.Context[zmq.SyncSocket] = zmq.Context.shadow(context)
-    with plain.socket(zmq.REP) as kernel:
+    with (
+        plain.socket(zmq.REP) as kernel,
+        contextlib.closing(KernelChannels(context, connection)) as channels,
+    ):
         kernel.bind(connection.url("hb"))
         assert not channels.heartbeat()
         await wait_until(lambda: (channels.heartbeat(), kernel.poll(10))[1], "a heartbeat")
         assert channels.heartbeat() is False
         kernel.send_multipart(kernel.recv_multipart())
         await wait_until(channels.heartbeat, "its answer")
-    channels.close()
