@@ -27,6 +27,7 @@ Rows = list[list[object]]  # of a name and a value
 SCOPES_KNOW_OOM = 253
 # The systemd from which a unit can go on without its main process, whatever ends it with that.
 UNITS_KNOW_EXIT_TYPE = 250
+STOP_TIMEOUT_S = 45  # until systemd kills what a stop of a unit has left, the shim too
 KINDS = ("memory", "cpu", "tasks", "open_files")
 
 
@@ -202,6 +203,9 @@ def _lasting(uid: int) -> dict[str, Variant]:
     return {
         "IgnoreOnIsolate": Variant("b", True),  # noqa: FBT003  # its own signature
         "Before": Variant("as", [f"kconnd@{uid}.service"]),
+        # The shim ends a kernel that ignores SIGTERM after 20 s, and writes down how it ended. The
+        # machine's own default can be shorter than that.
+        "TimeoutStopUSec": Variant("t", STOP_TIMEOUT_S * 1_000_000),
     }
 
 

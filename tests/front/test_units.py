@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kconnd import shim
 from kconnd.core.profile import Limits
 from kconnd.errors import KconndError, UsageError
 from kconnd.front.units import parse_request, properties, scope_properties, stricter, unit_name
@@ -174,6 +175,7 @@ def test_units_and_scopes_stay_at_an_isolate_and_end_after_their_daemon() -> Non
         properties(1000, ["python", "lab", "plan"], {}, 252),
         scope_properties(1000, "lab", 7, {}, 252),
     ):
-        found = {str(key): getattr(value, "value", None) for key, value in rows}
+        found: dict[str, Any] = {str(key): getattr(value, "value", None) for key, value in rows}
         assert found["IgnoreOnIsolate"] is True
         assert found["Before"] == ["kconnd@1000.service"]
+        assert found["TimeoutStopUSec"] > shim.UNIT_STOP_GRACE_S * 1e6, "else nobody sees its end"

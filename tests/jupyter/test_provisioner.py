@@ -174,6 +174,23 @@ async def test_an_interrupt_interrupts(tmp_path: Path) -> None:
         await manager.shutdown_kernel()
 
 
+async def test_an_interrupt_of_a_kernel_that_starts_does_nothing_and_fails_nothing(
+    daemon: Daemon,
+) -> None:
+    """SIGINT would end it, as it does where jupyter_client sends it in a kernel's first second."""
+    async with attached() as (manager, _):
+        os.kill(daemon.info("lab")["pid"], signal.SIGKILL)
+        wait_for(lambda: daemon.info("lab")["generation"] == 2, "kconnd to restart it")
+        interrupts = 0
+        while daemon.state_of("lab") in {"launching", "starting"}:
+            await manager.interrupt_kernel()
+            interrupts += 1
+        assert interrupts, "else this shows nothing"
+        after = daemon.wait_state("lab", "running")
+        assert (after["generation"], after["last_exit"]["reason"]) == (2, "killed by SIGKILL")
+        await manager.shutdown_kernel()
+
+
 async def test_a_kernel_that_ended_is_not_alive_and_is_started_for_the_next(
     daemon: Daemon,
 ) -> None:
