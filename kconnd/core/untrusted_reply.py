@@ -266,6 +266,7 @@ OF_ALL: dict[str, Reader] = {
             **dict.fromkeys(("pid", "uid", "kernels", "running", "warm", "faults"), count),
             **dict.fromkeys(("socket", "runtime_dir", "state_dir"), optional(_path)),
             "configs": optional(rows(_path)),
+            "ready": optional(flag),
         }
     ),
 }
