@@ -405,7 +405,7 @@ def _prepare_folders(settings: Settings, name: str) -> None:
         check_account(os.geteuid(), name, AccountFiles())
     _make_folders(settings)
     if settings.front is None and name:
-        while not settle_runtime(settings.runtime_dir, settings.state_dir, name):
+        while not settle_runtime(settings.runtime_dir, settings.state_dir, name, _origin()):
             _make_folders(settings)
 
 

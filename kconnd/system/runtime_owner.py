@@ -4,7 +4,9 @@ That folder is named by uid (``/tmp/kconnd-UID``), and a uid can be given to ano
 kernels of the first one live. So the folder says whose it is: the account's name, and which state
 folder, by device and inode. A daemon whose name and state folder are both others moves the folder
 to a name that nothing looks for, and begins with an empty one. Kernels live on. A daemon of the
-first account that still runs is ended before: it would serve whoever has its uid.
+first account that still runs is waited for: it ends once its uid has another name
+(`kconnd.daemon.account_watch`). Containers can share the folder and have other names for a uid. So
+a folder in which something of another container lives is left as it is: the daemon does not start.
 
 A renamed account has its state folder still, so for it nothing changes.
 """
@@ -15,25 +17,27 @@ import logging
 import os
 import re
 import secrets
-import signal
 import time
 from pathlib import Path
 
 from kconnd.core.accounts import RuntimeOwner, parse_owner
+from kconnd.core.belonging import Lock, is_here
+from kconnd.core.record import Origin
 from kconnd.errors import LockedError
-from kconnd.system.files import is_locked, write_private
-from kconnd.system.processes import ProcessId, read_stat, send_signal
+from kconnd.system.files import write_private
+from kconnd.system.holders import look_at_lock, read_holder
 
 OWNER = "owner.json"
 LOCK = "daemon.lock"
-STOP_LIMIT_S = 10.0
+WAIT_LIMIT_S = 15.0  # a daemon looks every 5 s whether its uid has another name
 POLL_INTERVAL_S = 0.02
-_PID = re.compile(rb"pid ([0-9]{1,9})")
+_WHOSE = "it belongs to another account with this uid"
+_HINT = "give each a folder of its own: kconnd --runtime-dir DIR"
 
 log = logging.getLogger("kconnd")
 
 
-def settle_runtime(runtime: Path, state: Path, name: str) -> bool:
+def settle_runtime(runtime: Path, state: Path, name: str, here: Origin) -> bool:
     """Move a runtime folder of another account out of the way, and say whose it is.
 
     Parameters
@@ -42,6 +46,8 @@ def settle_runtime(runtime: Path, state: Path, name: str) -> bool:
         Folders that are there.
     name : str
         Of the account that we run as.
+    here : Origin
+        This machine and container.
 
     Returns
     -------
@@ -51,7 +57,7 @@ def settle_runtime(runtime: Path, state: Path, name: str) -> bool:
     Raises
     ------
     LockedError
-        If a daemon of the other account does not end.
+        If a daemon of the other account does not end, or kernels in it are another container's.
     """
     found = state.stat()
     ours = RuntimeOwner(name, found.st_dev, found.st_ino)
@@ -60,7 +66,8 @@ def settle_runtime(runtime: Path, state: Path, name: str) -> bool:
         if known != ours:
             write_private(runtime / OWNER, json.dumps(ours.as_dict()).encode())
         return True
-    _stop_daemon(runtime / LOCK)
+    _wait_for_daemon(runtime / LOCK)
+    _check_kernels(runtime / "live", here)
     aside = runtime.with_name(f"{runtime.name}.{_safe(known.name)}.{secrets.token_hex(4)}")
     runtime.rename(aside)
     log.warning(
@@ -90,21 +97,29 @@ def _read(file: Path) -> RuntimeOwner | None:
         return None
 
 
-def _stop_daemon(lock: Path) -> None:
-    """End the daemon that holds a lock, which ends no kernel."""
-    deadline = time.monotonic() + STOP_LIMIT_S
-    found = _PID.search(lock.read_bytes()) if lock.exists() else None
-    if found is not None and is_locked(lock):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            pid = int(found[1])
-            send_signal(ProcessId(pid, read_stat(pid)[2]), signal.SIGTERM)
-    while is_locked(lock):
+def _wait_for_daemon(lock: Path) -> None:
+    """Wait until the daemon of the other account has ended, as it does by itself.
+
+    It is not signalled: its pid can mean another process here, where containers share the folder.
+    """
+    deadline = time.monotonic() + WAIT_LIMIT_S
+    while look_at_lock(lock) is Lock.HELD:
         if time.monotonic() > deadline:
-            raise LockedError(
-                f"ending the daemon of another account: {lock} is still held",
-                hint="ask an administrator to end it",
-            )
+            raise LockedError(f"using {lock.parent}: {_WHOSE}, whose daemon runs", hint=_HINT)
         time.sleep(POLL_INTERVAL_S)
+
+
+def _check_kernels(live: Path, here: Origin) -> None:
+    """Refuse a folder with kernels that may be of another container or machine.
+
+    What a shim says of itself is in its facts, and where its lock is here, too, in that.
+    """
+    for file in (*live.glob("*.shim.json"), *live.glob("*.lock")):
+        if file.suffix == ".lock" and look_at_lock(file) is not Lock.HELD:
+            continue
+        holder = read_holder(file)
+        if holder is None or not is_here(holder.origin, here):
+            raise LockedError(f"using {live.parent}: {_WHOSE}, in another container", hint=_HINT)
 
 
 def _safe(name: str) -> str:
