@@ -36,7 +36,7 @@ def make_folders(runtime_dir: Path) -> None:
 
 async def mend_for_ever(kernels: Kernels, site: Site) -> None:
     """Go round; trouble is told once, and tried again."""
-    told, mended = "", None
+    told, rest = "", Rest()
     while True:
         await asyncio.sleep(ROUND)  # who cleans up a folder tells nobody
         try:
@@ -47,10 +47,11 @@ async def mend_for_ever(kernels: Kernels, site: Site) -> None:
                 actor.save_again()
                 if actor.life.fault:
                     await actor.life.find_fault()
-            found = state(kernels)
-            if found is None or found != mended:
+            found, now = state(kernels), kernels.world.clock()
+            if not rest.holds(found, now):
                 mend(kernels)
-            mended, told = found, ""
+                rest.mended(found, now)
+            told = ""
         except (OSError, KconndError) as error:
             if str(error) != told:
                 told = str(error)
@@ -58,14 +59,32 @@ async def mend_for_ever(kernels: Kernels, site: Site) -> None:
 
 
 def state(kernels: Kernels) -> object:
-    """Give what is no more the same once a kernel, or what there is in the folders, is not.
-
-    None where that has changed just now: a further change might leave the same time.
-    """
+    """Give what is no more the same once a kernel, or what there is in the folders, is not."""
     stamps = [stamp_file(folder) for folder in _folders(kernels)]
-    if any(kernels.world.wall_clock() - stamp.changed_at < MOMENT for stamp in stamps):
-        return None
     return kernels.world.bus.count, [stamp.marks for stamp in stamps]
+
+
+class Rest:
+    """Whether nothing has happened since all was mended.
+
+    A change that comes right after another may leave the same time in the file system. So what
+    has changed is mended until it has been the same for `MOMENT`, by the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self._state: object = None
+        self._since, self._mended_at = 0.0, 0.0
+
+    def holds(self, state: object, now: float) -> bool:
+        """Tell whether there is nothing to mend."""
+        if state != self._state:
+            self._state, self._since, self._mended_at = state, now, now
+        return self._mended_at - self._since >= MOMENT
+
+    def mended(self, state: object, now: float) -> None:
+        """Take note that all was mended which there was in this state."""
+        if state == self._state:
+            self._mended_at = now
 
 
 def mend(kernels: Kernels) -> None:
