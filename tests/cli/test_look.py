@@ -71,6 +71,16 @@ def test_info_shows_all_about_a_kernel(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert shown["warning"] == "the port is in the ephemeral range"
 
 
+def test_info_says_what_keeps_a_kernel_from_being_stopped_as_idle(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    daemon.add("a", kept_alive="its processes used 12.0% of a core\x1b[2J over the last 60 s")
+    shown = ctl("info", "a").out
+    assert "kept alive" in shown
+    assert "idle.stop_after has passed; its processes used 12.0% of a core" in shown
+    assert "\x1b" not in shown
+
+
 @pytest.mark.parametrize(
     ("transport", "encrypted", "said"),
     [
