@@ -19,7 +19,7 @@ from kconnd.system.processes import (
 )
 
 FIRST_LOOK_S = 0.4  # after the reply: nearly all kernels have ended by then
-LOOK_INTERVAL_S = 0.5
+FIRST_INTERVAL_S, MAX_INTERVAL_S = 0.5, 2.0  # doubled after each look: many may end at once
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,15 @@ async def shut_down(
     if not await request():
         return
     told: tuple[str, bool] | None = None
+    interval = FIRST_INTERVAL_S
     await asyncio.sleep(FIRST_LOOK_S)
     while True:
         seen = await asyncio.to_thread(look_at, ending)
         if seen != told:
             told = seen
             tell(EndDelayed(ending.generation, *seen, clock() - asked))
-        await asyncio.sleep(LOOK_INTERVAL_S)
+        await asyncio.sleep(interval)
+        interval = min(2 * interval, MAX_INTERVAL_S)
 
 
 def look_at(ending: Ending) -> tuple[str, bool]:
