@@ -24,6 +24,7 @@ from kconnd.daemon.warming import Warm, remove_folder
 from kconnd.daemon.world import Channels, World
 from kconnd.launchers.base import Handle
 from kconnd.system.files import write_private
+from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 
 LISTENING = 60.0  # seconds in which a kernel that does nothing learns its name, by far
 NOTE = "it was kept warm"
@@ -57,7 +58,7 @@ async def note_learned(world: World, naming: Awaitable[bool], old: str, new: str
 async def tell_again(world: World, old: str, new: str) -> None:
     """Do the same for a kernel whose daemon died before it had learned its name."""
     try:
-        file = Path(connection_path(str(world.runtime_dir), new)).read_bytes()  # noqa: ASYNC240  # short
+        file = read_regular(connection_path(str(world.runtime_dir), new), MAX_OWN_BYTES)
         channels = world.connect(parse_connection(json.loads(file)))
     except (OSError, ValueError) as error:
         log.warning("%s: telling it its name: %s", new, error)

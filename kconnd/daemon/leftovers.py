@@ -28,6 +28,7 @@ from kconnd.errors import UsageError
 from kconnd.launchers.base import Handle, parse_handle
 from kconnd.system.holders import look_at_lock
 from kconnd.system.processes import boot_id, descendants, is_alive
+from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 from kconnd.system.shims import find_shim
 
 LIMIT = 1.0  # seconds that a start waits for them; what takes longer goes on beside it
@@ -112,7 +113,7 @@ def _may_live(world: World, name: str) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_regular(path, MAX_OWN_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

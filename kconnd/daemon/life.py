@@ -61,6 +61,7 @@ from kconnd.system.clients import connected_clients
 from kconnd.system.files import is_private, read_tail, write_private
 from kconnd.system.processes import descriptors
 from kconnd.system.reach import Reach
+from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 
 if TYPE_CHECKING:
     from kconnd.daemon.sight import Reading
@@ -322,7 +323,7 @@ class Life:
     def read_connection_file(self) -> None:
         """Learn from the connection file how to reach a kernel whose record was lost."""
         try:
-            content = json.loads(self._connection_file.read_bytes())
+            content = json.loads(read_regular(self._connection_file, MAX_OWN_BYTES))
             self.connection = parse_connection(content)
         except (OSError, ValueError) as error:
             log.error("%s: reading its connection file: %s", self.name, error)  # noqa: TRY400

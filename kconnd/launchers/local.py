@@ -33,6 +33,7 @@ from kconnd.system.processes import (
     send_signal,
     signal_group,
 )
+from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 
 LOCAL = "local"
 SHIM = Path(__file__).parents[1] / "shim.py"  # to import it would cost the daemon 0.8 MB
@@ -171,7 +172,7 @@ def _read_facts(facts: str, exit_file: str, lock: str) -> Handle | None:
     found, here = [], pid_namespace()
     for path in (facts, lock):
         try:
-            content = json.loads(Path(path).read_bytes().partition(b"\n")[0])
+            content = json.loads(read_regular(path, MAX_OWN_BYTES).partition(b"\n")[0])
             if content.get("pid_namespace", here) == here:
                 found.append(_handle(content, facts, exit_file, lock))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -193,7 +194,7 @@ def _read_exit(handle: Handle) -> Exit:
     """Read what the shim wrote of the end; where the disk was full, that is beside its facts."""
     for path in (handle.exit_file, _beside(handle)):
         try:
-            content = json.loads(Path(path).read_bytes())
+            content = json.loads(read_regular(path, MAX_OWN_BYTES))
             if content["generation"] == (handle.launch or handle.generation):
                 return Exit(
                     content["code"],

@@ -21,6 +21,7 @@ from kconnd.launchers.shims import plan_records, still_there
 from kconnd.system.cgroups import kernels_own
 from kconnd.system.files import is_locked, write_private
 from kconnd.system.processes import ended
+from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 
 SYSTEMD = "systemd"
 LIMIT = 30.0  # seconds until the shim has said who the kernel is
@@ -131,7 +132,7 @@ async def _begun(plan: LaunchPlan, unit: str) -> dict[str, Any]:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(Path(path).read_bytes())
+        found: dict[str, Any] = json.loads(read_regular(path, MAX_OWN_BYTES))
     except (OSError, ValueError):
         return {}
     return found

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from kconnd.errors import LockedError, UnsafePathError
+from kconnd.system.regular_files import open_regular
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2), which no module of Python's has
 
@@ -135,7 +136,7 @@ def flush(path: Path) -> None:
     """
     with contextlib.suppress(FileNotFoundError):
         for place in (path, path.parent):
-            file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            file = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 os.fsync(file)
             finally:
@@ -182,7 +183,7 @@ def is_part(name: str) -> bool:
 def read_tail(path: Path, limit: int) -> str:
     """Read the last bytes of a text file; ``""`` where there is none."""
     try:
-        with path.open("rb") as stream:
+        with os.fdopen(open_regular(path), "rb") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - limit))
             return stream.read(limit).decode(errors="replace")
     except OSError:
@@ -228,7 +229,7 @@ def _open_lock(path: Path) -> int:
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        return os.open(path, os.O_RDONLY | flags)  # it can be locked all the same
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)  # it can be locked all the same
 
 
 def is_locked(path: Path) -> bool:
@@ -237,7 +238,7 @@ def is_locked(path: Path) -> bool:
     It is shared meanwhile: over NFS a file that is open for reading cannot be locked otherwise.
     """
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:

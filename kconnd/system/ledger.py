@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kconnd.core.ports import COUNT, choose_ports, in_order
 from kconnd.system.files import write_private
+from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 
 Grants = dict[str, list[int]]
 
@@ -127,7 +128,7 @@ class PortLedger:
 
     def _read(self) -> Grants:
         try:
-            grants: Grants = json.loads(self._file.read_bytes())
+            grants: Grants = json.loads(read_regular(self._file, MAX_OWN_BYTES))
         except (OSError, ValueError):
             return {}  # lost with the runtime folder; the bind at grant time still protects
         return grants

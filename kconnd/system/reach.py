@@ -14,6 +14,7 @@ from pathlib import Path
 from kconnd.core.connection import CHANNELS, ConnectionInfo, parse_connection
 from kconnd.core.reach import find_ipc_fault, find_tcp_fault, parse_listeners
 from kconnd.system.processes import ProcessId, descendants, sockets_of
+from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 
 Marks = tuple[tuple[int, int, int] | None, ...]
 
@@ -50,7 +51,7 @@ class Reach:
 
     def _file_fault(self) -> str:
         try:
-            found = parse_connection(json.loads(self._file.read_bytes()))
+            found = parse_connection(json.loads(read_regular(self._file, MAX_OWN_BYTES)))
         except (OSError, ValueError) as error:
             return f"its connection file cannot be read: {error}"
         ours = self._connection

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 
+MAX_OWN_BYTES = 4 << 20  # of a file that we wrote, and that may have been exchanged
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 _KINDS = {

@@ -30,6 +30,7 @@ from kconnd.system.files import (
     is_part,
     remove_parts,
 )
+from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 from kconnd.system.to_disk import Disk
 
 KERNELS = "kernels"
@@ -135,7 +136,7 @@ class Store:
 
 
 def _read(path: Path, name: str) -> KernelRecord:
-    record = parse_record(json.loads(path.read_bytes()))
+    record = parse_record(json.loads(read_regular(path, MAX_OWN_BYTES)))
     if record.name != name:
         raise ValueError(f"it is about {record.name!r}")
     return record
@@ -180,7 +181,7 @@ def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:
         with contextlib.suppress(OSError, ValueError, RecursionError):
             if path.stat().st_uid != os.geteuid():
                 continue
-            record = parse_record(json.loads(path.read_bytes()))
+            record = parse_record(json.loads(read_regular(path, MAX_OWN_BYTES)))
             if record.origin is not None and record.origin.machine != origin.machine:
                 yield record
 

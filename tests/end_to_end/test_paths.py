@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -92,6 +93,45 @@ def test_a_kernel_spec_is_known_as_soon_as_it_is_installed(daemon: Daemon) -> No
     spec = {"argv": argv, "display_name": "late", "language": "small"}
     (kernels / "late" / "kernel.json").write_text(json.dumps(spec))
     assert daemon.info("late")["state"] == "stopped"
+
+
+@pytest.mark.parametrize("make", [make_fifo, make_endless, make_huge])
+def test_own_files_that_were_exchanged_hold_up_nothing(
+    daemon: Daemon, make: Callable[[Path], None]
+) -> None:
+    """A kernel can do that to its owner's files, which is no more than the owner can."""
+    daemon.profile("odd", SMALL)
+    daemon.profile("lab", SMALL)
+    daemon.start()
+    pid = daemon.post("odd", "start")["pid"]
+    daemon.post("lab", "start")
+    folder, live = daemon.record("odd").parent, daemon.runtime / "live"
+    paths = [folder / "log", folder / "log.1", daemon.record("odd"), folder / "exit.json"]
+    paths += [live / "odd.shim.json", daemon.runtime / "kernel-odd.json", live / "odd.plan"]
+    for path in paths:
+        path.unlink(missing_ok=True)
+        make(path)
+    try:
+        see_that_all_goes_on(daemon, pid)
+    finally:
+        for path in paths:  # who looks after the test reads some of them
+            path.unlink(missing_ok=True)
+
+
+def see_that_all_goes_on(daemon: Daemon, pid: int) -> None:
+    with daemon.stream("/v1/kernels/odd/logs") as lines:
+        list(lines)
+    assert daemon.get("/v1/kernels/odd/why")
+    daemon.kill()
+    began = time.monotonic()
+    daemon.start()
+    assert daemon.state_of("lab") == "running"
+    daemon.get("/v1/kernels")
+    daemon.post("lab", "restart")
+    assert time.monotonic() - began < 5 * AT_ONCE_S
+    os.kill(pid, signal.SIGKILL)
+    is_served(daemon)
+    assert daemon.end() == 0
 
 
 # --- what hangs
