@@ -28,6 +28,8 @@ from kconnd.system.logs import LogReader
 from kconnd.system.own_threads import Begin, StuckError
 from kconnd.system.table import Reply
 
+PIECE_CHARACTERS = 1 << 16  # of a log, in one line of a reply
+
 
 async def profiles(request: Request) -> Reply:
     """List the profiles and the faults of their files; with ``kernel`` the one of that name.
@@ -162,8 +164,8 @@ async def logs(request: Request) -> Reply:
     async def stream() -> AsyncIterator[Mapping[str, Any]]:
         text = await asyncio.to_thread(reader.last_lines, count)
         text += "" if follows else reader.rest()
-        if text:
-            yield {"text": text}
+        for at in range(0, len(text), PIECE_CHARACTERS):  # each is written in a turn of its own
+            yield {"text": text[at : at + PIECE_CHARACTERS]}
         if follows:
             async for text in reader.follow():
                 yield {"text": text}

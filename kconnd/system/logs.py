@@ -3,7 +3,8 @@
 How it works. The shim appends to ``log`` and renames it to ``log.1``, ``log.2`` ... once it is
 full (`kconnd.shim`). `LogReader` reads the parts as bytes, remembers where it stopped (inode and
 offset), and decodes them as one stream, so no character is broken where a read, a part or the
-last line ends. A path that is no regular file is not read.
+last line ends. A path that is no regular file is not read, and of parts that are longer together
+no more than the last `MAX_TAIL_BYTES` are: a kernel can make its log as long as it likes.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import BinaryIO
 
 POLL_INTERVAL_S = 0.2  # only while somebody follows, and cheaper than a watch for each
 CHUNK_BYTES = 65536
+MAX_TAIL_BYTES = 16 << 20
 
 
 class LogReader:
@@ -47,10 +49,7 @@ class LogReader:
             Without the beginning of a character whose end has not been written yet.
         """
         lines: deque[bytes] = deque(maxlen=count)
-        for part in _parts(self._path):
-            stream = _open(part)
-            if stream is None:
-                continue
+        for stream in _open_tail(_parts(self._path)):
             with stream:
                 for line in stream:
                     if lines and not lines[-1].endswith(b"\n"):  # the parts divide a line
@@ -99,6 +98,19 @@ def _parts(path: Path) -> list[Path]:
     """List the parts of a log, the oldest first."""
     numbered = sorted(path.parent.glob(f"{path.name}.*"), key=lambda part: -_number(part))
     return [*numbered, path]
+
+
+def _open_tail(parts: list[Path]) -> list[BinaryIO]:
+    """Open parts, the oldest first, from where on they have no more than may be read."""
+    found: list[BinaryIO] = []
+    room = MAX_TAIL_BYTES
+    for part in reversed(parts):
+        if room > 0 and (stream := _open(part)) is not None:
+            size = os.fstat(stream.fileno()).st_size
+            stream.seek(max(0, size - room))
+            room -= size
+            found.insert(0, stream)
+    return found
 
 
 def _number(path: Path) -> int:

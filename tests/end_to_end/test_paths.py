@@ -95,7 +95,13 @@ def test_a_kernel_spec_is_known_as_soon_as_it_is_installed(daemon: Daemon) -> No
     assert daemon.info("late")["state"] == "stopped"
 
 
-@pytest.mark.parametrize("make", [make_fifo, make_endless, make_huge])
+@pytest.mark.parametrize(
+    "make",
+    [
+        make_fifo,
+        *(pytest.param(one, marks=pytest.mark.nightly) for one in (make_endless, make_huge)),
+    ],
+)
 def test_own_files_that_were_exchanged_hold_up_nothing(
     daemon: Daemon, make: Callable[[Path], None]
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kconnd.system import logs
 from kconnd.system.logs import LogReader
 
 WORD = "größe ☃ 👩\n"
@@ -86,3 +87,18 @@ async def test_a_fifo_is_no_log(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log")
     append(tmp_path / "log.1", b"old\n")
     assert LogReader(tmp_path / "log").last_lines(10) == "old\n"
+
+
+def test_of_a_log_without_end_the_last_part_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over its parts together; what is older is not even opened."""
+    monkeypatch.setattr(logs, "MAX_TAIL_BYTES", 10)
+    path = tmp_path / "log"
+    (tmp_path / "log.2").write_text("eldest\n")
+    (tmp_path / "log.1").write_text("old line\n")
+    path.write_text("new\n")
+    assert LogReader(path).last_lines(100) == " line\nnew\n"
+    path.touch()
+    os.truncate(path, 1 << 40)  # with nothing in it
+    assert LogReader(path).last_lines(100) == "\0" * 10
