@@ -103,7 +103,7 @@ def test_nobody_else_sees_anything_of_a_hostile_reply(
     check_verb(baited, case, {routes[hostile]: reply}, capfd)
 
 
-@pytest.mark.parametrize("case", ["info", "info --json", "why", "logs", "start", "console"])
+@pytest.mark.parametrize("case", ["info", "why", "logs", "console"])
 def test_no_field_of_any_reply_does_any_harm(
     baited: Machine, case: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
