@@ -113,19 +113,3 @@ def test_a_daemon_starts_on_first_use_and_outlives_the_login(tmp_path: Path) -> 
     assert found["daemon"] == ["/", "0o40700"]
     assert "SECRET_OF_MY_SHELL" not in found["environment"]
     assert found["stop"] == [0, "python3 is stopped\n", ""]
-
-
-SQUATTED = r"""
-import json, os, subprocess, sys
-os.chown("/tmp/kconnd-0", 65534, 65534)
-env = {"HOME": sys.argv[1], "PATH": os.environ["PATH"]}
-done = subprocess.run([sys.executable, "-m", "kconnd.cli.main", "start", "python3"],
-                      capture_output=True, text=True, env=env)
-print(json.dumps([done.returncode, done.stdout, done.stderr]))
-"""
-
-
-def test_a_runtime_folder_that_another_user_took_first_is_refused(tmp_path: Path) -> None:
-    code, out, error = in_own_place(SQUATTED, tmp_path)
-    assert (code, out) == (6, "")
-    assert "using the folder /tmp/kconnd-0: it belongs to uid 65534" in error
