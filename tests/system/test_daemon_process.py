@@ -1,15 +1,24 @@
 """Which processes are proved to be an owner's daemon; tests/server proves those that are."""
 
+import errno
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kconnd.errors import RefusedError
-from kconnd.system.daemon_process import check_lives, check_peer_is_daemon, its_own_process
+from kconnd.system.daemon_process import (
+    SO_PEERPIDFD,
+    _open_peer,
+    check_lives,
+    check_peer_is_daemon,
+    its_own_process,
+)
 from kconnd.system.peer import read_peer
 
 ME = os.geteuid()
@@ -67,3 +76,32 @@ def test_a_process_is_watched_by_a_descriptor_of_any_number() -> None:
         check_lives(high, process.pid, ME)
     os.close(handle)
     os.close(high)
+
+
+class OldSocket(socket.socket):
+    """A socket of a Linux before 6.5, which has no pidfd of its peer."""
+
+    def getsockopt(self, *words: int) -> Any:
+        if words[1] == SO_PEERPIDFD:
+            raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+        return super().getsockopt(*words)
+
+
+@pytest.mark.parametrize("kind", [socket.socket, OldSocket])
+def test_the_process_that_connected_is_held(
+    listener: socket.socket, kind: type[socket.socket]
+) -> None:
+    words = [sys.executable, "-c", CONNECT.replace("sys.argv[1]", repr(listener.getsockname()))]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
+        accepted, _ = listener.accept()
+        with kind(fileno=accepted.detach()) as peer_side:
+            handle = _open_peer(peer_side, read_peer(peer_side).pid)
+            assert f"Pid:\t{process.pid}" in Path(f"/proc/self/fdinfo/{handle}").read_text()
+            check_lives(handle, process.pid, ME)
+            process.kill()
+            process.wait()
+            with pytest.raises(RefusedError):
+                check_lives(handle, process.pid, ME)
+            with pytest.raises(OSError):  # noqa: PT011  # which one depends on the system
+                _open_peer(peer_side, process.pid)
+            os.close(handle)
