@@ -7,6 +7,7 @@ generation it belongs to. Silence is reported, never taken for an end. What mess
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,8 @@ IDLE_PROOF = 5.0  # seconds in which an idle kernel answers on each shell
 LAG_S = 0.3  # by which iopub may be later than a reply on shell
 FIRST_BEATS_S = (0.0, 0.05, 0.2, 0.5, 2.0)  # pauses between heartbeats until one is answered
 SUBSHELLS = "kernel subshells"  # in the features of a kernel_info_reply (JEP 91)
+
+log = logging.getLogger("kconnd")
 
 Work = Coroutine[Any, Any, None]
 
@@ -212,11 +215,11 @@ class Watch:
     async def _take_answer(
         self, asking: asyncio.Future[Mapping[str, Any]], activity: Activity, question: Question
     ) -> None:
-        try:
-            reply = asking.result()
-        except ValueError:
+        if error := asking.exception():
+            log.warning("asking a kernel whether it is idle: %s", error)
             await asyncio.sleep(CONFIRM)  # what it replied makes no sense: not so soon again
             return
+        reply = asking.result()
         self._show_life()
         await asyncio.sleep(LAG_S)  # an `idle` may come a moment after the reply
         self._answered(reply, False)  # noqa: FBT003  # told in the constructor's docstring

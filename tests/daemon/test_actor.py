@@ -50,6 +50,7 @@ class FakeChannels:
     asked: list[str] = field(default_factory=list)
     answers_heartbeats: bool | None = True
     subshells: list[str] = field(default_factory=list)
+    fault: Exception | None = None  # of a list of subshells
     silent: set[str] = field(default_factory=set)  # subshells that answer nothing
     closed: bool = False
     heard_at: float = 0.0
@@ -66,6 +67,8 @@ class FakeChannels:
 
     async def list_subshells(self) -> Sequence[str]:
         self.asked.append("list_subshells")
+        if self.fault is not None:
+            raise self.fault
         return self.subshells
 
     async def execute_silently(self, _code: str) -> bool:

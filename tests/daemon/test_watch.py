@@ -170,3 +170,19 @@ async def test_a_busy_that_was_lost_is_found_out_by_asking(
     await wait_for_it(lambda: life.watch.execution_state == "busy", "it to be found busy")
     stage.may_answer.set()
     await wait_for_it(lambda: life.watch.execution_state == "idle", "the answer")
+
+
+async def test_a_list_of_subshells_that_makes_no_sense_leaves_it_unknown_and_is_asked_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "CONFIRM", 0.05)
+    monkeypatch.setattr(activity, "QUIET_S", 0.05)
+    stage.subshells = ["s1"]
+    await running(stage)
+    async with taken_up(stage) as actor:
+        channels = stage.channels[-1]
+        channels.fault = ValueError("its list of subshells makes no sense")
+        await wait_for_it(lambda: channels.asked.count("list_subshells") > 1, "the questions")
+        assert actor.life.watch.execution_state == "unknown"
+        channels.fault = None
+        await wait_for_it(lambda: actor.life.watch.execution_state == "idle", "the answers")
