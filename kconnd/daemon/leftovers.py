@@ -27,7 +27,7 @@ from kconnd.daemon.world import World
 from kconnd.errors import UsageError
 from kconnd.launchers.base import Handle, parse_handle
 from kconnd.system.holders import look_at_lock
-from kconnd.system.processes import boot_id, descendants, is_alive
+from kconnd.system.processes import boot_id, descendants, is_alive, shares_host_name
 from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 from kconnd.system.shims import find_shim
 
@@ -156,6 +156,8 @@ def _sockets(world: World, name: str) -> list[str]:
 def _by_command_line(name: str, places: KernelPlaces) -> Handle | None:
     """Find one whose facts were removed, or not written yet, by its shim."""
     shim = find_shim(name)
+    if shim is not None and not shares_host_name(shim):
+        return None  # a container's, whose pids we see
     below = descendants(shim) if shim is not None else []
     if shim is None or not below:
         return None  # a shim without a kernel ends by itself: its daemon has not told it its plan

@@ -22,6 +22,7 @@ from pathlib import Path
 from kconnd.core.connection import ConnectionInfo
 from kconnd.core.lifecycle import LIVE, Lifecycle, State, Wanted
 from kconnd.core.plan import connection_path
+from kconnd.daemon.claims import find_foreign
 from kconnd.daemon.kernels import Kernels
 from kconnd.system.files import write_private
 from kconnd.system.own_threads import Begin, StuckError
@@ -42,22 +43,31 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
     folder : Path
         Jupyter's runtime folder.
     """
-    published = Published(folder, kernels.world.runtime_dir, kernels.world.store.origin.machine)
+    published = _published(kernels, folder)
     due = 0.0
     while True:
         seen, now = kernels.world.bus.count, kernels.world.clock()
         if afresh := now >= due:
             due = now + ROUND
-        what = list(_wanted(kernels)), _links(kernels), frozenset(kernels.foreign)
+        what = list(_wanted(kernels)), _links(kernels)
         await _show(kernels, published, partial(published.show, *what, afresh=afresh))
         await kernels.world.bus.quiet(max(0.0, due - kernels.world.clock()), seen)
 
 
 async def publish_once(kernels: Kernels, folder: Path) -> None:
     """Show what runs now, when the daemon has ended its kernels and ends itself."""
-    published = Published(folder, kernels.world.runtime_dir, kernels.world.store.origin.machine)
-    what = list(_wanted(kernels)), _links(kernels), frozenset(kernels.foreign)
+    published = _published(kernels, folder)
+    what = list(_wanted(kernels)), _links(kernels)
     await _show(kernels, published, partial(published.show, *what))
+
+
+def _published(kernels: Kernels, folder: Path) -> "Published":
+    world = kernels.world
+
+    def is_foreign(name: str) -> bool:
+        return name in kernels.foreign or find_foreign(world, name) is not None
+
+    return Published(folder, world.runtime_dir, world.store.origin.machine, is_foreign)
 
 
 async def _show(kernels: Kernels, published: "Published", show: Callable[[], None]) -> None:
@@ -113,34 +123,40 @@ class Published:
         Ours, where links lead to.
     machine : str
         Which machine this is, since a home can be shared between several.
+    is_foreign : callable
+        Tells by its name whether a kernel is another's: a container can have our machine-id, too.
+        What that has shown stays.
     """
 
-    def __init__(self, folder: Path, runtime_dir: Path, machine: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        runtime_dir: Path,
+        machine: str,
+        is_foreign: Callable[[str], bool] = lambda _name: False,
+    ) -> None:
         self.folder = self._folder = folder
         self._external = folder / EXTERNAL
         self._runtime_dir, self._machine = runtime_dir, machine
         self._prefix = f"kconnd-{machine[:8]}-"
         self._listed: set[str] | None = None  # files, as far as we know
         self._linked: dict[str, str] | None = None  # links, and where to, that are ours to remove
-        self._others: frozenset[str] = frozenset()  # kernels of another machine
+        self._is_foreign = is_foreign
         self._trouble = ""
 
     def show(
         self,
         wanted: list[tuple[str, ConnectionInfo, str]],
         links: dict[str, str],
-        others: frozenset[str] = frozenset(),
         *,
         afresh: bool = True,
     ) -> None:
         """Make the folders say that these kernels run, and no others of ours.
 
-        What is of a kernel of ``others`` stays: a container has it that has our machine-id, too.
         ``afresh`` to find out what is there, instead of believing that it is what we left; so it
         is done, too, where that came to an end half-way.
         """
         afresh = afresh or bool(self._trouble)
-        self._others = others
         try:
             self._show_external({self._file_name(*one): one for one in wanted}, afresh=afresh)
             self._show_links(links, afresh=afresh)
@@ -172,9 +188,9 @@ class Published:
         if not afresh and self._listed == set(wanted):
             return
         there = {path.name for path in self._external.glob(f"{self._prefix}*.json")}
-        kept = tuple(f"{self._prefix}{name}-" for name in self._others)
-        for gone in (name for name in there - set(wanted) if not name.startswith(kept)):
-            (self._external / gone).unlink(missing_ok=True)
+        for gone in there - set(wanted):
+            if not self._is_foreign(gone.removeprefix(self._prefix).rpartition("-")[0]):
+                (self._external / gone).unlink(missing_ok=True)
         for missing in set(wanted) - there:
             self._external.mkdir(mode=0o700, parents=True, exist_ok=True)
             staged = self._folder / f".{missing}"
@@ -193,7 +209,8 @@ class Published:
             self._linked = {**before, **wanted}  # ours to remove, also if not all can be made
         there = dict(self._ours()) if afresh or before is None else before
         for name in set(there if before is None else before) - set(wanted):
-            if self._target(name) and name not in {f"kernel-{one}.json" for one in self._others}:
+            kernel = name.removeprefix("kernel-").removesuffix(".json")
+            if self._target(name) and not self._is_foreign(kernel):
                 (self._folder / name).unlink(missing_ok=True)
         for name in set(wanted) - set(there):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -3,7 +3,9 @@
 They share the boot id, too, and each has pids, /tmp and a host name of its own.
 """
 
+import contextlib
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from kconnd.system.files import is_locked
 from tests.conftest import wait_for
-from tests.end_to_end.container import CTL, Container, needs_namespaces
+from tests.end_to_end.container import CTL, SHARED, Container, needs_namespaces
 from tests.end_to_end.daemon import SMALL
 
 pytestmark = needs_namespaces
@@ -202,3 +204,47 @@ def test_a_name_comes_free_when_the_other_s_kernel_has_ended(home: Path) -> None
         wait_for(lambda: not is_locked(lock), "its shim to end")
         two.ctl("start", "lab")
         assert not _elsewhere(two)
+
+
+@contextlib.contextmanager
+def _seen_through(mount: Path, folder: Path) -> Iterator[None]:
+    """Have a folder seen through a file system that carries no locks to others who see it."""
+    mount.mkdir()
+    subprocess.run(["/usr/bin/bindfs", str(folder), str(mount)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["/bin/umount", "-l", str(mount)], check=True)
+
+
+@pytest.mark.skipif(
+    not Path("/usr/bin/bindfs").exists(), reason="needs bindfs: a file system without locks"
+)
+def test_where_locks_are_not_carried_doubt_means_elsewhere(home: Path) -> None:
+    """Two daemons at a time have the folder then: neither can see that the other has it."""
+    state = home / ".local/state/kconnd"
+    with contextlib.ExitStack() as stack:
+        views = [home.with_name(f"{home.name}-{number}") for number in (1, 2)]
+        for view in views:
+            stack.callback(view.rmdir)
+            stack.enter_context(_seen_through(view, home))
+        with Container(views[0], "one") as one, Container(views[1], "two") as two:
+            one.ctl("start", "lab")
+            two.ctl("start", "other")
+            shown = [f"{JUPYTER}/external_kernels/*-{name}-*" for name in ("lab", "other")]
+            wait_for(lambda: all(list(home.glob(place)) for place in shown), "both to be published")
+            before = {name: _kernel_files(home, name) for name in ("lab", "other")}
+            assert [(row["name"], row["machine"]) for row in _elsewhere(two)] == [("lab", "one")]
+            for verb in ("start", "stop", "restart"):
+                _is_refused(two, verb)
+            done = one.run(*CTL, "start", "other", code=5)  # it was free as this daemon began
+            assert "other is a kernel of two" in done.stderr
+            assert one.info("lab")["state"] == two.info("other")["state"] == "running"
+            assert {name: _kernel_files(home, name) for name in ("lab", "other")} == before
+        with Container(views[1], "three") as three:
+            done = three.run(*CTL, "start", "lab", code=5)
+            (folder,) = state.glob("*/kernels/lab")
+            inside = SHARED / folder.relative_to(home)
+            assert f"if one is gone for good, remove {inside}" in done.stderr
+            three.run("rm", "-r", str(inside))
+            three.ctl("start", "lab")
