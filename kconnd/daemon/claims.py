@@ -8,6 +8,7 @@ that sees all pids of its machine, the last is what tells its own kernels from t
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from kconnd.core.belonging import Evidence, Lock, choose_holder, is_elsewhere, is_here
 from kconnd.core.lifecycle import LIVE, State
@@ -89,6 +90,13 @@ def is_held(world: World, name: str) -> bool:
     """Tell whether some process holds a kernel's lock, also where older versions had it."""
     older = world.runtime_dir / "live" / f"{name}.lock"
     return Lock.HELD in {look_at_lock(world.store.lock(name)), look_at_lock(older)}
+
+
+def is_held_elsewhere(world: World, lock: Path) -> bool:
+    """Tell whether a lock is held by a process that says who it is and is not found here."""
+    holder = read_holder(lock)
+    held = look_at_lock(lock) is Lock.HELD
+    return held and holder is not None and not _is_found(holder, None, world.store.origin)
 
 
 def _gather(world: World, name: str, record: KernelRecord | None, lock: Lock) -> Evidence:

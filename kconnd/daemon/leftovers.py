@@ -19,7 +19,7 @@ from kconnd.core.belonging import Lock
 from kconnd.core.events import Step
 from kconnd.core.plan import KernelPlaces, ipc_prefix
 from kconnd.core.warm import warm_places
-from kconnd.daemon.claims import is_held
+from kconnd.daemon.claims import is_held, is_held_elsewhere
 from kconnd.daemon.handover import named_by
 from kconnd.daemon.preparing import IPC_PORTS
 from kconnd.daemon.warming import Maker
@@ -129,6 +129,9 @@ def _handle(content: dict[str, Any]) -> Handle | None:
 async def _end(world: World, maker: Maker, name: str) -> None:
     link = world.store.warm / name
     places = warm_places(str(world.runtime_dir), str(link), name)
+    if is_held_elsewhere(world, Path(places.lock)):
+        log.warning("%s: its lock is held by a process that is not here; it is left alone", name)
+        return
     handle = None
     if not Path(places.facts).exists():  # noqa: ASYNC240  # short
         handle = _by_command_line(name, places)
@@ -138,7 +141,7 @@ async def _end(world: World, maker: Maker, name: str) -> None:
         await world.launcher.stop(handle, Step.KILL)
         await world.launcher.wait(handle)
     elif look_at_lock(Path(places.lock)) is Lock.HELD:
-        log.warning("%s: a process that is not found here holds its lock; it is left alone", name)
+        log.warning("%s: a process that is not found holds its lock; it is left alone", name)
         return
     # Once its link has turned, its sockets are those of the kernel that it was to become.
     own = link.is_symlink() and not named_by(link)  # short

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def _parse(content: dict[str, Any]) -> Holder:
     return Holder(origin, shim, kernel)
 
 
+@cache  # for a daemon's life: with thousands of mounts, each look takes milliseconds
 def is_local(folder: Path) -> bool:
     """Tell whether a folder is on a file system that no other running system can have mounted."""
     try:

@@ -332,15 +332,38 @@ def plan_of(stage: Stage) -> LaunchPlan:
     return LaunchPlan("lab", 5, COMMAND, {}, "/", "", "", "", lock=str(stage.runtime / "lock"))
 
 
-async def test_nothing_of_a_process_that_is_still_there_is_removed(stage: Stage) -> None:
-    lock, facts = (stage.runtime / "live" / f"lab.{kind}" for kind in ("lock", "shim.json"))
+@pytest.mark.parametrize("version", ["this", "older"])
+async def test_nothing_of_a_process_that_is_still_there_is_removed(
+    stage: Stage, version: str
+) -> None:
+    older, facts = (stage.runtime / "live" / f"lab.{kind}" for kind in ("lock", "shim.json"))
     facts.write_text("{}")
+    stage.store.folder("lab")
+    lock = older if version == "older" else stage.store.lock("lab")
     held = take_lock(lock, "a shim")
     stage.actor.life.clean_up()
     assert facts.exists()
     os.close(held)
     stage.actor.life.clean_up()
     assert not facts.exists()
+    assert not lock.exists()
+
+
+async def test_nothing_of_a_process_that_is_still_there_is_replaced_by_a_start(
+    stage: Stage,
+) -> None:
+    stage.store.folder("lab")
+    held = take_lock(stage.store.lock("lab"), "a shim")
+    stage.connection_file.write_text("its own")
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.FAILED)
+    assert "an earlier process of it holds" in stage.actor.kernel.reason
+    assert stage.connection_file.read_text() == "its own"
+    assert stage.launcher.launched == []
+    os.close(held)
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
 
 
 async def test_an_adopted_kernel_that_answers_again_is_responsive(

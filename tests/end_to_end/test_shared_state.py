@@ -5,6 +5,8 @@ They share the boot id, too, and each has pids, /tmp and a host name of its own.
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +15,10 @@ from typing import Any
 import pytest
 
 from kconnd.system.files import is_locked
+from kconnd.system.processes import is_alive
 from tests.conftest import wait_for
 from tests.end_to_end.container import CTL, SHARED, Container, needs_namespaces
-from tests.end_to_end.daemon import SMALL
+from tests.end_to_end.daemon import IPYKERNEL, SMALL, Daemon, DaemonError
 
 pytestmark = needs_namespaces
 
@@ -248,3 +251,59 @@ def test_where_locks_are_not_carried_doubt_means_elsewhere(home: Path) -> None:
             assert f"if one is gone for good, remove {inside}" in done.stderr
             three.run("rm", "-r", str(inside))
             three.ctl("start", "lab")
+
+
+def _marks(path: Path) -> tuple[int, int, int]:
+    found = path.lstat()
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+
+def test_a_kernel_of_our_own_that_cannot_be_found_is_left_alone(daemon: Daemon) -> None:
+    """Its record is of another launch, its facts are gone, and its lock says nothing."""
+    daemon.profile("lab", SMALL + "start: boot\n")
+    daemon.start()
+    wait_for(lambda: daemon.state_of("lab") == "running", "it to start")
+    pid, shim = daemon.info("lab")["pid"], daemon.shim_of("lab")
+    daemon.kill()
+    record = json.loads(daemon.record("lab").read_bytes())
+    record["handle"] |= {"shim": [1, 1], "kernel": [1, 1]}
+    daemon.record("lab").write_text(json.dumps(record), encoding="utf-8")
+    (daemon.runtime / "live/lab.shim.json").unlink()
+    lock = daemon.record("lab").with_name("lock")
+    lock.write_text("", encoding="utf-8")
+    kept = [daemon.record("lab"), lock, daemon.runtime / "kernel-lab.json"]
+    kept += (daemon.runtime / "ipc").iterdir()
+    before = list(map(_marks, kept))
+    daemon.start()
+    for verb in ("start", "stop"):
+        with pytest.raises(DaemonError, match="some process holds the lock of lab") as caught:
+            daemon.post("lab", verb)
+        assert "fuser" in caught.value.hint
+    assert list(map(_marks, kept)) == before
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not is_alive(shim), "its shim to end")
+    assert daemon.post("lab", "start")["state"] == "running"
+
+
+def test_another_s_kernels_that_wait_for_a_name_are_left_alone(home: Path) -> None:
+    (home / ".config/kconnd/configs/warm.yaml").write_text(IPYKERNEL + "warm: 1\n", "utf-8")
+    with Container(home, "one") as one, Container(home, "two") as two:
+        one.ctl("start", "lab")
+        states = home / ".local/state/kconnd"
+        wait_for(lambda: _warm_locks(states), "a warm kernel")
+        (lock,) = _warm_locks(states)
+        one.kill_daemon()
+        (home / ".config/kconnd/configs/warm.yaml").unlink()
+        before = {path: path.lstat().st_ino for path in lock.parent.iterdir()}
+        two.ctl("start", "other")
+        log = next(states.glob("*/daemon.log"))
+        wait_for(lambda: "it is left alone" in log.read_text("utf-8"), "the daemon to see it")
+        assert {path: path.lstat().st_ino for path in lock.parent.iterdir()} == before
+        assert is_locked(lock)
+        two.kill_daemon("TERM")
+        one.ctl("start", "lab")
+        wait_for(lambda: not lock.exists(), "it to be ended by the daemon whose it is")
+
+
+def _warm_locks(states: Path) -> list[Path]:
+    return list(states.glob("*/warm/*.d/lock"))
