@@ -250,7 +250,7 @@ def doctors_finding(box: Box) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("quick_logout")
-def test_doctor_says_whether_a_logout_takes_shared_memory_and_the_cures_keep_it(
+def test_doctor_says_that_a_logout_takes_shared_memory_and_the_cures(
     box: Box, prepared: Kernels
 ) -> None:
     assert not shared_memory_outlives_a_logout(box), "as logind is set without further ado"
@@ -261,7 +261,14 @@ def test_doctor_says_whether_a_logout_takes_shared_memory_and_the_cures_keep_it(
     box.run("loginctl enable-linger ada")
     assert doctors_finding(box)["level"] == "ok"
     box.run("loginctl disable-linger ada")
-    assert "kconnd is up" in box.run(KEEP_IPC).out
+    assert prepared.pids()["python3"]
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("quick_logout")
+def test_an_installation_that_is_told_to_keeps_shared_memory(box: Box, prepared: Kernels) -> None:
+    assert "scripts/install --keep-ipc keeps it" in box.run(KEEP_IPC.partition(" ")[0]).out
+    assert "--keep-ipc" not in box.run(KEEP_IPC).out
     assert doctors_finding(box)["level"] == "ok"
     assert shared_memory_outlives_a_logout(box)
     assert prepared.pids()["python3"]
