@@ -52,6 +52,7 @@ from kconnd.system.files import ensure_private_dir, write_private
 from kconnd.system.keys import new_key
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, own_user
+from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 
 __all__ = [
     "connect_qtconsole",
@@ -249,7 +250,7 @@ def get_connection_info(kernel: str | os.PathLike[str] | None = None) -> dict[st
         if not path:
             raise RuntimeError("not in a kernel: name one, or its connection file")
     try:
-        return parse_connection(json.loads(Path(path).read_bytes())).to_file()
+        return parse_connection(json.loads(read_regular(path, MAX_OWN_BYTES))).to_file()
     except ValueError as error:
         raise ValueError(f"reading the connection file {path}: {error}") from error
 

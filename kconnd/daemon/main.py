@@ -57,7 +57,7 @@ from kconnd.system.journal import set_up_logging
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
 from kconnd.system.notify import notify, passed_sockets
-from kconnd.system.own_threads import Begin, OwnThreads, PathSteps, StuckError
+from kconnd.system.own_threads import Begin, OwnThreads, StuckError
 from kconnd.system.peer import look_up
 from kconnd.system.processes import boot_id, pid_namespace
 from kconnd.system.profiles import Loaded, is_profile, load_tiers
@@ -255,7 +255,7 @@ async def serve(settings: Settings) -> None:
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
     gate = Gate(LiveSettings(SETTINGS) if settings.front else None)
     world = build_world(settings, gate)
-    kernels = Kernels(world, partial(_load, settings, world.paths))
+    kernels = Kernels(world, partial(_load, settings, world))
     places = _describe(settings)
     site = Site(
         ROUTES,
@@ -346,15 +346,15 @@ async def keep_going(work: Work, pause: float = AGAIN) -> None:
             return
 
 
-async def _load(settings: Settings, paths: PathSteps) -> Loaded:
+async def _load(settings: Settings, world: World) -> Loaded:
     """Read all profiles; each file that hangs is left out, and is a fault, from the next try on."""
-    user = own_user()
+    user = world.user
     read = partial(
         load_tiers, settings.system_configs, settings.configs, uid=user.uid, user=user.name
     )
     for _ in range(MAX_STUCK_FILES):
         try:
-            return await paths.run(lambda begin: read(begin=begin))
+            return await world.paths.run(lambda begin: read(begin=begin))
         except StuckError as error:
             log.warning("%s", error)
     raise ProfileError(

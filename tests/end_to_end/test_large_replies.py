@@ -20,7 +20,7 @@ def banner(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("transport", ["tcp", pytest.param("ipc", marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("size", [50_000_000, -200_000])
+@pytest.mark.parametrize("size", [50_000_000, pytest.param(-200_000, marks=pytest.mark.nightly)])
 def test_a_reply_without_bounds(daemon: Daemon, banner: Path, transport: str, size: int) -> None:
     """Once it has answered as others do, its state stays right, and it can be stopped."""
     profile = TCP if transport == "tcp" else SMALL

@@ -72,6 +72,10 @@ def test_hostile_profiles_are_read(lab: Daemon) -> None:
         told = lab.ask("POST", "/v1/reload")
         lab.get("/v1/profiles")
         lab.get("/v1/kernels")
+    lab.end()
+    lab.start(until="listening")
+    assert not lab.is_ready(), "it reads them"
+    assert lab.state_of("lab") == "running", "who asks waits for that"
     assert "new" in told["added"]
     assert len({fault["file"] for fault in told["faults"]}) >= 10
     assert_no_slow_turn(lab, since=lookups.began)
