@@ -66,9 +66,10 @@ def refuse(foreign: Foreign, world: World) -> RefusedError:
     hint = "ask the daemon there; or give each machine or container a folder, with --state-dir"
     if not foreign.held:
         hint += f"; if {foreign.host} is gone for good, remove {folder}"
-    return RefusedError(
-        f"{name} is a kernel of {foreign.host}, which shares this state folder", hint=hint
-    )
+    whose = foreign.host
+    if whose == world.store.origin.host:
+        whose = f"another container or pid namespace of {whose}"
+    return RefusedError(f"{name} is a kernel of {whose}, which shares this state folder", hint=hint)
 
 
 def find_foreign(world: World, name: str) -> Foreign | None:

@@ -61,6 +61,7 @@ from kconnd.system.own_threads import Begin, OwnThreads, StuckError
 from kconnd.system.peer import look_up
 from kconnd.system.processes import boot_id, pid_namespace
 from kconnd.system.profiles import Loaded, is_profile, load_tiers
+from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 from kconnd.system.runtime_owner import settle_runtime
 from kconnd.system.settings import LiveSettings
 from kconnd.system.store import Store
@@ -417,7 +418,7 @@ def _allow_many_files() -> None:
 
 def _read_note(lock: Path) -> str:
     try:
-        return lock.read_text(encoding="utf-8", errors="replace")
+        return read_regular(lock, MAX_OWN_BYTES).decode(errors="replace")
     except OSError:
         return ""
 

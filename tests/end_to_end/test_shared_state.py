@@ -184,6 +184,13 @@ def _handle_pid(container: Container) -> int:
     return pid
 
 
+def test_a_container_with_the_same_host_name_is_told_from_ours(one: Container, home: Path) -> None:
+    assert one.host == "one"
+    with Container(home, "one") as same:
+        same.ctl("start", "other")
+        _is_refused(same, "stop", "another container or pid namespace of one")
+
+
 def test_what_ended_with_its_container_is_the_next_ones(home: Path) -> None:
     """A container that is made anew has another name, and the same home."""
     with Container(home, "one") as container:
