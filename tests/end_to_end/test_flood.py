@@ -32,7 +32,7 @@ frames = [b"stream.stdout", *app.kernel.session.serialize(message)]
 nobody = zmq.Context.instance().socket(zmq.PUB)
 nobody.bind_to_random_port("tcp://127.0.0.1")
 sent = 0
-flooding = None
+begun = flooding = None
 def publish(socket, rest):
     global sent
     until = time.monotonic() + 0.05
@@ -40,8 +40,11 @@ def publish(socket, rest):
         for _ in range(100):
             socket.send_multipart(frames)
         sent += 100
+    if begun and sent > {many}:
+        open(begun, "w").close()
     rest.set()
 def flood(socket, mine):
+    time.sleep(0.5)  # so that the end of the cell that begins it is heard
     while flooding is mine:
         rest = threading.Event()
         app.iopub_thread.schedule(lambda: publish(socket, rest))
@@ -56,6 +59,7 @@ def end():
 """
 RIGHT_WITHIN_S = 5.0
 PHASE_S = 8.0
+MANY = 20_000  # messages, more than is buffered on the way
 LONGEST_LOOKUP_S = 0.1
 DAEMONS_SHARE = 0.35  # of a core
 STOP_WITHIN_S = 3.0
@@ -79,7 +83,7 @@ def flooders(daemon: Daemon, *wires: str) -> Iterator[dict[str, BlockingKernelCl
             found.start_channels(iopub=False, stdin=False, hb=False)
             stack.callback(found.stop_channels)
             attached[wire] = found
-            run(found, FLOOD)
+            run(found, FLOOD.replace("{many}", str(MANY)))
         yield attached
 
 
@@ -126,7 +130,11 @@ def test_busy_or_idle_is_right_after_a_burst(daemon: Daemon, wire: str) -> None:
         over = time.monotonic()
         wait_for(lambda: is_in(daemon, wire, "idle"), "it to be idle", limit=RIGHT_WITHIN_S)
         gate = daemon.folder / "gate"
+        begun = daemon.folder / "begun"
+        run(kernel, f"sent = 0; begun = {str(begun)!r}")
         run(kernel, "begin(app.iopub_socket.io_thread.socket)")
+        wait_for(lambda: is_in(daemon, wire, "idle"), "the end of that cell to be heard")
+        wait_for(begun.exists, "the burst to begin")
         kernel.execute(
             "import pathlib; time.sleep(1); end()\n"
             f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.05)"

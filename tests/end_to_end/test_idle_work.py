@@ -27,6 +27,7 @@ WIRES = {
     "curve": "transport: tcp\nencryption: curve\n",
 }
 WORK_S = 4
+LONG_WORK_S = 8  # of which an adoption leaves enough
 WORK = "import pathlib, time\ntime.sleep({seconds})\npathlib.Path({done!r}).touch()"
 COMPUTE = """
 import pathlib, threading, time
@@ -86,7 +87,7 @@ WAYS = {
 }
 
 
-def begin_work(daemon: Daemon, *wires: str) -> dict[str, Path]:
+def begin_work(daemon: Daemon, *wires: str, seconds: float = WORK_S) -> dict[str, Path]:
     """Have a kernel of each kind work, over each transport, and leave it alone."""
     done = {}
     for name in (f"{wire}-{way}" for wire in wires for way in WAYS):
@@ -96,7 +97,7 @@ def begin_work(daemon: Daemon, *wires: str) -> dict[str, Path]:
     for name, path in done.items():
         info = daemon.post(name, "start")
         with client(info["connection_file"]) as attached:
-            work = {"seconds": WORK_S, "done": str(path)}
+            work = {"seconds": seconds, "done": str(path)}
             WAYS[name.partition("-")[2]](attached, work)
             wait_for(partial(is_known_to_work, daemon, name), f"{name} to begin")
     return done
@@ -128,7 +129,7 @@ def test_idle_stop_ends_nothing_that_works_and_all_that_does_not(daemon: Daemon)
 def test_a_new_daemon_ends_nothing_that_works_either(daemon: Daemon) -> None:
     """It has not heard them say that they are busy, and asks each shell."""
     daemon.start()
-    done = begin_work(daemon, "tcp")
+    done = begin_work(daemon, "tcp", seconds=LONG_WORK_S)
     daemon.kill()
     daemon.start()
     for name in done:
@@ -179,19 +180,13 @@ def test_a_cell_of_r_is_not_ended_for_missing_heartbeats(daemon: Daemon, wire: s
     wait_for(lambda: daemon.info("r")["heartbeat"]["state"] == "alive", "a heartbeat")
     done = daemon.folder / "done"
     with client(before["connection_file"]) as attached:
-        for seconds in (3, 2):
-            done.unlink(missing_ok=True)
-            code = f"cat('begun\\n'); flush.console(); Sys.sleep({seconds}); file.create('{done}')"
-            begin(attached, code)
-            wait_for(lambda: daemon.info("r")["execution_state"] == "busy", "it to be busy")
-            wait_for(done.exists, "the cell to end")
-            after = daemon.info("r")
-            assert (after["pid"], after["restarts"], after["state"]) == (
-                before["pid"],
-                0,
-                "running",
-            )
-            wait_for(lambda: daemon.info("r")["heartbeat"]["state"] == "alive", "a heartbeat")
+        # For longer than the misses and the question on shell that follows them.
+        begin(attached, f"cat('begun\\n'); flush.console(); Sys.sleep(8); file.create('{done}')")
+        wait_for(lambda: daemon.info("r")["execution_state"] == "busy", "it to be busy")
+        wait_for(done.exists, "the cell to end")
+        after = daemon.info("r")
+        assert (after["pid"], after["restarts"], after["state"]) == (before["pid"], 0, "running")
+        wait_for(lambda: daemon.info("r")["heartbeat"]["state"] == "alive", "a heartbeat")
     assert json.loads(daemon.record("r").read_bytes())["habits"]["silent_busy"]
 
 
