@@ -41,7 +41,6 @@ def see(actor: Actor, world: World, profile_status: str, *, quick: bool = False)
     """Gather what is shown of a kernel beside its record; ``quick`` leaves out what was read."""
     reading = None if quick else _reading_of(actor)
     life, kernel = actor.life, actor.kernel
-    activity = life.watch.activity
     heard_at = life.watch.heartbeat_at if life.handle else None
     retry = kernel.deadline if kernel.state is State.BACKOFF else None
     return Sight(
@@ -50,7 +49,7 @@ def see(actor: Actor, world: World, profile_status: str, *, quick: bool = False)
         connection_file=connection_path(str(world.runtime_dir), actor.record.name),
         log_file=str(life.log_file),
         execution_state=life.watch.execution_state,
-        last_activity=world.wall_time(activity.active_at) if activity and life.handle else None,
+        last_activity=_last_activity(actor, world),
         heartbeat="unresponsive" if kernel.unresponsive else life.watch.heartbeat,
         heartbeat_at=heard_at and world.wall_time(heard_at),
         next_attempt_at=retry and world.wall_time(retry),
@@ -123,3 +122,11 @@ def _reading_of(actor: Actor) -> Reading | None:
         return None
     same = (reading.shim, reading.ready) == (life.handle.shim, life.is_ready)
     return reading if same else None
+
+
+def _last_activity(actor: Actor, world: World) -> float | None:
+    """Give when a kernel worked last; None for one that was adopted and has said nothing yet."""
+    activity = actor.life.watch.activity
+    if activity is None or actor.life.handle is None or activity.state == "unknown":
+        return None
+    return world.wall_time(activity.active_at)
