@@ -100,9 +100,9 @@ def hand_over(world: World, warm: Warm, plan: LaunchPlan) -> Handle:
     facts, plain, here = Path(warm.plan.facts), handle.to_json(), world.store.origin
     where = {"host": here.host, "pid_namespace": here.pid_namespace}
     told = json.dumps({"protocol": 1, **where, **{key: plain[key] for key in KEPT}}).encode()
-    _write_into_lock(Path(plan.lock), told + b"\n")
     write_private(facts, told)
     facts.rename(plan.facts)  # it has its name from here on
+    _write_into_lock(Path(plan.lock), told + b"\n")
     return handle
 
 

@@ -166,15 +166,18 @@ def _compiled(source: Path) -> bytes:
 def _read_facts(facts: str, exit_file: str, lock: str) -> Handle | None:
     """Read the facts of a shim of any released version; fields have only been added.
 
-    Where they are gone or older, the locked file has them, too. Those of another pid namespace say
-    nothing of a process here.
+    Where they are gone or older, the locked file has those of a live shim, too. A dead one's say
+    nothing: a warm kernel that was ended can have left its lock under a name that it never got.
+    Those of another pid namespace say nothing of a process here.
     """
     found, here = [], pid_namespace()
     for path in (facts, lock):
         try:
             content = json.loads(read_regular(path, MAX_OWN_BYTES).partition(b"\n")[0])
             if content.get("pid_namespace", here) == here:
-                found.append(_handle(content, facts, exit_file, lock))
+                handle = _handle(content, facts, exit_file, lock)
+                if path == facts or is_alive(handle.shim):
+                    found.append(handle)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     alive = [one for one in found if is_alive(one.shim)]
