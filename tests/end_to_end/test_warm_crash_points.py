@@ -42,12 +42,18 @@ def wait_ready(daemon: Crashing) -> None:
 
 def check_nothing_is_left(daemon: Crashing) -> None:
     wait_for(lambda: not kernels(daemon), "all processes to end")
-    assert {path.name for path in (daemon.runtime / "live").iterdir()} <= {"shim.pyc"}
+    live = daemon.runtime / "live"
+    wait_for(lambda: {path.name for path in live.iterdir()} <= {"shim.pyc"}, "its files to go")
     assert [path.name for path in (daemon.runtime / "ipc").iterdir()] == []
     wait_for(lambda: not list(daemon.state.glob("warm/*")), "its link to go")
     assert not list(daemon.runtime.glob("kernel-*"))
+    wait_for(lambda: not _granted(daemon), "its ports to be free")
+
+
+def _granted(daemon: Crashing) -> object:
     with contextlib.suppress(FileNotFoundError):
-        assert json.loads((daemon.runtime / "ports.json").read_bytes()) == {}
+        return json.loads((daemon.runtime / "ports.json").read_bytes())
+    return None
 
 
 def take_up(daemon: Crashing, transport: str) -> None:
