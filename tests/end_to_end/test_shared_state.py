@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kconnd.system.files import is_locked
-from kconnd.system.processes import is_alive
+from kconnd.system.processes import ProcessId, is_alive, read_stat, send_signal
 from tests.conftest import wait_for
 from tests.end_to_end.container import CTL, SHARED, Container, needs_namespaces
 from tests.end_to_end.daemon import IPYKERNEL, SMALL, Daemon, DaemonError
@@ -265,12 +265,17 @@ def _marks(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
-def test_a_kernel_of_our_own_that_cannot_be_found_is_left_alone(daemon: Daemon) -> None:
+def test_a_kernel_of_our_own_that_cannot_be_found_is_left_alone(
+    daemon: Daemon, request: pytest.FixtureRequest
+) -> None:
     """Its record is of another launch, its facts are gone, and its lock says nothing."""
     daemon.profile("lab", SMALL + "start: boot\n")
     daemon.start()
     wait_for(lambda: daemon.state_of("lab") == "running", "it to start")
     pid, shim = daemon.info("lab")["pid"], daemon.shim_of("lab")
+    kernel = ProcessId(pid, read_stat(pid)[2])
+    request.addfinalizer(lambda: send_signal(shim, signal.SIGKILL))  # no record tells of it
+    request.addfinalizer(lambda: send_signal(kernel, signal.SIGKILL))
     daemon.kill()
     record = json.loads(daemon.record("lab").read_bytes())
     record["handle"] |= {"shim": [1, 1], "kernel": [1, 1]}
