@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import stat
 import sys
 from dataclasses import asdict, dataclass
@@ -174,8 +175,9 @@ def _profiles(around: Surroundings) -> Iterator[Finding]:
 
     loaded = load_profiles(around.configs)
     what = f"{len(loaded.profiles)} profiles in {', '.join(map(str, around.configs))}"
-    if loaded.faults:
-        yield Finding("bad", f"{what}, {len(loaded.faults)} faults", "kconnd-ctl check")
+    if count := len(loaded.faults):
+        cure = " ".join(["kconnd-ctl check", *map(shlex.quote, map(str, around.configs))])
+        yield Finding("bad", f"{what}, {count} fault{'' if count == 1 else 's'}", cure)
     else:
         yield Finding("ok", what)
 

@@ -47,7 +47,12 @@ def logs(arguments: list[str]) -> int:
 
     together = given.follow and len(names) > 1
     pieces = _as_they_come(names, read) if together else _one_by_one(names, read)
-    return _copy(pieces, _in_json if given.json else _printer(names, raw=given.raw))
+    show = _in_json if given.json else _printer(names, raw=given.raw)
+    try:
+        return _copy(pieces, show)
+    finally:  # Ctrl-C ends `logs -f`, and must not leave the terminal coloured
+        if isinstance(show, _Filtered):
+            show.end()
 
 
 def _printer(names: list[str], *, raw: bool) -> Callable[[str, str], None]:
@@ -101,6 +106,11 @@ class _Filtered:
             self._show(name, shown)
         if not text:
             self._show(name, "")
+
+    def end(self) -> None:
+        """End the colour that an unfinished stream has left on."""
+        if any(stream.end().endswith(RESET) for stream in self._streams.values()):
+            print(RESET, end="", flush=True)
 
 
 class _Lines:

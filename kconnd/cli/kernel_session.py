@@ -53,7 +53,7 @@ class Phase(Enum):
         "the code was sent and has not begun; it will still run, after the cell of another "
         "client, which was not interrupted"
     )
-    RUNNING = "the code still runs; kconnd-ctl interrupt interrupts it"
+    RUNNING = "the code still runs; kconnd-ctl interrupt {name} interrupts it"
     DONE = "the rest of the code was not sent"
 
 
@@ -99,7 +99,12 @@ class KernelSession:
 
     def fate_of_code(self) -> str:
         """Say what becomes of the code if the command ends now."""
-        return self._phase.value
+        return self._phase.value.format(name=self._given.name)
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether the last piece of code ended after an interrupt of ours."""
+        return self._interrupted
 
     def execute(self, code: str) -> bool:
         """Run one piece of code; true if it went well.
@@ -116,6 +121,7 @@ class KernelSession:
         if not self._subscribed:
             self._subscribe()
             self._wait_until_idle()
+        self._check_time()
         self._phase, self._interrupted = Phase.SENT, False
         request = self._client.execute(code, allow_stdin=True)
         while self._phase is not Phase.DONE:
@@ -129,9 +135,14 @@ class KernelSession:
 
     def _wait_until_idle(self) -> None:
         """Wait until the daemon says that no request of anybody is being executed."""
+        told = not sys.stderr.isatty()
         while not self._is_idle():
             self._await_status()
             self._check_time()
+            if not told and not self._is_idle():
+                told = True
+                name = self._given.name
+                print(f"waiting until {name} is idle; Ctrl-C ends the wait", file=sys.stderr)
 
     def _is_idle(self) -> bool:
         return bool(self._look()["execution_state"] == "idle")
@@ -205,11 +216,11 @@ class KernelSession:
             self._interrupt()
             raise TimedOutError(
                 f"running code on {name}: not done within {limit}",
-                hint="it was interrupted; the kernel goes on",
+                hint=f"an interrupt was sent; kconnd-ctl info {name} shows whether it still runs",
             )
         raise TimedOutError(
             f"running code on {name}: the kernel was not idle within {limit}",
-            hint=self._phase.value,
+            hint=self.fate_of_code(),
         )
 
     def _look(self) -> dict[str, Any]:

@@ -12,11 +12,19 @@ from pathlib import Path
 
 from kconnd.cli.arguments import parser
 from kconnd.client import kernel_path
-from kconnd.errors import UsageError
+from kconnd.errors import TimedOutError, UnreachableError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from kconnd.cli.arguments import Given
     from kconnd.cli.kernel_session import KernelSession
+    from kconnd.client import Client
+
+INTERRUPTED = 130  # the exit code after Ctrl-C
+MIN_WAIT_S = 0.01  # of a socket; zero would mean not to wait at all
+NOT_SENT = "nothing was sent, so the code will not run; {name} goes on starting"
 
 
 def run(arguments: list[str]) -> int:
@@ -44,7 +52,11 @@ def run(arguments: list[str]) -> int:
     from kconnd.spawn import client_or_start  # noqa: PLC0415  # only for this
 
     daemon = client_or_start(given.socket)
-    kernel = daemon.post(kernel_path(given.name, "start"), {"on_demand": True})
+    try:
+        kernel = _start(daemon, given, deadline)
+    except KeyboardInterrupt:
+        print(f"kconnd-ctl: {NOT_SENT.format(name=given.name)}", file=sys.stderr)
+        return INTERRUPTED
     session = KernelSession(daemon, kernel, given, deadline)
     try:
         return _execute(session, sources)
@@ -52,12 +64,32 @@ def run(arguments: list[str]) -> int:
         session.close()
 
 
+def _start(daemon: Client, given: Given, deadline: float) -> dict[str, Any]:
+    """Have the kernel started, and wait until it is ready or the time is up."""
+    left = max(MIN_WAIT_S, deadline - time.monotonic())
+    limit = None if left == float("inf") else left
+    path = kernel_path(given.name, "start")
+    try:
+        kernel: dict[str, Any] = daemon.request("POST", path, {"on_demand": True}, limit=limit)
+    except UnreachableError:
+        if time.monotonic() < deadline:
+            raise
+        raise TimedOutError(
+            f"running code on {given.name}: the kernel was not ready within {given.timeout}",
+            hint=NOT_SENT.format(name=given.name),
+        ) from None
+    return kernel
+
+
 def _execute(session: KernelSession, sources: list[str]) -> int:
     try:
-        return 0 if all(session.execute(source) for source in sources) else 1
+        done = all(session.execute(source) for source in sources)
     except KeyboardInterrupt:
         print(f"kconnd-ctl: {session.fate_of_code()}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
+    if session.was_interrupted:
+        return INTERRUPTED
+    return 0 if done else 1
 
 
 def _read(name: str) -> str:
@@ -66,7 +98,8 @@ def _read(name: str) -> str:
     try:
         return Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"reading {name}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"reading {name}: {reason}") from None
 
 
 def _seconds(text: str) -> float:

@@ -203,8 +203,11 @@ def _start(
     return fresh, (Launch(generation, new_key=True, new_ports=True),)
 
 
-def _want_up(kernel: Lifecycle, _event: StartAsked, _policy: Policy, _now: float) -> Outcome:
-    return replace(kernel, wanted=Wanted.UP), ()
+def _want_up(
+    kernel: Lifecycle, event: StartAsked | RestartAsked, _policy: Policy, _now: float
+) -> Outcome:
+    reason = kernel.reason if kernel.wanted is Wanted.UP else _asked(event)
+    return replace(kernel, wanted=Wanted.UP, reason=reason), ()
 
 
 def _again_now(kernel: Lifecycle, _event: Event, _policy: Policy, _now: float) -> Outcome:
@@ -321,8 +324,15 @@ def _stop_idle(kernel: Lifecycle, event: StopAsked, _policy: Policy, _now: float
 def _up_after_stop(kernel: Lifecycle, event: Event, policy: Policy, now: float) -> Outcome:
     restart = event if isinstance(event, RestartAsked) else RestartAsked(new_key=True)
     new_key = restart.new_key
-    kernel = replace(kernel, wanted=Wanted.UP, ending=Ending.RESTART, new_key=new_key)
+    kernel = replace(
+        kernel, wanted=Wanted.UP, ending=Ending.RESTART, new_key=new_key, reason=_asked(event)
+    )
     return _end_wait(kernel, policy, now) if restart.now else (kernel, ())
+
+
+def _asked(event: Event) -> str:
+    """Say what somebody asked for."""
+    return f"{'restart' if isinstance(event, RestartAsked) else 'start'} was asked for"
 
 
 def _escalate(kernel: Lifecycle, _event: DeadlinePassed, policy: Policy, now: float) -> Outcome:

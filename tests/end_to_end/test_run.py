@@ -5,13 +5,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import SMALL, Daemon, begin, client, run, run_on
+from tests.end_to_end.daemon import SMALL, SMALL_KERNEL, Daemon, begin, client, run, run_on
 from tests.end_to_end.test_ctl import CTL, IPYKERNEL, ctl, talk
 
 
@@ -61,6 +62,33 @@ def test_messages_as_json(lab: Daemon) -> None:
     assert len({message["parent_header"]["msg_id"] for message in messages}) == 1
 
 
+SLOW = f"argv: [/bin/sh, -c, 'sleep 4; exec \"$@\"', sh, {sys.executable}, {SMALL_KERNEL}"
+SLOW += ", '{connection_file}']\ntransport: ipc\n"
+
+
+def test_a_run_whose_kernel_is_not_ready_in_time_never_runs(lab: Daemon) -> None:
+    lab.profile("slow", SLOW)
+    ctl(lab, "reload")
+    done = ctl(lab, "run", "slow", "--timeout", "1s", "-c", "queue")
+    assert done.code == 1
+    assert "the kernel was not ready within 1s" in done.err
+    assert "nothing was sent, so the code will not run" in done.err
+    log = Path(lab.wait_state("slow", "running")["log_file"])
+    assert ctl(lab, "run", "slow", "-c", "ok").code == 0  # it would have come after that
+    assert "queued" not in log.read_text(encoding="utf-8")
+
+
+def test_ctrl_c_while_the_kernel_starts_says_what_becomes_of_both(lab: Daemon) -> None:
+    lab.profile("lab", SLOW)
+    ctl(lab, "reload")
+    process = start_run(lab, "-c", "queue")
+    wait_for(lambda: lab.state_of("lab") == "starting", "the start")
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the code will not run; lab goes on starting" in error
+
+
 def test_too_long_is_interrupted_and_told(lab: Daemon) -> None:
     ctl(lab, "start", "lab")
     done = ctl(lab, "run", "lab", "--timeout", "1s", "-c", "import time; time.sleep(1000)")
@@ -82,7 +110,7 @@ def test_ctrl_c_interrupts_the_kernel(lab: Daemon) -> None:
     assert process.stdout.readline() == "go\n"
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "interrupting" in error
     assert "KeyboardInterrupt" in error
 
@@ -244,6 +272,19 @@ def test_ctrl_c_a_second_time_leaves(lab: Daemon, folder: Path) -> None:
 
 def test_a_kernel_of_ones_own_may_do_what_it_likes_to_the_terminal(lab: Daemon) -> None:
     assert ctl(lab, "run", "lab", "-c", r"print('\x1b]0;title\x07')").out == "\x1b]0;title\x07\n"
+
+
+def test_a_followed_log_that_ctrl_c_ends_leaves_no_colour(lab: Daemon) -> None:
+    log = Path(lab.post("lab", "start")["log_file"])
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write("\x1b[31mred\n")
+    env = {**os.environ, "KCONND_SOCKET": str(lab.socket)}
+    command = [*CTL, "logs", "-f", "-n", "1", "lab"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "\x1b[31mred\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "\x1b[0m"
 
 
 def test_a_password_is_not_shown(lab: Daemon) -> None:
