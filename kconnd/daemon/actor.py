@@ -40,7 +40,7 @@ from kconnd.core.recovery import recover
 from kconnd.daemon.bus import Happening
 from kconnd.daemon.life import Life
 from kconnd.daemon.world import World
-from kconnd.errors import StateFileError, UnsafePathError
+from kconnd.errors import NoSuchKernelError, StateFileError, UnsafePathError
 from kconnd.launchers.base import Handle, parse_handle
 from kconnd.system.processes import started_at
 
@@ -81,6 +81,7 @@ class Actor:
         self._current_profile = profile
         self._queue: asyncio.Queue[Asked] = asyncio.Queue()
         self._changed = asyncio.Event()
+        self._ended = False  # whether nobody takes what is asked any more
         self._unsaved = False  # whether what is kept in memory is ahead of what was saved
         self.unrecorded = ""  # why the last that was to be saved could not be
         self._launched: tuple[Mapping[str, Any] | None, Profile | None] = (None, None)
@@ -132,7 +133,11 @@ class Actor:
         ------
         StateFileError
             If another cannot be saved; nothing has changed then.
+        NoSuchKernelError
+            If the kernel was forgotten meanwhile: it had ended, and its profile was removed.
         """
+        if self._ended:
+            raise self._gone()
         decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((request, decided))
         await decided
@@ -144,23 +149,43 @@ class Actor:
         return self.record
 
     async def run(self) -> None:
-        """Take events for ever."""
-        while True:
-            event, decided = await self._next()
-            trouble: Exception | None = None
-            try:
-                self._take(event, refusable=decided is not None)
-            except StateFileError as error:
-                trouble = error
-            except Exception as error:  # the kernel is looked after all the same
-                log.exception("%s: a fault in the daemon, at %s", self.record.name, event)
-                trouble = error
-            if decided is None or decided.done():
-                continue
-            if trouble is None:
-                decided.set_result(None)
-            else:
-                decided.set_exception(trouble)
+        """Take events until cancelled; requests that were not taken then are refused."""
+        try:
+            while True:
+                await self._take_next()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Refuse what was asked and not decided, and all that is asked later."""
+        self._ended = True
+        while not self._queue.empty():
+            _, decided = self._queue.get_nowait()
+            if decided is not None and not decided.done():
+                decided.set_exception(self._gone())
+
+    def _gone(self) -> NoSuchKernelError:
+        return NoSuchKernelError(
+            f"there is no kernel {self.record.name} any more",
+            hint="it ended, and its profile was removed; kconnd-ctl list shows what there is",
+        )
+
+    async def _take_next(self) -> None:
+        event, decided = await self._next()
+        trouble: Exception | None = None
+        try:
+            self._take(event, refusable=decided is not None)
+        except StateFileError as error:
+            trouble = error
+        except Exception as error:  # the kernel is looked after all the same
+            log.exception("%s: a fault in the daemon, at %s", self.record.name, event)
+            trouble = error
+        if decided is None or decided.done():
+            return
+        if trouble is None:
+            decided.set_result(None)
+        else:
+            decided.set_exception(trouble)
 
     # --- taking up what an earlier daemon left
 

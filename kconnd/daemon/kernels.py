@@ -382,7 +382,7 @@ class Kernels:
             self._forget(name)
 
     def _forget(self, name: str) -> None:
-        self._actors.pop(name)
+        self._actors.pop(name).end()  # its task may not even have begun
         self._plain.pop(name, None)
         self._tasks.pop(name).cancel()
 

@@ -30,7 +30,7 @@ from kconnd.daemon.actor import Actor
 from kconnd.daemon.bus import EventBus
 from kconnd.daemon.main import keep_going
 from kconnd.daemon.world import World
-from kconnd.errors import StateFileError
+from kconnd.errors import NoSuchKernelError, StateFileError
 from kconnd.launchers.base import Exit
 from kconnd.system.files import ensure_private_dir, take_lock, write_private
 from kconnd.system.ledger import PortLedger
@@ -211,6 +211,25 @@ async def test_what_has_come_together_is_saved_together(
     stage.actor.tell(HeartbeatBack(1))
     await stage.actor.ask(StopAsked())
     assert saved == [(State.STOPPING, False)], "what is to be done is saved before"
+
+
+async def test_what_is_asked_of_a_kernel_that_was_forgotten_is_refused(tmp_path: Path) -> None:
+    """A stop waits for its turn; meanwhile the kernel may end and its profile be removed."""
+    stage = Stage(tmp_path)
+    actor = stage.actor
+    task = asyncio.create_task(actor.run())
+    await asyncio.sleep(0)  # it has begun, and waits for an event
+    asked = asyncio.create_task(actor.ask(StopAsked()))
+    await asyncio.sleep(0)  # the request is in the queue, and not taken
+    task.cancel()
+    async with asyncio.timeout(10):
+        for request in (asked, actor.ask(StopAsked())):
+            with pytest.raises(NoSuchKernelError, match="there is no kernel lab any more") as found:
+                await request
+            assert "kconnd-ctl list" in found.value.hint
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    stage.store.close()
 
 
 async def test_a_launch_that_waits_for_its_turn_can_be_stopped(stage: Stage) -> None:
