@@ -12,6 +12,7 @@ Rule: whoever reads with a `Flow` learns when messages may have been lost.
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 TURN_S = 0.002  # of processor time, in which a turn reads some hundred messages
 SHARE = 0.08  # of a core
@@ -32,6 +33,20 @@ class Crowd:
         return SHARE / max(1, len(self.members))
 
 
+@dataclass(frozen=True)
+class Clocks:
+    """What time goes by.
+
+    Parameters
+    ----------
+    now, used : callable
+        Give seconds, as they pass for all (monotonic) and as this thread's processor time.
+    """
+
+    now: Callable[[], float] = time.monotonic
+    used: Callable[[], float] = time.thread_time
+
+
 class Flow:
     """Calls what reads from one kernel.
 
@@ -44,14 +59,22 @@ class Flow:
         It never waits.
     lost : callable
         Is called when messages may have been lost.
+    clocks : Clocks
+        What it goes by.
     """
 
-    __slots__ = ("_at", "_count", "_credit", "_crowd", "_lost", "_receive", "_since", "heard_at")
+    __slots__ = (
+        "_at", "_clocks", "_count", "_credit", "_crowd", "_lost", "_receive", "_since", "heard_at"
+    )  # fmt: skip
 
     def __init__(
-        self, crowd: Crowd, receive: Callable[[], int | None], lost: Callable[[], None]
+        self,
+        crowd: Crowd,
+        receive: Callable[[], int | None],
+        lost: Callable[[], None],
+        clocks: Clocks = Clocks(),
     ) -> None:
-        self._crowd, self._receive, self._lost = crowd, receive, lost
+        self._crowd, self._receive, self._lost, self._clocks = crowd, receive, lost, clocks
         self.heard_at = 0.0  # when something was read last, in monotonic seconds
         self._credit, self._at = SAVED_S, 0.0  # seconds that may be used, and as of when
         self._since, self._count = 0.0, 0
@@ -64,7 +87,7 @@ class Flow:
         float or None
             None where all was read, and more may be read as soon as it comes.
         """
-        now = asyncio.get_running_loop().time()
+        now = self._clocks.now()
         used, count, rest = self._read()
         if count or rest:
             self.heard_at = now
@@ -79,11 +102,11 @@ class Flow:
 
     def _read(self) -> tuple[float, int, bool]:
         """Read until nothing is left or the turn is over: give time, messages, if there is more."""
-        begun, used, count, rest = time.thread_time(), 0.0, 0, True
+        begun, used, count, rest = self._clocks.used(), 0.0, 0, True
         while rest and used < TURN_S:
             read = self._receive()
             rest, count = read is not None, count + (read or 0)
-            used = time.thread_time() - begun
+            used = self._clocks.used() - begun
         return used, count, rest
 
     def _charge(self, now: float, used: float) -> float:
