@@ -124,7 +124,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
     return {
         "version": VERSION,
         "name": record.name,
-        "origin": record.origin and vars(record.origin),
+        **_origin_to_json(record.origin),
         "lifecycle": {
             "state": kernel.state.value,
             "wanted": kernel.wanted.value,
@@ -148,6 +148,14 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
         "last_exit": record.last_exit and vars(record.last_exit),
         "decisions": [vars(decision) for decision in record.decisions],
     }
+
+
+def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
+    """Give the origin, and beside it what daemons of versions before would refuse in it."""
+    if origin is None:
+        return {"origin": None}
+    saved = dict(vars(origin))
+    return {"pid_namespace": saved.pop("pid_namespace"), "origin": saved}
 
 
 def _delay(kernel: Lifecycle) -> dict[str, Any]:
@@ -195,8 +203,18 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
         habits=_make(Habits, content.get("habits", {})),
         last_exit=_optional(partial(_make, LastExit), content["last_exit"]),
         decisions=tuple(_make(Decision, decision) for decision in content["decisions"]),
-        origin=_optional(partial(_make, Origin), content["origin"]),
+        origin=_parse_origin(content),
     )
+
+
+def _parse_origin(content: Mapping[str, Any]) -> Origin | None:
+    """Read the origin, with the pid namespace beside it, or in it as for some days it was."""
+    if content["origin"] is None:
+        return None
+    saved = {**content["origin"]}
+    if "pid_namespace" in content:
+        saved["pid_namespace"] = content["pid_namespace"]
+    return _make(Origin, saved)
 
 
 def _optional(parse: Callable[[Any], T], value: object) -> T | None:

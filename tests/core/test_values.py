@@ -35,6 +35,7 @@ from kconnd.core.record import (
     Facts,
     KernelRecord,
     LastExit,
+    Origin,
     parse_record,
     to_json,
 )
@@ -161,6 +162,7 @@ RECORDS = st.builds(
     last_exit=st.none()
     | st.builds(LastExit, st.none() | st.integers(), st.none(), TEXT, TIMES, TEXT),
     decisions=st.lists(st.builds(Decision, st.floats(0, 4e9), TEXT, TEXT), max_size=3).map(tuple),
+    origin=st.none() | st.builds(Origin, TEXT, TEXT, TEXT, TEXT),
 )
 
 
@@ -180,7 +182,24 @@ def test_a_damaged_record_is_refused_and_nothing_else(
         parse_record(content)
     except ValueError:
         return
-    assert key in {"name", "profile", "handle", "decisions", "last_exit", "connection"}
+    harmless = {"name", "profile", "handle", "decisions", "last_exit", "connection"}
+    assert key in {*harmless, "pid_namespace"}
+
+
+@given(RECORDS)
+def test_a_daemon_of_the_version_before_accepts_a_record_s_origin(record: KernelRecord) -> None:
+    """It refuses what it does not know in a part, and ignores whole parts that it does not know."""
+    saved = to_json(record)["origin"]
+    assert saved is None or set(saved) == {"machine", "host", "boot_id"}
+
+
+def test_a_pid_namespace_is_also_read_where_it_was_saved_at_first() -> None:
+    origin = Origin("m", "h", "b", "pid:[1]")
+    content = to_json(KernelRecord("lab", origin=origin))
+    content["origin"]["pid_namespace"] = content.pop("pid_namespace")
+    assert parse_record(content).origin == origin
+    del content["origin"]["pid_namespace"]
+    assert parse_record(content).origin == replace(origin, pid_namespace="")
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("state-*/record.json")), ids=str)

@@ -104,7 +104,7 @@ def _changed(**changes: Any) -> Callable[[dict[str, Any]], str]:
     def change(record: dict[str, Any]) -> str:
         for key, value in changes.items():
             part, _, field = key.partition("__")
-            record[part][field] = value
+            (record[part] if part else record)[field] = value
         return json.dumps(record)
 
     return change
@@ -113,7 +113,7 @@ def _changed(**changes: Any) -> Callable[[dict[str, Any]], str]:
 LIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "by-the-other": _changed(origin__host="two"),
     "earlier-boot": _changed(origin__boot_id="0", origin__host="two"),
-    "no-namespace": _changed(origin__pid_namespace="", origin__host="two"),
+    "no-namespace": _changed(__pid_namespace="", origin__host="two"),
     "stopped": _changed(lifecycle__state="stopped", lifecycle__wanted="down"),
     "in-backoff": _changed(lifecycle__state="backoff", origin__host="two"),
     "launching": _changed(lifecycle__state="launching", origin__host="two"),
