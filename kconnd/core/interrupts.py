@@ -2,8 +2,10 @@
 
 Rules. A kernel that starts has no cell to interrupt, and many end by SIGINT before their first
 answer: ipykernel 7.4 does. Some end by it at any time: xeus-python, deno, Kotlin, JJava, ilua.
-An end is put down to an interrupt only where that was ours, came just before, and is of a kind
-that an interrupt leads to: killed by SIGINT, or exited by itself.
+An end is put down to an interrupt only where somebody asked for that, it came just before, and
+the end is of a kind that an interrupt leads to: killed by SIGINT, or exited by itself. It is not
+where a stop began since, which interrupts as well, or where the kernel worked on another request
+since: then it lived through the interrupt, and its end may be the user's own `exit()`.
 """
 
 import signal
@@ -45,7 +47,8 @@ def ended_by_interrupt(
     oom : bool
         Whether it went over its memory limit.
     interrupted_s : float, optional
-        Seconds from the last interrupt that we sent to the end; None without one.
+        Seconds from the last interrupt that somebody asked for to the end; None where there was
+        none, or a stop or another request came after it.
     """
     if interrupted_s is None or interrupted_s > ENDED_BY_WINDOW_S or oom:
         return False

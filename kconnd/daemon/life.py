@@ -141,7 +141,7 @@ class Life:
         self._startup_timeout = math.inf
         self._settled = asyncio.Event()
         self._shutdown: asyncio.Task[None] | None = None
-        self._interrupted_at: float | None = None  # monotonic seconds, of the present process
+        self._interrupted_at: float | None = None  # monotonic seconds, by who asked for that
 
     # --- launching
 
@@ -436,7 +436,7 @@ class Life:
 
     async def _watch_exit(self, handle: Handle) -> None:
         found = await self._world.launcher.wait(handle)
-        since = self._interrupted_at and self._world.clock() - self._interrupted_at
+        since = self._interrupted_s()
         output = read_tail(self.log_file, TAIL).rpartition(LAUNCH_MARK)[2].partition("\n")[2]
         reason = _describe(found)
         interrupted = ended_by_interrupt(
@@ -462,6 +462,14 @@ class Life:
             )
         )
 
+    def _interrupted_s(self) -> float | None:
+        """Give the seconds since an interrupt that somebody asked for; None if that is over.
+
+        A kernel that begins to work on a request after it has lived through it.
+        """
+        at = self._interrupted_at
+        return None if at is None or self.watch.busy_at > at else self._world.clock() - at
+
     @property
     def is_ready(self) -> bool:
         """Whether the kernel has answered."""
@@ -477,11 +485,14 @@ class Life:
 
     async def interrupt(self) -> None:
         """Interrupt what runs, in the way that its kernel spec asks for."""
+        self._interrupted_at = self._world.clock()
+        await self._interrupt()
+
+    async def _interrupt(self) -> None:
         if self._facts.interrupt_mode == "message":
-            self._interrupted_at = self._world.clock()
             await self.watch.request("interrupt_request", {})
         else:
-            await self.signal(signal.SIGINT)
+            await self._signal(signal.SIGINT)
 
     async def signal(self, number: int) -> None:
         """Signal the kernel's process group.
@@ -491,14 +502,18 @@ class Life:
         NotRunningError
             If there is no process.
         """
-        if self.handle is None:
-            raise NotRunningError(f"signalling {self.name}: it has no process now")
         if number == signal.SIGINT:
             self._interrupted_at = self._world.clock()
+        await self._signal(number)
+
+    async def _signal(self, number: int) -> None:
+        if self.handle is None:
+            raise NotRunningError(f"signalling {self.name}: it has no process now")
         await self._world.launcher.signal(self.handle, number)
 
     def take(self, step: Step) -> None:
         """Take one step of a stop; the next one follows at a deadline, if it must."""
+        self._interrupted_at = None  # its end is what was asked for now
         if self._shutdown is not None:
             self._shutdown.cancel()
             self._shutdown = None
@@ -509,7 +524,7 @@ class Life:
 
     async def _take(self, step: Step) -> None:
         if step is Step.INTERRUPT:
-            await self.interrupt()
+            await self._interrupt()
         elif self.handle is not None:
             await self._world.launcher.stop(self.handle, step)
 

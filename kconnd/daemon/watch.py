@@ -8,6 +8,7 @@ generation it belongs to. Silence is reported, never taken for an end. What mess
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -60,6 +61,7 @@ class Watch:
     ) -> None:
         self.activity: Activity | None = None  # of a process that has answered, or was adopted
         self.heartbeat_at: float | None = None
+        self.busy_at = -math.inf  # when it last began to work on a request
         self.missed = 0  # heartbeats that it ought to have answered
         self.habits = Habits()
         self._tell, self._answered, self._learned = tell, answered, learned
@@ -97,6 +99,7 @@ class Watch:
         self.habits = habits
         self.activity = None if fresh else self._new_activity(known=False)
         self.missed, self.heartbeat_at, self._beat_at = 0, None, self._clock()
+        self.busy_at = -math.inf
         self._reported, self._missed_busy, self._pinged_in = False, False, frozenset()
         self._alive.clear()
         self._unsure.clear()
@@ -165,6 +168,8 @@ class Watch:
 
     def _status_seen(self, request: str, busy: bool) -> None:  # noqa: FBT001  # see `Channels`
         self._show_life()
+        if busy:
+            self.busy_at = self._clock()
         if self.activity is None:
             return
         self.activity.said(request, busy=busy, now=self._clock())

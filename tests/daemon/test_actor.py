@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from kconnd.launchers.base import Exit
 from kconnd.system.files import ensure_private_dir, take_lock, write_private
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
+from tests.conftest import wait_until as wait_for_it
 from tests.launchers.fake import NOBODY, FakeLauncher
 
 WaitUntil = Callable[..., Awaitable[None]]
@@ -290,6 +292,49 @@ async def test_a_stop_goes_by_message_first_and_by_force_in_the_end(stage: Stage
     assert stage.actor.record.last_exit.signal == 9
     assert stage.channels[0].closed
     assert not list(stage.runtime.glob("kernel-*"))
+
+
+async def test_an_end_right_on_an_interrupt_is_put_down_to_it(stage: Stage) -> None:
+    await run_and_interrupt(stage)
+    stage.launcher.end(1, Exit(code=0))
+    await stage.reach(State.BACKOFF)
+    assert stage.actor.kernel.reason == "ended by the interrupt (exited with code 0)"
+
+
+async def test_an_exit_in_a_cell_after_an_interrupt_is_its_users_wish(stage: Stage) -> None:
+    channels = await run_and_interrupt(stage)
+    channels.say("cell", "idle")
+    channels.say("exit", "busy")
+    stage.launcher.end(1, Exit(code=0))
+    await stage.reach(State.STOPPED)
+    assert stage.actor.kernel.reason == "exited with code 0"
+
+
+@pytest.mark.parametrize("asked", [StopAsked(busy=True), RestartAsked(busy=True)])
+async def test_the_end_of_a_busy_kernel_is_put_down_to_its_stop(
+    stage: Stage, asked: StopAsked | RestartAsked, wait_until: WaitUntil
+) -> None:
+    await run_and_interrupt(stage)
+    await stage.actor.ask(asked)
+    await wait_until(lambda: stage.launcher.signals == [signal.SIGINT] * 2, "the stop's interrupt")
+    stage.launcher.end(1, Exit(code=0))
+    await wait_until(lambda: stage.actor.record.last_exit, "its end")
+    assert stage.actor.record.last_exit is not None
+    assert stage.actor.record.last_exit.reason == "exited with code 0"
+
+
+async def run_and_interrupt(stage: Stage) -> FakeChannels:
+    """Interrupt a cell."""
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    channels = stage.channels[0]
+    await wait_for_it(lambda: channels.seen, "it to be listened to")
+    channels.say("cell", "busy")
+    await asyncio.sleep(0.001)  # for the clock
+    await stage.actor.life.interrupt()
+    await asyncio.sleep(0.001)
+    return channels
 
 
 async def test_a_restart_keeps_the_key_and_a_start_does_not(stage: Stage) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import SMALL, Daemon, DaemonError, client, run
+from tests.end_to_end.daemon import SMALL, Daemon, DaemonError, begin, client, run
 from tests.end_to_end.test_ctl import CTL, ctl
 
 IPYKERNEL = f"python: {sys.executable}\n"
@@ -218,6 +218,20 @@ def test_an_end_that_has_nothing_to_do_with_the_interrupt_is_not_put_down_to_it(
     os.kill(info["pid"], signal.SIGKILL)
     wait_for(lambda: lab.info("lab")["last_exit"], "its end")
     assert lab_exit(lab) == "killed by SIGKILL"
+
+
+def test_an_exit_of_the_user_right_after_an_interrupt_stops_the_kernel(lab: Daemon) -> None:
+    """Within the 3 s in which an end may be put down to the interrupt; it takes about one."""
+    info = lab.post("lab", "start")
+    with client(info["connection_file"]) as attached:
+        begin(attached, "import time; print('began', flush=True); time.sleep(60)")
+        lab.post("lab", "interrupt")
+        wait_for(lambda: lab.info("lab")["execution_state"] == "idle", "the cell's end")
+        attached.execute("exit()")
+        wait_for(lambda: lab.info("lab")["last_exit"], "its end")
+    found = lab.info("lab")
+    assert (found["state"], found["generation"]) == ("stopped", info["generation"])
+    assert found["last_exit"]["reason"] == "exited with code 0"
 
 
 def test_an_interrupt_of_a_kernel_that_ended_is_refused(lab: Daemon) -> None:

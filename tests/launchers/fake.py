@@ -24,6 +24,7 @@ class FakeLauncher:
     launched: list[LaunchPlan] = field(default_factory=list)
     ignores: set[Step] = field(default_factory=set)
     hangs: bool = False
+    signals: list[int] = field(default_factory=list)  # that were sent
     there: Handle | None = None  # what was launched by somebody else, and is found
     _exits: dict[int, asyncio.Future[Exit]] = field(default_factory=dict)
 
@@ -63,6 +64,7 @@ class FakeLauncher:
             self.end(handle.kernel.pid - NOBODY, Exit(signal=number))
 
     async def signal(self, handle: Handle, number: int) -> None:
+        self.signals.append(number)
         if number != signal.SIGINT:
             self.end(handle.kernel.pid - NOBODY, Exit(signal=number))
 
