@@ -19,6 +19,7 @@ import queue
 import re
 import sys
 import time
+from collections import deque
 from enum import Enum
 from getpass import getpass
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL_MS = 1000  # of silence, after which the daemon is asked about the kernel
 SUBSCRIPTION_TRIES = 20
+MAX_UNSHOWN = 1000  # messages taken at a time
 REPLY_TIMEOUT_S = 30.0  # from the end of an execution to its reply
 INTERRUPTED_REPLY_TIMEOUT_S = 1.0  # the same after an interrupt, to which many kernels send none
 END_OF_INPUT = "\x04"  # what Jupyter's clients send for the end of stdin
@@ -54,7 +56,8 @@ class Phase(Enum):
         "client, which was not interrupted"
     )
     RUNNING = "the code still runs; kconnd-ctl interrupt {name} interrupts it"
-    DONE = "the rest of the code was not sent"
+    DONE = "the code is done"
+    BETWEEN = "the rest of the code was not sent"
 
 
 class KernelSession:
@@ -78,6 +81,7 @@ class KernelSession:
         self._daemon, self._kernel, self._given = daemon, kernel, given
         self._deadline = deadline
         self._phase, self._interrupted = Phase.WAITING, False
+        self._unshown: deque[dict[str, Any]] = deque()  # messages about the present request
         # The client puts the uid into the replies of other owners' daemons.
         self._is_own = kernel.get("uid", os.geteuid()) == os.geteuid()
         self._filters: dict[TextIO, TerminalText] = {}
@@ -116,7 +120,7 @@ class KernelSession:
         NotRunningError
             If the kernel ends meanwhile.
         """
-        self._phase = Phase.DONE if self._phase is Phase.DONE else Phase.WAITING
+        self._phase = Phase.WAITING if self._phase is Phase.WAITING else Phase.BETWEEN
         self._wait_until_idle()
         if not self._subscribed:
             self._subscribe()
@@ -124,11 +128,11 @@ class KernelSession:
         self._check_time()
         self._phase, self._interrupted = Phase.SENT, False
         request = self._client.execute(code, allow_stdin=True)
-        while self._phase is not Phase.DONE:
+        while self._phase is not Phase.DONE or self._unshown:
             try:
                 self._step(request)
             except KeyboardInterrupt:
-                self._interrupt_or_leave()
+                self._interrupt_or_leave(request)
         return self._outcome(request)
 
     # --- before the code is sent
@@ -182,23 +186,43 @@ class KernelSession:
     # --- while it runs
 
     def _step(self, request: str) -> None:
-        """Take what has come."""
+        """Take what has come, and show some of it.
+
+        What has come is taken before the time is looked at, and shown after: where printing
+        waits, as in a pipe that nobody reads, the code may be done and another client's begun.
+        """
+        if not self._unshown:
+            self._await_message()
+        self._receive(request)
+        if self._phase is not Phase.DONE:
+            self._check_time()
+        if self._unshown:
+            self._show(self._unshown.popleft())
+
+    def _await_message(self) -> None:
         ready = dict(self._poller.poll(POLL_INTERVAL_MS))
-        if not ready:
-            self._look()
-        self._check_time()
         if self._client.stdin_channel.socket in ready:
             self._answer(self._client.get_stdin_msg(timeout=1))
-        if self._client.iopub_channel.socket in ready:
+        if not ready:
+            self._look()
+            if self._client.shell_channel.socket.poll(0):
+                self._phase = Phase.DONE  # it has replied, so iopub has dropped its idle
+
+    def _receive(self, request: str) -> None:
+        """Keep the messages that have come about our request, and see how far it is."""
+        iopub = self._client.iopub_channel.socket
+        for _ in range(MAX_UNSHOWN):
+            if self._phase is Phase.DONE or not iopub.poll(0):
+                return
             message = self._client.get_iopub_msg(timeout=1)
             if _parent_id(message) == request:
-                self._phase = Phase.RUNNING
-                self._show(message)
-                if _execution_state(message) == "idle":
-                    self._phase = Phase.DONE
+                idle = _execution_state(message) == "idle"
+                self._phase = Phase.DONE if idle else Phase.RUNNING
+                self._unshown.append(message)
 
-    def _interrupt_or_leave(self) -> None:
-        """Interrupt our own execution once; whoever insists, or has none yet, leaves."""
+    def _interrupt_or_leave(self, request: str) -> None:
+        """Interrupt our own execution once; whoever insists, or has none, leaves."""
+        self._receive(request)
         if self._phase is not Phase.RUNNING or self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = True

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,6 +181,19 @@ def test_ctrl_c_ends_a_run_that_waits_and_interrupts_nobody(lab: Daemon, folder:
     assert "nothing was sent, so the code will not run" in error
     assert run(file, "print('next')") == "next\n"
     assert not marker.exists()
+
+
+def test_a_run_that_is_done_and_not_printed_interrupts_nobody(lab: Daemon, folder: Path) -> None:
+    lab.post("lab", "start")
+    done, gate, began = folder / "done", folder / "gate", time.monotonic()
+    process = start_run(
+        lab, "--timeout", "3s", "-c", f"print('x' * 300_000); open({str(done)!r}, 'w').close()"
+    )
+    wait_for(done.exists, "the code to be done")  # its output waits for us to read it
+    with others_cell(lab, gate):
+        wait_for(lambda: time.monotonic() > began + 3.5, "the time to be up")
+        out, error = process.communicate(timeout=30)
+    assert (process.returncode, len(out), error) == (0, 300_001, "")
 
 
 def test_a_run_waits_for_others_cells_and_then_runs(lab: Daemon, folder: Path) -> None:
