@@ -11,6 +11,8 @@ logs there, since a file that is moved stays open. Nothing here follows a path t
 each step renames an entry of a folder of root's.
 """
 
+import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -142,6 +144,9 @@ class AccountFiles:
         ------
         NoSuchKernelError
             If nothing of that uid is put aside.
+        KconndError
+            If its daemon has begun anew meanwhile: what was to be given back stays put aside, and
+            it can be asked again.
         """
         known = self.read(uid)
         earlier = [aside for aside in self.list_aside() if aside.uid == uid]
@@ -150,15 +155,37 @@ class AccountFiles:
                 f"handing over what is put aside of uid {uid}: there is nothing",
                 hint=f"{self.aside} has what is put aside",
             )
-        last = earlier[-1]
+        # What is put aside with its present number is of a hand-over that failed.
+        last = ([aside for aside in earlier if aside.number != known.number] or earlier)[-1]
         self.put_aside(uid, now)
-        place = self.place_of(last)
-        _move(place / "state", self.state / "u" / str(uid))
-        _move(self.run / "aside" / place.name, self.run / "u" / str(uid))
-        (place / ABOUT).unlink()
-        place.rmdir()
+        self._give_back(uid, self.place_of(last))
         self.write(uid, Account(name, last.number))
         return last
+
+    def _give_back(self, uid: int, place: Path) -> None:
+        """Move what is put aside to its own names and no others: all of it, or nothing."""
+        run = self.run / "aside" / place.name
+        moves = [(place / "state", self.state / "u" / str(uid)), (run, self.run / "u" / str(uid))]
+        done: list[tuple[Path, Path]] = []
+        try:
+            for old, new in moves:
+                if os.path.lexists(new):
+                    raise FileExistsError(errno.EEXIST, "it is there again", str(new))
+                if os.path.lexists(old):
+                    old.rename(new)
+                    done.append((old, new))
+        except OSError as error:
+            for old, new in reversed(done):
+                new.rename(old)
+            raise KconndError(
+                f"giving back to uid {uid} what is in {place}: {new}: {error.strerror}",
+                hint="end what asks that user's daemon, which starts it, and ask again: nothing "
+                "is lost, and what the daemon has made since is put aside as well",
+            ) from error
+        if [*place.iterdir()] == [place / ABOUT]:  # else there is more of it, to be told of
+            (place / ABOUT).unlink()
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
     def follow(self, uid: int, name: str) -> Account:
         """Give the account that a uid belongs to by now, by the name it has."""

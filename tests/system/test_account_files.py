@@ -7,7 +7,7 @@ import pytest
 
 from kconnd.core.accounts import Account
 from kconnd.errors import KconndError, NoSuchKernelError, StateFileError
-from kconnd.system.account_files import AccountFiles, check_account
+from kconnd.system.account_files import AccountFiles, Aside, check_account
 
 UID = 4_294_967_294
 
@@ -88,6 +88,43 @@ def test_what_was_put_aside_is_given_back_in_exchange(
     assert files.follow(UID, "bob").number == 3, "a number that nothing has"
     files.hand_over(UID, "ada2", 2.0)
     assert kept(files) == ["new", "new"]
+
+
+@pytest.mark.parametrize("again", ["u", "run"])
+def test_a_daemon_that_begins_anew_gets_nothing_of_what_is_handed_over(
+    files: AccountFiles, keep: Callable[[str], None], again: str
+) -> None:
+    """And once it is asked again, all is given back, and all else is put aside."""
+
+    class Restarted(AccountFiles):
+        def put_aside(self, uid: int, now: float) -> Aside | None:
+            found = super().put_aside(uid, now)
+            folder = (self.state if again == "u" else self.run) / "u" / str(UID)
+            folder.mkdir()
+            (folder / "kept").write_text("made anew")
+            return found
+
+    files.write(UID, Account("ada"))
+    keep("old")
+    files.put_aside(UID, 0.0)
+    files.write(UID, files.follow(UID, "ada2"))
+    keep("new")
+    with pytest.raises(KconndError, match="giving back") as told:
+        Restarted(files.state, files.run).hand_over(UID, "ada2", 1.0)
+    assert "ask again" in told.value.hint
+    assert kept(files) == ["made anew"]
+    assert files.read(UID) == Account("ada2", 2)
+    assert [aside.number for aside in files.list_aside()] == [1, 2]
+    assert (files.aside / f"{UID}-1/state/kept").read_text() == "old"
+    assert (files.run / f"aside/{UID}-1/kept").read_text() == "old"
+
+    assert files.hand_over(UID, "ada2", 2.0).name == "ada"
+    assert kept(files) == ["old", "old"]
+    assert [aside.number for aside in files.list_aside()] == [2]
+    assert files.hand_over(UID, "ada2", 3.0).number == 2, "and back, though more is there of it"
+    assert kept(files) == ["new", "new"]
+    left = [*files.aside.glob(f"{UID}-*/*/kept"), *files.run.glob("aside/*/kept")]
+    assert sorted(file.read_text() for file in left) == ["made anew", "old", "old"]
 
 
 def test_there_is_nothing_to_hand_over(files: AccountFiles) -> None:
