@@ -368,9 +368,31 @@ async def ask_each_shell(channels: Channels) -> Mapping[str, Any]:
     reply = await channels.kernel_info()
     features = reply.get("supported_features")
     if isinstance(features, list) and SUBSHELLS in features:
-        subshells = await channels.list_subshells()
-        await asyncio.gather(*(channels.kernel_info(subshell=one) for one in subshells))
+        await _ask_subshells(channels)
     return reply
+
+
+async def _ask_subshells(channels: Channels) -> None:
+    """Ask each subshell, and wait for those that are still there.
+
+    One that was deleted answers nothing. They are listed again, and not asked again: where a
+    cell takes hours, questions would pile up behind it.
+    """
+    listed = await channels.list_subshells()
+    asking = {one: asyncio.ensure_future(channels.kernel_info(subshell=one)) for one in listed}
+    try:
+        while asking:
+            done, waiting = await asyncio.wait(
+                asking.values(), timeout=RECHECK_S, return_when=asyncio.FIRST_EXCEPTION
+            )
+            for answered in done:
+                answered.result()
+            there = await channels.list_subshells() if waiting else ()
+            for gone in asking.keys() - set(there):
+                asking.pop(gone).cancel()
+    finally:
+        for question in asking.values():
+            question.cancel()
 
 
 async def ask_until_answered(channels: Channels, pause: float) -> Mapping[str, Any]:

@@ -158,6 +158,26 @@ async def test_an_idle_that_was_lost_is_found_out_by_asking(
     assert life.watch.is_sure
 
 
+async def test_a_subshell_that_was_deleted_before_it_answered_is_not_waited_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "QUIET_S", 0.05)
+    monkeypatch.setattr(watch, "RECHECK_S", 0.05)
+    monkeypatch.setattr(watch, "LAG_S", 0.0)
+    stage.subshells = ["s1", "s2"]
+    channels, life = await running(stage), stage.actor.life
+    channels.silent = {"s1"}
+    channels.asked.clear()
+    channels.say("cell", "busy")
+    channels.lose()
+    await wait_for_it(lambda: channels.asked.count("list_subshells") > 2, "it to be listed again")
+    assert life.watch.execution_state == "busy", "s1 is there, and may work on it"
+    assert [one for one in channels.asked if one != "list_subshells"] == ["shell", "s1", "s2"]
+    channels.subshells.remove("s1")
+    await wait_for_it(lambda: life.watch.execution_state == "idle", "the answers of the others")
+    assert life.watch.is_sure
+
+
 async def test_a_busy_that_was_lost_is_found_out_by_asking(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
