@@ -23,7 +23,8 @@ from kconnd.system.own_threads import OwnThreads
 
 FRESH = 10.0  # seconds that a look-up is good for
 PATIENCE = 5.0  # seconds that a look-up may take
-LOOKUPS = 4  # at once; the rest waits
+LOOKUPS = 4  # at once, by uid and by name each; the rest waits
+MAX_NAMES = 64  # that are looked up or wait for it, of all who ask
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
@@ -56,6 +57,13 @@ def look_up(uid: int) -> Identity:
     return user.pw_name, frozenset(found)
 
 
+def _find_uid(name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):  # the latter for what cannot be a name
+        return None
+
+
 def user_as_peer(uid: int, pid: int = 0) -> Peer:
     """Give a user with name and groups, looked up here and now."""
     return Peer(uid, pid, *look_up(uid))
@@ -72,6 +80,8 @@ class Directory:
         Seconds that it has for it.
     fresh : float
         Seconds that what it said is good for.
+    find_uid : callable
+        Gives the uid of a name, None where there is no such user, or raises OSError.
     """
 
     def __init__(
@@ -79,13 +89,16 @@ class Directory:
         look_up: Callable[[int], Identity] = look_up,
         patience: float = PATIENCE,
         fresh: float = FRESH,
+        find_uid: Callable[[str], int | None] = _find_uid,
     ) -> None:
         self.fresh = fresh
-        self._look_up, self._patience = look_up, patience
+        self._look_up, self._find_uid, self._patience = look_up, find_uid, patience
         self._slots = asyncio.Semaphore(LOOKUPS)
+        self._name_slots = asyncio.Semaphore(LOOKUPS)  # names that anybody thinks up
         self._threads = OwnThreads()  # nothing waits for one that hangs
         self._asked: dict[int, asyncio.Task[Identity]] = {}  # one at once for each user
-        self._finding: set[asyncio.Task[int | None]] = set()
+        # One at once for each name, until it ends: long after who asked has gone, maybe.
+        self._finding: dict[str, asyncio.Task[int | None]] = {}
 
     async def complete(self, peer: Peer) -> Peer:
         """Add name and groups to what is known of a peer.
@@ -111,23 +124,38 @@ class Directory:
         Raises
         ------
         RefusedError
-            If it cannot be looked up in time.
+            If it cannot be looked up in time, or too many names wait for that.
         """
-        task = asyncio.get_running_loop().create_task(self._find(name))
-        self._finding.add(task)  # until it ends, which may be long after whoever asked has gone
-        task.add_done_callback(self._finding.discard)
         try:
             async with asyncio.timeout(self._patience):
-                return await asyncio.shield(task)
+                return await asyncio.shield(self._ask_for_name(name))
         except (TimeoutError, OSError) as error:
             raise RefusedError(
                 f"nobody can tell now who {name[:100]!a} is: looking it up failed",
                 hint="ask again in a moment",
             ) from error
 
+    def _ask_for_name(self, name: str) -> "asyncio.Task[int | None]":
+        if name not in self._finding:
+            if len(self._finding) >= MAX_NAMES:
+                raise RefusedError(
+                    f"nobody can tell now who {name[:100]!a} is: {MAX_NAMES} names of users are "
+                    "being looked up already",
+                    hint="ask again in a moment, or by uid, as 'id -u NAME' prints it",
+                )
+            task = asyncio.get_running_loop().create_task(self._find(name))
+            task.add_done_callback(lambda done: self._forget_name(name, done))
+            self._finding[name] = task
+        return self._finding[name]
+
+    def _forget_name(self, name: str, task: "asyncio.Task[int | None]") -> None:
+        del self._finding[name]
+        if not task.cancelled():
+            task.exception()  # whoever waited has been told
+
     async def _find(self, name: str) -> int | None:
-        async with self._slots:
-            return await asyncio.wrap_future(self._threads.submit(_find_uid, name))
+        async with self._name_slots:
+            return await asyncio.wrap_future(self._threads.submit(self._find_uid, name))
 
     def _ask(self, uid: int) -> "asyncio.Task[Identity]":
         if uid not in self._asked:
@@ -144,13 +172,6 @@ class Directory:
     async def _answer(self, uid: int) -> Identity:
         async with self._slots:
             return await asyncio.wrap_future(self._threads.submit(self._look_up, uid))
-
-
-def _find_uid(name: str) -> int | None:
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):  # the latter for what cannot be a name
-        return None
 
 
 class Caller:
