@@ -101,7 +101,6 @@ def test_a_daemon_that_begins_anew_gets_nothing_of_what_is_handed_over(
             found = super().put_aside(uid, now)
             folder = (self.state if again == "u" else self.run) / "u" / str(UID)
             folder.mkdir()
-            (folder / "kept").write_text("made anew")
             return found
 
     files.write(UID, Account("ada"))
@@ -112,7 +111,8 @@ def test_a_daemon_that_begins_anew_gets_nothing_of_what_is_handed_over(
     with pytest.raises(KconndError, match="giving back") as told:
         Restarted(files.state, files.run).hand_over(UID, "ada2", 1.0)
     assert "ask again" in told.value.hint
-    assert kept(files) == ["made anew"]
+    assert kept(files) == []
+    ((files.state if again == "u" else files.run) / "u" / str(UID) / "kept").write_text("made anew")
     assert files.read(UID) == Account("ada2", 2)
     assert [aside.number for aside in files.list_aside()] == [1, 2]
     assert (files.aside / f"{UID}-1/state/kept").read_text() == "old"
@@ -123,6 +123,8 @@ def test_a_daemon_that_begins_anew_gets_nothing_of_what_is_handed_over(
     assert [aside.number for aside in files.list_aside()] == [2]
     assert files.hand_over(UID, "ada2", 3.0).number == 2, "and back, though more is there of it"
     assert kept(files) == ["new", "new"]
+    listed = [1, 2] if again == "u" else [1]
+    assert [aside.number for aside in files.list_aside()] == listed, "while more of it is there"
     left = [*files.aside.glob(f"{UID}-*/*/kept"), *files.run.glob("aside/*/kept")]
     assert sorted(file.read_text() for file in left) == ["made anew", "old", "old"]
 
