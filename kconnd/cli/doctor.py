@@ -255,9 +255,13 @@ def _earlier_account(aside: Mapping[str, Any]) -> Finding:
     cure = f"where {aside['name']} was only renamed, as root: kconnd-front --hand-over {uid}"
     if not pids:
         return Finding("ok", what, cure)
-    what = f"{what}, and {len(pids)} processes of it run on with the rights of uid {uid}"
-    end = f"systemctl stop {' '.join(units)}" if units else f"kill {' '.join(map(str, pids))}"
-    return Finding("warn", what, f"{cure}; else, as root: {end}")
+    what = (
+        f"{what}, and {len(pids)} processes that began before run on with the rights of uid {uid}"
+    )
+    end = f"systemctl stop {' '.join(units)}; then " if units else ""
+    # The uid may have gone to the new account before that was noticed, so some may be its own.
+    look = f"ps -o pid,lstart,args -p {','.join(map(str, pids))}"
+    return Finding("warn", what, f"{cure}; else, as root: {end}look at whose they are: {look}")
 
 
 CHECKS: tuple[Callable[[Surroundings], Iterator[Finding]], ...] = (

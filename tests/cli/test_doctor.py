@@ -107,3 +107,18 @@ def test_other_checks_run_here(around: Surroundings) -> None:
         doctor._files,
     ):
         assert levels(check(around))
+
+
+@pytest.mark.parametrize("units", [[], ["kconnd-kernel-7-lab-1.service"]])
+def test_what_may_be_the_new_accounts_is_to_be_looked_at_and_only_old_units_are_ended(
+    units: list[str],
+) -> None:
+    aside = {"uid": 7, "name": "ada", "at": "2026-01-01", "folder": "/x", "units": units}
+    found = doctor._earlier_account({**aside, "pids": [11, 12]})
+    assert found.level == "warn"
+    assert "2 processes that began before" in found.what
+    assert found.cure.endswith("look at whose they are: ps -o pid,lstart,args -p 11,12")
+    assert "kill" not in found.cure
+    assert [f"systemctl stop {unit};" in found.cure for unit in units] == [True] * len(units)
+    assert ("systemctl stop" in found.cure) == bool(units)
+    assert doctor._earlier_account({**aside, "pids": []}).level == "ok"
