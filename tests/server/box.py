@@ -67,7 +67,8 @@ class Box:
     def run(self, command: str, user: str = "root") -> Done:
         """Do the same; it has to go well."""
         done = self.try_(command, user)
-        assert done.code == 0, f"{user}: {command}: {done.code}\n{done.out}\n{done.err}\n{self.journal()}"
+        said = f"{done.out}\n{done.err}\n{self.journal()}"
+        assert done.code == 0, f"{user}: {command}: {done.code}\n{said}"
         return done
 
     def as_daemon(self, command: str, uid: int) -> Done:
