@@ -63,6 +63,7 @@ UNIT_STOP_GRACE_S = 20.0  # to SIGKILL after a unit's stop: systemd's own comes 
 UNIT_STOP_VALID_S = 60.0  # in which an end is put down to the unit's stop
 SIGINFO_BYTES = 128  # signalfd(2), as are the offsets of pid and uid in it
 SIGSET_BYTES = 8  # of the kernel's sigset_t; that of the C library is longer
+FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # flags of open(2)
 READY = b"+"  # from a child that was to prepare itself
 HEAD = b"[kconnd: launch %d, %s]\n"  # at the head of each process's output in the log
 CGROUPS = b"/sys/fs/cgroup"
@@ -105,20 +106,43 @@ class Place:
 
     On a server the folders of an account that has gone are moved, and those that take their
     places are another user's: nothing of this kernel is to be written there. A folder that was
-    removed, and made again, is used by its path.
+    removed, and made again, is used by its path. One that is a link is another folder once the link
+    has turned: a kernel that was kept warm has got its name.
     """
 
     def __init__(self, path: bytes) -> None:
         self.asked = path
         self.name = os.path.basename(path)
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        self.folder = -1
+        self.target = b""  # of the link, if it is one
+        link, self.link = os.path.dirname(path) or b".", b""
         try:
-            self.folder = os.open(os.path.dirname(path) or b".", flags)
+            if os.path.islink(link):  # it is looked at where it is, once it has been moved, too
+                above = os.open(os.path.dirname(link) or b".", FOLDER)
+                self.link = b"/proc/self/fd/%d/%s" % (above, os.path.basename(link))
+                self._follow()
+            else:
+                self.folder = os.open(link, FOLDER)
         except OSError:
-            self.folder = -1
+            return  # it is used by its path
+
+    def _follow(self) -> None:
+        """Hold the folder that the link leads to, where it was turned since it was read."""
+        try:
+            target = os.readlink(self.link)
+            if target == self.target:
+                return
+            folder = os.open(self.link, FOLDER)
+        except OSError:
+            return  # the link is gone: the folder that it led to holds
+        if self.folder >= 0:
+            os.close(self.folder)
+        self.folder, self.target = folder, target
 
     def path(self) -> bytes:
         """Give the path to use now."""
+        if self.link:
+            self._follow()
         if self.folder >= 0 and os.fstat(self.folder).st_nlink:
             return b"/proc/self/fd/%d/%s" % (self.folder, self.name)
         return self.asked

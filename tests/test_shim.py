@@ -209,6 +209,26 @@ def test_a_folder_that_was_removed_and_made_again_is_written_to(tmp_path: Path) 
     assert (folder / "log").read_bytes() == b"again..."
 
 
+def test_a_link_that_turns_leads_to_its_new_folder(tmp_path: Path) -> None:
+    """The first folder of a kernel that was kept warm stays until that has learned its name."""
+    link, first, named = (tmp_path / name for name in ("x~1", "x~1.d", "lab"))
+    first.mkdir()
+    named.mkdir()
+    link.symlink_to(first.name)
+    log, place = shim.Log(bytes(link / "log"), 10, 1), shim.Place(bytes(link / "exit.json"))
+    log.write(b"before..")
+    (first / "log").rename(named / "log")
+    (tmp_path / "new").symlink_to(named)
+    (tmp_path / "new").rename(link)
+    log.write(b"after...")
+    shim.write_whole(place.path(), b"{}", durable=True)
+    link.unlink()  # the folder that it led to holds
+    log.write(b"again...")
+    assert not list(first.iterdir())
+    kept = {file.name: file.read_bytes() for file in named.iterdir()}
+    assert kept == {"log": b"again...", "log.1": b"after...", "exit.json": b"{}"}
+
+
 # --- whose limit of memory it was
 
 SLICES = "kconnd.slice/kconnd-7.slice"
