@@ -42,6 +42,7 @@ from kconnd.daemon.life import Life
 from kconnd.daemon.world import World
 from kconnd.errors import NoSuchKernelError, StateFileError, UnsafePathError
 from kconnd.launchers.base import Handle, parse_handle
+from kconnd.system.files import is_locked
 from kconnd.system.processes import started_at
 
 log = logging.getLogger("kconnd")
@@ -254,7 +255,8 @@ class Actor:
             live = self._world.runtime_dir / "live"
             exit_file = self._world.store.folder(self.record.name) / "exit.json"
             facts, older = (live / f"{self.record.name}.{kind}" for kind in ("shim.json", "lock"))
-            lock = older if older.exists() else self._world.store.lock(self.record.name)
+            # Versions before had the lock there; a free one tells nothing of the present process.
+            lock = older if is_locked(older) else self._world.store.lock(self.record.name)
             handle = await self._world.launcher.find(str(facts), str(exit_file), str(lock))
         here = self._world.store.origin.boot_id
         return handle if handle is not None and handle.boot_id == here else None

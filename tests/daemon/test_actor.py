@@ -430,6 +430,19 @@ async def test_nothing_of_a_process_that_is_still_there_is_replaced_by_a_start(
     await stage.reach(State.RUNNING)
 
 
+async def test_a_kernel_is_looked_for_by_the_lock_that_is_held(stage: Stage) -> None:
+    stage.store.folder("lab")
+    older = stage.runtime / "live" / "lab.lock"
+    os.close(take_lock(older, "a shim of the version before, which has ended"))
+    await stage.actor.revive(forgotten=True)
+    assert stage.launcher.looked_at == str(stage.store.lock("lab"))
+    older.touch()
+    held = take_lock(older, "a shim of the version before")
+    await stage.actor.revive(forgotten=True)
+    assert stage.launcher.looked_at == str(older)
+    os.close(held)
+
+
 async def test_an_adopted_kernel_that_answers_again_is_responsive(
     stage: Stage, wait_until: WaitUntil
 ) -> None:

@@ -26,6 +26,7 @@ class FakeLauncher:
     hangs: bool = False
     signals: list[int] = field(default_factory=list)  # that were sent
     there: Handle | None = None  # what was launched by somebody else, and is found
+    looked_at: str = ""  # the lock by which it was looked for last
     _exits: dict[int, asyncio.Future[Exit]] = field(default_factory=dict)
 
     async def launch(self, plan: LaunchPlan) -> Handle:
@@ -68,7 +69,8 @@ class FakeLauncher:
         if number != signal.SIGINT:
             self.end(handle.kernel.pid - NOBODY, Exit(signal=number))
 
-    async def find(self, _facts: str, _exit_file: str, _lock: str) -> Handle | None:
+    async def find(self, _facts: str, _exit_file: str, lock: str) -> Handle | None:
+        self.looked_at = lock
         return self.there
 
     async def adopt(self, handle: Handle) -> str:
