@@ -338,7 +338,8 @@ class Kernels:
             before = {name: found.profile for name, found in self.loaded.profiles.items()}
             after = {name: found.profile for name, found in loaded.profiles.items()}
             difference = await asyncio.to_thread(compare, before, after)
-            rules = {actor.record.name: self.rules(actor.record.name) for actor in self.all()}
+            names = [actor.record.name for actor in self.all()]
+            rules = {name: self.rules(name) async for name in in_turns(names)}
             self.loaded = loaded
             await self._follow(difference, rules)
             return difference
