@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from tests.end_to_end.daemon import Daemon
 
 REPORT_FROM_S = 0.005
-LONGEST_TURN_S = 0.03
-P99_S = 0.1
+# Of processor time, which a crowded machine makes more of: by day the suite runs beside.
+LONGEST_TURN_S = 0.03 if os.environ.get("KCONND_NIGHTLY") else 0.1
+# Seconds. By day the rest of the suite runs beside, and waits for processors are not the daemon's.
+P99_S = 0.1 if os.environ.get("KCONND_NIGHTLY") else 1.0
 TRIES = 3
 BETWEEN_LOOKUPS_S = 0.005
 LOOK_UP = "--look-up"
