@@ -393,12 +393,12 @@ class Life:
             self.fault = await asyncio.to_thread(reach.find_fault)
             if not self.fault or self._world.clock() - self._answered_at > BIND_TIMEOUT_S:
                 break
-            await asyncio.sleep(BIND_POLL_S)
+            await asyncio.sleep(BIND_POLL_S)  # no event tells that a kernel has bound its sockets
         return self.fault
 
     async def _explain_silence(self, reach: Reach) -> None:
         """Before a start is given up, look whether the kernel listens where nobody was told."""
-        await asyncio.sleep(max(0.0, self._startup_timeout - EXPLAIN_BEFORE_S))
+        await asyncio.sleep(max(0.0, self._startup_timeout - EXPLAIN_BEFORE_S))  # no event is due
         fault = await asyncio.to_thread(reach.find_fault)
         if not self.is_ready and INSTEAD in fault:
             self._warn(f"it does not follow its connection file: {fault}")
