@@ -26,7 +26,9 @@ kernel has one of its own, which tells whether it went over its memory limit).
 Its output is the facts file, on stdout and in the locked file too, before the kernel's first
 instruction; then the
 exit file, which is beside the facts file (``NAME.exit.json`` for ``NAME.shim.json``) where its
-own disk is full. All are JSON, version ``PROTOCOL``, and are whole or not there.
+own disk is full, and where that is full, too, in the locked file from byte ``EXIT_AT`` on: room
+that was taken there before the kernel began. All are JSON, version ``PROTOCOL``, and are whole or
+not there.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ EXIT = (
     b'"errno": %s, "step": "%s", "oom": %s, "oom_own": %s, "oom_above": "%s", '
     b'"unit_stopped": %s}\n'
 )
+EXIT_AT, LOCK_BYTES = 2048, 4096  # where in the locked file the exit can be; all it ever takes
 MANAGER = (1, 0)  # pid and uid of the system's service manager
 UNIT_STOP_GRACE_S = 20.0  # to SIGKILL after a unit's stop: systemd's own comes after 45 or 90 s
 UNIT_STOP_VALID_S = 60.0  # in which an end is put down to the unit's stop
@@ -380,10 +383,10 @@ def as_word(name: bytes) -> bytes:
 
 
 def write_into_lock(lock: int, facts: bytes) -> None:
-    """Write who holds the lock into the locked file, for whoever finds it held."""
+    """Write who holds the lock into the locked file, and take there the room for the exit."""
     try:
-        os.pwrite(lock, facts, 0)
-        os.ftruncate(lock, len(facts))
+        os.pwrite(lock, facts.ljust(LOCK_BYTES), 0)
+        os.ftruncate(lock, LOCK_BYTES)
     except OSError:
         return  # a full disk: the lock itself is what counts
 
@@ -457,8 +460,13 @@ def record_exit(
         try:
             write_whole(place.path(), told, durable=True)
         except OSError:
-            continue  # a full disk, so it goes to the other place
+            continue  # a full disk, so it goes to the next place
         return
+    try:
+        os.pwrite(plan.number("lock"), told, EXIT_AT)
+        os.fsync(plan.number("lock"))
+    except OSError:
+        return  # a disk that is read-only: whoever asks is told that nobody saw the end
 
 
 class Memory:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from kconnd.core.plan import LaunchPlan
 from kconnd.launchers.base import Handle
 from kconnd.launchers.local import LocalLauncher
 from kconnd.launchers.shims import plan_records
+from kconnd.system.holders import read_holder
 from kconnd.system.processes import ProcessId
 
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
@@ -38,14 +40,14 @@ def test_the_shim_reads_the_plan_that_the_launcher_writes(
 
 
 class PlanText(Protocol):
-    def __call__(self, script: str, exit_file: str = "") -> bytes: ...
+    def __call__(self, script: str, exit_file: str = "", facts: str = "") -> bytes: ...
 
 
 @pytest.fixture
 def plan_text(tmp_path: Path) -> PlanText:
     """Give the text of a plan that runs a script of the shell."""
 
-    def make(script: str, exit_file: str = "") -> bytes:
+    def make(script: str, exit_file: str = "", facts: str = "") -> bytes:
         lock = ("lock_file", str(tmp_path / "lab.lock"))
         plan = LaunchPlan(
             name="k",
@@ -54,7 +56,7 @@ def plan_text(tmp_path: Path) -> PlanText:
             env={},
             cwd="/",
             log=str(tmp_path / "log"),
-            facts=str(tmp_path / "lab.shim.json"),
+            facts=facts or str(tmp_path / "lab.shim.json"),
             exit=exit_file or str(tmp_path / "exit"),
             lock="",
         )
@@ -159,6 +161,32 @@ def test_an_exit_that_its_own_disk_does_not_take_is_beside_the_facts(
     handle = Handle("local", 7, "", process, process, "/dev/null/exit", lock)
     found = asyncio.run(LocalLauncher(tmp_path).wait(handle))
     assert found.code == 7
+
+
+def test_an_exit_that_no_disk_takes_is_in_the_room_that_was_taken_in_the_lock(
+    tmp_path: Path, plan_text: PlanText
+) -> None:
+    live = tmp_path / "live"
+    live.mkdir()
+    script = f"rm -r {live}; touch {live}; exit 7"  # nothing can be written beside the facts
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", shim.__file__, "k"],
+        input=plan_text(script, exit_file="/dev/null/exit", facts=str(live / "lab.shim.json")),
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    lock = tmp_path / "lab.lock"
+    assert lock.stat().st_size == shim.LOCK_BYTES, "one block, that was taken at the start"
+    holder = read_holder(lock)
+    assert holder is not None
+    facts = str(live / "lab.shim.json")
+    handle = Handle(
+        "local", 7, "", holder.shim, holder.kernel, "/dev/null/exit", str(lock), facts=facts
+    )
+    wait = LocalLauncher(tmp_path).wait
+    assert asyncio.run(wait(handle)).code == 7
+    assert asyncio.run(wait(replace(handle, generation=8))).lost, "that of another launch"
 
 
 def test_a_log_does_not_follow_a_link(tmp_path: Path) -> None:

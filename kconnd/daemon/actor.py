@@ -306,7 +306,7 @@ class Actor:
         elif isinstance(command, TakeStep):
             self.life.take(command.step)
         elif isinstance(command, CleanUp):
-            self.life.clean_up()
+            self.life.clean_up(recorded=not self.unrecorded)
 
     def _learn(self, *, must: bool = False, later: bool = False, **changes: Any) -> None:
         """Keep what was learned.
@@ -339,9 +339,12 @@ class Actor:
             self._unsaved, self.unrecorded = True, str(error)
 
     def save_again(self) -> None:
-        """Save what could not be saved before."""
-        if self.unrecorded:
-            self._save(self.record, refusable=False)
+        """Save what could not be saved before, and remove what was kept until then."""
+        if not self.unrecorded:
+            return
+        self._save(self.record, refusable=False)
+        if not (self.unrecorded or self._is_live()):
+            self.life.clean_up()
 
     def announce(self, kind: str, message: str) -> None:
         """Tell all who listen what happened to this kernel."""

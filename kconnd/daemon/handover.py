@@ -107,12 +107,14 @@ def hand_over(world: World, warm: Warm, plan: LaunchPlan) -> Handle:
 
 
 def _write_into_lock(path: Path, told: bytes) -> None:
-    """Have the locked file say which launch of its kernel it is; its shim has said all else."""
+    """Have the locked file say which launch of its kernel it is; its shim has said all else.
+
+    What comes after the first line is the shim's: room for how the kernel ends.
+    """
     with contextlib.suppress(OSError):  # a full disk: the lock itself is what counts
         file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.pwrite(file, told, 0)
-            os.ftruncate(file, len(told))
         finally:
             os.close(file)
 

@@ -533,8 +533,12 @@ class Life:
         ending = Ending(handle.kernel, handle.generation, self._facts.implementation)
         await shut_down(request, ending, self._tell, self._world.clock)
 
-    def clean_up(self) -> None:
-        """Remove what the kernel left behind; its log and its record stay."""
+    def clean_up(self, *, recorded: bool = True) -> None:
+        """Remove what the kernel left behind; its log and its record stay.
+
+        Until its end is recorded, what its shim wrote of that stays, too: it is all that the next
+        daemon has.
+        """
         live = self._world.runtime_dir / "live"
         with self._tolerating("cleaning up after it"):
             if is_held(self._world, self.name):
@@ -542,9 +546,11 @@ class Life:
                 return
             self._remove_sockets()
             self._connection_file.unlink(missing_ok=True)
+            self._world.ledger.release(self.name)
+            if not recorded:
+                return
             for kind in LEFT:
                 (live / f"{self.name}{kind}").unlink(missing_ok=True)
-            self._world.ledger.release(self.name)
             self._world.store.lock(self.name).unlink(missing_ok=True)
 
     @contextlib.contextmanager

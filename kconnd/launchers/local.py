@@ -37,6 +37,7 @@ from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 
 LOCAL = "local"
 SHIM = Path(__file__).parents[1] / "shim.py"  # to import it would cost the daemon 0.8 MB
+EXIT_AT = 2048  # where the exit begins in the locked file, if it is there: `kconnd.shim`
 EXIT, FACTS, LOCK = ".exit.json", ".shim.json", ".lock"  # endings of files of what lives
 MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
 DYING = 1.0  # seconds in which a process that has let go of its lock ends
@@ -194,23 +195,27 @@ def _handle(content: dict[str, Any], facts: str, exit_file: str, lock: str) -> H
 
 
 def _read_exit(handle: Handle) -> Exit:
-    """Read what the shim wrote of the end; where the disk was full, that is beside its facts."""
-    for path in (handle.exit_file, _beside(handle)):
+    """Read what the shim wrote of the end, in the first of its places that has it."""
+    for path, at in ((handle.exit_file, 0), (_beside(handle), 0), (handle.lock, EXIT_AT)):
         try:
-            content = json.loads(read_regular(path, MAX_OWN_BYTES))
+            content = json.loads(read_regular(path, MAX_OWN_BYTES)[at:].partition(b"\n")[0])
             if content["generation"] == (handle.launch or handle.generation):
-                return Exit(
-                    content["code"],
-                    content["signal"],
-                    content["at"],
-                    oom=bool(content.get("oom")),
-                    oom_own=bool(content.get("oom_own", True)),  # older shims did not tell
-                    oom_above=str(content.get("oom_above", "")),
-                    unit_stopped=bool(content.get("unit_stopped")),
-                )
+                return _parse_exit(content)
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return Exit()
+
+
+def _parse_exit(content: dict[str, Any]) -> Exit:
+    return Exit(
+        content["code"],
+        content["signal"],
+        content["at"],
+        oom=bool(content.get("oom")),
+        oom_own=bool(content.get("oom_own", True)),  # older shims did not tell
+        oom_above=str(content.get("oom_above", "")),
+        unit_stopped=bool(content.get("unit_stopped")),
+    )
 
 
 def _beside(handle: Handle) -> str:

@@ -5,11 +5,13 @@ All of a user's folders are on that disk, by the real command line, on a real ip
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.conftest import wait_for
@@ -130,6 +132,31 @@ def test_on_a_read_only_disk_all_works_that_needs_nothing_remembered(lab: Daemon
     finally:
         subprocess.run([UMOUNT, "-l", str(disk)], check=True)
     wait_for(lambda: lab.info("lab")["unrecorded"] is None, "it to be recorded after all")
+
+
+@pytest.mark.parametrize("launcher", ["local", "fork"])
+def test_how_a_kernel_ended_on_a_full_disk_is_known_to_the_next_daemon(
+    lab: Daemon, launcher: str
+) -> None:
+    lab.profile("other", f"{IPYKERNEL}launcher: {launcher}\nrestart: {{policy: no}}\n")
+    lab.kill()
+    lab.start()
+    lab.post("other", "start")
+    kernel = psutil.Process(lab.info("other")["pid"])
+    lab.kill()
+    filler = fill(lab.folder)
+    kernel.kill()
+    wait_for(lambda: not kernel.is_running(), "the kernel to end")
+    lab.start()
+    wait_for(lambda: lab.info("other")["last_exit"], "its end to be seen")
+    assert lab.info("other")["last_exit"]["signal"] == signal.SIGKILL
+    lab.kill()  # and once more, since nothing could be recorded
+    lab.start()
+    assert lab.info("other")["last_exit"]["signal"] == signal.SIGKILL
+    filler.unlink()
+    wait_for(lambda: lab.info("other")["unrecorded"] is None, "it to be recorded after all")
+    left = [path.name for path in lab.folder.rglob("other.*")]
+    assert left == ["other.yaml"], "what told of its end is removed once that is recorded"
 
 
 @needs_namespaces
