@@ -136,9 +136,13 @@ def _keep_ports(world: World, warm: Warm, plan: LaunchPlan) -> None:
 
 
 def _turn(link: Path, folder: Path) -> None:
-    """Have a link lead elsewhere, without a moment in which it leads nowhere."""
+    """Have a link lead elsewhere, without a moment in which it leads nowhere.
+
+    It is relative, so that it is right too where the state folder has been moved as a whole: that
+    of an account which has gone is.
+    """
     part = link.with_name(f"{link.name}.new")
-    part.symlink_to(folder)
+    part.symlink_to(os.path.relpath(folder, link.parent))
     part.rename(link)
 
 

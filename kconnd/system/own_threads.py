@@ -52,8 +52,10 @@ class OwnThreads(ThreadPoolExecutor):
         """
         if not self._free.acquire(blocking=False):
             raise TimedOutError(
-                f"{self._most} calls of the daemon wait for disks or servers that do not answer",
-                hint="once those answer, all goes on; kconnd-ctl doctor and 'mount' may show which",
+                f"{self._most} calls of the daemon wait for an answer: of a disk, a file server, "
+                "or a program that it started",
+                hint="the request can be repeated once they end; kconnd-ctl doctor and 'mount' may "
+                "show what hangs",
             )
         future: Future[T] = Future()
 

@@ -167,6 +167,7 @@ def test_one_whose_daemon_died_before_it_learned_its_name_learns_it(lab: Daemon)
     path = found["connection_file"]
     links = [path for path in (lab.state / "warm").iterdir() if path.is_symlink()]
     link = next(path for path in links if path.resolve().name == "lab")
+    assert not link.readlink().is_absolute(), "it holds where the state folder has been moved, too"
     wait_for(lambda: not link.with_name(f"{link.name}.d").exists(), "it to have learned its name")
     lab.kill()
     old = f"{lab.runtime}/live/{link.name}.connection.json"
