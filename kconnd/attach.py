@@ -19,13 +19,13 @@ import stat
 from pathlib import Path
 
 from kconnd.client import Client, find_socket, has_front_door, kernel_path
-from kconnd.core.connection import ConnectionInfo, parse_connection, parse_foreign_connection
-from kconnd.core.listeners import listener_uids
-from kconnd.core.places import owner_folder, runtime_dir
-from kconnd.core.request_head import quoted
+from kconnd.core.launch.connection import ConnectionInfo, parse_connection, parse_foreign_connection
+from kconnd.core.paths import owner_folder, runtime_dir
+from kconnd.core.protocol.listening_ports import listener_uids
+from kconnd.core.protocol.request_head import quoted
 from kconnd.errors import KconndError, RefusedError, UnreachableError
 from kconnd.private_tmp import usable
-from kconnd.system.files import ensure_private_dir, write_private
+from kconnd.system.files.private import ensure_private_dir, write_private
 from kconnd.system.machine import machine_id
 
 LONGEST = 100  # characters that a word may have in a file's name

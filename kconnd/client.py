@@ -4,7 +4,7 @@ Rules. Nothing is imported that costs a look-up its milliseconds: http.client ta
 and json ten, of which the parts written in C are enough. The server is checked before a word is
 sent: its uid, from the operating system, must be ours, root's, or one that the caller names.
 What it sends is bounded and never trusted to be well formed. Each text of a request is checked
-where it is written (`kconnd.core.request_head`).
+where it is written (`kconnd.core.protocol.request_head`).
 
 Whose daemon a request goes to is decided here alone. A bare name goes to the caller's own
 daemon, ``OWNER/NAME`` to the daemon of a user whom the system's user database knows. Only the
@@ -26,7 +26,7 @@ import os
 import sys
 import time
 
-from kconnd.core.request_head import quoted, request_head, unquoted
+from kconnd.core.protocol.request_head import quoted, request_head, unquoted
 from kconnd.errors import (
     ElsewhereError,
     KconndError,
@@ -65,7 +65,7 @@ def socket_candidates(env: Mapping[str, str], uid: int) -> Iterator[str]:
     /tmp that another user took is left out; what the daemon uses instead comes last, since /tmp
     is read for it.
     """
-    from kconnd.core.places import SOCKET, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
+    from kconnd.core.paths import SOCKET, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
     from kconnd.private_tmp import is_taken, stand_ins  # noqa: PLC0415  # the same
 
     env = {"XDG_RUNTIME_DIR": env.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"}
@@ -92,7 +92,7 @@ def find_socket(env: Mapping[str, str], given: str = "") -> str:
     named = given or env.get("KCONND_SOCKET", "")
     if named:
         return named
-    from kconnd.core.places import FRONT_SOCKET, owner_socket  # noqa: PLC0415  # the same
+    from kconnd.core.paths import FRONT_SOCKET, owner_socket  # noqa: PLC0415  # the same
 
     if os.path.exists(FRONT_SOCKET):
         own = owner_socket(os.geteuid())
@@ -108,7 +108,7 @@ def find_socket(env: Mapping[str, str], given: str = "") -> str:
 
 def _open_socket(owner: str) -> None:
     """Have the front door open an owner's socket: ``self``, or a uid's digits."""
-    from kconnd.core.places import FRONT_SOCKET  # noqa: PLC0415  # most look-ups need none
+    from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # most look-ups need none
 
     Client(FRONT_SOCKET).post(f"/v1/owners/{quoted(owner)}/open")
 
@@ -455,7 +455,7 @@ class Client:
 
 def has_front_door() -> bool:
     """Tell whether this machine has kconnd as a system service."""
-    from kconnd.core.places import FRONT_SOCKET  # noqa: PLC0415  # most look-ups need none
+    from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # most look-ups need none
 
     return os.path.exists(FRONT_SOCKET)
 
@@ -478,7 +478,7 @@ def _client_of(owner: str) -> Client:
     NoSuchKernelError
         If the system's user database does not know the owner.
     """
-    from kconnd.core.places import owner_socket  # noqa: PLC0415  # most look-ups need none
+    from kconnd.core.paths import owner_socket  # noqa: PLC0415  # most look-ups need none
 
     uid = _find_uid(owner)
     _open_socket(str(uid))
@@ -523,7 +523,7 @@ def _name_of(uid: int) -> str:
 
 def _owner_by_name(path: str | bytes, default: int) -> int:
     """Read the owner off the name of a socket that systemd made; ``default`` for any other."""
-    from kconnd.core.places import OWNER_SOCKETS  # noqa: PLC0415  # most look-ups need none
+    from kconnd.core.paths import OWNER_SOCKETS  # noqa: PLC0415  # most look-ups need none
 
     folder, _, name = os.fsdecode(path).rpartition("/")
     return int(name) if folder == OWNER_SOCKETS and name.isdecimal() else default

@@ -43,16 +43,22 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_runtime_dir
 
-from kconnd.core import places
-from kconnd.core.connection import CHANNELS, SCHEME, ConnectionInfo, CurveKeys, parse_connection
-from kconnd.core.plan import IPC_LIMIT
-from kconnd.core.ports import default_range
+from kconnd.core import paths
+from kconnd.core.launch.connection import (
+    CHANNELS,
+    SCHEME,
+    ConnectionInfo,
+    CurveKeys,
+    parse_connection,
+)
+from kconnd.core.launch.plan import IPC_LIMIT
+from kconnd.core.launch.ports import default_range
 from kconnd.private_tmp import stand_ins, usable
-from kconnd.system.files import ensure_private_dir, write_private
+from kconnd.system.files.private import ensure_private_dir, write_private
+from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.keys import new_key
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, own_user
-from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 
 __all__ = [
     "connect_qtconsole",
@@ -376,7 +382,7 @@ def _ipc(path: Path, ip: str, ports: tuple[int, ...]) -> tuple[str, tuple[int, .
 
 def _runtime_dir() -> Path:
     user = own_user()
-    folder = places.runtime_dir(os.environ, user.uid, lingers=lingers(user.name))
+    folder = paths.runtime_dir(os.environ, user.uid, lingers=lingers(user.name))
     return Path(usable(folder, user.uid))
 
 
@@ -409,7 +415,7 @@ def _find(wanted: str) -> str:
 def _folders() -> list[Path]:
     """List where connection files of ours may be; the current folder is not among them."""
     user = own_user()
-    ours = [Path(places.runtime_dir(os.environ, user.uid, lingers=yes)) for yes in (True, False)]
+    ours = [Path(paths.runtime_dir(os.environ, user.uid, lingers=yes)) for yes in (True, False)]
     ours += map(Path, stand_ins(user.uid))
     current = os.environ.get(VARIABLE)
     if current:

@@ -71,5 +71,5 @@ def is_stand_in(folder: str, tmp: str = TMP) -> bool:
 
 
 def usable(folder: str, uid: int) -> str:
-    """Give a folder that `kconnd.core.places.runtime_dir` chose, or its stand-in below /tmp."""
+    """Give a folder that `kconnd.core.paths.runtime_dir` chose, or its stand-in below /tmp."""
     return choose_folder(uid) if folder == f"{TMP}/kconnd-{uid}" else folder

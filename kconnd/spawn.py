@@ -18,9 +18,9 @@ from pathlib import Path
 
 from kconnd.client import Client, find_socket, listens
 from kconnd.core.logout import cure_for_logout
-from kconnd.core.places import state_dir
+from kconnd.core.paths import state_dir
 from kconnd.errors import UnreachableError
-from kconnd.system.files import ensure_private_dir, read_tail
+from kconnd.system.files.private import ensure_private_dir, read_tail
 from kconnd.system.machine import kills_user_processes, lingers, machine_id, own_user
 
 TYPE_CHECKING = False

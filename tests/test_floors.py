@@ -16,9 +16,9 @@ FLOORS = {
     "kconnd.private_tmp": 1,
     "kconnd.system": 2,
     "kconnd.client": 2,
-    "kconnd.shim": 2,
-    "kconnd.zygote": 2,
-    "kconnd.zygote.freshness": 1,
+    "kconnd.programs.shim": 2,
+    "kconnd.programs.zygote": 2,
+    "kconnd.programs.zygote.staleness": 1,
     "kconnd.launchers": 3,
     "kconnd.connect": 3,
     "kconnd.attach": 3,
@@ -80,7 +80,7 @@ def test_a_module_imports_only_from_lower_floors(path: Path) -> None:
 
 
 def test_a_rule_that_is_broken_would_be_seen() -> None:
-    upward = {room_of("kconnd.daemon.actor"), room_of("kconnd.core.lifecycle")}
+    upward = {room_of("kconnd.daemon.kernel.actor"), room_of("kconnd.core.kernel.lifecycle")}
     assert upward == {"kconnd.daemon", "kconnd.core"}
     assert FLOORS["kconnd.daemon"] > FLOORS["kconnd.core"]
 
@@ -116,7 +116,9 @@ def test_the_command_line_imports_nothing_heavy_before_it_is_needed(path: Path) 
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "kconnd/shim.py", *sorted((ROOT / "kconnd/zygote").glob("*.py"))], ids=name_of
+    "path",
+    [ROOT / "kconnd/programs/shim.py", *sorted((ROOT / "kconnd/programs/zygote").glob("*.py"))],
+    ids=name_of,
 )
 def test_what_runs_elsewhere_imports_nothing_of_ours(path: Path) -> None:
     for imported in imports(path):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from kconnd.cli.parsing import ThoroughParser
+    from kconnd.cli.parser import ThoroughParser
 
     Failures = list[tuple[str, KconndError]]
 
@@ -84,7 +84,7 @@ class Parser:
 
     def thorough(self) -> ThoroughParser:
         """Give argparse's parser of the same arguments."""
-        from kconnd.cli.parsing import ThoroughParser  # noqa: PLC0415  # it imports argparse
+        from kconnd.cli.parser import ThoroughParser  # noqa: PLC0415  # it imports argparse
 
         found = ThoroughParser(*self._head)
         for written, how in self._arguments:

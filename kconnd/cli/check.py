@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kconnd.cli.arguments import parser
-from kconnd.core.places import SETTINGS, SYSTEM_CONFIGS, config_dir
+from kconnd.core.paths import SETTINGS, SYSTEM_CONFIGS, config_dir
 
 if TYPE_CHECKING:
-    from kconnd.system.profiles import Loaded
+    from kconnd.system.profiles.loader import Loaded
 
 _CHECK = """\
 Read profiles as the daemon would and tell all that is wrong with them, with
@@ -55,8 +55,8 @@ def check(arguments: list[str]) -> int:
         return 2
     # Imported late: half of kconnd-ctl's time would go into it for verbs that need neither.
     from kconnd.system.machine import own_user  # noqa: PLC0415
-    from kconnd.system.profiles import load_profiles, load_tiers  # noqa: PLC0415
-    from kconnd.system.settings import read_settings  # noqa: PLC0415
+    from kconnd.system.profiles.loader import load_profiles, load_tiers  # noqa: PLC0415
+    from kconnd.system.profiles.settings_file import read_settings  # noqa: PLC0415
 
     user = own_user()
     own = [config_dir(os.environ, str(Path.home()))]
@@ -74,7 +74,7 @@ def check(arguments: list[str]) -> int:
 def schema(arguments: list[str]) -> int:
     """Print the JSON Schema of a profile file; the exit code is 0."""
     parser("schema", _SCHEMA, "kconnd-ctl schema > ~/kconnd.schema.json").parse_args(arguments)
-    from kconnd.core.profile import profile_schema  # noqa: PLC0415  # late, as above
+    from kconnd.core.profile.model import profile_schema  # noqa: PLC0415  # late, as above
 
     print(json.dumps(profile_schema(), indent=2))
     return 0

@@ -36,7 +36,7 @@ def console(arguments: list[str]) -> int:
     command = [*find_console(given.name, given.socket), "--existing", file, *more]
     if not given.json:
         os.execv(command[0], command)  # noqa: S606  # becoming it is the point
-    from kconnd.cli.show import print_json  # noqa: PLC0415  # only for this
+    from kconnd.cli.render import print_json  # noqa: PLC0415  # only for this
 
     print_json({"name": kernel["name"], "connection_file": file, "command": command})
     return 0
@@ -62,7 +62,7 @@ def find_console(name: str, socket: str = "") -> list[str]:
 
     if find_spec("jupyter_console"):
         # -P: a module in the folder that somebody stands in is not taken for one of these.
-        return [sys.executable, "-P", "-m", "kconnd.jupyter.console", name, socket or ""]
+        return [sys.executable, "-P", "-m", "kconnd.jupyter.console_app", name, socket or ""]
     found = shutil.which("jupyter-console")
     if found:
         print("kconnd-ctl: leave it with Ctrl-D: 'exit' would end the kernel", file=sys.stderr)

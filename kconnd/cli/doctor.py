@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from kconnd.cli import show
+from kconnd.cli import render
 from kconnd.cli.arguments import client_for, parser
+from kconnd.core.launch.plan import IPC_LIMIT, ipc_prefix
 from kconnd.core.logout import cure_for_logout, cure_for_shared_memory
-from kconnd.core.places import config_dir, runtime_dir, state_dir
-from kconnd.core.plan import IPC_LIMIT, ipc_prefix
+from kconnd.core.paths import config_dir, runtime_dir, state_dir
 from kconnd.errors import KconndError, UsageError
 from kconnd.private_tmp import usable
-from kconnd.system.logind import removes_ipc
 from kconnd.system.machine import kills_user_processes, lingers, machine_id, own_user
+from kconnd.system.systemd.logind import removes_ipc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def doctor(arguments: list[str]) -> int:
     around = _look_around(client_for(given))
     findings = [finding for check in CHECKS for finding in check(around)]
     if given.json:
-        show.print_json({"findings": [asdict(finding) for finding in findings]})
+        render.print_json({"findings": [asdict(finding) for finding in findings]})
     else:
         _print(findings)
     return 1 if any(finding.level == "bad" for finding in findings) else 0
@@ -97,7 +97,7 @@ def _look_around(client: Client) -> Surroundings:
 
 
 def _print(findings: list[Finding]) -> None:
-    colour = show.colours_wanted(os.environ, terminal=sys.stdout.isatty())
+    colour = render.colours_wanted(os.environ, terminal=sys.stdout.isatty())
     for finding in findings:
         mark = f"{finding.level:4}"
         print(f"\033[{MARKS[finding.level]}m{mark}\033[0m" if colour else mark, finding.what)
@@ -171,7 +171,7 @@ def _path_length(around: Surroundings) -> Iterator[Finding]:
 
 
 def _profiles(around: Surroundings) -> Iterator[Finding]:
-    from kconnd.system.profiles import load_profiles  # noqa: PLC0415  # it brings pydantic
+    from kconnd.system.profiles.loader import load_profiles  # noqa: PLC0415  # it brings pydantic
 
     loaded = load_profiles(around.configs)
     what = f"{len(loaded.profiles)} profiles in {', '.join(map(str, around.configs))}"
@@ -225,7 +225,7 @@ def _files(_around: Surroundings) -> Iterator[Finding]:
 def _earlier_accounts(_around: Surroundings) -> Iterator[Finding]:
     """Tell what the front door has put aside of earlier accounts of a uid."""
     from kconnd.client import Client, has_front_door  # noqa: PLC0415  # as few modules as may be
-    from kconnd.core.places import FRONT_SOCKET  # noqa: PLC0415  # as above
+    from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # as above
 
     if not has_front_door():
         return
@@ -240,7 +240,7 @@ def _earlier_accounts(_around: Surroundings) -> Iterator[Finding]:
 
 def _runtime_put_aside(around: Surroundings) -> Iterator[Finding]:
     """Tell of folders of an earlier account, where there is no front door."""
-    from kconnd.system.runtime_owner import list_put_aside  # noqa: PLC0415  # as above
+    from kconnd.system.files.runtime_owner import list_put_aside  # noqa: PLC0415  # as above
 
     for folder in list_put_aside(around.runtime):
         what = f"{folder} was the runtime folder of another account with uid {os.geteuid()}"

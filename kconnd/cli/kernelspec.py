@@ -10,9 +10,9 @@ from pathlib import Path
 
 from kconnd.cli.arguments import Given, client_for, parser
 from kconnd.client import kernel_path
-from kconnd.core.kernelspec import PREFIX, provisioned_spec
-from kconnd.core.places import jupyter_data_dir
-from kconnd.core.request_head import quoted
+from kconnd.core.launch.kernelspec_file import PREFIX, provisioned_spec
+from kconnd.core.paths import jupyter_data_dir
+from kconnd.core.protocol.request_head import quoted
 from kconnd.errors import ElsewhereError, KconndError, NoSuchKernelError, UsageError
 
 TYPE_CHECKING = False
@@ -164,7 +164,7 @@ def _remove(folder: Path, profiles: list[str] | None) -> list[dict[str, str]]:
 
 def _show(given: Given, what: str, specs: list[dict[str, str]]) -> int:
     if given.json:
-        from kconnd.cli.show import print_json  # noqa: PLC0415  # only for this
+        from kconnd.cli.render import print_json  # noqa: PLC0415  # only for this
 
         print_json({what: specs})
     else:

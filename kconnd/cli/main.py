@@ -67,21 +67,21 @@ Exit codes
 """
 
 VERBS = {
-    "list": "look:list_",
-    "info": "look:info",
-    "why": "look:why",
-    "logs": "follow:logs",
-    "events": "follow:events",
-    "wait": "look:wait",
-    "connection": "look:connection",
-    "profiles": "look:profiles",
-    "health": "look:health",
-    "start": "act:start",
-    "stop": "act:stop",
-    "restart": "act:restart",
-    "interrupt": "act:interrupt",
-    "signal": "act:signal",
-    "reload": "act:reload",
+    "list": "query_verbs:list_",
+    "info": "query_verbs:info",
+    "why": "query_verbs:why",
+    "logs": "streams:logs",
+    "events": "streams:events",
+    "wait": "query_verbs:wait",
+    "connection": "query_verbs:connection",
+    "profiles": "query_verbs:profiles",
+    "health": "query_verbs:health",
+    "start": "command_verbs:start",
+    "stop": "command_verbs:stop",
+    "restart": "command_verbs:restart",
+    "interrupt": "command_verbs:interrupt",
+    "signal": "command_verbs:signal",
+    "reload": "command_verbs:reload",
     "run": "run:run",
     "console": "console:console",
     "qtconsole": "qtconsole:qtconsole",
@@ -152,7 +152,7 @@ def in_json(error: KconndError) -> dict[str, str]:
 
 def tell(error: KconndError) -> None:
     """Say what went wrong: one sentence, what the kernel itself said, one hint."""
-    from kconnd.cli.show import last_words, printable  # noqa: PLC0415  # only for this
+    from kconnd.cli.render import last_words, printable  # noqa: PLC0415  # only for this
 
     print(f"kconnd-ctl: {printable(error.message)}", file=sys.stderr)
     if error.output:

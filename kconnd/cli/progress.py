@@ -10,7 +10,7 @@ import contextlib
 import sys
 from threading import Event, Thread
 
-from kconnd.cli import show
+from kconnd.cli import render
 from kconnd.client import kernel_path
 from kconnd.errors import KconndError
 
@@ -72,7 +72,7 @@ class Progress:
         if before is None or waits_for in {"", before}:
             return
         self._told[name] = waits_for
-        print(show.plain(f"{name} waits for {waits_for}"), file=sys.stderr, flush=True)
+        print(render.plain(f"{name} waits for {waits_for}"), file=sys.stderr, flush=True)
         if not before:
             hint = f"  kconnd-ctl {self._verb} --now {name} ends the wait"
             print(hint, file=sys.stderr, flush=True)

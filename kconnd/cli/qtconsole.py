@@ -9,7 +9,7 @@ import tempfile
 from kconnd.cli.arguments import parser
 from kconnd.cli.console import split_options
 from kconnd.connect import qtconsole_command
-from kconnd.core.qt import explain_end, has_screen
+from kconnd.core.qtconsole_command import explain_end, has_screen
 from kconnd.errors import KconndError
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ def qtconsole(arguments: list[str]) -> int:
     except ImportError as error:
         raise KconndError(f"opening a Qt console: {error}", hint=instead) from None
     if given.json:
-        from kconnd.cli.show import print_json  # noqa: PLC0415  # only for this
+        from kconnd.cli.render import print_json  # noqa: PLC0415  # only for this
 
         print_json({"argv": command})
         return 0

@@ -103,7 +103,7 @@ def _read(name: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    from kconnd.core.units import parse_duration  # noqa: PLC0415  # only for this
+    from kconnd.core.profile.quantities import parse_duration  # noqa: PLC0415  # only for this
 
     try:
         return parse_duration(text)

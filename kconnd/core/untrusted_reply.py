@@ -3,7 +3,7 @@
 An owner's daemon is a process of that owner, who can have any program answer in its place. So
 each field of its reply is data to show and nothing else: no path in it is opened, no name in it
 decides where a request goes. Both the client (`kconnd.client`) and the front door
-(`kconnd.front.hearsay`) take such a reply through this module.
+(`kconnd.front.owner_kernels`) take such a reply through this module.
 
 How it works. A reader is a function that takes a value of the reply and returns the sound value,
 or raises `ValueError`. `record` and `rows` build readers from readers; a field that no reader
@@ -19,7 +19,7 @@ Rule: nothing is imported that costs time, since look-ups use this module.
 
 from __future__ import annotations
 
-from kconnd.core.request_head import unquoted
+from kconnd.core.protocol.request_head import unquoted
 from kconnd.errors import UnreachableError, by_code
 
 TYPE_CHECKING = False  # typing's own would cost a look-up milliseconds
@@ -197,7 +197,7 @@ _console = {
     "reason": _line,
     "output_tail": output(),
 }
-# What `kconnd.core.view.describe` gives, and the daemon's list of consoles.
+# What `kconnd.core.kernel.view.describe` gives, and the daemon's list of consoles.
 KERNEL_FIELDS: dict[str, Reader] = {
     "name": name,
     "profile": name,

@@ -9,9 +9,9 @@ spec has gone since is noticed at the latest by the start that reads it.
 import asyncio
 from collections.abc import Callable, Iterable
 
-from kconnd.core.profile import Profile
+from kconnd.core.profile.model import Profile
+from kconnd.system.hung_calls import Begin, PathSteps, StuckError
 from kconnd.system.kernelspecs import installed_names
-from kconnd.system.own_threads import Begin, PathSteps, StuckError
 
 ROUND_S = 30.0
 

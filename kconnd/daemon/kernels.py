@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from kconnd.core.access import Rules
-from kconnd.core.events import StartAsked, StopAsked
-from kconnd.core.lifecycle import LIVE, State, Wanted
+from kconnd.core.kernel.events import StartAsked, StopAsked
+from kconnd.core.kernel.lifecycle import LIVE, State, Wanted
+from kconnd.core.kernel.record import KernelRecord, Origin
 from kconnd.core.names import parse_name
-from kconnd.core.profile import Profile, instantiate
-from kconnd.core.record import KernelRecord, Origin
-from kconnd.core.reload import Difference, compare, lost_connection, status
-from kconnd.daemon.actor import Actor
+from kconnd.core.profile.difference import Difference, compare, lost_connection, status
+from kconnd.core.profile.model import Profile, instantiate
 from kconnd.daemon.catalog import Catalog
-from kconnd.daemon.claims import Foreign, find_foreign, is_held, refuse
-from kconnd.daemon.consoles import Consoles
-from kconnd.daemon.stop_turns import StopTurns
-from kconnd.daemon.turns import in_turns
-from kconnd.daemon.world import World
+from kconnd.daemon.context import World
+from kconnd.daemon.kernel.actor import Actor
+from kconnd.daemon.kernel.claims import Foreign, find_foreign, is_held, refuse
+from kconnd.daemon.kernel.stop_queue import StopTurns
+from kconnd.daemon.qtconsoles import Consoles
+from kconnd.daemon.yielding import in_turns
 from kconnd.errors import (
     ElsewhereError,
     NoSuchKernelError,
@@ -31,9 +31,9 @@ from kconnd.errors import (
     StateFileError,
     UsageError,
 )
-from kconnd.system.files import remove_parts
-from kconnd.system.own_threads import Begin, StuckError
-from kconnd.system.profiles import Loaded
+from kconnd.system.files.private import remove_parts
+from kconnd.system.hung_calls import Begin, StuckError
+from kconnd.system.profiles.loader import Loaded
 from kconnd.system.store import records_elsewhere
 
 LOGGED_FAULTS = 100

@@ -24,52 +24,52 @@ from typing import TYPE_CHECKING, Any
 
 import kconnd
 from kconnd import private_tmp
-from kconnd.core import places
-from kconnd.core.connection import ConnectionInfo
-from kconnd.core.places import SETTINGS
-from kconnd.core.ports import COUNT, default_range
-from kconnd.core.record import Origin
-from kconnd.core.units import parse_duration
-from kconnd.core.view import iso
-from kconnd.daemon.account_watch import end_with_account
-from kconnd.daemon.bus import EventBus
-from kconnd.daemon.gate import Gate, bound_connections_for_ever
+from kconnd.core import paths
+from kconnd.core.kernel.record import Origin
+from kconnd.core.kernel.view import iso
+from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.ports import COUNT, default_range
+from kconnd.core.paths import SETTINGS
+from kconnd.core.profile.quantities import parse_duration
+from kconnd.daemon.api.admission import Gate, bound_connections_for_ever
+from kconnd.daemon.api.request import Request
+from kconnd.daemon.api.routes import ROUTES, get_ready
+from kconnd.daemon.context import Channels, World
+from kconnd.daemon.event_log import EventBus
 from kconnd.daemon.kernels import Kernels
-from kconnd.daemon.mending import make_folders, mend_for_ever
-from kconnd.daemon.pickup import look, pick_up_for_ever
-from kconnd.daemon.publishing import publish_for_ever, publish_once
-from kconnd.daemon.pulse import beat_for_ever
-from kconnd.daemon.reporting import report_for_ever, tell_front_for_ever
-from kconnd.daemon.request import Request
-from kconnd.daemon.routes import ROUTES, get_ready
-from kconnd.daemon.warm import Pool
-from kconnd.daemon.world import Channels, World
+from kconnd.daemon.tasks.account_watch import end_with_account
+from kconnd.daemon.tasks.heartbeats import beat_for_ever
+from kconnd.daemon.tasks.jupyter_publishing import publish_for_ever, publish_once
+from kconnd.daemon.tasks.profile_reload import look, pick_up_for_ever
+from kconnd.daemon.tasks.repair import make_folders, mend_for_ever
+from kconnd.daemon.tasks.service_status import report_for_ever, tell_front_for_ever
+from kconnd.daemon.warm.pool import Pool
 from kconnd.errors import KconndError, LockedError, ProfileError, UsageError
-from kconnd.launchers.choice import Launchers
 from kconnd.launchers.fork import FORK, ForkLauncher
 from kconnd.launchers.local import LOCAL, LocalLauncher
-from kconnd.launchers.systemd import SYSTEMD, SystemdLauncher
-from kconnd.system.account_files import AccountFiles, check_account
-from kconnd.system.files import ensure_private_dir, take_lock
-from kconnd.system.folders import Folders
-from kconnd.system.http import Site
-from kconnd.system.journal import set_up_logging
+from kconnd.launchers.registry import Launchers
+from kconnd.launchers.transient_unit import SYSTEMD, SystemdLauncher
+from kconnd.system.files.account_files import AccountFiles, check_account
+from kconnd.system.files.private import ensure_private_dir, take_lock
+from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
+from kconnd.system.files.runtime_owner import settle_runtime
+from kconnd.system.files.watcher import Folders
+from kconnd.system.http.http_server import Site
+from kconnd.system.http.peer import look_up
+from kconnd.system.hung_calls import Begin, OwnThreads, StuckError
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
-from kconnd.system.notify import notify, passed_sockets
-from kconnd.system.own_threads import Begin, OwnThreads, StuckError
-from kconnd.system.peer import look_up
-from kconnd.system.processes import boot_id, pid_namespace
-from kconnd.system.profiles import Loaded, is_profile, load_tiers
-from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
-from kconnd.system.runtime_owner import settle_runtime
-from kconnd.system.settings import LiveSettings
+from kconnd.system.process.processes import boot_id, pid_namespace
+from kconnd.system.profiles.loader import Loaded, is_profile, load_tiers
+from kconnd.system.profiles.settings_file import LiveSettings
 from kconnd.system.store import Store
+from kconnd.system.systemd.journal import set_up_logging
+from kconnd.system.systemd.notify import notify, passed_sockets
 
 if TYPE_CHECKING:
     import zmq.asyncio
 
-    from kconnd.system.flow import Crowd
+    from kconnd.system.channels.flow_control import Crowd
 
 MAX_STUCK_FILES = 16
 AGAIN = 5.0  # seconds until one of the daemon's works begins again after a fault
@@ -147,13 +147,13 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     given = parser.parse_args(arguments)
     user = own_user()
     runtime = private_tmp.usable(
-        places.runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid
+        paths.runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid
     )
-    state = places.state_dir(os.environ, user.home, machine_id())
+    state = paths.state_dir(os.environ, user.home, machine_id())
     runtime_dir = (given.runtime_dir or Path(runtime)).absolute()
     return Settings(
         configs=tuple(path.expanduser().absolute() for path in given.configs or ())
-        or (Path(places.config_dir(os.environ, user.home)),),
+        or (Path(paths.config_dir(os.environ, user.home)),),
         system_configs=tuple(path.absolute() for path in given.system_configs or ()),
         watch=not given.no_watch,
         exit_idle=_parse_span(given.exit_idle),
@@ -162,9 +162,9 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         state_dir=(given.state_dir or Path(state)).absolute(),
         machines_dir=None if given.state_dir else Path(state).parent,
         jupyter_dir=(
-            given.jupyter_dir or Path(places.jupyter_runtime_dir(os.environ, user.home))
+            given.jupyter_dir or Path(paths.jupyter_runtime_dir(os.environ, user.home))
         ).absolute(),
-        socket=(given.socket or runtime_dir / places.SOCKET).absolute(),
+        socket=(given.socket or runtime_dir / paths.SOCKET).absolute(),
         ports=_parse_ports(given.ports) if given.ports else default_range(ephemeral_ports()),
         log_level=given.log_level,
         stop_kernels_on_exit=given.stop_kernels_on_exit,
@@ -222,8 +222,8 @@ def _connector() -> Callable[[ConnectionInfo], Channels]:
 
     def connect(connection: ConnectionInfo) -> Channels:
         nonlocal context, crowd
-        from kconnd.system.channels import KernelChannels, new_context  # noqa: PLC0415
-        from kconnd.system.flow import Crowd  # noqa: PLC0415
+        from kconnd.system.channels.flow_control import Crowd  # noqa: PLC0415
+        from kconnd.system.channels.kernel_channels import KernelChannels, new_context  # noqa: PLC0415
 
         context, crowd = context or new_context(), crowd or Crowd()
         return KernelChannels(context, connection, crowd)
@@ -257,17 +257,17 @@ async def serve(settings: Settings) -> None:
     gate = Gate(LiveSettings(SETTINGS) if settings.front else None)
     world = build_world(settings, gate)
     kernels = Kernels(world, partial(_load, settings, world))
-    places = _describe(settings)
+    paths = _describe(settings)
     site = Site(
         ROUTES,
-        partial(Request, kernels, places, gate),
+        partial(Request, kernels, paths, gate),
         get_ready=partial(get_ready, kernels),
     )
     for passed in passed_sockets(os.environ):
         site.take(passed)
     if not site.is_listening:
         site.listen(settings.socket)
-    places["socket"] = site.address
+    paths["socket"] = site.address
     folders = Folders(
         (*settings.system_configs, *settings.configs) if settings.watch else (), is_profile
     )

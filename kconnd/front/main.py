@@ -16,19 +16,19 @@ from functools import partial
 from pathlib import Path
 
 import kconnd
-from kconnd.core.places import BOOT, FRONT_SOCKET, LIMITS, SETTINGS, SYSTEM_CONFIGS
+from kconnd.core.paths import BOOT, FRONT_SOCKET, LIMITS, SETTINGS, SYSTEM_CONFIGS
 from kconnd.errors import KconndError
-from kconnd.front.accounts import Accounts
-from kconnd.front.aside import hand_over, parse_uid, put_aside
-from kconnd.front.machine import Machine
+from kconnd.front.account_changes import Accounts
+from kconnd.front.front_routes import ROUTES, Request
+from kconnd.front.machine_config import Machine
+from kconnd.front.memory_quota import Slices
 from kconnd.front.owners import Owners, make_folder
-from kconnd.front.routes import ROUTES, Request
-from kconnd.front.slices import Slices
-from kconnd.system.account_files import AccountFiles
-from kconnd.system.http import Site
-from kconnd.system.journal import set_up_logging
-from kconnd.system.notify import notify, passed_sockets, watchdog_interval
-from kconnd.system.systemd import Systemd
+from kconnd.front.setting_aside import hand_over, parse_uid, put_aside
+from kconnd.system.files.account_files import AccountFiles
+from kconnd.system.http.http_server import Site
+from kconnd.system.systemd.journal import set_up_logging
+from kconnd.system.systemd.notify import notify, passed_sockets, watchdog_interval
+from kconnd.system.systemd.unit_control import Systemd
 
 ROUND = 10.0  # seconds
 

@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kconnd.core.access import Peer, Right, may
-from kconnd.core.accounts import is_usable, number_in
-from kconnd.core.places import owner_socket
-from kconnd.core.settings import admits
+from kconnd.core.account_history import is_usable, number_in
+from kconnd.core.paths import owner_socket
+from kconnd.core.profile.settings import admits
 from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
-from kconnd.front.accounts import Accounts
-from kconnd.front.machine import Machine
-from kconnd.front.slices import Slices
-from kconnd.system.files import write_private
-from kconnd.system.systemd import Systemd
-from kconnd.system.systemd_version import read_version
+from kconnd.front.account_changes import Accounts
+from kconnd.front.machine_config import Machine
+from kconnd.front.memory_quota import Slices
+from kconnd.system.files.private import write_private
+from kconnd.system.systemd.systemd_version import read_version
+from kconnd.system.systemd.unit_control import Systemd
 
 log = logging.getLogger("kconnd")
 

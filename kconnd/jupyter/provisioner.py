@@ -7,7 +7,7 @@ interface: "Kernel Provisioning" in the jupyter_client documentation.
 Rules. What the documentation offers is used: the provisioner's own methods, and of the kernel
 manager its traits (``autorestart``, ``restarter_class``, ``client_factory``, the ports,
 `load_connection_info`, ``shutting_down``). Where the kernel's end would go past the provisioner
-`kconnd.jupyter.letting_go` is in its place; ``tests/jupyter`` has that proved with the oldest
+`kconnd.jupyter.detach` is in its place; ``tests/jupyter`` has that proved with the oldest
 and the newest jupyter_client that are supported.
 """
 
@@ -26,9 +26,9 @@ from kconnd.errors import (
     RefusedError,
     StartFailedError,
 )
-from kconnd.jupyter.asking import Asker, instance_for, split_owner
-from kconnd.jupyter.following import GONE, UP, Fate, Look, fate_of, follow
-from kconnd.jupyter.letting_go import keep_from_ending
+from kconnd.jupyter.async_client import Asker, instance_for, split_owner
+from kconnd.jupyter.detach import keep_from_ending
+from kconnd.jupyter.restarter import GONE, UP, Fate, Look, fate_of, follow
 
 log = logging.getLogger("kconnd")
 

@@ -24,7 +24,7 @@ from tornado.web import HTTPError
 from kconnd.attach import this_machine
 from kconnd.core.names import parse_name
 from kconnd.errors import KconndError, UsageError
-from kconnd.jupyter.asking import Asker
+from kconnd.jupyter.async_client import Asker
 from kconnd.jupyter.provisioner import KconndProvisioner
 
 # Whether the server itself, and nobody in front of it, ends a kernel.

@@ -8,9 +8,9 @@ contract suite in ``tests/launchers``.
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kconnd.core.events import Step
-from kconnd.core.plan import LaunchPlan
-from kconnd.system.processes import ProcessId
+from kconnd.core.kernel.events import Step
+from kconnd.core.launch.plan import LaunchPlan
+from kconnd.system.process.processes import ProcessId
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Kernels forked from a parent that has ipykernel imported: ready in the blink of an eye.
 
-The parent, `kconnd.zygote`, is a process of the profile's own interpreter. It forks a shim,
-which does for its kernel what any shim does; so all but the launch goes as with
+The parent, `kconnd.programs.zygote`, is a process of the profile's own interpreter. It forks a
+shim, which does for its kernel what any shim does; so all but the launch goes as with
 `LocalLauncher`. What cannot be forked is launched cold, and the handle says why.
 """
 
@@ -20,23 +20,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kconnd.core.forking import (
+from kconnd.core.launch.forking import (
     Parent,
     choose_open_files,
     choose_parent,
     pause_after,
     wants_more_files,
 )
-from kconnd.core.kernelspec import python_module
-from kconnd.core.plan import LaunchPlan
+from kconnd.core.launch.kernelspec_file import python_module
+from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import LockedError
 from kconnd.launchers.base import Handle, Launcher
 from kconnd.launchers.local import MOMENT, LocalLauncher, begun
-from kconnd.launchers.shims import OPEN_FILES, limit_files, plan_records, still_there
-from kconnd.system.cgroups import kernels_own
-from kconnd.system.files import take_lock
-from kconnd.zygote import freshness
-from kconnd.zygote import main as zygote
+from kconnd.launchers.shim_process import OPEN_FILES, limit_files, plan_records, still_there
+from kconnd.programs.zygote import main as zygote
+from kconnd.programs.zygote import staleness
+from kconnd.system.files.private import take_lock
+from kconnd.system.process.cgroups import kernels_own
 
 FORK = "fork"
 LATELY = 0.1  # seconds after a fork in which the next is one of many
@@ -76,7 +76,7 @@ class Refusal:
     def holds(self, now: float) -> bool:
         """Tell whether to try again would be in vain."""
         return now < self.until and all(
-            freshness.signature(place) == before for place, before in self.seen.items()
+            staleness.signature(place) == before for place, before in self.seen.items()
         )
 
 
@@ -322,7 +322,7 @@ class Zygote:
             When the kernel was asked for, in nanoseconds of the monotonic clock: it is forked
             from what was on disk then, or later.
         descriptors : tuple of int
-            Those that the shim gets; see `kconnd.zygote.main`.
+            Those that the shim gets; see `kconnd.programs.zygote.main`.
         confines : bool
             Whether the shim is put into a control group of its own before it gets its plan.
 

@@ -16,14 +16,15 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from kconnd.core.events import Step
-from kconnd.core.plan import LaunchPlan
+from kconnd.core.kernel.events import Step
+from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Exit, Handle, parse_handle
-from kconnd.launchers.shims import Shims
-from kconnd.system import cgroups
-from kconnd.system.files import is_locked, write_private
-from kconnd.system.processes import (
+from kconnd.launchers.shim_process import Shims
+from kconnd.system.files.private import is_locked, write_private
+from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
+from kconnd.system.process import cgroups
+from kconnd.system.process.processes import (
     ProcessId,
     boot_id,
     descendants,
@@ -33,11 +34,10 @@ from kconnd.system.processes import (
     send_signal,
     signal_group,
 )
-from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
 
 LOCAL = "local"
-SHIM = Path(__file__).parents[1] / "shim.py"  # to import it would cost the daemon 0.8 MB
-EXIT_AT = 2048  # where the exit begins in the locked file, if it is there: `kconnd.shim`
+SHIM = Path(__file__).parents[1] / "programs/shim.py"  # to import it would cost the daemon 0.8 MB
+EXIT_AT = 2048  # where the exit begins in the locked file, if it is there: `kconnd.programs.shim`
 EXIT, FACTS, LOCK = ".exit.json", ".shim.json", ".lock"  # endings of files of what lives
 MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
 DYING = 1.0  # seconds in which a process that has let go of its lock ends

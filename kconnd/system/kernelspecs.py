@@ -3,7 +3,7 @@
 The search path is Jupyter's own (`jupyter_core.paths`); reading a spec is reading a JSON
 file, for which jupyter_client would cost the daemon 15 MB. Any folder of the path can be on a file
 server that hangs, and any file in it can be anything: so each step is announced to ``begin`` (see
-`kconnd.system.own_threads`), and only regular files of a bounded size are read.
+`kconnd.system.hung_calls`), and only regular files of a bounded size are read.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_path
 
-from kconnd.core.kernelspec import (
+from kconnd.core.launch.kernelspec_file import (
     PREFIX,
     KernelSpec,
     ipykernel_spec,
@@ -22,8 +22,8 @@ from kconnd.core.kernelspec import (
     parse_kernelspec,
 )
 from kconnd.errors import StartFailedError
-from kconnd.system.own_threads import Begin, StuckError, begin_nothing
-from kconnd.system.regular_files import read_regular
+from kconnd.system.files.regular import read_regular
+from kconnd.system.hung_calls import Begin, StuckError, begin_nothing
 
 MAX_KERNELSPEC_BYTES = 1 << 20
 

@@ -3,7 +3,7 @@
 import base64
 import secrets
 
-from kconnd.core.connection import CurveKeys
+from kconnd.core.launch.connection import CurveKeys
 
 
 def new_key() -> str:

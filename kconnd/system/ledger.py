@@ -15,9 +15,9 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kconnd.core.ports import COUNT, choose_ports, in_order
-from kconnd.system.files import write_private
-from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
+from kconnd.core.launch.ports import COUNT, choose_ports, in_order
+from kconnd.system.files.private import write_private
+from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 
 Grants = dict[str, list[int]]
 

@@ -4,8 +4,8 @@ import os
 import pwd
 from pathlib import Path
 
+from kconnd.core.launch.plan import User
 from kconnd.core.logout import ends_at_logout
-from kconnd.core.plan import User
 
 EPHEMERAL = (32768, 60999)  # Linux's own default
 

@@ -6,9 +6,9 @@ with a new name and never deleted. Records that another machine wrote, into a ho
 shared between machines, can be looked at and are never touched.
 
 What is saved outlives the daemon at once, whatever ends it. That it outlives the machine takes a
-moment more (`kconnd.system.to_disk`): nothing waits for that, since a crash of the machine ends all
-kernels, and what it can take back is a wish of that moment. What is on disk is kept until then
-(``.record.json.*``) where the file system can, and holds if the record cannot be read.
+moment more (`kconnd.system.files.writeback`): nothing waits for that, since a crash of the machine
+ends all kernels, and what it can take back is a wish of that moment. What is on disk is kept until
+then (``.record.json.*``) where the file system can, and holds if the record cannot be read.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from kconnd.core.record import KernelRecord, Origin, parse_record, to_json
+from kconnd.core.kernel.record import KernelRecord, Origin, parse_record, to_json
 from kconnd.errors import StateFileError
-from kconnd.system.as_json import as_json
-from kconnd.system.files import (
+from kconnd.system.fast_json import as_json
+from kconnd.system.files.private import (
     ensure_private_dir,
     exchange,
     exchange_private,
@@ -30,8 +30,8 @@ from kconnd.system.files import (
     is_part,
     remove_parts,
 )
-from kconnd.system.regular_files import MAX_OWN_BYTES, read_regular
-from kconnd.system.to_disk import Disk
+from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
+from kconnd.system.files.writeback import Disk
 
 KERNELS = "kernels"
 RECORD = "record.json"

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from kconnd.system.processes import is_alive
+from kconnd.system.process.processes import is_alive
 from tests.bench.processes import ran
 from tests.bench.results import Result, in_ms, spread_of
 from tests.bench.subjects import Kconnd, at_once

@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from kconnd.system.processes import is_alive
+from kconnd.system.process.processes import is_alive
 from tests.chaos.crowd import Counted, crowd
 from tests.chaos.trouble import Clock, kill_often, small_disk, start
 from tests.chaos.work import Subshell, Thread, Worker, cell, cell_in_r

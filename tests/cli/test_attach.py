@@ -9,7 +9,7 @@ import pytest
 
 from kconnd import attach
 from kconnd.client import Client
-from kconnd.core.connection import ConnectionInfo
+from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.system.machine import own_user
 from tests.cli.fake_daemon import KEY, FakeDaemon
 

@@ -183,9 +183,12 @@ def test_the_key_is_in_connection_and_nowhere_else(ctl: Ctl, daemon: FakeDaemon)
 
 LIGHT = {
     *("__future__", "gc", "_socket", "_json"),  # all that comes with Python
-    *("kconnd", "kconnd.errors", "kconnd.client", "kconnd.core", "kconnd.core.places"),
-    *("kconnd.core.request_head", "kconnd.private_tmp"),
-    *("kconnd.cli", *(f"kconnd.cli.{one}" for one in ("main", "look", "arguments", "show"))),
+    *("kconnd", "kconnd.errors", "kconnd.client", "kconnd.core", "kconnd.core.paths"),
+    *("kconnd.core.protocol", "kconnd.core.protocol.request_head", "kconnd.private_tmp"),
+    *(
+        "kconnd.cli",
+        *(f"kconnd.cli.{one}" for one in ("main", "query_verbs", "arguments", "render")),
+    ),
 }
 MODULES = """
 import sys

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kconnd.core.access import ADMINS, Peer, Right, may
-from kconnd.core.profile import Access
+from kconnd.core.profile.model import Access
 
 OWNER = 1000
 RULES = Access(see=("ada", "@lab"), connect=("bob",), manage=("@ops",))

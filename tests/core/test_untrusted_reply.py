@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core import reload
-from kconnd.core.connection import ConnectionInfo, CurveKeys
-from kconnd.core.lifecycle import State, Wanted
+from kconnd.core.kernel.lifecycle import State, Wanted
+from kconnd.core.kernel.record import KernelRecord
+from kconnd.core.kernel.view import Sight, describe, iso
+from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
 from kconnd.core.names import parse_name
-from kconnd.core.record import KernelRecord
+from kconnd.core.profile import difference
 from kconnd.core.untrusted_reply import (
     ACTIVITIES,
     KERNEL_FIELDS,
@@ -28,7 +29,6 @@ from kconnd.core.untrusted_reply import (
     sound_reply,
     time,
 )
-from kconnd.core.view import Sight, describe, iso
 from kconnd.errors import KconndError, NoSuchKernelError, UnreachableError, UsageError
 
 EVE = (1001, "eve")
@@ -100,14 +100,14 @@ def test_no_pid_of_somebody_elses_process_is_shown(
 
 
 def test_each_field_that_is_shown_of_a_kernel_has_a_reader() -> None:
-    """A new field of `kconnd.core.view` needs one here, as an optional one."""
+    """A new field of `kconnd.core.kernel.view` needs one here, as an optional one."""
     assert set(KERNEL_FIELDS) == {*ROW, "consoles"}
 
 
 def test_the_words_are_those_that_a_daemon_has() -> None:
     assert set(STATES) == set(State)
     assert set(Wanted) == {"up", "down"}
-    assert set(PROFILE_STATES) == {reload.CURRENT, reload.CHANGED, reload.ORPHANED}
+    assert set(PROFILE_STATES) == {difference.CURRENT, difference.CHANGED, difference.ORPHANED}
     assert "unknown" in ACTIVITIES
 
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 
-from kconnd.system.processes import ProcessId, is_alive, send_signal
+from kconnd.system.process.processes import ProcessId, is_alive, send_signal
 from tests.conftest import wait_for
 
 COMMAND = (sys.executable, "-W", "error", "-m", "kconnd.daemon.main")

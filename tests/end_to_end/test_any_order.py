@@ -26,8 +26,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from kconnd.core.connection import CHANNELS
-from kconnd.system.processes import ProcessId, is_alive, read_stat, send_signal
+from kconnd.core.launch.connection import CHANNELS
+from kconnd.system.process.processes import ProcessId, is_alive, read_stat, send_signal
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import SMALL, Daemon, DaemonError
 

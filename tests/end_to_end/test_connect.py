@@ -18,7 +18,7 @@ import pytest
 import zmq
 
 from kconnd import connect
-from kconnd.core import places
+from kconnd.core import paths
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, run
 
@@ -38,7 +38,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         folder = Path(name)
         monkeypatch.setenv("JUPYTER_RUNTIME_DIR", f"{name}/jupyter")
         monkeypatch.setattr(connect, "_runtime_dir", lambda: folder / "kconnd")
-        monkeypatch.setattr(places, "runtime_dir", lambda *_, **__: f"{name}/kconnd")
+        monkeypatch.setattr(paths, "runtime_dir", lambda *_, **__: f"{name}/kconnd")
         monkeypatch.delenv("KCONND_CONNECTION_FILE", raising=False)
         yield folder
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kconnd.launchers.shims import ROOM
+from kconnd.launchers.shim_process import ROOM
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import SMALL, Daemon
 

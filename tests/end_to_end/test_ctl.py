@@ -263,7 +263,13 @@ def test_a_look_up_imports_nothing_heavy(lab: Daemon) -> None:
     heavy = {
         *("dataclasses", "typing", "inspect", "pathlib", "subprocess", "asyncio", "http"),
         *("http.client", "importlib.metadata", "logging", "yaml", "pydantic", "zmq", "tornado"),
-        *("psutil", "jupyter_client", "jupyter_core", "kconnd.core.plan", "concurrent.futures"),
+        *(
+            "psutil",
+            "jupyter_client",
+            "jupyter_core",
+            "kconnd.core.launch.plan",
+            "concurrent.futures",
+        ),
     }
     with_pip_hook = {"pathlib", "typing"} & set(_of_a_bare_python())
     assert not (heavy - with_pip_hook) & loaded

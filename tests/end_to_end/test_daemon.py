@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import validate
 
-from kconnd.daemon.routes import ROUTES
+from kconnd.daemon.api.routes import ROUTES
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import SMALL, Connection, Daemon, DaemonError, client, run, run_on
 

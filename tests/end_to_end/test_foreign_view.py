@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.core.connection import parse_connection, parse_foreign_connection
+from kconnd.core.launch.connection import parse_connection, parse_foreign_connection
 from kconnd.core.untrusted_reply import sound_reply
 from tests.end_to_end.daemon import Daemon
 

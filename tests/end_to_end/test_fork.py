@@ -1,18 +1,18 @@
 """Forked kernels: in every respect what a cold start gives, and what happens where none can be.
 
-What differs, and why: all kernels forked from one parent have the parent's hash seed and
-address layout (they are drawn when an interpreter begins) and its ``/proc/PID/environ``
-(which only their owner can read; ``os.environ`` is the kernel's own); ``gc.get_freeze_count()``
-is not 0 (what was imported is shared, so the collector leaves it alone); threads without a
-name of their own are numbered on from those that the import made; log records count their
-``relativeCreated`` from the parent's import of logging; what a preloaded module draws or notes
-at its import is the same in all (but for what `kconnd.zygote.main.renew` knows of); a file in the
-kernel's folder that is called like a module of ipykernel's does not take its place, as it would
-where that was imported later; ``ps`` shows as much of a long command as there is room for; the
-process may be older than the kernel's start, with some milliseconds of processor time: it has
-waited for that; and its history begins (the entry of its session, with the time of that, and the
-thread that saves) when somebody needs it, such as the first cell, and else 2 seconds after its
-start. What is wrong with the history is told then, and a new file of it has that moment's umask.
+What differs, and why: all kernels forked from one parent have the parent's hash seed and address
+layout (they are drawn when an interpreter begins) and its ``/proc/PID/environ`` (which only their
+owner can read; ``os.environ`` is the kernel's own); ``gc.get_freeze_count()`` is not 0 (what was
+imported is shared, so the collector leaves it alone); threads without a name of their own are
+numbered on from those that the import made; log records count their ``relativeCreated`` from the
+parent's import of logging; what a preloaded module draws or notes at its import is the same in all
+(but for what `kconnd.programs.zygote.main.renew` knows of); a file in the kernel's folder that is
+called like a module of ipykernel's does not take its place, as it would where that was imported
+later; ``ps`` shows as much of a long command as there is room for; the process may be older than
+the kernel's start, with some milliseconds of processor time: it has waited for that; and its
+history begins (the entry of its session, with the time of that, and the thread that saves) when
+somebody needs it, such as the first cell, and else 2 seconds after its start. What is wrong with
+the history is told then, and a new file of it has that moment's umask.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from typing import Any
 import psutil
 import pytest
 
-from kconnd.system.processes import ProcessId, is_alive, send_signal
+from kconnd.system.process.processes import ProcessId, is_alive, send_signal
 from tests.conftest import wait_for
 from tests.end_to_end import conversation
 from tests.end_to_end.daemon import Daemon, client, run, run_on, waiting_cell
@@ -257,7 +257,7 @@ def parents() -> set[int]:
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if b"kconnd/zygote/" in path.read_bytes():
+            if b"kconnd/programs/zygote/" in path.read_bytes():
                 found.add(int(path.parent.name))
     return found
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.zygote.main import OLDEST
+from kconnd.programs.zygote.main import OLDEST
 from tests.end_to_end.daemon import Daemon, run
 
 PROBE = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 
-from kconnd.core.connection import CHANNELS
+from kconnd.core.launch.connection import CHANNELS
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, DaemonError, begin, client, run, run_on
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from kconnd.system.files import is_locked
-from kconnd.system.processes import ProcessId, is_alive, read_stat, send_signal
+from kconnd.system.files.private import is_locked
+from kconnd.system.process.processes import ProcessId, is_alive, read_stat, send_signal
 from tests.conftest import wait_for
 from tests.end_to_end.container import CTL, SHARED, Container, needs_namespaces
 from tests.end_to_end.daemon import IPYKERNEL, SMALL, Daemon, DaemonError

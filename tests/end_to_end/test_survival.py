@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import kconnd
-from kconnd.system.processes import is_alive
+from kconnd.system.process.processes import is_alive
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import (
     IPYKERNEL,

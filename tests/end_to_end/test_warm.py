@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.system.processes import ProcessId, is_alive, send_signal
+from kconnd.system.process.processes import ProcessId, is_alive, send_signal
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, client, run, run_on
 

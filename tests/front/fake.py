@@ -4,7 +4,7 @@ import asyncio
 import fnmatch
 from typing import Any
 
-from kconnd.system.systemd import UNLIMITED, Systemd
+from kconnd.system.systemd.unit_control import UNLIMITED, Systemd
 
 
 class FakeSystemd(Systemd):

@@ -20,7 +20,7 @@ from typing import Any, Self
 import pytest
 
 from kconnd.client import Client, find_socket
-from kconnd.core import places
+from kconnd.core import paths
 from tests.cli.fake_daemon import FakeDaemon, Request
 
 TIMES = 20 if os.environ.get("KCONND_NIGHTLY") else 1  # how much longer Hypothesis tries
@@ -133,7 +133,7 @@ def uid_of(name: str) -> int:
 
 def place_at(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Have this process take a folder for the places of the machine."""
-    patch.setattr(places, "FRONT_SOCKET", str(folder / "front"))
-    patch.setattr(places, "OWNER_SOCKETS", str(folder / "s"))
-    patch.setattr(places, "OWNER_FOLDERS", str(folder / "u"))
+    patch.setattr(paths, "FRONT_SOCKET", str(folder / "front"))
+    patch.setattr(paths, "OWNER_SOCKETS", str(folder / "s"))
+    patch.setattr(paths, "OWNER_FOLDERS", str(folder / "u"))
     patch.delenv("KCONND_SOCKET", raising=False)

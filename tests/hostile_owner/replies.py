@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from kconnd.core.connection import ConnectionInfo
+from kconnd.core.launch.connection import ConnectionInfo
 from tests.cli.fake_daemon import Raw, kernel, whole
 from tests.hostile_owner.machine import ADA, NAME
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from kconnd.cli.main import main
 from kconnd.core.access import Peer
-from kconnd.front.routes import kernels
+from kconnd.front.front_routes import kernels
 from tests.cli.fake_daemon import Raw, kernel
 from tests.front.fake import FakeSystemd
-from tests.front.test_routes import asked, build
+from tests.front.test_front_routes import asked, build
 from tests.hostile_owner.machine import ADA, EVE, NAME, TIMES, Machine, uid_of
 from tests.hostile_owner.replies import (
     KERNEL,

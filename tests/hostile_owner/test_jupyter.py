@@ -13,8 +13,8 @@ from jupyter_client.manager import AsyncKernelManager
 from tornado.web import HTTPError
 
 from kconnd.errors import KconndError
-from kconnd.jupyter.following import Look
 from kconnd.jupyter.provisioner import KconndProvisioner
+from kconnd.jupyter.restarter import Look
 from kconnd.jupyter.server import KconndMappingKernelManager, as_http_error
 from tests.hostile_owner.machine import EVE, NAME, TIMES, Machine
 from tests.hostile_owner.replies import CONNECTION, SOUND, framed, hostile_replies

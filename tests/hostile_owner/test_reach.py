@@ -12,7 +12,7 @@ import pytest
 
 from kconnd.attach import readable_connection_file
 from kconnd.client import kernel_path
-from kconnd.core.connection import ConnectionInfo
+from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.errors import RefusedError, UnreachableError
 from tests.cli.fake_daemon import kernel
 from tests.hostile_owner.machine import EVE, ME, NAME, Machine, uid_of

@@ -23,7 +23,7 @@ from nbclient.exceptions import DeadKernelError
 
 from kconnd.core.names import parse_name
 from kconnd.errors import KconndError, RefusedError
-from kconnd.jupyter.asking import instance_for
+from kconnd.jupyter.async_client import instance_for
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, run, waiting_cell
 from tests.jupyter.conftest import FORK, install

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kconnd.daemon.publishing import Published
+from kconnd.daemon.tasks.jupyter_publishing import Published
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, run
 from tests.jupyter.conftest import FORK

@@ -4,11 +4,11 @@ import asyncio
 import signal
 from dataclasses import dataclass, field
 
-from kconnd.core.events import Step
-from kconnd.core.plan import LaunchPlan
+from kconnd.core.kernel.events import Step
+from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StartFailedError, StillThereError
 from kconnd.launchers.base import Exit, Handle
-from kconnd.system.processes import ProcessId
+from kconnd.system.process.processes import ProcessId
 
 NOBODY = 1 << 22  # no process has a number as large (proc_sys_kernel(5), pid_max)
 

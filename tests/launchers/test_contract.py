@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from kconnd.client import has_front_door
-from kconnd.core.events import Step
-from kconnd.core.places import FRONT_SOCKET
-from kconnd.core.plan import LaunchPlan
+from kconnd.core.kernel.events import Step
+from kconnd.core.launch.plan import LaunchPlan
+from kconnd.core.paths import FRONT_SOCKET
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle, Launcher, parse_handle
 from kconnd.launchers.fork import ForkLauncher
 from kconnd.launchers.local import LocalLauncher
-from kconnd.launchers.systemd import SystemdLauncher
-from kconnd.system.files import take_lock
-from kconnd.system.processes import ProcessId, command_of, descendants, send_signal
+from kconnd.launchers.transient_unit import SystemdLauncher
+from kconnd.system.files.private import take_lock
+from kconnd.system.process.processes import ProcessId, command_of, descendants, send_signal
 from tests.launchers.fake import FakeLauncher
 
 WaitUntil = Callable[..., Awaitable[None]]

@@ -18,12 +18,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kconnd.core.forking import PAUSE, exec_time
-from kconnd.core.plan import LaunchPlan
+from kconnd.core.launch.forking import PAUSE, exec_time
+from kconnd.core.launch.plan import LaunchPlan
 from kconnd.launchers.base import Handle
 from kconnd.launchers.fork import LATELY, MOST, ForkLauncher, Patience, StaleError
-from kconnd.zygote import freshness
-from kconnd.zygote import main as zygote
+from kconnd.programs.zygote import main as zygote
+from kconnd.programs.zygote import staleness
 from tests.launchers.fake import FakeLauncher
 
 WaitUntil = Callable[..., Awaitable[None]]
@@ -47,7 +47,7 @@ USER_SITE = f"user/lib/python{sys.version_info.major}.{sys.version_info.minor}/s
 WATCHING = """\
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from kconnd.zygote import main as zygote
+from kconnd.programs.zygote import main as zygote
 read = set()
 real = os._Environ.__getitem__
 def watching(self, name):
@@ -181,7 +181,7 @@ def test_a_parent_that_refuses_ends_by_itself_whatever_threads_it_has(tmp_path: 
 
 
 def test_what_modules_read_of_the_environment_at_their_import_makes_another_parent() -> None:
-    above = str(Path(zygote.__file__).parents[2])
+    above = str(Path(zygote.__file__).parents[3])
     command = [sys.executable, "-c", WATCHING, above]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     read = json.loads(done.stdout)
@@ -307,7 +307,7 @@ def test_a_look_serves_those_who_asked_before_it_and_what_has_changed_stays_so(
 ) -> None:
     place = tmp_path / "module.py"
     earlier = time.monotonic_ns()
-    watch = freshness.Watch([str(place)], freshness.OwnFolders([], []))
+    watch = staleness.Watch([str(place)], staleness.OwnFolders([], []))
     place.touch()
     assert watch.changed(earlier) is None  # it was not there when the look began, which is later
     assert watch.changed(time.monotonic_ns()) == str(place)
@@ -369,7 +369,7 @@ async def test_whatever_a_start_would_find_otherwise_takes_another_parent(
 def test_a_change_at_the_same_time_as_the_one_before_is_seen(tmp_path: Path) -> None:
     """As the clock of a file system counts, which may tick once in some milliseconds."""
     files_of(tmp_path, "data.csv")
-    own = freshness.OwnFolders([str(tmp_path)], ["json"])
+    own = staleness.OwnFolders([str(tmp_path)], ["json"])
     about = tmp_path.stat()
     for name in ("notes.txt", "json.py"):
         assert own.changed() is None

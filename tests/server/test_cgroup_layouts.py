@@ -2,7 +2,7 @@
 
 import pytest
 
-from kconnd.core.places import FRONT_SOCKET
+from kconnd.core.paths import FRONT_SOCKET
 from tests.server.box import ROOT, Box
 from tests.server.conftest import skip_without_systemd
 

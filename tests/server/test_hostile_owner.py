@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.core.connection import ConnectionInfo
+from kconnd.core.launch.connection import ConnectionInfo
 from tests.cli.fake_daemon import kernel as described
 from tests.conftest import wait_for
 from tests.server.box import Box

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kconnd.core.places import FRONT_SOCKET, daemon_cgroup
-from kconnd.system.settings import QUIET
+from kconnd.core.paths import FRONT_SOCKET, daemon_cgroup
+from kconnd.system.profiles.settings_file import QUIET
 from tests.conftest import wait_for
 from tests.server.box import USERS, Box
 
@@ -501,8 +501,8 @@ def test_a_kernel_outlives_its_shim_and_what_it_left_goes_with_it(box: Box, laun
 
 OLD = """
 import asyncio, sys
-from kconnd.front.units import properties
-from kconnd.system.systemd import Systemd
+from kconnd.front.unit_properties import properties
+from kconnd.system.systemd.unit_control import Systemd
 argv = ["/bin/sh", "-c", "setsid sleep 997 & exec sleep 996", "old", "plan"]
 rows = properties(int(sys.argv[1]), argv, {"tasks": 40}, 249, pam=True)
 asyncio.run(Systemd().run("kconnd-kernel-old.service", rows))

@@ -1,0 +1,252 @@
+"""What is remembered of a kernel: a plain value, and its form in a state file.
+
+Rules. No handle to anything is in it, and no monotonic time. The form has a version; files
+of every released version load for ever (``tests/data``). It holds the kernel's key, since a
+kernel whose connection file was deleted would otherwise be out of reach for good, so the file
+is private.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from math import isfinite
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from kconnd.core.kernel.events import Step
+from kconnd.core.kernel.habits import Habits
+from kconnd.core.kernel.lifecycle import (
+    Ending,
+    Lifecycle,
+    State,
+    Wanted,
+)
+from kconnd.core.launch.connection import ConnectionInfo, parse_connection
+
+T = TypeVar("T")
+_declared = cache(get_type_hints)  # a record has many decisions, and a daemon many records
+
+VERSION = 1
+DECISIONS = 50  # how many are kept for ``kconnd-ctl why``
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One thing that was decided about a kernel, and why."""
+
+    at: float
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LastExit:
+    """How the last process ended; times in seconds since the epoch."""
+
+    code: int | None
+    signal: int | None
+    reason: str
+    at: float | None
+    output_tail: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the present process; the last four are what it says of itself."""
+
+    started_at: float | None = None
+    ready_after: float | None = None
+    kernel_name: str = ""
+    language: str = ""
+    language_version: str = ""
+    implementation: str = ""
+    implementation_version: str = ""
+    protocol_version: str = ""
+    interrupt_mode: str = "signal"
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where and when a record was written: machine (machine-id(5)), its name, its boot.
+
+    Containers of one machine share all but the name, so the pid namespace (namespaces(7)) is in it,
+    too; it is empty in records of versions before it was.
+    """
+
+    machine: str
+    host: str
+    boot_id: str
+    pid_namespace: str = ""
+
+
+@dataclass(frozen=True)
+class KernelRecord:
+    """All that outlives the daemon.
+
+    Parameters
+    ----------
+    name : str
+        The kernel's name.
+    lifecycle : Lifecycle
+        Where it stands; its deadline is not saved.
+    profile : mapping
+        The profile that the present process was launched from, as plain data.
+    handle : mapping, optional
+        How its launcher finds it again.
+    connection : ConnectionInfo, optional
+        Kept over restarts.
+    habits : Habits
+        What the kernel has shown of its software; records of older versions have none.
+    origin : Origin, optional
+        Who saved it; set by the store.
+    """
+
+    name: str
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    profile: Mapping[str, Any] | None = None
+    handle: Mapping[str, Any] | None = None
+    connection: ConnectionInfo | None = None
+    facts: Facts = field(default_factory=Facts)
+    habits: Habits = field(default_factory=Habits)
+    last_exit: LastExit | None = None
+    decisions: tuple[Decision, ...] = ()
+    origin: Origin | None = None
+
+    def noted(self, decision: Decision) -> "KernelRecord":
+        """Add a decision; the oldest is forgotten."""
+        return replace(self, decisions=(*self.decisions, decision)[-DECISIONS:])
+
+
+def to_json(record: KernelRecord) -> dict[str, Any]:
+    """Give a record as plain data."""
+    kernel = record.lifecycle
+    return {
+        "version": VERSION,
+        "name": record.name,
+        **_origin_to_json(record.origin),
+        "lifecycle": {
+            "state": kernel.state.value,
+            "wanted": kernel.wanted.value,
+            "generation": kernel.generation,
+            "restarts": kernel.restarts,
+            "failures": kernel.failures,
+            "port_tries": kernel.port_tries,
+            "proved": kernel.proved,
+            "unresponsive": kernel.unresponsive,
+            "step": kernel.step and kernel.step.value,
+            "ending": kernel.ending and kernel.ending.value,
+            "new_key": kernel.new_key,
+            "reason": kernel.reason,
+            **_delay(kernel),
+        },
+        "profile": record.profile,
+        "handle": record.handle,
+        "connection": record.connection and record.connection.to_file(),
+        "facts": vars(record.facts) | {"warnings": list(record.facts.warnings)},
+        "habits": vars(record.habits),
+        "last_exit": record.last_exit and vars(record.last_exit),
+        "decisions": [vars(decision) for decision in record.decisions],
+    }
+
+
+def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
+    """Give the origin, and beside it what daemons of versions before would refuse in it."""
+    if origin is None:
+        return {"origin": None}
+    saved = dict(vars(origin))
+    return {"pid_namespace": saved.pop("pid_namespace"), "origin": saved}
+
+
+def _delay(kernel: Lifecycle) -> dict[str, Any]:
+    """Give what an end waits for; left out elsewhere, since older daemons refuse these fields."""
+    if not kernel.waits_for:
+        return {}
+    return {"waits_for": kernel.waits_for, "children_alone": kernel.children_alone}
+
+
+def parse_record(content: Mapping[str, Any]) -> KernelRecord:
+    """Read a record's plain data.
+
+    Raises
+    ------
+    ValueError
+        If it is not one, or is of a version that this program does not know.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError("not a kernel's record")  # noqa: TRY004  # to the caller it is damage
+    if content.get("version") != VERSION:
+        raise ValueError(f"version {content.get('version')!r} is not known here")
+    try:
+        return _parse(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a kernel's record: {error}") from error
+
+
+def _parse(content: Mapping[str, Any]) -> KernelRecord:
+    saved = dict(content["lifecycle"])
+    saved |= {
+        "state": State(saved["state"]),
+        "wanted": Wanted(saved["wanted"]),
+        "step": _optional(Step, saved["step"]),
+        "ending": _optional(Ending, saved["ending"]),
+    }
+    facts = dict(content["facts"])
+    facts["warnings"] = tuple(map(_text, facts["warnings"]))
+    return KernelRecord(
+        name=_text(content["name"]),
+        lifecycle=_make(Lifecycle, saved),
+        profile=_mapping(content["profile"]),
+        handle=_mapping(content["handle"]),
+        connection=_optional(parse_connection, content["connection"]),
+        facts=_make(Facts, facts),
+        habits=_make(Habits, content.get("habits", {})),
+        last_exit=_optional(partial(_make, LastExit), content["last_exit"]),
+        decisions=tuple(_make(Decision, decision) for decision in content["decisions"]),
+        origin=_parse_origin(content),
+    )
+
+
+def _parse_origin(content: Mapping[str, Any]) -> Origin | None:
+    """Read the origin, with the pid namespace beside it, or in it as for some days it was."""
+    if content["origin"] is None:
+        return None
+    saved = {**content["origin"]}
+    if "pid_namespace" in content:
+        saved["pid_namespace"] = content["pid_namespace"]
+    return _make(Origin, saved)
+
+
+def _optional(parse: Callable[[Any], T], value: object) -> T | None:
+    return None if value is None else parse(value)
+
+
+def _make(kind: type[T], saved: Mapping[str, Any]) -> T:
+    """Build a dataclass from saved fields, of which each must have the type that it declares."""
+    for name, declared in _declared(kind).items():  # type: ignore[arg-type]  # a class can be hashed
+        if name in saved and not _fits(saved[name], declared):
+            raise ValueError(f"{name} is {saved[name]!r}")
+    return kind(**saved)
+
+
+def _fits(value: object, declared: Any) -> bool:
+    if isinstance(declared, UnionType):
+        return any(_fits(value, one) for one in get_args(declared))
+    kind = get_origin(declared) or declared
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, kind)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not text")  # noqa: TRY004  # to the caller it is damage
+    return value
+
+
+def _mapping(value: object) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{value!r} is not an object")  # the same
+    return value

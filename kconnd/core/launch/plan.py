@@ -1,0 +1,281 @@
+"""From a profile to all that a launcher needs: which wire, which command, which environment.
+
+Everything here is a function of its arguments; files, users and ports are looked up by the
+caller. A kernel's environment is built from nothing, so that it is the same whoever started
+the daemon, and JPY_PARENT_PID, at which ipykernel would die with its launcher, is never in it.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.kernelspec_file import KernelSpec, is_bare_python
+from kconnd.errors import UsageError
+
+IPC_LIMIT = 107  # bytes in the path of a Unix socket: unix(7), less the final NUL
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+KEPT = ("LANG", "LANGUAGE", "TZ")  # of the daemon's own environment; and LC_*
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@dataclass(frozen=True)
+class User:
+    """Whose kernel it is: from the system's user database."""
+
+    name: str
+    uid: int
+    home: str
+    shell: str
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """All that a launcher needs, and nothing that it would have to look up.
+
+    Parameters
+    ----------
+    name : str
+        The kernel's name.
+    generation : int
+        Which launch this is.
+    argv, env, cwd, umask
+        The process to be; the environment holds no secret of kconnd's but may hold the user's.
+    log, facts, exit, lock : str
+        Paths for the shim; `kconnd.programs.shim` says what each holds.
+    log_max, log_keep : int
+        Bytes of one log file, and how many older ones to keep.
+    launcher : str
+        What the profile asks to be launched with.
+    limits : mapping
+        ``memory`` (bytes), ``cpu`` (processors), ``tasks`` and ``open_files``, where set.
+    preload : tuple of str
+        Modules that a parent to fork from has imported.
+    asked : int, optional
+        When the kernel was asked for, in nanoseconds of the monotonic clock: what has changed on
+        disk by then is to be seen in it. Without it, that is when it is launched.
+    """
+
+    name: str
+    generation: int
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    cwd: str
+    log: str
+    facts: str
+    exit: str
+    lock: str
+    umask: int = 0o022
+    log_max: int = 10 << 20
+    log_keep: int = 3
+    launcher: str = "auto"
+    limits: Mapping[str, float] = field(default_factory=dict)
+    preload: tuple[str, ...] = ()
+    asked: int | None = None
+
+
+@dataclass(frozen=True)
+class KernelPlaces:
+    """Where a kernel's files are.
+
+    Parameters
+    ----------
+    connection_file, log, exit, facts, lock : str
+        Paths; what the last four are is in `kconnd.programs.shim`.
+    """
+
+    connection_file: str
+    log: str
+    exit: str
+    facts: str
+    lock: str
+
+
+def kernel_places(runtime_dir: str, folder: str, name: str) -> KernelPlaces:
+    """Choose where a kernel's files are: the same as long as its name is.
+
+    Parameters
+    ----------
+    folder : str
+        The kernel's own below the state folder.
+    """
+    live = f"{runtime_dir}/live/{name}"
+    return KernelPlaces(
+        connection_file=connection_path(runtime_dir, name),
+        log=f"{folder}/log",
+        exit=f"{folder}/exit.json",
+        facts=f"{live}.shim.json",
+        lock=f"{folder}/lock",
+    )
+
+
+def choose_transport(transport: str, spec: KernelSpec, *, needs_tcp: bool = False) -> str:
+    """Choose the wire: ipc hides a kernel from other users without cost, where it speaks it."""
+    if transport != "auto":
+        return transport
+    return "ipc" if spec.speaks_ipc and not needs_tcp else "tcp"
+
+
+def choose_encryption(encryption: str, transport: str, spec: KernelSpec) -> bool:
+    """Choose whether the channels are encrypted: tcp is, where the kernel says that it can."""
+    if encryption != "auto":
+        return encryption == "curve"
+    return transport == "tcp" and "curve" in spec.encryptions
+
+
+def warn_about(
+    transport: str, *, encrypted: bool, loopback: bool, ipv6: bool = False
+) -> tuple[str, ...]:
+    """Say what an attentive user should know about the chosen wire."""
+    if ipv6:
+        note = "IPv6: Jupyter clients must be told to use it (zmq.Context().ipv6 = True)"
+        rest = warn_about(transport, encrypted=encrypted, loopback=loopback)
+        return (note, *rest)
+    if transport == "ipc" or encrypted:
+        return ()
+    who = "every user of this machine" if loopback else "everybody who can reach this address"
+    warning = (
+        f"plain tcp: {who} can read the kernel's output (its key signs, it hides nothing); "
+        "use 'transport: ipc' or 'encryption: curve' where the kernel supports one"
+    )
+    return (warning,)
+
+
+def ipc_prefix(runtime_dir: str, name: str) -> str:
+    """Choose the path that a kernel's sockets begin with; a long name is shortened by a hash.
+
+    Raises
+    ------
+    UsageError
+        If the runtime folder's own path leaves no room.
+    """
+    for last in (name, hashlib.sha256(name.encode()).hexdigest()[:12]):
+        prefix = f"{runtime_dir}/ipc/{last}"
+        if len(f"{prefix}-5".encode()) <= IPC_LIMIT:
+            return prefix
+    raise UsageError(
+        f"{runtime_dir}/ipc/ is too long a path for Unix sockets, which may have {IPC_LIMIT} bytes",
+        hint="use a shorter --runtime-dir, or 'transport: tcp' in the profile",
+    )
+
+
+def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[str, str]:
+    """Build what every kernel of a user starts from.
+
+    Parameters
+    ----------
+    user : User
+        Whose kernel it is.
+    own : mapping
+        The daemon's environment, of which only language and time zone are taken.
+    runtime : str
+        The user's ``XDG_RUNTIME_DIR``, or ``""``.
+    """
+    kept = {key: own[key] for key in own if key in KEPT or key.startswith("LC_")}
+    env = kept | {
+        "HOME": user.home,
+        "USER": user.name,
+        "LOGNAME": user.name,
+        "SHELL": user.shell,
+        "PATH": SYSTEM_PATH,
+    }
+    return env | ({"XDG_RUNTIME_DIR": runtime} if runtime else {})
+
+
+def expand(values: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
+    """Replace ``${NAME}`` by what ``base`` says; an unknown name stays, as Jupyter leaves it."""
+    return {
+        key: _VARIABLE.sub(lambda found: base.get(found[1], found[0]), value)
+        for key, value in values.items()
+    }
+
+
+def with_interpreter(
+    spec: KernelSpec, env: Mapping[str, str], interpreter: str
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Put the interpreter in the place of a bare ``python``, and its folder first on PATH.
+
+    The folder makes ``!pip`` and other tools of that environment the ones a cell finds.
+    """
+    argv = spec.argv
+    if interpreter and is_bare_python(argv[0]):
+        argv = (interpreter, *argv[1:])
+    folder, slash, _ = argv[0].rpartition("/")
+    path = env.get("PATH", SYSTEM_PATH)
+    if slash and folder not in path.split(":"):
+        path = f"{folder}:{path}"
+    return argv, {**env, "PATH": path}
+
+
+def fill_in(argv: tuple[str, ...], connection_file: str, resource_dir: str) -> tuple[str, ...]:
+    """Replace the two placeholders that kernel specs have."""
+    return tuple(
+        arg.replace("{connection_file}", connection_file).replace("{resource_dir}", resource_dir)
+        for arg in argv
+    )
+
+
+def through_shell(argv: tuple[str, ...], shell: str, setup: tuple[str, ...]) -> tuple[str, ...]:
+    """Wrap a command so that a login shell prepares its environment, then becomes it."""
+    script = "\n".join(("set -e", *setup, 'exec "$@"'))
+    return (shell, "-l", "-c", script, "kconnd", *argv)
+
+
+# Runs a module with ZMQ's IPV6 option on, which no kernel and no client switches on by itself
+# (measured with ipykernel 7.4, jupyter_client 8.10): a bind to ::1 fails without it.
+_WITH_IPV6 = """\
+import runpy, sys, zmq
+plain = zmq.Context.__init__
+def with_ipv6(self, *args, **kwargs):
+    plain(self, *args, **kwargs)
+    self.ipv6 = True
+zmq.Context.__init__ = with_ipv6
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def enable_ipv6(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Make a Python kernel that is run by ``-m`` able to listen on an IPv6 address."""
+    if argv[1:2] != ("-m",):
+        return argv
+    return (argv[0], "-c", _WITH_IPV6, *argv[2:])
+
+
+def kernel_variables(name: str, connection_file: str) -> dict[str, str]:
+    """Give what a kernel and its children may know of kconnd: no secret is in it."""
+    return {"KCONND_KERNEL": name, "KCONND_CONNECTION_FILE": connection_file}
+
+
+def hint_for(output: str) -> str:
+    """Guess from a kernel's last output what its user should do; ``""`` where it says nothing."""
+    for sign, hint in _HINTS:
+        found = re.search(sign, output)
+        if found:
+            return hint.format(*found.groups())
+    return ""
+
+
+_HINTS = (
+    (
+        r"No module named '?(ipykernel\w*)",
+        "install {0} in that interpreter: python -m pip install ipykernel",
+    ),
+    (r"No module named '?([\w.]+)", "install {0} in the kernel's interpreter"),
+    (r"[Aa]ddress already in use", "another program has one of its ports; see 'ports:'"),
+    (r"MemoryError|[Cc]annot allocate memory", "the machine or its limits left it no memory"),
+    (r"No space left on device", "free some disk space, then start it again"),
+    (r"Permission denied", "check the permissions of the path named in the output"),
+)
+
+
+def connection_path(runtime_dir: str, name: str) -> str:
+    """Give the path of a kernel's connection file: the same as long as its name is."""
+    return f"{runtime_dir}/kernel-{name}.json"
+
+
+def describe_wire(connection: ConnectionInfo) -> str:
+    """Say in two words how a kernel is reached."""
+    secured = "private by file permissions" if connection.transport == "ipc" else "not encrypted"
+    return f"{connection.transport}, {'CURVE' if connection.curve else secured}"

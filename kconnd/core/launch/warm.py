@@ -1,0 +1,124 @@
+"""A kernel that waits for its name: where its files are, what it can stand for, what it has read.
+
+Everything here is a function of its arguments. What a kernel has read it tells itself, by the
+expression `READING`; it and `renaming_code` run in the kernel and leave nothing behind there.
+"""
+
+import ast
+import json
+from dataclasses import dataclass, replace
+
+from kconnd.core.launch.plan import KernelPlaces, LaunchPlan, kernel_places, kernel_variables
+
+
+def warm_places(runtime_dir: str, folder: str, name: str) -> KernelPlaces:
+    """Choose the same for a kernel that waits for its name: out of the way of those that have one.
+
+    Parameters
+    ----------
+    folder : str
+        A link, which later leads to the folder of the kernel that it becomes.
+    """
+    places = kernel_places(runtime_dir, folder, name)
+    # Not by the link: when that turns, the lock is still the nameless kernel's for a moment.
+    lock = f"{folder}.d/lock"
+    return replace(places, connection_file=f"{runtime_dir}/live/{name}.connection.json", lock=lock)
+
+
+def same_start(one: LaunchPlan, other: LaunchPlan) -> bool:
+    """Tell whether two plans differ in nothing but names: one process can stand for the other."""
+    return _nameless(one) == _nameless(other)
+
+
+def _nameless(plan: LaunchPlan) -> LaunchPlan:
+    own = kernel_variables("", plan.env["KCONND_CONNECTION_FILE"])
+    return replace(
+        plan,
+        name="",
+        generation=0,
+        argv=tuple(arg.replace(own["KCONND_CONNECTION_FILE"], "{file}") for arg in plan.argv),
+        env={key: value for key, value in plan.env.items() if key not in own},
+        log="",
+        facts="",
+        exit="",
+        lock="",
+    )
+
+
+def renaming_code(old_file: str, name: str, file: str) -> str:
+    """Give the code by which a Python kernel learns its name and its connection file's path.
+
+    It leaves nothing in the user's namespace, and changes nothing when it is run again.
+    """
+    variables = kernel_variables(name, file)
+    return f"""\
+__import__("os").environ.update({variables!r})
+__import__("ipykernel.kernelapp").kernelapp.IPKernelApp.instance().connection_file = {file!r}
+(lambda words: words.__setitem__(slice(None), [
+    {file!r} if word == {old_file!r} else word for word in words
+]))(__import__("sys").argv)
+"""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a process has read at its start, and would read again.
+
+    Parameters
+    ----------
+    places : tuple of str
+        Files and folders: interpreter, folders of packages, modules of the user's own,
+        configuration and startup scripts of IPython; those too that were looked for in vain.
+    folders : tuple of str
+        Folders of the user's own that modules are looked for in. All kinds of things come and
+        go there, so only what would hide one of ``names`` counts.
+    names : frozenset of str
+        Modules, by the first part of their names.
+    """
+
+    places: tuple[str, ...]
+    folders: tuple[str, ...]
+    names: frozenset[str]
+
+
+_READING = """\
+import glob, json, os, sys
+from os.path import abspath, dirname, join, realpath
+app = sys.modules["ipykernel.kernelapp"].IPKernelApp.instance()
+library = dirname(os.__file__)
+def installed(path):
+    return path.startswith(library) or "-packages" in path
+modules = list(sys.modules.items())
+files = {getattr(module, "__file__", None) for _, module in modules}
+ways = [abspath(way) for way in sys.path if way]
+python = dirname(sys.executable)
+places = [sys.executable, realpath(sys.executable), join(sys.prefix, "pyvenv.cfg")]
+places += [join(python, "pyvenv.cfg"), join(dirname(python), "pyvenv.cfg")]
+places += [way for way in ways if installed(way) or not os.path.isdir(way)]
+places += [path for way in ways if installed(way) for path in glob.glob(join(way, "*.pth"))]
+places += [abspath(file) for file in files if isinstance(file, str) and not installed(file)]
+for folder in {*app.config_file_paths, app.profile_dir.location}:
+    for name in {"ipython_config.py", *app.config_files}:
+        stem = name.rpartition(".")[0] or name
+        places += [join(folder, stem + ending) for ending in (".py", ".json")]
+    startup = join(folder, "startup")
+    places += [startup, *glob.glob(join(startup, "*.py")), *glob.glob(join(startup, "*.ipy"))]
+scripts = [*app.exec_files, os.environ.get("PYTHONSTARTUP", "")]
+places += [abspath(script) for script in scripts if script]
+folders = [way for way in ways if not installed(way) and os.path.isdir(way)]
+names = {name.partition(".")[0] for name, _ in modules}
+found = json.dumps([sorted(set(places)), sorted(set(folders)), sorted(names)])
+"""
+# An expression that a Python kernel evaluates to the JSON text of a `Reading`.
+READING = f"(lambda space: (exec({_READING!r}, space), space['found'])[1])({{}})"
+
+
+def parse_reading(answer: str) -> Reading | None:
+    """Read what a kernel answered to `READING`; None for what makes no sense."""
+    try:
+        places, folders, names = json.loads(ast.literal_eval(answer))
+        if not all(isinstance(word, str) for word in (*places, *folders, *names)):
+            return None
+        return Reading(tuple(places), tuple(folders), frozenset(names))
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None

@@ -1,0 +1,35 @@
+"""What a profile means to the lifecycle and to the choice of a wire."""
+
+from kconnd.core.kernel.lifecycle import Policy
+from kconnd.core.profile.model import Profile
+from kconnd.core.profile.values import Ports
+
+
+def policy_of(profile: Profile) -> Policy:
+    """Give what the lifecycle has to know of a profile."""
+    restart = profile.restart
+    return Policy(
+        restart=restart.policy,
+        max_failures=restart.max_failures,
+        backoff=restart.backoff,
+        backoff_max=restart.backoff_max,
+        stable_after=restart.stable_after,
+        startup_timeout=profile.startup_timeout,
+        stop_timeout=profile.stop_timeout,
+        restart_unresponsive=profile.heartbeat.action == "restart",
+    )
+
+
+def needs_tcp(profile: Profile) -> bool:
+    """Tell whether a profile that leaves the transport open says something that only tcp has."""
+    return (
+        profile.ports != Ports()
+        or profile.ip != "127.0.0.1"
+        or profile.encryption == "curve"
+        or is_shared(profile)
+    )
+
+
+def is_shared(profile: Profile) -> bool:
+    """Tell whether others than its owner may connect to a kernel."""
+    return bool(profile.access.connect or profile.access.manage)

@@ -1,0 +1,126 @@
+"""What all kernels of a daemon share, built once in `kconnd.daemon.main`."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kconnd.core.kernel.wall_time import Calendar
+from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.plan import User
+from kconnd.daemon.event_log import EventBus
+from kconnd.daemon.tasks.staggering import Pace
+from kconnd.launchers.base import Launcher
+from kconnd.system.hung_calls import PathSteps
+from kconnd.system.ledger import PortLedger
+from kconnd.system.store import Store
+
+if TYPE_CHECKING:
+    from kconnd.daemon.warm.pool import Pool
+
+
+class Channels(Protocol):
+    """The part of `kconnd.system.channels.kernel_channels.KernelChannels` that the daemon uses."""
+
+    @property
+    def heard_at(self) -> float:
+        """When the kernel published anything last, in monotonic seconds."""
+        ...
+
+    async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
+        """Ask who the kernel is."""
+        ...
+
+    async def list_subshells(self) -> Sequence[str]:
+        """Ask which subshells the kernel has."""
+        ...
+
+    async def execute_silently(self, code: str) -> bool:
+        """Run code, and tell whether it went well."""
+        ...
+
+    async def evaluate(self, expression: str) -> str:
+        """Evaluate an expression, and give the text that a cell would show."""
+        ...
+
+    async def request(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Send a control request."""
+        ...
+
+    async def control(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Send a control request, and wait for its reply as long as it takes."""
+        ...
+
+    async def watch_status(
+        self, seen: Callable[[str, bool], None], lost: Callable[[], None]
+    ) -> None:
+        """Report which requests the kernel works on, and when messages may have been lost."""
+        ...
+
+    def heartbeat(self) -> bool | None:
+        """Send the next heartbeat, and tell about the one before; None where that is unknown."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the kernel."""
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """The daemon's surroundings.
+
+    Parameters
+    ----------
+    user : User
+        Whose kernels these are.
+    environment : mapping
+        The daemon's own, of which little reaches a kernel.
+    runtime_dir : Path
+        For sockets and connection files.
+    machines_dir : Path, optional
+        Where machines that share our home keep theirs, a folder each.
+    ports : tuple of int
+        First and last of the automatic ports.
+    slots : asyncio.Semaphore
+        How many kernels may be starting at once; more would only make each other late.
+    warm : Pool, optional
+        Kernels that are kept ready.
+    launch_limit : float
+        Seconds until there is a process, the first imports of a parent included.
+    pace : Pace
+        Of the questions to kernels that were adopted.
+    paths : PathSteps
+        Runs what touches paths that others name, each of which may hang.
+    calendar : Calendar
+        Gives the times of day of moments in monotonic seconds.
+    clock, wall_clock : callable
+        Monotonic seconds, by which all is decided, and seconds since the epoch, for people.
+    roll : callable
+        A random number from 0 to 1.
+    """
+
+    user: User
+    environment: Mapping[str, str]
+    runtime_dir: Path
+    machines_dir: Path | None
+    ports: tuple[int, int]
+    launcher: Launcher
+    connect: Callable[[ConnectionInfo], Channels]
+    store: Store
+    ledger: PortLedger
+    bus: EventBus
+    slots: asyncio.Semaphore
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    roll: Callable[[], float]
+    launch_limit: float = 120.0
+    pace: Pace = field(default_factory=Pace)
+    paths: PathSteps = field(default_factory=PathSteps)
+    warm: "Pool | None" = None
+    calendar: Calendar = field(default_factory=Calendar)
+
+    def wall_time(self, at: float) -> float:
+        """Give the time of day of a moment in monotonic seconds, for people to read."""
+        return self.calendar.time_of(at, self.wall_clock() - self.clock())

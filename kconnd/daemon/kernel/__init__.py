@@ -1,0 +1,1 @@
+"""The supervision of one kernel: its actor, its process, and what is observed of it."""

@@ -1,0 +1,330 @@
+"""From a profile to a launch plan, with all that has to be looked up on the way.
+
+Look-ups are here, decisions in `kconnd.core.launch.plan`. Everything is read afresh for each
+launch, so that a changed profile, kernel spec or environment file counts from the next one on. It
+is read by `read_launch_files`, in a thread and with a time limit: each path that is named there can
+lead to anything, and to a file server that hangs.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from kconnd.core.kernel.events import Launch
+from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.envfile import parse_env_file
+from kconnd.core.launch.kernelspec_file import KernelSpec
+from kconnd.core.launch.plan import (
+    KernelPlaces,
+    LaunchPlan,
+    base_environment,
+    choose_encryption,
+    choose_transport,
+    enable_ipv6,
+    expand,
+    fill_in,
+    ipc_prefix,
+    kernel_places,
+    kernel_variables,
+    through_shell,
+    warn_about,
+    with_interpreter,
+)
+from kconnd.core.profile.model import Profile
+from kconnd.core.profile.policy import is_shared, needs_tcp
+from kconnd.daemon.context import World
+from kconnd.errors import PortsTakenError, StartFailedError
+from kconnd.system.files.regular import read_regular
+from kconnd.system.hung_calls import Begin, StuckError, begin_nothing
+from kconnd.system.kernelspecs import interpreter_of, python_spec, read_kernelspec
+from kconnd.system.keys import new_curve_keys, new_key
+from kconnd.system.ledger import is_free
+
+PATIENCE = 2.0  # seconds that a restart waits for its own ports
+GLANCE = 0.05  # seconds between looks: nothing tells when a port comes free
+RESERVE = 160  # descriptors: one for each connection that a user may have, and some for files
+MAX_ENV_FILE_BYTES = 256 << 10  # execve(2) takes no more than a few times that
+IPC_PORTS = (1, 2, 3, 4, 5)
+
+
+def check_descriptors(found: tuple[int, int]) -> None:
+    """Refuse a launch that would leave too few file descriptors for looking after the others.
+
+    Raises
+    ------
+    StartFailedError
+        If so.
+    """
+    used, limit = found
+    if limit - used < RESERVE:
+        raise StartFailedError(
+            f"the daemon uses {used} of the {limit} file descriptors that it may have",
+            hint="stop kernels; or raise the limit (ulimit -n, LimitNOFILE=) and restart the "
+            "daemon, which no kernel notices",
+        )
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How a kernel will be reached, and what is to be said about it."""
+
+    connection: ConnectionInfo
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LaunchFiles:
+    """What was read from disk for a launch.
+
+    Parameters
+    ----------
+    spec : KernelSpec
+        What runs.
+    interpreter : str
+        The Python of the environment that the spec is installed in, or ``""``.
+    variables : mapping
+        What the profile's ``env_file`` holds.
+    cwd : str
+        The folder to start in, with a home folder in the place of ``~``.
+    """
+
+    spec: KernelSpec
+    interpreter: str
+    variables: Mapping[str, str]
+    cwd: str
+
+
+async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
+    """Read what a launch takes from disk, and touch what its process will need.
+
+    Raises
+    ------
+    StartFailedError
+        If something is missing or cannot be read, or if a disk or file server does not answer.
+    """
+    try:
+        return await world.paths.run(partial(_read_launch_files, profile))
+    except StuckError as error:
+        raise StartFailedError(
+            f"{error.step}: the disk or file server does not answer",
+            hint="once it answers, start it again; or change the path in the profile",
+        ) from error
+
+
+def _read_launch_files(profile: Profile, begin: Begin) -> LaunchFiles:
+    begin(f"finding the home folder of {profile.user or 'its user'}")
+    spec = find_spec(profile, begin)
+    cwd = _expanded(profile.cwd, "cwd")
+    interpreter = ""
+    if spec.prefix:
+        begin(f"looking for the interpreter in {spec.prefix}/bin")
+        interpreter = interpreter_of(spec)
+    if Path(spec.argv[0]).is_absolute():
+        _touch(begin, "looking for its program", spec.argv[0])
+    _touch(begin, "looking for its folder", cwd)
+    return LaunchFiles(spec, interpreter, _read_env_file(profile, begin), cwd)
+
+
+def _touch(begin: Begin, doing: str, path: str) -> None:
+    """Look at a path that a process will use: a thread that hangs is better than a process."""
+    begin(f"{doing} {path}")
+    with contextlib.suppress(OSError, ValueError):  # what uses it tells
+        os.stat(path)  # noqa: PTH116  # for its side effect
+
+
+def find_spec(profile: Profile, begin: Begin = begin_nothing) -> KernelSpec:
+    """Find what a profile runs.
+
+    Raises
+    ------
+    StartFailedError
+        If it names a kernel spec that is not installed.
+    StuckError
+        If a disk or file server does not answer.
+    """
+    if profile.kernel:
+        return read_kernelspec(profile.kernel, begin)
+    if profile.python:
+        return python_spec(_expanded(profile.python, "python"), begin)
+    argv = (_expanded(profile.argv[0], "argv"), *profile.argv[1:])
+    return KernelSpec(name=profile.name, argv=argv, display_name=profile.name)
+
+
+def _read_env_file(profile: Profile, begin: Begin) -> Mapping[str, str]:
+    if not profile.env_file:
+        return {}
+    path = Path(_expanded(profile.env_file, "env_file"))
+    begin(f"reading its env_file {path}")
+    try:
+        return parse_env_file(read_regular(path, MAX_ENV_FILE_BYTES).decode())
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise StartFailedError(
+            f"reading its env_file {path}: {why}",
+            hint="make it a readable file of KEY=VALUE lines, or remove 'env_file'",
+        ) from error
+
+
+def _expanded(path: str, key: str) -> str:
+    """Put a home folder in the place of ``~`` or ``~NAME``."""
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise StartFailedError(
+            f"finding its {key} {path}: there is no such user",
+            hint=f"change {key!r} in the profile",
+        ) from error
+
+
+async def prepare_wire(
+    world: World,
+    name: str,
+    profile: Profile,
+    spec: KernelSpec,
+    previous: ConnectionInfo | None,
+    command: Launch,
+) -> Wire:
+    """Choose a kernel's transport, ports and keys, keeping what it had where that still fits.
+
+    Parameters
+    ----------
+    previous : ConnectionInfo, optional
+        What it had, if it is to be kept: a restart keeps its key, ports and path.
+    command : Launch
+        Says whether a key is new, and ports, which somebody else may have taken.
+
+    Raises
+    ------
+    PortsTakenError
+        If there are no free ports where the profile allows them.
+    StartFailedError
+        If others are to connect, and everybody could read along.
+    """
+    transport = choose_transport(profile.transport, spec, needs_tcp=needs_tcp(profile))
+    encrypted = choose_encryption(profile.encryption, transport, spec)
+    if transport == "tcp" and not encrypted:
+        _check_privacy(name, profile)
+    kept = previous if previous and previous.transport == transport else None
+    notes: tuple[str, ...] = ()
+    ports: tuple[int, ...] = IPC_PORTS
+    if transport == "ipc":
+        here = f"{world.runtime_dir}/ipc/"
+        ip = (
+            kept.ip
+            if kept and kept.ip.startswith(here)
+            else ipc_prefix(str(world.runtime_dir), name)
+        )
+    else:
+        ip = profile.ip
+        old = kept.ports if kept and kept.ip == ip and not command.new_ports else None
+        ports = await _choose_ports(world, name, profile, old)
+        if kept and kept.ports != ports:
+            notes = (f"its ports changed from {kept.ports} to {ports}",)
+    secret = None if command.new_key else previous
+    curve = None
+    if encrypted:
+        curve = (secret.curve if secret else None) or new_curve_keys()
+    connection = ConnectionInfo(
+        transport=transport,
+        ip=ip,
+        ports=ports,
+        key=secret.key if secret else new_key(),
+        kernel_name=spec.name,
+        curve=curve,
+    )
+    address = ipaddress.ip_address(profile.ip)
+    warnings = warn_about(
+        transport,
+        encrypted=encrypted,
+        loopback=address.is_loopback,
+        ipv6=transport == "tcp" and address.version == 6,  # noqa: PLR2004  # it is its name
+    )
+    return Wire(connection, notes, warnings)
+
+
+def _check_privacy(name: str, profile: Profile) -> None:
+    """Refuse a shared kernel in the clear, unless its profile asks for that in so many words."""
+    if is_shared(profile) and profile.encryption != "none":
+        raise StartFailedError(
+            f"starting {name}: others are to connect, its kernel has no encryption, and on plain "
+            "tcp every user of the machine could read its output",
+            hint="write encryption: none in its profile where that may be, or drop access",
+        )
+
+
+async def _choose_ports(
+    world: World, name: str, profile: Profile, old: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    wanted = profile.ports.fixed or old
+    if wanted and await _come_free(profile.ip, wanted) and world.ledger.keep(name, wanted):
+        return wanted
+    if profile.ports.fixed:
+        taken = [port for port in profile.ports.fixed if not is_free(profile.ip, port)]
+        numbers = ", ".join(map(str, taken or profile.ports.fixed))
+        raise PortsTakenError(
+            f"another program uses {numbers} of its fixed ports",
+            hint="'ss -ltnp' shows which one; end it, or change 'ports' in the profile",
+        )
+    first, last = (profile.ports.first, profile.ports.last) if profile.ports.last else world.ports
+    return world.ledger.grant(name, profile.ip, first, last)
+
+
+async def _come_free(ip: str, ports: tuple[int, ...]) -> bool:
+    """Give a kernel's own ports a moment: what just ended may still hold them."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not all(is_free(ip, port) for port in ports):  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(GLANCE)  # nothing would set an event
+    except TimeoutError:
+        return False
+    return True
+
+
+def make_plan(  # all that a plan is made of
+    world: World,
+    name: str,
+    generation: int,
+    profile: Profile,
+    files: LaunchFiles,
+    connection: ConnectionInfo,
+    places: KernelPlaces | None = None,
+) -> LaunchPlan:
+    """Build the plan for one launch."""
+    spec = files.spec
+    folder = str(world.store.folder(name)) if places is None else ""
+    places = places or kernel_places(str(world.runtime_dir), folder, name)
+    file = places.connection_file
+    base = base_environment(
+        world.user, world.environment, world.environment.get("XDG_RUNTIME_DIR", "")
+    )
+    argv, env = with_interpreter(spec, base, files.interpreter)
+    env |= expand(spec.env, env)
+    env |= files.variables
+    env |= expand(profile.env, env) | kernel_variables(name, file)
+    argv = fill_in(argv, file, spec.resource_dir)
+    if connection.transport == "tcp" and ":" in connection.ip:
+        argv = enable_ipv6(argv)
+    if profile.shell == "login":
+        argv = through_shell(argv, world.user.shell, profile.setup)
+    return LaunchPlan(
+        name=name,
+        generation=generation,
+        argv=argv,
+        env=env,
+        cwd=files.cwd,
+        log=places.log,
+        facts=places.facts,
+        exit=places.exit,
+        lock=places.lock,
+        log_max=profile.log.max_size,
+        log_keep=profile.log.keep,
+        launcher="fork" if profile.launcher == "auto" and profile.preload else profile.launcher,
+        preload=profile.preload,
+        limits=profile.limits.model_dump(exclude_none=True),
+    )

@@ -1,0 +1,69 @@
+"""Profiles that are dropped into a folder, edited there or removed take effect by themselves.
+
+Rules. It is a reload like any other, so nothing live is touched. A folder is read only once
+it has been quiet for a moment, so a file that is still being written is not acted on.
+"""
+
+import asyncio
+import contextlib
+import logging
+
+from kconnd.daemon.kernels import Kernels
+from kconnd.errors import ProfileError
+from kconnd.system.files.watcher import Folders
+from kconnd.system.hung_calls import PathSteps, StuckError
+
+QUIET = 0.3  # seconds without a change, after which what is written counts as complete
+AT_MOST = 5.0  # seconds after which it is read all the same
+AGAIN = 10.0  # seconds between looks for a folder that was not there, or was another
+
+log = logging.getLogger("kconnd")
+
+
+async def look(folders: Folders, paths: PathSteps) -> bool:
+    """Tell whether folders have come or gone; what keeps one from being watched is logged.
+
+    Each is touched in a thread first: one that hangs is to hold up nobody.
+    """
+    before, found = folders.trouble, False
+    try:
+        await paths.run(folders.touch)
+    except StuckError as error:
+        folders.trouble = str(error)
+    else:
+        found = folders.look()
+    if folders.trouble not in {"", before}:
+        log.warning("%s; kconnd-ctl reload reads the profiles", folders.trouble)
+    return found
+
+
+async def pick_up_for_ever(kernels: Kernels, folders: Folders, paths: PathSteps) -> None:
+    """Read the profiles again whenever a folder of theirs has changed."""
+    with folders:
+        while True:
+            changed = await folders.changed(AGAIN)
+            if changed:
+                await _rest(folders)
+            while await look(folders, paths):
+                changed = True
+                await _rest(folders)
+            if changed:
+                await _reload(kernels)
+
+
+async def _reload(kernels: Kernels) -> None:
+    try:
+        difference = await kernels.reload()
+    except ProfileError as error:
+        log.error("%s; %s", error, error.hint)  # noqa: TRY400  # its sentence says it all
+        return
+    if difference.added or difference.changed or difference.removed:
+        log.info("profiles have changed: %s", difference)
+
+
+async def _rest(folders: Folders) -> None:
+    """Wait until nothing has changed for a moment."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(AT_MOST):
+            while await folders.changed(QUIET):
+                pass

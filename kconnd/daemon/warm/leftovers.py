@@ -1,0 +1,167 @@
+"""Warm kernels that a daemon left which was killed: they are ended, since nobody worked in them.
+
+Rules. What has its name already is somebody's: it is not ended, and the link by which its shim
+finds its exit file and logs stays as long as that shim may live. Whose a process is, is proved
+by what its shim recorded, or else by the shim's own command line. Nothing here keeps a daemon
+from starting: neither a process that does not end nor a disk that cannot be written.
+"""
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kconnd.core.kernel.events import Step
+from kconnd.core.kernel.locality import Lock
+from kconnd.core.launch.plan import KernelPlaces, ipc_prefix
+from kconnd.core.launch.warm import warm_places
+from kconnd.daemon.context import World
+from kconnd.daemon.kernel.claims import is_held, is_held_elsewhere
+from kconnd.daemon.kernel.prepare import IPC_PORTS
+from kconnd.daemon.warm.handover import named_by
+from kconnd.daemon.warm.maker import Maker
+from kconnd.errors import UsageError
+from kconnd.launchers.base import Handle, parse_handle
+from kconnd.system.files.kernel_lock import look_at_lock
+from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
+from kconnd.system.process.find_shim import find_shim
+from kconnd.system.process.processes import boot_id, descendants, is_alive, shares_host_name
+
+LIMIT = 1.0  # seconds that a start waits for them; what takes longer goes on beside it
+_UNNAMED = re.compile(r"([^.].*~[0-9a-f]{8})(\..*)?")  # a warm kernel's name, in that of a file
+
+log = logging.getLogger("kconnd")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A kernel that a daemon handed over which was killed.
+
+    Parameters
+    ----------
+    old, name : str
+        What it was called, and is called.
+    handle : Handle, optional
+        Its live process; None where that cannot be told for sure.
+    told : bool
+        Whether it is known to have learned its name.
+    """
+
+    old: str
+    name: str
+    handle: Handle | None
+    told: bool
+
+
+async def sweep(world: World, maker: Maker) -> list[Named]:
+    """End and remove what is left of warm kernels, or at least begin to; give those with names."""
+    found = []
+    ending = []
+    for old in set(_names(world)):
+        name = named_by(world.store.warm / old)
+        if not name or (world.runtime_dir / "live" / f"{old}.shim.json").exists():
+            # The last step of a hand-over, at least, was not reached.
+            ending.append(maker.spawn(_end(world, maker, old)))
+            continue
+        handle = _live_handle(world, name)
+        if handle is None and not _may_live(world, name):
+            maker.forget(old)
+        else:
+            told = not (world.store.warm / f"{old}.d").exists()
+            found.append(Named(old, name, handle, told))
+    if ending:
+        await asyncio.wait(ending, timeout=LIMIT)
+    return found
+
+
+def _names(world: World) -> Iterator[str]:
+    files = [*_files(world.runtime_dir / "live"), *_files(world.store.warm)]
+    try:
+        files += world.ledger.granted()
+    except OSError as error:
+        log.warning("reading which ports are granted: %s", error)
+    for file in files:
+        if found := _UNNAMED.fullmatch(file):
+            yield found[1]
+
+
+def _files(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
+
+def _live_handle(world: World, name: str) -> Handle | None:
+    """Find the live process of a kernel by its shim's facts or by its record."""
+    facts = _read(world.runtime_dir / "live" / f"{name}.shim.json")
+    record = _read(world.store.path(name) / "record.json")
+    for handle in map(_handle, (facts, record.get("handle") or {})):
+        here = handle is not None and handle.boot_id == world.store.origin.boot_id
+        if handle is not None and here and is_alive(handle.shim):
+            return handle
+    return None
+
+
+def _may_live(world: World, name: str) -> bool:
+    """Tell whether it may live although neither says so: by its lock, or on another machine."""
+    machine = world.store.origin.machine
+    origin = _read(world.store.path(name) / "record.json").get("origin") or {}
+    return is_held(world, name) or origin.get("machine", machine) != machine
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_regular(path, MAX_OWN_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _handle(content: dict[str, Any]) -> Handle | None:
+    try:
+        return parse_handle({"launcher": "", "exit_file": "", "lock": "", **content})
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+async def _end(world: World, maker: Maker, name: str) -> None:
+    link = world.store.warm / name
+    places = warm_places(str(world.runtime_dir), str(link), name)
+    if is_held_elsewhere(world, Path(places.lock)):
+        log.warning("%s: its lock is held by a process that is not here; it is left alone", name)
+        return
+    handle = None
+    if not Path(places.facts).exists():  # noqa: ASYNC240  # short
+        handle = _by_command_line(name, places)
+    handle = handle or await world.launcher.find(places.facts, places.exit, places.lock)
+    if handle is not None and await world.launcher.adopt(handle):
+        log.info("%s: ended: the daemon that kept it warm was killed", name)
+        await world.launcher.stop(handle, Step.KILL)
+        await world.launcher.wait(handle)
+    elif look_at_lock(Path(places.lock)) is Lock.HELD:
+        log.warning("%s: a process that is not found holds its lock; it is left alone", name)
+        return
+    # Once its link has turned, its sockets are those of the kernel that it was to become.
+    own = link.is_symlink() and not named_by(link)  # short
+    maker.forget(name, _sockets(world, name) if own else ())
+
+
+def _sockets(world: World, name: str) -> list[str]:
+    try:
+        prefix = ipc_prefix(str(world.runtime_dir), name)
+    except UsageError:
+        return []
+    return [f"{prefix}-{port}" for port in IPC_PORTS]
+
+
+def _by_command_line(name: str, places: KernelPlaces) -> Handle | None:
+    """Find one whose facts were removed, or not written yet, by its shim."""
+    shim = find_shim(name)
+    if shim is not None and not shares_host_name(shim):
+        return None  # a container's, whose pids we see
+    below = descendants(shim) if shim is not None else []
+    if shim is None or not below:
+        return None  # a shim without a kernel ends by itself: its daemon has not told it its plan
+    return Handle("", 1, boot_id(), shim, below[0], places.exit, places.lock)

@@ -1,0 +1,215 @@
+"""One warm kernel: how it is made and how it ends.
+
+Rules. What is launched is known from before it is launched, by a link in the state folder and
+by its lock, so a daemon that dies at any step leaves nothing that the next cannot find
+(`kconnd.daemon.warm.leftovers`). A launch that has begun is seen through: its process is then
+ended, and its files are removed after that.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kconnd.core.kernel.events import Launch, Step
+from kconnd.core.launch.kernelspec_file import python_module
+from kconnd.core.launch.plan import LaunchPlan
+from kconnd.core.launch.warm import READING, parse_reading, warm_places
+from kconnd.core.profile.model import Profile
+from kconnd.daemon.context import Channels, World
+from kconnd.daemon.kernel.monitor import FIRST_PATIENCE, ask_until_answered
+from kconnd.daemon.kernel.prepare import Wire, make_plan, prepare_wire, read_launch_files
+from kconnd.errors import StartFailedError
+from kconnd.launchers.base import Handle
+from kconnd.system.files.private import ensure_private_dir, write_private
+from kconnd.system.files.signatures import Signatures
+from kconnd.system.process.priority import GivingWay
+
+MARK = "~"  # in the name of a kernel that has none yet; no kernel's name can have it
+NAMEABLE = frozenset({"ipykernel", "ipykernel_launcher"})
+ENDING = 5.0  # seconds that the daemon's own end waits for theirs
+
+log = logging.getLogger("kconnd")
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A kernel that waits for its name.
+
+    Parameters
+    ----------
+    plan, handle, wire : LaunchPlan, Handle, Wire
+        What it was launched with and is reached by.
+    channels : Channels
+        The daemon's connection to it.
+    answer : mapping
+        What it replied to ``kernel_info_request``.
+    signatures : Signatures
+        What it has read, as that was then.
+    """
+
+    plan: LaunchPlan
+    handle: Handle
+    wire: Wire
+    channels: Channels
+    answer: Mapping[str, Any]
+    signatures: Signatures
+
+
+class Maker:
+    """Makes warm kernels, and ends them.
+
+    Parameters
+    ----------
+    world : World
+        What all kernels share.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._folder = world.store.warm
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def plan(self, profile: Profile) -> tuple[LaunchPlan, Wire]:
+        """Plan one; ports that are granted for it are its own from then on."""
+        files = await read_launch_files(self._world, profile)
+        name = f"{profile.name}{MARK}{secrets.token_hex(4)}"
+        launch = Launch(1, new_key=True, new_ports=True)
+        wire = await prepare_wire(self._world, name, profile, files.spec, None, launch)
+        places = warm_places(str(self._world.runtime_dir), str(self._folder / name), name)
+        plan = make_plan(self._world, name, 1, profile, files, wire.connection, places)
+        return plan, wire
+
+    async def make(self, profile: Profile) -> Warm:
+        """Start one, and wait until it has answered.
+
+        Raises
+        ------
+        KconndError, OSError, TimeoutError
+            If there can be none; nothing of it is left then, or will be in a moment.
+        """
+        plan, wire = await self.plan(profile)
+        since = self._world.wall_clock()
+        handle = await self._launch(plan, wire)
+        channels = self._world.connect(wire.connection)
+        try:
+            async with asyncio.timeout(profile.startup_timeout), GivingWay(handle.kernel):
+                answer = await ask_until_answered(channels, FIRST_PATIENCE)
+                signatures = await _ask_what_it_read(channels, plan, since)
+        except BaseException:
+            channels.close()
+            self.spawn(self._end(plan, wire, handle))
+            raise
+        return Warm(plan, handle, wire, channels, answer, signatures)
+
+    async def _launch(self, plan: LaunchPlan, wire: Wire) -> Handle:
+        try:
+            _check_nameable(plan)
+            self._prepare_files(plan, wire)
+        except BaseException:
+            self.forget(plan.name)
+            raise
+        launching = asyncio.create_task(self._world.launcher.launch(plan))
+        try:
+            return await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            self.spawn(self._end_when_launched(plan, wire, launching))
+            raise
+        except BaseException:
+            self.forget(plan.name)
+            raise
+
+    def _prepare_files(self, plan: LaunchPlan, wire: Wire) -> None:
+        link = self._folder / plan.name
+        ensure_private_dir(self._folder)
+        ensure_private_dir(link.with_name(f"{plan.name}.d"))
+        link.symlink_to(f"{plan.name}.d")
+        content = json.dumps(wire.connection.to_file(), indent=1).encode()
+        write_private(Path(plan.env["KCONND_CONNECTION_FILE"]), content)
+
+    # --- ending them
+
+    def discard(self, warm: Warm, why: str) -> asyncio.Task[None]:
+        """End one that was taken out or is not wanted any more."""
+        log.debug("%s: ended: %s", warm.plan.name, why)
+        warm.channels.close()
+        return self.spawn(self._end(warm.plan, warm.wire, warm.handle))
+
+    async def _end_when_launched(
+        self, plan: LaunchPlan, wire: Wire, launching: asyncio.Task[Handle]
+    ) -> None:
+        try:
+            handle = await launching
+        except Exception:  # noqa: BLE001  # whatever it is: there is no process then
+            self.forget(plan.name)
+            return
+        await self._end(plan, wire, handle)
+
+    async def _end(self, plan: LaunchPlan, wire: Wire, handle: Handle) -> None:
+        await self._world.launcher.stop(handle, Step.KILL)
+        await self._world.launcher.wait(handle)
+        self.forget(plan.name, wire.connection.socket_paths())
+
+    def forget(self, name: str, sockets: Iterable[str] = ()) -> None:
+        """Remove the files of one that has ended without a name."""
+        try:
+            self._world.ledger.release(name)
+            for socket in sockets:
+                Path(socket).unlink(missing_ok=True)
+            for path in (self._world.runtime_dir / "live").glob(f"{name}.*"):
+                path.unlink(missing_ok=True)
+            (self._folder / f"{name}.new").unlink(missing_ok=True)
+            (self._folder / name).unlink(missing_ok=True)
+            remove_folder(self._folder / f"{name}.d")
+        except OSError as error:
+            log.warning("%s: removing what is left of it: %s", name, error)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Have an end go on by itself; the daemon's own end waits for it."""
+        task = asyncio.get_running_loop().create_task(_told(work))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return task
+
+    async def end(self) -> None:
+        """Wait until all that are to end have ended, or until it takes too long."""
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=ENDING)
+
+
+def _check_nameable(plan: LaunchPlan) -> None:
+    module = python_module(plan.argv)
+    if module is None or module.module not in NAMEABLE:
+        raise StartFailedError("only ipykernel can be told its name when it runs already")
+
+
+async def _ask_what_it_read(channels: Channels, plan: LaunchPlan, since: float) -> Signatures:
+    """Have a kernel tell what it has read since a moment, and see that it is still so."""
+    reading = parse_reading(await channels.evaluate(READING))
+    if reading is None:
+        raise StartFailedError("it did not tell what it has read")
+    signatures = Signatures(reading, plan.cwd)
+    if changed := signatures.changed_since(since):
+        raise StartFailedError(f"{changed} was changed while it started")
+    return signatures
+
+
+async def _told(work: Coroutine[Any, Any, None]) -> None:
+    """Log a fault that nobody awaits."""
+    try:
+        await work
+    except Exception:
+        log.exception("ending a warm kernel")
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of one's own, with the files in it."""
+    for path in folder.glob("*"):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rmdir()

@@ -1,0 +1,1 @@
+"""Programs that run beside or inside a kernel; they import nothing else of kconnd."""

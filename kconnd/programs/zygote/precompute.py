@@ -1,0 +1,235 @@
+"""Groundwork: what comes out the same in each kernel of a parent, worked out before the fork.
+
+A forked kernel shares the parent's memory until one of them writes to it, and to look at an
+object writes to it (its count of references). So what goes through everything once, such as
+listing the files of all modules, costs a kernel more memory than what it keeps. It is done by
+the parent, for three such things of ipykernel's and IPython's, which are found under names that
+are not public. And a look for a configuration that is not there is left.
+
+Rules. Standard library only, as for `kconnd.programs.zygote.main`. What is laid out for a kernel is
+taken up by the stock code in the place where that would have worked it out, gives the same, and is
+gone from there once it was used. Where ipykernel, IPython or traitlets are not as they are known to
+be, nothing is laid out, and the kernel works it out as any other does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import logging
+import os
+import sys
+import types
+
+TYPE_CHECKING = False  # nothing of these is needed at run time
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Protocol
+
+    class Part(Protocol):
+        """Something that is laid out in a kernel."""
+
+        def lay_out(self) -> None:
+            """Put it where the kernel comes across it."""
+
+
+LOADING = ("traits", "section_names", "_load_config", "_find_my_config")  # of traitlets
+
+
+class Groundwork:
+    """All that a parent has worked out, to be laid out in each kernel before ipykernel runs.
+
+    Parameters
+    ----------
+    *more : callable
+        Give parts that are no groundwork, and are laid out as such.
+    """
+
+    def __init__(self, *more: Callable[[], Part]) -> None:
+        self.parts: list[Part] = []
+        ours: tuple[Callable[[], Part], ...] = (CommandLine, ModuleFiles, Prefilter, Unconfigured)
+        for make in (*ours, *more):
+            # Any other version's insides may be different in any way.
+            with contextlib.suppress(Exception):
+                self.parts.append(make())
+
+    def lay_out(self) -> None:
+        """In a kernel: put everything where ipykernel comes across it."""
+        for part in self.parts:
+            part.lay_out()
+
+
+class CommandLine:
+    """The parser of ipykernel's command line, which takes longer to make than to use.
+
+    It depends on nothing but what the application's class knows as options. Nor does it look
+    for argcomplete, which only a shell that completes a line has a use for.
+    """
+
+    def __init__(self) -> None:
+        self.app: Any = sys.modules["ipykernel.kernelapp"].IPKernelApp
+        one = self.app()
+        one.log = logging.getLogger()  # its own would be made, and be left
+        self.flags = one.flatten_flags()
+        self.classes = list(one._classes_with_config_traits())
+        flags, aliases = self.flags
+        self.loader = one._create_loader([], aliases, flags, classes=self.classes)
+        self.loader._create_parser()
+
+    def lay_out(self) -> None:
+        """Have the application's class give this one instead of making one, once."""
+        app, loader = self.app, self.loader
+
+        def give(self: Any, argv: Sequence[str], *_: object, **__: object) -> Any:
+            del app._create_loader, app.flatten_flags, app._classes_with_config_traits
+            loader.argv, loader.log = argv, self.log
+            loader.parser.prog = os.path.basename(sys.argv[0])
+            loader._create_parser = lambda: None
+            if "_ARGCOMPLETE" not in os.environ:  # then it does nothing, if it is installed
+                loader._argcomplete = lambda *_: None
+            return loader
+
+        app.flatten_flags = lambda _: self.flags
+        app._classes_with_config_traits = lambda _: self.classes
+        app._create_loader = give
+
+
+class ModuleFiles:
+    """The files of all modules that are imported, of which ipykernel's debugger wants to know."""
+
+    def __init__(self) -> None:
+        self.ipkernel: Any = sys.modules["ipykernel.ipkernel"]
+        names = self.ipkernel.IPythonKernel.__init__.__code__.co_names
+        if not {"sys", "modules", "copy", "_kernel_modules"} <= set(names):
+            raise LookupError("ipykernel does not list them as it used to")
+        self.count = len(sys.modules)
+        main = sys.modules["__main__"]  # a kernel's is another
+        found = [getattr(one, "__file__", None) for one in sys.modules.values() if one is not main]
+        self.files = "\0".join(file for file in found if file)  # one piece of memory
+
+    def lay_out(self) -> None:
+        """Have ipykernel's module find them in place of the modules, once."""
+        self.ipkernel.sys = SysOnce(self)
+
+    def copy(self) -> dict[str, Any]:
+        """Be what ipykernel takes for ``sys.modules``: give all that has a file."""
+        self.ipkernel.sys = sys
+        since = max(0, len(sys.modules) - self.count)
+        own = [sys.modules["__main__"], *itertools.islice(reversed(sys.modules.values()), since)]
+        shared = [types.SimpleNamespace(__file__=file) for file in self.files.split("\0")]
+        return {str(number): one for number, one in enumerate([*own, *shared])}
+
+
+class Prefilter:
+    """What IPython passes each line through: some twenty objects, which only know their shell.
+
+    They are made for a shell that never comes to be; which places refer to that, and to its
+    configuration, the garbage collector tells.
+    """
+
+    def __init__(self) -> None:
+        self.module: Any = sys.modules["IPython.core.interactiveshell"]
+        self.kind = self.module.PrefilterManager
+        shell_class = sys.modules["ipykernel.zmqshell"].ZMQInteractiveShell
+        shell = shell_class.__new__(shell_class)
+        self.manager = self.kind(shell=shell, parent=shell)
+        config = shell.config
+        del shell._trait_values["config"]
+        gc.collect()  # what is left of making them refers to the shell, too
+        self.places = [(place, False) for place in places_of(shell)]
+        self.places += [(place, True) for place in places_of(config)]
+
+    def lay_out(self) -> None:
+        """Have IPython's shell take these in place of new ones, once."""
+        self.module.PrefilterManager = self.give
+
+    def give(self, **how: Any) -> Any:
+        """Be what makes such objects for a shell."""
+        self.module.PrefilterManager = self.kind
+        if how.keys() != {"shell", "parent"} or not is_without_sections(how["parent"].config):
+            return self.kind(**how)
+        config = how["parent"].config
+        for (holder, name), is_config in self.places:
+            holder[name] = config if is_config else how["shell"]
+        return self.manager
+
+
+class Unconfigured:
+    """What a configuration without sections sets in the parts of a shell: nothing.
+
+    To find that out, each of them goes through all that it can be told, and its parents' sections.
+    """
+
+    def __init__(self) -> None:
+        kind: Any = sys.modules["traitlets.config.configurable"].Configurable
+        self.app: Any = sys.modules["ipykernel.kernelapp"].IPKernelApp
+        self.handler = vars(kind)["_config_changed"]
+        self.stock = self.handler.func
+        (cell,) = self.stock.__closure__  # of what takes care of an older way to be told
+        if cell.cell_contents.__code__.co_names != (*LOADING[:3], "new"):
+            raise LookupError("traitlets does not load a configuration as it used to")
+        self.ways = ways_of(kind)
+
+    def lay_out(self) -> None:
+        """Have parts not look, until all is made and the application starts."""
+        kind, stock = self.app, self.app.start
+
+        def start(app: Any) -> None:
+            kind.start, self.handler.func = stock, self.stock
+            stock(app)
+
+        kind.start, self.handler.func = start, self.changed
+
+    def changed(self, part: Any, change: Any, *more: Any) -> None:
+        """Be told that a part has got a configuration."""
+        told = change["new"] if isinstance(change, dict) else None
+        if told is None or not is_without_sections(told) or not self.is_plain(part):
+            self.stock(part, change, *more)
+
+    def is_plain(self, part: Any) -> bool:
+        """Tell whether a part finds its sections as traitlets has it, and its parents do.
+
+        The application itself has one.
+        """
+        if isinstance(part, self.app) or ways_of(type(part)) != self.ways:
+            return False
+        while (part := part.parent) is not None:
+            if type(part)._find_my_config is not self.ways[-1]:
+                return False
+        return True
+
+
+def places_of(one: object) -> list[tuple[dict[str, Any], str]]:
+    """Tell by which dictionaries, and which names in them, an object is referred to."""
+    found: list[tuple[dict[str, Any], str]] = []
+    for holder in gc.get_referrers(one):
+        if not isinstance(holder, dict):
+            raise LookupError(f"a {type(holder).__name__} refers to it")  # noqa: TRY004  # no fault
+        for name, value in holder.items():
+            if value is one:  # a comprehension here would be something that refers to it
+                found.append((holder, name))
+    return found
+
+
+def ways_of(kind: Any) -> list[Any]:
+    """Tell how a class loads a configuration, which one may do in a way of its own."""
+    return [getattr(getattr(kind, name), "__func__", getattr(kind, name)) for name in LOADING]
+
+
+def is_without_sections(config: Any) -> bool:
+    """Tell whether a configuration is of the application itself, and so of nothing in a shell."""
+    return config.keys() <= {"IPKernelApp"} and not any(
+        name[:1].isupper() for name in config.get("IPKernelApp", ())
+    )
+
+
+class SysOnce(types.ModuleType):
+    """What ipykernel takes for ``sys`` until it has asked for the modules."""
+
+    def __init__(self, modules: ModuleFiles) -> None:
+        super().__init__("sys")
+        self.modules = modules
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)

@@ -1,0 +1,1 @@
+"""Connections to the ZMQ sockets of a kernel."""

@@ -1,0 +1,1 @@
+"""Private files, locks, logs, and changes of files on disk."""

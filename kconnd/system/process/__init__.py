@@ -1,0 +1,1 @@
+"""Processes, control groups and memory, as the operating system shows them."""

@@ -1,0 +1,1 @@
+"""systemd's interfaces: units, notification, journal, login manager."""

@@ -1,0 +1,28 @@
+"""What is learned of a kernel's heartbeats."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kconnd.core.kernel.habits import Habits
+
+HEARD = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=10)
+
+
+@given(HEARD)
+def test_one_that_was_ever_silent_while_it_worked_need_not_answer_then(
+    heard: list[tuple[bool, bool]],
+) -> None:
+    habits = Habits()
+    for busy, missed_busy in heard:
+        habits = habits.heard(busy=busy, missed_busy=missed_busy)
+    assert habits.beats == bool(heard)
+    assert habits.silent_busy == any(missed for _, missed in heard)
+    if habits.must_beat_busy:
+        assert not any(missed for _, missed in heard)
+        assert any(busy for busy, _ in heard)
+
+
+def test_what_was_learned_of_other_software_is_forgotten() -> None:
+    habits = Habits().about("ipython 9").heard(busy=True, missed_busy=False)
+    assert habits.about("ipython 9") == habits
+    assert habits.about("IRkernel 1.3") == Habits(of="IRkernel 1.3")

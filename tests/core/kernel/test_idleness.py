@@ -1,0 +1,66 @@
+"""Whether the processes of a kernel show that it works."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kconnd.core.kernel.idleness import Sample, kept, span_of, works
+
+KERNEL, CHILD = (10, 1), (11, 5)
+
+
+def samples(*uses: float, step: float = 10.0) -> list[Sample]:
+    return [Sample(number * step, {KERNEL: used}) for number, used in enumerate(uses)]
+
+
+def test_a_minute_or_less_is_looked_at() -> None:
+    assert span_of(3600) == 60
+    assert span_of(5) == 5
+
+
+def test_nothing_is_said_before_the_span_is_over() -> None:
+    assert works([], 60) is None
+    assert works(samples(0, 0, 0), 60) is None
+    assert works(samples(0, 0, 0), 20) == ""
+
+
+@pytest.mark.parametrize(
+    ("used", "says"),
+    [
+        (0.0, ""),
+        (0.05, ""),
+        (0.59, ""),
+        (0.61, "its processes used 1.0% of a core over the last 60 s"),
+        (30.0, "its processes used 50.0% of a core over the last 60 s"),
+    ],
+)
+def test_one_percent_of_a_core_is_the_border(used: float, says: str) -> None:
+    assert works(samples(5.0, *[5.0] * 5, 5.0 + used), 60) == says
+
+
+def test_only_the_last_span_counts() -> None:
+    assert works(samples(0, 50, 50, 50), 20) == ""
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_process_that_came_or_went_may_have_worked(which: int) -> None:
+    found = samples(1, 1, 1)
+    found[which] = Sample(found[which].at, {KERNEL: 1.0, CHILD: 0.0})
+    assert works(found, 20) == "processes of it began or ended in the last 20 s"
+
+
+def test_one_of_which_nothing_can_be_read_is_kept() -> None:
+    assert works([Sample(0, {}), Sample(30, {})], 20) == "its processes cannot be read"
+
+
+def test_in_a_short_span_two_steps_of_the_clock_are_no_work() -> None:
+    assert works(samples(0, 0.01, step=1.0), 1) == ""
+    assert works(samples(0, 0.02, step=1.0), 1) != ""
+
+
+@given(st.lists(st.floats(0, 300), min_size=1, max_size=50), st.floats(1, 60))
+def test_what_is_dropped_is_not_needed(times: list[float], span: float) -> None:
+    found = [Sample(at, {KERNEL: at / 7}) for at in sorted(times)]
+    less = kept(found, span)
+    assert works(found, span) == works(less, span)
+    assert sum(less[-1].at - one.at >= span for one in less) <= 1 or times.count(times[0]) > 1

@@ -1,0 +1,163 @@
+"""What an end waits for, for how long, and what an interrupt may be put down to."""
+
+import signal
+from dataclasses import replace
+
+import pytest
+
+from kconnd.core.kernel.events import (
+    Adopted,
+    Answered,
+    Command,
+    DeadlinePassed,
+    EndDelayed,
+    Event,
+    Exited,
+    Launched,
+    RestartAsked,
+    StartAsked,
+    Step,
+    StopAsked,
+    TakeStep,
+)
+from kconnd.core.kernel.interrupts import ENDED_BY_WINDOW_S, ended_by_interrupt, has_no_cell
+from kconnd.core.kernel.lifecycle import (
+    ENDED_CHILDREN_TIMEOUT_S,
+    Lifecycle,
+    Policy,
+    State,
+    Wanted,
+    decide,
+)
+from kconnd.core.kernel.record import KernelRecord, parse_record, to_json
+from kconnd.core.kernel.stop_delay import NAMED_MAX, describe_delay, wait_of
+
+POLICY = Policy()
+
+
+def after(*events: Event, kernel: Lifecycle | None = None, policy: Policy = POLICY) -> Lifecycle:
+    kernel = kernel or Lifecycle()
+    for event in events:
+        kernel, _ = decide(kernel, event, policy, 100.0)
+    return kernel
+
+
+RUNNING = after(StartAsked(), Launched(1), Answered(1))
+STOPPING = after(StopAsked(busy=False), kernel=RUNNING)
+CHILDREN = EndDelayed(1, "its ended child", children_alone=True, asked_s=2.0)
+LIVE_CHILD = EndDelayed(1, "its child processes", children_alone=False, asked_s=2.0)
+
+
+@pytest.mark.parametrize("stop_timeout", [0.0, 10.0, 60.0])
+def test_ended_children_alone_stretch_the_time_for_a_request(stop_timeout: float) -> None:
+    policy = Policy(stop_timeout=stop_timeout)
+    stopping = after(StopAsked(busy=False), kernel=RUNNING, policy=policy)
+    waiting, commands = decide(stopping, CHILDREN, policy, now=102.0)
+    assert waiting.deadline == 100.0 + max(stop_timeout, ENDED_CHILDREN_TIMEOUT_S)
+    assert (waiting.waits_for, commands) == ("its ended child", ())
+    after_that = decide(waiting, DeadlinePassed(), policy, now=140.0)
+    assert after_that[1] == (TakeStep(Step.TERMINATE),)
+    assert after_that[0].waits_for == ""
+
+
+def test_anything_else_stretches_nothing() -> None:
+    assert after(LIVE_CHILD, kernel=STOPPING).deadline == STOPPING.deadline
+    pressed = after(DeadlinePassed(), kernel=STOPPING)
+    assert after(CHILDREN, kernel=pressed) == pressed, "SIGTERM was sent already"
+    assert after(replace(CHILDREN, generation=7), kernel=STOPPING) == STOPPING
+    assert after(CHILDREN, kernel=RUNNING) == RUNNING
+
+
+def test_the_next_daemon_waits_as_long_and_asks_nothing_twice() -> None:
+    left = after(CHILDREN, kernel=STOPPING)
+    saved = parse_record(to_json(KernelRecord("lab", lifecycle=left))).lifecycle
+    kernel, commands = decide(saved, Adopted(1), POLICY, now=200.0)
+    assert (kernel.deadline, commands) == (200.0 + ENDED_CHILDREN_TIMEOUT_S, ())
+
+
+def test_a_record_has_the_new_fields_only_while_they_say_something() -> None:
+    """A daemon of an earlier version refuses a record with a field that it does not know."""
+    saved = to_json(KernelRecord("lab", lifecycle=RUNNING))["lifecycle"]
+    assert not {"waits_for", "children_alone"} & saved.keys()
+
+
+@pytest.mark.parametrize("asked", [StopAsked(now=True), RestartAsked(now=True)])
+def test_now_goes_by_signal_also_in_an_end_that_is_under_way(
+    asked: StopAsked | RestartAsked,
+) -> None:
+    wanted = Wanted.DOWN if isinstance(asked, StopAsked) else Wanted.UP
+    for kernel in (RUNNING, STOPPING, after(CHILDREN, kernel=STOPPING)):
+        pressed, commands = decide(kernel, asked, POLICY, 100.0)
+        assert commands == (TakeStep(Step.TERMINATE),)
+        assert (pressed.wanted, pressed.waits_for) == (wanted, "")
+        again: tuple[Command, ...] = decide(pressed, asked, POLICY, 100.0)[1]
+        assert again == (TakeStep(Step.KILL),)
+
+
+def test_a_stop_without_now_does_not_press() -> None:
+    assert decide(STOPPING, StopAsked(), POLICY, 100.0)[1] == ()
+    assert decide(STOPPING, RestartAsked(), POLICY, 100.0)[1] == ()
+
+
+def test_what_has_ended_waits_for_nothing() -> None:
+    waiting = after(CHILDREN, kernel=STOPPING)
+    for kernel in (waiting, after(StartAsked(), kernel=waiting)):
+        ended = after(Exited(1, "exited with code 0", success=True), kernel=kernel)
+        assert (ended.waits_for, ended.children_alone, wait_of(ended)) == ("", False, None)
+
+
+def test_each_step_of_a_stop_says_what_it_waits_for() -> None:
+    assert wait_of(RUNNING) is None
+    kernel, said = STOPPING, []
+    for _ in range(3):
+        said.append(wait_of(kernel))
+        kernel = after(DeadlinePassed(), kernel=kernel)
+    assert said == [
+        "its reply to shutdown_request",
+        "its end after SIGTERM",
+        "its end after SIGKILL",
+    ]
+    assert wait_of(after(CHILDREN, kernel=STOPPING)) == "its ended child"
+
+
+def test_a_delay_in_words() -> None:
+    assert describe_delay([], 1, "ipython") == "its ended child; ipykernel 7.4 needs 29 s for that"
+    assert describe_delay([], 2, "xeus") == "its 2 ended children"
+    assert describe_delay([(7, "sleep")], 2, "ipython") == "its child processes to end: 7 (sleep)"
+    assert describe_delay([], 0, "ipython").startswith("its own end")
+    many = describe_delay([(number, "x") for number in range(50)], 0, "")
+    assert many == f"its child processes to end: 0 (x), 1 (x), 2 (x) and {50 - NAMED_MAX} more"
+
+
+# --- interrupts
+
+
+def test_a_kernel_that_starts_runs_no_cell() -> None:
+    launching = after(StartAsked())
+    starting = after(Launched(1), kernel=launching)
+    assert has_no_cell(launching, 1e6, POLICY)
+    assert has_no_cell(starting, 1e6, POLICY), "its daemon sees to it that it answers or ends"
+    assert not has_no_cell(RUNNING, 0.0, POLICY)
+    adopted = after(Adopted(1), kernel=starting)
+    assert adopted.state is State.STARTING
+    assert has_no_cell(adopted, POLICY.startup_timeout - 1, POLICY)
+    assert not has_no_cell(adopted, POLICY.startup_timeout + 1, POLICY), "it may be in a long cell"
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "since"),
+    [(0, None, None), (0, None, ENDED_BY_WINDOW_S + 0.1), (None, None, 0.1)]
+    + [(None, one.value, 0.1) for one in signal.Signals if one is not signal.SIGINT],
+)
+def test_no_other_end_is_put_down_to_an_interrupt(
+    code: int | None, number: int | None, since: float | None
+) -> None:
+    assert not ended_by_interrupt(code, number, oom=False, interrupted_s=since)
+    assert not ended_by_interrupt(None, signal.SIGINT, oom=True, interrupted_s=0.1)
+
+
+@pytest.mark.parametrize(("code", "number"), [(0, None), (130, None), (None, signal.SIGINT)])
+def test_the_ends_that_kernels_were_seen_to_come_to_by_sigint(
+    code: int | None, number: int | None
+) -> None:
+    assert ended_by_interrupt(code, number, oom=False, interrupted_s=0.1)

@@ -1,0 +1,210 @@
+"""What the daemon makes of what a kernel says and leaves unsaid, over a fake one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kconnd.core.kernel import activity
+from kconnd.core.kernel.events import Adopted, StartAsked
+from kconnd.core.kernel.habits import Habits
+from kconnd.core.kernel.lifecycle import State
+from kconnd.daemon.kernel import monitor
+from kconnd.daemon.kernel.readings import see
+from tests.conftest import wait_until as wait_for_it
+from tests.daemon.kernel.test_actor import FakeChannels, Stage, acting, taken_up
+
+
+@pytest.fixture(name="stage")
+async def _stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with acting(Stage(tmp_path)) as found:
+        yield found
+
+
+async def running(stage: Stage) -> FakeChannels:
+    """Give the channels of a kernel that runs and is listened to."""
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    await wait_for_it(lambda: stage.channels[-1].seen, "it to be listened to")
+    return stage.channels[-1]
+
+
+async def test_missing_heartbeats_are_told_where_the_kernel_answers_nothing_else(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "IDLE_PROOF", 0.02)
+    channels, life = await running(stage), stage.actor.life
+    life.watch.beat(allowed=3)  # what is silent from one to the next counts
+    channels.answers_heartbeats = False
+    channels.asked.clear()
+    for _ in range(3):
+        life.watch.beat(allowed=3)
+    await wait_for_it(lambda: channels.asked == ["shell"], "the question")
+    assert life.watch.heartbeat == "missed"
+    for _ in range(20):
+        await asyncio.sleep(0.002)
+    assert not stage.actor.kernel.unresponsive, "it has answered on shell"
+    stage.may_answer.clear()
+    for _ in range(3):
+        life.watch.beat(allowed=3)
+    await wait_for_it(lambda: stage.actor.kernel.unresponsive, "the alarm")
+    channels.answers_heartbeats = True
+    life.watch.beat(allowed=3)
+    await wait_for_it(lambda: not stage.actor.kernel.unresponsive, "the all-clear")
+    assert (stage.actor.kernel.state, life.watch.heartbeat) == (State.RUNNING, "alive")
+
+
+async def test_silence_during_a_cell_is_told_of_a_kernel_that_answers_then(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "IDLE_PROOF", 0.02)
+    channels, life = await running(stage), stage.actor.life
+    stage.may_answer.clear()  # on shell
+    channels.say("cell", "busy")
+    channels.answers_heartbeats = False
+    for _ in range(9):
+        life.watch.beat(allowed=3)
+    assert (life.watch.missed, life.watch.heartbeat) == (0, "unknown"), "it may be how it is"
+    channels.answers_heartbeats = True
+    for _ in range(2):
+        life.watch.beat(allowed=3)
+    assert stage.actor.record.habits.silent_busy
+    channels.answers_heartbeats = False
+    for _ in range(9):
+        life.watch.beat(allowed=3)
+    assert life.watch.missed == 0
+    life.watch.learn(Habits(beats=True, beats_busy=True))  # as of a kernel with a thread for it
+    for _ in range(3):
+        life.watch.beat(allowed=3)
+    await wait_for_it(lambda: stage.actor.kernel.unresponsive, "the alarm")
+
+
+async def test_a_heartbeat_that_comes_during_a_cell_is_learned_and_kept(stage: Stage) -> None:
+    channels, life = await running(stage), stage.actor.life
+    for request in ("one", "two"):  # no one request lasts from heartbeat to heartbeat
+        channels.say(request, "busy")
+        life.watch.beat(allowed=3)
+        channels.say(request, "idle")
+    life.watch.beat(allowed=3)
+    assert not stage.actor.record.habits.beats_busy
+    channels.say("three", "busy")
+    for _ in range(2):
+        life.watch.beat(allowed=3)
+    assert stage.actor.record.habits.beats_busy
+    assert not stage.actor.record.habits.silent_busy
+    stage.actor.tell(Adopted(1))
+    await wait_for_it(lambda: stage.saved()["habits"]["beats_busy"], "the record")
+
+
+async def test_a_kernel_that_never_answers_a_heartbeat_is_neither_alive_nor_unresponsive(
+    stage: Stage,
+) -> None:
+    stage.heartbeats = None
+    channels, life = await running(stage), stage.actor.life
+    channels.answers_heartbeats = False
+    channels.asked.clear()
+    for _ in range(7):  # the first after something was heard is none
+        life.watch.beat(allowed=3)
+    await wait_for_it(lambda: channels.asked == ["shell"] * 2, "the questions")
+    assert life.watch.heartbeat == "unknown"
+    assert not stage.actor.kernel.unresponsive
+
+
+@pytest.mark.parametrize("sign", ["status", "heartbeat", "none"])
+async def test_any_sign_of_an_adopted_kernel_is_a_sign_of_life(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    monkeypatch.setattr(monitor, "CONFIRM", 0.05)
+    stage.heartbeats = None
+    await running(stage)
+    stage.may_answer.clear()
+    stage.heartbeats = sign == "heartbeat"
+    async with taken_up(stage) as actor:
+        channels = stage.channels[-1]
+        await wait_for_it(lambda: channels.seen, "it to be listened to")
+        if sign == "status":
+            channels.say("cell", "busy")
+        await wait_for_it(lambda: "control" in channels.asked, "the question")
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+        assert actor.kernel.unresponsive == (sign == "none")
+        assert actor.life.watch.execution_state == ("busy" if sign == "status" else "unknown")
+        stage.may_answer.set()
+        await wait_for_it(lambda: not actor.kernel.unresponsive, "the all-clear")
+
+
+async def test_an_adopted_kernel_is_idle_once_each_shell_has_answered(stage: Stage) -> None:
+    stage.subshells = ["s1", "s2"]
+    await running(stage)
+    async with taken_up(stage) as actor:
+        await wait_for_it(lambda: actor.life.watch.execution_state == "idle", "the answers")
+        asked = [one for one in stage.channels[-1].asked if one != "control"]
+        assert asked == ["shell", "list_subshells", "s1", "s2"]
+        assert actor.life.watch.is_sure
+
+
+async def test_an_idle_that_was_lost_is_found_out_by_asking(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "QUIET_S", 0.05)
+    monkeypatch.setattr(monitor, "LAG_S", 0.0)
+    channels, life = await running(stage), stage.actor.life
+    channels.say("cell", "busy")
+    channels.lose()
+    assert life.watch.execution_state == "busy"
+    await wait_for_it(lambda: life.watch.execution_state == "idle", "the answer")
+    assert life.watch.is_sure
+
+
+async def test_a_subshell_that_was_deleted_before_it_answered_is_not_waited_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "QUIET_S", 0.05)
+    monkeypatch.setattr(monitor, "RECHECK_S", 0.05)
+    monkeypatch.setattr(monitor, "LAG_S", 0.0)
+    stage.subshells = ["s1", "s2"]
+    channels, life = await running(stage), stage.actor.life
+    channels.silent = {"s1"}
+    channels.asked.clear()
+    channels.say("cell", "busy")
+    channels.lose()
+    await wait_for_it(lambda: channels.asked.count("list_subshells") > 2, "it to be listed again")
+    assert life.watch.execution_state == "busy", "s1 is there, and may work on it"
+    assert [one for one in channels.asked if one != "list_subshells"] == ["shell", "s1", "s2"]
+    channels.subshells.remove("s1")
+    await wait_for_it(lambda: life.watch.execution_state == "idle", "the answers of the others")
+    assert life.watch.is_sure
+
+
+async def test_a_busy_that_was_lost_is_found_out_by_asking(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("QUIET_S", "ANSWER_S"):
+        monkeypatch.setattr(activity, name, 0.05)
+        monkeypatch.setattr(monitor, name, 0.05, raising=False)
+    channels, life = await running(stage), stage.actor.life
+    stage.may_answer.clear()
+    channels.lose()
+    assert not life.watch.is_sure
+    await wait_for_it(lambda: life.watch.execution_state == "busy", "it to be found busy")
+    stage.may_answer.set()
+    await wait_for_it(lambda: life.watch.execution_state == "idle", "the answer")
+
+
+async def test_a_list_of_subshells_that_makes_no_sense_leaves_it_unknown_and_is_asked_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "CONFIRM", 0.05)
+    monkeypatch.setattr(activity, "QUIET_S", 0.05)
+    stage.subshells = ["s1"]
+    await running(stage)
+    async with taken_up(stage) as actor:
+        channels = stage.channels[-1]
+        channels.fault = ValueError("its list of subshells makes no sense")
+        await wait_for_it(lambda: channels.asked.count("list_subshells") > 1, "the questions")
+        assert actor.life.watch.execution_state == "unknown"
+        assert see(actor, stage.world, "current").last_activity is None
+        channels.fault = None
+        await wait_for_it(lambda: actor.life.watch.execution_state == "idle", "the answers")

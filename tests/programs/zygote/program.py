@@ -1,0 +1,37 @@
+"""Programs of their own, as a parent and its kernels are, and what they print."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+BEGIN = """
+import json, sqlite3, sys
+import ipykernel.ipkernel as ipkernel
+from ipykernel.kernelapp import IPKernelApp
+from traitlets.config import Application
+from kconnd.programs.zygote.precompute import Groundwork
+from kconnd.programs.zygote.history import LateHistory
+from kconnd.programs.zygote.rehearsal import rehearse
+from IPython.core import history, prefilter
+
+def prepare():
+    work = Groundwork(LateHistory)
+    rehearse()
+    return work
+
+def remember(self, shell, **kwargs):
+    prefilter.PrefilterHandler.__init__(self, shell=shell, **kwargs)
+    self.known = [shell]
+"""
+
+
+def run(*words: str, cwd: str | None = None) -> tuple[Any, str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=cwd,
+    )
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr

@@ -1,0 +1,169 @@
+"""How much of a loop one kernel takes, over real descriptors."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kconnd.system.channels.flow_control import (
+    MANY,
+    SAVED_S,
+    SHARE,
+    TURN_S,
+    Clocks,
+    Crowd,
+    Flow,
+    Turns,
+)
+from tests.conftest import wait_until
+
+
+@pytest.fixture(name="pipe")
+def _pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    os.set_blocking(ends[0], False)
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+class Time:
+    """Passes only as a test works, whatever else the machine does."""
+
+    def __init__(self) -> None:
+        self._now = 100.0
+        self.clocks = Clocks(lambda: self._now, lambda: self._now)
+
+    def work(self, seconds: float) -> None:
+        self._now += seconds
+
+
+def work(seconds: float) -> None:
+    """Use processor time."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+async def test_who_publishes_without_pause_takes_a_tenth_of_a_core_and_the_loop_goes_on(
+    pipe: tuple[int, int],
+) -> None:
+    lost: list[int] = []
+    crowd = Crowd()
+
+    def receive() -> int:
+        work(0.0002)
+        return 1
+
+    os.write(pipe[1], b"x")  # which is never read
+    flows = [Flow(crowd, receive, lambda: lost.append(1)) for _ in range(3)]
+    before, began = time.thread_time(), time.monotonic()
+    turns = [Turns(pipe[0] if not number else os.dup(pipe[0]), flow, print)
+             for number, flow in enumerate(flows)]  # fmt: skip
+    used_between = []  # processor time, which other processes do not change
+    while time.monotonic() - began < 0.5:
+        at = time.thread_time()
+        await asyncio.sleep(0.005)
+        used_between.append(time.thread_time() - at)
+    used, passed = time.thread_time() - before, time.monotonic() - began
+    for one in turns:
+        one.close()
+        if one._number != pipe[0]:
+            os.close(one._number)
+    assert used / passed < 0.3, "a tenth, and some for this test"
+    assert lost
+    assert not crowd.members
+    assert sorted(used_between)[len(used_between) // 2] < 0.02
+
+
+async def test_the_more_publish_so_the_longer_each_waits() -> None:
+    crowd, passing = Crowd(), Time()
+
+    def receive() -> int:
+        passing.work(TURN_S / 4)
+        return 1
+
+    flows = [Flow(crowd, receive, lambda: None, passing.clocks) for _ in range(4)]
+    pauses = [until_paused(flow) for flow in flows]
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= TURN_S / SHARE
+    assert pauses[3] >= 4 * TURN_S / SHARE
+    for flow in flows[1:]:
+        flow.end()
+    assert crowd.members == {flows[0]}
+
+
+def until_paused(flow: Flow) -> float:
+    """Take turns until what was saved up is used."""
+    for _ in range(round(SAVED_S / TURN_S) + 2):
+        pause = flow.turn()
+        assert pause is not None
+        if pause:
+            return pause
+    pytest.fail("it never has to wait")
+
+
+async def test_who_leaves_nothing_to_read_and_still_takes_too_long_has_to_wait() -> None:
+    """As a kernel that sends a message for each turn of ours."""
+    lost: list[int] = []
+    left, passing = [0], Time()
+
+    def receive() -> int | None:
+        left[0] += 1
+        if left[0] % 2:
+            return None
+        passing.work(TURN_S)
+        return 1
+
+    flow = Flow(Crowd(), receive, lambda: lost.append(1), passing.clocks)
+    turns = [flow.turn() for _ in range(2 * round(SAVED_S / TURN_S) + 4)]
+    assert turns[0] is None
+    assert any(turns)
+    assert lost
+
+
+async def test_what_is_there_is_read_at_once_and_nothing_is_taken_for_lost(
+    pipe: tuple[int, int],
+) -> None:
+    lost: list[int] = []
+    read: list[bytes] = []
+
+    def receive() -> int | None:
+        try:
+            read.append(os.read(pipe[0], 1))
+        except BlockingIOError:
+            return None
+        return 1
+
+    os.write(pipe[1], b"abc")
+    flow = Flow(Crowd(), receive, lambda: lost.append(1))
+    turns = Turns(pipe[0], flow, print)
+    await wait_until(lambda: len(read) == 3, "the first")
+    os.write(pipe[1], b"d")
+    await wait_until(lambda: len(read) == 4, "the next")
+    turns.close()
+    assert not lost
+    assert flow.heard_at > 0
+
+
+async def test_many_messages_in_a_second_may_have_had_others_among_them() -> None:
+    """Of more than a kernel's socket buffers it drops some, however fast we read."""
+    lost: list[int] = []
+    left = [MANY, 0]
+    flow = Flow(Crowd(), lambda: left.pop(0) or None, lambda: lost.append(1))
+    assert flow.turn() is None
+    assert lost
+
+
+async def test_a_fault_ends_the_turns_and_is_told(pipe: tuple[int, int]) -> None:
+    told: list[Exception] = []
+
+    def receive() -> int:
+        raise KeyError
+
+    os.write(pipe[1], b"x")
+    Turns(pipe[0], Flow(Crowd(), receive, lambda: None), told.append)
+    await wait_until(lambda: told, "the fault")
+    assert [type(one) for one in told] == [KeyError]
