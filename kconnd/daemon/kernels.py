@@ -12,7 +12,7 @@ from typing import Any
 
 from kconnd.core.access import Rules
 from kconnd.core.kernel.events import StartAsked, StopAsked
-from kconnd.core.kernel.lifecycle import LIVE, State, Wanted
+from kconnd.core.kernel.lifecycle import LIVE, Desired, State
 from kconnd.core.kernel.record import KernelRecord, Origin
 from kconnd.core.names import parse_name
 from kconnd.core.profile.difference import Difference, compare, lost_connection, status
@@ -317,7 +317,7 @@ class Kernels:
             return False
         kernel = record.lifecycle
         _, instance = parse_name(name)
-        forgotten = kernel.state is State.STOPPED and kernel.wanted is Wanted.DOWN
+        forgotten = kernel.state is State.STOPPED and kernel.desired is Desired.DOWN
         if launched or not forgotten or (not instance and name in self.loaded.profiles):
             self._add(record)
         return True

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.kernel.lifecycle import State, Wanted
+from kconnd.core.kernel.lifecycle import Desired, State
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.view import Sight, describe, iso
 from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
@@ -106,7 +106,7 @@ def test_each_field_that_is_shown_of_a_kernel_has_a_reader() -> None:
 
 def test_the_words_are_those_that_a_daemon_has() -> None:
     assert set(STATES) == set(State)
-    assert set(Wanted) == {"up", "down"}
+    assert set(Desired) == {"up", "down"}
     assert set(PROFILE_STATES) == {difference.CURRENT, difference.CHANGED, difference.ORPHANED}
     assert "unknown" in ACTIVITIES
 

@@ -1,7 +1,7 @@
 """How one kernel lives: every decision to start, stop or restart it is made in this file.
 
 Rules. `decide` is a function of its arguments: no I/O, no clock, no chance. What *is*
-(`State`) and what is *wanted* are two fields. The table at the end holds all transitions; an
+(`State`) and what is *desired* are two fields. The table at the end holds all transitions; an
 event that has no row in its state changes nothing. An event of an older generation changes
 nothing. Nothing here ends a live kernel unless somebody asked or its profile says so; a
 start that never gave an answer is not yet a live kernel.
@@ -70,7 +70,7 @@ class State(StrEnum):
 LIVE = frozenset({State.LAUNCHING, State.STARTING, State.RUNNING, State.STOPPING})
 
 
-class Wanted(StrEnum):
+class Desired(StrEnum):
     """What its users want it to be."""
 
     UP = "up"
@@ -105,8 +105,8 @@ class Lifecycle:
 
     Parameters
     ----------
-    state, wanted : State, Wanted
-        What is, and what is wanted.
+    state, desired : State, Desired
+        What is, and what its users want.
     generation : int
         Counts launches; it tells whether an event is about the present process.
     restarts : int
@@ -134,7 +134,7 @@ class Lifecycle:
     """
 
     state: State = State.STOPPED
-    wanted: Wanted = Wanted.DOWN
+    desired: Desired = Desired.DOWN
     generation: int = 0
     restarts: int = 0
     failures: int = 0
@@ -194,7 +194,7 @@ def _start(
     at_boot = isinstance(event, StartAsked) and event.at_boot
     fresh = Lifecycle(
         state=State.LAUNCHING,
-        wanted=Wanted.UP,
+        desired=Desired.UP,
         generation=generation,
         proved=at_boot,
         new_key=True,
@@ -206,8 +206,8 @@ def _start(
 def _want_up(
     kernel: Lifecycle, event: StartAsked | RestartAsked, _policy: Policy, _now: float
 ) -> Outcome:
-    reason = kernel.reason if kernel.wanted is Wanted.UP else _asked(event)
-    return replace(kernel, wanted=Wanted.UP, reason=reason), ()
+    reason = kernel.reason if kernel.desired is Desired.UP else _asked(event)
+    return replace(kernel, desired=Desired.UP, reason=reason), ()
 
 
 def _again_now(kernel: Lifecycle, _event: Event, _policy: Policy, _now: float) -> Outcome:
@@ -219,14 +219,14 @@ def _restart_now(kernel: Lifecycle, event: RestartAsked, _policy: Policy, _now: 
 
 
 def _launched(kernel: Lifecycle, _event: Launched, policy: Policy, now: float) -> Outcome:
-    if kernel.wanted is Wanted.DOWN:
+    if kernel.desired is Desired.DOWN:
         return _begin_stop(kernel, Ending.STOP, Step.TERMINATE, policy, now, kernel.reason)
     deadline = now + policy.startup_timeout
     return replace(kernel, state=State.STARTING, deadline=deadline, new_key=False), ()
 
 
 def _launch_failed(kernel: Lifecycle, event: LaunchFailed, policy: Policy, now: float) -> Outcome:
-    if kernel.wanted is Wanted.DOWN:
+    if kernel.desired is Desired.DOWN:
         return _rest(kernel, State.STOPPED, kernel.reason)
     if event.passing and kernel.proved and policy.restart != "no":
         deadline = now + backoff_delay(PASSING, policy, event.roll)
@@ -269,7 +269,7 @@ def _back(kernel: Lifecycle, _event: HeartbeatBack, _policy: Policy, _now: float
 
 
 def _early_exit(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
-    if kernel.wanted is Wanted.DOWN:
+    if kernel.desired is Desired.DOWN:
         return _rest(kernel, State.STOPPED, kernel.reason)
     if event.ordered:
         return _rest(kernel, State.STOPPED, event.reason)
@@ -298,11 +298,11 @@ def _restart(kernel: Lifecycle, event: RestartAsked, policy: Policy, now: float)
 
 
 def _want_down(kernel: Lifecycle, event: StopAsked, _policy: Policy, _now: float) -> Outcome:
-    return replace(kernel, wanted=Wanted.DOWN, reason=event.why), ()
+    return replace(kernel, desired=Desired.DOWN, reason=event.why), ()
 
 
 def _stop_again(kernel: Lifecycle, event: StopAsked, policy: Policy, now: float) -> Outcome:
-    kernel = replace(kernel, wanted=Wanted.DOWN, ending=Ending.STOP, reason=event.why)
+    kernel = replace(kernel, desired=Desired.DOWN, ending=Ending.STOP, reason=event.why)
     return _end_wait(kernel, policy, now) if event.now else (kernel, ())
 
 
@@ -325,7 +325,7 @@ def _up_after_stop(kernel: Lifecycle, event: Event, policy: Policy, now: float) 
     restart = event if isinstance(event, RestartAsked) else RestartAsked(new_key=True)
     new_key = restart.new_key
     kernel = replace(
-        kernel, wanted=Wanted.UP, ending=Ending.RESTART, new_key=new_key, reason=_asked(event)
+        kernel, desired=Desired.UP, ending=Ending.RESTART, new_key=new_key, reason=_asked(event)
     )
     return _end_wait(kernel, policy, now) if restart.now else (kernel, ())
 
@@ -345,17 +345,17 @@ def _stopped(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Ou
     reason = kernel.reason
     if kernel.step in {Step.TERMINATE, Step.KILL}:
         reason += f"; it took {kernel.step}"
-    if event.ordered and kernel.wanted is Wanted.UP:
+    if event.ordered and kernel.desired is Desired.UP:
         return _rest(kernel, State.STOPPED, event.reason)
     if kernel.ending is Ending.FAILURE:
         return _failed(kernel, reason, policy, now, event.roll)
-    if kernel.wanted is Wanted.UP:
+    if kernel.desired is Desired.UP:
         return _relaunch(kernel, reason, new_key=kernel.new_key)
     return _rest(kernel, State.STOPPED, reason)
 
 
 def _adopted_early(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
-    if kernel.wanted is Wanted.DOWN:
+    if kernel.desired is Desired.DOWN:
         return _begin_stop(kernel, Ending.STOP, Step.TERMINATE, policy, now, kernel.reason)
     # No deadline: while no daemon looked it may have got ready, and be in somebody's long cell.
     reason = "it was adopted before it had answered; it gets all the time that it needs"
@@ -382,7 +382,7 @@ def _adopted_waiting(kernel: Lifecycle, _event: Adopted, policy: Policy, now: fl
 def _found(kernel: Lifecycle, event: Found, _policy: Policy, _now: float) -> Outcome:
     found = Lifecycle(
         state=State.RUNNING,
-        wanted=Wanted.UP,
+        desired=Desired.UP,
         generation=event.launch,
         restarts=kernel.restarts,
         proved=True,
@@ -399,13 +399,13 @@ def _silent(kernel: Lifecycle, _event: Silent, _policy: Policy, _now: float) -> 
 def _launch_after_all(
     kernel: Lifecycle, _event: NeverLaunched, _policy: Policy, _now: float
 ) -> Outcome:
-    if kernel.wanted is Wanted.DOWN:
+    if kernel.desired is Desired.DOWN:
         return _rest(kernel, State.STOPPED, kernel.reason)
     return kernel, (Launch(kernel.generation, new_key=kernel.new_key),)
 
 
 def _gone(kernel: Lifecycle, _event: MachineRestarted, _policy: Policy, _now: float) -> Outcome:
-    return _rest(kernel, State.LOST, "the machine restarted", wanted=kernel.wanted)
+    return _rest(kernel, State.LOST, "the machine restarted", desired=kernel.desired)
 
 
 # --- what several rules share
@@ -427,8 +427,8 @@ def _end_wait(kernel: Lifecycle, policy: Policy, now: float) -> Outcome:
 def _begin_stop(
     kernel: Lifecycle, ending: Ending, step: Step, policy: Policy, now: float, reason: str
 ) -> Outcome:
-    wanted = Wanted.DOWN if ending is Ending.STOP else Wanted.UP
-    kernel = replace(kernel, state=State.STOPPING, wanted=wanted, ending=ending, reason=reason)
+    desired = Desired.DOWN if ending is Ending.STOP else Desired.UP
+    kernel = replace(kernel, state=State.STOPPING, desired=desired, ending=ending, reason=reason)
     return _take(kernel, step, policy, now)
 
 
@@ -449,7 +449,7 @@ def _relaunch(
     kernel = replace(
         kernel,
         state=State.LAUNCHING,
-        wanted=Wanted.UP,
+        desired=Desired.UP,
         generation=kernel.generation + 1,
         restarts=kernel.restarts + (not new_ports),
         unresponsive=False,
@@ -473,18 +473,18 @@ def _failed(
     kernel = replace(kernel, waits_for="", children_alone=False)
     end = State.LOST if lost else State.FAILED
     if policy.restart == "no" or not kernel.proved:
-        return _rest(kernel, end, reason, wanted=Wanted.UP)
+        return _rest(kernel, end, reason, desired=Desired.UP)
     if failures > policy.max_failures:
-        return _rest(kernel, end, f"{reason}; {failures} failures in a row", wanted=Wanted.UP)
+        return _rest(kernel, end, f"{reason}; {failures} failures in a row", desired=Desired.UP)
     deadline = now + backoff_delay(failures, policy, roll)
     return replace(kernel, state=State.BACKOFF, deadline=deadline, reason=reason), ()
 
 
-def _rest(kernel: Lifecycle, state: State, reason: str, wanted: Wanted = Wanted.DOWN) -> Outcome:
+def _rest(kernel: Lifecycle, state: State, reason: str, desired: Desired = Desired.DOWN) -> Outcome:
     kernel = replace(
         kernel,
         state=state,
-        wanted=wanted,
+        desired=desired,
         step=None,
         ending=None,
         new_key=False,

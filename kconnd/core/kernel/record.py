@@ -16,10 +16,10 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from kconnd.core.kernel.events import Step
 from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.lifecycle import (
+    Desired,
     Ending,
     Lifecycle,
     State,
-    Wanted,
 )
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 
@@ -27,6 +27,7 @@ T = TypeVar("T")
 _declared = cache(get_type_hints)  # a record has many decisions, and a daemon many records
 
 VERSION = 1
+WANTED = "wanted"  # what `Lifecycle.desired` is called in the file, for daemons of 0.1.0
 DECISIONS = 50  # how many are kept for ``kconnd-ctl why``
 
 
@@ -127,7 +128,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
         **_origin_to_json(record.origin),
         "lifecycle": {
             "state": kernel.state.value,
-            "wanted": kernel.wanted.value,
+            WANTED: kernel.desired.value,
             "generation": kernel.generation,
             "restarts": kernel.restarts,
             "failures": kernel.failures,
@@ -187,7 +188,7 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
     saved = dict(content["lifecycle"])
     saved |= {
         "state": State(saved["state"]),
-        "wanted": Wanted(saved["wanted"]),
+        "desired": Desired(saved.pop(WANTED)),
         "step": _optional(Step, saved["step"]),
         "ending": _optional(Ending, saved["ending"]),
     }

@@ -119,7 +119,7 @@ def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
         "profile": record.name.partition("@")[0],
         "owner": sight.owner,
         "state": kernel.state.value,
-        "wanted": kernel.wanted.value,
+        "wanted": kernel.desired.value,
         "reason": kernel.reason,
         "waits_for": wait_of(kernel),
         "pid": record.handle["kernel"][0] if alive and record.handle else None,

@@ -27,10 +27,10 @@ from kconnd.core.kernel.events import (
 )
 from kconnd.core.kernel.lifecycle import (
     LIVE,
+    Desired,
     Lifecycle,
     Policy,
     State,
-    Wanted,
     decide,
 )
 from kconnd.core.kernel.record import Decision, Facts, KernelRecord
@@ -293,7 +293,7 @@ class Actor:
             self.announce(kernel.state.value, f"{told}: {kernel.reason}")
         for command in commands:
             self._act(command)
-        if kernel.state is State.LAUNCHING and kernel.wanted is Wanted.DOWN:
+        if kernel.state is State.LAUNCHING and kernel.desired is Desired.DOWN:
             self.life.give_up_waiting(kernel.generation)
         self._wake()
 
@@ -372,8 +372,8 @@ def _story(before: Lifecycle, after: Lifecycle) -> str:
         return f"launch {after.generation}"
     if told := _story_of_stop(before, after):
         return told
-    if before.wanted is not after.wanted:
-        return f"wanted {after.wanted}"
+    if before.desired is not after.desired:
+        return f"wanted {after.desired}"
     if before.unresponsive is not after.unresponsive:
         return "unresponsive" if after.unresponsive else "responsive again"
     return ""

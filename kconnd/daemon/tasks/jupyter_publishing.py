@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from kconnd.core.kernel.lifecycle import LIVE, Lifecycle, State, Wanted
+from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, State
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.plan import connection_path
 from kconnd.daemon.kernel.claims import find_foreign
@@ -102,7 +102,7 @@ def _lasts(kernel: Lifecycle) -> bool:
     if kernel.state is State.RUNNING:
         return True
     waits = kernel.state in LIVE or kernel.state is State.BACKOFF
-    return waits and kernel.proved and kernel.wanted is Wanted.UP
+    return waits and kernel.proved and kernel.desired is Desired.UP
 
 
 def _links(kernels: Kernels) -> dict[str, str]:

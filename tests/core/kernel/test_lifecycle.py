@@ -33,11 +33,11 @@ from kconnd.core.kernel.events import (
 from kconnd.core.kernel.lifecycle import (
     LIVE,
     TABLE,
+    Desired,
     Ending,
     Lifecycle,
     Policy,
     State,
-    Wanted,
     backoff_delay,
     decide,
 )
@@ -56,7 +56,7 @@ def live(*events: Event, policy: Policy = POLICY, kernel: Lifecycle | None = Non
 def test_a_stop_that_was_asked_for_in_a_launch_outlives_the_daemon() -> None:
     asked = live(StartAsked(), StopAsked())
     kernel, commands = decide(asked, Adopted(1), POLICY, 0.0)
-    assert (kernel.state, kernel.wanted) == (State.STOPPING, Wanted.DOWN)
+    assert (kernel.state, kernel.desired) == (State.STOPPING, Desired.DOWN)
     assert commands == (TakeStep(Step.TERMINATE),)
 
 
@@ -77,7 +77,7 @@ RUNNING = live(StartAsked(), Launched(1), Answered(1))
 def test_a_start_launches_with_a_new_key() -> None:
     kernel, commands = decide(Lifecycle(), StartAsked(), POLICY, 0.0)
     assert kernel.state is State.LAUNCHING
-    assert kernel.wanted is Wanted.UP
+    assert kernel.desired is Desired.UP
     assert commands == (Launch(1, new_key=True, new_ports=True),)
 
 
@@ -109,7 +109,7 @@ def test_a_death_while_running_is_followed_by_backoff_and_a_launch_with_the_same
 
 def test_a_kernel_that_ends_itself_well_stays_down() -> None:
     kernel = live(Exited(1, "exited with code 0", success=True), kernel=RUNNING)
-    assert (kernel.state, kernel.wanted) == (State.STOPPED, Wanted.DOWN)
+    assert (kernel.state, kernel.desired) == (State.STOPPED, Desired.DOWN)
 
 
 ORDER = Exited(1, "stopped by the administrator", ordered=True)
@@ -129,7 +129,7 @@ ORDER = Exited(1, "stopped by the administrator", ordered=True)
 )
 def test_an_administrators_order_goes_before_every_policy(kernel: Lifecycle, restart: str) -> None:
     after, commands = decide(kernel, ORDER, Policy(restart=restart), 0.0)
-    assert (after.state, after.wanted, commands) == (State.STOPPED, Wanted.DOWN, (CleanUp(),))
+    assert (after.state, after.desired, commands) == (State.STOPPED, Desired.DOWN, (CleanUp(),))
     assert after.reason == "stopped by the administrator"
 
 
@@ -198,7 +198,7 @@ def test_a_restart_of_what_is_down_is_a_start_with_a_new_key() -> None:
 
 def test_a_stop_during_the_launch_changes_the_wish_and_the_fact_follows() -> None:
     kernel = live(StartAsked(), StopAsked())
-    assert (kernel.state, kernel.wanted) == (State.LAUNCHING, Wanted.DOWN)
+    assert (kernel.state, kernel.desired) == (State.LAUNCHING, Desired.DOWN)
     kernel, commands = decide(kernel, Launched(1), POLICY, 0.0)
     assert (kernel.state, commands) == (State.STOPPING, (TakeStep(Step.TERMINATE),))
 
@@ -269,7 +269,7 @@ def test_an_end_that_nobody_saw_is_lost_not_failed() -> None:
 
 def test_a_failed_launch_of_a_start_tells_why() -> None:
     kernel = live(StartAsked(), LaunchFailed(1, "no such interpreter"))
-    assert (kernel.state, kernel.wanted) == (State.FAILED, Wanted.UP)
+    assert (kernel.state, kernel.desired) == (State.FAILED, Desired.UP)
     assert kernel.reason == "no such interpreter"
 
 
@@ -405,5 +405,5 @@ def test_an_adopted_kernel_that_is_silent_is_unresponsive_and_no_more(policy: Po
 @pytest.mark.parametrize("state", State)
 def test_a_process_that_nobody_knew_of_is_taken_up_as_it_is(state: State) -> None:
     kernel, commands = decide(Lifecycle(state=state, generation=2), Found(7), POLICY, 0.0)
-    assert (kernel.state, kernel.wanted, kernel.generation) == (State.RUNNING, Wanted.UP, 7)
+    assert (kernel.state, kernel.desired, kernel.generation) == (State.RUNNING, Desired.UP, 7)
     assert (kernel.deadline, commands) == (None, ())

@@ -14,7 +14,7 @@ from kconnd.core.kernel.events import (
     NeverLaunched,
     TakeStep,
 )
-from kconnd.core.kernel.lifecycle import LIVE, Lifecycle, Policy, State, Wanted, decide
+from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, Policy, State, decide
 from kconnd.core.kernel.recovery import recover
 
 
@@ -84,7 +84,7 @@ def test_what_is_down_stays_down(state: State) -> None:
     st.builds(
         Lifecycle,
         state=st.sampled_from(State),
-        wanted=st.sampled_from(Wanted),
+        desired=st.sampled_from(Desired),
         generation=st.integers(0, 5),
     ),
     st.none() | st.integers(0, 5),
@@ -102,7 +102,7 @@ def test_recovery_ends_nothing_and_never_makes_a_second_process(
         assert then.generation == launch, "the process that lives is the kernel's"
         assert not any(isinstance(command, Launch) for command in commands)
         early = kernel.state in {State.LAUNCHING, State.STARTING}
-        if kernel.state is not State.STOPPING and not (early and kernel.wanted is Wanted.DOWN):
+        if kernel.state is not State.STOPPING and not (early and kernel.desired is Desired.DOWN):
             assert not any(isinstance(command, TakeStep) for command in commands)
     if rebooted and launch is None:
         assert commands == () or not isinstance(commands[0], Launch)

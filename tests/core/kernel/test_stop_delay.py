@@ -23,10 +23,10 @@ from kconnd.core.kernel.events import (
 from kconnd.core.kernel.interrupts import ENDED_BY_WINDOW_S, ended_by_interrupt, has_no_cell
 from kconnd.core.kernel.lifecycle import (
     ENDED_CHILDREN_TIMEOUT_S,
+    Desired,
     Lifecycle,
     Policy,
     State,
-    Wanted,
     decide,
 )
 from kconnd.core.kernel.record import KernelRecord, parse_record, to_json
@@ -85,11 +85,11 @@ def test_a_record_has_the_new_fields_only_while_they_say_something() -> None:
 def test_now_goes_by_signal_also_in_an_end_that_is_under_way(
     asked: StopAsked | RestartAsked,
 ) -> None:
-    wanted = Wanted.DOWN if isinstance(asked, StopAsked) else Wanted.UP
+    desired = Desired.DOWN if isinstance(asked, StopAsked) else Desired.UP
     for kernel in (RUNNING, STOPPING, after(CHILDREN, kernel=STOPPING)):
         pressed, commands = decide(kernel, asked, POLICY, 100.0)
         assert commands == (TakeStep(Step.TERMINATE),)
-        assert (pressed.wanted, pressed.waits_for) == (wanted, "")
+        assert (pressed.desired, pressed.waits_for) == (desired, "")
         again: tuple[Command, ...] = decide(pressed, asked, POLICY, 100.0)[1]
         assert again == (TakeStep(Step.KILL),)
 

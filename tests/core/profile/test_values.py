@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from kconnd.core import paths
 from kconnd.core.kernel.events import Step
 from kconnd.core.kernel.lifecycle import (
+    Desired,
     Ending,
     Lifecycle,
     State,
-    Wanted,
 )
 from kconnd.core.kernel.record import (
     DECISIONS,
@@ -144,7 +144,7 @@ DATA = Path(__file__).parents[2] / "data"
 LIFECYCLES = st.builds(
     Lifecycle,
     state=st.sampled_from(State),
-    wanted=st.sampled_from(Wanted),
+    desired=st.sampled_from(Desired),
     generation=st.integers(0),
     restarts=st.integers(0),
     failures=st.integers(0),
@@ -212,6 +212,8 @@ def test_a_pid_namespace_is_also_read_where_it_was_saved_at_first() -> None:
 def test_records_of_every_released_format_load_for_ever(path: Path) -> None:
     record = parse_record(json.loads(path.read_bytes()))
     assert (record.name, record.lifecycle.state) == ("lab", State.RUNNING)
+    assert record.lifecycle.desired is Desired.UP
+    assert to_json(record)["lifecycle"]["wanted"] == "up"  # so that a daemon of 0.1.0 can read it
     assert (record.lifecycle.generation, record.lifecycle.restarts) == (2, 1)
     assert record.connection is not None
     assert (record.connection.transport, len(set(record.connection.ports))) == ("tcp", 5)

@@ -22,7 +22,7 @@ from kconnd.core.kernel.events import (
     Step,
     StopAsked,
 )
-from kconnd.core.kernel.lifecycle import Lifecycle, State, Wanted
+from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State
 from kconnd.core.kernel.record import KernelRecord, Origin
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.plan import LaunchPlan, User, connection_path
@@ -271,7 +271,7 @@ async def test_a_request_that_cannot_be_saved_is_refused_and_changes_nothing(
     await wait_until(lambda: stage.actor.unrecorded, "what could not be saved")
     await stage.actor.ask(StartAsked())  # what is so already needs nothing saved
     assert stage.actor.kernel.state is State.RUNNING
-    assert stage.actor.kernel.wanted is Wanted.UP
+    assert stage.actor.kernel.desired is Desired.UP
     folder.unlink()
     aside.rename(folder)
     stage.launcher.end(1, Exit(signal=9))
@@ -447,7 +447,7 @@ async def test_an_adopted_kernel_that_answers_again_is_responsive(
     stage: Stage, wait_until: WaitUntil
 ) -> None:
     handle = await stage.launcher.launch(plan_of(stage))
-    silent = Lifecycle(State.RUNNING, Wanted.UP, generation=5, unresponsive=True, proved=True)
+    silent = Lifecycle(State.RUNNING, Desired.UP, generation=5, unresponsive=True, proved=True)
     stage.actor.record = replace(
         stage.actor.record, lifecycle=silent, handle=handle.to_json(), connection=a_connection()
     )
