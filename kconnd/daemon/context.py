@@ -4,20 +4,17 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from kconnd.core.kernel.wall_time import Calendar
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.plan import User
-from kconnd.daemon.event_log import EventBus
+from kconnd.daemon.event_log import EventBus, Happening
 from kconnd.daemon.tasks.staggering import Pace
 from kconnd.launchers.base import Launcher
 from kconnd.system.hung_calls import PathSteps
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
-
-if TYPE_CHECKING:
-    from kconnd.daemon.warm.pool import Pool
 
 
 class Channels(Protocol):
@@ -85,8 +82,6 @@ class World:
         First and last of the automatic ports.
     slots : asyncio.Semaphore
         How many kernels may be starting at once; more would only make each other late.
-    warm : Pool, optional
-        Kernels that are kept ready.
     launch_limit : float
         Seconds until there is a process, the first imports of a parent included.
     pace : Pace
@@ -118,8 +113,11 @@ class World:
     launch_limit: float = 120.0
     pace: Pace = field(default_factory=Pace)
     paths: PathSteps = field(default_factory=PathSteps)
-    warm: "Pool | None" = None
     calendar: Calendar = field(default_factory=Calendar)
+
+    def announce(self, kernel: str, kind: str, message: str) -> None:
+        """Publish an event about a kernel to all subscribers."""
+        self.bus.tell(Happening(self.wall_clock(), kernel, kind, message))
 
     def wall_time(self, at: float) -> float:
         """Give the time of day of a moment in monotonic seconds, for people to read."""

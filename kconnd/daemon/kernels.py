@@ -23,6 +23,7 @@ from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.kernel.claims import Foreign, find_foreign, is_held, refuse
 from kconnd.daemon.kernel.stop_queue import StopTurns
 from kconnd.daemon.qtconsoles import Consoles
+from kconnd.daemon.warm.pool import Pool
 from kconnd.daemon.yielding import in_turns
 from kconnd.errors import (
     ElsewhereError,
@@ -51,10 +52,14 @@ class Kernels:
         What they share.
     load : callable
         Reads all profiles afresh.
+    pool : Pool, optional
+        Keeps warm kernels.
     """
 
-    def __init__(self, world: World, load: Callable[[], Awaitable[Loaded]]) -> None:
-        self.world = world
+    def __init__(
+        self, world: World, load: Callable[[], Awaitable[Loaded]], pool: Pool | None = None
+    ) -> None:
+        self.world, self.pool = world, pool
         self.loaded = Loaded({}, ())
         self.catalog = Catalog(world.paths)
         self.taken_up = asyncio.Event()  # set once all is known that an earlier daemon left
@@ -221,7 +226,7 @@ class Kernels:
 
     def _add(self, record: KernelRecord) -> Actor:
         name = record.name
-        actor = Actor(record, self.world, lambda: self.profile(name))
+        actor = Actor(record, self.world, lambda: self.profile(name), self.pool)
         self._actors[name] = actor
         self._tasks[name] = asyncio.get_running_loop().create_task(actor.run(), name=name)
         return actor
@@ -236,8 +241,8 @@ class Kernels:
         with contextlib.suppress(OSError):  # on a read-only disk they stay for now
             remove_parts(self.world.runtime_dir)
             remove_parts(self.world.runtime_dir / "live")
-        if self.world.warm is not None:
-            await self.world.warm.sweep()
+        if self.pool is not None:
+            await self.pool.sweep()
         launched = _launched(self.world.runtime_dir)
         left = {*store.names(), *launched, *self._held()}
         forgotten = set()
@@ -355,8 +360,8 @@ class Kernels:
         async for name in in_turns(set(difference.removed) - set(self.foreign)):
             self._forget_idle(name)
         self._tell_faults()
-        if self.world.warm is not None:
-            self.world.warm.look_again()
+        if self.pool is not None:
+            self.pool.look_again()
 
     def _tell_faults(self) -> None:
         """Log the first faults; ``kconnd-ctl check`` shows all."""
@@ -389,8 +394,8 @@ class Kernels:
 
     async def keep_warm(self) -> None:
         """Keep kernels ready for the profiles that ask for it."""
-        if self.world.warm is not None:
-            await self.world.warm.keep_for_ever(self._own_profiles, self._somebody_waits)
+        if self.pool is not None:
+            await self.pool.keep_for_ever(self._own_profiles, self._somebody_waits)
 
     def _own_profiles(self) -> list[Profile]:
         return [instantiate(found.profile, "") for found in self.loaded.profiles.values()]
@@ -410,8 +415,8 @@ class Kernels:
 
     async def let_go(self) -> None:
         """Stop supervising; no kernel is touched."""
-        if self.world.warm is not None:
-            await self.world.warm.end()
+        if self.pool is not None:
+            await self.pool.end()
         for actor in self.all():
             actor.life.detach()
         tasks = [*self._tasks.values(), *self._later]

@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,7 +189,7 @@ def _parse_ports(text: str) -> tuple[int, int]:
 
 def build_world(settings: Settings, gate: Gate) -> World:
     """Build what all kernels share."""
-    world = World(
+    return World(
         user=own_user(),
         environment=os.environ,
         runtime_dir=settings.runtime_dir,
@@ -205,7 +205,6 @@ def build_world(settings: Settings, gate: Gate) -> World:
         wall_clock=time.time,
         roll=random.random,
     )
-    return replace(world, warm=Pool(world))
 
 
 def _origin() -> Origin:
@@ -256,7 +255,7 @@ async def serve(settings: Settings) -> None:
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
     gate = Gate(LiveSettings(SETTINGS) if settings.front else None)
     world = build_world(settings, gate)
-    kernels = Kernels(world, partial(_load, settings, world))
+    kernels = Kernels(world, partial(_load, settings, world), Pool(world))
     paths = _describe(settings)
     site = Site(
         ROUTES,

@@ -38,7 +38,7 @@ from kconnd.core.kernel.recovery import recover
 from kconnd.core.profile.model import Profile, parse_profile
 from kconnd.core.profile.policy import policy_of
 from kconnd.daemon.context import World
-from kconnd.daemon.event_log import Happening
+from kconnd.daemon.kernel.prepared import WarmKernels
 from kconnd.daemon.kernel.process import Life
 from kconnd.errors import NoSuchKernelError, StateFileError, UnsafePathError
 from kconnd.launchers.base import Handle, parse_handle
@@ -62,10 +62,16 @@ class Actor:
         What all kernels share.
     profile : callable
         Gives the profile that its next launch is to follow; None where that was removed.
+    pool : WarmKernels, optional
+        Kernels that a launch can use instead of a start.
     """
 
     def __init__(
-        self, record: KernelRecord, world: World, profile: Callable[[], Profile | None]
+        self,
+        record: KernelRecord,
+        world: World,
+        profile: Callable[[], Profile | None],
+        pool: WarmKernels | None = None,
     ) -> None:
         self.record = record
         self.life = Life(
@@ -73,9 +79,9 @@ class Actor:
             world,
             tell=self.tell,
             learn=self._learn,
-            note=self.announce,
             recover=self._recover,
             beats=lambda: math.isfinite(self.profile().heartbeat.interval),
+            pool=pool,
         )
         self.life.connection, self.life.habits = record.connection, record.habits
         self._world = world
@@ -348,7 +354,7 @@ class Actor:
 
     def announce(self, kind: str, message: str) -> None:
         """Tell all who listen what happened to this kernel."""
-        self._world.bus.tell(Happening(self._world.wall_clock(), self.record.name, kind, message))
+        self._world.announce(self.record.name, kind, message)
 
     def _wake(self) -> None:
         self._changed.set()

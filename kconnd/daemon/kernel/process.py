@@ -46,8 +46,8 @@ from kconnd.daemon.kernel.prepare import (
     prepare_wire,
     read_launch_files,
 )
+from kconnd.daemon.kernel.prepared import WarmKernel, WarmKernels
 from kconnd.daemon.kernel.shutdown import Ending, shut_down
-from kconnd.daemon.warm.maker import Warm
 from kconnd.errors import (
     KconndError,
     NotRunningError,
@@ -90,12 +90,12 @@ class Life:
         Takes events.
     learn : callable
         Takes fields of the record to be kept, as keywords.
-    note : callable
-        Takes what a person should hear: a word for the kind, and a sentence.
     recover : callable
         Takes up a process that is there already, and tells whether it found one.
     beats : callable
         Tells whether the kernel is ever asked for a heartbeat.
+    pool : WarmKernels, optional
+        Kernels that a launch can use instead of a start.
     """
 
     def __init__(
@@ -105,9 +105,9 @@ class Life:
         *,
         tell: Callable[[Event], None],
         learn: Callable[..., None],
-        note: Callable[[str, str], None],
         recover: Callable[[], Coroutine[Any, Any, bool]],
         beats: Callable[[], bool],
+        pool: WarmKernels | None,
     ) -> None:
         self.name = name
         self.log_file = world.store.path(name) / "log"  # where the kernel's output goes
@@ -129,12 +129,12 @@ class Life:
         self.reading: Reading | None = None  # kept by kconnd.daemon.kernel.readings, as is the next
         self.reading_now: asyncio.Task[None] | None = None
         self._world = world
-        self._tell, self._learn, self._note, self._recover = tell, learn, note, recover
-        self._beats = beats
+        self._tell, self._learn, self._recover = tell, learn, recover
+        self._beats, self._pool = beats, pool
         self._facts = Facts()
         self._launched_at: float | None = None  # in monotonic seconds, if we launched it
         self._tasks: set[asyncio.Task[None]] = set()
-        self._warm: Warm | None = None  # what was just handed over, until it is attached to
+        self._warm: WarmKernel | None = None  # what was just handed over, until it is attached to
         self._launching: asyncio.Task[None] | None = None
         self._queued = False
         self.reach: Reach | None = None
@@ -224,7 +224,7 @@ class Life:
         files: LaunchFiles,
     ) -> Handle | None:
         """Become what was kept warm, where there is one; should that fail, it is ended."""
-        pool = self._world.warm
+        pool = self._pool
         if previous is not None or pool is None or not pool.has(profile):
             return None
         check_descriptors(descriptors())
@@ -254,7 +254,7 @@ class Life:
         check_descriptors(descriptors())
         wire = await prepare_wire(world, self.name, profile, files.spec, previous, command)
         for note in wire.notes:
-            self._note("ports-changed", note)
+            self._world.announce(self.name, "ports-changed", note)
         self._begin(profile, files.spec, wire)
         self._remove_sockets()
         self.write_connection_file()
@@ -263,9 +263,9 @@ class Life:
         try:
             return await world.launcher.launch(plan)
         except StartFailedError as error:
-            if world.warm is None or not isinstance(error.__cause__, RefusedError):
+            if self._pool is None or not isinstance(error.__cause__, RefusedError):
                 raise
-            return await world.warm.launch_with_room(plan, error)
+            return await self._pool.launch_with_room(plan, error)
 
     def _begin(self, profile: Profile, spec: KernelSpec, wire: Wire) -> None:
         """Save what is about to be, before it is."""
@@ -310,7 +310,9 @@ class Life:
             return
         if connection_path(str(self._world.runtime_dir), self.name) not in there:
             self.claim()
-            self._note("mended", "its connection file was gone, and is there again")
+            self._world.announce(
+                self.name, "mended", "its connection file was gone, and is there again"
+            )
         if self.watch.execution_state and any(
             path not in there and _is_gone(path) for path in self.connection.socket_paths()
         ):
@@ -320,7 +322,7 @@ class Life:
         if warning not in self._facts.warnings:
             self._facts = replace(self._facts, warnings=(*self._facts.warnings, warning))
             self._learn(facts=self._facts)
-            self._note("warning", warning)
+            self._world.announce(self.name, "warning", warning)
 
     def read_connection_file(self) -> None:
         """Learn from the connection file how to reach a kernel whose record was lost."""
@@ -338,7 +340,7 @@ class Life:
     # --- watching
 
     def attach(
-        self, handle: Handle, facts: Facts, *, fresh: bool, warm: Warm | None = None
+        self, handle: Handle, facts: Facts, *, fresh: bool, warm: WarmKernel | None = None
     ) -> None:
         """Watch a process: its end, its answers, its status.
 
@@ -350,7 +352,7 @@ class Life:
             What is known of it.
         fresh : bool
             Whether its first answer is still awaited; else it is one that was adopted.
-        warm : Warm, optional
+        warm : WarmKernel, optional
             What it was until now, where it has answered already.
         """
         self.handle, self._facts = handle, facts
@@ -361,7 +363,7 @@ class Life:
         self.spawn(self._watch_exit(handle))
         if self.connection is None:
             self.fault = "its connection file is lost with its record"
-            self._note("unreachable", f"{self.fault}; restart it")
+            self._world.announce(self.name, "unreachable", f"{self.fault}; restart it")
             return
         self.reach = Reach(self.connection, self._connection_file, handle.shim)
         if fresh and warm is None:

@@ -33,7 +33,7 @@ async def report_for_ever(
         states = [actor.kernel.state for actor in kernels.all()]
         live = sum(state in LIVE or state is State.BACKOFF for state in states)
         notify(WATCHDOG=1, STATUS=f"{live} of {len(states)} kernels are up")
-        kept = kernels.world.warm is not None and kernels.world.warm.ready
+        kept = kernels.pool is not None and kernels.pool.ready
         if live or kept or site.connections:
             needed_at = clock()
         if clock() - needed_at >= exit_idle:

@@ -21,7 +21,8 @@ from kconnd.core.launch.connection import parse_connection
 from kconnd.core.launch.plan import LaunchPlan, connection_path
 from kconnd.core.launch.warm import renaming_code, warm_places
 from kconnd.daemon.context import Channels, World
-from kconnd.daemon.warm.maker import Warm, remove_folder
+from kconnd.daemon.kernel.prepared import WarmKernel
+from kconnd.daemon.warm.maker import remove_folder
 from kconnd.launchers.base import Handle
 from kconnd.system.files.private import write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
@@ -69,7 +70,7 @@ async def tell_again(world: World, old: str, new: str) -> None:
         channels.close()
 
 
-def hand_over(world: World, warm: Warm, plan: LaunchPlan) -> Handle:
+def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
     """Give a kernel's files the places of its name; the connection file is there already.
 
     Raises
@@ -128,7 +129,7 @@ def named_by(link: Path) -> str:
     return "" if target.name == f"{link.name}.d" else target.name
 
 
-def _keep_ports(world: World, warm: Warm, plan: LaunchPlan) -> None:
+def _keep_ports(world: World, warm: WarmKernel, plan: LaunchPlan) -> None:
     connection = warm.wire.connection
     if connection.transport == "tcp":
         world.ledger.release(warm.plan.name)

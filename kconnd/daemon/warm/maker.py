@@ -11,8 +11,7 @@ import contextlib
 import json
 import logging
 import secrets
-from collections.abc import Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import Channels, World
 from kconnd.daemon.kernel.monitor import FIRST_PATIENCE, ask_until_answered
 from kconnd.daemon.kernel.prepare import Wire, make_plan, prepare_wire, read_launch_files
+from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.files.private import ensure_private_dir, write_private
@@ -35,30 +35,6 @@ NAMEABLE = frozenset({"ipykernel", "ipykernel_launcher"})
 ENDING = 5.0  # seconds that the daemon's own end waits for theirs
 
 log = logging.getLogger("kconnd")
-
-
-@dataclass(frozen=True)
-class Warm:
-    """A kernel that waits for its name.
-
-    Parameters
-    ----------
-    plan, handle, wire : LaunchPlan, Handle, Wire
-        What it was launched with and is reached by.
-    channels : Channels
-        The daemon's connection to it.
-    answer : mapping
-        What it replied to ``kernel_info_request``.
-    signatures : Signatures
-        What it has read, as that was then.
-    """
-
-    plan: LaunchPlan
-    handle: Handle
-    wire: Wire
-    channels: Channels
-    answer: Mapping[str, Any]
-    signatures: Signatures
 
 
 class Maker:
@@ -85,7 +61,7 @@ class Maker:
         plan = make_plan(self._world, name, 1, profile, files, wire.connection, places)
         return plan, wire
 
-    async def make(self, profile: Profile) -> Warm:
+    async def make(self, profile: Profile) -> WarmKernel:
         """Start one, and wait until it has answered.
 
         Raises
@@ -105,7 +81,7 @@ class Maker:
             channels.close()
             self.spawn(self._end(plan, wire, handle))
             raise
-        return Warm(plan, handle, wire, channels, answer, signatures)
+        return WarmKernel(plan, handle, wire, channels, answer, signatures)
 
     async def _launch(self, plan: LaunchPlan, wire: Wire) -> Handle:
         try:
@@ -134,7 +110,7 @@ class Maker:
 
     # --- ending them
 
-    def discard(self, warm: Warm, why: str) -> asyncio.Task[None]:
+    def discard(self, warm: WarmKernel, why: str) -> asyncio.Task[None]:
         """End one that was taken out or is not wanted any more."""
         log.debug("%s: ended: %s", warm.plan.name, why)
         warm.channels.close()

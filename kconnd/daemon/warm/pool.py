@@ -24,9 +24,10 @@ from kconnd.daemon.kernel.prepare import (
     make_plan,
     read_launch_files,
 )
+from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.warm.handover import hand_over, note_learned, tell_again, tell_name
 from kconnd.daemon.warm.leftovers import sweep
-from kconnd.daemon.warm.maker import ENDING, Maker, Warm
+from kconnd.daemon.warm.maker import ENDING, Maker
 from kconnd.errors import KconndError, RefusedError, StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.hung_calls import Begin, StuckError
@@ -55,12 +56,12 @@ class Pool:
 
     def __init__(self, world: World, available: Callable[[], int] = available_memory) -> None:
         self._world, self._available = world, available
-        self._ready: dict[str, list[Warm]] = {}
+        self._ready: dict[str, list[WarmKernel]] = {}
         self._failures: dict[str, int] = {}
         self._retry: dict[str, float] = {}
         self._told: dict[str, str] = {}  # why the last one failed
         self._delays: dict[str, float] = {}
-        self._making: asyncio.Task[Warm] | None = None
+        self._making: asyncio.Task[WarmKernel] | None = None
         self._prepared: set[str] = set()
         self._naming: dict[str, asyncio.Task[bool]] = {}
         self._watching: set[asyncio.Task[None]] = set()
@@ -85,7 +86,7 @@ class Pool:
 
     async def take(
         self, name: str, generation: int, profile: Profile, files: LaunchFiles
-    ) -> tuple[Warm, LaunchPlan] | None:
+    ) -> tuple[WarmKernel, LaunchPlan] | None:
         """Take one out that is what a start would make, and tell it its name.
 
         Returns
@@ -110,7 +111,7 @@ class Pool:
             return warm, plan
         return None
 
-    def hand_over(self, warm: Warm, plan: LaunchPlan) -> Handle:
+    def hand_over(self, warm: WarmKernel, plan: LaunchPlan) -> Handle:
         """Give a kernel that was taken its name for good; see `kconnd.daemon.warm.handover`.
 
         Nobody waits until it has learned it, since what others ask can only come later.
@@ -211,7 +212,7 @@ class Pool:
         self._delays.pop(name, None)
         return ROUND
 
-    async def _stale(self, profile: Profile, warm: Warm) -> str:
+    async def _stale(self, profile: Profile, warm: WarmKernel) -> str:
         """Say why a kernel is not what a start would make now, or ``""``."""
         try:
             files = await read_launch_files(self._world, profile)
@@ -223,7 +224,7 @@ class Pool:
             return "its profile has changed"
         return await self._changed(warm)
 
-    async def _changed(self, warm: Warm) -> str:
+    async def _changed(self, warm: WarmKernel) -> str:
         """Say which of the files that a kernel has read is another now; ``""`` if none is."""
 
         def look(begin: Begin) -> str:
@@ -236,7 +237,7 @@ class Pool:
             return str(error)
         return f"{changed} has changed" if changed else ""
 
-    def _has_room(self, ready: list[Warm]) -> bool:
+    def _has_room(self, ready: list[WarmKernel]) -> bool:
         like = max((tree_memory(warm.handle.shim) for warm in ready[-1:]), default=LEAST // 2)
         return self._available() > LEAST + 2 * like
 
@@ -254,7 +255,7 @@ class Pool:
         finally:
             making.cancel()
 
-    def _keep_ready(self, name: str, warm: Warm) -> None:
+    def _keep_ready(self, name: str, warm: WarmKernel) -> None:
         self._ready[name].append(warm)
         self._spawn(self._see_end(name, warm, self._world.clock()))
 
@@ -271,7 +272,7 @@ class Pool:
         for known in (self._failures, self._retry, self._told):
             known.pop(name, None)
 
-    async def _see_end(self, name: str, warm: Warm, since: float) -> None:
+    async def _see_end(self, name: str, warm: WarmKernel, since: float) -> None:
         await self._world.launcher.wait(warm.handle)
         if warm not in self._ready.get(name, ()):
             return
@@ -320,7 +321,7 @@ class Pool:
         await self._maker.end()
         return True
 
-    def discard(self, warm: Warm, why: str) -> asyncio.Task[None]:
+    def discard(self, warm: WarmKernel, why: str) -> asyncio.Task[None]:
         """End one that was taken out or is not wanted any more."""
         if naming := self._naming.pop(warm.plan.name, None):
             naming.cancel()
