@@ -1,1 +1,1 @@
-"""The front door: what root does for many users, and no more than that."""
+"""The front door: the few things that root does so that each user can have a daemon."""

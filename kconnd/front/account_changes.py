@@ -1,12 +1,16 @@
-"""Sees to it that what is kept for a uid belongs to the account that has the uid now.
+"""Detects that a uid has gone to another account, and puts the earlier account's files aside.
 
-The front door asks before it opens an owner's socket or starts a daemon, when ``/etc/passwd``
-changes, and once a minute, since not every account is in that file. Where the uid has gone to
-another account, ``kconnd-aside@UID.service`` stops the daemon, which ends no kernel, and moves what
-is there (see `kconnd.system.files.account_files`). The front door itself has no rights for that.
+Everything that kconnd keeps for a user is named by uid, and a uid can be given to another account
+once the first one is deleted. `Accounts.settle` compares the account that the files belong to with
+the account that has the uid now. Where they differ, it starts ``kconnd-aside@UID.service``, which
+stops the daemon (this terminates no kernel) and moves the files (see
+`kconnd.system.files.account_files`). The front door itself has no right to move them.
 
-A uid without an account changes nothing: a database of users that is not reachable for a while
-looks the same.
+The front door runs this check before it opens an owner's socket or starts a daemon, whenever
+``/etc/passwd`` changes, and once a minute, because not every account is in that file.
+
+A uid without an account changes nothing: a user database that is unreachable for a while looks
+exactly like one from which the account was deleted.
 """
 
 import asyncio
@@ -30,8 +34,8 @@ from kconnd.system.process.processes import processes_of
 from kconnd.system.systemd.unit_control import Systemd
 
 CHECK_INTERVAL_S = 60.0
-START_LIMIT_S = 20.0  # for all uids, before the front door is ready
-COUNT_INTERVAL_S = 5.0
+START_TIMEOUT_S = 20.0  # for all uids together, before the front door is ready
+MIN_SCAN_INTERVAL_S = 5.0  # between two scans of /proc for one earlier account
 MAX_UID_DIGITS = 10
 PASSWD = Path("/etc/passwd")
 
@@ -39,17 +43,17 @@ log = logging.getLogger("kconnd")
 
 
 @dataclass(frozen=True)
-class Remains:
-    """What there is of an earlier account.
+class EarlierAccount:
+    """The files of an earlier account of a uid, and its processes that still run.
 
     Parameters
     ----------
     aside : Aside
-        What was put aside.
+        The files that were put aside.
     units : list of str
-        Its kernels' units that run.
+        The active units of its kernels.
     pids : list of int
-        All processes of its uid that are older than that.
+        All processes of the uid that are older than the move.
     """
 
     aside: Aside
@@ -58,16 +62,16 @@ class Remains:
 
 
 class Accounts:
-    """The accounts that what is kept by uid belongs to.
+    """Maps each uid to the account that its files belong to.
 
     Parameters
     ----------
     systemd : Systemd
-        Runs what puts things aside.
+        Starts the service that puts files aside.
     files : AccountFiles
-        What is remembered.
+        The account of each uid, on disk.
     directory : Directory, optional
-        The system's database of users.
+        The system's user database.
     """
 
     def __init__(
@@ -75,31 +79,31 @@ class Accounts:
     ) -> None:
         self._systemd, self.files = systemd, files
         self._directory = directory or Directory()
-        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._counting = asyncio.Lock()
-        self._counted: dict[Aside, tuple[float, list[int]]] = {}
+        self._uid_locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._scan_lock = asyncio.Lock()
+        self._scans: dict[Aside, tuple[float, list[int]]] = {}  # time of the scan, and pids
 
     async def look_up(self, uid: int) -> Peer:
-        """Look up the user that has a uid now; without a name where there is none.
+        """Look up the user who has a uid now; the name is empty if no user has it.
 
         Raises
         ------
         RefusedError
-            If the database does not answer in time.
+            If the user database does not answer in time.
         """
         return await self._directory.complete(Peer(uid, 0))
 
     async def name_of(self, uid: int) -> str:
-        """Look up the name alone; see `look_up`."""
+        """Look up a user's name; see `look_up`."""
         return (await self.look_up(uid)).name
 
     async def find(self, name: str) -> int | None:
-        """Find the uid of a user by name or number; None where there is no such user.
+        """Find the uid of a user by name or number; None if there is no such user.
 
         Raises
         ------
         RefusedError
-            If the database does not answer in time.
+            If the user database does not answer in time.
         """
         if not (name.isascii() and name.isdecimal()):
             return await self._directory.uid_of(name)
@@ -107,133 +111,144 @@ class Accounts:
         return uid if is_usable(uid) and await self.name_of(uid) else None
 
     async def settle(self, uid: int, name: str = "") -> Account:
-        """Put aside what an earlier account of a uid left, and give the one that has it now.
+        """Put aside the files of an earlier account of a uid, and return the present account.
 
         Parameters
         ----------
         uid : int
-            Whose daemon is about to be reached.
+            The owner whose daemon is about to be opened or started.
         name : str
-            The name that the system's database has for it, where that was asked just now.
+            The account's name, if the caller has just looked it up.
 
         Raises
         ------
         KconndError
-            If that failed: nobody is to reach what is there.
+            If the files cannot be put aside. The caller must not give access to them.
         """
         if uid == ROOT_UID:
             return Account("root")
         name = name or await self.name_of(uid)
-        async with self._turns[uid]:
-            known = self.files.read(uid)
+        async with self._uid_locks[uid]:
+            recorded = self.files.read(uid)
             if not name:
-                return known or Account(str(uid))
+                return recorded or Account(str(uid))
             account = self.files.follow(uid, name)
-            if account == known:
-                return known
-            if known is not None:
-                await self._put_aside(uid, known, account)
-            self._remember(uid, account, known)
+            if account == recorded:
+                return recorded
+            if recorded is not None:
+                await self._put_aside(uid, recorded, account)
+            self._record(uid, account, recorded)
             return account
 
-    def _remember(self, uid: int, account: Account, known: Account | None) -> None:
-        """Write whose a uid is; of the first account that is not needed to serve it.
+    def _record(self, uid: int, account: Account, recorded: Account | None) -> None:
+        """Write the account of a uid to disk.
+
+        A failure for the first account of a uid is logged only, because that account can be served
+        without the record.
 
         Raises
         ------
         KconndError
-            If that of a later one cannot be written: it would be put aside as the first one's.
+            If a later account cannot be recorded: its files would be put aside as those of the
+            earlier one.
         """
         try:
             self.files.write(uid, account)
         except OSError as error:
-            what = f"writing down that uid {uid} is {account.name}: {error.strerror}"
-            if known is not None:
-                raise KconndError(what, hint="see whether the disk is full or read-only") from error
-            log.warning("%s", what)
+            message = f"recording that uid {uid} belongs to {account.name}: {error.strerror}"
+            if recorded is not None:
+                hint = "check whether the disk is full or read-only"
+                raise KconndError(message, hint=hint) from error
+            log.warning("%s", message)
 
     def expect(self, uid: int, name: str) -> Account:
-        """Give the account of a uid whose daemon runs.
+        """Return the account of a uid whose daemon is running.
 
         Raises
         ------
         RefusedError
-            If the daemon was an earlier account's.
+            If the daemon belongs to an earlier account of this uid.
         """
         if uid == ROOT_UID:
             return Account("root")
-        account, known = self.files.follow(uid, name), self.files.read(uid)
-        if known is None:
-            self._remember(uid, account, known)
-        elif account != known:
+        account, recorded = self.files.follow(uid, name), self.files.read(uid)
+        if recorded is None:
+            self._record(uid, account, recorded)
+        elif account != recorded:
             raise RefusedError(
-                f"the daemon of uid {uid} is of the account {known.name}, which has gone",
-                hint=f"uid {uid} is {name} now; kconnd-ctl list starts {name}'s own daemon",
+                f"the daemon of uid {uid} belongs to the deleted account {recorded.name}",
+                hint=f"uid {uid} is {name} now; kconnd-ctl list starts a daemon for {name}",
             )
         return account
 
-    async def _put_aside(self, uid: int, known: Account, account: Account) -> None:
+    async def _put_aside(self, uid: int, earlier: Account, account: Account) -> None:
         await self._systemd.complete(f"kconnd-aside@{uid}.service")
-        kernels = await self.live_kernels(uid, known.number)
+        kernels = await self.live_kernels(uid, earlier.number)
         pids = await asyncio.to_thread(processes_of, uid, time.time())
         log.warning(
-            "uid %d was the account %s and is %s now: what was kept for %s is put aside in %s; "
-            "%d processes run on as uid %d, kernels among them: %s",
-            *(uid, known.name, account.name, known.name, self.files.aside),
-            *(len(pids), uid, ", ".join(kernels) or "none in a unit"),
-            extra={"KCONND_EVENT": "put-aside", "KCONND_UID": uid, "KCONND_OWNER": known.name},
+            "uid %d was the account %s and is %s now: the files of %s are put aside in %s; "
+            "%d processes still run as uid %d; kernel units among them: %s",
+            *(uid, earlier.name, account.name, earlier.name, self.files.aside),
+            *(len(pids), uid, ", ".join(kernels) or "none"),
+            extra={"KCONND_EVENT": "put-aside", "KCONND_UID": uid, "KCONND_OWNER": earlier.name},
         )
 
     async def live_kernels(self, uid: int, number: int) -> list[str]:
-        """List the units of one account's kernels that run."""
+        """List the units of running kernels of one account."""
         units = await self._systemd.taken(f"{KERNEL_UNIT}{uid}-*")
         return sorted(unit for unit in units if number_in(unit) == number)
 
-    async def asides(self, uid: int | None = None) -> list[Remains]:
-        """List what is put aside, of one uid or of all, with what of it still runs."""
-        found = [aside for aside in self.files.list_aside() if uid in {None, aside.uid}]
-        return [await self._remains(aside) for aside in found]
+    async def list_earlier(self, uid: int | None = None) -> list[EarlierAccount]:
+        """List the earlier accounts of one uid, or of all uids."""
+        asides = [aside for aside in self.files.list_aside() if uid in {None, aside.uid}]
+        return [await self._earlier_account(aside) for aside in asides]
 
-    async def _remains(self, aside: Aside) -> Remains:
+    async def _earlier_account(self, aside: Aside) -> EarlierAccount:
         units = await self.live_kernels(aside.uid, aside.number)
-        return Remains(aside, units, await self._older_processes(aside))
+        return EarlierAccount(aside, units, await self._older_processes(aside))
 
     async def _older_processes(self, aside: Aside) -> list[int]:
-        """List processes, one list at a time and not often: it takes a look at all there are."""
+        """List the uid's processes that are older than the move.
+
+        This reads all of /proc, so only one scan runs at a time, and its result is cached.
+        """
         clock = asyncio.get_running_loop().time
-        async with self._counting:
-            at, pids = self._counted.get(aside, (-math.inf, []))
-            if clock() - at >= COUNT_INTERVAL_S:
-                before = datetime.fromisoformat(aside.at).timestamp()
-                pids = await asyncio.to_thread(processes_of, aside.uid, before)
-                self._counted[aside] = clock(), pids
+        async with self._scan_lock:
+            scanned_at, pids = self._scans.get(aside, (-math.inf, []))
+            if clock() - scanned_at >= MIN_SCAN_INTERVAL_S:
+                moved_at = datetime.fromisoformat(aside.at).timestamp()
+                pids = await asyncio.to_thread(processes_of, aside.uid, moved_at)
+                self._scans[aside] = clock(), pids
             return pids
 
     async def settle_all(self) -> None:
-        """Do it for every uid that something is kept for."""
+        """Settle every uid for which files exist; log failures."""
         try:
             uids = self.files.uids()
         except OSError as error:
-            log.warning("listing whose uids are known: %s", error)
+            log.warning("listing the uids for which files exist: %s", error)
             return
-        await asyncio.gather(*(self._settle_if_known(uid) for uid in uids))
+        await asyncio.gather(*(self._settle_if_possible(uid) for uid in uids))
 
-    async def _settle_if_known(self, uid: int) -> None:
+    async def _settle_if_possible(self, uid: int) -> None:
         try:
             await self.settle(uid)
         except RefusedError:
-            pass  # who it is cannot be told now
+            pass  # the user database does not answer now; the next round tries again
         except (KconndError, OSError) as error:
-            log.warning("checking whose uid %d is: %s", uid, error)
+            log.warning("checking which account uid %d belongs to: %s", uid, error)
 
-    async def settle_first(self) -> None:
-        """Do it before anything starts, but not for ever: a database of users may not answer."""
+    async def settle_at_start(self) -> None:
+        """Settle all uids before any daemon starts; give up after `START_TIMEOUT_S`.
+
+        A user database that does not answer must not keep the front door from starting.
+        """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(START_LIMIT_S):
+            async with asyncio.timeout(START_TIMEOUT_S):
                 await self.settle_all()
 
     async def watch(self) -> None:
-        """Do it whenever the accounts of this machine have changed, and once a minute."""
+        """Settle all uids whenever ``/etc/passwd`` changes, and every `CHECK_INTERVAL_S`."""
         with Folders([PASSWD.parent], lambda name: name == PASSWD.name) as folders:
             while True:
                 folders.look()

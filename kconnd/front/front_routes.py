@@ -1,8 +1,9 @@
-"""What can be asked of the front door: whose socket is where, and what spans owners.
+"""The HTTP routes of the front door: they open owners' sockets, list kernels and start units.
 
-What owners' daemons ask for themselves is for those alone, by their control group (see
-`kconnd.system.process.daemon_process`). Whatever else an owner runs in that group counts as the
-daemon: all that it can get is this fixed list, as that owner and within that owner's quota.
+The routes marked ``daemons_only`` are for owners' daemons alone; the caller's control group proves
+that it is one (see `kconnd.system.process.daemon_process`). Any other process that an owner runs in
+that group counts as the daemon. All that such a process can obtain is this fixed list of requests,
+as that owner and within that owner's quota.
 """
 
 import asyncio
@@ -19,11 +20,11 @@ from kconnd.core.account_history import numbered
 from kconnd.core.paths import owner_socket
 from kconnd.core.profile.settings import check_admitted
 from kconnd.errors import KconndError, RefusedError, UsageError
-from kconnd.front.owner_client import ask
-from kconnd.front.owner_kernels import believed
+from kconnd.front.owner_client import get_json
+from kconnd.front.owner_kernels import sound_kernels
 from kconnd.front.owners import Owners
 from kconnd.front.unit_properties import (
-    PAM,
+    PAM_SERVICE,
     parse_request,
     parse_scope,
     profile_of,
@@ -39,14 +40,14 @@ from kconnd.system.process.cgroups import unit_of
 from kconnd.system.process.daemon_process import its_own_process
 from kconnd.system.process.processes import user_of
 
-LIMIT = 5.0  # seconds that systemd has to move a process
-GLANCE = 0.001  # seconds between looks
-SIDE_BY_SIDE = 16  # owners' daemons that are asked at a time
+SCOPE_TIMEOUT_S = 5.0  # for systemd to move a process into its scope
+POLL_INTERVAL_S = 0.001
+MAX_CONCURRENT_QUERIES = 16  # of owners' daemons
 
 
 @dataclass(frozen=True)
-class Request:
-    """What was asked, by whom."""
+class FrontRequest:
+    """One request to the front door, with the peer that sent it."""
 
     owners: Owners
     peer: Peer
@@ -55,10 +56,11 @@ class Request:
     body: Mapping[str, Any] = field(default_factory=dict)
 
     def authorise(self, right: Right) -> None:
-        """Refuse who may not use the service, and what spans owners to all but administrators.
+        """Refuse peers that may not use the service, or may not see several owners' kernels.
 
-        What is about one owner is decided by that owner's daemon. A uid without an account is
-        nobody's: who has a range of them (subuid(5)) would fill the manager with units.
+        Rights on one owner's kernels are decided by that owner's daemon. A uid without an account
+        is refused, since a user with a range of such uids (subuid(5)) could fill the manager with
+        units.
         """
         if self.peer.uid != 0 and not self.peer.name:
             raise RefusedError(
@@ -68,87 +70,87 @@ class Request:
         check_admitted(self.owners.machine.settings, self.peer)
         if right is Right.MANAGE and not may(self.peer, right, owner=0):
             raise RefusedError(
-                f"uid {self.peer.uid} may not look at everybody's kernels",
-                hint="root and members of kconnd-admin may",
+                f"uid {self.peer.uid} may not list the kernels of all users",
+                hint="only root and members of the group kconnd-admin may",
             )
 
 
-async def health(request: Request) -> Reply:
-    """Tell that the front door works."""
+async def health(request: FrontRequest) -> Reply:
+    """Report that the front door works, with its version and the number of running daemons."""
     active = await request.owners.active()
     return {"version": kconnd.__version__, "pid": os.getpid(), "owners": len(active)}
 
 
-async def openapi(_request: Request) -> Reply:
-    """Give this table as an OpenAPI document."""
+async def openapi(_request: FrontRequest) -> Reply:
+    """Describe these routes as an OpenAPI document."""
     return document(ROUTES)
 
 
-async def open_(request: Request) -> Reply:
-    """Make sure that an owner's daemon can be reached, and tell where."""
+async def open_(request: FrontRequest) -> Reply:
+    """Open the socket of an owner's daemon, and return its path."""
     uid = request.peer.uid if request.name == "self" else await request.owners.find(request.name)
     return {"uid": uid, "socket": await request.owners.open(uid, request.peer)}
 
 
-async def boot(request: Request) -> Reply:
-    """Note whether the caller's daemon has kernels to start with the machine."""
-    wanted = request.body.get("wanted")
-    if not isinstance(wanted, bool):
-        raise UsageError(f"wanted: {wanted!r} is neither true nor false")
+async def boot(request: FrontRequest) -> Reply:
+    """Record whether the caller's daemon has kernels that start with the machine."""
+    enabled = request.body.get("wanted")
+    if not isinstance(enabled, bool):
+        raise UsageError(f"wanted: {enabled!r} is neither true nor false")
     request.owners.accounts.expect(request.peer.uid, request.peer.name)
-    request.owners.want_boot(request.peer.uid, wanted=wanted)
-    return {"wanted": wanted}
+    request.owners.set_boot(request.peer.uid, enabled=enabled)
+    return {"wanted": enabled}
 
 
-async def kernels(request: Request) -> Reply:
-    """List everybody's kernels, of those whose daemon runs."""
-    few = asyncio.Semaphore(SIDE_BY_SIDE)
+async def kernels(request: FrontRequest) -> Reply:
+    """List the kernels of all users whose daemons are running."""
+    slots = asyncio.Semaphore(MAX_CONCURRENT_QUERIES)
     uids = await request.owners.active()
-    answers = await asyncio.gather(*(_kernels_of(uid, few) for uid in uids))
-    found = [kernel for answer in answers if isinstance(answer, list) for kernel in answer]
+    replies = await asyncio.gather(*(_kernels_of(uid, slots) for uid in uids))
+    rows = [kernel for reply in replies if isinstance(reply, list) for kernel in reply]
     errors = [
-        {"uid": uid, "message": answer.message}
-        for uid, answer in zip(uids, answers, strict=True)
-        if isinstance(answer, KconndError)
+        {"uid": uid, "message": reply.message}
+        for uid, reply in zip(uids, replies, strict=True)
+        if isinstance(reply, KconndError)
     ]
-    return {"kernels": found, "errors": errors}
+    return {"kernels": rows, "errors": errors}
 
 
-async def _kernels_of(uid: int, few: asyncio.Semaphore) -> list[dict[str, Any]] | KconndError:
-    """Ask one owner's daemon, which may say what it likes."""
+async def _kernels_of(uid: int, slots: asyncio.Semaphore) -> list[dict[str, Any]] | KconndError:
+    """Query one owner's daemon, whose reply is not trusted."""
     try:
-        async with few:
-            reply = await ask(owner_socket(uid), "/v1/kernels")
+        async with slots:
+            reply = await get_json(owner_socket(uid), "/v1/kernels")
     except KconndError as error:
         return error
-    found = believed(reply, uid, user_name(uid), user_of)
-    return KconndError(f"the daemon of uid {uid} gave no list") if found is None else found
+    rows = sound_kernels(reply, uid, user_name(uid), user_of)
+    return KconndError(f"the daemon of uid {uid} sent no list of kernels") if rows is None else rows
 
 
-async def aside(request: Request) -> Reply:
-    """List what is put aside of earlier accounts of the caller's uid, for administrators of all."""
+async def aside(request: FrontRequest) -> Reply:
+    """List earlier accounts of the caller's uid; for administrators, of all uids."""
     everybody = may(request.peer, Right.MANAGE, owner=0)
-    found = await request.owners.accounts.asides(None if everybody else request.peer.uid)
-    folder = request.owners.accounts.files.place_of
+    accounts = request.owners.accounts
+    earlier = await accounts.list_earlier(None if everybody else request.peer.uid)
     return {
         "aside": [
             {
-                **asdict(one.aside),
-                "folder": str(folder(one.aside)),
-                "units": one.units,
-                "pids": one.pids,
+                **asdict(account.aside),
+                "folder": str(accounts.files.place_of(account.aside)),
+                "units": account.units,
+                "pids": account.pids,
             }
-            for one in found
+            for account in earlier
         ]
     }
 
 
-async def make_unit(request: Request) -> Reply:
-    """Run a kernel's shim in a unit of its own, as the caller and in the caller's slice."""
+async def make_unit(request: FrontRequest) -> Reply:
+    """Start a kernel's shim in a unit of its own, as the caller and in the caller's slice."""
     uid = request.peer.uid
     account = request.owners.accounts.expect(uid, request.peer.name)
-    name, generation, program, plan, asked = parse_request(request.body)
-    limits = await _limits(request.owners, name, asked)
+    name, generation, program, plan, requested = parse_request(request.body)
+    limits = await _limits(request.owners, name, requested)
     argv = [sys.executable, "-I", "-S", program, name, plan]
     unit = numbered(unit_name(uid, name, generation), account.number)
     systemd = await request.owners.systemd_version()
@@ -157,48 +159,50 @@ async def make_unit(request: Request) -> Reply:
     return {"unit": unit, "limits": limits}
 
 
-async def _limits(owners: Owners, name: str, asked: Mapping[str, float]) -> dict[str, float]:
-    """Give what confines a kernel: what its owner asks for, and no more than the machine has."""
+async def _limits(owners: Owners, name: str, requested: Mapping[str, float]) -> dict[str, float]:
+    """Return the limits of a kernel: the requested ones, capped by the machine's profile."""
     profiles = (await owners.machine.profiles()).profiles
     machine = profiles.get(profile_of(name))
-    return stricter(asked, machine.profile.limits if machine else None)
+    return stricter(requested, machine.profile.limits if machine else None)
 
 
 def _has_pam() -> bool:
-    """Tell whether our PAM service is there: for one that is not, PAM takes ``other``."""
-    return Path("/etc/pam.d", PAM).exists()
+    """Return whether our PAM service is installed; PAM would use ``other`` in its place."""
+    return Path("/etc/pam.d", PAM_SERVICE).exists()
 
 
-async def make_scope(request: Request) -> Reply:
-    """Put a shim that the caller's daemon has forked, and all that it will fork, in a scope."""
+async def make_scope(request: FrontRequest) -> Reply:
+    """Move a shim that the caller's daemon has forked, and all that it forks, into a scope."""
     uid = request.peer.uid
     account = request.owners.accounts.expect(uid, request.peer.name)
-    name, generation, pid, asked = parse_scope(request.body)
-    limits = await _limits(request.owners, name, asked)
+    name, generation, pid, requested = parse_scope(request.body)
+    limits = await _limits(request.owners, name, requested)
     scope = numbered(unit_name(uid, name, generation, "scope"), account.number)
     rows = scope_properties(uid, name, pid, limits, await request.owners.systemd_version())
     with its_own_process(pid, uid) as check:
         await request.owners.make_unit(uid, scope, rows, check)
-        await _moved(pid, scope)  # what it forks has to be in there from the beginning
+        # The reply lets the shim fork the kernel, which has to start inside the scope.
+        await _wait_until_moved(pid, scope)
     return {"unit": scope, "limits": limits}
 
 
-async def _moved(pid: int, scope: str) -> None:
+async def _wait_until_moved(pid: int, scope: str) -> None:
     try:
-        async with asyncio.timeout(LIMIT):
-            while unit_of(pid) != scope:  # noqa: ASYNC110  # no event tells
-                await asyncio.sleep(GLANCE)
+        async with asyncio.timeout(SCOPE_TIMEOUT_S):
+            while unit_of(pid) != scope:  # noqa: ASYNC110  # a move raises no event
+                await asyncio.sleep(POLL_INTERVAL_S)
     except TimeoutError:
         raise KconndError(
-            f"moving process {pid} into {scope}: it did not get there within {LIMIT:g} s",
-            hint=f"systemctl status {scope} tells more",
+            f"moving process {pid} into {scope}: systemd did not do it within "
+            f"{SCOPE_TIMEOUT_S:g} s",
+            hint=f"see 'systemctl status {scope}'",
         ) from None
 
 
 _LAUNCH = (
     Parameter("name", "string", "The kernel's name."),
     Parameter("generation", "integer", "The number of the launch."),
-    Parameter("limits", "object", "On memory, cpu, tasks and open_files, by these names."),
+    Parameter("limits", "object", "An object with the keys memory, cpu, tasks and open_files."),
 )
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health", Right.SEE, health),
@@ -211,7 +215,7 @@ ROUTES: tuple[Route, ...] = (
         "/v1/boot",
         Right.SEE,
         boot,
-        (Parameter("wanted", "boolean", "Whether there are such kernels."),),
+        (Parameter("wanted", "boolean", "Whether the daemon has such kernels."),),
         daemons_only=True,
     ),
     Route(
@@ -222,7 +226,7 @@ ROUTES: tuple[Route, ...] = (
         (
             *_LAUNCH,
             Parameter("program", "string", "The path of the shim."),
-            Parameter("plan", "string", "The path of its plan."),
+            Parameter("plan", "string", "The path of the shim's plan."),
         ),
         daemons_only=True,
     ),
@@ -231,7 +235,10 @@ ROUTES: tuple[Route, ...] = (
         "/v1/scopes",
         Right.SEE,
         make_scope,
-        (*_LAUNCH, Parameter("pid", "integer", "The shim's, which the caller's daemon runs.")),
+        (
+            *_LAUNCH,
+            Parameter("pid", "integer", "The pid of a shim of the caller's daemon."),
+        ),
         daemons_only=True,
     ),
 )

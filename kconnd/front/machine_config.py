@@ -1,4 +1,8 @@
-"""What root has written for the whole machine: profiles and settings, as they are now."""
+"""Caches the profiles and settings that root has written for the whole machine.
+
+`MachineConfig` compares a stamp of the folder with the stamp of its last read, and reads the
+profiles again once a change has settled, that is, once nobody has written for `QUIET` seconds.
+"""
 
 import asyncio
 import logging
@@ -8,77 +12,78 @@ from kconnd.system.files.stamps import Marks, Settling, Stamp, stamp_folder
 from kconnd.system.profiles.loader import Loaded, is_profile, load_profiles
 from kconnd.system.profiles.settings_file import QUIET, LiveSettings
 
-AT_MOST = 5.0  # seconds after which what is being written without an end is waited for no more
-GLANCE = 0.02  # seconds between looks
+SETTLE_TIMEOUT_S = 5.0  # for a folder that somebody writes to without a pause
+POLL_INTERVAL_S = 0.02
 
 log = logging.getLogger("kconnd")
 
 
-class Machine:
-    """Reads them again when a file has changed and is left alone.
+class MachineConfig:
+    """Gives the machine's profiles and settings, and reads them again when they change.
 
     Parameters
     ----------
     configs, settings : str
-        The folder of profiles and the file of settings.
+        The folder of profiles and the settings file.
     uid : int
-        Who has to have written them.
+        The user who must own them.
 
     Raises
     ------
     ProfileError
-        If the settings have a fault and there are none before them.
+        If the settings are invalid when they are read for the first time.
     """
 
     def __init__(self, configs: str, settings: str, *, uid: int = 0) -> None:
         self._configs, self._uid = configs, uid
         self._settings = LiveSettings(settings, uid=uid)
         self._settling = Settling()
-        self._seen: Marks | None = None
-        self._waiting: asyncio.Task[None] | None = None
+        self._marks: Marks | None = None  # of the last read
+        self._refresh: asyncio.Task[None] | None = None
         self._profiles = Loaded({}, ())
         self.reload()
 
     async def profiles(self) -> Loaded:
-        """Give the profiles of the machine; of one that is being written, once that is done.
+        """Return the machine's profiles; wait for a profile that is being written.
 
-        A user's daemon may see a change a moment before we do, and its kernel is not to be
-        confined by what was before. Where the writing does not end, that still holds.
+        A user's daemon may see a change a moment before the front door does, and the limits of the
+        earlier version must not apply to its kernel. If the writing does not end within
+        `SETTLE_TIMEOUT_S`, the earlier profiles stay in force.
         """
-        if not self._is_up_to_date():
-            if self._waiting is None or self._waiting.done():
-                self._waiting = asyncio.create_task(self._wait_until_up_to_date())
-            await asyncio.shield(self._waiting)
+        if not self._read_if_settled():
+            # All callers share one task, so that the folder is polled once for all of them.
+            if self._refresh is None or self._refresh.done():
+                self._refresh = asyncio.create_task(self._wait_until_settled())
+            await asyncio.shield(self._refresh)
         return self._profiles
 
-    async def _wait_until_up_to_date(self) -> None:
-        """Wait for all who ask meanwhile, but not for ever."""
+    async def _wait_until_settled(self) -> None:
         try:
-            async with asyncio.timeout(AT_MOST):
-                while not self._is_up_to_date():  # noqa: ASYNC110  # no event tells of quiet
-                    await asyncio.sleep(GLANCE)
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                while not self._read_if_settled():  # noqa: ASYNC110  # quiet raises no event
+                    await asyncio.sleep(POLL_INTERVAL_S)
         except TimeoutError:
             log.warning(
-                "the profiles in %s are being written for %g s: those before hold until it ends",
-                *(self._configs, AT_MOST),
+                "the profiles in %s have been changing for %g s: the earlier ones stay in force",
+                *(self._configs, SETTLE_TIMEOUT_S),
             )
 
     @property
     def settings(self) -> Settings:
-        """The settings of the machine."""
+        """The machine's settings."""
         return self._settings.now()
 
     def reload(self) -> None:
-        """Read all at once, since somebody says that it is written."""
+        """Read profiles and settings at once, on request of an administrator."""
         self._settings.reload()
         self._read(self._stamp())
 
-    def _is_up_to_date(self) -> bool:
-        """Read them again where they have changed and rest; tell whether they are as on disk."""
+    def _read_if_settled(self) -> bool:
+        """Read changed profiles if the change has settled; return whether the cache is current."""
         stamp = self._stamp()
-        if stamp.marks != self._seen and self._settling.rests(stamp, QUIET):
+        if stamp.marks != self._marks and self._settling.rests(stamp, QUIET):
             self._read(stamp)
-        return stamp.marks == self._seen
+        return stamp.marks == self._marks
 
     def _stamp(self) -> Stamp:
         return stamp_folder(self._configs, is_profile)
@@ -87,4 +92,4 @@ class Machine:
         self._profiles = load_profiles([self._configs], uid=self._uid)
         for fault in self._profiles.faults:
             log.warning("%s", fault)
-        self._seen = stamp.marks
+        self._marks = stamp.marks

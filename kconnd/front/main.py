@@ -1,7 +1,8 @@
-"""``kconnd-front``: the front door's command. The one place that builds its objects.
+"""The command ``kconnd-front``: the front door, a small server that runs as root.
 
-It runs as root and is small: it tells who asks where the owner's daemon listens, after it had
-systemd start it as that owner. It launches nothing itself and reads no user's files.
+A client asks it for the socket of an owner's daemon. The front door has systemd start that daemon
+as the owner and returns the path. It launches no process itself and reads no user's files. This
+module builds all of its objects.
 """
 
 import argparse
@@ -17,10 +18,10 @@ from pathlib import Path
 
 import kconnd
 from kconnd.core.paths import BOOT, FRONT_SOCKET, LIMITS, SETTINGS, SYSTEM_CONFIGS
-from kconnd.errors import KconndError
+from kconnd.errors import KconndError, RefusedError
 from kconnd.front.account_changes import Accounts
-from kconnd.front.front_routes import ROUTES, Request
-from kconnd.front.machine_config import Machine
+from kconnd.front.front_routes import ROUTES, FrontRequest
+from kconnd.front.machine_config import MachineConfig
 from kconnd.front.memory_quota import Slices
 from kconnd.front.owners import Owners, make_folder
 from kconnd.front.setting_aside import hand_over, parse_uid, put_aside
@@ -30,59 +31,59 @@ from kconnd.system.systemd.journal import set_up_logging
 from kconnd.system.systemd.notify import notify, passed_sockets, watchdog_interval
 from kconnd.system.systemd.unit_control import Systemd
 
-ROUND = 10.0  # seconds
+POLL_INTERVAL_S = 10.0  # of the settings, and of the status line
 
 log = logging.getLogger("kconnd")
 
 DESCRIPTION = """\
-Let every user of this machine reach their kconnd daemon, and start it where need be.
+Let every user of this machine reach their own kconnd daemon, and start it when needed.
 
-It is run by kconnd.service as root. SIGHUP reads the machine's profiles again, SIGTERM ends
-it; neither touches a daemon or a kernel.
+kconnd.service runs this command as root. SIGHUP reloads the machine's profiles and settings;
+SIGTERM stops the front door. Neither stops a daemon or a kernel.
 """
 
 
 def build_owners() -> Owners:
-    """Build what all requests share."""
+    """Build the objects that all requests share."""
     for path in (BOOT, LIMITS):
         make_folder(Path(path))
     systemd = Systemd()
-    machine = Machine(SYSTEM_CONFIGS, SETTINGS)
+    machine = MachineConfig(SYSTEM_CONFIGS, SETTINGS)
     files = AccountFiles()
     try:
         files.make_folders()
     except OSError as error:
-        log.warning("whose each uid is cannot be written down: %s", error)
+        log.warning("making the folders that record the account of each uid: %s", error)
     accounts = Accounts(systemd, files)
     return Owners(systemd, Path(BOOT), machine, Slices(systemd, Path(LIMITS)), accounts)
 
 
 async def serve() -> None:
-    """Run until told to end."""
-    ending, reloading = asyncio.Event(), asyncio.Event()
+    """Serve until SIGTERM or SIGINT."""
+    stopping, reloading = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.set)
+        loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
     owners = build_owners()
-    site = Site(ROUTES, partial(Request, owners), owners.machine.settings.connections)
-    for passed in passed_sockets(os.environ):
-        site.take(passed)
+    site = Site(ROUTES, partial(FrontRequest, owners), owners.machine.settings.connections)
+    for listener in passed_sockets(os.environ):
+        site.take(listener)
     if not site.is_listening:
         site.listen(Path(FRONT_SOCKET), mode=0o666)
-    await owners.accounts.settle_first()
+    await owners.accounts.settle_at_start()
     count = await owners.start_at_boot()
-    log.info("ready: listening on %s, %d daemons started", site.address, count)
+    log.info("ready: listening on %s; started %d daemons", site.address, count)
     notify(READY=1)
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(_feed_watchdog()),
-            group.create_task(_report(owners)),
-            group.create_task(_follow_settings(owners, site)),
-            group.create_task(_reload_when(reloading, owners)),
+            group.create_task(_report_status(owners)),
+            group.create_task(_apply_settings(owners, site)),
+            group.create_task(_reload_on(reloading, owners)),
             group.create_task(owners.accounts.watch()),
         ]
-        await ending.wait()
+        await stopping.wait()
         notify(STOPPING=1)
         for task in tasks:
             task.cancel()
@@ -90,17 +91,17 @@ async def serve() -> None:
     await owners.systemd.close()
 
 
-async def _reload_when(asked: asyncio.Event, owners: Owners) -> None:
+async def _reload_on(requested: asyncio.Event, owners: Owners) -> None:
     while True:
-        await asked.wait()
-        asked.clear()
+        await requested.wait()
+        requested.clear()
         notify(RELOADING=1)
         owners.machine.reload()
         notify(READY=1)
 
 
-async def _follow_settings(owners: Owners, site: Site) -> None:
-    """Have what changes in the settings hold for those, too, who are here already."""
+async def _apply_settings(owners: Owners, site: Site) -> None:
+    """Apply changed settings to running slices and to the server."""
     applied = None
     while True:
         settings = owners.machine.settings
@@ -111,30 +112,30 @@ async def _follow_settings(owners: Owners, site: Site) -> None:
                 applied = settings
             except KconndError as error:
                 log.warning("limiting the memory of users: %s", error)
-        await asyncio.sleep(ROUND)
+        await asyncio.sleep(POLL_INTERVAL_S)
 
 
 async def _feed_watchdog() -> None:
-    """Tell that the loop goes round, whatever those do that it waits for."""
-    pause = min(ROUND, (watchdog_interval(os.environ) or math.inf) / 3)
+    """Notify systemd's watchdog that the event loop runs, even while requests wait."""
+    pause = min(POLL_INTERVAL_S, (watchdog_interval(os.environ) or math.inf) / 3)
     while True:
         notify(WATCHDOG=1)
         await asyncio.sleep(pause)
 
 
-async def _report(owners: Owners) -> None:
-    """Say how many daemons run."""
+async def _report_status(owners: Owners) -> None:
+    """Report the number of running daemons in the status line of the unit."""
     while True:
         try:
             status = f"{len(await owners.active())} users have a daemon"
         except KconndError as error:
             status = error.message
         notify(STATUS=status)
-        await asyncio.sleep(ROUND)
+        await asyncio.sleep(POLL_INTERVAL_S)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``kconnd-front``; see ``kconnd-front --help``."""
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         "kconnd-front",
         description=DESCRIPTION,
@@ -144,25 +145,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--put-aside",
         metavar="UID",
-        help="put aside what is kept of an earlier account; kconnd-aside@UID.service runs this",
+        help="put aside the files of an earlier account of this uid; "
+        "kconnd-aside@UID.service runs this",
     )
     parser.add_argument(
         "--hand-over",
         metavar="UID",
-        help="give the account of this uid what was put aside last, after 'usermod -l'",
+        help="give a renamed account (usermod -l) the files back that were put aside last",
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``kconnd-front``; see ``kconnd-front --help``."""
+    options = build_parser().parse_args(arguments)
     if os.geteuid() != 0:
-        print("kconnd-front: only root can start other users' daemons", file=sys.stderr)  # noqa: T201
-        print("  run kconnd instead, which is a daemon of your own", file=sys.stderr)  # noqa: T201
-        return 5
+        print("kconnd-front: only root can start the daemons of other users", file=sys.stderr)  # noqa: T201
+        print("  to run a daemon of your own, run kconnd", file=sys.stderr)  # noqa: T201
+        return RefusedError.exit_code
     set_up_logging("info")
     os.umask(0o077)
     try:
-        if given.put_aside is not None:
-            print(put_aside(parse_uid(given.put_aside), AccountFiles()))  # noqa: T201
-        elif given.hand_over is not None:
-            print(hand_over(parse_uid(given.hand_over), AccountFiles()))  # noqa: T201
+        if options.put_aside is not None:
+            print(put_aside(parse_uid(options.put_aside), AccountFiles()))  # noqa: T201
+        elif options.hand_over is not None:
+            print(hand_over(parse_uid(options.hand_over), AccountFiles()))  # noqa: T201
         else:
             asyncio.run(serve())
     except KconndError as error:

@@ -1,9 +1,9 @@
-"""The limit of memory of each owner's slice: the quota, and never more than what was there.
+"""Applies the memory quota to the slice of each owner.
 
-Rules. An administrator may limit a slice, too (``systemctl set-property``, or a drop-in). So
-the lower of both holds, without a quota nothing is touched, and a quota that is taken away
-leaves what there was before it. That is remembered in a file below /run: it outlives us, and a
-reboot forgets it together with what we have set.
+Rules. An administrator may limit a slice too (``systemctl set-property``, or a drop-in). So the
+lower of both limits applies, no slice is touched without a quota, and removing the quota restores
+the administrator's limit. That limit is recorded in a file below /run: the file outlives the front
+door, and a reboot removes it together with the limits that the front door has set.
 """
 
 import asyncio
@@ -21,77 +21,81 @@ log = logging.getLogger("kconnd")
 
 
 @dataclass(frozen=True)
-class Mark:
-    """What we have set, and what there was before, in bytes."""
+class AppliedLimit:
+    """The limit that the front door has set, and the limit that it replaced, in bytes."""
 
     size: int
     before: int
 
 
-def decide(quota: int | None, current: int, mark: Mark | None) -> tuple[int | None, Mark | None]:
-    """Give what to set a slice's limit to, or None for nothing, and what to remember.
+def decide(
+    quota: int | None, current: int, applied: AppliedLimit | None
+) -> tuple[int | None, AppliedLimit | None]:
+    """Decide on the limit of a slice: the limit to set, or None, and the record to keep.
 
     Parameters
     ----------
     quota : int, optional
-        What each user may have.
+        The quota of each user, in bytes.
     current : int
-        What holds now.
-    mark : Mark, optional
-        What we remember.
+        The limit in force.
+    applied : AppliedLimit, optional
+        The record of the limit that the front door has set.
     """
-    theirs = mark.before if mark is not None and mark.size == current else current
-    wanted = theirs if quota is None else min(quota, theirs)
-    kept = None if wanted == theirs else Mark(wanted, theirs)
-    return (None if wanted == current else wanted), kept
+    # An administrator has set a limit that differs from the record.
+    admin_limit = applied.before if applied is not None and applied.size == current else current
+    limit = admin_limit if quota is None else min(quota, admin_limit)
+    record = None if limit == admin_limit else AppliedLimit(limit, admin_limit)
+    return (None if limit == current else limit), record
 
 
 class Slices:
-    """Sets those limits.
+    """Sets the memory limits of the owners' slices.
 
     Parameters
     ----------
     systemd : Systemd
-        Has the slices.
+        The service manager.
     folder : Path
-        Private; has a file for each uid whose slice we have limited.
+        A private folder with a file for each uid whose slice the front door has limited.
     """
 
     def __init__(self, systemd: Systemd, folder: Path) -> None:
         self._systemd, self._folder = systemd, folder
-        self._turn = asyncio.Lock()  # what is read of a slice has to hold until it is set
+        self._lock = asyncio.Lock()  # no other request changes a limit between reading and setting
 
     async def limit(self, uid: int, quota: int | None) -> None:
-        """See to it that an owner's slice has its quota, or has it no more."""
-        async with self._turn:
+        """Apply the quota to an owner's slice; with None restore the administrator's limit."""
+        async with self._lock:
             await self._limit(uid, quota)
 
     async def _limit(self, uid: int, quota: int | None) -> None:
         file, unit = self._folder / str(uid), f"kconnd-{uid}.slice"
-        mark = _read(file)
-        if quota is None and mark is None:
+        applied = _read(file)
+        if quota is None and applied is None:
             return
-        size, kept = decide(quota, await self._systemd.memory_limit(unit), mark)
-        if kept is not None and kept != mark:  # first, so that it is never forgotten
-            write_private(file, json.dumps(asdict(kept)).encode())
+        size, record = decide(quota, await self._systemd.memory_limit(unit), applied)
+        # Record before setting, so that a crash between the two loses no administrator's limit.
+        if record is not None and record != applied:
+            write_private(file, json.dumps(asdict(record)).encode())
         if size is not None:
-            log.info("the memory of %s is limited to %d bytes", unit, size)
+            log.info("limiting the memory of %s to %d bytes", unit, size)
             await self._systemd.limit_memory(unit, size)
-        if kept is None:
+        if record is None:
             file.unlink(missing_ok=True)
 
-    async def there(self) -> list[int]:
-        """List the uids that have a slice now, or had it limited by us."""
+    async def uids(self) -> list[int]:
+        """List the uids that have an active slice, or one that the front door has limited."""
         units = await self._systemd.active("kconnd-*.slice")
         names = [unit.removeprefix("kconnd-").removesuffix(".slice") for unit in units]
-        return sorted({*_uids(names), *_uids(path.name for path in self._folder.iterdir())})
+        return sorted({*_numbers(names), *_numbers(path.name for path in self._folder.iterdir())})
 
 
-def _uids(names: Iterable[str]) -> list[int]:
+def _numbers(names: Iterable[str]) -> list[int]:
     return [int(name) for name in names if name.isdecimal()]
 
 
-def _read(file: Path) -> Mark | None:
+def _read(file: Path) -> AppliedLimit | None:
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return Mark(**json.loads(file.read_bytes()))
+        return AppliedLimit(**json.loads(file.read_bytes()))
     return None

@@ -1,7 +1,8 @@
-"""Asks owners' daemons, which may lie, dawdle or never end: in the loop, and all bounded.
+"""Sends GET requests to owners' daemons, which may lie, stall or never stop sending.
 
-Rules. A daemon has a time limit for all of its answer, whatever it trickles; it holds no
-thread; its answer has a length that it tells first, and only so much is read.
+Rules. One timeout covers the whole reply, however slowly the daemon sends it. A request runs in
+the event loop and holds no thread. The reply must state its length first, and no more than
+`MAX_REPLY_BYTES` are read.
 """
 
 import asyncio
@@ -12,44 +13,48 @@ from typing import Any
 from kconnd.core.protocol.request_head import request_head
 from kconnd.errors import KconndError
 
-LIMIT = 5.0  # seconds for all of an answer
-MOST = 2 << 20  # bytes of it
+REPLY_TIMEOUT_S = 5.0  # for the whole reply
+MAX_REPLY_BYTES = 2 << 20
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 
 
-async def ask(path: str, what: str, limit: float = LIMIT) -> Any:
-    """Make a GET request of a daemon, and give its answer's JSON.
+async def get_json(socket_path: str, target: str, timeout_s: float = REPLY_TIMEOUT_S) -> Any:
+    """Send a GET request to a daemon and return its reply, read as JSON.
 
     Raises
     ------
     KconndError
-        If it gives none that is sound and in time. Nothing that it says is in the message.
+        If no valid reply arrives in time. The message quotes nothing of the reply.
     """
     try:
-        async with asyncio.timeout(limit):
-            return _parse(await _exchange(path, what))
+        async with asyncio.timeout(timeout_s):
+            return _parse(await _exchange(socket_path, target))
     except TimeoutError:
-        raise KconndError(f"what listens on {path} takes too long") from None
+        raise KconndError(
+            f"the daemon on {socket_path} did not reply within {timeout_s:g} s"
+        ) from None
     except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError) as error:
-        # The types that reading and json.loads have for what is cut off, garbled or too deep.
-        raise KconndError(f"what listens on {path} gives no answer that makes sense") from error
+        # These are the types that reading and json.loads raise for a truncated, garbled or too
+        # deeply nested reply.
+        raise KconndError(f"the daemon on {socket_path} gave no valid reply") from error
 
 
-async def _exchange(path: str, what: str) -> bytes:
-    reader, writer = await asyncio.open_unix_connection(path)
+async def _exchange(socket_path: str, target: str) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(socket_path)
     try:
-        writer.write(request_head("GET", what, 0))
+        writer.write(request_head("GET", target, 0))
         length = _LENGTH.search(await reader.readuntil(b"\r\n\r\n"))
-        if length is None or int(length[1]) > MOST:
-            raise ValueError("no sensible length")
+        if length is None or int(length[1]) > MAX_REPLY_BYTES:
+            raise ValueError("the reply states no length, or one over the limit")
         return await reader.readexactly(int(length[1]))
     finally:
-        writer.transport.abort()  # at once, whatever it has still to say
+        writer.transport.abort()  # at once, even if the daemon is still sending
 
 
 def _parse(text: bytes) -> Any:
-    return json.loads(text, parse_constant=_no_number)
+    return json.loads(text, parse_constant=_refuse_constant)
 
 
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no JSON")
+def _refuse_constant(text: str) -> float:
+    """Refuse NaN and Infinity, which json.loads accepts and which are not JSON."""
+    raise ValueError(f"{text} is not JSON")

@@ -1,9 +1,9 @@
-"""What the front door takes of an owner's daemon's list of kernels.
+"""Checks the list of kernels that an owner's daemon sends to the front door.
 
-An owner's daemon is that owner's program. It may say anything about its own kernels, and
-nothing about anybody else's: whose they are is known without it, and a process has to be
-theirs. Each field is typed and bounded by `kconnd.core.untrusted_reply`; a row with a field that
-makes no sense is left out.
+An owner's daemon is that owner's program. It may send anything about its own kernels, and nothing
+about anybody else's: the front door knows the owner without asking, and a pid must be of a process
+of that owner. Each field is typed and bounded by `kconnd.core.untrusted_reply`; a row with an
+invalid field is dropped.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,52 +11,51 @@ from typing import Any
 
 from kconnd.core.untrusted_reply import KERNEL_FIELDS, MAX_ROWS, record
 
-SHOWN = (
+FIELD_NAMES = (
     *("name", "state", "reason", "profile_status", "restarts", "generation", "pid", "memory"),
     *("clients", "execution_state", "last_activity", "started_at", "next_attempt_at"),
     *("launcher", "language"),
 )
-FIELDS = {key: KERNEL_FIELDS[key] for key in SHOWN}
-_read_row = record(FIELDS)
+FIELDS = {key: KERNEL_FIELDS[key] for key in FIELD_NAMES}
+_read_fields = record(FIELDS)
 HEARTBEATS = ("alive", "missed", "unresponsive")
 
 
-def believed(
+def sound_kernels(
     reply: object, uid: int, owner: str, user_of: Callable[[int], int | None]
 ) -> list[dict[str, Any]] | None:
-    """Take what makes sense of a daemon's list of kernels; None where nothing does.
+    """Return the valid rows of a daemon's list of kernels; None if the reply is not a list.
 
     Parameters
     ----------
     reply : object
-        What it sent, as JSON.
+        The daemon's reply, read as JSON.
     uid, owner : int and str
-        Whose daemon it is.
+        The owner of the daemon. They replace the owner that the reply states.
     user_of : callable
-        Gives the uid of a process.
+        Returns the uid of a process.
     """
     rows = reply.get("kernels") if isinstance(reply, dict) else None
     if not isinstance(rows, list):
         return None
-    sound = [found for row in rows[:MAX_ROWS] if (found := _row(row)) is not None]
-    for row in sound:
+    sound_rows = [row for raw in rows[:MAX_ROWS] if (row := _read_row(raw)) is not None]
+    for row in sound_rows:
         if row["pid"] is not None and user_of(row["pid"]) != uid:
             row["pid"] = None
-    return [{**row, "owner": owner, "uid": uid} for row in sound]
+    return [{**row, "owner": owner, "uid": uid} for row in sound_rows]
 
 
-def _row(row: object) -> dict[str, Any] | None:
-    if not isinstance(row, dict):
+def _read_row(raw: object) -> dict[str, Any] | None:
+    if not isinstance(raw, dict):
         return None
     try:
-        found: dict[str, Any] = _read_row(row)
+        row: dict[str, Any] = _read_fields(raw)
     except ValueError:
         return None
-    return {**found, "heartbeat": _heartbeat(row)}
+    return {**row, "heartbeat": _heartbeat(raw)}
 
 
-def _heartbeat(row: Mapping[str, Any]) -> dict[str, Any]:
-    heartbeat = row.get("heartbeat")
+def _heartbeat(raw: Mapping[str, Any]) -> dict[str, Any]:
+    heartbeat = raw.get("heartbeat")
     state = heartbeat.get("state") if isinstance(heartbeat, dict) else None
-    known = state in HEARTBEATS
-    return {"state": state if known else "unknown", "last_at": None}
+    return {"state": state if state in HEARTBEATS else "unknown", "last_at": None}

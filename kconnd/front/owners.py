@@ -1,7 +1,7 @@
-"""Whose daemons the front door starts: systemd makes their sockets and runs them as them.
+"""Opens sockets and starts daemons and kernel units for the owners of kernels, through systemd.
 
-Rules. Nothing here reads a file of a user or follows a path of theirs. A uid comes from the
-system's user database or from the peer of a connection, and a unit's name is made of it alone.
+Rules. Nothing here reads a user's file or follows a user's path. A uid comes from the system's user
+database or from the peer of a connection, and a unit's name is built from the uid alone.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import os
 import pwd
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from itertools import compress
 from pathlib import Path
 
 from kconnd.core.access import Peer, Right, may
@@ -18,11 +19,13 @@ from kconnd.core.paths import owner_socket
 from kconnd.core.profile.settings import admits
 from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
 from kconnd.front.account_changes import Accounts
-from kconnd.front.machine_config import Machine
+from kconnd.front.machine_config import MachineConfig
 from kconnd.front.memory_quota import Slices
 from kconnd.system.files.private import write_private
 from kconnd.system.systemd.systemd_version import read_version
 from kconnd.system.systemd.unit_control import Systemd
+
+MARKS_MODE = 0o700  # of a folder of marks: root only
 
 log = logging.getLogger("kconnd")
 
@@ -35,28 +38,33 @@ class Owners:
     systemd : Systemd
         Starts their daemons.
     boot : Path
-        Has an empty file for each uid whose daemon starts with the machine.
-    machine : Machine
-        What root has written for all.
+        A folder with an empty file for each uid whose daemon starts with the machine.
+    machine : MachineConfig
+        The machine's profiles and settings.
     slices : Slices
-        Hold what each may use of memory.
+        Applies the memory quota.
     accounts : Accounts
-        Who each uid is.
+        Maps uids to accounts.
     """
 
     def __init__(
-        self, systemd: Systemd, boot: Path, machine: Machine, slices: Slices, accounts: Accounts
+        self,
+        systemd: Systemd,
+        boot: Path,
+        machine: MachineConfig,
+        slices: Slices,
+        accounts: Accounts,
     ) -> None:
         self.systemd = systemd
         self.accounts = accounts
         self.machine = machine
         self._boot = boot
         self._slices = slices
-        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._uid_locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._version = 0
 
     async def systemd_version(self) -> int:
-        """Give the version of the manager that runs; 0 as long as it does not say."""
+        """Return the version of the running manager; 0 as long as it does not answer."""
         self._version = self._version or await read_version()
         return self._version
 
@@ -68,7 +76,7 @@ class Owners:
         NoSuchKernelError
             If there is no such user.
         RefusedError
-            If the system's database does not answer in time.
+            If the user database does not answer in time.
         """
         uid = await self.accounts.find(name)
         if uid is None:
@@ -78,25 +86,25 @@ class Owners:
         return uid
 
     async def open(self, uid: int, peer: Peer) -> str:
-        """Make sure that a user's daemon can be reached, and give its socket.
+        """Open the socket of a user's daemon if it is closed, and return its path.
 
         Raises
         ------
         RefusedError
-            If the peer asks for somebody else's who shares nothing, or systemd runs nothing as
+            If the peer may not start the daemon of another user, or systemd cannot run anything as
             this uid.
         """
         if not is_usable(uid):
             raise RefusedError(
-                f"uid {uid} cannot have a daemon: systemd takes that number for no user",
-                hint="give the account another one (usermod -u)",
+                f"uid {uid} cannot have a daemon: systemd does not accept it as a user's uid",
+                hint="give the account another uid (usermod -u)",
             )
         unit = f"kconnd@{uid}.socket"
-        theirs = may(peer, Right.MANAGE, owner=uid) or uid in await self._sharing()
-        if not theirs and not await self.systemd.is_active(unit):
+        may_start = may(peer, Right.MANAGE, owner=uid) or uid in await self._sharing()
+        if not may_start and not await self.systemd.is_active(unit):
             raise RefusedError(
                 f"uid {peer.uid} may not start the daemon of uid {uid}",
-                hint="its owner has to start it first",
+                hint="ask its owner to start it, with any kconnd-ctl command",
             )
         await self.accounts.settle(uid, peer.name if peer.uid == uid else "")
         if not os.path.exists(owner_socket(uid)):  # noqa: ASYNC240, PTH110  # a stat of /run
@@ -105,33 +113,36 @@ class Owners:
             log.info("opened the socket of uid %d for uid %d, pid %d", uid, peer.uid, peer.pid)
         return owner_socket(uid)
 
-    def want_boot(self, uid: int, *, wanted: bool) -> None:
-        """Note whether a user's daemon is to start with the machine."""
+    def set_boot(self, uid: int, *, enabled: bool) -> None:
+        """Record whether a user's daemon starts with the machine."""
         mark = self._boot / str(uid)
-        if wanted:
+        if enabled:
             write_private(mark, b"", durable=True)
         else:
             mark.unlink(missing_ok=True)
 
     async def start_at_boot(self) -> int:
-        """Start the daemons that have kernels to start; gives how many."""
+        """Start the daemons of users with kernels that start at boot; return their number."""
         marked = {int(path.name) for path in self._boot.iterdir() if path.name.isdecimal()}
-        sharing = await self._sharing(boot=True)
-        uids = sorted(marked | sharing)
-        rights = await asyncio.gather(*(self._has_right(uid) for uid in uids))
-        wanted = [uid for uid, right in zip(uids, rights, strict=True) if right]
-        await asyncio.gather(*(self._start(uid) for uid in wanted))
-        return len(wanted)
+        uids = sorted(marked | await self._sharing(boot=True))
+        admitted = await asyncio.gather(*(self._is_admitted(uid) for uid in uids))
+        admitted_uids = [*compress(uids, admitted)]
+        await asyncio.gather(*(self._start(uid) for uid in admitted_uids))
+        return len(admitted_uids)
 
-    async def _has_right(self, uid: int) -> bool:
-        """Tell whether a uid is a user's who may use the service."""
+    async def _is_admitted(self, uid: int) -> bool:
+        """Return whether a uid has an account that may use the service; log why not."""
         try:
             user = await self.accounts.look_up(uid)
         except RefusedError as error:
             log.error("starting the daemon of uid %d: %s", uid, error)  # noqa: TRY400
             return False
         if user.name and not admits(self.machine.settings, user):
-            log.warning("uid %d has kernels to start at boot, and may not use kconnd", uid)
+            log.warning(
+                "not starting the daemon of uid %d, which has kernels that start at boot: "
+                "this user may not use kconnd",
+                uid,
+            )
             return False
         return bool(user.name)
 
@@ -151,57 +162,62 @@ class Owners:
         properties: list[list[object]],
         check: Callable[[], object] = lambda: None,
     ) -> None:
-        """Run a kernel's unit, within what its owner may use.
+        """Start a kernel's unit if its owner's quota allows it.
 
-        Of one owner's one at a time, so that none is counted before another is there. With
-        ``check`` comes what may have changed while it waited.
+        Requests of one owner run one after another, so that each counts the units of those before
+        it. ``check`` runs right before the start and raises if the request has become invalid while
+        it waited.
 
         Raises
         ------
         RefusedError
-            If the owner has as many kernels as one may have.
+            If the owner has reached the quota of kernels.
         """
-        async with self._turns[uid]:
-            most = self.machine.settings.quotas.kernels
-            if most is not None:
-                taken = {*await self.accounts.live_kernels(uid, number_in(unit))} - {unit}
-                check_quota(uid, len(taken), most)
+        async with self._uid_locks[uid]:
+            max_kernels = self.machine.settings.quotas.kernels
+            if max_kernels is not None:
+                units = {*await self.accounts.live_kernels(uid, number_in(unit))} - {unit}
+                check_quota(uid, len(units), max_kernels)
             await self.limit_memory([uid])
             check()
             await self.systemd.run(unit, properties)
 
     async def limit_memory(self, uids: Iterable[int] | None = None) -> None:
-        """Give owners' slices what the settings say; without uids all that are there."""
+        """Apply the memory quota to the slices of these owners, by default of all."""
         quota = self.machine.settings.quotas.memory
-        for uid in await self._slices.there() if uids is None else uids:
+        for uid in await self._slices.uids() if uids is None else uids:
             await self._slices.limit(uid, quota)
 
     async def active(self) -> list[int]:
-        """List the uids whose daemons run now."""
+        """List the uids whose daemons are running."""
         units = await self.systemd.active("kconnd@*.service")
         numbers = (unit.removeprefix("kconnd@").removesuffix(".service") for unit in units)
         return sorted(int(number) for number in numbers if number.isdecimal())
 
     async def _sharing(self, *, boot: bool = False) -> set[int]:
-        """Give the uids whose kernels profiles of the machine share, or start with it."""
-        profiles = (await self.machine.profiles()).profiles
-        found = (one.profile for one in profiles.values())
-        users = {one.user for one in found if one.user and (one.start == "boot" or not boot)}
+        """Return the uids that run kernels of machine profiles; with ``boot``, kernels at boot."""
+        loaded = (await self.machine.profiles()).profiles.values()
+        profiles = [entry.profile for entry in loaded]
+        users = {
+            profile.user
+            for profile in profiles
+            if profile.user and (profile.start == "boot" or not boot)
+        }
         return set(_uids(users))
 
 
-def check_quota(uid: int, count: int, most: int) -> None:
-    """Refuse a further kernel to who has as many as one may have.
+def check_quota(uid: int, count: int, max_kernels: int) -> None:
+    """Refuse a further kernel to an owner who has reached the quota.
 
     Raises
     ------
     RefusedError
-        If so.
+        If ``count`` kernels are running already.
     """
-    if count >= most:
+    if count >= max_kernels:
         raise RefusedError(
-            f"uid {uid} has {count} kernels, and may have {most}",
-            hint="stop one, or ask an administrator for more (quotas in kconnd.yaml)",
+            f"uid {uid} has {count} kernels, and may have {max_kernels}",
+            hint="stop a kernel, or ask an administrator for more (quotas in kconnd.yaml)",
         )
 
 
@@ -210,11 +226,11 @@ def _uids(users: Iterable[str]) -> Iterable[int]:
         try:
             yield pwd.getpwnam(user).pw_uid
         except KeyError:
-            log.warning("a profile names the user %s, who does not exist", user)
+            log.warning("a profile of the machine names the user %s, who does not exist", user)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder of marks, root's alone."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_mode & 0o777 != 0o700:  # noqa: PLR2004  # on a read-only disk it fails
-        os.chmod(path, 0o700)  # noqa: PTH101  # follows no link: its parent is root's
+    """Make a folder of marks that only root can enter."""
+    path.mkdir(mode=MARKS_MODE, parents=True, exist_ok=True)
+    if path.stat().st_mode & 0o777 != MARKS_MODE:  # on a read-only disk chmod fails
+        os.chmod(path, MARKS_MODE)  # noqa: PTH101  # follows no link: its parent is root's

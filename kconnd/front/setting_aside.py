@@ -1,9 +1,9 @@
-"""What root's commands do about a uid that went from one account to another.
+"""Implements ``kconnd-front --put-aside UID`` and ``kconnd-front --hand-over UID``.
 
-``kconnd-front --put-aside UID`` is run by ``kconnd-aside@UID.service`` once that has stopped the
-uid's daemon. ``kconnd-front --hand-over UID`` is for an administrator who has renamed an account
-(usermod -l): it gives the uid back what was put aside last, live kernels included, and puts aside
-what has come meanwhile.
+``kconnd-aside@UID.service`` runs ``--put-aside`` after it has stopped the uid's daemon. An
+administrator runs ``--hand-over`` after renaming an account (usermod -l): the command gives the
+uid the files back that were put aside last, live kernels included, and puts aside the files that
+the renamed account has made meanwhile.
 """
 
 import subprocess
@@ -16,63 +16,62 @@ from kconnd.errors import KconndError, UsageError
 from kconnd.system.files.account_files import AccountFiles
 from kconnd.system.http.peer import look_up
 
-STOP_LIMIT_S = 60.0
+STOP_TIMEOUT_S = 60.0
+MAX_UID_DIGITS = len(str(1 << 32))
 
 
 def parse_uid(text: str) -> int:
-    """Read a uid from the command line.
+    """Parse a uid of the command line.
 
     Raises
     ------
     UsageError
-        If it is none that a process can have.
+        If no process can have that uid.
     """
-    uid = (
-        int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(1 << 32)) else -1
-    )
+    is_number = text.isascii() and text.isdecimal() and len(text) <= MAX_UID_DIGITS
+    uid = int(text) if is_number else -1
     if not is_usable(uid):
-        raise UsageError(f"{text!r} is not the uid of a user", hint="'id -u NAME' prints it")
+        raise UsageError(f"{text!r} is not the uid of a user", hint="'id -u NAME' prints the uid")
     return uid
 
 
 def put_aside(uid: int, files: AccountFiles) -> str:
-    """Put aside what is kept for a uid; give what to tell."""
+    """Put aside the files of a uid; return the message to print."""
     aside = files.put_aside(uid, time.time())
     if aside is None:
-        return f"nothing is known of uid {uid}, so nothing was put aside"
-    return f"what was kept for {aside.name}, uid {uid}, is in {files.place_of(aside)}"
+        return f"no account is recorded for uid {uid}, so there is nothing to put aside"
+    return f"moved the files of {aside.name}, uid {uid}, to {files.place_of(aside)}"
 
 
 def hand_over(uid: int, files: AccountFiles) -> str:
-    """Stop a uid's daemon and give it back what was put aside; give what to tell.
+    """Stop a uid's daemon and give the uid its earlier files back; return the message to print.
 
     Raises
     ------
     KconndError
-        If nothing is put aside, the uid has no account, or its daemon cannot be stopped.
+        If no files are put aside, the uid has no account, or its daemon cannot be stopped.
     """
     name, _ = look_up(uid)
     if not name:
         raise KconndError(
-            f"handing over what is put aside of uid {uid}: it has no account",
+            f"handing over the files that are put aside for uid {uid}: the uid has no account",
             hint=f"see 'getent passwd {uid}'",
         )
     _stop_daemon(uid)
     aside = files.hand_over(uid, name, time.time())
-    return f"{name}, uid {uid}, has what was put aside of {aside.name} at {aside.at}"
+    return f"{name}, uid {uid}, has the files back that were put aside of {aside.name}, {aside.at}"
 
 
 def _stop_daemon(uid: int) -> None:
-    """Stop a daemon, which ends no kernel; where systemd does not run there is none."""
+    """Stop the daemon of a uid, which terminates no kernel.
+
+    Without a running systemd there is no daemon to stop.
+    """
     if not Path("/run/systemd/system").is_dir():
         return
-    words = [
-        which("systemctl") or "/usr/bin/systemctl",
-        "stop",
-        f"kconnd@{uid}.socket",
-        f"kconnd@{uid}.service",
-    ]
+    systemctl = which("systemctl") or "/usr/bin/systemctl"
+    command = [systemctl, "stop", f"kconnd@{uid}.socket", f"kconnd@{uid}.service"]
     try:
-        subprocess.run(words, capture_output=True, text=True, check=True, timeout=STOP_LIMIT_S)
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=STOP_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError) as error:
         raise KconndError(f"stopping the daemon of uid {uid}: {error}") from error

@@ -21,7 +21,7 @@ from kconnd.system.files.account_files import AccountFiles
 from kconnd.system.http.peer import Directory
 from tests.conftest import LIMIT, wait_until
 from tests.front.fake import FakeSystemd
-from tests.front.test_front_routes import asked, build
+from tests.front.test_front_routes import build, request_of
 
 UID = 3_000_000_000
 
@@ -99,9 +99,9 @@ async def test_another_account_finds_nothing_and_is_told_of_as_such(
     assert f"uid {UID} was the account ada and is bob now" in line.message
     assert live in line.message
     assert vars(line)["KCONND_EVENT"] == "put-aside"
-    (remains,) = await machine.accounts.asides(UID)
+    (remains,) = await machine.accounts.list_earlier(UID)
     assert (remains.aside.name, remains.units, remains.pids) == ("ada", [live], [])
-    assert await machine.accounts.asides(7) == []
+    assert await machine.accounts.list_earlier(7) == []
     # The one that lives is not among bob's, whose own have other names.
     assert await machine.accounts.live_kernels(UID, 2) == []
 
@@ -114,7 +114,7 @@ async def test_where_it_cannot_be_put_aside_nobody_gets_there(machine: Machine) 
     for _ in range(2):
         with pytest.raises(KconndError, match="no room"):
             await machine.accounts.settle(UID)
-    with pytest.raises(RefusedError, match="of the account ada, which has gone"):
+    with pytest.raises(RefusedError, match="belongs to the deleted account ada"):
         machine.accounts.expect(UID, "bob")
     machine.systemd.trouble = ""
     assert await machine.accounts.settle(UID) == Account("bob", 2)
@@ -182,7 +182,7 @@ async def test_an_owner_is_found_by_name_and_number(machine: Machine) -> None:
 
 async def test_a_uid_that_systemd_does_not_know_is_refused_in_plain_words(tmp_path: Path) -> None:
     owners = build(tmp_path)
-    with pytest.raises(RefusedError, match="systemd takes that number for no user") as caught:
+    with pytest.raises(RefusedError, match="systemd does not accept it") as caught:
         await owners.open(65535, Peer(0, 7))
     assert "usermod -u" in caught.value.hint
     assert owners.systemd.calls == []  # type: ignore[attr-defined]  # it is the fake
@@ -205,10 +205,10 @@ async def test_what_is_put_aside_is_listed_to_whom_it_concerns(tmp_path: Path) -
         owners.accounts.files.write(uid, Account("gone"))
         owners.accounts.files.put_aside(uid, 0.0)
     route = next(one for one in ROUTES if one.path == "/v1/aside")
-    told: Any = await route.function(asked(owners, Peer(1000, 7, "ada")))
+    told: Any = await route.function(request_of(owners, Peer(1000, 7, "ada")))
     assert [one["uid"] for one in told["aside"]] == [1000]
     assert set(told["aside"][0]) == {"uid", "name", "number", "at", "folder", "units", "pids"}
-    told = await route.function(asked(owners, Peer(0, 7)))
+    told = await route.function(request_of(owners, Peer(0, 7)))
     assert [one["uid"] for one in told["aside"]] == [1000, 1001]
 
 
@@ -229,7 +229,7 @@ async def test_a_full_disk_refuses_no_user_that_is_the_first(
     (machine.files.state / "owners").rmdir()  # so that nothing can be written there
     assert await machine.accounts.settle(UID) == Account("ada")
     assert machine.accounts.expect(UID, "ada") == Account("ada")
-    assert f"writing down that uid {UID} is ada" in caplog.text
+    assert f"recording that uid {UID} belongs to ada" in caplog.text
     await machine.accounts.settle_all()
 
 
@@ -256,12 +256,12 @@ async def test_a_full_disk_hands_nothing_to_another_account(
 async def test_a_database_that_hangs_does_not_keep_the_front_door_from_starting(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kconnd.front.account_changes.START_LIMIT_S", 0.1)
+    monkeypatch.setattr("kconnd.front.account_changes.START_TIMEOUT_S", 0.1)
     hanging = threading.Event()
     slow = Directory(lambda _uid: (str(hanging.wait(LIMIT)), frozenset()))
     for uid in range(1, 50):
         machine.files.write(uid, Account("ada"))
     began = time.monotonic()
-    await Accounts(machine.systemd, machine.files, slow).settle_first()
+    await Accounts(machine.systemd, machine.files, slow).settle_at_start()
     assert time.monotonic() - began < LIMIT / 2
     hanging.set()

@@ -13,8 +13,8 @@ import pytest
 from kconnd.core.access import Peer, Right
 from kconnd.errors import RefusedError
 from kconnd.front.account_changes import Accounts
-from kconnd.front.front_routes import ROUTES, Request
-from kconnd.front.machine_config import Machine
+from kconnd.front.front_routes import ROUTES, FrontRequest
+from kconnd.front.machine_config import MachineConfig
 from kconnd.front.memory_quota import Slices
 from kconnd.front.owners import Owners
 from kconnd.system.files.account_files import AccountFiles
@@ -30,7 +30,7 @@ def build(folder: Path, settings: str = "", systemd: FakeSystemd | None = None) 
     file = folder / "kconnd.yaml"
     file.write_text(settings or "connections: 128\n", encoding="utf-8")
     file.chmod(0o644)
-    machine = Machine(str(folder / "configs"), str(file), uid=os.geteuid())
+    machine = MachineConfig(str(folder / "configs"), str(file), uid=os.geteuid())
     systemd = systemd or FakeSystemd()
     files = AccountFiles(folder, folder / "run")
     files.make_folders()
@@ -43,15 +43,17 @@ def owners(tmp_path: Path) -> Owners:
     return build(tmp_path)
 
 
-def asked(owners: Owners, peer: Peer, name: str = "", body: Mapping[str, Any] = {}) -> Request:
-    return Request(owners=owners, peer=peer, name=name, body=body)
+def request_of(
+    owners: Owners, peer: Peer, name: str = "", body: Mapping[str, Any] = {}
+) -> FrontRequest:
+    return FrontRequest(owners=owners, peer=peer, name=name, body=body)
 
 
 @pytest.mark.parametrize("path", [route.path for route in ROUTES])
 def test_a_uid_without_an_account_is_nobody(owners: Owners, path: str) -> None:
     route = next(one for one in ROUTES if one.path == path)
     with pytest.raises(RefusedError, match="uid 300000 has no account"):
-        asked(owners, Peer(300000, 7)).authorise(route.right)
+        request_of(owners, Peer(300000, 7)).authorise(route.right)
 
 
 def test_what_makes_or_marks_anything_is_for_daemons_alone() -> None:
@@ -61,8 +63,8 @@ def test_what_makes_or_marks_anything_is_for_daemons_alone() -> None:
 
 
 def test_a_user_with_an_account_and_root_are_served(owners: Owners) -> None:
-    asked(owners, Peer(1000, 7, "ada")).authorise(Right.SEE)
-    asked(owners, Peer(0, 7)).authorise(Right.MANAGE)
+    request_of(owners, Peer(1000, 7, "ada")).authorise(Right.SEE)
+    request_of(owners, Peer(0, 7)).authorise(Right.MANAGE)
 
 
 async def test_who_may_not_use_the_service_has_nothing_started_at_boot(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kconnd.front.machine_config import Machine
+from kconnd.front.machine_config import MachineConfig
 from kconnd.system.files.stamps import Stamp
 
 ME = os.geteuid()
@@ -29,17 +29,17 @@ def configs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def machine(configs: Path) -> Machine:
-    return Machine(str(configs), str(configs.parent / "kconnd.yaml"), uid=ME)
+def machine(configs: Path) -> MachineConfig:
+    return MachineConfig(str(configs), str(configs.parent / "kconnd.yaml"), uid=ME)
 
 
-async def tasks(machine: Machine) -> dict[str, float | None]:
+async def tasks(machine: MachineConfig) -> dict[str, float | None]:
     found = (await machine.profiles()).profiles
     return {name: one.profile.limits.tasks for name, one in found.items()}
 
 
 async def test_who_asks_while_a_profile_is_being_written_gets_it_complete(
-    configs: Path, machine: Machine
+    configs: Path, machine: MachineConfig
 ) -> None:
     """Each time a daemon may know what it says, so nothing before it confines a kernel."""
     assert await tasks(machine) == {}
@@ -54,29 +54,29 @@ async def test_who_asks_while_a_profile_is_being_written_gets_it_complete(
 
 async def test_what_is_written_without_an_end_is_waited_for_no_longer_than_said(
     configs: Path,
-    machine: Machine,
+    machine: MachineConfig,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("kconnd.front.machine_config.AT_MOST", 0.1)
+    monkeypatch.setattr("kconnd.front.machine_config.SETTLE_TIMEOUT_S", 0.1)
     write(configs / "lab.yaml", "kernel: python3\nlimits: {tasks: 7}\n")
     assert await tasks(machine) == {}, "what was before still holds"
-    assert f"the profiles in {configs} are being written for 0.1 s" in caplog.text
+    assert f"the profiles in {configs} have been changing for 0.1 s" in caplog.text
 
 
 async def test_an_editors_files_keep_nobody_waiting(
-    configs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    configs: Path, machine: MachineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(configs / "lab.yaml", "kernel: python3\nlimits: {tasks: 7}\n")
     machine.reload()
-    monkeypatch.setattr("kconnd.front.machine_config.AT_MOST", 0)
+    monkeypatch.setattr("kconnd.front.machine_config.SETTLE_TIMEOUT_S", 0)
     for name in (".lab.yaml.swp", "lab.yaml~", "README"):
         write(configs / name, "for a person")
         assert await tasks(machine) == {"lab": 7}
-    assert machine._is_up_to_date(), "and were not taken for a change"
+    assert machine._read_if_settled(), "and were not taken for a change"
 
 
-async def test_who_may_write_there_now_is_seen(configs: Path, machine: Machine) -> None:
+async def test_who_may_write_there_now_is_seen(configs: Path, machine: MachineConfig) -> None:
     set_mode(configs, 0o777)
     write(configs / "lab.yaml", "kernel: python3\n")
     assert await tasks(machine) == {}, "anybody could have written it"
@@ -85,7 +85,7 @@ async def test_who_may_write_there_now_is_seen(configs: Path, machine: Machine) 
 
 
 async def test_one_look_is_for_all_who_wait(
-    configs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    configs: Path, machine: MachineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks, look = 0, machine._stamp
 
@@ -102,9 +102,9 @@ async def test_one_look_is_for_all_who_wait(
 
 
 async def test_who_says_that_it_is_written_has_it_read_at_once(
-    configs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    configs: Path, machine: MachineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kconnd.front.machine_config.AT_MOST", 0)
+    monkeypatch.setattr("kconnd.front.machine_config.SETTLE_TIMEOUT_S", 0)
     write(configs / "lab.yaml", "kernel: python3\nlimits: {tasks: 9}\n")
     machine.reload()
     assert await tasks(machine) == {"lab": 9}

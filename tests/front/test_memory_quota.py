@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.front.memory_quota import Mark, decide
+from kconnd.front.memory_quota import AppliedLimit, decide
 from kconnd.system.systemd.unit_control import UNLIMITED
 
 SIZES = st.integers(1, 9) | st.just(UNLIMITED)
@@ -15,17 +15,20 @@ QUOTAS = st.none() | SIZES
     ("quota", "current", "mark", "found"),
     [
         (None, 7, None, (None, None)),  # an administrator's own
-        (5, UNLIMITED, None, (5, Mark(5, UNLIMITED))),
+        (5, UNLIMITED, None, (5, AppliedLimit(5, UNLIMITED))),
         (5, 3, None, (None, None)),  # theirs is lower
-        (5, 8, None, (5, Mark(5, 8))),
-        (5, 5, Mark(5, 8), (None, Mark(5, 8))),
-        (6, 5, Mark(5, 8), (6, Mark(6, 8))),
-        (None, 5, Mark(5, 8), (8, None)),  # lifted
-        (None, 4, Mark(5, 8), (None, None)),  # set by somebody since
+        (5, 8, None, (5, AppliedLimit(5, 8))),
+        (5, 5, AppliedLimit(5, 8), (None, AppliedLimit(5, 8))),
+        (6, 5, AppliedLimit(5, 8), (6, AppliedLimit(6, 8))),
+        (None, 5, AppliedLimit(5, 8), (8, None)),  # lifted
+        (None, 4, AppliedLimit(5, 8), (None, None)),  # set by somebody since
     ],
 )
 def test_what_is_set(
-    quota: int | None, current: int, mark: Mark | None, found: tuple[int | None, Mark | None]
+    quota: int | None,
+    current: int,
+    mark: AppliedLimit | None,
+    found: tuple[int | None, AppliedLimit | None],
 ) -> None:
     assert decide(quota, current, mark) == found
 

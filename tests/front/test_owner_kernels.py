@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kconnd.cli.query_verbs import _list_lines
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.view import Sight, describe
-from kconnd.front.owner_kernels import FIELDS, believed
+from kconnd.front.owner_kernels import FIELDS, sound_kernels
 
 ROW: dict[str, Any] = describe(KernelRecord("lab"), Sight("ada", "current", "", "/log"))
 UP = ROW | {
@@ -28,7 +28,7 @@ UP = ROW | {
 
 
 def told(*rows: Any) -> list[dict[str, Any]]:
-    return believed({"kernels": list(rows)}, 1000, "ada", {4711: 1000, 1: 0}.get) or []
+    return sound_kernels({"kernels": list(rows)}, 1000, "ada", {4711: 1000, 1: 0}.get) or []
 
 
 @pytest.mark.parametrize("kernel", [ROW, UP])
@@ -93,7 +93,7 @@ ROWS = st.dictionaries(st.sampled_from([*FIELDS, "heartbeat", "owner"]), JUNK)
 
 @given(JUNK | st.fixed_dictionaries({"kernels": JUNK | st.lists(ROWS.map(lambda r: {**UP, **r}))}))
 def test_lies_are_left_out_or_harmless(reply: Any) -> None:
-    found = believed(reply, 1000, "ada", lambda _pid: 1000)
+    found = sound_kernels(reply, 1000, "ada", lambda _pid: 1000)
     for row in found or []:
         assert (row["owner"], row["uid"]) == ("ada", 1000)
         assert set(row) == {*FIELDS, "heartbeat", "owner", "uid"}

@@ -13,7 +13,7 @@ from kconnd.core.access import Peer
 from kconnd.front.front_routes import kernels
 from tests.cli.fake_daemon import Raw, kernel
 from tests.front.fake import FakeSystemd
-from tests.front.test_front_routes import asked, build
+from tests.front.test_front_routes import build, request_of
 from tests.hostile_owner.machine import ADA, EVE, NAME, TIMES, Machine, uid_of
 from tests.hostile_owner.replies import (
     KERNEL,
@@ -51,7 +51,7 @@ async def everybodys(machine: Machine) -> Any:
     uids = (uid_of(EVE), uid_of(ADA))
     systemd = FakeSystemd({f"kconnd@{uid}.service": "active" for uid in uids})
     owners = build(machine.folder, systemd=systemd)
-    return await kernels(asked(owners, Peer(0, 7, "root")))
+    return await kernels(request_of(owners, Peer(0, 7, "root")))
 
 
 @settings(
@@ -76,7 +76,7 @@ async def test_of_a_hostile_list_sound_rows_of_that_owner_are_shown(
     assert {owner for owner, _ in names} <= {ADA, EVE}
     for one in reply["errors"]:
         assert one["uid"] == uid_of(EVE)
-        assert str(machine.folder / "s") in one["message"] or "gave no list" in one["message"]
+        assert str(machine.folder / "s") in one["message"] or "sent no list" in one["message"]
     machine.front.replies["GET", "/v1/kernels"] = json.loads(json.dumps(reply, allow_nan=False))
     capfd.readouterr()
     assert main(["list", "--all-users"]) == 0

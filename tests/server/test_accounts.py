@@ -91,7 +91,7 @@ def test_a_renamed_account_is_given_back_all_of_it(box: Box, cyd: str) -> None:
     wait_for(lambda: box.try_(f"test -e {KEPT}/{UID}-1/state").code == 0, "it to be put aside")
     box.run("kconnd-ctl start python3@new", "dan")
     done = box.run(f"/opt/kconnd/bin/kconnd-front --hand-over {UID}")
-    assert f"dan, uid {UID}, has what was put aside of cyd" in done.out
+    assert f"dan, uid {UID}, has the files back that were put aside of cyd" in done.out
     assert box.run("kconnd-ctl run python3 -c 'print(kept)'", "dan").out == "cyds\n"
     assert box.pid("python3", "dan") == pid
     box.run("kconnd-ctl stop python3 && kconnd-ctl start python3", "dan")
