@@ -37,6 +37,14 @@ pip_install() { # pip_install VENV ARGUMENT...   with a pip whose commands do no
   "${pip[@]}" "${@:2}"
 }
 
+make_build_venv() { # make_build_venv DIR SOURCE VENV   installs a build, with the versions that VENV has
+  local venv=$1 source=$2 versions=$3
+  "$versions/bin/python" -m pip freeze --exclude kconnd >"$venv.versions"
+  "$versions/bin/python" -m venv --clear "$venv"
+  pip_install "$venv" -c "$venv.versions" "$source"
+  rm "$venv.versions"
+}
+
 make_venv() { # make_venv DIR EXTRA   installs the project with an extra, again only if it changed
   local venv=$1 extra=$2 stamp python
   python=$(find_python)

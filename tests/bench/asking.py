@@ -36,7 +36,7 @@ def commands(*, quick: bool) -> Iterator[Result]:
             rounds.append({})
             for name, command in ways.items():
                 if number < slow or not name.startswith("jupyter"):
-                    rounds[-1][name] = _time(command, environment)
+                    rounds[-1][name] = time_command(command, environment)
         kernel.end()
     yield from (in_ms(f"command: {name}", values_of(rounds, name)) for name in ways)
     mine = "kconnd-ctl info"
@@ -44,7 +44,8 @@ def commands(*, quick: bool) -> Iterator[Result]:
     yield ratio("info / supervisorctl status", rounds, mine, "supervisorctl status", "<= 0.2")
 
 
-def _time(command: list[str], environment: Mapping[str, str]) -> float:
+def time_command(command: list[str], environment: Mapping[str, str]) -> float:
+    """Give the seconds that a command takes from its start to its end."""
     begin = time.perf_counter()
     _output(command, environment)
     return time.perf_counter() - begin

@@ -19,14 +19,14 @@ from tests.conftest import wait_for
 def deaths(*, quick: bool) -> Iterator[Result]:
     """From the death of a kernel until it is told, and until it runs again."""
     with Kconnd("again") as kconnd:
-        times = [_kill_one(kconnd) for _ in range(5 if quick else 20)]
+        times = [kill_one(kconnd) for _ in range(5 if quick else 20)]
     yield in_ms("a death is seen", [seen for seen, _ in times], "<= 10")
     # by default a profile waits for half a second first, which is a choice and no cost
     name = "a dead kernel runs again (fork, backoff 10 ms)"
     yield in_ms(name, [again for _, again in times], "<= 80")
 
 
-def _kill_one(kconnd: Kconnd) -> tuple[float, float]:
+def kill_one(kconnd: Kconnd) -> tuple[float, float]:
     """Kill a kernel; seconds until its death is told, and until it has answered again."""
     kernel = kconnd.start("again")
     (name,) = kconnd.names
@@ -63,7 +63,7 @@ def upkeep(*, quick: bool) -> Iterator[Result]:
             time.sleep(settle)  # until starting them has no more after-effects
             yield from _idle(kconnd, count, pause, cpu, memory)
             if count == ADOPTED:
-                taken = [_adopt(kconnd) for _ in range(3)]
+                taken = [adopt(kconnd) for _ in range(3)]
                 yield in_ms(f"{ADOPTED} kernels taken up after kill -9", taken, "<= 1000")
 
 
@@ -107,7 +107,7 @@ def _idle(kconnd: Kconnd, count: int, pause: float, cpu: str, memory: str) -> It
     yield Result(f"daemon, memory, {count} kernels", size, "MB", memory)
 
 
-def _adopt(kconnd: Kconnd) -> float:
+def adopt(kconnd: Kconnd) -> float:
     """Kill the daemon, and time the next one until it has all kernels."""
     before = set(kconnd.pids())
     kconnd.daemon.kill()

@@ -142,14 +142,19 @@ class Kconnd:
     ----------
     kinds : str
         Which of the profiles it has. What it prepares for one that it has is prepared.
+    build : Path, optional
+        The folder with the commands of the build to run, if not the one that this runs with.
     """
 
-    def __init__(self, *kinds: str) -> None:
+    def __init__(self, *kinds: str, build: Path | None = None) -> None:
         self.kinds = kinds
         self.folder = Path(tempfile.mkdtemp(prefix="kb-", dir="/tmp"))
         self.runtime = runtime_folder()
         self.daemon = Daemon(self.folder, self.runtime / "r")
         self.daemon.watches = True  # as it does by default
+        self.bin = build or Path(sys.executable).parent
+        if build:
+            self.daemon.program = (str(build / "kconnd"),)
         self.names: set[str] = set()
         self._lock = threading.Lock()
 

@@ -85,7 +85,7 @@ class Daemon:
         self.configs.mkdir(exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "daemon.log"
-        self.program = COMMAND
+        self.program: tuple[str, ...] = COMMAND
         self.turns = folder / "turns.jsonl"  # where a measured one reports, see slow_turns.py
         self.watches = False  # most tests say themselves when profiles are read
 
