@@ -38,11 +38,12 @@ pip_install() { # pip_install VENV ARGUMENT...   with a pip whose commands do no
 }
 
 make_build_venv() { # make_build_venv DIR SOURCE VENV   installs a build, with the versions that VENV has
-  local venv=$1 source=$2 versions=$3
-  "$versions/bin/python" -m pip freeze --exclude kconnd >"$venv.versions"
-  "$versions/bin/python" -m venv --clear "$venv"
-  pip_install "$venv" -c "$venv.versions" "$source"
-  rm "$venv.versions"
+  local versions
+  versions=$(mktemp)
+  "$3/bin/python" -m pip freeze --exclude kconnd >"$versions"
+  "$3/bin/python" -m venv --clear "$1"
+  pip_install "$1" -c "$versions" "$2"
+  rm "$versions"
 }
 
 make_venv() { # make_venv DIR EXTRA   installs the project with an extra, again only if it changed
