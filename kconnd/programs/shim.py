@@ -702,6 +702,9 @@ def supervise(plan: Plan, have_child: Callable[[], Child]) -> int:
         signal.signal(number, signal.SIG_IGN)
     memory = Memory() if plan.values.get("cgroup") else None
     child = have_child()
+    # After the fork, since the child must not inherit the mask, and before the kernel begins, since
+    # its unit can be stopped from then on.
+    unit_stop = UnitStop(wanted=bool(plan.values.get("cgroup")))
     trouble = child.begin(plan)
     tell(trouble)
     nothing = os.open("/dev/null", os.O_RDWR)
@@ -709,7 +712,6 @@ def supervise(plan: Plan, have_child: Callable[[], Child]) -> int:
         os.dup2(nothing, theirs)
     log = Log(plan.values["log"], plan.number("log_max"), plan.number("log_keep"))
     log.write(HEAD % (plan.number("generation"), time.strftime("%FT%TZ", time.gmtime()).encode()))
-    unit_stop = UnitStop(wanted=bool(plan.values.get("cgroup")))  # the child is not to block it
     places = exit_places(plan)
 
     def record(status: int) -> None:
