@@ -74,7 +74,7 @@ def check(arguments: list[str]) -> int:
 def schema(arguments: list[str]) -> int:
     """Print the JSON Schema of a profile file; the exit code is 0."""
     parser("schema", _SCHEMA, "kconnd-ctl schema > ~/kconnd.schema.json").parse_args(arguments)
-    from kconnd.core.profile.model import profile_schema  # noqa: PLC0415  # late, as above
+    from kconnd.core.profile.schema import profile_schema  # noqa: PLC0415  # late, as above
 
     print(json.dumps(profile_schema(), indent=2))
     return 0

@@ -8,7 +8,7 @@ both kinds are told together. Paths keep their ``~``, since the home is not know
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,30 +19,19 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     Strict,
-    ValidationError,
     WithJsonSchema,
     field_validator,
-    model_validator,
 )
 
 from kconnd.core.names import PATTERN
 from kconnd.core.profile import values
-from kconnd.core.profile.problems import (
-    UNKNOWN_KEY,
-    Path,
-    Problem,
-    WrongError,
-    dotted,
-    explain,
-    nearest,
-)
+from kconnd.core.profile.problems import WrongError
 from kconnd.core.profile.quantities import (
     DURATION_PATTERN,
     SIZE_PATTERN,
     format_duration,
     format_size,
 )
-from kconnd.core.profile.rules import RULES, ContradictionError, Rule
 from kconnd.core.profile.values import HIGH_PORT, LOW_PORT, Ports
 
 _NUMBER = {"type": "number", "minimum": 0}
@@ -101,21 +90,21 @@ Size = Annotated[
 ]
 
 
-class _Part(BaseModel):
+class Section(BaseModel):
     """A mapping of a profile: frozen, and no keys but its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _given(cls, value: object) -> object:
+    def _has_value(cls, value: object) -> object:
         """Refuse a key with nothing behind it: dropping it and emptying it could differ."""
         if value is None:
             raise WrongError("has no value", "give it one, or drop the key to have the default")
         return value
 
 
-class Restart(_Part):
+class Restart(Section):
     """What happens after a kernel's end that nobody asked for."""
 
     policy: Annotated[
@@ -135,7 +124,7 @@ class Restart(_Part):
     )
 
 
-class Heartbeat(_Part):
+class Heartbeat(Section):
     """How a kernel is asked whether it lives, and what silence leads to."""
 
     interval: Annotated[Seconds, _from(0.1)] = Field(
@@ -147,7 +136,7 @@ class Heartbeat(_Part):
     )
 
 
-class Idle(_Part):
+class Idle(Section):
     """What happens to a kernel that nobody uses."""
 
     stop_after: Annotated[
@@ -157,14 +146,14 @@ class Idle(_Part):
     ] = Field(math.inf, description="Stop after so long idle and without clients; off: never.")
 
 
-class Log(_Part):
+class Log(Section):
     """How much of a kernel's output is kept."""
 
     max_size: Size = Field(10 << 20, description="The size at which a new log file is begun.")
     keep: Annotated[int, Strict()] = Field(3, ge=0, le=100, description="Full log files kept.")
 
 
-class Access(_Part):
+class Access(Section):
     """Who besides the owner may do what: login names, and groups as @NAME."""
 
     see: Members = Field((), description="May list the kernel and see its state.")
@@ -172,7 +161,7 @@ class Access(_Part):
     manage: Members = Field((), description="May start, stop and restart it too.")
 
 
-class Limits(_Part):
+class Limits(Section):
     """What a kernel may use of the machine; without a key there is no limit."""
 
     memory: Annotated[Size | None, WithJsonSchema({"anyOf": _AMOUNT})] = Field(
@@ -194,7 +183,7 @@ class Limits(_Part):
     open_files: Bound = Field(None, description="Open files of each process.")
 
 
-class Profile(_Part):
+class Profile(Section):
     """One kernel, as it should be run."""
 
     name: Annotated[str, AfterValidator(values.kernel_name)] = Field(
@@ -282,45 +271,6 @@ class Profile(_Part):
         "detach", description="What a front end's 'shut down' does to the kernel."
     )
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        """Check the keys against each other (`RULES`)."""
-        broken = tuple(rule for rule in RULES if rule.broken(self))
-        if broken:
-            raise ContradictionError(broken)
-        return self
-
-
-def parse_profile(
-    given: Mapping[str, object], *, name: str
-) -> tuple[Profile | None, tuple[Problem, ...]]:
-    """Read a profile from plain values.
-
-    Parameters
-    ----------
-    given : mapping
-        What stands in the file, keys as text.
-    name : str
-        The name, where the mapping has none.
-
-    Returns
-    -------
-    tuple
-        The profile and no problems, or None and all of its problems.
-    """
-    data = {"name": name, **given}
-    profile, errors = _validate(data)
-    if profile:
-        return profile, ()
-    if broken := _contradictions(errors):
-        return None, tuple(map(_contradiction, broken))
-    problems = tuple(_problem(error) for error in errors)
-    unsure = {_key(problem.path) for problem in problems} | _meant(problems)
-    # The sound keys are checked against each other too, so that one run tells everything.
-    _, rest = _validate(_without(data, unsure))
-    sure = [rule for rule in _contradictions(rest) if unsure.isdisjoint(_with_parents(rule.keys))]
-    return None, (*problems, *map(_contradiction, sure))
-
 
 def instantiate(profile: Profile, instance: str) -> Profile:
     """Make the profile of a further kernel by filling in ``{instance}``.
@@ -345,96 +295,3 @@ def shared_ports(one: Profile, other: Profile) -> tuple[int, ...]:
     if one.ip != other.ip and anywhere.isdisjoint({one.ip, other.ip}):
         return ()
     return tuple(sorted(set(one.ports.fixed) & set(other.ports.fixed)))
-
-
-def profile_schema() -> dict[str, Any]:
-    """Give the JSON Schema (draft 2020-12) of a profile file, so that editors complete it."""
-    profile = Profile.model_json_schema()
-    parts = profile.pop("$defs")
-    profile["required"] = []
-    profile["oneOf"] = [{"required": [key]} for key in ("kernel", "python", "argv")]
-    many = {
-        "type": "object",
-        "description": "Several kernels in one file, by name.",
-        "minProperties": 1,
-        "propertyNames": {"pattern": f"^{PATTERN}$"},
-        "additionalProperties": {"$ref": "#/$defs/Profile"},
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A file of kconnd profiles",
-        "anyOf": [
-            {"$ref": "#/$defs/Profile"},
-            {
-                "type": "object",
-                "properties": {"kernels": many},
-                "required": ["kernels"],
-                "additionalProperties": False,
-            },
-        ],
-        "$defs": {**parts, "Profile": profile},
-    }
-
-
-def _validate(data: Mapping[str, object]) -> tuple[Profile | None, list[Any]]:
-    try:
-        return Profile.model_validate(data), []
-    except ValidationError as err:
-        return None, list(err.errors(include_url=False))
-
-
-def _contradictions(errors: list[Any]) -> tuple[Rule, ...]:
-    """Find the rules broken, which the model tells as one error."""
-    for error in errors:
-        cause = error.get("ctx", {}).get("error")
-        if isinstance(cause, ContradictionError):
-            return cause.rules
-    return ()
-
-
-def _contradiction(rule: Rule) -> Problem:
-    path = tuple(rule.keys[0].split(".")) if rule.keys[0] else ()
-    return Problem(path, rule.message, rule.hint, on_key=True)
-
-
-def _problem(error: Mapping[str, Any]) -> Problem:
-    path: Path = error["loc"]
-    inside = path[:-1] if error["type"] == "extra_forbidden" else path
-    return explain(error, path, allowed_keys(inside))
-
-
-def allowed_keys(path: Path) -> tuple[str, ...]:
-    """List the keys known at a place of a profile: ``()`` is its top, ``("restart",)`` a part."""
-    fields = Profile.model_fields
-    if not path:
-        return (*fields, "kernels")
-    kind = fields[str(path[0])].annotation if path[0] in fields else None
-    return tuple(kind.model_fields) if isinstance(kind, type) and issubclass(kind, _Part) else ()
-
-
-def _key(path: Path) -> str:
-    """Name the key that holds a fault: of a part the key within it, else the one at the top."""
-    return dotted(path[: 2 if allowed_keys(path[:1]) else 1]) if path else ""
-
-
-def _with_parents(keys: tuple[str, ...]) -> set[str]:
-    return {*keys, *(key.partition(".")[0] for key in keys)}
-
-
-def _meant(problems: tuple[Problem, ...]) -> set[str]:
-    """Collect the keys that misspelt ones were probably meant to be."""
-    unknown = (problem.path for problem in problems if problem.message == UNKNOWN_KEY)
-    return {_key((*path[:-1], nearest(str(path[-1]), allowed_keys(path[:-1])))) for path in unknown}
-
-
-def _without(data: Mapping[str, object], unsure: set[str]) -> dict[str, object]:
-    """Leave out the keys with faults; a profile without a sound name gets one for the moment."""
-    sound: dict[str, object] = {"name": "unnamed"}
-    for key, value in data.items():
-        if key in unsure:
-            continue
-        if isinstance(value, Mapping) and allowed_keys((key,)):
-            sound[key] = {k: v for k, v in value.items() if f"{key}.{k}" not in unsure}
-        else:
-            sound[key] = value
-    return sound

@@ -6,13 +6,10 @@ so that it stays silent while one of them is itself at fault.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from kconnd.core.profile.problems import WrongError
+from kconnd.core.profile.model import Profile
 from kconnd.core.profile.values import Ports
-
-if TYPE_CHECKING:
-    from kconnd.core.profile.model import Profile
 
 
 @dataclass(frozen=True)
@@ -30,17 +27,9 @@ class Rule:
     """
 
     keys: tuple[str, ...]
-    broken: Callable[["Profile"], bool]
+    broken: Callable[[Profile], bool]
     message: str
     hint: str
-
-
-class ContradictionError(WrongError):
-    """Keys of a profile contradict each other."""
-
-    def __init__(self, rules: tuple[Rule, ...]) -> None:
-        super().__init__("; ".join(f"{rule.keys[0]}: {rule.message}" for rule in rules))
-        self.rules = rules
 
 
 RULES: Final = (

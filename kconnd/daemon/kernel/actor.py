@@ -35,7 +35,8 @@ from kconnd.core.kernel.lifecycle import (
 )
 from kconnd.core.kernel.record import Decision, Facts, KernelRecord
 from kconnd.core.kernel.recovery import recover
-from kconnd.core.profile.model import Profile, parse_profile
+from kconnd.core.profile.model import Profile
+from kconnd.core.profile.parse import parse_profile
 from kconnd.core.profile.policy import policy_of
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.prepared import WarmKernels

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kconnd.core.profile.model import Access, Profile, parse_profile, shared_ports
+from kconnd.core.profile.model import Access, Profile, shared_ports
+from kconnd.core.profile.parse import parse_profile
 from kconnd.core.profile.problems import Path as KeyPath
 from kconnd.core.profile.problems import Problem, dotted, show
 from kconnd.errors import UnsafePathError

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from kconnd.core.profile.model import profile_schema
+from kconnd.core.profile.schema import profile_schema
 from kconnd.system.profiles.loader import Loaded, load_profiles, load_tiers
 from kconnd.system.profiles.settings_file import read_settings
 from kconnd.system.profiles.yaml_with_positions import NotYamlError, read_yaml

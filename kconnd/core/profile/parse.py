@@ -1,0 +1,108 @@
+"""Reads a profile from the plain values of a YAML file and reports all faults in one run.
+
+How it works. pydantic validates each key by its type (`model`) and lists all errors, which
+`problems.explain` puts into our words. Then the rows of `rules.RULES` check the keys against
+each other. A profile with faulty keys is validated a second time without them, so that the
+rules still run over the sound rest. A rule that looks at a faulty key is skipped, since its
+answer would be about a default and not about the text of the file; so is a rule that looks at
+the key which a misspelt one was probably meant to be.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from kconnd.core.profile.model import Profile, Section
+from kconnd.core.profile.problems import UNKNOWN_KEY, Path, Problem, dotted, explain, nearest
+from kconnd.core.profile.rules import RULES, Rule
+
+
+def parse_profile(
+    keys: Mapping[str, object], *, name: str
+) -> tuple[Profile | None, tuple[Problem, ...]]:
+    """Parse a profile from plain values.
+
+    Parameters
+    ----------
+    keys : mapping
+        The keys and values of the file.
+    name : str
+        The profile's name, where the mapping has no ``name``.
+
+    Returns
+    -------
+    tuple
+        The profile and no problems, or None and all problems.
+    """
+    data = {"name": name, **keys}
+    profile, errors = _validate(data)
+    problems = tuple(map(_problem, errors))
+    unsure = {_key(problem.path) for problem in problems} | _intended_keys(problems)
+    checked = profile or _validate(_without(data, unsure))[0]
+    problems += tuple(map(_contradiction, _broken_rules(checked, unsure)))
+    return (None, problems) if problems else (profile, ())
+
+
+def allowed_keys(path: Path) -> tuple[str, ...]:
+    """List the keys of a section: ``()`` is the top of a profile, ``("restart",)`` a mapping."""
+    fields = Profile.model_fields
+    if not path:
+        return (*fields, "kernels")
+    kind = fields[str(path[0])].annotation if path[0] in fields else None
+    return tuple(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else ()
+
+
+def _validate(data: Mapping[str, object]) -> tuple[Profile | None, list[Any]]:
+    try:
+        return Profile.model_validate(data), []
+    except ValidationError as error:
+        return None, list(error.errors(include_url=False))
+
+
+def _problem(error: Mapping[str, Any]) -> Problem:
+    path: Path = error["loc"]
+    section = path[:-1] if error["type"] == "extra_forbidden" else path
+    return explain(error, path, allowed_keys(section))
+
+
+def _broken_rules(profile: Profile | None, unsure: set[str]) -> Iterable[Rule]:
+    """Yield each rule that the profile breaks and whose keys are all sure."""
+    if profile is None:
+        return
+    for rule in RULES:
+        if unsure.isdisjoint(_with_sections(rule.keys)) and rule.broken(profile):
+            yield rule
+
+
+def _contradiction(rule: Rule) -> Problem:
+    path = tuple(rule.keys[0].split(".")) if rule.keys[0] else ()
+    return Problem(path, rule.message, rule.hint, on_key=True)
+
+
+def _key(path: Path) -> str:
+    """Name the key that a path leads into: ``restart.policy`` in a section, else the top key."""
+    return dotted(path[: 2 if allowed_keys(path[:1]) else 1]) if path else ""
+
+
+def _with_sections(keys: tuple[str, ...]) -> set[str]:
+    return {*keys, *(key.partition(".")[0] for key in keys)}
+
+
+def _intended_keys(problems: Iterable[Problem]) -> set[str]:
+    """Collect the keys that the misspelt ones were probably meant to be."""
+    unknown = (problem.path for problem in problems if problem.message == UNKNOWN_KEY)
+    return {_key((*path[:-1], nearest(str(path[-1]), allowed_keys(path[:-1])))) for path in unknown}
+
+
+def _without(data: Mapping[str, object], unsure: set[str]) -> dict[str, object]:
+    """Copy the profile's keys but the unsure ones; ``name`` gets a stand-in, since it must be."""
+    sound: dict[str, object] = {"name": "unnamed"}
+    for key, value in data.items():
+        if key in unsure:
+            continue
+        if isinstance(value, Mapping) and allowed_keys((key,)):
+            sound[key] = {k: v for k, v in value.items() if f"{key}.{k}" not in unsure}
+        else:
+            sound[key] = value
+    return sound

@@ -1,0 +1,45 @@
+"""The fields of a reply about a kernel, and its words for an exit."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+
+from kconnd.core.kernel.record import KernelRecord
+from kconnd.core.kernel.view import Sight, describe, describe_exit, describe_oom, iso
+from kconnd.core.profile.difference import CURRENT
+from tests.core.samples import RECORDS, SECRETS
+
+
+@given(RECORDS)
+def test_what_is_shown_has_every_field_and_no_secret(record: KernelRecord) -> None:
+    record = replace(record, connection=SECRETS)
+    if record.handle:
+        record = replace(record, handle={"launcher": "local", "kernel": [1, 2]})
+    shown: dict[str, Any] = describe(record, Sight("me", CURRENT, "/c", "/l"))
+    assert shown.keys() >= FIELDS
+    assert all(secret not in json.dumps(shown) for secret in ("K3Y", "PUBL1C", "S3CRET"))
+
+
+FIELDS = {
+    *("name", "profile", "owner", "state", "wanted", "pid", "generation", "restarts"),
+    *("started_at", "ready_after", "launcher", "kernel_name", "language", "connection_file"),
+    *("connection", "heartbeat", "execution_state", "last_activity", "last_exit", "log_file"),
+}
+
+
+def test_words_for_an_exit() -> None:
+    assert describe_exit(3, None) == "exited with code 3"
+    assert describe_exit(None, 9) == "killed by SIGKILL"
+    assert describe_exit(None, 250) == "killed by signal 250"
+    assert describe_exit(None, None) == "ended, and nobody saw how"
+    assert describe_oom(own=True, above="") == "killed for going over its memory limit"
+    slice_ = "the memory limit of kconnd-7.slice, which counts all kernels of its user together"
+    assert describe_oom(own=False, above="kconnd-7.slice") == f"killed for {slice_}"
+    both = describe_oom(own=True, above="kconnd-7.slice")
+    assert both == f"killed for memory: for its own limit, or for {slice_}"
+    assert "all that is in it" in describe_oom(own=False, above="docker-1.scope")
+    assert "the machine had no memory left" in describe_oom(own=False, above="")
+    assert iso(0.0015) == "1970-01-01T00:00:00.001Z"
+    assert iso(None) is None

@@ -1,0 +1,51 @@
+"""Connections and kernel records for tests, as Hypothesis strategies and as one constant."""
+
+from hypothesis import strategies as st
+
+from kconnd.core.kernel.events import Step
+from kconnd.core.kernel.lifecycle import Desired, Ending, Lifecycle, State
+from kconnd.core.kernel.record import Decision, Facts, KernelRecord, LastExit, Origin
+from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+CONNECTIONS = st.builds(
+    ConnectionInfo,
+    transport=st.sampled_from(["tcp", "ipc"]),
+    ip=st.sampled_from(["127.0.0.1", "::1", "/run/kconnd/ipc/lab"]),
+    ports=st.tuples(*[st.integers(1, 65535)] * 5),
+    key=TEXT,
+    kernel_name=TEXT,
+    curve=st.none() | st.builds(CurveKeys, TEXT, TEXT),
+)
+SECRETS = ConnectionInfo(
+    "tcp", "127.0.0.1", (1, 2, 3, 4, 5), "K3Y", "python3", CurveKeys("PUBL1C", "S3CRET")
+)
+LIFECYCLES = st.builds(
+    Lifecycle,
+    state=st.sampled_from(State),
+    desired=st.sampled_from(Desired),
+    generation=st.integers(0),
+    restarts=st.integers(0),
+    failures=st.integers(0),
+    port_tries=st.integers(0, 5),
+    proved=st.booleans(),
+    unresponsive=st.booleans(),
+    step=st.none() | st.sampled_from(Step),
+    ending=st.none() | st.sampled_from(Ending),
+    new_key=st.booleans(),
+    reason=TEXT,
+)
+TIMES = st.none() | st.floats(0, 4e9)
+RECORDS = st.builds(
+    KernelRecord,
+    name=st.just("lab"),
+    lifecycle=LIFECYCLES,
+    profile=st.none() | st.just({"name": "lab"}),
+    handle=st.none() | st.just({"launcher": "local", "kernel": [1, 2]}),
+    connection=st.none() | CONNECTIONS,
+    facts=st.builds(Facts, started_at=TIMES, warnings=st.tuples(TEXT)),
+    last_exit=st.none()
+    | st.builds(LastExit, st.none() | st.integers(), st.none(), TEXT, TIMES, TEXT),
+    decisions=st.lists(st.builds(Decision, st.floats(0, 4e9), TEXT, TEXT), max_size=3).map(tuple),
+    origin=st.none() | st.builds(Origin, TEXT, TEXT, TEXT, TEXT),
+)
