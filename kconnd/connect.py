@@ -51,7 +51,7 @@ from kconnd.core.launch.connection import (
     CurveKeys,
     parse_connection,
 )
-from kconnd.core.launch.plan import IPC_LIMIT
+from kconnd.core.launch.kernel_files import IPC_LIMIT
 from kconnd.core.launch.ports import default_range
 from kconnd.private_tmp import stand_ins, usable
 from kconnd.system.files.private import ensure_private_dir, write_private

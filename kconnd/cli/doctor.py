@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kconnd.cli import render
 from kconnd.cli.arguments import client_for, parser
-from kconnd.core.launch.plan import IPC_LIMIT, ipc_prefix
+from kconnd.core.launch.kernel_files import IPC_LIMIT, socket_prefix
 from kconnd.core.logout import cure_for_logout, cure_for_shared_memory
 from kconnd.core.paths import config_dir, runtime_dir, state_dir
 from kconnd.errors import KconndError, UsageError
@@ -163,7 +163,7 @@ def _folders(around: Surroundings) -> Iterator[Finding]:
 
 def _path_length(around: Surroundings) -> Iterator[Finding]:
     try:
-        ipc_prefix(str(around.runtime), "x" * 40)
+        socket_prefix(str(around.runtime), "x" * 40)
     except UsageError as error:
         yield Finding("bad", error.message, error.hint)
     else:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from kconnd.core.kernel.wall_time import Calendar
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.kernel_files import KernelFiles, WarmFiles, kernel_files, warm_files
 from kconnd.core.launch.plan import User
 from kconnd.daemon.event_log import EventBus, Happening
 from kconnd.daemon.tasks.staggering import Pace
@@ -118,6 +119,14 @@ class World:
     def announce(self, kernel: str, kind: str, message: str) -> None:
         """Publish an event about a kernel to all subscribers."""
         self.bus.tell(Happening(self.wall_clock(), kernel, kind, message))
+
+    def files(self, name: str) -> KernelFiles:
+        """Give the paths of a kernel's files."""
+        return kernel_files(str(self.runtime_dir), str(self.store.state_dir), name)
+
+    def warm_files(self, name: str) -> WarmFiles:
+        """Give the paths of a warm kernel's files."""
+        return warm_files(str(self.runtime_dir), str(self.store.state_dir), name)
 
     def wall_time(self, at: float) -> float:
         """Give the time of day of a moment in monotonic seconds, for people to read."""

@@ -14,6 +14,7 @@ from kconnd.core.access import Rules
 from kconnd.core.kernel.events import StartAsked, StopAsked
 from kconnd.core.kernel.lifecycle import LIVE, Desired, State
 from kconnd.core.kernel.record import KernelRecord, Origin
+from kconnd.core.launch.kernel_files import is_facts, kernel_of_facts, live_dir
 from kconnd.core.names import parse_name
 from kconnd.core.profile.difference import Difference, compare, lost_connection, status
 from kconnd.core.profile.model import Profile, instantiate
@@ -240,7 +241,7 @@ class Kernels:
         store = self.world.store
         with contextlib.suppress(OSError):  # on a read-only disk they stay for now
             remove_parts(self.world.runtime_dir)
-            remove_parts(self.world.runtime_dir / "live")
+            remove_parts(Path(live_dir(str(self.world.runtime_dir))))
         if self.pool is not None:
             await self.pool.sweep()
         launched = _launched(self.world.runtime_dir)
@@ -427,8 +428,8 @@ class Kernels:
 
 def _launched(runtime_dir: Path) -> set[str]:
     """Name the kernels of which a shim has left a record."""
-    ending = ".shim.json"
-    return {path.name.removesuffix(ending) for path in (runtime_dir / "live").glob(f"*{ending}")}
+    live = Path(live_dir(str(runtime_dir)))
+    return {kernel_of_facts(path.name) for path in live.glob("*") if is_facts(path.name)}
 
 
 def _read_elsewhere(folder: Path, origin: Origin, begin: Begin) -> list[KernelRecord]:

@@ -28,6 +28,7 @@ from kconnd.core import paths
 from kconnd.core.kernel.record import Origin
 from kconnd.core.kernel.view import iso
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.kernel_files import live_dir
 from kconnd.core.launch.ports import COUNT, default_range
 from kconnd.core.paths import SETTINGS
 from kconnd.core.profile.quantities import parse_duration
@@ -232,7 +233,7 @@ def _connector() -> Callable[[ConnectionInfo], Channels]:
 
 def _launchers(settings: Settings, gate: Gate) -> Launchers:
     """Build the launchers; where there is a front door, units are what ``auto`` means."""
-    folder = settings.runtime_dir / "live"
+    folder = Path(live_dir(str(settings.runtime_dir)))
     local = LocalLauncher(folder)
     if settings.front is None:
         return Launchers({LOCAL: local, FORK: ForkLauncher(folder, local)})

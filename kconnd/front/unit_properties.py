@@ -11,6 +11,7 @@ from typing import Any
 
 from dbus_fast import Variant
 
+from kconnd.core.launch.kernel_files import without_warm_suffix
 from kconnd.core.names import parse_name
 from kconnd.core.paths import KERNEL_UNIT
 from kconnd.core.profile.model import Limits
@@ -22,7 +23,6 @@ MAX_PID = 1 << 22  # proc_sys_kernel(5), pid_max
 MAX_GENERATION = 10**9 - 1  # more launches than any kernel has
 MAX_LIMIT = 1e15  # more than any machine has of anything
 MIN_CPU_US = 1000  # the smallest CPUQuotaPerSecUSec that systemd takes
-_WARM_SUFFIX = re.compile("~[0-9a-f]{8}$")  # of a warm kernel, which has no name of its own yet
 Rows = list[list[object]]  # each a name and a value
 # From this version on, scopes have OOMPolicy=, and systemd stops the whole scope if the OOM killer
 # takes one of its processes. Earlier versions leave the other processes alone and refuse the
@@ -44,7 +44,7 @@ def unit_name(uid: int, name: str, generation: int, kind: str = "service") -> st
 
 def profile_of(name: str) -> str:
     """Return the profile of a kernel, which may be a warm one."""
-    return parse_name(_WARM_SUFFIX.sub("", name))[0]
+    return parse_name(without_warm_suffix(name))[0]
 
 
 def parse_request(body: Mapping[str, Any]) -> tuple[str, int, str, str, dict[str, float]]:

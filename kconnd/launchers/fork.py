@@ -163,11 +163,11 @@ class ForkLauncher(LocalLauncher):
         if wants_more_files(plan.limits, OPEN_FILES):
             raise UnforkableError(f"open_files: its parent may have {OPEN_FILES[1]} at most")
         try:
-            lock = take_lock(Path(plan.lock), f"a shim of kernel {plan.name}")
+            lock = take_lock(Path(plan.files.lock), f"a shim of kernel {plan.name}")
         except LockedError as error:
             raise still_there(plan, error.message) from error
         try:
-            Path(plan.exit).unlink(missing_ok=True)
+            Path(plan.files.exit).unlink(missing_ok=True)
             return self._fork_from_fresh(plan, lock)
         finally:
             os.close(lock)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kconnd.core.kernel.events import Step
+from kconnd.core.launch.kernel_files import spare_exit_of
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Exit, Handle, parse_handle
@@ -38,7 +39,6 @@ from kconnd.system.process.processes import (
 LOCAL = "local"
 SHIM = Path(__file__).parents[1] / "programs/shim.py"  # to import it would cost the daemon 0.8 MB
 EXIT_AT = 2048  # where the exit begins in the locked file, if it is there: `kconnd.programs.shim`
-EXIT, FACTS, LOCK = ".exit.json", ".shim.json", ".lock"  # endings of files of what lives
 MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
 DYING = 1.0  # seconds in which a process that has let go of its lock ends
 GLANCE = 0.01  # seconds between looks: nothing tells when it has
@@ -151,7 +151,7 @@ async def begun(facts: dict[str, Any], plan: LaunchPlan, trouble: str) -> Handle
     StartFailedError
         If it had trouble to tell of, and so there is no kernel.
     """
-    handle = _handle(facts, plan.facts, plan.exit, plan.lock)
+    handle = _handle(facts, plan.files.facts, plan.files.exit, plan.files.lock)
     if trouble:
         await ended(handle.shim)
         raise refused(plan, trouble)
@@ -196,7 +196,8 @@ def _handle(content: dict[str, Any], facts: str, exit_file: str, lock: str) -> H
 
 def _read_exit(handle: Handle) -> Exit:
     """Read what the shim wrote of the end, in the first of its places that has it."""
-    for path, at in ((handle.exit_file, 0), (_beside(handle), 0), (handle.lock, EXIT_AT)):
+    spare_exit = spare_exit_of(handle.facts, handle.lock)
+    for path, at in ((handle.exit_file, 0), (spare_exit, 0), (handle.lock, EXIT_AT)):
         try:
             content = json.loads(read_regular(path, MAX_OWN_BYTES)[at:].partition(b"\n")[0])
             if content["generation"] == (handle.launch or handle.generation):
@@ -216,12 +217,6 @@ def _parse_exit(content: dict[str, Any]) -> Exit:
         oom_above=str(content.get("oom_above", "")),
         unit_stopped=bool(content.get("unit_stopped")),
     )
-
-
-def _beside(handle: Handle) -> str:
-    """Give where the exit is where its own disk was full; older versions had the lock there."""
-    stem = handle.facts.removesuffix(FACTS) if handle.facts else handle.lock.removesuffix(LOCK)
-    return stem + EXIT
 
 
 def refused(plan: LaunchPlan, trouble: str) -> StartFailedError:

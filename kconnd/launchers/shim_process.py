@@ -163,7 +163,7 @@ class Shims:
             return None
 
     def _start(self, plan: LaunchPlan) -> tuple[dict[str, Any], str]:
-        spare = None if is_locked(Path(plan.lock)) else self._take()
+        spare = None if is_locked(Path(plan.files.lock)) else self._take()
         answer = start_by_spare(plan, spare) if spare else ""
         line, _, trouble = (answer or start_by_new(plan, self._program())).partition("\n")
         return json.loads(line), trouble
@@ -172,8 +172,8 @@ class Shims:
 def start_by_spare(plan: LaunchPlan, spare: Shim) -> str:
     """Have a spare shim become the kernel's; "" where it was gone, and nothing has begun."""
     try:
-        text = b"".join(plan_records(plan, ("lock_file", plan.lock)))
-        Path(plan.exit).unlink(missing_ok=True)
+        text = b"".join(plan_records(plan, ("lock_file", plan.files.lock)))
+        Path(plan.files.exit).unlink(missing_ok=True)
     except BaseException:
         spare.let_go()
         raise
@@ -186,12 +186,12 @@ def start_by_spare(plan: LaunchPlan, spare: Shim) -> str:
 def start_by_new(plan: LaunchPlan, program: str) -> str:
     """Spawn a shim for the kernel, which holds its lock from the beginning."""
     try:
-        lock = take_lock(Path(plan.lock), f"a shim of kernel {plan.name}")
+        lock = take_lock(Path(plan.files.lock), f"a shim of kernel {plan.name}")
     except LockedError as error:
         raise still_there(plan, error.message) from error
     try:
         text = b"".join(plan_records(plan, ("lock", str(lock))))  # what cannot be one raises here
-        Path(plan.exit).unlink(missing_ok=True)
+        Path(plan.files.exit).unlink(missing_ok=True)
         shim = spawn(program, plan.name, lock)
         answer = shim.exchange(text)
     finally:
@@ -227,11 +227,11 @@ def plan_records(plan: LaunchPlan, *lock: tuple[str, str]) -> Iterator[bytes]:
         ("cwd", plan.cwd),
         ("umask", f"{plan.umask:o}"),
         ("generation", str(plan.generation)),
-        ("log", plan.log),
+        ("log", plan.files.log),
         ("log_max", str(plan.log_max)),
         ("log_keep", str(plan.log_keep)),
-        ("facts", plan.facts),
-        ("exit", plan.exit),
+        ("facts", plan.files.facts),
+        ("exit", plan.files.exit),
         *lock,
         ("end", ""),
     ]

@@ -41,29 +41,28 @@ class SystemdLauncher(LocalLauncher):
 
     def __init__(self, folder: Path, front: Path) -> None:
         super().__init__(folder)
-        self._folder = folder
         self._front = Client(str(front))
 
     async def launch(self, plan: LaunchPlan) -> Handle:
         """Have a unit made for this plan; see `Launcher`."""
-        if is_locked(Path(plan.lock)):
-            raise still_there(plan, f"the lock {plan.lock} is held")
-        file = self._folder / f"{plan.name}.plan"
-        lock = (("lock_file", plan.lock), ("report", "1"), ("cgroup", "1"))
-        Path(plan.facts).unlink(missing_ok=True)  # noqa: ASYNC240  # short
-        Path(plan.exit).unlink(missing_ok=True)  # noqa: ASYNC240  # the same
+        if is_locked(Path(plan.files.lock)):
+            raise still_there(plan, f"the lock {plan.files.lock} is held")
+        file = Path(plan.files.unit_plan)
+        lock = (("lock_file", plan.files.lock), ("report", "1"), ("cgroup", "1"))
+        Path(plan.files.facts).unlink(missing_ok=True)  # noqa: ASYNC240  # short
+        Path(plan.files.exit).unlink(missing_ok=True)  # noqa: ASYNC240  # the same
         write_private(file, b"".join(plan_records(plan, *lock)))
         try:
             unit = await asyncio.to_thread(self._ask, plan, file)
             facts = await _begun(plan, unit)
         except KconndError as error:
-            file.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)  # noqa: ASYNC240  # short
             if isinstance(error, StartFailedError):
                 raise
             raise StartFailedError(
                 f"having a unit made for {plan.name}: {error.message}", hint=error.hint
             ) from error
-        handle = await self.find(plan.facts, plan.exit, plan.lock)
+        handle = await self.find(plan.files.facts, plan.files.exit, plan.files.lock)
         if handle is None:
             raise StartFailedError(f"launching {plan.name}: its shim ended at once")
         if facts["errno"] is not None:
@@ -119,7 +118,7 @@ async def _begun(plan: LaunchPlan, unit: str) -> dict[str, Any]:
     try:
         async with asyncio.timeout(LIMIT):
             while True:
-                facts = _read(plan.facts)
+                facts = _read(plan.files.facts)
                 if facts.get("generation") == plan.generation and "errno" in facts:
                     return facts
                 await asyncio.sleep(GLANCE)

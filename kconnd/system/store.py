@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kconnd.core.kernel.record import KernelRecord, Origin, parse_record, to_json
+from kconnd.core.launch.kernel_files import LOCK, RECORD, kernels_dir, records_pattern, warm_dir
 from kconnd.errors import StateFileError
 from kconnd.system.fast_json import as_json
 from kconnd.system.files.private import (
@@ -32,10 +33,6 @@ from kconnd.system.files.private import (
 )
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.files.writeback import Disk
-
-KERNELS = "kernels"
-RECORD = "record.json"
-LOCK = "lock"  # held by the shim of a live kernel
 
 log = logging.getLogger("kconnd")
 
@@ -58,18 +55,15 @@ class Store:
     ) -> None:
         self.origin = origin
         self._disk = Disk(to_disk)
-        self.warm = state_dir / "warm"  # of kernels that have no name yet
-        self._folder = state_dir / KERNELS
+        self.state_dir = state_dir
+        self.warm = Path(warm_dir(str(state_dir)))  # of kernels that have no name yet
+        self._folder = Path(kernels_dir(str(state_dir)))
         ensure_private_dir(state_dir)
         ensure_private_dir(self._folder)
 
     def path(self, name: str) -> Path:
         """Tell where a kernel's folder is, or would be."""
         return self._folder / name
-
-    def lock(self, name: str) -> Path:
-        """Tell where the lock of a kernel is, which whoever shares the state folder can see."""
-        return self._folder / name / LOCK
 
     def folder(self, name: str) -> Path:
         """Give a kernel's folder, made where it is missing."""
@@ -177,7 +171,7 @@ def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:
     origin : Origin
         This machine.
     """
-    for path in sorted(folder.glob(f"*/{KERNELS}/*/{RECORD}")):
+    for path in sorted(folder.glob(records_pattern())):
         with contextlib.suppress(OSError, ValueError, RecursionError):
             if path.stat().st_uid != os.geteuid():
                 continue

@@ -2,9 +2,11 @@
 
 import asyncio
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from kconnd.core.kernel.events import Step
+from kconnd.core.launch.kernel_files import KernelFiles, kernel_files
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StartFailedError, StillThereError
 from kconnd.launchers.base import Exit, Handle
@@ -78,3 +80,10 @@ class FakeLauncher:
             handle.boot_id == self.boot_id and not self._exits[handle.kernel.pid - NOBODY].done()
         )
         return "its word" if lives else ""
+
+
+def files_in(folder: Path, **names: str) -> KernelFiles:
+    """Give the paths of a kernel's files, all in one folder, under short or given names."""
+    short = {name: name for name in ("log", "facts", "exit", "lock")} | names
+    paths = {name: str(folder / short[name]) for name in short}
+    return replace(kernel_files(str(folder), str(folder), "k"), **paths)

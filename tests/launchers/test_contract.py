@@ -22,7 +22,7 @@ from kconnd.launchers.local import LocalLauncher
 from kconnd.launchers.transient_unit import SystemdLauncher
 from kconnd.system.files.private import take_lock
 from kconnd.system.process.processes import ProcessId, command_of, descendants, send_signal
-from tests.launchers.fake import FakeLauncher
+from tests.launchers.fake import FakeLauncher, files_in
 
 WaitUntil = Callable[..., Awaitable[None]]
 REAL = ("local", "spare", "systemd", "fork")
@@ -89,10 +89,7 @@ def plan(tmp_path: Path) -> LaunchPlan:
         argv=("sh", "-c", "exec sleep 1000"),
         env={"PATH": "/usr/bin:/bin", "SECRET": "s3cret"},
         cwd="/",
-        log=str(tmp_path / "log"),
-        facts=str(tmp_path / "facts"),
-        exit=str(tmp_path / "exit"),
-        lock=str(tmp_path / "lock"),
+        files=files_in(tmp_path),
     )
 
 
@@ -209,7 +206,7 @@ async def test_the_exit_is_known_to_a_daemon_that_was_not_there(
 ) -> None:
     handle = await launcher.launch(shell(plan, "exit 9"))
     await launcher.wait(handle)
-    another = LocalLauncher(Path(plan.lock).parent)
+    another = LocalLauncher(Path(plan.files.lock).parent)
     later = await another.wait(handle)
     assert later.code == 9
     assert (await another.wait(replace(handle, generation=2))).lost
@@ -253,8 +250,9 @@ async def test_what_was_launched_is_found_by_the_shims_facts(
     launcher: Launcher, plan: LaunchPlan
 ) -> None:
     handle = await launcher.launch(plan)
-    assert await launcher.find(plan.facts, plan.exit, plan.lock) == handle
-    assert await launcher.find(plan.facts + "no", plan.exit, plan.lock + "no") is None
+    facts, exit_file, lock = plan.files.facts, plan.files.exit, plan.files.lock
+    assert await launcher.find(facts, exit_file, lock) == handle
+    assert await launcher.find(facts + "no", exit_file, lock + "no") is None
     await launcher.stop(handle, Step.KILL)
     await launcher.wait(handle)
 
@@ -299,11 +297,12 @@ async def test_a_launch_that_is_under_way_is_waited_for(
 ) -> None:
     """The daemon died after it had sent the plan, and the shim has not said anything yet."""
     handle = await launcher.launch(plan)
-    lock = take_lock(Path(plan.lock + "2"), "a shim")
-    finding = asyncio.create_task(launcher.find(plan.facts + "2", plan.exit, plan.lock + "2"))
+    facts, lock_file = plan.files.facts, plan.files.lock + "2"
+    lock = take_lock(Path(lock_file), "a shim")
+    finding = asyncio.create_task(launcher.find(facts + "2", plan.files.exit, lock_file))
     await asyncio.sleep(0)
     assert not finding.done()
-    Path(plan.facts + "2").write_bytes(Path(plan.facts).read_bytes())  # noqa: ASYNC240  # short
+    Path(facts + "2").write_bytes(Path(facts).read_bytes())  # noqa: ASYNC240  # short
     found = await finding
     assert found is not None
     assert (found.shim, found.kernel) == (handle.shim, handle.kernel)

@@ -24,7 +24,7 @@ from kconnd.launchers.base import Handle
 from kconnd.launchers.fork import LATELY, MOST, ForkLauncher, Patience, StaleError
 from kconnd.programs.zygote import main as zygote
 from kconnd.programs.zygote import staleness
-from tests.launchers.fake import FakeLauncher
+from tests.launchers.fake import FakeLauncher, files_in
 
 WaitUntil = Callable[..., Awaitable[None]]
 SOUND = "version_info = (7, 0)\n__version__ = '7.0'\n"
@@ -121,10 +121,9 @@ def plan(folder: Path, *, python: str = sys.executable, name: str = "k", **env: 
         argv=(python, "-S", "-m", "ipykernel_launcher"),
         env={"PYTHONPATH": str(folder / "modules"), **env},
         cwd="/",
-        log=str(folder / f"{name}.log"),
-        facts=str(folder / f"{name}.facts"),
-        exit=str(folder / f"{name}.exit"),
-        lock=str(folder / f"{name}.lock"),
+        files=files_in(
+            folder, **{kind: f"{name}.{kind}" for kind in ("log", "facts", "exit", "lock")}
+        ),
     )
 
 

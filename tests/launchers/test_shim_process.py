@@ -19,6 +19,7 @@ from kconnd.launchers.shim_process import ROOM
 from kconnd.system.files.private import is_locked, take_lock
 from kconnd.system.process.find_shim import find_shim
 from tests.conftest import wait_for
+from tests.launchers.fake import files_in
 
 ROOT = Path(__file__).parents[2]
 WaitUntil = Callable[..., Awaitable[None]]
@@ -39,9 +40,8 @@ async def launcher(tmp_path: Path) -> AsyncIterator[LocalLauncher]:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> LaunchPlan:
-    log, facts, ended, lock = (str(tmp_path / one) for one in ("log", "facts", "exit", "lock"))
     argv = ("sh", "-c", "exec sleep 1000")
-    return LaunchPlan(NAME, 3, argv, {}, "/", log, facts, ended, lock)
+    return LaunchPlan(NAME, 3, argv, {}, "/", files_in(tmp_path))
 
 
 def spare_of(launcher: LocalLauncher) -> int:
@@ -93,22 +93,22 @@ async def test_a_kernel_that_cannot_start_takes_no_spare(
     launcher: LocalLauncher, plan: LaunchPlan
 ) -> None:
     pid = spare_of(launcher)
-    lock = take_lock(Path(plan.lock), "somebody")
+    lock = take_lock(Path(plan.files.lock), "somebody")
     with pytest.raises(StillThereError, match="somebody"):
         await launcher.launch(plan)
     os.close(lock)
     assert spare_of(launcher) == pid
-    os.mkdir(plan.exit)  # noqa: PTH102  # short
-    with pytest.raises(OSError, match=plan.exit):
+    os.mkdir(plan.files.exit)  # noqa: PTH102  # short
+    with pytest.raises(OSError, match=plan.files.exit):
         await launcher.launch(plan)
     assert not psutil.pid_exists(pid), "and one that it has taken is let go"
-    odd = replace(plan, argv=("\ud800",), exit=plan.lock)
+    odd = replace(plan, argv=("\ud800",), files=replace(plan.files, exit=plan.files.lock))
     launcher._shims.have_spare()
     pid = spare_of(launcher)
     for _ in range(2):  # by a spare, and by a new one
         with pytest.raises(UnicodeEncodeError):
             await launcher.launch(odd)
-        assert not is_locked(Path(plan.lock)), "nobody waits for what never comes"
+        assert not is_locked(Path(plan.files.lock)), "nobody waits for what never comes"
     assert not psutil.pid_exists(pid)
 
 

@@ -20,6 +20,7 @@ from kconnd.launchers.shim_process import plan_records
 from kconnd.programs import shim
 from kconnd.system.files.kernel_lock import read_holder
 from kconnd.system.process.processes import ProcessId
+from tests.launchers.fake import files_in
 
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 NAME = st.from_regex(r"[A-Z_]{1,8}", fullmatch=True)
@@ -29,7 +30,7 @@ NAME = st.from_regex(r"[A-Z_]{1,8}", fullmatch=True)
 def test_the_shim_reads_the_plan_that_the_launcher_writes(
     argv: list[str], env: dict[str, str], cwd: str, limit: int
 ) -> None:
-    plan = LaunchPlan("k", 7, tuple(argv), env, cwd, "/l", "/f", "/e", "/k", log_max=limit)
+    plan = LaunchPlan("k", 7, tuple(argv), env, cwd, files_in(Path("/")), log_max=limit)
     text = b"".join(plan_records(plan, ("lock", "5")))
     read = shim.Plan(text)
     assert [arg.decode() for arg in read.args] == argv
@@ -55,10 +56,7 @@ def plan_text(tmp_path: Path) -> PlanText:
             argv=("/bin/sh", "-c", script),
             env={},
             cwd="/",
-            log=str(tmp_path / "log"),
-            facts=facts or str(tmp_path / "lab.shim.json"),
-            exit=exit_file or str(tmp_path / "exit"),
-            lock="",
+            files=files_in(tmp_path, facts=facts or "lab.shim.json", exit=exit_file or "exit"),
         )
         return b"".join(plan_records(plan, lock))
 

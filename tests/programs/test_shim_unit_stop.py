@@ -14,6 +14,7 @@ import pytest
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.launchers.shim_process import plan_records
 from kconnd.programs import shim
+from tests.launchers.fake import files_in
 
 pytestmark = [
     pytest.mark.root,
@@ -52,10 +53,7 @@ def end_of(folder: Path, sender: str, script: str, *, cgroup: bool = True) -> di
         argv=("/bin/sh", "-c", script.format(ready=ready, go=go)),
         env={},
         cwd="/",
-        log=str(folder / "log"),
-        facts=str(folder / "lab.shim.json"),
-        exit=str(folder / "exit"),
-        lock="",
+        files=files_in(folder, facts="lab.shim.json"),
     )
     more = (("lock_file", str(folder / "lab.lock")), *([("cgroup", "1")] if cgroup else []))
     (folder / "plan").write_bytes(b"".join(plan_records(plan, *more)))

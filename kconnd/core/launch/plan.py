@@ -5,16 +5,14 @@ caller. A kernel's environment is built from nothing, so that it is the same who
 the daemon, and JPY_PARENT_PID, at which ipykernel would die with its launcher, is never in it.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.kernel_files import KernelFiles
 from kconnd.core.launch.kernelspec_file import KernelSpec, is_bare_python
-from kconnd.errors import UsageError
 
-IPC_LIMIT = 107  # bytes in the path of a Unix socket: unix(7), less the final NUL
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 KEPT = ("LANG", "LANGUAGE", "TZ")  # of the daemon's own environment; and LC_*
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -42,8 +40,8 @@ class LaunchPlan:
         Which launch this is.
     argv, env, cwd, umask
         The process to be; the environment holds no secret of kconnd's but may hold the user's.
-    log, facts, exit, lock : str
-        Paths for the shim; `kconnd.programs.shim` says what each holds.
+    files : KernelFiles
+        Where its files are; `kconnd.programs.shim` says what the shim writes into which.
     log_max, log_keep : int
         Bytes of one log file, and how many older ones to keep.
     launcher : str
@@ -62,10 +60,7 @@ class LaunchPlan:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
     cwd: str
-    log: str
-    facts: str
-    exit: str
-    lock: str
+    files: KernelFiles
     umask: int = 0o022
     log_max: int = 10 << 20
     log_keep: int = 3
@@ -73,41 +68,6 @@ class LaunchPlan:
     limits: Mapping[str, float] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
     asked: int | None = None
-
-
-@dataclass(frozen=True)
-class KernelPlaces:
-    """Where a kernel's files are.
-
-    Parameters
-    ----------
-    connection_file, log, exit, facts, lock : str
-        Paths; what the last four are is in `kconnd.programs.shim`.
-    """
-
-    connection_file: str
-    log: str
-    exit: str
-    facts: str
-    lock: str
-
-
-def kernel_places(runtime_dir: str, folder: str, name: str) -> KernelPlaces:
-    """Choose where a kernel's files are: the same as long as its name is.
-
-    Parameters
-    ----------
-    folder : str
-        The kernel's own below the state folder.
-    """
-    live = f"{runtime_dir}/live/{name}"
-    return KernelPlaces(
-        connection_file=connection_path(runtime_dir, name),
-        log=f"{folder}/log",
-        exit=f"{folder}/exit.json",
-        facts=f"{live}.shim.json",
-        lock=f"{folder}/lock",
-    )
 
 
 def choose_transport(transport: str, spec: KernelSpec, *, needs_tcp: bool = False) -> str:
@@ -140,24 +100,6 @@ def warn_about(
         "use 'transport: ipc' or 'encryption: curve' where the kernel supports one"
     )
     return (warning,)
-
-
-def ipc_prefix(runtime_dir: str, name: str) -> str:
-    """Choose the path that a kernel's sockets begin with; a long name is shortened by a hash.
-
-    Raises
-    ------
-    UsageError
-        If the runtime folder's own path leaves no room.
-    """
-    for last in (name, hashlib.sha256(name.encode()).hexdigest()[:12]):
-        prefix = f"{runtime_dir}/ipc/{last}"
-        if len(f"{prefix}-5".encode()) <= IPC_LIMIT:
-            return prefix
-    raise UsageError(
-        f"{runtime_dir}/ipc/ is too long a path for Unix sockets, which may have {IPC_LIMIT} bytes",
-        hint="use a shorter --runtime-dir, or 'transport: tcp' in the profile",
-    )
 
 
 def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[str, str]:
@@ -268,11 +210,6 @@ _HINTS = (
     (r"No space left on device", "free some disk space, then start it again"),
     (r"Permission denied", "check the permissions of the path named in the output"),
 )
-
-
-def connection_path(runtime_dir: str, name: str) -> str:
-    """Give the path of a kernel's connection file: the same as long as its name is."""
-    return f"{runtime_dir}/kernel-{name}.json"
 
 
 def describe_wire(connection: ConnectionInfo) -> str:

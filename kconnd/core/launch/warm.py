@@ -1,4 +1,4 @@
-"""A kernel that waits for its name: where its files are, what it can stand for, what it has read.
+"""A warm kernel, which waits for its name: what it can stand for, and what it has read.
 
 Everything here is a function of its arguments. What a kernel has read it tells itself, by the
 expression `READING`; it and `renaming_code` run in the kernel and leave nothing behind there.
@@ -8,21 +8,10 @@ import ast
 import json
 from dataclasses import dataclass, replace
 
-from kconnd.core.launch.plan import KernelPlaces, LaunchPlan, kernel_places, kernel_variables
+from kconnd.core.launch.kernel_files import kernel_files
+from kconnd.core.launch.plan import LaunchPlan, kernel_variables
 
-
-def warm_places(runtime_dir: str, folder: str, name: str) -> KernelPlaces:
-    """Choose the same for a kernel that waits for its name: out of the way of those that have one.
-
-    Parameters
-    ----------
-    folder : str
-        A link, which later leads to the folder of the kernel that it becomes.
-    """
-    places = kernel_places(runtime_dir, folder, name)
-    # Not by the link: when that turns, the lock is still the nameless kernel's for a moment.
-    lock = f"{folder}.d/lock"
-    return replace(places, connection_file=f"{runtime_dir}/live/{name}.connection.json", lock=lock)
+_NO_FILES = kernel_files("", "", "")
 
 
 def same_start(one: LaunchPlan, other: LaunchPlan) -> bool:
@@ -31,17 +20,15 @@ def same_start(one: LaunchPlan, other: LaunchPlan) -> bool:
 
 
 def _nameless(plan: LaunchPlan) -> LaunchPlan:
-    own = kernel_variables("", plan.env["KCONND_CONNECTION_FILE"])
+    file = plan.files.connection_file
+    own = kernel_variables("", file)
     return replace(
         plan,
         name="",
         generation=0,
-        argv=tuple(arg.replace(own["KCONND_CONNECTION_FILE"], "{file}") for arg in plan.argv),
+        argv=tuple(arg.replace(file, "{file}") for arg in plan.argv),
         env={key: value for key, value in plan.env.items() if key not in own},
-        log="",
-        facts="",
-        exit="",
-        lock="",
+        files=_NO_FILES,
     )
 
 

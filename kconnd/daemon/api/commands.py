@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 
 from kconnd.core.access import Right
 from kconnd.core.kernel.events import (
@@ -16,7 +17,8 @@ from kconnd.core.kernel.interrupts import has_no_cell
 from kconnd.core.kernel.lifecycle import ENDED_CHILDREN_TIMEOUT_S, LIVE, State
 from kconnd.core.kernel.reachability import INSTEAD, cure
 from kconnd.core.kernel.record import KernelRecord
-from kconnd.core.launch.plan import connection_path, hint_for
+from kconnd.core.launch.kernel_files import live_dir
+from kconnd.core.launch.plan import hint_for
 from kconnd.core.qtconsole_command import SESSION
 from kconnd.daemon.api.request import Request, info_of, live
 from kconnd.daemon.kernel.actor import Actor
@@ -84,7 +86,8 @@ async def restart(request: Request) -> Reply:
 async def _check_disk(request: Request) -> None:
     """See that a kernel could be started again, before it is ended for that."""
     world = request.kernels.world
-    folders = (world.store.folder(request.name), world.runtime_dir, world.runtime_dir / "live")
+    live = Path(live_dir(str(world.runtime_dir)))
+    folders = (world.store.folder(request.name), world.runtime_dir, live)
     for folder in dict.fromkeys(folders):
         try:
             await asyncio.to_thread(try_to_write, folder, NEEDED_BYTES)
@@ -115,7 +118,7 @@ async def stop(request: Request) -> Reply:
 async def plan_qtconsole(request: Request) -> Reply:
     """Give what would open a Qt console on a kernel: argv, names of variables, file."""
     actor = live(request, "opening a Qt console on")
-    path = connection_path(str(request.kernels.world.runtime_dir), actor.record.name)
+    path = actor.life.files.connection_file
     return {
         "argv": plan_console(path, ()),
         "environment": list(SESSION),
@@ -135,7 +138,7 @@ async def open_qtconsole(request: Request) -> Reply:
             f"not uid {request.peer.uid}",
             hint=f"kconnd-ctl qtconsole {request.name} opens one in your own session",
         )
-    path = connection_path(str(world.runtime_dir), actor.record.name)
+    path = actor.life.files.connection_file
     command = plan_console(path, _words(request.body.get("options", [])))
     given = request.body.get("environment", {})
     if not isinstance(given, Mapping):

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from kconnd.core.kernel.events import (
@@ -241,9 +242,8 @@ class Actor:
 
     def _recorded_at(self, handle: Handle) -> float:
         """Tell when the shim recorded the kernel, whose process may be older than the launch."""
-        live = self._world.runtime_dir / "live"
         try:
-            return (live / f"{self.record.name}.shim.json").stat().st_mtime
+            return Path(self.life.files.facts).stat().st_mtime
         except OSError:
             return started_at(handle.kernel)
 
@@ -259,12 +259,10 @@ class Actor:
         """Find the process of this run of the machine that is on record, or that its shim is."""
         handle = _handle(self.record)
         if handle is None or not self._is_on_record(handle):
-            live = self._world.runtime_dir / "live"
-            exit_file = self._world.store.folder(self.record.name) / "exit.json"
-            facts, older = (live / f"{self.record.name}.{kind}" for kind in ("shim.json", "lock"))
-            # Versions before had the lock there; a free one tells nothing of the present process.
-            lock = older if is_locked(older) else self._world.store.lock(self.record.name)
-            handle = await self._world.launcher.find(str(facts), str(exit_file), str(lock))
+            files = self.life.files
+            # Only a lock that is held proves that an earlier version launched the process.
+            lock = files.old_lock if is_locked(Path(files.old_lock)) else files.lock  # short
+            handle = await self._world.launcher.find(files.facts, files.exit, lock)
         here = self._world.store.origin.boot_id
         return handle if handle is not None and handle.boot_id == here else None
 

@@ -57,15 +57,15 @@ class Foreign:
 
 def refuse(foreign: Foreign, world: World) -> RefusedError:
     """Say whose a kernel is, and what its user can do."""
-    name, folder = foreign.record.name, world.store.path(foreign.record.name)
+    name, files = foreign.record.name, world.files(foreign.record.name)
     if foreign.here:
         return RefusedError(
             f"some process holds the lock of {name} and is not found from here",
-            hint=f"'fuser {folder}/lock' may find it; nothing of {name} is touched until it ends",
+            hint=f"'fuser {files.lock}' may find it; nothing of {name} is touched until it ends",
         )
     hint = "ask the daemon there; or give each machine or container a folder, with --state-dir"
     if not foreign.held:
-        hint += f"; if {foreign.host} is gone for good, remove {folder}"
+        hint += f"; if {foreign.host} is gone for good, remove {files.folder}"
     whose = foreign.host
     if whose == world.store.origin.host:
         whose = f"another container or pid namespace of {whose}"
@@ -75,8 +75,7 @@ def refuse(foreign: Foreign, world: World) -> RefusedError:
 def find_foreign(world: World, name: str) -> Foreign | None:
     """Tell whether a kernel is another's; None where it is ours, or where there is none."""
     record, here = world.store.peek(name), world.store.origin
-    lock = world.store.lock(name)
-    evidence = _gather(world, name, record, look_at_lock(lock))
+    evidence = _gather(world, name, record, look_at_lock(Path(world.files(name).lock)))
     if not is_elsewhere(evidence, here):
         return None
     held = evidence.lock is Lock.HELD
@@ -89,8 +88,8 @@ def find_foreign(world: World, name: str) -> Foreign | None:
 
 def is_held(world: World, name: str) -> bool:
     """Tell whether some process holds a kernel's lock, also where older versions had it."""
-    older = world.runtime_dir / "live" / f"{name}.lock"
-    return Lock.HELD in {look_at_lock(world.store.lock(name)), look_at_lock(older)}
+    files = world.files(name)
+    return Lock.HELD in {look_at_lock(Path(lock)) for lock in (files.lock, files.old_lock)}
 
 
 def is_held_elsewhere(world: World, lock: Path) -> bool:
@@ -101,9 +100,8 @@ def is_held_elsewhere(world: World, lock: Path) -> bool:
 
 
 def _gather(world: World, name: str, record: KernelRecord | None, lock: Lock) -> Evidence:
-    here = world.store.origin
-    locked = read_holder(world.store.lock(name))
-    facts = read_holder(world.runtime_dir / "live" / f"{name}.shim.json")
+    here, files = world.store.origin, world.files(name)
+    locked, facts = read_holder(Path(files.lock)), read_holder(Path(files.facts))
     return Evidence(
         state=record.lifecycle.state if record else None,
         recorded=record.origin if record else None,

@@ -18,9 +18,9 @@ from pathlib import Path
 from kconnd.core.kernel.events import Launch
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.envfile import parse_env_file
+from kconnd.core.launch.kernel_files import IPC_PORTS, KernelFiles, ipc_dir, socket_prefix
 from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.core.launch.plan import (
-    KernelPlaces,
     LaunchPlan,
     base_environment,
     choose_encryption,
@@ -28,8 +28,6 @@ from kconnd.core.launch.plan import (
     enable_ipv6,
     expand,
     fill_in,
-    ipc_prefix,
-    kernel_places,
     kernel_variables,
     through_shell,
     warn_about,
@@ -49,7 +47,6 @@ PATIENCE = 2.0  # seconds that a restart waits for its own ports
 GLANCE = 0.05  # seconds between looks: nothing tells when a port comes free
 RESERVE = 160  # descriptors: one for each connection that a user may have, and some for files
 MAX_ENV_FILE_BYTES = 256 << 10  # execve(2) takes no more than a few times that
-IPC_PORTS = (1, 2, 3, 4, 5)
 
 
 def check_descriptors(found: tuple[int, int]) -> None:
@@ -214,11 +211,11 @@ async def prepare_wire(
     notes: tuple[str, ...] = ()
     ports: tuple[int, ...] = IPC_PORTS
     if transport == "ipc":
-        here = f"{world.runtime_dir}/ipc/"
+        here = f"{ipc_dir(str(world.runtime_dir))}/"
         ip = (
             kept.ip
             if kept and kept.ip.startswith(here)
-            else ipc_prefix(str(world.runtime_dir), name)
+            else socket_prefix(str(world.runtime_dir), name)
         )
     else:
         ip = profile.ip
@@ -288,18 +285,15 @@ async def _come_free(ip: str, ports: tuple[int, ...]) -> bool:
 
 def make_plan(  # all that a plan is made of
     world: World,
-    name: str,
+    kernel_files: KernelFiles,
     generation: int,
     profile: Profile,
     files: LaunchFiles,
     connection: ConnectionInfo,
-    places: KernelPlaces | None = None,
 ) -> LaunchPlan:
     """Build the plan for one launch."""
     spec = files.spec
-    folder = str(world.store.folder(name)) if places is None else ""
-    places = places or kernel_places(str(world.runtime_dir), folder, name)
-    file = places.connection_file
+    name, file = kernel_files.name, kernel_files.connection_file
     base = base_environment(
         world.user, world.environment, world.environment.get("XDG_RUNTIME_DIR", "")
     )
@@ -318,10 +312,7 @@ def make_plan(  # all that a plan is made of
         argv=argv,
         env=env,
         cwd=files.cwd,
-        log=places.log,
-        facts=places.facts,
-        exit=places.exit,
-        lock=places.lock,
+        files=kernel_files,
         log_max=profile.log.max_size,
         log_keep=profile.log.keep,
         launcher="fork" if profile.launcher == "auto" and profile.preload else profile.launcher,

@@ -33,7 +33,6 @@ from kconnd.core.kernel.record import Facts, LastExit
 from kconnd.core.kernel.view import describe_exit, describe_oom, describe_unit_stop
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 from kconnd.core.launch.kernelspec_file import KernelSpec
-from kconnd.core.launch.plan import connection_path
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.claims import is_held
@@ -71,7 +70,6 @@ BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # for a kernel that answers before it h
 EXPLAIN_BEFORE_S = 0.5  # before a start is given up
 TAIL = 4096  # bytes of last output that are kept with an exit
 SOCKETS_GONE = "its sockets were deleted: no new client can attach until it is restarted"
-LEFT = (".lock", ".plan", ".shim.json", ".exit.json")  # in the folder of what lives
 LAUNCH_MARK = "[kconnd: launch "  # the shim's line at the head of each process's output
 
 log = logging.getLogger("kconnd")
@@ -110,7 +108,8 @@ class Life:
         pool: WarmKernels | None,
     ) -> None:
         self.name = name
-        self.log_file = world.store.path(name) / "log"  # where the kernel's output goes
+        self.files = world.files(name)
+        self.log_file = Path(self.files.log)
         self.watch = Watch(
             tell=tell,
             answered=self._answered,
@@ -192,7 +191,7 @@ class Life:
         """See that no process of the kernel is there, before anything of it is replaced."""
         if is_held(self._world, self.name):
             raise StillThereError(
-                f"an earlier process of it holds {self._world.store.lock(self.name)}",
+                f"an earlier process of it holds {self.files.lock}",
                 hint=f"kconnd-ctl stop {self.name} ends it, where it is one of this machine's",
             )
 
@@ -258,7 +257,7 @@ class Life:
         self._begin(profile, files.spec, wire)
         self._remove_sockets()
         self.write_connection_file()
-        plan = make_plan(world, self.name, command.generation, profile, files, wire.connection)
+        plan = make_plan(world, self.files, command.generation, profile, files, wire.connection)
         plan = replace(plan, asked=asked)
         try:
             return await world.launcher.launch(plan)
@@ -308,7 +307,7 @@ class Life:
         """
         if self.handle is None or self.connection is None:
             return
-        if connection_path(str(self._world.runtime_dir), self.name) not in there:
+        if self.files.connection_file not in there:
             self.claim()
             self._world.announce(
                 self.name, "mended", "its connection file was gone, and is there again"
@@ -543,7 +542,6 @@ class Life:
         Until its end is recorded, what its shim wrote of that stays, too: it is all that the next
         daemon has.
         """
-        live = self._world.runtime_dir / "live"
         with self._tolerating("cleaning up after it"):
             if is_held(self._world, self.name):
                 log.error("%s: a process of it is still there, so nothing was removed", self.name)
@@ -553,9 +551,8 @@ class Life:
             self._world.ledger.release(self.name)
             if not recorded:
                 return
-            for kind in LEFT:
-                (live / f"{self.name}{kind}").unlink(missing_ok=True)
-            self._world.store.lock(self.name).unlink(missing_ok=True)
+            for path in (*self.files.live, self.files.lock):
+                Path(path).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _tolerating(self, doing: str) -> Iterator[None]:
@@ -571,7 +568,7 @@ class Life:
 
     @property
     def _connection_file(self) -> Path:
-        return Path(connection_path(str(self._world.runtime_dir), self.name))
+        return Path(self.files.connection_file)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a part of the supervision beside the others, until `detach`."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from kconnd.core.kernel.lifecycle import State
 from kconnd.core.kernel.view import Sight
 from kconnd.core.launch.connection import ConnectionInfo
-from kconnd.core.launch.plan import connection_path
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.launchers.base import Handle
@@ -46,7 +45,7 @@ def see(actor: Actor, world: World, profile_status: str, *, quick: bool = False)
     return Sight(
         owner=world.user.name,
         profile_status=profile_status,
-        connection_file=connection_path(str(world.runtime_dir), actor.record.name),
+        connection_file=life.files.connection_file,
         log_file=str(life.log_file),
         execution_state=life.watch.execution_state,
         last_activity=_last_activity(actor, world),

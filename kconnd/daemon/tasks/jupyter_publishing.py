@@ -21,7 +21,7 @@ from pathlib import Path
 
 from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, State
 from kconnd.core.launch.connection import ConnectionInfo
-from kconnd.core.launch.plan import connection_path
+from kconnd.core.launch.kernel_files import connection_file_name, kernel_of_connection_file
 from kconnd.daemon.kernel.claims import find_foreign
 from kconnd.daemon.kernels import Kernels
 from kconnd.system.files.private import write_private
@@ -107,9 +107,8 @@ def _lasts(kernel: Lifecycle) -> bool:
 
 def _links(kernels: Kernels) -> dict[str, str]:
     """Give the connection file of each kernel that is up."""
-    runtime_dir = str(kernels.world.runtime_dir)
-    names = [one.record.name for one in kernels.all() if _lasts(one.kernel)]
-    return {name: connection_path(runtime_dir, name) for name in names}
+    live = [actor for actor in kernels.all() if _lasts(actor.kernel)]
+    return {actor.record.name: actor.life.files.connection_file for actor in live}
 
 
 class Published:
@@ -203,13 +202,13 @@ class Published:
 
         Once, since in a home that machines share another's daemon may have made it again.
         """
-        wanted = {f"kernel-{name}.json": target for name, target in links.items()}
+        wanted = {connection_file_name(name): target for name, target in links.items()}
         before = self._linked
         if before is not None:
             self._linked = {**before, **wanted}  # ours to remove, also if not all can be made
         there = dict(self._ours()) if afresh or before is None else before
         for name in set(there if before is None else before) - set(wanted):
-            kernel = name.removeprefix("kernel-").removesuffix(".json")
+            kernel = kernel_of_connection_file(name)
             if self._target(name) and not self._is_foreign(kernel):
                 (self._folder / name).unlink(missing_ok=True)
         for name in set(wanted) - set(there):
@@ -220,7 +219,7 @@ class Published:
 
     def _ours(self) -> Iterator[tuple[str, str]]:
         """List the links that lead to connection files of this daemon, and where to."""
-        for path in self._folder.glob("kernel-*.json"):
+        for path in self._folder.glob(connection_file_name("*")):
             if target := self._target(path.name):
                 yield path.name, target
 

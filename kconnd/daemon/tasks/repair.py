@@ -10,6 +10,7 @@ import logging
 import os
 from pathlib import Path
 
+from kconnd.core.launch.kernel_files import ipc_dir, live_dir
 from kconnd.daemon.kernels import Kernels
 from kconnd.errors import KconndError
 from kconnd.system.files.private import ensure_private_dir
@@ -30,8 +31,9 @@ def make_folders(runtime_dir: Path) -> None:
     UnsafePathError
         If one is there and another user may have had a hand in it.
     """
-    for folder in (runtime_dir, runtime_dir / "ipc", runtime_dir / "live"):
-        ensure_private_dir(folder)
+    here = str(runtime_dir)
+    for folder in (here, ipc_dir(here), live_dir(here)):
+        ensure_private_dir(Path(folder))
 
 
 async def mend_for_ever(kernels: Kernels, site: Site) -> None:
@@ -102,4 +104,4 @@ def _folders(kernels: Kernels) -> list[str]:
     runtime_dir = str(kernels.world.runtime_dir)
     known = (actor.life.connection for actor in kernels.all())
     sockets = {os.path.dirname(one.ip) for one in known if one and one.transport == "ipc"}  # noqa: PTH120  # the same
-    return sorted({runtime_dir, f"{runtime_dir}/ipc", *sockets})
+    return sorted({runtime_dir, ipc_dir(runtime_dir), *sockets})

@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from kconnd.core.launch.connection import parse_connection
-from kconnd.core.launch.plan import LaunchPlan, connection_path
-from kconnd.core.launch.warm import renaming_code, warm_places
+from kconnd.core.launch.kernel_files import WarmFiles
+from kconnd.core.launch.plan import LaunchPlan
+from kconnd.core.launch.warm import renaming_code
 from kconnd.daemon.context import Channels, World
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.warm.maker import remove_folder
@@ -36,8 +37,8 @@ log = logging.getLogger("kconnd")
 
 async def tell_name(world: World, channels: Channels, old: str, new: str) -> bool:
     """Have a kernel learn its name, and tell whether it did; once more does no harm."""
-    before = warm_places(str(world.runtime_dir), "", old).connection_file
-    code = renaming_code(before, new, connection_path(str(world.runtime_dir), new))
+    before, after = world.warm_files(old), world.files(new)
+    code = renaming_code(before.connection_file, new, after.connection_file)
     try:
         async with asyncio.timeout(LISTENING):
             return await channels.execute_silently(code)
@@ -49,7 +50,7 @@ async def note_learned(world: World, naming: Awaitable[bool], old: str, new: str
     """Note that a kernel has learned its name, once it has; its files have their places then."""
     try:
         if await naming:
-            remove_folder(world.store.warm / f"{old}.d")
+            remove_folder(Path(world.warm_files(old).first_folder))
         else:
             log.warning("%s: it did not learn its name; the next daemon says it again", new)
     except OSError as error:
@@ -59,7 +60,7 @@ async def note_learned(world: World, naming: Awaitable[bool], old: str, new: str
 async def tell_again(world: World, old: str, new: str) -> None:
     """Do the same for a kernel whose daemon died before it had learned its name."""
     try:
-        file = read_regular(connection_path(str(world.runtime_dir), new), MAX_OWN_BYTES)
+        file = read_regular(world.files(new).connection_file, MAX_OWN_BYTES)
         channels = world.connect(parse_connection(json.loads(file)))
     except (OSError, ValueError) as error:
         log.warning("%s: telling it its name: %s", new, error)
@@ -82,28 +83,28 @@ def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
         warm.handle,
         generation=plan.generation,
         launch=warm.plan.generation,
-        exit_file=plan.exit,
-        lock=plan.lock,
-        facts=warm.plan.facts,  # beside which its shim goes on writing, should the disk be full
+        exit_file=plan.files.exit,
+        lock=plan.files.lock,
+        # Its shim goes on writing the spare exit file beside these, should the disk be full.
+        facts=warm.plan.files.facts,
         note=NOTE,
     )
     _keep_ports(world, warm, plan)
-    Path(warm.plan.env["KCONND_CONNECTION_FILE"]).unlink(missing_ok=True)
-    _shift(Path(plan.log), plan.log_keep)
+    Path(warm.plan.files.connection_file).unlink(missing_ok=True)
+    _shift(Path(plan.files.log), plan.log_keep)
     with contextlib.suppress(FileNotFoundError):
-        Path(warm.plan.log).rename(plan.log)
+        Path(warm.plan.files.log).rename(plan.files.log)
     # Every warm kernel is its shim's first launch, so an older exit would pass for its own.
-    Path(plan.exit).unlink(missing_ok=True)
-    link = world.store.warm / warm.plan.name
-    _turn(link, Path(plan.log).parent)
+    Path(plan.files.exit).unlink(missing_ok=True)
+    _turn(world.warm_files(warm.plan.name), Path(plan.files.folder))
     with contextlib.suppress(FileNotFoundError):  # the folder was cleaned: it proves nothing
-        Path(warm.plan.lock).rename(plan.lock)
-    facts, plain, here = Path(warm.plan.facts), handle.to_json(), world.store.origin
+        Path(warm.plan.files.lock).rename(plan.files.lock)
+    facts, plain, here = Path(warm.plan.files.facts), handle.to_json(), world.store.origin
     where = {"host": here.host, "pid_namespace": here.pid_namespace}
     told = json.dumps({"protocol": 1, **where, **{key: plain[key] for key in KEPT}}).encode()
     write_private(facts, told)
-    facts.rename(plan.facts)  # it has its name from here on
-    _write_into_lock(Path(plan.lock), told + b"\n")
+    facts.rename(plan.files.facts)  # it has its name from here on
+    _write_into_lock(Path(plan.files.lock), told + b"\n")
     return handle
 
 
@@ -120,13 +121,13 @@ def _write_into_lock(path: Path, told: bytes) -> None:
             os.close(file)
 
 
-def named_by(link: Path) -> str:
+def named_by(files: WarmFiles) -> str:
     """Give the name of the kernel to whose folder a link leads; ``""`` where it has none yet."""
     try:
-        target = link.readlink()
+        target = Path(files.folder).readlink()
     except OSError:
         return ""
-    return "" if target.name == f"{link.name}.d" else target.name
+    return "" if target.name == Path(files.first_folder).name else target.name
 
 
 def _keep_ports(world: World, warm: WarmKernel, plan: LaunchPlan) -> None:
@@ -136,15 +137,15 @@ def _keep_ports(world: World, warm: WarmKernel, plan: LaunchPlan) -> None:
         world.ledger.keep(plan.name, connection.ports)
 
 
-def _turn(link: Path, folder: Path) -> None:
+def _turn(files: WarmFiles, folder: Path) -> None:
     """Have a link lead elsewhere, without a moment in which it leads nowhere.
 
     It is relative, so that it is right too where the state folder has been moved as a whole: that
     of an account which has gone is.
     """
-    part = link.with_name(f"{link.name}.new")
-    part.symlink_to(os.path.relpath(folder, link.parent))
-    part.rename(link)
+    next_link = Path(files.next_link)
+    next_link.symlink_to(os.path.relpath(folder, next_link.parent))
+    next_link.rename(files.folder)
 
 
 def _shift(path: Path, keep: int) -> None:

@@ -9,7 +9,6 @@ from starting: neither a process that does not end nor a disk that cannot be wri
 import asyncio
 import json
 import logging
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,15 @@ from typing import Any
 
 from kconnd.core.kernel.events import Step
 from kconnd.core.kernel.locality import Lock
-from kconnd.core.launch.plan import KernelPlaces, ipc_prefix
-from kconnd.core.launch.warm import warm_places
+from kconnd.core.launch.kernel_files import (
+    IPC_PORTS,
+    KernelFiles,
+    live_dir,
+    socket_prefix,
+    warm_kernel_of,
+)
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.claims import is_held, is_held_elsewhere
-from kconnd.daemon.kernel.prepare import IPC_PORTS
 from kconnd.daemon.warm.handover import named_by
 from kconnd.daemon.warm.maker import Maker
 from kconnd.errors import UsageError
@@ -32,7 +35,6 @@ from kconnd.system.process.find_shim import find_shim
 from kconnd.system.process.processes import boot_id, descendants, is_alive, shares_host_name
 
 LIMIT = 1.0  # seconds that a start waits for them; what takes longer goes on beside it
-_UNNAMED = re.compile(r"([^.].*~[0-9a-f]{8})(\..*)?")  # a warm kernel's name, in that of a file
 
 log = logging.getLogger("kconnd")
 
@@ -62,8 +64,9 @@ async def sweep(world: World, maker: Maker) -> list[Named]:
     found = []
     ending = []
     for old in set(_names(world)):
-        name = named_by(world.store.warm / old)
-        if not name or (world.runtime_dir / "live" / f"{old}.shim.json").exists():
+        files = world.warm_files(old)
+        name = named_by(files)
+        if not name or Path(files.facts).exists():  # noqa: ASYNC240  # short
             # The last step of a hand-over, at least, was not reached.
             ending.append(maker.spawn(_end(world, maker, old)))
             continue
@@ -71,7 +74,7 @@ async def sweep(world: World, maker: Maker) -> list[Named]:
         if handle is None and not _may_live(world, name):
             maker.forget(old)
         else:
-            told = not (world.store.warm / f"{old}.d").exists()
+            told = not Path(files.first_folder).exists()  # noqa: ASYNC240  # short
             found.append(Named(old, name, handle, told))
     if ending:
         await asyncio.wait(ending, timeout=LIMIT)
@@ -79,14 +82,15 @@ async def sweep(world: World, maker: Maker) -> list[Named]:
 
 
 def _names(world: World) -> Iterator[str]:
-    files = [*_files(world.runtime_dir / "live"), *_files(world.store.warm)]
+    live = Path(live_dir(str(world.runtime_dir)))
+    files = [*_files(live), *_files(world.store.warm)]
     try:
         files += world.ledger.granted()
     except OSError as error:
         log.warning("reading which ports are granted: %s", error)
     for file in files:
-        if found := _UNNAMED.fullmatch(file):
-            yield found[1]
+        if name := warm_kernel_of(file):
+            yield name
 
 
 def _files(folder: Path) -> list[str]:
@@ -95,8 +99,8 @@ def _files(folder: Path) -> list[str]:
 
 def _live_handle(world: World, name: str) -> Handle | None:
     """Find the live process of a kernel by its shim's facts or by its record."""
-    facts = _read(world.runtime_dir / "live" / f"{name}.shim.json")
-    record = _read(world.store.path(name) / "record.json")
+    files = world.files(name)
+    facts, record = _read(files.facts), _read(files.record)
     for handle in map(_handle, (facts, record.get("handle") or {})):
         here = handle is not None and handle.boot_id == world.store.origin.boot_id
         if handle is not None and here and is_alive(handle.shim):
@@ -107,11 +111,11 @@ def _live_handle(world: World, name: str) -> Handle | None:
 def _may_live(world: World, name: str) -> bool:
     """Tell whether it may live although neither says so: by its lock, or on another machine."""
     machine = world.store.origin.machine
-    origin = _read(world.store.path(name) / "record.json").get("origin") or {}
+    origin = _read(world.files(name).record).get("origin") or {}
     return is_held(world, name) or origin.get("machine", machine) != machine
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: str) -> dict[str, Any]:
     try:
         content = json.loads(read_regular(path, MAX_OWN_BYTES))
     except (OSError, ValueError, RecursionError):
@@ -127,36 +131,35 @@ def _handle(content: dict[str, Any]) -> Handle | None:
 
 
 async def _end(world: World, maker: Maker, name: str) -> None:
-    link = world.store.warm / name
-    places = warm_places(str(world.runtime_dir), str(link), name)
-    if is_held_elsewhere(world, Path(places.lock)):
+    files = world.warm_files(name)
+    if is_held_elsewhere(world, Path(files.lock)):
         log.warning("%s: its lock is held by a process that is not here; it is left alone", name)
         return
     handle = None
-    if not Path(places.facts).exists():  # noqa: ASYNC240  # short
-        handle = _by_command_line(name, places)
-    handle = handle or await world.launcher.find(places.facts, places.exit, places.lock)
+    if not Path(files.facts).exists():  # noqa: ASYNC240  # short
+        handle = _by_command_line(name, files)
+    handle = handle or await world.launcher.find(files.facts, files.exit, files.lock)
     if handle is not None and await world.launcher.adopt(handle):
         log.info("%s: ended: the daemon that kept it warm was killed", name)
         await world.launcher.stop(handle, Step.KILL)
         await world.launcher.wait(handle)
-    elif look_at_lock(Path(places.lock)) is Lock.HELD:
+    elif look_at_lock(Path(files.lock)) is Lock.HELD:
         log.warning("%s: a process that is not found holds its lock; it is left alone", name)
         return
     # Once its link has turned, its sockets are those of the kernel that it was to become.
-    own = link.is_symlink() and not named_by(link)  # short
+    own = Path(files.folder).is_symlink() and not named_by(files)  # noqa: ASYNC240  # short
     maker.forget(name, _sockets(world, name) if own else ())
 
 
 def _sockets(world: World, name: str) -> list[str]:
     try:
-        prefix = ipc_prefix(str(world.runtime_dir), name)
+        prefix = socket_prefix(str(world.runtime_dir), name)
     except UsageError:
         return []
     return [f"{prefix}-{port}" for port in IPC_PORTS]
 
 
-def _by_command_line(name: str, places: KernelPlaces) -> Handle | None:
+def _by_command_line(name: str, files: KernelFiles) -> Handle | None:
     """Find one whose facts were removed, or not written yet, by its shim."""
     shim = find_shim(name)
     if shim is not None and not shares_host_name(shim):
@@ -164,4 +167,4 @@ def _by_command_line(name: str, places: KernelPlaces) -> Handle | None:
     below = descendants(shim) if shim is not None else []
     if shim is None or not below:
         return None  # a shim without a kernel ends by itself: its daemon has not told it its plan
-    return Handle("", 1, boot_id(), shim, below[0], places.exit, places.lock)
+    return Handle("", 1, boot_id(), shim, below[0], files.exit, files.lock)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from kconnd.core.kernel.events import Launch, Step
+from kconnd.core.launch.kernel_files import warm_name
 from kconnd.core.launch.kernelspec_file import python_module
 from kconnd.core.launch.plan import LaunchPlan
-from kconnd.core.launch.warm import READING, parse_reading, warm_places
+from kconnd.core.launch.warm import READING, parse_reading
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import Channels, World
 from kconnd.daemon.kernel.monitor import FIRST_PATIENCE, ask_until_answered
@@ -30,7 +31,6 @@ from kconnd.system.files.private import ensure_private_dir, write_private
 from kconnd.system.files.signatures import Signatures
 from kconnd.system.process.priority import GivingWay
 
-MARK = "~"  # in the name of a kernel that has none yet; no kernel's name can have it
 NAMEABLE = frozenset({"ipykernel", "ipykernel_launcher"})
 ENDING = 5.0  # seconds that the daemon's own end waits for theirs
 
@@ -54,11 +54,12 @@ class Maker:
     async def plan(self, profile: Profile) -> tuple[LaunchPlan, Wire]:
         """Plan one; ports that are granted for it are its own from then on."""
         files = await read_launch_files(self._world, profile)
-        name = f"{profile.name}{MARK}{secrets.token_hex(4)}"
+        name = warm_name(profile.name, secrets.token_hex(4))
         launch = Launch(1, new_key=True, new_ports=True)
         wire = await prepare_wire(self._world, name, profile, files.spec, None, launch)
-        places = warm_places(str(self._world.runtime_dir), str(self._folder / name), name)
-        plan = make_plan(self._world, name, 1, profile, files, wire.connection, places)
+        plan = make_plan(
+            self._world, self._world.warm_files(name), 1, profile, files, wire.connection
+        )
         return plan, wire
 
     async def make(self, profile: Profile) -> WarmKernel:
@@ -101,12 +102,13 @@ class Maker:
             raise
 
     def _prepare_files(self, plan: LaunchPlan, wire: Wire) -> None:
-        link = self._folder / plan.name
+        files = self._world.warm_files(plan.name)
+        first_folder = Path(files.first_folder)
         ensure_private_dir(self._folder)
-        ensure_private_dir(link.with_name(f"{plan.name}.d"))
-        link.symlink_to(f"{plan.name}.d")
+        ensure_private_dir(first_folder)
+        Path(files.folder).symlink_to(first_folder.name)
         content = json.dumps(wire.connection.to_file(), indent=1).encode()
-        write_private(Path(plan.env["KCONND_CONNECTION_FILE"]), content)
+        write_private(Path(files.connection_file), content)
 
     # --- ending them
 
@@ -137,11 +139,10 @@ class Maker:
             self._world.ledger.release(name)
             for socket in sockets:
                 Path(socket).unlink(missing_ok=True)
-            for path in (self._world.runtime_dir / "live").glob(f"{name}.*"):
-                path.unlink(missing_ok=True)
-            (self._folder / f"{name}.new").unlink(missing_ok=True)
-            (self._folder / name).unlink(missing_ok=True)
-            remove_folder(self._folder / f"{name}.d")
+            files = self._world.warm_files(name)
+            for path in (*files.live, files.next_link, files.folder):
+                Path(path).unlink(missing_ok=True)
+            remove_folder(Path(files.first_folder))
         except OSError as error:
             log.warning("%s: removing what is left of it: %s", name, error)
 

@@ -96,7 +96,8 @@ class Pool:
         """
         ready = self._ready.get(profile.name, [])
         for warm in list(ready):
-            plan = make_plan(self._world, name, generation, profile, files, warm.wire.connection)
+            connection, kernel_files = warm.wire.connection, self._world.files(name)
+            plan = make_plan(self._world, kernel_files, generation, profile, files, connection)
             if warm not in ready or not same_start(plan, warm.plan):
                 continue
             ready.remove(warm)
@@ -217,7 +218,8 @@ class Pool:
         try:
             files = await read_launch_files(self._world, profile)
             connection = warm.wire.connection
-            now = make_plan(self._world, profile.name, 1, profile, files, connection)
+            kernel_files = self._world.files(profile.name)
+            now = make_plan(self._world, kernel_files, 1, profile, files, connection)
         except (KconndError, OSError):
             return "its profile cannot be started any more"
         if not same_start(now, warm.plan):

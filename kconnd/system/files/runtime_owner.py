@@ -24,6 +24,7 @@ from pathlib import Path
 from kconnd.core.account_history import RuntimeOwner, parse_owner
 from kconnd.core.kernel.locality import Lock, is_here
 from kconnd.core.kernel.record import Origin
+from kconnd.core.launch.kernel_files import is_facts, is_old_lock, live_dir
 from kconnd.errors import LockedError
 from kconnd.system.files.kernel_lock import look_at_lock, read_holder
 from kconnd.system.files.private import write_private
@@ -68,7 +69,7 @@ def settle_runtime(runtime: Path, state: Path, name: str, here: Origin) -> bool:
             write_private(runtime / OWNER, json.dumps(ours.as_dict()).encode())
         return True
     _wait_for_daemon(runtime / LOCK)
-    _check_kernels(runtime / "live", here)
+    _check_kernels(Path(live_dir(str(runtime))), here)
     aside = runtime.with_name(f"{runtime.name}.{_safe(known.name)}.{secrets.token_hex(4)}")
     runtime.rename(aside)
     log.warning(
@@ -115,8 +116,9 @@ def _check_kernels(live: Path, here: Origin) -> None:
 
     What a shim says of itself is in its facts, and where its lock is here, too, in that.
     """
-    for file in (*live.glob("*.shim.json"), *live.glob("*.lock")):
-        if file.suffix == ".lock" and look_at_lock(file) is not Lock.HELD:
+    for file in live.glob("*"):
+        held = is_old_lock(file.name) and look_at_lock(file) is Lock.HELD
+        if not held and not is_facts(file.name):
             continue
         holder = read_holder(file)
         if holder is None or not is_here(holder.origin, here):

@@ -7,10 +7,10 @@ flood the log, in which others' lines would be dropped. A line is printable, wha
 
 import asyncio
 import logging
-import re
 from dataclasses import dataclass
 
 from kconnd.core.access import Peer
+from kconnd.core.launch.kernel_files import without_warm_suffix
 from kconnd.core.names import parse_name
 from kconnd.errors import UsageError
 from kconnd.system.systemd.journal import AUDIT
@@ -21,8 +21,6 @@ UNHEARD = "hung up"  # before it was known who it is
 CHANGED_NOTHING = frozenset(
     {UNHEARD, "refused", "usage", "no-such-kernel", "elsewhere", "bad-profile", "not-running"}
 )
-
-_UNNAMED = re.compile("~[0-9a-f]{8}$")  # at the end of what is kept warm
 
 log = logging.getLogger("kconnd")
 
@@ -91,7 +89,7 @@ def is_name(text: object) -> bool:
     if not isinstance(text, str):
         return False
     try:
-        parse_name(_UNNAMED.sub("", text))
+        parse_name(without_warm_suffix(text))
     except UsageError:
         return False
     return True

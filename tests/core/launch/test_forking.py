@@ -15,6 +15,7 @@ from kconnd.core.launch.forking import (
     pause_after,
     wants_more_files,
 )
+from kconnd.core.launch.kernel_files import kernel_files
 from kconnd.core.launch.kernelspec_file import python_module
 from kconnd.core.launch.plan import LaunchPlan, kernel_variables
 from kconnd.core.launch.warm import same_start
@@ -99,17 +100,15 @@ def test_the_environment_of_a_parent_is_in_no_text() -> None:
 
 
 def plan(name: str, generation: int, env: dict[str, str]) -> LaunchPlan:
-    file = f"/r/kernel-{name}.json"
+    files = kernel_files("/r", "/s", name)
+    file = files.connection_file
     return LaunchPlan(
         name=name,
         generation=generation,
         argv=("python", "-m", "ipykernel_launcher", "-f", file),
         env={**env, **kernel_variables(name, file)},
         cwd="/",
-        log=f"/s/{name}/log",
-        facts=f"/r/{name}.shim.json",
-        exit=f"/s/{name}/exit.json",
-        lock=f"/r/{name}.lock",
+        files=files,
     )
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kconnd.core.launch.kernel_files import IPC_LIMIT, socket_prefix
 from kconnd.core.launch.kernelspec_file import KernelSpec, ipykernel_spec, parse_kernelspec
 from kconnd.core.launch.plan import (
-    IPC_LIMIT,
     User,
     base_environment,
     choose_encryption,
@@ -16,7 +16,6 @@ from kconnd.core.launch.plan import (
     expand,
     fill_in,
     hint_for,
-    ipc_prefix,
     through_shell,
     warn_about,
     with_interpreter,
@@ -69,13 +68,13 @@ def test_plain_tcp_is_warned_about_and_nothing_else() -> None:
 def test_a_path_for_sockets_fits_or_is_refused(depth: int, length: int) -> None:
     runtime, name = "/" + "r" * depth, "n" * length
     try:
-        prefix = ipc_prefix(runtime, name)
+        prefix = socket_prefix(runtime, name)
     except UsageError:
         assert depth > IPC_LIMIT - 25
     else:
         assert len(f"{prefix}-5") <= IPC_LIMIT
-        assert prefix == ipc_prefix(runtime, name)
-        assert prefix != ipc_prefix(runtime, name[:-1] + "m")
+        assert prefix == socket_prefix(runtime, name)
+        assert prefix != socket_prefix(runtime, name[:-1] + "m")
 
 
 def test_the_environment_is_built_from_nothing() -> None:

@@ -25,7 +25,8 @@ from kconnd.core.kernel.events import (
 from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State
 from kconnd.core.kernel.record import KernelRecord, Origin
 from kconnd.core.launch.connection import ConnectionInfo
-from kconnd.core.launch.plan import LaunchPlan, User, connection_path
+from kconnd.core.launch.kernel_files import KernelFiles
+from kconnd.core.launch.plan import LaunchPlan, User
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.event_log import EventBus
@@ -149,8 +150,12 @@ class Stage:
         return self.channels[-1]
 
     @property
+    def files(self) -> KernelFiles:
+        return self.world.files("lab")
+
+    @property
     def connection_file(self) -> Path:
-        return Path(connection_path(str(self.runtime), "lab"))
+        return Path(self.files.connection_file)
 
     def saved(self) -> dict[str, Any]:
         path = self.store.folder("lab") / "record.json"
@@ -393,7 +398,7 @@ async def test_a_process_that_is_there_already_is_taken_up(stage: Stage) -> None
 
 
 def plan_of(stage: Stage) -> LaunchPlan:
-    return LaunchPlan("lab", 5, COMMAND, {}, "/", "", "", "", lock=str(stage.runtime / "lock"))
+    return LaunchPlan("lab", 5, COMMAND, {}, "/", stage.files)
 
 
 @pytest.mark.parametrize("version", ["this", "older"])
@@ -403,7 +408,7 @@ async def test_nothing_of_a_process_that_is_still_there_is_removed(
     older, facts = (stage.runtime / "live" / f"lab.{kind}" for kind in ("lock", "shim.json"))
     facts.write_text("{}")
     stage.store.folder("lab")
-    lock = older if version == "older" else stage.store.lock("lab")
+    lock = older if version == "older" else Path(stage.files.lock)
     held = take_lock(lock, "a shim")
     stage.actor.life.clean_up()
     assert facts.exists()
@@ -417,7 +422,7 @@ async def test_nothing_of_a_process_that_is_still_there_is_replaced_by_a_start(
     stage: Stage,
 ) -> None:
     stage.store.folder("lab")
-    held = take_lock(stage.store.lock("lab"), "a shim")
+    held = take_lock(Path(stage.files.lock), "a shim")
     stage.connection_file.write_text("its own")
     await stage.actor.ask(StartAsked())
     await stage.reach(State.FAILED)
@@ -435,7 +440,7 @@ async def test_a_kernel_is_looked_for_by_the_lock_that_is_held(stage: Stage) -> 
     older = stage.runtime / "live" / "lab.lock"
     os.close(take_lock(older, "a shim of the version before, which has ended"))
     await stage.actor.revive(forgotten=True)
-    assert stage.launcher.looked_at == str(stage.store.lock("lab"))
+    assert stage.launcher.looked_at == stage.files.lock
     older.touch()
     held = take_lock(older, "a shim of the version before")
     await stage.actor.revive(forgotten=True)

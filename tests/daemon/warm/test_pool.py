@@ -205,7 +205,7 @@ class Slow(FakeLauncher):
 
     async def launch(self, plan: LaunchPlan) -> Handle:
         handle = await super().launch(plan)
-        Path(plan.facts).write_text("{}")  # noqa: ASYNC240  # a small file
+        Path(plan.files.facts).write_text("{}")  # noqa: ASYNC240  # a small file
         await self.may_return.wait()
         return handle
 
@@ -217,7 +217,7 @@ async def test_a_launch_that_is_under_way_when_the_daemon_ends_is_seen_through(
     pool = Pool(replace(stage.world, launcher=launcher), lambda: 8 << 30)
     keeping = asyncio.create_task(pool.keep_for_ever(lambda: [LAB], lambda: False))
     await wait_until(lambda: launcher.launched, "a launch to be under way")
-    there = Path(launcher.launched[0].facts).exists
+    there = Path(launcher.launched[0].files.facts).exists
     await wait_until(there, "its facts")
     keeping.cancel()
     ending = asyncio.create_task(pool.end())

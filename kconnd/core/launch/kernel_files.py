@@ -1,0 +1,223 @@
+"""The paths of a kernel's files: each is spelled here and nowhere else.
+
+A kernel has files in two folders. The state folder keeps what outlives a reboot, the runtime folder
+what does not:
+
+    STATE/kernels/NAME/record.json      what the daemon knows of the kernel
+    STATE/kernels/NAME/log              its output; older logs end in .1, .2 and so on
+    STATE/kernels/NAME/exit.json        how it ended, written by its shim
+    STATE/kernels/NAME/lock             locked by its shim, for all who share the folder
+    RUNTIME/kernel-NAME.json            the connection file
+    RUNTIME/ipc/NAME-1 to NAME-5        its sockets, with ipc
+    RUNTIME/live/NAME.shim.json         the facts: which processes it has, written by its shim
+    RUNTIME/live/NAME.exit.json         how it ended, where the state folder's disk is full
+    RUNTIME/live/NAME.plan              the launch plan, for a shim that systemd starts
+    RUNTIME/live/NAME.lock              the lock, where versions before 0.1.0 had it
+
+A warm kernel has no name yet. It is called PROFILE~XXXXXXXX, with eight random hexadecimal digits;
+``~`` occurs in no kernel's name. Its shim writes through a link, which leads to a folder of its own
+at first and to the kernel's folder after the hand-over:
+
+    STATE/warm/PROFILE~XXXXXXXX         the link, in the place of STATE/kernels/NAME
+    STATE/warm/PROFILE~XXXXXXXX.d       the folder, removed once the kernel has learned its name
+    STATE/warm/PROFILE~XXXXXXXX.new     the next link, for the moment before it replaces the first
+    RUNTIME/live/PROFILE~XXXXXXXX.connection.json
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from kconnd.errors import UsageError
+
+IPC_LIMIT = 107  # bytes in the path of a Unix socket: unix(7), less the final NUL
+IPC_PORTS = (1, 2, 3, 4, 5)  # the numbers that end the paths of the sockets
+RECORD = "record.json"
+LOCK = "lock"
+_KERNELS = "kernels"
+_WARM = "warm"
+_FACTS = ".shim.json"
+_EXIT = ".exit.json"
+_OLD_LOCK = ".lock"
+_WARM_SUFFIX = r"~[0-9a-f]{8}"
+_WARM_END = re.compile(rf"{_WARM_SUFFIX}$")
+_WARM_FILE = re.compile(rf"([^.].*{_WARM_SUFFIX})(\..*)?")
+
+
+@dataclass(frozen=True)
+class KernelFiles:
+    """The paths of one kernel's files; the module's docstring says what each holds.
+
+    Parameters
+    ----------
+    name : str
+        The kernel's name.
+    folder : str
+        Its own folder below the state folder; of a warm kernel, the link.
+    record, log, exit, lock : str
+        Files below the state folder.
+    connection_file, facts, spare_exit, unit_plan, old_lock : str
+        Files below the runtime folder.
+    """
+
+    name: str
+    folder: str
+    record: str
+    log: str
+    exit: str
+    lock: str
+    connection_file: str
+    facts: str
+    spare_exit: str
+    unit_plan: str
+    old_lock: str
+
+    @property
+    def live(self) -> tuple[str, ...]:
+        """The files in the folder of live kernels."""
+        return self.old_lock, self.unit_plan, self.facts, self.spare_exit
+
+
+@dataclass(frozen=True)
+class WarmFiles(KernelFiles):
+    """The paths of a warm kernel's files.
+
+    Parameters
+    ----------
+    first_folder : str
+        Where ``folder``, which is a link, leads before the hand-over.
+    next_link : str
+        The link that replaces it.
+    """
+
+    first_folder: str
+    next_link: str
+
+    @property
+    def live(self) -> tuple[str, ...]:
+        """The files in the folder of live kernels, the connection file among them."""
+        return (*super().live, self.connection_file)
+
+
+def kernel_files(runtime_dir: str, state_dir: str, name: str) -> KernelFiles:
+    """Give the paths of a kernel's files; they stay the same as long as its name does."""
+    folder, live = f"{kernels_dir(state_dir)}/{name}", f"{live_dir(runtime_dir)}/{name}"
+    return KernelFiles(
+        name=name,
+        folder=folder,
+        record=f"{folder}/{RECORD}",
+        log=f"{folder}/log",
+        exit=f"{folder}/exit.json",
+        lock=f"{folder}/{LOCK}",
+        connection_file=f"{runtime_dir}/{connection_file_name(name)}",
+        facts=f"{live}{_FACTS}",
+        spare_exit=f"{live}{_EXIT}",
+        unit_plan=f"{live}.plan",
+        old_lock=f"{live}{_OLD_LOCK}",
+    )
+
+
+def warm_files(runtime_dir: str, state_dir: str, name: str) -> WarmFiles:
+    """Give the paths of a warm kernel's files."""
+    files = kernel_files(runtime_dir, state_dir, name)
+    link = f"{warm_dir(state_dir)}/{name}"
+    paths = vars(files) | {
+        "folder": link,
+        "record": f"{link}/{RECORD}",
+        "log": f"{link}/log",
+        "exit": f"{link}/exit.json",
+        # Not through the link: once that leads elsewhere, the lock is still here for a moment.
+        "lock": f"{link}.d/{LOCK}",
+        "connection_file": f"{live_dir(runtime_dir)}/{name}.connection.json",
+    }
+    return WarmFiles(**paths, first_folder=f"{link}.d", next_link=f"{link}.new")
+
+
+def connection_file_name(name: str) -> str:
+    """Name a kernel's connection file; ``jupyter --existing NAME`` looks for this form, too."""
+    return f"kernel-{name}.json"
+
+
+def kernel_of_connection_file(file_name: str) -> str:
+    """Give the name of the kernel whose connection file has this name."""
+    return file_name.removeprefix("kernel-").removesuffix(".json")
+
+
+def live_dir(runtime_dir: str) -> str:
+    """Give the folder of live kernels' facts."""
+    return f"{runtime_dir}/live"
+
+
+def ipc_dir(runtime_dir: str) -> str:
+    """Give the folder of live kernels' sockets."""
+    return f"{runtime_dir}/ipc"
+
+
+def kernels_dir(state_dir: str) -> str:
+    """Give the folder that has a folder for each kernel."""
+    return f"{state_dir}/{_KERNELS}"
+
+
+def warm_dir(state_dir: str) -> str:
+    """Give the folder of the links of warm kernels."""
+    return f"{state_dir}/{_WARM}"
+
+
+def records_pattern() -> str:
+    """Give a glob pattern, relative to a folder of state folders, for all records."""
+    return f"*/{_KERNELS}/*/{RECORD}"
+
+
+def socket_prefix(runtime_dir: str, name: str) -> str:
+    """Choose the path that a kernel's sockets begin with; a long name is shortened by a hash.
+
+    Raises
+    ------
+    UsageError
+        If the runtime folder's own path leaves no room.
+    """
+    folder = ipc_dir(runtime_dir)
+    for last in (name, hashlib.sha256(name.encode()).hexdigest()[:12]):
+        prefix = f"{folder}/{last}"
+        if len(f"{prefix}-5".encode()) <= IPC_LIMIT:
+            return prefix
+    raise UsageError(
+        f"{folder}/ is too long a path for Unix sockets, which may have {IPC_LIMIT} bytes",
+        hint="use a shorter --runtime-dir, or 'transport: tcp' in the profile",
+    )
+
+
+def is_facts(file_name: str) -> bool:
+    """Tell whether a file of the folder of live kernels holds facts."""
+    return file_name.endswith(_FACTS)
+
+
+def is_old_lock(file_name: str) -> bool:
+    """Tell whether a file of the folder of live kernels is a lock of a version before 0.1.0."""
+    return file_name.endswith(_OLD_LOCK)
+
+
+def kernel_of_facts(file_name: str) -> str:
+    """Give the name of the kernel that a file of facts is about."""
+    return file_name.removesuffix(_FACTS)
+
+
+def spare_exit_of(facts: str, lock: str) -> str:
+    """Give the path of a kernel's spare exit file; before 0.1.0 only the lock was recorded."""
+    return (facts.removesuffix(_FACTS) if facts else lock.removesuffix(_OLD_LOCK)) + _EXIT
+
+
+def warm_name(profile: str, digits: str) -> str:
+    """Name a warm kernel by its profile and eight random hexadecimal digits."""
+    return f"{profile}~{digits}"
+
+
+def without_warm_suffix(name: str) -> str:
+    """Give the profile's name for a warm kernel's name; any other name stays as it is."""
+    return _WARM_END.sub("", name)
+
+
+def warm_kernel_of(file_name: str) -> str:
+    """Give the name of the warm kernel that a file belongs to; ``""`` for any other file."""
+    match = _WARM_FILE.fullmatch(file_name)
+    return match[1] if match else ""
