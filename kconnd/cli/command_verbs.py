@@ -1,6 +1,6 @@
 """The verbs that change something: start, stop, restart, interrupt, signal, reload.
 
-Rule: what would end kernels that were not named one by one is shown first, and agreed to.
+Rule: before kernels stop that were not named one by one, they are listed, and the user confirms.
 """
 
 from __future__ import annotations
@@ -8,263 +8,202 @@ from __future__ import annotations
 import sys
 
 from kconnd.cli import render
-from kconnd.cli.arguments import (
-    add_names,
+from kconnd.cli.batch import (
     client_for,
-    each,
-    errors_in_json,
-    exit_code,
-    expand,
+    exit_code_of,
+    expand_patterns,
+    failures_to_json,
     is_pattern,
-    parser,
+    run_for_each,
 )
 from kconnd.client import kernel_path
 from kconnd.errors import RefusedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from kconnd.cli.arguments import Failures, Given, Parser
+    from kconnd.cli.batch import Failures
+    from kconnd.cli.command_line import Arguments
     from kconnd.client import Client
 
-ANSWER = (
-    '{"kernels": [KERNEL], "errors": [{"name", "code", "message", "hint", "output"}]}\n'
-    "  KERNEL is what kconnd-ctl info --json gives."
-)
+    Describe = Callable[[dict[str, Any]], str]
 
 
-def start(arguments: list[str]) -> int:
+def start(arguments: Arguments) -> int:
     """Start kernels, side by side."""
-    verb = parser(
-        "start",
-        "Start kernels and wait until each answers. Names are profiles, installed kernel specs\n"
-        "or PROFILE@INSTANCE. A daemon is started for you where none runs.",
-        "kconnd-ctl start mykernel mykernel@exp1",
-        ANSWER,
-    )
-    add_names(verb)
-    _add_no_wait(verb)
-    given = verb.parse_args(arguments)
-    from kconnd.spawn import client_or_start  # noqa: PLC0415  # look-ups do not need it
+    from kconnd.spawn import client_or_start  # noqa: PLC0415  # only start can start a daemon
 
-    return _post(client_or_start(given.socket), given, "start", _started)
+    client = client_or_start(arguments.socket)
+    return _post(client, arguments, "start", _describe_start, wait=not arguments.no_wait)
 
 
-def _started(kernel: dict[str, Any]) -> str:
+def _describe_start(kernel: dict[str, Any]) -> str:
     if kernel["state"] != "running":
         return f"{kernel['name']} is {kernel['state']}"
-    if why := kernel.get("unreachable"):
-        return f"{kernel['name']} runs, and no new client can attach: {why}"
-    if "uid" in kernel:  # another owner's, whose files are out of reach
+    if reason := kernel.get("unreachable"):
+        return f"{kernel['name']} runs, and no new client can attach: {reason}"
+    if "uid" in kernel:  # another owner's kernel, whose files this user cannot read
         return f"{kernel['owner']}/{kernel['name']} is ready"
     return f"{kernel['name']} is ready: {kernel['connection_file']}"
 
 
-def stop(arguments: list[str]) -> int:
-    """End kernels."""
-    verb = parser(
-        "stop",
-        "End kernels and wait until every process of each is gone. What they hold in memory\n"
-        "is lost. A kernel that was told to end runs its exit functions (atexit), for which it\n"
-        "has the profile's stop_timeout; stop says what it waits for. --now does without: it\n"
-        "sends SIGTERM, and then SIGKILL, also where another stop is under way. A pattern lists\n"
-        "what it would end, and asks. On a full or read-only disk a kernel is ended, too; what\n"
-        "could not be recorded is said on stderr, and the exit code is 0.",
-        "kconnd-ctl stop 'exp*'",
-        ANSWER,
-    )
-    add_names(verb, least=0)
-    verb.add_argument("--all", action="store_true", help="every kernel that is up")
-    _add_yes(verb)
-    _add_no_wait(verb)
-    _add_now(verb)
-    given = verb.parse_args(arguments)
-    if bool(given.names) == given.all:
-        raise UsageError("stop needs either names or --all", hint="kconnd-ctl stop --help")
-    client = client_for(given)
-    if given.all or any(map(is_pattern, given.names)):
-        given.names = _agreed(_live(client, given), "stop", yes=given.yes)
-    said = "{name} is {state}".format_map
-    return _post(client, given, "stop", said, now=given.now)
+def stop(arguments: Arguments) -> int:
+    """Stop kernels."""
+    if bool(arguments.names) == arguments.all:
+        raise UsageError(
+            "stop: either NAME or --all is required", hint="kconnd-ctl help stop describes it"
+        )
+    client = client_for(arguments)
+    if arguments.all or any(map(is_pattern, arguments.names)):
+        live_kernels = _live_kernels(client, None if arguments.all else arguments.names)
+        arguments.names = _confirm(live_kernels, "stop", yes=arguments.yes)
+    describe = "{name} is {state}".format_map
+    wait = not arguments.no_wait
+    return _post(client, arguments, "stop", describe, wait=wait, now=arguments.now)
 
 
-def _live(client: Client, given: Given) -> dict[str, Any]:
-    """Find what would end: those that are up, or are to come up again."""
+def _live_kernels(client: Client, names: list[str] | None) -> dict[str, Any]:
+    """Find the kernels that are up, or will start again, among some names or all kernels.
+
+    A name that the daemon does not list is included without a kernel.
+    """
     kernels = {kernel["name"]: kernel for kernel in client.get("/v1/kernels")["kernels"]}
-    every = getattr(given, "all", False)
-    names = list(kernels) if every else expand(client, given.names)
-    found = {name: kernels.get(name) for name in names}
+    selected = list(kernels) if names is None else expand_patterns(client, names)
+    candidates = {name: kernels.get(name) for name in selected}
     return {
         name: kernel
-        for name, kernel in found.items()
+        for name, kernel in candidates.items()
         if kernel is None or kernel["pid"] or kernel["wanted"] == "up"
     }
 
 
-def _agreed(kernels: dict[str, Any], verb: str, *, yes: bool) -> list[str]:
-    """Give the names of what is to end, once the user has seen and agreed to them."""
+def _confirm(kernels: dict[str, Any], verb: str, *, yes: bool) -> list[str]:
+    """List the kernels that would lose their memory, and return their names once confirmed."""
     if not kernels:
         print(f"nothing to {verb}", file=sys.stderr)
     if not kernels or yes:
         return list(kernels)
     if not sys.stdin.isatty():
         raise UsageError(
-            f"{verb} would end {', '.join(kernels)}, and there is no terminal to ask on",
-            hint="add --yes to end them",
+            f"{verb} would stop {', '.join(kernels)}, and stdin is not a terminal to confirm on",
+            hint="add --yes to stop them without confirmation",
         )
-    rows = [_loss(name, kernel) for name, kernel in kernels.items()]
-    print("This ends, with all that is in their memory:", file=sys.stderr)
+    rows = [_confirmation_row(name, kernel) for name, kernel in kernels.items()]
+    print("These kernels stop, and everything in their memory is lost:", file=sys.stderr)
     print(*(f"  {line}" for line in render.table(rows[0], rows[1:])), sep="\n", file=sys.stderr)
-    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    print("Continue? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise RefusedError(f"nothing was done: {verb} was not agreed to")
+        raise RefusedError(f"{verb} was not confirmed, so nothing was done")
     return list(kernels)
 
 
-def _loss(name: str, kernel: dict[str, Any] | None) -> tuple[str, ...]:
+def _confirmation_row(name: str, kernel: dict[str, Any] | None) -> tuple[str, ...]:
     if kernel is None:
         return name, "", "", ""
     activity = kernel["execution_state"] or ""
     return name, kernel["state"], render.size(kernel["memory"]), activity
 
 
-def restart(arguments: list[str]) -> int:
-    """Give kernels fresh processes."""
-    verb = parser(
+def restart(arguments: Arguments) -> int:
+    """Replace the processes of kernels."""
+    client = client_for(arguments)
+    if any(map(is_pattern, arguments.names)):
+        live_kernels = _live_kernels(client, arguments.names)
+        arguments.names = _confirm(live_kernels, "restart", yes=arguments.yes)
+    return _post(
+        client,
+        arguments,
         "restart",
-        "Give a kernel a fresh process under the same name, ports and key: attached clients\n"
-        "go on, its memory is lost. --new-key shuts out whoever has the old key. A pattern\n"
-        "means those that are up; it lists what would be lost, and asks. Where a full or\n"
-        "read-only disk would keep it from starting again, it is not ended: exit code 1.",
-        "kconnd-ctl restart mykernel",
-        ANSWER,
+        _describe_start,
+        wait=not arguments.no_wait,
+        new_key=arguments.new_key,
+        now=arguments.now,
     )
-    add_names(verb)
-    verb.add_argument("--new-key", action="store_true", help="revoke the key that was given out")
-    _add_yes(verb)
-    _add_no_wait(verb)
-    _add_now(verb)
-    given = verb.parse_args(arguments)
-    client = client_for(given)
-    if any(map(is_pattern, given.names)):
-        given.names = _agreed(_live(client, given), "restart", yes=given.yes)
-    return _post(client, given, "restart", _started, new_key=given.new_key, now=given.now)
 
 
-def interrupt(arguments: list[str]) -> int:
-    """Interrupt what kernels run."""
-    verb = parser(
-        "interrupt",
-        "Interrupt what a kernel is running, as its kernel spec asks for. A kernel that starts\n"
-        "is left alone: it runs nothing yet, and could end by that. Some kernels end by an\n"
-        "interrupt at any time; where one does, that is said, with exit code 3.",
-        "kconnd-ctl interrupt mykernel",
-        ANSWER,
-    )
-    add_names(verb)
-    given = verb.parse_args(arguments)
-    said = "{name} was interrupted".format_map
-    return _post(client_for(given), given, "interrupt", said, wait=True)
+def interrupt(arguments: Arguments) -> int:
+    """Interrupt the code that kernels are running."""
+    describe = "{name} was interrupted".format_map
+    return _post(client_for(arguments), arguments, "interrupt", describe, wait=True)
 
 
-def signal(arguments: list[str]) -> int:
+def signal(arguments: Arguments) -> int:
     """Send a signal to kernels."""
-    verb = parser(
-        "signal",
-        "Send a signal to a kernel and the processes of its group.",
-        "kconnd-ctl signal mykernel -s USR1",
-        ANSWER,
-    )
-    add_names(verb)
-    verb.add_argument("-s", "--signal", required=True, metavar="SIG", help="a name or number")
-    given = verb.parse_args(arguments)
-    client = client_for(given)
 
-    def said(kernel: dict[str, Any]) -> str:
-        return f"{kernel['name']} was sent {given.signal}"
+    def describe(kernel: dict[str, Any]) -> str:
+        return f"{kernel['name']} was sent {arguments.signal}"
 
-    return _post(client, given, "signal", said, signal=given.signal)
+    client = client_for(arguments)
+    return _post(client, arguments, "signal", describe, signal=arguments.signal)
 
 
-def reload(arguments: list[str]) -> int:
-    """Read the profiles again."""
-    verb = parser(
-        "reload",
-        "Have the daemon read its profiles again. No live kernel is touched. Exit code 1 where\n"
-        "a profile has faults.",
-        answer='{"added": [NAME], "changed": [NAME], "removed": [NAME], "unchanged": COUNT,\n'
-        '   "faults": [{"file", "line", "column", "path", "message", "hint"}]}',
-    )
-    given = verb.parse_args(arguments)
-    found = client_for(given).post("/v1/reload")
-    if given.json:
-        render.print_json(found)
+def reload(arguments: Arguments) -> int:
+    """Make the daemon read its profiles again."""
+    reply = client_for(arguments).post("/v1/reload")
+    if arguments.json:
+        render.print_json(reply)
     else:
-        _print_difference(found)
-    return 1 if found["faults"] else 0
+        _print_difference(reply)
+    return 1 if reply["faults"] else 0
 
 
-def _print_difference(found: dict[str, Any]) -> None:
-    for word in ("added", "changed", "removed"):
-        if found[word]:
-            print(render.plain(f"{word}: {', '.join(found[word])}"))
-    print(f"unchanged: {found['unchanged']}")
-    for fault in found["faults"]:
+def _print_difference(reply: dict[str, Any]) -> None:
+    for change in ("added", "changed", "removed"):
+        if reply[change]:
+            print(render.plain(f"{change}: {', '.join(reply[change])}"))
+    print(f"unchanged: {reply['unchanged']}")
+    for fault in reply["faults"]:
         print(render.fault_line(fault))
 
 
-def _add_yes(verb: Parser) -> None:
-    verb.add_argument("--yes", action="store_true", help="do not ask")
+def _post(
+    client: Client, arguments: Arguments, verb: str, describe: Describe, **body: object
+) -> int:
+    """Make a POST request for each kernel, and print the outcomes."""
+    kernels: list[dict[str, Any]] = []
+
+    def on_success(kernel: dict[str, Any]) -> None:
+        kernels.append(kernel)
+        if reason := kernel.get("unrecorded"):
+            print(_describe_unrecorded(verb, kernel["name"], reason), file=sys.stderr)
+        if not arguments.json:
+            print(render.plain(describe(kernel)), flush=True)
+
+    names = expand_patterns(client, arguments.names)
+    failures = _post_each(client, names, verb, body, on_success)
+    if arguments.json:
+        render.print_json({"kernels": kernels, "errors": failures_to_json(failures)})
+    return exit_code_of(failures)
 
 
-def _add_no_wait(verb: Parser) -> None:
-    verb.add_argument("--no-wait", action="store_true", help="return at once")
-
-
-def _add_now(verb: Parser) -> None:
-    verb.add_argument("--now", action="store_true", help="by SIGTERM, without exit functions")
-
-
-def _post(client: Client, given: Given, path: str, said: Any, **body: object) -> int:
-    """Ask the same for each kernel; print what became of each."""
-    if hasattr(given, "no_wait"):
-        body["wait"] = not given.no_wait
-    found: list[dict[str, Any]] = []
-
-    def done(kernel: dict[str, Any]) -> None:
-        found.append(kernel)
-        if why := kernel.get("unrecorded"):
-            print(render.plain(_unrecorded(path, kernel["name"], why)), file=sys.stderr)
-        if not given.json:
-            print(render.plain(said(kernel)), flush=True)
-
-    names = expand(client, given.names)
-    failures = _post_each(client, names, path, body, done)
-    if given.json:
-        render.print_json({"kernels": found, "errors": errors_in_json(failures)})
-    return exit_code(failures)
-
-
-def _unrecorded(verb: str, name: str, why: str) -> str:
-    """Say what is not on disk of what was done, and what can come of that."""
-    after = (
-        f"the daemon goes on trying; if it ends first, the next one may start {name} again"
+def _describe_unrecorded(verb: str, name: str, reason: str) -> str:
+    """Say what the daemon could not record on disk, and what that can lead to."""
+    consequence = (
+        f"the daemon retries; if it exits first, the next daemon may start {name} again"
         if verb == "stop"
-        else "the daemon goes on trying"
+        else "the daemon retries"
     )
-    return f"kconnd-ctl: {verb} {name} was done, and could not be recorded: {why}\n  {after}"
+    message = f"{verb} {name} succeeded, and could not be recorded: {reason}"
+    return f"kconnd-ctl: {render.plain(message)}\n  {render.plain(consequence)}"
 
 
 def _post_each(
-    client: Client, names: list[str], path: str, body: dict[str, object], done: Any
+    client: Client,
+    names: list[str],
+    verb: str,
+    body: dict[str, object],
+    on_success: Callable[[dict[str, Any]], None],
 ) -> Failures:
-    def act(name: str) -> Any:
-        return client.post(kernel_path(name, path), body)
+    def request(name: str) -> Any:
+        return client.post(kernel_path(name, verb), body)
 
     if "now" not in body or not body["wait"]:
-        return each(names, act, done)
+        return run_for_each(names, request, on_success)
     from kconnd.cli.progress import Progress  # noqa: PLC0415  # it imports threading
 
-    with Progress(client, path) as progress:
-        return each(names, lambda name: progress.during(name, lambda: act(name)), done)
+    with Progress(client, verb) as progress:
+        return run_for_each(
+            names, lambda name: progress.during(name, lambda: request(name)), on_success
+        )

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kconnd.cli import render
-from kconnd.cli.arguments import client_for, parser
+from kconnd.cli.batch import client_for
 from kconnd.core.launch.kernel_files import IPC_LIMIT, socket_prefix
 from kconnd.core.logout import cure_for_logout, cure_for_shared_memory
 from kconnd.core.paths import config_dir, runtime_dir, state_dir
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
+    from kconnd.cli.command_line import Arguments
     from kconnd.client import Client
 
 ENOUGH_FILES = 1024
@@ -63,18 +64,11 @@ class Surroundings:
     user: str
 
 
-def doctor(arguments: list[str]) -> int:
+def doctor(arguments: Arguments) -> int:
     """Look at everything that kconnd needs of its machine."""
-    verb = parser(
-        "doctor",
-        "Look for what on this machine will bite, and say the cure. Works without a daemon.\n"
-        "Exit code 1 where something is bad.",
-        answer='{"findings": [{"level": "ok|warn|bad", "what", "cure"}]}',
-    )
-    given = verb.parse_args(arguments)
-    around = _look_around(client_for(given))
+    around = _look_around(client_for(arguments))
     findings = [finding for check in CHECKS for finding in check(around)]
-    if given.json:
+    if arguments.json:
         render.print_json({"findings": [asdict(finding) for finding in findings]})
     else:
         _print(findings)

@@ -35,7 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
-    from kconnd.cli.arguments import Given
+    from kconnd.cli.command_line import Arguments
     from kconnd.client import Client
 
 POLL_INTERVAL_MS = 1000  # of silence, after which the daemon is asked about the kernel
@@ -69,16 +69,16 @@ class KernelSession:
         Looks after the kernel.
     kernel : dict
         What the daemon says of it.
-    given : Given
+    arguments : Arguments
         The command line: ``name``, ``timeout`` and ``json``.
     deadline : float
         Monotonic seconds at which all of the code is to be done.
     """
 
     def __init__(
-        self, daemon: Client, kernel: dict[str, Any], given: Given, deadline: float
+        self, daemon: Client, kernel: dict[str, Any], arguments: Arguments, deadline: float
     ) -> None:
-        self._daemon, self._kernel, self._given = daemon, kernel, given
+        self._daemon, self._kernel, self._arguments = daemon, kernel, arguments
         self._deadline = deadline
         self._phase, self._interrupted = Phase.WAITING, False
         self._unshown: deque[dict[str, Any]] = deque()  # messages about the present request
@@ -86,7 +86,7 @@ class KernelSession:
         self._is_own = kernel.get("uid", os.geteuid()) == os.geteuid()
         self._filters: dict[TextIO, TerminalText] = {}
         self._client: BlockingKernelClient = BlockingKernelClient(
-            connection_file=readable_connection_file(daemon, kernel, given.name)
+            connection_file=readable_connection_file(daemon, kernel, arguments.name)
         )
         self._client.load_connection_file()
         self._client.start_channels()
@@ -103,7 +103,7 @@ class KernelSession:
 
     def fate_of_code(self) -> str:
         """Say what becomes of the code if the command ends now."""
-        return self._phase.value.format(name=self._given.name)
+        return self._phase.value.format(name=self._arguments.name)
 
     @property
     def was_interrupted(self) -> bool:
@@ -145,7 +145,7 @@ class KernelSession:
             self._check_time()
             if not told and not self._is_idle():
                 told = True
-                name = self._given.name
+                name = self._arguments.name
                 print(f"waiting until {name} is idle; Ctrl-C ends the wait", file=sys.stderr)
 
     def _is_idle(self) -> bool:
@@ -230,12 +230,12 @@ class KernelSession:
         self._interrupt()
 
     def _interrupt(self) -> None:
-        self._daemon.post(kernel_path(self._given.name, "interrupt"))
+        self._daemon.post(kernel_path(self._arguments.name, "interrupt"))
 
     def _check_time(self) -> None:
         if time.monotonic() <= self._deadline:
             return
-        name, limit = self._given.name, self._given.timeout
+        name, limit = self._arguments.name, self._arguments.timeout
         if self._phase is Phase.RUNNING:
             self._interrupt()
             raise TimedOutError(
@@ -255,13 +255,13 @@ class KernelSession:
         NotRunningError
             If it is not the process that this session is connected to, or is about to end.
         """
-        now: dict[str, Any] = self._daemon.get(kernel_path(self._given.name))
+        now: dict[str, Any] = self._daemon.get(kernel_path(self._arguments.name))
         if now["generation"] == self._kernel["generation"] and now["state"] == "running":
             return now
         last = now["last_exit"] or {"reason": "it ended", "output_tail": ""}
         raise NotRunningError(
-            f"running code on {self._given.name}: the kernel {last['reason']}",
-            hint=f"kconnd-ctl why {self._given.name} tells what was done about it",
+            f"running code on {self._arguments.name}: the kernel {last['reason']}",
+            hint=f"kconnd-ctl why {self._arguments.name} tells what was done about it",
             output=last["output_tail"],
         )
 
@@ -284,7 +284,7 @@ class KernelSession:
             except queue.Empty:
                 return self._without_reply()
             if _parent_id(reply) == request:
-                if self._given.json:
+                if self._arguments.json:
                     _print_message(reply)
                 return reply
 
@@ -292,7 +292,7 @@ class KernelSession:
         if self._interrupted:
             return {"content": {"status": "interrupted"}}
         raise KconndError(
-            f"running code on {self._given.name}: the kernel said that it is done and sent no "
+            f"running code on {self._arguments.name}: the kernel said that it is done and sent no "
             f"reply within {REPLY_TIMEOUT_S:g} s",
             hint="whether the code went well is not known; its output above is all there was",
         )
@@ -300,7 +300,7 @@ class KernelSession:
     # --- what it says
 
     def _answer(self, message: dict[str, Any]) -> None:
-        if self._given.json:
+        if self._arguments.json:
             _print_message(message)
         prompt = self._shown(message["content"]["prompt"], sys.stderr)
         if message["content"].get("password") and sys.stdin.isatty():
@@ -311,7 +311,7 @@ class KernelSession:
         self._client.input(line.rstrip("\n") if line else END_OF_INPUT)
 
     def _show(self, message: dict[str, Any]) -> None:
-        if self._given.json:
+        if self._arguments.json:
             _print_message(message)
             return
         kind, content = message["msg_type"], message["content"]

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from kconnd.cli.arguments import Given, client_for, parser
+from kconnd.cli.batch import client_for
 from kconnd.client import kernel_path
 from kconnd.core.launch.kernelspec_file import PREFIX, provisioned_spec
 from kconnd.core.paths import jupyter_data_dir
@@ -20,37 +20,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from kconnd.cli.command_line import Arguments
     from kconnd.client import Client
 
 LOGOS = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 
 
-def kernelspec(arguments: list[str]) -> int:
+def kernelspec(arguments: Arguments) -> int:
     """Write, remove or list kernel specs for profiles."""
-    verb = parser(
-        "kernelspec",
-        "Write kernel specs for profiles, so that JupyterLab, notebooks, nbclient and papermill\n"
-        "can choose them: each attaches to the kernel that kconnd keeps, and leaves it running.\n"
-        "kconnd has to be installed in the environment of that Jupyter, too.",
-        "kconnd-ctl kernelspec install --all",
-        '{"installed" or "removed" or "kernelspecs": [{"name", "profile", "path"}]}',
-    )
-    verb.add_argument("action", choices=("install", "remove", "list"))
-    verb.add_argument("profiles", nargs="*", metavar="PROFILE", help="or any kernel, or OWNER/NAME")
-    verb.add_argument("--all", action="store_true", help="every profile there is")
-    whole = verb.thorough()
-    where = whole.add_mutually_exclusive_group()
-    where.add_argument("--user", action="store_true", help="for yourself; this is what is usual")
-    where.add_argument("--prefix", metavar="DIR", help="in an environment: DIR/share/jupyter")
-    given = Given(vars(whole.parse_args(arguments)))
-    folder = _folder(given.prefix)
-    if given.action == "list":
-        return _show(given, "kernelspecs", _installed(folder))
-    if not given.profiles and not given.all:
-        raise UsageError(f"{given.action}: no profile is named", hint="name some, or write --all")
-    if given.action == "remove":
-        return _show(given, "removed", _remove(folder, None if given.all else given.profiles))
-    return _show(given, "installed", _install(given, folder))
+    folder = _folder(arguments.prefix)
+    if arguments.action == "list":
+        return _show(arguments, "kernelspecs", _installed(folder))
+    if not arguments.profiles and not arguments.all:
+        raise UsageError(
+            f"{arguments.action}: no profile is named", hint="name some, or write --all"
+        )
+    if arguments.action == "remove":
+        return _show(
+            arguments, "removed", _remove(folder, None if arguments.all else arguments.profiles)
+        )
+    return _show(arguments, "installed", _install(arguments, folder))
 
 
 def _folder(prefix: str | None) -> Path:
@@ -59,10 +48,10 @@ def _folder(prefix: str | None) -> Path:
     return Path(jupyter_data_dir(os.environ, str(Path.home()))) / "kernels"
 
 
-def _install(given: Given, folder: Path) -> list[dict[str, str]]:
-    client = client_for(given)
+def _install(arguments: Arguments, folder: Path) -> list[dict[str, str]]:
+    client = client_for(arguments)
     known = {row["name"]: row for row in client.get("/v1/profiles")["profiles"]}
-    wanted = sorted(known) if given.all else list(dict.fromkeys(given.profiles))
+    wanted = sorted(known) if arguments.all else list(dict.fromkeys(arguments.profiles))
     if not wanted:
         raise NoSuchKernelError(
             "installing kernel specs: there is no profile",
@@ -162,8 +151,8 @@ def _remove(folder: Path, profiles: list[str] | None) -> list[dict[str, str]]:
     return chosen
 
 
-def _show(given: Given, what: str, specs: list[dict[str, str]]) -> int:
-    if given.json:
+def _show(arguments: Arguments, what: str, specs: list[dict[str, str]]) -> int:
+    if arguments.json:
         from kconnd.cli.render import print_json  # noqa: PLC0415  # only for this
 
         print_json({what: specs})

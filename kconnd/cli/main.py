@@ -1,9 +1,9 @@
-"""``kconnd-ctl``: finds the verb, and imports and runs that one alone.
+"""``kconnd-ctl``: parses the command line by the grammar, then imports and runs the verb.
 
-Rules. Look-ups are typed all day, so nothing is imported before it is needed. Errors go to
-stderr as one sentence and one hint, and the exit code is the error's own. With ``--json`` there
-is nothing on stdout but JSON, and an error that ends a verb stands there, too, as one line
-``{"error": {"code", "message", "hint"}}``.
+Rules. People run look-ups all day, so a module is imported only when it is needed. An error is
+printed on stderr as one sentence and one hint, and gives its own exit code. With ``--json``
+nothing but JSON is printed on stdout; an error that ends the verb is then printed there as well,
+as one line ``{"error": {"code", "message", "hint", "output"}}``.
 """
 
 from __future__ import annotations
@@ -13,203 +13,135 @@ import io
 import os
 import sys
 
+from kconnd.cli.command_line import parse_arguments, split_at_verb
+from kconnd.cli.grammar import VERBS
 from kconnd.errors import KconndError, UsageError
 
-TYPE_CHECKING = False  # typing's own would cost a look-up five milliseconds
+TYPE_CHECKING = False  # importing typing would cost a look-up five milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-HELP = """\
-kconnd-ctl: start, find and look after Jupyter kernels.
+    from kconnd.cli.command_line import Arguments
+    from kconnd.cli.grammar import Verb
 
-Look
-  list                 all kernels: state, memory, idle time
-  info NAME            all about one; --json for programs
-  why NAME             the last decisions about it, and their reasons
-  logs NAME            its output; -f to follow
-  events               what happened to kernels; -f to follow
-  wait NAME            until it is ready, or stopped
-
-Change
-  start NAME           start it, and wait until it answers
-  stop NAME            end it, and wait until every process of it is gone
-  restart NAME         a fresh process with the same name, ports and key
-  interrupt NAME       interrupt what it is running
-  signal NAME -s SIG   send it a signal
-
-Attach
-  run NAME FILE        run code on it; -c CODE for a line
-  console NAME         a terminal console on it
-  qtconsole NAME       a Qt console on it
-  connection NAME      its connection file, for any Jupyter client
-  kernelspec install   let JupyterLab, notebooks and papermill choose your profiles
-
-Profiles and help
-  check [PATH]         find faults in profiles, without a daemon
-  schema               the JSON Schema of profiles, for editors
-  reload               read the profiles again; no live kernel is touched
-  profiles             the profiles that the daemon has read
-  health               the daemon: version, process, folders
-  doctor               what on this machine will bite, and the cure
-
-NAME may be several names, shell patterns ('lab*'), or NAME@INSTANCE for a further kernel of
-a profile. kconnd-ctl VERB --help tells more; --json and --socket PATH go with every verb.
-
-Examples
-  kconnd-ctl start mykernel
-  kconnd-ctl info mykernel --json
-  kconnd-ctl stop 'exp*'
-
-Exit codes
-  0 done   1 failed   2 usage   3 not running   4 no such kernel   5 refused
-  6 no daemon answers   130 interrupted; of several names, that of the first failure
-"""
-
-VERBS = {
-    "list": "query_verbs:list_",
-    "info": "query_verbs:info",
-    "why": "query_verbs:why",
-    "logs": "streams:logs",
-    "events": "streams:events",
-    "wait": "query_verbs:wait",
-    "connection": "query_verbs:connection",
-    "profiles": "query_verbs:profiles",
-    "health": "query_verbs:health",
-    "start": "command_verbs:start",
-    "stop": "command_verbs:stop",
-    "restart": "command_verbs:restart",
-    "interrupt": "command_verbs:interrupt",
-    "signal": "command_verbs:signal",
-    "reload": "command_verbs:reload",
-    "run": "run:run",
-    "console": "console:console",
-    "qtconsole": "qtconsole:qtconsole",
-    "kernelspec": "kernelspec:kernelspec",
-    "check": "check:check",
-    "schema": "check:schema",
-    "doctor": "doctor:doctor",
-}
+INTERRUPTED = 130  # the exit code after Ctrl-C
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(words: list[str] | None = None) -> int:
     """Run ``kconnd-ctl``; see ``kconnd-ctl --help``.
 
     Returns
     -------
     int
-        The exit code: those of `kconnd.errors`, and 130 where Ctrl-C ended it.
+        The exit code of `kconnd.errors`, or 130 after Ctrl-C.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    words = sys.argv[1:] if words is None else list(words)
     try:
-        with _Printing():
-            return _told(given)
+        with _SafeStdout():
+            return _run_and_report(words)
     except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # as in `kconnd-ctl logs NAME | head`
-        _let_go_of_stdout()
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader closed the pipe: kconnd-ctl logs NAME | head
+        _discard_stdout()
         return 0
-    except OSError as error:  # the client's own are told as UnreachableError
-        _let_go_of_stdout()
-        tell(KconndError(f"writing what was asked for: {error.strerror}"))
+    except OSError as error:  # errors of the connection are UnreachableError
+        _discard_stdout()
+        _report(KconndError(f"writing to stdout: {error.strerror}"))
         return KconndError.exit_code
 
 
 def run() -> NoReturn:
-    """Run ``kconnd-ctl`` as a program of its own.
+    """Run ``kconnd-ctl`` as a process and exit.
 
-    All is written when `main` returns. To take the interpreter apart would be a seventh of a
-    look-up's time, and could wait for threads that still listen; to look for garbage while it
-    imports, a twentieth of the time of verbs that import more.
+    `main` has flushed stdout, so the process exits at once: finalizing the interpreter takes a
+    seventh of the time of a look-up, and could wait for threads that still read. The threshold
+    keeps the garbage collector from running during imports, which saves verbs with many imports a
+    twentieth of their time.
     """
     gc.set_threshold(100_000)
     os._exit(main())
 
 
-def _told(given: list[str]) -> int:
+def _run_and_report(words: list[str]) -> int:
     try:
-        return _run(list(given))
+        return _run(words)
     except KconndError as error:
-        tell(error)
-        if "--json" in given:
-            import json  # noqa: PLC0415  # only for this
+        _report(error)
+        if "--json" in words:
+            import json  # noqa: PLC0415  # for errors only
 
-            print(json.dumps({"error": in_json(error)}))
+            from kconnd.cli.error_output import error_to_json  # noqa: PLC0415  # for errors only
+
+            print(json.dumps({"error": error_to_json(error)}))
         return error.exit_code
-    except SystemExit as end:  # argparse has given help
-        return int(end.code or 0)
 
 
-def in_json(error: KconndError) -> dict[str, str]:
-    """Give an error for programs; the fields are those that the daemon sends."""
-    return {
-        "code": error.code,
-        "message": error.message,
-        "hint": error.hint,
-        "output": error.output,
-    }
+def _report(error: KconndError) -> None:
+    from kconnd.cli.error_output import print_error  # noqa: PLC0415  # for errors only
+
+    print_error(error)
 
 
-def tell(error: KconndError) -> None:
-    """Say what went wrong: one sentence, what the kernel itself said, one hint."""
-    from kconnd.cli.render import last_words, printable  # noqa: PLC0415  # only for this
+def _run(words: list[str]) -> int:
+    options, rest = split_at_verb(words)
+    if not {"-h", "--help"}.isdisjoint(options):
+        print(_overview())
+        return 0
+    if "--version" in options:
+        from kconnd import __version__  # noqa: PLC0415  # for this option only
 
-    print(f"kconnd-ctl: {printable(error.message)}", file=sys.stderr)
-    if error.output:
-        for line in last_words(error.output.rstrip("\n")):
-            print(f"  | {line}", file=sys.stderr)
-    if error.hint:
-        print(f"  {printable(error.hint)}", file=sys.stderr)
-
-
-def _run(given: list[str]) -> int:
-    before: list[str] = []
-    while given and given[0].startswith("-"):
-        option = given.pop(0)
-        if option in {"-h", "--help"}:
-            print(HELP, end="")
-            return 0
-        if option == "--version":
-            from kconnd import __version__  # noqa: PLC0415  # only for this
-
-            print(f"kconnd-ctl {__version__}")
-            return 0
-        before.append(option)
-        if option == "--socket" and given:
-            before.append(given.pop(0))
-    if not given:
-        print(HELP, end="", file=sys.stderr)
+        print(f"kconnd-ctl {__version__}")
+        return 0
+    if not rest:
+        print(_overview(), file=sys.stderr)
         return UsageError.exit_code
-    return _verb(given[0])([*before, *given[1:]])
+    verb = _find_verb(rest[0])
+    arguments = parse_arguments(verb, [*options, *rest[1:]])
+    if arguments.help:
+        from kconnd.cli.help_text import terminal_columns, verb_help  # noqa: PLC0415  # for help only
+
+        print(verb_help(verb, terminal_columns(os.environ)))
+        return 0
+    return _handler_of(verb)(arguments)
 
 
-def _verb(word: str) -> Callable[[list[str]], int]:
-    if word not in VERBS:
-        import difflib  # noqa: PLC0415  # only for this
+def _overview() -> str:
+    from kconnd.cli.help_text import overview, terminal_columns  # noqa: PLC0415  # for help only
 
-        near = difflib.get_close_matches(word, VERBS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "kconnd-ctl --help lists the verbs"
-        raise UsageError(f"{word!r} is not a verb", hint=hint)
-    module, _, name = VERBS[word].partition(":")
+    return overview(terminal_columns(os.environ))
+
+
+def _find_verb(word: str) -> Verb:
+    if word in VERBS:
+        return VERBS[word]
+    from kconnd.cli.suggestions import unknown_verb  # noqa: PLC0415  # for this error only
+
+    raise unknown_verb(word)
+
+
+def _handler_of(verb: Verb) -> Callable[[Arguments], int]:
+    """Import the function that runs a verb."""
+    module, _, function = verb.handler.partition(":")
     __import__(f"kconnd.cli.{module}")
-    found: Callable[[list[str]], int] = getattr(sys.modules[f"kconnd.cli.{module}"], name)
-    return found
+    handler: Callable[[Arguments], int] = getattr(sys.modules[f"kconnd.cli.{module}"], function)
+    return handler
 
 
-class _Printing:
-    """Keeps stdout from failing on a letter, and has all of it out before the end."""
+class _SafeStdout:
+    """Escapes characters that stdout cannot encode, and flushes stdout at the end."""
 
     def __enter__(self) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # not every locale has all letters
+            sys.stdout.reconfigure(errors="backslashreplace")  # some locales lack characters
 
     def __exit__(self, *_: object) -> None:
-        if sys.stdout is not None:  # it is, where the caller closed it
+        if sys.stdout is not None:  # it is None where the caller closed it
             sys.stdout.flush()
 
 
-def _let_go_of_stdout() -> None:
-    """Keep Python from flushing, at its end, what nobody reads any more."""
+def _discard_stdout() -> None:
+    """Redirect stdout, so that Python does not fail when it flushes at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

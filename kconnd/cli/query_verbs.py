@@ -7,15 +7,13 @@ import sys
 import time
 
 from kconnd.cli import render
-from kconnd.cli.arguments import (
-    add_names,
+from kconnd.cli.batch import (
     client_for,
-    each,
-    errors_in_json,
-    exit_code,
-    expand,
+    exit_code_of,
+    expand_patterns,
+    failures_to_json,
     is_pattern,
-    parser,
+    run_for_each,
 )
 from kconnd.client import Client, kernel_path
 from kconnd.errors import UsageError
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from kconnd.cli.arguments import Given
+    from kconnd.cli.command_line import Arguments
 
 HEAD = ("NAME", "STATE", "PID", "MEMORY", "IDLE", "UP", "RESTARTS", "NOTE")
 NUMBERS = frozenset({2, 3, 4, 5, 6})
@@ -42,28 +40,16 @@ an object with name, profile, owner, state, wanted, reason, waits_for, pid, gene
   what does not apply is null. For several names or a pattern: a list of these."""
 
 
-def list_(arguments: list[str]) -> int:
+def list_(arguments: Arguments) -> int:
     """List all kernels, or those that fit."""
-    verb = parser(
-        "list",
-        "List kernels with state, memory (of all their processes), idle time.",
-        "kconnd-ctl list 'lab*'",
-        '{"kernels": [KERNEL], "elsewhere": [{"name", "machine", "state", "as_of"}]}; KERNEL is\n'
-        "  what kconnd-ctl info --json gives, elsewhere are machines that share this home",
-    )
-    verb.add_argument("names", nargs="*", metavar="NAME", help="only these; patterns work")
-    verb.add_argument(
-        "--all-users", action="store_true", help="everybody's; for root and kconnd-admin"
-    )
-    given = verb.parse_args(arguments)
-    reply = _everybodys() if given.all_users else client_for(given).get("/v1/kernels")
-    if given.names:
-        wanted = set(expand(client_for(given), given.names))
+    reply = _everybodys() if arguments.all_users else client_for(arguments).get("/v1/kernels")
+    if arguments.names:
+        wanted = set(expand_patterns(client_for(arguments), arguments.names))
         reply["kernels"] = [kernel for kernel in reply["kernels"] if kernel["name"] in wanted]
         reply["elsewhere"] = []
     for error in reply.get("errors", []):
         print(render.plain(f"kconnd-ctl: {error['message']}"), file=sys.stderr)
-    if given.json:
+    if arguments.json:
         render.print_json(reply)
     else:
         _print_list(
@@ -149,37 +135,28 @@ def _colours() -> bool:
     return render.colours_wanted(os.environ, terminal=sys.stdout.isatty())
 
 
-def info(arguments: list[str]) -> int:
+def info(arguments: Arguments) -> int:
     """Show all about some kernels."""
-    verb = parser(
-        "info",
-        "Show all about a kernel: state and why, process, how to reach it, last exit.\n"
-        "No key is shown; 'connection' gives it to those who may have it.",
-        "kconnd-ctl info mykernel --json",
-        KERNEL,
-    )
-    add_names(verb)
-    given = verb.parse_args(arguments)
-    found, code = _of_each(given, "")
-    if found and not given.json:
+    found, code = _of_each(arguments, "")
+    if found and not arguments.json:
         print("\n\n".join("\n".join(_info_lines(kernel)) for kernel in found))
     return code
 
 
-def _of_each(given: Given, verb: str) -> tuple[list[dict[str, Any]], int]:
+def _of_each(arguments: Arguments, verb: str) -> tuple[list[dict[str, Any]], int]:
     """Ask for each name; print for programs: one object for one name, else a list."""
-    client = client_for(given)
+    client = client_for(arguments)
     found: list[dict[str, Any]] = []
-    if len(given.names) == 1 and not is_pattern(given.names[0]):
-        found.append(client.get(kernel_path(given.names[0], verb)))
-        if given.json:
+    if len(arguments.names) == 1 and not is_pattern(arguments.names[0]):
+        found.append(client.get(kernel_path(arguments.names[0], verb)))
+        if arguments.json:
             render.print_json(found[0])
         return render.printable(found), 0
-    names = expand(client, given.names)
-    failures = each(names, lambda name: client.get(kernel_path(name, verb)), found.append)
-    if given.json:
+    names = expand_patterns(client, arguments.names)
+    failures = run_for_each(names, lambda name: client.get(kernel_path(name, verb)), found.append)
+    if arguments.json:
         render.print_json(found)
-    return render.printable(found), exit_code(failures)
+    return render.printable(found), exit_code_of(failures)
 
 
 def _state(kernel: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -278,19 +255,10 @@ def _last_exit(kernel: dict[str, Any], now: float) -> list[tuple[str, str]]:
     return [("last exit", "\n".join(lines))]
 
 
-def why(arguments: list[str]) -> int:
+def why(arguments: Arguments) -> int:
     """Tell the last decisions."""
-    verb = parser(
-        "why",
-        "Tell the last decisions about a kernel and the reason of each.",
-        "kconnd-ctl why mykernel",
-        '{"name", "decisions": [{"at", "what", "reason"}]}; for several names or a pattern\n'
-        "  a list of these",
-    )
-    add_names(verb)
-    given = verb.parse_args(arguments)
-    found, code = _of_each(given, "why")
-    for one in () if given.json else found:
+    found, code = _of_each(arguments, "why")
+    for one in () if arguments.json else found:
         _print_decisions(one, several=len(found) > 1)
     return code
 
@@ -309,36 +277,26 @@ def _print_decisions(found: dict[str, Any], *, several: bool) -> None:
         print("nothing has been decided about it yet")
 
 
-def wait(arguments: list[str]) -> int:
+def wait(arguments: Arguments) -> int:
     """Wait for a state."""
-    verb = parser(
-        "wait",
-        "Wait until kernels are ready, or stopped.",
-        "kconnd-ctl wait lab --timeout 30s",
-        '{"kernels": [KERNEL], "errors": [{"name", "code", "message", "hint", "output"}]}',
-    )
-    add_names(verb)
-    verb.add_argument("--for", dest="goal", default="ready", choices=("ready", "stopped"))
-    verb.add_argument("--timeout", default="infinity", metavar="TIME", help="such as 30s or 5min")
-    given = verb.parse_args(arguments)
-    client = client_for(given)
-    limit = _seconds(given.timeout)
+    client = client_for(arguments)
+    limit = _seconds(arguments.timeout)
     found: list[dict[str, Any]] = []
 
     def until(name: str) -> Any:
         return client.get(
-            f"{kernel_path(name, 'wait')}?for={given.goal}&timeout={limit}", limit=None
+            f"{kernel_path(name, 'wait')}?for={arguments.goal}&timeout={limit}", limit=None
         )
 
     def done(kernel: dict[str, Any]) -> None:
         found.append(kernel)
-        if not given.json:
+        if not arguments.json:
             print(render.plain(f"{kernel['name']} is {kernel['state']}"), flush=True)
 
-    failures = each(expand(client, given.names), until, done)
-    if given.json:
-        render.print_json({"kernels": found, "errors": errors_in_json(failures)})
-    return exit_code(failures)
+    failures = run_for_each(expand_patterns(client, arguments.names), until, done)
+    if arguments.json:
+        render.print_json({"kernels": found, "errors": failures_to_json(failures)})
+    return exit_code_of(failures)
 
 
 def _seconds(text: str) -> float:
@@ -350,25 +308,16 @@ def _seconds(text: str) -> float:
         raise UsageError(f"--timeout: {error}") from None
 
 
-def connection(arguments: list[str]) -> int:
+def connection(arguments: Arguments) -> int:
     """Give a connection file's content."""
-    verb = parser(
-        "connection",
-        "Print the content of a kernel's connection file: with its key, so for your eyes only.",
-        "kconnd-ctl connection mykernel > kernel.json",
-        "the same; it is JSON in any case",
-    )
-    verb.add_argument("name", metavar="NAME")
-    given = verb.parse_args(arguments)
-    render.print_json(client_for(given).get(kernel_path(given.name, "connection")))
+    render.print_json(client_for(arguments).get(kernel_path(arguments.name, "connection")))
     return 0
 
 
-def profiles(arguments: list[str]) -> int:
+def profiles(arguments: Arguments) -> int:
     """List profiles."""
-    given = parser("profiles", "List the profiles that the daemon has read, and their faults.")
-    found = _profiles(client_for(options := given.parse_args(arguments)))
-    if options.json:
+    found = _profiles(client_for(arguments))
+    if arguments.json:
         render.print_json(found)
         return 0
     rows = [
@@ -381,12 +330,10 @@ def profiles(arguments: list[str]) -> int:
     return 0
 
 
-def health(arguments: list[str]) -> int:
+def health(arguments: Arguments) -> int:
     """Show the daemon."""
-    verb = parser("health", "Show the daemon that answers: version, process, folders, counts.")
-    given = verb.parse_args(arguments)
-    found = client_for(given).get("/v1/health")
-    if given.json:
+    found = client_for(arguments).get("/v1/health")
+    if arguments.json:
         render.print_json(found)
     else:
         rows = [(key, _text(value)) for key, value in render.printable(found).items()]

@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,13 @@ def ctl_process(*arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, cwd=ROOT, **options)
 
 
-def on_a_terminal(*arguments: str, typed: str = "", **env: str) -> tuple[int, str]:
+def on_a_terminal(
+    *arguments: str, typed: str = "", columns: int = 0, **env: str
+) -> tuple[int, str]:
     """Run ``kconnd-ctl`` on a pseudo-terminal; give its exit code and all that it showed."""
     ours, theirs = pty.openpty()
+    if columns:
+        termios.tcsetwinsize(theirs, (24, columns))
     around = os.environ | {"TERM": "xterm"} | env
     process = ctl_process(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=around)
     os.close(theirs)

@@ -110,7 +110,7 @@ def test_a_pattern_that_fits_nothing_is_no_such_kernel(ctl: Ctl, daemon: FakeDae
     daemon.add("a")
     shown = ctl("info", "x*")
     assert shown.code == 4
-    assert "no kernel fits 'x*'" in shown.err
+    assert "no kernel matches 'x*'" in shown.err
 
 
 ENDING = [["stop", "exp*"], ["stop", "--all"], ["restart", "exp*"]]
@@ -133,7 +133,7 @@ def test_without_a_terminal_nothing_is_ended_that_was_not_named(
     assert shown.code == 2
     assert "exp1" in shown.err
     assert "exp2" not in shown.err
-    assert shown.err.endswith("\n  add --yes to end them\n")
+    assert shown.err.endswith("\n  add --yes to stop them without confirmation\n")
     assert sent(experiments) == []
 
 
@@ -152,7 +152,7 @@ def test_on_a_terminal_it_shows_what_ends_and_asks(
     found, shown = on_a_terminal(
         "stop", "exp*", "--socket", str(experiments.path), typed=typed, NO_COLOR="1"
     )
-    assert "This ends, with all that is in their memory:\n" in shown
+    assert "These kernels stop, and everything in their memory is lost:\n" in shown
     assert "  exp1  running  48M  busy\n" in shown
     assert "exp2" not in shown
     assert (found, len(sent(experiments))) == (code, posts)

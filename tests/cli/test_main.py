@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from kconnd.cli.main import VERBS
+from kconnd.cli.grammar import VERBS
 from kconnd.client import has_front_door
 from kconnd.errors import KconndError
 from tests.cli.conftest import ROOT, Ctl, ctl_process
 from tests.cli.fake_daemon import STOPPED, FakeDaemon, Raw, Stream, chunk
 from tests.conftest import wait_for
+
+WITHOUT_JSON_HELP = {"check", "schema", "profiles", "health", "help"}
 
 
 def test_help_lists_every_verb_and_every_exit_code(ctl: Ctl) -> None:
@@ -37,7 +39,7 @@ def test_every_verb_has_help_with_its_options(verb: str, ctl: Ctl) -> None:
     assert "--socket" in shown.out
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"check", "schema", "profiles", "health"}))
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - WITHOUT_JSON_HELP))
 def test_the_help_of_a_verb_tells_the_fields_of_its_json(verb: str, ctl: Ctl) -> None:
     assert "with --json:" in ctl(verb, "--help").out
 
@@ -49,14 +51,37 @@ def test_version(ctl: Ctl) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (["lst"], "'lst' is not a verb", "did you mean 'list'?"),
-        (["xyzzy"], "'xyzzy' is not a verb", "kconnd-ctl --help lists the verbs"),
-        (["info"], "NAME", "kconnd-ctl info --help tells its use"),
-        (["info", "a", "--jason"], "--jason", "kconnd-ctl info --help tells its use"),
-        (["signal", "a"], "-s/--signal", "kconnd-ctl signal --help tells its use"),
-        (["logs", "a", "-n", "many"], "'many'", "kconnd-ctl logs --help tells its use"),
-        (["stop"], "stop needs either names or --all", "kconnd-ctl stop --help"),
-        (["stop", "a", "--all"], "stop needs either names or --all", "kconnd-ctl stop --help"),
+        (
+            ["lst"],
+            "'lst' is not a verb of kconnd-ctl",
+            "did you mean 'list'? kconnd-ctl help lists the verbs",
+        ),
+        (["xyzzy"], "'xyzzy' is not a verb of kconnd-ctl", "kconnd-ctl help lists the verbs"),
+        (
+            ["info"],
+            "info: NAME is missing",
+            "NAME is a kernel, or a pattern such as 'lab*'; kconnd-ctl help info describes it",
+        ),
+        (
+            ["info", "a", "--jason"],
+            "info: there is no option --jason",
+            (
+                "did you mean --json? "
+                "allowed: -h/--help, --json, --socket PATH; kconnd-ctl help info describes it"
+            ),
+        ),
+        (
+            ["signal", "a"],
+            "signal: -s/--signal SIG is missing",
+            "SIG is the name or number of the signal; kconnd-ctl help signal describes it",
+        ),
+        (
+            ["logs", "a", "-n", "many"],
+            "logs: -n: 'many' is not a whole number",
+            "kconnd-ctl help logs describes it",
+        ),
+        (["stop"], "either NAME or --all is required", "kconnd-ctl help stop describes it"),
+        (["stop", "a", "--all"], "either NAME or --all", "kconnd-ctl help stop describes it"),
         (["wait", "a", "--timeout", "soon"], "--timeout", None),
     ],
 )
@@ -181,13 +206,14 @@ def test_the_key_is_in_connection_and_nowhere_else(ctl: Ctl, daemon: FakeDaemon)
 
 # --- as a process of its own
 
+LIGHT_VERBS = ("main", "grammar", "command_line", "query_verbs", "batch", "render")
 LIGHT = {
     *("__future__", "gc", "_socket", "_json"),  # all that comes with Python
     *("kconnd", "kconnd.errors", "kconnd.client", "kconnd.core", "kconnd.core.paths"),
     *("kconnd.core.protocol", "kconnd.core.protocol.request_head", "kconnd.private_tmp"),
     *(
         "kconnd.cli",
-        *(f"kconnd.cli.{one}" for one in ("main", "query_verbs", "arguments", "render")),
+        *(f"kconnd.cli.{one}" for one in LIGHT_VERBS),
     ),
 }
 MODULES = """
@@ -266,7 +292,7 @@ def test_a_full_disk_is_an_error_that_is_told(daemon: FakeDaemon) -> None:
         process = ctl_process(*arguments, stdout=full, stderr=subprocess.PIPE)
     _, told = process.communicate()
     assert process.returncode == 1
-    assert told == b"kconnd-ctl: writing what was asked for: No space left on device\n"
+    assert told == b"kconnd-ctl: writing to stdout: No space left on device\n"
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b"]], ids=["one", "several"])

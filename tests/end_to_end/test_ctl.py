@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.cli.main import VERBS
+from kconnd.cli.grammar import VERBS
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, run
 
@@ -57,6 +57,7 @@ def test_help_is_there_for_everything(daemon: Daemon) -> None:
         assert shown.code == 0
         assert shown.out.startswith(f"usage: kconnd-ctl {verb}")
         assert "--json" in shown.out
+        assert ctl(daemon, "help", verb).out == shown.out
     assert ctl(daemon, "--version").out.startswith("kconnd-ctl ")
     assert ctl(daemon).code == 2
 
@@ -154,7 +155,7 @@ def test_a_pattern_asks_before_it_ends_anything(lab: Daemon) -> None:
     refused = ctl(lab, "stop", "lab@*", stdin=subprocess.DEVNULL)
     assert refused.code == 2
     assert "lab@a, lab@b" in refused.err
-    assert talk(lab, ["stop", "lab@*"], "n\n").count("Go on? [y/N]") == 1
+    assert talk(lab, ["stop", "lab@*"], "n\n").count("Continue? [y/N]") == 1
     assert lab.state_of("lab@a") == "running"
     assert "lab@a is stopped" in talk(lab, ["stop", "lab@*"], "y\n")
     assert lab.state_of("lab") == "running"

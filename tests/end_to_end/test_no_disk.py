@@ -102,7 +102,7 @@ def _restart_is_refused_and_stop_is_done(daemon: Daemon, why: str) -> None:
     (kernel,) = stopped.json["kernels"]
     assert kernel["state"] == "stopped"
     assert why in kernel["unrecorded"]
-    assert "stop lab was done, and could not be recorded" in stopped.err
+    assert "stop lab succeeded, and could not be recorded" in stopped.err
     assert not Path(f"/proc/{pid}").exists()
 
 

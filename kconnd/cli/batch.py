@@ -1,0 +1,129 @@
+"""Runs a request for each of several kernels, side by side, and collects the failures."""
+
+from __future__ import annotations
+
+import os
+
+from kconnd.client import Client, find_socket
+from kconnd.errors import KconndError, NoSuchKernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from kconnd.cli.command_line import Arguments
+
+    Failures = list[tuple[str, KconndError]]
+
+WILDCARDS = frozenset("*?[")
+MAX_CONNECTIONS = 32  # at a time; the daemon accepts 128 of a user
+
+
+def client_for(arguments: Arguments) -> Client:
+    """Make a client for the socket that the options or the environment name."""
+    return Client(find_socket(os.environ, arguments.socket))
+
+
+def is_pattern(name: str) -> bool:
+    """Tell whether a name is a shell pattern."""
+    return not WILDCARDS.isdisjoint(name)
+
+
+def expand_patterns(client: Client, names: Iterable[str]) -> list[str]:
+    """Replace each pattern by the names of the kernels that match it, without duplicates.
+
+    Raises
+    ------
+    NoSuchKernelError
+        If no kernel matches a pattern.
+    """
+    names = list(names)
+    if not any(map(is_pattern, names)):
+        return list(dict.fromkeys(names))
+    from fnmatch import fnmatchcase  # noqa: PLC0415  # for patterns only
+
+    known = [kernel["name"] for kernel in client.get("/v1/kernels")["kernels"]]
+    expanded: dict[str, None] = {}
+    for name in names:
+        matches = [kernel for kernel in known if fnmatchcase(kernel, name)]
+        matches = matches if is_pattern(name) else [name]
+        if not matches:
+            raise NoSuchKernelError(
+                f"no kernel matches {name!r}", hint="kconnd-ctl list shows all kernels"
+            )
+        expanded.update(dict.fromkeys(matches))
+    return list(expanded)
+
+
+def run_for_each(
+    names: list[str], request: Callable[[str], Any], on_success: Callable[[Any], object]
+) -> Failures:
+    """Make a request for each kernel, side by side, and print each failure.
+
+    Parameters
+    ----------
+    names : list of str
+        The names of kernels, without duplicates.
+    request : callable
+        Makes the request for a name.
+    on_success : callable
+        Is called with each reply, in the order of the names.
+
+    Returns
+    -------
+    list of tuple
+        The names whose request failed, each with its error.
+    """
+    failures = []
+    for name, outcome in _outcomes(names, request):
+        if isinstance(outcome, KconndError):
+            from kconnd.cli.error_output import print_error  # noqa: PLC0415  # for failures only
+
+            print_error(outcome)
+            failures.append((name, outcome))
+        elif isinstance(outcome, Exception):
+            raise outcome
+        else:
+            on_success(outcome)
+    return failures
+
+
+def exit_code_of(failures: Failures) -> int:
+    """Give the exit code for several kernels: that of the first failure, or 0."""
+    return failures[0][1].exit_code if failures else 0
+
+
+def failures_to_json(failures: Failures) -> list[dict[str, str]]:
+    """Convert failures to the objects that ``--json`` prints."""
+    from kconnd.cli.error_output import error_to_json  # noqa: PLC0415  # for --json only
+
+    return [{"name": name, **error_to_json(error)} for name, error in failures]
+
+
+def _outcomes(names: list[str], request: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
+    """Yield each name with the reply to its request, or the exception that it raised."""
+
+    def attempt(name: str) -> Any:
+        try:
+            return request(name)
+        except Exception as error:  # noqa: BLE001  # run_for_each raises or prints it
+            return error
+
+    if len(names) == 1:
+        yield names[0], attempt(names[0])
+        return
+    from queue import SimpleQueue  # noqa: PLC0415  # for several kernels only
+    from threading import Thread  # noqa: PLC0415  # for several kernels only
+
+    pending = iter(names)
+    outcomes: dict[str, SimpleQueue[Any]] = {name: SimpleQueue() for name in names}
+
+    def work() -> None:
+        for name in pending:
+            outcomes[name].put(attempt(name))
+
+    for _ in range(min(len(names), MAX_CONNECTIONS)):
+        Thread(target=work, daemon=True).start()  # daemon: Ctrl-C does not wait for threads
+    for name in names:
+        yield name, outcomes[name].get()

@@ -1,0 +1,83 @@
+"""Suggestions for a misspelled verb or option, and for verbs of docker and systemctl.
+
+Rule: a word that may ask to look never gets a verb that changes something. If any verb that only
+looks, of ours or of theirs, is near the word, then only such verbs are suggested.
+"""
+
+from __future__ import annotations
+
+from kconnd.cli.grammar import FOREIGN_VERBS, VERBS
+from kconnd.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from kconnd.cli.grammar import Option
+
+MIN_PREFIX_CHARS = 3  # of a shortened verb, such as "conn"
+LETTERS_PER_EDIT = 3  # one edit is allowed for so many letters of the correct word
+
+
+def unknown_verb(word: str) -> UsageError:
+    """Make the error for a word that is not a verb."""
+    return UsageError(f"{word!r} is not a verb of kconnd-ctl", hint=suggest_verb(word))
+
+
+def suggest_verb(word: str) -> str:
+    """Give the sentence that says which verb to use instead of a word."""
+    if word in FOREIGN_VERBS:
+        return FOREIGN_VERBS[word].equivalent
+    looking = {name for name, verb in VERBS.items() if not verb.changes}
+    looking |= {name for name, verb in FOREIGN_VERBS.items() if not verb.changes}
+    nearest = _nearest(word, looking) or _nearest(word, {*FOREIGN_VERBS, *VERBS} - looking)
+    if nearest is None:
+        return "kconnd-ctl help lists the verbs"
+    if nearest in FOREIGN_VERBS:
+        return FOREIGN_VERBS[nearest].equivalent
+    return f"did you mean {nearest!r}? kconnd-ctl help lists the verbs"
+
+
+def suggest_option(spelling: str, options: Sequence[Option]) -> str:
+    """Give the sentence that lists the options of a verb, and the one that was probably meant."""
+    labels = [f"{'/'.join(option.spellings)} {option.metavar}".rstrip() for option in options]
+    allowed = f"allowed: {', '.join(labels)}"
+    spellings = {name for option in options for name in option.spellings if name[:2] == "--"}
+    nearest = _nearest(spelling, spellings)
+    return f"did you mean {nearest}? {allowed}" if nearest else allowed
+
+
+def _nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """Find the candidate with the fewest edits to a word, or None if all are too far."""
+    distances = {
+        (_distance(word, candidate), candidate)
+        for candidate in candidates
+        if _is_near(word, candidate)
+    }
+    return min(distances)[1] if distances else None
+
+
+def _is_near(word: str, candidate: str) -> bool:
+    letters = len(candidate.lstrip("-"))
+    if len(word) >= MIN_PREFIX_CHARS and candidate.startswith(word):
+        return True
+    return _distance(word, candidate) <= max(1, letters // LETTERS_PER_EDIT)
+
+
+def _distance(left: str, right: str) -> int:
+    """Count the edits between two words: insert, delete, replace, or swap two neighbours.
+
+    This is the optimal string alignment distance; each row holds the distances between a
+    beginning of ``left`` and every beginning of ``right``.
+    """
+    before_last: list[int] = []
+    last = list(range(len(right) + 1))
+    for i, letter in enumerate(left):
+        row = [i + 1]
+        for j, other in enumerate(right):
+            edits = min(last[j] + (letter != other), last[j + 1] + 1, row[j] + 1)
+            if i and j and letter == right[j - 1] and left[i - 1] == other:
+                edits = min(edits, before_last[j - 1] + 1)
+            row.append(edits)
+        before_last, last = last, row
+    return last[-1]
