@@ -1,1 +1,1 @@
-"""Ways for Jupyter to use kernels that kconnd keeps; loaded by Jupyter, not by kconnd."""
+"""Extensions that Jupyter loads to use kernels of kconnd; the daemon does not import them."""

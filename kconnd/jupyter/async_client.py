@@ -1,4 +1,4 @@
-"""Ask the daemon from an event loop, and what a front end's session is to be called."""
+"""An asyncio client of the daemon for Jupyter, and the names of per-session kernels."""
 
 import asyncio
 import hashlib
@@ -14,40 +14,43 @@ from kconnd.core.names import parse_name
 from kconnd.errors import UsageError
 from kconnd.spawn import client_or_start
 
-LIMITS_S = {"interrupt": 60.0, "signal": 60.0}  # what else is asked for takes as long as it takes
-LONGEST = 30  # characters of a notebook's name in its kernel's
+TIMEOUTS_S = {"interrupt": 60.0, "signal": 60.0}  # other verbs have no timeout
+MAX_STEM_CHARS = 30  # of a notebook's name in the name of its kernel
+ID_CHARS = 8  # of Jupyter's kernel id in the name of a kernel without a notebook
+DIGEST_CHARS = 6
 
 
 def instance_for(session: str, kernel_id: str) -> str:
-    """Name the kernel of one front end's session: after its notebook, where it has one.
+    """Derive the instance name of a per-session kernel from its notebook, if it has one.
 
     Parameters
     ----------
     session : str
-        ``JPY_SESSION_NAME``, the notebook's path, or ``""``.
+        ``JPY_SESSION_NAME``: the path of the notebook, or ``""``.
     kernel_id : str
-        What Jupyter calls the kernel.
+        Jupyter's id of the kernel.
 
     Returns
     -------
     str
-        What may stand after the ``@`` of a kernel's name. The same notebook gets the same one;
-        two of the same name in other folders do not.
+        A valid instance name, which follows the ``@`` of a kernel's name. A notebook always gets
+        the same instance; notebooks with the same name in different folders get different ones.
     """
     if not session:
-        return f"run-{kernel_id[:8]}"
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(session).stem).strip("-._")[:LONGEST]
-    digest = hashlib.sha256(session.encode()).hexdigest()[:6]
+        return f"run-{kernel_id[:ID_CHARS]}"
+    name = PurePosixPath(session).stem
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:MAX_STEM_CHARS]
+    digest = hashlib.sha256(session.encode()).hexdigest()[:DIGEST_CHARS]
     return f"{stem}-{digest}" if stem else f"session-{digest}"
 
 
 def split_owner(profile: str) -> tuple[str, str]:
-    """Split ``OWNER/NAME``, where the owner may be missing.
+    """Split ``OWNER/NAME`` into its parts; the owner is optional.
 
     Raises
     ------
     UsageError
-        If the name is none.
+        If the owner is empty, or the name is invalid.
     """
     owner, slash, name = profile.rpartition("/")
     if slash and not owner:
@@ -56,63 +59,68 @@ def split_owner(profile: str) -> tuple[str, str]:
     return owner, name
 
 
-class Asker:
-    """The daemon, asked in threads; what has to run is started with it, a look-up starts none."""
+class AsyncClient:
+    """Sends requests to the daemon, each in a thread, so that the event loop goes on.
+
+    `settings` and `start` start the daemon if none is running; the other methods do not.
+    """
 
     async def settings(self, profile: str) -> dict[str, Any]:
-        """Give what a profile says about front ends; nothing for one that is not written down."""
+        """Return a profile's settings for front ends; empty if there is no such profile."""
         reply = await asyncio.to_thread(lambda: client_or_start("").get("/v1/profiles"))
         rows: list[dict[str, Any]] = reply["profiles"]
         return next((row for row in rows if row["name"] == profile), {})
 
-    async def get(self, kernel: str, what: str = "") -> dict[str, Any]:
-        """Look something up of a kernel."""
-        return await asyncio.to_thread(lambda: _client().get(kernel_path(kernel, what)))
+    async def get(self, kernel: str, resource: str = "") -> dict[str, Any]:
+        """Send a GET request for a kernel, or for a resource of it."""
+        return await asyncio.to_thread(lambda: _client().get(kernel_path(kernel, resource)))
 
-    async def connection(self, kernel: str, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Learn how a kernel is reached, and see that this leads to its owner.
+    async def connection(self, kernel: str, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the content of a kernel's connection file.
+
+        The sockets are checked first: they must belong to the kernel's owner.
 
         Parameters
         ----------
         kernel : str
             Its name.
-        found : mapping
-            What the daemon says of it.
+        state : mapping
+            The daemon's description of the kernel.
 
         Raises
         ------
         KconndError
-            As `kconnd.attach.reached`.
+            See `kconnd.attach.reached`.
         """
         content = await self.get(kernel, "connection")
-        uid, owner = found.get("uid", os.geteuid()), found["owner"]
-        way = await asyncio.to_thread(reached, content, kernel, uid, owner)
-        return way.to_file()
+        uid, owner = state.get("uid", os.geteuid()), state["owner"]
+        connection = await asyncio.to_thread(reached, content, kernel, uid, owner)
+        return connection.to_file()
 
     async def start(self, kernel: str) -> dict[str, Any]:
-        """Have a kernel started, where its profile lets whoever needs it do that."""
+        """Start a kernel, unless its profile says ``start: manual``; return its state."""
         path = kernel_path(kernel, "start")
-        found: dict[str, Any] = await asyncio.to_thread(
+        state: dict[str, Any] = await asyncio.to_thread(
             lambda: client_or_start("").post(path, {"on_demand": True})
         )
-        return found
+        return state
 
     async def post(
         self, kernel: str, verb: str, body: Mapping[str, object] | None = None
     ) -> dict[str, Any]:
-        """Have something done to a kernel."""
-        found: dict[str, Any] = await asyncio.to_thread(
+        """Send a command to a kernel; return its state."""
+        state: dict[str, Any] = await asyncio.to_thread(
             lambda: _client().request(
-                "POST", kernel_path(kernel, verb), dict(body or {}), limit=LIMITS_S.get(verb)
+                "POST", kernel_path(kernel, verb), dict(body or {}), limit=TIMEOUTS_S.get(verb)
             )
         )
-        return found
+        return state
 
     async def list(self) -> list[dict[str, Any]]:
         """List all kernels."""
         reply = await asyncio.to_thread(lambda: _client().get("/v1/kernels"))
-        found: list[dict[str, Any]] = reply["kernels"]
-        return found
+        kernels: list[dict[str, Any]] = reply["kernels"]
+        return kernels
 
 
 def _client() -> Client:

@@ -1,8 +1,8 @@
-"""What would end a kernel without asking its provisioner, and what is in its place.
+"""Replaces the parts of a kernel manager that end a kernel without asking its provisioner.
 
-A kernel manager and the clients that it makes send ``shutdown_request`` to the kernel by
-themselves, and a manager removes the files of ipc sockets that it takes for its own. None of
-that is documented as something that a provisioner can change, so all of it is here.
+A kernel manager and its clients send ``shutdown_request`` to the kernel themselves, and a manager
+removes the files of the ipc sockets that it believes to be its own. jupyter_client documents no way
+for a provisioner to change that, so every change of its private attributes is in this module.
 """
 
 import functools
@@ -12,8 +12,8 @@ from typing import Any
 from jupyter_client.client import KernelClient
 
 
-class Sink:
-    """Takes what a kernel manager would send on the control channel, and drops it."""
+class NullSocket:
+    """Stands in for a manager's control socket and drops every message."""
 
     closed = False
     linger = 0
@@ -22,34 +22,37 @@ class Sink:
         """Drop a message."""
 
     def close(self, *_: object, **__: object) -> None:
-        """Do nothing: there is nothing to close."""
+        """Do nothing: no socket is open."""
 
 
-class LettingGo:
-    """Makes a client leave the kernel when it is told to shut it down, as at a console's end."""
+class DetachingClient:
+    """Mixin for a kernel client whose ``shutdown`` sends nothing, so that the kernel survives.
+
+    A console calls ``shutdown`` when it exits.
+    """
 
     def shutdown(self: Any, restart: bool = False, **_: Any) -> str:  # noqa: FBT001, FBT002  # the interface
-        """Send nothing; give the id of a message that there might have been."""
+        """Send nothing; return the id of a message, as the interface requires."""
         message = self.session.msg("shutdown_request", {"restart": restart})
         return str(message["header"]["msg_id"])
 
 
 @functools.cache
-def letting_go(kind: type[KernelClient]) -> type[KernelClient]:
-    """Give the class of clients that are of this one, and leave the kernel."""
-    if issubclass(kind, LettingGo):
-        return kind
-    return types.new_class(f"LettingGo{kind.__name__}", (LettingGo, kind))
+def detaching_class(client_class: type[KernelClient]) -> type[KernelClient]:
+    """Return a subclass of a client class that mixes in `DetachingClient`."""
+    if issubclass(client_class, DetachingClient):
+        return client_class
+    return types.new_class(f"Detaching{client_class.__name__}", (DetachingClient, client_class))
 
 
 def keep_from_ending(manager: Any) -> None:
-    """Have a kernel manager, and the clients that it will make, leave the kernel alone."""
-    if manager._control_socket is not None:  # noqa: SLF001  # see the head of this file
-        manager._control_socket.close()  # noqa: SLF001  # the same
-    manager._control_socket = Sink()  # noqa: SLF001  # the same
-    manager.cleanup_ipc_files = _leave_files
-    manager.client_factory = letting_go(manager.client_factory)
+    """Keep a kernel manager and its future clients from ending the kernel."""
+    if manager._control_socket is not None:  # noqa: SLF001  # see the module's docstring
+        manager._control_socket.close()  # noqa: SLF001  # see the module's docstring
+    manager._control_socket = NullSocket()  # noqa: SLF001  # see the module's docstring
+    manager.cleanup_ipc_files = _keep_files
+    manager.client_factory = detaching_class(manager.client_factory)
 
 
-def _leave_files() -> None:
-    """Remove no socket: they are the kernel's, and there may be a new process behind them."""
+def _keep_files() -> None:
+    """Remove no socket: they are the kernel's, and a new process may listen on them."""

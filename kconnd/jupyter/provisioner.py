@@ -1,14 +1,14 @@
-"""The kernel provisioner ``kconnd``: Jupyter attaches to a kernel that the daemon keeps.
+"""The kernel provisioner ``kconnd``: Jupyter attaches to a kernel that the daemon runs.
 
-A kernel spec that ``kconnd-ctl kernelspec install`` writes names it. To Jupyter the kernel
-looks like one that it launched; what Jupyter does to end one only lets go of it. Source of the
-interface: "Kernel Provisioning" in the jupyter_client documentation.
+``kconnd-ctl kernelspec install`` writes kernel specs that name this provisioner. To Jupyter the
+kernel looks like one that it has launched. Whatever Jupyter does to end the kernel only detaches
+from it. Source of the interface: "Kernel Provisioning" in the jupyter_client documentation.
 
-Rules. What the documentation offers is used: the provisioner's own methods, and of the kernel
-manager its traits (``autorestart``, ``restarter_class``, ``client_factory``, the ports,
-`load_connection_info`, ``shutting_down``). Where the kernel's end would go past the provisioner
-`kconnd.jupyter.detach` is in its place; ``tests/jupyter`` has that proved with the oldest
-and the newest jupyter_client that are supported.
+Rules. Documented interfaces are used where they exist: the methods of a provisioner, and the traits
+of the kernel manager (``autorestart``, ``restarter_class``, ``client_factory``, the ports,
+`load_connection_info`, ``shutting_down``). `kconnd.jupyter.detach` replaces the parts of a manager
+that would end the kernel without asking its provisioner; ``tests/jupyter`` proves that with the
+oldest and the newest supported jupyter_client.
 """
 
 import logging
@@ -26,147 +26,157 @@ from kconnd.errors import (
     RefusedError,
     StartFailedError,
 )
-from kconnd.jupyter.async_client import Asker, instance_for, split_owner
+from kconnd.jupyter.async_client import AsyncClient, instance_for, split_owner
 from kconnd.jupyter.detach import keep_from_ending
-from kconnd.jupyter.restarter import GONE, UP, Fate, Look, fate_of, follow
+from kconnd.jupyter.restarter import (
+    UNKNOWN_EXIT,
+    UP,
+    Fate,
+    ProcessStatus,
+    leave_restarts_to_daemon,
+    process_status,
+)
 
 log = logging.getLogger("kconnd")
 
 
 class KconndProvisioner(KernelProvisionerBase):
-    """Stands between a kernel manager and a kernel of the daemon's."""
+    """Attaches a kernel manager to a kernel of the daemon."""
 
     profile = Unicode(
-        config=True, help="The kconnd profile, or OWNER/NAME for one that another user shares."
+        config=True,
+        help="A kconnd profile, or OWNER/NAME for a kernel that another user shares.",
     )
-    # Set by the server's class, which alone knows why a kernel is shut down.
-    asked_to_end = Bool(default_value=False)
+    # kconnd.jupyter.server sets it, because only the server knows why it shuts a kernel down.
+    user_requested_shutdown = Bool(default_value=False)
 
     _kernel = ""  # its name with instance and owner
     _generation = 0
-    _connection: dict[str, Any]  # as the daemon gives it
+    _connection: dict[str, Any]  # the content of its connection file
     _attached = False
     _restarting = False
     _on_shutdown = "detach"
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._daemon = Asker()
+        self._daemon = AsyncClient()
         self._connection = {}
 
     @property
     def kernel(self) -> str:
-        """What kconnd calls the kernel; ``""`` before it was started."""
+        """The kernel's name in kconnd; ``""`` before its start."""
         return self._kernel
 
     @property
     def _manager(self) -> Any:
-        """The kernel manager that we provide for."""
+        """The kernel manager that this provisioner belongs to."""
         return self.parent
 
     @property
     def has_process(self) -> bool:
-        """Whether we are attached."""
+        """Whether a kernel is attached."""
         return self._attached
 
     @property
     def generation(self) -> int:
-        """Which process of the kernel we are attached to."""
+        """The generation of the attached process."""
         return self._generation
 
     async def poll(self) -> int | None:
-        """Tell whether the process that we attached to still runs.
+        """Return None while the attached process is running, and its exit status once it is not.
 
-        One that the daemon has started again is another process: what ran in the old one is
-        lost, and who waits for a reply has to know. That is told once; from then on we are
-        attached to the new one, if it is reached as the old one was.
+        A kernel that the daemon has restarted is a new process: the old one's memory is lost, and
+        clients that wait for its reply have to learn that. So the first poll after a restart
+        returns an exit status, and the next one is about the new process, if that has the
+        connection of the old one.
         """
         if not self._attached:
-            return GONE
-        seen = await self.look()
-        return None if seen is None or seen.fate is Fate.THERE else seen.code
+            return UNKNOWN_EXIT
+        status = await self.poll_status()
+        return None if status is None or status.fate is Fate.RUNNING else status.code
 
-    async def look(self) -> Look | None:
-        """Look what became of the kernel, and attach to the process that took its place.
+    async def poll_status(self) -> ProcessStatus | None:
+        """Query the status of the attached process, and attach to the process that replaced it.
 
         Returns
         -------
-        Look, optional
-            None where the daemon did not answer, which is no sign of death.
+        ProcessStatus, optional
+            None if the daemon did not answer, which does not mean that the kernel has died.
         """
         try:
-            found = await self._daemon.get(self._kernel)
-            same = await self._is_reached_as_before(found)
+            kernel = await self._daemon.get(self._kernel)
+            same_connection = await self._has_same_connection(kernel)
         except NoSuchKernelError:
-            return Look(Fate.OVER, self._generation)
+            return ProcessStatus(Fate.ENDED, self._generation)
         except KconndError as error:
-            log.warning("asking about %s: %s", self._kernel, error.message)
+            log.warning("querying the state of %s: %s", self._kernel, error.message)
             return None
-        seen = fate_of(found, self._generation, same=same)
-        if found["state"] in UP and seen.fate is Fate.AGAIN:
-            self._generation = seen.generation
-        return seen
+        status = process_status(kernel, self._generation, same_connection=same_connection)
+        if kernel["state"] in UP and status.fate is Fate.REPLACED:
+            self._generation = status.generation
+        return status
 
-    async def _is_reached_as_before(self, found: dict[str, Any]) -> bool:
-        """Tell whether a new process has the key, the ports and the keys of the one before."""
-        if found["state"] not in UP or found["generation"] == self._generation:
+    async def _has_same_connection(self, kernel: dict[str, Any]) -> bool:
+        """Return whether the kernel's present process has the key and ports of the attached one."""
+        if kernel["state"] not in UP or kernel["generation"] == self._generation:
             return True
-        return await self._daemon.connection(self._kernel, found) == self._connection
+        return await self._daemon.connection(self._kernel, kernel) == self._connection
 
     async def wait(self) -> int | None:
-        """Give the exit code of what is gone."""
+        """Return the exit status of the attached process."""
         return await self.poll()
 
     async def send_signal(self, signum: int) -> None:
-        """Interrupt the kernel, or pass a signal on; one that is part of a shutdown is not."""
+        """Interrupt the kernel or send it a signal, unless the manager is shutting it down."""
         if not self._attached or getattr(self._manager, "shutting_down", False):
             return
         if signum == signal.SIGINT:
             try:
                 await self._daemon.post(self._kernel, "interrupt")
-            except NotRunningError as error:  # as with a local process, there is nothing to do
+            except NotRunningError as error:
+                # A local provisioner raises nothing either for a process that has ended.
                 log.warning("%s", error.message)
         elif signum != 0:
             await self._daemon.post(self._kernel, "signal", {"signal": signum})
 
     async def kill(self, restart: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # the interface
-        """Let go of the kernel."""
+        """Detach from the kernel."""
         self._detach()
 
     async def terminate(self, restart: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # the interface
-        """Let go of the kernel."""
+        """Detach from the kernel."""
         self._detach()
 
     async def shutdown_requested(self, restart: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # the interface
-        """Let go of the kernel."""
+        """Detach from the kernel."""
         self._detach()
 
     async def cleanup(self, restart: bool = False) -> None:  # noqa: FBT001, FBT002  # the interface
-        """End the kernel, where somebody asked for that and its profile agrees."""
+        """Stop the kernel if a user shut it down and its profile says so."""
         self._restarting = restart
-        asked, self.asked_to_end = self.asked_to_end, False
-        if asked and not restart and self._on_shutdown == "stop" and self._kernel:
+        by_user, self.user_requested_shutdown = self.user_requested_shutdown, False
+        if by_user and not restart and self._on_shutdown == "stop" and self._kernel:
             await self._daemon.post(self._kernel, "stop")
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        """Have the kernel started, or restarted, and learn how it is reached."""
+        """Start or restart the kernel, and load its connection into the kernel manager."""
         session = (kwargs.get("env") or {}).get("JPY_SESSION_NAME", "")
         kwargs = await super().pre_launch(cmd=[], **kwargs)
         restarting, self._restarting = self._restarting, False
         if restarting and self._kernel:
-            found = await self._restart()
+            kernel = await self._restart()
         else:
-            self._kernel = await self._choose(str(session))
-            found = await self._daemon.start(self._kernel)
-        self._generation = found["generation"]
-        self._connection = await self._daemon.connection(self._kernel, found)
+            self._kernel = await self._choose_kernel(str(session))
+            kernel = await self._daemon.start(self._kernel)
+        self._generation = kernel["generation"]
+        self._connection = await self._daemon.connection(self._kernel, kernel)
         self._check_encryption()
-        self.connection_info = _as_jupyter_has_it(self._connection)
+        self.connection_info = _as_connection_info(self._connection)
         self._adjust_manager()
         return kwargs
 
     async def _restart(self) -> dict[str, Any]:
-        """Restart the kernel; where that is refused we are attached to it as before."""
+        """Restart the kernel; stay attached if the daemon refuses."""
         try:
             return await self._daemon.post(self._kernel, "restart")
         except RefusedError:
@@ -174,31 +184,39 @@ class KconndProvisioner(KernelProvisionerBase):
             raise
 
     def _check_encryption(self) -> None:
-        """Say so where this Jupyter would only see a kernel that does not answer."""
+        """Refuse an encrypted connection that this jupyter_client does not support.
+
+        Its client would only see a kernel that does not answer.
+
+        Raises
+        ------
+        StartFailedError
+            If the connection is encrypted and the kernel manager has no CURVE traits.
+        """
         if "curve_publickey" in self._connection and not self._manager.has_trait("curve_publickey"):
             raise StartFailedError(
-                f"attaching to {self._kernel}: its connection is encrypted (CURVE), which this "
-                "jupyter_client cannot do",
-                hint="in the environment of Jupyter: pip install 'jupyter_client>=8.9'",
+                f"attaching to {self._kernel}: its connection is encrypted (CURVE), and this "
+                "jupyter_client does not support that",
+                hint="run in the environment of Jupyter: pip install 'jupyter_client>=8.9'",
             )
 
     async def launch_kernel(self, cmd: list[str], **_kwargs: Any) -> KernelConnectionInfo:  # noqa: ARG002  # the interface
-        """Attach to the kernel, which runs already."""
+        """Attach to the kernel, which `pre_launch` has started."""
         self._attached = True
         return self.connection_info
 
     async def post_launch(self, **_kwargs: Any) -> None:
-        """Keep the kernel manager from ending the kernel behind our back."""
+        """Keep the kernel manager from ending the kernel without asking this provisioner."""
         keep_from_ending(self._manager)
 
     async def get_provisioner_info(self) -> dict[str, Any]:
-        """Give what another process needs to attach to the same kernel."""
+        """Return the data that another process needs to attach to this kernel."""
         info: dict[str, Any] = await super().get_provisioner_info()
-        ours = {"kernel": self._kernel, "generation": self._generation}
-        return {**info, **ours, "connection": self._connection}
+        process = {"kernel": self._kernel, "generation": self._generation}
+        return {**info, **process, "connection": self._connection}
 
     async def load_provisioner_info(self, provisioner_info: dict[str, Any]) -> None:
-        """Attach to what another process was attached to."""
+        """Attach to the kernel that another process was attached to."""
         await super().load_provisioner_info(provisioner_info)
         self._kernel = provisioner_info["kernel"]
         self._generation = provisioner_info["generation"]
@@ -206,10 +224,11 @@ class KconndProvisioner(KernelProvisionerBase):
         self._attached = True
 
     def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
-        """Give the seconds until we have let go: none are needed, so what is usual will do."""
+        """Return the default: detaching takes no time, so any wait is long enough."""
         return recommended
 
-    async def _choose(self, session: str) -> str:
+    async def _choose_kernel(self, session: str) -> str:
+        """Return the name of the kernel to attach to, and read its profile's settings."""
         owner, name = split_owner(str(self.profile))
         settings = {} if owner else await self._daemon.settings(name)
         self._on_shutdown = settings.get("on_frontend_shutdown", "detach")
@@ -218,18 +237,19 @@ class KconndProvisioner(KernelProvisionerBase):
         return f"{owner}/{name}" if owner else name
 
     def _adjust_manager(self) -> None:
-        """Tell the kernel manager how the kernel is reached, and that we look after it."""
+        """Load the connection into the kernel manager, and keep it from restarting the kernel."""
         manager = self._manager
-        follow(manager)  # by its profile the daemon restarts it, or does not
+        leave_restarts_to_daemon(manager)
+        # load_connection_info sets no port that is set already.
         for port in port_names:
             setattr(manager, port, 0)
         manager.load_connection_info(self.connection_info)
 
     def _detach(self) -> None:
-        """Let go, so that the manager finds no process."""
+        """Detach, so that the manager sees no process to end."""
         self._attached = False
 
 
-def _as_jupyter_has_it(connection: dict[str, Any]) -> Any:
-    """Give a connection file's content in the form that jupyter_client passes around."""
+def _as_connection_info(connection: dict[str, Any]) -> Any:
+    """Convert a connection file's content to jupyter_client's `KernelConnectionInfo`."""
     return {**connection, "key": connection["key"].encode()}

@@ -1,9 +1,9 @@
-"""In place of a kernel manager's restarter: the daemon restarts kernels, and front ends are told.
+"""Replaces a kernel manager's restarter: the daemon restarts kernels, the manager only follows.
 
-A manager that serves front ends (`AsyncIOLoopKernelManager`, which a Jupyter server uses) looks
-every few seconds whether its kernel lives, starts it again, and calls back those who want to
-know. `Follower` does not start anything. Source: ``restarter_class`` and
-``add_restart_callback`` in the jupyter_client documentation.
+A manager that serves front ends (`AsyncIOLoopKernelManager`, which a Jupyter server uses) has a
+restarter that polls its kernel every few seconds, restarts a dead one, and calls the callbacks of
+front ends. `KconndRestarter` polls too and calls those callbacks, but restarts nothing. Source:
+``restarter_class`` and ``add_restart_callback`` in the jupyter_client documentation.
 """
 
 from collections.abc import Mapping
@@ -14,107 +14,110 @@ from typing import Any, Protocol
 from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
 
-GONE = 1  # the exit code of a process of which none is known
+UNKNOWN_EXIT = 1  # the exit status of a process whose exit status is unknown
 UP = frozenset({"launching", "starting", "running", "stopping"})  # states that have a process
 
 
 class Fate(Enum):
-    """What became of the process that a front end knows."""
+    """The present state of the process that a front end is attached to."""
 
-    THERE = "it runs"
-    AGAIN = "another one is in its place, or will be"
-    OVER = "it has ended, or is reached otherwise now"
+    RUNNING = "it is running"
+    REPLACED = "the daemon has restarted the kernel, or will"
+    ENDED = "the kernel has ended, or has a new key or new ports"
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was seen of a kernel.
+class ProcessStatus:
+    """The state of an attached process, and of the kernel's present one.
 
     Parameters
     ----------
     fate : Fate
-        Of the process that was attached to.
+        The state of the attached process.
     generation : int
-        Of the process that runs now, or is the next to.
+        The generation of the present process, or of the next one during a backoff.
     code : int
-        How it ended, where it did.
+        The exit status of the attached process, if it has ended.
     """
 
     fate: Fate
     generation: int
-    code: int = GONE
+    code: int = UNKNOWN_EXIT
 
 
-def fate_of(found: Mapping[str, Any], generation: int, *, same: bool) -> Look:
-    """Tell what became of a process, from what the daemon says of its kernel.
+def process_status(
+    kernel: Mapping[str, Any], generation: int, *, same_connection: bool
+) -> ProcessStatus:
+    """Decide on the status of an attached process from the daemon's description of its kernel.
 
     Parameters
     ----------
-    found : mapping
-        As ``GET /v1/kernels/NAME`` gives it.
+    kernel : mapping
+        The reply to ``GET /v1/kernels/NAME``.
     generation : int
-        Of the process that is meant.
-    same : bool
-        Whether what runs now is reached as that one was.
+        The generation of the attached process.
+    same_connection : bool
+        Whether the present process has the key and ports of the attached one.
     """
-    now = int(found["generation"])
-    if found["state"] in UP:
-        if now == generation:
-            return Look(Fate.THERE, now)
-        return Look(Fate.AGAIN if same else Fate.OVER, now)
-    last = found["last_exit"] or {}
-    code = int(last.get("code") or last.get("signal") or 0)
-    if found["state"] == "backoff":
-        return Look(Fate.AGAIN, now + 1, code)
-    return Look(Fate.OVER, now, code)
+    present = int(kernel["generation"])
+    if kernel["state"] in UP:
+        if present == generation:
+            return ProcessStatus(Fate.RUNNING, present)
+        return ProcessStatus(Fate.REPLACED if same_connection else Fate.ENDED, present)
+    last_exit = kernel["last_exit"] or {}
+    code = int(last_exit.get("code") or last_exit.get("signal") or 0)
+    if kernel["state"] == "backoff":
+        return ProcessStatus(Fate.REPLACED, present + 1, code)
+    return ProcessStatus(Fate.ENDED, present, code)
 
 
-class Attached(Protocol):
-    """The part of `kconnd.jupyter.provisioner` that is used here."""
+class AttachedProvisioner(Protocol):
+    """The part of `kconnd.jupyter.provisioner.KconndProvisioner` that the restarter uses."""
 
     generation: int
 
-    async def look(self) -> Look | None:
-        """Look what became of the kernel."""
+    async def poll_status(self) -> ProcessStatus | None:
+        """Query the status of the attached process; None if the daemon does not answer."""
         ...
 
 
-_Stock: Any = AsyncIOLoopKernelRestarter  # its annotations are not those of its callers
+_Stock: Any = AsyncIOLoopKernelRestarter  # its annotations do not fit its callers
 
 
-class Follower(_Stock):  # type: ignore[misc]  # see above
-    """Tells front ends that their kernel's process was replaced, or is gone for good."""
+class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
+    """Notifies front ends that the daemon has restarted their kernel, or that it has ended."""
 
-    _told = 0  # the generation that front ends know of
+    _announced_generation = 0
 
     @property
-    def _attached(self) -> Attached:
-        provisioner: Attached = self.kernel_manager.provisioner
+    def _provisioner(self) -> AttachedProvisioner:
+        provisioner: AttachedProvisioner = self.kernel_manager.provisioner
         return provisioner
 
     def start(self) -> None:
-        """Look from now on, every ``time_to_dead`` seconds."""
-        self._told = self._attached.generation
+        """Poll every ``time_to_dead`` seconds from now on."""
+        self._announced_generation = self._provisioner.generation
         super().start()
 
     async def poll(self) -> None:
-        """Look once."""
+        """Query the status once, and call the callbacks of front ends if it has changed."""
         if self.kernel_manager.shutting_down:
             return
-        seen = await self._attached.look()
-        if seen is None or self.kernel_manager.shutting_down:
+        status = await self._provisioner.poll_status()
+        # A shutdown may have begun while the daemon answered.
+        if status is None or self.kernel_manager.shutting_down:
             return
-        if seen.fate is Fate.OVER:
+        if status.fate is Fate.ENDED:
             self._fire_callbacks("dead")
             self.stop()
-        elif seen.generation > self._told:
-            self._told = seen.generation
+        elif status.generation > self._announced_generation:
+            self._announced_generation = status.generation
             self._fire_callbacks("restart")
 
 
-def follow(manager: Any) -> None:
-    """Have a kernel manager follow what the daemon does, and restart nothing by itself."""
+def leave_restarts_to_daemon(manager: Any) -> None:
+    """Keep a kernel manager from restarting its kernel."""
     if isinstance(manager, AsyncIOLoopKernelManager):
-        manager.restarter_class = Follower
+        manager.restarter_class = KconndRestarter
     else:
         manager.autorestart = False

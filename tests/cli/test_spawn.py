@@ -16,7 +16,7 @@ from kconnd import spawn
 from kconnd.cli.console import find_console
 from kconnd.connect import qtconsole_command
 from kconnd.errors import RefusedError, UnreachableError
-from kconnd.jupyter.console_app import leaves
+from kconnd.jupyter.console_app import is_exit
 from kconnd.spawn import client_or_start
 from tests.cli.conftest import Ctl, ctl_process
 from tests.cli.fake_daemon import FakeDaemon, Raw
@@ -201,9 +201,9 @@ def test_a_console_runs_no_module_of_the_folder_that_it_is_called_in(
 
 @pytest.mark.parametrize("typed", ["exit", "quit()", " exit() ", "q()", "quit;"])
 def test_words_that_leave_a_console(typed: str) -> None:
-    assert leaves(typed)
+    assert is_exit(typed)
 
 
 @pytest.mark.parametrize("typed", ["exit(keep_kernel=False)", "exit_code", "x = exit", "exit\n1"])
 def test_words_that_do_not_leave_a_console(typed: str) -> None:
-    assert not leaves(typed)
+    assert not is_exit(typed)

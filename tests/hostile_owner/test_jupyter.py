@@ -14,7 +14,7 @@ from tornado.web import HTTPError
 
 from kconnd.errors import KconndError
 from kconnd.jupyter.provisioner import KconndProvisioner
-from kconnd.jupyter.restarter import Look
+from kconnd.jupyter.restarter import ProcessStatus
 from kconnd.jupyter.server import KconndMappingKernelManager, as_http_error
 from tests.hostile_owner.machine import EVE, NAME, TIMES, Machine
 from tests.hostile_owner.replies import CONNECTION, SOUND, framed, hostile_replies
@@ -68,9 +68,9 @@ async def test_a_look_at_the_kernel_is_an_answer_or_none(
         | {"kernel_id": "x", "connection_info": {}}
     )
     with machine.watched() as seen:
-        looked = await provisioner.look()
+        status = await provisioner.poll_status()
         code = await provisioner.poll()
-    assert looked is None or isinstance(looked, Look)
+    assert status is None or isinstance(status, ProcessStatus)
     assert code is None or isinstance(code, int)
     check_sockets(machine, seen.connected, routes)
     assert provisioner.generation >= 1
@@ -78,7 +78,7 @@ async def test_a_look_at_the_kernel_is_an_answer_or_none(
 
 async def test_a_shutdown_asks_nobody_else(machine: Machine) -> None:
     provisioner = provisioner_of(AsyncKernelManager())
-    provisioner.asked_to_end = True
+    provisioner.user_requested_shutdown = True
     with contextlib.suppress(KconndError):
         await provisioner.cleanup()
     assert machine.own.requests == machine.front.requests == machine.eve.requests == []
