@@ -58,19 +58,26 @@ def build_owners() -> Owners:
     return Owners(systemd, Path(BOOT), machine, Slices(systemd, Path(LIMITS)), accounts)
 
 
-async def serve() -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(owners: Owners, socket: Path = Path(FRONT_SOCKET)) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    owners : Owners
+        The users to serve.
+    socket : Path
+        The socket to listen on, unless systemd has passed one.
+    """
     stopping, reloading = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
-    owners = build_owners()
     site = Site(ROUTES, partial(FrontRequest, owners), owners.machine.settings.connections)
     for listener in passed_sockets(os.environ):
         site.take(listener)
     if not site.is_listening:
-        site.listen(Path(FRONT_SOCKET), mode=0o666)
+        site.listen(socket, mode=0o666)
     await owners.accounts.settle_at_start()
     count = await owners.start_at_boot()
     log.info("ready: listening on %s; started %d daemons", site.address, count)
@@ -171,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.hand_over is not None:
             print(hand_over(parse_uid(options.hand_over), AccountFiles()))  # noqa: T201
         else:
-            asyncio.run(serve())
+            asyncio.run(serve(build_owners()))
     except KconndError as error:
         print(f"kconnd-front: {error.message}\n  {error.hint}", file=sys.stderr)  # noqa: T201
         return error.exit_code

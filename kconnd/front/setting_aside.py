@@ -8,6 +8,7 @@ the renamed account has made meanwhile.
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from shutil import which
 
@@ -43,8 +44,19 @@ def put_aside(uid: int, files: AccountFiles) -> str:
     return f"moved the files of {aside.name}, uid {uid}, to {files.place_of(aside)}"
 
 
-def hand_over(uid: int, files: AccountFiles) -> str:
+def hand_over(
+    uid: int, files: AccountFiles, stop_daemon: Callable[[int], None] | None = None
+) -> str:
     """Stop a uid's daemon and give the uid its earlier files back; return the message to print.
+
+    Parameters
+    ----------
+    uid : int
+        The uid of the renamed account.
+    files : AccountFiles
+        The account of each uid, and the files put aside.
+    stop_daemon : callable, optional
+        Stops the daemon of a uid; systemctl by default.
 
     Raises
     ------
@@ -57,7 +69,7 @@ def hand_over(uid: int, files: AccountFiles) -> str:
             f"handing over the files that are put aside for uid {uid}: the uid has no account",
             hint=f"see 'getent passwd {uid}'",
         )
-    _stop_daemon(uid)
+    (stop_daemon or _stop_daemon)(uid)
     aside = files.hand_over(uid, name, time.time())
     return f"{name}, uid {uid}, has the files back that were put aside of {aside.name}, {aside.at}"
 

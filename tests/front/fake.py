@@ -1,19 +1,29 @@
-"""A service manager that only remembers, with the interface of the real one."""
+"""A fake service manager, and the front door's objects built on it in a temporary folder."""
 
 import asyncio
 import fnmatch
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from kconnd.core.access import Peer
+from kconnd.front.account_changes import Accounts
+from kconnd.front.front_routes import FrontRequest
+from kconnd.front.machine_config import MachineConfig
+from kconnd.front.memory_quota import Slices
+from kconnd.front.owners import Owners
+from kconnd.system.files.account_files import AccountFiles
 from kconnd.system.systemd.unit_control import UNLIMITED, Systemd
 
 
 class FakeSystemd(Systemd):
-    """Takes every unit, and lists those that run.
+    """A service manager that starts nothing: it records calls and keeps the units' states.
 
     Parameters
     ----------
     units : dict, optional
-        Those that are there, with their states.
+        The units at the beginning, with their states.
     """
 
     def __init__(self, units: dict[str, str] | None = None) -> None:
@@ -23,38 +33,59 @@ class FakeSystemd(Systemd):
         self.calls: list[tuple[Any, ...]] = []
 
     async def start(self, unit: str) -> None:
-        await self._does("start", unit)
+        await self._record("start", unit)
         self.units[unit] = "active"
 
     async def complete(self, unit: str) -> None:
-        await self._does("complete", unit)
+        await self._record("complete", unit)
 
     async def run(self, unit: str, properties: list[list[object]]) -> None:
-        await self._does("run", unit, len(properties))
+        await self._record("run", unit, len(properties))
         self.units[unit] = "activating"
 
     async def taken(self, pattern: str) -> list[str]:
-        await self._does("taken", pattern)
+        await self._record("taken", pattern)
         return fnmatch.filter(self.units, pattern)
 
     async def active(self, pattern: str) -> list[str]:
-        await self._does("active", pattern)
+        await self._record("active", pattern)
         return [
             unit for unit in fnmatch.filter(self.units, pattern) if self.units[unit] == "active"
         ]
 
     async def memory_limit(self, unit: str) -> int:
-        await self._does("memory_limit", unit)
+        await self._record("memory_limit", unit)
         return self.memory.get(unit, UNLIMITED)
 
     async def limit_memory(self, unit: str, size: int) -> None:
-        await self._does("limit_memory", unit, size)
+        await self._record("limit_memory", unit, size)
         self.memory[unit] = size
 
     async def is_active(self, unit: str) -> bool:
-        await self._does("is_active", unit)
+        await self._record("is_active", unit)
         return self.units.get(unit) == "active"
 
-    async def _does(self, *call: Any) -> None:
+    async def _record(self, *call: Any) -> None:
         self.calls.append(call)
-        await asyncio.sleep(0)  # the real one lets others run, too
+        await asyncio.sleep(0)  # the real one yields to other tasks, too
+
+
+def build_owners(folder: Path, settings: str = "", systemd: FakeSystemd | None = None) -> Owners:
+    """Build the owners of a machine whose /etc, /run and /var/lib are in one folder."""
+    for name in ("boot", "limits", "run"):
+        (folder / name).mkdir(exist_ok=True)
+    file = folder / "kconnd.yaml"
+    file.write_text(settings or "connections: 128\n", encoding="utf-8")
+    file.chmod(0o644)
+    machine = MachineConfig(str(folder / "configs"), str(file), uid=os.geteuid())
+    systemd = systemd or FakeSystemd()
+    files = AccountFiles(folder, folder / "run")
+    files.make_folders()
+    slices, accounts = Slices(systemd, folder / "limits"), Accounts(systemd, files)
+    return Owners(systemd, folder / "boot", machine, slices, accounts)
+
+
+def request_of(
+    owners: Owners, peer: Peer, name: str = "", body: Mapping[str, Any] = {}
+) -> FrontRequest:
+    return FrontRequest(owners=owners, peer=peer, name=name, body=body)

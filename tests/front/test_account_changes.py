@@ -16,12 +16,10 @@ from kconnd.core.account_history import Account
 from kconnd.errors import KconndError, RefusedError
 from kconnd.front.account_changes import Accounts
 from kconnd.front.front_routes import ROUTES
-from kconnd.front.setting_aside import parse_uid
 from kconnd.system.files.account_files import AccountFiles
 from kconnd.system.http.peer import Directory
 from tests.conftest import LIMIT, wait_until
-from tests.front.fake import FakeSystemd
-from tests.front.test_front_routes import build, request_of
+from tests.front.fake import FakeSystemd, build_owners, request_of
 
 UID = 3_000_000_000
 
@@ -181,7 +179,7 @@ async def test_an_owner_is_found_by_name_and_number(machine: Machine) -> None:
 
 
 async def test_a_uid_that_systemd_does_not_know_is_refused_in_plain_words(tmp_path: Path) -> None:
-    owners = build(tmp_path)
+    owners = build_owners(tmp_path)
     with pytest.raises(RefusedError, match="systemd does not accept it") as caught:
         await owners.open(65535, Peer(0, 7))
     assert "usermod -u" in caught.value.hint
@@ -189,7 +187,7 @@ async def test_a_uid_that_systemd_does_not_know_is_refused_in_plain_words(tmp_pa
 
 
 async def test_a_socket_is_opened_once_what_is_there_is_settled(tmp_path: Path) -> None:
-    owners = build(tmp_path)
+    owners = build_owners(tmp_path)
     files = owners.accounts.files
     uid = next(iter({os.getuid() or 1}))
     files.write(uid, Account("somebody-else"))
@@ -200,7 +198,7 @@ async def test_a_socket_is_opened_once_what_is_there_is_settled(tmp_path: Path) 
 
 
 async def test_what_is_put_aside_is_listed_to_whom_it_concerns(tmp_path: Path) -> None:
-    owners = build(tmp_path)
+    owners = build_owners(tmp_path)
     for uid in (1000, 1001):
         owners.accounts.files.write(uid, Account("gone"))
         owners.accounts.files.put_aside(uid, 0.0)
@@ -210,16 +208,6 @@ async def test_what_is_put_aside_is_listed_to_whom_it_concerns(tmp_path: Path) -
     assert set(told["aside"][0]) == {"uid", "name", "number", "at", "folder", "units", "pids"}
     told = await route.function(request_of(owners, Peer(0, 7)))
     assert [one["uid"] for one in told["aside"]] == [1000, 1001]
-
-
-@pytest.mark.parametrize("text", ["", "-1", "ada", "65535", "4294967295", "٣", "1e3", "9" * 5000])
-def test_what_is_no_uid_is_refused(text: str) -> None:
-    with pytest.raises(KconndError, match="is not the uid of a user"):
-        parse_uid(text)
-
-
-def test_every_uid_that_there_is_can_be_given() -> None:
-    assert [parse_uid(text) for text in ("0", "65534", "4294967294")] == [0, 65534, 4294967294]
 
 
 async def test_a_full_disk_refuses_no_user_that_is_the_first(

@@ -1,52 +1,32 @@
-"""Whom the front door serves, and with what."""
+"""The routes of the front door: the peers that each one serves, and their replies."""
 
-import asyncio
 import os
 import pwd
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kconnd.core.access import Peer, Right
-from kconnd.errors import RefusedError
-from kconnd.front.account_changes import Accounts
-from kconnd.front.front_routes import ROUTES, FrontRequest
-from kconnd.front.machine_config import MachineConfig
-from kconnd.front.memory_quota import Slices
+from kconnd.errors import KconndError, RefusedError, UsageError
+from kconnd.front.front_routes import (
+    ROUTES,
+    _wait_until_moved,
+    boot,
+    health,
+    make_scope,
+    make_unit,
+    open_,
+    openapi,
+)
 from kconnd.front.owners import Owners
-from kconnd.system.files.account_files import AccountFiles
-from kconnd.system.process.daemon_process import check_lives
-from kconnd.system.systemd.unit_control import UNLIMITED
-from tests.front.fake import FakeSystemd
-
-
-def build(folder: Path, settings: str = "", systemd: FakeSystemd | None = None) -> Owners:
-    """Build the owners of a machine that has a folder for /etc and /var."""
-    for name in ("boot", "limits", "run"):
-        (folder / name).mkdir(exist_ok=True)
-    file = folder / "kconnd.yaml"
-    file.write_text(settings or "connections: 128\n", encoding="utf-8")
-    file.chmod(0o644)
-    machine = MachineConfig(str(folder / "configs"), str(file), uid=os.geteuid())
-    systemd = systemd or FakeSystemd()
-    files = AccountFiles(folder, folder / "run")
-    files.make_folders()
-    slices, accounts = Slices(systemd, folder / "limits"), Accounts(systemd, files)
-    return Owners(systemd, folder / "boot", machine, slices, accounts)
+from kconnd.system.process.cgroups import unit_of
+from tests.front.fake import FakeSystemd, build_owners, request_of
 
 
 @pytest.fixture
 def owners(tmp_path: Path) -> Owners:
-    return build(tmp_path)
-
-
-def request_of(
-    owners: Owners, peer: Peer, name: str = "", body: Mapping[str, Any] = {}
-) -> FrontRequest:
-    return FrontRequest(owners=owners, peer=peer, name=name, body=body)
+    return build_owners(tmp_path)
 
 
 @pytest.mark.parametrize("path", [route.path for route in ROUTES])
@@ -67,72 +47,59 @@ def test_a_user_with_an_account_and_root_are_served(owners: Owners) -> None:
     request_of(owners, Peer(0, 7)).authorise(Right.MANAGE)
 
 
-async def test_who_may_not_use_the_service_has_nothing_started_at_boot(tmp_path: Path) -> None:
-    ada, bob, *_ = (one for one in pwd.getpwall() if one.pw_uid != 0)
+async def test_health_counts_running_daemons(tmp_path: Path) -> None:
+    owners = build_owners(tmp_path, systemd=FakeSystemd({"kconnd@1000.service": "active"}))
+    reply: Any = await health(request_of(owners, Peer(0, 7)))
+    assert (reply["pid"], reply["owners"]) == (os.getpid(), 1)
+
+
+async def test_the_document_describes_every_route(owners: Owners) -> None:
+    reply: Any = await openapi(request_of(owners, Peer(0, 7)))
+    assert set(reply["paths"]) == {route.path for route in ROUTES}
+
+
+async def test_self_opens_the_callers_socket(owners: Owners) -> None:
+    uid = pwd.getpwnam("nobody").pw_uid
+    for name in ("self", "nobody", str(uid)):
+        reply = await open_(request_of(owners, Peer(uid, 7), name))
+        assert reply == {"uid": uid, "socket": f"/run/kconnd/s/{uid}"}
+
+
+async def test_a_daemon_can_have_itself_started_at_boot(owners: Owners, tmp_path: Path) -> None:
+    uid = pwd.getpwnam("nobody").pw_uid
+    for enabled in (True, False):
+        body = {"wanted": enabled}
+        assert await boot(request_of(owners, Peer(uid, 7, "nobody"), body=body)) == body
+        assert (tmp_path / "boot" / str(uid)).exists() is enabled
+    with pytest.raises(UsageError, match="wanted: 'yes' is neither true nor false"):
+        await boot(request_of(owners, Peer(uid, 7, "nobody"), body={"wanted": "yes"}))
+
+
+async def test_a_unit_runs_as_the_caller_within_the_machines_limits(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "lab.yaml").write_text("kernel: python3\nlimits: {tasks: 7}\n")
     systemd = FakeSystemd()
-    owners = build(tmp_path, f"users: [{ada.pw_name}]\n", systemd)
-    for uid in (ada.pw_uid, bob.pw_uid, 300000):
-        (tmp_path / "boot" / str(uid)).touch()
-    assert await owners.start_at_boot() == 1
-    assert set(systemd.units) == {f"kconnd@{ada.pw_uid}.socket", f"kconnd@{ada.pw_uid}.service"}
+    owners = build_owners(tmp_path, systemd=systemd)
+    body = {"name": "lab", "generation": 2, "program": "/shim", "plan": "/plan"}
+    body["limits"] = {"tasks": 9, "cpu": 1}
+    reply: Any = await make_unit(request_of(owners, Peer(1000, 7, "ada"), body=body))
+    assert reply == {
+        "unit": "kconnd-kernel-1000-lab-2.service",
+        "limits": {"tasks": 7.0, "cpu": 1.0},
+    }
+    assert list(systemd.units) == [reply["unit"]]
 
 
-def unit(number: int, uid: int = 1000) -> str:
-    return f"kconnd-kernel-{uid}-lab-{number}.service"
+async def test_a_scope_is_for_processes_of_the_callers_daemon_alone(owners: Owners) -> None:
+    body = {"name": "lab", "generation": 1, "pid": os.getpid()}
+    with pytest.raises(RefusedError, match=f"process {os.getpid()} is not one of the daemon"):
+        await make_scope(request_of(owners, Peer(1000, 7, "ada"), body=body))
 
 
-async def test_who_starts_many_at_once_gets_no_more_than_the_quota(tmp_path: Path) -> None:
-    systemd = FakeSystemd({unit(1): "active"})
-    owners = build(tmp_path, "quotas: {kernels: 3}\n", systemd)
-    starts = (owners.make_unit(1000, unit(number), []) for number in range(2, 10))
-    outcomes = await asyncio.gather(*starts, return_exceptions=True)
-    assert [str(one) for one in outcomes if one is not None] == [
-        "uid 1000 has 3 kernels, and may have 3"
-    ] * 6
-    assert len(systemd.units) == 3
-    await owners.make_unit(1000, unit(1), [])  # asked for again, it is none more
-    await owners.make_unit(1001, unit(1, 1001), [])  # and others have their own
-
-
-async def test_a_slice_is_limited_before_its_daemon_is_there(tmp_path: Path) -> None:
-    systemd = FakeSystemd()
-    owners = build(tmp_path, "quotas: {memory: 1G}\n", systemd)
-    uid = next(one.pw_uid for one in pwd.getpwall() if one.pw_uid != 0)
-    await owners.open(uid, Peer(uid, 7))
-    calls = [call[0] for call in systemd.calls]
-    assert systemd.memory == {f"kconnd-{uid}.slice": 1 << 30}
-    assert calls.index("limit_memory") < calls.index("start")
-
-
-async def test_what_holds_for_memory_follows_the_settings(tmp_path: Path) -> None:
-    systemd = FakeSystemd({"kconnd-1000.slice": "active", "kconnd-1001.slice": "active"})
-    systemd.memory["kconnd-1001.slice"] = 5 << 20  # an administrator's, and lower
-    await build(tmp_path, "quotas: {memory: 1G}\n", systemd).limit_memory()
-    assert systemd.memory == {"kconnd-1000.slice": 1 << 30, "kconnd-1001.slice": 5 << 20}
-    await build(tmp_path, "quotas: {memory: 2G}\n", systemd).limit_memory()
-    assert systemd.memory["kconnd-1000.slice"] == 2 << 30
-    del systemd.units["kconnd-1000.slice"]
-    await build(tmp_path, "", systemd).limit_memory()
-    assert systemd.memory == {"kconnd-1000.slice": UNLIMITED, "kconnd-1001.slice": 5 << 20}
-    systemd.calls.clear()
-    await build(tmp_path, "", systemd).make_unit(1000, unit(1), [])
-    assert [call[0] for call in systemd.calls] == ["run"]
-
-
-async def test_a_process_that_ends_while_it_waits_is_not_put_into_a_scope(tmp_path: Path) -> None:
-    """Its number can be another's by then, and the manager would move that."""
-    process = await asyncio.create_subprocess_exec("sleep", "100")
-
-    class Ending(FakeSystemd):
-        async def taken(self, pattern: str) -> list[str]:
-            process.kill()
-            await process.wait()
-            return await super().taken(pattern)
-
-    systemd = Ending()
-    owners = build(tmp_path, "quotas: {kernels: 3}\n", systemd)
-    handle = os.pidfd_open(process.pid)
-    with pytest.raises(RefusedError, match="is not one of the daemon"):
-        await owners.make_unit(1000, unit(1), [], partial(check_lives, handle, process.pid, 1000))
-    os.close(handle)
-    assert [call[0] for call in systemd.calls] == ["taken"]
+async def test_a_process_that_systemd_does_not_move_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kconnd.front.front_routes.SCOPE_TIMEOUT_S", 0.01)
+    await _wait_until_moved(os.getpid(), unit_of(os.getpid()) or "")
+    with pytest.raises(KconndError, match=r"into other\.scope: systemd did not do it within 0\.01"):
+        await _wait_until_moved(os.getpid(), "other.scope")

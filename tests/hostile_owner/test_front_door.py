@@ -12,8 +12,7 @@ from kconnd.cli.main import main
 from kconnd.core.access import Peer
 from kconnd.front.front_routes import kernels
 from tests.cli.fake_daemon import Raw, kernel
-from tests.front.fake import FakeSystemd
-from tests.front.test_front_routes import build, request_of
+from tests.front.fake import FakeSystemd, build_owners, request_of
 from tests.hostile_owner.machine import ADA, EVE, NAME, TIMES, Machine, uid_of
 from tests.hostile_owner.replies import (
     KERNEL,
@@ -50,7 +49,7 @@ async def everybodys(machine: Machine) -> Any:
     """Have the real front door make the list."""
     uids = (uid_of(EVE), uid_of(ADA))
     systemd = FakeSystemd({f"kconnd@{uid}.service": "active" for uid in uids})
-    owners = build(machine.folder, systemd=systemd)
+    owners = build_owners(machine.folder, systemd=systemd)
     return await kernels(request_of(owners, Peer(0, 7, "root")))
 
 
