@@ -1,5 +1,4 @@
-# What the scripts share: where things are, and a virtual environment made once.
-# It is sourced, not run.
+# Functions that the scripts share. Source this file, do not run it. It sets $root to the checkout.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -9,7 +8,7 @@ die() { # die SENTENCE [HINT]
   exit 1
 }
 
-find_python() { # prints a Python that is new enough
+find_python() { # print the command of a Python 3.11 or later
   local python
   for python in ${KCONND_PYTHON:-python3 python3.13 python3.12 python3.11}; do
     if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -17,10 +16,10 @@ find_python() { # prints a Python that is new enough
       return
     fi
   done
-  die "no Python from 3.11 on was found" "install one, or name it: KCONND_PYTHON=/path/to/python"
+  die "found no Python 3.11 or later" "install one, or set KCONND_PYTHON=/path/to/python"
 }
 
-apt_install() { # apt_install PACKAGE...   where we are root on Debian; else says what is missing
+apt_install() { # apt_install PACKAGE...   install missing Debian packages; fail unless run by root
   local missing=()
   for package in "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -31,13 +30,14 @@ apt_install() { # apt_install PACKAGE...   where we are root on Debian; else say
   DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-pip_install() { # pip_install VENV ARGUMENT...   with a pip whose commands do not begin by importing re
+pip_install() { # pip_install VENV ARGUMENT...   run pip install in a virtual environment
   local pip=("$1/bin/python" -m pip install -q --disable-pip-version-check)
-  "${pip[@]}" 'pip>=25.2' # older ones' take a look-up four milliseconds more
+  # Commands that an older pip writes import re first, which costs each kconnd-ctl four milliseconds.
+  "${pip[@]}" 'pip>=25.2'
   "${pip[@]}" "${@:2}"
 }
 
-make_build_venv() { # make_build_venv DIR SOURCE VENV   installs a build, with the versions that VENV has
+make_build_venv() { # make_build_venv DIR SOURCE VENV   install SOURCE in DIR, with the package versions of VENV
   local versions
   versions=$(mktemp)
   "$3/bin/python" -m pip freeze --exclude kconnd >"$versions"
@@ -46,7 +46,7 @@ make_build_venv() { # make_build_venv DIR SOURCE VENV   installs a build, with t
   rm "$versions"
 }
 
-make_venv() { # make_venv DIR EXTRA   installs the project with an extra, again only if it changed
+make_venv() { # make_venv DIR EXTRA   make an environment with the project, if it is missing or outdated
   local venv=$1 extra=$2 stamp python
   python=$(find_python)
   stamp=$("$python" -VV; cat "$root/pyproject.toml"; declare -f pip_install; echo "$root $extra")
