@@ -1,4 +1,4 @@
-"""Real daemons for tests, each in short-lived folders of its own."""
+"""Fixtures: a real daemon in a temporary folder."""
 
 import shutil
 import tempfile
@@ -12,7 +12,7 @@ from tests.end_to_end.daemon import Daemon
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Give a folder with a short path, which sockets need."""
+    """Give a folder with a path that is short enough for sockets."""
     path = Path(tempfile.mkdtemp(prefix="kc-", dir="/tmp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -20,6 +20,6 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def daemon(folder: Path) -> Iterator[Daemon]:
-    """Give a daemon that is not started yet."""
-    with Daemon(folder) as found:
-        yield found
+    """Give a daemon that the test has to start."""
+    with Daemon(folder) as daemon:
+        yield daemon

@@ -1,8 +1,7 @@
-"""Containers for tests: namespaces of pids, mounts and host names, with /tmp of their own.
+"""Containers for tests: own namespaces of pids, mounts, ipc and host names, and an own /tmp.
 
-What runs in one is ended with it, since its first process is. The machine-id and the boot id are
-the machine's, as they are in containers of one machine. A shared folder, such as a home, is at
-`SHARED`.
+Leaving a container kills its processes. The machine-id and the boot id are those of the machine, as
+in real containers. The folder that containers share, such as a home on a network, is at `SHARED`.
 """
 
 import contextlib
@@ -14,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pytest
@@ -46,16 +44,16 @@ needs_namespaces = pytest.mark.skipif(
 
 
 class Container:
-    """A container that shares a folder.
+    """A container, which exists while its context is entered.
 
     Parameters
     ----------
     shared : Path
-        Its home, which others may share.
+        Its home folder, which other containers may share.
     host : str
         Its host name.
     own_pids : bool
-        Whether it sees its own processes alone.
+        Whether it has a pid namespace, in which it sees only its own processes.
     """
 
     def __init__(self, shared: Path, host: str, *, own_pids: bool = True) -> None:
@@ -85,26 +83,21 @@ class Container:
         self.first = int(children.read_text()) if self._own_pids else self._outer.pid
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._outer is not None
         if not self._own_pids:
-            for pid in self._members():  # with pids of its own, all would end by themselves
+            for pid in self._members():  # the end of a pid namespace would kill them
                 os.kill(pid, signal.SIGKILL)
         self._outer.kill()
         self._outer.communicate()
         wait_for(self._has_ended, "a container to end")
 
     def _members(self) -> Iterator[int]:
-        """List the processes of its mount namespace, but for the first."""
-        own = os.readlink(f"/proc/{self.first}/ns/mnt")  # noqa: PTH115  # its text, which is no path
+        """List the pids of its mount namespace, except the first."""
+        own = os.readlink(f"/proc/{self.first}/ns/mnt")  # noqa: PTH115  # a link whose text is no path
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if os.readlink(folder / "ns/mnt") == own and folder.name != str(self.first):  # noqa: PTH115  # as above
+                if os.readlink(folder / "ns/mnt") == own and folder.name != str(self.first):  # noqa: PTH115  # a link whose text is no path
                     yield int(folder.name)
 
     def _has_ended(self) -> bool:
@@ -115,7 +108,7 @@ class Container:
         return stat.rpartition(")")[2].split()[0] == "Z"
 
     def command(self, *words: str, env: dict[str, str] | None = None) -> list[str]:
-        """Give the command that runs one in here."""
+        """Return the words that run a command in this container."""
         own = {"HOME": str(SHARED), "PATH": os.environ["PATH"]} | PLACES | (env or {})
         inside = ["env", "-i", *(f"{key}={value}" for key, value in own.items()), *words]
         kinds = ("-m", "-u", "-i", "-p") if self._own_pids else ("-m", "-u", "-i")
@@ -135,15 +128,15 @@ class Container:
         return self.run(*CTL, *words, **more)
 
     def info(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ctl("info", name, "--json").stdout)
-        return found
+        state: dict[str, Any] = json.loads(self.ctl("info", name, "--json").stdout)
+        return state
 
     def root(self, path: str) -> Path:
-        """Give a path of its mounts as it is seen from outside."""
+        """Return the path outside of the container that leads to a path inside."""
         return Path(f"/proc/{self.first}/root{path}")
 
     def kill_daemon(self, number: str = "KILL") -> None:
-        """Kill its daemon as a crash would; its kernels live on."""
+        """Kill its daemon, like a crash; its kernels survive."""
         pid = str(json.loads(self.ctl("health", "--json").stdout)["pid"])
         self.run("kill", f"-{number}", pid)
         self.run("sh", "-c", f"while [ -e /proc/{pid}/exe ]; do sleep 0.01; done")

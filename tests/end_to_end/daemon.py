@@ -1,7 +1,6 @@
-"""A real daemon in folders of its own, seen from the outside.
+"""Runs a real daemon in a temporary folder, and sends it requests.
 
-It is asked over its socket by http.client, so that these tests do not depend on the client
-that kconnd brings.
+The requests use http.client, so that these tests do not depend on `kconnd.client`.
 """
 
 import contextlib
@@ -13,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -43,10 +41,10 @@ class Connection(http.client.HTTPConnection):
 
 
 def waiting_cell(gate: Path) -> str:
-    """Give code that makes a file once an interrupt of it will be caught, and sets x then.
+    """Return code that touches a file once it can be interrupted, and sets x when it is.
 
-    A kernel says that it is busy before that: an interrupt could still come too early. And one
-    that comes just before a sleep begins is seen when that is over, so it is no long one.
+    The busy status of a kernel comes earlier, so an interrupt that waits for it can be too early.
+    An interrupt right before a sleep takes effect after the sleep, so each sleep is short.
     """
     return (
         "import pathlib, time\n"
@@ -67,14 +65,14 @@ class DaemonError(Exception):
 
 
 class Daemon:
-    """Starts, asks and ends a daemon.
+    """Starts a daemon, sends it requests and stops it.
 
     Parameters
     ----------
     folder : Path
-        A short one: paths of Unix sockets are limited.
+        The folder of its files. The path is short, because the paths of Unix sockets are limited.
     runtime : Path, optional
-        Where it keeps its sockets, if not in there.
+        The folder of its sockets; by default below ``folder``.
     """
 
     def __init__(self, folder: Path, runtime: Path | None = None) -> None:
@@ -86,8 +84,8 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "daemon.log"
         self.program: tuple[str, ...] = COMMAND
-        self.turns = folder / "turns.jsonl"  # where a measured one reports, see slow_turns.py
-        self.watches = False  # most tests say themselves when profiles are read
+        self.turns = folder / "turns.jsonl"  # of a daemon that measures them, see slow_turns.py
+        self.watches = False  # most tests request each reload
 
     def profile(self, name: str, text: str) -> None:
         """Write a profile file whole."""
@@ -109,15 +107,15 @@ class Daemon:
     def start(
         self, *more: str, through: tuple[str, ...] = (), until: str = "ready", **options: Any
     ) -> Self:
-        """Start it, through another command if need be, and wait until it is ``ready``.
+        """Start it, optionally through another command, and wait until it is ``ready``.
 
-        Or until it is ``listening``: it then may still read profiles and take up kernels.
+        A daemon that is only ``listening`` may still be reading profiles and adopting kernels.
         """
-        there = self.is_ready if until == "ready" else self.healthy
+        is_up = self.is_ready if until == "ready" else self.healthy
         with self.log.open("ab") as log:
             command = [*through, *self.command(*more)]
             self.process = subprocess.Popen(command, stderr=log, **options)
-        wait_for(lambda: self.process.poll() is not None or there(), "the daemon")  # type: ignore[union-attr]  # just set
+        wait_for(lambda: self.process.poll() is not None or is_up(), "the daemon")  # type: ignore[union-attr]  # just set
         assert self.process.poll() is None, self.said()
         return self
 
@@ -137,7 +135,7 @@ class Daemon:
         return self.log.read_text(encoding="utf-8")
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        """End the daemon; its kernels are another matter."""
+        """Send the daemon a signal and wait for its end; its kernels survive."""
         assert self.process is not None
         self.process.send_signal(number)
         code = self.process.wait(30)
@@ -161,12 +159,12 @@ class Daemon:
         return self.ask("GET", path)
 
     def info(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.get(f"/v1/kernels/{quote(name)}")
-        return found
+        state: dict[str, Any] = self.get(f"/v1/kernels/{quote(name)}")
+        return state
 
     def post(self, name: str, verb: str, **body: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self.ask("POST", f"/v1/kernels/{quote(name)}/{verb}", body)
-        return found
+        state: dict[str, Any] = self.ask("POST", f"/v1/kernels/{quote(name)}/{verb}", body)
+        return state
 
     @contextlib.contextmanager
     def stream(self, path: str) -> Iterator[Iterator[dict[str, Any]]]:
@@ -193,13 +191,8 @@ class Daemon:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the daemon and every kernel, by pid, also after a failed test."""
+    def __exit__(self, *_: object) -> None:
+        """Kill the daemon and every kernel by pid, also after a failed test."""
         if self.process is not None:
             self.kill()
         for handle in self._handles():
@@ -207,47 +200,47 @@ class Daemon:
             _wait_for_end(ProcessId(*handle["shim"]))
 
     def _handles(self) -> Iterator[dict[str, Any]]:
-        """Give all processes on record: by the shims' facts, and by the kernels' records."""
+        """Read the handles of all kernels, from the shims' facts and the kernels' records."""
         facts = (self.runtime / "live").glob("*.shim.json")
         for path in (*facts, *self.state.glob("kernels/*/record.json")):
             with contextlib.suppress(OSError, ValueError):
                 content = json.loads(path.read_bytes())
-                if found := content.get("handle", content):
-                    yield found
+                if handle := content.get("handle", content):
+                    yield handle
 
 
 def _wait_for_end(shim: ProcessId) -> None:
-    """Wait for a shim, which writes how its kernel ended, so that folders can be removed."""
+    """Wait until a shim has written its kernel's exit and ended, so that folders can be removed."""
     wait_for(lambda: not is_alive(shim), "a shim to end")
 
 
 @contextlib.contextmanager
 def client(connection_file: str) -> Iterator[BlockingKernelClient]:
-    """Attach a real Jupyter client."""
+    """Attach a client of jupyter_client to a kernel."""
     context = zmq.Context()
     context.ipv6 = True
-    found = BlockingKernelClient(connection_file=connection_file, context=context)
-    found.load_connection_file()
-    found.start_channels()
+    attached = BlockingKernelClient(connection_file=connection_file, context=context)
+    attached.load_connection_file()
+    attached.start_channels()
     try:
-        found.wait_for_ready(timeout=30)
-        yield found
+        attached.wait_for_ready(timeout=30)
+        yield attached
     finally:
-        found.stop_channels()
+        attached.stop_channels()
         context.term()
 
 
 def run(connection_file: str, code: str) -> str:
-    """Run code on a kernel and give what it printed; an error of it is raised."""
+    """Run code on a kernel and return its output; fail if the code raises."""
     with client(connection_file) as attached:
         return run_on(attached, code)
 
 
 def begin(attached: BlockingKernelClient, code: str) -> None:
-    """Start code that prints at once and goes on, and wait until it has printed.
+    """Start a cell that prints first and then runs on, and wait for its output.
 
-    A kernel is also busy with other requests, such as those by which a client attaches, and
-    ipykernel ignores an interrupt that comes before the cell runs.
+    The busy status is no proof that the cell is running: a kernel is also busy with other requests,
+    such as those by which a client attaches, and ipykernel ignores an interrupt before the cell.
     """
     request = attached.execute(code)
     while True:

@@ -1,20 +1,20 @@
-"""Measures each turn of a real daemon's event loop, in processor time, and looks kernels up.
+"""Measures the callbacks of a real daemon's event loop, and the latency of its replies.
 
 As a program, ``slow_turns.py REPORT ARGUMENTS...`` runs ``kconnd ARGUMENTS...`` with one change:
-every callback of the event loop is timed by `time.thread_time`, so that neither waiting nor other
-threads nor other processes count. A callback that takes `REPORT_FROM_S` or longer becomes a
-line of JSON in the file REPORT at once: a daemon that is killed has reported all the same.
+it times every callback of the event loop by `time.thread_time`, which counts neither waiting nor
+other threads nor other processes. A callback that takes `REPORT_FROM_S` or longer is written to the
+file REPORT at once, as a line of JSON, so that a daemon that is killed has reported it too.
 
-For tests: `measured` makes a `Daemon` start that way, `slow_turns` reads what it reported since a
-time, and `Lookups` asks for a kernel again and again and keeps how long each answer took.
+For tests: `measured` makes a `Daemon` start that way, `slow_turns` reads its report since a time,
+and `Lookups` requests a kernel's state repeatedly and records the latency of each reply.
 
     measured(daemon).start()
     with Lookups(daemon, "lab") as lookups:
         ...
     assert_no_slow_turn(daemon, since=lookups.began)
 
-`assert_answers_in_time` takes a function that does so and gives `lookups`: other programs may
-disturb one measurement of how long answers take, so that the best of a few counts.
+`assert_answers_in_time` takes a function that measures so and returns the `Lookups`. Other programs
+can disturb a measurement of latency, so it measures up to `TRIES` times and the best one counts.
 """
 
 import asyncio
@@ -29,7 +29,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -37,9 +36,9 @@ if TYPE_CHECKING:
     from tests.end_to_end.daemon import Daemon
 
 REPORT_FROM_S = 0.005
-# Of processor time, which a crowded machine makes more of: by day the suite runs beside.
+# Processor time grows on a busy machine. By day the rest of the test suite runs in parallel.
 LONGEST_TURN_S = 0.03 if os.environ.get("KCONND_NIGHTLY") else 0.1
-# Seconds. By day the rest of the suite runs beside, and waits for processors are not the daemon's.
+# By day the rest of the suite runs in parallel, and the daemon also waits for a processor.
 P99_S = 0.1 if os.environ.get("KCONND_NIGHTLY") else 1.0
 TRIES = 3
 BETWEEN_LOOKUPS_S = 0.005
@@ -48,16 +47,16 @@ LOOK_UP = "--look-up"
 
 @dataclass(frozen=True)
 class Turn:
-    """One callback of the loop that took long.
+    """A slow callback of the event loop.
 
     Parameters
     ----------
     at : float
-        When it began, by `time.monotonic`, which all processes of a machine share.
+        Its start by `time.monotonic`, which all processes of a machine share.
     cpu_s, wall_s : float
-        Processor time of the loop's thread, and time that passed.
+        Processor time of the loop's thread, and elapsed time.
     what : str
-        The callback, or the coroutines of a task with the lines where they are before and after.
+        The callback, or a task's coroutines with their lines before and after.
     """
 
     at: float
@@ -67,8 +66,8 @@ class Turn:
 
 
 def measure_turns(report: int) -> None:
-    """Have every callback of this process's event loops timed, and slow ones reported."""
-    run = asyncio.Handle._run  # the one place that every callback passes
+    """Time every callback of this process's event loops, and report the slow ones."""
+    run = asyncio.Handle._run  # every callback goes through it
 
     def timed(self: asyncio.Handle) -> None:
         before = describe(self)
@@ -79,11 +78,11 @@ def measure_turns(report: int) -> None:
             turn = Turn(at, spent, time.monotonic() - at, f"{before}, then {describe(self)}")
             os.write(report, json.dumps(asdict(turn)).encode() + b"\n")
 
-    asyncio.Handle._run = timed  # type: ignore[method-assign]  # what is measured has no hook
+    asyncio.Handle._run = timed  # type: ignore[method-assign]  # asyncio has no hook
 
 
 def describe(handle: Any) -> str:
-    """Name a callback; of a task's step, the coroutines that it is in and their lines."""
+    """Describe a callback; for a task, its nested coroutines and their lines."""
     callback = handle._callback  # nothing public gives it
     task = getattr(callback, "__self__", None)
     if not isinstance(task, asyncio.Task):
@@ -98,13 +97,13 @@ def describe(handle: Any) -> str:
 
 
 def measured(daemon: "Daemon") -> "Daemon":
-    """Have a daemon measure its turns when it is started."""
+    """Make a daemon measure its callbacks from its next start on."""
     daemon.program = (sys.executable, "-W", "error", str(Path(__file__)), str(daemon.turns))
     return daemon
 
 
 def slow_turns(daemon: "Daemon", since: float = 0.0) -> list[Turn]:
-    """Give the slow turns that began since a time of `time.monotonic`, the slowest first."""
+    """Return the slow callbacks since a time of `time.monotonic`, the slowest first."""
     lines = daemon.turns.read_text(encoding="utf-8").splitlines()
     turns = [turn for turn in (Turn(**json.loads(line)) for line in lines) if turn.at >= since]
     return sorted(turns, key=lambda turn: -turn.cpu_s)
@@ -113,7 +112,7 @@ def slow_turns(daemon: "Daemon", since: float = 0.0) -> list[Turn]:
 def assert_no_slow_turn(
     daemon: "Daemon", since: float = 0.0, longest_s: float = LONGEST_TURN_S
 ) -> None:
-    """Fail with what took longest if a turn took longer than it may."""
+    """Fail, with the slowest callbacks, if one took longer than ``longest_s``."""
     turns = [turn for turn in slow_turns(daemon, since) if turn.cpu_s > longest_s]
     shown = "\n".join(f"{turn.cpu_s * 1000:.0f} ms: {turn.what}" for turn in turns[:10])
     assert not turns, f"{len(turns)} turns of the loop took too long:\n{shown}"
@@ -122,36 +121,37 @@ def assert_no_slow_turn(
 def assert_answers_in_time(
     measure: Callable[[], "Lookups"], p99_s: float = P99_S, tries: int = TRIES
 ) -> "Lookups":
-    """Fail if 99 of 100 answers came too late each time that it was measured.
+    """Fail if the 99th percentile of the latency is too high in every measurement.
 
-    What takes the daemon too long takes it too long each time; what else the machine does for a
-    moment, and is none of its doing, does not.
+    A slow daemon is slow each time; another program that disturbs a measurement is not there for
+    the next one.
     """
-    found: list[Lookups] = []
-    while len(found) < tries:
-        found.append(measure())
-        if found[-1].p99_s < p99_s:
-            return found[-1]
-    raise AssertionError("; ".join(map(str, found)))
+    measurements: list[Lookups] = []
+    while len(measurements) < tries:
+        measurements.append(measure())
+        if measurements[-1].p99_s < p99_s:
+            return measurements[-1]
+    raise AssertionError("; ".join(map(str, measurements)))
 
 
 class Lookups:
-    """Asks for one kernel again and again, on one connection, while it is entered.
+    """Requests one kernel's state repeatedly, on one connection, while its context is entered.
 
-    A process of its own asks: in ours, other threads that hold the GIL would count as waiting.
+    Another process sends the requests: in this one, threads that hold the GIL would add to the
+    latency.
 
     Parameters
     ----------
     daemon : Daemon
-        Whom to ask.
+        The daemon.
     name : str
-        What for.
+        The kernel.
     between_s : float
-        Seconds between an answer and the next question.
+        Seconds between a reply and the next request.
     """
 
     def __init__(self, daemon: "Daemon", name: str, between_s: float = BETWEEN_LOOKUPS_S) -> None:
-        self.seconds: list[float] = []  # what each took
+        self.seconds: list[float] = []  # latency of each reply
         self.began = 0.0
         self._command = [
             *(sys.executable, "-I", "-S", __file__, LOOK_UP),
@@ -160,12 +160,12 @@ class Lookups:
 
     @property
     def p50_s(self) -> float:
-        """The seconds within which half of the answers came."""
+        """The median latency."""
         return statistics.median(self.seconds)
 
     @property
     def p99_s(self) -> float:
-        """The seconds within which 99 of 100 answers came."""
+        """The 99th percentile of the latency."""
         return statistics.quantiles(self.seconds, n=100, method="inclusive")[98]
 
     def __str__(self) -> str:
@@ -182,23 +182,18 @@ class Lookups:
         self.began = time.monotonic()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the asking; one that has no answer, or another than 200, is a failure."""
+    def __exit__(self, *_: object) -> None:
+        """Stop the requests; fail if one had no reply, or a status other than 200."""
         try:
-            found, _ = self._process.communicate(timeout=90)
+            latencies = self._process.communicate(timeout=90)[0]
         finally:
             self._process.kill()
         assert self._process.returncode == 0, "a look-up has failed"
-        self.seconds += json.loads(found)
+        self.seconds += json.loads(latencies)
 
 
 def look_up(path: str, target: str, between_s: float) -> None:
-    """Ask until standard input ends, and print how many seconds each answer took."""
+    """Send requests until standard input ends, then print the latency of each reply."""
     seconds: list[float] = []
     request = f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     with socket.socket(socket.AF_UNIX) as connection:
@@ -221,7 +216,7 @@ def look_up(path: str, target: str, between_s: float) -> None:
 
 
 def main() -> int:
-    """Run the daemon, measured, or look up."""
+    """Run the daemon and measure it, or send it requests."""
     if sys.argv[1] == LOOK_UP:
         look_up(sys.argv[2], sys.argv[3], float(sys.argv[4]))
         return 0
@@ -229,10 +224,10 @@ def main() -> int:
 
 
 def run_measured() -> int:
-    """Run the daemon, measured."""
+    """Run the daemon and measure its callbacks."""
     report, *arguments = sys.argv[1:]
     measure_turns(os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
-    from kconnd.daemon.main import main as kconnd  # noqa: PLC0415  # measured from its first turn
+    from kconnd.daemon.main import main as kconnd  # noqa: PLC0415  # measured from its first callback on
 
     return kconnd(arguments)
 

@@ -1,4 +1,4 @@
-"""One machine for each test: its folder is short, since a socket's path is limited."""
+"""Fixture: a fake machine for each test, in a folder with a path short enough for sockets."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,5 +13,5 @@ from tests.hostile_owner.machine import Machine, place_at
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     with tempfile.TemporaryDirectory(prefix="kc") as path:
         place_at(Path(path), monkeypatch)
-        with Machine(Path(path)) as found:
-            yield found
+        with Machine(Path(path)) as machine:
+            yield machine

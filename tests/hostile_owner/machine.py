@@ -1,10 +1,10 @@
-"""A machine with a hostile owner on it, in one folder: every socket that a client could reach.
+"""A fake machine with a hostile owner, in one folder: every socket that a client could reach.
 
-There is a front door, the caller's own daemon, the daemon of ``EVE``, who is hostile, and that
-of ``ADA``, who has nothing to do with it. All are fakes on real Unix sockets that record each
-byte they receive. While a test watches, an audit hook (sys.addaudithook) records each path that
-this process opens and each socket that it connects to, so that "nothing else happened" is a
-comparison and not a belief.
+It has a front door, the caller's own daemon, the daemon of the hostile owner ``EVE``, and the
+daemon of a bystander, ``ADA``. All are fakes on real Unix sockets that record each byte they
+receive. Inside `Machine.watched`, an audit hook (sys.addaudithook) records each path that this
+process opens and each socket that it connects to, so that a test can prove that nothing else
+happened.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from kconnd.client import Client, find_socket
 from kconnd.core import paths
 from tests.cli.fake_daemon import FakeDaemon, Request
 
-TIMES = 20 if os.environ.get("KCONND_NIGHTLY") else 1  # how much longer Hypothesis tries
-EVE, ADA = "nobody", "daemon"  # users whom every machine's database knows
+TIMES = 20 if os.environ.get("KCONND_NIGHTLY") else 1  # how many more examples Hypothesis tries
+EVE, ADA = "nobody", "daemon"  # users that exist on every machine
 ME = os.geteuid()
 NAME = "lab"
 _watching: list["Seen"] = []
@@ -32,13 +32,13 @@ _watching: list["Seen"] = []
 
 @dataclass
 class Seen:
-    """What this process did while it was watched."""
+    """Paths that this process opened and sockets that it connected to."""
 
     opened: list[str] = field(default_factory=list)
     connected: list[str] = field(default_factory=list)
 
 
-def _hear(event: str, details: tuple[Any, ...]) -> None:
+def _audit(event: str, details: tuple[Any, ...]) -> None:
     if not _watching:
         return
     if event == "socket.connect":
@@ -49,12 +49,12 @@ def _hear(event: str, details: tuple[Any, ...]) -> None:
         _watching[-1].opened.extend(os.fsdecode(one) for one in paths)
 
 
-sys.addaudithook(_hear)
+sys.addaudithook(_audit)
 
 
 @dataclass
 class Recorder(FakeDaemon):
-    """A fake daemon that also records what follows a request on its connection."""
+    """A fake daemon that also records bytes that follow the first request on a connection."""
 
     buffering: int = 0
 
@@ -70,7 +70,7 @@ class Recorder(FakeDaemon):
 
 @dataclass
 class Machine:
-    """The fakes, and what each of them has received."""
+    """The fake front door and daemons, with the requests that each has received."""
 
     folder: Path
     front: Recorder = field(init=False)
@@ -98,11 +98,11 @@ class Machine:
 
     @property
     def client(self) -> Client:
-        """The client that a user without any option has."""
+        """A client with the default options."""
         return Client(find_socket({}))
 
     def clear(self) -> None:
-        """Forget what was received, and what is replied."""
+        """Clear recorded requests, and the replies of the daemons."""
         for one in (self.front, self.own, self.eve, self.ada):
             one.requests.clear()
         for one in (self.own, self.eve, self.ada):
@@ -110,7 +110,7 @@ class Machine:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[Seen]:
-        """Record what this process opens and connects to."""
+        """Record the paths that this process opens and the sockets that it connects to."""
         seen = Seen()
         _watching.append(seen)
         try:
@@ -119,11 +119,11 @@ class Machine:
             _watching.remove(seen)
 
     def bystanders_saw_nothing(self) -> None:
-        """Assert that the owner who has nothing to do with it was not asked."""
+        """Assert that the bystander's daemon received no request."""
         assert self.ada.requests == []
 
     def asked_for_eve(self, times: int = 1) -> None:
-        """Assert that all the front door was asked is to open the socket of the hostile owner."""
+        """Assert that the front door received only requests to open the hostile owner's socket."""
         assert self.front.asked() == [("POST", f"/v1/owners/{uid_of(EVE)}/open")] * times
 
 
@@ -132,7 +132,7 @@ def uid_of(name: str) -> int:
 
 
 def place_at(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Have this process take a folder for the places of the machine."""
+    """Redirect kconnd's machine-wide paths to a folder, in this process."""
     patch.setattr(paths, "FRONT_SOCKET", str(folder / "front"))
     patch.setattr(paths, "OWNER_SOCKETS", str(folder / "s"))
     patch.setattr(paths, "OWNER_FOLDERS", str(folder / "u"))

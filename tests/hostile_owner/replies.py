@@ -1,9 +1,9 @@
-"""Replies of a hostile owner, drawn by Hypothesis: sound ones in which some fields are not.
+"""Hypothesis strategies for the replies of a hostile owner: valid replies with some bad fields.
 
-Each route that another owner's daemon may be asked has a sound reply in `SOUND`. `hostile_replies`
-spoils fields of it, one level deep or two: by other types, by texts that would do harm in a path,
-a request line, a terminal or a log, by numbers that are too large, and adds fields that nobody
-asked for. Or it gives an error with such fields, or bytes that are no HTTP.
+`SOUND` has a valid reply for each route of another owner's daemon. `hostile_replies` replaces
+fields of it, at the first or second level, by values of other types, by texts that do harm in a
+path, a request line, a terminal or a log, and by too large numbers; and it adds fields that no
+client reads. Or it draws an error with such fields, or bytes that are not HTTP.
 """
 
 import copy
@@ -17,7 +17,7 @@ from kconnd.core.launch.connection import ConnectionInfo
 from tests.cli.fake_daemon import Raw, kernel, whole
 from tests.hostile_owner.machine import ADA, NAME
 
-CANARY = "canary"  # stands in each path that nobody may open
+CANARY = "canary"  # is part of each path that nobody may open
 KERNEL = kernel(
     NAME,
     last_exit={"code": 1, "signal": None, "reason": "gone", "at": None, "output_tail": "bye"},
@@ -41,7 +41,7 @@ PATHS = (
 
 
 def texts(folder: str) -> st.SearchStrategy[str]:
-    """Give texts that would do harm somewhere."""
+    """Draw texts that do harm in a path, a request, a terminal or a log."""
     known = [
         *(f"{folder}/{CANARY}/{one}" for one in PATHS),
         *(f"~/{CANARY}", f"../../{CANARY}", f"file://{folder}/{CANARY}/own.json", "/etc/passwd"),
@@ -62,7 +62,7 @@ def texts(folder: str) -> st.SearchStrategy[str]:
 
 
 def values(folder: str) -> st.SearchStrategy[Any]:
-    """Give values that a field may have where anybody writes it."""
+    """Draw values of any type for a field."""
     numbers = st.sampled_from([-1, 0, 1, 22, 65535, 65536, 10**30, 1e308, 0.5, True, None])
     odd = st.floats() | st.integers() | st.booleans() | st.none()
     nested = st.lists(texts(folder), max_size=3) | st.dictionaries(texts(folder), odd, max_size=3)
@@ -70,7 +70,7 @@ def values(folder: str) -> st.SearchStrategy[Any]:
 
 
 def worst(folder: str) -> tuple[Any, ...]:
-    """Give a few values that would do the most harm, for each field in turn."""
+    """Return the few most harmful values, for tests that try each field in turn."""
     paths = (f"{folder}/{CANARY}/own.json", f"{folder}/{CANARY}/ipc")
     return (
         *paths,
@@ -85,16 +85,16 @@ def worst(folder: str) -> tuple[Any, ...]:
 
 
 def fields_of(reply: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """List the fields of a reply, and those of the objects in it."""
-    found: list[tuple[str, ...]] = [(key,) for key in reply]
+    """List the fields of a reply, and the fields of its objects."""
+    fields: list[tuple[str, ...]] = [(key,) for key in reply]
     for key, value in reply.items():
         if isinstance(value, dict):
-            found += [(key, inner) for inner in value]
-    return found
+            fields += [(key, inner) for inner in value]
+    return fields
 
 
 def spoiled(reply: Mapping[str, Any], field: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """Give a reply with another value in one of its fields."""
+    """Return a copy of a reply with another value in one field."""
     result = copy.deepcopy(dict(reply))
     place = result
     for key in field[:-1]:
@@ -106,7 +106,7 @@ def spoiled(reply: Mapping[str, Any], field: tuple[str, ...], value: Any) -> dic
 
 @st.composite
 def hostile_replies(draw: st.DrawFn, verb: str, folder: str) -> Raw:
-    """Draw what a hostile owner sends to the request of a verb."""
+    """Draw a hostile owner's reply to the request of a verb."""
     kind = draw(st.sampled_from(["fields", "fields", "fields", "fields", "error", "junk", "bytes"]))
     if kind == "bytes":
         return Raw((draw(st.binary(max_size=300)),))
@@ -135,5 +135,5 @@ def errors(folder: str) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def framed(content: object, status: int = 200) -> Raw:
-    """Frame a reply, with what JSON does not know where Python writes it: NaN, a lone surrogate."""
+    """Frame a reply as HTTP; Python's JSON may contain NaN and lone surrogates."""
     return Raw((whole(json.dumps(content).encode(), status),))

@@ -1,4 +1,4 @@
-"""A machine for tests: a real systemd, with kconnd installed as an administrator would."""
+"""A booted machine for tests: a container with a real systemd (see box.sh)."""
 
 import json
 import os
@@ -18,7 +18,7 @@ PASSED_ON = ("PIP_", "SSL_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_p
 
 @dataclass(frozen=True)
 class Done:
-    """What a command in the box came to."""
+    """The exit status and output of a command in the box."""
 
     code: int
     out: str
@@ -30,7 +30,7 @@ class Done:
 
 @dataclass
 class Box:
-    """Boots, runs commands as anyone, and is taken down again."""
+    """Boots a container while its context is entered, and runs commands in it as any user."""
 
     folder: str = field(default_factory=lambda: f"/tmp/kbox-{os.getpid()}")  # its host name, too
     layout: str = "hybrid"  # of control groups; or legacy, or unified
@@ -57,7 +57,7 @@ class Box:
         )
 
     def try_(self, command: str, user: str = "root") -> Done:
-        """Run a command of the shell as a user, in a login of theirs."""
+        """Run a shell command as a user, in a login session; any exit status is accepted."""
         passed = {key: value for key, value in os.environ.items() if key.startswith(PASSED_ON)}
         words = ["env", *(f"{key}={value}" for key, value in passed.items()), "bash", "-c"]
         inner = command if user == "root" else f"exec su - {user} -c {shlex.quote(command)}"
@@ -65,27 +65,27 @@ class Box:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def run(self, command: str, user: str = "root") -> Done:
-        """Do the same; it has to go well."""
+        """Run a shell command as a user; fail with the journal if its exit status is not 0."""
         done = self.try_(command, user)
         said = f"{done.out}\n{done.err}\n{self.journal()}"
         assert done.code == 0, f"{user}: {command}: {done.code}\n{said}"
         return done
 
     def as_daemon(self, command: str, uid: int) -> Done:
-        """Run a command as a user in the control group of that user's daemon."""
+        """Run a command as a user inside the control group of the user's daemon."""
         self.run(f"systemctl start kconnd@{uid}.socket kconnd@{uid}.service")
         group = f"{self.cgroups()}{daemon_cgroup(uid)}"
         words = f"setpriv --reuid {uid} --regid {uid} --clear-groups sh -c {shlex.quote(command)}"
         return self.run(f"echo $$ > {group}/cgroup.procs && exec {words}")
 
     def cgroups(self) -> str:
-        """Give where the tree is that systemd keeps its units in."""
+        """Return the mount point of the cgroup hierarchy that systemd manages."""
         return self.run(
             "echo /sys/fs/cgroup$(test -d /sys/fs/cgroup/systemd && echo /systemd)"
         ).out[:-1]
 
     def ctl(self, arguments: str, user: str) -> Any:
-        """Run a verb of kconnd-ctl and read its JSON."""
+        """Run kconnd-ctl with ``--json`` and parse its output."""
         return self.run(f"kconnd-ctl {arguments} --json", user).json()
 
     def pid(self, kernel: str, user: str) -> int:

@@ -1,12 +1,11 @@
 #!/bin/bash
-# box.sh   a real systemd, as PID 1 of namespaces of its own, on an overlay of the machine's root
-#   box.sh up                 boot; at once if it runs
+# box.sh   run a real systemd as PID 1 of new namespaces, on an overlay of this machine's root
+#   box.sh up                 boot; do nothing if it is running
 #   box.sh run CMD [ARG..]    run CMD inside; its exit status is CMD's
 #   box.sh down               stop it, and remove all of its mounts and cgroups
 #   box.sh status
-# Needs root. What is written inside is in memory and gone afterwards, but for BOX_BIND.
-# Its /tmp, /run and /dev are its own: a systemd that shared them would empty /tmp under
-# everything that runs here.
+# Requires root. Files written inside are in memory and are lost at "down", except below BOX_BIND.
+# /tmp, /run and /dev are not shared with the machine, since systemd empties /tmp at boot.
 # env: BOX_DIR   BOX_CGROUP hybrid|legacy|unified   BOX_NET host|private   BOX_BIND "dir dir"
 set -euo pipefail
 BOX_DIR=${BOX_DIR:-/tmp/kconnd-box}; BOX_CGROUP=${BOX_CGROUP:-hybrid}; BOX_NET=${BOX_NET:-host}; BOX_BIND=${BOX_BIND:-}

@@ -1,4 +1,4 @@
-"""One booted machine for all tests of this folder, with kconnd installed on it."""
+"""Fixture: one booted machine with kconnd installed, which all tests of this folder share."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def _missing() -> str:
 
 
 def skip_without_systemd() -> None:
-    """Skip a test that boots a machine where none can be booted."""
+    """Skip a test if this machine cannot boot a systemd."""
     if why := _missing():
         pytest.skip(why)
 

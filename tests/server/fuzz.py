@@ -1,10 +1,9 @@
-"""``python -m tests.server.fuzz SOCKET COUNT``: hostile inputs for the front door, from inside.
+"""``python -m tests.server.fuzz SOCKET COUNT`` sends hostile inputs to the front door.
 
-It is run in the control group of root's daemon, since what makes units is for daemons alone. A
-quarter of them are sent as a user without rights, since root passes every check. Prints one JSON
-object: what was wrong with an answer, how many inputs there were and how many got to a
-route's own function as a JSON object, and the front door's descriptors and memory before and
-after.
+It runs in the control group of root's daemon, because only daemons may request units. It sends a
+quarter of the inputs as a user without rights, because root passes every check. It prints one JSON
+object: the faulty replies, the number of inputs, the number of inputs that a route's own function
+received as a JSON object, and the front door's open descriptors and memory before and after.
 """
 
 import json
@@ -20,7 +19,7 @@ from tests.hostile_inputs import Input, Target, inputs, reached, send
 
 NOBODY = 65534
 SENDERS = cycle((0, 0, 0, NOBODY))
-# A path that is none keeps every request for a unit from being granted.
+# An invalid path keeps the front door from granting any request for a unit.
 FRONT = Target(
     changing=(
         *[("/v1/units", ("program",))] * 4,
@@ -43,7 +42,7 @@ FRONT = Target(
 
 
 def main() -> None:
-    """Send them all."""
+    """Send all inputs and print the outcome."""
     path, count = Path(sys.argv[1]), int(sys.argv[2])
     front = next(p for p in psutil.process_iter() if "kconnd-front" in " ".join(p.cmdline()))
     seen, faults, before = Counter[str](), [], [0, 0]
@@ -55,7 +54,7 @@ def main() -> None:
         derandomize=True,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
-        verbosity=Verbosity.quiet,  # what is at fault is told by the assertion
+        verbosity=Verbosity.quiet,  # the faults are printed at the end
     )
     @given(inputs(FRONT))
     def attack(what: Input) -> None:
