@@ -77,7 +77,7 @@ class FrontRequest:
 
 async def health(request: FrontRequest) -> Reply:
     """Report that the front door works, with its version and the number of running daemons."""
-    active = await request.owners.active()
+    active = await request.owners.active_uids()
     return {"version": kconnd.__version__, "pid": os.getpid(), "owners": len(active)}
 
 
@@ -105,7 +105,7 @@ async def boot(request: FrontRequest) -> Reply:
 async def kernels(request: FrontRequest) -> Reply:
     """List the kernels of all users whose daemons are running."""
     slots = asyncio.Semaphore(MAX_CONCURRENT_QUERIES)
-    uids = await request.owners.active()
+    uids = await request.owners.active_uids()
     replies = await asyncio.gather(*(_kernels_of(uid, slots) for uid in uids))
     rows = [kernel for reply in replies if isinstance(reply, list) for kernel in reply]
     errors = [

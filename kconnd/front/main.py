@@ -134,7 +134,7 @@ async def _report_status(owners: Owners) -> None:
     """Report the number of running daemons in the status line of the unit."""
     while True:
         try:
-            status = f"{len(await owners.active())} users have a daemon"
+            status = f"{len(await owners.active_uids())} users have a daemon"
         except KconndError as error:
             status = error.message
         notify(STATUS=status)

@@ -100,7 +100,9 @@ class Owners:
                 hint="give the account another uid (usermod -u)",
             )
         unit = f"kconnd@{uid}.socket"
-        may_start = may(peer, Right.MANAGE, owner=uid) or uid in await self._sharing()
+        may_start = (
+            may(peer, Right.MANAGE, owner=uid) or uid in await self._users_of_machine_profiles()
+        )
         if not may_start and not await self.systemd.is_active(unit):
             raise RefusedError(
                 f"uid {peer.uid} may not start the daemon of uid {uid}",
@@ -124,7 +126,7 @@ class Owners:
     async def start_at_boot(self) -> int:
         """Start the daemons of users with kernels that start at boot; return their number."""
         marked = {int(path.name) for path in self._boot.iterdir() if path.name.isdecimal()}
-        uids = sorted(marked | await self._sharing(boot=True))
+        uids = sorted(marked | await self._users_of_machine_profiles(boot=True))
         admitted = await asyncio.gather(*(self._is_admitted(uid) for uid in uids))
         admitted_uids = [*compress(uids, admitted)]
         await asyncio.gather(*(self._start(uid) for uid in admitted_uids))
@@ -188,13 +190,13 @@ class Owners:
         for uid in await self._slices.uids() if uids is None else uids:
             await self._slices.limit(uid, quota)
 
-    async def active(self) -> list[int]:
+    async def active_uids(self) -> list[int]:
         """List the uids whose daemons are running."""
         units = await self.systemd.active("kconnd@*.service")
         numbers = (unit.removeprefix("kconnd@").removesuffix(".service") for unit in units)
         return sorted(int(number) for number in numbers if number.isdecimal())
 
-    async def _sharing(self, *, boot: bool = False) -> set[int]:
+    async def _users_of_machine_profiles(self, *, boot: bool = False) -> set[int]:
         """Return the uids that run kernels of machine profiles; with ``boot``, kernels at boot."""
         loaded = (await self.machine.profiles()).profiles.values()
         profiles = [entry.profile for entry in loaded]

@@ -62,11 +62,11 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
 
     async def list_kernels(self) -> list[dict[str, Any]]:
         """List all kernels, with the present state of kconnd's from the daemon."""
-        states = await self._states() if self.kernel_id_to_connection_file else None
+        states = await self._query_states() if self.kernel_id_to_connection_file else None
         models: list[dict[str, Any]] = []
         for kernel_id in self.list_kernel_ids():
             with contextlib.suppress(HTTPError, KeyError):  # removed since list_kernel_ids
-                model = self._updated(super().kernel_model(kernel_id), states)
+                model = self._update_model(super().kernel_model(kernel_id), states)
                 if model is not None:
                     models.append(model)
         return models
@@ -76,9 +76,9 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         model: dict[str, Any] = super().kernel_model(kernel_id)
         if self._external_name(kernel_id) is None:
             return model
-        return self._updated(model, await self._states()) or model
+        return self._update_model(model, await self._query_states()) or model
 
-    async def _states(self) -> Mapping[str, dict[str, Any]] | None:
+    async def _query_states(self) -> Mapping[str, dict[str, Any]] | None:
         """Query the state of the daemon's kernels, by name; None if it does not answer."""
         try:
             return {kernel["name"]: kernel for kernel in await self._daemon.list()}
@@ -86,11 +86,11 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
             self.log.warning("listing the kernels of kconnd: %s", error.message)
             return None
 
-    def _updated(
+    def _update_model(
         self, model: dict[str, Any], states: Mapping[str, dict[str, Any]] | None
     ) -> dict[str, Any] | None:
         """Replace the server's guesses about an external kernel; None if the kernel has ended."""
-        published = self._published(model["id"])
+        published = self._read_published(model["id"])
         if published is None:
             return model
         name, is_on_this_machine = published
@@ -113,10 +113,10 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
 
     def _external_name(self, kernel_id: str) -> str | None:
         """Return the name of an external kernel of kconnd; None for any other kernel."""
-        published = self._published(kernel_id)
+        published = self._read_published(kernel_id)
         return published[0] if published is not None and published[1] else None
 
-    def _published(self, kernel_id: str) -> tuple[str, bool] | None:
+    def _read_published(self, kernel_id: str) -> tuple[str, bool] | None:
         """Read the kernel's name in a published file, and whether it is on this machine."""
         path = self.kernel_id_to_connection_file.get(kernel_id)
         if path is None:

@@ -49,7 +49,7 @@ async def test_a_mark_makes_a_daemon_start_at_boot_until_it_is_removed(tmp_path:
     owners = build_owners(tmp_path)
     owners.set_boot(USER.pw_uid, enabled=True)
     assert await owners.start_at_boot() == 1
-    assert await owners.active() == [USER.pw_uid]
+    assert await owners.active_uids() == [USER.pw_uid]
     owners.set_boot(USER.pw_uid, enabled=False)
     assert await owners.start_at_boot() == 0
 

@@ -103,6 +103,6 @@ def test_a_published_file_names_a_kernel_of_ones_own(tmp_path: Path, name: objec
     manager = KconndMappingKernelManager()
     manager.kernel_id_to_connection_file["x"] = file
     file.write_text(json.dumps({"kconnd": name, "kconnd_machine": "m"}), encoding="utf-8")
-    assert manager._published("x") is None  # what all its methods go through
+    assert manager._read_published("x") is None  # every method of it uses this one
     file.write_text(json.dumps({"kconnd": NAME, "kconnd_machine": "m"}), encoding="utf-8")
-    assert manager._published("x") == (NAME, False)  # the same
+    assert manager._read_published("x") == (NAME, False)  # on another machine
