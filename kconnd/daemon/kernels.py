@@ -22,6 +22,7 @@ from kconnd.daemon.catalog import Catalog
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.kernel.claims import Foreign, find_foreign, is_held, refuse
+from kconnd.daemon.kernel.readings import Readings
 from kconnd.daemon.kernel.stop_queue import StopTurns
 from kconnd.daemon.qtconsoles import Consoles
 from kconnd.daemon.warm.pool import Pool
@@ -64,6 +65,7 @@ class Kernels:
         self.loaded = Loaded({}, ())
         self.catalog = Catalog(world.paths)
         self.taken_up = asyncio.Event()  # set once all is known that an earlier daemon left
+        self.readings = Readings(world)
         self.stop_turns = StopTurns()
         self.consoles = Consoles()
         self.foreign: dict[str, Foreign] = {}  # another machine's, in our state folder

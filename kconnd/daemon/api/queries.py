@@ -16,7 +16,6 @@ from kconnd.daemon.api.commands import check_reach
 from kconnd.daemon.api.request import Request, info_of, live, show
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.prepare import find_spec
-from kconnd.daemon.kernel.readings import is_fresh, read_anew
 from kconnd.daemon.yielding import in_turns
 from kconnd.errors import (
     KconndError,
@@ -120,7 +119,7 @@ async def events(request: Request) -> Reply:
 async def kernels_(request: Request) -> Reply:
     """List all kernels, and what machines that share this home say of theirs."""
     seen = [one for one in request.kernels.all() if request.may(Right.SEE, one.record.name)]
-    await read_anew(seen, request.kernels.world)
+    await request.kernels.readings.refresh(seen)
     found = [show(request, actor) async for actor in in_turns(seen)]
     elsewhere = await request.kernels.look_elsewhere()
     return {"kernels": found, "elsewhere": [describe_elsewhere(one) for one in elsewhere]}
@@ -134,7 +133,7 @@ async def info(request: Request) -> Reply:
 def glance(request: Request) -> Mapping[str, Any] | None:
     """Show one kernel in the same way, where nothing has to be read for it."""
     actor = request.kernels.find(request.name)
-    return show(request, actor) if is_fresh(actor, request.kernels.world) else None
+    return show(request, actor) if request.kernels.readings.is_fresh(actor) else None
 
 
 async def connection(request: Request) -> Reply:

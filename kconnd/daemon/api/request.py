@@ -9,7 +9,6 @@ from kconnd.core.kernel.lifecycle import LIVE
 from kconnd.core.kernel.view import describe, without_output
 from kconnd.daemon.api.admission import Gate
 from kconnd.daemon.kernel.actor import Actor
-from kconnd.daemon.kernel.readings import read_anew, see
 from kconnd.daemon.kernels import Kernels
 from kconnd.errors import (
     NotRunningError,
@@ -94,14 +93,14 @@ class Request:
 async def info_of(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
     """Show a kernel, as far as the peer may see it; ``quick`` leaves out what is slow to read."""
     if not quick:
-        await read_anew([actor], request.kernels.world)
+        await request.kernels.readings.refresh([actor])
     return show(request, actor, quick=quick)
 
 
 def show(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
     """Show a kernel by what is known of it, as far as the peer may see it."""
     status = request.kernels.profile_status(actor)
-    sight = see(actor, request.kernels.world, status, quick=quick)
+    sight = request.kernels.readings.sight(actor, status, quick=quick)
     consoles = request.kernels.consoles.of(actor.record.name)
     shown = {**describe(actor.record, sight), "consoles": consoles}
     return shown if request.may(Right.CONNECT, actor.record.name) else without_output(shown)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kconnd.core.kernel.events import (
     Event,
@@ -61,9 +61,6 @@ from kconnd.system.files.private import is_private, read_tail, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process.connected_clients import connected_clients
 from kconnd.system.process.processes import descriptors
-
-if TYPE_CHECKING:
-    from kconnd.daemon.kernel.readings import Reading
 
 LONGEST = 100  # characters of what a kernel says of itself
 BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # for a kernel that answers before it has bound all
@@ -125,8 +122,6 @@ class Life:
         self.kept_alive = (
             ""  # what keeps it from being stopped as idle: kconnd.daemon.tasks.idle_stop
         )
-        self.reading: Reading | None = None  # kept by kconnd.daemon.kernel.readings, as is the next
-        self.reading_now: asyncio.Task[None] | None = None
         self._world = world
         self._tell, self._learn, self._recover = tell, learn, recover
         self._beats, self._pool = beats, pool
@@ -398,6 +393,11 @@ class Life:
                 break
             await asyncio.sleep(BIND_POLL_S)  # no event tells that a kernel has bound its sockets
         return self.fault
+
+    def note_fault(self, handle: Handle, fault: str) -> None:
+        """Keep why no new client can attach to a process, if it is still the present one."""
+        if self.handle is handle and self.is_ready and self.connection is not None:
+            self.fault = fault
 
     async def _explain_silence(self, reach: Reach) -> None:
         """Before a start is given up, look whether the kernel listens where nobody was told."""

@@ -1,13 +1,15 @@
-"""What the daemon sees of a kernel, gathered for a reply.
+"""The memory and the clients of each kernel, as last read from /proc.
 
-What has to be read from /proc is read in a thread, at the most once in `FRESH` seconds, so
-that a crowd that asks about one kernel costs little more than one who does. Who asks about
-many has them read together: what tells of all sockets is read once for all.
+A thread reads /proc, at most once in `MAX_AGE_S` for each kernel: a hundred requests about one
+kernel cost little more than one request. A request about many kernels reads them together, since
+the table of all sockets is then parsed once. Each reading is kept here, keyed by kernel. The
+supervision of a kernel knows nothing of it.
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from kconnd.core.kernel.lifecycle import State
 from kconnd.core.kernel.view import Sight
@@ -19,14 +21,28 @@ from kconnd.system.channels.attach_check import Reach
 from kconnd.system.process.connected_clients import Census
 from kconnd.system.process.processes import ProcessId, tree_memory
 
-FRESH = 1.0  # seconds that what was read from /proc is good for
+MAX_AGE_S = 1.0  # after which a reading is repeated
+
+Subject = tuple[Handle | None, ConnectionInfo | None, Reach | None]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What /proc says of one process of a kernel: memory in bytes, and how many are connected.
+    """The memory and the number of clients of one process of a kernel.
 
-    It is of a kernel that is ready or of one that starts, which tells little of what it takes.
+    Parameters
+    ----------
+    at : float
+        When it was read, in monotonic seconds.
+    shim : ProcessId
+        The shim of that process.
+    ready : bool
+        Whether the kernel had answered by then. The memory of a kernel that still starts says
+        little about how much it will use.
+    memory : int
+        Bytes.
+    clients : int, optional
+        None where they cannot be counted.
     """
 
     at: float
@@ -36,73 +52,90 @@ class Reading:
     clients: int | None
 
 
-def see(actor: Actor, world: World, profile_status: str, *, quick: bool = False) -> Sight:
-    """Gather what is shown of a kernel beside its record; ``quick`` leaves out what was read."""
-    reading = None if quick else _reading_of(actor)
-    life, kernel = actor.life, actor.kernel
-    heard_at = life.watch.heartbeat_at if life.handle else None
-    retry = kernel.deadline if kernel.state is State.BACKOFF else None
-    return Sight(
-        owner=world.user.name,
-        profile_status=profile_status,
-        connection_file=life.files.connection_file,
-        log_file=str(life.log_file),
-        execution_state=life.watch.execution_state,
-        last_activity=_last_activity(actor, world),
-        heartbeat="unresponsive" if kernel.unresponsive else life.watch.heartbeat,
-        heartbeat_at=heard_at and world.wall_time(heard_at),
-        next_attempt_at=retry and world.wall_time(retry),
-        memory=reading.memory if reading else None,
-        clients=reading.clients if reading else None,
-        unrecorded=actor.unrecorded,
-        kept_alive=(life.handle and life.kept_alive) or None,
-        unreachable=life.fault if kernel.state is State.RUNNING else "",
-    )
+class Readings:
+    """The latest reading of each kernel.
 
-
-def is_fresh(actor: Actor, world: World) -> bool:
-    """Tell whether there is nothing to be read of a kernel, or it was read a moment ago."""
-    reading = _reading_of(actor)
-    if reading is None:
-        return actor.life.handle is None
-    return world.clock() - reading.at < FRESH
-
-
-async def read_anew(actors: Iterable[Actor], world: World) -> None:
-    """Have fresh readings of kernels; of those who ask at once, one reads."""
-    stale = [actor for actor in actors if not is_fresh(actor, world)]
-    if unread := [actor for actor in stale if actor.life.reading_now is None]:
-        reading = asyncio.get_running_loop().create_task(_read(unread, world))
-        for actor in unread:
-            actor.life.reading_now = reading
-    under_way = {actor.life.reading_now for actor in stale if actor.life.reading_now is not None}
-    await asyncio.gather(*map(asyncio.shield, under_way))
-
-
-async def _read(actors: Sequence[Actor], world: World) -> None:
-    try:
-        lives = [actor.life for actor in actors]
-        asked = [(life.handle, life.connection, life.reach) for life in lives]
-        ready = [life.is_ready for life in lives]
-        found = await asyncio.to_thread(_look_at, asked)
-        for life, (handle, *_), was_ready, seen in zip(lives, asked, ready, found, strict=True):
-            if handle is not None:
-                memory, clients, fault = seen
-                life.reading = Reading(world.clock(), handle.shim, was_ready, memory, clients)
-                if life.handle is handle and life.is_ready and life.connection is not None:
-                    life.fault = fault
-    finally:
-        for actor in actors:
-            actor.life.reading_now = None
-
-
-def _look_at(
-    asked: Iterable[tuple[Handle | None, ConnectionInfo | None, Reach | None]],
-) -> list[tuple[int, int | None, str]]:
-    """Read memory and clients of kernels, and why no new one can attach.
-
-    Of one without a process there is nothing to read.
+    Parameters
+    ----------
+    world : World
+        What all kernels share.
     """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._latest: WeakKeyDictionary[Actor, Reading] = WeakKeyDictionary()
+        self._pending: WeakKeyDictionary[Actor, asyncio.Task[None]] = WeakKeyDictionary()
+
+    def latest(self, actor: Actor) -> Reading | None:
+        """Return the latest reading, unless it is of an earlier process or of its start."""
+        life, reading = actor.life, self._latest.get(actor)
+        if life.handle is None or reading is None:
+            return None
+        current = (reading.shim, reading.ready) == (life.handle.shim, life.is_ready)
+        return reading if current else None
+
+    def is_fresh(self, actor: Actor) -> bool:
+        """Return whether the latest reading is recent, or the kernel has no process to read."""
+        reading = self.latest(actor)
+        if reading is None:
+            return actor.life.handle is None
+        return self._world.clock() - reading.at < MAX_AGE_S
+
+    async def refresh(self, actors: Iterable[Actor]) -> None:
+        """Repeat each reading that is too old; concurrent callers share one reading."""
+        stale = [actor for actor in actors if not self.is_fresh(actor)]
+        if unread := [actor for actor in stale if actor not in self._pending]:
+            reading = asyncio.get_running_loop().create_task(self._read(unread))
+            for actor in unread:
+                self._pending[actor] = reading
+        pending = {self._pending[actor] for actor in stale if actor in self._pending}
+        # A caller that is cancelled must not cancel the reading for the others.
+        await asyncio.gather(*map(asyncio.shield, pending))
+
+    async def _read(self, actors: Sequence[Actor]) -> None:
+        try:
+            lives = [actor.life for actor in actors]
+            subjects = [(life.handle, life.connection, life.reach) for life in lives]
+            ready = [life.is_ready for life in lives]
+            figures = await asyncio.to_thread(_read_proc, subjects)
+            for actor, (handle, *_), was_ready, figure in zip(
+                actors, subjects, ready, figures, strict=True
+            ):
+                if handle is not None:
+                    memory, clients, fault = figure
+                    now = self._world.clock()
+                    self._latest[actor] = Reading(now, handle.shim, was_ready, memory, clients)
+                    actor.life.note_fault(handle, fault)
+        finally:
+            for actor in actors:
+                self._pending.pop(actor, None)
+
+    def sight(self, actor: Actor, profile_status: str, *, quick: bool = False) -> Sight:
+        """Gather what is shown of a kernel beside its record; ``quick`` leaves out readings."""
+        reading = None if quick else self.latest(actor)
+        world, life, kernel = self._world, actor.life, actor.kernel
+        heard_at = life.watch.heartbeat_at if life.handle else None
+        retry = kernel.deadline if kernel.state is State.BACKOFF else None
+        return Sight(
+            owner=world.user.name,
+            profile_status=profile_status,
+            connection_file=actor.life.files.connection_file,
+            log_file=str(life.log_file),
+            execution_state=life.watch.execution_state,
+            last_activity=_last_activity(actor, world),
+            heartbeat="unresponsive" if kernel.unresponsive else life.watch.heartbeat,
+            heartbeat_at=heard_at and world.wall_time(heard_at),
+            next_attempt_at=retry and world.wall_time(retry),
+            memory=reading.memory if reading else None,
+            clients=reading.clients if reading else None,
+            unrecorded=actor.unrecorded,
+            kept_alive=(life.handle and life.kept_alive) or None,
+            unreachable=life.fault if kernel.state is State.RUNNING else "",
+        )
+
+
+def _read_proc(subjects: Iterable[Subject]) -> list[tuple[int, int | None, str]]:
+    """Read memory and clients of kernels, and why no new client can attach."""
     census = Census()
     return [
         (
@@ -110,21 +143,12 @@ def _look_at(
             census.clients(connection, handle.kernel.pid) if handle and connection else None,
             reach.find_fault() if reach else "",
         )
-        for handle, connection, reach in asked
+        for handle, connection, reach in subjects
     ]
 
 
-def _reading_of(actor: Actor) -> Reading | None:
-    """Give the last reading, unless it was of another process, or of one that was starting."""
-    life, reading = actor.life, actor.life.reading
-    if life.handle is None or reading is None:
-        return None
-    same = (reading.shim, reading.ready) == (life.handle.shim, life.is_ready)
-    return reading if same else None
-
-
 def _last_activity(actor: Actor, world: World) -> float | None:
-    """Give when a kernel worked last; None for one that was adopted and has said nothing yet."""
+    """Return when a kernel last worked; None for an adopted kernel that has published nothing."""
     activity = actor.life.watch.activity
     if activity is None or actor.life.handle is None or activity.state == "unknown":
         return None

@@ -11,7 +11,7 @@ from kconnd.core.kernel.events import Adopted, StartAsked
 from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.lifecycle import State
 from kconnd.daemon.kernel import monitor
-from kconnd.daemon.kernel.readings import see
+from kconnd.daemon.kernel.readings import Readings
 from tests.conftest import wait_until as wait_for_it
 from tests.daemon.kernel.test_actor import FakeChannels, Stage, acting, taken_up
 
@@ -205,6 +205,6 @@ async def test_a_list_of_subshells_that_makes_no_sense_leaves_it_unknown_and_is_
         channels.fault = ValueError("its list of subshells makes no sense")
         await wait_for_it(lambda: channels.asked.count("list_subshells") > 1, "the questions")
         assert actor.life.watch.execution_state == "unknown"
-        assert see(actor, stage.world, "current").last_activity is None
+        assert Readings(stage.world).sight(actor, "current").last_activity is None
         channels.fault = None
         await wait_for_it(lambda: actor.life.watch.execution_state == "idle", "the answers")

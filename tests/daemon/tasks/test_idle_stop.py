@@ -10,7 +10,7 @@ import pytest
 from kconnd.core.kernel.events import StartAsked
 from kconnd.core.kernel.lifecycle import State
 from kconnd.core.profile.model import Profile
-from kconnd.daemon.kernel.readings import see
+from kconnd.daemon.kernel.readings import Readings
 from kconnd.daemon.tasks import idle_stop
 from kconnd.daemon.tasks.idle_stop import Idling, idle_for
 from tests.conftest import wait_until
@@ -45,7 +45,7 @@ class Surroundings:
         return self.stage.actor.kernel.state
 
     def kept_alive(self) -> str | None:
-        return see(self.stage.actor, self.stage.world, "current").kept_alive
+        return Readings(self.stage.world).sight(self.stage.actor, "current").kept_alive
 
 
 @pytest.fixture(name="around")
@@ -88,7 +88,7 @@ async def test_no_other_clock_stops_one(around: Surroundings) -> None:
         around.day += step
         await around.rounds(20)
         assert around.state is State.RUNNING
-        shown = see(around.stage.actor, around.stage.world, "current")
+        shown = Readings(around.stage.world).sight(around.stage.actor, "current")
         assert shown.last_activity == pytest.approx(around.day - (around.now - began))
     await around.rounds(STOP_AFTER)
     await wait_until(lambda: around.state is not State.RUNNING, "the stop")
