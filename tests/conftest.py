@@ -10,11 +10,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, settings
-
-# Neither says anything of our code: a machine that does something else meanwhile fails both.
-settings.register_profile("kconnd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("kconnd")
 
 LIMIT = 30.0  # seconds; a test that gets there has failed
 
@@ -36,6 +31,14 @@ async def wait_until(condition: Callable[[], object], what: str, limit: float = 
                 await asyncio.sleep(0.01)
     except TimeoutError:
         pytest.fail(f"waited {limit:g} s for {what}")
+
+
+def pytest_configure() -> None:
+    """Have Hypothesis judge no example by wall time, which says more of the machine than of us."""
+    from hypothesis import HealthCheck, settings  # noqa: PLC0415  # scripts/bench does without it
+
+    settings.register_profile("kconnd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("kconnd")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
