@@ -91,7 +91,8 @@ def _in_turns(subjects: Subjects, rounds: int, measure: Measure) -> Rounds:
     for _ in range(rounds):
         taken.append({})
         for name in names:
-            wait_until_idle()
+            if not wait_until_idle():
+                print("the machine is busy: the next figure says little", file=sys.stderr)
             taken[-1][name] = measure(subjects[name])
         names.reverse()
     return taken

@@ -25,11 +25,13 @@ def private(pid: int) -> float:
     return sum(int(row[1]) for row in rows) / 1024
 
 
-def wait_until_idle(limit: float = 5.0) -> None:
-    """Wait until the machine has nothing to do, or for these seconds.
+def wait_until_idle(limit: float = 5.0) -> bool:
+    """Wait until the machine is idle, or for these seconds; tells whether it is idle.
 
     What one start leaves to be done, by whomever, is not part of the next.
     """
     end = time.monotonic() + limit
-    while psutil.cpu_percent(GLANCE) > IDLE and time.monotonic() < end:
-        pass
+    while psutil.cpu_percent(GLANCE) > IDLE:
+        if time.monotonic() > end:
+            return False
+    return True
