@@ -243,6 +243,8 @@ def test_where_locks_are_not_carried_doubt_means_elsewhere(home: Path) -> None:
             two.ctl("start", "other")
             shown = [f"{JUPYTER}/external_kernels/*-{name}-*" for name in ("lab", "other")]
             wait_for(lambda: all(list(home.glob(place)) for place in shown), "both to be published")
+            unsynced = ".local/state/kconnd/*/kernels/*/.*"
+            wait_for(lambda: not list(home.glob(unsynced)), "the records to be on disk")
             before = {name: _kernel_files(home, name) for name in ("lab", "other")}
             assert [(row["name"], row["machine"]) for row in _elsewhere(two)] == [("lab", "one")]
             for verb in ("start", "stop", "restart"):

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,10 +30,20 @@ class Done:
 
 @dataclass
 class Box:
-    """Boots a container while its context is entered, and runs commands in it as any user."""
+    """Boots a container while its context is entered, and runs commands in it as any user.
 
-    folder: str = field(default_factory=lambda: f"/tmp/kbox-{os.getpid()}")  # its host name, too
-    layout: str = "hybrid"  # of control groups; or legacy, or unified
+    Parameters
+    ----------
+    layout : str
+        Of control groups: hybrid, legacy or unified. Boxes of different layouts can run at once.
+    """
+
+    layout: str = "hybrid"
+
+    @property
+    def folder(self) -> str:
+        """Its files on the host, and its host name."""
+        return f"/tmp/kbox-{os.getpid()}-{self.layout}"
 
     def __enter__(self) -> Self:
         done = self._script("up")
