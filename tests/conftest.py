@@ -6,6 +6,7 @@ Tests marked ``nightly`` are skipped unless the environment has ``KCONND_NIGHTLY
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -34,11 +35,16 @@ async def wait_until(condition: Callable[[], object], what: str, limit: float = 
 
 
 def pytest_configure() -> None:
-    """Have Hypothesis judge no example by wall time, which says more of the machine than of us."""
+    """Make the tests independent of the machine's load and of how they were started.
+
+    Hypothesis judges no example by wall time. A shell starts background jobs with SIGINT ignored,
+    which the commands under test would inherit.
+    """
     from hypothesis import HealthCheck, settings  # noqa: PLC0415  # scripts/bench does without it
 
     settings.register_profile("kconnd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("kconnd")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
