@@ -421,7 +421,7 @@ class Kernels:
         if self.pool is not None:
             await self.pool.end()
         for actor in self.all():
-            actor.life.detach()
+            actor.process.detach()
         tasks = [*self._tasks.values(), *self._later]
         for task in tasks:
             task.cancel()

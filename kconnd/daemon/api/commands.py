@@ -118,7 +118,7 @@ async def stop(request: Request) -> Reply:
 async def plan_qtconsole(request: Request) -> Reply:
     """Give what would open a Qt console on a kernel: argv, names of variables, file."""
     actor = live(request, "opening a Qt console on")
-    path = actor.life.files.connection_file
+    path = actor.process.files.connection_file
     return {
         "argv": plan_console(path, ()),
         "environment": list(SESSION),
@@ -138,7 +138,7 @@ async def open_qtconsole(request: Request) -> Reply:
             f"not uid {request.peer.uid}",
             hint=f"kconnd-ctl qtconsole {request.name} opens one in your own session",
         )
-    path = actor.life.files.connection_file
+    path = actor.process.files.connection_file
     command = plan_console(path, _words(request.body.get("options", [])))
     given = request.body.get("environment", {})
     if not isinstance(given, Mapping):
@@ -160,7 +160,7 @@ async def interrupt(request: Request) -> Reply:
     actor = live(request, "interrupting")
     _check_has_cell(actor)
     generation = actor.kernel.generation
-    await actor.life.interrupt()
+    await actor.process.interrupt()
     if wait:
         await _see_whether_it_ends(actor, generation)
     return await info_of(request, actor, quick=True)
@@ -168,7 +168,7 @@ async def interrupt(request: Request) -> Reply:
 
 def _check_has_cell(actor: Actor) -> None:
     """Interrupt no kernel that starts: it has no cell, and may end by that."""
-    handle = actor.life.handle
+    handle = actor.process.handle
     age_s = age_of(handle.kernel) if handle else 0.0
     if has_no_cell(actor.kernel, age_s, actor.policy):
         name = actor.record.name
@@ -200,7 +200,7 @@ async def send_signal(request: Request) -> Reply:
     """Send a signal to a kernel's process group."""
     number = _signal_number(request.body.get("signal"))
     actor = live(request, "signalling")
-    await actor.life.signal(number)
+    await actor.process.signal(number)
     return await info_of(request, actor, quick=True)
 
 
@@ -219,7 +219,7 @@ async def _until_ready(actor: Actor) -> None:
     rest = {State.RUNNING, State.STOPPED, State.FAILED, State.LOST, State.BACKOFF}
     record = await actor.until(lambda record: record.lifecycle.state in rest)
     if record.lifecycle.state is not State.RUNNING:
-        raise _start_failed(record, actor.life.trouble)
+        raise _start_failed(record, actor.launching.trouble)
     await check_reach(actor, f"starting {record.name}")
 
 
@@ -231,7 +231,7 @@ async def check_reach(actor: Actor, doing: str) -> None:
     StartFailedError
         If none can.
     """
-    if fault := await actor.life.find_fault():
+    if fault := await actor.process.find_fault():
         raise StartFailedError(
             f"{doing}: it runs, and no new client can attach: {fault}",
             hint=cure(actor.record.name),
@@ -261,7 +261,7 @@ async def _until_gone(actor: Actor) -> None:
 
 
 def _stop_failed(actor: Actor) -> StopFailedError:
-    name, handle = actor.record.name, actor.life.handle
+    name, handle = actor.record.name, actor.process.handle
     left = [handle.kernel, *descendants(handle.shim)] if handle else []
     who = "; ".join(f"{one.pid} ({command_of(one.pid)})" for one in dict.fromkeys(left))
     return StopFailedError(

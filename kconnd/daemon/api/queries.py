@@ -156,7 +156,7 @@ async def why(request: Request) -> Reply:
 
 async def logs(request: Request) -> Reply:
     """Stream the last lines of a kernel's output, and with ``follow`` what comes."""
-    reader = LogReader(request.kernels.find(request.name).life.log_file)
+    reader = LogReader(request.kernels.find(request.name).process.runtime.log)
     count = int(request.number("lines", 100, 1e6))
     follows = request.query.get("follow") == "1"
 

@@ -1,9 +1,17 @@
-"""One kernel: everything that happens to it arrives in one queue and is decided in one place.
+"""One kernel: everything that happens to it is an event in one queue and is decided in one place.
 
-Rules. The actor saves first and acts second, so a crash between the two can be recovered
-from. What an act leads to comes back as an event. Only the actor changes its record. A
-request that cannot be saved is refused and changes nothing, unless it asks for an end or for what
-is so already; what cannot be saved then, and a fact, is kept in memory, and saving is retried.
+The actor takes one event after the other. It decides, saves the record, and only then acts, so a
+crash in between is recoverable. The results of an action come back as events. So does news that
+belongs into the record: nothing but the actor changes it.
+
+A start writes the record twice. The decision to launch is saved before the launch, together with
+the profile. How far the launch got is on disk in the shim's files, so it is saved with the first
+answer of the kernel (`kconnd.core.kernel.learned`).
+
+Where the record cannot be saved, a request is refused and changes nothing, with two exceptions: a
+stop, and a request for what is so already. Those, and whatever happened by itself, are kept in
+memory. The next event saves them, and so does the daemon's regular repair. Nothing is launched on
+a decision that is not saved.
 """
 
 import asyncio
@@ -11,7 +19,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from kconnd.core.kernel.events import (
@@ -19,13 +26,13 @@ from kconnd.core.kernel.events import (
     Command,
     DeadlinePassed,
     Event,
-    Found,
     Launch,
     RestartAsked,
     StartAsked,
     StopAsked,
     TakeStep,
 )
+from kconnd.core.kernel.learned import Learned, learn, needs_saving, without_deadline
 from kconnd.core.kernel.lifecycle import (
     LIVE,
     Desired,
@@ -34,23 +41,22 @@ from kconnd.core.kernel.lifecycle import (
     State,
     decide,
 )
-from kconnd.core.kernel.record import Decision, Facts, KernelRecord
-from kconnd.core.kernel.recovery import recover
+from kconnd.core.kernel.record import Decision, KernelRecord
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.parse import parse_profile
 from kconnd.core.profile.policy import policy_of
 from kconnd.daemon.context import World
+from kconnd.daemon.kernel.adoption import Discovery, discover
+from kconnd.daemon.kernel.launching import Launching, ProcessMet
 from kconnd.daemon.kernel.prepared import WarmKernels
-from kconnd.daemon.kernel.process import Life
+from kconnd.daemon.kernel.process import Process, Target
 from kconnd.errors import NoSuchKernelError, StateFileError, UnsafePathError
-from kconnd.launchers.base import Handle, parse_handle
-from kconnd.system.files.private import is_locked
-from kconnd.system.process.processes import started_at
 
 log = logging.getLogger("kconnd")
 
 Request = StartAsked | StopAsked | RestartAsked
-Asked = tuple[Event, asyncio.Future[None] | None]
+News = Event | Learned | ProcessMet
+Entry = tuple[News, asyncio.Future[None] | None]  # the future is resolved once it is decided
 
 
 class Actor:
@@ -59,11 +65,11 @@ class Actor:
     Parameters
     ----------
     record : KernelRecord
-        What is known of it.
+        Its record, as saved.
     world : World
         What all kernels share.
     profile : callable
-        Gives the profile that its next launch is to follow; None where that was removed.
+        Returns the profile of its next launch; None where that was removed.
     pool : WarmKernels, optional
         Kernels that a launch can use instead of a start.
     """
@@ -76,37 +82,31 @@ class Actor:
         pool: WarmKernels | None = None,
     ) -> None:
         self.record = record
-        self.life = Life(
-            record.name,
-            world,
-            tell=self.tell,
-            learn=self._learn,
-            recover=self._recover,
-            beats=lambda: math.isfinite(self.profile().heartbeat.interval),
-            pool=pool,
+        self.process = Process(
+            record.name, world, self.tell, connection=record.connection, habits=record.habits
         )
-        self.life.connection, self.life.habits = record.connection, record.habits
+        self.launching = Launching(self.process, world, self.tell, pool)
+        self.unrecorded = ""  # why the record could not be saved last time
         self._world = world
         self._current_profile = profile
-        self._queue: asyncio.Queue[Asked] = asyncio.Queue()
+        self._saved = record
+        self._queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._changed = asyncio.Event()
-        self._ended = False  # whether nobody takes what is asked any more
-        self._unsaved = False  # whether what is kept in memory is ahead of what was saved
-        self.unrecorded = ""  # why the last that was to be saved could not be
+        self._ended = False  # whether the queue is read no more
         self._launched: tuple[Mapping[str, Any] | None, Profile | None] = (None, None)
 
     @property
     def kernel(self) -> Lifecycle:
-        """Where the kernel stands."""
+        """The kernel's state."""
         return self.record.lifecycle
 
     @property
     def busy(self) -> bool:
         """Whether a cell may be running."""
-        return self.life.watch.execution_state in {"busy", "unknown"}
+        return self.process.watch.execution_state in {"busy", "unknown"}
 
     def profile(self) -> Profile:
-        """Give the profile that the present process follows, or else the next will."""
+        """Return the profile of the present process, or else of the next."""
         current = self._current_profile()
         if current is None or (self.kernel.state in LIVE and self.record.profile):
             # What an older daemon launched must not fail by a newer one's rules.
@@ -114,7 +114,7 @@ class Actor:
         return current
 
     def _launched_profile(self) -> Profile | None:
-        """Give the profile of the present process, parsed once for each launch."""
+        """Return the profile of the present process, parsed once for each launch."""
         plain, profile = self._launched
         if self.record.profile is not plain:
             plain = self.record.profile
@@ -124,24 +124,24 @@ class Actor:
 
     @property
     def policy(self) -> Policy:
-        """What its profile says about starting and restarting."""
+        """The profile's rules for starts and restarts."""
         return policy_of(self.profile())
 
-    # --- what others may do
+    # --- for others
 
-    def tell(self, event: Event) -> None:
-        """Take note of what happened."""
+    def tell(self, event: News) -> None:
+        """Put an event into the queue."""
         self._queue.put_nowait((event, None))
 
     async def ask(self, request: Request) -> None:
         """Make a request, and wait until it is decided and saved.
 
-        A stop is carried out also where it cannot be saved; `unrecorded` says why, then.
+        A stop is carried out even where it cannot be saved; `unrecorded` then says why.
 
         Raises
         ------
         StateFileError
-            If another cannot be saved; nothing has changed then.
+            If any other request cannot be saved; nothing has changed then.
         NoSuchKernelError
             If the kernel was forgotten meanwhile: it had ended, and its profile was removed.
         """
@@ -152,13 +152,13 @@ class Actor:
         await decided
 
     async def until(self, condition: Callable[[KernelRecord], bool]) -> KernelRecord:
-        """Wait until the record is as wished."""
+        """Wait until the record meets a condition."""
         while not condition(self.record):
             await self._changed.wait()
         return self.record
 
     async def run(self) -> None:
-        """Take events until cancelled; requests that were not taken then are refused."""
+        """Take events until cancelled; requests that are still in the queue then are refused."""
         try:
             while True:
                 await self._take_next()
@@ -166,7 +166,7 @@ class Actor:
             self.end()
 
     def end(self) -> None:
-        """Refuse what was asked and not decided, and all that is asked later."""
+        """Refuse the requests in the queue and all later ones."""
         self._ended = True
         while not self._queue.empty():
             _, decided = self._queue.get_nowait()
@@ -179,204 +179,186 @@ class Actor:
             hint="it ended, and its profile was removed; kconnd-ctl list shows what there is",
         )
 
-    async def _take_next(self) -> None:
-        event, decided = await self._next()
-        trouble: Exception | None = None
-        try:
-            self._take(event, refusable=decided is not None)
-        except StateFileError as error:
-            trouble = error
-        except Exception as error:  # the kernel is looked after all the same
-            log.exception("%s: a fault in the daemon, at %s", self.record.name, event)
-            trouble = error
-        if decided is None or decided.done():
+    def save_again(self) -> None:
+        """Save what could not be saved before, and finish the clean-up that waited for it."""
+        if not self.unrecorded:
             return
-        if trouble is None:
-            decided.set_result(None)
-        else:
-            decided.set_exception(trouble)
+        self._save(self.record, refusable=False)
+        if not (self.unrecorded or self._is_live()):
+            self.process.clean_up()
 
-    # --- taking up what an earlier daemon left
+    def announce(self, kind: str, message: str) -> None:
+        """Publish an event about this kernel to all subscribers."""
+        self._world.announce(self.record.name, kind, message)
+
+    # --- adopting what an earlier daemon left
 
     async def revive(self, *, forgotten: bool = False) -> None:
-        """Find out what became of the kernel while no daemon looked, and say so.
+        """Find out what became of the kernel while no daemon supervised it.
 
         Parameters
         ----------
         forgotten : bool
             Whether its record was lost, so that only its shim can tell.
         """
-        origin, here = self.record.origin, self._world.store.origin
-        handle = await self._find_handle()
-        proof = await self._world.launcher.adopt(handle) if handle else ""
-        event = recover(
-            self.kernel,
-            launch=handle.generation if handle else None,
-            alive=bool(proof),
-            forgotten=forgotten,
-            rebooted=origin is not None and origin.boot_id != here.boot_id,
+        runtime, fresh = (
+            self.process.runtime,
+            self.kernel.state in {State.LAUNCHING, State.STARTING},
         )
-        if event is not None:
-            self.tell(event)
-        if handle is not None and (isinstance(event, Found) or self._is_on_record(handle)):
-            self._take_over(handle, event, proof)
+        discovery = await discover(
+            self._world, self.record, runtime, self.profile(), forgotten=forgotten
+        )
+        if discovery.event is not None:
+            self.tell(discovery.event)
+        if discovery.handle is not None:
+            self._adopt(discovery, fresh=fresh and not discovery.is_new)
         elif not self._is_live():
-            self.life.clean_up()  # what a daemon left that died before it could
+            self.process.clean_up()  # an earlier daemon may have died before it could
 
-    def _take_over(self, handle: Handle, event: Event | None, proof: str) -> None:
-        """Watch a process that an earlier daemon launched; that sees its end, too."""
-        found = isinstance(event, Found)
-        fresh = not found and self.kernel.state in {State.LAUNCHING, State.STARTING}
-        if found or self.life.connection is None:
-            self.life.read_connection_file()
-            self._learn(connection=self.life.connection)
-        if found:
-            self._learn(facts=Facts(started_at=self._recorded_at(handle)))
-        if self.record.handle != handle.to_json():  # what was read has been saved
-            self._learn(handle=handle.to_json())
-        self.life.claim()
-        if event is not None:
-            how = "found again from what its shim recorded: " if found else ""
-            self.announce("adopted", f"{how}pid {handle.kernel.pid}, by {proof}")
-        self.life.attach(handle, self.record.facts, fresh=fresh)
+    def _adopt(self, discovery: Discovery, *, fresh: bool) -> None:
+        """Supervise a process that an earlier daemon launched; if it is dead, its end follows."""
+        handle, connection, facts = discovery.handle, discovery.connection, discovery.facts
+        if handle is None:
+            return
+        plain = handle.to_json()
+        self.tell(Learned(handle.generation, handle=plain, connection=connection, facts=facts))
+        if connection is not None:
+            self.process.runtime.claim(connection)
+        if discovery.event is not None:
+            how = "found again from what its shim recorded: " if discovery.is_new else ""
+            self.announce("adopted", f"{how}pid {handle.kernel.pid}, by {discovery.proof}")
+        beats = math.isfinite(self.profile().heartbeat.interval)
+        self.process.attach(Target(handle, connection, facts, beats=beats, fresh=fresh))
 
-    def _recorded_at(self, handle: Handle) -> float:
-        """Tell when the shim recorded the kernel, whose process may be older than the launch."""
-        try:
-            return Path(self.life.files.facts).stat().st_mtime
-        except OSError:
-            return started_at(handle.kernel)
-
-    async def _recover(self) -> bool:
-        """Take up a process that a launch has met; tells whether there is one."""
+    async def _adopt_or_fail(self, met: ProcessMet) -> None:
         await self.revive(forgotten=True)
-        return self.life.handle is not None
-
-    def _is_on_record(self, handle: Handle) -> bool:
-        return self._is_live() and handle.generation == self.kernel.generation
-
-    async def _find_handle(self) -> Handle | None:
-        """Find the process of this run of the machine that is on record, or that its shim is."""
-        handle = _handle(self.record)
-        if handle is None or not self._is_on_record(handle):
-            files = self.life.files
-            # Only a lock that is held proves that an earlier version launched the process.
-            lock = files.old_lock if is_locked(Path(files.old_lock)) else files.lock  # short
-            handle = await self._world.launcher.find(files.facts, files.exit, lock)
-        here = self._world.store.origin.boot_id
-        return handle if handle is not None and handle.boot_id == here else None
+        if self.process.handle is None:
+            self.tell(met.failure)
+        else:
+            self.launching.trouble = None
 
     def _is_live(self) -> bool:
         return self.kernel.state in LIVE
 
-    # --- the loop's parts
+    # --- one event
 
-    async def _next(self) -> Asked:
+    async def _take_next(self) -> None:
+        event, decided = await self._next()
+        error: Exception | None = None
+        try:
+            self._take(event, refusable=decided is not None)
+        except StateFileError as refusal:
+            error = refusal
+        except Exception as fault:  # the supervision goes on in spite of it
+            log.exception("%s: a fault in the daemon, at %s", self.record.name, event)
+            error = fault
+        if decided is None or decided.done():
+            return
+        if error is None:
+            decided.set_result(None)
+        else:
+            decided.set_exception(error)
+
+    async def _next(self) -> Entry:
         try:
             async with asyncio.timeout_at(self.kernel.deadline):
                 return await self._queue.get()
         except TimeoutError:
             return DeadlinePassed(), None
 
-    def _take(self, event: Event, *, refusable: bool) -> None:
+    def _take(self, event: News, *, refusable: bool) -> None:
+        if isinstance(event, ProcessMet):
+            self.process.spawn(self._adopt_or_fail(event))
+            return
+        before = self.kernel
+        record, commands = self._decide(event)
+        self._save_if_needed(record, event, refusable=refusable, act=bool(commands))
+        self.record = record
+        if story := _story(before, record.lifecycle):
+            self.announce(self.kernel.state.value, f"{story}: {self.kernel.reason}")
+        for command in commands:
+            self._act(command)
+        if self.kernel.state is State.LAUNCHING and self.kernel.desired is Desired.DOWN:
+            self.launching.withdraw(self.kernel.generation)
+        self._wake()
+
+    def _decide(self, event: Event | Learned) -> tuple[KernelRecord, tuple[Command, ...]]:
+        """Return the record after an event, and what is to be done."""
+        if isinstance(event, Learned):
+            return learn(self.record, event), ()
         before = self.kernel
         kernel, commands = decide(before, event, self.policy, self._world.clock())
         record = replace(self.record, lifecycle=kernel)
-        told = _story(before, kernel)
-        if told:
-            record = record.noted(Decision(self._world.wall_clock(), told, kernel.reason))
-        same = replace(kernel, deadline=before.deadline) == before  # that one is never saved
-        # A stop is carried out on a full disk, too: it may be what frees some.
-        must = refusable and not same and not isinstance(event, StopAsked)
-        if self._unsaved or not same:
-            if must or commands or self._queue.empty():
-                self._save(record, refusable=must)
-            else:
-                self._unsaved = True  # until the next event is taken, which is there already
-        self.record = record
-        if told:
-            self.announce(kernel.state.value, f"{told}: {kernel.reason}")
-        for command in commands:
-            self._act(command)
-        if kernel.state is State.LAUNCHING and kernel.desired is Desired.DOWN:
-            self.life.give_up_waiting(kernel.generation)
-        self._wake()
+        if story := _story(before, kernel):
+            record = record.noted(Decision(self._world.wall_clock(), story, kernel.reason))
+        if any(isinstance(command, Launch) for command in commands):
+            plain = self._profile_to_launch().model_dump(mode="json", exclude_defaults=True)
+            record = replace(record, profile=plain, handle=None)
+        return record, commands
+
+    def _profile_to_launch(self) -> Profile:
+        return self._current_profile() or self.profile()
 
     def _act(self, command: Command) -> None:
         if isinstance(command, Launch):
-            profile = self._current_profile() or self.profile()
-            anew = command.new_key and command.new_ports
-            previous = None if anew else self.record.connection
-            self.life.launch(command, profile, previous)
+            self._launch(command)
         elif isinstance(command, TakeStep):
-            self.life.take(command.step)
+            self.process.take(command.step)
         elif isinstance(command, CleanUp):
-            self.life.clean_up(recorded=not self.unrecorded)
+            self.process.clean_up(recorded=not self.unrecorded)
 
-    def _learn(self, *, must: bool = False, later: bool = False, **changes: Any) -> None:
-        """Keep what was learned.
+    def _launch(self, command: Launch) -> None:
+        if self.unrecorded:
+            self.launching.refuse(command.generation, self._unsaved_error(self.unrecorded))
+            return
+        renewed = command.new_key and command.new_ports
+        previous = None if renewed else self.record.connection
+        self.launching.begin(command, self._profile_to_launch(), previous)
 
-        ``must`` where nothing may be done before it is saved; ``later`` where an event that
-        was told with it saves it in a moment, and a crash before that loses nothing that the
-        shim has not recorded, too.
-        """
-        record = replace(self.record, **changes)
-        if later:
-            self._unsaved = True
-        else:
+    # --- the record
+
+    def _save_if_needed(
+        self, record: KernelRecord, event: Event | Learned, *, refusable: bool, act: bool
+    ) -> None:
+        changed = without_deadline(record) != without_deadline(self.record)
+        # A stop is carried out on a full disk, too: it may be what frees some.
+        must = refusable and changed and not isinstance(event, StopAsked)
+        # Of several events in the queue, the last one saves what all of them have changed.
+        due = must or act or self._queue.empty()
+        if due and needs_saving(self._saved, record, event):
             self._save(record, refusable=must)
-        self.record = record
-        self._wake()
 
     def _save(self, record: KernelRecord, *, refusable: bool) -> None:
         try:
             self._world.store.save(record)
-            self._unsaved, self.unrecorded = False, ""
+            self._saved, self.unrecorded = record, ""
         except (OSError, UnsafePathError) as error:
             if refusable:
-                raise StateFileError(
-                    f"saving what was decided about {record.name}: {error}",
-                    hint="the request was not carried out; free disk space or mend the state "
-                    "folder's permissions, then ask again",
-                ) from error
+                raise self._unsaved_error(error) from error
             if self.unrecorded != str(error):
                 log.error("%s: saving its record: %s; kept in memory", record.name, error)  # noqa: TRY400
-            self._unsaved, self.unrecorded = True, str(error)
+            self.unrecorded = str(error)
 
-    def save_again(self) -> None:
-        """Save what could not be saved before, and remove what was kept until then."""
-        if not self.unrecorded:
-            return
-        self._save(self.record, refusable=False)
-        if not (self.unrecorded or self._is_live()):
-            self.life.clean_up()
-
-    def announce(self, kind: str, message: str) -> None:
-        """Tell all who listen what happened to this kernel."""
-        self._world.announce(self.record.name, kind, message)
+    def _unsaved_error(self, why: object) -> StateFileError:
+        return StateFileError(
+            f"saving what was decided about {self.record.name}: {why}",
+            hint="the request was not carried out; free disk space or mend the state "
+            "folder's permissions, then ask again",
+        )
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
 
-def _handle(record: KernelRecord) -> Handle | None:
-    """Read a record's handle; one that makes no sense is none, and the shim tells instead."""
-    try:
-        return parse_handle(dict(record.handle)) if record.handle else None
-    except (KeyError, TypeError, ValueError) as error:
-        log.warning("%s: the handle in its record: %r", record.name, error)
-        return None
-
-
 def _story(before: Lifecycle, after: Lifecycle) -> str:
-    """Say what changed, in the words of ``kconnd-ctl why``; ``""`` where nothing did."""
+    """Describe a change for ``kconnd-ctl why``; ``""`` where nothing changed."""
     if before.state is not after.state:
         return f"{before.state} → {after.state}"
     if before.generation != after.generation:
         return f"launch {after.generation}"
-    if told := _story_of_stop(before, after):
-        return told
+    if story := _story_of_stop(before, after):
+        return story
     if before.desired is not after.desired:
         return f"wanted {after.desired}"
     if before.unresponsive is not after.unresponsive:

@@ -235,14 +235,18 @@ async def prepare_wire(
         kernel_name=spec.name,
         curve=curve,
     )
+    return Wire(connection, notes, warnings_about(profile, connection))
+
+
+def warnings_about(profile: Profile, connection: ConnectionInfo) -> tuple[str, ...]:
+    """Return what users should know about the safety and the reach of a connection."""
     address = ipaddress.ip_address(profile.ip)
-    warnings = warn_about(
-        transport,
-        encrypted=encrypted,
+    return warn_about(
+        connection.transport,
+        encrypted=connection.curve is not None,
         loopback=address.is_loopback,
-        ipv6=transport == "tcp" and address.version == 6,  # noqa: PLR2004  # it is its name
+        ipv6=connection.transport == "tcp" and address.version == 6,  # noqa: PLR2004  # it is its name
     )
-    return Wire(connection, notes, warnings)
 
 
 def _check_privacy(name: str, profile: Profile) -> None:

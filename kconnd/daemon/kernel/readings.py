@@ -68,17 +68,17 @@ class Readings:
 
     def latest(self, actor: Actor) -> Reading | None:
         """Return the latest reading, unless it is of an earlier process or of its start."""
-        life, reading = actor.life, self._latest.get(actor)
-        if life.handle is None or reading is None:
+        process, reading = actor.process, self._latest.get(actor)
+        if process.handle is None or reading is None:
             return None
-        current = (reading.shim, reading.ready) == (life.handle.shim, life.is_ready)
+        current = (reading.shim, reading.ready) == (process.handle.shim, process.is_ready)
         return reading if current else None
 
     def is_fresh(self, actor: Actor) -> bool:
         """Return whether the latest reading is recent, or the kernel has no process to read."""
         reading = self.latest(actor)
         if reading is None:
-            return actor.life.handle is None
+            return actor.process.handle is None
         return self._world.clock() - reading.at < MAX_AGE_S
 
     async def refresh(self, actors: Iterable[Actor]) -> None:
@@ -94,9 +94,11 @@ class Readings:
 
     async def _read(self, actors: Sequence[Actor]) -> None:
         try:
-            lives = [actor.life for actor in actors]
-            subjects = [(life.handle, life.connection, life.reach) for life in lives]
-            ready = [life.is_ready for life in lives]
+            processes = [actor.process for actor in actors]
+            subjects = [
+                (process.handle, process.connection, process.reach) for process in processes
+            ]
+            ready = [process.is_ready for process in processes]
             figures = await asyncio.to_thread(_read_proc, subjects)
             for actor, (handle, *_), was_ready, figure in zip(
                 actors, subjects, ready, figures, strict=True
@@ -105,7 +107,7 @@ class Readings:
                     memory, clients, fault = figure
                     now = self._world.clock()
                     self._latest[actor] = Reading(now, handle.shim, was_ready, memory, clients)
-                    actor.life.note_fault(handle, fault)
+                    actor.process.note_fault(handle, fault)
         finally:
             for actor in actors:
                 self._pending.pop(actor, None)
@@ -113,24 +115,24 @@ class Readings:
     def sight(self, actor: Actor, profile_status: str, *, quick: bool = False) -> Sight:
         """Gather what is shown of a kernel beside its record; ``quick`` leaves out readings."""
         reading = None if quick else self.latest(actor)
-        world, life, kernel = self._world, actor.life, actor.kernel
-        heard_at = life.watch.heartbeat_at if life.handle else None
+        world, process, kernel = self._world, actor.process, actor.kernel
+        heard_at = process.watch.heartbeat_at if process.handle else None
         retry = kernel.deadline if kernel.state is State.BACKOFF else None
         return Sight(
             owner=world.user.name,
             profile_status=profile_status,
-            connection_file=actor.life.files.connection_file,
-            log_file=str(life.log_file),
-            execution_state=life.watch.execution_state,
+            connection_file=actor.process.files.connection_file,
+            log_file=str(process.runtime.log),
+            execution_state=process.watch.execution_state,
             last_activity=_last_activity(actor, world),
-            heartbeat="unresponsive" if kernel.unresponsive else life.watch.heartbeat,
+            heartbeat="unresponsive" if kernel.unresponsive else process.watch.heartbeat,
             heartbeat_at=heard_at and world.wall_time(heard_at),
             next_attempt_at=retry and world.wall_time(retry),
             memory=reading.memory if reading else None,
             clients=reading.clients if reading else None,
             unrecorded=actor.unrecorded,
-            kept_alive=(life.handle and life.kept_alive) or None,
-            unreachable=life.fault if kernel.state is State.RUNNING else "",
+            kept_alive=(process.handle and process.kept_alive) or None,
+            unreachable=process.fault if kernel.state is State.RUNNING else "",
         )
 
 
@@ -149,7 +151,7 @@ def _read_proc(subjects: Iterable[Subject]) -> list[tuple[int, int | None, str]]
 
 def _last_activity(actor: Actor, world: World) -> float | None:
     """Return when a kernel last worked; None for an adopted kernel that has published nothing."""
-    activity = actor.life.watch.activity
-    if activity is None or actor.life.handle is None or activity.state == "unknown":
+    activity = actor.process.watch.activity
+    if activity is None or actor.process.handle is None or activity.state == "unknown":
         return None
     return world.wall_time(activity.active_at)

@@ -51,7 +51,7 @@ def _take_part(actor: Actor, profile: Profile) -> None:
     """Let one kernel take part; a fault of it is logged and keeps no other from its turn."""
     try:
         if math.isfinite(profile.heartbeat.interval):
-            actor.life.watch.beat(profile.heartbeat.misses)
+            actor.process.watch.beat(profile.heartbeat.misses)
     except Exception:
         log.exception("%s: its heartbeat", actor.record.name)
 

@@ -74,7 +74,7 @@ class Idling:
         span = span_of(stop_after)
         if idle is None or math.isinf(stop_after) or idle < stop_after - AHEAD * span:
             self._idlers.pop(name, None)
-            actor.life.kept_alive = UNPROVEN if _is_unproven(actor, now - stop_after) else ""
+            actor.process.kept_alive = UNPROVEN if _is_unproven(actor, now - stop_after) else ""
             return False
         known = self._idlers.get(name)
         if known is None or known.generation != actor.kernel.generation:
@@ -89,7 +89,7 @@ class Idling:
             log.exception("looking for kernels that idle")
 
     async def _read_and_take(self, actors: Sequence[Actor]) -> None:
-        asked = [(actor.life.handle, actor.life.connection) for actor in actors]
+        asked = [(actor.process.handle, actor.process.connection) for actor in actors]
         found = await asyncio.to_thread(_read, asked)
         for actor, (used, clients) in zip(actors, found, strict=True):
             idler = self._idlers.get(actor.record.name)
@@ -103,22 +103,22 @@ class Idling:
         idler.samples = kept([*idler.samples, sample], span)
         idle, why = idle_for(actor, sample.at), works(idler.samples, span)
         if idle is None or idle < stop_after or clients != 0:
-            actor.life.kept_alive = ""
+            actor.process.kept_alive = ""
         elif why:
-            actor.life.kept_alive = why
+            actor.process.kept_alive = why
         elif why is not None:
-            actor.life.spawn(_stop(actor, stop_after, idler))
+            actor.process.spawn(_stop(actor, stop_after, idler))
 
 
 async def _stop(actor: Actor, stop_after: float, idler: Idler) -> None:
     """Stop an idle kernel, once each of its shells has answered and still nobody came."""
-    life = actor.life
-    if not await life.watch.is_idle():
-        life.kept_alive = "a shell of it did not answer in time"
+    process = actor.process
+    if not await process.watch.is_idle():
+        process.kept_alive = "a shell of it did not answer in time"
         return
-    life.kept_alive = ""
-    clients = (await asyncio.to_thread(_read, [(life.handle, life.connection)]))[0][1]
-    if clients == 0 and actor.kernel.generation == idler.generation and life.watch.is_sure:
+    process.kept_alive = ""
+    clients = (await asyncio.to_thread(_read, [(process.handle, process.connection)]))[0][1]
+    if clients == 0 and actor.kernel.generation == idler.generation and process.watch.is_sure:
         span = format_duration(stop_after)
         why = f"nothing ran for {span} and no client is connected"
         actor.tell(StopAsked(busy=False, why=why))
@@ -130,7 +130,7 @@ def _stop_after(actor: Actor) -> float:
 
 def _is_unproven(actor: Actor, before: float) -> bool:
     """Tell whether a kernel would be stopped, were it not for a request that may be worked on."""
-    activity = actor.life.watch.activity
+    activity = actor.process.watch.activity
     return bool(
         activity and activity.unproven and activity.state == "idle" and activity.active_at < before
     )
@@ -138,7 +138,7 @@ def _is_unproven(actor: Actor, before: float) -> bool:
 
 def idle_for(actor: Actor, now: float) -> float | None:
     """Give the seconds for which a kernel has seemed idle; None for one that may be busy."""
-    activity = actor.life.watch.activity
+    activity = actor.process.watch.activity
     return now - activity.active_at if activity and activity.is_sure else None
 
 

@@ -108,7 +108,7 @@ def _lasts(kernel: Lifecycle) -> bool:
 def _links(kernels: Kernels) -> dict[str, str]:
     """Give the connection file of each kernel that is up."""
     live = [actor for actor in kernels.all() if _lasts(actor.kernel)]
-    return {actor.record.name: actor.life.files.connection_file for actor in live}
+    return {actor.record.name: actor.process.files.connection_file for actor in live}
 
 
 class Published:

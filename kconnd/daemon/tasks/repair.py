@@ -47,8 +47,8 @@ async def mend_for_ever(kernels: Kernels, site: Site) -> None:
             await kernels.look_at_foreign()
             for actor in kernels.all():
                 actor.save_again()
-                if actor.life.fault:
-                    await actor.life.find_fault()
+                if actor.process.fault:
+                    await actor.process.find_fault()
             found, now = state(kernels), kernels.world.clock()
             if not rest.holds(found, now):
                 mend(kernels)
@@ -96,12 +96,12 @@ def mend(kernels: Kernels) -> None:
         with contextlib.suppress(FileNotFoundError):  # of a daemon that was elsewhere
             there |= {f"{folder}/{name}" for name in os.listdir(folder)}  # noqa: PTH208  # paths as text
     for actor in kernels.all():
-        actor.life.mend(there)
+        actor.process.mend(there)
 
 
 def _folders(kernels: Kernels) -> list[str]:
     """List where connection files and sockets are; those of kernels taken up may be elsewhere."""
     runtime_dir = str(kernels.world.runtime_dir)
-    known = (actor.life.connection for actor in kernels.all())
+    known = (actor.process.connection for actor in kernels.all())
     sockets = {os.path.dirname(one.ip) for one in known if one and one.transport == "ipc"}  # noqa: PTH120  # the same
     return sorted({runtime_dir, ipc_dir(runtime_dir), *sockets})

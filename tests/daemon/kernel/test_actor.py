@@ -5,8 +5,8 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,88 +26,20 @@ from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State
 from kconnd.core.kernel.record import KernelRecord, Origin
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles
-from kconnd.core.launch.plan import LaunchPlan, User
+from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.profile.model import Profile
-from kconnd.daemon.context import World
-from kconnd.daemon.event_log import EventBus
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.main import keep_going
 from kconnd.errors import NoSuchKernelError, StateFileError
 from kconnd.launchers.base import Exit
-from kconnd.system.files.private import ensure_private_dir, take_lock, write_private
-from kconnd.system.ledger import PortLedger
+from kconnd.system.files.private import take_lock, write_private
 from kconnd.system.store import Store
 from tests.conftest import wait_until as wait_for_it
+from tests.daemon.kernel.fakes import FakeChannels, make_world
 from tests.launchers.fake import NOBODY, FakeLauncher
 
 WaitUntil = Callable[..., Awaitable[None]]
 COMMAND = ("/bin/kernel", "{connection_file}")
-
-
-@dataclass
-class FakeChannels:
-    """A kernel that answers once it may."""
-
-    connection: ConnectionInfo
-    may_answer: asyncio.Event
-    asked: list[str] = field(default_factory=list)
-    answers_heartbeats: bool | None = True
-    subshells: list[str] = field(default_factory=list)
-    fault: Exception | None = None  # of a list of subshells
-    silent: set[str] = field(default_factory=set)  # subshells that answer nothing
-    closed: bool = False
-    heard_at: float = 0.0
-    seen: Callable[[str, bool], None] | None = None
-    lost: Callable[[], None] | None = None
-
-    async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
-        self.asked.append(subshell or channel)
-        if subshell in self.silent:
-            await asyncio.Event().wait()
-        await self.may_answer.wait()
-        features = ["kernel subshells"] if self.subshells else []
-        return {"language_info": {"name": "fake"}, "supported_features": features}
-
-    async def list_subshells(self) -> Sequence[str]:
-        self.asked.append("list_subshells")
-        if self.fault is not None:
-            raise self.fault
-        return self.subshells
-
-    async def execute_silently(self, _code: str) -> bool:
-        return False
-
-    async def evaluate(self, _expression: str) -> str:
-        return repr("[[], [], []]")
-
-    async def request(self, kind: str, _content: Mapping[str, Any]) -> None:
-        self.asked.append(kind)
-
-    async def control(self, kind: str, _content: Mapping[str, Any]) -> None:
-        self.asked.append(kind)
-        await self.may_answer.wait()
-
-    async def watch_status(
-        self, seen: Callable[[str, bool], None], lost: Callable[[], None]
-    ) -> None:
-        self.seen, self.lost = seen, lost
-        await asyncio.Event().wait()
-
-    def heartbeat(self) -> bool | None:
-        return self.answers_heartbeats
-
-    def say(self, request: str, state: str) -> None:
-        """Publish a status, as the kernel does."""
-        assert self.seen is not None
-        self.seen(request, state == "busy")
-
-    def lose(self) -> None:
-        """Lose what may have been published."""
-        assert self.lost is not None
-        self.lost()
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class Stage:
@@ -121,26 +53,9 @@ class Stage:
         self.subshells: list[str] = []
         self.profile = Profile(name="lab", argv=COMMAND, transport="ipc")
         self.store = Store(folder / "s", Origin("m", "host", "fake"))
-        runtime = folder / "r"
-        for path in (runtime, runtime / "ipc", runtime / "live"):
-            ensure_private_dir(path)
-        self.runtime = runtime
-        self.world = World(
-            user=User("me", os.geteuid(), "/", "/bin/sh"),
-            environment={},
-            runtime_dir=runtime,
-            machines_dir=None,
-            ports=(26000, 26999),
-            launcher=self.launcher,
-            connect=self._connect,
-            store=self.store,
-            ledger=PortLedger(runtime),
-            bus=EventBus(),
-            slots=asyncio.Semaphore(1),
-            clock=asyncio.get_running_loop().time,
-            wall_clock=lambda: 1000.0,
-            roll=lambda: 0.5,
-            **options,
+        self.runtime = folder / "r"
+        self.world = make_world(
+            folder, connect=self._connect, launcher=self.launcher, store=self.store, **options
         )
         self.actor = Actor(KernelRecord("lab"), self.world, lambda: self.profile)
 
@@ -177,7 +92,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 async def acting(found: Stage) -> AsyncIterator[Stage]:
     running = asyncio.create_task(found.actor.run())
     yield found
-    found.actor.life.detach()
+    found.actor.process.detach()
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
@@ -218,6 +133,73 @@ async def test_what_has_come_together_is_saved_together(
     stage.actor.tell(HeartbeatBack(1))
     await stage.actor.ask(StopAsked())
     assert saved == [(State.STOPPING, False)], "what is to be done is saved before"
+
+
+async def test_a_start_writes_its_record_twice(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+) -> None:
+    writes, save = [], stage.store.save
+
+    def count(record: KernelRecord) -> None:
+        writes.append(record)
+        save(record)
+
+    monkeypatch.setattr(stage.store, "save", count)
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    await wait_until(lambda: stage.actor.record.habits.beats, "the first heartbeat")
+    decided, running = writes
+    assert decided.lifecycle.state is State.LAUNCHING
+    assert decided.profile == stage.profile.model_dump(mode="json", exclude_defaults=True)
+    assert running.lifecycle.state is State.RUNNING
+    assert running.handle is not None
+    assert running.connection == stage.channels[0].connection
+    assert running.facts.ready_after is not None
+    assert stage.store.read("lab").lifecycle == replace(running.lifecycle, deadline=None)
+
+
+async def test_a_launch_on_a_decision_that_cannot_be_saved_is_put_off(stage: Stage) -> None:
+    stage.may_answer.set()
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.RUNNING)
+    folder = stage.store.folder("lab")
+    aside = folder.rename(folder.with_name("aside"))
+    folder.write_text("in the way")
+    stage.launcher.end(1, Exit(signal=9))
+    await stage.reach(State.BACKOFF)
+    stage.actor.tell(StartAsked())  # at once, and not after the delay
+    await stage.actor.until(lambda record: record.lifecycle.generation == 2)
+    await stage.reach(State.BACKOFF)
+    assert "saving what was decided about lab" in stage.actor.kernel.reason
+    assert len(stage.launcher.launched) == 1
+    folder.unlink()
+    aside.rename(folder)
+    stage.actor.tell(StartAsked())
+    await stage.reach(State.RUNNING)
+    assert len(stage.launcher.launched) == 2
+
+
+async def test_a_process_that_had_not_answered_when_its_daemon_died_is_adopted_as_launched(
+    stage: Stage, wait_until: WaitUntil
+) -> None:
+    stage.profile = Profile(name="lab", argv=COMMAND, transport="tcp", encryption="none")
+    await stage.actor.ask(StartAsked())
+    await stage.reach(State.STARTING)
+    before = stage.actor.record
+    assert (stage.saved()["lifecycle"]["state"], stage.saved()["handle"]) == ("launching", None)
+    handle = stage.actor.process.handle
+    assert handle is not None
+    stage.launcher.there = handle
+    async with taken_up(stage) as actor:
+        stage.may_answer.set()
+        await wait_until(lambda: actor.kernel.state is State.RUNNING, "its answer")
+        assert actor.kernel.generation == 1
+        assert actor.record.connection == before.connection == stage.channels[-1].connection
+        assert actor.record.handle == before.handle
+        assert actor.record.facts.warnings == before.facts.warnings != ()
+        assert actor.record.facts.kernel_name == before.facts.kernel_name
+        assert stage.saved()["lifecycle"]["state"] == "running"
 
 
 async def test_what_is_asked_of_a_kernel_that_was_forgotten_is_refused(tmp_path: Path) -> None:
@@ -337,7 +319,7 @@ async def run_and_interrupt(stage: Stage) -> FakeChannels:
     await wait_for_it(lambda: channels.seen, "it to be listened to")
     channels.say("cell", "busy")
     await asyncio.sleep(0.001)  # for the clock
-    await stage.actor.life.interrupt()
+    await stage.actor.process.interrupt()
     await asyncio.sleep(0.001)
     return channels
 
@@ -410,10 +392,10 @@ async def test_nothing_of_a_process_that_is_still_there_is_removed(
     stage.store.folder("lab")
     lock = older if version == "older" else Path(stage.files.lock)
     held = take_lock(lock, "a shim")
-    stage.actor.life.clean_up()
+    stage.actor.process.clean_up()
     assert facts.exists()
     os.close(held)
-    stage.actor.life.clean_up()
+    stage.actor.process.clean_up()
     assert not facts.exists()
     assert not lock.exists()
 
@@ -456,7 +438,7 @@ async def test_an_adopted_kernel_that_answers_again_is_responsive(
     stage.actor.record = replace(
         stage.actor.record, lifecycle=silent, handle=handle.to_json(), connection=a_connection()
     )
-    stage.actor.life.connection = stage.actor.record.connection
+    stage.actor.process.connection = stage.actor.record.connection
     await stage.actor.revive()
     await stage.reach(State.RUNNING)
     assert stage.actor.kernel.unresponsive
@@ -477,7 +459,7 @@ async def test_taking_up_writes_nothing_that_is_there_already(
     before = [path.stat().st_mtime_ns for path in files]
     async with taken_up(stage) as actor:
         await wait_until(lambda: sorted(stage.channels[-1].asked) == ["control", "shell"], "asking")
-        await wait_until(lambda: actor.life.watch.execution_state == "idle", "the answer")
+        await wait_until(lambda: actor.process.watch.execution_state == "idle", "the answer")
         assert [path.stat().st_mtime_ns for path in files] == before
 
 
@@ -494,13 +476,13 @@ async def test_taking_up_mends_the_connection_file(
         write_private(stage.connection_file, content)
     async with taken_up(stage) as actor:
         assert stage.connection_file.read_bytes() == right
-        await wait_until(lambda: actor.life.watch.execution_state == "idle", "its answer")
+        await wait_until(lambda: actor.process.watch.execution_state == "idle", "its answer")
 
 
 @contextlib.asynccontextmanager
 async def taken_up(stage: Stage) -> AsyncIterator[Actor]:
     """Have the kernel taken up by what another daemon reads of it."""
-    stage.actor.life.detach()
+    stage.actor.process.detach()
     stage.actor = Actor(stage.store.read("lab"), stage.world, lambda: stage.profile)
     async with acting(stage):
         await stage.actor.revive()

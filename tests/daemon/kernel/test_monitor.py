@@ -3,17 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kconnd.core.kernel import activity
-from kconnd.core.kernel.events import Adopted, StartAsked
+from kconnd.core.kernel.events import Adopted, Answered, StartAsked
 from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.lifecycle import State
 from kconnd.daemon.kernel import monitor
+from kconnd.daemon.kernel.background import BackgroundTasks
+from kconnd.daemon.kernel.monitor import Watch
 from kconnd.daemon.kernel.readings import Readings
 from tests.conftest import wait_until as wait_for_it
-from tests.daemon.kernel.test_actor import FakeChannels, Stage, acting, taken_up
+from tests.daemon.kernel.fakes import FakeChannels, Reports, a_connection
+from tests.daemon.kernel.test_actor import Stage, acting, taken_up
 
 
 @pytest.fixture(name="stage")
@@ -35,64 +39,64 @@ async def test_missing_heartbeats_are_told_where_the_kernel_answers_nothing_else
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "IDLE_PROOF", 0.02)
-    channels, life = await running(stage), stage.actor.life
-    life.watch.beat(allowed=3)  # what is silent from one to the next counts
+    channels, process = await running(stage), stage.actor.process
+    process.watch.beat(allowed=3)  # what is silent from one to the next counts
     channels.answers_heartbeats = False
     channels.asked.clear()
     for _ in range(3):
-        life.watch.beat(allowed=3)
+        process.watch.beat(allowed=3)
     await wait_for_it(lambda: channels.asked == ["shell"], "the question")
-    assert life.watch.heartbeat == "missed"
+    assert process.watch.heartbeat == "missed"
     for _ in range(20):
         await asyncio.sleep(0.002)
     assert not stage.actor.kernel.unresponsive, "it has answered on shell"
     stage.may_answer.clear()
     for _ in range(3):
-        life.watch.beat(allowed=3)
+        process.watch.beat(allowed=3)
     await wait_for_it(lambda: stage.actor.kernel.unresponsive, "the alarm")
     channels.answers_heartbeats = True
-    life.watch.beat(allowed=3)
+    process.watch.beat(allowed=3)
     await wait_for_it(lambda: not stage.actor.kernel.unresponsive, "the all-clear")
-    assert (stage.actor.kernel.state, life.watch.heartbeat) == (State.RUNNING, "alive")
+    assert (stage.actor.kernel.state, process.watch.heartbeat) == (State.RUNNING, "alive")
 
 
 async def test_silence_during_a_cell_is_told_of_a_kernel_that_answers_then(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "IDLE_PROOF", 0.02)
-    channels, life = await running(stage), stage.actor.life
+    channels, process = await running(stage), stage.actor.process
     stage.may_answer.clear()  # on shell
     channels.say("cell", "busy")
     channels.answers_heartbeats = False
     for _ in range(9):
-        life.watch.beat(allowed=3)
-    assert (life.watch.missed, life.watch.heartbeat) == (0, "unknown"), "it may be how it is"
+        process.watch.beat(allowed=3)
+    assert (process.watch.missed, process.watch.heartbeat) == (0, "unknown"), "it may be how it is"
     channels.answers_heartbeats = True
     for _ in range(2):
-        life.watch.beat(allowed=3)
-    assert stage.actor.record.habits.silent_busy
+        process.watch.beat(allowed=3)
+    await wait_for_it(lambda: stage.actor.record.habits.silent_busy, "it to be on record")
     channels.answers_heartbeats = False
     for _ in range(9):
-        life.watch.beat(allowed=3)
-    assert life.watch.missed == 0
-    life.watch.learn(Habits(beats=True, beats_busy=True))  # as of a kernel with a thread for it
+        process.watch.beat(allowed=3)
+    assert process.watch.missed == 0
+    process.watch.learn(Habits(beats=True, beats_busy=True))  # as of a kernel with a thread for it
     for _ in range(3):
-        life.watch.beat(allowed=3)
+        process.watch.beat(allowed=3)
     await wait_for_it(lambda: stage.actor.kernel.unresponsive, "the alarm")
 
 
 async def test_a_heartbeat_that_comes_during_a_cell_is_learned_and_kept(stage: Stage) -> None:
-    channels, life = await running(stage), stage.actor.life
+    channels, process = await running(stage), stage.actor.process
     for request in ("one", "two"):  # no one request lasts from heartbeat to heartbeat
         channels.say(request, "busy")
-        life.watch.beat(allowed=3)
+        process.watch.beat(allowed=3)
         channels.say(request, "idle")
-    life.watch.beat(allowed=3)
+    process.watch.beat(allowed=3)
     assert not stage.actor.record.habits.beats_busy
     channels.say("three", "busy")
     for _ in range(2):
-        life.watch.beat(allowed=3)
-    assert stage.actor.record.habits.beats_busy
+        process.watch.beat(allowed=3)
+    await wait_for_it(lambda: stage.actor.record.habits.beats_busy, "it to be on record")
     assert not stage.actor.record.habits.silent_busy
     stage.actor.tell(Adopted(1))
     await wait_for_it(lambda: stage.saved()["habits"]["beats_busy"], "the record")
@@ -102,13 +106,13 @@ async def test_a_kernel_that_never_answers_a_heartbeat_is_neither_alive_nor_unre
     stage: Stage,
 ) -> None:
     stage.heartbeats = None
-    channels, life = await running(stage), stage.actor.life
+    channels, process = await running(stage), stage.actor.process
     channels.answers_heartbeats = False
     channels.asked.clear()
     for _ in range(7):  # the first after something was heard is none
-        life.watch.beat(allowed=3)
+        process.watch.beat(allowed=3)
     await wait_for_it(lambda: channels.asked == ["shell"] * 2, "the questions")
-    assert life.watch.heartbeat == "unknown"
+    assert process.watch.heartbeat == "unknown"
     assert not stage.actor.kernel.unresponsive
 
 
@@ -130,7 +134,7 @@ async def test_any_sign_of_an_adopted_kernel_is_a_sign_of_life(
         for _ in range(20):
             await asyncio.sleep(0.005)
         assert actor.kernel.unresponsive == (sign == "none")
-        assert actor.life.watch.execution_state == ("busy" if sign == "status" else "unknown")
+        assert actor.process.watch.execution_state == ("busy" if sign == "status" else "unknown")
         stage.may_answer.set()
         await wait_for_it(lambda: not actor.kernel.unresponsive, "the all-clear")
 
@@ -139,10 +143,10 @@ async def test_an_adopted_kernel_is_idle_once_each_shell_has_answered(stage: Sta
     stage.subshells = ["s1", "s2"]
     await running(stage)
     async with taken_up(stage) as actor:
-        await wait_for_it(lambda: actor.life.watch.execution_state == "idle", "the answers")
+        await wait_for_it(lambda: actor.process.watch.execution_state == "idle", "the answers")
         asked = [one for one in stage.channels[-1].asked if one != "control"]
         assert asked == ["shell", "list_subshells", "s1", "s2"]
-        assert actor.life.watch.is_sure
+        assert actor.process.watch.is_sure
 
 
 async def test_an_idle_that_was_lost_is_found_out_by_asking(
@@ -150,12 +154,12 @@ async def test_an_idle_that_was_lost_is_found_out_by_asking(
 ) -> None:
     monkeypatch.setattr(activity, "QUIET_S", 0.05)
     monkeypatch.setattr(monitor, "LAG_S", 0.0)
-    channels, life = await running(stage), stage.actor.life
+    channels, process = await running(stage), stage.actor.process
     channels.say("cell", "busy")
     channels.lose()
-    assert life.watch.execution_state == "busy"
-    await wait_for_it(lambda: life.watch.execution_state == "idle", "the answer")
-    assert life.watch.is_sure
+    assert process.watch.execution_state == "busy"
+    await wait_for_it(lambda: process.watch.execution_state == "idle", "the answer")
+    assert process.watch.is_sure
 
 
 async def test_a_subshell_that_was_deleted_before_it_answered_is_not_waited_for(
@@ -165,17 +169,17 @@ async def test_a_subshell_that_was_deleted_before_it_answered_is_not_waited_for(
     monkeypatch.setattr(monitor, "RECHECK_S", 0.05)
     monkeypatch.setattr(monitor, "LAG_S", 0.0)
     stage.subshells = ["s1", "s2"]
-    channels, life = await running(stage), stage.actor.life
+    channels, process = await running(stage), stage.actor.process
     channels.silent = {"s1"}
     channels.asked.clear()
     channels.say("cell", "busy")
     channels.lose()
     await wait_for_it(lambda: channels.asked.count("list_subshells") > 2, "it to be listed again")
-    assert life.watch.execution_state == "busy", "s1 is there, and may work on it"
+    assert process.watch.execution_state == "busy", "s1 is there, and may work on it"
     assert [one for one in channels.asked if one != "list_subshells"] == ["shell", "s1", "s2"]
     channels.subshells.remove("s1")
-    await wait_for_it(lambda: life.watch.execution_state == "idle", "the answers of the others")
-    assert life.watch.is_sure
+    await wait_for_it(lambda: process.watch.execution_state == "idle", "the answers of the others")
+    assert process.watch.is_sure
 
 
 async def test_a_busy_that_was_lost_is_found_out_by_asking(
@@ -184,13 +188,13 @@ async def test_a_busy_that_was_lost_is_found_out_by_asking(
     for name in ("QUIET_S", "ANSWER_S"):
         monkeypatch.setattr(activity, name, 0.05)
         monkeypatch.setattr(monitor, name, 0.05, raising=False)
-    channels, life = await running(stage), stage.actor.life
+    channels, process = await running(stage), stage.actor.process
     stage.may_answer.clear()
     channels.lose()
-    assert not life.watch.is_sure
-    await wait_for_it(lambda: life.watch.execution_state == "busy", "it to be found busy")
+    assert not process.watch.is_sure
+    await wait_for_it(lambda: process.watch.execution_state == "busy", "it to be found busy")
     stage.may_answer.set()
-    await wait_for_it(lambda: life.watch.execution_state == "idle", "the answer")
+    await wait_for_it(lambda: process.watch.execution_state == "idle", "the answer")
 
 
 async def test_a_list_of_subshells_that_makes_no_sense_leaves_it_unknown_and_is_asked_again(
@@ -204,7 +208,62 @@ async def test_a_list_of_subshells_that_makes_no_sense_leaves_it_unknown_and_is_
         channels = stage.channels[-1]
         channels.fault = ValueError("its list of subshells makes no sense")
         await wait_for_it(lambda: channels.asked.count("list_subshells") > 1, "the questions")
-        assert actor.life.watch.execution_state == "unknown"
+        assert actor.process.watch.execution_state == "unknown"
         assert Readings(stage.world).sight(actor, "current").last_activity is None
         channels.fault = None
-        await wait_for_it(lambda: actor.life.watch.execution_state == "idle", "the answers")
+        await wait_for_it(lambda: actor.process.watch.execution_state == "idle", "the answers")
+
+
+def watch_alone(**changes: Any) -> tuple[Watch, Reports, BackgroundTasks]:
+    """Build what listens to a kernel, without an actor or a process."""
+    reports, tasks = Reports(), BackgroundTasks("lab")
+
+    async def turn() -> None:
+        await asyncio.sleep(0)
+
+    options: dict[str, Any] = {
+        "tell": reports.append,
+        "answered": lambda reply, first: reports.append((first, reply)),
+        "learned": reports.append,
+        "clock": asyncio.get_running_loop().time,
+        "turn": turn,
+        "spawn": tasks.spawn,
+    }
+    return Watch(**{**options, **changes}), reports, tasks
+
+
+async def test_the_first_answer_is_reported_with_its_generation(tmp_path: Path) -> None:
+    watch, reports, tasks = watch_alone()
+    may_answer = asyncio.Event()
+    channels = FakeChannels(a_connection(tmp_path), may_answer)
+    watch.begin(fresh=True, habits=Habits())
+    for work in watch.listen(channels, 7, fresh=True, beats=False):
+        tasks.spawn(work)
+    await asyncio.sleep(0)
+    assert (watch.execution_state, list(reports)) == (None, [])
+    may_answer.set()
+    await wait_for_it(lambda: channels.seen, "it to listen to the status")
+    assert [reports[0][0], *reports[1:]] == [True, Answered(7)]
+    channels.say("cell", "busy")
+    assert watch.execution_state == "busy"
+    channels.say("cell", "idle")
+    assert watch.execution_state == "idle"
+    tasks.cancel()
+    watch.end()
+    assert watch.activity is None
+    assert channels.closed
+
+
+async def test_requests_go_nowhere_without_a_kernel(tmp_path: Path) -> None:
+    watch, _, tasks = watch_alone()
+    assert not await watch.control("shutdown_request", {})
+    channels = FakeChannels(a_connection(tmp_path), asyncio.Event())
+    channels.may_answer.set()
+    watch.begin(fresh=False, habits=Habits())
+    for work in watch.listen(channels, 1, fresh=False):
+        tasks.spawn(work)
+    assert await watch.control("shutdown_request", {})
+    await watch.request("interrupt_request", {})
+    assert channels.asked[:2] == ["shutdown_request", "interrupt_request"]
+    tasks.cancel()
+    watch.end()

@@ -60,7 +60,7 @@ async def test_what_is_being_read_while_a_kernel_answers_is_not_shown(tmp_path: 
         reading = asyncio.create_task(readings.refresh([stage.actor]))
         for _ in range(2):  # it begins, and has what it is about
             await asyncio.sleep(0)
-        stage.actor.life.watch.activity = Activity(0.0, known=True)
+        stage.actor.process.watch.activity = Activity(0.0, known=True)
         await reading
         assert not readings.is_fresh(stage.actor)
 
@@ -82,10 +82,10 @@ async def test_of_those_who_ask_at_once_one_reads_for_all(stage: Stage) -> None:
 async def test_what_was_read_of_the_process_before_is_not_shown(stage: Stage) -> None:
     actor, readings = stage.actor, Readings(stage.world)
     await readings.refresh([actor])
-    assert actor.life.handle is not None
-    actor.life.handle = replace(actor.life.handle, shim=ProcessId(2, 2))
+    assert actor.process.handle is not None
+    actor.process.handle = replace(actor.process.handle, shim=ProcessId(2, 2))
     assert not readings.is_fresh(actor)
     assert readings.sight(actor, "current").memory is None
-    actor.life.handle = None
+    actor.process.handle = None
     assert readings.is_fresh(actor), "there is nothing to be read"
     assert readings.sight(actor, "current").memory is None

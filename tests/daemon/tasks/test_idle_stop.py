@@ -158,7 +158,7 @@ async def test_one_that_began_something_while_it_was_asked_is_kept(around: Surro
 async def test_one_whose_request_may_still_be_worked_on_is_kept_and_that_is_shown(
     around: Surroundings,
 ) -> None:
-    activity = around.stage.actor.life.watch.activity
+    activity = around.stage.actor.process.watch.activity
     assert activity is not None
     activity.said("cell", busy=True, now=around.now)
     activity.answered(activity.asked(around.now), around.now)

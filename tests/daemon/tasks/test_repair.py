@@ -16,7 +16,7 @@ class Kernel:
 
     def __init__(self, ip: str, transport: str = "ipc") -> None:
         self.connection = SimpleNamespace(ip=ip, transport=transport)
-        self.life = self
+        self.process = self
         self.there: set[str] = set()
 
     def mend(self, there: set[str]) -> None:

@@ -144,7 +144,7 @@ async def test_one_that_a_quota_counts_makes_room_for_a_start(tmp_path: Path, re
     await wait_until(lambda: actor.kernel.state in {State.STARTING, State.RUNNING}, "the start")
     assert (live(launcher), pool.ready) == (1, 0)
     assert launcher.launched[-1].name == "other"
-    actor.life.detach()
+    actor.process.detach()
     for task in (keeping, running):
         task.cancel()
     await pool.end()

@@ -1,0 +1,108 @@
+"""What supervision finds out about a kernel, and when that has to reach the disk.
+
+A record is written whole, so each write has its price. Two facts keep the writes few. First, a
+launch is decided and saved before it begins, and from then on the shim's files on disk show how
+far it got: until the kernel has answered, a daemon that starts anew finds the process by them.
+Second, most habits only save a question or two later, and wait for the next write.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from kconnd.core.kernel.events import Event
+from kconnd.core.kernel.habits import Habits
+from kconnd.core.kernel.lifecycle import Lifecycle, State
+from kconnd.core.kernel.record import Facts, KernelRecord, LastExit
+from kconnd.core.launch.connection import ConnectionInfo
+
+MAX_FACT_CHARACTERS = 100  # of each text in which a kernel describes itself
+LAUNCH = frozenset({State.LAUNCHING, State.STARTING})
+
+
+@dataclass(frozen=True)
+class Learned:
+    """New values for fields of a kernel's record; None leaves a field as it is.
+
+    Parameters
+    ----------
+    generation : int
+        Of the process that they are about.
+    """
+
+    generation: int
+    handle: Mapping[str, Any] | None = None
+    connection: ConnectionInfo | None = None
+    facts: Facts | None = None
+    habits: Habits | None = None
+    last_exit: LastExit | None = None
+
+
+def learn(record: KernelRecord, news: Learned) -> KernelRecord:
+    """Put news into a record; news of an earlier process changes nothing."""
+    if news.generation != record.lifecycle.generation:
+        return record
+    values = {field.name: getattr(news, field.name) for field in fields(news)}
+    del values["generation"]
+    known = {name: value for name, value in values.items() if value is not None}
+    return replace(record, **known)
+
+
+def needs_saving(saved: KernelRecord, record: KernelRecord, event: Event | Learned) -> bool:
+    """Return whether a record has to be written because of an event.
+
+    Parameters
+    ----------
+    saved : KernelRecord
+        What is on disk.
+    record : KernelRecord
+        What is known after the event.
+    event : Event or Learned
+        What happened.
+    """
+    before, after = without_deadline(saved), without_deadline(record)
+    if before == after or _is_launch_progress(before.lifecycle, after.lifecycle):
+        return False
+    if isinstance(event, Learned) and before == replace(after, habits=before.habits):
+        return _matters(before.habits, after.habits)
+    return True
+
+
+def without_deadline(record: KernelRecord) -> KernelRecord:
+    """Return the part of a record that is ever saved."""
+    return replace(record, lifecycle=replace(record.lifecycle, deadline=None))
+
+
+def _is_launch_progress(before: Lifecycle, after: Lifecycle) -> bool:
+    """Return whether the launch that was saved goes on, as decided."""
+    within = before.state in LAUNCH and after.state in LAUNCH
+    decided = (before.generation, before.desired, before.port_tries, before.proved)
+    return within and decided == (
+        after.generation,
+        after.desired,
+        after.port_tries,
+        after.proved,
+    )
+
+
+def _matters(before: Habits, after: Habits) -> bool:
+    """Return whether somebody's work may depend on new habits."""
+    return (before.silent_busy, before.overlaps) != (after.silent_busy, after.overlaps)
+
+
+def facts_of(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """Read from a ``kernel_info_reply`` how the kernel describes itself; fields may be missing."""
+    info = reply.get("language_info")
+    language = info if isinstance(info, dict) else {}
+    fields = {
+        "language": language.get("name"),
+        "language_version": language.get("version"),
+        "implementation": reply.get("implementation"),
+        "implementation_version": reply.get("implementation_version"),
+        "protocol_version": reply.get("protocol_version"),
+    }
+    return {
+        key: text[:MAX_FACT_CHARACTERS]
+        for key, text in fields.items()
+        if text and type(text) is str
+    }

@@ -1,0 +1,150 @@
+"""Discovery of a kernel's process that an earlier daemon launched.
+
+The record's handle leads to it. Where that is missing or of another launch, the shim's facts and
+its lock do. A record that was saved before the kernel had answered holds what was decided about
+the launch and nothing about its process; the rest is read from the connection file and from the
+kernel spec.
+"""
+
+import logging
+from dataclasses import dataclass, field, replace
+
+from kconnd.core.kernel.events import Event, Found
+from kconnd.core.kernel.lifecycle import LIVE, State
+from kconnd.core.kernel.record import Facts, KernelRecord
+from kconnd.core.kernel.recovery import recover
+from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.profile.model import Profile
+from kconnd.daemon.context import World
+from kconnd.daemon.kernel.files import RuntimeFiles
+from kconnd.daemon.kernel.prepare import read_launch_files, warnings_about
+from kconnd.errors import StartFailedError
+from kconnd.launchers.base import Handle, parse_handle
+from kconnd.system.process.processes import started_at
+
+log = logging.getLogger("kconnd")
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What became of a kernel while no daemon supervised it.
+
+    Parameters
+    ----------
+    event : Event, optional
+        What happened; None where the record is right, or where the process's end will show it.
+    handle : Handle, optional
+        Its process, dead or alive, if it is to be supervised.
+    proof : str
+        How the process was identified; empty where it is dead.
+    connection : ConnectionInfo, optional
+        How to connect to it.
+    facts : Facts
+        What is known about it.
+    """
+
+    event: Event | None
+    handle: Handle | None = None
+    proof: str = ""
+    connection: ConnectionInfo | None = None
+    facts: Facts = field(default_factory=Facts)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the record did not know of the process."""
+        return isinstance(self.event, Found)
+
+
+async def discover(
+    world: World, record: KernelRecord, files: RuntimeFiles, profile: Profile, *, forgotten: bool
+) -> Discovery:
+    """Find a kernel's process and decide what happened to it.
+
+    Parameters
+    ----------
+    record : KernelRecord
+        The record as it was saved.
+    files : RuntimeFiles
+        Where the kernel's shim left its facts.
+    profile : Profile
+        The profile that it was launched with.
+    forgotten : bool
+        Whether the record was lost, so that only the shim's files can tell.
+    """
+    origin, here = record.origin, world.store.origin
+    handle = await _find_handle(world, record, files)
+    proof = await world.launcher.adopt(handle) if handle else ""
+    event = recover(
+        record.lifecycle,
+        launch=handle.generation if handle else None,
+        alive=bool(proof),
+        forgotten=forgotten,
+        rebooted=origin is not None and origin.boot_id != here.boot_id,
+    )
+    if handle is None or not (isinstance(event, Found) or _is_on_record(record, handle)):
+        return Discovery(event)
+    connection, facts = record.connection, record.facts
+    unsaved = record.lifecycle.state is State.LAUNCHING
+    if isinstance(event, Found) or unsaved or connection is None:
+        connection = files.read_connection() or connection
+    if isinstance(event, Found):
+        facts = Facts(started_at=_started_at(files, handle))
+    elif unsaved:
+        facts = await _restore_facts(world, files, handle, profile, connection)
+    return Discovery(event, handle, proof, connection, facts)
+
+
+async def _find_handle(world: World, record: KernelRecord, files: RuntimeFiles) -> Handle | None:
+    """Find the process of this boot of the machine by the record, or else by its shim."""
+    handle = _recorded_handle(record)
+    if handle is None or not _is_on_record(record, handle):
+        facts, exit_file = files.paths.facts, files.paths.exit
+        handle = await world.launcher.find(facts, exit_file, str(files.lock_to_search()))
+    return handle if handle is not None and handle.boot_id == world.store.origin.boot_id else None
+
+
+def _is_on_record(record: KernelRecord, handle: Handle) -> bool:
+    kernel = record.lifecycle
+    return kernel.state in LIVE and handle.generation == kernel.generation
+
+
+def _recorded_handle(record: KernelRecord) -> Handle | None:
+    """Parse a record's handle; a damaged one counts as missing, since the shim's facts remain."""
+    try:
+        return parse_handle(dict(record.handle)) if record.handle else None
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("%s: the handle in its record: %r", record.name, error)
+        return None
+
+
+def _started_at(files: RuntimeFiles, handle: Handle) -> float:
+    """Return when the kernel was launched.
+
+    A forked process may be older than the launch, so the time of the shim's facts comes first.
+    """
+    return files.recorded_at() or started_at(handle.kernel)
+
+
+async def _restore_facts(
+    world: World,
+    files: RuntimeFiles,
+    handle: Handle,
+    profile: Profile,
+    connection: ConnectionInfo | None,
+) -> Facts:
+    """Work out again what was not saved yet about a process that has not answered."""
+    facts = Facts(started_at=_started_at(files, handle))
+    if connection is not None:
+        warnings = warnings_about(profile, connection)
+        facts = replace(facts, kernel_name=connection.kernel_name, warnings=warnings)
+    try:
+        spec = (await read_launch_files(world, profile)).spec
+    except (StartFailedError, OSError) as error:
+        log.warning("%s: reading its kernel spec again: %s", files.name, error)
+        return facts
+    return replace(
+        facts,
+        kernel_name=spec.name,
+        language=spec.language,
+        interrupt_mode=spec.interrupt_mode,
+    )

@@ -1,0 +1,142 @@
+"""The files of one kernel on disk: its connection file, sockets, lock and granted ports.
+
+A full or read-only disk keeps no kernel from running, so whatever can be done later is logged and
+left: writing a connection file again, or removing files after the end. A launch needs its
+connection file and fails without it. Nothing of a kernel is removed or replaced while one of its
+processes holds the lock.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from kconnd.core.launch.connection import ConnectionInfo, parse_connection
+from kconnd.daemon.context import World
+from kconnd.daemon.kernel.claims import is_held
+from kconnd.errors import StillThereError
+from kconnd.system.files.private import is_locked, is_private, read_tail, write_private
+from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
+
+OUTPUT_TAIL_BYTES = 4096  # of the last output, kept with an exit
+LAUNCH_MARK = "[kconnd: launch "  # with which the shim begins the output of each process
+
+log = logging.getLogger("kconnd")
+
+
+class RuntimeFiles:
+    """Writes, reads and removes the files of one kernel.
+
+    Parameters
+    ----------
+    name : str
+        The kernel's name.
+    world : World
+        What all kernels share.
+    """
+
+    def __init__(self, name: str, world: World) -> None:
+        self.name = name
+        self.paths = world.files(name)
+        self.connection_file = Path(self.paths.connection_file)
+        self.log = Path(self.paths.log)
+        self._world = world
+
+    def check_unlocked(self) -> None:
+        """Check that no process of the kernel lives, before a launch replaces its files.
+
+        Raises
+        ------
+        StillThereError
+            If one holds the kernel's lock.
+        """
+        if is_held(self._world, self.name):
+            raise StillThereError(
+                f"an earlier process of it holds {self.paths.lock}",
+                hint=f"kconnd-ctl stop {self.name} ends it, where it is one of this machine's",
+            )
+
+    def lock_to_search(self) -> Path:
+        """Return the lock that identifies the kernel's shim.
+
+        Versions before 0.1.0 had the lock in the runtime folder. A lock there that no process
+        holds says nothing about the present process.
+        """
+        old_lock = Path(self.paths.old_lock)
+        return old_lock if is_locked(old_lock) else Path(self.paths.lock)
+
+    def recorded_at(self) -> float | None:
+        """Return when the shim wrote its facts, in seconds since the epoch."""
+        try:
+            return Path(self.paths.facts).stat().st_mtime
+        except OSError:
+            return None
+
+    def last_output(self) -> str:
+        """Return the end of what the latest process has written."""
+        tail = read_tail(self.log, OUTPUT_TAIL_BYTES)
+        return tail.rpartition(LAUNCH_MARK)[2].partition("\n")[2]
+
+    # --- the connection file
+
+    def write_connection(self, connection: ConnectionInfo) -> None:
+        """Write the connection file, which clients read."""
+        write_private(self.connection_file, _serialize(connection))
+
+    def read_connection(self) -> ConnectionInfo | None:
+        """Read the connection file; None where it is missing or damaged."""
+        try:
+            return parse_connection(json.loads(read_regular(self.connection_file, MAX_OWN_BYTES)))
+        except (OSError, ValueError) as error:
+            log.error("%s: reading its connection file: %s", self.name, error)  # noqa: TRY400
+            return None
+
+    def claim(self, connection: ConnectionInfo) -> None:
+        """Reserve the ports of a live kernel, and restore its connection file."""
+        with self._logging("claiming its ports and connection file"):
+            if connection.transport == "tcp":
+                self._world.ledger.keep(self.name, connection.ports)
+            if not is_private(self.connection_file, _serialize(connection)):
+                self.write_connection(connection)
+
+    # --- removal
+
+    def remove_sockets(self, connection: ConnectionInfo | None) -> None:
+        """Remove the sockets of an earlier process."""
+        for path in connection.socket_paths() if connection else ():
+            Path(path).unlink(missing_ok=True)
+
+    def clean_up(self, connection: ConnectionInfo | None, *, recorded: bool = True) -> None:
+        """Remove the files of a kernel that has ended, except for its log and its record.
+
+        Parameters
+        ----------
+        connection : ConnectionInfo, optional
+            Its sockets.
+        recorded : bool
+            Whether the end is on record. Until then the shim's files stay: the next daemon knows
+            about the end from nothing else.
+        """
+        with self._logging("cleaning up after it"):
+            if is_held(self._world, self.name):
+                log.error("%s: a process of it still lives, so nothing was removed", self.name)
+                return
+            self.remove_sockets(connection)
+            self.connection_file.unlink(missing_ok=True)
+            self._world.ledger.release(self.name)
+            if recorded:
+                for path in (*self.paths.live, self.paths.lock):
+                    Path(path).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _logging(self, action: str) -> Iterator[None]:
+        """Log what a full or read-only disk prevents; the kernel goes on."""
+        try:
+            yield
+        except OSError as error:
+            log.error("%s: %s: %s", self.name, action, error)  # noqa: TRY400  # it says all
+
+
+def _serialize(connection: ConnectionInfo) -> bytes:
+    return json.dumps(connection.to_file(), indent=1).encode()

@@ -1,0 +1,276 @@
+"""One launch of a kernel: from the decision to a process that is supervised.
+
+A launch reads what it needs from disk, uses a warm kernel where one fits, and otherwise waits for a
+slot, chooses ports and keys, writes the connection file and has its launcher start a process. It
+holds the slot until the kernel has answered. The decision is saved before a launch begins, so a
+daemon that dies on the way leaves a process that the next daemon finds by its shim's files.
+
+Each launch ends with one of three reports: `Launched`, `LaunchFailed`, or `ProcessMet` where a
+process of the kernel was there already.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from kconnd.core.kernel.events import Event, Launch, Launched, LaunchFailed
+from kconnd.core.kernel.learned import Learned
+from kconnd.core.kernel.record import Facts
+from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.kernelspec_file import KernelSpec
+from kconnd.core.profile.model import Profile
+from kconnd.daemon.context import World
+from kconnd.daemon.kernel.background import BackgroundTasks
+from kconnd.daemon.kernel.prepare import (
+    LaunchFiles,
+    Wire,
+    check_descriptors,
+    make_plan,
+    prepare_wire,
+    read_launch_files,
+)
+from kconnd.daemon.kernel.prepared import WarmKernel, WarmKernels
+from kconnd.daemon.kernel.process import Process, Target
+from kconnd.errors import (
+    KconndError,
+    RefusedError,
+    StartFailedError,
+    StateFileError,
+    StillThereError,
+)
+from kconnd.launchers.base import Handle
+from kconnd.system.process.processes import descriptors
+
+log = logging.getLogger("kconnd")
+
+
+@dataclass(frozen=True)
+class ProcessMet:
+    """A launch has met a live process of the kernel.
+
+    Parameters
+    ----------
+    failure : LaunchFailed
+        What to report where that process cannot be adopted.
+    """
+
+    failure: LaunchFailed
+
+
+@dataclass(frozen=True)
+class Order:
+    """A launch that was decided.
+
+    Parameters
+    ----------
+    command : Launch
+        The decision.
+    profile : Profile
+        What to launch.
+    previous : ConnectionInfo, optional
+        The connection to keep; None where key and ports are to be new.
+    asked_ns : int
+        When it was decided, in nanoseconds of the monotonic clock.
+    """
+
+    command: Launch
+    profile: Profile
+    previous: ConnectionInfo | None
+    asked_ns: int
+
+    @property
+    def generation(self) -> int:
+        """Counts the launches of the kernel."""
+        return self.command.generation
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known about a process right before it starts."""
+
+    connection: ConnectionInfo
+    facts: Facts
+    at: float  # monotonic seconds
+
+
+class Launching:
+    """Launches a kernel, once at a time.
+
+    Parameters
+    ----------
+    process : Process
+        Supervises what was launched.
+    world : World
+        What all kernels share.
+    report : callable
+        Takes events, news for the record, and `ProcessMet`.
+    pool : WarmKernels, optional
+        Kernels that a launch can use instead of a start.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        world: World,
+        report: Callable[[Event | Learned | ProcessMet], None],
+        pool: WarmKernels | None = None,
+    ) -> None:
+        self.trouble: KconndError | None = None  # why the latest launch failed
+        self._process, self._world, self._report, self._pool = process, world, report, pool
+        self._tasks = BackgroundTasks(process.name)
+        self._task: asyncio.Task[None] | None = None
+        self._is_waiting = False  # for a disk or a slot: nothing of it has begun
+
+    def begin(
+        self, command: Launch, profile: Profile, previous: ConnectionInfo | None = None
+    ) -> None:
+        """Begin a launch; a report about its end follows."""
+        order = Order(command, profile, previous, time.monotonic_ns())
+        self._task = self._tasks.spawn(self._launch(order))
+
+    def withdraw(self, generation: int) -> None:
+        """Cancel a launch that still waits for a disk or for a slot."""
+        if self._is_waiting and self._task:
+            self._task.cancel()
+            self._report(LaunchFailed(generation, "it was stopped before it had begun"))
+
+    def refuse(self, generation: int, error: KconndError | OSError) -> None:
+        """Report a launch as failed, before or after it has begun."""
+        self._report(self._failure(generation, error))
+
+    async def _launch(self, order: Order) -> None:
+        try:
+            self._process.runtime.check_unlocked()
+            self._is_waiting = True
+            files = await read_launch_files(self._world, order.profile)
+            self._is_waiting = False
+            handed_over = await self._use_warm(order, files)
+        except Exception as error:  # noqa: BLE001  # any fault: nobody is to wait for ever
+            self._fail(order, error)
+            return
+        if handed_over is not None:
+            self._supervise(order, *handed_over)
+            return
+        self._is_waiting = True
+        async with self._world.slots:
+            self._is_waiting = False
+            await self._start_in_slot(order, files)
+
+    async def _start_in_slot(self, order: Order, files: LaunchFiles) -> None:
+        """Start a process, and hold the slot until it has answered or ended."""
+        self._process.settled.clear()
+        try:
+            self._world.launcher.expect(order.asked_ns)
+            async with asyncio.timeout(self._world.launch_limit):
+                start, handle = await self._start(order, files)
+        except Exception as error:  # noqa: BLE001  # any fault: nobody is to wait for ever
+            self._fail(order, error)
+            return
+        self._supervise(order, start, handle)
+        await self._process.settled.wait()
+
+    def _fail(self, order: Order, error: Exception) -> None:
+        if not isinstance(error, KconndError | OSError):
+            log.error("%s: launching it", self._process.name, exc_info=error)
+        failure = self._failure(order.generation, error)
+        met = isinstance(error, StillThereError)
+        self._report(ProcessMet(failure) if met else failure)
+
+    def _failure(self, generation: int, error: Exception) -> LaunchFailed:
+        self.trouble = trouble = _as_trouble(error, self._world.launch_limit)
+        disk = isinstance(error, OSError | StateFileError)
+        passing = disk and not isinstance(error, TimeoutError)
+        return LaunchFailed(generation, trouble.message, self._world.roll(), passing=passing)
+
+    def _supervise(
+        self, order: Order, start: Start, handle: Handle, warm: WarmKernel | None = None
+    ) -> None:
+        self.trouble = None
+        self._report(Learned(order.generation, handle=handle.to_json()))
+        self._report(Launched(order.generation))
+        self._process.attach(
+            Target(
+                handle,
+                start.connection,
+                start.facts,
+                beats=math.isfinite(order.profile.heartbeat.interval),
+                fresh=True,
+                launched_at=start.at,
+                startup_timeout=order.profile.startup_timeout,
+                warm=warm,
+            )
+        )
+
+    # --- the two ways to a process
+
+    async def _use_warm(
+        self, order: Order, files: LaunchFiles
+    ) -> tuple[Start, Handle, WarmKernel] | None:
+        """Have a warm kernel become this one, where one fits."""
+        pool = self._pool
+        if order.previous is not None or pool is None or not pool.has(order.profile):
+            return None
+        check_descriptors(descriptors())
+        taken = await pool.take(self._process.name, order.generation, order.profile, files)
+        if taken is None:
+            return None
+        warm, plan = taken
+        try:
+            start = self._prepare(order, files.spec, warm.wire)
+            self._process.runtime.write_connection(start.connection)
+            handle = pool.hand_over(warm, plan)
+        except BaseException:
+            pool.discard(warm, "its hand-over failed")
+            raise
+        return start, handle, warm
+
+    async def _start(self, order: Order, files: LaunchFiles) -> tuple[Start, Handle]:
+        world, process, generation = self._world, self._process, order.generation
+        check_descriptors(descriptors())
+        wire = await prepare_wire(
+            world, process.name, order.profile, files.spec, order.previous, order.command
+        )
+        for note in wire.notes:
+            world.announce(process.name, "ports-changed", note)
+        start = self._prepare(order, files.spec, wire)
+        process.runtime.remove_sockets(start.connection)
+        process.runtime.write_connection(start.connection)
+        paths = process.runtime.paths
+        plan = make_plan(world, paths, generation, order.profile, files, start.connection)
+        plan = replace(plan, asked=order.asked_ns)
+        try:
+            return start, await world.launcher.launch(plan)
+        except StartFailedError as error:
+            if self._pool is None or not isinstance(error.__cause__, RefusedError):
+                raise
+            return start, await self._pool.launch_with_room(plan, error)
+
+    def _prepare(self, order: Order, spec: KernelSpec, wire: Wire) -> Start:
+        """Report what the next process will be."""
+        facts = Facts(
+            started_at=self._world.wall_clock(),
+            kernel_name=spec.name,
+            language=spec.language,
+            interrupt_mode=spec.interrupt_mode,
+            warnings=wire.warnings,
+        )
+        self._process.connection = wire.connection
+        self._report(Learned(order.generation, connection=wire.connection, facts=facts))
+        return Start(wire.connection, facts, self._world.clock())
+
+
+def _as_trouble(error: Exception, limit_s: float) -> KconndError:
+    if isinstance(error, KconndError):
+        return error
+    if isinstance(error, TimeoutError):
+        return StartFailedError(
+            f"launching it: no process within {limit_s:g} s",
+            hint="a folder or program of it may be on a disk that does not answer; once it does, "
+            "start it again",
+        )
+    return StartFailedError(
+        f"preparing it: {error}", hint="mend what the message names, then start it again"
+    )

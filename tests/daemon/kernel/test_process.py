@@ -1,0 +1,186 @@
+"""The supervision of one process, over a fake launcher and a fake kernel."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kconnd.core.kernel.events import Answered, Exited, Step
+from kconnd.core.kernel.learned import Learned
+from kconnd.core.kernel.record import Facts
+from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.plan import LaunchPlan
+from kconnd.daemon.kernel.process import Process, Target, describe_end
+from kconnd.errors import NotRunningError
+from kconnd.launchers.base import Exit, Handle
+from tests.conftest import wait_until
+from tests.daemon.kernel.fakes import FakeChannels, Reports, a_connection, make_world
+from tests.launchers.fake import FakeLauncher
+
+
+@dataclass
+class Bench:
+    """A process under test, and what surrounds it."""
+
+    process: Process
+    launcher: FakeLauncher
+    reports: Reports
+    channels: list[FakeChannels]
+    handle: Handle
+    connection: ConnectionInfo
+    may_answer: asyncio.Event
+
+    def attach(self, facts: Facts | None = None, **changes: Any) -> None:
+        target = Target(self.handle, self.connection, facts or Facts(), beats=False, fresh=True)
+        self.process.attach(replace(target, **changes))
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with bench_in(tmp_path) as built:
+        yield built
+
+
+@contextlib.asynccontextmanager
+async def bench_in(folder: Path, transport: str = "ipc") -> AsyncIterator[Bench]:
+    launcher, reports, may_answer = FakeLauncher(), Reports(), asyncio.Event()
+    channels: list[FakeChannels] = []
+
+    def connect(connection: ConnectionInfo) -> FakeChannels:
+        channels.append(FakeChannels(connection, may_answer))
+        return channels[-1]
+
+    world = make_world(folder, launcher=launcher, connect=connect)
+    world.store.folder("lab")
+    process = Process("lab", world, reports.append)
+    handle = await launcher.launch(plan_of(process))
+    connection = a_connection(folder, transport)
+    yield Bench(process, launcher, reports, channels, handle, connection, may_answer)
+    process.detach()
+
+
+def plan_of(process: Process) -> LaunchPlan:
+    return LaunchPlan("lab", 3, ("/bin/kernel",), {}, "/", process.files)
+
+
+async def test_the_first_answer_is_reported_with_the_facts_before_it(bench: Bench) -> None:
+    bench.may_answer.set()
+    bench.attach(Facts(interrupt_mode="message"), launched_at=0.0)
+    await wait_until(lambda: bench.reports.of(Answered), "the answer")
+    learned, answered = bench.reports[:2]
+    assert answered == Answered(3)
+    assert isinstance(learned, Learned)
+    assert learned.facts is not None
+    assert (learned.facts.language, learned.facts.interrupt_mode) == ("fake", "message")
+    assert learned.facts.ready_after is not None
+    assert bench.process.is_ready
+    assert bench.process.settled.is_set()
+
+
+async def test_the_end_is_reported_with_its_reason_and_nothing_is_supervised_then(
+    bench: Bench,
+) -> None:
+    bench.attach()
+    bench.process.runtime.log.write_text("[kconnd: launch 3]\nSegmentation fault\n")
+    bench.launcher.end(1, Exit(signal=11, at=5.0))
+    await wait_until(lambda: bench.reports.of(Exited), "the end")
+    learned, exited = bench.reports
+    assert learned.last_exit.output_tail == "Segmentation fault\n"
+    assert (learned.last_exit.signal, learned.last_exit.at) == (11, 5.0)
+    assert exited == Exited(3, learned.last_exit.reason, roll=0.5)
+    assert (bench.process.handle, bench.channels[0].closed) == (None, True)
+
+
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+async def test_ports_that_are_taken_are_reported_with_the_end(
+    tmp_path: Path, transport: str
+) -> None:
+    async with bench_in(tmp_path, transport) as bench:
+        bench.attach()
+        bench.process.runtime.log.write_text("[kconnd: launch 3]\nAddress already in use\n")
+        bench.launcher.end(1, Exit(code=1))
+        await wait_until(lambda: bench.reports.of(Exited), "the end")
+        assert bench.reports[-1].ports_taken == (transport == "tcp")
+
+
+async def test_an_end_right_after_an_interrupt_is_put_down_to_it(bench: Bench) -> None:
+    bench.attach()
+    await bench.process.interrupt()
+    assert bench.launcher.signals == [signal.SIGINT]
+    bench.launcher.end(1, Exit(code=0))
+    await wait_until(lambda: bench.reports.of(Exited), "the end")
+    assert not bench.reports[-1].success
+    assert bench.reports[-1].reason.startswith("ended by the interrupt")
+
+
+async def test_a_kernel_spec_can_ask_for_interrupts_by_message(bench: Bench) -> None:
+    bench.attach(Facts(interrupt_mode="message"))
+    await bench.process.interrupt()
+    assert "interrupt_request" in bench.channels[0].asked
+    assert bench.launcher.signals == []
+
+
+async def test_each_step_of_a_stop_goes_its_own_way(bench: Bench) -> None:
+    bench.launcher.ignores = {Step.TERMINATE}
+    bench.attach()
+    bench.process.take(Step.SHUTDOWN)
+    await wait_until(lambda: "shutdown_request" in bench.channels[0].asked, "the request")
+    bench.process.take(Step.TERMINATE)
+    bench.process.take(Step.KILL)
+    await wait_until(lambda: bench.reports.of(Exited), "the end")
+    assert bench.reports.of(Learned)[-1].last_exit.signal == signal.SIGKILL
+
+
+async def test_a_kernel_without_a_process_cannot_be_signalled(bench: Bench) -> None:
+    with pytest.raises(NotRunningError, match="it has no process now"):
+        await bench.process.signal(signal.SIGUSR1)
+
+
+async def test_a_connection_file_that_was_removed_is_written_again(bench: Bench) -> None:
+    bench.attach()
+    bench.process.mend({bench.process.files.connection_file})
+    assert not bench.process.runtime.connection_file.exists()
+    bench.process.mend(set())
+    assert bench.process.runtime.read_connection() == bench.connection
+
+
+async def test_sockets_that_were_deleted_are_reported_once(bench: Bench) -> None:
+    bench.may_answer.set()
+    bench.attach()
+    await wait_until(lambda: bench.process.is_ready, "the answer")
+    del bench.reports[:]
+    for _ in range(2):
+        bench.process.mend({bench.process.files.connection_file})
+    (learned,) = bench.reports
+    assert "its sockets were deleted" in learned.facts.warnings[0]
+
+
+async def test_why_no_client_can_attach_is_kept_for_the_present_process_alone(
+    bench: Bench,
+) -> None:
+    bench.may_answer.set()
+    bench.attach()
+    await wait_until(lambda: bench.process.is_ready, "the answer")
+    bench.process.note_fault(replace(bench.handle, generation=2), "no socket")
+    assert bench.process.fault == ""
+    bench.process.note_fault(bench.handle, "no socket")
+    assert bench.process.fault == "no socket"
+
+
+async def test_a_process_whose_connection_is_lost_is_supervised_all_the_same(bench: Bench) -> None:
+    bench.attach(connection=None)
+    assert bench.process.fault == "its connection file is lost with its record"
+    bench.launcher.end(1, Exit(code=0))
+    await wait_until(lambda: bench.reports.of(Exited), "the end")
+
+
+async def test_an_end_is_described_by_its_cause(bench: Bench) -> None:
+    handle = replace(bench.handle, cgroup="/user.slice/kconnd-lab.service")
+    described = describe_end(Exit(signal=15, unit_stopped=True), handle, interrupted=False)
+    assert "kconnd-lab.service" in described
+    assert "memory" in describe_end(Exit(signal=9, oom=True), handle, interrupted=False)
