@@ -311,7 +311,7 @@ def test_another_s_kernels_that_wait_for_a_name_are_left_alone(home: Path) -> No
         before = {path: path.lstat().st_ino for path in lock.parent.iterdir()}
         two.ctl("start", "other")
         log = next(states.glob("*/daemon.log"))
-        wait_for(lambda: "it is left alone" in log.read_text("utf-8"), "the daemon to see it")
+        wait_for(lambda: "it is not stopped" in log.read_text("utf-8"), "the daemon to see it")
         assert {path: path.lstat().st_ino for path in lock.parent.iterdir()} == before
         assert is_locked(lock)
         two.kill_daemon("TERM")

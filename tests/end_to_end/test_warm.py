@@ -205,7 +205,7 @@ def test_a_read_only_state_folder_with_one_left_keeps_no_daemon_from_starting(
         subprocess.run(["/bin/mount", "-o", "remount,bind,ro", state], check=True)
         lab.start()
         wait_for(lambda: not any(is_alive(one) for one in left.values()), "it to end")
-        wait_for(lambda: "removing what is left of it" in lab.said(), "the log to say so")
+        wait_for(lambda: "removing its files" in lab.said(), "the log to say so")
         assert "Traceback" not in lab.said()
         lab.kill()
     finally:
@@ -338,7 +338,9 @@ def test_what_cannot_learn_its_name_is_not_kept_warm_and_the_log_says_so(daemon:
     argv = f"argv: [{sys.executable}, {small}, '{{connection_file}}']\n"
     daemon.profile("other", f"{argv}transport: ipc\nwarm: 1\n")
     daemon.start()
-    wait_for(lambda: "only ipykernel can be told its name" in daemon.said(), "the log to say so")
+    wait_for(
+        lambda: "only ipykernel can be named after its start" in daemon.said(), "the log to say so"
+    )
     assert not waiting(daemon)
     assert start(daemon, "other")["state"] == "running"
 

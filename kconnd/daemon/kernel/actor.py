@@ -1,4 +1,4 @@
-"""One kernel: everything that happens to it is an event in one queue and is decided in one place.
+"""The actor of one kernel: a queue of all events, and one place that decides about them.
 
 The actor takes one event after the other. It decides, saves the record, and only then acts, so a
 crash in between is recoverable. The results of an action come back as events. So does news that
@@ -8,10 +8,10 @@ A start writes the record twice. The decision to launch is saved before the laun
 the profile. How far the launch got is on disk in the shim's files, so it is saved with the first
 answer of the kernel (`kconnd.core.kernel.learned`).
 
-Where the record cannot be saved, a request is refused and changes nothing, with two exceptions: a
-stop, and a request for what is so already. Those, and whatever happened by itself, are kept in
-memory. The next event saves them, and so does the daemon's regular repair. Nothing is launched on
-a decision that is not saved.
+On a full disk the record cannot be saved. A request is then refused and changes nothing, with two
+exceptions: a stop, and a request for the present state. Those, and all events of the process, are
+kept in memory until the next event or the daemon's regular repair saves them. Nothing is launched
+on a decision that is not saved.
 """
 
 import asyncio

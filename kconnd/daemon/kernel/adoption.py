@@ -1,7 +1,7 @@
 """Discovery of a kernel's process that an earlier daemon launched.
 
-The record's handle leads to it. Where that is missing or of another launch, the shim's facts and
-its lock do. A record that was saved before the kernel had answered holds what was decided about
+The record's handle leads to it. If that is missing or of another launch, the shim's facts and its
+lock do. A record that was saved before the kernel had answered holds what was decided about
 the launch and nothing about its process; the rest is read from the connection file and from the
 kernel spec.
 """
@@ -27,7 +27,7 @@ log = logging.getLogger("kconnd")
 
 @dataclass(frozen=True)
 class Discovery:
-    """What became of a kernel while no daemon supervised it.
+    """The fate of a kernel while no daemon supervised it.
 
     Parameters
     ----------

@@ -1,9 +1,10 @@
 """Decides, without changing anything, whether a recorded kernel belongs to this daemon.
 
-Looked at are its record, its lock in the state folder, and what its shim wrote: into the locked
-file, and into the folder of what lives. A process counts as found if it is alive by pid and start
-time, in this run of the machine and in this pid namespace, and has our host's name. In a container
-that sees all pids of its machine, the last is what tells its own kernels from the machine's.
+The evidence is the kernel's record, its lock in the state folder, and the facts that its shim wrote
+into the locked file and into the runtime folder. A process counts as ours if a process with its pid
+and start time lives, in this boot of the machine and in this pid namespace, and has our host name.
+A container that sees all pids of its machine can tell its own kernels from the machine's by the
+host name alone.
 """
 
 from collections.abc import Iterator
@@ -22,49 +23,49 @@ from kconnd.system.process.processes import ProcessId, is_alive, shares_host_nam
 
 @dataclass(frozen=True)
 class Foreign:
-    """A kernel that is another machine's or container's, or one that cannot be told from those.
+    """A kernel that belongs, or may belong, to another machine or container.
 
     Parameters
     ----------
     record : KernelRecord
-        What is on record of it, with what is known of where it runs.
-    held : bool
-        Whether some process holds its lock.
+        Its record; the origin says where it runs.
+    locked : bool
+        Whether a process holds its lock.
     here : bool
-        Whether that process should be here, as far as is known, and is not found: it may have
-        locked and not said yet who it is.
+        Whether that process should be on this machine, and was not found: it may have taken the
+        lock and not written its facts yet.
     """
 
     record: KernelRecord
-    held: bool
+    locked: bool
     here: bool
 
     @property
     def starts(self) -> bool:
-        """Whether a process of our own may be about to say who it is."""
+        """Whether the shim of our own launch may be about to write its facts."""
         return self.here and self.record.lifecycle.state is State.LAUNCHING
 
     @property
     def host(self) -> str:
-        """Where it runs, or did when that was last known."""
+        """The host that it runs on, by the latest evidence."""
         return (self.record.origin.host if self.record.origin else "") or "another machine"
 
     @property
     def may_live(self) -> bool:
-        """Whether it may be somebody's live kernel."""
-        return self.held or self.record.lifecycle.state in LIVE
+        """Whether it may be a live kernel of somebody."""
+        return self.locked or self.record.lifecycle.state in LIVE
 
 
 def refuse(foreign: Foreign, world: World) -> RefusedError:
-    """Say whose a kernel is, and what its user can do."""
+    """Build the error that names a kernel's owner, and what its user can do."""
     name, files = foreign.record.name, world.files(foreign.record.name)
     if foreign.here:
         return RefusedError(
-            f"some process holds the lock of {name} and is not found from here",
+            f"a process that cannot be found from here holds the lock of {name}",
             hint=f"'fuser {files.lock}' may find it; nothing of {name} is touched until it ends",
         )
     hint = "ask the daemon there; or give each machine or container a folder, with --state-dir"
-    if not foreign.held:
+    if not foreign.locked:
         hint += f"; if {foreign.host} is gone for good, remove {files.folder}"
     whose = foreign.host
     if whose == world.store.origin.host:
@@ -73,30 +74,30 @@ def refuse(foreign: Foreign, world: World) -> RefusedError:
 
 
 def find_foreign(world: World, name: str) -> Foreign | None:
-    """Tell whether a kernel is another's; None where it is ours, or where there is none."""
+    """Return a kernel of another machine or container; None if it is ours or does not exist."""
     record, here = world.store.peek(name), world.store.origin
     evidence = _gather(world, name, record, look_at_lock(Path(world.files(name).lock)))
     if not is_elsewhere(evidence, here):
         return None
-    held = evidence.lock is Lock.HELD
+    locked = evidence.lock is Lock.HELD
     record = record or KernelRecord(name)
-    if held and record.lifecycle.state not in LIVE:
+    if locked and record.lifecycle.state not in LIVE:
         record = replace(record, lifecycle=replace(record.lifecycle, state=State.RUNNING))
     holder = choose_holder(evidence, here)
-    return Foreign(replace(record, origin=holder), held, holder is None or is_here(holder, here))
+    return Foreign(replace(record, origin=holder), locked, holder is None or is_here(holder, here))
 
 
 def is_held(world: World, name: str) -> bool:
-    """Tell whether some process holds a kernel's lock, also where older versions had it."""
+    """Return whether a process holds a kernel's lock, in its present or in its old place."""
     files = world.files(name)
     return Lock.HELD in {look_at_lock(Path(lock)) for lock in (files.lock, files.old_lock)}
 
 
 def is_held_elsewhere(world: World, lock: Path) -> bool:
-    """Tell whether a lock is held by a process that says who it is and is not found here."""
+    """Return whether a process holds a lock whose facts show that it does not run here."""
     holder = read_holder(lock)
-    held = look_at_lock(lock) is Lock.HELD
-    return held and holder is not None and not _is_found(holder, None, world.store.origin)
+    locked = look_at_lock(lock) is Lock.HELD
+    return locked and holder is not None and not _is_found(holder, None, world.store.origin)
 
 
 def _gather(world: World, name: str, record: KernelRecord | None, lock: Lock) -> Evidence:
@@ -112,25 +113,25 @@ def _gather(world: World, name: str, record: KernelRecord | None, lock: Lock) ->
     )
 
 
-def _holders(record: KernelRecord | None, *others: Holder | None) -> Iterator[Holder]:
-    """Give each process that is on record somewhere."""
+def _holders(record: KernelRecord | None, *recorded: Holder | None) -> Iterator[Holder]:
+    """Yield each process that the record or a shim's facts name."""
     if record is not None and record.handle is not None and record.origin is not None:
         try:
             handle = parse_handle(dict(record.handle))
             origin = replace(record.origin, boot_id=handle.boot_id)
             yield Holder(origin, handle.shim, handle.kernel)
         except (KeyError, TypeError, ValueError):
-            pass  # the others tell
-    yield from (holder for holder in others if holder is not None)
+            pass  # the shim's facts remain
+    yield from (holder for holder in recorded if holder is not None)
 
 
 def _is_found(holder: Holder, facts: Holder | None, here: Origin) -> bool:
-    """Tell whether a process on record is alive here, and nobody else's."""
+    """Return whether a recorded process lives, in our pid namespace and under our host name."""
     origin = holder.origin
     other_pids = origin.pid_namespace and origin.pid_namespace != here.pid_namespace
     if origin.boot_id != here.boot_id or other_pids:
         return False
-    alive = [one for one in (holder.shim, holder.kernel) if _is_alive(one)]
+    alive = [process for process in (holder.shim, holder.kernel) if _is_alive(process)]
     ours = origin.host in {here.host, ""} or (facts is not None and facts.shim == holder.shim)
     return bool(alive) and (ours or any(map(shares_host_name, alive)))
 
@@ -138,5 +139,5 @@ def _is_found(holder: Holder, facts: Holder | None, here: Origin) -> bool:
 def _is_alive(process: ProcessId) -> bool:
     try:
         return is_alive(process)
-    except OSError:  # for want of descriptors, say: it is looked at again in a while
+    except OSError:  # such as for lack of file descriptors; the regular repair checks again
         return False

@@ -1,4 +1,4 @@
-"""One launch of a kernel: from the decision to a process that is supervised.
+"""Launches a kernel: from the decision to a supervised process.
 
 A launch reads what it needs from disk, uses a warm kernel where one fits, and otherwise waits for a
 slot, chooses ports and keys, writes the connection file and has its launcher start a process. It
@@ -89,7 +89,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Start:
-    """What is known about a process right before it starts."""
+    """The connection and the facts of a process that is about to start."""
 
     connection: ConnectionInfo
     facts: Facts
@@ -214,10 +214,10 @@ class Launching:
         if order.previous is not None or pool is None or not pool.has(order.profile):
             return None
         check_descriptors(descriptors())
-        taken = await pool.take(self._process.name, order.generation, order.profile, files)
-        if taken is None:
+        reserved = await pool.take(self._process.name, order.generation, order.profile, files)
+        if reserved is None:
             return None
-        warm, plan = taken
+        warm, plan = reserved
         try:
             start = self._prepare(order, files.spec, warm.wire)
             self._process.runtime.write_connection(start.connection)

@@ -1,8 +1,8 @@
-"""What a kernel says of itself: its first answer, the requests it works on, heartbeats.
+"""Listens to a kernel's messages: its first answer, its status, heartbeats.
 
-Rules. Nothing is decided here: what is heard is told to the actor as an event with the
-generation it belongs to. Silence is reported, never taken for an end. What messages mean is in
-`kconnd.core.kernel.activity`, and what a missing heartbeat means in `kconnd.core.kernel.habits`.
+This module decides nothing: it reports events to the actor, each with the generation of its
+process. It reports silence as silence, never as an end. `kconnd.core.kernel.activity` says what a
+status message means, and `kconnd.core.kernel.habits` what a missing heartbeat means.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from kconnd.core.kernel.events import Answered, Event, HeartbeatBack, HeartbeatM
 from kconnd.core.kernel.habits import Habits
 from kconnd.daemon.context import Channels
 
-FIRST_PATIENCE = 5.0  # seconds before a kernel that has not answered is asked again
-CONFIRM = 10.0  # seconds of silence after which an adopted kernel is called unresponsive
-IDLE_PROOF = 5.0  # seconds in which an idle kernel answers on each shell
-LAG_S = 0.3  # by which iopub may be later than a reply on shell
-FIRST_BEATS_S = (0.0, 0.05, 0.2, 0.5, 2.0)  # pauses between heartbeats until one is answered
+FIRST_ANSWER_RETRY_S = 5.0  # doubled each time: a starting kernel may drop a request
+CONFIRM_TIMEOUT_S = 10.0  # of silence, after which an adopted kernel counts as unresponsive
+IDLE_PROOF_TIMEOUT_S = 5.0  # in which an idle kernel answers on each shell
+IOPUB_LAG_S = 0.3  # that a status may arrive after the reply on shell
+FIRST_BEATS_S = (0.0, 0.05, 0.2, 0.5, 2.0)  # pauses until the first heartbeat is answered
 SUBSHELLS = "kernel subshells"  # in the features of a kernel_info_reply (JEP 91)
 
 log = logging.getLogger("kconnd")
@@ -31,22 +31,22 @@ Work = Coroutine[Any, Any, None]
 
 
 class Watch:
-    """Listens to one process of a kernel after the other.
+    """Listens to the present process of a kernel.
 
     Parameters
     ----------
     tell : callable
         Takes events.
     answered : callable
-        Takes the content of a ``kernel_info_reply``, and whether it was the first one.
+        Takes the content of a ``kernel_info_reply``, and whether it is the first of this process.
     learned : callable
-        Takes the habits that the kernel has shown, when they have become more.
+        Takes the habits of the kernel whenever they change.
     clock : callable
         Monotonic seconds.
     turn : callable
-        Waits until an adopted kernel may be asked something.
+        Waits until it is this adopted kernel's turn to be asked.
     spawn : callable
-        Runs something beside, as long as the process is watched.
+        Runs a task in the background until the process ends.
     """
 
     def __init__(
@@ -59,30 +59,30 @@ class Watch:
         turn: Callable[[], Awaitable[None]],
         spawn: Callable[[Work], object],
     ) -> None:
-        self.activity: Activity | None = None  # of a process that has answered, or was adopted
+        self.activity: Activity | None = None  # None until a new process has answered
         self.heartbeat_at: float | None = None
-        self.busy_at = -math.inf  # when it last began to work on a request
-        self.missed = 0  # heartbeats that it ought to have answered
+        self.busy_at = -math.inf  # when it last began a request
+        self.missed = 0  # heartbeats in a row that it should have answered
         self.habits = Habits()
         self._tell, self._answered, self._learned = tell, answered, learned
         self._clock, self._turn, self._spawn = clock, turn, spawn
         self._channels: Channels | None = None
         self._generation = 0
-        self._alive = asyncio.Event()  # whether anything has been heard of this process
-        self._unsure = asyncio.Event()  # whether there may be something to ask
-        self._reported = False  # whether its silence has been told
+        self._alive = asyncio.Event()  # set by any message of this process
+        self._unsure = asyncio.Event()  # set while its activity may have to be asked for
+        self._reported = False  # whether its silence has been reported
         self._beat_at = 0.0
-        self._pinged_in: frozenset[str] = frozenset()  # requests at the last heartbeat
+        self._open_at_beat: frozenset[str] = frozenset()  # requests at the last heartbeat
         self._missed_busy = False
 
     @property
     def execution_state(self) -> str | None:
-        """``busy``, ``idle``, ``unknown`` for one that was adopted; None before it answered."""
+        """``busy``, ``idle``, or ``unknown`` after an adoption; None before the first answer."""
         return self.activity.state if self.activity else None
 
     @property
     def is_sure(self) -> bool:
-        """Whether the kernel is idle beyond what it has published."""
+        """Whether the kernel is certainly idle, and not only by its last status."""
         return self.activity is not None and self.activity.is_sure
 
     @property
@@ -91,21 +91,21 @@ class Watch:
         if self._channels is None or self.heartbeat_at is None:
             return "unknown"
         if self._missed_busy and not self.missed:
-            return "unknown"  # it may be one that answers none while it works
+            return "unknown"  # it may be a kernel that answers none while it is busy
         return "missed" if self.missed else "alive"
 
     def begin(self, *, fresh: bool, habits: Habits) -> None:
-        """Forget the process before; ``fresh`` where the first answer is still awaited."""
+        """Reset the state for a new process; ``fresh`` if its first answer is still to come."""
         self.habits = habits
-        self.activity = None if fresh else self._new_activity(known=False)
+        self.activity = None if fresh else self._new_activity(idle=False)
         self.missed, self.heartbeat_at, self._beat_at = 0, None, self._clock()
         self.busy_at = -math.inf
-        self._reported, self._missed_busy, self._pinged_in = False, False, frozenset()
+        self._reported, self._missed_busy, self._open_at_beat = False, False, frozenset()
         self._alive.clear()
         self._unsure.clear()
 
-    def _new_activity(self, *, known: bool) -> Activity:
-        return Activity(self._clock(), known=known, overlaps=self.habits.overlaps)
+    def _new_activity(self, *, idle: bool) -> Activity:
+        return Activity(self._clock(), known=idle, overlaps=self.habits.overlaps)
 
     def listen(
         self,
@@ -116,20 +116,20 @@ class Watch:
         answer: Mapping[str, Any] | None = None,
         beats: bool = True,
     ) -> Iterator[Work]:
-        """Give what is to be done side by side from now on, until `end`.
+        """Return the tasks that listen to a process until `end`.
 
         Parameters
         ----------
         channels : Channels
-            To the kernel; `end` closes them.
+            The connection; `end` closes it.
         generation : int
-            Of its process.
+            The launch of the process.
         fresh : bool
-            Whether its first answer is still awaited.
+            Whether its first answer is still to come.
         answer : mapping, optional
-            What it has replied already, if so.
+            Its reply, if it has already answered.
         beats : bool
-            Whether it is ever asked for a heartbeat.
+            Whether its profile asks for heartbeats.
         """
         self._channels, self._generation = channels, generation
         if fresh and answer is None:
@@ -146,7 +146,7 @@ class Watch:
             yield self._first_beats(channels)
 
     def end(self) -> None:
-        """Let go of the kernel."""
+        """Stop listening, and close the connection."""
         self.activity = None
         if self._channels is not None:
             self._channels.close()
@@ -158,13 +158,13 @@ class Watch:
             await self._channels.request(kind, content)
 
     async def control(self, kind: str, content: Mapping[str, Any]) -> bool:
-        """Send a request on the control channel, and wait for its reply; false without one."""
+        """Send a request on the control channel, and wait for its reply; false if not connected."""
         if self._channels is None:
             return False
         await self._channels.control(kind, content)
         return True
 
-    # --- which requests it works on
+    # --- status
 
     def _status_seen(self, request: str, busy: bool) -> None:  # noqa: FBT001  # see `Channels`
         self._show_life()
@@ -183,23 +183,23 @@ class Watch:
             self._unsure.set()
 
     async def _keep_right(self, channels: Channels) -> None:
-        """Ask the kernel whenever what it has published leaves open whether it works."""
+        """Ask the kernel whenever its status messages do not show whether it is busy."""
         await self._unsure.wait()
-        await self._turn()  # where many were adopted at once, they are asked one after another
+        await self._turn()  # kernels that were adopted together are asked one after the other
         while True:
             await self._unsure.wait()
             due = self.activity.due(channels.heard_at) if self.activity else None
             if due is None:
                 self._unsure.clear()
             elif due > self._clock():
-                await asyncio.sleep(due - self._clock())  # until it is due, if nothing changes
+                await asyncio.sleep(due - self._clock())  # a status until then makes it needless
             else:
                 await self._question(channels)
 
     async def _question(self, channels: Channels) -> None:
         """Ask each shell; the answer may take as long as a cell does.
 
-        Only one question waits at a time, and none that iopub has answered meanwhile.
+        Only one question waits at a time. A status that answers it cancels it.
         """
         activity = self.activity
         if activity is None:
@@ -221,27 +221,27 @@ class Watch:
         self, asking: asyncio.Future[Mapping[str, Any]], activity: Activity, question: Question
     ) -> None:
         if error := asking.exception():
-            log.warning("asking a kernel whether it is idle: %s", error)
-            await asyncio.sleep(CONFIRM)  # what it replied makes no sense: not so soon again
+            log.warning("asking a kernel whether it is idle: its reply is invalid: %s", error)
+            await asyncio.sleep(CONFIRM_TIMEOUT_S)  # a kernel that replies so will do so again
             return
         reply = asking.result()
         self._show_life()
-        await asyncio.sleep(LAG_S)  # an `idle` may come a moment after the reply
-        self._answered(reply, False)  # noqa: FBT003  # told in the constructor's docstring
+        await asyncio.sleep(IOPUB_LAG_S)  # an `idle` may come a moment after the reply
+        self._answered(reply, False)  # noqa: FBT003  # see the class's docstring
         activity.answered(question, self._clock())
 
     async def is_idle(self) -> bool:
-        """Ask each shell: only a kernel that runs nothing replies on all of them in time.
+        """Ask each shell; only an idle kernel replies on all of them in time.
 
-        What iopub said last is not proof: a cell that holds the GIL keeps ipykernel from
-        saying that it is busy.
+        Its last status proves nothing: a cell that holds the GIL keeps ipykernel from publishing
+        that it is busy.
         """
         channels, activity = self._channels, self.activity
         if channels is None or activity is None:
             return False
         since = activity.active_at
         try:
-            async with asyncio.timeout(IDLE_PROOF):
+            async with asyncio.timeout(IDLE_PROOF_TIMEOUT_S):
                 await ask_each_shell(channels)
         except (TimeoutError, ValueError):
             return False
@@ -250,40 +250,40 @@ class Watch:
     # --- the first answer
 
     async def _first_answer(self, channels: Channels, generation: int) -> None:
-        """Wait until it answers, and then for what it says: before, it cannot be connected to."""
-        self._take_first(await ask_until_answered(channels, FIRST_PATIENCE), generation)
+        """Wait for the first answer, then listen; before it, a kernel refuses connections."""
+        self._take_first(await ask_until_answered(channels, FIRST_ANSWER_RETRY_S), generation)
         await channels.watch_status(self._status_seen, self._lost)
 
     def _take_first(self, reply: Mapping[str, Any], generation: int) -> None:
         self._show_life()
-        self.activity = self.activity or self._new_activity(known=True)
-        self._answered(reply, True)  # noqa: FBT003  # told in the constructor's docstring
+        self.activity = self.activity or self._new_activity(idle=True)
+        self._answered(reply, True)  # noqa: FBT003  # see the class's docstring
         self._tell(Answered(generation))
 
     async def _confirm(self, channels: Channels, generation: int) -> None:
-        """Wait for a sign of life of an adopted kernel; a silent one is ours all the same.
+        """Wait for a sign of life of an adopted kernel; a silent kernel stays adopted.
 
-        Many kernels answer nothing on control, and none on shell during a cell; so whatever is
-        heard of it counts.
+        Many kernels do not answer on control, and no kernel answers on shell during a cell, so any
+        message counts.
         """
         await self._turn()
         asking = asyncio.ensure_future(channels.kernel_info("control"))
-        heard = asyncio.ensure_future(self._alive.wait())
+        alive = asyncio.ensure_future(self._alive.wait())
         try:
             await asyncio.wait(
-                {asking, heard}, timeout=CONFIRM, return_when=asyncio.FIRST_COMPLETED
+                {asking, alive}, timeout=CONFIRM_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
             )
-            if not heard.done() and not asking.done():
+            if not alive.done() and not asking.done():
                 self._tell(Silent(generation))
-            await asyncio.wait({asking, heard}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({asking, alive}, return_when=asyncio.FIRST_COMPLETED)
             self._show_life()
             self._tell(HeartbeatBack(generation))
         finally:
             asking.cancel()
-            heard.cancel()
+            alive.cancel()
 
     def _show_life(self) -> None:
-        """Take note of anything that is heard of the process."""
+        """Note that the process has sent a message."""
         self._alive.set()
         if self._reported:
             self._reported = False
@@ -292,22 +292,22 @@ class Watch:
     # --- heartbeats
 
     async def _first_beats(self, channels: Channels) -> None:
-        """Hear a heartbeat soon: its round may be much later."""
+        """Send heartbeats early, since the first regular one may be a minute away."""
         if self.activity is None:
             await self._alive.wait()
         for pause in FIRST_BEATS_S:
-            await asyncio.sleep(pause)  # nothing tells when it is answered
+            await asyncio.sleep(pause)  # no event reports the answer
             if channels.heartbeat():
                 self._heard()
                 return
 
     def beat(self, allowed: int) -> None:
-        """Take part in a round of heartbeats.
+        """Check the last heartbeat, and send the next.
 
         Parameters
         ----------
         allowed : int
-            How many in a row may be missing.
+            The number of missing heartbeats in a row that is reported.
         """
         if self._channels is None:
             return
@@ -316,22 +316,22 @@ class Watch:
             self._heard()
         elif answered is not None and self._missed_one() and self.missed % allowed == 0:
             self._spawn(self._check_silence(self._channels))
-        self._beat_at, self._pinged_in = self._clock(), self._requests()
+        self._beat_at, self._open_at_beat = self._clock(), self._requests()
 
     def _requests(self) -> frozenset[str]:
         return frozenset(self.activity.open if self.activity else ())
 
     def _heard(self) -> None:
-        busy = bool(self._pinged_in & self._requests())
+        busy = bool(self._open_at_beat & self._requests())
         self.learn(self.habits.heard(busy=busy, missed_busy=self._missed_busy))
         self.missed, self._missed_busy, self.heartbeat_at = 0, False, self._clock()
         self._show_life()
 
     def _missed_one(self) -> bool:
-        """Count a heartbeat that was not answered, unless that may be how this kernel is."""
+        """Count a missing heartbeat, unless this kernel may answer none while it is busy."""
         activity = self.activity
         idle = activity and activity.state == "idle" and activity.active_at <= self._beat_at
-        self._missed_busy = self._missed_busy or bool(self._pinged_in & self._requests())
+        self._missed_busy = self._missed_busy or bool(self._open_at_beat & self._requests())
         if idle or self.habits.must_beat_busy:
             self.missed += 1
             return True
@@ -339,10 +339,10 @@ class Watch:
         return False
 
     async def _check_silence(self, channels: Channels) -> None:
-        """Report missing heartbeats, unless the kernel answers what it is asked."""
+        """Report missing heartbeats, unless the kernel answers a request."""
         generation = self._generation
         try:
-            async with asyncio.timeout(IDLE_PROOF):
+            async with asyncio.timeout(IDLE_PROOF_TIMEOUT_S):
                 await channels.kernel_info()
             self._show_life()
         except TimeoutError:
@@ -351,19 +351,19 @@ class Watch:
                 self._tell(HeartbeatMissed(generation))
 
     def learn(self, habits: Habits) -> None:
-        """Keep what has been learned of the kernel."""
+        """Keep new habits of the kernel."""
         if habits != self.habits:
             self.habits = habits
             self._learned(habits)
 
 
 async def ask_each_shell(channels: Channels) -> Mapping[str, Any]:
-    """Ask a kernel on its shell and on each of its subshells, and give the first reply.
+    """Ask a kernel on its shell and on each of its subshells; return the reply on its shell.
 
     Raises
     ------
     ValueError
-        If it says that it has subshells, and does not list them.
+        If it has subshells and does not list them.
     """
     reply = await channels.kernel_info()
     features = reply.get("supported_features")
@@ -373,13 +373,16 @@ async def ask_each_shell(channels: Channels) -> Mapping[str, Any]:
 
 
 async def _ask_subshells(channels: Channels) -> None:
-    """Ask each subshell, and wait for those that are still there.
+    """Ask each subshell, and wait for all that still exist.
 
-    One that was deleted answers nothing. They are listed again, and not asked again: where a
-    cell takes hours, questions would pile up behind it.
+    A deleted subshell never answers, so the list is read again. The question is not repeated: it
+    would pile up behind a cell that takes hours.
     """
     listed = await channels.list_subshells()
-    asking = {one: asyncio.ensure_future(channels.kernel_info(subshell=one)) for one in listed}
+    asking = {
+        subshell: asyncio.ensure_future(channels.kernel_info(subshell=subshell))
+        for subshell in listed
+    }
     try:
         while asking:
             done, waiting = await asyncio.wait(
@@ -387,16 +390,16 @@ async def _ask_subshells(channels: Channels) -> None:
             )
             for answered in done:
                 answered.result()
-            there = await channels.list_subshells() if waiting else ()
-            for gone in asking.keys() - set(there):
-                asking.pop(gone).cancel()
+            existing = await channels.list_subshells() if waiting else ()
+            for deleted in asking.keys() - set(existing):
+                asking.pop(deleted).cancel()
     finally:
         for question in asking.values():
             question.cancel()
 
 
 async def ask_until_answered(channels: Channels, pause: float) -> Mapping[str, Any]:
-    """Wait for a starting kernel's answer; ask again, should it have dropped the question."""
+    """Wait for a starting kernel's answer; repeat the question, which it may have dropped."""
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):

@@ -1,9 +1,9 @@
-"""From a profile to a launch plan, with all that has to be looked up on the way.
+"""Builds a launch plan from a profile, and looks up everything that this takes.
 
-Look-ups are here, decisions in `kconnd.core.launch.plan`. Everything is read afresh for each
-launch, so that a changed profile, kernel spec or environment file counts from the next one on. It
-is read by `read_launch_files`, in a thread and with a time limit: each path that is named there can
-lead to anything, and to a file server that hangs.
+This module does the look-ups; `kconnd.core.launch.plan` decides. Each launch reads everything anew,
+so a changed profile, kernel spec or environment file applies from the next launch on.
+`read_launch_files` reads in a thread and with a time limit, since any path in a profile may lead to
+a file server that hangs.
 """
 
 import asyncio
@@ -43,24 +43,24 @@ from kconnd.system.kernelspecs import interpreter_of, python_spec, read_kernelsp
 from kconnd.system.keys import new_curve_keys, new_key
 from kconnd.system.ledger import is_free
 
-PATIENCE = 2.0  # seconds that a restart waits for its own ports
-GLANCE = 0.05  # seconds between looks: nothing tells when a port comes free
-RESERVE = 160  # descriptors: one for each connection that a user may have, and some for files
+PORTS_TIMEOUT_S = 2.0  # that a restart waits for the kernel's own ports
+PORTS_POLL_S = 0.05  # no event reports that a port is free
+RESERVED_DESCRIPTORS = 160  # one for each connection that a user may have, and some for files
 MAX_ENV_FILE_BYTES = 256 << 10  # execve(2) takes no more than a few times that
 
 
-def check_descriptors(found: tuple[int, int]) -> None:
-    """Refuse a launch that would leave too few file descriptors for looking after the others.
+def check_descriptors(usage: tuple[int, int]) -> None:
+    """Refuse a launch that would leave too few file descriptors for the other kernels.
 
     Raises
     ------
     StartFailedError
         If so.
     """
-    used, limit = found
-    if limit - used < RESERVE:
+    used, limit = usage
+    if limit - used < RESERVED_DESCRIPTORS:
         raise StartFailedError(
-            f"the daemon uses {used} of the {limit} file descriptors that it may have",
+            f"the daemon uses {used} of its {limit} file descriptors, and a kernel needs several",
             hint="stop kernels; or raise the limit (ulimit -n, LimitNOFILE=) and restart the "
             "daemon, which no kernel notices",
         )
@@ -68,7 +68,7 @@ def check_descriptors(found: tuple[int, int]) -> None:
 
 @dataclass(frozen=True)
 class Wire:
-    """How a kernel will be reached, and what is to be said about it."""
+    """The connection of the next process, and messages about it for the user."""
 
     connection: ConnectionInfo
     notes: tuple[str, ...]
@@ -77,18 +77,18 @@ class Wire:
 
 @dataclass(frozen=True)
 class LaunchFiles:
-    """What was read from disk for a launch.
+    """The files of a profile, as read for a launch.
 
     Parameters
     ----------
     spec : KernelSpec
-        What runs.
+        The command.
     interpreter : str
         The Python of the environment that the spec is installed in, or ``""``.
     variables : mapping
-        What the profile's ``env_file`` holds.
+        The content of the profile's ``env_file``.
     cwd : str
-        The folder to start in, with a home folder in the place of ``~``.
+        The working directory, with ``~`` expanded.
     """
 
     spec: KernelSpec
@@ -98,12 +98,12 @@ class LaunchFiles:
 
 
 async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
-    """Read what a launch takes from disk, and touch what its process will need.
+    """Read the files of a profile, and touch the paths that its process will use.
 
     Raises
     ------
     StartFailedError
-        If something is missing or cannot be read, or if a disk or file server does not answer.
+        If a file is missing or unreadable, or if a disk or file server does not answer.
     """
     try:
         return await world.paths.run(partial(_read_launch_files, profile))
@@ -128,15 +128,15 @@ def _read_launch_files(profile: Profile, begin: Begin) -> LaunchFiles:
     return LaunchFiles(spec, interpreter, _read_env_file(profile, begin), cwd)
 
 
-def _touch(begin: Begin, doing: str, path: str) -> None:
-    """Look at a path that a process will use: a thread that hangs is better than a process."""
-    begin(f"{doing} {path}")
-    with contextlib.suppress(OSError, ValueError):  # what uses it tells
+def _touch(begin: Begin, action: str, path: str) -> None:
+    """Call stat(2) on a path: if it hangs, better in a thread than in the kernel's process."""
+    begin(f"{action} {path}")
+    with contextlib.suppress(OSError, ValueError):  # the launch itself reports this
         os.stat(path)  # noqa: PTH116  # for its side effect
 
 
 def find_spec(profile: Profile, begin: Begin = begin_nothing) -> KernelSpec:
-    """Find what a profile runs.
+    """Find the kernel spec of a profile, or build one from its command.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def _read_env_file(profile: Profile, begin: Begin) -> Mapping[str, str]:
 
 
 def _expanded(path: str, key: str) -> str:
-    """Put a home folder in the place of ``~`` or ``~NAME``."""
+    """Expand ``~`` or ``~NAME``."""
     try:
         return str(Path(path).expanduser())
     except RuntimeError as error:
@@ -187,21 +187,21 @@ async def prepare_wire(
     previous: ConnectionInfo | None,
     command: Launch,
 ) -> Wire:
-    """Choose a kernel's transport, ports and keys, keeping what it had where that still fits.
+    """Choose a kernel's transport, ports and keys; keep the previous ones where they still fit.
 
     Parameters
     ----------
     previous : ConnectionInfo, optional
-        What it had, if it is to be kept: a restart keeps its key, ports and path.
+        The connection to keep: a restart keeps key, ports and path.
     command : Launch
-        Says whether a key is new, and ports, which somebody else may have taken.
+        Says whether the key is to be new, and the ports, which another program may use now.
 
     Raises
     ------
     PortsTakenError
-        If there are no free ports where the profile allows them.
+        If no ports in the profile's range are free.
     StartFailedError
-        If others are to connect, and everybody could read along.
+        If other users are to connect, and any user could read the traffic.
     """
     transport = choose_transport(profile.transport, spec, needs_tcp=needs_tcp(profile))
     encrypted = choose_encryption(profile.encryption, transport, spec)
@@ -250,7 +250,7 @@ def warnings_about(profile: Profile, connection: ConnectionInfo) -> tuple[str, .
 
 
 def _check_privacy(name: str, profile: Profile) -> None:
-    """Refuse a shared kernel in the clear, unless its profile asks for that in so many words."""
+    """Refuse an unencrypted shared kernel, unless its profile says ``encryption: none``."""
     if is_shared(profile) and profile.encryption != "none":
         raise StartFailedError(
             f"starting {name}: others are to connect, its kernel has no encryption, and on plain "
@@ -262,12 +262,16 @@ def _check_privacy(name: str, profile: Profile) -> None:
 async def _choose_ports(
     world: World, name: str, profile: Profile, old: tuple[int, ...] | None
 ) -> tuple[int, ...]:
-    wanted = profile.ports.fixed or old
-    if wanted and await _come_free(profile.ip, wanted) and world.ledger.keep(name, wanted):
-        return wanted
+    preferred = profile.ports.fixed or old
+    if (
+        preferred
+        and await _become_free(profile.ip, preferred)
+        and world.ledger.keep(name, preferred)
+    ):
+        return preferred
     if profile.ports.fixed:
-        taken = [port for port in profile.ports.fixed if not is_free(profile.ip, port)]
-        numbers = ", ".join(map(str, taken or profile.ports.fixed))
+        busy_ports = [port for port in profile.ports.fixed if not is_free(profile.ip, port)]
+        numbers = ", ".join(map(str, busy_ports or profile.ports.fixed))
         raise PortsTakenError(
             f"another program uses {numbers} of its fixed ports",
             hint="'ss -ltnp' shows which one; end it, or change 'ports' in the profile",
@@ -276,12 +280,12 @@ async def _choose_ports(
     return world.ledger.grant(name, profile.ip, first, last)
 
 
-async def _come_free(ip: str, ports: tuple[int, ...]) -> bool:
-    """Give a kernel's own ports a moment: what just ended may still hold them."""
+async def _become_free(ip: str, ports: tuple[int, ...]) -> bool:
+    """Wait a moment for a kernel's own ports, which its last process may still hold."""
     try:
-        async with asyncio.timeout(PATIENCE):
-            while not all(is_free(ip, port) for port in ports):  # noqa: ASYNC110  # no event tells
-                await asyncio.sleep(GLANCE)  # nothing would set an event
+        async with asyncio.timeout(PORTS_TIMEOUT_S):
+            while not all(is_free(ip, port) for port in ports):  # noqa: ASYNC110  # no event reports it
+                await asyncio.sleep(PORTS_POLL_S)
     except TimeoutError:
         return False
     return True

@@ -1,8 +1,8 @@
 """Supervision of one process of a kernel after the other: its end, its answers, signals to it.
 
-Nothing is decided here. What happens and what is found out is reported to the actor as values with
-the generation that they belong to, in the order in which it happened. Every task started here
-ends with `Process.detach`.
+This module decides nothing. It reports events and news to the actor in the order in which they
+occur, each with the generation of its process. `Process.detach` cancels every task that was started
+here.
 """
 
 import asyncio

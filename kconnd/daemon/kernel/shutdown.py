@@ -1,7 +1,7 @@
-"""The orderly end of one kernel: ``shutdown_request``, its reply, and what the end waits for then.
+"""The orderly shutdown of one kernel: ``shutdown_request``, its reply, and what delays the exit.
 
-Rules. Nothing is decided here. A kernel that has replied and lives on is looked at from outside:
-the processes below it say what it waits for. This ends with the task that runs it.
+This module decides nothing. A kernel that has replied and lives on is observed from outside: its
+child processes show what it waits for.
 """
 
 import asyncio
@@ -18,13 +18,14 @@ from kconnd.system.process.processes import (
     split_ended,
 )
 
-FIRST_LOOK_S = 0.4  # after the reply: nearly all kernels have ended by then
-FIRST_INTERVAL_S, MAX_INTERVAL_S = 0.5, 2.0  # doubled after each look: many may end at once
+FIRST_CHECK_S = 0.4  # after the reply; nearly all kernels have exited by then
+# Doubled after each check, since many kernels may end at once.
+FIRST_INTERVAL_S, MAX_INTERVAL_S = 0.5, 2.0
 
 
 @dataclass(frozen=True)
 class Ending:
-    """The process that is to end.
+    """The process that shuts down.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class Ending:
     generation : int
         Of its launch.
     implementation : str
-        What the kernel calls itself.
+        The kernel's name for its software.
     """
 
     process: ProcessId
@@ -47,43 +48,43 @@ async def shut_down(
     tell: Callable[[EndDelayed], None],
     clock: Callable[[], float],
 ) -> None:
-    """Ask a kernel to end, and report what its end waits for, until cancelled.
+    """Send ``shutdown_request``, and report what delays the exit, until cancelled.
 
     Parameters
     ----------
     request : callable
-        Sends the request and waits for the reply; false where it could not be sent.
+        Sends the request and waits for the reply; returns false where it could not be sent.
     ending : Ending
         Which kernel.
     tell : callable
-        Takes an event each time that this changes.
+        Takes an event each time that the cause of the delay changes.
     clock : callable
         Monotonic seconds.
     """
-    asked = clock()
+    requested_at = clock()
     if not await request():
         return
-    told: tuple[str, bool] | None = None
+    reported: tuple[str, bool] | None = None
     interval = FIRST_INTERVAL_S
-    await asyncio.sleep(FIRST_LOOK_S)
+    await asyncio.sleep(FIRST_CHECK_S)
     while True:
-        seen = await asyncio.to_thread(look_at, ending)
-        if seen != told:
-            told = seen
-            tell(EndDelayed(ending.generation, *seen, clock() - asked))
+        delay = await asyncio.to_thread(find_delay, ending)
+        if delay != reported:
+            reported = delay
+            tell(EndDelayed(ending.generation, *delay, clock() - requested_at))
         await asyncio.sleep(interval)
         interval = min(2 * interval, MAX_INTERVAL_S)
 
 
-def look_at(ending: Ending) -> tuple[str, bool]:
-    """Say what a kernel's end waits for, and whether that is ended children alone.
+def find_delay(ending: Ending) -> tuple[str, bool]:
+    """Return what delays a kernel's exit, and whether only children that have ended do.
 
-    ipykernel waits for the children in its own process group. What a cell has started in another
-    lives on, and is ended by the shim afterwards.
+    ipykernel waits for the children in its own process group. Children that a cell has started in
+    another group live on, and the shim terminates them afterwards.
     """
     below = descendants(ending.process)
     live, ended = split_ended(in_group(ending.process.pid, below))
     if not live and not ended:
         live, ended = split_ended(below)
-    named = [(one.pid, program_of(one.pid)) for one in live]
+    named = [(process.pid, program_of(process.pid)) for process in live]
     return describe_delay(named, ended, ending.implementation), bool(ended and not live)

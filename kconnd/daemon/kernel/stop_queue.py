@@ -1,10 +1,10 @@
-"""Turns for stops: of many that are asked for at once, a few kernels end at a time.
+"""A queue for stops: of many that are requested at once, a few kernels end at a time.
 
-An interpreter that ends is busy for as long as it frees what it holds. Three hundred of them at
-once keep every processor so busy that the daemon, which needs little, waits a second for its share.
-In turns all of them are gone as soon. Rules. A stop waits for its turn before anything is decided,
-so no deadline of it runs. A turn is over when the kernel has ended, and at the latest after
-`TURN_S`: a kernel that takes long mostly waits for something, and holds up no other.
+An interpreter that exits keeps a processor busy while it frees its memory. Three hundred of them at
+once slow the daemon down by a second, although it needs little itself; in turns, all of them have
+ended just as early. A stop waits for its turn before it is decided, so none of its deadlines runs
+meanwhile. A turn ends with the kernel, and after `TURN_S` at the latest: a kernel that takes longer
+mostly waits for something, and needs no processor.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ class StopTurns:
     Parameters
     ----------
     at_once : int
-        How many kernels may have theirs at a time.
+        The number of kernels that may end at a time.
     turn_s : float
-        Seconds that one takes at the most.
+        The longest duration of a turn, in seconds.
     """
 
     def __init__(
@@ -36,20 +36,20 @@ class StopTurns:
     ) -> None:
         self._free = asyncio.Semaphore(at_once)
         self._turn_s = turn_s
-        self._taken: set[asyncio.Task[None]] = set()
+        self._turns: set[asyncio.Task[None]] = set()
 
     async def take(self, actor: Actor) -> None:
-        """Wait for a kernel's turn to end, which begins now."""
+        """Wait until it is a kernel's turn to end."""
         await self._free.acquire()
         turn = asyncio.get_running_loop().create_task(self._hold(actor))
-        self._taken.add(turn)
-        turn.add_done_callback(self._give_back)
+        self._turns.add(turn)
+        turn.add_done_callback(self._release)
 
     async def _hold(self, actor: Actor) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._turn_s):
                 await actor.until(lambda record: record.lifecycle.state not in LIVE)
 
-    def _give_back(self, turn: asyncio.Task[None]) -> None:
-        self._taken.discard(turn)
+    def _release(self, turn: asyncio.Task[None]) -> None:
+        self._turns.discard(turn)
         self._free.release()

@@ -1,1 +1,1 @@
-"""Warm kernels: their pool, how one is made, and how one gets its name."""
+"""Warm kernels: started in advance, and handed over to the next start that they fit."""

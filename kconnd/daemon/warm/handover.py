@@ -1,11 +1,14 @@
-"""How a warm kernel gets its name: which steps, in which order.
+"""The hand-over: a warm kernel gets a name, and its files move to the paths of that name.
 
-Rules. It is told its name, and its files take the places that the name gives them. The link by
-which its shim finds its exit file and its logs turns before its lock does, and its facts come
-last, as one rename. So at whichever step a daemon dies, either facts of a kernel without a name
-are left, and it is ended with nobody's work in it, or facts of one that has its name, generation
-and all, and it is adopted. Its first folder goes once it has learned its name: one that is left
-with a link that has turned tells the next daemon to say it again.
+The order of the steps decides what a crash leaves behind. First the link by which the shim finds
+its exit file and its logs is turned to the kernel's folder, then the lock moves, and last the
+facts, in one rename. A daemon that dies before that rename leaves the facts of a warm kernel: the
+next daemon terminates it, and nobody's work is lost. A daemon that dies after it leaves the facts
+of a named kernel with its generation, and the next daemon adopts it.
+
+The kernel itself receives its name by a message. When it has replied, its first folder is removed.
+A folder that is still there, beside a link that was turned, makes the next daemon send the name
+again.
 """
 
 import asyncio
@@ -28,56 +31,59 @@ from kconnd.launchers.base import Handle
 from kconnd.system.files.private import write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 
-LISTENING = 60.0  # seconds in which a kernel that does nothing learns its name, by far
+NAMING_TIMEOUT_S = 60.0  # an idle kernel replies within milliseconds
 NOTE = "it was kept warm"
-KEPT = ("boot_id", "shim", "kernel", "generation", "launch", "note")
+FACT_KEYS = ("boot_id", "shim", "kernel", "generation", "launch", "note")
 
 log = logging.getLogger("kconnd")
 
 
-async def tell_name(world: World, channels: Channels, old: str, new: str) -> bool:
-    """Have a kernel learn its name, and tell whether it did; once more does no harm."""
+async def send_name(world: World, channels: Channels, old: str, new: str) -> bool:
+    """Send a kernel its name; return whether it has replied. Sending twice does no harm."""
     before, after = world.warm_files(old), world.files(new)
     code = renaming_code(before.connection_file, new, after.connection_file)
     try:
-        async with asyncio.timeout(LISTENING):
+        async with asyncio.timeout(NAMING_TIMEOUT_S):
             return await channels.execute_silently(code)
     except TimeoutError:
         return False
 
 
-async def note_learned(world: World, naming: Awaitable[bool], old: str, new: str) -> None:
-    """Note that a kernel has learned its name, once it has; its files have their places then."""
+async def confirm_name(world: World, naming: Awaitable[bool], old: str, new: str) -> None:
+    """Wait until a kernel knows its name, then remove its first folder."""
     try:
         if await naming:
             remove_folder(Path(world.warm_files(old).first_folder))
         else:
-            log.warning("%s: it did not learn its name; the next daemon says it again", new)
+            log.warning(
+                "%s: it did not reply when it was sent its name; the next daemon sends it again",
+                new,
+            )
     except OSError as error:
-        log.warning("%s: noting that it has learned its name: %s", new, error)
+        log.warning("%s: removing its first folder: %s", new, error)
 
 
-async def tell_again(world: World, old: str, new: str) -> None:
-    """Do the same for a kernel whose daemon died before it had learned its name."""
+async def resend_name(world: World, old: str, new: str) -> None:
+    """Send a kernel its name again: its daemon died before it had replied."""
     try:
         file = read_regular(world.files(new).connection_file, MAX_OWN_BYTES)
         channels = world.connect(parse_connection(json.loads(file)))
     except (OSError, ValueError) as error:
-        log.warning("%s: telling it its name: %s", new, error)
+        log.warning("%s: sending it its name: %s", new, error)
         return
     try:
-        await note_learned(world, tell_name(world, channels, old, new), old, new)
+        await confirm_name(world, send_name(world, channels, old, new), old, new)
     finally:
         channels.close()
 
 
 def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
-    """Give a kernel's files the places of its name; the connection file is there already.
+    """Move a kernel's files to the paths of its name; the new connection file exists already.
 
     Raises
     ------
     OSError
-        If a step fails; it has no name then.
+        If a step fails; the kernel stays without a name.
     """
     handle = replace(
         warm.handle,
@@ -85,7 +91,7 @@ def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
         launch=warm.plan.generation,
         exit_file=plan.files.exit,
         lock=plan.files.lock,
-        # Its shim goes on writing the spare exit file beside these, should the disk be full.
+        # On a full disk its shim still writes the spare exit file beside these.
         facts=warm.plan.files.facts,
         note=NOTE,
     )
@@ -94,35 +100,37 @@ def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
     _shift(Path(plan.files.log), plan.log_keep)
     with contextlib.suppress(FileNotFoundError):
         Path(warm.plan.files.log).rename(plan.files.log)
-    # Every warm kernel is its shim's first launch, so an older exit would pass for its own.
+    # Each warm kernel is its shim's first launch, so an older exit file would pass for its own.
     Path(plan.files.exit).unlink(missing_ok=True)
     _turn(world.warm_files(warm.plan.name), Path(plan.files.folder))
-    with contextlib.suppress(FileNotFoundError):  # the folder was cleaned: it proves nothing
+    # Somebody may have removed the lock; the kernel runs on without it.
+    with contextlib.suppress(FileNotFoundError):
         Path(warm.plan.files.lock).rename(plan.files.lock)
     facts, plain, here = Path(warm.plan.files.facts), handle.to_json(), world.store.origin
     where = {"host": here.host, "pid_namespace": here.pid_namespace}
-    told = json.dumps({"protocol": 1, **where, **{key: plain[key] for key in KEPT}}).encode()
-    write_private(facts, told)
-    facts.rename(plan.files.facts)  # it has its name from here on
-    _write_into_lock(Path(plan.files.lock), told + b"\n")
+    content = {"protocol": 1, **where, **{key: plain[key] for key in FACT_KEYS}}
+    serialized = json.dumps(content).encode()
+    write_private(facts, serialized)
+    facts.rename(plan.files.facts)  # from here on the kernel has its name
+    _write_into_lock(Path(plan.files.lock), serialized + b"\n")
     return handle
 
 
-def _write_into_lock(path: Path, told: bytes) -> None:
-    """Have the locked file say which launch of its kernel it is; its shim has said all else.
+def _write_into_lock(path: Path, facts: bytes) -> None:
+    """Write the facts into the first line of the locked file.
 
-    What comes after the first line is the shim's: room for how the kernel ends.
+    The bytes after that line belong to the shim, which reserves them for the kernel's end.
     """
-    with contextlib.suppress(OSError):  # a full disk: the lock itself is what counts
+    with contextlib.suppress(OSError):  # on a full disk; the lock holds without its content
         file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.pwrite(file, told, 0)
+            os.pwrite(file, facts, 0)
         finally:
             os.close(file)
 
 
 def named_by(files: WarmFiles) -> str:
-    """Give the name of the kernel to whose folder a link leads; ``""`` where it has none yet."""
+    """Return the name of the kernel to whose folder a link leads; ``""`` before the hand-over."""
     try:
         target = Path(files.folder).readlink()
     except OSError:
@@ -138,10 +146,10 @@ def _keep_ports(world: World, warm: WarmKernel, plan: LaunchPlan) -> None:
 
 
 def _turn(files: WarmFiles, folder: Path) -> None:
-    """Have a link lead elsewhere, without a moment in which it leads nowhere.
+    """Turn a link to another folder, in one step.
 
-    It is relative, so that it is right too where the state folder has been moved as a whole: that
-    of an account which has gone is.
+    The link is relative, so it stays right when the whole state folder is moved, as happens to
+    that of a deleted account.
     """
     next_link = Path(files.next_link)
     next_link.symlink_to(os.path.relpath(folder, next_link.parent))
@@ -149,7 +157,7 @@ def _turn(files: WarmFiles, folder: Path) -> None:
 
 
 def _shift(path: Path, keep: int) -> None:
-    """Make room for a log, as a shim does when it rotates its own."""
+    """Rotate the logs of a kernel, as a shim does with its own."""
     if not path.exists():
         return
     for number in range(keep, 0, -1):

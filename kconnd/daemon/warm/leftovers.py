@@ -1,9 +1,9 @@
-"""Warm kernels that a daemon left which was killed: they are ended, since nobody worked in them.
+"""Stops the warm kernels that a killed daemon left behind; nobody has used them.
 
-Rules. What has its name already is somebody's: it is not ended, and the link by which its shim
-finds its exit file and logs stays as long as that shim may live. Whose a process is, is proved
-by what its shim recorded, or else by the shim's own command line. Nothing here keeps a daemon
-from starting: neither a process that does not end nor a disk that cannot be written.
+A kernel that was handed over has a name and an owner: it is not stopped, and the link by which its
+shim finds its exit file and its logs stays as long as that shim may live. A process is identified
+by its shim's facts, or else by the shim's command line. Nothing here keeps a daemon from starting,
+neither a process that does not end nor a disk that cannot be written.
 """
 
 import asyncio
@@ -34,51 +34,51 @@ from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process.find_shim import find_shim
 from kconnd.system.process.processes import boot_id, descendants, is_alive, shares_host_name
 
-LIMIT = 1.0  # seconds that a start waits for them; what takes longer goes on beside it
+SWEEP_TIMEOUT_S = 1.0  # after which the daemon starts, and the stops go on in the background
 
 log = logging.getLogger("kconnd")
 
 
 @dataclass(frozen=True)
-class Named:
-    """A kernel that a daemon handed over which was killed.
+class HandedOver:
+    """A warm kernel that a killed daemon had handed over.
 
     Parameters
     ----------
     old, name : str
-        What it was called, and is called.
+        Its names before and after the hand-over.
     handle : Handle, optional
-        Its live process; None where that cannot be told for sure.
-    told : bool
-        Whether it is known to have learned its name.
+        Its live process; None where that is not certain.
+    knows_name : bool
+        Whether it has replied when it was sent its name.
     """
 
     old: str
     name: str
     handle: Handle | None
-    told: bool
+    knows_name: bool
 
 
-async def sweep(world: World, maker: Maker) -> list[Named]:
-    """End and remove what is left of warm kernels, or at least begin to; give those with names."""
-    found = []
+async def sweep(world: World, maker: Maker) -> list[HandedOver]:
+    """Begin to terminate the warm kernels, and return those that were handed over."""
+    handed_over = []
     ending = []
     for old in set(_names(world)):
         files = world.warm_files(old)
         name = named_by(files)
         if not name or Path(files.facts).exists():  # noqa: ASYNC240  # short
-            # The last step of a hand-over, at least, was not reached.
+            # The hand-over did not reach its last step.
             ending.append(maker.spawn(_end(world, maker, old)))
             continue
         handle = _live_handle(world, name)
         if handle is None and not _may_live(world, name):
             maker.forget(old)
         else:
-            told = not Path(files.first_folder).exists()  # noqa: ASYNC240  # short
-            found.append(Named(old, name, handle, told))
+            knows_name = not Path(files.first_folder).exists()  # noqa: ASYNC240  # short
+            handed_over.append(HandedOver(old, name, handle, knows_name))
     if ending:
-        await asyncio.wait(ending, timeout=LIMIT)
-    return found
+        await asyncio.wait(ending, timeout=SWEEP_TIMEOUT_S)
+    return handed_over
 
 
 def _names(world: World) -> Iterator[str]:
@@ -98,7 +98,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _live_handle(world: World, name: str) -> Handle | None:
-    """Find the live process of a kernel by its shim's facts or by its record."""
+    """Return the live process of a kernel by its shim's facts or by its record."""
     files = world.files(name)
     facts, record = _read(files.facts), _read(files.record)
     for handle in map(_handle, (facts, record.get("handle") or {})):
@@ -109,7 +109,7 @@ def _live_handle(world: World, name: str) -> Handle | None:
 
 
 def _may_live(world: World, name: str) -> bool:
-    """Tell whether it may live although neither says so: by its lock, or on another machine."""
+    """Return whether a kernel may live, by its lock or because it is another machine's."""
     machine = world.store.origin.machine
     origin = _read(world.files(name).record).get("origin") or {}
     return is_held(world, name) or origin.get("machine", machine) != machine
@@ -133,20 +133,22 @@ def _handle(content: dict[str, Any]) -> Handle | None:
 async def _end(world: World, maker: Maker, name: str) -> None:
     files = world.warm_files(name)
     if is_held_elsewhere(world, Path(files.lock)):
-        log.warning("%s: its lock is held by a process that is not here; it is left alone", name)
+        log.warning(
+            "%s: a process of another machine or container holds its lock; it is not stopped", name
+        )
         return
     handle = None
     if not Path(files.facts).exists():  # noqa: ASYNC240  # short
         handle = _by_command_line(name, files)
     handle = handle or await world.launcher.find(files.facts, files.exit, files.lock)
     if handle is not None and await world.launcher.adopt(handle):
-        log.info("%s: ended: the daemon that kept it warm was killed", name)
+        log.info("%s: terminated, since the daemon that kept it warm was killed", name)
         await world.launcher.stop(handle, Step.KILL)
         await world.launcher.wait(handle)
     elif look_at_lock(Path(files.lock)) is Lock.HELD:
-        log.warning("%s: a process that is not found holds its lock; it is left alone", name)
+        log.warning("%s: a process that cannot be found holds its lock; it is not stopped", name)
         return
-    # Once its link has turned, its sockets are those of the kernel that it was to become.
+    # Once its link is turned, the sockets belong to the kernel that it was to become.
     own = Path(files.folder).is_symlink() and not named_by(files)  # noqa: ASYNC240  # short
     maker.forget(name, _sockets(world, name) if own else ())
 
@@ -160,11 +162,11 @@ def _sockets(world: World, name: str) -> list[str]:
 
 
 def _by_command_line(name: str, files: KernelFiles) -> Handle | None:
-    """Find one whose facts were removed, or not written yet, by its shim."""
+    """Find a warm kernel whose facts are missing by the command line of its shim."""
     shim = find_shim(name)
     if shim is not None and not shares_host_name(shim):
-        return None  # a container's, whose pids we see
+        return None  # it belongs to a container, whose pids are visible here
     below = descendants(shim) if shim is not None else []
     if shim is None or not below:
-        return None  # a shim without a kernel ends by itself: its daemon has not told it its plan
+        return None  # a shim that has received no plan exits by itself
     return Handle("", 1, boot_id(), shim, below[0], files.exit, files.lock)

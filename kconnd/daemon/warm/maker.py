@@ -1,9 +1,9 @@
-"""One warm kernel: how it is made and how it ends.
+"""Starts warm kernels and terminates them.
 
-Rules. What is launched is known from before it is launched, by a link in the state folder and
-by its lock, so a daemon that dies at any step leaves nothing that the next cannot find
-(`kconnd.daemon.warm.leftovers`). A launch that has begun is seen through: its process is then
-ended, and its files are removed after that.
+A link in the state folder and a lock announce each warm kernel before its launch, so a daemon that
+dies at any step leaves nothing that the next daemon cannot find (`kconnd.daemon.warm.leftovers`). A
+launch that has begun is never abandoned: its process is awaited and terminated, and only then are
+its files removed.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.launch.warm import READING, parse_reading
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import Channels, World
-from kconnd.daemon.kernel.monitor import FIRST_PATIENCE, ask_until_answered
+from kconnd.daemon.kernel.monitor import FIRST_ANSWER_RETRY_S, ask_until_answered
 from kconnd.daemon.kernel.prepare import Wire, make_plan, prepare_wire, read_launch_files
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.errors import StartFailedError
@@ -32,13 +32,13 @@ from kconnd.system.files.signatures import Signatures
 from kconnd.system.process.priority import GivingWay
 
 NAMEABLE = frozenset({"ipykernel", "ipykernel_launcher"})
-ENDING = 5.0  # seconds that the daemon's own end waits for theirs
+END_TIMEOUT_S = 5.0  # for all that are being terminated when the daemon ends
 
 log = logging.getLogger("kconnd")
 
 
 class Maker:
-    """Makes warm kernels, and ends them.
+    """Starts warm kernels, and terminates them.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Maker:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def plan(self, profile: Profile) -> tuple[LaunchPlan, Wire]:
-        """Plan one; ports that are granted for it are its own from then on."""
+        """Plan a warm kernel, and reserve its ports."""
         files = await read_launch_files(self._world, profile)
         name = warm_name(profile.name, secrets.token_hex(4))
         launch = Launch(1, new_key=True, new_ports=True)
@@ -63,12 +63,12 @@ class Maker:
         return plan, wire
 
     async def make(self, profile: Profile) -> WarmKernel:
-        """Start one, and wait until it has answered.
+        """Start a warm kernel, and wait until it has answered.
 
         Raises
         ------
         KconndError, OSError, TimeoutError
-            If there can be none; nothing of it is left then, or will be in a moment.
+            If it cannot be started; its files are removed, at once or when its process has ended.
         """
         plan, wire = await self.plan(profile)
         since = self._world.wall_clock()
@@ -76,7 +76,7 @@ class Maker:
         channels = self._world.connect(wire.connection)
         try:
             async with asyncio.timeout(profile.startup_timeout), GivingWay(handle.kernel):
-                answer = await ask_until_answered(channels, FIRST_PATIENCE)
+                answer = await ask_until_answered(channels, FIRST_ANSWER_RETRY_S)
                 signatures = await _ask_what_it_read(channels, plan, since)
         except BaseException:
             channels.close()
@@ -110,11 +110,11 @@ class Maker:
         content = json.dumps(wire.connection.to_file(), indent=1).encode()
         write_private(Path(files.connection_file), content)
 
-    # --- ending them
+    # --- termination
 
     def discard(self, warm: WarmKernel, why: str) -> asyncio.Task[None]:
-        """End one that was taken out or is not wanted any more."""
-        log.debug("%s: ended: %s", warm.plan.name, why)
+        """Terminate a warm kernel."""
+        log.debug("%s: terminated: %s", warm.plan.name, why)
         warm.channels.close()
         return self.spawn(self._end(warm.plan, warm.wire, warm.handle))
 
@@ -123,7 +123,7 @@ class Maker:
     ) -> None:
         try:
             handle = await launching
-        except Exception:  # noqa: BLE001  # whatever it is: there is no process then
+        except Exception:  # noqa: BLE001  # after any fault there is no process
             self.forget(plan.name)
             return
         await self._end(plan, wire, handle)
@@ -134,7 +134,7 @@ class Maker:
         self.forget(plan.name, wire.connection.socket_paths())
 
     def forget(self, name: str, sockets: Iterable[str] = ()) -> None:
-        """Remove the files of one that has ended without a name."""
+        """Remove the files of a warm kernel that has ended."""
         try:
             self._world.ledger.release(name)
             for socket in sockets:
@@ -144,48 +144,50 @@ class Maker:
                 Path(path).unlink(missing_ok=True)
             remove_folder(Path(files.first_folder))
         except OSError as error:
-            log.warning("%s: removing what is left of it: %s", name, error)
+            log.warning("%s: removing its files: %s", name, error)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Have an end go on by itself; the daemon's own end waits for it."""
-        task = asyncio.get_running_loop().create_task(_told(work))
+        """Terminate a kernel in the background; `end` waits for it."""
+        task = asyncio.get_running_loop().create_task(_log_fault(work))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return task
 
     async def end(self) -> None:
-        """Wait until all that are to end have ended, or until it takes too long."""
+        """Wait until all terminated kernels have ended, or for `END_TIMEOUT_S`."""
         if self._ending:
-            await asyncio.wait(self._ending, timeout=ENDING)
+            await asyncio.wait(self._ending, timeout=END_TIMEOUT_S)
 
 
 def _check_nameable(plan: LaunchPlan) -> None:
     module = python_module(plan.argv)
     if module is None or module.module not in NAMEABLE:
-        raise StartFailedError("only ipykernel can be told its name when it runs already")
+        raise StartFailedError(
+            "only ipykernel can be named after its start; remove 'warm' from the profile"
+        )
 
 
 async def _ask_what_it_read(channels: Channels, plan: LaunchPlan, since: float) -> Signatures:
-    """Have a kernel tell what it has read since a moment, and see that it is still so."""
+    """Ask a kernel which files it has read, and check that none has changed since a moment."""
     reading = parse_reading(await channels.evaluate(READING))
     if reading is None:
-        raise StartFailedError("it did not tell what it has read")
+        raise StartFailedError("it did not list the files that it has read")
     signatures = Signatures(reading, plan.cwd)
     if changed := signatures.changed_since(since):
         raise StartFailedError(f"{changed} was changed while it started")
     return signatures
 
 
-async def _told(work: Coroutine[Any, Any, None]) -> None:
-    """Log a fault that nobody awaits."""
+async def _log_fault(work: Coroutine[Any, Any, None]) -> None:
+    """Log an exception, since nothing awaits this task."""
     try:
         await work
     except Exception:
-        log.exception("ending a warm kernel")
+        log.exception("terminating a warm kernel")
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of one's own, with the files in it."""
+    """Remove a folder with its files."""
     for path in folder.glob("*"):
         path.unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):

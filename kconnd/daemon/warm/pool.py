@@ -1,11 +1,11 @@
-"""Kernels that are kept ready (``warm: N``), and the parents that others are forked from.
+"""The pool of warm kernels (``warm: N``), and the parents that kernels are forked from.
 
-A warm kernel is a process like any other, with a shim, an empty namespace and no name. Who
-starts its profile, or an instance of it, gets it in place of a start. Rules. It is handed over
-only where a start now would make the very same process (`same_start`); it learns its name and
-the path of its connection file inside, too. It is nobody's work yet: it ends with the daemon,
-and one that a killed daemon left is ended by the next. Others are made one at a time, when
-nobody waits for a start and there is memory left.
+A warm kernel is a process like any other, with a shim, an empty namespace and no name. A start of
+its profile, or of an instance of it, receives it instead of a new process. It is handed over only
+if a new process would be identical (`same_start`), and it learns its name and the path of its
+connection file. Until then nobody has worked in it, so it ends with the daemon; a killed daemon's
+warm kernels are terminated by the next. They are started one at a time, when no user waits for a
+start and enough memory is free.
 """
 
 import asyncio
@@ -25,20 +25,20 @@ from kconnd.daemon.kernel.prepare import (
     read_launch_files,
 )
 from kconnd.daemon.kernel.prepared import WarmKernel
-from kconnd.daemon.warm.handover import hand_over, note_learned, tell_again, tell_name
+from kconnd.daemon.warm.handover import confirm_name, hand_over, resend_name, send_name
 from kconnd.daemon.warm.leftovers import sweep
-from kconnd.daemon.warm.maker import ENDING, Maker
+from kconnd.daemon.warm.maker import END_TIMEOUT_S, Maker
 from kconnd.errors import KconndError, RefusedError, StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.hung_calls import Begin, StuckError
 from kconnd.system.process.memory import available_memory
 from kconnd.system.process.processes import descriptors, tree_memory
 
-ROUND = 10.0  # seconds between looks whether what is ready is still what a start would make
-GLANCE = 0.1  # seconds between looks while something keeps one from being made
-LEAST = 256 << 20  # bytes of memory that have to be left
-PAUSES = (0.0, 0.1, 0.3, 1.0)  # seconds before each try of a launch that was refused
-LONGEST = 60.0  # seconds at the most before a kernel that failed is tried again
+CHECK_INTERVAL_S = 10.0  # between checks that the ready kernels equal new ones
+MIN_RETRY_DELAY_S = 0.1  # while a user waits or memory is short; doubled each time
+MIN_FREE_BYTES = 256 << 20
+LAUNCH_RETRY_DELAYS_S = (0.0, 0.1, 0.3, 1.0)  # of a launch that a quota refused
+MAX_RETRY_DELAY_S = 60.0  # after a failed start
 
 log = logging.getLogger("kconnd")
 
@@ -51,7 +51,7 @@ class Pool:
     world : World
         What all kernels share.
     available : callable
-        Gives the bytes of memory that can still be had.
+        Returns the bytes of memory that are available.
     """
 
     def __init__(self, world: World, available: Callable[[], int] = available_memory) -> None:
@@ -59,7 +59,7 @@ class Pool:
         self._ready: dict[str, list[WarmKernel]] = {}
         self._failures: dict[str, int] = {}
         self._retry: dict[str, float] = {}
-        self._told: dict[str, str] = {}  # why the last one failed
+        self._reasons: dict[str, str] = {}  # of the last failure of each profile
         self._delays: dict[str, float] = {}
         self._making: asyncio.Task[WarmKernel] | None = None
         self._prepared: set[str] = set()
@@ -70,16 +70,16 @@ class Pool:
 
     @property
     def ready(self) -> int:
-        """How many can be handed over."""
+        """The number of kernels that can be handed over."""
         return sum(map(len, self._ready.values()))
 
     def look_again(self) -> None:
-        """Look now: profiles have changed, or one is missing."""
+        """Check now: profiles have changed, or a kernel is missing."""
         self._delays.clear()
         self._due.set()
 
     def has(self, profile: Profile) -> bool:
-        """Tell whether any is ready for a profile."""
+        """Return whether a kernel of a profile is ready."""
         return bool(self._ready.get(profile.name))
 
     # --- handing over
@@ -87,12 +87,12 @@ class Pool:
     async def take(
         self, name: str, generation: int, profile: Profile, files: LaunchFiles
     ) -> tuple[WarmKernel, LaunchPlan] | None:
-        """Take one out that is what a start would make, and tell it its name.
+        """Take out a kernel that equals what a start would make, and send it its name.
 
         Returns
         -------
         tuple, optional
-            The kernel, and the plan that it stands for.
+            The kernel, and the plan that it replaces.
         """
         ready = self._ready.get(profile.name, [])
         for warm in list(ready):
@@ -106,67 +106,67 @@ class Pool:
             if why := await self._changed(warm):
                 self.discard(warm, why)
                 continue
-            naming = tell_name(self._world, warm.channels, warm.plan.name, plan.name)
+            naming = send_name(self._world, warm.channels, warm.plan.name, plan.name)
             self._naming[warm.plan.name] = asyncio.create_task(naming)
-            await asyncio.sleep(0)  # so that it learns its name while the rest is done
+            await asyncio.sleep(0)  # so that the message is sent before the hand-over goes on
             return warm, plan
         return None
 
     def hand_over(self, warm: WarmKernel, plan: LaunchPlan) -> Handle:
-        """Give a kernel that was taken its name for good; see `kconnd.daemon.warm.handover`.
+        """Move the files of a kernel that was taken; see `kconnd.daemon.warm.handover`.
 
-        Nobody waits until it has learned it, since what others ask can only come later.
+        Nothing waits for the kernel's reply: it handles later requests after the one that names it.
         """
         old = warm.plan.name
         handle = hand_over(self._world, warm, plan)
-        self._spawn(note_learned(self._world, self._naming.pop(old), old, plan.name))
+        self._spawn(confirm_name(self._world, self._naming.pop(old), old, plan.name))
         self._spawn(self._remove_link_after(handle, old))
         return handle
 
     async def _remove_link_after(self, handle: Handle, old: str) -> None:
-        """Remove what is left of a kernel's time without a name, once nothing writes by it."""
+        """Remove the link of a handed-over kernel once its shim, which writes by it, has ended."""
         await self._world.launcher.wait(handle)
         self._maker.forget(old)
 
-    # --- keeping them
+    # --- keeping kernels ready
 
     async def keep_for_ever(
         self, profiles: Callable[[], Iterable[Profile]], waiting: Callable[[], bool]
     ) -> None:
-        """Keep as many ready as profiles say.
+        """Keep as many kernels ready as the profiles ask for.
 
         Parameters
         ----------
         profiles : callable
-            Gives all profiles as they are now.
+            Returns the present profiles.
         waiting : callable
-            Tells whether somebody waits for a start.
+            Returns whether a user waits for a start.
         """
         while True:
             self._due.clear()
             pause = await self._look(list(profiles()), waiting)
-            await asyncio.sleep(GLANCE)  # those who start several at once come first
+            await asyncio.sleep(MIN_RETRY_DELAY_S)  # a user's next start has priority
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._due.wait()
 
     async def _look(self, profiles: list[Profile], waiting: Callable[[], bool]) -> float:
-        """Go round once, and give the seconds until that makes sense again."""
-        pause = ROUND
+        """Check all profiles once; return the seconds until the next check."""
+        pause = CHECK_INTERVAL_S
         self._make_room()
         for profile in profiles:
-            with contextlib.suppress(KconndError, OSError):  # a start of it will say so
+            with contextlib.suppress(KconndError, OSError):  # a start of it reports this
                 await self._prepare(profile)
             if profile.warm or profile.name in self._ready:
                 pause = min(pause, await self._keep(profile, waiting))
         for name in set(self._ready) - {profile.name for profile in profiles}:
             for warm in self._ready.pop(name):
-                self.discard(warm, "its profile is gone")
+                self.discard(warm, "its profile was removed")
         return pause
 
     def _make_room(self) -> None:
-        """Let go of as many as memory lacks."""
-        lacking = LEAST - self._available()
+        """Terminate ready kernels until enough memory is free."""
+        lacking = MIN_FREE_BYTES - self._available()
         for ready in self._ready.values():
             while ready and lacking > 0:
                 warm = ready.pop()
@@ -174,7 +174,7 @@ class Pool:
                 self.discard(warm, "memory has run short")
 
     async def _prepare(self, profile: Profile) -> None:
-        """Have the parent ready that kernels of a profile are forked from."""
+        """Start the parent that kernels of a profile are forked from."""
         forked = profile.launcher == "fork" or profile.preload
         if not forked or profile.start == "manual":
             return
@@ -186,71 +186,75 @@ class Pool:
             await self._world.launcher.prepare(plan)
 
     async def _keep(self, profile: Profile, waiting: Callable[[], bool]) -> float:
-        """Let go of what a start would not make any more, and make what is missing.
+        """Terminate the outdated kernels of a profile, and start the missing ones.
 
         Returns
         -------
         float
-            Seconds until the next look; more and more while something keeps one from being made.
+            Seconds until the next check, doubled each time while no kernel can be started.
         """
         name = profile.name
         ready = self._ready.setdefault(name, [])
         for warm in list(ready):
             why = await self._stale(profile, warm)
-            if warm not in ready:  # it was taken meanwhile, or has ended
+            if warm not in ready:  # it was taken or has ended during the check
                 continue
             if why or len(ready) > profile.warm:
                 ready.remove(warm)
-                self.discard(warm, why or "nobody asks for so many")
+                self.discard(warm, why or "the profile asks for fewer")
         while len(ready) < profile.warm:
-            again = self._retry.get(name, 0.0) - self._world.clock()
-            if again > 0:
-                return again
+            delay = self._retry.get(name, 0.0) - self._world.clock()
+            if delay > 0:
+                return delay
             if waiting() or not self._has_room(ready):
-                self._delays[name] = delay = min(ROUND, 2 * self._delays.get(name, GLANCE))
+                self._delays[name] = delay = min(
+                    CHECK_INTERVAL_S, 2 * self._delays.get(name, MIN_RETRY_DELAY_S)
+                )
                 return delay
             await self._add(profile)
         self._delays.pop(name, None)
-        return ROUND
+        return CHECK_INTERVAL_S
 
     async def _stale(self, profile: Profile, warm: WarmKernel) -> str:
-        """Say why a kernel is not what a start would make now, or ``""``."""
+        """Return why a kernel differs from what a start would make now; ``""`` if it does not."""
         try:
             files = await read_launch_files(self._world, profile)
             connection = warm.wire.connection
             kernel_files = self._world.files(profile.name)
             now = make_plan(self._world, kernel_files, 1, profile, files, connection)
         except (KconndError, OSError):
-            return "its profile cannot be started any more"
+            return "its profile can no longer be started"
         if not same_start(now, warm.plan):
             return "its profile has changed"
         return await self._changed(warm)
 
     async def _changed(self, warm: WarmKernel) -> str:
-        """Say which of the files that a kernel has read is another now; ``""`` if none is."""
+        """Return which of the files that a kernel has read has changed; ``""`` if none has."""
 
-        def look(begin: Begin) -> str:
-            begin(f"looking at what {warm.plan.name} has read")
+        def compare(begin: Begin) -> str:
+            begin(f"checking the files that {warm.plan.name} has read")
             return warm.signatures.changed()
 
         try:
-            changed = await self._world.paths.run(look)
+            changed = await self._world.paths.run(compare)
         except StuckError as error:
             return str(error)
         return f"{changed} has changed" if changed else ""
 
     def _has_room(self, ready: list[WarmKernel]) -> bool:
-        like = max((tree_memory(warm.handle.shim) for warm in ready[-1:]), default=LEAST // 2)
-        return self._available() > LEAST + 2 * like
+        similar_bytes = max(
+            (tree_memory(warm.handle.shim) for warm in ready[-1:]), default=MIN_FREE_BYTES // 2
+        )
+        return self._available() > MIN_FREE_BYTES + 2 * similar_bytes
 
     async def _add(self, profile: Profile) -> None:
-        """Start one, and keep it once it has answered."""
+        """Start a kernel, and keep it when it has answered."""
         name = profile.name
         making = self._making = asyncio.create_task(self._maker.make(profile))
         try:
             check_descriptors(descriptors())
             await asyncio.wait([making])
-            if not making.cancelled():  # else it has made room for another
+            if not making.cancelled():  # a launch that needed its place has cancelled it
                 self._keep_ready(name, making.result())
         except (KconndError, OSError, TimeoutError) as error:
             self._failed(name, str(error) or "it did not answer")
@@ -259,22 +263,22 @@ class Pool:
 
     def _keep_ready(self, name: str, warm: WarmKernel) -> None:
         self._ready[name].append(warm)
-        self._spawn(self._see_end(name, warm, self._world.clock()))
+        self._spawn(self._watch_exit(name, warm, self._world.clock()))
 
     def _failed(self, name: str, why: str) -> None:
         failures = self._failures[name] = self._failures.get(name, 0) + 1
-        pause = min(LONGEST, 2.0**failures)
+        pause = min(MAX_RETRY_DELAY_S, 2.0**failures)
         self._retry[name] = self._world.clock() + pause
-        level = logging.DEBUG if self._told.get(name) == why else logging.WARNING
-        self._told[name] = why
-        log.log(level, "%s: keeping one warm: %s; again in %g s", name, why, pause)
+        level = logging.DEBUG if self._reasons.get(name) == why else logging.WARNING
+        self._reasons[name] = why
+        log.log(level, "%s: starting a warm kernel: %s; next try in %g s", name, why, pause)
 
     def _worked(self, name: str) -> None:
-        """Forget failures: one was of use, or has lived for long."""
-        for known in (self._failures, self._retry, self._told):
-            known.pop(name, None)
+        """Reset the retries of a profile: one of its kernels was used or has lived for long."""
+        for by_name in (self._failures, self._retry, self._reasons):
+            by_name.pop(name, None)
 
-    async def _see_end(self, name: str, warm: WarmKernel, since: float) -> None:
+    async def _watch_exit(self, name: str, warm: WarmKernel, since: float) -> None:
         await self._world.launcher.wait(warm.handle)
         if warm not in self._ready.get(name, ()):
             return
@@ -282,25 +286,26 @@ class Pool:
         warm.channels.close()
         self._maker.forget(warm.plan.name, warm.wire.connection.socket_paths())
         self.look_again()
-        if self._world.clock() - since < LONGEST:
-            self._failed(name, "it ended by itself")
+        if self._world.clock() - since < MAX_RETRY_DELAY_S:
+            self._failed(name, "its process ended")
         else:
             self._worked(name)
 
-    # --- ending them
+    # --- termination
 
     async def launch_with_room(self, plan: LaunchPlan, refusal: StartFailedError) -> Handle:
-        """Launch what was refused for a quota, once a kernel that nobody uses has made room.
+        """Launch a plan that a quota refused, after terminating a warm kernel.
 
         Raises
         ------
         StartFailedError
-            If there is none, or the launch fails all the same.
+            If there is no warm kernel, or the launch fails again.
         """
         if not await self._release():
             raise refusal
-        for pause in PAUSES:
-            await asyncio.sleep(pause)  # the service manager counts one that ended for a moment yet
+        for pause in LAUNCH_RETRY_DELAYS_S:
+            # The service manager counts a unit for a moment after its end.
+            await asyncio.sleep(pause)
             try:
                 return await self._world.launcher.launch(plan)
             except StartFailedError as error:
@@ -310,11 +315,11 @@ class Pool:
         raise refusal
 
     async def _release(self) -> bool:
-        """End one that is ready or being made, and tell whether there was one."""
+        """Terminate a kernel that is ready or starts; return whether there was one."""
         why = "another kernel needs its place"
         for ready in self._ready.values():
             if ready:
-                await asyncio.wait([self.discard(ready.pop(), why)], timeout=ENDING)
+                await asyncio.wait([self.discard(ready.pop(), why)], timeout=END_TIMEOUT_S)
                 return True
         if self._making is None or self._making.done():
             return False
@@ -324,21 +329,21 @@ class Pool:
         return True
 
     def discard(self, warm: WarmKernel, why: str) -> asyncio.Task[None]:
-        """End one that was taken out or is not wanted any more."""
+        """Terminate a kernel."""
         if naming := self._naming.pop(warm.plan.name, None):
             naming.cancel()
         return self._maker.discard(warm, why)
 
     async def sweep(self) -> None:
-        """End what a daemon left that was killed: nobody has worked in it."""
-        for named in await sweep(self._world, self._maker):
-            if named.handle is not None:
-                self._spawn(self._remove_link_after(named.handle, named.old))
-            if not named.told:
-                self._spawn(tell_again(self._world, named.old, named.name))
+        """Terminate the warm kernels that a killed daemon left behind."""
+        for kernel in await sweep(self._world, self._maker):
+            if kernel.handle is not None:
+                self._spawn(self._remove_link_after(kernel.handle, kernel.old))
+            if not kernel.knows_name:
+                self._spawn(resend_name(self._world, kernel.old, kernel.name))
 
     async def end(self) -> None:
-        """End all that wait for a name; they hold nobody's work."""
+        """Terminate all kernels that were not handed over."""
         for ready in self._ready.values():
             for warm in ready:
                 self.discard(warm, "the daemon ends")

@@ -38,7 +38,7 @@ async def running(stage: Stage) -> FakeChannels:
 async def test_missing_heartbeats_are_told_where_the_kernel_answers_nothing_else(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor, "IDLE_PROOF", 0.02)
+    monkeypatch.setattr(monitor, "IDLE_PROOF_TIMEOUT_S", 0.02)
     channels, process = await running(stage), stage.actor.process
     process.watch.beat(allowed=3)  # what is silent from one to the next counts
     channels.answers_heartbeats = False
@@ -63,7 +63,7 @@ async def test_missing_heartbeats_are_told_where_the_kernel_answers_nothing_else
 async def test_silence_during_a_cell_is_told_of_a_kernel_that_answers_then(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor, "IDLE_PROOF", 0.02)
+    monkeypatch.setattr(monitor, "IDLE_PROOF_TIMEOUT_S", 0.02)
     channels, process = await running(stage), stage.actor.process
     stage.may_answer.clear()  # on shell
     channels.say("cell", "busy")
@@ -120,7 +120,7 @@ async def test_a_kernel_that_never_answers_a_heartbeat_is_neither_alive_nor_unre
 async def test_any_sign_of_an_adopted_kernel_is_a_sign_of_life(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, sign: str
 ) -> None:
-    monkeypatch.setattr(monitor, "CONFIRM", 0.05)
+    monkeypatch.setattr(monitor, "CONFIRM_TIMEOUT_S", 0.05)
     stage.heartbeats = None
     await running(stage)
     stage.may_answer.clear()
@@ -153,7 +153,7 @@ async def test_an_idle_that_was_lost_is_found_out_by_asking(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(activity, "QUIET_S", 0.05)
-    monkeypatch.setattr(monitor, "LAG_S", 0.0)
+    monkeypatch.setattr(monitor, "IOPUB_LAG_S", 0.0)
     channels, process = await running(stage), stage.actor.process
     channels.say("cell", "busy")
     channels.lose()
@@ -167,7 +167,7 @@ async def test_a_subshell_that_was_deleted_before_it_answered_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(activity, "QUIET_S", 0.05)
     monkeypatch.setattr(monitor, "RECHECK_S", 0.05)
-    monkeypatch.setattr(monitor, "LAG_S", 0.0)
+    monkeypatch.setattr(monitor, "IOPUB_LAG_S", 0.0)
     stage.subshells = ["s1", "s2"]
     channels, process = await running(stage), stage.actor.process
     channels.silent = {"s1"}
@@ -200,7 +200,7 @@ async def test_a_busy_that_was_lost_is_found_out_by_asking(
 async def test_a_list_of_subshells_that_makes_no_sense_leaves_it_unknown_and_is_asked_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor, "CONFIRM", 0.05)
+    monkeypatch.setattr(monitor, "CONFIRM_TIMEOUT_S", 0.05)
     monkeypatch.setattr(activity, "QUIET_S", 0.05)
     stage.subshells = ["s1"]
     await running(stage)

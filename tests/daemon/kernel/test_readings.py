@@ -89,3 +89,11 @@ async def test_what_was_read_of_the_process_before_is_not_shown(stage: Stage) ->
     actor.process.handle = None
     assert readings.is_fresh(actor), "there is nothing to be read"
     assert readings.sight(actor, "current").memory is None
+
+
+async def test_why_no_client_can_attach_is_read_too(stage: Stage) -> None:
+    actor, readings = stage.actor, Readings(stage.world)
+    stage.connection_file.unlink()
+    await readings.refresh([actor])
+    assert "its connection file cannot be read" in actor.process.fault
+    assert readings.sight(actor, "current").unreachable == actor.process.fault

@@ -117,7 +117,7 @@ async def test_one_whose_processes_work_is_kept_and_that_is_shown(around: Surrou
 async def test_one_whose_subshell_does_not_answer_is_kept_and_that_is_shown(
     around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kconnd.daemon.kernel.monitor.IDLE_PROOF", 0.02)
+    monkeypatch.setattr("kconnd.daemon.kernel.monitor.IDLE_PROOF_TIMEOUT_S", 0.02)
     channels = around.stage.channels[-1]
     channels.subshells.append("s1")
     channels.silent.add("s1")
