@@ -7,7 +7,6 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,10 @@ import yaml
 from pydantic import BaseModel
 
 from kconnd import connect, errors
-from kconnd.cli.main import VERBS
+from kconnd.cli.grammar import COMMON_OPTIONS, FOREIGN_VERBS, VERBS
 from kconnd.core.access import Right
-from kconnd.core.profile.model import Profile, parse_profile
+from kconnd.core.profile.model import Profile
+from kconnd.core.profile.parse import parse_profile
 from kconnd.core.profile.quantities import parse_duration, parse_size
 from kconnd.core.profile.settings import Settings, parse_settings
 from kconnd.daemon.api.routes import ROUTES
@@ -43,10 +43,11 @@ SETTINGS_PAGE = ROOT / "systemd/README.md"
 CONFIGS_PAGE = ROOT / "configs/README.md"
 CLI_PAGE = ROOT / "kconnd/cli/README.md"
 API_PAGE = ROOT / "kconnd/API.md"
+ARCHITECTURE_PAGE = ROOT / "kconnd/README.md"
 DAEMON_PAGE = ROOT / "kconnd/daemon/README.md"
 DRAW = ROOT / "scripts/draw-states"
 TOP_FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "."}
-EVERY_VERB_HAS = {"--help", "--json", "--socket"}
+COMMON = {word for option in COMMON_OPTIONS for word in option.spellings}
 SCRIPTS = {path.name for path in (ROOT / "scripts").iterdir()}
 
 
@@ -193,11 +194,9 @@ def test_every_yaml_block_is_sound(page: Path) -> None:
             assert parse_profile(profile, name=name)[1] == (), block.text
 
 
-@cache
-def help_of(verb: str) -> str:
-    command = [sys.executable, "-m", "kconnd.cli.main", verb, "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    return done.stdout
+def options_of(verb: str) -> set[str]:
+    """List the long options of a verb, without those that every verb has."""
+    return {word for option in VERBS[verb].options for word in option.spellings if "--" in word}
 
 
 @of_each_page()
@@ -205,10 +204,10 @@ def test_every_verb_and_option_that_is_mentioned_exists(page: Path) -> None:
     lines = [line for block in blocks(page) for line in block.text.splitlines()]
     for text in [*code_spans(page), *lines]:
         for verb, arguments in re.findall(r"kconnd-ctl ([a-z]\w*)([^|)#]*)", text):
-            assert verb in VERBS or verb == "help", text
+            assert verb in VERBS, text
             own = arguments.partition(" -- ")[0]
-            for option in re.findall(r"(?<=\s)--[a-z][\w-]*", own):
-                assert option in help_of(verb), text
+            used = set(re.findall(r"(?<=\s)--[a-z][\w-]*", own))
+            assert used <= options_of(verb) | COMMON, text
 
 
 @of_each_page()
@@ -295,26 +294,20 @@ def test_the_table_of_verbs_is_the_command_lines() -> None:
     rows = table(CLI_PAGE, "## Verbs")
     assert set(rows) == set(VERBS)
     for verb, (_, options) in rows.items():
-        known = set(re.findall(r"--[a-z][\w-]*", help_of(verb).partition("example:")[0]))
-        listed = set(re.findall(r"--[a-z][\w-]*", options))
-        assert listed <= known, verb
-        own = set(re.findall(r"^ +(?:-\w(?: \S+)?, )?(--[a-z][\w-]*)", help_of(verb), re.MULTILINE))
-        assert listed >= own - EVERY_VERB_HAS, verb
+        assert set(re.findall(r"--[a-z][\w-]*", options)) == options_of(verb), verb
+    foreign = table(CLI_PAGE, "## If you know docker or systemctl")
+    assert set(foreign) == set(FOREIGN_VERBS)
 
 
-def kinds(
-    kind: type[errors.KconndError] = errors.KconndError,
-) -> Iterator[type[errors.KconndError]]:
-    yield kind
-    for below in kind.__subclasses__():
-        yield from kinds(below)
+def kinds() -> Iterator[type[errors.KconndError]]:
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.KconndError):
+            yield kind
 
 
 def test_the_tables_of_errors_are_the_codes() -> None:
-    rows = table(API_PAGE, 'An error is an object `{"error": {"code", "message", "hint"}}`:')
-    of_kconnd = [kind for kind in kinds() if kind.__module__ == errors.__name__]
-    expected = {kind.code: [str(kind.http_status), str(kind.exit_code)] for kind in of_kconnd}
-    assert rows == expected
+    rows = table(API_PAGE, "## Errors")
+    assert rows == {kind.code: [str(kind.http_status), str(kind.exit_code)] for kind in kinds()}
     statuses = {str(kind.exit_code) for kind in kinds()}
     assert set(table(CLI_PAGE, "## Exit status")) == {"0", "130"} | statuses
 
@@ -335,6 +328,25 @@ def test_the_table_of_options_is_the_daemons() -> None:
     options = set(re.findall(r"^  (--[a-z][\w-]*)", done.stdout, re.MULTILINE))
     rows = table(DAEMON_PAGE, "## Options")
     assert {row.split()[0] for row in rows} == options - {"--version"}
+
+
+def test_the_list_of_modules_is_the_tree() -> None:
+    text = ARCHITECTURE_PAGE.read_text(encoding="utf-8").partition("\n## Modules\n")[2]
+    listed = set()
+    for section in text.split("\n### ")[1:]:
+        folder = section.splitlines()[0]
+        listed |= {
+            f"{folder}/{name}" for name in re.findall(r"^\| `(\w+\.py)` \|", section, re.MULTILINE)
+        }
+    tree = {name_of(path) for path in (ROOT / "kconnd").rglob("*.py")}
+    assert listed == {path for path in tree if not path.endswith("__init__.py")}
+
+
+def test_the_state_diagram_is_that_of_the_table() -> None:
+    drawn = subprocess.run([sys.executable, DRAW], capture_output=True, text=True, check=True)
+    text = ARCHITECTURE_PAGE.read_text(encoding="utf-8")
+    shown = text.partition("<!-- scripts/draw-states -->\n")[2].partition("<!-- end of")[0]
+    assert shown == drawn.stdout, "scripts/draw-states --write draws it anew"
 
 
 def test_findings_are_listed() -> None:
