@@ -361,6 +361,22 @@ def test_findings_are_listed() -> None:
 # --- scripts that the pages promise something of
 
 
+def test_one_test_is_run_as_the_page_says() -> None:
+    """The commands of the page, but for what scripts/test installs before."""
+    run_tests = (ROOT / "scripts/test").read_text(encoding="utf-8")
+    assert 'pytest=("$venv/bin/python" -W error -m pytest)' in run_tests
+    assert 'exec "${pytest[@]}" "$@"' in run_tests
+    for block in blocks(ROOT / "CONTRIBUTING.md"):
+        for command in block.commands():
+            program, *words = command.text.split()
+            files = [word for word in words if word.startswith("tests/")]
+            assert all((ROOT / file).is_file() for file in files)
+            assert program == "scripts/test" or program.startswith(".venv/bin/")
+    command = [sys.executable, "-W", "error", "-m", "pytest", "tests/core/test_access.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_demo_keeps_to_its_folders(tmp_path: Path) -> None:
     """The real script runs, with this environment in the place of one that it would install."""
     checkout, home = tmp_path / "checkout", tmp_path / "home"
