@@ -343,7 +343,7 @@ def test_the_list_of_modules_is_the_tree() -> None:
 
 
 def test_the_state_diagram_is_that_of_the_table() -> None:
-    drawn = subprocess.run([sys.executable, DRAW], capture_output=True, text=True, check=True)
+    drawn = subprocess.run([sys.executable, str(DRAW)], capture_output=True, text=True, check=True)
     text = ARCHITECTURE_PAGE.read_text(encoding="utf-8")
     shown = text.partition("<!-- scripts/draw-states -->\n")[2].partition("<!-- end of")[0]
     assert shown == drawn.stdout, "scripts/draw-states --write draws it anew"
@@ -372,8 +372,8 @@ def test_one_test_is_run_as_the_page_says() -> None:
             files = [word for word in words if word.startswith("tests/")]
             assert all((ROOT / file).is_file() for file in files)
             assert program == "scripts/test" or program.startswith(".venv/bin/")
-    command = [sys.executable, "-W", "error", "-m", "pytest", "tests/core/test_access.py"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    one_file = [sys.executable, "-W", "error", "-m", "pytest", "tests/core/test_access.py"]
+    done = subprocess.run(one_file, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
