@@ -418,8 +418,8 @@ def test_the_demo_keeps_to_its_folders(tmp_path: Path) -> None:
         run_dir = re.search(r"KCONND_SOCKET=(/tmp/kconnd-demo-\S+)/kconnd\.sock", shown)
         assert run_dir is not None
     finally:
-        assert "the demo's daemon has ended" in bash("scripts/demo --stop")
+        assert "stopped the kernels and the daemon" in bash("scripts/demo --stop")
     assert {path for path in checkout.rglob("*") if ".demo" not in path.parts} == before
     assert not list(home.rglob("kernel-*.json")), "a link that Jupyter would find"
-    assert "no daemon of the demo runs" in bash("scripts/demo --stop")
+    assert "is not running" in bash("scripts/demo --stop")
     shutil.rmtree(run_dir[1])
