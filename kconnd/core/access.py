@@ -1,6 +1,6 @@
 """Who may do what with a kernel: one function of plain values, asked on every request.
 
-The rights and what each covers are in the table of README's "Who may do what". A right
+The rights and what each covers are in the table "Who may do what" of ``configs/README.md``. A right
 includes those before it. What nobody granted is refused.
 """
 
