@@ -6,7 +6,6 @@ All ways are taken in turns, so that what else the machine does falls on all of 
 import asyncio
 import contextlib
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -162,7 +161,6 @@ def costs(*, quick: bool) -> Iterator[Result]:
     with all_ways("warm", "fork", "cold") as ways, contextlib.ExitStack() as stack:
         del ways[REPLY]
         taken = [_take_costs(ways, stack) for _ in range(2 if quick else 10)]
-        time.sleep(REST)
         # once all run, since what one shares with others is nobody's own
         rounds = [{**times, **dict(_memory(started))} for times, started in taken]
     for what, unit in COSTS.items():
@@ -176,7 +174,6 @@ def costs(*, quick: bool) -> Iterator[Result]:
     yield ratio(f"{TIME}: fork / cold", rounds, one, other)
 
 
-REST = 3.0  # seconds in which a forked kernel has done what it leaves for later: its history
 TIME = "processor time until ready"  # of a shim, too
 MEMORY, MEMORY_OF_BOTH = "memory of its own", "memory of its own, with its shim's"
 COSTS = {TIME: "ms", MEMORY: "MB", MEMORY_OF_BOTH: "MB"}

@@ -8,11 +8,8 @@ numbered on from those that the import made; log records count their ``relativeC
 parent's import of logging; what a preloaded module draws or notes at its import is the same in all
 (but for what `kconnd.programs.zygote.main.renew` knows of); a file in the kernel's folder that is
 called like a module of ipykernel's does not take its place, as it would where that was imported
-later; ``ps`` shows as much of a long command as there is room for; the process may be older than
-the kernel's start, with some milliseconds of processor time: it has waited for that; and its
-history begins (the entry of its session, with the time of that, and the thread that saves) when
-somebody needs it, such as the first cell, and else 2 seconds after its start. What is wrong with
-the history is told then, and a new file of it has that moment's umask.
+later; ``ps`` shows as much of a long command as there is room for; and the process may be older
+than the kernel's start, with some milliseconds of processor time: it has waited for that.
 """
 
 import contextlib
@@ -392,7 +389,7 @@ def sessions(folder: Path) -> list[tuple[bool, int | None]]:
 def test_the_history_tells_of_a_forked_kernel_that_nobody_used(
     lone: Daemon, tmp_path: Path
 ) -> None:
-    """As it does of a cold one: after a while, or when it ends before that."""
+    """As it does of a cold one."""
     lone.profile("lab", f"{FORK}env: {{IPYTHONDIR: {tmp_path}}}\n")
     lone.ask("POST", "/v1/reload")
     start(lone, "lab")

@@ -285,7 +285,7 @@ class Zygote:
             version = import_all(modules)
         set_since = dict(os.environb).items() - before.items()
         self.changed = dict(set_since)  # ipykernel's debugger sets a variable
-        self.groundwork = load("precompute").Groundwork(load("history").LateHistory)
+        self.groundwork = load("precompute").Groundwork()
         self.rehearsal = load("rehearsal")  # which imports what another's fault may be in
         self.rehearsal.rehearse()
         check_threads()

@@ -38,18 +38,12 @@ LOADING = ("traits", "section_names", "_load_config", "_find_my_config")  # of t
 
 
 class Groundwork:
-    """All that a parent has worked out, to be laid out in each kernel before ipykernel runs.
+    """All that a parent has worked out, to be laid out in each kernel before ipykernel runs."""
 
-    Parameters
-    ----------
-    *more : callable
-        Give parts that are no groundwork, and are laid out as such.
-    """
-
-    def __init__(self, *more: Callable[[], Part]) -> None:
+    def __init__(self) -> None:
         self.parts: list[Part] = []
         ours: tuple[Callable[[], Part], ...] = (CommandLine, ModuleFiles, Prefilter, Unconfigured)
-        for make in (*ours, *more):
+        for make in ours:
             # Any other version's insides may be different in any way.
             with contextlib.suppress(Exception):
                 self.parts.append(make())

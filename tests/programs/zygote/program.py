@@ -11,12 +11,11 @@ import ipykernel.ipkernel as ipkernel
 from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Application
 from kconnd.programs.zygote.precompute import Groundwork
-from kconnd.programs.zygote.history import LateHistory
 from kconnd.programs.zygote.rehearsal import rehearse
-from IPython.core import history, prefilter
+from IPython.core import prefilter
 
 def prepare():
-    work = Groundwork(LateHistory)
+    work = Groundwork()
     rehearse()
     return work
 

@@ -238,30 +238,22 @@ def test_the_debugger_is_told_the_files_of_all_modules(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "left"),
     [
-        ("", ["CommandLine", "ModuleFiles", "Prefilter", "Unconfigured", "LateHistory"]),
+        ("", ["CommandLine", "ModuleFiles", "Prefilter", "Unconfigured"]),
         (
             "ipkernel.IPythonKernel.__init__ = lambda self: None",
-            ["CommandLine", "Prefilter", "Unconfigured", "LateHistory"],
+            ["CommandLine", "Prefilter", "Unconfigured"],
         ),
         (
             "del Application._create_loader",
-            ["ModuleFiles", "Prefilter", "Unconfigured", "LateHistory"],
+            ["ModuleFiles", "Prefilter", "Unconfigured"],
         ),
         (
             "prefilter.MacroHandler.__init__ = remember",
-            ["CommandLine", "ModuleFiles", "Unconfigured", "LateHistory"],
+            ["CommandLine", "ModuleFiles", "Unconfigured"],
         ),
         (
             "vars(Application.__mro__[3])['_config_changed'].func = print",
-            ["CommandLine", "ModuleFiles", "Prefilter", "LateHistory"],
-        ),
-        (
-            "history.HistoryManager.__init__ = lambda self: None",
-            ["CommandLine", "ModuleFiles", "Prefilter", "Unconfigured"],
-        ),
-        (
-            "history.HistoryAccessor = history.HistoryAccessorBase",
-            ["CommandLine", "ModuleFiles", "Prefilter", "Unconfigured"],
+            ["CommandLine", "ModuleFiles", "Prefilter"],
         ),
     ],
 )
