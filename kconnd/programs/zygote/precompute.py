@@ -3,19 +3,17 @@
 A forked kernel shares the parent's memory until one of them writes to it, and to look at an
 object writes to it (its count of references). So what goes through everything once, such as
 listing the files of all modules, costs a kernel more memory than what it keeps. It is done by
-the parent, for three such things of ipykernel's and IPython's, which are found under names that
-are not public. And a look for a configuration that is not there is left.
+the parent, for two such things of ipykernel's, which are found under names that are not public.
 
 Rules. Standard library only, as for `kconnd.programs.zygote.main`. What is laid out for a kernel is
 taken up by the stock code in the place where that would have worked it out, gives the same, and is
-gone from there once it was used. Where ipykernel, IPython or traitlets are not as they are known to
-be, nothing is laid out, and the kernel works it out as any other does.
+gone from there once it was used. Where ipykernel or traitlets are not as they are known to be,
+nothing is laid out, and the kernel works it out as any other does.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import logging
 import os
@@ -34,15 +32,12 @@ if TYPE_CHECKING:
             """Put it where the kernel comes across it."""
 
 
-LOADING = ("traits", "section_names", "_load_config", "_find_my_config")  # of traitlets
-
-
 class Groundwork:
     """All that a parent has worked out, to be laid out in each kernel before ipykernel runs."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
-        ours: tuple[Callable[[], Part], ...] = (CommandLine, ModuleFiles, Prefilter, Unconfigured)
+        ours: tuple[Callable[[], Part], ...] = (CommandLine, ModuleFiles)
         for make in ours:
             # Any other version's insides may be different in any way.
             with contextlib.suppress(Exception):
@@ -113,109 +108,6 @@ class ModuleFiles:
         own = [sys.modules["__main__"], *itertools.islice(reversed(sys.modules.values()), since)]
         shared = [types.SimpleNamespace(__file__=file) for file in self.files.split("\0")]
         return {str(number): one for number, one in enumerate([*own, *shared])}
-
-
-class Prefilter:
-    """What IPython passes each line through: some twenty objects, which only know their shell.
-
-    They are made for a shell that never comes to be; which places refer to that, and to its
-    configuration, the garbage collector tells.
-    """
-
-    def __init__(self) -> None:
-        self.module: Any = sys.modules["IPython.core.interactiveshell"]
-        self.kind = self.module.PrefilterManager
-        shell_class = sys.modules["ipykernel.zmqshell"].ZMQInteractiveShell
-        shell = shell_class.__new__(shell_class)
-        self.manager = self.kind(shell=shell, parent=shell)
-        config = shell.config
-        del shell._trait_values["config"]
-        gc.collect()  # what is left of making them refers to the shell, too
-        self.places = [(place, False) for place in places_of(shell)]
-        self.places += [(place, True) for place in places_of(config)]
-
-    def lay_out(self) -> None:
-        """Have IPython's shell take these in place of new ones, once."""
-        self.module.PrefilterManager = self.give
-
-    def give(self, **how: Any) -> Any:
-        """Be what makes such objects for a shell."""
-        self.module.PrefilterManager = self.kind
-        if how.keys() != {"shell", "parent"} or not is_without_sections(how["parent"].config):
-            return self.kind(**how)
-        config = how["parent"].config
-        for (holder, name), is_config in self.places:
-            holder[name] = config if is_config else how["shell"]
-        return self.manager
-
-
-class Unconfigured:
-    """What a configuration without sections sets in the parts of a shell: nothing.
-
-    To find that out, each of them goes through all that it can be told, and its parents' sections.
-    """
-
-    def __init__(self) -> None:
-        kind: Any = sys.modules["traitlets.config.configurable"].Configurable
-        self.app: Any = sys.modules["ipykernel.kernelapp"].IPKernelApp
-        self.handler = vars(kind)["_config_changed"]
-        self.stock = self.handler.func
-        (cell,) = self.stock.__closure__  # of what takes care of an older way to be told
-        if cell.cell_contents.__code__.co_names != (*LOADING[:3], "new"):
-            raise LookupError("traitlets does not load a configuration as it used to")
-        self.ways = ways_of(kind)
-
-    def lay_out(self) -> None:
-        """Have parts not look, until all is made and the application starts."""
-        kind, stock = self.app, self.app.start
-
-        def start(app: Any) -> None:
-            kind.start, self.handler.func = stock, self.stock
-            stock(app)
-
-        kind.start, self.handler.func = start, self.changed
-
-    def changed(self, part: Any, change: Any, *more: Any) -> None:
-        """Be told that a part has got a configuration."""
-        told = change["new"] if isinstance(change, dict) else None
-        if told is None or not is_without_sections(told) or not self.is_plain(part):
-            self.stock(part, change, *more)
-
-    def is_plain(self, part: Any) -> bool:
-        """Tell whether a part finds its sections as traitlets has it, and its parents do.
-
-        The application itself has one.
-        """
-        if isinstance(part, self.app) or ways_of(type(part)) != self.ways:
-            return False
-        while (part := part.parent) is not None:
-            if type(part)._find_my_config is not self.ways[-1]:
-                return False
-        return True
-
-
-def places_of(one: object) -> list[tuple[dict[str, Any], str]]:
-    """Tell by which dictionaries, and which names in them, an object is referred to."""
-    found: list[tuple[dict[str, Any], str]] = []
-    for holder in gc.get_referrers(one):
-        if not isinstance(holder, dict):
-            raise LookupError(f"a {type(holder).__name__} refers to it")  # noqa: TRY004  # no fault
-        for name, value in holder.items():
-            if value is one:  # a comprehension here would be something that refers to it
-                found.append((holder, name))
-    return found
-
-
-def ways_of(kind: Any) -> list[Any]:
-    """Tell how a class loads a configuration, which one may do in a way of its own."""
-    return [getattr(getattr(kind, name), "__func__", getattr(kind, name)) for name in LOADING]
-
-
-def is_without_sections(config: Any) -> bool:
-    """Tell whether a configuration is of the application itself, and so of nothing in a shell."""
-    return config.keys() <= {"IPKernelApp"} and not any(
-        name[:1].isupper() for name in config.get("IPKernelApp", ())
-    )
 
 
 class SysOnce(types.ModuleType):

@@ -6,22 +6,17 @@ import sys
 from typing import Any
 
 BEGIN = """
-import json, sqlite3, sys
+import json, sys
 import ipykernel.ipkernel as ipkernel
 from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Application
 from kconnd.programs.zygote.precompute import Groundwork
 from kconnd.programs.zygote.rehearsal import rehearse
-from IPython.core import prefilter
 
 def prepare():
     work = Groundwork()
     rehearse()
     return work
-
-def remember(self, shell, **kwargs):
-    prefilter.PrefilterHandler.__init__(self, shell=shell, **kwargs)
-    self.known = [shell]
 """
 
 
