@@ -67,7 +67,6 @@ UNIT_STOP_VALID_S = 60.0  # in which an end is put down to the unit's stop
 SIGINFO_BYTES = 128  # signalfd(2), as are the offsets of pid and uid in it
 SIGSET_BYTES = 8  # of the kernel's sigset_t; that of the C library is longer
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # flags of open(2)
-READY = b"+"  # from a child that was to prepare itself
 HEAD = b"[kconnd: launch %d, %s]\n"  # at the head of each process's output in the log
 CGROUPS = b"/sys/fs/cgroup"
 PRINTED, QUESTION_MARK = range(33, 127), 63  # in ASCII
@@ -297,13 +296,12 @@ class Child:
     become : callable
         What it does in the end, given the plan, and where to tell what is wrong with that.
     prepare : callable, optional
-        What it does while there is no plan yet, after which it `is_ready`.
+        What it does while there is no plan yet.
     """
 
     def __init__(
         self, become: Callable[[Plan, int], None], prepare: Callable[[], None] | None = None
     ) -> None:
-        self.prepares = prepare is not None
         self.output, output = os.pipe()
         go, self._go = os.pipe()
         self._trouble, trouble = os.pipe()
@@ -314,7 +312,6 @@ class Child:
                     os.close(theirs)  # with the second it would never see that the shim has died
                 if prepare:
                     prepare()
-                    os.write(trouble, READY)
                 plan = receive_plan(go)
                 if plan is None:
                     os._exit(0)  # the shim died before it could record us: nobody knows us, so go
@@ -342,15 +339,9 @@ class Child:
         os.close(self._trouble)
         return trouble
 
-    def is_ready(self) -> bool:
-        """Tell whether it is prepared, and waits: it may be busy still, or stopped, or dead."""
-        if not self.prepares:
-            return True
-        if os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)[0]:
-            return False
-        said = select.poll()
-        said.register(self._trouble, select.POLLIN)
-        return bool(said.poll(0)) and os.read(self._trouble, len(READY)) == READY
+    def is_running(self) -> bool:
+        """Tell whether the child has neither exited nor been stopped."""
+        return os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)[0] == 0
 
     def let_go(self) -> None:
         """Let it end, which was told nothing; `watch` reaps it."""

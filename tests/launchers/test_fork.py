@@ -30,18 +30,6 @@ WaitUntil = Callable[..., Awaitable[None]]
 SOUND = "version_info = (7, 0)\n__version__ = '7.0'\n"
 OLD = "version_info = (6, 28)\n__version__ = '6.28'\n"
 THREAD = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
-# Whose preparation never ends, in whoever is not the parent itself.
-BUSY = """
-import os, signal, sys, types
-parent = os.getpid()
-class IPKernelApp:
-    def __init__(self):
-        if os.getpid() != parent:
-            signal.alarm(100)
-            signal.pause()
-        raise RuntimeError
-sys.modules["ipykernel.kernelapp"] = types.SimpleNamespace(IPKernelApp=IPKernelApp)
-"""
 USER_SITE = f"user/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 # Imports what a parent does, and prints what of the environment is read meanwhile.
 WATCHING = """\
@@ -538,20 +526,6 @@ async def test_an_early_child_that_was_stopped_is_not_waited_for(
     assert handle.kernel.pid != child
     assert await parents.code(handle) == 3
     await wait_until(lambda: not is_there(child), "it to be ended with what the kernel left")
-
-
-async def test_an_early_child_that_is_busy_is_not_waited_for(
-    parents: Parents, wait_until: WaitUntil
-) -> None:
-    parents.write("ipykernel", SOUND + BUSY)
-    assert await parents.code(await parents.launch()) == 3
-    spare = psutil.Process(await a_spare(parents, wait_until))
-    await wait_until(spare.children, "its child")
-    (child,) = spare.children()
-    handle = await parents.launch()
-    assert (handle.shim.pid, handle.kernel.pid != child.pid) == (spare.pid, True)
-    assert await parents.code(handle) == 3
-    await wait_until(lambda: not is_there(child.pid), "it to be ended with what the kernel left")
 
 
 async def test_an_early_child_is_not_used_where_its_shim_is_put_elsewhere(

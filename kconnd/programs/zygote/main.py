@@ -9,10 +9,9 @@ Rules. A forked kernel is what ``PYTHON [FLAGS] -m ipykernel_launcher`` gives, b
 ``tests/end_to_end/test_fork.py`` lists. So the zygote has one thread, no ZMQ context and no
 event loop, runs no kernel itself and builds nothing of one but its groundwork. It forks
 a shim, which forks the kernel: the zygote's end takes no kernel with it. A spare shim waits for
-the next kernel, with a child that is to become that and has worked through what all do as they
-start: most of the memory that a kernel writes to is its own by then. Both end with the zygote. It
-ends when its daemon does, and always at once: what an interpreter does at its end (wait for
-threads, remove temporary files) would hang, or take from kernels what they share.
+the next kernel, with a child that is to become that. Both end with the zygote. It ends when its
+daemon does, and always at once: what an interpreter does at its end (wait for threads, remove
+temporary files) would hang, or take from kernels what they share.
 
 Protocol, over the SEQPACKET socket that DESCRIPTOR is; each message is a JSON object. From here
 first ``{"ready": ipykernel's version}``, or ``{"refused": why, "seen": {path: signature}}``, which
@@ -79,7 +78,7 @@ MODULES = (
 )
 SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
 SPARE = b"kconnd-shim"  # and one that has no kernel yet
-EARLY = b"kconnd-kernel"  # and the child of such a one, once it is prepared
+EARLY = b"kconnd-kernel"  # and the child of such a one
 QUIET = 100  # milliseconds without a message until a spare is forked: two forks hold each other up
 MESSAGE = 65536
 WORDS = 1000  # characters of a reason
@@ -251,7 +250,6 @@ class Zygote:
         self.shim = load("shim", os.path.dirname(HERE))
         self.command_line = CommandLine()
         self.freshness = load("staleness")
-        self.rehearsal: Any = None
         self.heap = load("heap_layout")
         self.watch: Watch = None
         self.kept: set[int] = set()
@@ -286,8 +284,6 @@ class Zygote:
         set_since = dict(os.environb).items() - before.items()
         self.changed = dict(set_since)  # ipykernel's debugger sets a variable
         self.groundwork = load("precompute").Groundwork()
-        self.rehearsal = load("rehearsal")  # which imports what another's fault may be in
-        self.rehearsal.rehearse()
         check_threads()
         places, folders = self.freshness.watched()
         own = self.freshness.OwnFolders(folders, {*sys.modules, *missing.names})
@@ -307,7 +303,7 @@ class Zygote:
         while True:
             if not (self.spare or asked.poll(QUIET)):
                 with contextlib.suppress(OSError):  # who asks next will hear of it
-                    self.spare = Waiting(partial(self.be_shim, spare=True))
+                    self.spare = Waiting(self.be_shim)
             message, descriptors, _, _ = socket.recv_fds(self.link, MESSAGE, 3)
             if not message:
                 return
@@ -326,17 +322,17 @@ class Zygote:
         spare, self.spare = self.spare, None
         try:
             if spare is None or not spare.take(descriptors):
-                spare = Waiting(partial(self.be_shim, spare=False))
+                spare = Waiting(self.be_shim)
                 spare.take(descriptors)
         except OSError as error:  # processes or memory are short, which may pass
             return {"failed": error.strerror}
         return {"shim": spare.pid}
 
-    def be_shim(self, link: socket.socket, *, spare: bool) -> int:
+    def be_shim(self, link: socket.socket) -> int:
         """In the shim: once there is a kernel for it, do as one that was spawned would.
 
         It has a child for that before, unless it is put into a control group, which the child
-        would not be in. A ``spare`` one has time, and so has its child.
+        would not be in.
         """
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else a kernel's exit code could be lost
         os.setsid()
@@ -344,7 +340,7 @@ class Zygote:
         for ours in (0, 1, 2):
             os.dup2(nothing, ours)
         self.close_others({link.fileno()})
-        child = None if self.confines else self.early_child(link, spare=spare)
+        child = None if self.confines else self.early_child(link)
         self.command_line.become([SPARE])
         message, descriptors, _, _ = socket.recv_fds(link, 1, 3)
         link.close()
@@ -364,29 +360,21 @@ class Zygote:
         status: int = self.shim.supervise(plan, lambda: child or self.shim.Child(self.be_kernel))
         return status
 
-    def early_child(self, link: socket.socket, *, spare: bool) -> Any:
-        """Fork a child now, since what its shim writes to from here on both would copy.
-
-        That of a spare one has memory of its own by the time that it gets a plan.
-        """
+    def early_child(self, link: socket.socket) -> Any:
+        """Fork a child now, since what its shim writes to from here on both would copy."""
 
         def prepare() -> None:
             link.close()  # else nobody would see that the shim has died
-            self.rehearsal.rehearse(wire=True)
             self.command_line.become([EARLY])
 
-        def become(plan: Plan, trouble: int) -> None:
-            link.close()
-            self.be_kernel(plan, trouble)
-
         with contextlib.suppress(OSError):  # processes or memory are short, which may pass
-            return self.shim.Child(become, prepare if spare else None)
+            return self.shim.Child(self.be_kernel, prepare)
         return None
 
     def is_of_use(self, child: Any, plan: Plan) -> bool:
         """Have a child stand where its shim does by now, if that can be; else it is let go."""
         with contextlib.suppress(OSError):
-            if "cgroup" not in plan.values and child.is_ready():
+            if "cgroup" not in plan.values and child.is_running():
                 files = resource.getrlimit(resource.RLIMIT_NOFILE)
                 resource.prlimit(child.pid, resource.RLIMIT_NOFILE, files)
                 return True

@@ -11,12 +11,9 @@ import ipykernel.ipkernel as ipkernel
 from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Application
 from kconnd.programs.zygote.precompute import Groundwork
-from kconnd.programs.zygote.rehearsal import rehearse
 
 def prepare():
-    work = Groundwork()
-    rehearse()
-    return work
+    return Groundwork()
 """
 
 
