@@ -32,7 +32,12 @@ from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import LockedError
 from kconnd.launchers.base import Handle, Launcher
 from kconnd.launchers.local import MOMENT, LocalLauncher, begun
-from kconnd.launchers.shim_process import OPEN_FILES, limit_files, plan_records, still_there
+from kconnd.launchers.shim_plan import (
+    INITIAL_FILE_LIMITS,
+    set_file_limits,
+    plan_records,
+    still_there,
+)
 from kconnd.programs.zygote import main as zygote
 from kconnd.programs.zygote import staleness
 from kconnd.system.files.private import take_lock
@@ -160,8 +165,10 @@ class ForkLauncher(LocalLauncher):
         self._parents.clear()
 
     def _fork(self, plan: LaunchPlan) -> tuple[dict[str, Any], str]:
-        if wants_more_files(plan.limits, OPEN_FILES):
-            raise UnforkableError(f"open_files: its parent may have {OPEN_FILES[1]} at most")
+        if wants_more_files(plan.limits, INITIAL_FILE_LIMITS):
+            raise UnforkableError(
+                f"open_files: its parent may have {INITIAL_FILE_LIMITS[1]} at most"
+            )
         try:
             lock = take_lock(Path(plan.files.lock), f"a shim of kernel {plan.name}")
         except LockedError as error:
@@ -203,7 +210,7 @@ class ForkLauncher(LocalLauncher):
                 os.close(answer_write)
             # It waits for its plan; a child that it has already gets what it has by then.
             limits = plan.limits if self._confine is None else self._confine(plan, shim)
-            limit_files(shim, choose_open_files(limits, OPEN_FILES))
+            set_file_limits(shim, choose_open_files(limits, INITIAL_FILE_LIMITS))
             with contextlib.suppress(BrokenPipeError):  # it died: what it said is all there is
                 sending.write(b"".join(_records(plan, confined=self._confine is not None)))
                 sending.close()

@@ -21,7 +21,7 @@ from kconnd.core.launch.kernel_files import spare_exit_of
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Exit, Handle, parse_handle
-from kconnd.launchers.shim_process import Shims
+from kconnd.launchers.shim_process import ShimSpawner
 from kconnd.system.files.private import is_locked, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process import cgroups
@@ -58,7 +58,7 @@ class LocalLauncher:
     def __init__(self, folder: Path) -> None:
         self._program = folder / "shim.pyc"
         self._compiled = False
-        self._shims = Shims(self.shim)
+        self._shims = ShimSpawner(self.shim)
 
     def shim(self) -> str:
         """Give the shim compiled, which spares each one 0.9 MB and 2 ms; else its source."""

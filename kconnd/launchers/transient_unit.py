@@ -17,7 +17,7 @@ from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import KconndError, StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.launchers.local import LocalLauncher, refused
-from kconnd.launchers.shim_process import plan_records, still_there
+from kconnd.launchers.shim_plan import plan_records, still_there
 from kconnd.system.files.private import is_locked, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process.cgroups import kernels_own

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kconnd.launchers.shim_process import ROOM
+from kconnd.launchers.shim_process import NAME_ROOM
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import SMALL, Daemon
 
@@ -53,7 +53,7 @@ def processes(daemon: Daemon) -> list[int]:
     found = []
     for process in psutil.process_iter(["pid", "cmdline", "status"]):
         line = " ".join(process.info["cmdline"] or ())
-        if line.endswith(ROOM):
+        if line.endswith(NAME_ROOM):
             continue  # a shim that is nobody's yet
         ours = str(daemon.runtime / "live") in line or str(daemon.runtime / "kernel-") in line
         if ours and process.info["status"] != psutil.STATUS_ZOMBIE:

@@ -15,7 +15,7 @@ from kconnd.core.kernel.events import Step
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StillThereError
 from kconnd.launchers.local import LocalLauncher
-from kconnd.launchers.shim_process import ROOM
+from kconnd.launchers.shim_process import NAME_ROOM
 from kconnd.system.files.private import is_locked, take_lock
 from kconnd.system.process.find_shim import find_shim
 from tests.conftest import wait_for
@@ -29,7 +29,7 @@ NAME = "k" * 40 + "@" + "i" * 40  # the longest there is
 @pytest.fixture
 async def launcher(tmp_path: Path) -> AsyncIterator[LocalLauncher]:
     found = LocalLauncher(tmp_path)
-    found._shims.have_spare()
+    found._shims.ensure_spare()
     yield found
     found.close()
     left = await found.find(*(str(tmp_path / one) for one in ("facts", "exit", "lock")))
@@ -73,7 +73,7 @@ async def test_after_a_start_there_is_a_spare_again(
     await wait_until(lambda: launcher._shims._spares, "a spare")
     spare = psutil.Process(spare_of(launcher))
     # While a program begins, its command line is empty.
-    await wait_until(lambda: spare.cmdline()[4:] == [ROOM], "it to be nobody's yet")
+    await wait_until(lambda: spare.cmdline()[4:] == [NAME_ROOM], "it to be nobody's yet")
     await launcher.stop(handle, Step.KILL)
 
 
@@ -103,7 +103,7 @@ async def test_a_kernel_that_cannot_start_takes_no_spare(
         await launcher.launch(plan)
     assert not psutil.pid_exists(pid), "and one that it has taken is let go"
     odd = replace(plan, argv=("\ud800",), files=replace(plan.files, exit=plan.files.lock))
-    launcher._shims.have_spare()
+    launcher._shims.ensure_spare()
     pid = spare_of(launcher)
     for _ in range(2):  # by a spare, and by a new one
         with pytest.raises(UnicodeEncodeError):
@@ -126,7 +126,7 @@ def test_it_ends_with_its_daemon_whatever_that_ends_by(tmp_path: Path) -> None:
         "import pathlib, sys, time\n"
         "from kconnd.launchers.local import LocalLauncher\n"
         "launcher = LocalLauncher(pathlib.Path(sys.argv[1]))\n"
-        "launcher._shims.have_spare()\n"
+        "launcher._shims.ensure_spare()\n"
         "print(launcher._shims._spares[0].pid, flush=True)\n"
         "time.sleep(1000)\n"
     )
@@ -146,7 +146,7 @@ async def test_what_cannot_be_spawned_is_done_without(
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", "/nonexistent")
         before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # only how many
-        launcher._shims.have_spare()
+        launcher._shims.ensure_spare()
         assert not launcher._shims._spares
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208  # the same
     handle = await launcher.launch(plan)

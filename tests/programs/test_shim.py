@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.launchers.base import Handle
 from kconnd.launchers.local import LocalLauncher
-from kconnd.launchers.shim_process import plan_records
+from kconnd.launchers.shim_plan import plan_records
 from kconnd.programs import shim
 from kconnd.system.files.kernel_lock import read_holder
 from kconnd.system.process.processes import ProcessId

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kconnd.core.launch.plan import LaunchPlan
-from kconnd.launchers.shim_process import plan_records
+from kconnd.launchers.shim_plan import plan_records
 from kconnd.programs import shim
 from tests.launchers.fake import files_in
 

@@ -1,0 +1,53 @@
+"""The plan in the form that a shim reads, and the file limits and lock that go with each shim."""
+
+import contextlib
+import resource
+from collections.abc import Iterator
+
+from kconnd.core.launch.plan import LaunchPlan
+from kconnd.errors import StillThereError
+
+# Soft and hard limit on open files at this process's start, which its kernels inherit. The daemon
+# raises its own limit later.
+INITIAL_FILE_LIMITS = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def set_file_limits(pid: int, limits: tuple[int, int]) -> None:
+    """Set the soft and hard limit on open files of a process and its future children."""
+    with contextlib.suppress(ProcessLookupError):  # it has died; its answer says why, if any
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
+def plan_records(plan: LaunchPlan, *more: tuple[str, str]) -> Iterator[bytes]:
+    """Encode the plan in the form that `kconnd.programs.shim` documents.
+
+    Parameters
+    ----------
+    plan : LaunchPlan
+        What to run.
+    *more : tuple of str
+        Key and value of further records, such as those of the lock.
+    """
+    values = [("name", plan.name), *(("arg", arg) for arg in plan.argv)]
+    values += [("env", f"{key}={value}") for key, value in plan.env.items()]
+    values += [
+        ("cwd", plan.cwd),
+        ("umask", f"{plan.umask:o}"),
+        ("generation", str(plan.generation)),
+        ("log", plan.files.log),
+        ("log_max", str(plan.log_max)),
+        ("log_keep", str(plan.log_keep)),
+        ("facts", plan.files.facts),
+        ("exit", plan.files.exit),
+        *more,
+        ("end", ""),
+    ]
+    return (f"{key}={value}\0".encode("utf-8", "surrogateescape") for key, value in values)
+
+
+def still_there(plan: LaunchPlan, reason: str) -> StillThereError:
+    """Make the error for a kernel whose earlier process still holds its lock."""
+    return StillThereError(
+        f"an earlier process of {plan.name} still runs ({reason})",
+        hint=f"run kconnd-ctl stop {plan.name} to end it",
+    )
