@@ -343,8 +343,8 @@ class Child:
         """Tell whether the child has neither exited nor been stopped."""
         return os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)[0] == 0
 
-    def let_go(self) -> None:
-        """Let it end, which was told nothing; `watch` reaps it."""
+    def dismiss(self) -> None:
+        """Close its pipes, at which a child without a plan exits; `watch` reaps it."""
         for ours in (self.output, self._go, self._trouble):
             os.close(ours)
 

@@ -1,15 +1,20 @@
 """Forked kernels: in every respect what a cold start gives, and what happens where none can be.
 
-What differs, and why: all kernels forked from one parent have the parent's hash seed and address
-layout (they are drawn when an interpreter begins) and its ``/proc/PID/environ`` (which only their
-owner can read; ``os.environ`` is the kernel's own); ``gc.get_freeze_count()`` is not 0 (what was
-imported is shared, so the collector leaves it alone); threads without a name of their own are
-numbered on from those that the import made; log records count their ``relativeCreated`` from the
-parent's import of logging; what a preloaded module draws or notes at its import is the same in all
-(but for what `kconnd.programs.zygote.main.renew` knows of); a file in the kernel's folder that is
-called like a module of ipykernel's does not take its place, as it would where that was imported
-later; ``ps`` shows as much of a long command as there is room for; and the process may be older
-than the kernel's start, with some milliseconds of processor time: it has waited for that.
+These differences are deliberate:
+
+- All kernels forked from one zygote have its hash seed and address layout, which are drawn when an
+  interpreter starts, and its ``/proc/PID/environ``, which only their owner can read.
+  ``os.environ`` is the kernel's own.
+- ``gc.get_freeze_count()`` is not 0: the collector leaves alone what was imported and is shared.
+- Threads without a name of their own are numbered on from those that the imports made.
+- Log records count ``relativeCreated`` from the zygote's import of logging.
+- A value that a preloaded module draws or notes at its import is the same in all kernels, except
+  for those that `kconnd.programs.zygote.main.renew_identity` renews.
+- A file in the kernel's folder that is named like a module of ipykernel's does not take its place.
+  In a cold kernel it would, if that module were imported later.
+- ``ps`` shows as much of a long command as there is room for.
+- The process may be older than the kernel's start, with some milliseconds of processor time: it has
+  waited for the start.
 """
 
 import contextlib
@@ -141,7 +146,7 @@ def test_a_forked_kernel_is_in_every_detail_what_a_cold_one_is(daemon: Daemon, p
     for found in (forked, late):
         ours = debuggers_files(found)
         assert {*theirs} <= {*ours}
-        assert ours[0].endswith(LAUNCHER), "the parent's groundwork is not used"
+        assert ours[0].endswith(LAUNCHER), "the precomputed files of modules are not used"
         assert found == cold
 
 
@@ -285,7 +290,7 @@ def test_open_files_are_what_the_daemon_began_with_or_what_is_asked_for(folder: 
         "many": (
             "local",
             "(1000, 5000)",
-            "not forked: open_files: its parent may have 5000 at most",
+            "not forked: open_files: its zygote may have 5000 at most",
         ),
     }
 
@@ -354,7 +359,7 @@ def test_a_changed_module_gives_a_fresh_parent_and_leaves_old_kernels(
     assert new["launcher"] == "fork"
     assert run(new["connection_file"], "import own; print(own.answer)") == "changed\n"
     assert run(old["connection_file"], "print(own.answer)") == "1\n"
-    assert f"lab@new: forking it from a new parent: {module} has changed" in lone.said()
+    assert f"lab@new: forking it from a new zygote: {module} has changed" in lone.said()
 
 
 def test_a_kernel_finds_a_module_that_its_parent_has_not_seen_come(

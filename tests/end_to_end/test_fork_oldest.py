@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.programs.zygote.main import OLDEST
+from kconnd.programs.zygote.main import OLDEST_IPYKERNEL
 from tests.end_to_end.daemon import Daemon, run
 
 PROBE = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ LOOK = """
 import importlib.util, ipykernel, sys
 print([ipykernel.__version__, importlib.util.find_spec("kconnd"), "kconnd" in sys.modules])
 """
-VERSION = ".".join(map(str, (*OLDEST, 0)))
+VERSION = ".".join(map(str, (*OLDEST_IPYKERNEL, 0)))
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -21,7 +21,8 @@ import pytest
 from kconnd.core.launch.forking import PAUSE, exec_time
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.launchers.base import Handle
-from kconnd.launchers.fork import LATELY, MOST, ForkLauncher, Patience, StaleError
+from kconnd.launchers.fork import MAX_ZYGOTES, ForkLauncher
+from kconnd.launchers.zygote_process import BURST_INTERVAL_S, StaleError, ZygoteTimeouts
 from kconnd.programs.zygote import main as zygote
 from kconnd.programs.zygote import staleness
 from tests.launchers.fake import FakeLauncher, files_in
@@ -30,6 +31,20 @@ WaitUntil = Callable[..., Awaitable[None]]
 SOUND = "version_info = (7, 0)\n__version__ = '7.0'\n"
 OLD = "version_info = (6, 28)\n__version__ = '6.28'\n"
 THREAD = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+# Internals of other versions, in which nothing that is computed ahead of time can be used.
+CHANGED_PARSING = """
+import sys, types
+class IPKernelApp:
+    def parse_command_line(self): self.parse_in_another_way()
+sys.modules["ipykernel.kernelapp"] = types.SimpleNamespace(IPKernelApp=IPKernelApp)
+"""
+CHANGED_DEBUGGER = """
+import sys, types
+class IPythonKernel:
+    def __init__(self): self._kernel_modules = None
+sys.modules["ipykernel.ipkernel"] = types.SimpleNamespace(IPythonKernel=IPythonKernel)
+"""
+UNNAMED_MODULE = "import sys\nsys.modules[7] = sys\n"
 USER_SITE = f"user/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 # Imports what a parent does, and prints what of the environment is read meanwhile.
 WATCHING = """\
@@ -70,8 +85,8 @@ class Parents:
         (self.modules / f"{module}.py").write_text(text)
 
     def wait_for_at_most(self, importing: float, answering: float) -> None:
-        patience = Patience(importing, answering, lambda: self.now)
-        self.launcher = ForkLauncher(self.folder, self.cold, patience=patience)
+        timeouts = ZygoteTimeouts(importing, answering, lambda: self.now)
+        self.launcher = ForkLauncher(self.folder, self.cold, timeouts=timeouts)
 
     async def launch(self, name: str = "k") -> Handle:
         return await self.launcher.launch(
@@ -91,7 +106,7 @@ class Parents:
     @property
     def process(self) -> "subprocess.Popen[bytes]":
         """The one parent that there is."""
-        (parent,) = self.launcher._parents.values()
+        (parent,) = self.launcher._zygotes.values()
         return parent._process
 
 
@@ -121,8 +136,8 @@ def plan(folder: Path, *, python: str = sys.executable, name: str = "k", **env: 
         (OLD, "ipykernel 6.28 is older than 6.29"),
         ("raise ImportError('half of it is missing')", "importing ipykernel: half of it"),
         ("raise SystemExit(3)", "importing ipykernel: 3"),
-        ("import os; os._exit(9)", "its parent ended with code 9 while importing"),
-        ("import os; os.kill(os.getpid(), 9)", "its parent ended with code -9 while importing"),
+        ("import os; os._exit(9)", "its zygote exited with status 9 while importing"),
+        ("import os; os.kill(os.getpid(), 9)", "its zygote exited with status -9 while importing"),
         (SOUND + THREAD, "preloading has started 1 threads"),
         # It says no and would never end by itself.
         (OLD + THREAD + "import os\nos._exit = threading.Event().wait\n", "ipykernel 6.28 is"),
@@ -160,7 +175,7 @@ def test_a_parent_that_refuses_ends_by_itself_whatever_threads_it_has(tmp_path: 
         env = {"PYTHONPATH": str(tmp_path)}
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env)
         try:
-            assert "refused" in json.loads(ours.recv(zygote.MESSAGE))
+            assert "refused" in json.loads(ours.recv(zygote.MAX_MESSAGE_BYTES))
             assert process.wait(20) == 1
         finally:
             process.kill()
@@ -187,10 +202,10 @@ async def test_parents_are_few_and_each_has_one_environment(tmp_path: Path) -> N
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "ipykernel.py").write_text(SOUND)
     launcher = ForkLauncher(tmp_path, FakeLauncher())
-    for number in range(MOST + 2):
+    for number in range(MAX_ZYGOTES + 2):
         await launcher.prepare(plan(tmp_path, LC_ALL=f"C.{number}", OTHER="same"))
     await launcher.prepare(plan(tmp_path, LC_ALL="C.9", OTHER="another"))
-    assert len(launcher._parents) == MOST
+    assert len(launcher._zygotes) == MAX_ZYGOTES
     launcher.close()
 
 
@@ -199,7 +214,7 @@ async def test_a_parent_that_does_not_get_ready_is_ended_and_told_of(
 ) -> None:
     parents.wait_for_at_most(0.5, 20)
     parents.write("ipykernel", "import threading\nthreading.Event().wait()\n")
-    assert await parents.why_not() == "its parent did not get ready within 0.5 s"
+    assert await parents.why_not() == "its zygote was not ready within 0.5 s"
     await wait_until(lambda: parents.process.poll() is not None, "it to end")
 
 
@@ -254,8 +269,8 @@ async def test_a_refusal_ends_with_what_it_came_from(
 @pytest.mark.parametrize(
     ("trouble", "why"),
     [
-        ("threading.Event().wait()", "its parent did not get ready within 3 s"),
-        ("os.kill(os.getpid(), 9)", "its parent ended with code -9 while importing"),
+        ("threading.Event().wait()", "its zygote was not ready within 3 s"),
+        ("os.kill(os.getpid(), 9)", "its zygote exited with status -9 while importing"),
         ("raise OSError('no answer')", "importing ipykernel: no answer"),
     ],
 )
@@ -294,7 +309,7 @@ def test_a_look_serves_those_who_asked_before_it_and_what_has_changed_stays_so(
 ) -> None:
     place = tmp_path / "module.py"
     earlier = time.monotonic_ns()
-    watch = staleness.Watch([str(place)], staleness.OwnFolders([], []))
+    watch = staleness.DiskSnapshot([str(place)], staleness.OwnFolders([], []))
     place.touch()
     assert watch.changed(earlier) is None  # it was not there when the look began, which is later
     assert watch.changed(time.monotonic_ns()) == str(place)
@@ -343,7 +358,7 @@ async def test_whatever_a_start_would_find_otherwise_takes_another_parent(
     assert await parents.code(await parents.launcher.launch(asked)) == 3
     assert parents.process.pid == before
     change(tmp_path)
-    (parent,) = parents.launcher._parents.values()
+    (parent,) = parents.launcher._zygotes.values()
     nothing = os.open(os.devnull, os.O_RDONLY)
     with pytest.raises(StaleError, match=f"{changed}.* has changed"):
         parent.fork(time.monotonic_ns(), (nothing,) * 3, confines=False)
@@ -374,8 +389,44 @@ async def test_a_preload_that_makes_another_list_of_finders_is_forked(parents: P
 
 
 @pytest.mark.parametrize(
+    ("changed", "skipped"),
+    [
+        (
+            CHANGED_PARSING,
+            (
+                "precompute.CommandLine: LookupError('ipykernel.IPKernelApp.parse_command_line does"
+                " not use _classes_with_config_traits, _create_loader, flatten_flags')"
+            ),
+        ),
+        (
+            CHANGED_DEBUGGER,
+            (
+                "precompute.ModuleFiles: LookupError('ipykernel.IPythonKernel.__init__ does not"
+                " use copy, modules, sys')"
+            ),
+        ),
+        (
+            UNNAMED_MODULE,
+            "heap_layout.gather_module_names: 'int' object has no attribute 'encode'",
+        ),
+    ],
+)
+async def test_an_optimization_that_no_longer_applies_is_skipped_and_logged(
+    parents: Parents, caplog: pytest.LogCaptureFixture, changed: str, skipped: str
+) -> None:
+    parents.write("ipykernel", SOUND + changed)
+    assert await parents.code(await parents.launch()) == 3
+    line = f"zygote of {sys.executable}: skipped {skipped}; its kernels work, but start slower"
+    (logged,) = [text for text in caplog.messages if text.startswith(line)]
+    assert logged.endswith("or take more memory")
+
+
+@pytest.mark.parametrize(
     ("later", "ahead"),
-    [(LATELY, contextlib.nullcontext()), (LATELY / 2, pytest.raises(StaleError))],
+    [
+        (BURST_INTERVAL_S, contextlib.nullcontext()),
+        (BURST_INTERVAL_S / 2, pytest.raises(StaleError)),
+    ],
     ids=["one", "of many"],
 )
 async def test_the_disk_is_looked_at_for_a_kernel_whose_plan_is_being_made(
@@ -384,7 +435,7 @@ async def test_the_disk_is_looked_at_for_a_kernel_whose_plan_is_being_made(
     """Where it is not one of many, of which each is asked for soon enough."""
     earlier = time.monotonic_ns()
     assert await parents.code(await parents.launch()) == 3
-    (parent,) = parents.launcher._parents.values()
+    (parent,) = parents.launcher._zygotes.values()
     parents.now += later
     asked = time.monotonic_ns()
     parents.launcher.expect(asked)

@@ -1,32 +1,47 @@
-"""The heap of a parent, put in order: a kernel copies pages, however little of each it writes to.
+"""Arranges the zygote's heap so that its kernels copy fewer pages.
 
-So what a kernel writes to lies side by side, and new memory is new pages. Rules. Standard library
-only, as for `kconnd.programs.zygote.main`. Done as the last thing before the forks; nothing that a
-program could see is another by it.
+A kernel that writes one byte copies a whole page. So memory that every kernel writes to is put
+side by side, and free gaps between live objects are used up: what a kernel allocates then lies in
+new pages. It saves HEAP for each kernel; to measure it, make `arrange` return at once and compare
+``scripts/bench --only costs``.
+
+Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains.
+The zygote calls `arrange` as its last step before it forks. Nothing changes that a program could
+observe. A step that cannot run here is skipped and reported, and the daemon logs it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import sys
 
-SMALL, APART = 1032, 7  # bytes up to which glibc keeps what is freed apart, and how many of a size
-GAPS = (*range(124 * 1024, SMALL, -512), *range(SMALL, 8, -16))  # bytes; larger ones piece by piece
+# glibc keeps freed chunks of at most this size in caches that mallinfo2 does not count as usable,
+# up to so many of each size.
+MAX_CACHED_BYTES, CACHED_CHUNKS = 1032, 7
+# Gaps above the first of these sizes are filled piece by piece.
+GAP_BYTES = (
+    *range(124 * 1024, MAX_CACHED_BYTES, -512),
+    *range(MAX_CACHED_BYTES, 8, -16),
+)
 
 
-def put_in_order() -> None:
-    """Have memory that kernels write to side by side."""
-    for step in (gather_names, fill_gaps):
-        # A name that is no text; another C library, which does not tell of its heap.
-        with contextlib.suppress(AttributeError):
+def arrange() -> list[str]:
+    """Put memory that kernels write to side by side; return each skipped step with its reason."""
+    skipped = []
+    for step in (gather_module_names, fill_gaps):
+        try:
             step()
+        # A module whose name is no string; a C library without mallinfo2.
+        except AttributeError as error:
+            skipped.append(f"heap_layout.{step.__name__}: {error}")
+    return skipped
 
 
-def gather_names() -> None:
-    """Have the names of all modules side by side, since IPython makes a set of them in each kernel.
+def gather_module_names() -> None:
+    """Copy the names of all modules to adjacent memory.
 
-    They are in as many places as modules were imported, and to have a name in a set writes to it.
+    IPython builds a set of them in each kernel, which writes to each name. The originals are
+    scattered, because each was allocated when its module was imported.
     """
     modules = [
         (name.encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass"), module)
@@ -37,7 +52,7 @@ def gather_names() -> None:
 
 
 class Mallinfo(ctypes.Structure):
-    """What glibc tells of its heap: ``struct mallinfo2`` of mallinfo(3)."""
+    """Statistics of glibc's heap: ``struct mallinfo2`` of mallinfo(3)."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -49,23 +64,24 @@ class Mallinfo(ctypes.Structure):
 
 
 def fill_gaps() -> None:
-    """Use up what is free between what is in use, so that new memory is new pages, side by side.
+    """Allocate the free chunks between live objects, so that later allocations get new pages.
 
-    A kernel that takes memory from a gap copies the page that it is in. Whatever is behind
-    ``malloc``, no more is taken than glibc calls free.
+    A kernel that allocates from a gap copies the page of the gap. Not more is allocated than glibc
+    reports as free, whatever implementation is behind ``malloc``.
     """
     libc = ctypes.CDLL(None)
     libc.mallinfo2.restype = Mallinfo
     libc.sbrk.restype = libc.malloc.restype = ctypes.c_void_p
     libc.sbrk.argtypes, libc.malloc.argtypes = [ctypes.c_ssize_t], [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
-    for size in GAPS:
-        told = libc.mallinfo2()
-        unused = libc.sbrk(0) - told.keepcost  # above all that is in use
-        apart = APART if size <= SMALL else 0
-        for _ in range((told.fordblks - told.keepcost) // size + apart):
-            found = libc.malloc(size)
-            if not found or found >= unused:
-                if size > SMALL:
-                    libc.free(found)  # a small one would stay as a gap
+    for size in GAP_BYTES:
+        heap = libc.mallinfo2()
+        unused = libc.sbrk(0) - heap.keepcost  # the address above all that is in use
+        cached = CACHED_CHUNKS if size <= MAX_CACHED_BYTES else 0
+        for _ in range((heap.fordblks - heap.keepcost) // size + cached):
+            address = libc.malloc(size)
+            if not address or address >= unused:
+                # A small chunk is not freed: it would become a gap again.
+                if size > MAX_CACHED_BYTES:
+                    libc.free(address)
                 break

@@ -1,28 +1,36 @@
-"""The zygote: a process with ipykernel imported, which forks kernels that are ready at once.
+"""The zygote: a process that has imported ipykernel and forks kernels that are ready at once.
 
-Run as ``PYTHON [FLAGS] main.py DESCRIPTOR [MODULE...]`` by the interpreter of the kernels, in their
+Run as ``PYTHON [FLAGS] main.py DESCRIPTOR [MODULE...]`` by the kernels' own interpreter, in their
 exec-time environment; the modules are imported as well. Nothing of kconnd need be installed there:
-all that is in this folder, and `kconnd.programs.shim` beside it, is standard library only, and runs
-on Python 3.9.
+this folder and `kconnd.programs.shim` beside it use the standard library only, and run on
+Python 3.9.
 
-Rules. A forked kernel is what ``PYTHON [FLAGS] -m ipykernel_launcher`` gives, but for what
-``tests/end_to_end/test_fork.py`` lists. So the zygote has one thread, no ZMQ context and no
-event loop, runs no kernel itself and builds nothing of one but its groundwork. It forks
-a shim, which forks the kernel: the zygote's end takes no kernel with it. A spare shim waits for
-the next kernel, with a child that is to become that. Both end with the zygote. It ends when its
-daemon does, and always at once: what an interpreter does at its end (wait for threads, remove
-temporary files) would hang, or take from kernels what they share.
+How it works. The zygote imports everything, freezes its heap, reports that it is ready, and then
+forks one shim per request. The shim forks the kernel, so the end of the zygote ends no kernel.
+While no request comes, the zygote forks a spare shim for the next kernel, and the spare shim forks
+the child that will become this kernel. Both exit when the zygote exits. The zygote exits when its
+daemon does, with `os._exit`: an interpreter's ordinary exit waits for threads and removes temporary
+files, which would hang, or take files away from kernels.
 
-Protocol, over the SEQPACKET socket that DESCRIPTOR is; each message is a JSON object. From here
-first ``{"ready": ipykernel's version}``, or ``{"refused": why, "seen": {path: signature}}``, which
-holds no longer than what was seen on disk. Then for each message, which is ``{"asked": nanoseconds
-of time.monotonic_ns(), "confines": whether the shim is put into a control group before it has its
-plan}`` and comes with three descriptors - where the shim reads its plan, where it writes its facts,
-and the kernel's lock - ``{"shim": pid}``, ``{"stale": what has changed on disk}`` or ``{"failed":
-why}``. One that is sent ahead, ``{"ahead": true, "asked": as above}``, comes with no descriptors
-and has no answer: the disk is looked at while the plan is made. The plan is the one that
-`kconnd.programs.shim` documents, with ``arg`` the command that a cold start would run and
-``module_at`` the index of the module in it.
+Rules. A forked kernel is what ``PYTHON [FLAGS] -m ipykernel_launcher`` gives, except for the
+differences that ``tests/end_to_end/test_fork.py`` lists. So the zygote has one thread, no ZMQ
+context and no event loop. It runs no kernel and computes nothing of one except `precompute`'s
+objects.
+
+Protocol, over the SEQPACKET socket DESCRIPTOR; each message is a JSON object. The zygote's first
+message is ``{"ready": ipykernel's version, "skipped": [optimizations that ipykernel's internals
+do not allow]}`` or ``{"refused": reason, "seen": {path: signature}}``; a refusal holds only while
+these paths have these signatures. The daemon then sends requests of two kinds:
+
+- ``{"asked": nanoseconds of time.monotonic_ns(), "confines": bool}`` with three descriptors: the
+  shim reads its plan from the first, writes its facts to the second, and holds the kernel's lock
+  by the third. ``confines`` says whether the shim is moved into a control group before it gets its
+  plan. The zygote answers ``{"shim": pid}``, ``{"stale": changed path}`` or ``{"failed": reason}``.
+- ``{"ahead": true, "asked": nanoseconds}`` without descriptors announces a request: the zygote
+  checks the disk while the daemon makes the plan. It does not answer.
+
+`kconnd.programs.shim` documents the plan. Its ``arg`` records are the command that a cold start
+would run, and ``module_at`` is the index of the module among them.
 """
 
 from __future__ import annotations
@@ -46,20 +54,21 @@ import time
 import warnings
 from functools import partial
 
-TYPE_CHECKING = False  # typing is not needed at run time
+TYPE_CHECKING = False  # importing typing would put it among the modules of every kernel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import ModuleType
     from typing import Any
 
-    # Of kconnd.programs.shim and of what is in this folder, which is loaded from its files.
+    # Classes of files that are loaded by path: of the shim, and of this folder's other modules.
     Plan = Any
-    Groundwork = Any
-    Watch = Any
+    Child = Any
+    Precomputed = Any
+    DiskSnapshot = Any
 
-OLDEST = (6, 29)  # of ipykernel: what the comparison with cold kernels was made with, and newer
+OLDEST_IPYKERNEL = (6, 29)  # the comparison with cold kernels was made with this one and newer ones
 MODULES = (
-    # What a kernel imports between its start and its first reply, besides kernelapp.
+    # The modules that a kernel imports between its start and its first reply, besides kernelapp.
     "ipykernel.kernelapp",
     "ipykernel.debugger",
     "ipykernel.displayhook",
@@ -76,23 +85,22 @@ MODULES = (
     "sqlite3",
     "tornado.platform.asyncio",
 )
-SHIM = b"kconnd-shim %s"  # what a shim is called in a list of processes
-SPARE = b"kconnd-shim"  # and one that has no kernel yet
-EARLY = b"kconnd-kernel"  # and the child of such a one
-QUIET = 100  # milliseconds without a message until a spare is forked: two forks hold each other up
-MESSAGE = 65536
-WORDS = 1000  # characters of a reason
-PLACES = 200  # that a refusal names; with more it would not fit into a message
-PADDING = 2048  # bytes of command line, of which each child makes its own
+# Process titles: of a shim with a kernel, of a spare shim, and of a spare shim's child.
+SHIM_TITLE, SPARE_TITLE, CHILD_TITLE = b"kconnd-shim %s", b"kconnd-shim", b"kconnd-kernel"
+SPARE_DELAY_MS = 100  # without a request, until a spare is forked: concurrent forks are slow
+MAX_MESSAGE_BYTES = 65536
+MAX_REASON_CHARS = 1000
+MAX_REFUSAL_PATHS = 200  # with more, a refusal would not fit in a message
+TITLE_BYTES = 2048  # the command line is padded with, as room for the title of each child
 
-FORK = ctypes.PyDLL(None, use_errno=True).fork  # fork(2); no other thread runs meanwhile
+FORK = ctypes.PyDLL(None, use_errno=True).fork  # fork(2), without os.fork's handlers
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def load(name: str, folder: str = HERE) -> ModuleType:
-    """Load a program without leaving a name for it among the modules."""
+    """Load a program from its file without adding it to ``sys.modules``."""
     spec = importlib.util.spec_from_file_location(name, os.path.join(folder, f"{name}.py"))
-    assert spec is not None and spec.loader is not None  # noqa: PT018, S101  # for the checker
+    assert spec is not None and spec.loader is not None  # noqa: PT018, S101  # for the type checker
     module = importlib.util.module_from_spec(spec)
     sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
     spec.loader.exec_module(module)
@@ -100,77 +108,79 @@ def load(name: str, folder: str = HERE) -> ModuleType:
     return module
 
 
-class RefusedError(Exception):
-    """Why nothing can be forked here."""
+class PreparationError(Exception):
+    """The reason why no kernel can be forked from this interpreter."""
 
 
-class Kernel(BaseException):
-    """Raised in a kernel's process, to leave all that the zygote was doing."""
+class BecomeKernel(BaseException):
+    """Raised in a kernel's process, to unwind the stack of the zygote and the shim."""
 
-    def __init__(self, plan: Plan, zygote: Zygote) -> None:
+    def __init__(self, plan: Plan, server: ForkServer) -> None:
         super().__init__()
-        self.plan, self.zygote = plan, zygote
+        self.plan, self.server = plan, server
 
 
 def import_all(modules: Iterable[str]) -> str:
-    """Import ipykernel, and what the profile names; give ipykernel's version."""
+    """Import ipykernel and the modules that the profile names; return ipykernel's version."""
     try:
         ipykernel = importlib.import_module("ipykernel")
     except BaseException as error:
-        raise RefusedError(f"importing ipykernel: {str(error) or repr(error)}") from error
-    if ipykernel.version_info[:2] < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise RefusedError(f"ipykernel {ipykernel.__version__} is older than {oldest}")
+        raise PreparationError(f"importing ipykernel: {str(error) or repr(error)}") from error
+    if ipykernel.version_info[:2] < OLDEST_IPYKERNEL:
+        oldest = ".".join(map(str, OLDEST_IPYKERNEL))
+        raise PreparationError(f"ipykernel {ipykernel.__version__} is older than {oldest}")
     for name in MODULES:
-        # One of another version's: a kernel that needs it imports it, or tells.
+        # Another version of ipykernel or IPython may lack it; a kernel that needs it reports that.
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     for name in modules:
         try:
             importlib.import_module(name)
         except BaseException as error:
-            raise RefusedError(f"preloading {name}: {error!r}") from error
+            raise PreparationError(f"preloading {name}: {error!r}") from error
     return str(ipykernel.__version__)
 
 
-def check_threads() -> None:
-    """Refuse where a module has started threads that a fork would tear from their work.
+def require_one_thread() -> None:
+    """Refuse to go on where a module has started threads, which a fork would not copy.
 
-    Pools that know fork (OpenBLAS has handlers for it) end their threads before one, and make
-    new ones when they compute next; so after a first fork, what is left does not know it.
+    Thread pools that handle forks, such as OpenBLAS's, stop their threads before a fork and start
+    new ones when they compute next. So the threads are counted after a first fork.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the very threads that this looks for
+        warnings.simplefilter("ignore")  # Python warns about the threads that this looks for
         try:
             child = os.fork()
         except OSError as error:
-            raise RefusedError(f"forking: {error.strerror}") from error
+            raise PreparationError(f"forking: {error.strerror}") from error
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
-        many = len(threads) - 1
-        raise RefusedError(f"preloading has started {many} threads, which a fork would not have")
+        count = len(threads) - 1
+        raise PreparationError(
+            f"preloading has started {count} threads, which a fork would not have"
+        )
 
 
 def open_descriptors() -> set[int]:
-    """List what is open, but for the folder that lists it."""
-    found = set()
+    """List the open file descriptors, without the one that lists them."""
+    descriptors = set()
     for name in os.listdir("/proc/self/fd"):
         try:
             os.fstat(int(name))
         except OSError:
             continue
-        found.add(int(name))
-    return found
+        descriptors.add(int(name))
+    return descriptors
 
 
-def fork_plainly() -> int:
-    """Fork, and no more: for a shim, which needs no new chance and no new locks.
+def fork_without_handlers() -> int:
+    """Fork a shim, which needs neither a new random state nor new locks.
 
-    What `os.fork` does after it, it does by writing to 200 pages. Nobody else can hold a lock of
-    the interpreter's, since there is one thread.
+    The handlers that `os.fork` runs write to 200 pages. No lock of the interpreter can be held by
+    another thread, because there is no other thread.
     """
     pid: int = FORK()
     if pid < 0:
@@ -178,233 +188,237 @@ def fork_plainly() -> int:
     return pid
 
 
-class CommandLine:
-    """The memory that ``ps`` shows, of which a child may make what it is (proc(5))."""
+class ProcessTitle:
+    """The memory of the command line that ``ps`` shows, which a process may overwrite (proc(5))."""
 
     def __init__(self) -> None:
         with open("/proc/self/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
         self.start, self.end = int(fields[45]), int(fields[46])
 
-    def become(self, args: list[bytes]) -> None:
-        """Show these words, or as many as there is room for."""
+    def set(self, args: list[bytes]) -> None:
+        """Show these arguments, cut off where the memory ends."""
         room = self.end - self.start
-        text = b"".join(word + b"\0" for word in args)[: room - 1]
+        text = b"".join(arg + b"\0" for arg in args)[: room - 1]
         ctypes.memmove(self.start, text.ljust(room, b"\0"), room)
 
 
-class Waiting:
-    """A shim that waits for its descriptors, over a socket of its own.
+class WaitingShim:
+    """A forked shim that waits for its descriptors, on a socket of its own.
 
     Parameters
     ----------
-    be_shim : callable
-        What it does there, given the socket: gives its exit code.
+    run_shim : callable
+        Runs the shim, given the socket, and returns its exit status.
     """
 
-    def __init__(self, be_shim: Callable[[socket.socket], int]) -> None:
-        self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+    def __init__(self, run_shim: Callable[[socket.socket], int]) -> None:
+        self.connection, shim_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with shim_end:
             try:
-                self.pid = fork_plainly()
+                self.pid = fork_without_handlers()
             except OSError:
-                self.link.close()
+                self.connection.close()
                 raise
             if self.pid == 0:
-                self.link.close()
-                run_to_end(partial(be_shim, theirs))
+                self.connection.close()
+                run_and_exit(partial(run_shim, shim_end))
 
-    def take(self, descriptors: list[int]) -> bool:
-        """Let it begin; false if it was gone already."""
-        with self.link:
+    def send(self, descriptors: list[int]) -> bool:
+        """Send the descriptors, with which the shim begins; return False where it has died."""
+        with self.connection:
             try:
-                socket.send_fds(self.link, [b"!"], descriptors)
+                socket.send_fds(self.connection, [b"!"], descriptors)
             except OSError:
                 return False
         return True
 
 
-def run_to_end(be_shim: Callable[[], int]) -> None:
-    """In a shim: end with it, whatever happens: the zygote must not go on in here."""
+def run_and_exit(run_shim: Callable[[], int]) -> None:
+    """Run a shim and exit, whatever it raises: the zygote must not go on in its process."""
     status = 1
     try:
-        status = be_shim()
-    except Kernel:
+        status = run_shim()
+    except BecomeKernel:
         raise
-    except BaseException:  # noqa: BLE001  # whatever it is
+    except BaseException:  # noqa: BLE001  # any exception ends this process
         os._exit(status)
     os._exit(status)
 
 
-class Zygote:
-    """Forks shims as it is asked to.
+class ForkServer:
+    """Prepares the process, then forks one shim per request.
 
     Parameters
     ----------
-    link : socket
-        To the daemon.
+    connection : socket
+        The socket to the daemon.
     """
 
-    def __init__(self, link: socket.socket) -> None:
-        self.link = link
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
         self.shim = load("shim", os.path.dirname(HERE))
-        self.command_line = CommandLine()
-        self.freshness = load("staleness")
-        self.heap = load("heap_layout")
-        self.watch: Watch = None
-        self.kept: set[int] = set()
-        self.changed: dict[bytes, bytes] = {}
-        self.groundwork: Groundwork = None
-        self.spare: Waiting | None = None
-        self.confines = False  # whether kernels are put into control groups, by way of their shims
+        self.title = ProcessTitle()
+        self.staleness = load("staleness")
+        self.heap_layout = load("heap_layout")
+        self.snapshot: DiskSnapshot = None
+        self.kept_descriptors: set[int] = set()
+        self.changed_env: dict[bytes, bytes] = {}
+        self.precomputed: Precomputed = None
+        self.spare: WaitingShim | None = None
+        self.confines = False  # whether the daemon moves shims into control groups
 
-    def tell(self, **message: object) -> None:
-        """Send a message."""
-        self.link.send(json.dumps(message).encode())
+    def send(self, **message: object) -> None:
+        """Send a message to the daemon."""
+        self.connection.send(json.dumps(message).encode())
 
-    def live(self, modules: list[str]) -> int:
-        """Be ready, or say why not; then fork until the daemon is gone. Gives the exit code."""
+    def run(self, modules: list[str]) -> int:
+        """Prepare, or report why not; then serve until the daemon exits. Return the exit status."""
         try:
             self.prepare(modules)
-        except RefusedError as error:
+        except PreparationError as error:
             modules = ["ipykernel", *modules]
-            places = {*self.freshness.watched_folders(), *self.freshness.concerned(modules, error)}
-            seen = {place: self.freshness.signature(place) for place in sorted(places)[:PLACES]}
-            self.tell(refused=str(error)[:WORDS], seen=seen)
+            locations = self.staleness.import_locations()
+            paths = {*locations, *self.staleness.related_files(modules, error)}
+            paths_sent = sorted(paths)[:MAX_REFUSAL_PATHS]
+            signatures = {path: self.staleness.signature(path) for path in paths_sent}
+            self.send(refused=str(error)[:MAX_REASON_CHARS], seen=signatures)
             return 1
         self.serve()
         return 0
 
     def prepare(self, modules: Iterable[str]) -> None:
-        """Import everything, and have its memory shared for good."""
-        before = dict(os.environb)
-        missing = self.freshness.Missing()
-        with missing.noting():
+        """Import everything, and arrange the memory that all kernels will share."""
+        env_before = dict(os.environb)
+        missing = self.staleness.MissingModules()
+        with missing.recording():
             version = import_all(modules)
-        set_since = dict(os.environb).items() - before.items()
-        self.changed = dict(set_since)  # ipykernel's debugger sets a variable
-        self.groundwork = load("precompute").Groundwork()
-        check_threads()
-        places, folders = self.freshness.watched()
-        own = self.freshness.OwnFolders(folders, {*sys.modules, *missing.names})
-        self.watch = self.freshness.Watch(places, own)
-        self.kept = open_descriptors()
+        # ipykernel's debugger sets a variable when it is imported.
+        self.changed_env = dict(dict(os.environb).items() - env_before.items())
+        self.precomputed = load("precompute").Precomputed()
+        require_one_thread()
+        paths, own_folders = self.staleness.watched_paths()
+        names = {*sys.modules, *missing.names}
+        own = self.staleness.OwnFolders(own_folders, names)
+        self.snapshot = self.staleness.DiskSnapshot(paths, own)
+        self.kept_descriptors = open_descriptors()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         gc.collect()
-        self.heap.put_in_order()
+        skipped = [*self.precomputed.skipped, *self.heap_layout.arrange()]
         gc.freeze()
-        self.tell(ready=version)
+        self.send(ready=version, skipped=[reason[:MAX_REASON_CHARS] for reason in skipped])
 
     def serve(self) -> None:
-        """Give a shim for each message, until the daemon is gone."""
-        asked = select.poll()
-        asked.register(self.link, select.POLLIN)
+        """Fork a shim for each request, until the daemon exits."""
+        requests = select.poll()
+        requests.register(self.connection, select.POLLIN)
         while True:
-            if not (self.spare or asked.poll(QUIET)):
-                with contextlib.suppress(OSError):  # who asks next will hear of it
-                    self.spare = Waiting(self.be_shim)
-            message, descriptors, _, _ = socket.recv_fds(self.link, MESSAGE, 3)
+            if not (self.spare or requests.poll(SPARE_DELAY_MS)):
+                with contextlib.suppress(OSError):  # the next request will report it
+                    self.spare = WaitingShim(self.run_shim)
+            message, descriptors, _, _ = socket.recv_fds(self.connection, MAX_MESSAGE_BYTES, 3)
             if not message:
                 return
-            wish = json.loads(message)
-            changed = self.watch.changed(wish["asked"])
-            if wish.get("ahead"):
+            request = json.loads(message)
+            changed_path = self.snapshot.changed(request["asked"])
+            if request.get("ahead"):
                 continue
-            self.confines = wish.get("confines", True)  # an older daemon does not say
-            answer = {"stale": changed} if changed else self.give_shim(descriptors)
+            self.confines = request.get("confines", True)  # an older daemon does not send it
+            reply = {"stale": changed_path} if changed_path else self.hand_over(descriptors)
+            # Close them before the reply, after which the daemon may want to take the lock.
             for descriptor in descriptors:
-                os.close(descriptor)  # before the answer: who hears it may want the lock
-            self.tell(**answer)
+                os.close(descriptor)
+            self.send(**reply)
 
-    def give_shim(self, descriptors: list[int]) -> dict[str, object]:
-        """Hand these to a shim, and give what to tell of it."""
-        spare, self.spare = self.spare, None
+    def hand_over(self, descriptors: list[int]) -> dict[str, object]:
+        """Send the descriptors to the spare shim, or to a new one; return the reply."""
+        shim, self.spare = self.spare, None
         try:
-            if spare is None or not spare.take(descriptors):
-                spare = Waiting(self.be_shim)
-                spare.take(descriptors)
-        except OSError as error:  # processes or memory are short, which may pass
+            if shim is None or not shim.send(descriptors):
+                shim = WaitingShim(self.run_shim)
+                shim.send(descriptors)
+        except OSError as error:  # a shortage of processes or memory, which may pass
             return {"failed": error.strerror}
-        return {"shim": spare.pid}
+        return {"shim": shim.pid}
 
-    def be_shim(self, link: socket.socket) -> int:
-        """In the shim: once there is a kernel for it, do as one that was spawned would.
+    def run_shim(self, connection: socket.socket) -> int:
+        """Wait in the shim's process for a kernel, then supervise it; return the exit status.
 
-        It has a child for that before, unless it is put into a control group, which the child
-        would not be in.
+        The shim forks its child while it waits, unless the daemon will move the shim into a control
+        group: a child that was forked before would stay outside.
         """
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else a kernel's exit code could be lost
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else a kernel's exit status could be lost
         os.setsid()
-        nothing = os.open("/dev/null", os.O_RDWR)
-        for ours in (0, 1, 2):
-            os.dup2(nothing, ours)
-        self.close_others({link.fileno()})
-        child = None if self.confines else self.early_child(link)
-        self.command_line.become([SPARE])
-        message, descriptors, _, _ = socket.recv_fds(link, 1, 3)
-        link.close()
+        null = os.open("/dev/null", os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+        self.close_others({connection.fileno()})
+        child = None if self.confines else self.fork_child(connection)
+        self.title.set([SPARE_TITLE])
+        message, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+        connection.close()
         if not message:
             return 0
         plan_file, answer, lock = descriptors
-        for theirs, ours in ((0, plan_file), (1, answer)):
-            os.dup2(ours, theirs)
-            os.close(ours)
+        for standard, descriptor in ((0, plan_file), (1, answer)):
+            os.dup2(descriptor, standard)
+            os.close(descriptor)
         plan: Plan | None = self.shim.read_plan()
         if plan is None:
             return 1
         plan.values["lock"] = b"%d" % lock
-        self.command_line.become([SHIM % plan.values["name"]])
-        if child and not self.is_of_use(child, plan):
+        self.title.set([SHIM_TITLE % plan.values["name"]])
+        if child and not self.can_use(child, plan):
             child = None
         status: int = self.shim.supervise(plan, lambda: child or self.shim.Child(self.be_kernel))
         return status
 
-    def early_child(self, link: socket.socket) -> Any:
-        """Fork a child now, since what its shim writes to from here on both would copy."""
+    def fork_child(self, connection: socket.socket) -> Child:
+        """Fork the child early: the pages that its shim writes to from here on are not copied."""
 
         def prepare() -> None:
-            link.close()  # else nobody would see that the shim has died
-            self.command_line.become([EARLY])
+            connection.close()  # else the zygote would not notice that the shim has died
+            self.title.set([CHILD_TITLE])
 
-        with contextlib.suppress(OSError):  # processes or memory are short, which may pass
+        with contextlib.suppress(OSError):  # a shortage of processes or memory, which may pass
             return self.shim.Child(self.be_kernel, prepare)
         return None
 
-    def is_of_use(self, child: Any, plan: Plan) -> bool:
-        """Have a child stand where its shim does by now, if that can be; else it is let go."""
+    def can_use(self, child: Child, plan: Plan) -> bool:
+        """Give the child its shim's present limits; dismiss it and return False if that fails."""
         with contextlib.suppress(OSError):
             if "cgroup" not in plan.values and child.is_running():
-                files = resource.getrlimit(resource.RLIMIT_NOFILE)
-                resource.prlimit(child.pid, resource.RLIMIT_NOFILE, files)
+                limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.prlimit(child.pid, resource.RLIMIT_NOFILE, limits)
                 return True
-        child.let_go()
+        child.dismiss()
         return False
 
     def be_kernel(self, plan: Plan, _trouble: int) -> None:
-        """In the kernel: get rid of what is the zygote's and the shim's, then leave them."""
+        """Undo in the kernel's process what the zygote and the shim set up, then leave them."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        self.command_line.become(plan.args)
+        self.title.set(plan.args)
         self.close_others(set())
-        plan.env.update(self.changed)
-        raise Kernel(plan, self)
+        plan.env.update(self.changed_env)
+        raise BecomeKernel(plan, self)
 
     def close_others(self, more: set[int]) -> None:
-        """Close all descriptors but those that imported modules hold, and ``more``."""
-        kept = (self.kept - {self.link.fileno()}) | {0, 1, 2} | more
-        for one in open_descriptors() - kept:
-            os.close(one)
+        """Close all descriptors except ``more``, the standard ones and those of modules."""
+        kept = (self.kept_descriptors - {self.connection.fileno()}) | {0, 1, 2} | more
+        for descriptor in open_descriptors() - kept:
+            os.close(descriptor)
 
 
-def renew() -> None:
-    """Give this process what no two should share: chance, keys made at an import, numbers."""
+def renew_identity() -> None:
+    """Replace state that no two processes may share: random state, keys and thread numbers."""
     set_native_id = getattr(threading.main_thread(), "_set_native_id", None)
     if set_native_id is not None:
-        set_native_id()  # 3.11 does not renew it after a fork, and nothing public does
+        set_native_id()  # Python 3.11 does not renew it after a fork, and nothing public does
     random.seed()
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
@@ -414,10 +428,10 @@ def renew() -> None:
         processes.current_process().authkey = os.urandom(32)
 
 
-def run(plan: Plan, zygote: Zygote) -> None:
-    """Be the kernel that the plan's command would be.
+def run_kernel(plan: Plan, server: ForkServer) -> None:
+    """Run the plan's command in this process, as a new interpreter would.
 
-    What the zygote knew stays as long as the kernel does: to let go of it would write to it.
+    The caller keeps the server alive as long as the kernel: freeing it would write to its pages.
     """
     at = plan.number("module_at")
     args = [os.fsdecode(arg) for arg in plan.args]
@@ -429,27 +443,27 @@ def run(plan: Plan, zygote: Zygote) -> None:
         sys.orig_argv[:] = args
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path.insert(0, os.getcwd())
-    renew()
-    zygote.groundwork.lay_out()
+    renew_identity()
+    server.precomputed.install()
     runpy.run_module(args[at], run_name="__main__", alter_sys=True)
 
 
-def main() -> tuple[Plan, Zygote]:
-    """Be the zygote, and leave at its end; in a kernel's process, give what it is to be."""
-    link = socket.socket(fileno=int(sys.argv[1]))
-    link.set_inheritable(False)
+def main() -> tuple[Plan, ForkServer]:
+    """Run the zygote and exit; in a kernel's process, return the plan and the server."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.set_inheritable(False)
     status = 1
     try:
-        status = Zygote(link).live([word for word in sys.argv[2:] if word.strip()])
-    except Kernel as kernel:
-        link.detach()  # it is closed already, and its number may be another's by now
-        return kernel.plan, kernel.zygote
-    except BaseException:  # noqa: BLE001, S110  # whatever it is: there is nobody to tell
+        status = ForkServer(connection).run([word for word in sys.argv[2:] if word.strip()])
+    except BecomeKernel as kernel:
+        connection.detach()  # it is closed, and its number may belong to another file by now
+        return kernel.plan, kernel.server
+    except BaseException:  # noqa: BLE001, S110  # nobody is there to receive it
         pass
     os._exit(status)
 
 
 if __name__ == "__main__":
     if sys.path and sys.path[0] == HERE:
-        del sys.path[0]  # it would hide modules behind ours; -m puts the cwd there, later
-    run(*main())
+        del sys.path[0]  # it would hide other modules of these names; -m inserts the cwd later
+    run_kernel(*main())

@@ -1,117 +1,144 @@
-"""Groundwork: what comes out the same in each kernel of a parent, worked out before the fork.
+"""Objects that every kernel of a zygote would compute alike, computed once before the fork.
 
-A forked kernel shares the parent's memory until one of them writes to it, and to look at an
-object writes to it (its count of references). So what goes through everything once, such as
-listing the files of all modules, costs a kernel more memory than what it keeps. It is done by
-the parent, for two such things of ipykernel's, which are found under names that are not public.
+A forked kernel shares the zygote's memory until either process writes to a page. Reading a Python
+object writes to its page as well, because it changes the reference count. So a step that visits
+every object once, such as listing the files of all modules, costs a kernel more memory than its
+result takes. The zygote runs two such steps of ipykernel's start ahead of time, both behind names
+that are not public.
 
-Rules. Standard library only, as for `kconnd.programs.zygote.main`. What is laid out for a kernel is
-taken up by the stock code in the place where that would have worked it out, gives the same, and is
-gone from there once it was used. Where ipykernel or traitlets are not as they are known to be,
-nothing is laid out, and the kernel works it out as any other does.
+Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains.
+Each precomputed object replaces one stock function or module attribute; its first use returns the
+precomputed value and restores the original. When ipykernel or traitlets differ from the versions
+known here, the object is skipped: `Precomputed.skipped` says why, the daemon logs it, and the
+kernel computes the value itself.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os
 import sys
 import types
 
-TYPE_CHECKING = False  # nothing of these is needed at run time
+TYPE_CHECKING = False  # importing typing would put it among the modules of every kernel
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
-    class Part(Protocol):
-        """Something that is laid out in a kernel."""
+    class Replacement(Protocol):
+        """A precomputed object that replaces a step of a kernel's start."""
 
-        def lay_out(self) -> None:
-            """Put it where the kernel comes across it."""
-
-
-class Groundwork:
-    """All that a parent has worked out, to be laid out in each kernel before ipykernel runs."""
-
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
-        ours: tuple[Callable[[], Part], ...] = (CommandLine, ModuleFiles)
-        for make in ours:
-            # Any other version's insides may be different in any way.
-            with contextlib.suppress(Exception):
-                self.parts.append(make())
-
-    def lay_out(self) -> None:
-        """In a kernel: put everything where ipykernel comes across it."""
-        for part in self.parts:
-            part.lay_out()
+        def install(self) -> None:
+            """Replace the stock step, in the kernel's process."""
 
 
-class CommandLine:
-    """The parser of ipykernel's command line, which takes longer to make than to use.
+class Precomputed:
+    """All precomputed objects of a zygote.
 
-    It depends on nothing but what the application's class knows as options. Nor does it look
-    for argcomplete, which only a shell that completes a line has a use for.
+    Attributes
+    ----------
+    replacements : list of Replacement
+        The objects that ipykernel's and traitlets' internals allow.
+    skipped : list of str
+        The other ones: name and reason of each.
     """
 
     def __init__(self) -> None:
-        self.app: Any = sys.modules["ipykernel.kernelapp"].IPKernelApp
-        one = self.app()
-        one.log = logging.getLogger()  # its own would be made, and be left
-        self.flags = one.flatten_flags()
-        self.classes = list(one._classes_with_config_traits())
+        self.replacements: list[Replacement] = []
+        self.skipped: list[str] = []
+        factories: tuple[Callable[[], Replacement], ...] = (CommandLine, ModuleFiles)
+        for factory in factories:
+            try:
+                self.replacements.append(factory())
+            # Internals of another version can fail in any way; the kernel runs without the object.
+            except Exception as error:  # noqa: BLE001
+                name = getattr(factory, "__name__", "")
+                self.skipped.append(f"precompute.{name}: {error!r}")
+
+    def install(self) -> None:
+        """Replace the stock steps in a kernel's process, before ipykernel runs."""
+        for replacement in self.replacements:
+            replacement.install()
+
+
+class CommandLine:
+    """The argument parser of ipykernel's command line, with all options added.
+
+    Building the parser takes longer than parsing with it, and depends only on the options that the
+    application's classes declare. The precomputed parser does not call argcomplete either, which
+    has an effect only in a shell that completes a line. It saves CMDLINE; to measure it, remove
+    the class from `Precomputed` and compare ``scripts/bench --only costs``.
+    """
+
+    def __init__(self) -> None:
+        self.app_class: Any = sys.modules["ipykernel.kernelapp"].IPKernelApp
+        require_names(
+            self.app_class.parse_command_line,
+            {"flatten_flags", "_classes_with_config_traits", "_create_loader"},
+        )
+        app = self.app_class()
+        app.log = logging.getLogger()  # the default is a logger of its own, which would stay
+        self.flags = app.flatten_flags()
+        self.classes = list(app._classes_with_config_traits())
         flags, aliases = self.flags
-        self.loader = one._create_loader([], aliases, flags, classes=self.classes)
+        self.loader = app._create_loader([], aliases, flags, classes=self.classes)
         self.loader._create_parser()
 
-    def lay_out(self) -> None:
-        """Have the application's class give this one instead of making one, once."""
-        app, loader = self.app, self.loader
+    def install(self) -> None:
+        """Make the application class return the precomputed parser once."""
+        app_class, loader = self.app_class, self.loader
 
-        def give(self: Any, argv: Sequence[str], *_: object, **__: object) -> Any:
-            del app._create_loader, app.flatten_flags, app._classes_with_config_traits
-            loader.argv, loader.log = argv, self.log
+        def create_loader(app: Any, argv: Sequence[str], *_: object, **__: object) -> Any:
+            del app_class._create_loader
+            del app_class.flatten_flags, app_class._classes_with_config_traits
+            loader.argv, loader.log = argv, app.log
             loader.parser.prog = os.path.basename(sys.argv[0])
             loader._create_parser = lambda: None
-            if "_ARGCOMPLETE" not in os.environ:  # then it does nothing, if it is installed
+            if "_ARGCOMPLETE" not in os.environ:
                 loader._argcomplete = lambda *_: None
             return loader
 
-        app.flatten_flags = lambda _: self.flags
-        app._classes_with_config_traits = lambda _: self.classes
-        app._create_loader = give
+        app_class.flatten_flags = lambda _: self.flags
+        app_class._classes_with_config_traits = lambda _: self.classes
+        app_class._create_loader = create_loader
 
 
 class ModuleFiles:
-    """The files of all modules that are imported, of which ipykernel's debugger wants to know."""
+    """The files of all imported modules, which ipykernel's debugger collects at its start.
+
+    Collecting them reads every module object and so copies its page. The files are kept as one
+    string instead, which is one piece of memory. It saves MODFILES; to measure it, remove the class
+    from `Precomputed` and compare ``scripts/bench --only costs``.
+    """
 
     def __init__(self) -> None:
         self.ipkernel: Any = sys.modules["ipykernel.ipkernel"]
-        names = self.ipkernel.IPythonKernel.__init__.__code__.co_names
-        if not {"sys", "modules", "copy", "_kernel_modules"} <= set(names):
-            raise LookupError("ipykernel does not list them as it used to")
-        self.count = len(sys.modules)
-        main = sys.modules["__main__"]  # a kernel's is another
-        found = [getattr(one, "__file__", None) for one in sys.modules.values() if one is not main]
-        self.files = "\0".join(file for file in found if file)  # one piece of memory
+        require_names(
+            self.ipkernel.IPythonKernel.__init__, {"sys", "modules", "copy", "_kernel_modules"}
+        )
+        self.module_count = len(sys.modules)
+        main = sys.modules["__main__"]  # the zygote's; a kernel has another one
+        modules = (module for module in sys.modules.values() if module is not main)
+        files = (getattr(module, "__file__", None) for module in modules)
+        self.files = "\0".join(file for file in files if file)
 
-    def lay_out(self) -> None:
-        """Have ipykernel's module find them in place of the modules, once."""
-        self.ipkernel.sys = SysOnce(self)
+    def install(self) -> None:
+        """Replace the name ``sys`` in ipykernel's module until its modules are copied once."""
+        self.ipkernel.sys = SysUntilCopied(self)
 
     def copy(self) -> dict[str, Any]:
-        """Be what ipykernel takes for ``sys.modules``: give all that has a file."""
+        """Return an object with a ``__file__`` for each module, as ``sys.modules.copy()`` does."""
         self.ipkernel.sys = sys
-        since = max(0, len(sys.modules) - self.count)
-        own = [sys.modules["__main__"], *itertools.islice(reversed(sys.modules.values()), since)]
+        new_count = max(0, len(sys.modules) - self.module_count)
+        new_modules = itertools.islice(reversed(sys.modules.values()), new_count)
         shared = [types.SimpleNamespace(__file__=file) for file in self.files.split("\0")]
-        return {str(number): one for number, one in enumerate([*own, *shared])}
+        modules = [sys.modules["__main__"], *new_modules, *shared]
+        return {str(number): module for number, module in enumerate(modules)}
 
 
-class SysOnce(types.ModuleType):
-    """What ipykernel takes for ``sys`` until it has asked for the modules."""
+class SysUntilCopied(types.ModuleType):
+    """A stand-in for ``sys`` whose ``modules.copy()`` returns the precomputed files."""
 
     def __init__(self, modules: ModuleFiles) -> None:
         super().__init__("sys")
@@ -119,3 +146,19 @@ class SysOnce(types.ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys, name)
+
+
+def require_names(function: Any, names: set[str]) -> None:
+    """Check that a function's code, below its decorators, still refers to some names.
+
+    Raises
+    ------
+    LookupError
+        If it does not, because another version does the step in another way.
+    """
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    missing = names - {*function.__code__.co_names}
+    if missing:
+        qualified = f"{function.__module__}.{function.__qualname__}"
+        raise LookupError(f"{qualified} does not use {', '.join(sorted(missing))}")

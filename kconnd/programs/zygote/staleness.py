@@ -1,13 +1,14 @@
-"""Freshness: whether a zygote still has what a process begun now would import.
+"""Detects that a zygote's imported modules differ from what a new process would import.
 
-What is watched is where modules are found, and the files of those that were imported, but for
-the standard library's: another one of that comes with another interpreter, which is watched. To a
-folder where packages are installed every change counts; in one of the user's own, such as that of
-a project, all kinds of files come and go, and only what a process would import counts.
+A snapshot covers the folders where modules are found and the files of the modules that were
+imported. The standard library's files are left out: another standard library comes with another
+interpreter, whose file is covered. In a folder of installed packages every change counts. In a
+folder of the user's own, such as a project's, files of all kinds come and go; there a change counts
+only if a new process would import something else.
 
-Rules. Standard library only, as for `kconnd.programs.zygote.main`, which loads it. A look costs no
-more than a stat(2) for each place, since a start waits for it, and the list of a folder that has
-changed. What differs is named: it may be why a kernel was not forked.
+Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains. A
+check runs while a start waits, so it costs one stat(2) for each path, and a listing of each own
+folder that changed. The changed path is named, because it can be why a kernel was not forked.
 """
 
 from __future__ import annotations
@@ -18,23 +19,25 @@ import os
 import sys
 import time
 
-TYPE_CHECKING = False  # typing is not needed at run time
+TYPE_CHECKING = False  # importing typing would put it among the modules of every kernel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-INSTALLED = (".dist-info", ".egg-info", ".egg-link", ".pth")  # what tells of a package, anywhere
-RECENT = 2.0  # seconds: until then another change may have the same time, as file systems count
-PACKAGES = "-packages"  # in the path of what is installed: site-packages, dist-packages
-NUMBER = (1 << 63) - 1  # the largest in an array
+# Endings of names that belong to an installed package, in any folder.
+PACKAGE_ENDINGS = (".dist-info", ".egg-info", ".egg-link", ".pth")
+# A later change can get the same timestamp until a timestamp is this old.
+STAMP_RESOLUTION_S = 2.0
+PACKAGES = "-packages"  # in the path of installed packages: site-packages, dist-packages
+MAX_NUMBER = (1 << 63) - 1  # the largest that fits in an array of signed 64-bit numbers
 
 
-def watched_folders() -> list[str]:
-    """List what decides where a fresh process finds modules; what is not there may come."""
+def import_locations() -> list[str]:
+    """List the paths that decide where a new process finds modules, missing ones too."""
     binaries = os.path.dirname(sys.executable)
     folders = list(sys.path)
     site = sys.modules.get("site")
-    if site is not None and site.ENABLE_USER_SITE:  # it is on the path where it exists
+    if site is not None and site.ENABLE_USER_SITE:  # it is on the path only where it exists
         folders.append(site.getusersitepackages())
     configuration = [
         os.path.join(folder, "pyvenv.cfg") for folder in (binaries, os.path.dirname(binaries))
@@ -47,179 +50,192 @@ def watched_folders() -> list[str]:
     return list(dict.fromkeys([sys.executable, *configuration, *folders]))
 
 
-def watched() -> tuple[list[str], list[str]]:
-    """List what a fresh process might import otherwise: where from, and all but the library.
+def watched_paths() -> tuple[list[str], list[str]]:
+    """List the paths that decide what a new process imports.
 
-    The second list is of folders in which only what would be imported counts.
+    Returns
+    -------
+    tuple of list
+        Files and folders in which every change counts; folders of the user's own, in which only
+        importable names count.
     """
     library = os.path.dirname(os.__file__)
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    own = [file for file in files if file and (PACKAGES in file or not file.startswith(library))]
-    places = watched_folders()
-    folders = {
-        place
-        for place in places
-        if os.path.isdir(place) and PACKAGES not in place and not place.startswith(library)
+    watched_files = [
+        file for file in files if file and (PACKAGES in file or not file.startswith(library))
+    ]
+    locations = import_locations()
+    own_folders = {
+        path
+        for path in locations
+        if os.path.isdir(path) and PACKAGES not in path and not path.startswith(library)
     }
-    return [*(place for place in places if place not in folders), *sorted(own)], sorted(folders)
+    other_locations = (path for path in locations if path not in own_folders)
+    return [*other_locations, *sorted(watched_files)], sorted(own_folders)
 
 
-class Missing:
-    """The last that an import asks: notes what has not been found, and might be some day."""
+class MissingModules:
+    """The last finder of an import, which records modules that no finder has found."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
 
     def find_spec(self, name: str, *_: object) -> None:
-        """Find nothing, as all before it (importlib.abc.MetaPathFinder)."""
+        """Record the name and find nothing (importlib.abc.MetaPathFinder)."""
         self.names.add(name)
 
     @contextlib.contextmanager
-    def noting(self) -> Iterator[None]:
-        """Take part in all imports until the end of the block."""
+    def recording(self) -> Iterator[None]:
+        """Take part in all imports until the block ends."""
         finder: Any = self
         sys.meta_path.append(finder)
         try:
             yield
         finally:
-            with contextlib.suppress(ValueError):  # somebody has made another list of it
+            with contextlib.suppress(ValueError):  # a module has replaced the list of finders
                 sys.meta_path.remove(finder)
 
 
-def concerned(modules: Iterable[str], error: BaseException) -> set[str]:
-    """Name the files that a refusal may come from: of the modules named, and of the error."""
-    found = set()
+def related_files(modules: Iterable[str], error: BaseException) -> set[str]:
+    """List the files that can have caused a refusal: those of the modules and of the traceback."""
+    files = set()
     for name in modules:
         parts = name.split(".")
         for end in range(len(parts)):
             file = getattr(sys.modules.get(".".join(parts[: end + 1])), "__file__", None)
-            found |= {file, os.path.dirname(file)} if file else set()
+            files |= {file, os.path.dirname(file)} if file else set()
     cause: BaseException | None = error
     while cause is not None:
-        found.add(str(getattr(cause, "filename", None) or ""))  # of a SyntaxError
+        files.add(str(getattr(cause, "filename", None) or ""))  # of a SyntaxError
         trace = cause.__traceback__
         while trace is not None:
-            found.add(trace.tb_frame.f_code.co_filename)
+            files.add(trace.tb_frame.f_code.co_filename)
             trace = trace.tb_next
         cause = cause.__cause__
-    return {file for file in found if os.path.isabs(file)}
+    return {file for file in files if os.path.isabs(file)}
 
 
-def signature(place: str) -> list[int] | None:
-    """Tell one state of a file or folder from another."""
+def signature(path: str) -> list[int] | None:
+    """Return timestamp, inode and size of a file or folder; None where it does not exist."""
     try:
-        about = os.stat(place)
+        status = os.stat(path)
     except OSError:
         return None
-    return [about.st_mtime_ns, about.st_ino, about.st_size]
+    return [status.st_mtime_ns, status.st_ino, status.st_size]
 
 
-class Look:
-    """What a folder was like.
+class FolderSnapshot:
+    """The state of one folder.
 
     Parameters
     ----------
     state : list of int, optional
-        Its `signature`, where it is there.
-    concerned : frozenset of str
-        Those in it that count.
+        Its `signature`, where it exists.
+    names : frozenset of str
+        The relevant names in it.
     """
 
-    def __init__(self, state: list[int] | None, concerned: frozenset[str]) -> None:
-        self.signature, self.concerned = state, concerned
-        self.number = state[1] if state else 0
-        self.lasts = state is None or state[0] < (time.time() - RECENT) * 1e9
+    def __init__(self, state: list[int] | None, names: frozenset[str]) -> None:
+        self.signature, self.names = state, names
+        self.inode = state[1] if state else 0
+        # An equal signature proves that nothing has changed only if its timestamp is old enough.
+        self.is_conclusive = state is None or state[0] < (time.time() - STAMP_RESOLUTION_S) * 1e9
 
 
 class OwnFolders:
-    """Folders in which only what hides or adds one of some modules counts.
+    """Folders of the user's own, in which a change counts only if it hides or adds a module.
 
     Parameters
     ----------
     folders : iterable of str
-        Where they are.
+        Their paths.
     names : iterable
-        Modules, by the first part of their names; some programs have others than text.
+        Names of modules, of which the first part counts. Some programs put names that are not
+        strings into ``sys.modules``.
     """
 
     def __init__(self, folders: Iterable[str], names: Iterable[object]) -> None:
-        every = {"sitecustomize", "usercustomize"}  # whose turn is before anybody takes notes
-        words = (name for name in names if isinstance(name, str))
-        self.names = frozenset({name.partition(".")[0] for name in words} | every)
-        self.state = {folder: self._look(folder) for folder in folders}
+        # site imports these two before `MissingModules` can record that they are missing.
+        always = {"sitecustomize", "usercustomize"}
+        strings = (name for name in names if isinstance(name, str))
+        self.names = frozenset({name.partition(".")[0] for name in strings} | always)
+        self.snapshots = {folder: self._snapshot(folder) for folder in folders}
 
     def changed(self) -> str | None:
-        """Name a folder that is another one, or has another file of such a name."""
-        for folder, before in self.state.items():
-            if before.lasts and signature(folder) == before.signature:
+        """Return a folder that was replaced, or in which relevant names came or went."""
+        for folder, before in self.snapshots.items():
+            if before.is_conclusive and signature(folder) == before.signature:
                 continue
-            now = self._look(folder)
-            if now.number != before.number or now.concerned != before.concerned:
+            now = self._snapshot(folder)
+            if now.inode != before.inode or now.names != before.names:
                 return folder
-            self.state[folder] = now  # so that it is not listed again each time
+            self.snapshots[folder] = now  # the next check need not list the folder again
         return None
 
-    def _look(self, folder: str) -> Look:
-        state = signature(folder)  # first: what comes meanwhile is a change
+    def _snapshot(self, folder: str) -> FolderSnapshot:
+        # The signature comes first: a change during the listing then makes it differ.
+        state = signature(folder)
         try:
-            found = os.listdir(folder)
+            entries = os.listdir(folder)
         except OSError:
-            found = []
-        concerned = (
+            entries = []
+        relevant = (
             name
-            for name in found
-            if name.partition(".")[0] in self.names or name.endswith(INSTALLED)
+            for name in entries
+            if name.partition(".")[0] in self.names or name.endswith(PACKAGE_ENDINGS)
         )
-        return Look(state, frozenset(concerned))
+        return FolderSnapshot(state, frozenset(relevant))
 
 
-class Watch:
-    """What files and folders were like: a look takes 2 microseconds for each, 0.8 ms for ipykernel.
+class DiskSnapshot:
+    """The state of all paths that decide what a new process imports.
 
-    But for a few folders it is in two pieces of memory: after a fork, each page that is touched is
-    copied.
+    A check takes 2 microseconds for each path, 0.8 ms for ipykernel. The snapshot is kept in two
+    pieces of memory, apart from a few own folders, because a fork copies each page that is touched
+    afterwards.
 
     Parameters
     ----------
-    places : list of str
-        Files and folders to which every change counts.
-    own : OwnFolders
-        Those where it does not.
+    paths : list of str
+        Files and folders in which every change counts.
+    own_folders : OwnFolders
+        Folders in which only relevant names count.
     """
 
-    def __init__(self, places: list[str], own: OwnFolders) -> None:
-        self.places, self.own = os.fsencode("\0".join(places)), own
-        self.looked = 0  # when the last look began, in nanoseconds of the monotonic clock
-        self.difference: str | None = None
-        self.state = self.look()
+    def __init__(self, paths: list[str], own_folders: OwnFolders) -> None:
+        self.paths, self.own_folders = os.fsencode("\0".join(paths)), own_folders
+        self.checked_ns = 0  # of the monotonic clock, when the last check began
+        self.changed_path: str | None = None
+        self.state = self._read()
 
-    def look(self) -> bytes:
-        """Give the state of all, as numbers in a row."""
-        self.looked = time.monotonic_ns()
-        found: list[int] = []
-        for place in self.places.split(b"\0"):
-            try:
-                about = os.stat(place)
-            except OSError:
-                found += (0, 0, 0)
-            else:
-                found += (about.st_mtime_ns & NUMBER, about.st_ino & NUMBER, about.st_size)
-        return array.array("q", found).tobytes()
+    def changed(self, requested_ns: int) -> str | None:
+        """Return a path that changed before a kernel was requested, or later; None if none did.
 
-    def changed(self, asked: int) -> str | None:
-        """Name a place that was not as it had been when somebody asked for a kernel, or later.
-
-        One look serves all who had asked before it, and what has changed once stays so.
+        One check answers for all requests that were made before it began. A change is final.
         """
-        if self.difference is None and self.looked <= asked:
-            self.difference = self._compare(self.look()) or self.own.changed()
-        return self.difference
+        if self.changed_path is None and self.checked_ns <= requested_ns:
+            self.changed_path = self._compare(self._read()) or self.own_folders.changed()
+        return self.changed_path
+
+    def _read(self) -> bytes:
+        """Read the state of all paths as a row of numbers."""
+        self.checked_ns = time.monotonic_ns()
+        numbers: list[int] = []
+        for path in self.paths.split(b"\0"):
+            try:
+                status = os.stat(path)
+            except OSError:
+                numbers += (0, 0, 0)
+            else:
+                stamp, inode = status.st_mtime_ns & MAX_NUMBER, status.st_ino & MAX_NUMBER
+                numbers += (stamp, inode, status.st_size)
+        return array.array("q", numbers).tobytes()
 
     def _compare(self, now: bytes) -> str | None:
         if now == self.state:
             return None
-        places = self.places.split(b"\0")
-        size = len(now) // len(places)
-        parts = (slice(at, at + size) for at in range(0, len(now), size))
-        number = next(at for at, part in enumerate(parts) if now[part] != self.state[part])
-        return os.fsdecode(places[number])
+        paths = self.paths.split(b"\0")
+        size = len(now) // len(paths)
+        parts = (slice(start, start + size) for start in range(0, len(now), size))
+        index = next(at for at, part in enumerate(parts) if now[part] != self.state[part])
+        return os.fsdecode(paths[index])

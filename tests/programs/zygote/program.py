@@ -10,10 +10,10 @@ import json, sys
 import ipykernel.ipkernel as ipkernel
 from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Application
-from kconnd.programs.zygote.precompute import Groundwork
+from kconnd.programs.zygote.precompute import Precomputed
 
 def prepare():
-    return Groundwork()
+    return Precomputed()
 """
 
 

@@ -27,11 +27,11 @@ print(json.dumps([before, after, places == sorted(places)]))
 """
 NAMES = """
 import json, sys
-from kconnd.programs.zygote.heap_layout import gather_names
+from kconnd.programs.zygote.heap_layout import gather_module_names
 import email.message, xml.dom
 sys.modules["odd \\udc80"] = json
 before = list(sys.modules.items())
-gather_names()
+gather_module_names()
 after = list(sys.modules.items())
 import email.message as again
 print(json.dumps([before == after, sum(a is b for (a, _), (b, _) in zip(before, after)),

@@ -1,0 +1,284 @@
+"""The daemon's side of one zygote: spawns it, waits until it is ready, and requests forks.
+
+A `ZygoteProcess` speaks the protocol that `kconnd.programs.zygote.main` documents, over a socket
+that one thread at a time uses. It ends in one of three ways: the zygote refuses (`UnforkableError`,
+which holds until a file changes or a while has passed), it is stale or does not answer
+(`StaleError`; another zygote takes its place), or `close` kills it. No kernel ends with it.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kconnd.core.launch.forking import Parent, pause_after
+from kconnd.launchers.local import MOMENT
+from kconnd.programs.zygote import main as zygote_program
+from kconnd.programs.zygote import staleness
+
+BURST_INTERVAL_S = 0.1  # between two requests that belong to many concurrent starts
+
+log = logging.getLogger("kconnd")
+
+
+class UnforkableError(Exception):
+    """The reason why a kernel is launched cold instead of forked."""
+
+
+class StaleError(Exception):
+    """The reason why a kernel needs another zygote."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The reason why a zygote forks nothing, and how long it holds.
+
+    Parameters
+    ----------
+    reason : str
+        The zygote's reason.
+    retry_at : float
+        The time at which it expires in any case.
+    signatures : mapping
+        The files that caused it; it expires when one of them changes.
+    """
+
+    reason: str
+    retry_at: float
+    signatures: Mapping[str, list[int] | None] = field(default_factory=dict)
+
+    def holds(self, now: float) -> bool:
+        """Tell whether a new zygote would refuse as well."""
+        return now < self.retry_at and all(
+            staleness.signature(path) == before for path, before in self.signatures.items()
+        )
+
+
+@dataclass(frozen=True)
+class ZygoteTimeouts:
+    """How long the daemon waits for a zygote.
+
+    Parameters
+    ----------
+    import_s : float
+        Until it has imported its modules.
+    reply_s : float
+        For the reply to a request, once it is ready.
+    clock : callable
+        Returns the present time in seconds.
+    """
+
+    import_s: float = 60.0
+    reply_s: float = MOMENT
+    clock: Callable[[], float] = time.monotonic
+
+
+DEFAULT_TIMEOUTS = ZygoteTimeouts()
+
+
+class ZygoteProcess:
+    """A zygote process and the socket to it.
+
+    Parameters
+    ----------
+    spec : Parent
+        The interpreter, environment and modules of the zygote.
+    timeouts : ZygoteTimeouts
+        How long to wait for it.
+
+    Raises
+    ------
+    UnforkableError
+        If its interpreter cannot be run.
+    """
+
+    def __init__(self, spec: Parent, timeouts: ZygoteTimeouts) -> None:
+        self.spec, self._timeouts = spec, timeouts
+        self._socket, zygote_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._exchange_lock = threading.Lock()
+        self._ready = self._closed = False
+        self._refusal: Refusal | None = None
+        self._spawned_at = timeouts.clock()
+        self._last_fork_at = -math.inf
+        descriptor = zygote_end.fileno()
+        title_room = " " * zygote_program.TITLE_BYTES
+        try:
+            self._process = subprocess.Popen(
+                [
+                    *spec.command,
+                    zygote_program.__file__,
+                    str(descriptor),
+                    *spec.preload,
+                    title_room,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[descriptor],
+                cwd="/",
+                env=dict(spec.env),
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._socket.close()
+            raise UnforkableError(f"running {spec.command[0]}: {error.strerror}") from error
+        finally:
+            zygote_end.close()
+
+    def is_usable(self) -> bool:
+        """Tell whether to send a request: it is ready, still importing, or would refuse again."""
+        if self._refusal is not None:
+            return self._refusal.holds(self._timeouts.clock())
+        return not self._ready or self._process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        """Wait until the zygote has imported its modules.
+
+        Raises
+        ------
+        UnforkableError
+            If it refuses.
+        StaleError
+            If it was closed meanwhile.
+        """
+        with self._exchange_lock:
+            self._receive_readiness()
+
+    def announce(self, requested_ns: int) -> None:
+        """Make the zygote check the disk now, unless it is busy; see `fork`.
+
+        During many concurrent starts it checks only on each request, which follows soon enough.
+        """
+        in_burst = self._timeouts.clock() - self._last_fork_at < BURST_INTERVAL_S
+        if in_burst or not self._exchange_lock.acquire(blocking=False):
+            return
+        try:
+            if self._ready:
+                self._socket.settimeout(0)
+                self._socket.send(json.dumps({"ahead": True, "asked": requested_ns}).encode())
+        except OSError:
+            pass  # the zygote has died, which `fork` reports
+        finally:
+            self._exchange_lock.release()
+
+    def fork(self, requested_ns: int, descriptors: tuple[int, int, int], *, confines: bool) -> int:
+        """Fork a shim.
+
+        Parameters
+        ----------
+        requested_ns : int
+            When the kernel was requested, in nanoseconds of the monotonic clock. The kernel is
+            forked from what was on disk at that time or later.
+        descriptors : tuple of int
+            Sent to the shim; see `kconnd.programs.zygote.main`.
+        confines : bool
+            Whether the shim is moved into a control group of its own before it gets its plan.
+
+        Returns
+        -------
+        int
+            The shim's pid; the shim waits for its plan.
+
+        Raises
+        ------
+        UnforkableError
+            If the zygote refuses or cannot fork.
+        StaleError
+            If the zygote differs from what a new process would import, or has died.
+        """
+        with self._exchange_lock:
+            self._receive_readiness()
+            self._last_fork_at = self._timeouts.clock()
+            try:
+                self._socket.settimeout(self._timeouts.reply_s)
+                message = json.dumps({"asked": requested_ns, "confines": confines}).encode()
+                socket.send_fds(self._socket, [message], descriptors)
+                reply = self._receive()
+            except TimeoutError:
+                limit = f"{self._timeouts.reply_s:g} s"
+                raise StaleError(f"its zygote did not fork within {limit}") from None
+            except OSError:
+                reply = {}
+        if "failed" in reply:
+            raise UnforkableError(f"forking: {reply['failed']}")
+        if "stale" in reply:
+            raise StaleError(f"{reply['stale']} has changed")
+        if "shim" not in reply:
+            raise StaleError("its zygote has died")
+        return int(reply["shim"])
+
+    def close(self) -> None:
+        """Kill the zygote, whatever it does; its kernels live on."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a message
+        self._process.kill()
+        threading.Thread(target=self._reap, daemon=True).start()
+
+    def _reap(self) -> None:
+        # A thread that still reads must not get another file that has this descriptor's number.
+        with self._exchange_lock:
+            self._socket.close()
+        self._process.wait()
+
+    def _receive_readiness(self) -> None:
+        if not (self._ready or self._refusal):
+            message = self._first_message()
+            self._ready = "ready" in message
+            if self._ready:
+                self._log_skipped(message.get("skipped", []))
+            else:
+                self._refuse(message)
+        if self._refusal:
+            raise UnforkableError(self._refusal.reason)
+
+    def _log_skipped(self, optimizations: list[str]) -> None:
+        python = self.spec.command[0]
+        for optimization in optimizations:
+            log.warning(
+                "zygote of %s: skipped %s; its kernels work, but start slower or take more memory",
+                *(python, optimization),
+            )
+
+    def _refuse(self, message: Mapping[str, Any]) -> None:
+        now = self._timeouts.clock()
+        retry_at = now + pause_after(now - self._spawned_at)
+        self._refusal = Refusal(str(message["refused"]), retry_at, message.get("seen", {}))
+        self.close()
+
+    def _first_message(self) -> dict[str, Any]:
+        """Wait for the message that the zygote sends once it has imported its modules."""
+        try:
+            self._socket.settimeout(self._timeouts.import_s)
+            message = self._receive()
+        except TimeoutError:
+            limit = f"{self._timeouts.import_s:g} s"
+            return {"refused": f"its zygote was not ready within {limit}"}
+        except OSError:
+            message = {}
+        if self._closed:
+            raise StaleError("its zygote was closed")
+        return message or {"refused": self._why_silent()}
+
+    def _why_silent(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self._process.wait(self._timeouts.reply_s)
+            return f"its zygote exited with status {status} while importing"
+        return "its zygote closed its socket while importing"
+
+    def _receive(self) -> dict[str, Any]:
+        text = self._socket.recv(zygote_program.MAX_MESSAGE_BYTES)
+        try:
+            message: dict[str, Any] = json.loads(text)
+        except ValueError:  # it has died, or the message is cut off
+            return {}
+        return message
