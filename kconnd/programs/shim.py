@@ -1,34 +1,52 @@
-"""The shim: the one process that stays with a kernel, whatever becomes of the daemon.
+"""The shim: the process that supervises one kernel, whether or not a daemon runs.
 
-It spawns the kernel, writes its output to a log that it rotates, records how it ended and takes
-down every process that the kernel left behind. Run as ``python -I -S shim.pyc NAME``, compiled,
-which spares each shim the compiler's memory, and with blanks in the place of a name that only the
-plan tells; or forked from a `kconnd.programs.zygote`, which brings the same input and another way
-for the child to become the kernel.
+It spawns the kernel, writes the kernel's output to a log that it rotates, records the kernel's exit
+status, and terminates every process that the kernel left behind. Run as ``python -I -S shim.pyc
+NAME``. It is compiled, because that saves each shim the compiler's memory. NAME is blank where only
+the plan has the name. A `kconnd.programs.zygote` forks its shims instead; they get the same input,
+and their children become the kernel in another way.
 
-Rules. Standard library only and nothing of ours, so that a shim lives through any upgrade.
-Nobody can tell it to do anything: it has no socket and ignores signals, so no fault of a
-daemon can make it lose a kernel; whoever wants the kernel gone signals the kernel. Where the
-kernel has a control group of its own, it notes a SIGTERM of the service manager, which sends that
-to all in a unit that is stopped: the exit file says so. It never
-blocks the kernel's output: what cannot be written is counted and dropped.
+Rules. It uses the standard library only and nothing of ours, so that a shim survives any upgrade.
+No process can command it: it has no socket and ignores signals, so no fault of a daemon can make it
+lose a kernel. To end the kernel, a process signals the kernel. There is one exception: where the
+kernel has a control group of its own, the shim notes a SIGTERM of the service manager, which sends
+it to all processes of a unit that is stopped, and the exit file says so. The shim never blocks the
+kernel's output: output that cannot be written is counted and dropped.
 
-Its input, on stdin, is the launch plan: ``key=value`` records, each ended by a NUL byte
-(which none of the values can hold), the last one ``end=``. With a second argument it is in the
-file of that name instead, which is removed when it has been read. Keys: ``arg`` and ``env``
-(repeated), ``cwd``, ``umask`` (octal), ``generation``, ``log``, ``log_max`` (bytes),
-``log_keep`` (older logs), ``facts``, ``exit`` (paths) and ``lock`` (number of an inherited
-descriptor on which the caller holds a flock: it stays locked as long as the shim lives) or
-``lock_file`` (path of one to lock), ``report`` (``1`` to have the facts written once more when
-the kernel has begun, for a caller that cannot read our stdout), ``cgroup`` (``1`` where the
-kernel has one of its own, which tells whether it went over its memory limit).
+Input
+-----
+The launch plan, on stdin: ``key=value`` records, each ended by a NUL byte, which no value can
+contain. The last record is ``end=``. With a second argument, the plan is in the file of that name,
+which is removed when it has been read. Keys:
 
-Its output is the facts file, on stdout and in the locked file too, before the kernel's first
-instruction; then the
-exit file, which is beside the facts file (``NAME.exit.json`` for ``NAME.shim.json``) where its
-own disk is full, and where that is full, too, in the locked file from byte ``EXIT_AT`` on: room
-that was taken there before the kernel began. All are JSON, version ``PROTOCOL``, and are whole or
-not there.
+==============  ==================================================================================
+``name``        the kernel's name
+``arg``         an argument of the command (repeated)
+``env``         ``NAME=VALUE`` of the environment (repeated)
+``cwd``         the working folder
+``umask``       in octal
+``generation``  the number of the launch
+``log``         path of the log
+``log_max``     its maximal size in bytes
+``log_keep``    the number of older logs that are kept
+``facts``       path of the facts file
+``exit``        path of the exit file
+``lock``        number of an inherited descriptor on which the caller holds a flock; it stays
+                locked as long as the shim lives
+``lock_file``   path of a file to lock, in place of ``lock``
+``report``      ``1`` to write the facts once more when the kernel has begun, for a caller that
+                cannot read the shim's stdout
+``cgroup``      ``1`` where the kernel has a control group of its own, which tells whether the
+                kernel exceeded its memory limit
+==============  ==================================================================================
+
+Output
+------
+The facts, before the kernel's first instruction: in the facts file, on stdout, and in the locked
+file. Then the exit, in the first of three places whose disk has room: the exit file; beside the
+facts file (``NAME.exit.json`` for ``NAME.shim.json``); the locked file from byte ``EXIT_AT`` on, in
+space that was allocated there before the kernel began. All are JSON of version ``PROTOCOL``, and
+are either complete or absent.
 """
 
 from __future__ import annotations
@@ -41,36 +59,37 @@ import select
 import sys
 import time
 
-TYPE_CHECKING = False  # typing's own costs memory in every shim
+TYPE_CHECKING = False  # importing typing costs memory in every shim
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROTOCOL = 1
-GRACE = 2.0  # seconds that left-over processes get between SIGTERM and SIGKILL
-LIBC = ctypes.CDLL(None)  # made here, so that who is forked need not
+LEFTOVER_GRACE_S = 2.0  # between SIGTERM and SIGKILL for processes that the kernel left behind
+# Loaded here, so that a forked shim need not load it.
+LIBC = ctypes.CDLL(None)
 PRCTL, SIGNALFD = LIBC.prctl, LIBC.signalfd
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
-CHUNK = 65536
-FACTS = (
+CHUNK_BYTES = 65536
+FACTS_FORMAT = (
     b'{"protocol": %d, "generation": %d, "boot_id": "%s", "host": "%s", "pid_namespace": "%s", '
     b'"shim": [%d, %d], "kernel": [%d, %d]%s}\n'
 )
-EXIT = (
+EXIT_FORMAT = (
     b'{"protocol": %d, "generation": %d, "code": %s, "signal": %s, "at": %d.%03d, '
     b'"errno": %s, "step": "%s", "oom": %s, "oom_own": %s, "oom_above": "%s", '
     b'"unit_stopped": %s}\n'
 )
-EXIT_AT, LOCK_BYTES = 2048, 4096  # where in the locked file the exit can be; all it ever takes
-MANAGER = (1, 0)  # pid and uid of the system's service manager
-UNIT_STOP_GRACE_S = 20.0  # to SIGKILL after a unit's stop: systemd's own comes after 45 or 90 s
-UNIT_STOP_VALID_S = 60.0  # in which an end is put down to the unit's stop
-SIGINFO_BYTES = 128  # signalfd(2), as are the offsets of pid and uid in it
-SIGSET_BYTES = 8  # of the kernel's sigset_t; that of the C library is longer
-FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # flags of open(2)
-HEAD = b"[kconnd: launch %d, %s]\n"  # at the head of each process's output in the log
-CGROUPS = b"/sys/fs/cgroup"
-PRINTED, QUESTION_MARK = range(33, 127), 63  # in ASCII
-IGNORED = (
+EXIT_AT, LOCK_BYTES = 2048, 4096  # offset of the exit in the locked file; the file's size
+SERVICE_MANAGER = (1, 0)  # pid and uid of the system's service manager
+UNIT_STOP_GRACE_S = 20.0  # from a unit's stop to SIGKILL; systemd's own follows after 45 or 90 s
+UNIT_STOP_VALID_S = 60.0  # after a unit's stop, in which an exit counts as its consequence
+SIGINFO_BYTES, PID_AT, UID_AT = 128, 12, 16  # size and offsets in a signalfd_siginfo, signalfd(2)
+SIGSET_BYTES = 8  # of the kernel's sigset_t; the C library's is longer
+FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # of open(2)
+LOG_HEADER = b"[kconnd: launch %d, %s]\n"  # before the output of each launch
+CGROUP_ROOT = b"/sys/fs/cgroup"
+PRINTABLE, QUESTION_MARK = range(33, 127), 63  # in ASCII
+IGNORED_SIGNALS = (
     signal.SIGINT,
     signal.SIGTERM,
     signal.SIGHUP,
@@ -80,8 +99,11 @@ IGNORED = (
 )
 
 
+# --- the plan
+
+
 class Plan:
-    """What to run and where to write about it."""
+    """The launch plan, decoded."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -99,137 +121,130 @@ class Plan:
                 self.values[key.decode()] = value
 
     def number(self, key: str, base: int = 10) -> int:
-        """Read a number of the plan."""
+        """Return the number that a key has."""
         return int(self.values[key], base)
 
 
-class Place:
-    """Where a file goes, also once its folder has been moved.
+def read_plan(path: str = "") -> Plan | None:
+    """Read the plan from stdin, or from a file and remove it; see `receive_plan`."""
+    if not path:
+        return receive_plan(0)
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    plan = receive_plan(file)
+    os.close(file)
+    os.unlink(path)
+    return plan
 
-    On a server the folders of an account that has gone are moved, and those that take their
-    places are another user's: nothing of this kernel is to be written there. A folder that was
-    removed, and made again, is used by its path. One that is a link is another folder once the link
-    has turned: a kernel that was kept warm has got its name.
+
+def receive_plan(descriptor: int) -> Plan | None:
+    """Read a plan to its end; None where it is cut short, because its sender has died."""
+    text = b""
+    while chunk := os.read(descriptor, CHUNK_BYTES):
+        text += chunk
+    return Plan(text) if text.endswith(b"\0end=\0") else None
+
+
+# --- files
+
+
+class OutputPath:
+    """The path of a file to write, which follows its folder when the folder is moved.
+
+    On a server, the folders of a deleted account are moved, and the folders that take their places
+    belong to another user: nothing of this kernel may be written there. So the folder is held open.
+    A folder that was removed and made again is used by its path. If the folder is a link, the link
+    may be turned to another folder, because a warm kernel has got its name; so the link is read
+    again before each use.
     """
 
     def __init__(self, path: bytes) -> None:
-        self.asked = path
+        self.original = path
         self.name = os.path.basename(path)
         self.folder = -1
-        self.target = b""  # of the link, if it is one
-        link, self.link = os.path.dirname(path) or b".", b""
+        self.link = b""  # where the folder is a link: its path, by way of its own folder
+        self.target = b""  # and the path that it leads to
+        folder = os.path.dirname(path) or b"."
         try:
-            if os.path.islink(link):  # it is looked at where it is, once it has been moved, too
-                above = os.open(os.path.dirname(link) or b".", FOLDER)
-                self.link = b"/proc/self/fd/%d/%s" % (above, os.path.basename(link))
-                self._follow()
+            if os.path.islink(folder):
+                # The link's folder is held open, too, so that the link is found after a move.
+                parent = os.open(os.path.dirname(folder) or b".", FOLDER_FLAGS)
+                self.link = b"/proc/self/fd/%d/%s" % (parent, os.path.basename(folder))
+                self._follow_link()
             else:
-                self.folder = os.open(link, FOLDER)
+                self.folder = os.open(folder, FOLDER_FLAGS)
         except OSError:
-            return  # it is used by its path
+            return  # the original path is used
 
-    def _follow(self) -> None:
-        """Hold the folder that the link leads to, where it was turned since it was read."""
+    def _follow_link(self) -> None:
+        """Open the folder that the link leads to, if the link has been turned."""
         try:
             target = os.readlink(self.link)
             if target == self.target:
                 return
-            folder = os.open(self.link, FOLDER)
+            folder = os.open(self.link, FOLDER_FLAGS)
         except OSError:
-            return  # the link is gone: the folder that it led to holds
+            return  # the link is gone: the last folder that it led to stays in use
         if self.folder >= 0:
             os.close(self.folder)
         self.folder, self.target = folder, target
 
-    def path(self) -> bytes:
-        """Give the path to use now."""
+    def current(self) -> bytes:
+        """Return the path to use now."""
         if self.link:
-            self._follow()
+            self._follow_link()
         if self.folder >= 0 and os.fstat(self.folder).st_nlink:
             return b"/proc/self/fd/%d/%s" % (self.folder, self.name)
-        return self.asked
+        return self.original
 
 
-class Log:
+class RotatingLog:
     """The kernel's output, appended to a file that is rotated when it is full."""
 
-    def __init__(self, path: bytes, limit: int, keep: int) -> None:
-        self.place, self.limit, self.keep = Place(path), limit, keep
-        self.dropped = 0
+    def __init__(self, path: bytes, max_bytes: int, keep: int) -> None:
+        self.path, self.max_bytes, self.keep = OutputPath(path), max_bytes, keep
+        self.dropped_bytes = 0
         self.file = -1
         self.size = 0
 
     def write(self, text: bytes) -> None:
-        """Append; on failure (a full disk, say) drop, and tell how much once it works again."""
+        """Append text; drop it where that fails, and log the dropped size once writing works."""
         try:
             self._open()
-            if self.size + len(text) > self.limit > 0:
+            if self.size + len(text) > self.max_bytes > 0:
                 self._rotate()
-            if self.dropped:
-                self._append(b"\n[kconnd: %d bytes of output could not be kept]\n" % self.dropped)
-                self.dropped = 0
+            if self.dropped_bytes:
+                notice = b"\n[kconnd: %d bytes of output could not be kept]\n"
+                self._append(notice % self.dropped_bytes)
+                self.dropped_bytes = 0
             self._append(text)
         except OSError:
-            self.dropped += len(text)
+            self.dropped_bytes += len(text)
 
     def _open(self) -> None:
         if self.file < 0:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self.file = os.open(self.place.path(), flags, 0o600)
+            self.file = os.open(self.path.current(), flags, 0o600)
             self.size = os.fstat(self.file).st_size
 
     def _append(self, text: bytes) -> None:
-        view = memoryview(text)
-        while view:
-            count = os.write(self.file, view)
+        remaining = memoryview(text)
+        while remaining:
+            count = os.write(self.file, remaining)
             self.size += count
-            view = view[count:]
+            remaining = remaining[count:]
 
     def _rotate(self) -> None:
-        """Move log to log.1, log.1 to log.2 and so on; what is beyond ``keep`` is overwritten."""
-        path = self.place.path()
+        """Rename log to log.1, log.1 to log.2 and so on; the oldest one is overwritten."""
+        path = self.path.current()
         for number in range(self.keep, 0, -1):
-            older = path if number == 1 else b"%s.%d" % (path, number - 1)
-            if os.path.exists(older):
-                os.replace(older, b"%s.%d" % (path, number))
+            newer = path if number == 1 else b"%s.%d" % (path, number - 1)
+            if os.path.exists(newer):
+                os.replace(newer, b"%s.%d" % (path, number))
         if self.keep == 0:
             os.unlink(path)
         os.close(self.file)
         self.file = -1
         self._open()
-
-
-def read_plan(path: str = "") -> Plan | None:
-    """Read the plan; one that is cut short (its sender died) is not acted on."""
-    if not path:
-        return receive_plan(0)
-    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    plan = receive_plan(source)
-    os.close(source)
-    os.unlink(path)
-    return plan
-
-
-def receive_plan(source: int) -> Plan | None:
-    """Read it from a descriptor."""
-    text = b""
-    while more := os.read(source, CHUNK):
-        text += more
-    return Plan(text) if text.endswith(b"\0end=\0") else None
-
-
-def start_time(pid: int) -> int:
-    """Read when a process started, in ticks since boot: field 22 of proc_pid_stat(5)."""
-    return int(read_proc(b"/proc/%d/stat" % pid).rpartition(b")")[2].split()[19])
-
-
-def read_proc(path: bytes) -> bytes:
-    """Read a file of the kernel's, which comes in one piece, by no more than that takes."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(file, CHUNK)
-    finally:
-        os.close(file)
 
 
 def write_whole(path: bytes, text: bytes, *, durable: bool) -> None:
@@ -249,244 +264,281 @@ def write_whole(path: bytes, text: bytes, *, durable: bool) -> None:
     os.rename(part, path)
 
 
-def wear(plan: Plan, output: int, trouble: int) -> None:
-    """In the child: put on the plan's clothes."""
+def read_proc(path: bytes) -> bytes:
+    """Read a file of the kernel's with one read(2), without a file object's memory."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, CHUNK_BYTES)
+    finally:
+        os.close(file)
+
+
+def start_time(pid: int) -> int:
+    """Return when a process started, in ticks since boot: field 22 of proc_pid_stat(5)."""
+    return int(read_proc(b"/proc/%d/stat" % pid).rpartition(b")")[2].split()[19])
+
+
+# --- the child that becomes the kernel
+
+
+def apply_plan(plan: Plan, output: int, failure_pipe: int) -> None:
+    """Apply the plan's session, signals, standard files, umask and folder in the child."""
     try:
         os.setsid()
-        for number in (*IGNORED, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores two more
+        # Python itself ignores the last two.
+        for number in (*IGNORED_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        nothing = os.open("/dev/null", os.O_RDONLY)
-        for theirs, ours in ((0, nothing), (1, output), (2, output)):
-            os.dup2(ours, theirs)
+        null = os.open("/dev/null", os.O_RDONLY)
+        for standard, descriptor in ((0, null), (1, output), (2, output)):
+            os.dup2(descriptor, standard)
         os.umask(plan.number("umask", 8))
         os.chdir(plan.values["cwd"])
     except OSError as error:
-        give_up(trouble, error, b"cwd")
+        report_failure(failure_pipe, error, b"cwd")
 
 
-def give_up(trouble: int, error: OSError, step: bytes) -> None:
-    """In the child: tell the shim why there will be no kernel, and end."""
-    os.write(trouble, b"%d %s" % (error.errno or 0, step))
+def report_failure(failure_pipe: int, error: OSError, step: bytes) -> None:
+    """Send the shim the errno and the step that failed, and exit the child."""
+    os.write(failure_pipe, b"%d %s" % (error.errno or 0, step))
     os._exit(127)
 
 
-def become_by_exec(plan: Plan, trouble: int) -> None:
-    """In the child: become the kernel; the other end of ``trouble`` closes with that."""
+def become_by_exec(plan: Plan, failure_pipe: int) -> None:
+    """Execute the kernel in the child, which closes the failure pipe."""
     try:
-        os.execvpe(plan.args[0], plan.args, plan.env)  # noqa: S606  # a shell here would be wrong
+        os.execvpe(plan.args[0], plan.args, plan.env)  # noqa: S606  # a shell would be wrong here
     except OSError as error:
-        give_up(trouble, error, b"exec")
+        report_failure(failure_pipe, error, b"exec")
 
 
 def fork_or_close(*descriptors: int) -> int:
-    """Fork, or have these descriptors closed."""
+    """Fork; close the descriptors where that fails."""
     try:
         return os.fork()
     except OSError:
-        for one in descriptors:
-            os.close(one)
+        for descriptor in descriptors:
+            os.close(descriptor)
         raise
 
 
 class Child:
-    """The process that becomes the kernel, once it has been recorded and is told what to be.
+    """A forked process that waits for its plan, and then becomes the kernel.
 
     Parameters
     ----------
     become : callable
-        What it does in the end, given the plan, and where to tell what is wrong with that.
+        Becomes the kernel in the child, given the plan and the pipe to report a failure on.
     prepare : callable, optional
-        What it does while there is no plan yet.
+        Runs in the child before it waits for the plan.
     """
 
     def __init__(
         self, become: Callable[[Plan, int], None], prepare: Callable[[], None] | None = None
     ) -> None:
         self.output, output = os.pipe()
-        go, self._go = os.pipe()
-        self._trouble, trouble = os.pipe()
-        self.pid = fork_or_close(self.output, output, go, self._go, self._trouble, trouble)
+        plan_read, self._plan_pipe = os.pipe()
+        self._failure_pipe, failure_pipe = os.pipe()
+        shim_ends = (self.output, self._plan_pipe, self._failure_pipe)
+        self.pid = fork_or_close(*shim_ends, output, plan_read, failure_pipe)
         if self.pid == 0:
             try:
-                for theirs in (self.output, self._go, self._trouble):
-                    os.close(theirs)  # with the second it would never see that the shim has died
+                # An open end of the plan's pipe would hide from the child that the shim has died.
+                for descriptor in shim_ends:
+                    os.close(descriptor)
                 if prepare:
                     prepare()
-                plan = receive_plan(go)
+                plan = receive_plan(plan_read)
                 if plan is None:
-                    os._exit(0)  # the shim died before it could record us: nobody knows us, so go
-                wear(plan, output, trouble)
-                become(plan, trouble)
+                    os._exit(0)  # the shim died before it recorded this process
+                apply_plan(plan, output, failure_pipe)
+                become(plan, failure_pipe)
             except OSError:
-                os._exit(1)  # else it would go on as the shim that it is a copy of
-        for ours in (output, go, trouble):
-            os.close(ours)
+                os._exit(1)  # this copy of the shim must not go on as a shim
+        for descriptor in (output, plan_read, failure_pipe):
+            os.close(descriptor)
 
     def begin(self, plan: Plan) -> bytes:
-        """Record it, then let it begin. Gives what went wrong, if something did."""
+        """Record the child, send it the plan, and return what went wrong, or nothing."""
         record_facts(plan, self.pid)
-        rest = memoryview(plan.text)
+        remaining = memoryview(plan.text)
         try:
-            while rest:
-                rest = rest[os.write(self._go, rest) :]
+            while remaining:
+                remaining = remaining[os.write(self._plan_pipe, remaining) :]
         except BrokenPipeError:
-            pass  # it has died, which will be seen
-        os.close(self._go)
-        trouble = os.read(self._trouble, 100)  # ends without a word when exec has closed it
+            pass  # the child has died, which `Descendants.reap` notices
+        os.close(self._plan_pipe)
+        failure = os.read(self._failure_pipe, 100)  # empty once exec has closed the other end
         if plan.values.get("report"):
-            errno, _, step = trouble.partition(b" ")
+            errno, _, step = failure.partition(b" ")
             record_facts(plan, self.pid, b', "errno": %s, "step": "%s"' % (errno or b"null", step))
-        os.close(self._trouble)
-        return trouble
+        os.close(self._failure_pipe)
+        return failure
 
     def is_running(self) -> bool:
         """Tell whether the child has neither exited nor been stopped."""
         return os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)[0] == 0
 
     def dismiss(self) -> None:
-        """Close its pipes, at which a child without a plan exits; `watch` reaps it."""
-        for ours in (self.output, self._go, self._trouble):
-            os.close(ours)
+        """Close its pipes, at which a child without a plan exits; `Descendants` reaps it."""
+        for descriptor in (self.output, self._plan_pipe, self._failure_pipe):
+            os.close(descriptor)
+
+
+# --- the facts
 
 
 def record_facts(plan: Plan, pid: int, more: bytes = b"") -> None:
-    """Write who we are and who the kernel is, by pid and start time."""
+    """Write the identity of shim and kernel: pid and start time, and where they are valid."""
     boot_id = read_proc(b"/proc/sys/kernel/random/boot_id").strip()
-    me = os.getpid()
+    shim = os.getpid()
     generation = plan.number("generation")
-    where = (boot_id, host_name(), os.readlink(b"/proc/self/ns/pid"))
-    values = (PROTOCOL, generation, *where, me, start_time(me), pid, start_time(pid), more)
-    facts = FACTS % values
+    scope = (boot_id, host_name(), os.readlink(b"/proc/self/ns/pid"))
+    values = (PROTOCOL, generation, *scope, shim, start_time(shim), pid, start_time(pid), more)
+    facts = FACTS_FORMAT % values
     write_whole(plan.values["facts"], facts, durable=False)
     write_into_lock(plan.number("lock"), facts)
-    tell(facts)
+    answer_caller(facts)
 
 
 def host_name() -> bytes:
-    """Give the host's name, with a question mark for each character that no name should have."""
+    """Return the host's name in the form of `as_word`."""
     name = os.uname().nodename.encode("ascii", "replace")
     return as_word(name)
 
 
 def as_word(name: bytes) -> bytes:
-    """Give a name as it can stand between quotes in JSON."""
-    return bytes(one if one in PRINTED and one not in b'"\\' else QUESTION_MARK for one in name)
+    """Replace each character that cannot be in a JSON string, or in a name, by a question mark."""
+    return bytes(
+        code if code in PRINTABLE and code not in b'"\\' else QUESTION_MARK for code in name
+    )
 
 
 def write_into_lock(lock: int, facts: bytes) -> None:
-    """Write who holds the lock into the locked file, and take there the room for the exit."""
+    """Write the facts into the locked file, and allocate the space for the exit there."""
     try:
         os.pwrite(lock, facts.ljust(LOCK_BYTES), 0)
         os.ftruncate(lock, LOCK_BYTES)
     except OSError:
-        return  # a full disk: the lock itself is what counts
+        return  # the disk is full: the lock itself is what counts
 
 
-def tell(text: bytes) -> None:
-    """Answer whoever started us; if that has died, the next one reads the facts."""
+def answer_caller(text: bytes) -> None:
+    """Write to stdout; a daemon that follows a dead caller reads the facts file instead."""
     try:
         os.write(1, text)
     except OSError:
         return
 
 
-class UnitStop:
-    """Notes that the service manager stops our unit: a SIGTERM whose sender is process 1.
+# --- the exit
 
-    Who sent a signal, the kernel of the system says; a process can forge that for itself alone.
+
+class UnitStop:
+    """Notes that the service manager stops the shim's unit: a SIGTERM whose sender is process 1.
+
+    The operating system reports the sender. A process can forge it only in signals to itself.
     """
 
-    def __init__(self, *, wanted: bool) -> None:
+    def __init__(self, *, enabled: bool) -> None:
         self.file = -1
-        self.at: float | None = None  # monotonic seconds
-        if wanted:
+        self.at: float | None = None  # in seconds of the monotonic clock
+        if enabled:
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
             mask = (1 << signal.SIGTERM - 1).to_bytes(SIGSET_BYTES, sys.byteorder)
-            flags = os.O_NONBLOCK | os.O_CLOEXEC  # which SFD_NONBLOCK and SFD_CLOEXEC are
+            flags = os.O_NONBLOCK | os.O_CLOEXEC  # equal to SFD_NONBLOCK and SFD_CLOEXEC
             self.file = SIGNALFD(-1, mask + bytes(SIGINFO_BYTES), flags)
 
     def read(self) -> None:
-        """Take the signals that have come; those of others mean nothing."""
+        """Read all pending signals; those of other senders are ignored."""
         while self.file >= 0:
             try:
                 info = os.read(self.file, SIGINFO_BYTES)
             except OSError:
-                return  # there is none
-            pid, uid = (int.from_bytes(info[at : at + 4], sys.byteorder) for at in (12, 16))
-            if (pid, uid) == MANAGER and self.at is None:
+                return  # none is pending
+            pid, uid = (
+                int.from_bytes(info[start : start + 4], sys.byteorder) for start in (PID_AT, UID_AT)
+            )
+            if (pid, uid) == SERVICE_MANAGER and self.at is None:
                 self.at = time.monotonic()
 
     def is_reason(self) -> bool:
-        """Tell whether an end that has just been seen is put down to it."""
+        """Tell whether an exit that has just been noticed is a consequence of the stop."""
         self.read()
         return self.at is not None and time.monotonic() - self.at < UNIT_STOP_VALID_S
 
 
-def exit_places(plan: Plan) -> tuple[Place, Place]:
-    """Give where to write how the kernel ended, and where else if that cannot be written."""
-    beside = plan.values["facts"].removesuffix(b".shim.json") + b".exit.json"
-    return Place(plan.values["exit"]), Place(beside)
+def exit_paths(plan: Plan) -> tuple[OutputPath, OutputPath]:
+    """Return the path of the exit file, and the one beside the facts for a full disk."""
+    beside_facts = plan.values["facts"].removesuffix(b".shim.json") + b".exit.json"
+    return OutputPath(plan.values["exit"]), OutputPath(beside_facts)
 
 
 def record_exit(
     plan: Plan,
     status: int,
-    trouble: bytes,
-    places: tuple[Place, Place],
+    failure: bytes,
+    paths: tuple[OutputPath, OutputPath],
     *,
-    memory: Memory | None,
+    limits: MemoryLimits | None,
     unit_stopped: bool,
 ) -> None:
-    """Write how the kernel ended; ``errno`` and ``step`` tell why it never began."""
-    result = os.waitstatus_to_exitcode(status)
-    code, number = (b"%d" % result, b"null") if result >= 0 else (b"null", b"%d" % -result)
+    """Write how the kernel ended; ``errno`` and ``step`` say why it never began."""
+    exit_code = os.waitstatus_to_exitcode(status)
+    code, number = (b"null", b"%d" % -exit_code) if exit_code < 0 else (b"%d" % exit_code, b"null")
     seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
-    errno, _, step = trouble.partition(b" ")
+    errno, _, step = failure.partition(b" ")
     values = (PROTOCOL, plan.number("generation"), code, number, seconds, milliseconds)
-    killed = memory is not None and result == -signal.SIGKILL
-    oom = memory.verdict() if memory is not None and killed else (b"false", b"false", b"")
+    is_killed = exit_code == -signal.SIGKILL
+    oom = limits.verdict() if limits is not None and is_killed else NO_OOM
     stopped = b"true" if unit_stopped else b"false"
-    told = EXIT % (*values, errno or b"null", step, *oom, stopped)
-    for place in places:
+    text = EXIT_FORMAT % (*values, errno or b"null", step, *oom, stopped)
+    for path in paths:
         try:
-            write_whole(place.path(), told, durable=True)
+            write_whole(path.current(), text, durable=True)
         except OSError:
-            continue  # a full disk, so it goes to the next place
+            continue  # the disk is full: try the next path
         return
     try:
-        os.pwrite(plan.number("lock"), told, EXIT_AT)
+        os.pwrite(plan.number("lock"), text, EXIT_AT)
         os.fsync(plan.number("lock"))
     except OSError:
-        return  # a disk that is read-only: whoever asks is told that nobody saw the end
+        return  # the disk is read-only: the daemon reports that nobody saw the exit
 
 
-class Memory:
-    """Which limits of memory were reached: our control group's, or one above it (cgroups(7)).
+# --- which memory limit was reached
 
-    A process that the kernel kills for memory is counted where it was, whichever limit it was for.
-    So who reached its limit since we began is asked of each group.
+NO_OOM = (b"false", b"false", b"")
+
+
+class MemoryLimits:
+    """Tells which memory limit was reached: the kernel's own, or one above it (cgroups(7)).
+
+    A process that is killed for memory is counted in its own group, whichever group's limit was
+    reached. So the groups that have reached their limits since the start are looked up as well.
     """
 
-    def __init__(self, root: bytes = CGROUPS, place: bytes = b"/proc/self/cgroup") -> None:
-        self.groups = memory_groups(root, place)
-        self.before = [limit_hits(group) for group in self.groups]
+    def __init__(self, root: bytes = CGROUP_ROOT, place: bytes = b"/proc/self/cgroup") -> None:
+        self.hits_before = [(group, limit_hits(group)) for group in memory_groups(root, place)]
 
     def verdict(self) -> tuple[bytes, bytes, bytes]:
-        """Tell whether a process here was killed for memory, whether for our own limit, and above.
+        """Tell whether a process was killed for memory, whether by the own limit, and which above.
 
-        The last is the name of the lowest group above whose limit was reached. Where neither is
-        so, the machine had no memory left.
+        The last is the name of the lowest group above whose limit was reached. If neither the own
+        limit nor one above was reached, the machine ran out of memory.
         """
-        if not self.groups or not kills_for_memory(self.groups[0]):
-            return b"false", b"false", b""
-        reached = [limit_hits(one) > hits for one, hits in zip(self.groups, self.before)]  # noqa: B905  # equal
-        above = [one for one, hit in zip(self.groups[1:], reached[1:]) if hit]  # noqa: B905  # the same
+        if not self.hits_before:
+            return NO_OOM
+        own_group, _ = self.hits_before[0]
+        if not oom_kills(own_group):
+            return NO_OOM
+        reached = [group for group, hits in self.hits_before if limit_hits(group) > hits]
+        above = [group for group in reached if group != own_group]
         name = as_word(os.path.basename(above[0])) if above else b""
-        return b"true", b"true" if reached[0] else b"false", name
+        return b"true", b"true" if own_group in reached else b"false", name
 
 
 def memory_groups(root: bytes, place: bytes) -> list[bytes]:
-    """List the folders of our group and those above it, where memory is counted."""
+    """List the folders of the own control group and those above it, which count memory."""
     try:
         rows = [row.split(b":", 2) for row in read_proc(place).splitlines()]
     except OSError:
@@ -495,16 +547,16 @@ def memory_groups(root: bytes, place: bytes) -> list[bytes]:
         top = root + b"/memory" if b"memory" in controllers.split(b",") else root
         group = top + path.rstrip(b"/")
         if (top != root or not controllers) and limit_files(group):
-            found = []
+            groups = []
             while len(group) > len(top):
-                found.append(group)
+                groups.append(group)
                 group = os.path.dirname(group)
-            return found
+            return groups
     return []
 
 
 def limit_files(group: bytes) -> list[bytes]:
-    """List the files of a group, of version 2 or 1, that count how memory ran out."""
+    """List a group's files, of cgroup version 2 or 1, that count how often its limit was hit."""
     names = (b"memory.events.local", b"memory.events", b"memory.failcnt")
     return [path for path in (group + b"/" + name for name in names) if os.path.exists(path)]
 
@@ -517,14 +569,14 @@ def limit_hits(group: bytes) -> int:
     return 0
 
 
-def kills_for_memory(group: bytes) -> int:
+def oom_kills(group: bytes) -> int:
     """Count the processes of a group that were killed for memory."""
-    both = (read_counts(group + name) for name in (b"/memory.events", b"/memory.oom_control"))
-    return sum(counts.get(b"oom_kill", 0) for counts in both)
+    files = (b"/memory.events", b"/memory.oom_control")
+    return sum(read_counts(group + file).get(b"oom_kill", 0) for file in files)
 
 
 def read_counts(path: bytes) -> dict[bytes, int]:
-    """Read a file of counts, ``NAME NUMBER`` in each line or one number alone."""
+    """Read a file of counts: ``NAME NUMBER`` in each line, or one number alone."""
     try:
         rows = [line.rpartition(b" ") for line in read_proc(path).splitlines()]
         return {name: int(number) for name, _, number in rows}
@@ -532,35 +584,48 @@ def read_counts(path: bytes) -> dict[bytes, int]:
         return {}
 
 
-class Children:
-    """Every process below the shim: the kernel, and orphans, which come to it as subreaper."""
+# --- supervision
+
+
+class Descendants:
+    """Every process below the shim: the kernel, and orphans, which a subreaper inherits.
+
+    Parameters
+    ----------
+    kernel : int
+        The kernel's pid.
+    record : callable
+        Called once, with the kernel's wait status.
+    unit_stop : UnitStop
+        Whether the service manager stops the unit.
+    """
 
     def __init__(self, kernel: int, record: Callable[[int], None], unit_stop: UnitStop) -> None:
         self.kernel = kernel
-        self.record = record  # called once, with the kernel's wait status
+        self.record = record
         self.unit_stop = unit_stop
-        self.ended = False
-        self.deadline: float | None = None  # when what the kernel left is killed
+        self.kernel_exited = False
+        self.deadline: float | None = None  # of the next signal to the kernel's leftovers
 
     def reap(self) -> bool:
-        """Collect all that ended, and tell whether any process is left."""
+        """Reap all that have exited, and tell whether any process is left."""
         try:
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return True
-                if pid == self.kernel and not self.ended:
-                    self.ended = True
+                if pid == self.kernel and not self.kernel_exited:
+                    self.kernel_exited = True
                     self.record(status)
         except ChildProcessError:
             return False
 
-    def press(self) -> None:
-        """Once the kernel has ended, end what it left: ask first, after a grace insist.
+    def terminate_leftovers(self) -> None:
+        """Signal the kernel's leftovers if it is time to: SIGTERM at first, SIGKILL later.
 
-        One whose unit is stopped has been asked by the service manager.
+        In a unit that is stopped, the service manager has sent SIGTERM to all, the kernel too.
         """
-        if not self.ended:
+        if not self.kernel_exited:
             if self.unit_stop.at is None:
                 return
             if self.deadline is None:
@@ -571,74 +636,77 @@ class Children:
             self._signal(signal.SIGKILL)
         else:
             return
-        self.deadline = time.monotonic() + GRACE
+        self.deadline = time.monotonic() + LEFTOVER_GRACE_S
 
-    def patience(self) -> float | None:
-        """Give the milliseconds until the next step is due; none while the kernel is to live."""
+    def timeout_ms(self) -> float | None:
+        """Return the time until the next signal is due; None while the kernel is to live."""
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - time.monotonic()) * 1000
 
     def _signal(self, number: int) -> None:
-        """Signal every descendant, those in sessions of their own too, and nobody else."""
-        for pid, started in descendants(os.getpid()):
+        """Signal every descendant, in whatever session it is, and no other process."""
+        for pid, started in list_descendants(os.getpid()):
             try:
-                handle = os.pidfd_open(pid)
+                pidfd = os.pidfd_open(pid)
             except OSError:
-                continue  # ended meanwhile
+                continue  # it has exited meanwhile
             try:
-                if start_time(pid) == started:  # else the number went to a stranger
-                    signal.pidfd_send_signal(handle, number)
+                # Another start time means that the pid was reused before the pidfd was opened.
+                if start_time(pid) == started:
+                    signal.pidfd_send_signal(pidfd, number)
             except OSError:
-                continue  # ended meanwhile, or a set-uid program of another user
+                continue  # it has exited meanwhile, or is a set-uid program of another user
             finally:
-                os.close(handle)
+                os.close(pidfd)
 
 
-def descendants(root: int) -> list[tuple[int, int]]:
+def list_descendants(root: int) -> list[tuple[int, int]]:
     """List the processes below one as pid and start time, children before grandchildren."""
-    below: dict[int, list[tuple[int, int]]] = {}
+    children: dict[int, list[tuple[int, int]]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 fields = read_proc(b"/proc/%s/stat" % name.encode()).rpartition(b")")[2].split()
             except OSError:
-                continue  # ended while we looked
-            below.setdefault(int(fields[1]), []).append((int(name), int(fields[19])))
-    found = list(below.get(root, ()))
-    for pid, _ in found:
-        found.extend(below.get(pid, ()))
-    return found
+                continue  # it has exited meanwhile
+            children.setdefault(int(fields[1]), []).append((int(name), int(fields[19])))
+    descendants = list(children.get(root, ()))
+    for pid, _ in descendants:  # which grows meanwhile
+        descendants.extend(children.get(pid, ()))
+    return descendants
 
 
-def watch(output: int, log: Log, children: Children) -> None:
-    """Write the log until the kernel has ended and every process that it left is gone."""
+def watch(output: int, log: RotatingLog, descendants: Descendants) -> None:
+    """Copy the output to the log until the kernel and all its leftovers have exited."""
     wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    unit_stop = descendants.unit_stop
     poll = select.poll()
     poll.register(output, select.POLLIN)
     poll.register(wake, select.POLLIN)
-    if children.unit_stop.file >= 0:
-        poll.register(children.unit_stop.file, select.POLLIN)
-    while children.reap():
-        children.press()
-        for ready, _ in poll.poll(children.patience()):
+    if unit_stop.file >= 0:
+        poll.register(unit_stop.file, select.POLLIN)
+    while descendants.reap():
+        descendants.terminate_leftovers()
+        for ready, _ in poll.poll(descendants.timeout_ms()):
             if ready == wake:
-                os.read(wake, CHUNK)
-            elif ready == children.unit_stop.file:
-                children.unit_stop.read()
+                os.read(wake, CHUNK_BYTES)
+            elif ready == unit_stop.file:
+                unit_stop.read()
             elif not copy(output, log):
                 poll.unregister(output)
+    # Output that was written before the last exit may still be in the pipe.
     os.set_blocking(output, False)
     while copy(output, log):
         pass
 
 
-def copy(output: int, log: Log) -> bool:
-    """Move one piece of output to the log; false when there is no more."""
+def copy(output: int, log: RotatingLog) -> bool:
+    """Copy one chunk of output to the log; return False where there is no more."""
     try:
-        text = os.read(output, CHUNK)
+        text = os.read(output, CHUNK_BYTES)
     except BlockingIOError:
         return False
     if text:
@@ -647,12 +715,9 @@ def copy(output: int, log: Log) -> bool:
 
 
 def hold_lock(plan: Plan) -> bool:
-    """Hold the lock that says that this kernel has a shim; false where it has one already.
-
-    Its number is in the plan from then on.
-    """
+    """Hold the kernel's lock and set its descriptor in the plan; False where a shim holds it."""
     if "lock_file" not in plan.values:
-        os.set_inheritable(plan.number("lock"), False)  # noqa: FBT003  # its own signature
+        os.set_inheritable(plan.number("lock"), False)  # noqa: FBT003  # it takes no keyword
         return True
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     lock = os.open(plan.values["lock_file"], flags, 0o600)
@@ -664,10 +729,10 @@ def hold_lock(plan: Plan) -> bool:
     return True
 
 
-def show_name(name: bytes, room: int) -> None:
-    """Have a list of processes show a name in the last ``room`` bytes of our command line.
+def set_title(name: bytes, room: int) -> None:
+    """Write the name into the last ``room`` bytes of the command line that ``ps`` shows.
 
-    Where that is, proc_pid_stat(5) tells in field 49.
+    Field 49 of proc_pid_stat(5) is the address at which the command line ends.
     """
     end = int(read_proc(b"/proc/self/stat").rpartition(b")")[2].split()[46])
     if end and read_proc(b"/proc/self/cmdline").endswith(b" " * room + b"\0"):
@@ -678,38 +743,40 @@ def main() -> int:
     """Run one kernel to its end."""
     plan = read_plan(*sys.argv[2:3])
     if plan and not sys.argv[1].strip():
-        show_name(plan.values["name"], len(sys.argv[1]))
+        set_title(plan.values["name"], len(sys.argv[1]))
     return supervise(plan, lambda: Child(become_by_exec)) if plan else 1
 
 
-def supervise(plan: Plan, have_child: Callable[[], Child]) -> int:
-    """Have a child become the kernel, and stay with it to its end."""
+def supervise(plan: Plan, get_child: Callable[[], Child]) -> int:
+    """Start the kernel in a child and supervise it to its end; return the shim's exit status."""
     os.umask(0o077)
     if not hold_lock(plan):
         return 3
-    os.chdir("/")  # else the shim would hold a file system that somebody wants to unmount
+    os.chdir("/")  # any other folder would keep its file system from being unmounted
     PRCTL(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    for number in IGNORED:
+    for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    memory = Memory() if plan.values.get("cgroup") else None
-    child = have_child()
+    has_cgroup = bool(plan.values.get("cgroup"))
+    limits = MemoryLimits() if has_cgroup else None
+    child = get_child()
     # After the fork, since the child must not inherit the mask, and before the kernel begins, since
     # its unit can be stopped from then on.
-    unit_stop = UnitStop(wanted=bool(plan.values.get("cgroup")))
-    trouble = child.begin(plan)
-    tell(trouble)
-    nothing = os.open("/dev/null", os.O_RDWR)
-    for theirs in (0, 1, 2):
-        os.dup2(nothing, theirs)
-    log = Log(plan.values["log"], plan.number("log_max"), plan.number("log_keep"))
-    log.write(HEAD % (plan.number("generation"), time.strftime("%FT%TZ", time.gmtime()).encode()))
-    places = exit_places(plan)
+    unit_stop = UnitStop(enabled=has_cgroup)
+    failure = child.begin(plan)
+    answer_caller(failure)
+    null = os.open("/dev/null", os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    log = RotatingLog(plan.values["log"], plan.number("log_max"), plan.number("log_keep"))
+    now = time.strftime("%FT%TZ", time.gmtime()).encode()
+    log.write(LOG_HEADER % (plan.number("generation"), now))
+    paths = exit_paths(plan)
 
     def record(status: int) -> None:
         stopped = unit_stop.is_reason()
-        record_exit(plan, status, trouble, places, memory=memory, unit_stopped=stopped)
+        record_exit(plan, status, failure, paths, limits=limits, unit_stopped=stopped)
 
-    watch(child.output, log, Children(child.pid, record, unit_stop))
+    watch(child.output, log, Descendants(child.pid, record, unit_stop))
     return 0
 
 

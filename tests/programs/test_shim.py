@@ -102,7 +102,7 @@ def test_a_log_keeps_the_newest_and_never_grows_beyond_its_size(
     pieces: list[bytes], keep: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("log")
-    log = shim.Log(os.fsencode(folder / "log"), 500, keep)
+    log = shim.RotatingLog(os.fsencode(folder / "log"), 500, keep)
     for piece in pieces:
         log.write(piece)
     kept = [folder / "log", *(folder / f"log.{number}" for number in range(1, keep + 1))]
@@ -117,12 +117,12 @@ def test_a_log_keeps_the_newest_and_never_grows_beyond_its_size(
 
 def test_what_a_full_disk_swallowed_is_counted_and_told(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    log = shim.Log(b"/dev/full", 0, 0)
+    log = shim.RotatingLog(b"/dev/full", 0, 0)
     log.write(b"lost")
     log.write(b"too")
-    assert log.dropped == 7
+    assert log.dropped_bytes == 7
     os.close(log.file)
-    log.place, log.file = shim.Place(os.fsencode(path)), -1
+    log.path, log.file = shim.OutputPath(os.fsencode(path)), -1
     log.write(b"back\n")
     assert path.read_bytes() == b"\n[kconnd: 7 bytes of output could not be kept]\nback\n"
 
@@ -191,25 +191,25 @@ def test_a_log_does_not_follow_a_link(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"dear")
     (tmp_path / "log").symlink_to(victim)
-    log = shim.Log(os.fsencode(tmp_path / "log"), 100, 1)
+    log = shim.RotatingLog(os.fsencode(tmp_path / "log"), 100, 1)
     log.write(b"x")
     assert victim.read_bytes() == b"dear"
-    assert log.dropped == 1
+    assert log.dropped_bytes == 1
 
 
 def test_what_is_written_follows_a_folder_that_was_moved(tmp_path: Path) -> None:
     """The folder that takes its place can be another user's, as the number of the user is."""
     folder, aside = tmp_path / "lab", tmp_path / "aside"
     folder.mkdir()
-    log = shim.Log(bytes(folder / "log"), 10, 2)
-    place = shim.Place(bytes(folder / "exit.json"))
+    log = shim.RotatingLog(bytes(folder / "log"), 10, 2)
+    place = shim.OutputPath(bytes(folder / "exit.json"))
     log.write(b"before..")
     folder.rename(aside)
     folder.mkdir()
     (folder / "log").write_bytes(b"theirs")
     for text in (b"after...", b"again..."):
         log.write(text)
-    shim.write_whole(place.path(), b"{}", durable=True)
+    shim.write_whole(place.current(), b"{}", durable=True)
     kept = {file.name: file.read_bytes() for file in aside.iterdir()}
     assert kept == {
         "log": b"again...",
@@ -223,14 +223,17 @@ def test_what_is_written_follows_a_folder_that_was_moved(tmp_path: Path) -> None
 def test_a_folder_that_was_removed_and_made_again_is_written_to(tmp_path: Path) -> None:
     folder = tmp_path / "lab"
     folder.mkdir()
-    log, place = shim.Log(bytes(folder / "log"), 10, 1), shim.Place(bytes(folder / "exit.json"))
+    log, place = (
+        shim.RotatingLog(bytes(folder / "log"), 10, 1),
+        shim.OutputPath(bytes(folder / "exit.json")),
+    )
     log.write(b"before..")
     (folder / "log").unlink()
     folder.rmdir()
     folder.mkdir()
     log.write(b"after...")  # it goes to the file that is removed, which is still open
     log.write(b"again...")
-    shim.write_whole(place.path(), b"{}", durable=True)
+    shim.write_whole(place.current(), b"{}", durable=True)
     assert (folder / "exit.json").read_bytes() == b"{}"
     assert (folder / "log").read_bytes() == b"again..."
 
@@ -241,13 +244,16 @@ def test_a_link_that_turns_leads_to_its_new_folder(tmp_path: Path) -> None:
     first.mkdir()
     named.mkdir()
     link.symlink_to(first.name)
-    log, place = shim.Log(bytes(link / "log"), 10, 1), shim.Place(bytes(link / "exit.json"))
+    log, place = (
+        shim.RotatingLog(bytes(link / "log"), 10, 1),
+        shim.OutputPath(bytes(link / "exit.json")),
+    )
     log.write(b"before..")
     (first / "log").rename(named / "log")
     (tmp_path / "new").symlink_to(named)
     (tmp_path / "new").rename(link)
     log.write(b"after...")
-    shim.write_whole(place.path(), b"{}", durable=True)
+    shim.write_whole(place.current(), b"{}", durable=True)
     link.unlink()  # the folder that it led to holds
     log.write(b"again...")
     assert not list(first.iterdir())
@@ -279,7 +285,7 @@ class Tree:
             self.count(group, kills=0, hits=3)  # of a time before the kernel was there
         place = folder / "place"
         place.write_text(f"1:name=systemd:/x\n{row}/{UNIT}\n", encoding="ascii")
-        self.memory = shim.Memory(os.fsencode(folder / "cgroup"), os.fsencode(place))
+        self.memory = shim.MemoryLimits(os.fsencode(folder / "cgroup"), os.fsencode(place))
 
     def count(self, group: str, *, kills: int, hits: int) -> None:
         kill_file, kill_text, hit_file, hit_text = self._files
@@ -307,6 +313,6 @@ def test_whose_limit_of_memory_was_reached(tmp_path: Path, row: str) -> None:
 
 def test_without_control_groups_nothing_is_said_of_memory(tmp_path: Path) -> None:
     for place in (tmp_path / "none", tmp_path / "place"):
-        memory = shim.Memory(os.fsencode(tmp_path), os.fsencode(place))
+        memory = shim.MemoryLimits(os.fsencode(tmp_path), os.fsencode(place))
         assert memory.verdict() == (b"false", b"false", b"")
         (tmp_path / "place").write_text("0::/x\n", encoding="ascii")

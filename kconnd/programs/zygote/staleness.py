@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Endings of names that belong to an installed package, in any folder.
 PACKAGE_ENDINGS = (".dist-info", ".egg-info", ".egg-link", ".pth")
-# A later change can get the same timestamp until a timestamp is this old.
+# Until a timestamp is this old, a later change can still get an equal one.
 STAMP_RESOLUTION_S = 2.0
 PACKAGES = "-packages"  # in the path of installed packages: site-packages, dist-packages
 MAX_NUMBER = (1 << 63) - 1  # the largest that fits in an array of signed 64-bit numbers
@@ -211,7 +211,7 @@ class DiskSnapshot:
     def changed(self, requested_ns: int) -> str | None:
         """Return a path that changed before a kernel was requested, or later; None if none did.
 
-        One check answers for all requests that were made before it began. A change is final.
+        A check answers for all requests that were made before it began. A change is final.
         """
         if self.changed_path is None and self.checked_ns <= requested_ns:
             self.changed_path = self._compare(self._read()) or self.own_folders.changed()
