@@ -1,4 +1,4 @@
-"""What a client gets of a kernel in all the ways that Jupyter has, as values to compare."""
+"""Exercises every part of the Jupyter protocol on a kernel, to compare kernels by the results."""
 
 import hashlib
 import re
@@ -47,13 +47,13 @@ ECHO = """
 
 
 def have(attached: BlockingKernelClient) -> dict[str, Any]:
-    """Hold one conversation of each kind; what has to differ between kernels is left out."""
+    """Exercise each part of the protocol; drop values that differ between any two kernels."""
     return {
         "headers": _headers(attached),
         "info": _info(attached),
         "connect_info": run_on(attached, "%connect_info"),
         "streams": run_on(attached, textwrap.dedent(STREAMS)),
-        # From Python 3.12 on a fork warns, and tells the process.
+        # From Python 3.12 on, a fork with threads warns and names the pid.
         "processes": PID.sub("PID", run_on(attached, textwrap.dedent(PROCESSES))),
         "plot": _plot(attached),
         "comm": _comm(attached),
@@ -65,7 +65,7 @@ def have(attached: BlockingKernelClient) -> dict[str, Any]:
 
 
 def _asked(attached: BlockingKernelClient, message: str) -> dict[str, Any]:
-    """Wait for the reply on the shell channel to a message, given by its id."""
+    """Wait on the shell channel for the reply to the message with this id."""
     return _until(
         attached.get_shell_msg, lambda found: found["parent_header"].get("msg_id") == message
     )
@@ -91,7 +91,7 @@ def _headers(attached: BlockingKernelClient) -> list[object]:
 
 def _info(attached: BlockingKernelClient) -> dict[str, Any]:
     content: dict[str, Any] = _asked(attached, attached.kernel_info())["content"]
-    content["banner"] = content["banner"].partition("Tip:")[0]  # which one is a matter of chance
+    content["banner"] = content["banner"].partition("Tip:")[0]  # IPython chooses the tip at random
     return content
 
 
@@ -116,7 +116,7 @@ def _plot(attached: BlockingKernelClient) -> list[object]:
 
 
 def _comm(attached: BlockingKernelClient) -> list[object]:
-    """Open a comm from here, say something, and hear the answer."""
+    """Open a comm from the client, send data, and receive the answer."""
     run_on(attached, textwrap.dedent(ECHO))
     opening = {"comm_id": "c1", "target_name": "echo", "data": {"at": "opening"}}
     for kind, content in (
@@ -144,7 +144,7 @@ def _control(attached: BlockingKernelClient, kind: str, content: Any) -> dict[st
 
 
 def _subshell(attached: BlockingKernelClient) -> list[object]:
-    """Run code in a subshell, while a cell waits in the main one for what that does."""
+    """Run code in a subshell while a cell in the main shell waits for its effect."""
     made = _control(attached, "create_subshell_request", {})
     if made["status"] != "ok":
         return [made["status"]]
@@ -179,7 +179,7 @@ class _Debugger:
 
 
 def _debug(attached: BlockingKernelClient) -> list[object]:
-    """Stop a cell at a breakpoint, look at a variable, and let it go on."""
+    """Stop a cell at a breakpoint, read a variable, and continue the cell."""
     debugger = _Debugger(attached)
     able = debugger.ask(
         "initialize", clientID="test", adapterID="", pathFormat="path", linesStartAt1=True

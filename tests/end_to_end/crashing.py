@@ -1,9 +1,9 @@
-"""Runs the daemon until its Nth change of the outside world, and kills it right before that.
+"""Runs the daemon and kills it right before its Nth change of the outside world.
 
-``crashing.py N POINTS OPTIONS...``: N counts from 1, 0 is never; POINTS is a file to which
-each change is written as it comes. On SIGUSR1 it counts from 1 again; where N is negative,
-it counts up to its amount only from then on. The changes are those that Python's audit events tell
-of: files opened for writing, renamed or removed, locks taken, programs started.
+``crashing.py N POINTS OPTIONS...``: N counts from 1; with 0 the daemon is never killed. POINTS is a
+file to which each change is written as it comes. SIGUSR1 restarts the count; a negative N counts
+only from that signal on. Changes are found by Python's audit events: files opened for writing,
+renamed or removed, locks taken, programs started.
 """
 
 import os
@@ -18,7 +18,7 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 def kill_at(number: int, points: int) -> None:
-    """Have this process killed right before its change of this number."""
+    """Kill this process right before its change of this number."""
     seen, armed = 0, number > 0
 
     def arm(*_: object) -> None:

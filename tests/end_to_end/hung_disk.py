@@ -1,8 +1,8 @@
-"""A file system that never answers, as a file server that hangs: FUSE, and nobody behind it.
+"""A file system that never answers, like a hung file server: FUSE without a server process.
 
-Whoever touches a path on it waits in the kernel, also where a file is opened without blocking, and
-no signal but SIGKILL ends that. It ends for all when the device is closed, at the latest with the
-process that opened it.
+A process that accesses a path on it blocks in the kernel, even with O_NONBLOCK, and only SIGKILL
+ends that. Closing the device, at the latest at the end of the process that opened it, makes every
+access fail.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ MNT_DETACH = 2  # of umount2(2)
 
 
 class HungDisk:
-    """The mounted folder; `answer` ends the waiting, by an error."""
+    """The mounted folder; `answer` makes every blocked access fail."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -29,7 +29,7 @@ class HungDisk:
             raise OSError(number, os.strerror(number))
 
     def answer(self) -> None:
-        """Have everything on it fail from now on, instead of hanging."""
+        """Make every access fail from now on, instead of hanging."""
         if self._device >= 0:
             os.close(self._device)
             self._device = -1
@@ -42,7 +42,7 @@ class HungDisk:
 
 @contextlib.contextmanager
 def hung_disk(folder: Path) -> Iterator[HungDisk]:
-    """Mount one, which needs root."""
+    """Mount a hung file system; requires root."""
     disk = HungDisk(folder)
     try:
         yield disk
@@ -51,5 +51,5 @@ def hung_disk(folder: Path) -> Iterator[HungDisk]:
 
 
 def can_hang() -> bool:
-    """Tell whether such a thing can be mounted here."""
+    """Return whether this process can mount a hung file system."""
     return os.geteuid() == 0 and os.access("/dev/fuse", os.R_OK | os.W_OK)

@@ -1,4 +1,4 @@
-"""What a cell sees of the kernel that it runs in, as JSON: run in kernels, to compare them."""
+"""Prints the state of the kernel that runs it, as JSON, so that tests can compare kernels."""
 
 import atexit
 import builtins
@@ -34,7 +34,7 @@ def _name(value: object) -> object:
 
 
 def _unnumbered(name: str) -> str:
-    return re.sub(r"^Thread-\d+", "Thread", name)  # which number is a matter of moments
+    return re.sub(r"^Thread-\d+", "Thread", name)  # the number depends on timing
 
 
 def _open_files() -> list[str]:
@@ -43,10 +43,10 @@ def _open_files() -> list[str]:
         try:
             target = str(link.readlink())
         except OSError:
-            continue  # the one that lists
+            continue  # the descriptor of this listing
         found.append(target.partition(":[")[0])
-    # How far the threads of ZMQ and of the history have got is a matter of moments; SQLite opens
-    # the folder of the history, too, to have it written to disk.
+    # The descriptors of ZMQ's threads and of the history depend on timing; SQLite also opens the
+    # folder of the history, to sync it.
     passing = {"anon_inode", app.profile_dir.location}
     return sorted(one for one in found if one not in passing and "history" not in one)
 
@@ -161,4 +161,4 @@ probe = {
     "startup": globals().get("from_startup"),
 }
 signal.set_wakeup_fd(wakeup)
-print(json.dumps(probe))  # noqa: T201  # which is what this is for
+print(json.dumps(probe))  # noqa: T201  # the output of this program

@@ -1,12 +1,12 @@
-"""A kernel that starts in a blink: the protocol on real sockets, and next to nothing behind it.
+"""A minimal kernel that starts fast: the Jupyter protocol on real sockets, and no interpreter.
 
-``small_kernel.py CONNECTION_FILE``. It answers ``kernel_info_request`` and ends on
-``shutdown_request``. An ``execute_request`` may say ``exit N``, ``abort`` or ``spawn`` (a
-process in a session of its own, which outlives it unless somebody looks after that); it is
-answered once it is carried out. ``queue`` is what a kernel does with a request that comes during
-a cell: nothing is said about it, but in the log. ``skip`` is answered as ipykernel answers what
-comes after a cell that failed. The file that ``SMALL_KERNEL_BANNER`` names holds how many bytes
-each reply has besides; one that begins with ``-`` says how many frames of nothing.
+``small_kernel.py CONNECTION_FILE``. It answers ``kernel_info_request`` and exits on
+``shutdown_request``. The code of an ``execute_request`` is one of: ``exit N`` (answer, then exit),
+``abort`` (die by SIGABRT, without an answer), ``spawn`` (start a process in a session of its own,
+which outlives the kernel unless it is killed), ``queue`` (log the request without an answer, like a
+busy kernel), and ``skip`` (answer "aborted", like ipykernel after a failed cell). The environment
+variable ``SMALL_KERNEL_BANNER`` names a file with a number N: each reply has N more bytes, or, if N
+is negative, -N more empty frames.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ import zmq
 
 KINDS = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.PUB}
 INFO = {"status": "ok", "protocol_version": "5.3", "language_info": {"name": "small"}}
-BANNER = os.environ.get("SMALL_KERNEL_BANNER", "")  # a file that says how many bytes it has
+BANNER = os.environ.get("SMALL_KERNEL_BANNER", "")  # a file with its length
 
 
 def main() -> None:
-    """Serve until told to end."""
+    """Serve until a request ends it."""
     wire = json.loads(Path(sys.argv[1]).read_bytes())
     context = zmq.Context()
     sockets = {name: context.socket(kind) for name, kind in {**KINDS, "hb": zmq.ROUTER}.items()}
@@ -46,20 +46,20 @@ def main() -> None:
 
 
 def signed(key: bytes, *contents: Any) -> list[bytes]:
-    """Give the signature and the parts of a message."""
+    """Return the signature and the parts of a message."""
     parts = [json.dumps(part).encode() for part in contents]
     return [hmac.new(key, b"".join(parts), hashlib.sha256).hexdigest().encode(), *parts]
 
 
 def publish(iopub: Any, state: str, request: dict[str, Any], key: bytes) -> None:
-    """Say busy or idle about a request."""
+    """Publish the status busy or idle for a request."""
     header = {**request, "msg_id": f"{request['msg_id']}{state}", "msg_type": "status"}
     message = signed(key, header, request, {}, {"execution_state": state})
     iopub.send_multipart([b"status", b"<IDS|MSG>", *message])
 
 
 def answer(socket: Any, iopub: Any, frames: list[bytes], key: bytes) -> None:
-    """Answer one request, or do what it says."""
+    """Run the code of a request and answer it."""
     cut = frames.index(b"<IDS|MSG>")
     header, content = json.loads(frames[cut + 2]), json.loads(frames[cut + 5])
     kind = header["msg_type"]
