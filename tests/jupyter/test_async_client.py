@@ -1,0 +1,70 @@
+"""`AsyncClient` against a fake daemon on a real socket: the requests that it sends."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kconnd.errors import UsageError
+from kconnd.jupyter.async_client import AsyncClient, instance_for, split_owner
+from tests.cli.fake_daemon import FakeDaemon, kernel
+from tests.jupyter.fake_client import CONNECTION
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaemon]:
+    with tempfile.TemporaryDirectory(prefix="kj-", dir="/tmp") as folder:
+        path = Path(folder, "s")
+        monkeypatch.setenv("KCONND_SOCKET", str(path))
+        with FakeDaemon(path) as daemon:
+            daemon.add("lab")
+            yield daemon
+
+
+async def test_each_method_sends_its_request(daemon: FakeDaemon) -> None:
+    client = AsyncClient()
+    lab = kernel("lab")
+    for path in ("start", "interrupt"):
+        daemon.replies["POST", f"/v1/kernels/lab/{path}"] = lab
+    assert await client.get("lab") == lab
+    assert await client.list() == [lab]
+    assert await client.start("lab") == lab
+    assert await client.post("lab", "interrupt") == lab
+    assert await client.post("lab", "signal", {"signal": 15}) == lab
+    requests = [request for request in daemon.requests if request.path != "/v1/health"]
+    assert [(request.method, request.path) for request in requests] == [
+        ("GET", "/v1/kernels/lab"),
+        ("GET", "/v1/kernels"),
+        ("POST", "/v1/kernels/lab/start"),
+        ("POST", "/v1/kernels/lab/interrupt"),
+        ("POST", "/v1/kernels/lab/signal"),
+    ]
+    assert [request.body for request in requests[2:]] == [{"on_demand": True}, {}, {"signal": 15}]
+
+
+async def test_settings_are_those_of_the_profile(daemon: FakeDaemon) -> None:
+    row = {"name": "lab", "instance": "per-session"}
+    daemon.replies["GET", "/v1/profiles"] = {"profiles": [{"name": "other"}, row]}
+    assert await AsyncClient().settings("lab") == row
+    assert await AsyncClient().settings("missing") == {}
+
+
+async def test_a_connection_is_read_and_checked(daemon: FakeDaemon) -> None:
+    daemon.replies["GET", "/v1/kernels/lab/connection"] = CONNECTION
+    connection = await AsyncClient().connection("lab", daemon.kernels["lab"])
+    assert (connection["key"], connection["shell_port"]) == ("a-key", 1)
+
+
+def test_the_instance_of_a_kernel_without_a_notebook_is_its_id() -> None:
+    assert instance_for("", "0123456789abcdef") == "run-01234567"
+    assert instance_for("/home/ada/My notes.ipynb", "").startswith("My-notes-")
+    assert instance_for("/home/ada/..ipynb", "").startswith("session-")
+
+
+def test_an_owner_stands_before_the_last_slash() -> None:
+    assert split_owner("ada/lab@one") == ("ada", "lab@one")
+    assert split_owner("lab") == ("", "lab")
+    for profile in ("/lab", "ada/", "ada/a b"):
+        with pytest.raises(UsageError):
+            split_owner(profile)
