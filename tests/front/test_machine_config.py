@@ -1,4 +1,4 @@
-"""What root has written for the whole machine, while it is being written."""
+"""The machine's profiles, while somebody writes them."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What a slice's limit becomes, and what is remembered of it."""
+"""`decide` as a table: the limit of a slice, and the record of it."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What the front door believes of a daemon that may lie."""
+"""The front door drops invalid rows of a list that a lying daemon sends."""
 
 import math
 import re

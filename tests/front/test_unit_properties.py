@@ -1,4 +1,4 @@
-"""What the front door lets into a unit, and what it makes of it."""
+"""Requests that the front door accepts for units, and the properties that it builds."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""``list --all-users``: the front door asks every owner's daemon, and one is hostile."""
+"""``list --all-users`` with a hostile owner: the front door queries every owner's daemon."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ HERS = {"kernels": [kernel("good"), KERNEL]}
 
 @st.composite
 def hostile_lists(draw: st.DrawFn, folder: str) -> Raw:
-    """Draw what a hostile owner lists."""
+    """Draw a hostile owner's list of kernels."""
     kind = draw(st.sampled_from(["fields", "fields", "fields", "rows", "error", "junk", "bytes"]))
     if kind == "bytes":
         return Raw((draw(st.binary(max_size=300)),))
@@ -46,7 +46,7 @@ def hostile_lists(draw: st.DrawFn, folder: str) -> Raw:
 
 
 async def everybodys(machine: Machine) -> Any:
-    """Have the real front door make the list."""
+    """List all users' kernels with the real front door."""
     uids = (uid_of(EVE), uid_of(ADA))
     systemd = FakeSystemd({f"kconnd@{uid}.service": "active" for uid in uids})
     owners = build_owners(machine.folder, systemd=systemd)

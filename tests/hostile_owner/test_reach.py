@@ -1,4 +1,4 @@
-"""A connection that another owner's daemon gives leads to sockets of that owner, or nowhere."""
+"""A client connects only to an owner's own sockets, whatever that owner's daemon replies."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ needs_root = pytest.mark.skipif(ME != 0, reason="needs root: to listen as anothe
 
 @contextlib.contextmanager
 def listening(uid: int, ip: str = "127.0.0.1") -> Iterator[tuple[int, ...]]:
-    """Have five sockets of a user listen, as those of a kernel do; give their ports."""
+    """Listen on five sockets as a user, like a kernel; give their ports."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     if family == socket.AF_INET6 and not Path("/proc/self/net/tcp6").exists():
         pytest.skip("this machine has no IPv6")
@@ -40,7 +40,7 @@ def listening(uid: int, ip: str = "127.0.0.1") -> Iterator[tuple[int, ...]]:
 
 
 def attach(machine: Machine, connection: ConnectionInfo, **more: Any) -> Path:
-    """Have the hostile owner's daemon give a connection, and attach to the kernel."""
+    """Attach to the kernel with a connection that the hostile owner's daemon sends."""
     machine.eve.replies["POST", kernel_path(NAME, "start")] = kernel(NAME)
     content = {**connection.to_file(), **more}
     machine.eve.replies["GET", kernel_path(NAME, "connection")] = content

@@ -1,4 +1,4 @@
-"""A reply of a hostile owner sends the client nowhere, whatever it names."""
+"""A hostile owner's reply cannot redirect the client to another socket, owner or path."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ def elsewhere(owner: object) -> ElsewhereError:
 
 
 def ask(client: Client, name: str, verb: str) -> Any:
-    """Make the request that a verb makes."""
+    """Send the request of a verb."""
     path = kernel_path(name, verb)
     if verb in {"", "why", "connection"}:
         return client.get(path)
@@ -100,7 +100,7 @@ def test_the_owner_that_ones_own_daemon_names_redirects_no_further(
 def test_an_owner_whom_the_system_does_not_know_is_not_asked_for(
     machine: Machine, owner: str
 ) -> None:
-    """The caller's own daemon is believed, and its word still becomes no path."""
+    """The caller's own daemon is trusted, but no text of its reply becomes a path."""
     machine.clear()
     machine.own.replies["GET", kernel_path(NAME)] = elsewhere(owner)
     with machine.watched() as seen, contextlib.suppress(NoSuchKernelError, ElsewhereError):
@@ -127,7 +127,7 @@ def test_a_bare_name_is_followed_once_from_ones_own_daemon(machine: Machine) -> 
 
 
 def test_what_the_front_door_replies_names_no_socket(machine: Machine) -> None:
-    """Where an owner's socket is follows from the uid alone."""
+    """The path of an owner's socket is derived from the uid alone."""
     machine.eve.replies["GET", kernel_path(NAME)] = kernel(NAME, **STOPPED)
     assert machine.client.get(kernel_path(str(uid_of(EVE)) + "/" + NAME))["state"] == "stopped"
     machine.asked_for_eve()

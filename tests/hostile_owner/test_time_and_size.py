@@ -19,7 +19,7 @@ PATH = kernel_path(f"{EVE}/{NAME}")
 
 @pytest.fixture(name="trickler")
 def _trickler(machine: Machine) -> Iterator[threading.Event]:
-    """Have the hostile owner send a byte every 20 ms, until this is set."""
+    """Make the hostile owner send a byte every 20 ms, until the event is set."""
     end = threading.Event()
     machine.eve.path.unlink()
     listener = socket.socket(socket.AF_UNIX)

@@ -1,9 +1,9 @@
-"""Each verb that asks another owner's daemon, which answers as it likes.
+"""Each verb of kconnd-ctl, on a kernel of a hostile owner.
 
-Whatever it answers, the verb ends with a documented exit code and bounded text that steers no
-terminal. What every other socket, the front door and the file system saw of it is compared with
-what there is to see: one request to open that owner's socket. No process of that owner listens
-here, so no connection that her daemon gives is one, and no copy of it is written.
+Whatever the owner's daemon replies, the verb ends with a documented exit status and prints bounded
+text without control characters. The front door receives one request to open the owner's socket; no
+other socket receives anything, and no file that the reply names is opened. No process of the owner
+listens here, so the client refuses every connection that her daemon sends, and writes no copy.
 """
 
 import json
@@ -59,7 +59,7 @@ POSTS = {"start", "stop", "restart", "interrupt", "signal"}
 
 @pytest.fixture(name="baited")
 def _baited(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """Lay out what a client that believes a path would open, and give the machine."""
+    """Give the machine, with the files that a client would open if it believed a path."""
     bait = machine.folder / CANARY
     (bait / "folder").mkdir(parents=True)
     (bait / "own.json").write_text(json.dumps(SOUND["connection"]), encoding="utf-8")
@@ -78,7 +78,7 @@ def answer(eve: FakeDaemon, routes: tuple[str, ...], replies: list[Any]) -> None
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Give each file below a folder that has one, sockets left out."""
+    """List the files below a folder, without sockets."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
@@ -107,7 +107,7 @@ def test_nobody_else_sees_anything_of_a_hostile_reply(
 def test_no_field_of_any_reply_does_any_harm(
     baited: Machine, case: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Hypothesis may miss a field; this one tries each, by a few values that do the most harm."""
+    """Try the most harmful values in each field, since Hypothesis may miss one."""
     for verb in VERBS[case][1]:
         for field in fields_of(SOUND[verb]):
             for value in worst(str(baited.folder)):
@@ -117,7 +117,7 @@ def test_no_field_of_any_reply_does_any_harm(
 def check_verb(
     baited: Machine, case: str, replies: dict[str, Raw], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Run a verb on the hostile owner's kernel, and see that nobody else saw anything of it."""
+    """Run a verb on the hostile owner's kernel, and assert that nobody else received a request."""
     typed, routes = VERBS[case]
     baited.clear()
     answer(baited.eve, routes, [replies.get(verb) or framed(SOUND[verb]) for verb in routes])

@@ -1,4 +1,4 @@
-"""Jupyter's own managers and runners on kernels of kconnd's: they attach, and let go."""
+"""Jupyter's managers and runners attach to kernels of a real daemon, and detach."""
 
 import asyncio
 import json
@@ -351,7 +351,7 @@ def test_notebooks_of_one_name_in_two_folders_have_two_kernels() -> None:
 
 
 def test_with_the_oldest_jupyter_client_that_is_supported(tmp_path: Path) -> None:
-    """What is relied on of the kernel manager's insides is so in 8.6.0, too."""
+    """The private attributes that `kconnd.jupyter.detach` changes exist in 8.6.0, too."""
     if OLD:
         pytest.skip("this is that run")
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path)]

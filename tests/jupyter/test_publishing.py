@@ -1,4 +1,4 @@
-"""What Jupyter finds by itself: kernels by name, and external kernels of a server."""
+"""Jupyter finds published kernels by name, and as external kernels of a server."""
 
 import json
 import os

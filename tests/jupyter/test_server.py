@@ -202,7 +202,7 @@ def test_an_external_kernel_is_listed_as_what_it_is(server: Server, daemon: Daem
 
 
 def test_a_file_that_goes_while_the_server_ends_does_not_keep_it(tmp_path: Path) -> None:
-    """A KeyError there left a server that had been told to end without an end."""
+    """A KeyError there kept a server from shutting down."""
     file = tmp_path / "seen.json"
     write_connection_file(str(file))
     ours = {"kernel_name": "python3", "kconnd": "seen", "kconnd_machine": this_machine()}

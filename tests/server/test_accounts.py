@@ -71,7 +71,7 @@ def test_a_new_account_with_an_old_uid_reaches_nothing_of_the_old_one(box: Box, 
 
 
 def test_a_daemon_of_an_account_that_has_gone_gets_nothing(box: Box, cyd: str) -> None:
-    """Where nobody has put anything aside yet, for want of a front door."""
+    """The front door is stopped, so nobody has put the files aside yet."""
     box.run("systemctl stop kconnd.service kconnd.socket")
     unit = f"kconnd@{UID}.service"
     try:

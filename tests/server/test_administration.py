@@ -1,7 +1,8 @@
-"""What an administrator does with systemctl: kernels live through what is not about them.
+"""Kernels survive an administrator's systemctl commands that do not address them.
 
-The measure is systemd's own user@.service: what a lingering user's manager lives through, kernels
-live through, in a unit and in a scope. A stop of a kernel's unit is an order.
+The standard is systemd's own user@.service: a kernel, in a unit or in a scope, survives every
+command that a lingering user's manager survives. Stopping a kernel's unit is an order to stop the
+kernel.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Whom the front door makes units for, on machines with each layout of control groups."""
+"""The front door makes units for daemons only, with each layout of control groups."""
 
 import pytest
 

@@ -1,7 +1,7 @@
-"""A user who answers on her own daemon's socket as she likes, on a real machine.
+"""A hostile user, eve, whose program replies on the socket of her daemon, on a real machine.
 
-Eve's unit runs a program of hers in the place of her daemon, as she could have it by other ways:
-the daemon is her process. She tries to have other users, and root, do things elsewhere.
+Eve's unit runs a program of hers in place of her daemon. She could do that in other ways too, since
+the daemon is her process. Her replies try to make other users, and root, act on other kernels.
 """
 
 import json
@@ -42,7 +42,7 @@ Says = Callable[..., None]
 
 @pytest.fixture
 def kernel(box: Box) -> int:
-    """Give the pid of a kernel of ada's that remembers something."""
+    """Give the pid of a kernel of ada, which has a variable set."""
     box.run("kconnd-ctl start python3", "ada")
     box.run("kconnd-ctl run python3 -c 'kept = 6 * 7'", "ada")
     return box.pid("python3", "ada")
@@ -50,7 +50,7 @@ def kernel(box: Box) -> int:
 
 @pytest.fixture
 def eve_says(box: Box) -> Iterator[Says]:
-    """Give a function that has eve's program answer: a reply for each verb."""
+    """Give a function that makes eve's program listen with a reply for each verb."""
     uid = box.uid("eve")
     folder = f"/etc/systemd/system/kconnd@{uid}.service.d"
     box.write("/opt/eve/hostile.py", HOSTILE)
@@ -92,7 +92,7 @@ def remembers(box: Box, pid: int) -> bool:
 def test_whoever_asks_her_does_nothing_to_anybody_else(
     box: Box, kernel: int, eve_says: Says
 ) -> None:
-    """Root would end ada's kernel, and start a daemon for max, by asking for eve's."""
+    """A client that believed eve would, as root, stop ada's kernel and start a daemon for max."""
     boot = f"/var/lib/kconnd/boot/{box.uid('max')}"
     smuggled = "max/open HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\nPOST /v1/boot"
     for owner in ("ada", "max", smuggled):
@@ -136,7 +136,7 @@ def test_code_that_is_for_her_kernel_runs_in_no_kernel_of_ones_own(
 
 
 def test_root_connects_to_no_socket_of_anybody_elses(box: Box, kernel: int, eve_says: Says) -> None:
-    """Root may enter every folder, so her word for a path is worth less than nothing."""
+    """Root may open every path, so a path that eve's daemon names must not be opened."""
     uid = box.uid("eve")
     ada = box.ctl("connection python3", "ada")["ip"]
     folder = f"/run/kconnd/u/{uid}/ipc"

@@ -1,6 +1,6 @@
-"""A logout on a machine that ends what is left of it: told before, and true.
+"""A logout with KillUserProcesses=yes kills a daemon in the session, and kconnd warns of it before.
 
-The unit of a login is made as logind makes it, and ended as logind ends it at the logout.
+The tests start and stop the scope of a login session as logind does.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SOCKET = "/tmp/eves.sock"  # a daemon of her own, past the front door
 
 @pytest.fixture
 def login(box: Box) -> Iterator[str]:
-    """Give the command that runs another in eve's login, which logind ends with her."""
+    """Give a prefix that runs a command in eve's login session, which ends at her logout."""
     box.write("/etc/systemd/logind.conf.d/kill.conf", "[Login]\nKillUserProcesses=yes\n")
     run = f"systemd-run -q --scope --uid=eve --slice=user-{box.uid('eve')}.slice --unit=session-77"
     yield f"{run} env HOME=/home/eve KCONND_SOCKET={SOCKET}"

@@ -210,7 +210,7 @@ def test_an_environment_of_another_python_is_left_to_the_kernels_in_it(
 
 
 def test_kernels_for_boot_start_with_the_machine(box: Box) -> None:
-    """Of a user who never logs in: here the machine starts, as far as our units go."""
+    """The user never logs in; starting kconnd's units stands in for booting the machine."""
     box.run("mkdir -p ~/.config/kconnd/configs", "bob")
     profile = "kernel: python3\\nstart: boot\\n"
     box.run(f"printf '{profile}' > ~/.config/kconnd/configs/always.yaml", "bob")
