@@ -334,7 +334,7 @@ class Kernels:
         async for name in in_turns(sorted(names)):
             profile = self.profile(name)
             if profile is not None and profile.start == "boot":
-                self._actor(name).tell(StartAsked(at_boot=True))
+                self._actor(name).enqueue(StartAsked(at_boot=True))
 
     async def reload(self) -> Difference:
         """Read the profiles again; no live kernel is touched.

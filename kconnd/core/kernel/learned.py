@@ -86,7 +86,7 @@ def _is_launch_progress(before: Lifecycle, after: Lifecycle) -> bool:
 
 
 def _matters(before: Habits, after: Habits) -> bool:
-    """Return whether somebody's work may depend on new habits."""
+    """Return whether a user's work may depend on new habits."""
     return (before.silent_busy, before.overlaps) != (after.silent_busy, after.overlaps)
 
 

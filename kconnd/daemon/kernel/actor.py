@@ -83,9 +83,9 @@ class Actor:
     ) -> None:
         self.record = record
         self.process = Process(
-            record.name, world, self.tell, connection=record.connection, habits=record.habits
+            record.name, world, self.enqueue, connection=record.connection, habits=record.habits
         )
-        self.launching = Launching(self.process, world, self.tell, pool)
+        self.launching = Launching(self.process, world, self.enqueue, pool)
         self.unrecorded = ""  # why the record could not be saved last time
         self._world = world
         self._current_profile = profile
@@ -129,7 +129,7 @@ class Actor:
 
     # --- for others
 
-    def tell(self, event: News) -> None:
+    def enqueue(self, event: News) -> None:
         """Put an event into the queue."""
         self._queue.put_nowait((event, None))
 
@@ -199,7 +199,7 @@ class Actor:
         Parameters
         ----------
         forgotten : bool
-            Whether its record was lost, so that only its shim can tell.
+            Whether its record was lost, so that only its shim knows it.
         """
         runtime, fresh = (
             self.process.runtime,
@@ -209,7 +209,7 @@ class Actor:
             self._world, self.record, runtime, self.profile(), forgotten=forgotten
         )
         if discovery.event is not None:
-            self.tell(discovery.event)
+            self.enqueue(discovery.event)
         if discovery.handle is not None:
             self._adopt(discovery, fresh=fresh and not discovery.is_new)
         elif not self._is_live():
@@ -221,7 +221,7 @@ class Actor:
         if handle is None:
             return
         plain = handle.to_json()
-        self.tell(Learned(handle.generation, handle=plain, connection=connection, facts=facts))
+        self.enqueue(Learned(handle.generation, handle=plain, connection=connection, facts=facts))
         if connection is not None:
             self.process.runtime.claim(connection)
         if discovery.event is not None:
@@ -233,7 +233,7 @@ class Actor:
     async def _adopt_or_fail(self, met: ProcessMet) -> None:
         await self.revive(forgotten=True)
         if self.process.handle is None:
-            self.tell(met.failure)
+            self.enqueue(met.failure)
         else:
             self.launching.trouble = None
 

@@ -69,7 +69,7 @@ async def discover(
     profile : Profile
         The profile that it was launched with.
     forgotten : bool
-        Whether the record was lost, so that only the shim's files can tell.
+        Whether the record was lost, so that only the shim's files are left.
     """
     origin, here = record.origin, world.store.origin
     handle = await _find_handle(world, record, files)

@@ -52,7 +52,7 @@ class Foreign:
 
     @property
     def may_live(self) -> bool:
-        """Whether it may be a live kernel of somebody."""
+        """Whether it may be a live kernel, which must not be touched."""
         return self.locked or self.record.lifecycle.state in LIVE
 
 

@@ -148,7 +148,7 @@ class Launching:
             files = await read_launch_files(self._world, order.profile)
             self._is_waiting = False
             handed_over = await self._use_warm(order, files)
-        except Exception as error:  # noqa: BLE001  # any fault: nobody is to wait for ever
+        except Exception as error:  # noqa: BLE001  # after any fault, the start must end
             self._fail(order, error)
             return
         if handed_over is not None:
@@ -166,7 +166,7 @@ class Launching:
             self._world.launcher.expect(order.asked_ns)
             async with asyncio.timeout(self._world.launch_limit):
                 start, handle = await self._start(order, files)
-        except Exception as error:  # noqa: BLE001  # any fault: nobody is to wait for ever
+        except Exception as error:  # noqa: BLE001  # after any fault, the start must end
             self._fail(order, error)
             return
         self._supervise(order, start, handle)

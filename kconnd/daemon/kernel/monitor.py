@@ -6,7 +6,6 @@ status message means, and `kconnd.core.kernel.habits` what a missing heartbeat m
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -17,13 +16,16 @@ from kconnd.core.kernel.activity import ANSWER_S, RECHECK_S, Activity, Question
 from kconnd.core.kernel.events import Answered, Event, HeartbeatBack, HeartbeatMissed, Silent
 from kconnd.core.kernel.habits import Habits
 from kconnd.daemon.context import Channels
+from kconnd.daemon.kernel.questions import (
+    FIRST_ANSWER_RETRY_S,
+    ask_each_shell,
+    ask_until_answered,
+)
 
-FIRST_ANSWER_RETRY_S = 5.0  # doubled each time: a starting kernel may drop a request
 CONFIRM_TIMEOUT_S = 10.0  # of silence, after which an adopted kernel counts as unresponsive
 IDLE_PROOF_TIMEOUT_S = 5.0  # in which an idle kernel answers on each shell
 IOPUB_LAG_S = 0.3  # that a status may arrive after the reply on shell
 FIRST_BEATS_S = (0.0, 0.05, 0.2, 0.5, 2.0)  # pauses until the first heartbeat is answered
-SUBSHELLS = "kernel subshells"  # in the features of a kernel_info_reply (JEP 91)
 
 log = logging.getLogger("kconnd")
 
@@ -35,7 +37,7 @@ class Watch:
 
     Parameters
     ----------
-    tell : callable
+    report : callable
         Takes events.
     answered : callable
         Takes the content of a ``kernel_info_reply``, and whether it is the first of this process.
@@ -52,7 +54,7 @@ class Watch:
     def __init__(
         self,
         *,
-        tell: Callable[[Event], None],
+        report: Callable[[Event], None],
         answered: Callable[[Mapping[str, Any], bool], None],
         learned: Callable[[Habits], None],
         clock: Callable[[], float],
@@ -64,7 +66,7 @@ class Watch:
         self.busy_at = -math.inf  # when it last began a request
         self.missed = 0  # heartbeats in a row that it should have answered
         self.habits = Habits()
-        self._tell, self._answered, self._learned = tell, answered, learned
+        self._report, self._answered, self._learned = report, answered, learned
         self._clock, self._turn, self._spawn = clock, turn, spawn
         self._channels: Channels | None = None
         self._generation = 0
@@ -258,7 +260,7 @@ class Watch:
         self._show_life()
         self.activity = self.activity or self._new_activity(idle=True)
         self._answered(reply, True)  # noqa: FBT003  # see the class's docstring
-        self._tell(Answered(generation))
+        self._report(Answered(generation))
 
     async def _confirm(self, channels: Channels, generation: int) -> None:
         """Wait for a sign of life of an adopted kernel; a silent kernel stays adopted.
@@ -274,10 +276,10 @@ class Watch:
                 {asking, alive}, timeout=CONFIRM_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
             )
             if not alive.done() and not asking.done():
-                self._tell(Silent(generation))
+                self._report(Silent(generation))
             await asyncio.wait({asking, alive}, return_when=asyncio.FIRST_COMPLETED)
             self._show_life()
-            self._tell(HeartbeatBack(generation))
+            self._report(HeartbeatBack(generation))
         finally:
             asking.cancel()
             alive.cancel()
@@ -287,7 +289,7 @@ class Watch:
         self._alive.set()
         if self._reported:
             self._reported = False
-            self._tell(HeartbeatBack(self._generation))
+            self._report(HeartbeatBack(self._generation))
 
     # --- heartbeats
 
@@ -348,60 +350,10 @@ class Watch:
         except TimeoutError:
             if self.missed and not self._reported:
                 self._reported = True
-                self._tell(HeartbeatMissed(generation))
+                self._report(HeartbeatMissed(generation))
 
     def learn(self, habits: Habits) -> None:
         """Keep new habits of the kernel."""
         if habits != self.habits:
             self.habits = habits
             self._learned(habits)
-
-
-async def ask_each_shell(channels: Channels) -> Mapping[str, Any]:
-    """Ask a kernel on its shell and on each of its subshells; return the reply on its shell.
-
-    Raises
-    ------
-    ValueError
-        If it has subshells and does not list them.
-    """
-    reply = await channels.kernel_info()
-    features = reply.get("supported_features")
-    if isinstance(features, list) and SUBSHELLS in features:
-        await _ask_subshells(channels)
-    return reply
-
-
-async def _ask_subshells(channels: Channels) -> None:
-    """Ask each subshell, and wait for all that still exist.
-
-    A deleted subshell never answers, so the list is read again. The question is not repeated: it
-    would pile up behind a cell that takes hours.
-    """
-    listed = await channels.list_subshells()
-    asking = {
-        subshell: asyncio.ensure_future(channels.kernel_info(subshell=subshell))
-        for subshell in listed
-    }
-    try:
-        while asking:
-            done, waiting = await asyncio.wait(
-                asking.values(), timeout=RECHECK_S, return_when=asyncio.FIRST_EXCEPTION
-            )
-            for answered in done:
-                answered.result()
-            existing = await channels.list_subshells() if waiting else ()
-            for deleted in asking.keys() - set(existing):
-                asking.pop(deleted).cancel()
-    finally:
-        for question in asking.values():
-            question.cancel()
-
-
-async def ask_until_answered(channels: Channels, pause: float) -> Mapping[str, Any]:
-    """Wait for a starting kernel's answer; repeat the question, which it may have dropped."""
-    while True:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                return await channels.kernel_info()
-        pause = min(pause * 2, 60.0)

@@ -114,7 +114,7 @@ class Process:
         self._tasks = BackgroundTasks(name)
         self.spawn = self._tasks.spawn
         self.watch = Watch(
-            tell=report,
+            report=report,
             answered=self._answered,
             learned=self._learned,
             clock=world.clock,

@@ -45,7 +45,7 @@ class Ending:
 async def shut_down(
     request: Callable[[], Awaitable[bool]],
     ending: Ending,
-    tell: Callable[[EndDelayed], None],
+    report: Callable[[EndDelayed], None],
     clock: Callable[[], float],
 ) -> None:
     """Send ``shutdown_request``, and report what delays the exit, until cancelled.
@@ -56,7 +56,7 @@ async def shut_down(
         Sends the request and waits for the reply; returns false where it could not be sent.
     ending : Ending
         Which kernel.
-    tell : callable
+    report : callable
         Takes an event each time that the cause of the delay changes.
     clock : callable
         Monotonic seconds.
@@ -71,7 +71,7 @@ async def shut_down(
         delay = await asyncio.to_thread(find_delay, ending)
         if delay != reported:
             reported = delay
-            tell(EndDelayed(ending.generation, *delay, clock() - requested_at))
+            report(EndDelayed(ending.generation, *delay, clock() - requested_at))
         await asyncio.sleep(interval)
         interval = min(2 * interval, MAX_INTERVAL_S)
 

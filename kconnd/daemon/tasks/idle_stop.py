@@ -121,7 +121,7 @@ async def _stop(actor: Actor, stop_after: float, idler: Idler) -> None:
     if clients == 0 and actor.kernel.generation == idler.generation and process.watch.is_sure:
         span = format_duration(stop_after)
         why = f"nothing ran for {span} and no client is connected"
-        actor.tell(StopAsked(busy=False, why=why))
+        actor.enqueue(StopAsked(busy=False, why=why))
 
 
 def _stop_after(actor: Actor) -> float:

@@ -103,7 +103,7 @@ def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
     # Each warm kernel is its shim's first launch, so an older exit file would pass for its own.
     Path(plan.files.exit).unlink(missing_ok=True)
     _turn(world.warm_files(warm.plan.name), Path(plan.files.folder))
-    # Somebody may have removed the lock; the kernel runs on without it.
+    # A user may have removed the lock; the kernel runs on without it.
     with contextlib.suppress(FileNotFoundError):
         Path(warm.plan.files.lock).rename(plan.files.lock)
     facts, plain, here = Path(warm.plan.files.facts), handle.to_json(), world.store.origin

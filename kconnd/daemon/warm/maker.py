@@ -22,9 +22,9 @@ from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.launch.warm import READING, parse_reading
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import Channels, World
-from kconnd.daemon.kernel.monitor import FIRST_ANSWER_RETRY_S, ask_until_answered
 from kconnd.daemon.kernel.prepare import Wire, make_plan, prepare_wire, read_launch_files
 from kconnd.daemon.kernel.prepared import WarmKernel
+from kconnd.daemon.kernel.questions import FIRST_ANSWER_RETRY_S, ask_until_answered
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.files.private import ensure_private_dir, write_private

@@ -125,12 +125,12 @@ async def test_what_has_come_together_is_saved_together(
 
     monkeypatch.setattr(stage.store, "save", note)
     for event in (Answered(1), HeartbeatMissed(1)):
-        stage.actor.tell(event)
+        stage.actor.enqueue(event)
     await wait_until(lambda: stage.actor.kernel.unresponsive, "both to be taken")
     assert saved == [(State.RUNNING, True)]
     assert stage.saved()["lifecycle"]["state"] == "running"
     saved.clear()
-    stage.actor.tell(HeartbeatBack(1))
+    stage.actor.enqueue(HeartbeatBack(1))
     await stage.actor.ask(StopAsked())
     assert saved == [(State.STOPPING, False)], "what is to be done is saved before"
 
@@ -168,14 +168,14 @@ async def test_a_launch_on_a_decision_that_cannot_be_saved_is_put_off(stage: Sta
     folder.write_text("in the way")
     stage.launcher.end(1, Exit(signal=9))
     await stage.reach(State.BACKOFF)
-    stage.actor.tell(StartAsked())  # at once, and not after the delay
+    stage.actor.enqueue(StartAsked())  # at once, and not after the delay
     await stage.actor.until(lambda record: record.lifecycle.generation == 2)
     await stage.reach(State.BACKOFF)
     assert "saving what was decided about lab" in stage.actor.kernel.reason
     assert len(stage.launcher.launched) == 1
     folder.unlink()
     aside.rename(folder)
-    stage.actor.tell(StartAsked())
+    stage.actor.enqueue(StartAsked())
     await stage.reach(State.RUNNING)
     assert len(stage.launcher.launched) == 2
 
@@ -254,7 +254,7 @@ async def test_a_request_that_cannot_be_saved_is_refused_and_changes_nothing(
     folder.write_text("in the way")  # nothing can be written below it now, by root either
     with pytest.raises(StateFileError, match="saving what was decided about lab"):
         await stage.actor.ask(RestartAsked())
-    stage.actor.tell(HeartbeatMissed(1))
+    stage.actor.enqueue(HeartbeatMissed(1))
     await wait_until(lambda: stage.actor.unrecorded, "what could not be saved")
     await stage.actor.ask(StartAsked())  # what is so already needs nothing saved
     assert stage.actor.kernel.state is State.RUNNING
@@ -453,7 +453,7 @@ async def test_taking_up_writes_nothing_that_is_there_already(
     await stage.actor.ask(StartAsked())
     await stage.reach(State.RUNNING)
     await wait_until(lambda: stage.actor.record.habits.beats, "its heartbeat")
-    stage.actor.tell(Adopted(1))  # what was learned is saved with the next event
+    stage.actor.enqueue(Adopted(1))  # what was learned is saved with the next event
     await wait_until(lambda: stage.saved()["habits"]["beats"], "the record")
     files = [stage.store.folder("lab") / "record.json", stage.connection_file]
     before = [path.stat().st_mtime_ns for path in files]
@@ -510,7 +510,7 @@ async def test_what_could_not_be_saved_is_saved_with_the_next_event(
     folder.unlink()
     aside.rename(folder)
     assert stage.saved()["lifecycle"]["state"] == "running"
-    stage.actor.tell(Adopted(1))
+    stage.actor.enqueue(Adopted(1))
     await wait_until(lambda: stage.saved()["lifecycle"]["state"] == "backoff", "the record")
 
 

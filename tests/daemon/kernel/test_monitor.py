@@ -11,7 +11,7 @@ from kconnd.core.kernel import activity
 from kconnd.core.kernel.events import Adopted, Answered, StartAsked
 from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.lifecycle import State
-from kconnd.daemon.kernel import monitor
+from kconnd.daemon.kernel import monitor, questions
 from kconnd.daemon.kernel.background import BackgroundTasks
 from kconnd.daemon.kernel.monitor import Watch
 from kconnd.daemon.kernel.readings import Readings
@@ -98,7 +98,7 @@ async def test_a_heartbeat_that_comes_during_a_cell_is_learned_and_kept(stage: S
         process.watch.beat(allowed=3)
     await wait_for_it(lambda: stage.actor.record.habits.beats_busy, "it to be on record")
     assert not stage.actor.record.habits.silent_busy
-    stage.actor.tell(Adopted(1))
+    stage.actor.enqueue(Adopted(1))
     await wait_for_it(lambda: stage.saved()["habits"]["beats_busy"], "the record")
 
 
@@ -166,7 +166,8 @@ async def test_a_subshell_that_was_deleted_before_it_answered_is_not_waited_for(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(activity, "QUIET_S", 0.05)
-    monkeypatch.setattr(monitor, "RECHECK_S", 0.05)
+    for module in (monitor, questions):
+        monkeypatch.setattr(module, "RECHECK_S", 0.05)
     monkeypatch.setattr(monitor, "IOPUB_LAG_S", 0.0)
     stage.subshells = ["s1", "s2"]
     channels, process = await running(stage), stage.actor.process
@@ -222,7 +223,7 @@ def watch_alone(**changes: Any) -> tuple[Watch, Reports, BackgroundTasks]:
         await asyncio.sleep(0)
 
     options: dict[str, Any] = {
-        "tell": reports.append,
+        "report": reports.append,
         "answered": lambda reply, first: reports.append((first, reply)),
         "learned": reports.append,
         "clock": asyncio.get_running_loop().time,
