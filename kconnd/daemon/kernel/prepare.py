@@ -291,7 +291,7 @@ async def _become_free(ip: str, ports: tuple[int, ...]) -> bool:
     return True
 
 
-def make_plan(  # all that a plan is made of
+def make_plan(
     world: World,
     kernel_files: KernelFiles,
     generation: int,

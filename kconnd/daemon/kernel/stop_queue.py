@@ -19,7 +19,7 @@ AT_ONCE_PER_PROCESSOR = 2
 
 
 class StopTurns:
-    """Gives turns.
+    """The stops that are under way, of which a few may run at a time.
 
     Parameters
     ----------
