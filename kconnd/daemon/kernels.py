@@ -34,7 +34,7 @@ from kconnd.errors import (
     StateFileError,
     UsageError,
 )
-from kconnd.system.files.private import remove_parts
+from kconnd.system.files.private import remove_temporary_files
 from kconnd.system.hung_calls import Begin, StuckError
 from kconnd.system.profiles.loader import Loaded
 from kconnd.system.store import records_elsewhere
@@ -242,8 +242,8 @@ class Kernels:
         self._tell_faults()
         store = self.world.store
         with contextlib.suppress(OSError):  # on a read-only disk they stay for now
-            remove_parts(self.world.runtime_dir)
-            remove_parts(Path(live_dir(str(self.world.runtime_dir))))
+            remove_temporary_files(self.world.runtime_dir)
+            remove_temporary_files(Path(live_dir(str(self.world.runtime_dir))))
         if self.pool is not None:
             await self.pool.sweep()
         launched = _launched(self.world.runtime_dir)

@@ -1,14 +1,13 @@
-"""Where records of kernels are kept: one private folder a kernel, one file for its record.
+"""Kernel records on disk: one private folder per kernel, with one file for its record.
 
-``STATE/kernels/NAME/record.json``, with the kernel's log and its exit file beside it. A
-record is one file, so that it is whole or not there; a file that cannot be read is put aside
-with a new name and never deleted. Records that another machine wrote, into a home that is
-shared between machines, can be looked at and are never touched.
+``STATE/kernels/NAME/record.json`` is the record; the kernel's log and exit file are beside it. A
+file that cannot be parsed is renamed to ``record.bad-N.json`` and never deleted. Records of other
+machines, in a home that machines share, can be read and are never changed.
 
-What is saved outlives the daemon at once, whatever ends it. That it outlives the machine takes a
-moment more (`kconnd.system.files.writeback`): nothing waits for that, since a crash of the machine
-ends all kernels, and what it can take back is a wish of that moment. What is on disk is kept until
-then (``.record.json.*``) where the file system can, and holds if the record cannot be read.
+A saved record survives the end of the daemon at once, and a crash of the machine about a second
+later (`kconnd.system.files.writeback`). Nothing waits for that second: a crash of the machine ends
+all kernels, and loses at most the last change of a kernel's desired state. Until a record is on
+disk, its previous version is kept (``.record.json.*``); `Store.read` falls back to it.
 """
 
 import contextlib
@@ -25,149 +24,154 @@ from kconnd.errors import StateFileError
 from kconnd.system.fast_json import as_json
 from kconnd.system.files.private import (
     ensure_private_dir,
-    exchange,
-    exchange_private,
     flush,
-    is_part,
-    remove_parts,
+    is_temporary,
+    remove_temporary_files,
+    replace_private,
 )
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
-from kconnd.system.files.writeback import Disk
+from kconnd.system.files.writeback import WritebackQueue
 
 log = logging.getLogger("kconnd")
 
 
 class Store:
-    """The records below one state folder.
+    """The records in one state folder.
 
     Parameters
     ----------
     state_dir : Path
-        Private to its user; made where it is missing.
+        A private folder of its user; it is created if missing.
     origin : Origin
-        This machine, in this run of it.
-    to_disk : callable
-        Has a file written to disk.
+        This machine and its current boot.
+    flush : callable
+        Writes a file through to disk.
     """
 
     def __init__(
-        self, state_dir: Path, origin: Origin, to_disk: Callable[[Path], None] = flush
+        self, state_dir: Path, origin: Origin, flush: Callable[[Path], None] = flush
     ) -> None:
         self.origin = origin
-        self._disk = Disk(to_disk)
+        self._writeback = WritebackQueue(flush)
         self.state_dir = state_dir
-        self.warm = Path(warm_dir(str(state_dir)))  # of kernels that have no name yet
+        self.warm = Path(warm_dir(str(state_dir)))  # warm kernels, which have no name yet
         self._folder = Path(kernels_dir(str(state_dir)))
         ensure_private_dir(state_dir)
         ensure_private_dir(self._folder)
 
     def path(self, name: str) -> Path:
-        """Tell where a kernel's folder is, or would be."""
+        """Return the path of a kernel's folder, which may be missing."""
         return self._folder / name
 
     def folder(self, name: str) -> Path:
-        """Give a kernel's folder, made where it is missing."""
+        """Return a kernel's folder, and create it if missing."""
         folder = self._folder / name
         if not folder.is_dir():
             ensure_private_dir(folder)
         return folder
 
     def save(self, record: KernelRecord) -> None:
-        """Save a record; in a moment it will survive a crash of the machine, too."""
+        """Save a record, and schedule its write to disk."""
         content = as_json(to_json(replace(record, origin=self.origin)))
         path = self.folder(record.name) / RECORD
-        self._disk.later(path, exchange_private(path, content))
+        self._writeback.schedule(path, replace_private(path, content))
 
     def close(self) -> None:
-        """Wait until all that was saved has been written to disk."""
-        self._disk.close()
+        """Write all saved records to disk."""
+        self._writeback.close()
 
     def tidy(self, read: Collection[str]) -> None:
-        """Remove what a daemon left that died while it saved a record.
+        """Remove temporary files and previous versions that a dead daemon left behind.
 
-        It may be needed where there is a record that was not ``read``, and where another machine's
-        kernel lives.
+        A kernel that is not in ``read`` keeps them if it has a record, which may be damaged, or a
+        lock, which may belong to a live kernel of another machine.
         """
         for folder in self._folder.iterdir():
-            unread = os.path.lexists(folder / RECORD) or os.path.lexists(folder / LOCK)
-            if folder.name in read or not unread:
-                remove_parts(folder)
+            may_need_them = os.path.lexists(folder / RECORD) or os.path.lexists(folder / LOCK)
+            if folder.name in read or not may_need_them:
+                remove_temporary_files(folder)
 
     def names(self) -> Iterator[str]:
         """List the kernels that have a record."""
         return (path.parent.name for path in sorted(self._folder.glob(f"*/{RECORD}")))
 
     def locks(self) -> Iterator[str]:
-        """List the kernels that have a lock, whether it is held or not."""
+        """List the kernels that have a lock file, held or not."""
         return (path.parent.name for path in sorted(self._folder.glob(f"*/{LOCK}")))
 
     def peek(self, name: str) -> KernelRecord | None:
-        """Read a record and change nothing; None where there is none that can be read."""
+        """Read a record without repairing it; None if it is missing or damaged."""
         try:
             return _read(self._folder / name / RECORD, name)
         except (OSError, ValueError, RecursionError):
             return None
 
     def read(self, name: str) -> KernelRecord:
-        """Read a record, or what was saved before it where it never came to the disk.
+        """Read a record, or its previous version if the record is damaged.
 
         Raises
         ------
         StateFileError
-            If it is damaged or of a newer version; it is then put aside, and the text says
-            where.
+            If both are damaged or of a newer version. The record is renamed, and the error has its
+            new name.
         """
         path = self._folder / name / RECORD
         try:
             return _read(path, name)
-        except OSError as error:  # which says nothing against what is in it
-            raise StateFileError(f"reading {path}: {error}; it is left where it is") from error
+        except OSError as error:  # the content may be sound: leave the file in place
+            raise StateFileError(f"reading {path}: {error}; the file was left in place") from error
         except (ValueError, RecursionError) as error:
             record = _restore(path, name, error)
             if record is None:
-                raise StateFileError(f"reading {path}: {error}; {_put_aside(path)}") from error
+                outcome = _put_aside(path, Path.rename)
+                raise StateFileError(f"reading {path}: {error}; {outcome}") from error
             return record
 
 
 def _read(path: Path, name: str) -> KernelRecord:
     record = parse_record(json.loads(read_regular(path, MAX_OWN_BYTES)))
     if record.name != name:
-        raise ValueError(f"it is about {record.name!r}")
+        raise ValueError(f"it is the record of {record.name!r}")
     return record
 
 
-def _restore(path: Path, name: str, trouble: Exception) -> KernelRecord | None:
-    """Have what was saved before a record take its place, if there is something of it."""
-    for before in _versions(path):
+def _restore(path: Path, name: str, damage: Exception) -> KernelRecord | None:
+    """Replace a damaged record by the newest previous version that can be parsed."""
+    for version in _previous_versions(path):
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            record = _read(before, name)
-            if exchange(before, path):  # so that there is a record at every instant
-                aside = _put_aside(before)
-            else:
-                aside = _put_aside(path)
-                before.rename(path)
-            log.warning("reading %s: %s; %s; what was saved before holds", path, trouble, aside)
+            record = _read(version, name)
+            # Link, then replace: a crash in between must not leave the kernel without a record.
+            outcome = _put_aside(path, _link)
+            version.rename(path)
+            log.warning("reading %s: %s; %s; using the previous version", path, damage, outcome)
             return record
     return None
 
 
-def _versions(path: Path) -> list[Path]:
-    """List what was saved before a record and is still there, the newest first."""
-    found = []
-    for one in path.parent.glob(f".{path.name}.*"):
+def _link(path: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        path.rename(target)
+
+
+def _previous_versions(path: Path) -> list[Path]:
+    """List the previous versions of a record, newest first."""
+    versions = []
+    for file in path.parent.glob(f".{path.name}.*"):
         with contextlib.suppress(OSError):
-            if is_part(one.name):
-                found.append((one.lstat().st_mtime_ns, one))
-    return [one for _, one in sorted(found, reverse=True)]
+            if is_temporary(file.name):
+                versions.append((file.lstat().st_mtime_ns, file))
+    return [file for _, file in sorted(versions, reverse=True)]
 
 
 def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:
-    """Read the records of other machines that share our home, without touching them.
+    """Read the records that other machines keep in a shared home.
 
     Parameters
     ----------
     folder : Path
-        Has a state folder for each machine, by machine id.
+        Contains one state folder per machine, named by machine id.
     origin : Origin
         This machine.
     """
@@ -180,12 +184,13 @@ def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:
                 yield record
 
 
-def _put_aside(path: Path) -> str:
+def _put_aside(path: Path, move: Callable[[Path, Path], object]) -> str:
+    """Give a damaged record a free name, and say so for a message."""
     number = 1
-    while (aside := path.with_name(f"record.bad-{number}.json")).exists():
+    while (target := path.with_name(f"record.bad-{number}.json")).exists():
         number += 1
     try:
-        path.rename(aside)
+        move(path, target)
     except OSError as error:
-        return f"it could not be put aside ({error})"
-    return f"it is now {aside}"
+        return f"it could not be renamed ({error})"
+    return f"it is now {target}"

@@ -1,187 +1,200 @@
-"""Files that hold secrets or that a crash must not leave half written.
+"""Files that hold secrets, or that a crash must not leave half written.
 
-Rules: private (0600) from the first byte; complete or absent at every instant; a symlink is
-never followed at the last step; a folder is used only if no other user could have had a hand
-in it; the folder that a file goes to is never changed.
+Rules.
+
+- A file has mode 0600 from its first byte.
+- A file is complete or absent at every instant: it is written under a temporary name and renamed.
+- A symlink in the last part of a path is never followed.
+- A folder is used only if no other user could have put files into it.
+- The mode and owner of the folder that a file goes to are never changed.
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
 import re
 import secrets
 import stat
-import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 
 from kconnd.errors import LockedError, UnsafePathError
 from kconnd.system.files.regular import open_regular
 
-AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2), which no module of Python's has
-
-_PART = re.compile(r"\..+\.[0-9a-f]{8}")  # the name of a file while it is written
+_TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
 def ensure_private_dir(path: Path) -> None:
-    """Make a folder that only we can enter, or make sure that it is one.
+    """Create a folder with mode 0700, or check that the existing one is private.
 
     Raises
     ------
     UnsafePathError
-        If it is somebody else's, a symlink, or open to others.
+        If it belongs to another user, is a symlink, or has a mode that lets others enter.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode):
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
         trouble = "it is not a folder"
-    elif found.st_uid != os.geteuid():
-        trouble = f"it belongs to uid {found.st_uid}"
-    elif found.st_mode & 0o077:
-        trouble = f"its mode is {stat.S_IMODE(found.st_mode):04o}, so others can enter it"
+    elif status.st_uid != os.geteuid():
+        trouble = f"it belongs to uid {status.st_uid}"
+    elif status.st_mode & 0o077:
+        trouble = f"its mode is {stat.S_IMODE(status.st_mode):04o}, so others can enter it"
     else:
         return
     raise UnsafePathError(
         f"using the folder {path}: {trouble}",
-        hint=f"have it removed, or make it yours alone: chown {os.geteuid()} and chmod 700",
+        hint=f"remove it, or make it private: chown {os.geteuid()} and chmod 700",
     )
 
 
 def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Write a file of mode 0600 whole, in the place of what was there.
+    """Write a file of mode 0600, and replace an existing one atomically.
 
     Parameters
     ----------
     path : Path
-        Where to; a symlink there is replaced, not followed.
+        The file's final name. A symlink there is replaced, not followed.
     content : bytes
-        All of it.
+        The whole content.
     durable : bool
-        Whether it must survive a crash of the machine, at the cost of an fsync.
+        Whether to call fsync(2), so that the file survives a crash of the machine.
     """
-    with _part_of(path, content, durable=durable) as part:
-        part.rename(path)
+    with _temporary_file(path, content, durable=durable) as temporary:
+        temporary.rename(path)
 
 
-def exchange_private(path: Path, content: bytes) -> Path | None:
-    """Do the same, and keep what was there before, where the file system can (renameat2(2)).
+def replace_private(path: Path, content: bytes) -> Path | None:
+    """Write a file as `write_private` does, and keep its previous version under another name.
 
-    To replace a file can have all of the new one sent to the disk at once (ext4(5),
-    ``auto_da_alloc``), which takes longer than all else; to exchange two names does not. Until
-    `flush` has, a crash of the machine can leave the new one empty.
+    Without an fsync(2), some file systems (XFS, ext4 with ``noauto_da_alloc``) can leave the new
+    file empty after a crash of the machine. The previous version bridges that time: the caller
+    removes it once `flush` has written the new file to disk.
 
     Returns
     -------
     Path, optional
-        Where that is now, for whoever called to remove.
+        Where the previous version is. None if there was no regular file, or if the file system
+        has no hard links.
     """
-    with _part_of(path, content) as part:
-        # A file alone: a folder that is in the way is to stay there, and what was linked to.
-        if path.is_file() and not path.is_symlink() and exchange(part, path):
-            return part
-        part.rename(path)
-    return None
+    with _temporary_file(path, content) as temporary:
+        previous = _link_previous(path)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if previous is not None:
+                previous.unlink()
+            raise
+    return previous
+
+
+def _link_previous(path: Path) -> Path | None:
+    if path.is_symlink() or not path.is_file():
+        return None
+    link = _temporary_name(path)
+    try:
+        link.hardlink_to(path)
+    except OSError:
+        return None
+    return link
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
 @contextlib.contextmanager
-def _part_of(path: Path, content: bytes, *, durable: bool = False) -> Iterator[Path]:
-    """Write a file that is to get its name; it is removed again should that fail."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+def _temporary_file(path: Path, content: bytes, *, durable: bool = False) -> Iterator[Path]:
+    """Write a temporary file that the caller renames to ``path``; remove it if that fails."""
+    temporary = _temporary_name(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(part, flags, 0o600)
+    descriptor = os.open(temporary, flags, 0o600)
     try:
         try:
-            _write_all(file, content)
+            _write_all(descriptor, content)
             if durable:
-                os.fsync(file)
+                os.fsync(descriptor)
         finally:
-            os.close(file)
-        yield part
+            os.close(descriptor)
+        yield temporary
     except BaseException:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-@cache
-def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
-    return getattr(ctypes.CDLL(None), "renameat2", None)  # of glibc since 2.28
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Have two files take each other's names; false where that cannot be done."""
-    call = _renameat2()
-    names = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
-    sys.audit("os.rename", one, other, -1, -1)  # as what does it in os tells of it
-    return call is not None and call(*names, RENAME_EXCHANGE) == 0
-
-
-def _write_all(file: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(file, rest) :]
+def _write_all(descriptor: int, content: bytes) -> None:
+    unwritten = memoryview(content)
+    while unwritten:
+        unwritten = unwritten[os.write(descriptor, unwritten) :]
 
 
 def flush(path: Path) -> None:
-    """Have a file written to disk, and that it has this name.
+    """Write a file's content and its directory entry through to disk with fsync(2).
+
+    A file that no longer exists needs no flush.
 
     Raises
     ------
     OSError
-        If that fails. A file that is gone need not be written.
+        If fsync fails.
     """
     with contextlib.suppress(FileNotFoundError):
-        for place in (path, path.parent):
-            file = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        for target in (path, path.parent):
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(target, flags)
             try:
-                os.fsync(file)
+                os.fsync(descriptor)
             finally:
-                os.close(file)
+                os.close(descriptor)
 
 
 def is_private(path: Path, content: bytes) -> bool:
-    """Tell whether a file is there as `write_private` would write it, which takes far longer."""
+    """Check whether `write_private` with this content would change nothing.
+
+    Reading the file takes far less time than writing it.
+    """
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
-    with os.fdopen(file, "rb") as stream:
-        found = os.fstat(file)
-        ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-        alone = stat.S_IMODE(found.st_mode) == 0o600 and found.st_nlink == 1  # noqa: PLR2004
-        return ours and alone and stream.read(len(content) + 1) == content
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        has_mode = stat.S_IMODE(status.st_mode) == 0o600  # noqa: PLR2004
+        is_only_link = status.st_nlink == 1
+        matches = is_ours and has_mode and is_only_link
+        return matches and stream.read(len(content) + 1) == content
 
 
 def try_to_write(folder: Path, size: int) -> None:
-    """Write so many bytes into a folder, and remove them again.
+    """Write a file of ``size`` random bytes into a folder and remove it, to find out if it fits.
 
     Raises
     ------
     OSError
-        If there is no room for them, or they may not be written.
+        If the disk is full or the folder is not writable.
     """
-    with _part_of(folder / "trial", os.urandom(size)) as part:
-        part.unlink()
+    with _temporary_file(folder / "trial", os.urandom(size)) as temporary:
+        temporary.unlink()
 
 
-def remove_parts(folder: Path) -> None:
-    """Remove what a process left in a folder that died while it wrote a file there."""
+def remove_temporary_files(folder: Path) -> None:
+    """Remove the temporary files of processes that died while they wrote a file."""
     for path in folder.glob(".*"):
-        if is_part(path.name):
+        if is_temporary(path.name):
             path.unlink(missing_ok=True)
 
 
-def is_part(name: str) -> bool:
-    """Tell whether a file has the name that one has while it is written."""
-    return _PART.fullmatch(name) is not None
+def is_temporary(name: str) -> bool:
+    """Check whether a file name has the form of the temporary names of this module."""
+    return _TEMPORARY_NAME.fullmatch(name) is not None
 
 
 def read_tail(path: Path, limit: int) -> str:
-    """Read the last bytes of a text file; ``""`` where there is none."""
+    """Read the last ``limit`` bytes of a text file; ``""`` if it cannot be read."""
     try:
         with os.fdopen(open_regular(path), "rb") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - limit))
@@ -191,35 +204,38 @@ def read_tail(path: Path, limit: int) -> str:
 
 
 def take_lock(path: Path, note: str = "") -> int:
-    """Lock a file and give its open descriptor; closing that, or our death, unlocks it.
+    """Lock a file with flock(2), and return its open file descriptor.
+
+    The lock is released when the descriptor is closed or the process ends.
 
     Parameters
     ----------
     path : Path
-        Made where it is missing.
+        The lock file; it is created if missing.
     note : str
-        Who holds it, for the next who tries; the first line of it is shown.
+        Describes the holder. Its first line is in the error of the next process that tries.
 
     Raises
     ------
     LockedError
-        If another process holds it; the text says who.
+        If another process holds the lock.
     """
-    file = _open_lock(path)
+    descriptor = _open_lock(path)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with contextlib.suppress(OSError):  # a full disk: the lock itself is what counts
-            os.ftruncate(file, 0)
-            os.pwrite(file, note.encode(), 0)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(OSError):  # a full disk: the note is a convenience
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, note.encode(), 0)
     except BlockingIOError:
-        said = os.pread(file, 200, 0).decode(errors="replace").partition("\n")[0]
-        holder = said if said and not said.startswith("{") else "another process"
-        os.close(file)
+        first_line = os.pread(descriptor, 200, 0).decode(errors="replace").partition("\n")[0]
+        is_note = first_line and not first_line.startswith("{")
+        holder = first_line if is_note else "another process"
+        os.close(descriptor)
         raise LockedError(f"locking {path}: {holder} holds it") from None
     except BaseException:
-        os.close(file)
+        os.close(descriptor)
         raise
-    return file
+    return descriptor
 
 
 def _open_lock(path: Path) -> int:
@@ -229,22 +245,23 @@ def _open_lock(path: Path) -> int:
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)  # it can be locked all the same
+        # A file on a read-only disk can still be locked.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether some process holds a lock, without taking it for longer than it takes.
+    """Check whether a process holds a lock, by taking and releasing a shared lock.
 
-    It is shared meanwhile: over NFS a file that is open for reading cannot be locked otherwise.
+    The lock is shared because NFS does not lock a file exclusively that is open for reading only.
     """
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
-        os.close(file)
+        os.close(descriptor)
     return False

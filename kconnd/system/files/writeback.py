@@ -1,8 +1,11 @@
-"""Has what was saved written to disk: a moment later, and by a thread, since nobody waits for it.
+"""Write saved files through to disk in a background thread, shortly after they were saved.
 
-Rules. Until a file is on disk, what is there is kept beside it, so a crash of the machine takes
-back no more than what was saved last. Of what came and went in between nothing is kept. A file
-that cannot be written stays due.
+How it works. `WritebackQueue.schedule` adds a file to the queue, and a thread calls fsync(2) on all
+queued files about a second later. For each queued file, the queue remembers the previous version:
+the last content that reached the disk, under another name. A second save before the fsync
+removes the version in between and keeps the one on disk. Once the new content is on disk, the
+previous version is removed. So a crash of the machine loses at most the last second of changes and
+never the whole file. A file whose fsync fails stays queued and is retried.
 """
 
 import contextlib
@@ -12,105 +15,106 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-MOMENT = 1.0  # seconds from a first change until all that has changed by then is written
-AGAIN = 10.0  # seconds until what could not be written is tried again
+WRITE_DELAY_S = 1.0  # from the first change, so that one fsync covers the changes after it
+RETRY_DELAY_S = 10.0
 
 log = logging.getLogger("kconnd")
 
 
-class Disk:
-    """Writes files to disk, one after the other.
+class WritebackQueue:
+    """Flushes files to disk one after the other, in a thread that runs only while files are queued.
 
     Parameters
     ----------
-    write : callable
-        Has one file written, as `kconnd.system.files.private.flush` does.
+    flush : callable
+        Writes one file through to disk, as `kconnd.system.files.private.flush` does.
     """
 
-    def __init__(self, write: Callable[[Path], None]) -> None:
-        self._write = write
+    def __init__(self, flush: Callable[[Path], None]) -> None:
+        self._flush = flush
         self._thread = ThreadPoolExecutor(1, "disk")
         self._lock = threading.Lock()
-        self._due: dict[Path, Path | None] = {}  # what is not on disk, with what is
-        self._told: set[Path] = set()  # of what could not be written
-        self._at_work = self._closed = False
-        self._at_once = threading.Event()
+        self._previous: dict[Path, Path | None] = {}  # queued file -> version that is on disk
+        self._failed: set[Path] = set()  # files whose failure is in the log already
+        self._is_running = self._is_closed = False
+        self._wake = threading.Event()
 
-    def later(self, path: Path, before: Path | None) -> None:
-        """Have a file written; without one that was there before, as soon as can be.
+    def schedule(self, path: Path, previous: Path | None) -> None:
+        """Queue a file. Without a previous version it is flushed at once.
 
         Parameters
         ----------
         path : Path
-            What was saved.
-        before : Path, optional
-            Where that is now which it replaced; it is removed in the end.
+            The file that was saved.
+        previous : Path, optional
+            The name under which its previous version was kept. The queue removes that file.
         """
         with self._lock:
-            on_disk = self._due.setdefault(path, before)
-            begins, self._at_work = not self._at_work, True
-        if before and before != on_disk:
-            _remove(before)
-        if before is None:
-            self._at_once.set()
-        if begins:
-            self._begin()
+            on_disk = self._previous.setdefault(path, previous)
+            must_start, self._is_running = not self._is_running, True
+        if previous and previous != on_disk:
+            _remove(previous)
+        if previous is None:
+            self._wake.set()
+        if must_start:
+            self._start()
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         try:
-            self._thread.submit(self._work)
-        except RuntimeError:  # it is closed, or there can be no more threads: the next one tries
+            self._thread.submit(self._run)
+        except RuntimeError:  # closed, or no thread can be created: the next call tries again
             with self._lock:
-                self._at_work = False
+                self._is_running = False
 
-    def _work(self) -> None:
-        """Write until nothing is due, or until it is closed."""
-        pause = MOMENT
+    def _run(self) -> None:
+        """Flush until the queue is empty or closed."""
+        delay_s = WRITE_DELAY_S
         while True:
-            self._at_once.wait(pause)
-            self._at_once.clear()
-            pause = MOMENT if self._write_all() else AGAIN
+            self._wake.wait(delay_s)
+            self._wake.clear()
+            delay_s = WRITE_DELAY_S if self._flush_all() else RETRY_DELAY_S
             with self._lock:
-                if self._closed or not self._due:
-                    self._at_work = False
+                if self._is_closed or not self._previous:
+                    self._is_running = False
                     return
 
-    def _write_all(self) -> bool:
-        """Write all that is due, and tell whether that went well."""
+    def _flush_all(self) -> bool:
+        """Flush all queued files, and return whether every one reached the disk."""
         with self._lock:
-            due, self._due = self._due, {}  # first: what is saved from here on is due again
-        failed = {path: before for path, before in due.items() if not self._is_written(path)}
-        for before in (due[path] for path in due.keys() - failed.keys()):
-            if before:
-                _remove(before)
+            # Empty the queue first: a save during the flush queues its file again.
+            batch, self._previous = self._previous, {}
+        failed = {path: previous for path, previous in batch.items() if not self._try_flush(path)}
+        for previous in (batch[path] for path in batch.keys() - failed.keys()):
+            if previous:
+                _remove(previous)
         with self._lock:
-            for path, before in failed.items():
-                between = self._due.get(path)
-                self._due[path] = before
-                if between:
-                    _remove(between)
+            for path, previous in failed.items():
+                unflushed = self._previous.get(path)
+                self._previous[path] = previous
+                if unflushed:
+                    _remove(unflushed)
         return not failed
 
-    def _is_written(self, path: Path) -> bool:
+    def _try_flush(self, path: Path) -> bool:
         try:
-            self._write(path)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the others are written
-            if path not in self._told:
-                log.error("writing %s to disk: %s; it is tried again", path, error)  # noqa: TRY400
-            self._told.add(path)
+            self._flush(path)
+        except Exception as error:  # noqa: BLE001  # one bad file must not stop the others
+            if path not in self._failed:
+                log.error("writing %s to disk: %s; retrying", path, error)  # noqa: TRY400
+            self._failed.add(path)
             return False
-        self._told.discard(path)
+        self._failed.discard(path)
         return True
 
     def close(self) -> None:
-        """Wait until all that is due has been written."""
+        """Flush all queued files and end the thread."""
         with self._lock:
-            self._closed = True
-        self._at_once.set()
+            self._is_closed = True
+        self._wake.set()
         self._thread.shutdown()
-        self._write_all()  # where there was no thread for it
+        self._flush_all()  # in case no thread could be created
 
 
 def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # what is left is removed when it is read the next time
+    with contextlib.suppress(OSError):  # the next start of the daemon removes it
         path.unlink(missing_ok=True)

@@ -18,10 +18,10 @@ from kconnd.core.kernel.record import KernelRecord, Origin
 from kconnd.errors import LockedError, PortsTakenError, StateFileError, UnsafePathError
 from kconnd.system.files.private import (
     ensure_private_dir,
-    exchange_private,
     flush,
     is_locked,
     is_private,
+    replace_private,
     take_lock,
     write_private,
 )
@@ -212,12 +212,12 @@ def test_nobody_waits_until_a_record_is_on_disk_and_the_end_does(tmp_path: Path)
     path = tmp_path / "state/kernels/lab/record.json"
     may_go, seen = threading.Semaphore(0), []
 
-    def to_disk(what: Path) -> None:
+    def write(what: Path) -> None:
         assert may_go.acquire(timeout=30)
         seen.append((what, json.loads(what.read_bytes())["lifecycle"]["generation"]))
 
     save_to_disk(tmp_path / "state", 1)
-    store = Store(tmp_path / "state", Origin("m", "host", "boot"), to_disk)
+    store = Store(tmp_path / "state", Origin("m", "host", "boot"), write)
     for generation in range(2, 5):
         store.save(KernelRecord("lab", Lifecycle(generation=generation)))
     assert seen == []
@@ -239,11 +239,11 @@ def test_a_crash_of_the_machine_takes_back_no_more_than_what_was_not_on_disk(
 ) -> None:
     """Which is what a file system that has no data of the new one yet leaves."""
 
-    def to_disk(_: Path) -> None:
+    def fail(_: Path) -> None:
         raise OSError(5, "Input/output error")
 
     save_to_disk(tmp_path / "state", 1)
-    store = Store(tmp_path / "state", Origin("m", "host", "boot"), to_disk)
+    store = Store(tmp_path / "state", Origin("m", "host", "boot"), fail)
     for generation in (2, 3):
         store.save(KernelRecord("lab", Lifecycle(generation=generation)))
     store.close()
@@ -253,7 +253,7 @@ def test_a_crash_of_the_machine_takes_back_no_more_than_what_was_not_on_disk(
     again = Store(tmp_path / "state", Origin("m", "host", "boot"))
     (path.parent / ".record.json.swp").symlink_to("nowhere")  # somebody else's, who has a look
     assert again.read("lab").lifecycle.generation == 1
-    assert f"it is now {path.parent}/record.bad-1.json; what was saved before" in caplog.text
+    assert f"it is now {path.parent}/record.bad-1.json; using the previous version" in caplog.text
     assert path.with_name("record.bad-1.json").read_bytes() == left
     part = again.folder("new") / ".record.json.0000abcd"  # of one that never was
     part.touch()
@@ -266,28 +266,32 @@ def test_a_crash_of_the_machine_takes_back_no_more_than_what_was_not_on_disk(
     again.close()
 
 
-def test_where_names_cannot_be_exchanged_a_file_is_replaced(
+def test_a_replaced_file_is_kept_where_the_file_system_has_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "it"
-    assert exchange_private(path, b"one") is None, "there was none"
-    before = exchange_private(path, b"two")
-    assert before is not None
-    assert (path.read_bytes(), before.read_bytes(), mode(path)) == (b"two", b"one", 0o600)
-    monkeypatch.setattr("kconnd.system.files.private._renameat2", lambda: None)
-    assert exchange_private(path, b"three") is None
+    assert replace_private(path, b"one") is None, "there was none"
+    previous = replace_private(path, b"two")
+    assert previous is not None
+    assert (path.read_bytes(), previous.read_bytes(), mode(path)) == (b"two", b"one", 0o600)
+
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    assert replace_private(path, b"three") is None
     assert (path.read_bytes(), len(list(tmp_path.iterdir()))) == (b"three", 2)
 
 
-def test_what_is_no_file_is_not_exchanged(tmp_path: Path) -> None:
+def test_only_a_regular_file_is_kept_when_replaced(tmp_path: Path) -> None:
     path, victim = tmp_path / "it", tmp_path / "victim"
     path.mkdir()
     with pytest.raises(IsADirectoryError):
-        exchange_private(path, b"one")
+        replace_private(path, b"one")
     path.rmdir()
     victim.write_bytes(b"dear")
     path.symlink_to(victim)
-    assert exchange_private(path, b"one") is None
+    assert replace_private(path, b"one") is None
     assert (path.read_bytes(), victim.read_bytes(), mode(path)) == (b"one", b"dear", 0o600)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["it", "victim"]
 

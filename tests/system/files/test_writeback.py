@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kconnd.system.files.writeback import Disk
+from kconnd.system.files.writeback import WritebackQueue
 from tests.conftest import wait_for
 
 
@@ -29,14 +29,14 @@ class Written:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Written:
-    for name in ("MOMENT", "AGAIN"):
+    for name in ("WRITE_DELAY_S", "RETRY_DELAY_S"):
         monkeypatch.setattr(f"kconnd.system.files.writeback.{name}", 0.01)
     return Written()
 
 
 @pytest.fixture
-def disk(written: Written) -> Iterator[Disk]:
-    found = Disk(written)
+def disk(written: Written) -> Iterator[WritebackQueue]:
+    found = WritebackQueue(written)
     yield found
     written.trouble.clear()
     found.close()
@@ -53,12 +53,12 @@ def left(folder: Path) -> list[str]:
 
 
 def test_what_is_on_disk_stays_until_the_new_one_is_and_nothing_in_between(
-    disk: Disk, written: Written, tmp_path: Path
+    disk: WritebackQueue, written: Written, tmp_path: Path
 ) -> None:
     written.may_go.clear()
     path, *before = versions(tmp_path, "it", "on_disk", "between", "later")
     for one in before:
-        disk.later(path, one)
+        disk.schedule(path, one)
     assert left(tmp_path) == ["it", "on_disk"]
     written.may_go.set()
     wait_for(lambda: left(tmp_path) == ["it"], "it to be on disk")
@@ -66,13 +66,13 @@ def test_what_is_on_disk_stays_until_the_new_one_is_and_nothing_in_between(
 
 
 def test_what_cannot_be_written_stays_due_and_is_told_of_once(
-    disk: Disk, written: Written, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    disk: WritebackQueue, written: Written, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, other, *before = versions(tmp_path, "it", "other", "on_disk", "a", "b", "c")
     written.trouble = {path: OSError(5, "Input/output error")}
     for one in before:
-        disk.later(path, one)
-        disk.later(other, None)
+        disk.schedule(path, one)
+        disk.schedule(other, None)
         wait_for(lambda: other in written.paths, "the other")
         written.paths.clear()
     assert left(tmp_path) == ["it", "on_disk", "other"]
@@ -83,24 +83,24 @@ def test_what_cannot_be_written_stays_due_and_is_told_of_once(
 
 
 def test_a_fault_keeps_nothing_else_from_the_disk(
-    disk: Disk, written: Written, tmp_path: Path
+    disk: WritebackQueue, written: Written, tmp_path: Path
 ) -> None:
     one, two = versions(tmp_path, "one", "two")
     written.trouble = {one: ValueError("a fault")}
-    disk.later(one, None)
-    disk.later(two, None)
+    disk.schedule(one, None)
+    disk.schedule(two, None)
     wait_for(lambda: two in written.paths, "the other")
 
 
 def test_what_was_never_there_before_does_not_wait(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kconnd.system.files.writeback.MOMENT", 3600)
-    disk = Disk(written)
+    monkeypatch.setattr("kconnd.system.files.writeback.WRITE_DELAY_S", 3600)
+    disk = WritebackQueue(written)
     path, before = versions(tmp_path, "it", "before")
-    disk.later(path, None)
+    disk.schedule(path, None)
     wait_for(lambda: path in written.paths, "it to be on disk")
-    disk.later(path, before)
+    disk.schedule(path, before)
     disk.close()  # nor does the end
     assert (written.paths, left(tmp_path)) == ([path, path], ["it"])
 
@@ -117,13 +117,13 @@ def test_without_a_thread_the_next_one_or_the_end_does_it(
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", short_of_threads)
     path, other = versions(tmp_path, "it", "other")
-    disk = Disk(written)
-    disk.later(path, None)
+    disk = WritebackQueue(written)
+    disk.schedule(path, None)
     disk.close()
     assert written.paths == [path]
-    disk = Disk(written)
-    disk.later(path, None)
+    disk = WritebackQueue(written)
+    disk.schedule(path, None)
     assert written.paths == [path]
-    disk.later(other, None)
+    disk.schedule(other, None)
     wait_for(lambda: set(written.paths[1:]) == {path, other}, "both to be on disk")
     disk.close()
