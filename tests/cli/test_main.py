@@ -209,6 +209,7 @@ def test_the_key_is_in_connection_and_nowhere_else(ctl: Ctl, daemon: FakeDaemon)
 LIGHT_VERBS = ("main", "grammar", "command_line", "query_verbs", "batch", "render")
 LIGHT = {
     *("__future__", "gc", "_socket", "_json"),  # all that comes with Python
+    *("datetime", "_datetime", "operator", "_operator", "math"),  # for the time in a reply
     *("kconnd", "kconnd.errors", "kconnd.client", "kconnd.core", "kconnd.core.paths"),
     *("kconnd.core.protocol", "kconnd.core.protocol.request_head", "kconnd.private_tmp"),
     *(

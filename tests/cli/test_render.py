@@ -1,7 +1,5 @@
 """How things look: spans, sizes, tables, colours."""
 
-import datetime as dt
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,12 +24,6 @@ def test_a_time_of_a_reply_is_read_back(milliseconds: int) -> None:
     assert seconds is not None
     assert abs(seconds) < 0.002
     assert render.ago(None, at) == "-"
-
-
-@given(st.dates())
-def test_days_are_counted_as_the_calendar_does(date: dt.date) -> None:
-    days = render.days_since_1970(date.year, date.month, date.day)
-    assert days == (date - dt.date(1970, 1, 1)).days
 
 
 @given(st.lists(st.tuples(CELL, CELL, CELL), max_size=5))
