@@ -19,7 +19,7 @@ from kconnd.core.kernel.view import iso
 from kconnd.core.launch.plan import User, base_environment
 from kconnd.core.qtconsole_command import SESSION, explain_end, has_screen
 from kconnd.errors import KconndError, UsageError
-from kconnd.system.process.processes import ProcessId, ended, read_stat
+from kconnd.system.process.processes import ProcessId, read_stat, wait_for_end
 
 KEPT = 20  # consoles that are remembered
 TAIL = 2000  # bytes of output that are kept of each
@@ -90,7 +90,7 @@ async def _watch(
 ) -> None:
     with output:
         try:
-            await ended(ProcessId(process.pid, read_stat(process.pid)[2]), reap=False)
+            await wait_for_end(ProcessId(process.pid, read_stat(process.pid)[2]), reap=False)
         finally:
             process.returncode = process.poll() or 0
         output.seek(max(0, output.seek(0, os.SEEK_END) - TAIL))

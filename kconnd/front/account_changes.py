@@ -30,7 +30,7 @@ from kconnd.errors import KconndError, RefusedError
 from kconnd.system.files.account_files import AccountFiles, Aside
 from kconnd.system.files.watcher import Folders
 from kconnd.system.http.peer import Directory
-from kconnd.system.process.processes import processes_of
+from kconnd.system.process.processes import user_processes
 from kconnd.system.systemd.unit_control import Systemd
 
 CHECK_INTERVAL_S = 60.0
@@ -184,7 +184,7 @@ class Accounts:
     async def _put_aside(self, uid: int, earlier: Account, account: Account) -> None:
         await self._systemd.complete(f"kconnd-aside@{uid}.service")
         kernels = await self.live_kernels(uid, earlier.number)
-        pids = await asyncio.to_thread(processes_of, uid, time.time())
+        pids = await asyncio.to_thread(user_processes, uid, time.time())
         log.warning(
             "uid %d was the account %s and is %s now: the files of %s are put aside in %s; "
             "%d processes still run as uid %d; kernel units among them: %s",
@@ -217,7 +217,7 @@ class Accounts:
             scanned_at, pids = self._scans.get(aside, (-math.inf, []))
             if clock() - scanned_at >= MIN_SCAN_INTERVAL_S:
                 moved_at = datetime.fromisoformat(aside.at).timestamp()
-                pids = await asyncio.to_thread(processes_of, aside.uid, moved_at)
+                pids = await asyncio.to_thread(user_processes, aside.uid, moved_at)
                 self._scans[aside] = clock(), pids
             return pids
 

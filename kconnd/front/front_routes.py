@@ -37,7 +37,7 @@ from kconnd.system.http.openapi import document
 from kconnd.system.http.route_table import Parameter, Reply, Route
 from kconnd.system.machine import user_name
 from kconnd.system.process.cgroups import unit_of
-from kconnd.system.process.daemon_process import its_own_process
+from kconnd.system.process.daemon_process import daemon_process
 from kconnd.system.process.processes import user_of
 
 SCOPE_TIMEOUT_S = 5.0  # for systemd to move a process into its scope
@@ -179,7 +179,7 @@ async def make_scope(request: FrontRequest) -> Reply:
     limits = await _limits(request.owners, name, requested)
     scope = numbered(unit_name(uid, name, generation, "scope"), account.number)
     rows = scope_properties(uid, name, pid, limits, await request.owners.systemd_version())
-    with its_own_process(pid, uid) as check:
+    with daemon_process(pid, uid) as check:
         await request.owners.make_unit(uid, scope, rows, check)
         # The reply lets the shim fork the kernel, which has to start inside the scope.
         await _wait_until_moved(pid, scope)

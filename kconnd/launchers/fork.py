@@ -37,7 +37,7 @@ from kconnd.launchers.zygote_process import (
     ZygoteTimeouts,
 )
 from kconnd.system.files.private import take_lock
-from kconnd.system.process.cgroups import kernels_own
+from kconnd.system.process.cgroups import kernel_cgroup_of
 
 FORK = "fork"
 MAX_ZYGOTES = 8  # of one daemon; beyond it, the least recently used one is closed
@@ -84,7 +84,7 @@ class ForkLauncher(LocalLauncher):
             return replace(handle, note=f"not forked: {error}")
         handle = await begun({"launcher": FORK, **facts}, plan, trouble)
         confined = self._confine is not None
-        return replace(handle, cgroup=kernels_own(handle.shim.pid)) if confined else handle
+        return replace(handle, cgroup=kernel_cgroup_of(handle.shim.pid)) if confined else handle
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
         """Read what the shim recorded; see `Launcher`."""

@@ -29,11 +29,11 @@ from kconnd.system.process.processes import (
     ProcessId,
     boot_id,
     descendants,
-    ended,
     is_alive,
     pid_namespace,
     send_signal,
     signal_group,
+    wait_for_end,
 )
 
 LOCAL = "local"
@@ -90,12 +90,12 @@ class LocalLauncher:
 
         What such a kernel has left behind is then ended here, where it has a cgroup for itself.
         """
-        await ended(handle.shim)
-        await ended(handle.kernel)
+        await wait_for_end(handle.shim)
+        await wait_for_end(handle.kernel)
         found = _read_exit(handle)
         if found.lost and handle.cgroup:
             try:
-                await cgroups.empty(handle.cgroup)
+                await cgroups.terminate_members(handle.cgroup)
             except OSError as error:  # it has ended all the same
                 log.error("ending what is left in %s: %s", handle.cgroup, error)  # noqa: TRY400
         return found
@@ -127,7 +127,7 @@ class LocalLauncher:
         # A process that is dying lets go of its lock before it has ended.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DYING):
-                await ended(handle.shim, reap=False)
+                await wait_for_end(handle.shim, reap=False)
         if is_alive(handle.shim) or not is_alive(handle.kernel):
             return ""
         return "start time and boot, its shim being dead"
@@ -153,7 +153,7 @@ async def begun(facts: dict[str, Any], plan: LaunchPlan, trouble: str) -> Handle
     """
     handle = _handle(facts, plan.files.facts, plan.files.exit, plan.files.lock)
     if trouble:
-        await ended(handle.shim)
+        await wait_for_end(handle.shim)
         raise refused(plan, trouble)
     return handle
 

@@ -20,8 +20,8 @@ from kconnd.launchers.local import LocalLauncher, refused
 from kconnd.launchers.shim_plan import plan_records, still_there
 from kconnd.system.files.private import is_locked, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
-from kconnd.system.process.cgroups import kernels_own
-from kconnd.system.process.processes import ended
+from kconnd.system.process.cgroups import kernel_cgroup_of
+from kconnd.system.process.processes import wait_for_end
 
 SYSTEMD = "systemd"
 LIMIT = 30.0  # seconds until the shim has said who the kernel is
@@ -66,14 +66,14 @@ class SystemdLauncher(LocalLauncher):
         if handle is None:
             raise StartFailedError(f"launching {plan.name}: its shim ended at once")
         if facts["errno"] is not None:
-            await ended(handle.shim)
+            await wait_for_end(handle.shim)
             raise refused(plan, f"{facts['errno']} {facts['step']}")
         return handle
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
         """Read what the shim recorded; see `Launcher`."""
         found = await super().find(facts, exit_file, lock)
-        return found and replace(found, launcher=SYSTEMD, cgroup=kernels_own(found.shim.pid))
+        return found and replace(found, launcher=SYSTEMD, cgroup=kernel_cgroup_of(found.shim.pid))
 
     def confine(self, plan: LaunchPlan, shim: int) -> Mapping[str, float]:
         """Have a shim that was forked put into a scope of its own, in which it forks the kernel.

@@ -23,4 +23,4 @@ def test_a_daemon_is_known_by_its_control_group(layout: str) -> None:
         assert box.as_daemon(ask, ada).json()["error"]["message"] == "name: not text"
         for user, uid in (("ada", ada), ("root", 0)):
             said = box.run(ask, user).json()["error"]["message"]
-            assert f"is not one of the daemon of uid {uid}" in said
+            assert f"does not belong to the daemon of uid {uid}" in said

@@ -380,7 +380,7 @@ def test_only_a_shim_of_ones_own_daemon_is_put_into_a_scope(box: Box, kernel: in
         body = json.dumps({"name": "mine", "generation": 1, "pid": pid, "limits": {}})
         front = f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1/scopes"
         reply = box.as_daemon(f"{front} -d {shlex.quote(body)}", box.uid(user))
-        assert f"process {pid} is not one of the daemon of" in reply.json()["error"]["message"]
+        assert f"process {pid} does not belong to the daemon of" in reply.json()["error"]["message"]
     assert box.run("systemctl list-units --plain --no-legend 'kconnd-kernel-*-mine-1*'").out == ""
 
 
@@ -395,7 +395,7 @@ def test_a_control_group_that_is_called_as_a_daemons_unit_is_not_one(box: Box) -
     body = json.dumps({"name": "mine", "generation": 1, "pid": pid, "limits": {}})
     front = f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1/scopes"
     reply = box.as_daemon(f"{front} -d {shlex.quote(body)}", uid)
-    assert f"process {pid} is not one of the daemon of" in reply.json()["error"]["message"]
+    assert f"process {pid} does not belong to the daemon of" in reply.json()["error"]["message"]
     box.run(f"kill {pid}")
     wait_for(lambda: box.try_(f"rmdir {group} {theirs}").code == 0, "it to be empty")
 
@@ -408,7 +408,7 @@ def test_units_are_made_for_a_users_own_daemon_alone(box: Box, kernel: int) -> N
         for user, uid in (("ada", ada), ("root", 0)):
             said = box.run(f"{ask}/{path} -d {{}}", user).json()["error"]
             assert said["code"] == "refused"
-            assert f"is not one of the daemon of uid {uid}" in said["message"]
+            assert f"does not belong to the daemon of uid {uid}" in said["message"]
     # What the daemon's group has in it counts as the daemon, and as that of its own uid alone.
     assert box.as_daemon(f"{ask}/units -d {{}}", ada).json()["error"]["message"] == "name: not text"
     box.write("/opt/borrowed.py", BORROWED)
@@ -416,7 +416,7 @@ def test_units_are_made_for_a_users_own_daemon_alone(box: Box, kernel: int) -> N
         borrowed = f"python3 /opt/borrowed.py {uid} {ask}/units -d {{}}"
         into = f"echo $$ > {box.cgroups()}{daemon_cgroup(ada)}/cgroup.procs"
         said = box.run(f"{into} && exec {borrowed}").json()["error"]["message"]
-        assert f"is not one of the daemon of uid {uid}" in said
+        assert f"does not belong to the daemon of uid {uid}" in said
     assert box.pid("python3", "ada") == kernel
 
 
@@ -448,7 +448,7 @@ def test_who_connected_and_has_ended_is_nobodys_daemon(box: Box, kernel: int) ->
         for what in ("stays", "ends")
     }
     assert said["stays"].json()["error"]["message"] == "name: not text"
-    assert "is not one of the daemon of" in said["ends"].json()["error"]["message"]
+    assert "does not belong to the daemon of" in said["ends"].json()["error"]["message"]
     assert box.pid("python3", "ada") == kernel
 
 

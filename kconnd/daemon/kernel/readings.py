@@ -18,8 +18,9 @@ from kconnd.daemon.context import World
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.launchers.base import Handle
 from kconnd.system.channels.attach_check import Reach
-from kconnd.system.process.connected_clients import Census
-from kconnd.system.process.processes import ProcessId, tree_memory
+from kconnd.system.process.connected_clients import ClientCounter
+from kconnd.system.process.processes import ProcessId
+from kconnd.system.process.resource_usage import tree_memory
 
 MAX_AGE_S = 1.0  # after which a reading is repeated
 
@@ -138,11 +139,11 @@ class Readings:
 
 def _read_proc(subjects: Iterable[Subject]) -> list[tuple[int, int | None, str]]:
     """Read memory and clients of kernels, and why no new client can attach."""
-    census = Census()
+    counter = ClientCounter()
     return [
         (
             tree_memory(handle.shim) if handle else 0,
-            census.clients(connection, handle.kernel.pid) if handle and connection else None,
+            counter.count(connection, handle.kernel.pid) if handle and connection else None,
             reach.find_fault() if reach else "",
         )
         for handle, connection, reach in subjects

@@ -15,7 +15,7 @@ from kconnd.system.process.processes import (
     descendants,
     in_group,
     program_of,
-    split_ended,
+    split_zombies,
 )
 
 FIRST_CHECK_S = 0.4  # after the reply; nearly all kernels have exited by then
@@ -83,8 +83,8 @@ def find_delay(ending: Ending) -> tuple[str, bool]:
     another group live on, and the shim terminates them afterwards.
     """
     below = descendants(ending.process)
-    live, ended = split_ended(in_group(ending.process.pid, below))
+    live, ended = split_zombies(in_group(ending.process.pid, below))
     if not live and not ended:
-        live, ended = split_ended(below)
+        live, ended = split_zombies(below)
     named = [(process.pid, program_of(process.pid)) for process in live]
     return describe_delay(named, ended, ending.implementation), bool(ended and not live)

@@ -20,8 +20,8 @@ from kconnd.core.profile.quantities import format_duration
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.launchers.base import Handle
-from kconnd.system.process.connected_clients import Census
-from kconnd.system.process.processes import tree_use
+from kconnd.system.process.connected_clients import ClientCounter
+from kconnd.system.process.resource_usage import tree_cpu_seconds
 
 log = logging.getLogger("kconnd")
 
@@ -149,11 +149,11 @@ def _read(
 
     A shim that was killed has left its kernel to another parent, so both are looked at.
     """
-    census = Census()
+    counter = ClientCounter()
     return [
         (
-            tree_use(handle.shim, handle.kernel) if handle else {},
-            census.clients(connection, handle.kernel.pid) if handle and connection else None,
+            tree_cpu_seconds(handle.shim, handle.kernel) if handle else {},
+            counter.count(connection, handle.kernel.pid) if handle and connection else None,
         )
         for handle, connection in asked
     ]

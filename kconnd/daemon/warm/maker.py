@@ -29,7 +29,7 @@ from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.files.private import ensure_private_dir, write_private
 from kconnd.system.files.signatures import Signatures
-from kconnd.system.process.priority import GivingWay
+from kconnd.system.process.priority import LowPriority
 
 NAMEABLE = frozenset({"ipykernel", "ipykernel_launcher"})
 END_TIMEOUT_S = 5.0  # for all that are being terminated when the daemon ends
@@ -75,7 +75,7 @@ class Maker:
         handle = await self._launch(plan, wire)
         channels = self._world.connect(wire.connection)
         try:
-            async with asyncio.timeout(profile.startup_timeout), GivingWay(handle.kernel):
+            async with asyncio.timeout(profile.startup_timeout), LowPriority(handle.kernel):
                 answer = await ask_until_answered(channels, FIRST_ANSWER_RETRY_S)
                 signatures = await _ask_what_it_read(channels, plan, since)
         except BaseException:

@@ -32,7 +32,7 @@ from kconnd.errors import KconndError, RefusedError, StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.hung_calls import Begin, StuckError
 from kconnd.system.process.memory import available_memory
-from kconnd.system.process.processes import descriptors, tree_memory
+from kconnd.system.process.resource_usage import count_descriptors, tree_memory
 
 CHECK_INTERVAL_S = 10.0  # between checks that the ready kernels equal new ones
 MIN_RETRY_DELAY_S = 0.1  # while a user waits or memory is short; doubled each time
@@ -252,7 +252,7 @@ class Pool:
         name = profile.name
         making = self._making = asyncio.create_task(self._maker.make(profile))
         try:
-            check_descriptors(descriptors())
+            check_descriptors(count_descriptors())
             await asyncio.wait([making])
             if not making.cancelled():  # a launch that needed its place has cancelled it
                 self._keep_ready(name, making.result())

@@ -14,7 +14,8 @@ from pathlib import Path
 from kconnd.core.kernel.reachability import find_ipc_fault, find_tcp_fault, parse_listeners
 from kconnd.core.launch.connection import CHANNELS, ConnectionInfo, parse_connection
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
-from kconnd.system.process.processes import ProcessId, descendants, sockets_of
+from kconnd.system.process.processes import ProcessId, descendants
+from kconnd.system.process.resource_usage import sockets_of
 
 Marks = tuple[tuple[int, int, int] | None, ...]
 

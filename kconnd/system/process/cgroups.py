@@ -1,8 +1,8 @@
-"""Control groups: where the service manager keeps a process, and what is in there with it.
+"""Control groups: in which cgroup and unit a process is, and which processes a cgroup has.
 
-Rules. Whoever has a part of the tree for themselves may call a group there what they like: names
-are bytes, and prove nothing, but for the first one below slices, which is the system's. Only a
-group that was made for one kernel alone is ever emptied.
+Rules. The names of cgroups prove nothing: a user who controls a part of the tree can create a
+cgroup of any name there, of any bytes. Only the first name below the slices belongs to the system's
+manager. Processes are terminated only in a cgroup that was created for one kernel alone.
 """
 
 import asyncio
@@ -15,112 +15,113 @@ from pathlib import Path
 import psutil
 
 from kconnd.core.paths import KERNEL_UNIT
-from kconnd.system.process.processes import ProcessId, ended, read_stat, send_signal
+from kconnd.system.process.processes import ProcessId, read_stat, send_signal, wait_for_end
 
-GRACE = 2.0  # seconds that left-over processes get between SIGTERM and SIGKILL, as by a shim
+KILL_DELAY_S = 2.0  # between SIGTERM and SIGKILL, as in a shim
 
 
 def cgroup_of(pid: int) -> str:
-    """Give a process's place in the tree of the service manager: cgroups(7), v1 and v2."""
+    """Return a process's path in the service manager's tree (cgroups(7), v1 and v2)."""
     try:
         rows = Path(f"/proc/{pid}/cgroup").read_bytes()
     except OSError:
         return ""
-    return place_in(rows, unified=_is_unified())
+    return parse_cgroup(rows, unified=_is_unified())
 
 
-@cache  # it is the same for as long as the machine runs
+@cache  # does not change until the machine reboots
 def _is_unified() -> bool:
-    """Tell whether the manager has its tree in version 2, as systemd does: by what is mounted."""
+    """Check whether the manager's tree is in version 2, as systemd does: by the mounts."""
     return Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
-def place_in(rows: bytes, *, unified: bool) -> str:
-    """Find the manager's tree in what ``/proc/PID/cgroup`` says.
+def parse_cgroup(rows: bytes, *, unified: bool) -> str:
+    """Find the path in the service manager's tree in ``/proc/PID/cgroup``.
 
     Parameters
     ----------
     rows : bytes
-        ``ID:CONTROLLERS:PLACE``, a line for each tree.
+        One line per tree: ``ID:CONTROLLERS:PATH``.
     unified : bool
-        Whether that tree is the one of version 2. Otherwise it is the one named so in version 1,
-        or where there is none, too, that of version 2.
+        Whether the manager uses the version 2 tree. Otherwise it uses the version 1 tree
+        ``name=systemd``, or the version 2 tree if there is none.
     """
-    parts = (row.split(b":", 2) for row in rows.split(b"\n"))
-    found = {one[1]: os.fsdecode(one[2]) for one in parts if len(one) == 3}  # noqa: PLR2004
-    second = found.get(b"", "")
-    return second if unified else found.get(b"name=systemd", second)
+    fields = (row.split(b":", 2) for row in rows.split(b"\n"))
+    paths = {row[1]: os.fsdecode(row[2]) for row in fields if len(row) == 3}  # noqa: PLR2004
+    unified_path = paths.get(b"", "")
+    return unified_path if unified else paths.get(b"name=systemd", unified_path)
 
 
 def unit_of(pid: int) -> str:
-    """Give the unit of the system's manager that a process is in; empty where that cannot be told.
+    """Return the unit of the system's manager that a process is in; empty if unknown.
 
-    What is below a unit may be called anything, as by a user's own manager, which is in a unit.
+    A cgroup below a unit can have any name. For example, a user's own manager runs in a unit and
+    creates cgroups there.
     """
     return unit_in(system_cgroup_of(pid))
 
 
 def system_cgroup_of(pid: int) -> str:
-    """Give a process's place below the root of the system's manager; empty where it is unknown."""
-    return below_root(cgroup_of(pid), cgroup_of(1))
+    """Return a process's cgroup relative to the root of the system's manager; empty if unknown."""
+    return strip_manager_root(cgroup_of(pid), cgroup_of(1))
 
 
-def below_root(place: str, manager: str) -> str:
-    """Give a place below the root, which a container's manager has somewhere in the host's tree.
+def strip_manager_root(path: str, manager: str) -> str:
+    """Remove the manager's root from a path. In a container, the root is inside the host's tree.
 
     Parameters
     ----------
-    place : str
-        A process's.
+    path : str
+        The cgroup of a process.
     manager : str
-        The place of pid 1.
+        The cgroup of pid 1.
     """
-    return place.removeprefix(manager.removesuffix("/init.scope").rstrip("/"))
+    return path.removeprefix(manager.removesuffix("/init.scope").rstrip("/"))
 
 
-def unit_in(place: str) -> str:
-    """Give the first part of a place that is no slice."""
-    return next((part for part in place.split("/") if part and not part.endswith(".slice")), "")
+def unit_in(path: str) -> str:
+    """Return the first part of a cgroup path that is not a slice."""
+    return next((part for part in path.split("/") if part and not part.endswith(".slice")), "")
 
 
-def kernels_own(shim: int) -> str:
-    """Give the cgroup that was just made for a kernel, in which its shim is; empty where none was.
+def kernel_cgroup_of(shim: int) -> str:
+    """Return the cgroup that was created for the kernel of a shim; empty if there is none.
 
-    One that we are in ourselves is another kernel's, in which this daemon was started.
+    A cgroup that contains this process belongs to another kernel, in which the daemon was started.
     """
-    found = cgroup_of(shim)
-    named = found.rpartition("/")[2].startswith(KERNEL_UNIT)
-    return found if named and not _is_below(cgroup_of(os.getpid()), found) else ""
+    path = cgroup_of(shim)
+    is_kernel_unit = path.rpartition("/")[2].startswith(KERNEL_UNIT)
+    return path if is_kernel_unit and not _is_below(cgroup_of(os.getpid()), path) else ""
 
 
-def _is_below(place: str, group: str) -> bool:
-    return f"{place}/".startswith(f"{group}/")
+def _is_below(path: str, cgroup: str) -> bool:
+    return f"{path}/".startswith(f"{cgroup}/")
 
 
-def members(group: str) -> list[ProcessId]:
-    """List the processes of a group, and of groups below it."""
-    found = []
+def members(cgroup: str) -> list[ProcessId]:
+    """List the processes of a cgroup and of the cgroups below it."""
+    processes = []
     for pid in psutil.pids():
-        if _is_below(cgroup_of(pid), group):
-            with contextlib.suppress(OSError):  # it has ended
-                found.append(ProcessId(pid, read_stat(pid)[2]))
-    return found
+        if _is_below(cgroup_of(pid), cgroup):
+            with contextlib.suppress(OSError):  # the process ended
+                processes.append(ProcessId(pid, read_stat(pid)[2]))
+    return processes
 
 
-async def empty(group: str, grace: float = GRACE) -> None:
-    """End all processes of a group: by SIGTERM, and after ``grace`` seconds by SIGKILL.
+async def terminate_members(cgroup: str, kill_delay_s: float = KILL_DELAY_S) -> None:
+    """Terminate all processes of a cgroup with SIGTERM, and after a delay with SIGKILL.
 
     Raises
     ------
     OSError
-        If they cannot be listed or signalled, for want of descriptors say.
+        If the processes cannot be listed or signalled, for example for a lack of file descriptors.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
-        left = members(group)
-        for process in left:
-            with contextlib.suppress(PermissionError):  # a set-uid program, which is not ours
+        processes = members(cgroup)
+        for process in processes:
+            with contextlib.suppress(PermissionError):  # a set-uid program of another user
                 send_signal(process, number)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                for process in left:
-                    await ended(process)
+            async with asyncio.timeout(kill_delay_s):
+                for process in processes:
+                    await wait_for_end(process)

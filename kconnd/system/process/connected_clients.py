@@ -1,4 +1,4 @@
-"""See who is connected to a kernel. Where that cannot be read, it says so with None."""
+"""Count the clients that are connected to a kernel; None if that cannot be read."""
 
 import os
 import socket
@@ -14,68 +14,69 @@ from kconnd.core.protocol.socket_tables import (
     tcp_connections,
     unix_connections,
 )
-from kconnd.system.process.processes import sockets_of
+from kconnd.system.process.resource_usage import sockets_of
 
 NETLINK_SOCK_DIAG = 4
-# struct nlmsghdr, then struct unix_diag_req of sock_diag(7): dump all that are established,
-# with their names and peers.
-_DUMP = struct.pack("=IHHII", 40, 20, 0x301, 1, 0) + struct.pack(
+NETLINK_TIMEOUT_S = 1.0
+# struct nlmsghdr and struct unix_diag_req of sock_diag(7): dump all established Unix sockets with
+# their names and peers.
+_DUMP_REQUEST = struct.pack("=IHHII", 40, 20, 0x301, 1, 0) + struct.pack(
     "=BBHIIIII", socket.AF_UNIX, 0, 0, 1 << 1, 0, 1 | 4, 0xFFFFFFFF, 0xFFFFFFFF
 )
 
 
 def connected_clients(connection: ConnectionInfo, kernel_pid: int) -> int | None:
-    """Count the clients of one kernel, as `Census` does."""
-    return Census().clients(connection, kernel_pid)
+    """Count the clients of one kernel, as `ClientCounter` does."""
+    return ClientCounter().count(connection, kernel_pid)
 
 
-class Census:
-    """Counts the clients of kernels by one look at all sockets, once it is asked."""
+class ClientCounter:
+    """Counts the clients of several kernels. It reads the tables of sockets once, when needed."""
 
-    def clients(self, connection: ConnectionInfo, kernel_pid: int) -> int | None:
-        """Count the clients of a kernel, the daemon itself not among them.
+    def count(self, connection: ConnectionInfo, kernel_pid: int) -> int | None:
+        """Count the clients of a kernel, without the daemon itself.
 
         Parameters
         ----------
         connection : ConnectionInfo
-            Where the kernel listens.
+            The kernel's addresses.
         kernel_pid : int
-            Its process, whose connections to itself do not count.
+            The kernel's process, whose connections to itself do not count.
 
         Returns
         -------
         int or None
-            The most clients that any one channel has; None where it cannot be read.
+            The number of clients of the channel with the most; None if it cannot be read.
         """
         try:
-            known = self._own | set(sockets_of(kernel_pid))
+            excluded = self._own_sockets | set(sockets_of(kernel_pid))
             if connection.transport == "ipc":
-                found = unix_connections(self._unix, connection.socket_paths())
+                peers = unix_connections(self._unix_sockets, connection.socket_paths())
             else:
-                found = tcp_connections(self._tcp, connection.ports)
-            return count_clients(found, known)
+                peers = tcp_connections(self._tcp_tables, connection.ports)
+            return count_clients(peers, excluded)
         except (OSError, ValueError, IndexError, struct.error):
             return None
 
     @cached_property
-    def _own(self) -> frozenset[int]:
+    def _own_sockets(self) -> frozenset[int]:
         return frozenset(sockets_of(os.getpid()))
 
     @cached_property
-    def _unix(self) -> list[Mapping[str, int | str]]:
-        return list(_dump())
+    def _unix_sockets(self) -> list[Mapping[str, int | str]]:
+        return list(_dump_unix_sockets())
 
     @cached_property
-    def _tcp(self) -> list[str]:
+    def _tcp_tables(self) -> list[str]:
         net = Path("/proc/self/net")
         return [path.read_text(encoding="ascii") for path in (net / "tcp", net / "tcp6")]
 
 
-def _dump() -> Iterator[Mapping[str, int | str]]:
+def _dump_unix_sockets() -> Iterator[Mapping[str, int | str]]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_SOCK_DIAG) as netlink:
-        netlink.settimeout(1.0)
-        netlink.send(_DUMP)
-        complete = False
-        while not complete:
-            found, complete = parse_unix_diag(netlink.recv(1 << 16))
-            yield from found
+        netlink.settimeout(NETLINK_TIMEOUT_S)
+        netlink.send(_DUMP_REQUEST)
+        is_complete = False
+        while not is_complete:
+            sockets, is_complete = parse_unix_diag(netlink.recv(1 << 16))
+            yield from sockets

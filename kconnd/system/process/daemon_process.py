@@ -1,15 +1,14 @@
-"""Proof that a process belongs to an owner's daemon: its control group, read under a pidfd.
+"""Prove that a process belongs to its owner's daemon, by its cgroup and a pidfd.
 
-systemd puts the daemon of a uid, and all that the daemon runs itself, into one control group
-(`kconnd.core.paths.daemon_cgroup`). Nobody but root can move a process there. So the front door
-makes units and scopes for a process of exactly that group and of exactly that uid, and for no
-other process of the user. In particular nothing is made for uid 0 on the word of a command that
-root runs.
+systemd puts the daemon of a uid, and the programs that the daemon runs itself, into one cgroup
+(`kconnd.core.paths.daemon_cgroup`). Only root can move a process there. So the front door creates
+units and scopes only for a process of exactly that cgroup and exactly that uid, and for no other
+process of the user. In particular, a command that root runs cannot have anything created for uid 0.
 
-A pid is a number that is used again. The process is therefore held by a pidfd while its group is
-read, and must live afterwards: so the group was that process's own. The pidfd of a peer comes
-from the socket (SO_PEERPIDFD, Linux 6.5). Where there is none, the process that has the pid by
-now is held; what that can prove of another process of the same uid is the same.
+A pid is reused. So the process is held by a pidfd while its cgroup is read, and must be alive
+afterwards: then the cgroup was its own. The pidfd of a peer comes from the socket (SO_PEERPIDFD,
+Linux 6.5). On an older Linux, the process that has the pid now is held instead; this proves no more
+about a reused pid than that the new process has the uid and cgroup, too.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ from kconnd.errors import RefusedError
 from kconnd.system.process.cgroups import system_cgroup_of
 from kconnd.system.process.processes import user_of
 
-SO_PEERPIDFD = 77  # asm-generic/socket.h; Python has no name for it
+SO_PEERPIDFD = 77  # from asm-generic/socket.h; the socket module has no such name
 
 
 def check_peer_is_daemon(connection: socket.socket, peer: Peer) -> None:
@@ -38,66 +37,67 @@ def check_peer_is_daemon(connection: socket.socket, peer: Peer) -> None:
     connection : socket.socket
         A connected Unix socket.
     peer : Peer
-        As `kconnd.system.http.peer.read_peer` gives it.
+        The peer, as `kconnd.system.http.peer.read_peer` returns it.
 
     Raises
     ------
     RefusedError
-        If the peer's process is another one, has ended, or cannot be looked at.
+        If the peer is another process, has ended, or cannot be examined.
     """
     try:
-        process = _open_peer(connection, peer.pid)
+        pidfd = _open_peer(connection, peer.pid)
     except OSError:
-        raise _not_its(peer.pid, peer.uid) from None
+        raise _refusal(peer.pid, peer.uid) from None
     try:
-        _check_belongs(process, peer.pid, peer.uid)
+        _check_is_daemon(pidfd, peer.pid, peer.uid)
     finally:
-        os.close(process)
+        os.close(pidfd)
 
 
 @contextlib.contextmanager
-def its_own_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
-    """Check that a pid is a process of an owner's daemon; give what checks that it still lives.
+def daemon_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
+    """Check that a pid is a process of an owner's daemon, and yield a check that it is alive.
 
-    The manager of systemd 252 takes numbers, and a number can be another process's after any
-    wait. So this is checked once more as the last thing before the number is sent, and at the end.
+    The manager of systemd 252 accepts only pids, and a pid can be reused during any wait. So call
+    the yielded check immediately before sending the pid; the context manager calls it at its end.
 
     Raises
     ------
     RefusedError
-        If it is not.
+        If it is another process.
     """
     try:
-        process = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(pid)
     except OSError:
-        raise _not_its(pid, uid) from None
-    check = partial(check_lives, process, pid, uid)
+        raise _refusal(pid, uid) from None
+    check = partial(check_is_alive, pidfd, pid, uid)
     try:
-        _check_belongs(process, pid, uid)
+        _check_is_daemon(pidfd, pid, uid)
         yield check
         check()
     finally:
-        os.close(process)
+        os.close(pidfd)
 
 
-def check_lives(process: int, pid: int, uid: int) -> None:
-    """Refuse a process that has ended: its number can be another's. ``process`` is its pidfd.
+def check_is_alive(pidfd: int, pid: int, uid: int) -> None:
+    """Refuse an ended process, whose pid may have been reused.
 
     Raises
     ------
     RefusedError
-        If so.
+        If it has ended.
     """
-    poll = select.poll()  # select() would end at descriptor 1023
-    poll.register(process, select.POLLIN)
+    poll = select.poll()  # select(2) supports no descriptor above 1023
+    poll.register(pidfd, select.POLLIN)
     if poll.poll(0):
-        raise _not_its(pid, uid)
+        raise _refusal(pid, uid)
 
 
-def _check_belongs(process: int, pid: int, uid: int) -> None:
+def _check_is_daemon(pidfd: int, pid: int, uid: int) -> None:
     if user_of(pid) != uid or system_cgroup_of(pid) != daemon_cgroup(uid):
-        raise _not_its(pid, uid)
-    check_lives(process, pid, uid)  # so the group and the uid were those of this process
+        raise _refusal(pid, uid)
+    # Alive now, so the uid and cgroup that were read are those of this process.
+    check_is_alive(pidfd, pid, uid)
 
 
 def _open_peer(connection: socket.socket, pid: int) -> int:
@@ -109,25 +109,25 @@ def _open_peer(connection: socket.socket, pid: int) -> int:
         If that process is gone.
     """
     try:
-        process = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+        pidfd = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
     except OSError as error:
         if error.errno != errno.ENOPROTOOPT:
             raise
         return os.pidfd_open(pid)
-    if not _is_pidfd_of(process, pid):
-        os.close(process)
+    if not _is_pidfd_of(pidfd, pid):
+        os.close(pidfd)
         raise ProcessLookupError
-    return process
+    return pidfd
 
 
-def _is_pidfd_of(process: int, pid: int) -> bool:
-    """Tell whether a descriptor is a pidfd of a process that lives (proc_pid_fdinfo(5))."""
-    lines = Path(f"/proc/self/fdinfo/{process}").read_text(encoding="ascii").splitlines()
+def _is_pidfd_of(descriptor: int, pid: int) -> bool:
+    """Check whether a descriptor is a pidfd of a live process (proc_pid_fdinfo(5))."""
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
     return f"Pid:\t{pid}" in lines
 
 
-def _not_its(pid: int, uid: int) -> RefusedError:
+def _refusal(pid: int, uid: int) -> RefusedError:
     return RefusedError(
-        f"process {pid} is not one of the daemon of uid {uid}",
-        hint="only a daemon that kconnd@UID.service runs asks for this",
+        f"process {pid} does not belong to the daemon of uid {uid}",
+        hint="only a daemon that kconnd@UID.service runs may send this request",
     )

@@ -1,7 +1,8 @@
-"""Finding a shim whose files are gone, by its command line, which has the kernel's name last.
+"""Find a shim by its command line, when its files are gone.
 
-One that was spawned runs ``python -I -S shim.pyc NAME`` and one in a unit has its plan's path
-after that; one that was forked shows ``kconnd-shim NAME`` as one word (`kconnd.programs.zygote`).
+The command line ends with the kernel's name. A spawned shim runs ``python -I -S shim.pyc NAME``; in
+a unit, the path of the plan follows. A forked shim shows ``kconnd-shim NAME`` as one argument
+(`kconnd.programs.zygote`).
 """
 
 import os
@@ -10,23 +11,26 @@ import psutil
 
 from kconnd.system.process.processes import ProcessId, read_stat
 
-WORDS = (5, 6)  # in the command line of one that was spawned, or runs in a unit
+ARGUMENT_COUNTS = (5, 6)  # of a spawned shim, and of one in a unit
 
 
 def find_shim(name: str) -> ProcessId | None:
-    """Find the shim of a kernel among our own processes, by a name that no other has."""
+    """Find the shim of a kernel among our own processes, by the kernel's unique name."""
     for process in psutil.process_iter():
         try:
-            words = [word for word in process.cmdline() if word]  # it is padded to its room
-            if _is_shim(words, name) and process.uids().effective == os.geteuid():
+            # A forked shim's command line is padded with empty arguments.
+            arguments = [argument for argument in process.cmdline() if argument]
+            if _is_shim(arguments, name) and process.uids().effective == os.geteuid():
                 return ProcessId(process.pid, read_stat(process.pid)[2])
         except (psutil.Error, OSError):
-            continue  # it ended while we looked
+            continue  # the process ended
     return None
 
 
-def _is_shim(words: list[str], name: str) -> bool:
-    if words == [f"kconnd-shim {name}"]:
+def _is_shim(arguments: list[str], name: str) -> bool:
+    if arguments == [f"kconnd-shim {name}"]:
         return True
-    spawned = len(words) in WORDS and words[1:3] == ["-I", "-S"]
-    return spawned and os.path.basename(words[3]).startswith("shim.") and words[4] == name  # noqa: PTH119  # a word of another process
+    if len(arguments) not in ARGUMENT_COUNTS or arguments[1:3] != ["-I", "-S"]:
+        return False
+    program = os.path.basename(arguments[3])  # noqa: PTH119  # an argument of another process
+    return program.startswith("shim.") and arguments[4] == name

@@ -1,20 +1,20 @@
-"""How much memory a further process may have: the machine's, and what our cgroups allow."""
+"""Available memory: the machine's, within the limits of our cgroups."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
-ROOT = Path("/sys/fs/cgroup")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int:
-    """Give the bytes that can be had without swapping or going over a limit above us."""
-    return min([psutil.virtual_memory().available, *_left_in_cgroups()])
+    """Return the bytes that can be allocated without swapping or exceeding a cgroup's limit."""
+    return min([psutil.virtual_memory().available, *_available_in_cgroups()])
 
 
-def _left_in_cgroups() -> Iterator[int]:
-    """Give what each cgroup from our own upwards has left (cgroups(7), v1 and v2)."""
+def _available_in_cgroups() -> Iterator[int]:
+    """Yield the free bytes of our cgroup and of each one above it (cgroups(7), v1 and v2)."""
     try:
         rows = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -23,19 +23,21 @@ def _left_in_cgroups() -> Iterator[int]:
         _, controllers, path = row.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
-        kind = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ()
-        top = ROOT / "memory" if controllers else ROOT
-        folder = top / path.lstrip("/")
-        for place in (folder, *folder.parents):
-            if place == ROOT or not place.is_relative_to(top):
+        is_v1 = bool(controllers)
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        limit, usage = names if is_v1 else ("memory.max", "memory.current")
+        top = CGROUP_ROOT / "memory" if is_v1 else CGROUP_ROOT
+        cgroup = top / path.lstrip("/")
+        for folder in (cgroup, *cgroup.parents):
+            if folder == CGROUP_ROOT or not folder.is_relative_to(top):
                 break
-            left = _left(place, *(kind or ("memory.max", "memory.current")))
-            if left is not None:
-                yield left
+            free_bytes = _free_bytes(folder, limit, usage)
+            if free_bytes is not None:
+                yield free_bytes
 
 
-def _left(folder: Path, limit: str, used: str) -> int | None:
+def _free_bytes(folder: Path, limit: str, usage: str) -> int | None:
     try:
-        return int((folder / limit).read_text()) - int((folder / used).read_text())
+        return int((folder / limit).read_text()) - int((folder / usage).read_text())
     except (OSError, ValueError):
-        return None  # no such controller here, or "max"
+        return None  # the controller is absent, or the limit is "max"

@@ -1,10 +1,10 @@
-"""Having a process give way to all others for a while, without a right to do so.
+"""Lower a process's CPU priority for a while, without privileges.
 
-Niceness and SCHED_IDLE of single threads cannot be taken back without privileges (sched(7),
-RLIMIT_NICE), and count for nothing between sessions where Linux groups processes by session.
-The niceness of such a group can be raised and taken back by its owner, and holds for every
-thread of the session. Where there are no such groups, or processor time is shared out by
-cgroups, it does nothing.
+Without privileges, the niceness and SCHED_IDLE of a thread cannot be reverted (sched(7),
+RLIMIT_NICE), and they have no effect between sessions if Linux groups processes by session
+(autogroup). The owner of such a group can raise its niceness and lower it again, for every thread
+of the session. Where there are no such groups, or where cgroups divide the processor time, this
+module has no effect.
 """
 
 import asyncio
@@ -14,30 +14,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kconnd.system.process.processes import ProcessId, opened
+from kconnd.system.process.processes import ProcessId, open_pidfd
 
-LOWEST, NORMAL = 19, 0
-AGAIN = 0.11  # seconds: others than root may change one group, of all, in a tenth of a second
-TRIES = 50
-LONGEST = 5.0  # seconds that a process gives way; a machine that is never idle gets it done, too
+LOWEST_NICE, NORMAL_NICE = 19, 0
+RETRY_DELAY_S = 0.11  # Linux allows non-root users one change per 0.1 s on the whole machine
+MAX_TRIES = 50
+MAX_LOW_PRIORITY_S = 5.0  # so that the process makes progress on a machine that is never idle
 
 
-class GivingWay:
-    """Has a process that leads a session give way, with all below it, while a block runs.
+class LowPriority:
+    """Lowers the priority of a session while an ``async with`` block runs.
 
     Parameters
     ----------
     process : ProcessId
-        Which one; nothing is done to one that leads no session of its own.
+        The session's leader. A process that leads no session is not changed.
     """
 
     def __init__(self, process: ProcessId) -> None:
         self._process = process
-        self._lowered = False
+        self._is_lowered = False
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._give_way())
+        self._task = asyncio.create_task(self._lower_for_a_while())
         return self
 
     async def __aexit__(
@@ -46,42 +46,49 @@ class GivingWay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take it back, and be sure of that."""
+        """Restore the normal priority.
+
+        Raises
+        ------
+        OSError
+            If that fails.
+        """
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        if self._lowered and kind is None and not await self._set(NORMAL):
-            raise OSError(f"process {self._process.pid} could not be given its priority back")
+        if self._is_lowered and kind is None and not await self._set_nice(NORMAL_NICE):
+            raise OSError(f"restoring the priority of process {self._process.pid} failed")
 
-    async def _give_way(self) -> None:
-        if read_group_nice(self._process) == NORMAL:
-            self._lowered = True  # from before the attempt: it may be ended in the middle
-            if await self._set(LOWEST):
-                await asyncio.sleep(LONGEST)
-            await self._set(NORMAL)
+    async def _lower_for_a_while(self) -> None:
+        if read_group_nice(self._process) == NORMAL_NICE:
+            # Set before the attempt, which may be cancelled after it has changed the niceness.
+            self._is_lowered = True
+            if await self._set_nice(LOWEST_NICE):
+                await asyncio.sleep(MAX_LOW_PRIORITY_S)
+            await self._set_nice(NORMAL_NICE)
 
-    async def _set(self, nice: int) -> bool:
-        for _ in range(TRIES):
-            with opened(self._process) as handle:
-                if handle is None:
+    async def _set_nice(self, nice: int) -> bool:
+        for _ in range(MAX_TRIES):
+            with open_pidfd(self._process) as pidfd:
+                if pidfd is None:
                     return False
                 with contextlib.suppress(BlockingIOError):
-                    return _write(self._process.pid, nice)
-            await asyncio.sleep(AGAIN)
+                    return _write_group_nice(self._process.pid, nice)
+            await asyncio.sleep(RETRY_DELAY_S)
         return False
 
 
 def read_group_nice(process: ProcessId) -> int | None:
-    """Read how much a session gives way; None for one that this process does not lead alone."""
-    with opened(process) as handle, contextlib.suppress(OSError, ValueError):
+    """Read the niceness of a session's autogroup; None if the process leads no session."""
+    with open_pidfd(process) as pidfd, contextlib.suppress(OSError, ValueError):
         text = Path(f"/proc/{process.pid}/autogroup").read_text(encoding="utf-8")
         group, _, nice = text.partition(" nice ")
-        if handle is not None and os.getsid(process.pid) == process.pid and group[-2:] != "-0":
+        if pidfd is not None and os.getsid(process.pid) == process.pid and group[-2:] != "-0":
             return int(nice)
     return None
 
 
-def _write(pid: int, nice: int) -> bool:
+def _write_group_nice(pid: int, nice: int) -> bool:
     try:
         Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="utf-8")
     except BlockingIOError:

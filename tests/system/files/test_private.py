@@ -27,7 +27,13 @@ from kconnd.system.files.private import (
 )
 from kconnd.system.http.peer import read_peer
 from kconnd.system.ledger import PortLedger, is_free
-from kconnd.system.process.processes import ProcessId, ended, is_alive, read_stat, send_signal
+from kconnd.system.process.processes import (
+    ProcessId,
+    is_alive,
+    read_stat,
+    send_signal,
+    wait_for_end,
+)
 from kconnd.system.store import Store
 
 WaitUntil = Callable[..., Awaitable[None]]
@@ -317,10 +323,10 @@ async def test_a_process_is_known_by_more_than_its_number() -> None:
     known = ProcessId(process.pid, read_stat(process.pid)[2])
     stranger = ProcessId(process.pid, known.started - 1)
     assert not send_signal(stranger, signal.SIGKILL)
-    await ended(stranger)
+    await wait_for_end(stranger)
     assert is_alive(known)
     assert send_signal(known, signal.SIGKILL)
-    await ended(known)
+    await wait_for_end(known)
     assert not is_alive(known)
     assert not send_signal(known, signal.SIGTERM)
     process.returncode = 0

@@ -9,7 +9,7 @@ import pytest
 
 from kconnd.system.files import regular
 from kconnd.system.files.regular import NotRegularError, TooLargeError, read_regular
-from kconnd.system.process.processes import descriptors
+from kconnd.system.process.resource_usage import count_descriptors
 
 
 def test_a_regular_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_what_is_exchanged_in_between_does_not_block(
 
     fake = SimpleNamespace(**{**vars(os), "stat": exchange})
     monkeypatch.setattr(regular, "os", fake)
-    before = descriptors()
+    before = count_descriptors()
     with pytest.raises(NotRegularError, match="a named pipe"):
         read_regular(path, 1)
-    assert descriptors() == before
+    assert count_descriptors() == before

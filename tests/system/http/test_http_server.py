@@ -485,7 +485,7 @@ async def test_a_refused_body_that_has_come_whole_is_not_waited_for(place: Place
 async def test_what_is_for_daemons_alone_is_refused_to_other_processes(place: Place) -> None:
     status, said = await place.post("/v1/own", b"{}")
     assert (status, said["error"]["code"]) == (403, "refused")
-    assert f"process {os.getpid()} is not one of the daemon of" in said["error"]["message"]
+    assert f"process {os.getpid()} does not belong to the daemon of" in said["error"]["message"]
 
 
 async def test_a_body_as_large_as_one_may_be_is_taken(place: Place) -> None:

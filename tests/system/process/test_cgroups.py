@@ -3,7 +3,7 @@
 import pytest
 
 from kconnd.core.paths import daemon_cgroup
-from kconnd.system.process.cgroups import below_root, place_in, unit_in
+from kconnd.system.process.cgroups import parse_cgroup, strip_manager_root, unit_in
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_what_is_below_a_unit_is_of_that_unit_whatever_it_is_called(place: str, 
     ],
 )
 def test_a_daemons_place_is_exactly_one(place: str, manager: str, is_daemon: object) -> None:
-    assert (below_root(place, manager) == daemon_cgroup(7)) is is_daemon
+    assert (strip_manager_root(place, manager) == daemon_cgroup(7)) is is_daemon
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_a_daemons_place_is_exactly_one(place: str, manager: str, is_daemon: obj
     ],
 )
 def test_the_managers_tree(rows: bytes, unified: bool, place: str) -> None:  # noqa: FBT001
-    assert place_in(rows, unified=unified) == place
+    assert parse_cgroup(rows, unified=unified) == place

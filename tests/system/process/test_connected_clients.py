@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kconnd.core.launch.connection import ConnectionInfo
-from kconnd.system.process.connected_clients import Census, connected_clients
+from kconnd.system.process.connected_clients import ClientCounter, connected_clients
 
 CLIENT = (
     "import socket, sys\n"
@@ -65,10 +65,10 @@ def test_one_look_counts_the_clients_of_several(prefix: str) -> None:
             stack.enter_context(end.accept()[0])
         own = stack.enter_context(socket.socket(socket.AF_UNIX))
         own.connect(second)
-        census, pid = Census(), os.getpid()
-        assert [census.clients(each, pid) for each in (one, other, nobodys)] == [2, 1, 0]
+        counter, pid = ClientCounter(), os.getpid()
+        assert [counter.count(each, pid) for each in (one, other, nobodys)] == [2, 1, 0]
         assert connected_clients(one, pid) == 2
 
 
 def test_what_cannot_be_read_is_no_number(prefix: str) -> None:
-    assert Census().clients(kernel(prefix), 2**22 + 1) is None
+    assert ClientCounter().count(kernel(prefix), 2**22 + 1) is None

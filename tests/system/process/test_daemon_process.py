@@ -16,9 +16,9 @@ from kconnd.system.http.peer import read_peer
 from kconnd.system.process.daemon_process import (
     SO_PEERPIDFD,
     _open_peer,
-    check_lives,
+    check_is_alive,
     check_peer_is_daemon,
-    its_own_process,
+    daemon_process,
 )
 
 ME = os.geteuid()
@@ -42,7 +42,7 @@ def test_a_process_of_the_same_user_is_not_the_daemon(listener: socket.socket) -
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(listener.getsockname())
         peer_side, _ = listener.accept()
-        with peer_side, pytest.raises(RefusedError, match="is not one of the daemon of uid"):
+        with peer_side, pytest.raises(RefusedError, match="does not belong to the daemon of uid"):
             check_peer_is_daemon(peer_side, read_peer(peer_side))
 
 
@@ -54,14 +54,14 @@ def test_a_peer_that_has_ended_is_refused(listener: socket.socket) -> None:
         process.kill()
     peer = read_peer(peer_side)
     assert peer.pid == process.pid
-    with pytest.raises(RefusedError, match="is not one of the daemon of uid"):
+    with pytest.raises(RefusedError, match="does not belong to the daemon of uid"):
         check_peer_is_daemon(peer_side, peer)
     peer_side.close()
     assert len(os.listdir("/proc/self/fd")) == files  # noqa: PTH208  # no descriptor is left
 
 
 def test_a_pid_of_nobody_is_refused() -> None:
-    with pytest.raises(RefusedError), its_own_process(1 << 22, ME):
+    with pytest.raises(RefusedError), daemon_process(1 << 22, ME):
         pass
 
 
@@ -70,10 +70,10 @@ def test_a_process_is_watched_by_a_descriptor_of_any_number() -> None:
     with subprocess.Popen(["/bin/sleep", "100"]) as process:
         handle = os.pidfd_open(process.pid)
         high = os.dup2(handle, 2000)
-        check_lives(high, process.pid, ME)
+        check_is_alive(high, process.pid, ME)
         process.kill()
     with pytest.raises(RefusedError):
-        check_lives(high, process.pid, ME)
+        check_is_alive(high, process.pid, ME)
     os.close(handle)
     os.close(high)
 
@@ -97,11 +97,11 @@ def test_the_process_that_connected_is_held(
         with kind(fileno=accepted.detach()) as peer_side:
             handle = _open_peer(peer_side, read_peer(peer_side).pid)
             assert f"Pid:\t{process.pid}" in Path(f"/proc/self/fdinfo/{handle}").read_text()
-            check_lives(handle, process.pid, ME)
+            check_is_alive(handle, process.pid, ME)
             process.kill()
             process.wait()
             with pytest.raises(RefusedError):
-                check_lives(handle, process.pid, ME)
+                check_is_alive(handle, process.pid, ME)
             with pytest.raises(OSError):  # noqa: PT011  # which one depends on the system
                 _open_peer(peer_side, process.pid)
             os.close(handle)

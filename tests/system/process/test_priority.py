@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kconnd.system.process.priority import LOWEST, NORMAL, GivingWay, read_group_nice
+from kconnd.system.process.priority import LOWEST_NICE, NORMAL_NICE, LowPriority, read_group_nice
 from kconnd.system.process.processes import ProcessId, read_stat
 from tests.conftest import wait_until
 
@@ -35,10 +35,10 @@ def sleeper(*, leads: bool) -> tuple[subprocess.Popen[bytes], ProcessId]:
 async def test_it_gives_way_while_the_block_runs_and_not_after_it() -> None:
     process, one = sleeper(leads=True)
     try:
-        assert read_group_nice(one) == NORMAL
-        async with GivingWay(one):
-            await wait_until(lambda: read_group_nice(one) == LOWEST, "it to give way")
-        assert read_group_nice(one) == NORMAL
+        assert read_group_nice(one) == NORMAL_NICE
+        async with LowPriority(one):
+            await wait_until(lambda: read_group_nice(one) == LOWEST_NICE, "it to give way")
+        assert read_group_nice(one) == NORMAL_NICE
     finally:
         process.kill()
         process.wait()
@@ -49,15 +49,15 @@ async def test_what_shares_a_session_or_has_ended_is_left_alone() -> None:
     read_ours = partial(Path("/proc/self/autogroup").read_text, encoding="utf-8")
     ours = read_ours()
     try:
-        async with GivingWay(one):
+        async with LowPriority(one):
             await asyncio.sleep(0)
             assert read_ours() == ours
     finally:
         process.kill()
         process.wait()
-    async with GivingWay(one):
+    async with LowPriority(one):
         pass
-    async with GivingWay(ProcessId(os.getpid(), 1)):
+    async with LowPriority(ProcessId(os.getpid(), 1)):
         pass
 
 
@@ -90,4 +90,4 @@ finally:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
-    assert json.loads(done.stdout) == [LOWEST, NORMAL] * 2
+    assert json.loads(done.stdout) == [LOWEST_NICE, NORMAL_NICE] * 2

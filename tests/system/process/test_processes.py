@@ -12,7 +12,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from kconnd.system.process.processes import ProcessId, ended, is_alive, read_stat, send_signal
+from kconnd.system.process.processes import (
+    ProcessId,
+    is_alive,
+    read_stat,
+    send_signal,
+    wait_for_end,
+)
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ async def test_a_number_that_a_thread_has_by_now_is_of_no_process() -> None:
         before = ProcessId(thread.native_id, read_stat(os.getpid())[2] - 1)
         assert not is_alive(before)
         assert not send_signal(before, signal.SIGTERM)
-        await asyncio.wait_for(ended(before), 5)
+        await asyncio.wait_for(wait_for_end(before), 5)
     finally:
         go_on.set()
         thread.join()
@@ -63,7 +69,7 @@ def test_a_process_can_be_known_by_any_descriptor(child: ProcessId) -> None:
 async def test_without_descriptors_nothing_counts_as_gone(child: ProcessId) -> None:
     free = os.dup(0)
     os.close(free)
-    waiting = asyncio.create_task(ended(child))
+    waiting = asyncio.create_task(wait_for_end(child))
     with limited(free):
         with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
             is_alive(child)
