@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from kconnd.core.profile.model import Profile
-from kconnd.system.hung_calls import Begin, PathSteps, StuckError
+from kconnd.system.hung_calls import BeginStep, PathSteps, StuckError
 from kconnd.system.kernelspecs import installed_names
 
 ROUND_S = 30.0
 
-Scan = Callable[[Begin], Iterable[str]]
+Scan = Callable[[BeginStep], Iterable[str]]
 
 
 class Catalog:

@@ -35,7 +35,7 @@ from kconnd.errors import (
     UsageError,
 )
 from kconnd.system.files.private import remove_temporary_files
-from kconnd.system.hung_calls import Begin, StuckError
+from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.profiles.loader import Loaded
 from kconnd.system.store import records_elsewhere
 
@@ -434,7 +434,7 @@ def _launched(runtime_dir: Path) -> set[str]:
     return {kernel_of_facts(path.name) for path in live.glob("*") if is_facts(path.name)}
 
 
-def _read_elsewhere(folder: Path, origin: Origin, begin: Begin) -> list[KernelRecord]:
+def _read_elsewhere(folder: Path, origin: Origin, begin: BeginStep) -> list[KernelRecord]:
     begin(f"reading the records of other machines in {folder}")
     return list(records_elsewhere(folder, origin))
 

@@ -54,10 +54,10 @@ from kconnd.system.files.account_files import AccountFiles, check_account
 from kconnd.system.files.private import ensure_private_dir, take_lock
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.files.runtime_owner import settle_runtime
-from kconnd.system.files.watcher import Folders
+from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.http.http_server import Site
 from kconnd.system.http.peer import look_up
-from kconnd.system.hung_calls import Begin, OwnThreads, StuckError
+from kconnd.system.hung_calls import BeginStep, StuckError, ThreadPerCallExecutor
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
 from kconnd.system.process.processes import boot_id, pid_namespace
@@ -250,7 +250,7 @@ async def serve(settings: Settings) -> None:
     """
     ending, reloading = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(OwnThreads())
+    loop.set_default_executor(ThreadPerCallExecutor())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
@@ -268,7 +268,7 @@ async def serve(settings: Settings) -> None:
     if not site.is_listening:
         site.listen(settings.socket)
     paths["socket"] = site.address
-    folders = Folders(
+    folders = FolderWatcher(
         (*settings.system_configs, *settings.configs) if settings.watch else (), is_profile
     )
     works: list[Work] = [
@@ -314,7 +314,7 @@ async def _until_either(work: asyncio.Task[None], event: asyncio.Event) -> None:
 
 
 async def _work(
-    settings: Settings, kernels: Kernels, site: Site, folders: Folders, works: Iterable[Work]
+    settings: Settings, kernels: Kernels, site: Site, folders: FolderWatcher, works: Iterable[Work]
 ) -> None:
     """Take up what there is, and then do the daemon's works side by side, for ever."""
     if settings.watch:
@@ -329,7 +329,7 @@ async def _work(
             group.create_task(keep_going(work))
 
 
-def _make_configs(folder: Path, begin: Begin) -> None:
+def _make_configs(folder: Path, begin: BeginStep) -> None:
     begin(f"making the folder {folder}")
     with contextlib.suppress(OSError):  # a folder that is there can be watched
         folder.mkdir(parents=True, exist_ok=True)

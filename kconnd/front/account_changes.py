@@ -28,7 +28,7 @@ from kconnd.core.account_history import ROOT_UID, Account, is_usable, number_in
 from kconnd.core.paths import KERNEL_UNIT
 from kconnd.errors import KconndError, RefusedError
 from kconnd.system.files.account_files import AccountFiles, Aside
-from kconnd.system.files.watcher import Folders
+from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.http.peer import Directory
 from kconnd.system.process.processes import user_processes
 from kconnd.system.systemd.unit_control import Systemd
@@ -132,7 +132,7 @@ class Accounts:
             recorded = self.files.read(uid)
             if not name:
                 return recorded or Account(str(uid))
-            account = self.files.follow(uid, name)
+            account = self.files.current(uid, name)
             if account == recorded:
                 return recorded
             if recorded is not None:
@@ -171,7 +171,7 @@ class Accounts:
         """
         if uid == ROOT_UID:
             return Account("root")
-        account, recorded = self.files.follow(uid, name), self.files.read(uid)
+        account, recorded = self.files.current(uid, name), self.files.read(uid)
         if recorded is None:
             self._record(uid, account, recorded)
         elif account != recorded:
@@ -249,8 +249,8 @@ class Accounts:
 
     async def watch(self) -> None:
         """Settle all uids whenever ``/etc/passwd`` changes, and every `CHECK_INTERVAL_S`."""
-        with Folders([PASSWD.parent], lambda name: name == PASSWD.name) as folders:
+        with FolderWatcher([PASSWD.parent], lambda name: name == PASSWD.name) as folders:
             while True:
-                folders.look()
+                folders.refresh()
                 await self.settle_all()
-                await folders.changed(CHECK_INTERVAL_S)
+                await folders.wait_for_change(CHECK_INTERVAL_S)

@@ -23,13 +23,13 @@ from kconnd.core.launch.kernelspec_file import (
 )
 from kconnd.errors import StartFailedError
 from kconnd.system.files.regular import read_regular
-from kconnd.system.hung_calls import Begin, StuckError, begin_nothing
+from kconnd.system.hung_calls import BeginStep, StuckError, ignore_step
 
 MAX_KERNELSPEC_BYTES = 1 << 20
 
 
 def installed_names(
-    begin: Begin = begin_nothing, stuck: list[StuckError] | None = None
+    begin: BeginStep = ignore_step, stuck: list[StuckError] | None = None
 ) -> dict[str, Path]:
     """List installed kernel specs by name; the first on the search path wins.
 
@@ -63,7 +63,7 @@ def _has_spec(folder: Path) -> bool:
     return not leads_here and (folder / "kernel.json").is_file()
 
 
-def read_kernelspec(name: str, begin: Begin = begin_nothing) -> KernelSpec:
+def read_kernelspec(name: str, begin: BeginStep = ignore_step) -> KernelSpec:
     """Read one installed kernel spec.
 
     Raises
@@ -101,7 +101,7 @@ def _content(folder: Path) -> Mapping[str, Any]:
     return content
 
 
-def python_spec(python: str, begin: Begin = begin_nothing) -> KernelSpec:
+def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
     """Give the spec for ipykernel in an interpreter; what it can is read off its environment."""
     folder = Path(python).parent.parent / "share/jupyter/kernels/python3"
     begin(f"reading the kernel spec {folder}")

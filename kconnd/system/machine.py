@@ -1,4 +1,4 @@
-"""What this machine is: its id, its port ranges, its users."""
+"""Facts about this machine: its id, port ranges, users and logout settings."""
 
 import os
 import pwd
@@ -7,42 +7,42 @@ from pathlib import Path
 from kconnd.core.launch.plan import User
 from kconnd.core.logout import ends_at_logout
 
-EPHEMERAL = (32768, 60999)  # Linux's own default
+DEFAULT_EPHEMERAL_PORTS = (32768, 60999)  # Linux's default
 
 
 def machine_id() -> str:
-    """Read the id that tells this machine from others with the same home (machine-id(5))."""
+    """Read the id that distinguishes machines with a shared home (machine-id(5))."""
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         try:
-            if found := Path(path).read_text(encoding="ascii").strip():
-                return found
+            if text := Path(path).read_text(encoding="ascii").strip():
+                return text
         except OSError:
             continue
     return os.uname().nodename
 
 
 def ephemeral_ports() -> tuple[int, int]:
-    """Read the range that outgoing connections take their ports from (ip(7))."""
+    """Read the range of local ports of outgoing connections (ip(7))."""
     try:
         text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
     except OSError:
-        return EPHEMERAL
+        return DEFAULT_EPHEMERAL_PORTS
     first, last = text.split()
     return int(first), int(last)
 
 
 def own_user() -> User:
-    """Look up the user that this process runs as."""
+    """Look up the user of this process."""
     uid = os.geteuid()
     try:
         entry = pwd.getpwuid(uid)
-    except KeyError:  # a uid without a name, as containers have
+    except KeyError:  # a uid without a name, as in containers
         return User(str(uid), uid, os.environ.get("HOME", "/"), "/bin/sh")
     return User(entry.pw_name, uid, entry.pw_dir, entry.pw_shell or "/bin/sh")
 
 
 def user_name(uid: int) -> str:
-    """Give a user's name, or the number where it has none."""
+    """Return a user's name, or the uid as text if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -50,7 +50,7 @@ def user_name(uid: int) -> str:
 
 
 def find_uid(user: str) -> int | None:
-    """Give a user's uid, or None where there is no such user."""
+    """Return a user's uid; None if there is no such user."""
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
@@ -58,12 +58,12 @@ def find_uid(user: str) -> int | None:
 
 
 def lingers(user: str) -> bool:
-    """Tell whether a user's services live on after the last logout (loginctl(1))."""
+    """Check whether a user's services keep running after the last logout (loginctl(1))."""
     return Path("/var/lib/systemd/linger", user).exists()
 
 
 def kills_user_processes(user: str) -> bool:
-    """Tell whether logind ends what a user leaves running at logout (logind.conf(5))."""
+    """Check whether logind kills a user's remaining processes at logout (logind.conf(5))."""
     settings = {"KillUserProcesses": "no", "KillOnlyUsers": "", "KillExcludeUsers": "root"}
     for path in _logind_files():
         try:
@@ -71,14 +71,14 @@ def kills_user_processes(user: str) -> bool:
         except OSError:
             continue
         for line in text.splitlines():
-            key, equals, given = line.partition("=")
+            key, equals, setting = line.partition("=")
             if equals and key.strip() in settings:
-                settings[key.strip()] = given.strip()
+                settings[key.strip()] = setting.strip()
     return ends_at_logout(settings, user)
 
 
 def _logind_files() -> list[Path]:
-    """List logind's configuration in the order in which later files go before earlier ones."""
+    """List logind's configuration files; later files override earlier ones."""
     drop_ins: dict[str, Path] = {}
     for root in ("/usr/lib/systemd", "/run/systemd", "/etc/systemd"):
         for path in Path(root, "logind.conf.d").glob("*.conf"):

@@ -78,7 +78,7 @@ def test_a_daemon_of_an_account_that_has_gone_gets_nothing(box: Box, cyd: str) -
         box.run(f"systemctl stop {unit}; userdel -rf {cyd} 2>&1; useradd -m -l -u {UID} dan")
         assert box.try_(f"systemctl start {unit}").code != 0
         said = box.run(f"journalctl -o cat --no-pager -u {unit}").out
-        assert f"what is kept for uid {UID} belongs to the account cyd, not to dan" in said
+        assert f"the state of uid {UID} belongs to the account cyd, not to dan" in said
     finally:
         box.run("systemctl start kconnd.socket kconnd.service")
     wait_for(lambda: box.try_(f"test -e {KEPT}/{UID}-1/state").code == 0, "it to be put aside")

@@ -993,7 +993,7 @@ def test_a_shared_kernel_is_what_its_profile_says_to_each(box: Box) -> None:
 @pytest.mark.parametrize(
     ("harm", "why"),
     [
-        ("chmod o+w {file}", "everybody may write to it"),
+        ("chmod o+w {file}", "all users may write to the file"),
         ("chown eve {file}", "belongs to uid"),
         ("chgrp ops {file}; chmod g+w {file}", "may write to it"),
     ],

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from kconnd.errors import TimedOutError
-from kconnd.system.hung_calls import Begin, OwnThreads, PathSteps, StuckError
+from kconnd.system.hung_calls import BeginStep, PathSteps, StuckError, ThreadPerCallExecutor
 from tests.conftest import wait_for, wait_until
 
 LIMIT_S = 2.0  # in which a thread gets its turn on the busiest machine
@@ -29,7 +29,7 @@ async def test_what_hangs_is_given_up_by_name_and_not_tried_by_others(
 ) -> None:
     paths, went_on = PathSteps(LIMIT_S, LIMIT_S), []
 
-    def read(begin: Begin) -> None:
+    def read(begin: BeginStep) -> None:
         begin("reading /near")
         begin("reading /far")
         gate.wait()
@@ -52,7 +52,7 @@ async def test_what_hangs_is_given_up_by_name_and_not_tried_by_others(
 async def test_what_makes_progress_may_take_long() -> None:
     paths = PathSteps(LIMIT_S)
 
-    def read(begin: Begin) -> int:
+    def read(begin: BeginStep) -> int:
         for number in range(10):
             begin(f"reading {number}")
             time.sleep(LIMIT_S / 8)  # a disk that is slow
@@ -62,7 +62,7 @@ async def test_what_makes_progress_may_take_long() -> None:
 
 
 async def test_an_error_is_the_callers() -> None:
-    def read(begin: Begin) -> None:
+    def read(begin: BeginStep) -> None:
         begin("reading /none")
         raise FileNotFoundError("/none")
 
@@ -73,7 +73,7 @@ async def test_an_error_is_the_callers() -> None:
 
 
 def test_there_are_only_so_many(gate: threading.Event) -> None:
-    threads = OwnThreads(3)
+    threads = ThreadPerCallExecutor(3)
     futures = [threads.submit(gate.wait) for _ in range(3)]
     with pytest.raises(TimedOutError, match="3 calls of the daemon wait"):
         threads.submit(gate.wait)
@@ -92,9 +92,9 @@ def test_there_are_only_so_many(gate: threading.Event) -> None:
 def test_a_program_ends_although_calls_hang() -> None:
     code = (
         "import asyncio, threading\n"
-        "from kconnd.system.hung_calls import OwnThreads\n"
+        "from kconnd.system.hung_calls import ThreadPerCallExecutor\n"
         "async def main():\n"
-        "    asyncio.get_running_loop().set_default_executor(OwnThreads())\n"
+        "    asyncio.get_running_loop().set_default_executor(ThreadPerCallExecutor())\n"
         "    call = asyncio.to_thread(threading.Event().wait)\n"
         "    await asyncio.wait({asyncio.ensure_future(call)}, timeout=0.1)\n"
         "asyncio.run(main())\n"
@@ -105,7 +105,7 @@ def test_a_program_ends_although_calls_hang() -> None:
 
 async def test_it_serves_asyncio(gate: threading.Event) -> None:
     """More calls at once than a pool of asyncio's own has threads."""
-    asyncio.get_running_loop().set_default_executor(OwnThreads())
+    asyncio.get_running_loop().set_default_executor(ThreadPerCallExecutor())
     hung = [asyncio.ensure_future(asyncio.to_thread(gate.wait)) for _ in range(50)]
     assert await asyncio.wait_for(asyncio.to_thread(str, 7), 5) == "7"
     gate.set()

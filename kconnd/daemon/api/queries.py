@@ -25,7 +25,7 @@ from kconnd.errors import (
 )
 from kconnd.system.files.logs import LogReader
 from kconnd.system.http.route_table import Reply
-from kconnd.system.hung_calls import Begin, StuckError
+from kconnd.system.hung_calls import BeginStep, StuckError
 
 PIECE_CHARACTERS = 1 << 16  # of a log, in one line of a reply
 
@@ -75,7 +75,7 @@ async def _read_specs(world: World, profiles: Mapping[str, Profile]) -> Mapping[
         return {name: _unknown(name) for name in profiles}
 
 
-def _specs_of(profiles: Mapping[str, Profile], begin: Begin) -> Mapping[str, KernelSpec]:
+def _specs_of(profiles: Mapping[str, Profile], begin: BeginStep) -> Mapping[str, KernelSpec]:
     read: dict[tuple[str, str], KernelSpec] = {}  # many profiles run the same
     specs = {}
     for name, profile in profiles.items():
@@ -162,7 +162,7 @@ async def logs(request: Request) -> Reply:
 
     async def stream() -> AsyncIterator[Mapping[str, Any]]:
         text = await asyncio.to_thread(reader.last_lines, count)
-        text += "" if follows else reader.rest()
+        text += "" if follows else reader.finish()
         for at in range(0, len(text), PIECE_CHARACTERS):  # each is written in a turn of its own
             yield {"text": text[at : at + PIECE_CHARACTERS]}
         if follows:

@@ -17,7 +17,7 @@ from kconnd.core.kernel.record import KernelRecord, Origin
 from kconnd.daemon.context import World
 from kconnd.errors import RefusedError
 from kconnd.launchers.base import parse_handle
-from kconnd.system.files.kernel_lock import Holder, is_local, look_at_lock, read_holder
+from kconnd.system.files.kernel_lock import Holder, is_local, probe_lock, read_holder
 from kconnd.system.process.processes import ProcessId, is_alive, shares_host_name
 
 
@@ -76,7 +76,7 @@ def refuse(foreign: Foreign, world: World) -> RefusedError:
 def find_foreign(world: World, name: str) -> Foreign | None:
     """Return a kernel of another machine or container; None if it is ours or does not exist."""
     record, here = world.store.peek(name), world.store.origin
-    evidence = _gather(world, name, record, look_at_lock(Path(world.files(name).lock)))
+    evidence = _gather(world, name, record, probe_lock(Path(world.files(name).lock)))
     if not is_elsewhere(evidence, here):
         return None
     locked = evidence.lock is Lock.HELD
@@ -90,13 +90,13 @@ def find_foreign(world: World, name: str) -> Foreign | None:
 def is_held(world: World, name: str) -> bool:
     """Return whether a process holds a kernel's lock, in its present or in its old place."""
     files = world.files(name)
-    return Lock.HELD in {look_at_lock(Path(lock)) for lock in (files.lock, files.old_lock)}
+    return Lock.HELD in {probe_lock(Path(lock)) for lock in (files.lock, files.old_lock)}
 
 
 def is_held_elsewhere(world: World, lock: Path) -> bool:
     """Return whether a process holds a lock whose facts show that it does not run here."""
     holder = read_holder(lock)
-    locked = look_at_lock(lock) is Lock.HELD
+    locked = probe_lock(lock) is Lock.HELD
     return locked and holder is not None and not _is_found(holder, None, world.store.origin)
 
 

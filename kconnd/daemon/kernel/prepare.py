@@ -38,7 +38,7 @@ from kconnd.core.profile.policy import is_shared, needs_tcp
 from kconnd.daemon.context import World
 from kconnd.errors import PortsTakenError, StartFailedError
 from kconnd.system.files.regular import read_regular
-from kconnd.system.hung_calls import Begin, StuckError, begin_nothing
+from kconnd.system.hung_calls import BeginStep, StuckError, ignore_step
 from kconnd.system.kernelspecs import interpreter_of, python_spec, read_kernelspec
 from kconnd.system.keys import new_curve_keys, new_key
 from kconnd.system.ledger import is_free
@@ -114,7 +114,7 @@ async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
         ) from error
 
 
-def _read_launch_files(profile: Profile, begin: Begin) -> LaunchFiles:
+def _read_launch_files(profile: Profile, begin: BeginStep) -> LaunchFiles:
     begin(f"finding the home folder of {profile.user or 'its user'}")
     spec = find_spec(profile, begin)
     cwd = _expanded(profile.cwd, "cwd")
@@ -128,14 +128,14 @@ def _read_launch_files(profile: Profile, begin: Begin) -> LaunchFiles:
     return LaunchFiles(spec, interpreter, _read_env_file(profile, begin), cwd)
 
 
-def _touch(begin: Begin, action: str, path: str) -> None:
+def _touch(begin: BeginStep, action: str, path: str) -> None:
     """Call stat(2) on a path: if it hangs, better in a thread than in the kernel's process."""
     begin(f"{action} {path}")
     with contextlib.suppress(OSError, ValueError):  # the launch itself reports this
         os.stat(path)  # noqa: PTH116  # for its side effect
 
 
-def find_spec(profile: Profile, begin: Begin = begin_nothing) -> KernelSpec:
+def find_spec(profile: Profile, begin: BeginStep = ignore_step) -> KernelSpec:
     """Find the kernel spec of a profile, or build one from its command.
 
     Raises
@@ -153,7 +153,7 @@ def find_spec(profile: Profile, begin: Begin = begin_nothing) -> KernelSpec:
     return KernelSpec(name=profile.name, argv=argv, display_name=profile.name)
 
 
-def _read_env_file(profile: Profile, begin: Begin) -> Mapping[str, str]:
+def _read_env_file(profile: Profile, begin: BeginStep) -> Mapping[str, str]:
     if not profile.env_file:
         return {}
     path = Path(_expanded(profile.env_file, "env_file"))

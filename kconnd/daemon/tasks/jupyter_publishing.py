@@ -25,7 +25,7 @@ from kconnd.core.launch.kernel_files import connection_file_name, kernel_of_conn
 from kconnd.daemon.kernel.claims import find_foreign
 from kconnd.daemon.kernels import Kernels
 from kconnd.system.files.private import write_private
-from kconnd.system.hung_calls import Begin, StuckError
+from kconnd.system.hung_calls import BeginStep, StuckError
 
 ROUND = 30.0  # seconds between looks whether somebody has removed something
 EXTERNAL = "external_kernels"
@@ -73,7 +73,7 @@ def _published(kernels: Kernels, folder: Path) -> "Published":
 async def _show(kernels: Kernels, published: "Published", show: Callable[[], None]) -> None:
     """Write to Jupyter's folders, which can be on a file server that hangs."""
 
-    def work(begin: Begin) -> None:
+    def work(begin: BeginStep) -> None:
         begin(f"showing Jupyter the kernels in {published.folder}")
         show()
 

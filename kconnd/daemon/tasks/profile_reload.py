@@ -10,7 +10,7 @@ import logging
 
 from kconnd.daemon.kernels import Kernels
 from kconnd.errors import ProfileError
-from kconnd.system.files.watcher import Folders
+from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.hung_calls import PathSteps, StuckError
 
 QUIET = 0.3  # seconds without a change, after which what is written counts as complete
@@ -20,28 +20,28 @@ AGAIN = 10.0  # seconds between looks for a folder that was not there, or was an
 log = logging.getLogger("kconnd")
 
 
-async def look(folders: Folders, paths: PathSteps) -> bool:
+async def look(folders: FolderWatcher, paths: PathSteps) -> bool:
     """Tell whether folders have come or gone; what keeps one from being watched is logged.
 
     Each is touched in a thread first: one that hangs is to hold up nobody.
     """
     before, found = folders.trouble, False
     try:
-        await paths.run(folders.touch)
+        await paths.run(folders.probe)
     except StuckError as error:
         folders.trouble = str(error)
     else:
-        found = folders.look()
+        found = folders.refresh()
     if folders.trouble not in {"", before}:
         log.warning("%s; kconnd-ctl reload reads the profiles", folders.trouble)
     return found
 
 
-async def pick_up_for_ever(kernels: Kernels, folders: Folders, paths: PathSteps) -> None:
+async def pick_up_for_ever(kernels: Kernels, folders: FolderWatcher, paths: PathSteps) -> None:
     """Read the profiles again whenever a folder of theirs has changed."""
     with folders:
         while True:
-            changed = await folders.changed(AGAIN)
+            changed = await folders.wait_for_change(AGAIN)
             if changed:
                 await _rest(folders)
             while await look(folders, paths):
@@ -61,9 +61,9 @@ async def _reload(kernels: Kernels) -> None:
         log.info("profiles have changed: %s", difference)
 
 
-async def _rest(folders: Folders) -> None:
+async def _rest(folders: FolderWatcher) -> None:
     """Wait until nothing has changed for a moment."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(AT_MOST):
-            while await folders.changed(QUIET):
+            while await folders.wait_for_change(QUIET):
                 pass

@@ -29,7 +29,7 @@ from kconnd.daemon.warm.handover import named_by
 from kconnd.daemon.warm.maker import Maker
 from kconnd.errors import UsageError
 from kconnd.launchers.base import Handle, parse_handle
-from kconnd.system.files.kernel_lock import look_at_lock
+from kconnd.system.files.kernel_lock import probe_lock
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process.find_shim import find_shim
 from kconnd.system.process.processes import boot_id, descendants, is_alive, shares_host_name
@@ -145,7 +145,7 @@ async def _end(world: World, maker: Maker, name: str) -> None:
         log.info("%s: terminated, since the daemon that kept it warm was killed", name)
         await world.launcher.stop(handle, Step.KILL)
         await world.launcher.wait(handle)
-    elif look_at_lock(Path(files.lock)) is Lock.HELD:
+    elif probe_lock(Path(files.lock)) is Lock.HELD:
         log.warning("%s: a process that cannot be found holds its lock; it is not stopped", name)
         return
     # Once its link is turned, the sockets belong to the kernel that it was to become.

@@ -173,7 +173,7 @@ async def _ask_what_it_read(channels: Channels, plan: LaunchPlan, since: float) 
     if reading is None:
         raise StartFailedError("it did not list the files that it has read")
     signatures = Signatures(reading, plan.cwd)
-    if changed := signatures.changed_since(since):
+    if changed := signatures.first_changed_since(since):
         raise StartFailedError(f"{changed} was changed while it started")
     return signatures
 

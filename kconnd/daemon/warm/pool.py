@@ -30,7 +30,7 @@ from kconnd.daemon.warm.leftovers import sweep
 from kconnd.daemon.warm.maker import END_TIMEOUT_S, Maker
 from kconnd.errors import KconndError, RefusedError, StartFailedError
 from kconnd.launchers.base import Handle
-from kconnd.system.hung_calls import Begin, StuckError
+from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.process.memory import available_memory
 from kconnd.system.process.resource_usage import count_descriptors, tree_memory
 
@@ -231,9 +231,9 @@ class Pool:
     async def _changed(self, warm: WarmKernel) -> str:
         """Return which of the files that a kernel has read has changed; ``""`` if none has."""
 
-        def compare(begin: Begin) -> str:
+        def compare(begin: BeginStep) -> str:
             begin(f"checking the files that {warm.plan.name} has read")
-            return warm.signatures.changed()
+            return warm.signatures.first_changed()
 
         try:
             changed = await self._world.paths.run(compare)

@@ -1,14 +1,14 @@
-"""Which account each uid belonged to, and what is put aside of earlier accounts: root's files.
+"""Root's files about accounts: the owner of each uid's state, and the state of earlier accounts.
 
-``/var/lib/kconnd/owners/UID`` names the account that what is kept for a uid belongs to. The
-owner's daemon may read it, and only root can write it.
+``/var/lib/kconnd/owners/UID`` names the account that owns the state of a uid. The owner's daemon
+can read the file, and only root can write it.
 
-What an earlier account left is moved, never removed: its state to
-``/var/lib/kconnd/aside/UID-NUMBER/state``, with ``about.json`` beside it, and its sockets and
-connection files to ``/run/kconnd/aside/UID-NUMBER``. Both folders are closed to everybody but
-root, so the new account cannot enter what its own uid owns. Kernels that live go on writing their
-logs there, since a file that is moved stays open. Nothing here follows a path that a user made:
-each step renames an entry of a folder of root's.
+When a uid is reassigned, the state of the earlier account is put aside. It is moved, never removed:
+the state folder to ``/var/lib/kconnd/aside/UID-NUMBER/state``, with ``about.json`` beside it, and
+the sockets and connection files to ``/run/kconnd/aside/UID-NUMBER``. Only root can enter these
+folders, so the new account cannot reach files that its own uid owns. Live kernels keep writing
+their logs there, since a moved file stays open. No operation follows a path that a user created:
+each one renames an entry of a folder of root's.
 """
 
 import contextlib
@@ -26,20 +26,21 @@ from kconnd.errors import KconndError, NoSuchKernelError, StateFileError
 from kconnd.system.files.private import write_private
 
 ABOUT = "about.json"
+MAX_DUPLICATES = 1000
 
 
 @dataclass(frozen=True)
 class Aside:
-    """What was put aside of one account.
+    """The state of an earlier account that was put aside.
 
     Parameters
     ----------
     uid : int
-        Whose it was.
+        The account's uid.
     name, number : str and int
         As in `Account`.
     at : str
-        When, by ISO 8601.
+        The time at which it was put aside, as ISO 8601.
     """
 
     uid: int
@@ -49,12 +50,12 @@ class Aside:
 
 
 class AccountFiles:
-    """Reads and writes them.
+    """Reads and writes these files.
 
     Parameters
     ----------
     state, run : Path
-        Where the service keeps what outlives a reboot, and what does not.
+        The service's folders for state that survives a reboot, and for state that does not.
     """
 
     def __init__(self, state: Path = Path(STATE), run: Path = Path(RUN)) -> None:
@@ -63,25 +64,25 @@ class AccountFiles:
         self.aside = state / "aside"
 
     def make_folders(self) -> None:
-        """Make the folders below the state folder that are not there yet."""
+        """Create the missing folders below the state folder."""
         for folder, mode in ((self._owners, 0o755), (self.aside, 0o700)):
             folder.mkdir(exist_ok=True)
-            if folder.stat().st_mode & 0o777 != mode:  # on a read-only disk it fails
+            if folder.stat().st_mode & 0o777 != mode:  # chmod fails on a read-only disk
                 folder.chmod(mode)
 
     def uids(self) -> list[int]:
-        """List the uids whose account is known, or for which something is kept."""
+        """List the uids that have a recorded account or any state."""
         folders = [self._owners, self.state / "u", self.run / "u"]
         names = (file.name for folder in folders if folder.is_dir() for file in folder.iterdir())
         return sorted({int(name) for name in names if _is_number(name)})
 
     def read(self, uid: int) -> Account | None:
-        """Give the account that a uid belonged to; None where nothing was kept for it.
+        """Read the account that owns the state of a uid; None if none is recorded.
 
         Raises
         ------
         StateFileError
-            If that cannot be read.
+            If the file cannot be read.
         """
         file = self._owners / str(uid)
         try:
@@ -92,7 +93,7 @@ class AccountFiles:
             raise StateFileError(f"reading {file}: {error.strerror}") from error
 
     def write(self, uid: int, account: Account) -> None:
-        """Remember the account that a uid belongs to."""
+        """Record the account that owns the state of a uid."""
         file = self._owners / str(uid)
         new = file.with_suffix(".new")
         write_private(new, to_json(account), durable=True)
@@ -100,77 +101,81 @@ class AccountFiles:
         new.rename(file)
 
     def used_numbers(self, uid: int) -> list[int]:
-        """List the numbers of accounts of a uid of which something is put aside."""
+        """List the numbers of a uid's accounts whose state is put aside."""
         return [aside.number for aside in self.list_aside() if aside.uid == uid]
 
     def list_aside(self) -> list[Aside]:
-        """List what is put aside, of all uids."""
-        return sorted(self._asides(), key=lambda aside: (aside.uid, aside.number))
+        """List all state that is put aside, of all uids."""
+        return sorted(self._read_all_aside(), key=lambda aside: (aside.uid, aside.number))
 
-    def _asides(self) -> Iterator[Aside]:
+    def _read_all_aside(self) -> Iterator[Aside]:
         for file in self.aside.glob(f"*/{ABOUT}"):
             try:
                 yield Aside(**json.loads(file.read_bytes()))
             except (OSError, ValueError, TypeError):
-                continue  # an administrator is at work there
+                continue  # an administrator is editing the folder
 
     def place_of(self, aside: Aside) -> Path:
-        """Give the folder that has what was put aside."""
+        """Return the folder that contains state that is put aside."""
         return self.aside / f"{aside.uid}-{aside.number}"
 
     def put_aside(self, uid: int, now: float) -> Aside | None:
-        """Move what is kept for a uid out of the way, and forget that it starts at boot.
+        """Move the state of a uid out of the way, and remove its daemon from those started at boot.
 
-        Nothing of it may run but kernels: the uid's daemon has to be stopped. Where this was cut
-        short it can be done again. None where the uid's account is not known.
+        The uid's daemon must be stopped; its kernels may run. An interrupted call can be repeated.
+
+        Returns
+        -------
+        Aside, optional
+            None if no account is recorded for the uid.
         """
         account = self.read(uid)
         if account is None:
             return None
         aside = Aside(uid, account.name, account.number, iso(now) or "")
-        place = self.place_of(aside)
-        place.mkdir(mode=0o700, exist_ok=True)
-        write_private(place / ABOUT, json.dumps(asdict(aside)).encode(), durable=True)
-        _move(self.state / "u" / str(uid), place / "state")
+        folder = self.place_of(aside)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        write_private(folder / ABOUT, json.dumps(asdict(aside)).encode(), durable=True)
+        _move(self.state / "u" / str(uid), folder / "state")
         (self.run / "aside").mkdir(mode=0o700, exist_ok=True)
-        _move(self.run / "u" / str(uid), self.run / "aside" / place.name)
+        _move(self.run / "u" / str(uid), self.run / "aside" / folder.name)
         (self.state / "boot" / str(uid)).unlink(missing_ok=True)
         return aside
 
     def hand_over(self, uid: int, name: str, now: float) -> Aside:
-        """Give a uid back what was put aside last, in exchange for what it has now.
+        """Restore the state of a uid that was put aside last, and put its present state aside.
 
         Raises
         ------
         NoSuchKernelError
-            If nothing of that uid is put aside.
+            If no state of the uid is put aside.
         KconndError
-            If its daemon has begun anew meanwhile: what was to be given back stays put aside, and
-            it can be asked again.
+            If the uid's daemon has created new state in the meantime. The state stays put aside,
+            and the call can be repeated.
         """
-        known = self.read(uid)
+        account = self.read(uid)
         earlier = [aside for aside in self.list_aside() if aside.uid == uid]
-        if known is None or not earlier:
+        if account is None or not earlier:
             raise NoSuchKernelError(
-                f"handing over what is put aside of uid {uid}: there is nothing",
-                hint=f"{self.aside} has what is put aside",
+                f"handing over the state that is put aside for uid {uid}: there is none",
+                hint=f"the folder {self.aside} contains all state that is put aside",
             )
-        # What is put aside with its present number is of a hand-over that failed.
-        last = ([aside for aside in earlier if aside.number != known.number] or earlier)[-1]
+        # State with the account's present number was put aside by a hand-over that failed.
+        last = ([aside for aside in earlier if aside.number != account.number] or earlier)[-1]
         self.put_aside(uid, now)
-        self._give_back(uid, self.place_of(last))
+        self._restore(uid, self.place_of(last))
         self.write(uid, Account(name, last.number))
         return last
 
-    def _give_back(self, uid: int, place: Path) -> None:
-        """Move what is put aside to its own names and no others: all of it, or nothing."""
+    def _restore(self, uid: int, place: Path) -> None:
+        """Move all state in a folder back to its original names, or nothing."""
         run = self.run / "aside" / place.name
         moves = [(place / "state", self.state / "u" / str(uid)), (run, self.run / "u" / str(uid))]
         done: list[tuple[Path, Path]] = []
         try:
             for old, new in moves:
                 if os.path.lexists(new):
-                    raise FileExistsError(errno.EEXIST, "it is there again", str(new))
+                    raise FileExistsError(errno.EEXIST, "it exists again", str(new))
                 if os.path.lexists(old):
                     old.rename(new)
                     done.append((old, new))
@@ -178,35 +183,36 @@ class AccountFiles:
             for old, new in reversed(done):
                 new.rename(old)
             raise KconndError(
-                f"giving back to uid {uid} what is in {place}: {new}: {error.strerror}",
-                hint="end what asks that user's daemon, which starts it, and ask again: nothing "
-                "is lost, and what the daemon has made since is put aside as well",
+                f"restoring the state in {place} to uid {uid}: {new}: {error.strerror}",
+                hint="stop the programs that contact that user's daemon, which start it, and "
+                "repeat the command: nothing is lost, and new state of the daemon is put aside",
             ) from error
-        if [*place.iterdir()] == [place / ABOUT]:  # else there is more of it, to be told of
+        # Further entries belong to an administrator: keep the folder, and the file that lists it.
+        if [*place.iterdir()] == [place / ABOUT]:
             (place / ABOUT).unlink()
             with contextlib.suppress(OSError):
                 place.rmdir()
 
-    def follow(self, uid: int, name: str) -> Account:
-        """Give the account that a uid belongs to by now, by the name it has."""
-        known = self.read(uid)
-        if known is not None and known.name == name:
-            return known
-        return current_account(known, name, self.used_numbers(uid))
+    def current(self, uid: int, name: str) -> Account:
+        """Return the account of a uid that now has this name: the recorded one, or a new one."""
+        account = self.read(uid)
+        if account is not None and account.name == name:
+            return account
+        return current_account(account, name, self.used_numbers(uid))
 
 
 def check_account(uid: int, name: str, files: AccountFiles) -> None:
-    """Refuse to use what is kept for a uid where that belongs to another account.
+    """Refuse to use the state of a uid that belongs to another account.
 
     Raises
     ------
     KconndError
-        If so; the front door puts it aside.
+        If it does. The front door puts the state aside when it starts.
     """
-    known = files.read(uid)
-    if known is not None and known.name != name:
+    account = files.read(uid)
+    if account is not None and account.name != name:
         raise KconndError(
-            f"what is kept for uid {uid} belongs to the account {known.name}, not to {name}",
+            f"the state of uid {uid} belongs to the account {account.name}, not to {name}",
             hint="ask an administrator to run: systemctl restart kconnd",
         )
 
@@ -216,10 +222,10 @@ def _is_number(text: str) -> bool:
 
 
 def _move(old: Path, new: Path) -> None:
-    """Move a folder of root's tree, to a name that is free; do nothing where it is not there."""
+    """Move a folder of root's tree to a free name; do nothing if it is missing."""
     if not os.path.lexists(old):
         return
-    for count in range(2, 1000):
+    for count in range(2, MAX_DUPLICATES):
         if not os.path.lexists(new):
             break
         new = new.with_suffix(f".{count}")

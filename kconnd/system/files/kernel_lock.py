@@ -1,8 +1,8 @@
-"""A kernel's lock: whether some process holds it, and what the locked file says of that process.
+"""A kernel's lock: whether a process holds it, and which one.
 
-The shim writes into the file that it locks what it writes into its facts: its own pid and start
-time, the kernel's, the boot, the host's name and the pid namespace. So whoever finds the lock held
-can tell by whom, also where the facts are in a folder of another machine or were removed.
+A shim writes into its lock file what it writes into its facts file: the pids and start times of
+itself and its kernel, the boot id, the host name and the pid namespace. So a held lock identifies
+its holder, also when the facts file is in a folder of another machine or was removed.
 """
 
 import fcntl
@@ -17,19 +17,20 @@ from kconnd.core.kernel.locality import LOCAL_KINDS, Lock, kind_of_mount
 from kconnd.core.kernel.record import Origin
 from kconnd.system.process.processes import ProcessId
 
-MAX_BYTES = 4096  # of what is read from a locked file
+MAX_CONTENT_BYTES = 4096
+OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A shim, as the file says that it locked or as its facts say.
+    """A shim, according to its lock file or its facts file.
 
     Parameters
     ----------
     origin : Origin
-        Where it runs or ran; its machine-id is not told.
+        The machine on which it runs or ran, without the machine id.
     shim, kernel : ProcessId
-        Its two processes.
+        Its own process and that of its kernel.
     """
 
     origin: Origin
@@ -37,39 +38,39 @@ class Holder:
     kernel: ProcessId
 
 
-def look_at_lock(path: Path) -> Lock:
-    """Tell whether some process holds a lock; what cannot be told counts as held.
+def probe_lock(path: Path) -> Lock:
+    """Check whether a process holds a lock; held if that cannot be determined.
 
-    The lock is shared for the moment of the look, so that those who look see no one but the holder.
-    Over NFS, a file has to be open for writing to be locked for oneself alone.
+    The check takes a shared lock for a moment, so that two checks do not see each other. Also, NFS
+    locks a file exclusively only if it is open for writing.
     """
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, OPEN_FLAGS)
     except FileNotFoundError:
         return Lock.MISSING
     except OSError:
         return Lock.HELD
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return Lock.HELD
     finally:
-        os.close(file)
+        os.close(descriptor)
     return Lock.FREE
 
 
 def read_holder(path: Path) -> Holder | None:
-    """Read a locked file, or a shim's facts; None where that says nothing that makes sense."""
+    """Read the shim from a lock file or a facts file; None if the content is invalid."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, OPEN_FLAGS)
     except OSError:
         return None
     try:
-        return _parse(json.loads(os.read(file, MAX_BYTES).partition(b"\n")[0]))
+        return _parse(json.loads(os.read(descriptor, MAX_CONTENT_BYTES).partition(b"\n")[0]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     finally:
-        os.close(file)
+        os.close(descriptor)
 
 
 def _parse(content: dict[str, Any]) -> Holder:
@@ -83,9 +84,9 @@ def _parse(content: dict[str, Any]) -> Holder:
     return Holder(origin, shim, kernel)
 
 
-@cache  # for a daemon's life: with thousands of mounts, each look takes milliseconds
+@cache  # for the life of the daemon: reading thousands of mounts takes milliseconds
 def is_local(folder: Path) -> bool:
-    """Tell whether a folder is on a file system that no other running system can have mounted."""
+    """Check whether a folder is on a file system that no other running machine can mount."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
         return kind_of_mount(mounts.splitlines(), str(folder.resolve())) in LOCAL_KINDS

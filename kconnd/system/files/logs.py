@@ -1,10 +1,10 @@
-"""Read a kernel's log: its last lines, and what is added to it, over rotations.
+"""Read a kernel's log: the last lines, and new output, across rotations.
 
-How it works. The shim appends to ``log`` and renames it to ``log.1``, ``log.2`` ... once it is full
-(`kconnd.programs.shim`). `LogReader` reads the parts as bytes, remembers where it stopped (inode
-and offset), and decodes them as one stream, so no character is broken where a read, a part or the
-last line ends. A path that is no regular file is not read, and of parts that are longer together no
-more than the last `MAX_TAIL_BYTES` are: a kernel can make its log as long as it likes.
+How it works. The shim appends to ``log``, and renames it to ``log.1``, ``log.2`` ... when it is
+full (`kconnd.programs.shim`). `LogReader` reads these parts as bytes, remembers where it stopped
+(inode and offset), and decodes them as one stream, so that a character is never split at the end of
+a read, a part or the last line. It ignores paths that are not regular files, and reads at most the
+last `MAX_TAIL_BYTES` of all parts together, since a kernel can make its log as long as it likes.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
-POLL_INTERVAL_S = 0.2  # only while somebody follows, and cheaper than a watch for each
+POLL_INTERVAL_S = 0.2  # only while a client follows the log, and cheaper than a watch per client
 CHUNK_BYTES = 65536
 MAX_TAIL_BYTES = 16 << 20
 
 
 class LogReader:
-    """Reads one log: first `last_lines`, then, if more is wanted, `follow`.
+    """Reads one log: first `last_lines`, then optionally `follow`.
 
     Parameters
     ----------
@@ -33,56 +33,56 @@ class LogReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._inode, self._offset = 0, -1  # where reading stopped; -1 for at no place yet
+        self._inode, self._offset = 0, -1  # where reading stopped; -1 before the first read
 
     def last_lines(self, count: int) -> str:
-        """Read the last lines, from older parts too where the newest has too few.
+        """Read the last lines, continuing in older parts if the newest has too few.
 
         Parameters
         ----------
         count : int
-            How many at most.
+            The maximum number of lines.
 
         Returns
         -------
         str
-            Without the beginning of a character whose end has not been written yet.
+            The lines, without the bytes of an incomplete last character.
         """
         lines: deque[bytes] = deque(maxlen=count)
         for stream in _open_tail(_parts(self._path)):
             with stream:
                 for line in stream:
-                    if lines and not lines[-1].endswith(b"\n"):  # the parts divide a line
+                    if lines and not lines[-1].endswith(b"\n"):  # a line continues in this part
                         lines[-1] += line
                     else:
                         lines.append(line)
                 self._inode, self._offset = os.fstat(stream.fileno()).st_ino, stream.tell()
         return self._decoder.decode(b"".join(lines))
 
-    def rest(self) -> str:
-        """Give the mark for a character that was begun and has no end."""
+    def finish(self) -> str:
+        """Return the replacement character if the last character is incomplete."""
         return self._decoder.decode(b"", final=True)
 
     async def follow(self) -> AsyncIterator[str]:
-        """Give what is added after the last lines, for ever."""
+        """Yield new output after the last lines, without an end."""
         stream = self._resume()
         try:
             while True:
                 stream = stream or _open(self._path)
-                while stream is not None and (added := stream.read(CHUNK_BYTES)):
-                    if text := self._decoder.decode(added):
+                while stream is not None and (chunk := stream.read(CHUNK_BYTES)):
+                    if text := self._decoder.decode(chunk):
                         yield text
                 if stream is not None and _is_rotated(self._path, stream.fileno()):
                     stream.close()
                     stream = _open(self._path)
                     continue
-                await asyncio.sleep(POLL_INTERVAL_S)  # no event tells of an added line
+                await asyncio.sleep(POLL_INTERVAL_S)  # a write to a file sets no event
         finally:
             if stream is not None:
                 stream.close()
 
     def _resume(self) -> BinaryIO | None:
-        """Open the part in which reading stopped, which may have another name by now."""
+        """Open the part in which reading stopped; a rotation may have renamed it."""
         for part in reversed(_parts(self._path)) if self._offset >= 0 else ():
             stream = _open(part)
             if stream is None:
@@ -95,22 +95,22 @@ class LogReader:
 
 
 def _parts(path: Path) -> list[Path]:
-    """List the parts of a log, the oldest first."""
+    """List the parts of a log, oldest first."""
     numbered = sorted(path.parent.glob(f"{path.name}.*"), key=lambda part: -_number(part))
     return [*numbered, path]
 
 
 def _open_tail(parts: list[Path]) -> list[BinaryIO]:
-    """Open parts, the oldest first, from where on they have no more than may be read."""
-    found: list[BinaryIO] = []
-    room = MAX_TAIL_BYTES
+    """Open the parts, oldest first, that contain the last `MAX_TAIL_BYTES` bytes."""
+    streams: list[BinaryIO] = []
+    remaining_bytes = MAX_TAIL_BYTES
     for part in reversed(parts):
-        if room > 0 and (stream := _open(part)) is not None:
+        if remaining_bytes > 0 and (stream := _open(part)) is not None:
             size = os.fstat(stream.fileno()).st_size
-            stream.seek(max(0, size - room))
-            room -= size
-            found.insert(0, stream)
-    return found
+            stream.seek(max(0, size - remaining_bytes))
+            remaining_bytes -= size
+            streams.insert(0, stream)
+    return streams
 
 
 def _number(path: Path) -> int:
@@ -119,19 +119,19 @@ def _number(path: Path) -> int:
 
 
 def _open(path: Path) -> BinaryIO | None:
-    """Open a part without waiting for a writer, as the open of a FIFO would."""
+    """Open a part without blocking, as opening a FIFO would."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    if stat.S_ISREG(os.fstat(file).st_mode):
-        return os.fdopen(file, "rb")
-    os.close(file)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
     return None
 
 
-def _is_rotated(path: Path, file: int) -> bool:
+def _is_rotated(path: Path, descriptor: int) -> bool:
     try:
-        return path.stat().st_ino != os.fstat(file).st_ino
+        return path.stat().st_ino != os.fstat(descriptor).st_ino
     except OSError:
         return False

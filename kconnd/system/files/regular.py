@@ -1,19 +1,19 @@
-"""Reads files at paths that somebody else names: a profile, a kernel spec, a user, a kernel.
+"""Read files at untrusted paths: from a profile, a kernel spec, a user or a kernel.
 
-Such a path can lead to a named pipe (to open it waits for a writer), to a device (to open it may
-rewind a tape or start a watchdog), or to a file without end. So the type is checked before the
-file is opened and again on the descriptor, it is opened without blocking, and no more is read than
-was asked for. A file server that hangs is another matter: see `kconnd.system.hung_calls`.
+Such a path can lead to a named pipe (opening it waits for a writer), to a device (opening it may
+rewind a tape or start a watchdog), or to a file without an end. So the file type is checked before
+the file is opened and again on the descriptor, the file is opened without blocking, and the number
+of bytes read is limited. `kconnd.system.hung_calls` handles a file server that hangs.
 """
 
 import errno
 import os
 import stat
 
-MAX_OWN_BYTES = 4 << 20  # of a file that we wrote, and that may have been exchanged
-READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+MAX_OWN_BYTES = 4 << 20  # of a file that we wrote, and that may have been replaced
+READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
-_KINDS = {
+_KIND_NAMES = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -23,23 +23,23 @@ _KINDS = {
 
 
 class NotRegularError(OSError):
-    """What a path leads to is no regular file."""
+    """A path does not lead to a regular file."""
 
     def __init__(self, path: object, mode: int) -> None:
-        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        kind = _KIND_NAMES.get(stat.S_IFMT(mode), "something else")
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
         super().__init__(number, f"it is {kind}, not a regular file", str(path))
 
 
 class TooLargeError(OSError):
-    """A file is larger than its reader takes."""
+    """A file is larger than its reader's limit."""
 
-    def __init__(self, path: object, most_bytes: int) -> None:
-        super().__init__(errno.EFBIG, f"it is larger than {most_bytes} bytes", str(path))
+    def __init__(self, path: object, max_bytes: int) -> None:
+        super().__init__(errno.EFBIG, f"it is larger than {max_bytes} bytes", str(path))
 
 
 def open_regular(path: str | os.PathLike[str]) -> int:
-    """Open a regular file for reading, and give its descriptor.
+    """Open a regular file for reading, and return its descriptor.
 
     Raises
     ------
@@ -48,30 +48,30 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     OSError
         If it cannot be opened.
     """
-    _check(path, os.stat(path).st_mode)  # noqa: PTH116  # a name from os.listdir, too
-    file = os.open(path, READ)
+    _check(path, os.stat(path).st_mode)  # noqa: PTH116  # the path may be a name from os.listdir
+    descriptor = os.open(path, READ_FLAGS)
     try:
-        _check(path, os.fstat(file).st_mode)
+        _check(path, os.fstat(descriptor).st_mode)
     except BaseException:
-        os.close(file)
+        os.close(descriptor)
         raise
-    return file
+    return descriptor
 
 
-def read_regular(path: str | os.PathLike[str], most_bytes: int) -> bytes:
-    """Read a regular file whole.
+def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Read the whole content of a regular file.
 
     Raises
     ------
     TooLargeError
-        If it has more bytes than that.
+        If it has more than ``max_bytes`` bytes.
     NotRegularError, OSError
-        As `open_regular`.
+        As `open_regular` does.
     """
     with open(open_regular(path), "rb") as stream:  # a descriptor
-        content = stream.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise TooLargeError(path, most_bytes)
+        content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise TooLargeError(path, max_bytes)
     return content
 
 

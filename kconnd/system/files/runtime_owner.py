@@ -1,15 +1,16 @@
-"""Which account the runtime folder of a daemon without a front door belongs to.
+"""Record which account owns the runtime folder of a daemon without a front door.
 
-That folder is named by uid (``/tmp/kconnd-UID``), and a uid can be given to another account while
-kernels of the first one live. So the folder says whose it is: the account's name, and which state
-folder, by device and inode. A daemon whose name and state folder are both others moves the folder
-to a name that nothing looks for, and begins with an empty one. Kernels live on. A daemon of the
-first account that still runs is waited for: it ends once its uid has another name
-(`kconnd.daemon.tasks.account_watch`). Containers can share the folder and have other names for a
-uid. So a folder in which something of another container lives is left as it is: the daemon does not
-start.
+That folder is named by uid (``/tmp/kconnd-UID``), and a uid can be reassigned to another account
+while kernels of the first account run. So the folder records its owner: the account's name, and the
+device and inode of the state folder. A daemon for which both differ renames the folder, and starts
+with an empty one. The kernels keep running. If a daemon of the first account is still running, the
+new one waits for it to exit, which it does once its uid has another name
+(`kconnd.daemon.tasks.account_watch`).
 
-A renamed account has its state folder still, so for it nothing changes.
+Containers can share the folder and use other names for a uid. So if a process of another container
+uses the folder, it is left unchanged, and the daemon does not start.
+
+After an account is renamed, its state folder is the same, so its runtime folder stays in use.
 """
 
 import contextlib
@@ -26,73 +27,74 @@ from kconnd.core.kernel.locality import Lock, is_here
 from kconnd.core.kernel.record import Origin
 from kconnd.core.launch.kernel_files import is_facts, is_old_lock, live_dir
 from kconnd.errors import LockedError
-from kconnd.system.files.kernel_lock import look_at_lock, read_holder
+from kconnd.system.files.kernel_lock import probe_lock, read_holder
 from kconnd.system.files.private import write_private
 
 OWNER = "owner.json"
 LOCK = "daemon.lock"
-WAIT_LIMIT_S = 15.0  # a daemon looks every 5 s whether its uid has another name
+WAIT_LIMIT_S = 15.0  # a daemon checks every 5 s whether its uid has another name
 POLL_INTERVAL_S = 0.02
-_WHOSE = "it belongs to another account with this uid"
-_HINT = "give each a folder of its own: kconnd --runtime-dir DIR"
+_WRONG_ACCOUNT = "it belongs to another account with this uid"
+_HINT = "use a different folder for each account: kconnd --runtime-dir DIR"
 
 log = logging.getLogger("kconnd")
 
 
 def settle_runtime(runtime: Path, state: Path, name: str, here: Origin) -> bool:
-    """Move a runtime folder of another account out of the way, and say whose it is.
+    """Claim a runtime folder for this account, or rename it if it belongs to another account.
 
     Parameters
     ----------
     runtime, state : Path
-        Folders that are there.
+        Existing folders.
     name : str
-        Of the account that we run as.
+        The account that we run as.
     here : Origin
         This machine and container.
 
     Returns
     -------
     bool
-        False where the runtime folder was moved, and has to be made and settled again.
+        False if the runtime folder was renamed, and must be created and settled again.
 
     Raises
     ------
     LockedError
-        If a daemon of the other account does not end, or kernels in it are another container's.
+        If a daemon of the other account does not exit, or if the folder's kernels run in another
+        container.
     """
-    found = state.stat()
-    ours = RuntimeOwner(name, found.st_dev, found.st_ino)
-    known = _read(runtime / OWNER)
-    if known is None or known.is_same(ours):
-        if known != ours:
-            write_private(runtime / OWNER, json.dumps(ours.as_dict()).encode())
+    status = state.stat()
+    new_owner = RuntimeOwner(name, status.st_dev, status.st_ino)
+    owner = _read(runtime / OWNER)
+    if owner is None or owner.is_same(new_owner):
+        if owner != new_owner:
+            write_private(runtime / OWNER, json.dumps(new_owner.as_dict()).encode())
         return True
     _wait_for_daemon(runtime / LOCK)
     _check_kernels(Path(live_dir(str(runtime))), here)
-    aside = runtime.with_name(f"{runtime.name}.{_safe(known.name)}.{secrets.token_hex(4)}")
+    aside = runtime.with_name(f"{runtime.name}.{_safe(owner.name)}.{secrets.token_hex(4)}")
     runtime.rename(aside)
     log.warning(
-        "%s was of the account %s, and this is %s: it is put aside as %s, and kernels that "
-        "live there are left running",
-        *(runtime, known.name, name, aside),
-        extra={"KCONND_EVENT": "put-aside", "KCONND_OWNER": known.name},
+        "%s belongs to the account %s, and this daemon runs as %s: the folder was renamed to %s; "
+        "its kernels keep running",
+        *(runtime, owner.name, name, aside),
+        extra={"KCONND_EVENT": "put-aside", "KCONND_OWNER": owner.name},
     )
     return False
 
 
 def list_put_aside(runtime: Path) -> list[Path]:
-    """List the folders that were moved out of the way of a runtime folder."""
+    """List the renamed runtime folders of earlier accounts."""
     pattern = re.compile(rf"{re.escape(runtime.name)}\.[A-Za-z0-9_-]+\.[0-9a-f]{{8}}")
     with contextlib.suppress(OSError):
-        names = sorted(name for name in os.listdir(runtime.parent) if pattern.fullmatch(name))  # noqa: PTH208  # names alone
+        names = sorted(name for name in os.listdir(runtime.parent) if pattern.fullmatch(name))  # noqa: PTH208  # the names alone
         paths = [runtime.with_name(name) for name in names]
         return [path for path in paths if path.lstat().st_uid == os.geteuid()]
     return []
 
 
 def _read(file: Path) -> RuntimeOwner | None:
-    """Read whose a folder is; None where nothing says it, as before there was such a file."""
+    """Read the owner of a folder; None if unknown, as in folders of older versions."""
     try:
         return parse_owner(file.read_bytes())
     except (OSError, ValueError):
@@ -100,29 +102,35 @@ def _read(file: Path) -> RuntimeOwner | None:
 
 
 def _wait_for_daemon(lock: Path) -> None:
-    """Wait until the daemon of the other account has ended, as it does by itself.
+    """Wait until the daemon of the other account has exited.
 
-    It is not signalled: its pid can mean another process here, where containers share the folder.
+    The daemon is not signalled: if containers share the folder, its pid can be another process
+    here.
     """
     deadline = time.monotonic() + WAIT_LIMIT_S
-    while look_at_lock(lock) is Lock.HELD:
+    while probe_lock(lock) is Lock.HELD:
         if time.monotonic() > deadline:
-            raise LockedError(f"using {lock.parent}: {_WHOSE}, whose daemon runs", hint=_HINT)
+            raise LockedError(
+                f"using {lock.parent}: {_WRONG_ACCOUNT}, whose daemon is running", hint=_HINT
+            )
         time.sleep(POLL_INTERVAL_S)
 
 
 def _check_kernels(live: Path, here: Origin) -> None:
-    """Refuse a folder with kernels that may be of another container or machine.
+    """Refuse a folder with kernels that may run in another container or machine.
 
-    What a shim says of itself is in its facts, and where its lock is here, too, in that.
+    Each shim records its origin in its facts file, and in its lock file if the lock is in this
+    folder.
     """
     for file in live.glob("*"):
-        held = is_old_lock(file.name) and look_at_lock(file) is Lock.HELD
-        if not held and not is_facts(file.name):
+        is_held = is_old_lock(file.name) and probe_lock(file) is Lock.HELD
+        if not is_held and not is_facts(file.name):
             continue
         holder = read_holder(file)
         if holder is None or not is_here(holder.origin, here):
-            raise LockedError(f"using {live.parent}: {_WHOSE}, in another container", hint=_HINT)
+            raise LockedError(
+                f"using {live.parent}: {_WRONG_ACCOUNT}, in another container", hint=_HINT
+            )
 
 
 def _safe(name: str) -> str:

@@ -1,7 +1,8 @@
-"""Whether what a process has read is still on disk as it was: a stat for each place.
+"""Detect that a file which a process has read has changed since, with one stat per path.
 
-Rules. What cannot be told to be the same is not. A time of the file system is compared with
-others of it, and with a clock only to see what changed while the process was just reading.
+Rules. If it cannot be determined that a file is unchanged, it counts as changed. Change times are
+compared with each other. They are compared with a clock only to find files that changed while the
+process was reading.
 """
 
 import os
@@ -9,38 +10,39 @@ import os
 from kconnd.core.launch.warm import Reading
 from kconnd.programs.zygote.staleness import OwnFolders, signature
 
-TICK = 0.02  # seconds by which the time that a file gets can be behind the clock
+CLOCK_TICK_S = 0.02  # a file's change time can be this much behind the clock
 
 
 class Signatures:
-    """The state in which a process has found the places that it read.
+    """The metadata of the paths that a process has read.
 
     Parameters
     ----------
     reading : Reading
-        What it has read.
+        The paths.
     cwd : str
-        Its working folder, where modules are looked for, too.
+        The process's working folder, which is also on its module search path.
     """
 
     def __init__(self, reading: Reading, cwd: str) -> None:
-        self._places = {path: signature(path) for path in reading.places}
+        self._signatures = {path: signature(path) for path in reading.places}
         self._folders = OwnFolders({*reading.folders, cwd}, reading.names)
 
-    def changed_since(self, moment: float) -> str:
-        """Name a place that was changed after a moment, in seconds since the epoch, or ``""``."""
-        return next((path for path in self._places if _changed_at(path) > moment - TICK), "")
+    def first_changed_since(self, time: float) -> str:
+        """Return a path that changed after a time in seconds since the epoch, or ``""``."""
+        limit = time - CLOCK_TICK_S
+        return next((path for path in self._signatures if _changed_at(path) > limit), "")
 
-    def changed(self) -> str:
-        """Name a place that is not as it was, or ``""``."""
-        for path, before in self._places.items():
-            if signature(path) != before:
+    def first_changed(self) -> str:
+        """Return a path whose signature has changed, or ``""``."""
+        for path, original in self._signatures.items():
+            if signature(path) != original:
                 return path
         return self._folders.changed() or ""
 
 
 def _changed_at(path: str) -> float:
     try:
-        return os.stat(path).st_ctime  # noqa: PTH116  # as above
+        return os.stat(path).st_ctime  # noqa: PTH116  # hundreds of paths, and Path is slower
     except OSError:
         return 0.0

@@ -1,8 +1,8 @@
-"""Whether files have changed, and whether they have been left alone since.
+"""Detect changes of files and folders by their metadata, and wait until changes have settled.
 
-Rules. What changed a moment ago may be half written, so nobody acts on it yet. How long a
-change is ago is told by the file system, where its clock can be believed, and by how long we
-have seen no other.
+A file that changed a moment ago may be half written, so it is not acted on yet. A change counts as
+settled once it is old enough by the file system's change time, or once we have seen no other
+change for long enough. The second rule covers file systems whose clock is wrong.
 """
 
 import os
@@ -17,14 +17,14 @@ Marks = tuple[tuple[str, Mark], ...]
 
 @dataclass(frozen=True)
 class Stamp:
-    """What some paths were at one instant.
+    """The metadata of some paths at one instant.
 
     Parameters
     ----------
     marks : tuple
-        Each path with what changes whenever its content does; none of it where it is missing.
+        Each path with metadata that changes whenever its content does; empty for a missing path.
     changed_at : float
-        The latest change, in seconds since the epoch.
+        The time of the latest change, in seconds since the epoch.
     """
 
     marks: Marks
@@ -32,25 +32,32 @@ class Stamp:
 
 
 def stamp_file(path: str) -> Stamp:
-    """Look at one file; of one that is not there its folder tells since when."""
+    """Read the metadata of a file; a missing file is dated by its folder."""
     mark = _mark(path)
     return _stamp([(path, mark)], [mark or _mark(str(Path(path).parent))])
 
 
 def stamp_folder(path: str, counts: Callable[[str], bool]) -> Stamp:
-    """Look at a folder; one that is not there is like an empty one.
+    """Read the metadata of a folder's entries; a missing folder equals an empty one.
 
-    ``counts`` tells by its name what in it counts: others may come and go, such as those of an
-    editor. That one has gone is dated by the folder, like whatever else was done in it then.
+    Parameters
+    ----------
+    path : str
+        The folder. Its own change time dates removals and all other changes in it.
+    counts : callable
+        Selects the entries by name, so that an editor's temporary files do not count.
     """
     try:
         with os.scandir(path) as entries:
-            found = sorted((one.name, _mark(one.path)) for one in entries if counts(one.name))
-        about = os.stat(path)  # noqa: PTH116  # as below
+            marks = sorted(
+                (entry.name, _mark(entry.path)) for entry in entries if counts(entry.name)
+            )
+        status = os.stat(path)  # noqa: PTH116  # os.scandir takes text as well
     except OSError:
         return stamp_file(path)
-    itself = (about.st_ino, about.st_mode, about.st_uid, about.st_gid)  # who may write there
-    return _stamp([*found, (path, itself)], [*(mark for _, mark in found), _mark(path)])
+    # Owner and mode decide who may add files.
+    own_mark = (status.st_ino, status.st_mode, status.st_uid, status.st_gid)
+    return _stamp([*marks, (path, own_mark)], [*(mark for _, mark in marks), _mark(path)])
 
 
 def _stamp(marks: list[tuple[str, Mark]], dated: Iterable[Mark]) -> Stamp:
@@ -59,21 +66,21 @@ def _stamp(marks: list[tuple[str, Mark]], dated: Iterable[Mark]) -> Stamp:
 
 
 def _mark(path: str) -> Mark:
-    """Give change time, length and number of a file: what no writer leaves as it was."""
+    """Return a file's change time, size and inode: every write changes at least one of them."""
     try:
-        about = os.stat(path)  # noqa: PTH116  # also of a name that scandir gave
+        status = os.stat(path)  # noqa: PTH116  # a name from os.scandir
     except OSError:
         return ()
-    return about.st_ctime_ns, about.st_size, about.st_ino
+    return status.st_ctime_ns, status.st_size, status.st_ino
 
 
 class Settling:
-    """Tells whether what was seen has been left alone for long enough.
+    """Decides whether a stamp has been unchanged for long enough.
 
     Parameters
     ----------
     clock, wall_clock : callable
-        Monotonic seconds, and seconds since the epoch.
+        Return monotonic seconds, and seconds since the epoch.
     """
 
     def __init__(
@@ -83,11 +90,12 @@ class Settling:
     ) -> None:
         self._clock, self._wall_clock = clock, wall_clock
         self._stamp: Stamp | None = None
-        self._since = 0.0
+        self._unchanged_since = 0.0
 
-    def rests(self, stamp: Stamp, quiet: float) -> bool:
-        """Tell whether nothing has changed for ``quiet`` seconds."""
+    def is_settled(self, stamp: Stamp, delay_s: float) -> bool:
+        """Check whether nothing has changed for ``delay_s`` seconds."""
         now = self._clock()
         if stamp != self._stamp:
-            self._stamp, self._since = stamp, now
-        return now - self._since >= quiet or self._wall_clock() - stamp.changed_at >= quiet
+            self._stamp, self._unchanged_since = stamp, now
+        is_unchanged = now - self._unchanged_since >= delay_s
+        return is_unchanged or self._wall_clock() - stamp.changed_at >= delay_s

@@ -1,6 +1,6 @@
-"""Files that say what is run or who may do what: read only if nobody else could have written them.
+"""Read files that decide what is run or who may do what, only if no other user can write them.
 
-A file is opened once and judged by its descriptor, so that it cannot be exchanged in between.
+A file is opened once and checked by its descriptor, so that it cannot be replaced in between.
 """
 
 import os
@@ -10,65 +10,91 @@ from contextlib import contextmanager
 
 from kconnd.errors import UnsafePathError
 
-_LARGEST_FILE = 1 << 20
-_OTHERS_WRITE = stat.S_IWOTH
-_GROUP_WRITES = stat.S_IWGRP
+MAX_FILE_BYTES = 1 << 20
 
 
 @contextmanager
-def opened(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
-    """Open for reading; a pipe does not block here, and is refused by its type.
+def open_unblocked(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
+    """Open a regular file or a folder for reading, without blocking.
 
-    So is a device, before it is opened: that alone can do something, to a tape or a watchdog.
+    Opening a named pipe would block, and opening a device can have an effect, for example on a tape
+    or a watchdog. So the file type is checked before the file is opened.
+
+    Parameters
+    ----------
+    path : str
+        The path, relative to ``folder``.
+    flags : int
+        Flags of open(2). With ``O_DIRECTORY``, a folder is opened.
+    folder : int, optional
+        The descriptor of a folder.
     """
     if not flags & os.O_DIRECTORY:
         _check_regular(os.stat(path, dir_fd=folder))  # Path takes no descriptor
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=folder)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=folder)
     try:
-        yield fd
+        yield descriptor
     finally:
-        os.close(fd)
+        os.close(descriptor)
 
 
 def check_folder(folder: int, uid: int) -> None:
-    """Refuse a folder in which anybody can exchange files.
+    """Refuse a folder in which another user can replace files.
 
-    A sticky one protects the files of its users from each other, so it does for a user's own
-    profile. It does not keep others from adding one, nor its owner from removing one: what root
-    reads says what holds for everybody, and its folder has to be root's alone.
+    A sticky folder protects each user's files from the others, which is enough for a user's own
+    profiles. It does not prevent others from adding files, or its owner from removing them. What
+    root reads applies to all users, so root's folder must be writable by root alone.
+
+    Raises
+    ------
+    UnsafePathError
+        If another user can replace files.
     """
-    about = os.fstat(folder)
-    mode = about.st_mode
-    sticky = bool(mode & stat.S_ISVTX) and uid != 0
-    if about.st_uid not in {0, uid} and not sticky:
-        message = f"the folder belongs to uid {about.st_uid}, and uid {uid} is reading"
-        raise UnsafePathError(message, hint="a folder of profiles has to be one's own, or root's")
-    if mode & _OTHERS_WRITE and not sticky:
-        raise UnsafePathError("everybody may write to the folder", hint="chmod o-w on the folder")
-    if uid == 0 and mode & _GROUP_WRITES and about.st_gid != 0:
-        message = f"group {about.st_gid} may write to the folder, and root is reading"
-        raise UnsafePathError(message, hint="chmod g-w on the folder")
+    status = os.fstat(folder)
+    is_protected = bool(status.st_mode & stat.S_ISVTX) and uid != 0
+    if status.st_uid not in {0, uid} and not is_protected:
+        raise UnsafePathError(
+            f"the folder belongs to uid {status.st_uid}, and uid {uid} is reading",
+            hint="a folder of profiles must belong to its reader or to root",
+        )
+    if status.st_mode & stat.S_IWOTH and not is_protected:
+        raise UnsafePathError("all users may write to the folder", hint="chmod o-w on the folder")
+    _check_group(status, uid, "folder")
 
 
-def read_trusted(fd: int, uid: int) -> bytes:
-    """Read a file that only its reader or root can have written, up to 1 MiB."""
-    about = os.fstat(fd)
-    _check_regular(about)
-    if about.st_uid not in {0, uid}:
-        message = f"belongs to uid {about.st_uid}, and uid {uid} is reading"
-        raise UnsafePathError(message, hint="a profile has to be one's own, or root's")
-    if about.st_mode & _OTHERS_WRITE:
-        raise UnsafePathError("everybody may write to it", hint="chmod o-w on the file")
-    if uid == 0 and about.st_mode & _GROUP_WRITES and about.st_gid != 0:
-        message = f"group {about.st_gid} may write to it, and root is reading"
-        raise UnsafePathError(message, hint="chmod g-w on the file")
-    with os.fdopen(os.dup(fd), "rb") as stream:
-        content = stream.read(_LARGEST_FILE + 1)
-    if len(content) > _LARGEST_FILE:
-        raise UnsafePathError("is larger than 1M", hint="split it into several files")
+def read_trusted(descriptor: int, uid: int) -> bytes:
+    """Read a file of at most 1 MiB that only its reader or root can write.
+
+    Raises
+    ------
+    UnsafePathError
+        If another user can write it, or if it is larger.
+    """
+    status = os.fstat(descriptor)
+    _check_regular(status)
+    if status.st_uid not in {0, uid}:
+        raise UnsafePathError(
+            f"the file belongs to uid {status.st_uid}, and uid {uid} is reading",
+            hint="a profile must belong to its reader or to root",
+        )
+    if status.st_mode & stat.S_IWOTH:
+        raise UnsafePathError("all users may write to the file", hint="chmod o-w on the file")
+    _check_group(status, uid, "file")
+    with os.fdopen(os.dup(descriptor), "rb") as stream:
+        content = stream.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise UnsafePathError("the file is larger than 1M", hint="split it into several files")
     return content
 
 
-def _check_regular(about: os.stat_result) -> None:
-    if not stat.S_ISREG(about.st_mode):
-        raise UnsafePathError("is not a plain file")
+def _check_group(status: os.stat_result, uid: int, kind: str) -> None:
+    if uid == 0 and status.st_mode & stat.S_IWGRP and status.st_gid != 0:
+        raise UnsafePathError(
+            f"group {status.st_gid} may write to the {kind}, and root is reading",
+            hint=f"chmod g-w on the {kind}",
+        )
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafePathError("it is not a regular file")

@@ -1,9 +1,9 @@
-"""Folders in which changes are told of by the system, as they happen: inotify(7).
+"""Watch folders for changes with inotify(7).
 
-Rules. Nothing runs while nothing changes: no thread and no rounds. A folder that is moved away or
-removed counts as changed, and as missing from then on. Of one that is missing nobody tells when it
-comes, nor does anybody when its path leads to another (a folder above it was renamed, a link, a
-mount): that is seen when somebody looks.
+No thread and no polling runs while nothing changes. A folder that is moved or removed counts as
+changed, and is missing from then on. inotify does not report the creation of a missing folder, nor
+that a path leads to another folder, because of a renamed parent, a symlink or a mount. `refresh`
+detects both.
 """
 
 import asyncio
@@ -16,34 +16,34 @@ from typing import Self
 
 from inotify_simple import INotify, flags
 
-from kconnd.system.hung_calls import Begin
+from kconnd.system.hung_calls import BeginStep
 
-GONE = flags.IGNORED | flags.MOVE_SELF  # what is removed or unmounted is told of as IGNORED, too
+GONE = flags.IGNORED | flags.MOVE_SELF  # inotify reports IGNORED for a removal and an unmount, too
 WRITTEN = flags.CREATE | flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB
 CHANGES = WRITTEN | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO | flags.MOVE_SELF
-LIMITS = {
-    errno.ENOSPC: "fs.inotify.max_user_watches is reached",
-    errno.EMFILE: "too many files are open, or fs.inotify.max_user_instances is reached",
+LIMIT_MESSAGES = {
+    errno.ENOSPC: "the limit fs.inotify.max_user_watches is reached",
+    errno.EMFILE: "too many files are open, or the limit fs.inotify.max_user_instances is reached",
 }
 
 
-class Folders:
-    """Watches what comes, changes and goes directly in some folders, whether they are there or not.
+class FolderWatcher:
+    """Watches the direct entries of some folders, which may be missing.
 
     Parameters
     ----------
     folders : iterable of Path
-        Which ones.
+        The folders.
     counts : callable
-        Tells whether a change of what has this name counts.
+        Selects by name the entries whose changes count.
     """
 
     def __init__(self, folders: Iterable[Path], counts: Callable[[str], bool]) -> None:
         self.missing = set(folders)
         self.trouble = ""
         self._counts = counts
-        self._watched: dict[int, set[Path]] = {}  # by number; links can lead to the same folder
-        self._places: dict[Path, tuple[int, int]] = {}  # device and number of what is watched
+        self._watches: dict[int, set[Path]] = {}  # two paths can lead to one watched folder
+        self._inodes: dict[Path, tuple[int, int]] = {}  # device and inode of each watched folder
         self._changed = asyncio.Event()
         self._inotify: INotify | None = None
 
@@ -51,92 +51,93 @@ class Folders:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Watch none of them any more."""
+        """Remove all watches."""
         if self._inotify is not None:
             asyncio.get_running_loop().remove_reader(self._inotify.fileno())
             self._inotify.close()
             self._inotify = None
-        for number in list(self._watched):
-            self._let_go(number)
+        for watch in list(self._watches):
+            self._drop_watch(watch)
 
-    def touch(self, begin: Begin) -> None:
-        """Look at each folder in a thread, from which what hangs cannot hold up a loop."""
-        for folder in sorted({*self.missing, *list(self._places)}):
-            begin(f"looking at the folder {folder}")
-            _place(folder)
+    def probe(self, begin: BeginStep) -> None:
+        """Call stat(2) on each folder, in a thread, to find one that hangs before `refresh`."""
+        for folder in sorted({*self.missing, *list(self._inodes)}):
+            begin(f"reading the folder {folder}")
+            _inode_of(folder)
 
-    def look(self) -> bool:
-        """Watch those that are there by now; tell whether any has come, or is gone or another.
+    def refresh(self) -> bool:
+        """Watch the folders that exist now, and return whether any appeared, moved or vanished.
 
-        Why one of them cannot be watched is in `trouble`, which is empty otherwise.
+        Afterwards, `trouble` says why a folder cannot be watched; it is empty otherwise.
         """
-        self.trouble, differs = "", self._leave_what_moved()
+        self.trouble, has_changed = "", self._drop_moved()
         for folder in sorted(self.missing):
             try:
                 self._watch(folder)
-                differs = True
+                has_changed = True
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                why = LIMITS.get(error.errno or 0, error.strerror)
-                self.trouble = f"watching {folder}: {why}"
-        return differs
+                reason = LIMIT_MESSAGES.get(error.errno or 0, error.strerror)
+                self.trouble = f"watching {folder}: {reason}"
+        return has_changed
 
-    async def changed(self, limit: float | None) -> bool:
-        """Wait until something has changed since the last call; false after ``limit`` seconds."""
+    async def wait_for_change(self, limit_s: float | None) -> bool:
+        """Wait for a change since the last call; False after ``limit_s`` seconds without one."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(limit_s):
                 await self._changed.wait()
-        happened = self._changed.is_set()
+        has_changed = self._changed.is_set()
         self._changed.clear()
-        return happened
+        return has_changed
 
-    def _leave_what_moved(self) -> bool:
-        moved = [path for path, place in self._places.items() if _place(path) != place]
-        for number, paths in list(self._watched.items()):
+    def _drop_moved(self) -> bool:
+        moved = [path for path, inode in self._inodes.items() if _inode_of(path) != inode]
+        for watch, paths in list(self._watches.items()):
             if not paths.isdisjoint(moved):
-                self._let_go(number)
+                self._drop_watch(watch)
         return bool(moved)
 
     def _watch(self, folder: Path) -> None:
-        place = _place(folder)  # before: one that takes its place is another when somebody looks
-        number = self._opened().add_watch(folder, CHANGES | flags.ONLYDIR)
-        self._watched.setdefault(number, set()).add(folder)
-        self._places[folder] = place
+        # Read the inode first: if the folder is replaced in between, the next refresh notices.
+        inode = _inode_of(folder)
+        watch = self._open_inotify().add_watch(folder, CHANGES | flags.ONLYDIR)
+        self._watches.setdefault(watch, set()).add(folder)
+        self._inodes[folder] = inode
         self.missing.discard(folder)
 
-    def _opened(self) -> INotify:
+    def _open_inotify(self) -> INotify:
         if self._inotify is None:
             inotify = INotify(nonblocking=True)
-            asyncio.get_running_loop().add_reader(inotify.fileno(), self._hear)
+            asyncio.get_running_loop().add_reader(inotify.fileno(), self._read_events)
             self._inotify = inotify
         return self._inotify
 
-    def _hear(self) -> None:
-        for event in self._opened().read(timeout=0):
-            if event.mask & flags.Q_OVERFLOW:  # any of them may have gone
-                for number in list(self._watched):
-                    self._let_go(number)
+    def _read_events(self) -> None:
+        for event in self._open_inotify().read(timeout=0):
+            if event.mask & flags.Q_OVERFLOW:  # any folder may be gone
+                for watch in list(self._watches):
+                    self._drop_watch(watch)
             if event.mask & GONE:
-                self._let_go(event.wd)
-            itself = GONE | flags.Q_OVERFLOW | (0 if event.name else flags.ATTRIB)
-            if event.mask & itself or self._counts(event.name):
+                self._drop_watch(event.wd)
+            concerns_folder = GONE | flags.Q_OVERFLOW | (0 if event.name else flags.ATTRIB)
+            if event.mask & concerns_folder or self._counts(event.name):
                 self._changed.set()
 
-    def _let_go(self, number: int) -> None:
-        """Count what has this number as missing; one that was moved would still be told of."""
-        for folder in self._watched.pop(number, ()):
+    def _drop_watch(self, watch: int) -> None:
+        """Mark the folders of a watch as missing, and remove it: a moved folder keeps its watch."""
+        for folder in self._watches.pop(watch, ()):
             self.missing.add(folder)
-            del self._places[folder]
+            del self._inodes[folder]
         if self._inotify is not None:
-            with contextlib.suppress(OSError):  # it is gone already
-                self._inotify.rm_watch(number)
+            with contextlib.suppress(OSError):  # the watch is gone with its folder
+                self._inotify.rm_watch(watch)
 
 
-def _place(path: Path) -> tuple[int, int]:
-    """Give the device and the number of a folder; zeros where there is none."""
+def _inode_of(path: Path) -> tuple[int, int]:
+    """Return the device and inode of a folder; zeros if it is missing."""
     try:
-        found = os.stat(path)  # noqa: PTH116  # also of a link that leads round in a circle
+        status = os.stat(path)  # noqa: PTH116  # a symlink loop raises OSError here
     except OSError:
         return 0, 0
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

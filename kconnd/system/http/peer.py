@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from kconnd.core.access import Peer
 from kconnd.errors import RefusedError
-from kconnd.system.hung_calls import OwnThreads
+from kconnd.system.hung_calls import ThreadPerCallExecutor
 
 FRESH = 10.0  # seconds that a look-up is good for
 PATIENCE = 5.0  # seconds that a look-up may take
@@ -95,7 +95,7 @@ class Directory:
         self._look_up, self._find_uid, self._patience = look_up, find_uid, patience
         self._slots = asyncio.Semaphore(LOOKUPS)
         self._name_slots = asyncio.Semaphore(LOOKUPS)  # names that anybody thinks up
-        self._threads = OwnThreads()  # nothing waits for one that hangs
+        self._threads = ThreadPerCallExecutor()  # nothing waits for one that hangs
         self._asked: dict[int, asyncio.Task[Identity]] = {}  # one at once for each user
         # One at once for each name, until it ends: long after who asked has gone, maybe.
         self._finding: dict[str, asyncio.Task[int | None]] = {}

@@ -18,8 +18,8 @@ from kconnd.core.profile.parse import parse_profile
 from kconnd.core.profile.problems import Path as KeyPath
 from kconnd.core.profile.problems import Problem, dotted, show
 from kconnd.errors import UnsafePathError
-from kconnd.system.files.trusted import check_folder, opened, read_trusted
-from kconnd.system.hung_calls import Begin, begin_nothing
+from kconnd.system.files.trusted import check_folder, open_unblocked, read_trusted
+from kconnd.system.hung_calls import BeginStep, ignore_step
 from kconnd.system.machine import find_uid
 from kconnd.system.profiles.yaml_with_positions import Document, NotYamlError, read_yaml
 
@@ -100,7 +100,7 @@ def load_profiles(
     uid: int | None = None,
     missing_ok: bool = True,
     uid_of: Callable[[str], int | None] = find_uid,
-    begin: Begin = begin_nothing,
+    begin: BeginStep = ignore_step,
 ) -> Loaded:
     """Read profiles from files and folders.
 
@@ -153,7 +153,7 @@ def _first_faults(faults: Iterable[Fault]) -> dict[str, Fault]:
     return found
 
 
-def load_machine(paths: Iterable[str | os.PathLike[str]], begin: Begin = begin_nothing) -> Loaded:
+def load_machine(paths: Iterable[str | os.PathLike[str]], begin: BeginStep = ignore_step) -> Loaded:
     """Read the profiles of the whole machine, where what is shared needs a user to run as.
 
     Without one, each user's own kernel of that name would be open to others by somebody
@@ -169,7 +169,7 @@ def load_tiers(
     *,
     uid: int,
     user: str,
-    begin: Begin = begin_nothing,
+    begin: BeginStep = ignore_step,
 ) -> Loaded:
     """Read the profiles of the whole machine, and a user's own, which go before them.
 
@@ -273,7 +273,7 @@ class _Reader:
 
     uid: int
     missing_ok: bool
-    begin: Begin = begin_nothing
+    begin: BeginStep = ignore_step
     profiles: dict[str, SourcedProfile] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     first: dict[str, str] = field(default_factory=dict)
@@ -293,13 +293,13 @@ class _Reader:
         with self._faults_at(path):
             self.begin(f"reading {path}")
             try:
-                with opened(path, os.O_DIRECTORY) as folder:
+                with open_unblocked(path, os.O_DIRECTORY) as folder:
                     check_folder(folder, self.uid)
                     names = os.listdir(folder)  # noqa: PTH208  # Path takes no descriptor
                     for name in sorted(filter(is_profile, names)):
                         self._read_file(folder, name, str(Path(path, name)))
             except NotADirectoryError:
-                with opened(str(Path(path).parent), os.O_DIRECTORY) as folder:
+                with open_unblocked(str(Path(path).parent), os.O_DIRECTORY) as folder:
                     check_folder(folder, self.uid)
                     self._read_file(folder, Path(path).name, path)
 
@@ -312,7 +312,7 @@ class _Reader:
         self.read_already.add(key)
         with self._faults_at(file):
             self.begin(f"reading {file}")
-            with opened(name, 0, folder) as fd:
+            with open_unblocked(name, 0, folder) as fd:
                 content = read_trusted(fd, self.uid)
             self.begin(f"checking {file}")
             self._tell(sorted(self._faults_in(read_yaml(content), file)))

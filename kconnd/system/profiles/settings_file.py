@@ -8,7 +8,7 @@ from kconnd.core.profile.problems import Problem, show
 from kconnd.core.profile.settings import Settings, parse_settings
 from kconnd.errors import ProfileError, UnsafePathError
 from kconnd.system.files.stamps import Settling, Stamp, stamp_file
-from kconnd.system.files.trusted import check_folder, opened, read_trusted
+from kconnd.system.files.trusted import check_folder, open_unblocked, read_trusted
 from kconnd.system.profiles.loader import Fault, fault_at
 from kconnd.system.profiles.yaml_with_positions import NotYamlError, read_yaml
 
@@ -27,9 +27,9 @@ def read_settings(path: str, *, uid: int = 0) -> tuple[Settings | None, tuple[Fa
         The settings and no faults, or None and all faults.
     """
     try:
-        with opened(str(Path(path).parent), os.O_DIRECTORY) as folder:
+        with open_unblocked(str(Path(path).parent), os.O_DIRECTORY) as folder:
             check_folder(folder, uid)
-            with opened(Path(path).name, 0, folder) as file:
+            with open_unblocked(Path(path).name, 0, folder) as file:
                 document = read_yaml(read_trusted(file, uid))
     except FileNotFoundError:
         return Settings(), ()
@@ -103,8 +103,8 @@ class LiveSettings:
         if self._settings is None and not stamp.marks[0][1]:
             return True  # there is none, and there was none before
         if not _is_empty(stamp):
-            return self._settings is None or self._settling.rests(stamp, QUIET)
-        rests = self._settling.rests(stamp, EMPTY)
+            return self._settings is None or self._settling.is_settled(stamp, QUIET)
+        rests = self._settling.is_settled(stamp, EMPTY)
         if self._settings is not None and stamp != self._told:
             self._told = stamp
             then = "there are none now" if rests else f"those before hold for {EMPTY:g} s"

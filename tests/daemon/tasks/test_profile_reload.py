@@ -13,7 +13,7 @@ import pytest
 
 from kconnd.daemon.main import keep_going
 from kconnd.daemon.tasks import profile_reload
-from kconnd.system.files.watcher import Folders
+from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.hung_calls import PathSteps
 from kconnd.system.profiles.loader import is_profile
 
@@ -54,7 +54,7 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
     """Have one whose folder is not there yet."""
     (tmp_path / "above").mkdir()
     reader = Reader(tmp_path / "above" / "configs" / "lab.yaml")
-    folders = Folders([reader.path.parent], is_profile)
+    folders = FolderWatcher([reader.path.parent], is_profile)
     await profile_reload.look(folders, PathSteps())
     kernels: Any = reader
     work = partial(profile_reload.pick_up_for_ever, kernels, folders, PathSteps())
@@ -140,7 +140,7 @@ async def test_what_keeps_a_folder_from_being_watched_is_said_once(
     caplog.set_level(logging.WARNING)
     path = tmp_path / "round"
     path.symlink_to(path)
-    folders, paths = Folders([path], is_profile), PathSteps()
+    folders, paths = FolderWatcher([path], is_profile), PathSteps()
     for _ in range(3):
         assert not await profile_reload.look(folders, paths)
     (said,) = caplog.messages

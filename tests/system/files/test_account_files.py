@@ -78,14 +78,14 @@ def test_what_was_put_aside_is_given_back_in_exchange(
     files.write(UID, Account("ada"))
     keep("old")
     files.put_aside(UID, 0.0)
-    files.write(UID, files.follow(UID, "ada2"))
+    files.write(UID, files.current(UID, "ada2"))
     keep("new")
     assert files.hand_over(UID, "ada2", 1.0).name == "ada"
     assert kept(files) == ["old", "old"]
     assert files.read(UID) == Account("ada2", 1), "with the number that its kernels' units have"
     assert [aside.number for aside in files.list_aside()] == [2]
     assert (files.place_of(files.list_aside()[0]) / "state/kept").read_text() == "new"
-    assert files.follow(UID, "bob").number == 3, "a number that nothing has"
+    assert files.current(UID, "bob").number == 3, "a number that nothing has"
     files.hand_over(UID, "ada2", 2.0)
     assert kept(files) == ["new", "new"]
 
@@ -106,11 +106,11 @@ def test_a_daemon_that_begins_anew_gets_nothing_of_what_is_handed_over(
     files.write(UID, Account("ada"))
     keep("old")
     files.put_aside(UID, 0.0)
-    files.write(UID, files.follow(UID, "ada2"))
+    files.write(UID, files.current(UID, "ada2"))
     keep("new")
-    with pytest.raises(KconndError, match="giving back") as told:
+    with pytest.raises(KconndError, match="restoring the state") as told:
         Restarted(files.state, files.run).hand_over(UID, "ada2", 1.0)
-    assert "ask again" in told.value.hint
+    assert "repeat the command" in told.value.hint
     assert kept(files) == []
     ((files.state if again == "u" else files.run) / "u" / str(UID) / "kept").write_text("made anew")
     assert files.read(UID) == Account("ada2", 2)
@@ -168,4 +168,4 @@ def test_a_daemon_refuses_what_is_another_accounts(files: AccountFiles) -> None:
 def test_a_file_that_cannot_be_read_is_no_permission(files: AccountFiles) -> None:
     (files.state / "owners" / str(UID)).mkdir()
     with pytest.raises(StateFileError):
-        files.follow(UID, "ada")
+        files.current(UID, "ada")

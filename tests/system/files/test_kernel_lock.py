@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kconnd.core.kernel.locality import Lock
-from kconnd.system.files.kernel_lock import is_local, look_at_lock, read_holder
+from kconnd.system.files.kernel_lock import is_local, probe_lock, read_holder
 from kconnd.system.files.private import take_lock
 from kconnd.system.process.processes import ProcessId, pid_namespace, read_stat, shares_host_name
 
@@ -16,19 +16,19 @@ FACTS = {"boot_id": "b", "host": "h", "pid_namespace": "pid:[1]", "shim": [1, 2]
 
 def test_a_lock_is_held_free_or_missing(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    assert look_at_lock(path) is Lock.MISSING
+    assert probe_lock(path) is Lock.MISSING
     held = take_lock(path, "me")
-    assert look_at_lock(path) is Lock.HELD
+    assert probe_lock(path) is Lock.HELD
     os.close(held)
-    assert look_at_lock(path) is Lock.FREE
+    assert probe_lock(path) is Lock.FREE
     looking = os.open(path, os.O_RDONLY)
-    assert look_at_lock(path) is Lock.FREE, "those who look do not see each other"
+    assert probe_lock(path) is Lock.FREE, "those who look do not see each other"
     os.close(looking)
 
 
 def test_what_cannot_be_told_counts_as_held(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to(tmp_path / "other")
-    assert look_at_lock(tmp_path / "lock") is Lock.HELD
+    assert probe_lock(tmp_path / "lock") is Lock.HELD
 
 
 def test_a_locked_file_says_who_holds_it(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_locked_file_that_says_nothing_is_no_trouble(tmp_path: Path, text: str
 def test_a_pipe_in_its_place_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "lock")
     assert read_holder(tmp_path / "lock") is None
-    assert look_at_lock(tmp_path / "lock") is Lock.FREE
+    assert probe_lock(tmp_path / "lock") is Lock.FREE
     assert read_holder(tmp_path / "none") is None
 
 

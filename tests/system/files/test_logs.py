@@ -80,7 +80,7 @@ async def test_what_is_added_between_reading_and_following_is_not_lost(tmp_path:
 def test_a_character_without_an_end_is_marked(tmp_path: Path) -> None:
     append(tmp_path / "log", "é".encode()[:1])
     reader = LogReader(tmp_path / "log")
-    assert reader.last_lines(1) + reader.rest() == "\ufffd"
+    assert reader.last_lines(1) + reader.finish() == "\ufffd"
 
 
 async def test_a_fifo_is_no_log(tmp_path: Path) -> None:

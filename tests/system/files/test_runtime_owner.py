@@ -63,7 +63,7 @@ def test_another_account_begins_with_an_empty_one(
     (aside,) = list_put_aside(runtime)
     assert (aside / "kernel-lab.json").read_text() == "ada's"
     assert aside.parent == runtime.parent
-    assert "put aside as" in caplog.text
+    assert "was renamed to" in caplog.text
     assert vars(caplog.records[-1])["KCONND_EVENT"] == "put-aside"
     runtime.mkdir()
     assert settle_runtime(runtime, homes("bob"), "bob", HERE)
@@ -87,7 +87,7 @@ def test_what_lives_in_it_is_left_as_it_is_where_it_may_be_anothers(
     kernel = runtime / "live" / "lab.lock"
     elsewhere = replace(HERE, pid_namespace="pid:[7]")
     for lock, note, why in (
-        (runtime / LOCK, "kconnd, pid 1", "whose daemon runs"),
+        (runtime / LOCK, "kconnd, pid 1", "whose daemon is running"),
         (kernel, facts(elsewhere), "in another container"),
         (kernel, "", "in another container"),
     ):

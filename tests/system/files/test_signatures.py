@@ -39,35 +39,35 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("place", CHANGES)
 def test_a_change_is_named(tmp_path: Path, place: str) -> None:
     found = read(tmp_path)
-    assert found.changed() == ""
+    assert found.first_changed() == ""
     CHANGES[place](tmp_path)
-    assert found.changed() == str(tmp_path / place)
+    assert found.first_changed() == str(tmp_path / place)
 
 
 def test_a_file_that_is_gone_and_a_folder_that_is_another_have_changed(tmp_path: Path) -> None:
     found = read(tmp_path)
     (tmp_path / "mine.py").unlink()
-    assert found.changed() == str(tmp_path / "mine.py")
+    assert found.first_changed() == str(tmp_path / "mine.py")
     (tmp_path / "mine.py").write_text("VALUE = 1")
     found = Signatures(Reading((), (), frozenset()), str(tmp_path / "work"))
     replace(tmp_path)
-    assert found.changed() == str(tmp_path / "work")
+    assert found.first_changed() == str(tmp_path / "work")
 
 
 def test_what_hides_no_module_may_come_and_go_in_a_folder_of_ones_own(tmp_path: Path) -> None:
     found = read(tmp_path)
     for name in ("data.csv", "notjson.py", "js"):
         (tmp_path / "work" / name).write_text("")
-        assert found.changed() == ""
+        assert found.first_changed() == ""
 
 
 def test_what_was_changed_while_it_was_read_is_named(tmp_path: Path) -> None:
     found = read(tmp_path)
     now = time.time()
-    assert found.changed_since(now + 60) == ""
-    assert found.changed_since(now - 60) == str(tmp_path / "mine.py")
+    assert found.first_changed_since(now + 60) == ""
+    assert found.first_changed_since(now - 60) == str(tmp_path / "mine.py")
     os.utime(tmp_path / "mine.py", (1, 1))  # as an installer does, which keeps times
-    assert found.changed_since(now - 60) == str(tmp_path / "mine.py")
+    assert found.first_changed_since(now - 60) == str(tmp_path / "mine.py")
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,7 @@ def test_any_bytes_are_a_document_or_not_yaml(content: bytes | str) -> None:
 
 def test_a_large_file_is_refused(folder: Path) -> None:
     (line,) = faults_of(folder, "kernel: a\n" + "#" * (1 << 20))
-    assert line == "lab.yaml:1:1: is larger than 1M; split it into several files"
+    assert line == "lab.yaml:1:1: the file is larger than 1M; split it into several files"
 
 
 def test_which_files_of_a_folder_are_read(folder: Path) -> None:
@@ -338,7 +338,10 @@ def test_links_to_nowhere_pipes_and_folders_are_faults_and_do_not_block(folder: 
     assert list(loaded.profiles) == ["d"]
     first, *others = told(loaded, folder)
     assert first.startswith("a.yaml:1:1: cannot be read: ")
-    assert others == ["b.yaml:1:1: is not a plain file", "c.yaml:1:1: is not a plain file"]
+    assert others == [
+        "b.yaml:1:1: it is not a regular file",
+        "c.yaml:1:1: it is not a regular file",
+    ]
 
 
 def test_a_file_that_cannot_be_read_is_a_fault(folder: Path) -> None:
@@ -355,7 +358,7 @@ def test_a_file_that_everybody_writes_is_not_read(folder: Path, mode: int) -> No
     loaded = load_profiles([folder])
     assert loaded.profiles == {}
     assert told(loaded, folder) == [
-        "lab.yaml:1:1: everybody may write to it; chmod o-w on the file"
+        "lab.yaml:1:1: all users may write to the file; chmod o-w on the file"
     ]
 
 
@@ -366,7 +369,7 @@ def test_a_folder_that_everybody_writes_is_not_read_unless_sticky(folder: Path) 
     for asked in (folder, path):
         loaded = load_profiles([asked], uid=user)
         assert loaded.profiles == {}
-        assert "everybody may write to the folder" in str(loaded.faults[0])
+        assert "all users may write to the folder" in str(loaded.faults[0])
     folder.chmod(0o1777)
     assert list(load_profiles([folder], uid=user).profiles) == ["lab"]
 
@@ -375,7 +378,7 @@ def test_a_folder_that_everybody_writes_is_not_read_unless_sticky(folder: Path) 
 @pytest.mark.parametrize(
     ("owner", "group", "mode", "why"),
     [
-        (0, 0, 0o1777, "everybody may write to the folder"),
+        (0, 0, 0o1777, "all users may write to the folder"),
         (0, 54321, 0o775, "group 54321 may write to the folder, and root is reading"),
         (0, 54321, 0o1775, "group 54321 may write to the folder, and root is reading"),
         (54321, 0, 0o755, "the folder belongs to uid 54321, and uid 0 is reading"),
@@ -410,8 +413,8 @@ def test_another_user_s_file_is_not_read_and_root_s_is(folder: Path) -> None:
         owner, loaded = 54321, load_profiles([folder], uid=reader)
     assert told(loaded, folder) == [
         (
-            f"lab.yaml:1:1: belongs to uid {owner}, and uid {reader} is reading; "
-            "a profile has to be one's own, or root's"
+            f"lab.yaml:1:1: the file belongs to uid {owner}, and uid {reader} is reading; "
+            "a profile must belong to its reader or to root"
         )
     ]
 

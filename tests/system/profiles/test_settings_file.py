@@ -66,7 +66,7 @@ def test_broken_yaml_and_files_of_others_are_refused(tmp_path: Path) -> None:
     path.chmod(0o666)
     settings, found = read_settings(str(path), uid=ME)
     assert settings is None
-    assert "everybody may write to it" in str(found[0])
+    assert "all users may write to the file" in str(found[0])
 
 
 @pytest.mark.parametrize(
@@ -185,8 +185,8 @@ def test_a_change_long_ago_need_not_be_waited_for(tmp_path: Path) -> None:
     write(path, "users: [ada]\n")
     stamp = stamp_file(str(path))
     late = Settling(lambda: 0.0, lambda: stamp.changed_at + QUIET)
-    assert late.rests(stamp, QUIET)
+    assert late.is_settled(stamp, QUIET)
     early = Settling(lambda: 0.0, lambda: stamp.changed_at + QUIET / 2)
-    assert not early.rests(stamp, QUIET)
+    assert not early.is_settled(stamp, QUIET)
     path.unlink()
     assert stamp_file(str(path)).changed_at >= stamp.changed_at, "its folder tells of it"
