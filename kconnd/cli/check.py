@@ -16,7 +16,7 @@ from kconnd.errors import UsageError
 
 if TYPE_CHECKING:
     from kconnd.cli.command_line import Arguments
-    from kconnd.system.profiles.loader import Loaded
+    from kconnd.system.profiles.loader import LoadedProfiles
 
 
 def check(arguments: "Arguments") -> int:
@@ -45,7 +45,7 @@ def schema(_arguments: "Arguments") -> int:
     return 0
 
 
-def _load(paths: list[str]) -> "Loaded":
+def _load(paths: list[str]) -> "LoadedProfiles":
     """Load the profiles below some paths, or all profiles and the settings of the machine."""
     # These imports take half of the time of kconnd-ctl check.
     from kconnd.system.machine import own_user  # noqa: PLC0415
@@ -60,13 +60,13 @@ def _load(paths: list[str]) -> "Loaded":
     return replace(loaded, faults=(*read_settings(SETTINGS)[1], *loaded.faults))
 
 
-def _to_text(loaded: "Loaded") -> str:
+def _to_text(loaded: "LoadedProfiles") -> str:
     """List the faults, one per line, and count profiles and faults."""
     summary = f"{_count(len(loaded.profiles), 'profile')}, {_count(len(loaded.faults), 'fault')}"
-    return "\n".join([*map(str, loaded.faults), *loaded.hidden, summary])
+    return "\n".join([*map(str, loaded.faults), *loaded.overrides, summary])
 
 
-def _to_json(loaded: "Loaded") -> str:
+def _to_json(loaded: "LoadedProfiles") -> str:
     profiles = [
         {"name": name, "file": profile.file, "line": profile.line}
         for name, profile in loaded.profiles.items()

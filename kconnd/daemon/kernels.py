@@ -36,7 +36,7 @@ from kconnd.errors import (
 )
 from kconnd.system.files.private import remove_temporary_files
 from kconnd.system.hung_calls import BeginStep, StuckError
-from kconnd.system.profiles.loader import Loaded
+from kconnd.system.profiles.loader import LoadedProfiles
 from kconnd.system.store import records_elsewhere
 
 LOGGED_FAULTS = 100
@@ -59,10 +59,10 @@ class Kernels:
     """
 
     def __init__(
-        self, world: World, load: Callable[[], Awaitable[Loaded]], pool: Pool | None = None
+        self, world: World, load: Callable[[], Awaitable[LoadedProfiles]], pool: Pool | None = None
     ) -> None:
         self.world, self.pool = world, pool
-        self.loaded = Loaded({}, ())
+        self.loaded = LoadedProfiles({}, ())
         self.catalog = Catalog(world.paths)
         self.taken_up = asyncio.Event()  # set once all is known that an earlier daemon left
         self.readings = Readings(world)
@@ -216,7 +216,7 @@ class Kernels:
 
     def _faulty(self, name: str) -> ProfileError | None:
         base, _ = parse_name(name)
-        fault = self.loaded.spoiled.get(base)
+        fault = self.loaded.first_faults.get(base)
         if fault is None:
             return None
         said = replace(fault, hint="")

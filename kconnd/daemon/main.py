@@ -61,8 +61,9 @@ from kconnd.system.hung_calls import BeginStep, StuckError, ThreadPerCallExecuto
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
 from kconnd.system.process.processes import boot_id, pid_namespace
-from kconnd.system.profiles.loader import Loaded, is_profile, load_tiers
+from kconnd.system.profiles.loader import LoadedProfiles, is_profile
 from kconnd.system.profiles.settings_file import LiveSettings
+from kconnd.system.profiles.tiers import load_tiers
 from kconnd.system.store import Store
 from kconnd.system.systemd.journal import set_up_logging
 from kconnd.system.systemd.notify import notify, passed_sockets
@@ -347,7 +348,7 @@ async def keep_going(work: Work, pause: float = AGAIN) -> None:
             return
 
 
-async def _load(settings: Settings, world: World) -> Loaded:
+async def _load(settings: Settings, world: World) -> LoadedProfiles:
     """Read all profiles; each file that hangs is left out, and is a fault, from the next try on."""
     user = world.user
     read = partial(

@@ -9,8 +9,8 @@ import logging
 
 from kconnd.core.profile.settings import Settings
 from kconnd.system.files.stamps import Marks, Settling, Stamp, stamp_folder
-from kconnd.system.profiles.loader import Loaded, is_profile, load_profiles
-from kconnd.system.profiles.settings_file import QUIET, LiveSettings
+from kconnd.system.profiles.loader import LoadedProfiles, is_profile, load_profiles
+from kconnd.system.profiles.settings_file import SETTLE_DELAY_S, LiveSettings
 
 SETTLE_TIMEOUT_S = 5.0  # for a folder that somebody writes to without a pause
 POLL_INTERVAL_S = 0.02
@@ -40,10 +40,10 @@ class MachineConfig:
         self._settling = Settling()
         self._marks: Marks | None = None  # of the last read
         self._refresh: asyncio.Task[None] | None = None
-        self._profiles = Loaded({}, ())
+        self._profiles = LoadedProfiles({}, ())
         self.reload()
 
-    async def profiles(self) -> Loaded:
+    async def profiles(self) -> LoadedProfiles:
         """Return the machine's profiles; wait for a profile that is being written.
 
         A user's daemon may see a change a moment before the front door does, and the limits of the

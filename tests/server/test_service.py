@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kconnd.core.paths import FRONT_SOCKET, daemon_cgroup
-from kconnd.system.profiles.settings_file import QUIET
+from kconnd.system.profiles.settings_file import SETTLE_DELAY_S
 from tests.conftest import wait_for
 from tests.server.box import USERS, Box
 
@@ -525,7 +525,8 @@ def settings(box: Box) -> Iterator[Callable[[str], None]]:
 
     def write(text: str) -> None:
         box.write(path, text)
-        aged = f"test $(( $(date +%s%3N) - $(date -r {path} +%s%3N) )) -gt {int(QUIET * 1000)}"
+        delay_ms = int(SETTLE_DELAY_S * 1000)
+        aged = f"test $(( $(date +%s%3N) - $(date -r {path} +%s%3N) )) -gt {delay_ms}"
         wait_for(lambda: box.try_(aged).code == 0, "the settings to count")
 
     yield write

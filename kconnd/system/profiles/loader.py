@@ -1,10 +1,13 @@
-"""Profiles from files: every fault of every file with its place, and all profiles without one.
+"""Load profiles from files, and report every fault with its position.
 
-Rules: a fault in one profile, file or folder takes nothing else with it; a file that somebody
-else could have written is not read, since a profile says what to run; a file is opened once
-and judged by its descriptor, so that it cannot be exchanged in between. Size, number of values and
-number of faults are bounded. Each folder and file is announced to ``begin`` first (see
-`kconnd.system.hung_calls`), which raises for one that hangs: that is a fault of it like any other.
+Rules.
+
+- A fault in one profile, file or folder affects no other.
+- A file that another user could have written is not read, since a profile decides what is run.
+- A file is opened once and checked by its descriptor, so that it cannot be replaced in between.
+- The size of a file, the number of its values and the number of faults are limited.
+- Before each access to a folder or file, ``begin`` is called (see `kconnd.system.hung_calls`). It
+  raises an error for a path that hangs, which becomes a fault like any other.
 """
 
 import os
@@ -21,48 +24,16 @@ from kconnd.errors import UnsafePathError
 from kconnd.system.files.trusted import check_folder, open_unblocked, read_trusted
 from kconnd.system.hung_calls import BeginStep, ignore_step
 from kconnd.system.machine import find_uid
+from kconnd.system.profiles.faults import Fault, fault_at
 from kconnd.system.profiles.yaml_with_positions import Document, NotYamlError, read_yaml
 
 MAX_FILE_FAULTS = 100
 MAX_FAULTS = 1000  # of all files together
 
 
-@dataclass(frozen=True, order=True)
-class Fault:
-    """One thing wrong in one file; as text it is ``lab.yaml:7:12: restart.policy: …``.
-
-    Parameters
-    ----------
-    file : str
-        The path, as it was asked for.
-    line, column : int
-        Where, from 1; 1 and 1 for a file as a whole.
-    path : str
-        The key, as ``restart.policy``, or ``""``.
-    message, hint : str
-        What is wrong, and what to write instead (or ``""``).
-    profile : str
-        The name of the profile that is left out for it, so that a reload can tell a profile
-        with a fault from one that is gone; ``""`` if the file as a whole is at fault.
-    """
-
-    file: str
-    line: int
-    column: int
-    path: str
-    message: str
-    hint: str = ""
-    profile: str = ""
-
-    def __str__(self) -> str:
-        key = f"{self.path}: " if self.path else ""
-        hint = f"; {self.hint}" if self.hint else ""
-        return f"{self.file}:{self.line}:{self.column}: {key}{self.message}{hint}"
-
-
 @dataclass(frozen=True)
 class SourcedProfile:
-    """A profile and where it stands; ``line`` counts from 1."""
+    """A profile with its file and line, which counts from 1."""
 
     profile: Profile
     file: str
@@ -70,28 +41,28 @@ class SourcedProfile:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What profiles there are, and what is wrong with others.
+class LoadedProfiles:
+    """The usable profiles, and the faults of the others.
 
     Parameters
     ----------
     profiles : dict
-        Those without a fault, by name.
+        The profiles without a fault, by name.
     faults : tuple of Fault
-        File by file.
+        All faults, file by file.
     elsewhere : dict
-        Profiles of the whole machine that one other user's kernel is made from: name to user.
-    hidden : tuple of str
-        Which of our own hides one of the whole machine, a sentence each.
-    spoiled : dict
-        The first fault of each profile that has any, and of each file, by its name without ending.
+        Machine profiles that belong to another user: profile name to user.
+    overrides : tuple of str
+        One sentence for each own profile that hides one of the whole machine.
+    first_faults : dict
+        The first fault of each faulty profile by its name, and of each file by its stem.
     """
 
     profiles: dict[str, SourcedProfile]
     faults: tuple[Fault, ...]
     elsewhere: dict[str, str] = field(default_factory=dict)
-    hidden: tuple[str, ...] = ()
-    spoiled: dict[str, Fault] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    first_faults: dict[str, Fault] = field(default_factory=dict)
 
 
 def load_profiles(
@@ -101,196 +72,113 @@ def load_profiles(
     missing_ok: bool = True,
     uid_of: Callable[[str], int | None] = find_uid,
     begin: BeginStep = ignore_step,
-) -> Loaded:
-    """Read profiles from files and folders.
+) -> LoadedProfiles:
+    """Read profiles from files and folders; never raises an error.
 
     Parameters
     ----------
     paths : iterable of path
-        Files, and folders whose ``*.yaml`` and ``*.yml`` are read in the order of their names,
-        hidden ones aside.
+        Files, and folders. In a folder, ``*.yaml`` and ``*.yml`` are read in the order of their
+        names, except hidden files.
     uid : int, optional
-        The user who reads; files have to be theirs or root's. By default the process's.
+        The reader, by default this process's user. Files must belong to the reader or to root.
     missing_ok : bool
-        Whether a path that does not exist is like an empty folder; otherwise it is a fault.
+        Whether a missing path equals an empty folder. Otherwise it is a fault.
     uid_of : callable
-        Gives the uid of a user by name: root has other names than that on some machines.
+        Returns the uid of a user name: on some machines, root has other names, too.
     begin : callable
-        Gets each step, and raises StuckError for one that hangs.
-
-    Returns
-    -------
-    Loaded
-        What can be used, and what is wrong. Nothing is raised.
+        Receives each step, and raises StuckError for one that hangs.
     """
-    reader = _Reader(os.geteuid() if uid is None else uid, missing_ok=missing_ok, begin=begin)
+    reader = _FileReader(os.geteuid() if uid is None else uid, missing_ok=missing_ok, begin=begin)
     for path in paths:
         reader.read(os.fspath(path))
-    return _without(reader.loaded(), lambda one: _is_roots(one.profile, uid_of), _of_root)
+    return exclude(reader.loaded(), lambda sourced: _is_roots(sourced.profile, uid_of), _root_fault)
 
 
-def _without(
-    loaded: Loaded, bad: Callable[[SourcedProfile], bool], told: Callable[[SourcedProfile], Fault]
-) -> Loaded:
-    """Take out profiles that may not be, with a fault for each."""
-    out = [one for one in loaded.profiles.values() if bad(one)]
-    names = {one.profile.name for one in out}
-    faults = [told(one) for one in out]
+def exclude(
+    loaded: LoadedProfiles,
+    is_forbidden: Callable[[SourcedProfile], bool],
+    fault: Callable[[SourcedProfile], Fault],
+) -> LoadedProfiles:
+    """Remove forbidden profiles, and add a fault for each."""
+    forbidden = [sourced for sourced in loaded.profiles.values() if is_forbidden(sourced)]
+    names = {sourced.profile.name for sourced in forbidden}
+    faults = [fault(sourced) for sourced in forbidden]
     return replace(
         loaded,
-        profiles={name: one for name, one in loaded.profiles.items() if name not in names},
+        profiles={name: item for name, item in loaded.profiles.items() if name not in names},
         faults=(*loaded.faults, *faults),
-        spoiled=_first_faults(faults) | loaded.spoiled,
+        first_faults=_first_faults(faults) | loaded.first_faults,
     )
+
+
+def fault_of(sourced: SourcedProfile, path: str, message: str, hint: str) -> Fault:
+    """Create a fault at the first line of a profile."""
+    name = sourced.profile.name
+    return Fault(sourced.file, sourced.line, 1, path, message, hint, name)
 
 
 def _first_faults(faults: Iterable[Fault]) -> dict[str, Fault]:
-    """Give the first fault of each profile and of each file."""
-    found: dict[str, Fault] = {}
+    """Map each faulty profile, and the stem of each faulty file, to its first fault."""
+    first_faults: dict[str, Fault] = {}
     for fault in faults:
         for name in {fault.profile, Path(fault.file).stem} - {""}:
-            found.setdefault(name, fault)
-    return found
-
-
-def load_machine(paths: Iterable[str | os.PathLike[str]], begin: BeginStep = ignore_step) -> Loaded:
-    """Read the profiles of the whole machine, where what is shared needs a user to run as.
-
-    Without one, each user's own kernel of that name would be open to others by somebody
-    else's word.
-    """
-    loaded = load_profiles(paths, uid=0, begin=begin)
-    return _without(loaded, lambda one: _opens_everybodys(one.profile), _nobodys)
-
-
-def load_tiers(
-    system: Iterable[str | os.PathLike[str]],
-    own: Iterable[str | os.PathLike[str]],
-    *,
-    uid: int,
-    user: str,
-    begin: BeginStep = ignore_step,
-) -> Loaded:
-    """Read the profiles of the whole machine, and a user's own, which go before them.
-
-    Parameters
-    ----------
-    system : iterable of path
-        What is there has to be root's, and nobody else's to write.
-    own : iterable of path
-        As `load_profiles` takes it.
-    uid, user : int and str
-        Whose daemon this is. A profile of the machine that names another user is theirs.
-    begin : callable
-        As `load_profiles` takes it.
-    """
-    machine = load_machine(system, begin)
-    mine = _without(
-        load_profiles(own, uid=uid, begin=begin),
-        lambda one: one.profile.user not in {"", user},
-        _not_ours,
-    )
-    theirs = {
-        name: found.profile.user
-        for name, found in machine.profiles.items()
-        if found.profile.user not in {"", user}
-    }
-    usable = mine.profiles
-    return Loaded(
-        {name: one for name, one in machine.profiles.items() if name not in theirs} | usable,
-        (*machine.faults, *mine.faults),
-        {name: owner for name, owner in theirs.items() if name not in usable},
-        spoiled=mine.spoiled | machine.spoiled,
-        hidden=tuple(
-            f"{one.file}:{one.line}: {name} hides {other.file}:{other.line}, which all users have"
-            for name, one in usable.items()
-            if (other := machine.profiles.get(name))
-        ),
-    )
+            first_faults.setdefault(name, fault)
+    return first_faults
 
 
 def _is_roots(profile: Profile, uid_of: Callable[[str], int | None]) -> bool:
     return bool(profile.user) and uid_of(profile.user) == 0
 
 
-def _opens_everybodys(profile: Profile) -> bool:
-    return not profile.user and profile.access != Access()
-
-
-def _of_root(found: SourcedProfile) -> Fault:
-    return Fault(
-        found.file,
-        found.line,
-        1,
+def _root_fault(sourced: SourcedProfile) -> Fault:
+    return fault_of(
+        sourced,
         "user",
-        f"{show(found.profile.user)} is root, whose kernels are not shared",
+        f"{show(sourced.profile.user)} is root, whose kernels are not shared",
         "name a user for this purpose",
-        found.profile.name,
-    )
-
-
-def _nobodys(found: SourcedProfile) -> Fault:
-    return Fault(
-        found.file,
-        found.line,
-        1,
-        "access",
-        "it would open every user's own kernel of this name to others",
-        "say with 'user: NAME' whose one kernel it is that is shared, or drop access",
-        found.profile.name,
-    )
-
-
-def _not_ours(found: SourcedProfile) -> Fault:
-    return Fault(
-        found.file,
-        found.line,
-        1,
-        "user",
-        f"{show(found.profile.user)} is somebody else",
-        "only a profile of the whole machine can name another user",
-        found.profile.name,
     )
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One profile of a document, not yet looked at."""
+    """One profile of a document, before it is parsed."""
 
     name: str
-    given: Mapping[str, object]
+    keys: Mapping[str, object]
     path: KeyPath
 
     @property
-    def called(self) -> str:
-        """The name it gives itself, sound or not."""
-        return str(self.given.get("name", self.name))
+    def own_name(self) -> str:
+        """The name in its own keys, valid or not."""
+        return str(self.keys.get("name", self.name))
 
 
 @dataclass
-class _Reader:
-    """What has been read so far: later files are compared with earlier ones."""
+class _FileReader:
+    """Reads files, and compares the profiles of later files with those of earlier ones."""
 
     uid: int
     missing_ok: bool
     begin: BeginStep = ignore_step
     profiles: dict[str, SourcedProfile] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
-    first: dict[str, str] = field(default_factory=dict)
+    definitions: dict[str, str] = field(default_factory=dict)  # name -> file and line
     read_already: set[tuple[int, int, str]] = field(default_factory=set)
-    spoiled: dict[str, Fault] = field(default_factory=dict)
-    left_out: int = 0  # faults that are not told, for being too many
+    first_faults: dict[str, Fault] = field(default_factory=dict)
+    omitted_count: int = 0  # faults beyond the limit
 
-    def loaded(self) -> Loaded:
-        """Give what has been read."""
-        more = []
-        if self.left_out:
-            more = [Fault(self.faults[-1].file, 1, 1, "", f"and {self.left_out} more faults")]
-        return Loaded(self.profiles, (*self.faults, *more), spoiled=self.spoiled)
+    def loaded(self) -> LoadedProfiles:
+        """Return the profiles and faults of all files read."""
+        faults = self.faults
+        if self.omitted_count:
+            message = f"and {self.omitted_count} more faults"
+            faults = [*faults, Fault(faults[-1].file, 1, 1, "", message)]
+        return LoadedProfiles(self.profiles, tuple(faults), first_faults=self.first_faults)
 
     def read(self, path: str) -> None:
         """Read a file, or all files of a folder."""
-        with self._faults_at(path):
+        with self._noting_faults(path):
             self.begin(f"reading {path}")
             try:
                 with open_unblocked(path, os.O_DIRECTORY) as folder:
@@ -305,72 +193,72 @@ class _Reader:
 
     def _read_file(self, folder: int, name: str, file: str) -> None:
         """Read one file, unless an earlier path led to it."""
-        about = os.fstat(folder)
-        key = (about.st_dev, about.st_ino, name)
+        status = os.fstat(folder)
+        key = (status.st_dev, status.st_ino, name)
         if key in self.read_already:
             return
         self.read_already.add(key)
-        with self._faults_at(file):
+        with self._noting_faults(file):
             self.begin(f"reading {file}")
-            with open_unblocked(name, 0, folder) as fd:
-                content = read_trusted(fd, self.uid)
+            with open_unblocked(name, 0, folder) as descriptor:
+                content = read_trusted(descriptor, self.uid)
             self.begin(f"checking {file}")
-            self._tell(sorted(self._faults_in(read_yaml(content), file)))
+            self._add_faults(sorted(self._faults_in(read_yaml(content), file)))
 
-    def _tell(self, faults: list[Fault]) -> None:
-        """Keep faults, of those that are too many the first of each profile."""
+    def _add_faults(self, faults: list[Fault]) -> None:
+        """Add faults up to the limit, and in any case the first of each profile."""
         for name, fault in _first_faults(faults).items():
-            self.spoiled.setdefault(name, fault)
+            self.first_faults.setdefault(name, fault)
         room = max(0, min(MAX_FILE_FAULTS, MAX_FAULTS - len(self.faults)))
         self.faults += faults[:room]
-        self.left_out += max(0, len(faults) - room)
+        self.omitted_count += max(0, len(faults) - room)
 
     def _faults_in(self, document: Document, file: str) -> Iterator[Fault]:
-        """Take the sound profiles of a document, and tell what is wrong with the others."""
+        """Add the valid profiles of a document, and yield the faults of the others."""
         entries, problems = _entries(document.data, Path(file).stem)
         for problem in problems:
             yield fault_at(document, file, problem)
         for mishap in document.mishaps:
-            inside = (entry.called for entry in entries if _is_below(mishap.path, entry.path))
-            key, name = dotted(mishap.path), next(inside, "")
+            names = (entry.own_name for entry in entries if _is_below(mishap.path, entry.path))
+            key, name = dotted(mishap.path), next(names, "")
             yield Fault(file, mishap.line, mishap.column, key, mishap.message, mishap.hint, name)
-        broken = {mishap.path for mishap in document.mishaps}
+        mishap_paths = {mishap.path for mishap in document.mishaps}
         for entry in entries:
-            profile, found = self._parsed(document, entry, file)
-            told = (problem for problem in found if problem.path not in broken)
-            yield from (fault_at(document, file, problem, entry.called) for problem in told)
-            in_it = any(_is_below(path, entry.path) for path in broken)
-            if profile and not found and not in_it:
-                line = document.place(entry.path).key_line
+            profile, problems = self._parse(document, entry, file)
+            for problem in problems:
+                if problem.path not in mishap_paths:
+                    yield fault_at(document, file, problem, entry.own_name)
+            has_mishap = any(_is_below(path, entry.path) for path in mishap_paths)
+            if profile and not problems and not has_mishap:
+                line = document.position(entry.path).key_line
                 self.profiles[profile.name] = SourcedProfile(profile, file, line)
 
-    def _parsed(
+    def _parse(
         self, document: Document, entry: _Entry, file: str
     ) -> tuple[Profile | None, list[Problem]]:
-        """Check one profile on its own and against those before it."""
-        given = {**entry.given, **_env_as_written(document, entry)}
-        profile, found = parse_profile(given, name=entry.name)
-        problems = [_named_by_file(entry, problem) for problem in found]
-        here = f"{file}:{document.place(entry.path).key_line}"
-        problems += self._name_faults(entry, here)
+        """Parse one profile, and compare it with those read before."""
+        keys = {**entry.keys, **_env_as_written(document, entry)}
+        profile, own_problems = parse_profile(keys, name=entry.name)
+        problems = [_named_by_file(entry, problem) for problem in own_problems]
+        source = f"{file}:{document.position(entry.path).key_line}"
+        problems += self._name_problems(entry, source)
         if profile:
-            problems += self._port_clashes(profile)
+            problems += self._port_problems(profile)
         return profile, [replace(p, path=(*entry.path, *p.path)) for p in problems]
 
-    def _name_faults(self, entry: _Entry, here: str) -> Iterator[Problem]:
-        """Tell of a name that another profile has, and of one that is not the key above it."""
-        name = entry.called
-        path = ("name",) if "name" in entry.given else ()
+    def _name_problems(self, entry: _Entry, source: str) -> Iterator[Problem]:
+        """Yield a problem for a name that is in use, and for one that differs from its key."""
+        name = entry.own_name
+        path = ("name",) if "name" in entry.keys else ()
         if entry.path and name != entry.name:
-            yield Problem(
-                path, f"{show(name)} is not the key above it, {show(entry.name)}", "drop it"
-            )
-        first = self.first.setdefault(name, here)
-        if first != here:
-            message = f"the name {show(name)} is taken by {first}"
+            message = f"{show(name)} is not the key above it, {show(entry.name)}"
+            yield Problem(path, message, "remove it")
+        first_source = self.definitions.setdefault(name, source)
+        if first_source != source:
+            message = f"the name {show(name)} is taken by {first_source}"
             yield Problem(path, message, "give one of them another name", on_key=not path)
 
-    def _port_clashes(self, profile: Profile) -> Iterator[Problem]:
+    def _port_problems(self, profile: Profile) -> Iterator[Problem]:
         if not profile.ports.fixed:
             return
         for other in self.profiles.values():
@@ -380,23 +268,23 @@ class _Reader:
                 yield Problem(("ports",), message, "choose others, or a range for both")
 
     @contextmanager
-    def _faults_at(self, file: str) -> Iterator[None]:
-        """Note why a file or folder could not be read, and go on."""
+    def _noting_faults(self, file: str) -> Iterator[None]:
+        """Turn an error of reading a file or folder into a fault."""
         try:
             yield
         except NotYamlError as err:
-            self._tell([Fault(file, err.line, err.column, "", str(err), err.hint)])
+            self._add_faults([Fault(file, err.line, err.column, "", str(err), err.hint)])
         except UnsafePathError as err:
-            self._tell([Fault(file, 1, 1, "", err.message, err.hint)])
+            self._add_faults([Fault(file, 1, 1, "", err.message, err.hint)])
         except FileNotFoundError:
             if not self.missing_ok:
-                self._tell([Fault(file, 1, 1, "", "there is no such file or folder")])
+                self._add_faults([Fault(file, 1, 1, "", "there is no such file or folder")])
         except OSError as err:
-            self._tell([Fault(file, 1, 1, "", f"cannot be read: {err.strerror}")])
+            self._add_faults([Fault(file, 1, 1, "", f"cannot be read: {err.strerror}")])
 
 
 def _entries(data: object, stem: str) -> tuple[list[_Entry], list[Problem]]:
-    """Find the profiles in a document: the whole of it, or what is under ``kernels``."""
+    """Find the profiles in a document: the whole document, or the entries of ``kernels``."""
     if data is None:
         return [], [Problem((), "the file is empty", "write kernel: python3, or remove it")]
     if not isinstance(data, dict):
@@ -414,50 +302,46 @@ def _entries(data: object, stem: str) -> tuple[list[_Entry], list[Problem]]:
         hint = "write one 'NAME:' a line and below it that kernel's keys"
         return [], [*problems, Problem(("kernels",), "needs a mapping of kernels by name", hint)]
     entries = []
-    for name, given in kernels.items():
+    for name, keys in kernels.items():
         path = ("kernels", name)
-        if not isinstance(given, dict):
-            problems.append(Problem(path, f"{show(given)} is not a profile", "give it keys"))
+        if not isinstance(keys, dict):
+            problems.append(Problem(path, f"{show(keys)} is not a profile", "give it keys"))
             continue
-        entries.append(_Entry(name, given, path))
+        entries.append(_Entry(name, keys, path))
     return entries, problems
 
 
 def _env_as_written(document: Document, entry: _Entry) -> dict[str, object]:
-    """Take the numbers in ``env`` as they stand: 3.10 is not 3.1, and 007 not 7."""
-    env = entry.given.get("env")
+    """Return the numbers in ``env`` as they are written: 3.10 is not 3.1, and 007 is not 7."""
+    env = entry.keys.get("env")
     if not isinstance(env, dict):
         return {}
     written = {}
     for key, value in env.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        place = document.place((*entry.path, "env", key))
-        written[key] = place.text if number else value
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        position = document.position((*entry.path, "env", key))
+        written[key] = position.text if is_number else value
     return {"env": written}
 
 
 def _named_by_file(entry: _Entry, problem: Problem) -> Problem:
-    """Say where a bad name comes from, if no key holds it."""
-    if problem.path != ("name",) or "name" in entry.given:
+    """Explain where an invalid name comes from if no key contains it."""
+    if problem.path != ("name",) or "name" in entry.keys:
         return problem
     hint = problem.hint if entry.path else "rename the file, or give it a key name"
     return replace(problem, path=(), hint=hint, on_key=True)
 
 
-def fault_at(document: Document, file: str, problem: Problem, profile: str = "") -> Fault:
-    """Say where in a file a problem stands."""
-    place = document.place(problem.path)
-    on_key = problem.on_key and problem.path in document.places
-    line, column = (place.key_line, place.key_column) if on_key else (place.line, place.column)
-    key = dotted(problem.path)
-    return Fault(file, line, column, key, problem.message, problem.hint, profile)
+def _is_below(path: KeyPath, profile: KeyPath) -> bool:
+    """Check whether a path is inside a profile.
 
-
-def _is_below(path: KeyPath, top: KeyPath) -> bool:
-    """Tell whether a mishap is within a profile; a name given twice spoils only the second."""
-    return path[: len(top)] == top and (len(path) > len(top) or not top)
+    The path of a profile itself is not inside: a name that is defined twice makes only the second
+    definition faulty.
+    """
+    is_inside = len(path) > len(profile) or not profile
+    return path[: len(profile)] == profile and is_inside
 
 
 def is_profile(name: str) -> bool:
-    """Tell whether a file of a folder is read, by its name."""
+    """Check by its name whether a file of a folder is read."""
     return name.endswith((".yaml", ".yml")) and not name.startswith(".")

@@ -1,4 +1,4 @@
-"""Reads the settings of the whole machine, which only root can have written."""
+"""Read the settings of the whole machine from a file that only root can write."""
 
 import logging
 import os
@@ -9,17 +9,17 @@ from kconnd.core.profile.settings import Settings, parse_settings
 from kconnd.errors import ProfileError, UnsafePathError
 from kconnd.system.files.stamps import Settling, Stamp, stamp_file
 from kconnd.system.files.trusted import check_folder, open_unblocked, read_trusted
-from kconnd.system.profiles.loader import Fault, fault_at
+from kconnd.system.profiles.faults import Fault, fault_at
 from kconnd.system.profiles.yaml_with_positions import NotYamlError, read_yaml
 
-QUIET = 0.5  # seconds without a change, after which what is written counts as complete
-EMPTY = 5.0  # seconds after which so does a file that is empty or gone
+SETTLE_DELAY_S = 0.5  # without a change, a file counts as completely written
+EMPTY_SETTLE_DELAY_S = 5.0  # for a file that is empty or missing
 
 log = logging.getLogger("kconnd")
 
 
 def read_settings(path: str, *, uid: int = 0) -> tuple[Settings | None, tuple[Fault, ...]]:
-    """Read the settings; what is not there, or empty, is all defaults.
+    """Read the settings; a missing or empty file contains the defaults.
 
     Returns
     -------
@@ -40,52 +40,54 @@ def read_settings(path: str, *, uid: int = 0) -> tuple[Settings | None, tuple[Fa
     except OSError as error:
         return None, (Fault(path, 1, 1, "", f"cannot be read: {error.strerror}"),)
     mishaps = tuple(
-        Fault(path, one.line, one.column, "", one.message, one.hint) for one in document.mishaps
+        Fault(path, mishap.line, mishap.column, "", mishap.message, mishap.hint)
+        for mishap in document.mishaps
     )
-    given = {} if document.data is None else document.data
-    if not isinstance(given, dict):
-        problem = Problem((), f"{show(given)} is not a mapping", "write key: value lines")
+    keys = {} if document.data is None else document.data
+    if not isinstance(keys, dict):
+        problem = Problem((), f"{show(keys)} is not a mapping", "write key: value lines")
         return None, (*mishaps, fault_at(document, path, problem))
-    settings, problems = parse_settings(given)
+    settings, problems = parse_settings(keys)
     faults = (*mishaps, *(fault_at(document, path, problem) for problem in problems))
     return (None if faults else settings), faults
 
 
 class LiveSettings:
-    """The settings as they are now, for as long as a process lives.
+    """The current settings, which follow changes of the file.
 
-    Rules: a fault leaves those before it. So does a file that changed a moment ago. One that is
-    empty or gone would let everybody in and lift every quota, and is so for an instant
-    whenever somebody writes it with ``>``: that counts only after longer.
+    Rules. A faulty file leaves the previous settings in force, and so does a file that changed a
+    moment ago. An empty or missing file would let all users in and lift all quotas. A file is empty
+    for an instant whenever a user writes it with ``>``. So an empty or missing file takes effect
+    only after a longer delay.
 
     Parameters
     ----------
     path : str
         The file.
     uid : int
-        Who has to have written it.
+        The required owner of the file.
     settling : Settling, optional
-        Tells what was left alone.
+        Decides whether the file is completely written.
     """
 
     def __init__(self, path: str, *, uid: int = 0, settling: Settling | None = None) -> None:
         self._path, self._uid = path, uid
         self._settling = settling or Settling()
-        self._seen: Stamp | None = None
-        self._told: Stamp | None = None
+        self._read_stamp: Stamp | None = None
+        self._logged_stamp: Stamp | None = None
         self._settings: Settings | None = None
 
     def now(self) -> Settings:
-        """Give them, read again where the file has changed and rests.
+        """Return the settings, and read the file first if it has changed and is complete.
 
         Raises
         ------
         ProfileError
-            If they cannot be read and there are none before them: who may do what is not
+            If the file cannot be read and there are no previous settings: permissions are not
             guessed.
         """
         stamp = stamp_file(self._path)
-        if stamp != self._seen and self._is_complete(stamp):
+        if stamp != self._read_stamp and self._is_complete(stamp):
             self._read(stamp)
         if self._settings is None:
             raise ProfileError(
@@ -95,33 +97,36 @@ class LiveSettings:
         return self._settings
 
     def reload(self) -> Settings:
-        """Read them at once, as somebody asks for who has written them."""
+        """Read the file at once, at the request of the user who wrote it."""
         self._read(stamp_file(self._path))
         return self.now()
 
     def _is_complete(self, stamp: Stamp) -> bool:
         if self._settings is None and not stamp.marks[0][1]:
-            return True  # there is none, and there was none before
+            return True  # the file is missing, and no settings are in force
         if not _is_empty(stamp):
-            return self._settings is None or self._settling.is_settled(stamp, QUIET)
-        rests = self._settling.is_settled(stamp, EMPTY)
-        if self._settings is not None and stamp != self._told:
-            self._told = stamp
-            then = "there are none now" if rests else f"those before hold for {EMPTY:g} s"
-            log.warning("the settings in %s are gone: %s", self._path, then)
-        return rests
+            return self._settings is None or self._settling.is_settled(stamp, SETTLE_DELAY_S)
+        is_settled = self._settling.is_settled(stamp, EMPTY_SETTLE_DELAY_S)
+        if self._settings is not None and stamp != self._logged_stamp:
+            self._logged_stamp = stamp
+            remaining = f"the previous settings apply for {EMPTY_SETTLE_DELAY_S:g} s"
+            effect = "the defaults apply" if is_settled else remaining
+            log.warning("the settings file %s is empty or missing: %s", self._path, effect)
+        return is_settled
 
     def _read(self, stamp: Stamp) -> None:
         settings, faults = read_settings(self._path, uid=self._uid)
         if stamp_file(self._path) != stamp:
-            return  # it changed while it was read; the next look is at what it is then
+            return  # it changed during the read; the next call reads it again
         for fault in faults:
             log.warning("%s", fault)
         if settings is not None:
             self._settings = settings
         elif self._settings is None:
-            raise ProfileError(f"reading the settings: {faults[0]}", hint="mend them first")
-        self._seen = stamp
+            raise ProfileError(
+                f"reading the settings: {faults[0]}", hint=f"correct the file {self._path}"
+            )
+        self._read_stamp = stamp
 
 
 def _is_empty(stamp: Stamp) -> bool:

@@ -1,9 +1,9 @@
-"""YAML as plain values, with the line and column of each.
+"""Parse YAML into plain values, with the line and column of each value.
 
-Rules: only YAML's own scalars, lists and mappings, and keys are text as it was written (``no``
-is a fine name for a variable); a key given twice is told, not silently the last one; size,
-depth and the number of values are bounded while reading, since aliases and merges can make a
-few lines into millions of values. Lines and columns count from 1.
+Rules. Only YAML's standard scalars, lists and mappings are allowed. Keys are text as written, so
+``no`` is a valid name for a variable. A duplicate key is reported, and does not silently override
+the first. The nesting depth and the number of values are limited while reading, since aliases and
+merge keys can turn a few lines into millions of values. Lines and columns count from 1.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ import yaml
 
 from kconnd.core.profile.problems import Path, show
 
-_MOST_VALUES: Final = 10_000
-_DEEPEST: Final = 30
-# Python refuses to print much longer ones, so they could not even be shown in a fault.
-_LONGEST_NUMBER: Final = 100
+_MAX_VALUES: Final = 10_000
+_MAX_DEPTH: Final = 30
+# Python refuses to print numbers that are much longer, so no fault could show them.
+_MAX_NUMBER_DIGITS: Final = 100
 _TAG: Final = "tag:yaml.org,2002:"
 _MERGE: Final = f"{_TAG}merge"
 _NUMBERS: Final = frozenset(f"{_TAG}{kind}" for kind in ("bool", "int", "float"))
@@ -27,8 +27,8 @@ _KNOWN_TAGS: Final = _NUMBERS | {
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a key and its value begin, and the value as written (``""`` if it is no scalar)."""
+class SourcePosition:
+    """The positions of a key and its value, and the value as written (``""`` if not a scalar)."""
 
     line: int
     column: int
@@ -39,7 +39,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Mishap:
-    """Something wrong in a document that can otherwise be read."""
+    """A local error in a document that can otherwise be read."""
 
     line: int
     column: int
@@ -50,21 +50,21 @@ class Mishap:
 
 @dataclass
 class Document:
-    """A document's values, the place of each by its path, and what is wrong with it."""
+    """The values of a document, the position of each by its path, and the errors."""
 
     data: object = None
-    places: dict[Path, Place] = field(default_factory=dict)
+    positions: dict[Path, SourcePosition] = field(default_factory=dict)
     mishaps: list[Mishap] = field(default_factory=list)
 
-    def place(self, path: Path) -> Place:
-        """Find the place of a value, or of the nearest one around it."""
-        while path and path not in self.places:
+    def position(self, path: Path) -> SourcePosition:
+        """Return the position of a value, or of the nearest enclosing one."""
+        while path and path not in self.positions:
             path = path[:-1]
-        return self.places.get(path, Place(1, 1, 1, 1))
+        return self.positions.get(path, SourcePosition(1, 1, 1, 1))
 
 
 class NotYamlError(ValueError):
-    """The text cannot be read as one bounded YAML document; line and column count from 1."""
+    """The text is not one YAML document within the limits; line and column count from 1."""
 
     def __init__(self, message: str, line: int = 1, column: int = 1, hint: str = "") -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class NotYamlError(ValueError):
 
 
 def read_yaml(content: bytes) -> Document:
-    """Read one YAML document.
+    """Parse one YAML document.
 
     Parameters
     ----------
@@ -84,41 +84,41 @@ def read_yaml(content: bytes) -> Document:
     Raises
     ------
     NotYamlError
-        If it is not UTF-8, not YAML, more than one document, or too deep or large when its
-        aliases are followed.
+        If it is not UTF-8, not YAML, more than one document, or too deep or too large once its
+        aliases are expanded.
     """
-    text = _decoded(content)
+    text = _decode(content)
     try:
         node = _compose(text)
     except yaml.MarkedYAMLError as err:
-        raise _explained(err) from err
+        raise _syntax_error(err) from err
     except yaml.reader.ReaderError as err:
         message = f"character U+{ord(text[err.position]):04X} is not allowed in YAML"
-        raise NotYamlError(message, *_position(text[: err.position])) from err
+        raise NotYamlError(message, *_end_position(text[: err.position])) from err
     document = Document()
     if node is not None:
-        document.data = _Builder(document).build(node, (), _place(node, node), 0)
+        document.data = _Builder(document).build(node, (), _position(node, node), 0)
     return document
 
 
-def _decoded(content: bytes) -> str:
+def _decode(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as err:
         before = content[: err.start].decode("utf-8", "replace")
         message = f"byte 0x{content[err.start]:02x} is not UTF-8"
-        raise NotYamlError(message, *_position(before), hint="save the file as UTF-8") from err
+        raise NotYamlError(message, *_end_position(before), hint="save the file as UTF-8") from err
 
 
-def _position(before: str) -> tuple[int, int]:
-    """Give line and column of what follows a text."""
-    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+def _end_position(text: str) -> tuple[int, int]:
+    """Return the line and column of the character after a text."""
+    return text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's own, which counts, so that a hostile file ends early.
+    """PyYAML's loader with limits, so that a malicious file fails early.
 
-    It is the Python one: libyaml's recursion cannot be bounded from here.
+    It is the pure Python loader: the recursion of libyaml cannot be limited from here.
     """
 
     nodes = depth = 0
@@ -138,16 +138,16 @@ def _next_mark(loader: _Loader) -> yaml.Mark:
 
 
 def _check_bounds(values: int, depth: int, mark: yaml.Mark) -> None:
-    if values > _MOST_VALUES:
-        message = f"more than {_MOST_VALUES} values, aliases followed"
+    if values > _MAX_VALUES:
+        message = f"more than {_MAX_VALUES} values, aliases followed"
         raise NotYamlError(message, mark.line + 1, mark.column + 1, "split it into several files")
-    if depth > _DEEPEST:
-        message = f"nested more than {_DEEPEST} deep"
+    if depth > _MAX_DEPTH:
+        message = f"nested more than {_MAX_DEPTH} deep"
         raise NotYamlError(message, mark.line + 1, mark.column + 1)
 
 
 def _compose(text: str) -> yaml.Node | None:
-    """Read the only document of a text; None if it is empty."""
+    """Parse the only document of a text; None if it is empty."""
     loader = _Loader(text)
     try:
         node = loader.get_node() if loader.check_node() else None
@@ -160,7 +160,7 @@ def _compose(text: str) -> yaml.Node | None:
     return node
 
 
-def _explained(err: yaml.MarkedYAMLError) -> NotYamlError:
+def _syntax_error(err: yaml.MarkedYAMLError) -> NotYamlError:
     mark = err.problem_mark or err.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     context = f"{err.context}, " if err.context else ""
@@ -168,39 +168,45 @@ def _explained(err: yaml.MarkedYAMLError) -> NotYamlError:
     return NotYamlError(f"not YAML: {context}{err.problem}", line, column, hint)
 
 
-def _place(key: yaml.Node, node: yaml.Node) -> Place:
-    begin, value = key.start_mark, node.start_mark
+def _position(key: yaml.Node, node: yaml.Node) -> SourcePosition:
+    key_mark, value_mark = key.start_mark, node.start_mark
     text = node.value if isinstance(node, yaml.ScalarNode) else ""
-    return Place(value.line + 1, value.column + 1, begin.line + 1, begin.column + 1, text)
+    return SourcePosition(
+        value_mark.line + 1,
+        value_mark.column + 1,
+        key_mark.line + 1,
+        key_mark.column + 1,
+        text,
+    )
 
 
 @dataclass
 class _Builder:
-    """Makes plain values of nodes and notes the place of each in a document."""
+    """Builds plain values from nodes, and records the position of each in a document."""
 
     document: Document
     values: int = 0
 
-    def build(self, node: yaml.Node, path: Path, place: Place, depth: int) -> object:
-        """Make the value of a node, noting it and what is below it."""
+    def build(self, node: yaml.Node, path: Path, position: SourcePosition, depth: int) -> object:
+        """Build the value of a node and the values below it."""
         self.values += 1
         _check_bounds(self.values, depth, node.start_mark)
-        self.document.places[path] = place
+        self.document.positions[path] = position
         if node.tag not in _KNOWN_TAGS:
-            self._mishap(node, path, f"the tag {show(node.tag)} means nothing here")
+            self._add_mishap(node, path, f"the tag {show(node.tag)} means nothing here")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
         return [
-            self.build(item, (*path, index), _place(item, item), depth + 1)
+            self.build(item, (*path, index), _position(item, item), depth + 1)
             for index, item in enumerate(node.value)
         ]
 
     def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, object]:
-        """Build what is merged in first, so that the mapping's own keys win."""
+        """Build the merged mappings first, so that the mapping's own keys override them."""
         data: dict[str, object] = {}
-        for merged in self._merged(node, path):
+        for merged in self._merged_mappings(node, path):
             self.values += 1
             _check_bounds(self.values, depth + 1, merged.start_mark)
             data.update(self._mapping(merged, path, depth + 1))
@@ -208,20 +214,20 @@ class _Builder:
         for key, value in node.value:
             if key.tag == _MERGE:
                 continue
-            if not isinstance(key, yaml.ScalarNode) or not _is_text(key):
-                self._mishap(key, path, "a key has to be text")
+            if not isinstance(key, yaml.ScalarNode) or not _is_encodable(key):
+                self._add_mishap(key, path, "a key has to be text")
             elif key.value in own:
                 first = own[key.value].start_mark
                 where = f"line {first.line + 1}, column {first.column + 1}"
-                self._mishap(key, (*path, key.value), f"is given twice, first at {where}")
+                self._add_mishap(key, (*path, key.value), f"is given twice, first at {where}")
             else:
                 own[key.value] = key
                 inner = (*path, key.value)
-                data[key.value] = self.build(value, inner, _place(key, value), depth + 1)
+                data[key.value] = self.build(value, inner, _position(key, value), depth + 1)
         return data
 
-    def _merged(self, node: yaml.MappingNode, path: Path) -> Iterator[yaml.MappingNode]:
-        """List the mappings merged in by ``<<``, the one that wins last."""
+    def _merged_mappings(self, node: yaml.MappingNode, path: Path) -> Iterator[yaml.MappingNode]:
+        """Yield the mappings that ``<<`` merges; later ones override earlier ones."""
         for key, value in node.value:
             if key.tag != _MERGE:
                 continue
@@ -230,25 +236,25 @@ class _Builder:
                 if isinstance(source, yaml.MappingNode):
                     yield source
                 else:
-                    self._mishap(source, path, "<< takes mappings")
+                    self._add_mishap(source, path, "<< takes mappings")
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
-        """Read a scalar as YAML 1.1 does, but for dates and ``1:30``, which stay text."""
-        if not _is_text(node):
-            self._mishap(node, path, "holds a character that is not text")
+        """Convert a scalar as YAML 1.1 does, except dates and ``1:30``, which stay text."""
+        if not _is_encodable(node):
+            self._add_mishap(node, path, "holds a character that is not text")
             return ""
         if node.tag == f"{_TAG}null":
             return None
-        odd = ":" in node.value or len(node.value) > _LONGEST_NUMBER
-        return _number(node) if node.tag in _NUMBERS and not odd else node.value
+        is_text = ":" in node.value or len(node.value) > _MAX_NUMBER_DIGITS
+        return _number(node) if node.tag in _NUMBERS and not is_text else node.value
 
-    def _mishap(self, node: yaml.Node, path: Path, message: str, hint: str = "") -> None:
+    def _add_mishap(self, node: yaml.Node, path: Path, message: str, hint: str = "") -> None:
         mark = node.start_mark
         self.document.mishaps.append(Mishap(mark.line + 1, mark.column + 1, path, message, hint))
 
 
-def _is_text(node: yaml.Node) -> bool:
-    """Tell whether a scalar can be written as UTF-8: YAML's escapes allow half characters."""
+def _is_encodable(node: yaml.Node) -> bool:
+    """Check whether a scalar can be encoded as UTF-8: YAML's escapes allow lone surrogates."""
     try:
         node.value.encode()
     except UnicodeEncodeError:
@@ -257,14 +263,14 @@ def _is_text(node: yaml.Node) -> bool:
 
 
 def _number(node: yaml.ScalarNode) -> object:
-    """Read a truth value or number; what only looks like one is text."""
-    maker = yaml.constructor.SafeConstructor()
-    makers = {
-        f"{_TAG}bool": maker.construct_yaml_bool,
-        f"{_TAG}int": maker.construct_yaml_int,
-        f"{_TAG}float": maker.construct_yaml_float,
+    """Convert a boolean or number; an invalid one stays text."""
+    constructor = yaml.constructor.SafeConstructor()
+    converters = {
+        f"{_TAG}bool": constructor.construct_yaml_bool,
+        f"{_TAG}int": constructor.construct_yaml_int,
+        f"{_TAG}float": constructor.construct_yaml_float,
     }
     try:
-        return makers[node.tag](node)
+        return converters[node.tag](node)
     except (ValueError, KeyError, IndexError, OverflowError):
         return node.value

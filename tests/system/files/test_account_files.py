@@ -131,7 +131,7 @@ def test_a_daemon_that_begins_anew_gets_nothing_of_what_is_handed_over(
 
 def test_there_is_nothing_to_hand_over(files: AccountFiles) -> None:
     files.write(UID, Account("ada"))
-    with pytest.raises(NoSuchKernelError, match="there is nothing"):
+    with pytest.raises(NoSuchKernelError, match="there is none"):
         files.hand_over(UID, "ada", 0.0)
     assert files.put_aside(UID + 1, 0.0) is None
 

@@ -67,7 +67,7 @@ def test_a_user_without_privileges_can_take_it_back() -> None:
     """Others than root may change a group ten times in a second, all together."""
     script = """
 import asyncio, json, os, subprocess
-from kconnd.system.process.priority import GivingWay, read_group_nice
+from kconnd.system.process.priority import LowPriority, read_group_nice
 from kconnd.system.process.processes import ProcessId, read_stat
 os.setgid(65534); os.setuid(65534)
 process = subprocess.Popen(["/bin/sleep", "100"], start_new_session=True)
@@ -75,7 +75,7 @@ one = ProcessId(process.pid, read_stat(process.pid)[2])
 async def main():
     seen = []
     for _ in range(2):
-        async with GivingWay(one):
+        async with LowPriority(one):
             async with asyncio.timeout(20):
                 while read_group_nice(one) != 19:
                     await asyncio.sleep(0.01)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from kconnd.core.profile.schema import profile_schema
-from kconnd.system.profiles.loader import Loaded, load_profiles, load_tiers
+from kconnd.system.profiles.loader import LoadedProfiles, load_profiles, load_tiers
 from kconnd.system.profiles.settings_file import read_settings
+from kconnd.system.profiles.tiers import load_tiers
 from kconnd.system.profiles.yaml_with_positions import NotYamlError, read_yaml
 
 ROOT = Path(__file__).parents[3]
@@ -31,7 +32,7 @@ def write(folder: Path, name: str, text: str | bytes) -> Path:
     return path
 
 
-def told(loaded: Loaded, folder: Path) -> list[str]:
+def told(loaded: LoadedProfiles, folder: Path) -> list[str]:
     """Give the faults as text, without the folder."""
     return [str(fault).removeprefix(f"{folder}/") for fault in loaded.faults]
 
@@ -294,7 +295,7 @@ def test_any_bytes_are_a_document_or_not_yaml(content: bytes | str) -> None:
     except NotYamlError as err:
         lines = [err.line, err.column]
     else:
-        lines = [place.line for place in document.places.values()]
+        lines = [position.line for position in document.positions.values()]
     assert all(line >= 1 for line in lines)
 
 
@@ -318,7 +319,7 @@ def test_a_file_reached_twice_is_read_once(folder: Path) -> None:
 
 def test_what_does_not_exist_is_nothing_or_a_fault(folder: Path) -> None:
     missing = folder / "none"
-    assert load_profiles([missing, folder / "a.yaml"]) == Loaded({}, ())
+    assert load_profiles([missing, folder / "a.yaml"]) == LoadedProfiles({}, ())
     (fault,) = load_profiles([missing], missing_ok=False).faults
     assert str(fault) == f"{missing}:1:1: there is no such file or folder"
 

@@ -10,7 +10,12 @@ from kconnd.core.access import Peer
 from kconnd.core.profile.settings import Settings, admits
 from kconnd.errors import ProfileError
 from kconnd.system.files.stamps import Settling, stamp_file
-from kconnd.system.profiles.settings_file import EMPTY, QUIET, LiveSettings, read_settings
+from kconnd.system.profiles.settings_file import (
+    EMPTY_SETTLE_DELAY_S,
+    SETTLE_DELAY_S,
+    LiveSettings,
+    read_settings,
+)
 
 ME = os.geteuid()
 
@@ -120,11 +125,11 @@ def test_what_changes_takes_effect_once_it_is_left_alone(tmp_path: Path, clock: 
     assert settings.now().users == ("ada",)
     write(path, "users: [ada]\nquotas: {kernels: 7")  # half of it is there
     settings.now()
-    clock.at += QUIET / 2
+    clock.at += SETTLE_DELAY_S / 2
     write(path, "users: [ada, bob]\nquotas: {kernels: 7}\n")
-    clock.at += QUIET / 2
+    clock.at += SETTLE_DELAY_S / 2
     assert settings.now().users == ("ada",)
-    clock.at += QUIET
+    clock.at += SETTLE_DELAY_S
     assert settings.now().users == ("ada", "bob")
 
 
@@ -139,16 +144,16 @@ def test_a_file_that_is_emptied_for_an_instant_lets_nobody_in(
     harm(path)
     for _ in range(3):
         assert settings.now().users == ("ada",)
-        clock.at += EMPTY / 4
-    assert caplog.text.count("those before hold") == 1
+        clock.at += EMPTY_SETTLE_DELAY_S / 4
+    assert caplog.text.count("the previous settings apply") == 1
     write(path, "users: [ada, bob]\n")
     settings.now()
-    clock.at += QUIET
+    clock.at += SETTLE_DELAY_S
     assert settings.now().users == ("ada", "bob")
     # Whoever means it waits, or says so.
     harm(path)
     settings.now()
-    clock.at += EMPTY
+    clock.at += EMPTY_SETTLE_DELAY_S
     assert settings.now() == Settings()
     write(path, "users: [ada]\n")
     assert settings.reload().users == ("ada",)
@@ -165,7 +170,7 @@ def test_at_the_start_nothing_is_a_setting_and_an_empty_file_is_none_yet(
     settings = live(path, clock)
     with pytest.raises(ProfileError, match="is being written"):
         settings.now()
-    clock.at += EMPTY
+    clock.at += EMPTY_SETTLE_DELAY_S
     assert settings.now() == Settings()
 
 
@@ -184,9 +189,9 @@ def test_a_change_long_ago_need_not_be_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "kconnd.yaml"
     write(path, "users: [ada]\n")
     stamp = stamp_file(str(path))
-    late = Settling(lambda: 0.0, lambda: stamp.changed_at + QUIET)
-    assert late.is_settled(stamp, QUIET)
-    early = Settling(lambda: 0.0, lambda: stamp.changed_at + QUIET / 2)
-    assert not early.is_settled(stamp, QUIET)
+    late = Settling(lambda: 0.0, lambda: stamp.changed_at + SETTLE_DELAY_S)
+    assert late.is_settled(stamp, SETTLE_DELAY_S)
+    early = Settling(lambda: 0.0, lambda: stamp.changed_at + SETTLE_DELAY_S / 2)
+    assert not early.is_settled(stamp, SETTLE_DELAY_S)
     path.unlink()
     assert stamp_file(str(path)).changed_at >= stamp.changed_at, "its folder tells of it"

@@ -1,0 +1,102 @@
+"""Combine the profiles of the whole machine with a user's own profiles.
+
+A user's own profile overrides the machine's profile of that name. A machine profile that names a
+user belongs to that user alone: other users see only its name and owner.
+"""
+
+import os
+from collections.abc import Iterable
+
+from kconnd.core.profile.model import Access, Profile
+from kconnd.core.profile.problems import show
+from kconnd.system.hung_calls import BeginStep, ignore_step
+from kconnd.system.profiles.faults import Fault
+from kconnd.system.profiles.loader import (
+    LoadedProfiles,
+    SourcedProfile,
+    exclude,
+    fault_of,
+    load_profiles,
+)
+
+
+def load_machine(
+    paths: Iterable[str | os.PathLike[str]], begin: BeginStep = ignore_step
+) -> LoadedProfiles:
+    """Read the profiles of the whole machine. A shared one must name the user that it runs as.
+
+    Without a user, the profile would open every user's own kernel of that name to others, although
+    none of these users decided so.
+    """
+    loaded = load_profiles(paths, uid=0, begin=begin)
+    return exclude(loaded, lambda sourced: _shares_all_users(sourced.profile), _shares_all_fault)
+
+
+def load_tiers(
+    system: Iterable[str | os.PathLike[str]],
+    own: Iterable[str | os.PathLike[str]],
+    *,
+    uid: int,
+    user: str,
+    begin: BeginStep = ignore_step,
+) -> LoadedProfiles:
+    """Read the profiles of the whole machine, and a user's own, which override them.
+
+    Parameters
+    ----------
+    system : iterable of path
+        Files and folders that belong to root and that only root can write.
+    own : iterable of path
+        The user's files and folders, as for `load_profiles`.
+    uid, user : int and str
+        The owner of the daemon. A machine profile that names another user belongs to that user.
+    begin : callable
+        As for `load_profiles`.
+    """
+    machine = load_machine(system, begin)
+    own_loaded = exclude(
+        load_profiles(own, uid=uid, begin=begin),
+        lambda sourced: sourced.profile.user not in {"", user},
+        _other_user_fault,
+    )
+    own_profiles = own_loaded.profiles
+    elsewhere = {
+        name: sourced.profile.user
+        for name, sourced in machine.profiles.items()
+        if sourced.profile.user not in {"", user}
+    }
+    usable = {name: item for name, item in machine.profiles.items() if name not in elsewhere}
+    return LoadedProfiles(
+        usable | own_profiles,
+        (*machine.faults, *own_loaded.faults),
+        {name: owner for name, owner in elsewhere.items() if name not in own_profiles},
+        first_faults=own_loaded.first_faults | machine.first_faults,
+        overrides=tuple(
+            f"{mine.file}:{mine.line}: {name} hides {shared.file}:{shared.line}, "
+            "which all users have"
+            for name, mine in own_profiles.items()
+            if (shared := machine.profiles.get(name))
+        ),
+    )
+
+
+def _shares_all_users(profile: Profile) -> bool:
+    return not profile.user and profile.access != Access()
+
+
+def _shares_all_fault(sourced: SourcedProfile) -> Fault:
+    return fault_of(
+        sourced,
+        "access",
+        "it would open every user's own kernel of this name to others",
+        "name the one user whose kernel is shared with 'user: NAME', or remove access",
+    )
+
+
+def _other_user_fault(sourced: SourcedProfile) -> Fault:
+    return fault_of(
+        sourced,
+        "user",
+        f"{show(sourced.profile.user)} is another user",
+        "only a profile of the whole machine can name another user",
+    )
