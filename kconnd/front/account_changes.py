@@ -182,7 +182,7 @@ class Accounts:
         return account
 
     async def _put_aside(self, uid: int, earlier: Account, account: Account) -> None:
-        await self._systemd.complete(f"kconnd-aside@{uid}.service")
+        await self._systemd.run_to_completion(f"kconnd-aside@{uid}.service")
         kernels = await self.live_kernels(uid, earlier.number)
         pids = await asyncio.to_thread(user_processes, uid, time.time())
         log.warning(
@@ -195,7 +195,7 @@ class Accounts:
 
     async def live_kernels(self, uid: int, number: int) -> list[str]:
         """List the units of running kernels of one account."""
-        units = await self._systemd.taken(f"{KERNEL_UNIT}{uid}-*")
+        units = await self._systemd.list_up(f"{KERNEL_UNIT}{uid}-*")
         return sorted(unit for unit in units if number_in(unit) == number)
 
     async def list_earlier(self, uid: int | None = None) -> list[EarlierAccount]:

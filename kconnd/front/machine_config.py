@@ -81,7 +81,7 @@ class MachineConfig:
     def _read_if_settled(self) -> bool:
         """Read changed profiles if the change has settled; return whether the cache is current."""
         stamp = self._stamp()
-        if stamp.marks != self._marks and self._settling.is_settled(stamp, QUIET):
+        if stamp.marks != self._marks and self._settling.is_settled(stamp, SETTLE_DELAY_S):
             self._read(stamp)
         return stamp.marks == self._marks
 

@@ -86,7 +86,7 @@ class Slices:
 
     async def uids(self) -> list[int]:
         """List the uids that have an active slice, or one that the front door has limited."""
-        units = await self._systemd.active("kconnd-*.slice")
+        units = await self._systemd.list_active("kconnd-*.slice")
         names = [unit.removeprefix("kconnd-").removesuffix(".slice") for unit in units]
         return sorted({*_numbers(names), *_numbers(path.name for path in self._folder.iterdir())})
 

@@ -182,7 +182,7 @@ class Owners:
                 check_quota(uid, len(units), max_kernels)
             await self.limit_memory([uid])
             check()
-            await self.systemd.run(unit, properties)
+            await self.systemd.start_transient(unit, properties)
 
     async def limit_memory(self, uids: Iterable[int] | None = None) -> None:
         """Apply the memory quota to the slices of these owners, by default of all."""
@@ -192,7 +192,7 @@ class Owners:
 
     async def active_uids(self) -> list[int]:
         """List the uids whose daemons are running."""
-        units = await self.systemd.active("kconnd@*.service")
+        units = await self.systemd.list_active("kconnd@*.service")
         numbers = (unit.removeprefix("kconnd@").removesuffix(".service") for unit in units)
         return sorted(int(number) for number in numbers if number.isdecimal())
 

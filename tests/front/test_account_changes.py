@@ -30,8 +30,8 @@ class Moving(FakeSystemd):
     files: AccountFiles
     trouble = ""
 
-    async def complete(self, unit: str) -> None:
-        await super().complete(unit)
+    async def run_to_completion(self, unit: str) -> None:
+        await super().run_to_completion(unit)
         if self.trouble:
             raise KconndError(self.trouble)
         self.files.put_aside(int(unit.removeprefix("kconnd-aside@").removesuffix(".service")), 0.0)
@@ -65,7 +65,7 @@ class Machine:
 
     @property
     def moves(self) -> int:
-        return sum(call[0] == "complete" for call in self.systemd.calls)
+        return sum(call[0] == "run_to_completion" for call in self.systemd.calls)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ async def test_a_socket_is_opened_once_what_is_there_is_settled(tmp_path: Path) 
     files.write(uid, Account("somebody-else"))
     await owners.open(uid, Peer(uid, 7, "now"))
     calls = [call[0] for call in owners.systemd.calls]  # type: ignore[attr-defined]  # the fake
-    assert calls.index("complete") < calls.index("start")
+    assert calls.index("run_to_completion") < calls.index("start")
     assert files.read(uid) == Account("now", 2)
 
 

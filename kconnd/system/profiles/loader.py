@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kconnd.core.profile.model import Access, Profile, shared_ports
+from kconnd.core.profile.model import Profile, shared_ports
 from kconnd.core.profile.parse import parse_profile
 from kconnd.core.profile.problems import Path as KeyPath
 from kconnd.core.profile.problems import Problem, dotted, show

@@ -1,29 +1,29 @@
-"""Logging: to the journal with fields where systemd reads us, as plain text elsewhere.
+"""Set up logging: to the journal with fields if systemd reads our stderr, as plain text otherwise.
 
-Fields (systemd.journal-fields(7)): ``KCONND_KERNEL``, ``KCONND_OWNER``, ``KCONND_EVENT`` and
-``MESSAGE_ID`` of what happens to kernels; ``KCONND_UID``, ``KCONND_PID``, ``KCONND_VERB``,
-``KCONND_KERNEL`` and ``KCONND_OUTCOME`` of what was asked. They are given as ``extra``.
+The ``extra`` argument of a log call carries the fields (systemd.journal-fields(7)). Kernel events
+have ``KCONND_KERNEL``, ``KCONND_OWNER``, ``KCONND_EVENT`` and ``MESSAGE_ID``. Audited requests have
+``KCONND_UID``, ``KCONND_PID``, ``KCONND_VERB``, ``KCONND_KERNEL`` and ``KCONND_OUTCOME``.
 """
 
 import logging
 import os
 import sys
 
-EVENT = "7a2f6ccf3f7e4d0c9d3b0e0f5a7d9f11"  # MESSAGE_ID of what happens to a kernel
-AUDIT = "c0b7d1f2a5b94c1e8f6d4a3b2c1d0e9f"  # and of what somebody asked for
-TEXT = "%(asctime)s %(levelname)s %(message)s"
+EVENT = "7a2f6ccf3f7e4d0c9d3b0e0f5a7d9f11"  # MESSAGE_ID of kernel events
+AUDIT = "c0b7d1f2a5b94c1e8f6d4a3b2c1d0e9f"  # MESSAGE_ID of audited requests
+TEXT_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def set_up_logging(level: str) -> None:
-    """Log to where our stderr goes: by systemd-python if that is the journal."""
-    logging.basicConfig(level=level.upper(), format=TEXT, handlers=[_handler()])
+    """Log to stderr, or through systemd-python if stderr is the journal."""
+    logging.basicConfig(level=level.upper(), format=TEXT_FORMAT, handlers=[_handler()])
     logging.getLogger("tornado").setLevel(logging.ERROR)
 
 
 def _handler() -> logging.Handler:
     if _is_journal(os.environ.get("JOURNAL_STREAM", "")):
         try:
-            from systemd.journal import JournalHandler  # noqa: PLC0415  # an extra
+            from systemd.journal import JournalHandler  # noqa: PLC0415  # an optional dependency
         except ImportError:
             return logging.StreamHandler()
         handler: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER="kconnd")
@@ -31,7 +31,7 @@ def _handler() -> logging.Handler:
     return logging.StreamHandler()
 
 
-def _is_journal(stream: str) -> bool:
-    """Tell whether stderr is what systemd says it is, and nobody has redirected it since."""
-    about = os.fstat(sys.stderr.fileno())
-    return stream == f"{about.st_dev}:{about.st_ino}"
+def _is_journal(journal_stream: str) -> bool:
+    """Check whether stderr is still the journal, by the device and inode that systemd announced."""
+    status = os.fstat(sys.stderr.fileno())
+    return journal_stream == f"{status.st_dev}:{status.st_ino}"

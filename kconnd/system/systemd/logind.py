@@ -1,12 +1,12 @@
-"""What the login manager does when a user logs out for the last time (logind.conf(5)).
+"""Query the login manager's settings about the last logout of a user (logind.conf(5)).
 
-The manager is asked over the bus for what holds: distributions build it with other defaults.
+The running manager is queried over the bus, since distributions build it with other defaults.
 """
 
 import subprocess
 
 TIMEOUT_S = 5.0
-REMOVE_IPC = (
+REMOVE_IPC_QUERY = (
     "busctl",
     "--system",
     "get-property",
@@ -18,14 +18,14 @@ REMOVE_IPC = (
 
 
 def removes_ipc() -> bool:
-    """Tell whether logind removes a user's shared memory, semaphores and queues at logout.
+    """Check whether logind removes a user's shared memory, semaphores and queues at logout.
 
-    False where there is no logind that says so.
+    False if there is no logind, or if it does not answer.
     """
     try:
-        done = subprocess.run(
-            REMOVE_IPC, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        query = subprocess.run(
+            REMOVE_IPC_QUERY, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
     except (OSError, subprocess.SubprocessError):
         return False
-    return done.stdout.split() == ["b", "true"]
+    return query.stdout.split() == ["b", "true"]

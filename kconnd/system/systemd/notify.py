@@ -1,6 +1,6 @@
-"""What systemd and a service tell each other: sd_notify(3), sd_listen_fds(3), watchdog.
+"""The protocol between systemd and a service: sd_notify(3), sd_listen_fds(3) and the watchdog.
 
-All of it is text in the environment and on a socket, so no library is needed; without systemd
+It consists of text in the environment and on a socket, so it needs no library. Without systemd,
 each function does nothing.
 """
 
@@ -8,35 +8,36 @@ import os
 import socket
 from collections.abc import Mapping
 
-FIRST = 3  # the descriptor at which sockets that were passed begin
+FIRST_DESCRIPTOR = 3  # of the sockets that systemd passes
 
 
 def notify(**fields: object) -> None:
-    """Tell the service manager something, such as ``READY=1`` or ``STATUS="3 kernels"``."""
+    """Send fields such as ``READY=1`` or ``STATUS="3 kernels"`` to the service manager."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return
     text = "\n".join(f"{key}={value}" for key, value in fields.items())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-        out.connect("\0" + path[1:] if path.startswith("@") else path)
-        out.sendall(text.encode())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+        manager.connect("\0" + path[1:] if path.startswith("@") else path)
+        manager.sendall(text.encode())
 
 
 def passed_sockets(env: Mapping[str, str]) -> list[socket.socket]:
-    """Take the listening sockets that the service manager opened for this process."""
+    """Return the listening sockets that the service manager opened for this process."""
     if env.get("LISTEN_PID") != str(os.getpid()):
         return []
-    found = []
-    for number in range(FIRST, FIRST + int(env.get("LISTEN_FDS", "0"))):
-        os.set_inheritable(number, False)  # noqa: FBT003  # its own signature
-        passed = socket.socket(fileno=number)
-        passed.setblocking(False)  # noqa: FBT003  # the same
-        found.append(passed)
-    return found
+    sockets = []
+    count = int(env.get("LISTEN_FDS", "0"))
+    for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + count):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003  # a positional-only parameter
+        listener = socket.socket(fileno=descriptor)
+        listener.setblocking(False)  # noqa: FBT003  # a positional-only parameter
+        sockets.append(listener)
+    return sockets
 
 
 def watchdog_interval(env: Mapping[str, str]) -> float | None:
-    """Give the seconds within which the watchdog wants to hear from us; None without one."""
+    """Return the seconds within which the watchdog expects a message; None without a watchdog."""
     if env.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     microseconds = env.get("WATCHDOG_USEC", "")

@@ -1,4 +1,4 @@
-"""Which systemd runs: some properties of units are known to newer ones alone."""
+"""Read the version of the running systemd: older versions lack some unit properties."""
 
 import re
 
@@ -9,13 +9,13 @@ from kconnd.system.systemd.unit_control import MANAGER, NAME, PATH
 
 
 def parse_version(text: str) -> int:
-    """Read the number in what systemd says of itself, such as ``252.38-1~deb12u1``; 0 for none."""
-    found = re.search(r"\d+", text)
-    return int(found[0]) if found else 0
+    """Parse the major version in a text such as ``252.38-1~deb12u1``; 0 if there is none."""
+    digits = re.search(r"\d+", text)
+    return int(digits[0]) if digits else 0
 
 
 async def read_version() -> int:
-    """Ask the manager that runs, which may be older than what is installed; 0 if it is silent."""
+    """Query the running manager, which may be older than the installed one; 0 if that fails."""
     get = Message(
         NAME,
         PATH,

@@ -1,4 +1,4 @@
-"""The service manager's own interface, over the system bus (org.freedesktop.systemd1(5))."""
+"""Control units through the service manager's D-Bus interface (org.freedesktop.systemd1(5))."""
 
 import asyncio
 import contextlib
@@ -20,77 +20,72 @@ from kconnd.errors import KconndError
 NAME, PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 MANAGER = f"{NAME}.Manager"
 UNLIMITED = (1 << 64) - 1
-LIMIT = 30.0  # seconds for a unit to come up
-CALL_LIMIT = 10.0  # seconds for an answer of the manager
-GLANCE = 0.01  # seconds between looks
-UP = {"active", "activating", "reloading"}
-WAITING = {"activating", "reloading", "deactivating", "starting", "restarting"}
+START_LIMIT_S = 30.0
+CALL_LIMIT_S = 10.0
+POLL_INTERVAL_S = 0.01
+UP_STATES = {"active", "activating", "reloading"}
+CHANGING_STATES = {"activating", "reloading", "deactivating", "starting", "restarting"}
 
 
 class Systemd:
-    """The one connection to the system's manager, made again where it was lost.
+    """A connection to the system's manager, which is re-established if it is lost.
 
     Parameters
     ----------
     address : str, optional
-        The bus; the system's by default.
-    limit : float
-        Seconds for an answer.
+        The bus; by default the system's.
+    limit_s : float
+        The time limit of a call.
     """
 
-    def __init__(self, address: str | None = None, limit: float = CALL_LIMIT) -> None:
-        self._address, self._limit = address, limit
+    def __init__(self, address: str | None = None, limit_s: float = CALL_LIMIT_S) -> None:
+        self._address, self._limit_s = address, limit_s
         self._bus: MessageBus | None = None
-        self._losing: asyncio.Task[None] | None = None
-        self._connecting = asyncio.Lock()  # many ask at once, and one of them connects
+        self._loss_watcher: asyncio.Task[None] | None = None
+        self._connecting = asyncio.Lock()  # concurrent calls share one attempt to connect
 
     async def start(self, unit: str) -> None:
-        """Start a unit and wait until it has; do nothing where it runs.
+        """Start a unit and wait until it is active; do nothing if it is running.
 
         Raises
         ------
         KconndError
-            If the manager does not take the job, or the unit does not come up.
+            If the manager rejects the job, or the unit does not become active.
         """
+        await self._start_and_wait(unit, "active", action="starting", timed_out="still starting")
+
+    async def run_to_completion(self, unit: str) -> None:
+        """Start a one-shot unit and wait until it has finished.
+
+        Raises
+        ------
+        KconndError
+            If the manager rejects the job, or the unit fails.
+        """
+        await self._start_and_wait(unit, "inactive", action="running", timed_out="still running")
+
+    async def _start_and_wait(
+        self, unit: str, desired: str, *, action: str, timed_out: str
+    ) -> None:
         await self._call("StartUnit", "ss", [unit, "replace"])
         try:
-            async with asyncio.timeout(LIMIT):
-                while (state := await self._state(unit)) in WAITING:  # noqa: ASYNC110  # no event
-                    await asyncio.sleep(GLANCE)
+            async with asyncio.timeout(START_LIMIT_S):
+                while (state := await self._state(unit)) in CHANGING_STATES:  # noqa: ASYNC110  # no event
+                    await asyncio.sleep(POLL_INTERVAL_S)
         except TimeoutError:
-            state = "still starting"
-        if state != "active":
+            state = timed_out
+        if state != desired:
             raise KconndError(
-                f"starting {unit}: it is {state}", hint=f"journalctl -u {unit} tells more"
+                f"{action} {unit}: it is {state}", hint=f"journalctl -u {unit} shows its log"
             )
 
-    async def complete(self, unit: str) -> None:
-        """Start a unit of one task, and wait until that is done.
+    async def start_transient(self, unit: str, properties: list[list[object]]) -> None:
+        """Create and start a transient unit; a running unit of that name is left unchanged.
 
         Raises
         ------
         KconndError
-            If the manager does not take the job, or the task fails.
-        """
-        await self._call("StartUnit", "ss", [unit, "replace"])
-        try:
-            async with asyncio.timeout(LIMIT):
-                while (state := await self._state(unit)) in WAITING:  # noqa: ASYNC110  # no event
-                    await asyncio.sleep(GLANCE)
-        except TimeoutError:
-            state = "still at it"
-        if state != "inactive":
-            raise KconndError(
-                f"running {unit}: it is {state}", hint=f"journalctl -u {unit} tells more"
-            )
-
-    async def run(self, unit: str, properties: list[list[object]]) -> None:
-        """Make a transient unit and start it; one of that name that runs is left as it is.
-
-        Raises
-        ------
-        KconndError
-            If the manager does not take it.
+            If the manager rejects it.
         """
         try:
             await self._call(
@@ -101,36 +96,38 @@ class Systemd:
                 raise
 
     async def memory_limit(self, unit: str) -> int:
-        """Give a slice's limit of memory in bytes; `UNLIMITED` where there is none."""
+        """Return a slice's memory limit in bytes; `UNLIMITED` if it has none."""
         path = (await self._call("LoadUnit", "s", [unit]))[0]
-        where = {"path": path, "interface": "org.freedesktop.DBus.Properties"}
-        reply = await self._call("Get", "ss", [f"{NAME}.Slice", "MemoryMax"], **where)
+        target = {"path": path, "interface": "org.freedesktop.DBus.Properties"}
+        reply = await self._call("Get", "ss", [f"{NAME}.Slice", "MemoryMax"], **target)
         return int(reply[0].value)
 
     async def limit_memory(self, unit: str, size: int) -> None:
-        """Limit a unit's memory in bytes, until the next boot."""
+        """Set a unit's memory limit in bytes, until the next boot."""
         row = ["MemoryMax", Variant("t", size)]
         await self._call("SetUnitProperties", "sba(sv)", [unit, True, [row]])
 
     async def is_active(self, unit: str) -> bool:
-        """Tell whether a unit is loaded and active."""
+        """Check whether a unit is loaded and active."""
         return await self._state(unit) == "active"
 
     async def _state(self, unit: str) -> str:
-        """Give a unit's state, or that of the job which is about to change it."""
+        """Return a unit's state, or that of the job that is about to change it."""
         reply = await self._call("ListUnitsByNames", "as", [[unit]])
         states = [f"{row[8]}ing" if row[7] else str(row[3]) for row in reply[0]]
         return states[0] if states else "inactive"
 
-    async def active(self, pattern: str) -> list[str]:
-        """List the active units whose names fit a pattern."""
+    async def list_active(self, pattern: str) -> list[str]:
+        """List the active units whose names match a pattern."""
         reply = await self._call("ListUnitsByPatterns", "asas", [["active"], [pattern]])
         return [str(row[0]) for row in reply[0]]
 
-    async def taken(self, pattern: str) -> list[str]:
-        """List those that are active or about to be: a job that starts one counts as it."""
+    async def list_up(self, pattern: str) -> list[str]:
+        """List the units that are active or have a start job, whose names match a pattern."""
         reply = await self._call("ListUnitsByPatterns", "asas", [[], [pattern]])
-        return [str(row[0]) for row in reply[0] if row[3] in UP or (row[7] and row[8] == "start")]
+        return [
+            str(row[0]) for row in reply[0] if row[3] in UP_STATES or (row[7] and row[8] == "start")
+        ]
 
     async def _call(
         self,
@@ -143,38 +140,39 @@ class Systemd:
     ) -> list[Any]:
         message = Message(NAME, path, interface, member, signature=signature, body=body)
         try:
-            async with asyncio.timeout(self._limit):
-                bus = await self._connected()
+            async with asyncio.timeout(self._limit_s):
+                bus = await self._connect()
                 reply = await bus.call(message)
         except (OSError, EOFError, DBusError, AuthError, InvalidAddressError) as error:
-            why = "it takes too long" if isinstance(error, TimeoutError) else error
+            reason = "it timed out" if isinstance(error, TimeoutError) else error
             raise KconndError(
-                f"asking systemd for {member}: {why}", hint="see 'systemctl status dbus'"
+                f"calling {member} of systemd: {reason}", hint="see 'systemctl status dbus'"
             ) from error
         if reply is None:
-            raise KconndError(f"asking systemd for {member}: the bus gave no answer")
+            raise KconndError(f"calling {member} of systemd: the bus sent no reply")
         if reply.message_type is MessageType.ERROR:
+            detail = reply.body[0] if reply.body else reply
             raise KconndError(
-                f"asking systemd for {member} {body[0]}: {reply.body[0] if reply.body else reply}",
-                hint="journalctl -u kconnd tells more",
+                f"calling {member} of systemd for {body[0]}: {detail}",
+                hint="journalctl -u kconnd shows the log",
             )
         return list(reply.body)
 
-    async def _connected(self) -> MessageBus:
+    async def _connect(self) -> MessageBus:
         async with self._connecting:
             if self._bus is None or not self._bus.connected:
                 self._bus = await MessageBus(self._address, BusType.SYSTEM).connect()
-                self._losing = asyncio.create_task(_await_loss(self._bus))
+                self._loss_watcher = asyncio.create_task(_ignore_loss(self._bus))
             return self._bus
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._bus is not None and self._bus.connected:
             self._bus.disconnect()
-            await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # theirs
+            await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus_fast's
 
 
-async def _await_loss(bus: MessageBus) -> None:
-    """Take the exception that a lost bus ends with, which asyncio would log as a fault."""
+async def _ignore_loss(bus: MessageBus) -> None:
+    """Retrieve the exception of a lost connection, which asyncio would log as never retrieved."""
     with contextlib.suppress(OSError, EOFError):
-        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # theirs
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus_fast's

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from kconnd.core.profile.schema import profile_schema
-from kconnd.system.profiles.loader import LoadedProfiles, load_profiles, load_tiers
+from kconnd.system.profiles.loader import LoadedProfiles, load_profiles
 from kconnd.system.profiles.settings_file import read_settings
 from kconnd.system.profiles.tiers import load_tiers
 from kconnd.system.profiles.yaml_with_positions import NotYamlError, read_yaml
@@ -428,7 +428,7 @@ def test_root_reads_no_file_that_another_group_writes(folder: Path) -> None:
     os.chown(path, 0, 54321)
     path.chmod(0o664)
     (line,) = told(load_profiles([folder]), folder)
-    assert line.startswith("lab.yaml:1:1: group 54321 may write to it, and root is reading")
+    assert line.startswith("lab.yaml:1:1: group 54321 may write to the file, and root is reading")
     assert list(load_profiles([folder], uid=1000).profiles) == ["lab"]
     os.chown(path, 0, 0)
     assert list(load_profiles([folder]).profiles) == ["lab"]

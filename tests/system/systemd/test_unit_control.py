@@ -64,7 +64,7 @@ async def asking(address: str, limit: float = 10.0) -> AsyncIterator[Systemd]:
 async def test_all_who_ask_at_first_share_one_connection(path: Path) -> None:
     with bus_at(path) as address:
         async with asking(address) as systemd:
-            asked = (systemd.active("x*") for _ in range(20))
+            asked = (systemd.list_active("x*") for _ in range(20))
             outcomes = await asyncio.gather(*asked, return_exceptions=True)
             assert all(isinstance(one, KconndError) for one in outcomes), "no manager is there"
             assert await connections(address) == 1
@@ -74,20 +74,20 @@ async def test_all_who_ask_at_first_share_one_connection(path: Path) -> None:
 async def test_a_connection_that_was_lost_is_made_again(path: Path) -> None:
     with bus_at(path) as address:
         async with asking(address) as systemd:
-            with pytest.raises(KconndError, match="asking systemd for ListUnitsByPatterns"):
-                await systemd.active("x*")
+            with pytest.raises(KconndError, match="calling ListUnitsByPatterns of systemd"):
+                await systemd.list_active("x*")
     async with asking(f"unix:path={path}") as systemd:
         with pytest.raises(KconndError, match="No such file"):
-            await systemd.active("x*")
+            await systemd.list_active("x*")
         with bus_at(path) as address:
             for _ in range(3):
                 with pytest.raises(KconndError):
-                    await systemd.active("x*")
+                    await systemd.list_active("x*")
             assert await connections(address) == 1
         with bus_at(path) as address:
             for _ in range(3):
                 with pytest.raises(KconndError):
-                    await systemd.active("x*")
+                    await systemd.list_active("x*")
             assert await connections(address) == 1
 
 
@@ -98,10 +98,10 @@ async def test_a_bus_that_says_nothing_is_not_waited_for(path: Path) -> None:
 
     async with await asyncio.start_unix_server(silent, path):
         async with asking(f"unix:path={path}", limit=0.2) as systemd:
-            asked = (systemd.active("x*") for _ in range(3))
+            asked = (systemd.list_active("x*") for _ in range(3))
             outcomes = await asyncio.gather(*asked, return_exceptions=True)
         assert [str(one) for one in outcomes] == [
-            "asking systemd for ListUnitsByPatterns: it takes too long"
+            "calling ListUnitsByPatterns of systemd: it timed out"
         ] * 3
 
 
@@ -109,7 +109,7 @@ async def lose_a_bus(path: Path) -> None:
     with bus_at(path) as address:
         systemd = Systemd(address)
         with contextlib.suppress(KconndError):
-            await systemd.active("x*")
+            await systemd.list_active("x*")
     await wait_until(lambda: not (systemd._bus and systemd._bus.connected), "the loss to be seen")
 
 
