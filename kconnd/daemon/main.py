@@ -71,7 +71,7 @@ from kconnd.system.systemd.notify import notify, passed_sockets
 if TYPE_CHECKING:
     import zmq.asyncio
 
-    from kconnd.system.channels.flow_control import Crowd
+    from kconnd.system.channels.flow_control import ReadBudget
 
 MAX_STUCK_FILES = 16
 AGAIN = 5.0  # seconds until one of the daemon's works begins again after a fault
@@ -219,15 +219,15 @@ def _connector() -> Callable[[ConnectionInfo], Channels]:
     ZMQ is imported for the first of them: a daemon without one is 3 MB smaller.
     """
     context: zmq.asyncio.Context | None = None
-    crowd: Crowd | None = None
+    budget: ReadBudget | None = None
 
     def connect(connection: ConnectionInfo) -> Channels:
-        nonlocal context, crowd
-        from kconnd.system.channels.flow_control import Crowd  # noqa: PLC0415
+        nonlocal context, budget
+        from kconnd.system.channels.flow_control import ReadBudget  # noqa: PLC0415
         from kconnd.system.channels.kernel_channels import KernelChannels, new_context  # noqa: PLC0415
 
-        context, crowd = context or new_context(), crowd or Crowd()
-        return KernelChannels(context, connection, crowd)
+        context, budget = context or new_context(), budget or ReadBudget()
+        return KernelChannels(context, connection, budget)
 
     return connect
 

@@ -31,7 +31,7 @@ from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.shutdown import Ending, shut_down
 from kconnd.errors import NotRunningError
 from kconnd.launchers.base import Exit, Handle
-from kconnd.system.channels.attach_check import Reach
+from kconnd.system.channels.attach_check import AttachCheck
 
 BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # for a kernel that answers before it has bound all sockets
 EXPLAIN_BEFORE_S = 0.5  # before the startup timeout

@@ -17,7 +17,7 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.launchers.base import Handle
-from kconnd.system.channels.attach_check import Reach
+from kconnd.system.channels.attach_check import AttachCheck
 from kconnd.system.process.connected_clients import ClientCounter
 from kconnd.system.process.processes import ProcessId
 from kconnd.system.process.resource_usage import tree_memory

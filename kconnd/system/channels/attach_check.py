@@ -1,8 +1,8 @@
-"""Looks whether a new client can attach to a kernel: at its connection file and its sockets.
+"""Check whether a new client can attach to a kernel: its connection file and its sockets.
 
-Unix sockets are connected to once; after that it is enough that they are the same files, since a
-live kernel keeps them open. Ports are looked for among those that somebody listens on, which the
-kernel does not notice.
+The check connects to Unix sockets once. Afterwards it suffices that they are the same files, since
+a live kernel keeps them open. It finds TCP ports in the system's tables of listening sockets, which
+the kernel does not notice.
 """
 
 import json
@@ -17,77 +17,76 @@ from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process.processes import ProcessId, descendants
 from kconnd.system.process.resource_usage import sockets_of
 
-Marks = tuple[tuple[int, int, int] | None, ...]
+FileIds = tuple[tuple[int, int, int] | None, ...]
 
 
-class Reach:
-    """Looks at one process of a kernel again and again.
+class AttachCheck:
+    """Checks one process of a kernel repeatedly.
 
     Parameters
     ----------
     connection : ConnectionInfo
-        Where it was told to listen.
+        The addresses that the kernel was launched with.
     file : Path
         Its connection file.
     root : ProcessId
-        The process above all of the kernel's.
+        The common ancestor of the kernel's processes.
     """
 
     def __init__(self, connection: ConnectionInfo, file: Path, root: ProcessId) -> None:
         self._connection, self._file, self._root = connection, file, root
-        self._sound: Marks = ()
+        self._good_ids: FileIds = ()
 
     def find_fault(self) -> str:
-        """Say why a new client could not attach; empty where one can, or nobody can tell."""
-        marks = _marks((str(self._file), *self._connection.socket_paths()))
-        if marks == self._sound and self._connection.transport == "ipc":
+        """Explain why a new client could not attach; empty if it can, or if that is unknown."""
+        ids = _file_ids((str(self._file), *self._connection.socket_paths()))
+        if ids == self._good_ids and self._connection.transport == "ipc":
             return ""
         fault = self._file_fault() or self._socket_fault()
-        self._sound = () if fault else marks
+        self._good_ids = () if fault else ids
         return fault
 
     def has_file(self) -> bool:
-        """Tell whether the connection file says what clients need."""
+        """Check whether the connection file contains the kernel's key and addresses."""
         return not self._file_fault()
 
     def _file_fault(self) -> str:
         try:
-            found = parse_connection(json.loads(read_regular(self._file, MAX_OWN_BYTES)))
+            content = parse_connection(json.loads(read_regular(self._file, MAX_OWN_BYTES)))
         except (OSError, ValueError) as error:
             return f"its connection file cannot be read: {error}"
-        ours = self._connection
-        if found.key == ours.key and all(found.url(one) == ours.url(one) for one in CHANNELS):
+        expected = self._connection
+        has_urls = all(content.url(channel) == expected.url(channel) for channel in CHANNELS)
+        if content.key == expected.key and has_urls:
             return ""
-        return f"its connection file {self._file} says something else than it was told"
+        return f"its connection file {self._file} differs from what the kernel was launched with"
 
     def _socket_fault(self) -> str:
         if self._connection.transport == "ipc":
-            return find_ipc_fault(self._connection, _listens)
+            return find_ipc_fault(self._connection, _is_listening)
         try:
-            tables = [Path(f"/proc/self/net/{one}").read_text("ascii") for one in ("tcp", "tcp6")]
-            own = {inode for one in self._processes() for inode in sockets_of(one.pid)}
-            return find_tcp_fault(self._connection, parse_listeners(tables), own)
+            tables = [Path(f"/proc/self/net/{name}").read_text("ascii") for name in ("tcp", "tcp6")]
+            processes = [self._root, *descendants(self._root)]
+            inodes = {inode for process in processes for inode in sockets_of(process.pid)}
+            return find_tcp_fault(self._connection, parse_listeners(tables), inodes)
         except (OSError, ValueError, IndexError):
             return ""
 
-    def _processes(self) -> list[ProcessId]:
-        return [self._root, *descendants(self._root)]
 
-
-def _marks(paths: Sequence[str]) -> Marks:
-    """Give what tells whether files are the same as before; None for one that is not there."""
-    found: list[tuple[int, int, int] | None] = []
+def _file_ids(paths: Sequence[str]) -> FileIds:
+    """Return the device, inode and modification time of each file; None if it is missing."""
+    ids: list[tuple[int, int, int] | None] = []
     for path in paths:
         try:
-            about = os.stat(path, follow_symlinks=False)  # noqa: PTH116  # half the time of Path's
-            found.append((about.st_dev, about.st_ino, about.st_mtime_ns))
+            status = os.stat(path, follow_symlinks=False)  # noqa: PTH116  # half of Path's time
+            ids.append((status.st_dev, status.st_ino, status.st_mtime_ns))
         except OSError:
-            found.append(None)
-    return tuple(found)
+            ids.append(None)
+    return tuple(ids)
 
 
-def _listens(path: str) -> bool:
-    """Tell whether a Unix socket can be connected to; one with a full queue can, later."""
+def _is_listening(path: str) -> bool:
+    """Check whether a Unix socket accepts connections; a full queue counts as accepting."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)

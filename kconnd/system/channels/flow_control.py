@@ -1,12 +1,13 @@
-"""Bounds how much of the event loop reading from one kernel takes, however fast it publishes.
+"""Limit the share of the event loop that reading from a kernel takes, however fast it publishes.
 
-A turn reads for `TURN_S` of processor time at the most. All kernels that publish too fast share
-`SHARE` of a core: who has used its part is left alone until it has one again, and meanwhile its
-own socket drops what it cannot send (ZMQ_SNDHWM). A kernel that was quiet has saved up
-`SAVED_S`, so that what a usual cell prints is read at once. What is read is not old, since
-little of it is buffered on the way: see `kconnd.system.channels.listeners`.
+How it works. A turn reads for at most `TURN_S` of processor time. All kernels that publish faster
+than they are read share a budget of `CORE_SHARE` of a core. A kernel that has used its part is not
+read until it has some again; meanwhile, its own socket drops the messages that it cannot send
+(ZMQ_SNDHWM). A quiet kernel saves up to `MAX_CREDIT_S`, so that the output of a usual cell is read
+without a pause. Messages are not old when they are read, since few are buffered on the way: see
+`kconnd.system.channels.listeners`.
 
-Rule: whoever reads with a `Flow` learns when messages may have been lost.
+Rule: the user of a `ThrottledReader` learns when messages may have been lost.
 """
 
 import asyncio
@@ -15,159 +16,175 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 TURN_S = 0.002  # of processor time, in which a turn reads some hundred messages
-SHARE = 0.08  # of a core
-SAVED_S = 0.01  # of processor time
-MANY = 500  # messages within a second: libzmq buffers 1000 by default and drops further ones
-SPAN_S = 1.0
+CORE_SHARE = 0.08
+MAX_CREDIT_S = 0.01  # of processor time
+LOSS_COUNT = 500  # messages per second: libzmq buffers 1000 by default and drops further ones
+COUNT_INTERVAL_S = 1.0
 
 
-class Crowd:
-    """The kernels of one daemon that publish faster than they are read."""
+class ReadBudget:
+    """The processor time that is shared by all kernels of a daemon that publish too fast."""
 
     def __init__(self) -> None:
-        self.members: set[Flow] = set()
+        self.readers: set[ThrottledReader] = set()
 
     @property
-    def share(self) -> float:
-        """The part of a core that each of them may use."""
-        return SHARE / max(1, len(self.members))
+    def core_share(self) -> float:
+        """The part of a core that each reader may use."""
+        return CORE_SHARE / max(1, len(self.readers))
 
 
 @dataclass(frozen=True)
 class Clocks:
-    """What time goes by.
+    """The clocks of a reader.
 
     Parameters
     ----------
-    now, used : callable
-        Give seconds, as they pass for all (monotonic) and as this thread's processor time.
+    now, thread_time : callable
+        Return monotonic seconds, and the processor seconds of this thread.
     """
 
     now: Callable[[], float] = time.monotonic
-    used: Callable[[], float] = time.thread_time
+    thread_time: Callable[[], float] = time.thread_time
 
 
-class Flow:
-    """Calls what reads from one kernel.
+class ThrottledReader:
+    """Reads from one kernel within a budget.
 
     Parameters
     ----------
-    crowd : Crowd
-        Of the daemon.
+    budget : ReadBudget
+        The budget of the daemon.
     receive : callable
-        Reads a little, and gives how many messages that were; None where there is no more.
-        It never waits.
+        Reads some messages without waiting, and returns their number; None if there are no more.
     lost : callable
         Is called when messages may have been lost.
     clocks : Clocks
-        What it goes by.
+        The clocks.
     """
 
     __slots__ = (
-        "_at", "_clocks", "_count", "_credit", "_crowd", "_lost", "_receive", "_since", "heard_at"
-    )  # fmt: skip
+        "_budget",
+        "_clocks",
+        "_count",
+        "_counted_since",
+        "_credit_at",
+        "_credit_s",
+        "_lost",
+        "_receive",
+        "heard_at",
+    )
 
     def __init__(
         self,
-        crowd: Crowd,
+        budget: ReadBudget,
         receive: Callable[[], int | None],
         lost: Callable[[], None],
         clocks: Clocks = Clocks(),
     ) -> None:
-        self._crowd, self._receive, self._lost, self._clocks = crowd, receive, lost, clocks
-        self.heard_at = 0.0  # when something was read last, in monotonic seconds
-        self._credit, self._at = SAVED_S, 0.0  # seconds that may be used, and as of when
-        self._since, self._count = 0.0, 0
+        self._budget, self._receive, self._lost, self._clocks = budget, receive, lost, clocks
+        self.heard_at = 0.0  # monotonic time of the last message
+        self._credit_s, self._credit_at = MAX_CREDIT_S, 0.0
+        self._counted_since, self._count = 0.0, 0
 
     def turn(self) -> float | None:
-        """Read for one turn, and give the seconds to wait before the next.
+        """Read for one turn.
 
         Returns
         -------
         float or None
-            None where all was read, and more may be read as soon as it comes.
+            The seconds until the next turn. None if all messages were read: the next turn begins
+            when the next message arrives.
         """
         now = self._clocks.now()
-        used, count, rest = self._read()
-        if count or rest:
+        used_s, count, has_more = self._read()
+        if count or has_more:
             self.heard_at = now
-        self._count_up(now, count)
-        pause = self._charge(now, used)
-        if pause or self._count >= MANY:
+        self._add_to_count(now, count)
+        pause_s = self._charge(now, used_s)
+        if pause_s or self._count >= LOSS_COUNT:
             self._lost()
-        if not pause and not rest:
-            self._crowd.members.discard(self)
+        if not pause_s and not has_more:
+            self._budget.readers.discard(self)
             return None
-        return pause
+        return pause_s
 
     def _read(self) -> tuple[float, int, bool]:
-        """Read until nothing is left or the turn is over: give time, messages, if there is more."""
-        begun, used, count, rest = self._clocks.used(), 0.0, 0, True
-        while rest and used < TURN_S:
-            read = self._receive()
-            rest, count = read is not None, count + (read or 0)
-            used = self._clocks.used() - begun
-        return used, count, rest
+        """Read until the turn is over or no message is left.
 
-    def _charge(self, now: float, used: float) -> float:
-        """Take what was used from the credit, and give the seconds until there is some again."""
-        saved = self._credit + (now - self._at) * self._crowd.share
-        self._credit, self._at = min(SAVED_S, saved) - used, now
-        if self._credit > 0:
+        Returns
+        -------
+        tuple
+            The processor time used, the number of messages, and whether there may be more.
+        """
+        started, used_s, count, has_more = self._clocks.thread_time(), 0.0, 0, True
+        while has_more and used_s < TURN_S:
+            received = self._receive()
+            has_more, count = received is not None, count + (received or 0)
+            used_s = self._clocks.thread_time() - started
+        return used_s, count, has_more
+
+    def _charge(self, now: float, used_s: float) -> float:
+        """Subtract processor time from the credit; return the seconds until it is positive."""
+        credit_s = self._credit_s + (now - self._credit_at) * self._budget.core_share
+        self._credit_s, self._credit_at = min(MAX_CREDIT_S, credit_s) - used_s, now
+        if self._credit_s > 0:
             return 0.0
-        self._crowd.members.add(self)
-        return (TURN_S - self._credit) / self._crowd.share
+        self._budget.readers.add(self)
+        return (TURN_S - self._credit_s) / self._budget.core_share
 
-    def _count_up(self, now: float, count: int) -> None:
-        if now - self._since >= SPAN_S:
-            self._since, self._count = now, 0
+    def _add_to_count(self, now: float, count: int) -> None:
+        if now - self._counted_since >= COUNT_INTERVAL_S:
+            self._counted_since, self._count = now, 0
         self._count += count
 
     def end(self) -> None:
-        """Count it no more among those that publish too fast."""
-        self._crowd.members.discard(self)
+        """Return this reader's part of the budget."""
+        self._budget.readers.discard(self)
 
 
-class Turns:
-    """Has a flow take its turns as its descriptor becomes readable, until it is closed.
+class ReadTurns:
+    """Schedules the turns of a reader whenever its descriptor is readable, until closed.
 
     Parameters
     ----------
-    number : int
-        The descriptor.
-    flow : Flow
-        What reads from it.
+    descriptor : int
+        The file descriptor to watch.
+    reader : ThrottledReader
+        Reads from it.
     failed : callable
-        Takes what reading raised, after which there are no further turns.
+        Receives an exception of the reader, which ends the turns.
     """
 
-    __slots__ = ("_failed", "_flow", "_loop", "_number", "_timer")
+    __slots__ = ("_descriptor", "_failed", "_loop", "_reader", "_timer")
 
-    def __init__(self, number: int, flow: Flow, failed: Callable[[Exception], None]) -> None:
-        self._number, self._flow, self._failed = number, flow, failed
+    def __init__(
+        self, descriptor: int, reader: ThrottledReader, failed: Callable[[Exception], None]
+    ) -> None:
+        self._descriptor, self._reader, self._failed = descriptor, reader, failed
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._loop.add_reader(number, self._take)
-        self._timer = self._loop.call_later(0, self._take)  # what came before we listened
+        self._loop.add_reader(descriptor, self._run_turn)
+        self._timer = self._loop.call_later(0, self._run_turn)  # for messages that came before
 
-    def _take(self) -> None:
+    def _run_turn(self) -> None:
         try:
-            pause = self._flow.turn()
-        except Exception as error:  # noqa: BLE001  # whatever it is, who waits for it gets it
+            pause_s = self._reader.turn()
+        except Exception as error:  # noqa: BLE001  # the task that awaits the end receives it
             self.close()
             self._failed(error)
             return
-        if pause is not None:
-            self._loop.remove_reader(self._number)
-            self._timer = self._loop.call_later(pause, self._resume)
+        if pause_s is not None:
+            self._loop.remove_reader(self._descriptor)
+            self._timer = self._loop.call_later(pause_s, self._resume)
 
     def _resume(self) -> None:
-        self._loop.add_reader(self._number, self._take)
-        self._take()
+        self._loop.add_reader(self._descriptor, self._run_turn)
+        self._run_turn()
 
     def close(self) -> None:
-        """Take no further turn; the descriptor stays open."""
+        """End the turns; the descriptor stays open."""
         if self._timer is not None:
             self._timer.cancel()
-        self._loop.remove_reader(self._number)
-        self._flow.end()
+        self._loop.remove_reader(self._descriptor)
+        self._reader.end()

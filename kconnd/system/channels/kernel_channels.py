@@ -1,9 +1,9 @@
-"""The daemon's own connection to one kernel: probe, control requests, status and heartbeat.
+"""The daemon's own connection to one kernel: probes, control requests, status and heartbeat.
 
-Rules. What a kernel says is believed only if it is signed with its key, and then only as far
-as state goes: no content of it is kept. Our requests make a kernel say busy and idle too, so
-their ids are kept, and a status that has one of them as its parent does not count. What is kept
-open of a kernel is in `kconnd.system.channels.listeners`; a request has a socket of its own.
+Rules. A message is accepted only if it is signed with the kernel's key, and only its state is used:
+no content is stored. Our own requests also make a kernel report busy and idle. So their ids are
+stored, and a status whose parent is one of them is ignored. The connections that stay open are in
+`kconnd.system.channels.listeners`; each request has a socket of its own.
 """
 
 import asyncio
@@ -25,92 +25,91 @@ from kconnd.core.protocol.jupyter_messages import (
     pack_request,
     parse_message,
 )
-from kconnd.system.channels.flow_control import Crowd
-from kconnd.system.channels.listeners import Listening, OverUnix, OverZmq
-from kconnd.system.channels.zmtp_socket import REPLY, ask
+from kconnd.system.channels.flow_control import ReadBudget
+from kconnd.system.channels.listeners import KernelListener, UnixListener, ZmqListener
+from kconnd.system.channels.zmtp_socket import MAX_REPLY_BYTES, request_reply
 
-# Milliseconds between tries while a kernel has not bound its sockets yet. libzmq doubles the
-# first up to the second, so a second that is large makes a start seem that much longer.
-RECONNECT, RECONNECT_MAX = 4, 8
-STATES = frozenset({"busy", "idle"})  # those of a request; a kernel also says that it starts
-OWN_REQUESTS = 256  # of which a status may still come
+# While a kernel has not bound its sockets yet, libzmq doubles the first delay up to the second. A
+# large second delay makes each start take that much longer.
+RECONNECT_DELAY_MS, MAX_RECONNECT_DELAY_MS = 4, 8
+REQUEST_STATES = frozenset({"busy", "idle"})  # a kernel also reports "starting"
+MAX_OWN_REQUESTS = 256  # whose status may still arrive
 MAX_SUBSHELLS = 100
-MAX_ID_CHARACTERS = 200  # of a request or a subshell; longer ones are cut
-MAX_REPLY_BYTES = REPLY  # what is longer takes longer to read than a turn of the loop may
-MAX_EXECUTION_BYTES = 4 << 20  # of the reply that lists what a warm kernel has read
-MAX_REPLY_FRAMES = 64  # a reply has six, and identities and buffers
+MAX_ID_CHARACTERS = 200  # of a request or a subshell; longer ids are cut
+MAX_EXECUTION_BYTES = 4 << 20  # of the reply that lists the files that a warm kernel has read
+MAX_REPLY_FRAMES = 64  # a reply has six frames, identities and buffers
 MAX_SOCKETS = 65536
-DELIVERY = 5000  # milliseconds in which what was sent is delivered, after its socket is closed
+LINGER_MS = 5000  # for the delivery of a request after its socket is closed
 
-StatusSeen = Callable[[str, bool], None]
+OnStatus = Callable[[str, bool], None]
 
 
 def new_context() -> zmq.asyncio.Context:
-    """Make the daemon's ZMQ context; libzmq's default would do for 200 kernels only."""
+    """Create the daemon's ZMQ context; libzmq's default limit suffices for 200 kernels only."""
     context = zmq.asyncio.Context()
     context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
     return context
 
 
 class KernelChannels:
-    """Sockets to one kernel's channels; close it to let go of the kernel.
+    """Connections to the channels of one kernel.
 
     Parameters
     ----------
     context : zmq.asyncio.Context
-        The daemon's.
+        The daemon's context.
     connection : ConnectionInfo
-        Where the kernel listens, and its keys.
-    crowd : Crowd, optional
-        The kernels of this daemon that publish too fast.
+        The kernel's addresses and keys.
+    budget : ReadBudget, optional
+        The daemon's budget for kernels that publish too fast.
     """
 
     def __init__(
         self,
         context: zmq.asyncio.Context,
         connection: ConnectionInfo,
-        crowd: Crowd | None = None,
+        budget: ReadBudget | None = None,
     ) -> None:
         self._context = context
         self._connection = connection
         self._signer = Signer(connection.key, connection.signature_scheme)
-        self._listening = self._start_listening(crowd or Crowd())
+        self._listener = self._new_listener(budget or ReadBudget())
         self._shell: zmq.asyncio.Socket | None = None
-        self._own: dict[str, None] = {}  # ids of our last requests, the oldest first
+        self._own_ids: dict[str, None] = {}  # of our last requests, oldest first
 
     @property
     def heard_at(self) -> float:
-        """When the kernel published anything last, in monotonic seconds."""
-        return self._listening.heard_at
+        """The monotonic time of the kernel's last published message."""
+        return self._listener.heard_at
 
     async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
-        """Ask who the kernel is, and wait for the reply as long as it takes.
+        """Request the kernel's info, and wait for the reply without a limit.
 
         Parameters
         ----------
         channel : str
-            ``shell`` answers when no cell runs; ``control`` also during one.
+            ``shell`` replies when no cell is running; ``control`` also during a cell.
         subshell : str
-            Which subshell is to answer; by default the main one.
+            The id of the subshell that replies; by default the main shell.
         """
         return (await self._inquire(channel, "kernel_info_request", {}, subshell)).content
 
     async def list_subshells(self) -> Sequence[str]:
-        """Ask for the ids of the kernel's subshells (JEP 91).
+        """Request the ids of the kernel's subshells (JEP 91).
 
         Raises
         ------
         ValueError
-            If the reply is none, or lists too many.
+            If the reply contains no list, or too many ids.
         """
         reply = (await self._inquire("control", "list_subshell_request", {})).content
-        found = reply.get("subshell_id")
-        if not isinstance(found, list) or len(found) > MAX_SUBSHELLS:
-            raise ValueError("its list of subshells makes no sense")
-        return [str(one)[:MAX_ID_CHARACTERS] for one in found]
+        ids = reply.get("subshell_id")
+        if not isinstance(ids, list) or len(ids) > MAX_SUBSHELLS:
+            raise ValueError("its list of subshells is invalid")
+        return [str(subshell_id)[:MAX_ID_CHARACTERS] for subshell_id in ids]
 
     async def control(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Send a request on control, and wait for its reply as long as it takes."""
+        """Send a request on control, and wait for its reply without a limit."""
         await self._inquire("control", kind, content)
 
     async def _inquire(
@@ -119,21 +118,21 @@ class KernelChannels:
         if self._connection.transport == "ipc":
             message_id, frames = self._pack(kind, content, subshell)
             path = self._connection.url(channel).removeprefix("ipc://")
-            return await ask(path, frames, partial(self._reply_to, message_id))
-        with self._opened(channel) as socket:
-            return await self._ask(socket, kind, content, subshell)
+            return await request_reply(path, frames, partial(self._reply_to, message_id))
+        with self._connected(channel) as socket:
+            return await self._request(socket, kind, content, subshell)
 
     async def execute_silently(self, code: str) -> bool:
-        """Run code without a trace in the kernel's history, and tell whether it went well.
+        """Run code that leaves no trace in the kernel's history, and return whether it succeeded.
 
-        One at a time: its socket is kept for the next.
+        Calls must not overlap, since they share one socket.
         """
         return (await self._execute(code)).get("status") == "ok"
 
     async def evaluate(self, expression: str) -> str:
-        """Evaluate an expression in the same way, and give the text that a cell would show.
+        """Evaluate an expression silently, and return the text that a cell would show.
 
-        ``""`` where it cannot be evaluated.
+        ``""`` if it cannot be evaluated.
         """
         reply = await self._execute("pass", value=expression)
         try:
@@ -148,65 +147,66 @@ class KernelChannels:
             self._shell.maxmsgsize = MAX_EXECUTION_BYTES
             self._connect(self._shell, "shell")
         content["user_expressions"] = expressions
-        return (await self._ask(self._shell, "execute_request", content)).content
+        return (await self._request(self._shell, "execute_request", content)).content
 
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Send a request on control and do not wait for what it does."""
-        with self._opened("control", linger=DELIVERY) as socket:
+        """Send a request on control, and do not wait for its reply."""
+        with self._connected("control", linger_ms=LINGER_MS) as socket:
             await socket.send_multipart(self._pack(kind, content)[1])
 
     @contextlib.contextmanager
-    def _opened(self, channel: str, linger: int = 0) -> Iterator[zmq.asyncio.Socket]:
-        """Connect for one request: a socket that is kept takes 40 kB for each kernel."""
+    def _connected(self, channel: str, linger_ms: int = 0) -> Iterator[zmq.asyncio.Socket]:
+        """Connect for one request: an open socket takes 40 kB per kernel."""
         socket = self._context.socket(zmq.DEALER)
-        socket.maxmsgsize = MAX_REPLY_BYTES  # libzmq ends a connection by which a longer one comes
+        socket.maxmsgsize = MAX_REPLY_BYTES  # libzmq closes the connection for a longer one
         self._connect(socket, channel)
         try:
             yield socket
         finally:
-            socket.close(linger=linger)
+            socket.close(linger=linger_ms)
 
-    async def watch_status(self, seen: StatusSeen, lost: Callable[[], None]) -> None:
-        """Report which requests the kernel works on, for ever.
+    async def watch_status(self, on_status: OnStatus, on_loss: Callable[[], None]) -> None:
+        """Report the requests that the kernel begins and finishes, without an end.
 
         Parameters
         ----------
-        seen : callable
-            Takes the id of a request that is not our own, and whether it is busy with it.
-        lost : callable
-            Is called when something that the kernel published may have been lost.
+        on_status : callable
+            Receives the id of a request that is not our own, and whether the kernel is busy with
+            it.
+        on_loss : callable
+            Is called when published messages may have been lost.
         """
 
-        def take(frames: list[bytes]) -> None:
+        def handle(frames: list[bytes]) -> None:
             message = parse_message(frames, self._signer) if may_be("status", frames) else None
-            if message is None or message.kind != "status" or message.parent_id in self._own:
+            if message is None or message.kind != "status" or message.parent_id in self._own_ids:
                 return
             state = message.content.get("execution_state")
-            if isinstance(state, str) and state in STATES:
-                seen(message.parent_id[:MAX_ID_CHARACTERS], state == "busy")
+            if isinstance(state, str) and state in REQUEST_STATES:
+                on_status(message.parent_id[:MAX_ID_CHARACTERS], state == "busy")
 
-        await self._listening.listen(take, lost)
+        await self._listener.listen(handle, on_loss)
 
     def heartbeat(self) -> bool | None:
-        """Send the next heartbeat, and tell whether the one before was answered.
+        """Send the next heartbeat, and return whether the previous one was answered.
 
-        None where there was none, or nothing can be told of it.
+        None if there was no previous one, or if nothing is known about it.
         """
-        return self._listening.beat()
+        return self._listener.send_heartbeat()
 
     def close(self) -> None:
-        """Let go of the kernel; what was not sent yet is dropped."""
+        """Close all connections; unsent messages are dropped."""
         if self._shell is not None:
             self._shell.close(linger=0)
-        self._listening.close()
+        self._listener.close()
 
-    def _start_listening(self, crowd: Crowd) -> Listening:
+    def _new_listener(self, budget: ReadBudget) -> KernelListener:
         if self._connection.transport == "ipc":
-            return OverUnix(self._connection, crowd)
-        plain: zmq.Context[zmq.SyncSocket] = zmq.Context.shadow(self._context)
-        return OverZmq(plain.socket(zmq.SUB), plain.socket(zmq.DEALER), self._connect, crowd)
+            return UnixListener(self._connection, budget)
+        sync: zmq.Context[zmq.SyncSocket] = zmq.Context.shadow(self._context)
+        return ZmqListener(sync.socket(zmq.SUB), sync.socket(zmq.DEALER), self._connect, budget)
 
-    async def _ask(
+    async def _request(
         self,
         socket: zmq.asyncio.Socket,
         kind: str,
@@ -219,7 +219,7 @@ class KernelChannels:
             frames, size = await _receive(socket)
             if size <= MAX_REPLY_BYTES:
                 message = self._reply_to(message_id, frames)
-            else:  # that takes long to read
+            else:  # parsing takes longer than a turn of the event loop may
                 message = await asyncio.to_thread(self._reply_to, message_id, frames)
             if message is not None:
                 return message
@@ -232,9 +232,9 @@ class KernelChannels:
         self, kind: str, content: Mapping[str, Any], subshell: str = ""
     ) -> tuple[str, list[bytes]]:
         message_id = uuid.uuid4().hex
-        self._own[message_id] = None
-        if len(self._own) > OWN_REQUESTS:
-            del self._own[next(iter(self._own))]
+        self._own_ids[message_id] = None
+        if len(self._own_ids) > MAX_OWN_REQUESTS:
+            del self._own_ids[next(iter(self._own_ids))]
         date = datetime.now(UTC).isoformat()
         return message_id, pack_request(
             kind,
@@ -247,12 +247,12 @@ class KernelChannels:
 
     def _connect(self, socket: zmq.SyncSocket | zmq.asyncio.Socket, channel: str) -> None:
         socket.linger = 0
-        socket.reconnect_ivl = RECONNECT
-        socket.reconnect_ivl_max = RECONNECT_MAX
+        socket.reconnect_ivl = RECONNECT_DELAY_MS
+        socket.reconnect_ivl_max = MAX_RECONNECT_DELAY_MS
         if ":" in self._connection.ip:
             socket.ipv6 = True
         if self._connection.curve is not None:
-            # As jupyter_client does: every client of a kernel shares the kernel's own pair.
+            # As in jupyter_client, all clients of a kernel use the kernel's own key pair.
             socket.curve_publickey = self._connection.curve.public.encode()
             socket.curve_secretkey = self._connection.curve.secret.encode()
             socket.curve_serverkey = self._connection.curve.public.encode()
@@ -260,9 +260,9 @@ class KernelChannels:
 
 
 async def _receive(socket: zmq.asyncio.Socket) -> tuple[list[bytes], int]:
-    """Receive a message, as far as it is bounded, and give its size; one with more is empty.
+    """Receive a message and its size; a message that exceeds the limits is empty.
 
-    What comes at once is received without waiting, so others get a turn in between.
+    Frames that have arrived are received without yielding, so the function yields between batches.
     """
     frames = [await socket.recv()]
     size, count = len(frames[0]), 1
@@ -272,6 +272,6 @@ async def _receive(socket: zmq.asyncio.Socket) -> tuple[list[bytes], int]:
             frames.append(frame)
             size += len(frame)
         elif count % MAX_REPLY_FRAMES == 0:
-            await asyncio.sleep(0)  # for whoever else is due
-    whole = count == len(frames)
-    return (frames, size) if whole else ([], 0)
+            await asyncio.sleep(0)  # let other tasks run
+    is_complete = count == len(frames)
+    return (frames, size) if is_complete else ([], 0)

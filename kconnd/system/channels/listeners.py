@@ -1,13 +1,14 @@
-"""Listening to one kernel: what it says on iopub, and whether it answers heartbeats.
+"""Listen to one kernel: its messages on iopub, and its replies to heartbeats.
 
-Rules. Nothing here waits for a heartbeat: it is sent, and its answer is looked for when the
-next one is due. A connection that is lost is made again. To Unix sockets, as most kernels are
-reached, `OverUnix` speaks itself, since a socket of libzmq takes 40 kB for as long as it is
-kept; where there are addresses, IPv6 and encryption, libzmq does (`OverZmq`).
+Rules. The event loop never waits for a heartbeat: it is sent, and its reply is read when the next
+one is due. A lost connection is re-established. `UnixListener` speaks ZMTP itself to Unix sockets,
+which most kernels use, since each open socket of libzmq takes 40 kB. `ZmqListener` uses libzmq for
+TCP, IPv6 and encryption.
 
-A kernel can publish faster than a daemon that has others, too, can read.
-`kconnd.system.channels.flow_control` bounds the reading, and little is buffered on the way, so that
-what is read is never old: the kernel's own socket holds 1000 messages, and drops what is more.
+A kernel can publish faster than a daemon with other kernels can read.
+`kconnd.system.channels.flow_control` limits the reading, and little is buffered on the way, so that
+messages are not old when they are read: the kernel's own socket buffers 1000 messages, and drops
+further ones.
 """
 
 import asyncio
@@ -20,48 +21,48 @@ import zmq
 
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.protocol.zmtp import SUBSCRIBE
-from kconnd.system.channels.flow_control import Crowd, Flow, Turns
-from kconnd.system.channels.zmtp_socket import Link
+from kconnd.system.channels.flow_control import ReadBudget, ReadTurns, ThrottledReader
+from kconnd.system.channels.zmtp_socket import ZmtpConnection
 
-AGAIN, AGAIN_MAX = 1.0, 30.0  # seconds until a lost connection is tried again, and the most
-OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-PING = (b"", b"kconnd")  # a kernel's REP needs the empty frame
-BUFFERED_MESSAGES = 32  # that libzmq reads ahead of us
-BUFFERED_BYTES = 1 << 16  # that the system does, which would be some megabytes
-MAX_FRAME_BYTES = 1 << 24  # of a message on iopub; for a longer one libzmq connects anew
+RECONNECT_DELAY_S, MAX_RECONNECT_DELAY_S = 1.0, 30.0
+OWN_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PING = (b"", b"kconnd")  # a kernel's REP socket needs the empty frame
+READ_AHEAD_MESSAGES = 32  # that libzmq buffers
+RECEIVE_BUFFER_BYTES = 1 << 16  # of the socket; the system's default is some megabytes
+MAX_FRAME_BYTES = 1 << 24  # of an iopub message; libzmq closes the connection for a longer one
 MAX_PING_BYTES = 1 << 10
-MAX_ANSWERS = 100  # that are read at once of those that came since the last heartbeat
+MAX_PING_REPLIES = 100  # read at once, of those that came since the last heartbeat
 
-Take = Callable[[list[bytes]], None]
-Lost = Callable[[], None]
+OnMessage = Callable[[list[bytes]], None]
+OnLoss = Callable[[], None]
 
 
-class Listening(Protocol):
-    """What both ways have in common."""
+class KernelListener(Protocol):
+    """The interface of both listeners."""
 
     @property
     def heard_at(self) -> float:
-        """When anything was published last, in monotonic seconds."""
+        """The monotonic time of the last published message."""
         ...
 
-    async def listen(self, take: Take, lost: Lost) -> None:
-        """Hand on what the kernel says on iopub, and when some of it may be lost, for ever."""
+    async def listen(self, on_message: OnMessage, on_loss: OnLoss) -> None:
+        """Pass each iopub message to a callback, and report possible losses, without an end."""
         ...
 
-    def beat(self) -> bool | None:
-        """Send the next heartbeat, and tell whether the one before was answered.
+    def send_heartbeat(self) -> bool | None:
+        """Send the next heartbeat, and return whether the previous one was answered.
 
-        None where there was none, or nothing can be told of it.
+        None if there was no previous one, or if nothing is known about it.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the kernel."""
+        """Close the connections."""
         ...
 
 
-class _Over:
-    """The end of a listening, by what was raised in it."""
+class _End:
+    """The end of listening, by an exception."""
 
     def __init__(self) -> None:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -71,194 +72,197 @@ class _Over:
             self.future.set_exception(error)
 
 
-class OverUnix:
+class UnixListener:
     """Listens on Unix sockets.
 
     Parameters
     ----------
     connection : ConnectionInfo
-        Where the kernel is.
-    crowd : Crowd
-        The kernels of this daemon that publish too fast.
+        The kernel's addresses.
+    budget : ReadBudget
+        The daemon's budget for kernels that publish too fast.
     """
 
-    __slots__ = ("_connection", "_crowd", "_flow", "_listener", "_pulse")
+    __slots__ = ("_budget", "_connection", "_heartbeat", "_reader", "_task")
 
-    def __init__(self, connection: ConnectionInfo, crowd: Crowd) -> None:
-        self._connection, self._crowd = connection, crowd
-        self._listener: asyncio.Task[None] | None = None
-        self._flow: Flow | None = None
-        self._pulse: Link | None = None
+    def __init__(self, connection: ConnectionInfo, budget: ReadBudget) -> None:
+        self._connection, self._budget = connection, budget
+        self._task: asyncio.Task[None] | None = None
+        self._reader: ThrottledReader | None = None
+        self._heartbeat: ZmtpConnection | None = None
 
     @property
     def heard_at(self) -> float:
-        """When anything was published last, in monotonic seconds."""
-        return self._flow.heard_at if self._flow else 0.0
+        """The monotonic time of the last published message."""
+        return self._reader.heard_at if self._reader else 0.0
 
-    async def listen(self, take: Take, lost: Lost) -> None:
-        """Hand on what the kernel says on iopub, and when some of it may be lost, for ever."""
-        self._listener = asyncio.current_task()
-        pause = AGAIN
+    async def listen(self, on_message: OnMessage, on_loss: OnLoss) -> None:
+        """Pass each iopub message to a callback, and report possible losses, without an end."""
+        self._task = asyncio.current_task()
+        delay_s = RECONNECT_DELAY_S
         while True:
             with contextlib.suppress(OSError, ValueError):
-                link = self._open("iopub", "SUB")
-                pause = AGAIN
+                connection = self._open("iopub", "SUB")
+                delay_s = RECONNECT_DELAY_S
                 try:
-                    await self._hear(link, take, lost)
+                    await self._read(connection, on_message, on_loss)
                 finally:
-                    link.close()
-                    lost()
-            await asyncio.sleep(pause)  # nothing tells when it listens again
-            pause = min(2 * pause, AGAIN_MAX)
+                    connection.close()
+                    on_loss()
+            await asyncio.sleep(delay_s)  # no event says that the kernel listens again
+            delay_s = min(2 * delay_s, MAX_RECONNECT_DELAY_S)
 
-    async def _hear(self, link: Link, take: Take, lost: Lost) -> None:
-        """Hand on what comes until the connection is lost, which is then raised."""
-        over = _Over()
+    async def _read(
+        self, connection: ZmtpConnection, on_message: OnMessage, on_loss: OnLoss
+    ) -> None:
+        """Read messages until the connection is lost, and raise the reason."""
+        end = _End()
 
         def receive() -> int | None:
-            greeted = link.ready
-            messages = link.receive()
+            was_ready = connection.is_ready
+            messages = connection.receive()
             for message in messages or ():
-                take(message)
-            if link.ready and not greeted:
-                link.send(SUBSCRIBE)
+                on_message(message)
+            if connection.is_ready and not was_ready:
+                connection.send(SUBSCRIBE)
             return None if messages is None else len(messages)
 
-        self._flow = Flow(self._crowd, receive, lost)
-        turns = Turns(link.fileno(), self._flow, over.fail)
+        self._reader = ThrottledReader(self._budget, receive, on_loss)
+        turns = ReadTurns(connection.fileno(), self._reader, end.fail)
         try:
-            await over.future
+            await end.future
         finally:
             turns.close()
 
-    def beat(self) -> bool | None:
-        """Send the next heartbeat, and tell whether the one before was answered.
+    def send_heartbeat(self) -> bool | None:
+        """Send the next heartbeat, and return whether the previous one was answered.
 
-        The first of a connection only connects. One that is lost is made again at once. Where we
-        cannot connect for a lack of our own, nothing is known of the kernel.
+        The first call only connects. A lost connection is re-established at once. If it fails for
+        a shortage of our own, such as of file descriptors, nothing is known about the kernel.
         """
-        answered: bool | None = None
-        if self._pulse is not None:
+        was_answered: bool | None = None
+        if self._heartbeat is not None:
             try:
-                return self._beat_again(self._pulse)
+                return self._send_next(self._heartbeat)
             except (OSError, ValueError):
-                answered = None if self._pulse.ready else False
-                self._end_pulse()
+                was_answered = None if self._heartbeat.is_ready else False
+                self._close_heartbeat()
         try:
-            self._pulse = self._open("hb", "DEALER")
+            self._heartbeat = self._open("hb", "DEALER")
         except OSError as error:
-            return answered if error.errno in OURS else False
-        return answered
+            return was_answered if error.errno in OWN_SHORTAGES else False
+        return was_answered
 
-    def _beat_again(self, link: Link) -> bool | None:
-        """Send no further one before one is answered: that would only fill a queue."""
-        greeted = link.ready
-        answered = bool(link.receive())
-        if answered or link.ready is not greeted:
-            link.send(*PING)
-        return None if link.ready is not greeted else answered
+    def _send_next(self, connection: ZmtpConnection) -> bool | None:
+        """Send a heartbeat if the previous one was answered: a second would only fill a queue."""
+        was_ready = connection.is_ready
+        was_answered = bool(connection.receive())
+        is_first = connection.is_ready is not was_ready
+        if was_answered or is_first:
+            connection.send(*PING)
+        return None if is_first else was_answered
 
-    def _end_pulse(self) -> None:
-        if self._pulse is not None:
-            self._pulse.close()
-            self._pulse = None
+    def _close_heartbeat(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.close()
+            self._heartbeat = None
 
     def close(self) -> None:
-        """Let go of the kernel."""
-        if self._listener is not None:
-            self._listener.cancel()  # which hangs up
-        self._end_pulse()
+        """Close the connections."""
+        if self._task is not None:
+            self._task.cancel()  # which closes the connection to iopub
+        self._close_heartbeat()
 
-    def _open(self, channel: str, kind: str) -> Link:
-        return Link(self._connection.url(channel).removeprefix("ipc://"), kind)
+    def _open(self, channel: str, kind: str) -> ZmtpConnection:
+        return ZmtpConnection(self._connection.url(channel).removeprefix("ipc://"), kind)
 
 
-class OverZmq:
-    """Listens by libzmq.
+class ZmqListener:
+    """Listens with libzmq.
 
     Parameters
     ----------
     iopub : zmq.Socket
-        A SUB that is not connected yet.
-    pulse : zmq.Socket
-        A DEALER, likewise, for the kernel's heartbeat.
+        A SUB socket that is not connected yet.
+    heartbeat : zmq.Socket
+        A DEALER socket that is not connected yet.
     connect : callable
         Connects a socket to a channel.
-    crowd : Crowd
-        The kernels of this daemon that publish too fast.
+    budget : ReadBudget
+        The daemon's budget for kernels that publish too fast.
     """
 
     __slots__ = (
+        "_budget",
         "_connect",
-        "_crowd",
-        "_flow",
+        "_has_sent",
+        "_heartbeat",
         "_iopub",
         "_monitor",
-        "_pulse",
+        "_reader",
         "_turns",
-        "_waiting",
     )
 
     def __init__(
         self,
         iopub: zmq.SyncSocket,
-        pulse: zmq.SyncSocket,
+        heartbeat: zmq.SyncSocket,
         connect: Callable[[zmq.SyncSocket, str], None],
-        crowd: Crowd,
+        budget: ReadBudget,
     ) -> None:
-        self._iopub, self._pulse, self._crowd, self._connect = iopub, pulse, crowd, connect
-        self._flow: Flow | None = None
-        self._turns: list[Turns] = []
-        iopub.rcvhwm, iopub.rcvbuf, iopub.maxmsgsize = (
-            BUFFERED_MESSAGES,
-            BUFFERED_BYTES,
-            MAX_FRAME_BYTES,
-        )
-        pulse.maxmsgsize = MAX_PING_BYTES
+        self._iopub, self._heartbeat, self._connect = iopub, heartbeat, connect
+        self._budget = budget
+        self._reader: ThrottledReader | None = None
+        self._turns: list[ReadTurns] = []
+        iopub.rcvhwm = READ_AHEAD_MESSAGES
+        iopub.rcvbuf = RECEIVE_BUFFER_BYTES
+        iopub.maxmsgsize = MAX_FRAME_BYTES
+        heartbeat.maxmsgsize = MAX_PING_BYTES
         self._monitor = iopub.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         connect(iopub, "iopub")
-        connect(pulse, "hb")
+        connect(heartbeat, "hb")
         iopub.subscribe(b"")
-        self._waiting = False
+        self._has_sent = False
 
     @property
     def heard_at(self) -> float:
-        """When anything was published last, in monotonic seconds."""
-        return self._flow.heard_at if self._flow else 0.0
+        """The monotonic time of the last published message."""
+        return self._reader.heard_at if self._reader else 0.0
 
-    async def listen(self, take: Take, lost: Lost) -> None:
-        """Hand on what the kernel says on iopub, and when some of it may be lost, for ever."""
-        over = _Over()
+    async def listen(self, on_message: OnMessage, on_loss: OnLoss) -> None:
+        """Pass each iopub message to a callback, and report possible losses, without an end."""
+        end = _End()
 
         def receive() -> int | None:
             try:
-                take(self._iopub.recv_multipart(zmq.NOBLOCK))
+                on_message(self._iopub.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
                 return None
             return 1
 
-        def connect_again() -> int | None:
+        def reconnect() -> int | None:
             try:
                 self._monitor.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return None
-            self._connect_again()
-            lost()
+            self._reconnect()
+            on_loss()
             return 1
 
-        self._flow = Flow(self._crowd, receive, lost)
+        self._reader = ThrottledReader(self._budget, receive, on_loss)
+        monitor_reader = ThrottledReader(ReadBudget(), reconnect, on_loss)
         self._turns = [
-            Turns(_number_of(self._iopub), self._flow, over.fail),
-            Turns(_number_of(self._monitor), Flow(Crowd(), connect_again, lost), over.fail),
+            ReadTurns(_descriptor_of(self._iopub), self._reader, end.fail),
+            ReadTurns(_descriptor_of(self._monitor), monitor_reader, end.fail),
         ]
         try:
-            await over.future
+            await end.future
         finally:
             self._end_turns()
 
-    def _connect_again(self) -> None:
-        """Connect anew: after a message that is too long libzmq does not (4.3.5)."""
-        with contextlib.suppress(zmq.ZMQError):  # it has no connection by that name any more
+    def _reconnect(self) -> None:
+        """Connect again: libzmq (4.3.5) does not do so after a message that is too long."""
+        with contextlib.suppress(zmq.ZMQError):  # no connection of that name exists any more
             self._iopub.disconnect(str(self._iopub.get_string(zmq.LAST_ENDPOINT)).rstrip("\0"))
         self._connect(self._iopub, "iopub")
 
@@ -267,27 +271,27 @@ class OverZmq:
             turns.close()
         self._turns = []
 
-    def beat(self) -> bool | None:
-        """Send the next heartbeat, and tell whether the one before was answered."""
-        answered = False if self._waiting else None
+    def send_heartbeat(self) -> bool | None:
+        """Send the next heartbeat, and return whether the previous one was answered."""
+        was_answered = False if self._has_sent else None
         with contextlib.suppress(zmq.Again):
-            for _ in range(MAX_ANSWERS):
-                self._pulse.recv_multipart(zmq.NOBLOCK)
-                answered = True
-        with contextlib.suppress(zmq.Again):  # its queue is full of unanswered ones
-            self._pulse.send_multipart(PING, zmq.NOBLOCK)
-        self._waiting = True
-        return answered
+            for _ in range(MAX_PING_REPLIES):
+                self._heartbeat.recv_multipart(zmq.NOBLOCK)
+                was_answered = True
+        with contextlib.suppress(zmq.Again):  # the queue is full of unanswered heartbeats
+            self._heartbeat.send_multipart(PING, zmq.NOBLOCK)
+        self._has_sent = True
+        return was_answered
 
     def close(self) -> None:
-        """Let go of the kernel; what was not sent yet is dropped."""
+        """Close the sockets; unsent messages are dropped."""
         self._end_turns()
         self._iopub.disable_monitor()
         self._monitor.close(linger=0)
         self._iopub.close(linger=0)
-        self._pulse.close(linger=0)
+        self._heartbeat.close(linger=0)
 
 
-def _number_of(socket: zmq.SyncSocket) -> int:
-    """Give the descriptor that tells of a socket's news."""
+def _descriptor_of(socket: zmq.SyncSocket) -> int:
+    """Return the file descriptor that becomes readable when a socket has events."""
     return int(socket.get(zmq.FD))

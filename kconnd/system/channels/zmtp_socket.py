@@ -1,4 +1,4 @@
-"""One connection to a Unix socket behind which there is a ZMQ socket, without libzmq."""
+"""A connection to a ZMQ socket behind a Unix socket, without libzmq."""
 
 import asyncio
 import contextlib
@@ -8,36 +8,36 @@ from typing import TypeVar
 
 from kconnd.core.protocol.zmtp import GREETING, LONGEST, Reader, pack_message, pack_ready
 
-Answer = TypeVar("Answer")
+Reply = TypeVar("Reply")
 
-REPLY = 1 << 18  # bytes that the reply to a request may have: a kernel's banner is in it
-CHUNK = 1 << 14  # bytes read at once, which may be thousands of messages
-AGAIN, AGAIN_MAX = 0.004, 0.1  # seconds until one that does not listen yet is tried again
-PART = 1 / 50  # of how long it has been waited for, which is what a try may come late by
+MAX_REPLY_BYTES = 1 << 18  # of a reply to a request, such as a kernel's banner
+CHUNK_BYTES = 1 << 14  # per read; a chunk may contain thousands of messages
+RETRY_DELAY_S, MAX_RETRY_DELAY_S = 0.004, 0.1  # while the kernel is not listening yet
+RETRY_FRACTION = 1 / 50  # of the time waited so far: the relative delay that a retry may cause
 
 
-class Link:
-    """A connection that never waits.
+class ZmtpConnection:
+    """A non-blocking connection.
 
     Parameters
     ----------
     path : str
-        Where the other side listens.
+        The Unix socket of the peer.
     kind : str
-        What it is to take this for: ``SUB``, ``DEALER``.
-    longest : int
-        How many bytes a message may have; longer ones are not heard.
+        The socket type that we announce: ``SUB`` or ``DEALER``.
+    max_bytes : int
+        The maximum size of a message; longer ones are dropped.
 
     Raises
     ------
     OSError
-        If nobody listens there.
+        If no peer listens there.
     """
 
     __slots__ = ("_reader", "_socket")
 
-    def __init__(self, path: str, kind: str, longest: int = LONGEST) -> None:
-        self._reader = Reader(longest)
+    def __init__(self, path: str, kind: str, max_bytes: int = LONGEST) -> None:
+        self._reader = Reader(max_bytes)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.settimeout(0)
@@ -48,101 +48,104 @@ class Link:
             raise
 
     @property
-    def ready(self) -> bool:
-        """Whether the other side has greeted, so that something may be sent."""
+    def is_ready(self) -> bool:
+        """Whether the peer has completed the handshake, so that messages may be sent."""
         return self._reader.ready
 
     def fileno(self) -> int:
-        """Give what a selector watches."""
+        """Return the file descriptor."""
         return self._socket.fileno()
 
     def receive(self) -> list[list[bytes]] | None:
-        """Give the messages that some bytes complete; None where no bytes have come.
+        """Read once, and return the messages that are complete; None if there is nothing to read.
 
         Raises
         ------
         OSError, ValueError
-            If the other side has hung up, or is no ZMQ socket.
+            If the peer has closed the connection, or is not a ZMQ socket.
         """
         try:
-            data = self._socket.recv(CHUNK)
+            chunk = self._socket.recv(CHUNK_BYTES)
         except BlockingIOError:
             return None
-        if not data:
+        if not chunk:
             raise ConnectionResetError
-        return self._reader.feed(data)
+        return self._reader.feed(chunk)
 
     def send(self, *frames: bytes) -> None:
-        """Send a message that the other side's buffer has room for.
+        """Send a message that fits into the buffer of the socket.
 
         Raises
         ------
         OSError
-            If the other side has hung up, or reads nothing.
+            If the peer has closed the connection, or does not read.
         """
         self._socket.send(pack_message(*frames))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
 
-async def converse(
-    link: Link, frames: Sequence[bytes], take: Callable[[list[bytes]], Answer | None]
-) -> Answer:
-    """Send a message once that can be, and hand on what comes until some of it is the answer.
+async def exchange(
+    connection: ZmtpConnection,
+    frames: Sequence[bytes],
+    parse_reply: Callable[[list[bytes]], Reply | None],
+) -> Reply:
+    """Send a message after the handshake, and wait for the first message that is a reply.
 
     Raises
     ------
     OSError, ValueError
-        If the connection is lost, or is to no ZMQ socket.
+        If the connection is lost, or the peer is not a ZMQ socket.
     """
     loop = asyncio.get_running_loop()
-    found: asyncio.Future[Answer] = loop.create_future()
+    future: asyncio.Future[Reply] = loop.create_future()
 
     def receive() -> None:
-        greeted = link.ready
+        was_ready = connection.is_ready
         try:
-            for message in link.receive() or ():
-                answer = take(message)
-                if answer is not None and not found.done():
-                    found.set_result(answer)
-            if link.ready and not greeted:
-                link.send(*frames)
-        except Exception as error:  # noqa: BLE001  # whatever it is, who awaits it gets it
-            if not found.done():
-                found.set_exception(error)
+            for message in connection.receive() or ():
+                reply = parse_reply(message)
+                if reply is not None and not future.done():
+                    future.set_result(reply)
+            if connection.is_ready and not was_ready:
+                connection.send(*frames)
+        except Exception as error:  # noqa: BLE001  # the caller receives it
+            if not future.done():
+                future.set_exception(error)
 
-    number = link.fileno()
-    loop.add_reader(number, receive)
+    descriptor = connection.fileno()
+    loop.add_reader(descriptor, receive)
     try:
-        return await found
+        return await future
     finally:
-        loop.remove_reader(number)
+        loop.remove_reader(descriptor)
 
 
-async def ask(
-    path: str, frames: Sequence[bytes], take: Callable[[list[bytes]], Answer | None]
-) -> Answer:
-    """Send a request with a connection of its own, as often as that is lost before the answer.
+async def request_reply(
+    path: str, frames: Sequence[bytes], parse_reply: Callable[[list[bytes]], Reply | None]
+) -> Reply:
+    """Send a request over a new connection, and retry until there is a reply.
 
     Parameters
     ----------
     path : str
-        Where a kernel listens, or will: it is waited for.
+        The Unix socket of a kernel, which need not listen yet.
     frames : sequence of bytes
         The request.
-    take : callable
-        Gives what a message comes to; None for one that is no answer to this request.
+    parse_reply : callable
+        Returns the reply in a message; None if the message is not the reply to this request.
     """
     loop = asyncio.get_running_loop()
-    begun = loop.time()
+    started = loop.time()
     while True:
         with contextlib.suppress(OSError, ValueError):
-            link = Link(path, "DEALER", REPLY)
+            connection = ZmtpConnection(path, "DEALER", MAX_REPLY_BYTES)
             try:
-                return await converse(link, frames, take)
+                return await exchange(connection, frames, parse_reply)
             finally:
-                link.close()
-        pause = min(AGAIN_MAX, max(AGAIN, (loop.time() - begun) * PART))
-        await asyncio.sleep(pause)  # nothing tells when it listens
+                connection.close()
+        waited_s = loop.time() - started
+        delay_s = min(MAX_RETRY_DELAY_S, max(RETRY_DELAY_S, waited_s * RETRY_FRACTION))
+        await asyncio.sleep(delay_s)  # no event says that the kernel listens

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from kconnd.system.channels.flow_control import (
-    MANY,
-    SAVED_S,
-    SHARE,
+    CORE_SHARE,
+    LOSS_COUNT,
+    MAX_CREDIT_S,
     TURN_S,
     Clocks,
-    Crowd,
-    Flow,
-    Turns,
+    ReadBudget,
+    ReadTurns,
+    ThrottledReader,
 )
 from tests.conftest import wait_until
 
@@ -51,16 +51,16 @@ async def test_who_publishes_without_pause_takes_a_tenth_of_a_core_and_the_loop_
     pipe: tuple[int, int],
 ) -> None:
     lost: list[int] = []
-    crowd = Crowd()
+    budget = ReadBudget()
 
     def receive() -> int:
         work(0.0002)
         return 1
 
     os.write(pipe[1], b"x")  # which is never read
-    flows = [Flow(crowd, receive, lambda: lost.append(1)) for _ in range(3)]
+    flows = [ThrottledReader(budget, receive, lambda: lost.append(1)) for _ in range(3)]
     before, began = time.thread_time(), time.monotonic()
-    turns = [Turns(pipe[0] if not number else os.dup(pipe[0]), flow, print)
+    turns = [ReadTurns(pipe[0] if not number else os.dup(pipe[0]), flow, print)
              for number, flow in enumerate(flows)]  # fmt: skip
     used_between = []  # processor time, which other processes do not change
     while time.monotonic() - began < 0.5:
@@ -70,34 +70,34 @@ async def test_who_publishes_without_pause_takes_a_tenth_of_a_core_and_the_loop_
     used, passed = time.thread_time() - before, time.monotonic() - began
     for one in turns:
         one.close()
-        if one._number != pipe[0]:
-            os.close(one._number)
+        if one._descriptor != pipe[0]:
+            os.close(one._descriptor)
     assert used / passed < 0.3, "a tenth, and some for this test"
     assert lost
-    assert not crowd.members
+    assert not budget.readers
     assert sorted(used_between)[len(used_between) // 2] < 0.02
 
 
 async def test_the_more_publish_so_the_longer_each_waits() -> None:
-    crowd, passing = Crowd(), Time()
+    budget, passing = ReadBudget(), Time()
 
     def receive() -> int:
         passing.work(TURN_S / 4)
         return 1
 
-    flows = [Flow(crowd, receive, lambda: None, passing.clocks) for _ in range(4)]
+    flows = [ThrottledReader(budget, receive, lambda: None, passing.clocks) for _ in range(4)]
     pauses = [until_paused(flow) for flow in flows]
     assert pauses == sorted(pauses)
-    assert pauses[0] >= TURN_S / SHARE
-    assert pauses[3] >= 4 * TURN_S / SHARE
+    assert pauses[0] >= TURN_S / CORE_SHARE
+    assert pauses[3] >= 4 * TURN_S / CORE_SHARE
     for flow in flows[1:]:
         flow.end()
-    assert crowd.members == {flows[0]}
+    assert budget.readers == {flows[0]}
 
 
-def until_paused(flow: Flow) -> float:
+def until_paused(flow: ThrottledReader) -> float:
     """Take turns until what was saved up is used."""
-    for _ in range(round(SAVED_S / TURN_S) + 2):
+    for _ in range(round(MAX_CREDIT_S / TURN_S) + 2):
         pause = flow.turn()
         assert pause is not None
         if pause:
@@ -117,8 +117,8 @@ async def test_who_leaves_nothing_to_read_and_still_takes_too_long_has_to_wait()
         passing.work(TURN_S)
         return 1
 
-    flow = Flow(Crowd(), receive, lambda: lost.append(1), passing.clocks)
-    turns = [flow.turn() for _ in range(2 * round(SAVED_S / TURN_S) + 4)]
+    flow = ThrottledReader(ReadBudget(), receive, lambda: lost.append(1), passing.clocks)
+    turns = [flow.turn() for _ in range(2 * round(MAX_CREDIT_S / TURN_S) + 4)]
     assert turns[0] is None
     assert any(turns)
     assert lost
@@ -138,8 +138,8 @@ async def test_what_is_there_is_read_at_once_and_nothing_is_taken_for_lost(
         return 1
 
     os.write(pipe[1], b"abc")
-    flow = Flow(Crowd(), receive, lambda: lost.append(1))
-    turns = Turns(pipe[0], flow, print)
+    flow = ThrottledReader(ReadBudget(), receive, lambda: lost.append(1))
+    turns = ReadTurns(pipe[0], flow, print)
     await wait_until(lambda: len(read) == 3, "the first")
     os.write(pipe[1], b"d")
     await wait_until(lambda: len(read) == 4, "the next")
@@ -151,8 +151,8 @@ async def test_what_is_there_is_read_at_once_and_nothing_is_taken_for_lost(
 async def test_many_messages_in_a_second_may_have_had_others_among_them() -> None:
     """Of more than a kernel's socket buffers it drops some, however fast we read."""
     lost: list[int] = []
-    left = [MANY, 0]
-    flow = Flow(Crowd(), lambda: left.pop(0) or None, lambda: lost.append(1))
+    left = [LOSS_COUNT, 0]
+    flow = ThrottledReader(ReadBudget(), lambda: left.pop(0) or None, lambda: lost.append(1))
     assert flow.turn() is None
     assert lost
 
@@ -164,6 +164,6 @@ async def test_a_fault_ends_the_turns_and_is_told(pipe: tuple[int, int]) -> None
         raise KeyError
 
     os.write(pipe[1], b"x")
-    Turns(pipe[0], Flow(Crowd(), receive, lambda: None), told.append)
+    ReadTurns(pipe[0], ThrottledReader(ReadBudget(), receive, lambda: None), told.append)
     await wait_until(lambda: told, "the fault")
     assert [type(one) for one in told] == [KeyError]

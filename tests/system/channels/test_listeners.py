@@ -15,8 +15,8 @@ import zmq
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.protocol.zmtp import GREETING, LONGEST
 from kconnd.system.channels import listeners
-from kconnd.system.channels.flow_control import Crowd
-from kconnd.system.channels.listeners import OverUnix
+from kconnd.system.channels.flow_control import ReadBudget
+from kconnd.system.channels.listeners import UnixListener
 from tests.conftest import wait_until
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -38,7 +38,7 @@ def _connection(tmp_path: Path) -> ConnectionInfo:
 @contextlib.asynccontextmanager
 async def hearing(connection: ConnectionInfo) -> AsyncIterator[list[list[bytes]]]:
     heard: list[list[bytes]] = []
-    ear = OverUnix(connection, Crowd())
+    ear = UnixListener(connection, ReadBudget())
     task = asyncio.ensure_future(ear.listen(heard.append, lambda: None))
     yield heard
     ear.close()
@@ -79,7 +79,7 @@ async def test_iopub_is_heard_again_after_its_socket_was_made_anew(
     context: Context, connection: ConnectionInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kernel may replace itself (execve(2)), and binds the same paths again then."""
-    monkeypatch.setattr(listeners, "AGAIN", 0.01)
+    monkeypatch.setattr(listeners, "RECONNECT_DELAY_S", 0.01)
     async with hearing(connection) as heard:
         for _ in range(2):
             with bound(context, connection, zmq.PUB) as iopub:
@@ -89,7 +89,7 @@ async def test_iopub_is_heard_again_after_its_socket_was_made_anew(
 async def test_what_is_no_zmq_socket_is_left_and_tried_again(
     context: Context, connection: ConnectionInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listeners, "AGAIN", 0.01)
+    monkeypatch.setattr(listeners, "RECONNECT_DELAY_S", 0.01)
     path = connection.url("iopub").removeprefix("ipc://")
     async with hearing(connection) as heard:
         with socket.socket(socket.AF_UNIX) as other:
@@ -110,7 +110,7 @@ async def test_a_fault_in_what_takes_messages_is_told_and_does_not_spin(
     def take(frames: list[bytes]) -> None:
         raise KeyError(frames[-1])
 
-    ear = OverUnix(connection, Crowd())
+    ear = UnixListener(connection, ReadBudget())
     with bound(context, connection, zmq.PUB) as iopub:
         task = asyncio.ensure_future(ear.listen(take, lambda: None))
 
@@ -127,32 +127,32 @@ async def test_a_fault_in_what_takes_messages_is_told_and_does_not_spin(
 async def test_heartbeats_are_answered_missed_and_answered_again(
     context: Context, connection: ConnectionInfo, kind: int
 ) -> None:
-    ear = OverUnix(connection, Crowd())
+    ear = UnixListener(connection, ReadBudget())
     with bound(context, connection, kind) as kernel:
-        assert ear.beat() is None, "that the other side accepts a connection is no heartbeat"
+        assert ear.send_heartbeat() is None, "an accepted connection is no heartbeat"
         assert not kernel.poll(50)
-        assert ear.beat() is None, "and neither is that it greets"
+        assert ear.send_heartbeat() is None, "and neither is that it greets"
         for _ in range(3):
-            assert ear.beat() is False
-            assert ear.beat() is False
+            assert ear.send_heartbeat() is False
+            assert ear.send_heartbeat() is False
             assert kernel.poll(5000)
             kernel.send_multipart(kernel.recv_multipart())
             assert not kernel.poll(50), "one that was not answered was sent again"
-            await wait_until(ear.beat, "an answer")
+            await wait_until(ear.send_heartbeat, "an answer")
     ear.close()
 
 
 async def test_a_heartbeat_is_missed_where_nobody_listens_until_somebody_does(
     context: Context, connection: ConnectionInfo
 ) -> None:
-    ear = OverUnix(connection, Crowd())
+    ear = UnixListener(connection, ReadBudget())
     for _ in range(2):  # the second time as after execve(2)
-        assert ear.beat() is False
+        assert ear.send_heartbeat() is False
         with bound(context, connection, zmq.ROUTER) as kernel:
-            await wait_until(lambda: (ear.beat(), kernel.poll(10))[1], "a heartbeat")
+            await wait_until(lambda: (ear.send_heartbeat(), kernel.poll(10))[1], "a heartbeat")
             kernel.send_multipart(kernel.recv_multipart())
-            await wait_until(ear.beat, "its answer")
-        await wait_until(lambda: ear.beat() is False, "it to be gone")
+            await wait_until(ear.send_heartbeat, "its answer")
+        await wait_until(lambda: ear.send_heartbeat() is False, "it to be gone")
     ear.close()
 
 
@@ -160,14 +160,16 @@ async def test_a_lost_heartbeat_connection_is_no_missed_heartbeat(
     context: Context, connection: ConnectionInfo
 ) -> None:
     """The kernel is well all the time: it binds its socket anew, as after execve(2)."""
-    ear = OverUnix(connection, Crowd())
+    ear = UnixListener(connection, ReadBudget())
     for _ in range(2):
         with bound(context, connection, zmq.ROUTER) as kernel:
-            assert ear.beat() is None
-            await wait_until(lambda: (ear.beat() is None, kernel.poll(10))[1], "it to greet")
-        assert ear._pulse is not None
+            assert ear.send_heartbeat() is None
+            await wait_until(
+                lambda: (ear.send_heartbeat() is None, kernel.poll(10))[1], "it to greet"
+            )
+        assert ear._heartbeat is not None
         hung_up = select.poll()
-        hung_up.register(ear._pulse, select.POLLHUP)
+        hung_up.register(ear._heartbeat, select.POLLHUP)
         await wait_until(partial(hung_up.poll, 0), "it to hang up")
     ear.close()
 
@@ -175,30 +177,30 @@ async def test_a_lost_heartbeat_connection_is_no_missed_heartbeat(
 async def test_a_lack_of_our_own_descriptors_is_no_missed_heartbeat(
     context: Context, connection: ConnectionInfo
 ) -> None:
-    ear = OverUnix(connection, Crowd())
+    ear = UnixListener(connection, ReadBudget())
     with bound(context, connection, zmq.REP) as kernel:
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
         try:
-            beats = [ear.beat() for _ in range(4)]
+            beats = [ear.send_heartbeat() for _ in range(4)]
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         assert beats == [None] * 4
-        await wait_until(lambda: (ear.beat(), kernel.poll(10))[1], "a heartbeat")
+        await wait_until(lambda: (ear.send_heartbeat(), kernel.poll(10))[1], "a heartbeat")
         kernel.send_multipart(kernel.recv_multipart())
-        await wait_until(ear.beat, "an answer")
+        await wait_until(ear.send_heartbeat, "an answer")
     ear.close()
 
 
 async def test_closed_it_holds_no_connection(connection: ConnectionInfo) -> None:
-    ear = OverUnix(connection, Crowd())
+    ear = UnixListener(connection, ReadBudget())
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2)]
         for server, channel in zip(servers, ("iopub", "hb"), strict=True):
             server.bind(connection.url(channel).removeprefix("ipc://"))
             server.listen()
         task = asyncio.ensure_future(ear.listen(print, print))
-        ear.beat()
+        ear.send_heartbeat()
         sides = [(await asyncio.to_thread(server.accept))[0] for server in servers]
         ear.close()
         for side in map(stack.enter_context, sides):
