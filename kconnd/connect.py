@@ -169,7 +169,7 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
         write(given)
     else:
         first, last = default_range(ephemeral_ports())
-        _ledger().fill(str(path), ip, first, last, given, then=write)
+        _ledger().grant_missing(str(path), ip, first, last, given, write)
     return str(path)
 
 

@@ -56,7 +56,7 @@ from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.files.runtime_owner import settle_runtime
 from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.http.http_server import Site
-from kconnd.system.http.peer import look_up
+from kconnd.system.http.peer import look_up_user
 from kconnd.system.hung_calls import BeginStep, StuckError, ThreadPerCallExecutor
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
@@ -278,7 +278,7 @@ async def serve(settings: Settings) -> None:
         partial(_reload_when, reloading, kernels),
         partial(report_for_ever, kernels, site, settings.exit_idle, ending),
         partial(tell_front_for_ever, kernels, settings.front),
-        partial(end_with_account, look_up(os.geteuid())[0], ending),
+        partial(end_with_account, look_up_user(os.geteuid())[0], ending),
         partial(bound_connections_for_ever, gate, site),
         kernels.keep_warm,
         kernels.catalog.look_for_ever,
@@ -450,7 +450,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         set_up_logging(settings.log_level)
         os.umask(0o077)
         _allow_many_files()
-        _prepare_folders(settings, look_up(os.geteuid())[0])
+        _prepare_folders(settings, look_up_user(os.geteuid())[0])
         _lock_state(settings)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(settings))

@@ -29,7 +29,7 @@ from kconnd.core.paths import KERNEL_UNIT
 from kconnd.errors import KconndError, RefusedError
 from kconnd.system.files.account_files import AccountFiles, Aside
 from kconnd.system.files.watcher import FolderWatcher
-from kconnd.system.http.peer import Directory
+from kconnd.system.http.peer import UserDirectory
 from kconnd.system.process.processes import user_processes
 from kconnd.system.systemd.unit_control import Systemd
 
@@ -75,10 +75,10 @@ class Accounts:
     """
 
     def __init__(
-        self, systemd: Systemd, files: AccountFiles, directory: Directory | None = None
+        self, systemd: Systemd, files: AccountFiles, directory: UserDirectory | None = None
     ) -> None:
         self._systemd, self.files = systemd, files
-        self._directory = directory or Directory()
+        self._directory = directory or UserDirectory()
         self._uid_locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._scan_lock = asyncio.Lock()
         self._scans: dict[Aside, tuple[float, list[int]]] = {}  # time of the scan, and pids
@@ -94,7 +94,7 @@ class Accounts:
         return await self._directory.complete(Peer(uid, 0))
 
     async def name_of(self, uid: int) -> str:
-        """Look up a user's name; see `look_up`."""
+        """Look up a user's name; see `look_up_user`."""
         return (await self.look_up(uid)).name
 
     async def find(self, name: str) -> int | None:

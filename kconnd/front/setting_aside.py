@@ -15,7 +15,7 @@ from shutil import which
 from kconnd.core.account_history import is_usable
 from kconnd.errors import KconndError, UsageError
 from kconnd.system.files.account_files import AccountFiles
-from kconnd.system.http.peer import look_up
+from kconnd.system.http.peer import look_up_user
 
 STOP_TIMEOUT_S = 60.0
 MAX_UID_DIGITS = len(str(1 << 32))
@@ -63,7 +63,7 @@ def hand_over(
     KconndError
         If no files are put aside, the uid has no account, or its daemon cannot be stopped.
     """
-    name, _ = look_up(uid)
+    name, _ = look_up_user(uid)
     if not name:
         raise KconndError(
             f"handing over the files that are put aside for uid {uid}: the uid has no account",

@@ -1,8 +1,8 @@
-"""Which ports are granted to which kernel, in a file that outlives the daemon.
+"""Port ledger: which ports are granted to which kernel, in a file that outlives the daemon.
 
-One JSON object of kernel name to ports, changed only under a lock on a file beside it, so
-that two processes at once never grant the same port. A port is bound once at grant time, so
-that one which a stranger uses is not granted.
+The file is one JSON object of kernel name to ports. A process changes it only while it holds a lock
+on another file, so that two processes never grant the same port. A port is bound once before it is
+granted, so that a port in use by another program is not granted.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class PortLedger:
     Parameters
     ----------
     folder : Path
-        Private to the user; survives the daemon, not the machine.
+        A private folder of the user, which survives the daemon but not a reboot.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,89 +36,91 @@ class PortLedger:
         self._lock = folder / "ports.lock"
 
     def grant(self, name: str, ip: str, first: int, last: int) -> tuple[int, ...]:
-        """Grant five ports between two to a kernel, in the place of what it had.
+        """Grant five ports in a range to a kernel, and release its previous ones.
 
         Raises
         ------
         PortsTakenError
-            If there are not five free ones.
+            If there are not five free ports.
         """
-        return self.fill(name, ip, first, last, (0,) * COUNT)
+        return self.grant_missing(name, ip, first, last, (0,) * COUNT)
 
-    def fill(
+    def grant_missing(
         self,
         name: str,
         ip: str,
         first: int,
         last: int,
         ports: tuple[int, ...],
-        then: Callable[[tuple[int, ...]], None] = lambda _: None,
+        write: Callable[[tuple[int, ...]], None] = lambda _: None,
     ) -> tuple[int, ...]:
-        """Grant a port in the place of each 0; the others are taken as they are.
+        """Grant a port in place of each 0, and the other ports without a check.
 
         Parameters
         ----------
         name : str
-            The kernel's name; or a connection file's path, whose grant ends with the file.
+            The kernel's name, or the path of a connection file, whose grant ends with the file.
         ip : str
             The address to bind.
         first, last : int
             The range to choose from.
         ports : tuple of int
-            Five.
-        then : callable
-            Called with the ports while nobody else can be granted any: writes the file.
+            Five ports.
+        write : callable
+            Receives the ports while the ledger is locked, and writes the connection file.
 
         Raises
         ------
         PortsTakenError
-            If there are too few free ones.
+            If there are too few free ports.
         """
-        with self._opened() as grants:
-            others = {port for other, known in grants.items() if other != name for port in known}
+        with self._locked_grants() as grants:
+            taken_ports = _ports_of_others(grants, name)
             start = first + secrets.randbelow(last - first + 1)
             chosen = choose_ports(
                 in_order(first, last, start),
-                others | set(ports),
+                taken_ports | set(ports),
                 lambda port: is_free(ip, port),
                 ports.count(0),
             )
-            rest = iter(chosen)
-            granted = tuple(port or next(rest) for port in ports)
-            then(granted)
+            unused = iter(chosen)
+            granted = tuple(port or next(unused) for port in ports)
+            write(granted)
             grants[name] = list(granted)
             return granted
 
     def keep(self, name: str, ports: tuple[int, ...]) -> bool:
-        """Note ports that a kernel has already: its own, fixed, or found at adoption.
+        """Record ports that a kernel already uses: fixed ones, or those of an adopted kernel.
 
-        False, and nothing is noted, where one of them was granted to another meanwhile.
+        Returns
+        -------
+        bool
+            False, and nothing is recorded, if one of them is granted to another kernel.
         """
-        with self._opened() as grants:
-            others = {port for other, known in grants.items() if other != name for port in known}
-            if not others.isdisjoint(ports):
+        with self._locked_grants() as grants:
+            if not _ports_of_others(grants, name).isdisjoint(ports):
                 return False
             grants[name] = list(ports)
             return True
 
     def release(self, name: str) -> None:
-        """Take a kernel's ports back."""
-        with self._opened() as grants:
+        """Release a kernel's ports."""
+        with self._locked_grants() as grants:
             grants.pop(name, None)
 
     def granted(self) -> Grants:
         """Read all grants."""
-        with self._opened() as grants:
+        with self._locked_grants() as grants:
             return dict(grants)
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[Grants]:
+    def _locked_grants(self) -> Iterator[Grants]:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         lock = os.open(self._lock, flags, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = json.dumps(self._read())
-            grants = {name: ports for name, ports in json.loads(before).items() if _lasts(name)}
+            grants = {name: ports for name, ports in json.loads(before).items() if _is_valid(name)}
             yield grants
             after = json.dumps(grants)
             if after != before:
@@ -130,23 +132,27 @@ class PortLedger:
         try:
             grants: Grants = json.loads(read_regular(self._file, MAX_OWN_BYTES))
         except (OSError, ValueError):
-            return {}  # lost with the runtime folder; the bind at grant time still protects
+            return {}  # lost with the runtime folder; binding each port first still protects
         return grants
 
 
-def _lasts(name: str) -> bool:
-    """Tell whether a grant still has an owner: one for a file ends with the file."""
+def _ports_of_others(grants: Grants, name: str) -> set[int]:
+    return {port for owner, ports in grants.items() if owner != name for port in ports}
+
+
+def _is_valid(name: str) -> bool:
+    """Check whether the owner of a grant exists: a file's grant ends with the file."""
     return not name.startswith("/") or Path(name).exists()
 
 
 def is_free(ip: str, port: int) -> bool:
-    """Tell whether a port can be bound now, as ZMQ would: with SO_REUSEADDR (socket(7))."""
+    """Check whether a port can be bound now, as ZMQ does: with SO_REUSEADDR (socket(7))."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((ip, port))
         except OSError as error:
-            # An address of another machine cannot be bound, and is free as far as we can tell.
+            # An address of another machine cannot be bound here, so its ports count as free.
             return error.errno == errno.EADDRNOTAVAIL
         return True

@@ -17,7 +17,7 @@ from kconnd.errors import KconndError, RefusedError
 from kconnd.front.account_changes import Accounts
 from kconnd.front.front_routes import ROUTES
 from kconnd.system.files.account_files import AccountFiles
-from kconnd.system.http.peer import Directory
+from kconnd.system.http.peer import UserDirectory
 from tests.conftest import LIMIT, wait_until
 from tests.front.fake import FakeSystemd, build_owners, request_of
 
@@ -48,7 +48,7 @@ class Machine:
         for place in (self.files.state / "u", self.files.state / "boot", self.files.run / "u"):
             place.mkdir(parents=True)
         self.files.make_folders()
-        self.accounts = Accounts(self.systemd, self.files, Directory(self.look_up))
+        self.accounts = Accounts(self.systemd, self.files, UserDirectory(self.look_up))
 
     def look_up(self, uid: int) -> tuple[str, frozenset[str]]:
         if self.silent:
@@ -246,7 +246,7 @@ async def test_a_database_that_hangs_does_not_keep_the_front_door_from_starting(
 ) -> None:
     monkeypatch.setattr("kconnd.front.account_changes.START_TIMEOUT_S", 0.1)
     hanging = threading.Event()
-    slow = Directory(lambda _uid: (str(hanging.wait(LIMIT)), frozenset()))
+    slow = UserDirectory(lambda _uid: (str(hanging.wait(LIMIT)), frozenset()))
     for uid in range(1, 50):
         machine.files.write(uid, Account("ada"))
     began = time.monotonic()

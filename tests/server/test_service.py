@@ -607,7 +607,7 @@ def test_the_journal_has_fields(box: Box, kernel: int) -> None:
     assert "it answered kernel_info_request" in line
     box.try_("kconnd-ctl stop ada/python3 --yes", "eve")
     asked = f"KCONND_UID={box.uid('eve')} KCONND_VERB=stop KCONND_OUTCOME=refused"
-    assert "asked for stop python3: refused" in box.run(f"journalctl -o cat --no-pager {asked}").out
+    assert "requested stop python3: refused" in box.run(f"journalctl -o cat --no-pager {asked}").out
     assert box.pid("python3", "ada") == kernel
 
 

@@ -11,7 +11,7 @@ import os
 from kconnd.core.access import Peer
 from kconnd.errors import KconndError
 from kconnd.system.files.stamps import stamp_file
-from kconnd.system.http.peer import Directory
+from kconnd.system.http.peer import UserDirectory
 
 CHECK_INTERVAL_S = 5.0
 LOOKUP_INTERVAL_S = 60.0
@@ -21,10 +21,10 @@ log = logging.getLogger("kconnd")
 
 
 async def end_with_account(
-    name: str, ending: asyncio.Event, directory: Directory | None = None
+    name: str, ending: asyncio.Event, directory: UserDirectory | None = None
 ) -> None:
     """Set ``ending`` once our uid has another name than the one we were started with."""
-    directory = directory or Directory()
+    directory = directory or UserDirectory()
     clock = asyncio.get_running_loop().time
     seen, looked_at = stamp_file(ACCOUNTS_FILE).marks, clock()
     while name:

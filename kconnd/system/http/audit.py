@@ -1,8 +1,9 @@
-"""Who asked for what and what came of it: a line of the log for each change and each key.
+"""Audit log: who sent which request, and its outcome, for each change and each disclosed key.
 
-Rules. What changed something, may have, or handed out a key has a line of its own, always.
-Of what came to nothing, each user has a few lines a minute, and the rest as one sum: nobody can
-flood the log, in which others' lines would be dropped. A line is printable, whatever was asked.
+Rules. A request that changed something, may have changed something, or disclosed a key always has
+its own line. Requests without an effect have a few lines a minute per user; the others are counted
+in a summary line, so that nobody can flood the log and thereby push out the lines of others. Each
+line is printable, whatever the request contained.
 """
 
 import asyncio
@@ -15,11 +16,12 @@ from kconnd.core.names import parse_name
 from kconnd.errors import UsageError
 from kconnd.system.systemd.journal import AUDIT
 
-FEW = 5  # lines in a minute about what came to nothing
-MINUTE = 60.0
-UNHEARD = "hung up"  # before it was known who it is
-CHANGED_NOTHING = frozenset(
-    {UNHEARD, "refused", "usage", "no-such-kernel", "elsewhere", "bad-profile", "not-running"}
+MAX_LINES = 5  # per user and interval, about requests without an effect
+SUMMARY_INTERVAL_S = 60.0
+MAX_SHOWN_CHARACTERS = 100  # of an invalid name
+HUNG_UP = "hung up"  # before the peer was identified
+WITHOUT_EFFECT = frozenset(
+    {HUNG_UP, "refused", "usage", "no-such-kernel", "elsewhere", "bad-profile", "not-running"}
 )
 
 log = logging.getLogger("kconnd")
@@ -27,28 +29,28 @@ log = logging.getLogger("kconnd")
 
 @dataclass
 class _Tally:
-    """What came to nothing of one user, in the minute that runs."""
+    """The requests without an effect of one user in the current interval."""
 
-    told: int = 0
-    untold: int = 0
+    logged: int = 0
+    omitted: int = 0
 
 
 class Audit:
-    """Writes the lines.
+    """Writes the audit log.
 
     Parameters
     ----------
-    minute : float
-        Seconds after which there is a sum.
+    interval_s : float
+        The seconds between summary lines.
     """
 
-    def __init__(self, minute: float = MINUTE) -> None:
-        self._minute = minute
+    def __init__(self, interval_s: float = SUMMARY_INTERVAL_S) -> None:
+        self._interval_s = interval_s
         self._tallies: dict[int, _Tally] = {}
 
     def note(self, peer: Peer, verb: str, name: str, outcome: str) -> None:
-        """Log what was asked, or count it."""
-        if outcome in CHANGED_NOTHING and not self._has_a_line(peer.uid):
+        """Log a request, or count it for the summary."""
+        if outcome in WITHOUT_EFFECT and not self._may_log(peer.uid):
             return
         fields = {
             "MESSAGE_ID": AUDIT,
@@ -58,34 +60,34 @@ class Audit:
             "KCONND_KERNEL": (shown := printable(name)),
             "KCONND_OUTCOME": outcome,
         }
-        told = (peer.uid, peer.pid, verb, shown, outcome)
-        log.info("uid %d, pid %d asked for %s %s: %s", *told, extra=fields)
+        row = (peer.uid, peer.pid, verb, shown, outcome)
+        log.info("uid %d, pid %d requested %s %s: %s", *row, extra=fields)
 
-    def _has_a_line(self, uid: int) -> bool:
+    def _may_log(self, uid: int) -> bool:
         tally = self._tallies.get(uid)
         if tally is None:
             tally = self._tallies[uid] = _Tally()
-            asyncio.get_running_loop().call_later(self._minute, self._sum_up, uid)
-        if tally.told < FEW:
-            tally.told += 1
+            asyncio.get_running_loop().call_later(self._interval_s, self._log_summary, uid)
+        if tally.logged < MAX_LINES:
+            tally.logged += 1
             return True
-        tally.untold += 1
+        tally.omitted += 1
         return False
 
-    def _sum_up(self, uid: int) -> None:
-        if untold := self._tallies.pop(uid).untold:
+    def _log_summary(self, uid: int) -> None:
+        if omitted := self._tallies.pop(uid).omitted:
             fields = {"MESSAGE_ID": AUDIT, "KCONND_UID": uid, "KCONND_OUTCOME": "refused"}
-            line = "uid %d asked %d times more within %g s for what came to nothing"
-            log.info(line, uid, untold, self._minute, extra=fields)
+            line = "uid %d sent %d more requests without an effect within %g s"
+            log.info(line, uid, omitted, self._interval_s, extra=fields)
 
 
 def printable(name: str) -> str:
-    """Give a name as it is where it is well-formed; anything else quoted and escaped."""
-    return name if not name or is_name(name) else ascii(name[:100])
+    """Return a valid name unchanged, and any other text quoted and escaped."""
+    return name if not name or is_name(name) else ascii(name[:MAX_SHOWN_CHARACTERS])
 
 
 def is_name(text: object) -> bool:
-    """Tell whether it is a kernel's name, or one of what is kept warm and has none yet."""
+    """Check whether a text is a kernel's name, or the provisional name of a warm kernel."""
     if not isinstance(text, str):
         return False
     try:

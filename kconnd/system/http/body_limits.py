@@ -1,9 +1,9 @@
-"""How large a request's body may be, and what happens to one that is not wanted.
+"""Limit the size of request bodies, and drain the bodies of refused requests.
 
-The size is known from the head: a body without ``Content-Length`` (RFC 9112, section 6.3) is
-refused, so nothing has to be read to see that it is too large. After a refusal the rest of the
-body is read and dropped for a moment, since a client that still writes would see a broken pipe
-in place of the answer.
+The head states the size: a body without ``Content-Length`` (RFC 9112, section 6.3) is refused, so a
+body that is too large is refused before it is read. After a refusal, the server reads and drops the
+rest of the body for a moment, since a client that is still writing would otherwise get a broken
+pipe instead of the reply.
 """
 
 import asyncio
@@ -14,54 +14,56 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from kconnd.errors import UsageError
 
-MAX_BODY_BYTES = 64 << 10  # the largest request, for a Qt console, has its environment in it
-LINGER_BYTES = 1 << 20  # of an unwanted body that are dropped before the connection is closed
-LINGER_S = 1.0
+MAX_BODY_BYTES = 64 << 10  # the largest request starts a Qt console, and contains its environment
+MAX_DRAINED_BYTES = 1 << 20
+DRAIN_LIMIT_S = 1.0
 CHUNK_BYTES = 64 << 10
-MAX_DIGITS = 4000  # of a length; int() refuses more than 4300
+MAX_LENGTH_DIGITS = 4000  # int() refuses more than 4300
 
 
 def has_body(headers: HTTPHeaders) -> bool:
-    """Tell whether a head announces a body."""
+    """Check whether a head announces a body."""
     return headers.get("Content-Length", "0").strip() != "0" or "Transfer-Encoding" in headers
 
 
 def check_size(headers: HTTPHeaders) -> None:
-    """Refuse a body that is too large, or does not say how large it is.
+    """Refuse a body that is too large, or whose size is unknown.
 
     Raises
     ------
     UsageError
-        If so. A length that is no number is left to Tornado, which closes the connection.
+        If the body is refused. For a length that is not a number, Tornado closes the connection.
     """
     if "Transfer-Encoding" in headers:
         raise UsageError(
-            "the request's body does not say how long it is",
+            "the request does not state the length of its body",
             hint="send Content-Length, and no Transfer-Encoding",
         )
     length = _length(headers)
     if length is not None and length > MAX_BODY_BYTES:
         raise UsageError(
-            f"the request's body is too large: it may have {MAX_BODY_BYTES} bytes",
-            hint="GET /v1/openapi.json lists what a request has to say",
+            f"the request's body is too large: the limit is {MAX_BODY_BYTES} bytes",
+            hint="GET /v1/openapi.json describes the requests",
         )
 
 
-def unwanted_bytes(headers: HTTPHeaders) -> int:
-    """Give how many bytes of a refused body to wait for, at most."""
+def bytes_to_drain(headers: HTTPHeaders) -> int:
+    """Return the number of bytes of a refused body to read and drop."""
     length = _length(headers)
-    return LINGER_BYTES if length is None else min(length, LINGER_BYTES)
+    return MAX_DRAINED_BYTES if length is None else min(length, MAX_DRAINED_BYTES)
 
 
 def _length(headers: HTTPHeaders) -> int | None:
     digits = headers.get("Content-Length", "" if "Transfer-Encoding" in headers else "0").strip()
-    sound = digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS
-    return int(digits) if sound else None
+    is_number = digits.isascii() and digits.isdecimal() and len(digits) <= MAX_LENGTH_DIGITS
+    return int(digits) if is_number else None
 
 
-async def discard(stream: IOStream, left: int) -> None:
-    """Read and drop what a client still sends, ``left`` bytes at most and for a bounded time."""
+async def drain(stream: IOStream, max_bytes: int) -> None:
+    """Read and drop at most ``max_bytes`` bytes from a client, for a limited time."""
+    remaining = max_bytes
     with contextlib.suppress(TimeoutError, StreamClosedError):
-        async with asyncio.timeout(LINGER_S):
-            while left > 0:
-                left -= len(await stream.read_bytes(min(left, CHUNK_BYTES), partial=True))
+        async with asyncio.timeout(DRAIN_LIMIT_S):
+            while remaining > 0:
+                chunk = await stream.read_bytes(min(remaining, CHUNK_BYTES), partial=True)
+                remaining -= len(chunk)

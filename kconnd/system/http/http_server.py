@@ -36,16 +36,16 @@ from tornado.httputil import (
 from kconnd.core.access import Peer
 from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
 from kconnd.system.fast_json import as_json
-from kconnd.system.http.audit import UNHEARD, Audit, is_name
+from kconnd.system.http.audit import HUNG_UP, Audit, is_name
 from kconnd.system.http.body_limits import (
     MAX_BODY_BYTES,
+    bytes_to_drain,
     check_size,
-    discard,
+    drain,
     has_body,
-    unwanted_bytes,
 )
 from kconnd.system.http.connections import MAX_CONNECTIONS, PeerStream, new_server
-from kconnd.system.http.peer import Caller, Directory
+from kconnd.system.http.peer import Caller, UserDirectory
 from kconnd.system.http.route_table import GetReady, MakeRequest, Reply, Request, Route
 from kconnd.system.process.daemon_process import check_peer_is_daemon
 
@@ -103,7 +103,7 @@ class Exchange(HTTPMessageDelegate):
             self._refusal = self._fault()
         if self._refusal is not None and has_body(headers):
             self._note(self._refusal.code)
-            await self._turn_away(self._refusal, unwanted_bytes(headers))
+            await self._turn_away(self._refusal, bytes_to_drain(headers))
             self._connection.detach().close()
 
     def data_received(self, chunk: bytes) -> None:
@@ -167,7 +167,7 @@ class Exchange(HTTPMessageDelegate):
                 await self._refuse(self._refusal)
 
     async def _answer(self) -> None:
-        outcome = UNHEARD
+        outcome = HUNG_UP
         try:
             body = _parse_body(bytes(self._body))
             request = self._take_in(self._peer, self._name, body)
@@ -251,7 +251,7 @@ class Exchange(HTTPMessageDelegate):
         coming = asyncio.ensure_future(anext(lines, None))
         try:
             while True:
-                await asyncio.wait({coming}, timeout=self._site.server.directory.fresh)
+                await asyncio.wait({coming}, timeout=self._site.server.directory.expiry_s)
                 if still_may is not None:
                     await still_may()
                 if not coming.done():
@@ -281,7 +281,7 @@ class Exchange(HTTPMessageDelegate):
         """Send a refusal as the last thing over this connection."""
         with contextlib.suppress(tornado.iostream.StreamClosedError):
             await self._write(_told(error), error.http_status, Connection="close")
-            await discard(self._stream, unwanted)
+            await drain(self._stream, unwanted)
 
 
 def _told(error: KconndError) -> dict[str, Any]:
@@ -341,7 +341,7 @@ class Site(HTTPServerConnectionDelegate):
         routes: Sequence[Route],
         make_request: MakeRequest,
         max_connections: int = MAX_CONNECTIONS,
-        directory: Directory | None = None,
+        directory: UserDirectory | None = None,
         get_ready: GetReady | None = None,
     ) -> None:
         self.make_request, self.get_ready = make_request, get_ready
@@ -356,7 +356,7 @@ class Site(HTTPServerConnectionDelegate):
         self.server = new_server(
             self,
             max_connections,
-            directory or Directory(),
+            directory or UserDirectory(),
             max_body_size=MAX_BODY_BYTES,
             max_header_size=MAX_HEADER,
             idle_connection_timeout=IDLE,

@@ -1,4 +1,4 @@
-"""The table of routes as an OpenAPI 3.1 document, so that other programs can be written to it."""
+"""Describe the route table as an OpenAPI 3.1 document, for the authors of other clients."""
 
 from __future__ import annotations
 
@@ -31,13 +31,7 @@ ERROR = {
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:
-    """Describe the routes.
-
-    Returns
-    -------
-    dict
-        An OpenAPI 3.1 document.
-    """
+    """Return an OpenAPI 3.1 document of some routes."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
@@ -58,41 +52,42 @@ def _operation(route: Route) -> dict[str, Any]:
         "description": f"Needs the right to {route.right.name.lower()}.",
         "parameters": _parameters(route),
         "responses": {
-            "200": {"description": "Done.", "content": {kind: {"schema": {"type": "object"}}}},
+            "200": {"description": "Success.", "content": {kind: {"schema": {"type": "object"}}}},
             "default": {
-                "description": "Not done, and why.",
+                "description": "The request failed; the error says why.",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
             },
         },
     }
     if route.method == "POST" and route.parameters:
         operation["requestBody"] = {
-            "content": {"application/json": {"schema": _body(route.parameters)}}
+            "content": {"application/json": {"schema": _body_schema(route.parameters)}}
         }
     return operation
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     if "{name}" in route.path:
-        found.append({"name": "name", "in": "path", "required": True, "schema": {"type": "string"}})
+        rows.append({"name": "name", "in": "path", "required": True, "schema": {"type": "string"}})
     if route.method == "GET":
-        found += [
+        rows += [
             {
-                "name": one.name,
+                "name": parameter.name,
                 "in": "query",
-                "description": one.about,
-                "schema": {"type": one.kind},
+                "description": parameter.about,
+                "schema": {"type": parameter.kind},
             }
-            for one in route.parameters
+            for parameter in route.parameters
         ]
-    return found
+    return rows
 
 
-def _body(parameters: tuple[Parameter, ...]) -> dict[str, Any]:
+def _body_schema(parameters: tuple[Parameter, ...]) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {
-            one.name: {"type": one.kind, "description": one.about} for one in parameters
+            parameter.name: {"type": parameter.kind, "description": parameter.about}
+            for parameter in parameters
         },
     }

@@ -1,9 +1,9 @@
-"""Who is on the other end of a Unix socket, as the operating system says.
+"""Identify the peer of a Unix socket: uid and pid from the kernel, name and groups from NSS.
 
-Rules. The uid and pid are those at the time of connecting, and cost nothing to read. Name and
-groups come from the system's database, which may be a server far away: it is asked in threads
-of its own, few at once and for a limited time, and again once what it said is old. Without an
-answer the peer is refused. Who may do anything anyhow is never looked up.
+Rules. The uid and pid are those at the time of the connection, and reading them is cheap. Names and
+groups come from the system's user database, which may be a remote server. Look-ups run in threads
+of their own, a few at a time and with a time limit, and their results expire. A peer whose look-up
+fails is refused. The owner and root are never looked up, since they may do anything.
 """
 
 import asyncio
@@ -21,10 +21,11 @@ from kconnd.core.access import Peer
 from kconnd.errors import RefusedError
 from kconnd.system.hung_calls import ThreadPerCallExecutor
 
-FRESH = 10.0  # seconds that a look-up is good for
-PATIENCE = 5.0  # seconds that a look-up may take
-LOOKUPS = 4  # at once, by uid and by name each; the rest waits
-MAX_NAMES = 64  # that are looked up or wait for it, of all who ask
+EXPIRY_S = 10.0  # of a look-up's result
+LOOKUP_LIMIT_S = 5.0
+MAX_LOOKUPS = 4  # at once, by uid and by name each; further ones wait
+MAX_NAMES = 64  # that are looked up or wait for it, of all peers together
+MAX_SHOWN_CHARACTERS = 100  # of a name in an error
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
@@ -32,178 +33,180 @@ Identity = tuple[str, frozenset[str]]  # name and groups
 
 
 def read_peer(connection: socket.socket) -> Peer:
-    """Read the peer's uid and pid (SO_PEERCRED), those at the time it connected.
+    """Read the peer's uid and pid (SO_PEERCRED), which are those at the time of the connection.
 
     Raises
     ------
     OSError
-        If the socket has none; such a peer gets no answer.
+        If the socket has no credentials. Such a peer gets no reply.
     """
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(raw)
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(credentials)
     return Peer(uid=uid, pid=pid)
 
 
-def look_up(uid: int) -> Identity:
-    """Look up a user's name and groups, as long as it takes; nothing for a uid without a name."""
+def look_up_user(uid: int) -> Identity:
+    """Look up a user's name and groups without a time limit; both are empty for an unknown uid."""
     try:
         user = pwd.getpwuid(uid)
     except KeyError:
         return "", frozenset()
-    found = []
+    groups = []
     for gid in os.getgrouplist(user.pw_name, user.pw_gid):
-        with contextlib.suppress(KeyError):  # one without a name cannot be granted anything
-            found.append(grp.getgrgid(gid).gr_name)
-    return user.pw_name, frozenset(found)
+        with contextlib.suppress(KeyError):  # nothing can be granted to a group without a name
+            groups.append(grp.getgrgid(gid).gr_name)
+    return user.pw_name, frozenset(groups)
 
 
 def _find_uid(name: str) -> int | None:
     try:
         return pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):  # the latter for what cannot be a name
+    except (KeyError, ValueError):  # ValueError: the text is not a valid name
         return None
 
 
 def user_as_peer(uid: int, pid: int = 0) -> Peer:
-    """Give a user with name and groups, looked up here and now."""
-    return Peer(uid, pid, *look_up(uid))
+    """Return a user with name and groups, looked up without a time limit."""
+    return Peer(uid, pid, *look_up_user(uid))
 
 
-class Directory:
-    """The system's database of users and groups, bounded in time and threads.
+class UserDirectory:
+    """The system's database of users and groups, with limits on time and threads.
 
     Parameters
     ----------
     look_up : callable
-        Gives a uid's name and groups, or raises OSError.
-    patience : float
-        Seconds that it has for it.
-    fresh : float
-        Seconds that what it said is good for.
+        Returns a uid's name and groups, or raises OSError.
+    limit_s : float
+        The time limit of a look-up.
+    expiry_s : float
+        The seconds after which a result is looked up again.
     find_uid : callable
-        Gives the uid of a name, None where there is no such user, or raises OSError.
+        Returns the uid of a name, None if there is no such user, or raises OSError.
     """
 
     def __init__(
         self,
-        look_up: Callable[[int], Identity] = look_up,
-        patience: float = PATIENCE,
-        fresh: float = FRESH,
+        look_up: Callable[[int], Identity] = look_up_user,
+        limit_s: float = LOOKUP_LIMIT_S,
+        expiry_s: float = EXPIRY_S,
         find_uid: Callable[[str], int | None] = _find_uid,
     ) -> None:
-        self.fresh = fresh
-        self._look_up, self._find_uid, self._patience = look_up, find_uid, patience
-        self._slots = asyncio.Semaphore(LOOKUPS)
-        self._name_slots = asyncio.Semaphore(LOOKUPS)  # names that anybody thinks up
-        self._threads = ThreadPerCallExecutor()  # nothing waits for one that hangs
-        self._asked: dict[int, asyncio.Task[Identity]] = {}  # one at once for each user
-        # One at once for each name, until it ends: long after who asked has gone, maybe.
-        self._finding: dict[str, asyncio.Task[int | None]] = {}
+        self.expiry_s = expiry_s
+        self._look_up, self._find_uid, self._limit_s = look_up, find_uid, limit_s
+        self._uid_slots = asyncio.Semaphore(MAX_LOOKUPS)
+        self._name_slots = asyncio.Semaphore(MAX_LOOKUPS)  # anybody can invent names
+        self._threads = ThreadPerCallExecutor()  # an exit does not wait for a look-up that hangs
+        self._uid_tasks: dict[int, asyncio.Task[Identity]] = {}  # one at a time per uid
+        # One at a time per name, until it ends, possibly long after the client has gone.
+        self._name_tasks: dict[str, asyncio.Task[int | None]] = {}
 
     async def complete(self, peer: Peer) -> Peer:
-        """Add name and groups to what is known of a peer.
+        """Add the name and groups to a peer.
 
         Raises
         ------
         RefusedError
-            If they cannot be looked up in time.
+            If the look-up fails or times out.
         """
         try:
-            async with asyncio.timeout(self._patience):
-                name, groups = await asyncio.shield(self._ask(peer.uid))
+            async with asyncio.timeout(self._limit_s):
+                name, groups = await asyncio.shield(self._uid_task(peer.uid))
         except (TimeoutError, OSError) as error:
             raise RefusedError(
-                f"nobody can tell now who uid {peer.uid} is: looking it up failed",
-                hint=f"ask again in a moment; 'id {peer.uid}' shows whether the system can tell",
+                f"looking up the user of uid {peer.uid} failed",
+                hint=f"try again in a moment; 'id {peer.uid}' shows whether the system knows it",
             ) from error
         return replace(peer, name=name, groups=groups)
 
     async def uid_of(self, name: str) -> int | None:
-        """Look up the uid of a user; None where there is no such user.
+        """Look up the uid of a user; None if there is no such user.
 
         Raises
         ------
         RefusedError
-            If it cannot be looked up in time, or too many names wait for that.
+            If the look-up fails or times out, or if too many names are waiting.
         """
         try:
-            async with asyncio.timeout(self._patience):
-                return await asyncio.shield(self._ask_for_name(name))
+            async with asyncio.timeout(self._limit_s):
+                return await asyncio.shield(self._name_task(name))
         except (TimeoutError, OSError) as error:
             raise RefusedError(
-                f"nobody can tell now who {name[:100]!a} is: looking it up failed",
-                hint="ask again in a moment",
+                f"looking up the user {name[:MAX_SHOWN_CHARACTERS]!a} failed",
+                hint="try again in a moment",
             ) from error
 
-    def _ask_for_name(self, name: str) -> "asyncio.Task[int | None]":
-        if name not in self._finding:
-            if len(self._finding) >= MAX_NAMES:
+    def _name_task(self, name: str) -> "asyncio.Task[int | None]":
+        if name not in self._name_tasks:
+            if len(self._name_tasks) >= MAX_NAMES:
                 raise RefusedError(
-                    f"nobody can tell now who {name[:100]!a} is: {MAX_NAMES} names of users are "
-                    "being looked up already",
-                    hint="ask again in a moment, or by uid, as 'id -u NAME' prints it",
+                    f"looking up the user {name[:MAX_SHOWN_CHARACTERS]!a} failed: {MAX_NAMES} "
+                    "names are being looked up already",
+                    hint="try again in a moment, or use the uid, as 'id -u NAME' prints it",
                 )
-            task = asyncio.get_running_loop().create_task(self._find(name))
-            task.add_done_callback(lambda done: self._forget_name(name, done))
-            self._finding[name] = task
-        return self._finding[name]
+            task = asyncio.get_running_loop().create_task(self._run_find(name))
+            task.add_done_callback(lambda done: self._remove_name_task(name, done))
+            self._name_tasks[name] = task
+        return self._name_tasks[name]
 
-    def _forget_name(self, name: str, task: "asyncio.Task[int | None]") -> None:
-        del self._finding[name]
+    def _remove_name_task(self, name: str, task: "asyncio.Task[int | None]") -> None:
+        del self._name_tasks[name]
         if not task.cancelled():
-            task.exception()  # whoever waited has been told
+            task.exception()  # the waiting clients have received it
 
-    async def _find(self, name: str) -> int | None:
+    async def _run_find(self, name: str) -> int | None:
         async with self._name_slots:
             return await asyncio.wrap_future(self._threads.submit(self._find_uid, name))
 
-    def _ask(self, uid: int) -> "asyncio.Task[Identity]":
-        if uid not in self._asked:
-            task = asyncio.get_running_loop().create_task(self._answer(uid))
-            task.add_done_callback(lambda done: self._forget(uid, done))
-            self._asked[uid] = task
-        return self._asked[uid]
+    def _uid_task(self, uid: int) -> "asyncio.Task[Identity]":
+        if uid not in self._uid_tasks:
+            task = asyncio.get_running_loop().create_task(self._run_look_up(uid))
+            task.add_done_callback(lambda done: self._remove_uid_task(uid, done))
+            self._uid_tasks[uid] = task
+        return self._uid_tasks[uid]
 
-    def _forget(self, uid: int, task: "asyncio.Task[Identity]") -> None:
-        del self._asked[uid]
+    def _remove_uid_task(self, uid: int, task: "asyncio.Task[Identity]") -> None:
+        del self._uid_tasks[uid]
         if not task.cancelled():
-            task.exception()  # whoever waited has been told
+            task.exception()  # the waiting clients have received it
 
-    async def _answer(self, uid: int) -> Identity:
-        async with self._slots:
+    async def _run_look_up(self, uid: int) -> Identity:
+        async with self._uid_slots:
             return await asyncio.wrap_future(self._threads.submit(self._look_up, uid))
 
 
 class Caller:
-    """The peer of one connection, looked up when it asks something and again in a while.
+    """The peer of one connection, looked up at its first request and again after the expiry.
 
     Parameters
     ----------
     peer : Peer
-        As `read_peer` gives it.
+        The peer, as `read_peer` returns it.
+    directory : UserDirectory
+        The database for its name and groups.
     """
 
-    def __init__(self, peer: Peer, directory: Directory) -> None:
+    def __init__(self, peer: Peer, directory: UserDirectory) -> None:
         self.peer = peer
-        self.is_pipelining = False  # it sent a request before it had the answer to the last
+        self.is_pipelining = False  # it sent a request before the reply to its previous one
         self._directory = directory
-        # The owner and root may do anything: they do not depend on a database.
-        self._good_until = float("inf") if peer.uid in {0, os.geteuid()} else 0.0
+        # The owner and root may do anything, so they need no look-up.
+        self._valid_until = float("inf") if peer.uid in {0, os.geteuid()} else 0.0
 
     @property
     def known(self) -> Peer | None:
-        """Who it is, where the last look-up is not old; else None."""
-        return self.peer if time.monotonic() < self._good_until else None
+        """The peer if its last look-up has not expired; else None."""
+        return self.peer if time.monotonic() < self._valid_until else None
 
     async def identify(self) -> Peer:
-        """Tell who it is, by a look-up that is not old.
+        """Return the peer, looked up if the last result has expired.
 
         Raises
         ------
         RefusedError
-            If it cannot be looked up.
+            If the look-up fails.
         """
         if self.known is None:
             self.peer = await self._directory.complete(self.peer)
-            self._good_until = time.monotonic() + self._directory.fresh
+            self._valid_until = time.monotonic() + self._directory.expiry_s
         return self.peer

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kconnd.daemon.tasks.account_watch import end_with_account
-from kconnd.system.http.peer import Directory
+from kconnd.system.http.peer import UserDirectory
 from tests.conftest import wait_until
 
 
@@ -37,7 +37,7 @@ async def test_it_ends_with_another_name_alone(
     passwd: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     names, ending = Names(), asyncio.Event()
-    task = asyncio.create_task(end_with_account("ada", ending, Directory(names.look_up)))
+    task = asyncio.create_task(end_with_account("ada", ending, UserDirectory(names.look_up)))
     monkeypatch.setattr("kconnd.daemon.tasks.account_watch.LOOKUP_INTERVAL_S", 0.0)
     for said in ("ada", "", None):
         names.said, before = said, names.asked

@@ -22,18 +22,18 @@ import pytest
 
 from kconnd.core.access import Peer, Right
 from kconnd.errors import RefusedError
-from kconnd.system.http.audit import FEW, Audit
-from kconnd.system.http.body_limits import LINGER_BYTES, LINGER_S, MAX_BODY_BYTES
+from kconnd.system.http.audit import MAX_LINES, Audit
+from kconnd.system.http.body_limits import DRAIN_LIMIT_S, MAX_BODY_BYTES, MAX_DRAINED_BYTES
 from kconnd.system.http.connections import highest_descriptor
 from kconnd.system.http.http_server import Site
-from kconnd.system.http.peer import Directory
+from kconnd.system.http.peer import UserDirectory
 from kconnd.system.http.route_table import Reply, Route
 from tests.conftest import LIMIT, wait_until
 from tests.hostile_inputs import acting_as
 
 DEEP = b"[" * 60_000  # deeper than any Python reads, and no longer than a body may be
 
-LIMIT_OF_LINGER = LINGER_S / 2  # an answer is there before the rest of a body is waited for
+LIMIT_OF_LINGER = DRAIN_LIMIT_S / 2  # an answer is there before the rest of a body is waited for
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Place:
     """A site that listens, and what to ask it with."""
 
     def __init__(
-        self, folder: Path, directory: Directory | None = None, max_connections: int = 128
+        self, folder: Path, directory: UserDirectory | None = None, max_connections: int = 128
     ) -> None:
         self.path = folder / "s"
         self.refuses: set[str] = set()
@@ -223,7 +223,7 @@ async def test_accepting_rests_while_no_descriptor_is_left(
             while True:
                 taken.append(os.dup(0))
         waiting.connect(str(place.path))
-        await wait_until(lambda: "no connections are taken" in caplog.text, "the log")
+        await wait_until(lambda: "accepting connections failed" in caplog.text, "the log")
         until = time.monotonic() + 0.5
         await wait_until(lambda: time.monotonic() > until, "a loop that fails to show")
         assert time.process_time() - before < 0.08
@@ -249,7 +249,7 @@ async def test_a_hanging_database_of_users_keeps_nobody_else_waiting(folder: Pat
             hanging.wait(LIMIT)
         return "x", frozenset()
 
-    place = Place(folder, Directory(look_up, patience=0.2))
+    place = Place(folder, UserDirectory(look_up, limit_s=0.2))
     async with place.listening():
         began = time.monotonic()
         asking = [place.connect(uid) for uid in (2000, 2000, 2001)]
@@ -273,7 +273,7 @@ async def test_every_uid_there_is_is_known_as_it_is(folder: Path, uid: int) -> N
         seen.append(asked)
         return "x", frozenset()
 
-    place = Place(folder, Directory(look_up))
+    place = Place(folder, UserDirectory(look_up))
     async with place.listening():
         assert (await ask(place.connect(uid)))[0] == 200
         assert seen == [uid]
@@ -288,7 +288,7 @@ async def test_a_crowd_is_turned_away_before_anybody_is_looked_up(folder: Path) 
         seen.append(uid)
         return "x", frozenset()
 
-    place = Place(folder, Directory(look_up), max_connections=4)
+    place = Place(folder, UserDirectory(look_up), max_connections=4)
     async with place.listening():
         for _ in range(20):
             place.connect(2000)
@@ -304,7 +304,7 @@ async def test_who_leaves_a_group_loses_what_it_gave_on_a_kept_connection(
     folder: Path, path: str
 ) -> None:
     groups = {"lab"}
-    place = Place(folder, Directory(lambda _: ("ada", frozenset(groups)), fresh=0.05))
+    place = Place(folder, UserDirectory(lambda _: ("ada", frozenset(groups)), expiry_s=0.05))
     place.needs = "lab"
     async with place.listening():
         raw = place.connect(2000)
@@ -396,8 +396,8 @@ async def test_what_comes_while_a_request_is_being_done_is_refused_after_its_ans
         answer = await read_all(raw)
     assert [int(one.split()[0]) for one in answer.split(b"HTTP/1.1 ")[1:]] == [200, 400]
     assert PIPELINED.encode() in answer
-    assert "asked for hang lab: done" in caplog.text
-    assert "asked for change" not in caplog.text
+    assert "requested hang lab: done" in caplog.text
+    assert "requested change" not in caplog.text
 
 
 async def test_a_client_that_has_said_all_it_has_to_say_is_answered(place: Place) -> None:
@@ -425,12 +425,12 @@ async def test_who_may_not_ask_is_told_before_the_body_is_sent(place: Place, len
 @pytest.mark.parametrize(
     ("start", "why"),
     [
-        (head(MAX_BODY_BYTES + 1), f"it may have {MAX_BODY_BYTES} bytes"),
-        (head(10**30), "it may have"),
-        (head(10**9, "Expect: 100-continue\r\n"), "it may have"),
+        (head(MAX_BODY_BYTES + 1), f"the limit is {MAX_BODY_BYTES} bytes"),
+        (head(10**30), "the limit is"),
+        (head(10**9, "Expect: 100-continue\r\n"), "the limit is"),
         (
             b"POST /v1/units HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}",
-            "does not say how long it is",
+            "does not state the length of its body",
         ),
     ],
 )
@@ -444,7 +444,7 @@ async def test_too_large_a_body_is_refused_in_plain_words_before_it_is_sent(
 
 async def test_who_sends_all_of_too_large_a_body_first_still_reads_why(place: Place) -> None:
     """As http.client and curl do: a broken pipe would be all that they see."""
-    body = b"x" * (LINGER_BYTES - (64 << 10))
+    body = b"x" * (MAX_DRAINED_BYTES - (64 << 10))
     async with asyncio.timeout(LIMIT):
         status, said = await asyncio.to_thread(_ask_by_http_client, place.path, body)
     assert status == 400
@@ -468,10 +468,10 @@ async def test_who_never_ends_a_body_that_nobody_wants_is_cut_off(place: Place) 
     raw.sendall(head(10**9))
     sent = 0
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        while sent < 4 * LINGER_BYTES:
+        while sent < 4 * MAX_DRAINED_BYTES:
             await asyncio.get_running_loop().sock_sendall(raw, b"x" * 65536)
             sent += 65536
-    assert sent < 4 * LINGER_BYTES
+    assert sent < 4 * MAX_DRAINED_BYTES
 
 
 async def test_a_refused_body_that_has_come_whole_is_not_waited_for(place: Place) -> None:
@@ -513,7 +513,7 @@ async def test_a_client_that_hangs_up_is_told_of_as_such(
     raw.sendall(post("/v1/lab/hang", b"{}"))
     await place.hanging.wait()
     raw.close()
-    await wait_until(lambda: "asked for hang lab: hung up" in caplog.text, "the line")
+    await wait_until(lambda: "requested hang lab: hung up" in caplog.text, "the line")
 
 
 async def test_the_line_names_the_kernel_of_a_body_and_is_printable(
@@ -521,7 +521,7 @@ async def test_the_line_names_the_kernel_of_a_body_and_is_printable(
 ) -> None:
     caplog.set_level(logging.INFO)
     await place.post("/v1/units", b'{"name": "lab@one"}')
-    assert "asked for units lab@one: done" in caplog.text
+    assert "requested units lab@one: done" in caplog.text
     await place.post("/v1/units", b'{"name": "lab: done\\nuid 0"}')
     await place.post("/v1/lab:%20done%0auid%200%e2%80%ae/change", b"{}")
     names = [vars(one)["KCONND_KERNEL"] for one in caplog.records if "KCONND_KERNEL" in vars(one)]
@@ -533,12 +533,12 @@ async def test_refusals_are_summed_up_and_changes_are_not(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    place.site.audit = Audit(minute=0.5)
+    place.site.audit = Audit(interval_s=0.5)
     place.refuses.add("MANAGE")
     for _ in range(30):
         assert (await place.post("/v1/lab/change", b"{}"))[0] == 403
-    assert caplog.text.count("asked for change lab: refused") == FEW
+    assert caplog.text.count("requested change lab: refused") == MAX_LINES
     for _ in range(30):
         assert (await place.post("/v1/units", b"{}"))[0] == 200
-    assert caplog.text.count("asked for units : done") == 30
-    await wait_until(lambda: f"{30 - FEW} times more" in caplog.text, "the sum")
+    assert caplog.text.count("requested units : done") == 30
+    await wait_until(lambda: f"{30 - MAX_LINES} more requests" in caplog.text, "the sum")

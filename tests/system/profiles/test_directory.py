@@ -8,7 +8,7 @@ import pytest
 
 from kconnd.core.access import Peer
 from kconnd.errors import RefusedError
-from kconnd.system.http.peer import LOOKUPS, MAX_NAMES, Directory
+from kconnd.system.http.peer import MAX_LOOKUPS, MAX_NAMES, UserDirectory
 from tests.conftest import LIMIT, wait_until
 
 
@@ -23,8 +23,8 @@ class Names:
         self.answers.wait(LIMIT)
         return 2000
 
-    def directory(self, patience: float = LIMIT) -> Directory:
-        return Directory(lambda _: ("eve", frozenset()), patience, find_uid=self.find_uid)
+    def directory(self, patience: float = LIMIT) -> UserDirectory:
+        return UserDirectory(lambda _: ("eve", frozenset()), patience, find_uid=self.find_uid)
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ async def test_a_name_is_looked_up_once_however_many_ask(names: Names) -> None:
 
 async def test_it_is_not_looked_up_again_after_who_asked_has_gone(names: Names) -> None:
     directory = names.directory(patience=0.05)
-    for _ in range(2 * LOOKUPS):
-        with pytest.raises(RefusedError, match="looking it up failed"):
+    for _ in range(2 * MAX_LOOKUPS):
+        with pytest.raises(RefusedError, match=r"looking up the user .* failed"):
             await directory.uid_of("ada")
     await wait_until(lambda: names.asked, "the look-up")
     assert names.asked == ["ada"]
@@ -57,12 +57,12 @@ async def test_only_so_many_names_wait_and_who_is_asked_about_by_uid_does_not(
 ) -> None:
     directory = names.directory()
     asking = [asyncio.create_task(directory.uid_of(f"u{n}")) for n in range(MAX_NAMES)]
-    await wait_until(lambda: len(names.asked) == LOOKUPS, "as many as are asked at once")
+    await wait_until(lambda: len(names.asked) == MAX_LOOKUPS, "as many as are asked at once")
     with pytest.raises(RefusedError, match="are being looked up already") as told:
         await directory.uid_of("one more")
-    assert "ask again" in told.value.hint
+    assert "try again" in told.value.hint
     assert (await directory.complete(Peer(3000, 0))).name == "eve"
-    assert len(names.asked) == LOOKUPS
+    assert len(names.asked) == MAX_LOOKUPS
     names.answers.set()
     assert await asyncio.gather(*asking) == [2000] * MAX_NAMES
     assert await directory.uid_of("one more") == 2000
@@ -76,9 +76,9 @@ async def test_a_database_that_fails_is_asked_again() -> None:
             raise failing.pop()
         return 2000
 
-    directory = Directory(find_uid=find_uid)
+    directory = UserDirectory(find_uid=find_uid)
     with pytest.raises(RefusedError):
         await directory.uid_of("ada")
     assert await directory.uid_of("ada") == 2000
-    assert await Directory().uid_of("no such user") is None
-    assert await Directory().uid_of("root") == 0
+    assert await UserDirectory().uid_of("no such user") is None
+    assert await UserDirectory().uid_of("root") == 0
