@@ -42,8 +42,8 @@ def check_folder(folder: int, uid: int) -> None:
     """Refuse a folder in which another user can replace files.
 
     A sticky folder protects each user's files from the others, which is enough for a user's own
-    profiles. It does not prevent others from adding files, or its owner from removing them. What
-    root reads applies to all users, so root's folder must be writable by root alone.
+    profiles. It does not prevent others from adding files, or its owner from removing them. Files
+    that root reads apply to all users, so root's folder must be writable by root alone.
 
     Raises
     ------

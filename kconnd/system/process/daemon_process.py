@@ -7,8 +7,8 @@ process of the user. In particular, a command that root runs cannot have anythin
 
 A pid is reused. So the process is held by a pidfd while its cgroup is read, and must be alive
 afterwards: then the cgroup was its own. The pidfd of a peer comes from the socket (SO_PEERPIDFD,
-Linux 6.5). On an older Linux, the process that has the pid now is held instead; this proves no more
-about a reused pid than that the new process has the uid and cgroup, too.
+Linux 6.5). On an older Linux, the process that has the pid now is held instead. If the pid has been
+reused, the checks prove that the new process belongs to the daemon.
 """
 
 import contextlib

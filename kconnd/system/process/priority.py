@@ -3,7 +3,7 @@
 Without privileges, the niceness and SCHED_IDLE of a thread cannot be reverted (sched(7),
 RLIMIT_NICE), and they have no effect between sessions if Linux groups processes by session
 (autogroup). The owner of such a group can raise its niceness and lower it again, for every thread
-of the session. Where there are no such groups, or where cgroups divide the processor time, this
+of the session. Without such groups, or if cgroups divide the processor time, this
 module has no effect.
 """
 

@@ -8,7 +8,7 @@ from kconnd.system.profiles.yaml_with_positions import Document
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """One fault in one file; as text it is ``lab.yaml:7:12: restart.policy: …``.
+    """A fault in a file; as text it is ``lab.yaml:7:12: restart.policy: …``.
 
     Parameters
     ----------

@@ -142,7 +142,7 @@ def _root_fault(sourced: SourcedProfile) -> Fault:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One profile of a document, before it is parsed."""
+    """A profile of a document, before it is parsed."""
 
     name: str
     keys: Mapping[str, object]
