@@ -1,8 +1,8 @@
-"""What a launcher is: a home that a kernel can have.
+"""The launcher interface: a launcher runs kernels in one kind of environment.
 
-Rules. A launcher gets a `LaunchPlan` and looks nothing up. What it gives back, a `Handle`, is
-plain data: it is saved, and another daemon can go on with it. Every launcher passes the one
-contract suite in ``tests/launchers``.
+Rules. A launcher gets a `LaunchPlan` with all that it needs. It returns a `Handle`, which is plain
+data: the daemon saves it, and a later daemon can use it. All launchers pass the same contract suite
+in ``tests/launchers``.
 """
 
 from dataclasses import dataclass
@@ -15,30 +15,30 @@ from kconnd.system.process.processes import ProcessId
 
 @dataclass(frozen=True)
 class Handle:
-    """How to find a launched kernel again.
+    """The data with which any daemon finds a launched kernel.
 
     Parameters
     ----------
     launcher : str
-        Which launcher made it.
+        The name of the launcher.
     generation : int
-        Which launch of its kernel.
+        The number of this launch of the kernel.
     boot_id : str
-        The run of the machine that it lives in.
+        The boot of the machine in which it runs.
     shim, kernel : ProcessId
         Its two processes.
     exit_file : str
-        Where the shim says how the kernel ended.
+        The file into which the shim writes how the kernel ended.
     lock : str
         The file that the shim holds locked.
     facts : str
-        The file that it wrote about itself; empty where an older version launched it.
+        The file into which the shim wrote its facts; empty for a kernel of an older version.
     note : str
-        What is to be said about how it was launched, such as why it was not forked.
+        A remark about the launch, such as why the kernel was not forked.
     launch : int, optional
-        What the shim takes for the generation, where it is another.
+        The generation that the shim writes, if it differs.
     cgroup : str
-        The one that was made for this kernel alone; empty where none was.
+        The cgroup that was created for this kernel alone; empty if there is none.
     """
 
     launcher: str
@@ -54,7 +54,7 @@ class Handle:
     cgroup: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as plain data."""
+        """Return the handle as plain data."""
         return {
             "launcher": self.launcher,
             "generation": self.generation,
@@ -71,7 +71,7 @@ class Handle:
 
 
 def parse_handle(content: dict[str, Any]) -> Handle:
-    """Read a handle that was saved, or the facts that a shim wrote."""
+    """Parse a saved handle, or the facts that a shim wrote."""
     return Handle(
         launcher=str(content["launcher"]),
         generation=int(content["generation"]),
@@ -88,23 +88,23 @@ def parse_handle(content: dict[str, Any]) -> Handle:
 
 
 @dataclass(frozen=True)
-class Exit:
+class ExitStatus:
     """How a kernel ended.
 
     Parameters
     ----------
     code, signal : int, optional
-        One of them; neither where nobody saw it.
+        The exit code or the signal; both are None if no process observed the end.
     at : float, optional
-        When, in seconds since the epoch.
+        The time, in seconds since the epoch.
     oom : bool
-        Whether it was killed for memory.
+        Whether the OOM killer ended it.
     oom_own : bool
-        Whether its own limit was reached, or that is not known.
+        Whether it reached its own memory limit, or that is unknown.
     oom_above : str
-        The control group above whose limit was reached, if one was.
+        The cgroup above it whose memory limit was reached, if any.
     unit_stopped : bool
-        Whether the service manager ended the unit that it is.
+        Whether the service manager stopped its unit.
     """
 
     code: int | None = None
@@ -117,59 +117,67 @@ class Exit:
 
     @property
     def lost(self) -> bool:
-        """Whether nobody saw how it ended."""
+        """Whether no process observed the end."""
         return self.code is None and self.signal is None
 
 
 class Launcher(Protocol):
-    """A home for kernels."""
+    """Launches and controls kernels."""
 
     async def launch(self, plan: LaunchPlan) -> Handle:
-        """Make the process.
+        """Start the kernel.
 
         Raises
         ------
         StartFailedError
-            If there can be none; nothing of it is left then.
+            If that fails. Nothing remains of the attempt.
         """
         ...
 
     async def prepare(self, plan: LaunchPlan) -> None:
-        """Do ahead of time what makes a launch of this kind quick."""
+        """Prepare for a later launch of this kind, to make it fast."""
         ...
 
-    def expect(self, asked: int) -> None:
-        """Hear, without waiting, that a kernel was asked for, whose plan is being made.
+    def expect(self, requested_at_ns: int) -> None:
+        """Announce, without waiting, that a kernel was requested and its plan is being made.
 
-        ``asked`` is when, in nanoseconds of the monotonic clock, as the plan will say.
+        Parameters
+        ----------
+        requested_at_ns : int
+            The monotonic time of the request, which the plan will contain.
         """
         ...
 
-    async def wait(self, handle: Handle) -> Exit:
-        """Wait until every process of the kernel is gone."""
+    async def wait(self, handle: Handle) -> ExitStatus:
+        """Wait until all processes of the kernel have ended."""
         ...
 
     async def stop(self, handle: Handle, step: Step) -> None:
-        """Take one of the steps of a stop that go by signal."""
+        """Take one step of a stop by sending a signal."""
         ...
 
     async def signal(self, handle: Handle, number: int) -> None:
-        """Signal the kernel and its process group, as Jupyter does."""
+        """Send a signal to the kernel and its process group, as Jupyter does."""
         ...
 
     async def adopt(self, handle: Handle) -> str:
-        """Prove that the kernel is still there and still ours.
+        """Prove that the kernel is alive and that the handle's processes are its own.
 
         Returns
         -------
         str
-            By what that is proved; ``""`` where it is not.
+            The evidence; ``""`` if there is none.
         """
         ...
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Find what was launched with these paths by a daemon that could not note it any more.
+        """Find the kernel of a launch that a daemon could not record before it died.
 
-        A launch that is just under way is waited for.
+        If the launch is in progress, this waits for it.
+
+        Parameters
+        ----------
+        facts, exit_file, lock : str
+            The paths in the plan of that launch.
         """
         ...

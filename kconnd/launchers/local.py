@@ -1,8 +1,7 @@
-"""Kernels as plain processes of this user, each with a shim.
+"""Launch kernels as plain processes of this user, each with a shim.
 
-The daemon's part in a kernel's life ends where the shim's begins: it hands over the plan and
-a locked file, and reads who the kernel is. From then on everything goes by pidfd, so it makes
-no difference whether the daemon that launched a kernel or a later one looks after it.
+The daemon passes the plan and a locked file to the shim, and reads the kernel's pid and start time.
+From then on, it controls the kernel through pidfds only, so a later daemon can do so just as well.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from kconnd.core.kernel.events import Step
 from kconnd.core.launch.kernel_files import spare_exit_of
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StartFailedError
-from kconnd.launchers.base import Exit, Handle, parse_handle
+from kconnd.launchers.base import ExitStatus, Handle, parse_handle
 from kconnd.launchers.shim_process import ShimSpawner
 from kconnd.system.files.private import is_locked, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
@@ -37,11 +36,11 @@ from kconnd.system.process.processes import (
 )
 
 LOCAL = "local"
-SHIM = Path(__file__).parents[1] / "programs/shim.py"  # to import it would cost the daemon 0.8 MB
-EXIT_AT = 2048  # where the exit begins in the locked file, if it is there: `kconnd.programs.shim`
-MOMENT = 5.0  # seconds in which a shim that has been spawned says who its kernel is
-DYING = 1.0  # seconds in which a process that has let go of its lock ends
-GLANCE = 0.01  # seconds between looks: nothing tells when it has
+SHIM = Path(__file__).parents[1] / "programs/shim.py"  # importing it would cost 0.8 MB
+EXIT_OFFSET = 2048  # of the exit status in a lock file: `kconnd.programs.shim`
+SHIM_START_LIMIT_S = 5.0  # until a spawned shim reports its kernel
+EXIT_LIMIT_S = 1.0  # until a process that has released its lock has exited
+POLL_INTERVAL_S = 0.01  # of the facts file, which sets no event
 
 log = logging.getLogger("kconnd")
 
@@ -52,7 +51,7 @@ class LocalLauncher:
     Parameters
     ----------
     folder : Path
-        Private; the compiled shim is kept there.
+        A private folder for the compiled shim.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,7 +60,10 @@ class LocalLauncher:
         self._shims = ShimSpawner(self.shim)
 
     def shim(self) -> str:
-        """Give the shim compiled, which spares each one 0.9 MB and 2 ms; else its source."""
+        """Return the path of the compiled shim, which saves 0.9 MB and 2 ms per kernel.
+
+        If it cannot be written, return the path of the source.
+        """
         if not (self._compiled and self._program.exists()):
             try:
                 write_private(self._program, _compiled(SHIM))
@@ -71,37 +73,38 @@ class LocalLauncher:
         return str(self._program)
 
     async def launch(self, plan: LaunchPlan) -> Handle:
-        """Start a shim with this plan; see `Launcher`."""
+        """Start a shim with the plan; see `Launcher`."""
         facts, trouble = await self._shims.start(plan)
-        return await begun({"launcher": LOCAL, **facts}, plan, trouble)
+        return await handle_of({"launcher": LOCAL, **facts}, plan, trouble)
 
     def close(self) -> None:
-        """Let go of what was made ready for the next kernel."""
+        """Terminate the shims that are ready for the next kernels."""
         self._shims.close()
 
     async def prepare(self, plan: LaunchPlan) -> None:
-        """Do nothing: a cold start is a cold start."""
+        """Do nothing: a cold start cannot be prepared."""
 
-    def expect(self, asked: int) -> None:
-        """Do nothing, for the same reason."""
+    def expect(self, requested_at_ns: int) -> None:
+        """Do nothing: a cold start cannot be prepared."""
 
-    async def wait(self, handle: Handle) -> Exit:
-        """Wait for the end; a shim that died first leaves the kernel to be waited for.
+    async def wait(self, handle: Handle) -> ExitStatus:
+        """Wait until the shim and the kernel have ended.
 
-        What such a kernel has left behind is then ended here, where it has a cgroup for itself.
+        If the shim died first, the kernel's remaining processes are terminated here, provided that
+        the kernel has a cgroup of its own.
         """
         await wait_for_end(handle.shim)
         await wait_for_end(handle.kernel)
-        found = _read_exit(handle)
-        if found.lost and handle.cgroup:
+        status = _read_exit(handle)
+        if status.lost and handle.cgroup:
             try:
                 await cgroups.terminate_members(handle.cgroup)
-            except OSError as error:  # it has ended all the same
-                log.error("ending what is left in %s: %s", handle.cgroup, error)  # noqa: TRY400
-        return found
+            except OSError as error:  # the kernel itself has ended
+                log.error("terminating the processes in %s: %s", handle.cgroup, error)  # noqa: TRY400
+        return status
 
     async def stop(self, handle: Handle, step: Step) -> None:
-        """Send SIGTERM to the group, or SIGKILL to every process."""
+        """Send SIGTERM to the process group, or SIGKILL to all processes."""
         if step is Step.KILL:
             for process in (handle.kernel, *_below(handle)):
                 send_signal(process, signal.SIGKILL)
@@ -109,80 +112,91 @@ class LocalLauncher:
             await self.signal(handle, signal.SIGTERM)
 
     async def signal(self, handle: Handle, number: int) -> None:
-        """Signal the kernel's process group."""
+        """Send a signal to the kernel's process group."""
         if is_alive(handle.kernel):
             signal_group(handle.kernel, number)
 
     async def adopt(self, handle: Handle) -> str:
-        """Prove that the process is the one that was launched: boot, pid, start time and lock.
+        """Prove that the shim is the launched process: by boot, pid, start time and lock.
 
-        A lock file that somebody has removed proves nothing, neither way.
+        A removed lock file is no evidence for or against it.
         """
         if handle.boot_id != boot_id():
             return ""
         if is_alive(handle.shim) and not Path(handle.lock).exists():  # noqa: ASYNC240  # short
-            return "start time and boot, its lock file being gone"
+            return "start time and boot, without the lock file, which is gone"
         if is_alive(handle.shim) and is_locked(Path(handle.lock)):
             return "start time, boot and lock"
-        # A process that is dying lets go of its lock before it has ended.
+        # A dying process releases its lock before it has ended.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DYING):
+            async with asyncio.timeout(EXIT_LIMIT_S):
                 await wait_for_end(handle.shim, reap=False)
         if is_alive(handle.shim) or not is_alive(handle.kernel):
             return ""
-        return "start time and boot, its shim being dead"
+        return "start time and boot, without the shim, which is dead"
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Read what the shim wrote into its facts or into its lock; see `Launcher`."""
-        found = _read_facts(facts, exit_file, lock)
+        """Read the facts that the shim wrote into its facts file or lock file; see `Launcher`."""
+        handle = _read_facts(facts, exit_file, lock)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(MOMENT):
-                while not (found and is_alive(found.shim)) and is_locked(Path(lock)):
-                    await asyncio.sleep(GLANCE)  # a shim has been spawned and is not ready to say
-                    found = _read_facts(facts, exit_file, lock)
-        return found
+            async with asyncio.timeout(SHIM_START_LIMIT_S):
+                # A held lock without facts: the shim has started, and has not written them yet.
+                while not (handle and is_alive(handle.shim)) and is_locked(Path(lock)):
+                    await asyncio.sleep(POLL_INTERVAL_S)
+                    handle = _read_facts(facts, exit_file, lock)
+        return handle
 
 
-async def begun(facts: dict[str, Any], plan: LaunchPlan, trouble: str) -> Handle:
-    """Make a handle from what a shim answered.
+async def handle_of(facts: dict[str, Any], plan: LaunchPlan, trouble: str) -> Handle:
+    """Create a handle from the reply of a shim.
+
+    Parameters
+    ----------
+    facts : dict
+        The facts in the reply.
+    plan : LaunchPlan
+        The plan of the launch.
+    trouble : str
+        The errno and the step that failed, or ``""``.
 
     Raises
     ------
     StartFailedError
-        If it had trouble to tell of, and so there is no kernel.
+        If a step failed, so that there is no kernel.
     """
     handle = _handle(facts, plan.files.facts, plan.files.exit, plan.files.lock)
     if trouble:
         await wait_for_end(handle.shim)
-        raise refused(plan, trouble)
+        raise start_failure(plan, trouble)
     return handle
 
 
 def _compiled(source: Path) -> bytes:
-    """Compile a program to the form that Python runs as a file; PEP 552 has its head."""
+    """Compile a program to the format of a pyc file, with the header of PEP 552."""
     code = compile(source.read_bytes(), str(source), "exec", dont_inherit=True, optimize=2)
     return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
 
 
 def _read_facts(facts: str, exit_file: str, lock: str) -> Handle | None:
-    """Read the facts of a shim of any released version; fields have only been added.
+    """Read the facts of a shim of any released version; later versions only add fields.
 
-    Where they are gone or older, the locked file has those of a live shim, too. A dead one's say
-    nothing: a warm kernel that was ended can have left its lock under a name that it never got.
-    Those of another pid namespace say nothing of a process here.
+    If the facts file is gone or older, the lock file of a live shim contains its facts, too. The
+    lock file of a dead shim is ignored: a terminated warm kernel can leave its lock under a name
+    that it never got. Facts of another pid namespace are ignored, since their pids mean nothing
+    here.
     """
-    found, here = [], pid_namespace()
+    handles, namespace = [], pid_namespace()
     for path in (facts, lock):
         try:
             content = json.loads(read_regular(path, MAX_OWN_BYTES).partition(b"\n")[0])
-            if content.get("pid_namespace", here) == here:
+            if content.get("pid_namespace", namespace) == namespace:
                 handle = _handle(content, facts, exit_file, lock)
                 if path == facts or is_alive(handle.shim):
-                    found.append(handle)
+                    handles.append(handle)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-    alive = [one for one in found if is_alive(one.shim)]
-    return next(iter((*alive, *found)), None)
+    alive = [handle for handle in handles if is_alive(handle.shim)]
+    return next(iter((*alive, *handles)), None)
 
 
 def _below(handle: Handle) -> list[ProcessId]:
@@ -194,43 +208,45 @@ def _handle(content: dict[str, Any], facts: str, exit_file: str, lock: str) -> H
     return parse_handle({"launcher": LOCAL, **content, **paths})
 
 
-def _read_exit(handle: Handle) -> Exit:
-    """Read what the shim wrote of the end, in the first of its places that has it."""
+def _read_exit(handle: Handle) -> ExitStatus:
+    """Read the exit status from the first of the shim's files that contains it."""
     spare_exit = spare_exit_of(handle.facts, handle.lock)
-    for path, at in ((handle.exit_file, 0), (spare_exit, 0), (handle.lock, EXIT_AT)):
+    for path, offset in ((handle.exit_file, 0), (spare_exit, 0), (handle.lock, EXIT_OFFSET)):
         try:
-            content = json.loads(read_regular(path, MAX_OWN_BYTES)[at:].partition(b"\n")[0])
+            content = json.loads(read_regular(path, MAX_OWN_BYTES)[offset:].partition(b"\n")[0])
             if content["generation"] == (handle.launch or handle.generation):
                 return _parse_exit(content)
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return Exit()
+    return ExitStatus()
 
 
-def _parse_exit(content: dict[str, Any]) -> Exit:
-    return Exit(
+def _parse_exit(content: dict[str, Any]) -> ExitStatus:
+    return ExitStatus(
         content["code"],
         content["signal"],
         content["at"],
         oom=bool(content.get("oom")),
-        oom_own=bool(content.get("oom_own", True)),  # older shims did not tell
+        oom_own=bool(content.get("oom_own", True)),  # older shims did not write it
         oom_above=str(content.get("oom_above", "")),
         unit_stopped=bool(content.get("unit_stopped")),
     )
 
 
-def refused(plan: LaunchPlan, trouble: str) -> StartFailedError:
-    """Say why a kernel never began, from what its shim told: an errno and a step."""
-    return StartFailedError(_explain(plan, trouble), hint=_cure(plan, trouble))
+def start_failure(plan: LaunchPlan, trouble: str) -> StartFailedError:
+    """Create the error of a failed start from the errno and the step that its shim reported."""
+    return StartFailedError(_describe(plan, trouble), hint=_hint(plan, trouble))
 
 
-def _explain(plan: LaunchPlan, trouble: str) -> str:
+def _describe(plan: LaunchPlan, trouble: str) -> str:
     number, _, step = trouble.partition(" ")
-    what = f"entering the folder {plan.cwd}" if step == "cwd" else f"running {plan.argv[0]}"
-    return f"{what}: {os.strerror(int(number))}"
+    action = f"entering the folder {plan.cwd}" if step == "cwd" else f"running {plan.argv[0]}"
+    return f"{action}: {os.strerror(int(number))}"
 
 
-def _cure(plan: LaunchPlan, trouble: str) -> str:
+def _hint(plan: LaunchPlan, trouble: str) -> str:
     if trouble.endswith("cwd"):
-        return f"make {plan.cwd} a folder that its user can enter, or change 'cwd' in the profile"
-    return f"install {plan.argv[0]}, or name another interpreter or command in the profile"
+        return (
+            f"create {plan.cwd} as a folder that the user can enter, or change the profile's 'cwd'"
+        )
+    return f"install {plan.argv[0]}, or set another interpreter or command in the profile"

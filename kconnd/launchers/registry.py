@@ -1,74 +1,76 @@
-"""Which launcher a kernel gets, and which one a handle belongs to."""
+"""Choose the launcher for a plan, and find the launcher of a handle."""
 
 from collections.abc import Callable, Mapping
 
 from kconnd.core.kernel.events import Step
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StartFailedError
-from kconnd.launchers.base import Exit, Handle, Launcher
+from kconnd.launchers.base import ExitStatus, Handle, Launcher
 
 
 class Launchers:
-    """All the launchers of a daemon, as one.
+    """All launchers of a daemon, with the interface of one.
 
     Parameters
     ----------
-    known : mapping
-        By name; the first is the one that ``auto`` means.
+    launchers : mapping
+        The launchers by name; ``auto`` means the first.
     check : callable
-        Raises StartFailedError for the name of one that may not be used now.
+        Raises StartFailedError for the name of a launcher that may not be used now.
     """
 
     def __init__(
-        self, known: Mapping[str, Launcher], check: Callable[[str], object] = lambda _name: None
+        self,
+        launchers: Mapping[str, Launcher],
+        check: Callable[[str], object] = lambda _name: None,
     ) -> None:
-        self._known = known
+        self._launchers = launchers
         self._check = check
-        self._default = next(iter(known))
+        self._default = next(iter(launchers))
 
     async def launch(self, plan: LaunchPlan) -> Handle:
-        """Launch with what the plan names."""
+        """Launch with the launcher that the plan names."""
         return await self._for(plan).launch(plan)
 
     async def prepare(self, plan: LaunchPlan) -> None:
-        """Do ahead of time what makes a launch of this kind quick."""
+        """Prepare for a later launch of this kind, to make it fast."""
         await self._for(plan).prepare(plan)
 
-    def expect(self, asked: int) -> None:
-        """Hear that a kernel was asked for; nobody knows yet which launcher it is for."""
-        for launcher in self._known.values():
-            launcher.expect(asked)
+    def expect(self, requested_at_ns: int) -> None:
+        """Announce a requested kernel to all launchers, since its launcher is not known yet."""
+        for launcher in self._launchers.values():
+            launcher.expect(requested_at_ns)
 
     def _for(self, plan: LaunchPlan) -> Launcher:
         name = self._default if plan.launcher == "auto" else plan.launcher
-        launcher = self._known.get(name)
+        launcher = self._launchers.get(name)
         if launcher is None:
             raise StartFailedError(
-                f"launching {plan.name}: the launcher {name} is not to be had here",
-                hint=f"there is {', '.join(self._known)}; the profile's 'launcher' names one",
+                f"launching {plan.name}: the launcher {name} is not available here",
+                hint=f"set the profile's 'launcher' to one of: {', '.join(self._launchers)}",
             )
         self._check(name)
         return launcher
 
-    async def wait(self, handle: Handle) -> Exit:
-        """Wait until every process of the kernel is gone."""
+    async def wait(self, handle: Handle) -> ExitStatus:
+        """Wait until all processes of the kernel have ended."""
         return await self._of(handle).wait(handle)
 
     async def stop(self, handle: Handle, step: Step) -> None:
-        """Take one of the steps of a stop that go by signal."""
+        """Take one step of a stop by sending a signal."""
         await self._of(handle).stop(handle, step)
 
     async def signal(self, handle: Handle, number: int) -> None:
-        """Signal the kernel and its process group."""
+        """Send a signal to the kernel and its process group."""
         await self._of(handle).signal(handle, number)
 
     async def adopt(self, handle: Handle) -> str:
-        """Prove that the kernel is still there and still ours."""
+        """Prove that the kernel is alive and that the handle's processes are its own."""
         return await self._of(handle).adopt(handle)
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Find what was launched; every shim leaves the same facts."""
-        return await self._known[self._default].find(facts, exit_file, lock)
+        """Find an unrecorded launch; the shims of all launchers write the same facts."""
+        return await self._launchers[self._default].find(facts, exit_file, lock)
 
     def _of(self, handle: Handle) -> Launcher:
-        return self._known.get(handle.launcher, self._known[self._default])
+        return self._launchers.get(handle.launcher, self._launchers[self._default])

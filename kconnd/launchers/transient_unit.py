@@ -1,8 +1,8 @@
-"""Kernels as transient services: the shim is a unit's main process, with limits by cgroup.
+"""Launch kernels as transient services: the shim is a unit's main process, with cgroup limits.
 
-The unit is made by the front door, which forces whose it is; nothing secret is in it. From
-the moment when the shim has said who the kernel is, all goes as with `LocalLauncher`: by
-pidfd. A daemon that dies in between finds the unit by the facts that its shim wrote.
+The front door creates the unit, and sets its owner. The unit contains no secrets. Once the shim has
+reported its kernel, the kernel is controlled through pidfds, as by `LocalLauncher`. If the daemon
+dies before that, the next one finds the unit by the facts that its shim wrote.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from kconnd.client import Client
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import KconndError, StartFailedError
 from kconnd.launchers.base import Handle
-from kconnd.launchers.local import LocalLauncher, refused
+from kconnd.launchers.local import LocalLauncher, start_failure
 from kconnd.launchers.shim_plan import plan_records, still_there
 from kconnd.system.files.private import is_locked, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
@@ -24,8 +24,8 @@ from kconnd.system.process.cgroups import kernel_cgroup_of
 from kconnd.system.process.processes import wait_for_end
 
 SYSTEMD = "systemd"
-LIMIT = 30.0  # seconds until the shim has said who the kernel is
-GLANCE = 0.005  # seconds between looks: nothing tells when it has
+START_LIMIT_S = 30.0  # until the shim has reported its kernel
+POLL_INTERVAL_S = 0.005  # of the facts file, which sets no event
 
 
 class SystemdLauncher(LocalLauncher):
@@ -34,7 +34,7 @@ class SystemdLauncher(LocalLauncher):
     Parameters
     ----------
     folder : Path
-        Private; the compiled shim and plans are kept there.
+        A private folder for the compiled shim and the plans.
     front : Path
         The front door's socket.
     """
@@ -44,49 +44,51 @@ class SystemdLauncher(LocalLauncher):
         self._front = Client(str(front))
 
     async def launch(self, plan: LaunchPlan) -> Handle:
-        """Have a unit made for this plan; see `Launcher`."""
+        """Request a unit for the plan; see `Launcher`."""
         if is_locked(Path(plan.files.lock)):
             raise still_there(plan, f"the lock {plan.files.lock} is held")
         file = Path(plan.files.unit_plan)
-        lock = (("lock_file", plan.files.lock), ("report", "1"), ("cgroup", "1"))
+        options = (("lock_file", plan.files.lock), ("report", "1"), ("cgroup", "1"))
         Path(plan.files.facts).unlink(missing_ok=True)  # noqa: ASYNC240  # short
-        Path(plan.files.exit).unlink(missing_ok=True)  # noqa: ASYNC240  # the same
-        write_private(file, b"".join(plan_records(plan, *lock)))
+        Path(plan.files.exit).unlink(missing_ok=True)  # noqa: ASYNC240  # short
+        write_private(file, b"".join(plan_records(plan, *options)))
         try:
-            unit = await asyncio.to_thread(self._ask, plan, file)
-            facts = await _begun(plan, unit)
+            unit = await asyncio.to_thread(self._request_unit, plan, file)
+            facts = await _wait_for_facts(plan, unit)
         except KconndError as error:
             file.unlink(missing_ok=True)  # noqa: ASYNC240  # short
             if isinstance(error, StartFailedError):
                 raise
             raise StartFailedError(
-                f"having a unit made for {plan.name}: {error.message}", hint=error.hint
+                f"requesting a unit for {plan.name}: {error.message}", hint=error.hint
             ) from error
         handle = await self.find(plan.files.facts, plan.files.exit, plan.files.lock)
         if handle is None:
-            raise StartFailedError(f"launching {plan.name}: its shim ended at once")
+            raise StartFailedError(f"launching {plan.name}: its shim exited at once")
         if facts["errno"] is not None:
             await wait_for_end(handle.shim)
-            raise refused(plan, f"{facts['errno']} {facts['step']}")
+            raise start_failure(plan, f"{facts['errno']} {facts['step']}")
         return handle
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Read what the shim recorded; see `Launcher`."""
-        found = await super().find(facts, exit_file, lock)
-        return found and replace(found, launcher=SYSTEMD, cgroup=kernel_cgroup_of(found.shim.pid))
+        """Read the facts that the shim wrote; see `Launcher`."""
+        handle = await super().find(facts, exit_file, lock)
+        if handle is None:
+            return None
+        return replace(handle, launcher=SYSTEMD, cgroup=kernel_cgroup_of(handle.shim.pid))
 
     def confine(self, plan: LaunchPlan, shim: int) -> Mapping[str, float]:
-        """Have a shim that was forked put into a scope of its own, in which it forks the kernel.
+        """Request a scope for a forked shim, in which it will fork the kernel.
 
         Returns
         -------
         mapping
-            The limits that hold: the machine's may be stricter than what is asked for.
+            The limits of the scope, which may be stricter than the plan's.
 
         Raises
         ------
         StartFailedError
-            If that is refused.
+            If the front door refuses.
         """
         body = {
             "name": plan.name,
@@ -98,11 +100,11 @@ class SystemdLauncher(LocalLauncher):
             limits: Mapping[str, float] = self._front.post("/v1/scopes", body)["limits"]
         except KconndError as error:
             raise StartFailedError(
-                f"having a scope made for {plan.name}: {error.message}", hint=error.hint
+                f"requesting a scope for {plan.name}: {error.message}", hint=error.hint
             ) from error
         return limits
 
-    def _ask(self, plan: LaunchPlan, file: Path) -> str:
+    def _request_unit(self, plan: LaunchPlan, file: Path) -> str:
         body = {
             "name": plan.name,
             "generation": plan.generation,
@@ -113,25 +115,25 @@ class SystemdLauncher(LocalLauncher):
         return str(self._front.post("/v1/units", body)["unit"])
 
 
-async def _begun(plan: LaunchPlan, unit: str) -> dict[str, Any]:
-    """Wait until the shim has said that the kernel has begun, or why it has not."""
+async def _wait_for_facts(plan: LaunchPlan, unit: str) -> dict[str, Any]:
+    """Wait until the shim has reported that the kernel has started, or why not."""
     try:
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(START_LIMIT_S):
             while True:
                 facts = _read(plan.files.facts)
                 if facts.get("generation") == plan.generation and "errno" in facts:
                     return facts
-                await asyncio.sleep(GLANCE)
+                await asyncio.sleep(POLL_INTERVAL_S)
     except TimeoutError:
         raise StartFailedError(
-            f"launching {plan.name}: its unit {unit} did not begin within {LIMIT:g} s",
-            hint=f"journalctl -u {unit} may tell why",
+            f"launching {plan.name}: its unit {unit} did not start within {START_LIMIT_S:g} s",
+            hint=f"journalctl -u {unit} may show the reason",
         ) from None
 
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(read_regular(path, MAX_OWN_BYTES))
+        facts: dict[str, Any] = json.loads(read_regular(path, MAX_OWN_BYTES))
     except (OSError, ValueError):
         return {}
-    return found
+    return facts

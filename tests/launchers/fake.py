@@ -9,7 +9,7 @@ from kconnd.core.kernel.events import Step
 from kconnd.core.launch.kernel_files import KernelFiles, kernel_files
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StartFailedError, StillThereError
-from kconnd.launchers.base import Exit, Handle
+from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.process.processes import ProcessId
 
 NOBODY = 1 << 22  # no process has a number as large (proc_sys_kernel(5), pid_max)
@@ -29,7 +29,7 @@ class FakeLauncher:
     signals: list[int] = field(default_factory=list)  # that were sent
     there: Handle | None = None  # what was launched by somebody else, and is found
     looked_at: str = ""  # the lock by which it was looked for last
-    _exits: dict[int, asyncio.Future[Exit]] = field(default_factory=dict)
+    _exits: dict[int, asyncio.Future[ExitStatus]] = field(default_factory=dict)
 
     async def launch(self, plan: LaunchPlan) -> Handle:
         if plan.argv[0].startswith("no-such"):
@@ -44,7 +44,7 @@ class FakeLauncher:
         process = ProcessId(NOBODY + number, 1)
         word, _, code = plan.argv[-1].rpartition(" ")
         if word == "exit":
-            self.end(number, Exit(code=int(code)))
+            self.end(number, ExitStatus(code=int(code)))
         return Handle("fake", plan.generation, self.boot_id, process, process, "", "")
 
     async def prepare(self, plan: LaunchPlan) -> None:
@@ -53,23 +53,23 @@ class FakeLauncher:
     def expect(self, asked: int) -> None:
         pass
 
-    def end(self, number: int, how: Exit) -> None:
+    def end(self, number: int, how: ExitStatus) -> None:
         """End what was launched as the first, second and so on."""
         if not self._exits[number].done():
             self._exits[number].set_result(how)
 
-    async def wait(self, handle: Handle) -> Exit:
+    async def wait(self, handle: Handle) -> ExitStatus:
         return await asyncio.shield(self._exits[handle.kernel.pid - NOBODY])
 
     async def stop(self, handle: Handle, step: Step) -> None:
         if step not in self.ignores:
             number = signal.SIGKILL if step is Step.KILL else signal.SIGTERM
-            self.end(handle.kernel.pid - NOBODY, Exit(signal=number))
+            self.end(handle.kernel.pid - NOBODY, ExitStatus(signal=number))
 
     async def signal(self, handle: Handle, number: int) -> None:
         self.signals.append(number)
         if number != signal.SIGINT:
-            self.end(handle.kernel.pid - NOBODY, Exit(signal=number))
+            self.end(handle.kernel.pid - NOBODY, ExitStatus(signal=number))
 
     async def find(self, _facts: str, _exit_file: str, lock: str) -> Handle | None:
         self.looked_at = lock

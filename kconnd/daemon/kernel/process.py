@@ -30,7 +30,7 @@ from kconnd.daemon.kernel.monitor import Watch
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.shutdown import Ending, shut_down
 from kconnd.errors import NotRunningError
-from kconnd.launchers.base import Exit, Handle
+from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.channels.attach_check import AttachCheck
 
 BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # for a kernel that answers before it has bound all sockets
@@ -346,7 +346,7 @@ class Process:
         self.runtime.clean_up(self.connection, recorded=recorded)
 
 
-def describe_end(end: Exit, handle: Handle, *, interrupted: bool) -> str:
+def describe_end(end: ExitStatus, handle: Handle, *, interrupted: bool) -> str:
     """Say how a process ended."""
     if end.oom:
         reason = describe_oom(own=end.oom_own, above=end.oom_above)

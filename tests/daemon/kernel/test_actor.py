@@ -31,7 +31,7 @@ from kconnd.core.profile.model import Profile
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.main import keep_going
 from kconnd.errors import NoSuchKernelError, StateFileError
-from kconnd.launchers.base import Exit
+from kconnd.launchers.base import ExitStatus
 from kconnd.system.files.private import take_lock, write_private
 from kconnd.system.store import Store
 from tests.conftest import wait_until as wait_for_it
@@ -261,7 +261,7 @@ async def test_a_request_that_cannot_be_saved_is_refused_and_changes_nothing(
     assert stage.actor.kernel.desired is Desired.UP
     folder.unlink()
     aside.rename(folder)
-    stage.launcher.end(1, Exit(signal=9))
+    stage.launcher.end(1, ExitStatus(signal=9))
     await stage.reach(State.BACKOFF)
     await wait_until(lambda: stage.saved()["lifecycle"]["state"] != "running", "the record")
 
@@ -283,7 +283,7 @@ async def test_a_stop_goes_by_message_first_and_by_force_in_the_end(stage: Stage
 
 async def test_an_end_right_on_an_interrupt_is_put_down_to_it(stage: Stage) -> None:
     await run_and_interrupt(stage)
-    stage.launcher.end(1, Exit(code=0))
+    stage.launcher.end(1, ExitStatus(code=0))
     await stage.reach(State.BACKOFF)
     assert stage.actor.kernel.reason == "ended by the interrupt (exited with code 0)"
 
@@ -292,7 +292,7 @@ async def test_an_exit_in_a_cell_after_an_interrupt_is_its_users_wish(stage: Sta
     channels = await run_and_interrupt(stage)
     channels.say("cell", "idle")
     channels.say("exit", "busy")
-    stage.launcher.end(1, Exit(code=0))
+    stage.launcher.end(1, ExitStatus(code=0))
     await stage.reach(State.STOPPED)
     assert stage.actor.kernel.reason == "exited with code 0"
 
@@ -304,7 +304,7 @@ async def test_the_end_of_a_busy_kernel_is_put_down_to_its_stop(
     await run_and_interrupt(stage)
     await stage.actor.ask(asked)
     await wait_until(lambda: stage.launcher.signals == [signal.SIGINT] * 2, "the stop's interrupt")
-    stage.launcher.end(1, Exit(code=0))
+    stage.launcher.end(1, ExitStatus(code=0))
     await wait_until(lambda: stage.actor.record.last_exit, "its end")
     assert stage.actor.record.last_exit is not None
     assert stage.actor.record.last_exit.reason == "exited with code 0"
@@ -329,11 +329,11 @@ async def test_a_restart_keeps_the_key_and_a_start_does_not(stage: Stage) -> Non
     await stage.actor.ask(StartAsked())
     await stage.reach(State.RUNNING)
     await stage.actor.ask(RestartAsked(busy=False))
-    stage.launcher.end(1, Exit(code=0))
+    stage.launcher.end(1, ExitStatus(code=0))
     await stage.actor.until(lambda record: record.lifecycle.generation == 2)
     await stage.reach(State.RUNNING)
     await stage.actor.ask(StopAsked(busy=False))
-    stage.launcher.end(2, Exit(code=0))
+    stage.launcher.end(2, ExitStatus(code=0))
     await stage.reach(State.STOPPED)
     await stage.actor.ask(StartAsked())
     await stage.reach(State.RUNNING)
@@ -505,7 +505,7 @@ async def test_what_could_not_be_saved_is_saved_with_the_next_event(
     folder = stage.store.folder("lab")
     aside = folder.rename(folder.with_name("aside"))
     folder.write_text("in the way")
-    stage.launcher.end(1, Exit(signal=9))
+    stage.launcher.end(1, ExitStatus(signal=9))
     await stage.reach(State.BACKOFF)
     folder.unlink()
     aside.rename(folder)

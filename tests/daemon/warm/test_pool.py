@@ -15,7 +15,7 @@ from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.kernel.prepare import read_launch_files
 from kconnd.daemon.warm.pool import Pool
 from kconnd.errors import RefusedError, StartFailedError
-from kconnd.launchers.base import Exit, Handle
+from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.process.processes import ProcessId
 from tests.conftest import wait_until
 from tests.daemon.kernel.test_actor import Stage
@@ -89,9 +89,9 @@ class Stuck(FakeLauncher):
     async def adopt(self, _handle: Handle) -> str:
         return "its word"
 
-    async def wait(self, _handle: Handle) -> Exit:
+    async def wait(self, _handle: Handle) -> ExitStatus:
         await asyncio.Event().wait()
-        return Exit()
+        return ExitStatus()
 
     async def stop(self, handle: Handle, step: Step) -> None:
         assert step is Step.KILL
