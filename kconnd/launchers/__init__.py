@@ -1,1 +1,1 @@
-"""The homes that a kernel can have."""
+"""Launchers: the ways in which a kernel can be started and controlled."""

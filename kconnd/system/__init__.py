@@ -1,1 +1,1 @@
-"""The outside world, one thing a file: files, sockets, processes, kernels' channels."""
+"""Access to the operating system: files, processes, sockets, systemd, and kernels' channels."""

@@ -1,1 +1,1 @@
-"""Private files, locks, logs, and changes of files on disk."""
+"""Private files, locks, logs, and the detection of changes of files."""

@@ -1,1 +1,1 @@
-"""The HTTP server on a Unix socket, and who is on the other end of a connection."""
+"""The HTTP server on a Unix socket, and the identity of its peers."""

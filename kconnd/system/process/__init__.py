@@ -1,1 +1,1 @@
-"""Processes, control groups and memory, as the operating system shows them."""
+"""Processes, cgroups and memory, read from the operating system."""

@@ -1,1 +1,1 @@
-"""Reads profiles and settings from files, with the position of each fault."""
+"""Profiles and settings from files, with the position of each fault."""
