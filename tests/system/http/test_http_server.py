@@ -448,7 +448,7 @@ async def test_who_sends_all_of_too_large_a_body_first_still_reads_why(place: Pl
     async with asyncio.timeout(LIMIT):
         status, said = await asyncio.to_thread(_ask_by_http_client, place.path, body)
     assert status == 400
-    assert "it may have" in said["error"]["message"]
+    assert "the limit is" in said["error"]["message"]
 
 
 def _ask_by_http_client(path: Path, body: bytes) -> tuple[int, Any]:
