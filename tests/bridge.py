@@ -96,7 +96,7 @@ def ask_by_document(url: str, document: dict[str, Any], names: Sequence[str | No
             case.query.pop("follow", None)
             reply = case.call(base_url=url, timeout=30)
             assert reply.status_code < 500 or "error" in reply.json()
-            assert b"the daemon has a fault" not in reply.content
+            assert b"internal error of the daemon" not in reply.content
 
         check()
     return asked

@@ -262,10 +262,10 @@ async def serve(settings: Settings) -> None:
     site = Site(
         ROUTES,
         partial(Request, kernels, paths, gate),
-        get_ready=partial(get_ready, kernels),
+        await_ready=partial(get_ready, kernels),
     )
     for passed in passed_sockets(os.environ):
-        site.take(passed)
+        site.listen_on(passed)
     if not site.is_listening:
         site.listen(settings.socket)
     paths["socket"] = site.address

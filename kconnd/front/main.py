@@ -75,7 +75,7 @@ async def serve(owners: Owners, socket: Path = Path(FRONT_SOCKET)) -> None:
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
     site = Site(ROUTES, partial(FrontRequest, owners), owners.machine.settings.connections)
     for listener in passed_sockets(os.environ):
-        site.take(listener)
+        site.listen_on(listener)
     if not site.is_listening:
         site.listen(socket, mode=0o666)
     await owners.accounts.settle_at_start()

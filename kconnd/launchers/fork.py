@@ -22,7 +22,7 @@ from kconnd.core.launch.kernelspec_file import python_module
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import LockedError
 from kconnd.launchers.base import Handle, Launcher
-from kconnd.launchers.local import LocalLauncher, begun
+from kconnd.launchers.local import LocalLauncher, handle_of
 from kconnd.launchers.shim_plan import (
     INITIAL_FILE_LIMITS,
     plan_records,
@@ -82,7 +82,7 @@ class ForkLauncher(LocalLauncher):
         except UnforkableError as error:
             handle = await self._cold.launch(plan)
             return replace(handle, note=f"not forked: {error}")
-        handle = await begun({"launcher": FORK, **facts}, plan, trouble)
+        handle = await handle_of({"launcher": FORK, **facts}, plan, trouble)
         confined = self._confine is not None
         return replace(handle, cgroup=kernel_cgroup_of(handle.shim.pid)) if confined else handle
 

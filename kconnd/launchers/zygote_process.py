@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kconnd.core.launch.forking import Parent, pause_after
-from kconnd.launchers.local import MOMENT
+from kconnd.launchers.local import SHIM_START_LIMIT_S
 from kconnd.programs.zygote import main as zygote_program
 from kconnd.programs.zygote import staleness
 
@@ -76,7 +76,7 @@ class ZygoteTimeouts:
     """
 
     import_s: float = 60.0
-    reply_s: float = MOMENT
+    reply_s: float = SHIM_START_LIMIT_S
     clock: Callable[[], float] = time.monotonic
 
 

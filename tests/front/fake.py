@@ -36,19 +36,19 @@ class FakeSystemd(Systemd):
         await self._record("start", unit)
         self.units[unit] = "active"
 
-    async def complete(self, unit: str) -> None:
-        await self._record("complete", unit)
+    async def run_to_completion(self, unit: str) -> None:
+        await self._record("run_to_completion", unit)
 
-    async def run(self, unit: str, properties: list[list[object]]) -> None:
-        await self._record("run", unit, len(properties))
+    async def start_transient(self, unit: str, properties: list[list[object]]) -> None:
+        await self._record("start_transient", unit, len(properties))
         self.units[unit] = "activating"
 
-    async def taken(self, pattern: str) -> list[str]:
-        await self._record("taken", pattern)
+    async def list_up(self, pattern: str) -> list[str]:
+        await self._record("list_up", pattern)
         return fnmatch.filter(self.units, pattern)
 
-    async def active(self, pattern: str) -> list[str]:
-        await self._record("active", pattern)
+    async def list_active(self, pattern: str) -> list[str]:
+        await self._record("list_active", pattern)
         return [
             unit for unit in fnmatch.filter(self.units, pattern) if self.units[unit] == "active"
         ]

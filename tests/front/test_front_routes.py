@@ -92,7 +92,7 @@ async def test_a_unit_runs_as_the_caller_within_the_machines_limits(tmp_path: Pa
 
 async def test_a_scope_is_for_processes_of_the_callers_daemon_alone(owners: Owners) -> None:
     body = {"name": "lab", "generation": 1, "pid": os.getpid()}
-    with pytest.raises(RefusedError, match=f"process {os.getpid()} is not one of the daemon"):
+    with pytest.raises(RefusedError, match=f"process {os.getpid()} does not belong to the daemon"):
         await make_scope(request_of(owners, Peer(1000, 7, "ada"), body=body))
 
 

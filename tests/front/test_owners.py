@@ -10,7 +10,7 @@ import pytest
 
 from kconnd.core.access import Peer
 from kconnd.errors import NoSuchKernelError, RefusedError
-from kconnd.system.process.daemon_process import check_lives
+from kconnd.system.process.daemon_process import check_is_alive
 from kconnd.system.systemd.unit_control import UNLIMITED
 from tests.front.fake import FakeSystemd, build_owners
 
@@ -110,7 +110,7 @@ async def test_what_holds_for_memory_follows_the_settings(tmp_path: Path) -> Non
     assert systemd.memory == {"kconnd-1000.slice": UNLIMITED, "kconnd-1001.slice": 5 << 20}
     systemd.calls.clear()
     await build_owners(tmp_path, "", systemd).make_unit(1000, unit(1), [])
-    assert [call[0] for call in systemd.calls] == ["run"]
+    assert [call[0] for call in systemd.calls] == ["start_transient"]
 
 
 async def test_a_process_that_ends_while_it_waits_is_not_put_into_a_scope(tmp_path: Path) -> None:
@@ -118,15 +118,17 @@ async def test_a_process_that_ends_while_it_waits_is_not_put_into_a_scope(tmp_pa
     process = await asyncio.create_subprocess_exec("sleep", "100")
 
     class Ending(FakeSystemd):
-        async def taken(self, pattern: str) -> list[str]:
+        async def list_up(self, pattern: str) -> list[str]:
             process.kill()
             await process.wait()
-            return await super().taken(pattern)
+            return await super().list_up(pattern)
 
     systemd = Ending()
     owners = build_owners(tmp_path, "quotas: {kernels: 3}\n", systemd)
     handle = os.pidfd_open(process.pid)
-    with pytest.raises(RefusedError, match="is not one of the daemon"):
-        await owners.make_unit(1000, unit(1), [], partial(check_lives, handle, process.pid, 1000))
+    with pytest.raises(RefusedError, match="does not belong to the daemon"):
+        await owners.make_unit(
+            1000, unit(1), [], partial(check_is_alive, handle, process.pid, 1000)
+        )
     os.close(handle)
-    assert [call[0] for call in systemd.calls] == ["taken"]
+    assert [call[0] for call in systemd.calls] == ["list_up"]

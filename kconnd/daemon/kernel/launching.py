@@ -42,7 +42,7 @@ from kconnd.errors import (
     StillThereError,
 )
 from kconnd.launchers.base import Handle
-from kconnd.system.process.processes import descriptors
+from kconnd.system.process.resource_usage import count_descriptors
 
 log = logging.getLogger("kconnd")
 
@@ -213,7 +213,7 @@ class Launching:
         pool = self._pool
         if order.previous is not None or pool is None or not pool.has(order.profile):
             return None
-        check_descriptors(descriptors())
+        check_descriptors(count_descriptors())
         reserved = await pool.take(self._process.name, order.generation, order.profile, files)
         if reserved is None:
             return None
@@ -229,7 +229,7 @@ class Launching:
 
     async def _start(self, order: Order, files: LaunchFiles) -> tuple[Start, Handle]:
         world, process, generation = self._world, self._process, order.generation
-        check_descriptors(descriptors())
+        check_descriptors(count_descriptors())
         wire = await prepare_wire(
             world, process.name, order.profile, files.spec, order.previous, order.command
         )

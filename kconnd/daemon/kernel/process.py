@@ -108,7 +108,7 @@ class Process:
         self.handle: Handle | None = None
         self.connection = connection
         self.kept_alive = ""  # why it is not stopped as idle: kconnd.daemon.tasks.idle_stop
-        self.reach: Reach | None = None
+        self.reach: AttachCheck | None = None
         self.fault = ""  # why no new client can attach, by the latest check
         self.settled = asyncio.Event()  # set when a start has succeeded or failed
         self._tasks = BackgroundTasks(name)
@@ -150,7 +150,7 @@ class Process:
             self.fault = "its connection file is lost with its record"
             self._world.announce(self.name, "unreachable", f"{self.fault}; restart it")
             return
-        self.reach = Reach(target.connection, self.runtime.connection_file, handle.shim)
+        self.reach = AttachCheck(target.connection, self.runtime.connection_file, handle.shim)
         if target.fresh and target.warm is None:
             self.spawn(self._explain_silence(self.reach, target.startup_timeout))
         for work in self._listen(target, target.connection):
@@ -282,7 +282,7 @@ class Process:
         if self.handle is handle and self.is_ready and self.connection is not None:
             self.fault = fault
 
-    async def _explain_silence(self, reach: Reach, startup_timeout: float) -> None:
+    async def _explain_silence(self, reach: AttachCheck, startup_timeout: float) -> None:
         """Look, shortly before a start times out, whether the kernel listens somewhere else."""
         await asyncio.sleep(max(0.0, startup_timeout - EXPLAIN_BEFORE_S))  # no event is due
         fault = await asyncio.to_thread(reach.find_fault)

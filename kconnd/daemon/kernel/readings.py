@@ -24,7 +24,7 @@ from kconnd.system.process.resource_usage import tree_memory
 
 MAX_AGE_S = 1.0  # after which a reading is repeated
 
-Subject = tuple[Handle | None, ConnectionInfo | None, Reach | None]
+Subject = tuple[Handle | None, ConnectionInfo | None, AttachCheck | None]
 
 
 @dataclass(frozen=True)

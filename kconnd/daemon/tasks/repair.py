@@ -43,7 +43,7 @@ async def mend_for_ever(kernels: Kernels, site: Site) -> None:
         await asyncio.sleep(ROUND)  # who cleans up a folder tells nobody
         try:
             make_folders(kernels.world.runtime_dir)
-            site.listen_again()
+            site.restore_socket()
             await kernels.look_at_foreign()
             for actor in kernels.all():
                 actor.save_again()

@@ -1,11 +1,11 @@
-"""HTTP/1.1 and JSON on a Unix socket, from a table of routes, every request authorised.
+"""Serve HTTP/1.1 and JSON on a Unix socket from a route table; every request is authorised.
 
-Rules. The peer is who the operating system says, read once when it connects; without that
-there is no answer. The right that a route needs is checked by the request's head, before the
-body is read. A connection has one request at a time: what comes with the next one in the same
-breath is refused, since a hostile text in a request's head would read as two.
+Rules. The operating system identifies the peer once, when it connects; without that, there is no
+reply. The right that a route needs is checked after the request's head, before the body is read. A
+connection handles one request at a time. If the next request arrives before the reply, it is
+refused, since malicious text in the head of one request could otherwise pass for two.
 What takes no waiting is answered at once, where a task of its own would cost as much again.
-Sizes and times are bounded, so nobody can keep others out.
+Sizes and times are limited, so that no client can lock out others.
 """
 
 import asyncio
@@ -46,29 +46,29 @@ from kconnd.system.http.body_limits import (
 )
 from kconnd.system.http.connections import MAX_CONNECTIONS, PeerStream, new_server
 from kconnd.system.http.peer import Caller, UserDirectory
-from kconnd.system.http.route_table import GetReady, MakeRequest, Reply, Request, Route
+from kconnd.system.http.route_table import Authorisable, AwaitReady, MakeRequest, Reply, Route
 from kconnd.system.process.daemon_process import check_peer_is_daemon
 
-MAX_HEADER = 40 << 10  # bytes; Tornado takes 16 ms for one that is all short lines
-IDLE = 300.0  # seconds a connection may do nothing
-BACKLOG = 1024  # clients that wait to be taken; one beyond it is told to try again
-BODY_TIME = 10.0  # seconds to send a body in
+MAX_HEADER_BYTES = 40 << 10  # Tornado parses a head of short lines in 16 ms
+IDLE_LIMIT_S = 300.0
+BACKLOG = 1024  # pending connections; connect(2) fails with EAGAIN for further ones
+BODY_LIMIT_S = 10.0
 
 log = logging.getLogger("kconnd")
 
 
 class Exchange(HTTPMessageDelegate):
-    """One request and its answer: HTTP becomes a `Request`, what its function gives HTTP.
+    """Handles one HTTP request: parses it, calls the function of its route, sends the reply.
 
-    The head decides. A peer without a right to the route, and a body that is too large, are
-    refused before the body is read, and the connection is closed.
+    A peer without the right to the route, and a body that is too large, are refused after the head
+    and before the body is read, and the connection is closed.
 
     Parameters
     ----------
     site : Site
-        What was asked.
+        The server.
     connection : HTTP1Connection
-        Where the request comes from.
+        The connection of the request.
     """
 
     _request: HTTPServerRequest
@@ -87,7 +87,7 @@ class Exchange(HTTPMessageDelegate):
     async def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> None:
-        """Judge a request by its head. Tornado reads no body before this has returned."""
+        """Check the head of a request. Tornado reads the body after this has returned."""
         self._request = HTTPServerRequest(
             connection=self._connection,
             start_line=cast("RequestStartLine", start_line),
@@ -98,48 +98,48 @@ class Exchange(HTTPMessageDelegate):
             await self._admit()
         except KconndError as error:
             self._refusal = error
-        except Exception:  # the traceback is in the log, and the client is told
+        except Exception:  # the log has the traceback, and the client gets an error
             log.exception("%s %a failed", self._method, self._request.path)
             self._refusal = self._fault()
         if self._refusal is not None and has_body(headers):
             self._note(self._refusal.code)
-            await self._turn_away(self._refusal, bytes_to_drain(headers))
+            await self._send_last(self._refusal, bytes_to_drain(headers))
             self._connection.detach().close()
 
     def data_received(self, chunk: bytes) -> None:
-        """Keep a part of the body."""
+        """Store a part of the body."""
         self._body += chunk
 
     def finish(self) -> None:
-        """Answer a request that has come whole; drop the work if its client hangs up."""
+        """Handle a complete request; cancel the work if its client closes the connection."""
         if self._refusal is None and self._stream.has_unread():
             self._refusal = _pipelined()
         if self._answer_at_once():
             return
-        work = asyncio.get_running_loop().create_task(self._serve())
-        self._connection.set_close_callback(work.cancel)
+        task = asyncio.get_running_loop().create_task(self._serve())
+        self._connection.set_close_callback(task.cancel)
 
     def on_connection_close(self) -> None:
-        """Do nothing for a client that hung up before its request was complete."""
+        """Do nothing: the client closed the connection before its request was complete."""
 
     async def _admit(self) -> None:
-        """Refuse a request that its head already rules out.
+        """Refuse a request that its head rules out.
 
         Raises
         ------
         KconndError
-            If it comes too early, is for no route, is not the peer's to make, or is too large.
+            If it comes before the previous reply, has no route, is not allowed, or is too large.
         """
         if self._caller is None:
-            raise RefusedError("nobody can tell who is asking")
+            raise RefusedError("the operating system does not identify the peer")
         if self._caller.is_pipelining:
             raise _pipelined()
         self._route, self._name = self._site.find(self._method, self._request.path)
         self._audited = self._route.audited
         self._peer = await self._caller.identify()
-        if self._site.get_ready is not None:
-            await self._site.get_ready(self._route, self._peer, self._name)
-        self._take_in(self._peer, self._name, {}).authorise(self._route.right)
+        if self._site.await_ready is not None:
+            await self._site.await_ready(self._route, self._peer, self._name)
+        self._new_request(self._peer, self._name, {}).authorise(self._route.right)
         if self._route.daemons_only:
             check_peer_is_daemon(self._stream.socket, self._peer)
         check_size(self._request.headers)
@@ -149,7 +149,7 @@ class Exchange(HTTPMessageDelegate):
         if self._refusal is not None or self._route.glance is None or self._audited or self._body:
             return False
         try:
-            reply = self._route.glance(self._take_in(self._peer, self._name, {}))
+            reply = self._route.glance(self._new_request(self._peer, self._name, {}))
         except Exception:  # noqa: BLE001  # it happens again there, and is logged there
             return False
         if reply is None:
@@ -170,9 +170,9 @@ class Exchange(HTTPMessageDelegate):
         outcome = HUNG_UP
         try:
             body = _parse_body(bytes(self._body))
-            request = self._take_in(self._peer, self._name, body)
+            request = self._new_request(self._peer, self._name, body)
             self._name = self._name or _name_in(body)
-            outcome = "hung up while it was done"
+            outcome = "hung up during the request"
             reply = await self._route.function(request)
             outcome = "done"
         except KconndError as error:
@@ -183,14 +183,14 @@ class Exchange(HTTPMessageDelegate):
             log.exception("%s %a failed", self._method, self._request.path)
             await self._refuse(self._fault())
         else:
-            await self._send(reply, still_may=self._check_again)
+            await self._send(reply, recheck=self._recheck_right)
         finally:
             self._note(outcome)
 
     def _fault(self) -> KconndError:
         return KconndError(
-            f"{self._method} {self._request.path}: the daemon has a fault",
-            hint="its log has the details; please report it",
+            f"{self._method} {self._request.path}: internal error of the daemon",
+            hint="the daemon's log has the details; please report this",
         )
 
     def _note(self, outcome: str) -> None:
@@ -198,43 +198,43 @@ class Exchange(HTTPMessageDelegate):
             verb = self._route.path.rpartition("/")[2]
             self._site.audit.note(self._caller.peer, verb, self._name, outcome)
 
-    def _take_in(self, peer: Peer, name: str, body: Mapping[str, Any]) -> Request:
+    def _new_request(self, peer: Peer, name: str, body: Mapping[str, Any]) -> Authorisable:
         query = {
             key: values[-1].decode(errors="replace")
             for key, values in self._request.query_arguments.items()
         }
         return self._site.make_request(peer=peer, name=name, query=query, body=body)
 
-    async def _check_again(self) -> None:
-        """Refuse a peer that has lost its right, or anything by which it may have had it."""
+    async def _recheck_right(self) -> None:
+        """Refuse a peer that has lost the right, its name, or a group that may have granted it."""
         peer = await cast("Caller", self._caller).identify()
         if not self._peer.groups <= peer.groups or self._peer.name != peer.name:
-            raise RefusedError(f"uid {peer.uid} is not who it was")
-        self._take_in(peer, self._name, {}).authorise(self._route.right)
+            raise RefusedError(f"the name or groups of uid {peer.uid} have changed")
+        self._new_request(peer, self._name, {}).authorise(self._route.right)
 
     async def _send(
         self,
         reply: Reply,
         status: int = HTTPStatus.OK,
-        still_may: Callable[[], Awaitable[None]] | None = None,
+        recheck: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         if isinstance(reply, Mapping):
             await self._write(reply, status)
         else:
             headers = {"Content-Type": "application/jsonlines"}
             await self._connection.write_headers(_status_line(status), HTTPHeaders(headers))
-            await self._follow(reply, still_may)
-            self._watch_for_more()
+            await self._stream_lines(reply, recheck)
+            self._note_pipelining()
         self._finish(status)
 
     def _write(self, reply: Mapping[str, Any], status: int, **more_headers: str) -> Awaitable[None]:
-        self._watch_for_more()
-        text = as_json(reply)
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(text))}
+        self._note_pipelining()
+        body = as_json(reply)
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
         headers |= more_headers
-        sent = b"" if self._method == "HEAD" else text  # an answer to that has no body
+        chunk = b"" if self._method == "HEAD" else body
         written: Awaitable[None] = self._connection.write_headers(
-            _status_line(status), HTTPHeaders(headers), sent
+            _status_line(status), HTTPHeaders(headers), chunk
         )
         return written
 
@@ -242,68 +242,68 @@ class Exchange(HTTPMessageDelegate):
         self._connection.finish()
         log.debug("%s %s: %d", self._method, self._request.path, status)
 
-    async def _follow(
+    async def _stream_lines(
         self,
         lines: AsyncIterator[Mapping[str, Any]],
-        still_may: Callable[[], Awaitable[None]] | None,
+        recheck: Callable[[], Awaitable[None]] | None,
     ) -> None:
-        """Send what comes, until its end or that of the peer's right to it."""
-        coming = asyncio.ensure_future(anext(lines, None))
+        """Send lines until their end, or until the peer loses its right."""
+        next_line = asyncio.ensure_future(anext(lines, None))
         try:
             while True:
-                await asyncio.wait({coming}, timeout=self._site.server.directory.expiry_s)
-                if still_may is not None:
-                    await still_may()
-                if not coming.done():
+                await asyncio.wait({next_line}, timeout=self._site.server.directory.expiry_s)
+                if recheck is not None:
+                    await recheck()
+                if not next_line.done():
                     continue
-                if (line := coming.result()) is None:
+                if (line := next_line.result()) is None:
                     break
                 await self._connection.write(as_json(line) + b"\n")
-                coming = asyncio.ensure_future(anext(lines, None))
+                next_line = asyncio.ensure_future(anext(lines, None))
         except RefusedError as error:
-            log.info("a stream was ended: %s", error)
+            log.info("ended a stream: %s", error)
         finally:
-            coming.cancel()
+            next_line.cancel()
 
-    def _watch_for_more(self) -> None:
-        """Note, before the client has this answer, whether it has sent the next request."""
+    def _note_pipelining(self) -> None:
+        """Note whether the client has sent its next request before it could read this reply."""
         if self._caller is not None and self._stream.has_unread():
             self._caller.is_pipelining = True
 
     async def _refuse(self, error: KconndError) -> None:
         if self._stream.has_unread():
-            await self._turn_away(error)
+            await self._send_last(error)
             self._connection.close()
         else:
-            await self._send(_told(error), error.http_status)
+            await self._send(_error_body(error), error.http_status)
 
-    async def _turn_away(self, error: KconndError, unwanted: int = 0) -> None:
-        """Send a refusal as the last thing over this connection."""
+    async def _send_last(self, error: KconndError, drain_bytes: int = 0) -> None:
+        """Send a refusal as the last reply of this connection."""
         with contextlib.suppress(tornado.iostream.StreamClosedError):
-            await self._write(_told(error), error.http_status, Connection="close")
-            await drain(self._stream, unwanted)
+            await self._write(_error_body(error), error.http_status, Connection="close")
+            await drain(self._stream, drain_bytes)
 
 
-def _told(error: KconndError) -> dict[str, Any]:
-    told = {"code": error.code, "message": error.message, "hint": error.hint}
-    told |= {key: told_ for key in ("output", "owner") if (told_ := getattr(error, key, ""))}
-    return {"error": told}
+def _error_body(error: KconndError) -> dict[str, Any]:
+    fields = {"code": error.code, "message": error.message, "hint": error.hint}
+    fields |= {key: text for key in ("output", "owner") if (text := getattr(error, key, ""))}
+    return {"error": fields}
 
 
 def _pipelined() -> UsageError:
     return UsageError(
-        "a second request came over this connection before the first was answered",
-        hint="send the next one once the answer is there, or use a connection for each",
+        "this connection received a second request before the reply to the first",
+        hint="send the next request after the reply, or use one connection per request",
     )
 
 
-@cache  # looking the phrase up takes longer than all else here
+@cache  # the look-up of the phrase takes most of the time
 def _status_line(status: int) -> ResponseStartLine:
     return ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
 
 
 def _name_in(body: Mapping[str, Any]) -> str:
-    """Give the kernel that a body names, where it is a name."""
+    """Return the kernel name in a body; empty if there is none or it is invalid."""
     return str(body.get("name")) if is_name(body.get("name")) else ""
 
 
@@ -320,19 +320,19 @@ def _parse_body(body: bytes) -> Mapping[str, Any]:
 
 
 class Site(HTTPServerConnectionDelegate):
-    """The socket and all that answers on it.
+    """A server: its sockets, routes and connections.
 
     Parameters
     ----------
     routes : sequence of Route
-        What can be asked.
+        The route table.
     make_request : MakeRequest
-        What a route's function gets is made with it.
+        Creates the argument of a route's function.
     max_connections : int
-        How many each user may have at once.
-    directory : Directory, optional
-        Tells names and groups of peers; by default the system's.
-    get_ready : GetReady, optional
+        The maximum number of connections per user.
+    directory : UserDirectory, optional
+        Looks up the names and groups of peers; by default the system's database.
+    await_ready : AwaitReady, optional
         Is awaited before a request is authorised.
     """
 
@@ -342,9 +342,9 @@ class Site(HTTPServerConnectionDelegate):
         make_request: MakeRequest,
         max_connections: int = MAX_CONNECTIONS,
         directory: UserDirectory | None = None,
-        get_ready: GetReady | None = None,
+        await_ready: AwaitReady | None = None,
     ) -> None:
-        self.make_request, self.get_ready = make_request, get_ready
+        self.make_request, self.await_ready = make_request, await_ready
         self._plain: dict[str, dict[str, Route]] = {}
         self._named: list[tuple[re.Pattern[str], dict[str, Route]]] = []
         for path in dict.fromkeys(route.path for route in routes):
@@ -358,52 +358,52 @@ class Site(HTTPServerConnectionDelegate):
             max_connections,
             directory or UserDirectory(),
             max_body_size=MAX_BODY_BYTES,
-            max_header_size=MAX_HEADER,
-            idle_connection_timeout=IDLE,
-            body_timeout=BODY_TIME,
+            max_header_size=MAX_HEADER_BYTES,
+            idle_connection_timeout=IDLE_LIMIT_S,
+            body_timeout=BODY_LIMIT_S,
         )
         self.audit = Audit()
         self._path: Path | None = None
         self._inode = 0
-        self._passed = ""
+        self._passed_address = ""
 
     def start_request(self, _server_conn: object, request_conn: HTTPConnection) -> Exchange:
-        """Take the next request of a connection."""
+        """Create the handler of the next request of a connection."""
         return Exchange(self, request_conn)
 
     def find(self, method: str, path: str) -> tuple[Route, str]:
-        """Find the row of the table for a request, and the ``{name}`` in its path.
+        """Find the route of a request, and the ``{name}`` in its path.
 
         Raises
         ------
         UsageError
-            If there is none.
+            If there is no such route.
         """
         methods, name = self._plain.get(path), ""
-        for pattern, found in () if methods else self._named:
+        for pattern, named_methods in () if methods else self._named:
             if match := pattern.fullmatch(path):
-                methods, name = found, unquote(match[1])
+                methods, name = named_methods, unquote(match[1])
                 break
         if methods is None:
             raise UsageError(
-                f"{method} {path} is not a request that kconnd knows",
-                hint="GET /v1/openapi.json lists them",
+                f"{method} {path} is not a request of kconnd",
+                hint="GET /v1/openapi.json lists the requests",
             )
         if method not in methods:
-            raise UsageError(f"{method} is not a method of {path}")
+            raise UsageError(f"{path} does not support the method {method}")
         return methods[method], name
 
     def listen(self, path: Path, mode: int = 0o600) -> None:
-        """Listen on a socket; one that a dead daemon left behind is replaced.
+        """Listen on a Unix socket, and replace the socket of a dead daemon.
 
         Raises
         ------
         LockedError
-            If a live one listens there.
+            If a live daemon listens there.
         """
-        if path.is_socket() and _answers(path):
+        if path.is_socket() and _is_listening(path):
             raise LockedError(
-                f"listening on {path}: another daemon answers there",
+                f"listening on {path}: another daemon is listening there",
                 hint="kconnd-ctl doctor shows which one",
             )
         self.server.accept_from(
@@ -411,40 +411,40 @@ class Site(HTTPServerConnectionDelegate):
         )
         self._path, self._inode = path, path.stat().st_ino
 
-    def take(self, passed: socket.socket) -> None:
-        """Listen on a socket that the service manager made, and looks after."""
-        self._passed = str(passed.getsockname())
-        self.server.accept_from(passed)
+    def listen_on(self, listener: socket.socket) -> None:
+        """Listen on a socket that the service manager created and will remove."""
+        self._passed_address = str(listener.getsockname())
+        self.server.accept_from(listener)
 
     @property
     def is_listening(self) -> bool:
-        """Whether there is a socket."""
-        return bool(self._path or self._passed)
+        """Whether the server has a socket."""
+        return bool(self._path or self._passed_address)
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
+        """The number of connected clients."""
         return sum(not stream.closed() for stream in self.server.callers)
 
     @property
     def address(self) -> str:
-        """Where clients connect."""
-        return self._passed or str(self._path)
+        """The address of the socket."""
+        return self._passed_address or str(self._path)
 
-    def listen_again(self) -> None:
-        """Make the socket again, should somebody have removed it; those connected stay so."""
+    def restore_socket(self) -> None:
+        """Create the socket again if it was removed; open connections are not affected."""
         if self._path is None:
             return
         if self._path.exists() and self._path.stat().st_ino == self._inode:
             return
-        log.warning("the socket %s was gone; listening there again", self._path)
+        log.warning("the socket %s was removed; listening there again", self._path)
         self.listen(self._path)
 
     async def close(self) -> None:
-        """Stop listening and drop all connections."""
+        """Stop listening, and close all connections."""
         self.server.stop()
         for stream in list(self.server.callers):
-            stream.close()  # also of those that were turned away
+            stream.close()  # close_all_connections() omits detached ones
         await self.server.close_all_connections()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
@@ -454,7 +454,7 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\{name\\}", "([^/]+)", re.escape(path)))
 
 
-def _answers(path: Path) -> bool:
+def _is_listening(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))

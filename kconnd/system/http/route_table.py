@@ -1,6 +1,6 @@
-"""What a server on a Unix socket can be asked: the rows of its table, and what they are made of.
+"""The rows of a server's route table, and the interfaces of its requests.
 
-Rule: nothing here knows HTTP but for the names of methods and the form of paths.
+Rule: this module knows nothing about HTTP except the names of methods and the form of paths.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -16,7 +16,7 @@ Glance = Callable[[Any], Mapping[str, Any] | None]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of the query, or a field of the body, for the OpenAPI document."""
+    """A query parameter or a field of the body, for the OpenAPI document."""
 
     name: str
     kind: str
@@ -25,12 +25,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Route:
-    """One row of the table.
+    """A row of the table.
 
-    ``daemons_only`` is for what the owner's daemon asks for, and no other process of its user.
+    ``daemons_only`` admits the owner's daemon alone, and no other process of its user.
     ``glance`` gives what ``function`` would, where that takes no waiting now; else None. It
-    changes nothing, so what is audited has none. ``at_once`` where it can be answered before the
-    server knows all that it is to know.
+    changes nothing, so what is audited has none. ``at_once`` routes are answered before the
+    server has read all state of an earlier daemon.
     """
 
     method: str
@@ -45,36 +45,36 @@ class Route:
 
     @property
     def audited(self) -> bool:
-        """Whether it changes something, or hands out a key."""
+        """Whether the route changes something or discloses a key."""
         return self.method == "POST" or self.path.endswith("/connection")
 
     @property
     def about(self) -> str:
-        """What it does, in one sentence."""
+        """A one-sentence summary."""
         return (self.function.__doc__ or "").partition("\n")[0]
 
 
-class Request(Protocol):
-    """What was asked, by whom; each server has its own."""
+class Authorisable(Protocol):
+    """A request and its peer. Each server has its own class."""
 
     def authorise(self, right: Right) -> None:
-        """Refuse it, with RefusedError, where its peer has no right to it."""
+        """Raise RefusedError if the peer lacks a right."""
         ...
 
 
-class GetReady(Protocol):
-    """Waits until a server can answer a request; see `Site`."""
+class AwaitReady(Protocol):
+    """Waits until a server can handle a request; see `Site`."""
 
     async def __call__(self, route: Route, peer: Peer, name: str) -> None:
-        """Take the row of the table, the peer and the ``{name}`` of the path."""
+        """Wait for a route, with the peer and the ``{name}`` of the path."""
         ...
 
 
 class MakeRequest(Protocol):
-    """Makes a request of what came over a connection."""
+    """Creates a request from the data of a connection."""
 
     def __call__(
         self, *, peer: Peer, name: str, query: Mapping[str, str], body: Mapping[str, Any]
-    ) -> Request:
-        """Take the peer, the ``{name}`` of the path, the query and the body."""
+    ) -> Authorisable:
+        """Create a request from the peer, the ``{name}`` of the path, the query and the body."""
         ...

@@ -166,7 +166,7 @@ async def test_a_launch_on_a_decision_that_cannot_be_saved_is_put_off(stage: Sta
     folder = stage.store.folder("lab")
     aside = folder.rename(folder.with_name("aside"))
     folder.write_text("in the way")
-    stage.launcher.end(1, Exit(signal=9))
+    stage.launcher.end(1, ExitStatus(signal=9))
     await stage.reach(State.BACKOFF)
     stage.actor.enqueue(StartAsked())  # at once, and not after the delay
     await stage.actor.until(lambda record: record.lifecycle.generation == 2)

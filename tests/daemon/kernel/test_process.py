@@ -17,7 +17,7 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.daemon.kernel.process import Process, Target, describe_end
 from kconnd.errors import NotRunningError
-from kconnd.launchers.base import Exit, Handle
+from kconnd.launchers.base import ExitStatus, Handle
 from tests.conftest import wait_until
 from tests.daemon.kernel.fakes import FakeChannels, Reports, a_connection, make_world
 from tests.launchers.fake import FakeLauncher
@@ -87,7 +87,7 @@ async def test_the_end_is_reported_with_its_reason_and_nothing_is_supervised_the
 ) -> None:
     bench.attach()
     bench.process.runtime.log.write_text("[kconnd: launch 3]\nSegmentation fault\n")
-    bench.launcher.end(1, Exit(signal=11, at=5.0))
+    bench.launcher.end(1, ExitStatus(signal=11, at=5.0))
     await wait_until(lambda: bench.reports.of(Exited), "the end")
     learned, exited = bench.reports
     assert learned.last_exit.output_tail == "Segmentation fault\n"
@@ -103,7 +103,7 @@ async def test_ports_that_are_taken_are_reported_with_the_end(
     async with bench_in(tmp_path, transport) as bench:
         bench.attach()
         bench.process.runtime.log.write_text("[kconnd: launch 3]\nAddress already in use\n")
-        bench.launcher.end(1, Exit(code=1))
+        bench.launcher.end(1, ExitStatus(code=1))
         await wait_until(lambda: bench.reports.of(Exited), "the end")
         assert bench.reports[-1].ports_taken == (transport == "tcp")
 
@@ -112,7 +112,7 @@ async def test_an_end_right_after_an_interrupt_is_put_down_to_it(bench: Bench) -
     bench.attach()
     await bench.process.interrupt()
     assert bench.launcher.signals == [signal.SIGINT]
-    bench.launcher.end(1, Exit(code=0))
+    bench.launcher.end(1, ExitStatus(code=0))
     await wait_until(lambda: bench.reports.of(Exited), "the end")
     assert not bench.reports[-1].success
     assert bench.reports[-1].reason.startswith("ended by the interrupt")
@@ -175,12 +175,12 @@ async def test_why_no_client_can_attach_is_kept_for_the_present_process_alone(
 async def test_a_process_whose_connection_is_lost_is_supervised_all_the_same(bench: Bench) -> None:
     bench.attach(connection=None)
     assert bench.process.fault == "its connection file is lost with its record"
-    bench.launcher.end(1, Exit(code=0))
+    bench.launcher.end(1, ExitStatus(code=0))
     await wait_until(lambda: bench.reports.of(Exited), "the end")
 
 
 async def test_an_end_is_described_by_its_cause(bench: Bench) -> None:
     handle = replace(bench.handle, cgroup="/user.slice/kconnd-lab.service")
-    described = describe_end(Exit(signal=15, unit_stopped=True), handle, interrupted=False)
+    described = describe_end(ExitStatus(signal=15, unit_stopped=True), handle, interrupted=False)
     assert "kconnd-lab.service" in described
-    assert "memory" in describe_end(Exit(signal=9, oom=True), handle, interrupted=False)
+    assert "memory" in describe_end(ExitStatus(signal=9, oom=True), handle, interrupted=False)

@@ -352,7 +352,7 @@ async def test_a_glance_that_fails_leaves_it_to_the_function(
     assert (await place.send(get("/v1/lab/seen")))[1]["name"] == "lab"
 
 
-PIPELINED = "a second request came over this connection"
+PIPELINED = "this connection received a second request"
 
 
 async def read_all(raw: socket.socket) -> bytes:
