@@ -225,4 +225,4 @@ def reached(what: Input, answer: bytes) -> bool:
     if head.startswith(b"HTTP/1.1 200"):
         return True
     error = json.loads(body)["error"]
-    return not error["message"].startswith(BEFORE) and "is not a request that" not in str(error)
+    return not error["message"].startswith(BEFORE) and "is not a request of" not in str(error)

@@ -108,7 +108,7 @@ def test_a_record_that_cannot_be_read_just_now_is_left_where_it_is(daemon: Daemo
     record.mkdir()  # which cannot be opened as a file, by root either
     daemon.start()
     assert daemon.wait_state("lab", "running")["pid"] == pid
-    assert "it is left where it is" in daemon.said()
+    assert "the file was left in place" in daemon.said()
     assert before.exists()
     daemon.kill()
     record.rmdir()

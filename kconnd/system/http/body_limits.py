@@ -36,7 +36,7 @@ def check_size(headers: HTTPHeaders) -> None:
     """
     if "Transfer-Encoding" in headers:
         raise UsageError(
-            "the request does not state the length of its body",
+            "the request's body has no Content-Length",
             hint="send Content-Length, and no Transfer-Encoding",
         )
     length = _length(headers)

@@ -28,7 +28,7 @@ OWNER_DESCRIPTORS = 256  # closed to the connections of other users
 WORK_DESCRIPTORS = 64  # closed to all connections
 MAX_ACCEPTS = 64  # per turn of the event loop
 ACCEPT_PAUSE_S = 1.0  # after accept(2) has failed
-LOG_INTERVAL_S = 60.0  # between two log lines about the same subject
+LOG_INTERVAL_S = 60.0  # between two log lines about a subject
 
 log = logging.getLogger("kconnd")
 

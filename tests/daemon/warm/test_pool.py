@@ -121,7 +121,7 @@ class Quota(FakeLauncher):
     async def launch(self, plan: LaunchPlan) -> Handle:
         if live(self):
             refusal = RefusedError("uid 1 has 1 kernels, and may have 1")
-            raise StartFailedError(f"having a unit made for {plan.name}") from refusal
+            raise StartFailedError(f"requesting a unit for {plan.name}") from refusal
         return await super().launch(plan)
 
 

@@ -430,7 +430,7 @@ async def test_who_may_not_ask_is_told_before_the_body_is_sent(place: Place, len
         (head(10**9, "Expect: 100-continue\r\n"), "the limit is"),
         (
             b"POST /v1/units HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}",
-            "does not state the length of its body",
+            "has no Content-Length",
         ),
     ],
 )
