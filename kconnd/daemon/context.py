@@ -11,7 +11,7 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles, WarmFiles, kernel_files, warm_files
 from kconnd.core.launch.plan import User
 from kconnd.daemon.event_log import EventBus, Happening
-from kconnd.daemon.tasks.staggering import Pace
+from kconnd.daemon.staggering import Pace
 from kconnd.launchers.base import Launcher
 from kconnd.system.hung_calls import PathSteps
 from kconnd.system.ledger import PortLedger

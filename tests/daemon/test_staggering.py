@@ -2,7 +2,7 @@
 
 import asyncio
 
-from kconnd.daemon.tasks.staggering import Pace
+from kconnd.daemon.staggering import Pace
 
 
 async def test_turns_come_one_after_the_other() -> None:
