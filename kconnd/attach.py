@@ -22,9 +22,9 @@ from kconnd.client import Client, find_socket, has_front_door, kernel_path
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection, parse_foreign_connection
 from kconnd.core.paths import owner_folder, runtime_dir
 from kconnd.core.protocol.listening_ports import listener_uids
-from kconnd.core.protocol.request_head import quoted
+from kconnd.core.protocol.request_head import quote
 from kconnd.errors import KconndError, RefusedError, UnreachableError
-from kconnd.private_tmp import usable
+from kconnd.private_tmp import resolve_folder
 from kconnd.system.files.private import ensure_private_dir, write_private
 from kconnd.system.machine import machine_id
 
@@ -58,7 +58,7 @@ def readable_connection_file(client: Client, kernel: dict[str, Any], name: str) 
     if uid == os.geteuid() and _is_ours(path):
         return str(path)
     connection = reached(client.get(kernel_path(name, "connection")), name, uid, kernel["owner"])
-    words = (quoted(str(word))[:LONGEST] for word in (kernel["owner"], kernel["name"]))
+    words = (quote(str(word))[:LONGEST] for word in (kernel["owner"], kernel["name"]))
     copy = own_folder() / f"kernel-{'-'.join(words)}.json"
     write_private(copy, json.dumps(connection.to_file(), indent=1).encode())
     return str(copy)
@@ -200,7 +200,7 @@ def own_folder() -> Path:
         with contextlib.suppress(KconndError):  # one who may not use it can connect all the same
             Client(find_socket({})).get("/v1/health")  # it is made as our daemon starts
     if not home.is_dir():
-        home = Path(usable(runtime_dir({}, os.geteuid(), lingers=False), os.geteuid()))
+        home = Path(resolve_folder(runtime_dir({}, os.geteuid(), lingers=False), os.geteuid()))
     ensure_private_dir(home)
     ensure_private_dir(home / "shared")
     return home / "shared"

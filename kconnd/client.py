@@ -26,14 +26,14 @@ import os
 import sys
 import time
 
-from kconnd.core.protocol.request_head import quoted, request_head, unquoted
+from kconnd.core.protocol.request_head import quote, request_head, unquote
 from kconnd.errors import (
     ElsewhereError,
     KconndError,
     NoSuchKernelError,
     RefusedError,
     UnreachableError,
-    by_code,
+    error_class,
 )
 
 TYPE_CHECKING = False  # typing's own would cost more than the rest of this file
@@ -65,13 +65,13 @@ def socket_candidates(env: Mapping[str, str], uid: int) -> Iterator[str]:
     /tmp that another user took is left out; what the daemon uses instead comes last, since /tmp
     is read for it.
     """
-    from kconnd.core.paths import SOCKET, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
-    from kconnd.private_tmp import is_taken, stand_ins  # noqa: PLC0415  # the same
+    from kconnd.core.paths import SOCKET_NAME, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
+    from kconnd.private_tmp import fallback_folders, is_occupied  # noqa: PLC0415  # the same
 
     env = {"XDG_RUNTIME_DIR": env.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"}
     places = (runtime_dir(env, uid, lingers=lingers) for lingers in (True, False))
-    yield from (f"{place}/{SOCKET}" for place in places if not is_taken(place, uid))
-    yield from (f"{place}/{SOCKET}" for place in stand_ins(uid))
+    yield from (f"{place}/{SOCKET_NAME}" for place in places if not is_occupied(place, uid))
+    yield from (f"{place}/{SOCKET_NAME}" for place in fallback_folders(uid))
 
 
 def find_socket(env: Mapping[str, str], given: str = "") -> str:
@@ -110,7 +110,7 @@ def _open_socket(owner: str) -> None:
     """Have the front door open an owner's socket: ``self``, or a uid's digits."""
     from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # most look-ups need none
 
-    Client(FRONT_SOCKET).post(f"/v1/owners/{quoted(owner)}/open")
+    Client(FRONT_SOCKET).post(f"/v1/owners/{quote(owner)}/open")
 
 
 def listens(path: str) -> bool:
@@ -251,7 +251,7 @@ class Client:
         owner = start.removeprefix(KERNELS)
         if not slash or owner == start or "/" in owner or not has_front_door():
             return self, path
-        return _client_of(unquoted(owner)), KERNELS + rest
+        return _client_of(unquote(owner)), KERNELS + rest
 
     def stream(self, path: str) -> Iterator[Any]:
         """Make a GET request and give each line of the reply as it comes.
@@ -420,10 +420,10 @@ class Client:
         if not isinstance(told, dict):
             raise self._garbled(f"HTTP status {status} without a reason")
         if _is_foreign(owner):
-            from kconnd.core.untrusted_reply import sound_error  # noqa: PLC0415  # only for this
+            from kconnd.core.untrusted_reply import validate_error  # noqa: PLC0415  # only for this
 
-            raise sound_error(told, _name_of(owner))
-        error = by_code(str(told.get("code")))(
+            raise validate_error(told, _name_of(owner))
+        error = error_class(str(told.get("code")))(
             str(told.get("message", "")),
             hint=str(told.get("hint", "")),
             output=str(told.get("output", "")),
@@ -436,9 +436,9 @@ class Client:
         """Take what makes sense of a reply; that of one's own daemon is taken whole."""
         if not _is_foreign(owner):
             return content
-        from kconnd.core.untrusted_reply import sound_reply  # noqa: PLC0415  # only for this
+        from kconnd.core.untrusted_reply import validate_reply  # noqa: PLC0415  # only for this
 
-        return sound_reply(path, content, owner, _name_of(owner), _user_of)
+        return validate_reply(path, content, owner, _name_of(owner), _user_of)
 
     def _parse(self, text: bytes) -> Any:
         try:
@@ -523,10 +523,10 @@ def _name_of(uid: int) -> str:
 
 def _owner_by_name(path: str | bytes, default: int) -> int:
     """Read the owner off the name of a socket that systemd made; ``default`` for any other."""
-    from kconnd.core.paths import OWNER_SOCKETS  # noqa: PLC0415  # most look-ups need none
+    from kconnd.core.paths import OWNER_SOCKETS_DIR  # noqa: PLC0415  # most look-ups need none
 
     folder, _, name = os.fsdecode(path).rpartition("/")
-    return int(name) if folder == OWNER_SOCKETS and name.isdecimal() else default
+    return int(name) if folder == OWNER_SOCKETS_DIR and name.isdecimal() else default
 
 
 def _to_json(body: Mapping[str, object]) -> bytes:
@@ -572,4 +572,4 @@ def _natural(text: bytes) -> int | None:
 
 def kernel_path(name: str, verb: str = "") -> str:
     """Give the path of a kernel, or of something to ask of it: ``/v1/kernels/NAME/VERB``."""
-    return f"{KERNELS}{quoted(name)}" + (f"/{verb}" if verb else "")
+    return f"{KERNELS}{quote(name)}" + (f"/{verb}" if verb else "")

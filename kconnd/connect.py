@@ -53,7 +53,7 @@ from kconnd.core.launch.connection import (
 )
 from kconnd.core.launch.kernel_files import IPC_LIMIT
 from kconnd.core.launch.ports import default_range
-from kconnd.private_tmp import stand_ins, usable
+from kconnd.private_tmp import fallback_folders, resolve_folder
 from kconnd.system.files.private import ensure_private_dir, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.keys import new_key
@@ -383,7 +383,7 @@ def _ipc(path: Path, ip: str, ports: tuple[int, ...]) -> tuple[str, tuple[int, .
 def _runtime_dir() -> Path:
     user = own_user()
     folder = paths.runtime_dir(os.environ, user.uid, lingers=lingers(user.name))
-    return Path(usable(folder, user.uid))
+    return Path(resolve_folder(folder, user.uid))
 
 
 def _ledger() -> PortLedger:
@@ -416,7 +416,7 @@ def _folders() -> list[Path]:
     """List where connection files of ours may be; the current folder is not among them."""
     user = own_user()
     ours = [Path(paths.runtime_dir(os.environ, user.uid, lingers=yes)) for yes in (True, False)]
-    ours += map(Path, stand_ins(user.uid))
+    ours += map(Path, fallback_folders(user.uid))
     current = os.environ.get(VARIABLE)
     if current:
         ours.append(Path(current).parent)

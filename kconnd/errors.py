@@ -11,7 +11,7 @@
     ├── UnreachableError         unreachable         6   503   no daemon answers
     ├── ProfileError             bad-profile         1   422   a profile has faults
     ├── StartFailedError         start-failed        1   500   the kernel did not become ready
-    │   └── StillThereError      start-failed        1   500   a process of it is there already
+    │   └── StillRunningError    start-failed        1   500   a process of it is there already
     ├── StopFailedError          stop-failed         1   500   some process would not go
     ├── TimedOutError            timed-out           1   504   it may still happen
     ├── UnsafePathError          unsafe-path         1   500   another user may have touched it
@@ -98,7 +98,7 @@ class StartFailedError(KconndError):
     code = "start-failed"
 
 
-class StillThereError(StartFailedError):
+class StillRunningError(StartFailedError):
     """An earlier process of the kernel is still there, and there is never a second one."""
 
 
@@ -138,6 +138,6 @@ class LockedError(KconndError):
     code = "locked"
 
 
-def by_code(code: str) -> type[KconndError]:
+def error_class(code: str) -> type[KconndError]:
     """Give the class for a ``code`` read from the socket; an unknown one is a plain failure."""
     return next((kind for kind in KconndError.__subclasses__() if kind.code == code), KconndError)

@@ -28,7 +28,7 @@ def is_own(path: str, uid: int) -> bool:
     return mode & _TYPE == _DIRECTORY and found.st_uid == uid and not mode & _OTHERS
 
 
-def is_taken(path: str, uid: int) -> bool:
+def is_occupied(path: str, uid: int) -> bool:
     """Tell whether something of another user, or no folder, has a path's name."""
     try:
         found = os.lstat(path)
@@ -37,7 +37,7 @@ def is_taken(path: str, uid: int) -> bool:
     return found.st_uid != uid or found.st_mode & _TYPE != _DIRECTORY
 
 
-def stand_ins(uid: int, tmp: str = TMP) -> list[str]:
+def fallback_folders(uid: int, tmp: str = TMP) -> list[str]:
     """List the folders of a user that stand in for the one whose name was taken.
 
     The first one is the one that a daemon uses.
@@ -58,18 +58,18 @@ def choose_folder(uid: int, tmp: str = TMP) -> str:
     A stand-in goes first as long as it is there: connection files of live kernels are in it.
     """
     usual = f"{tmp}/kconnd-{uid}"
-    if found := stand_ins(uid, tmp):
+    if found := fallback_folders(uid, tmp):
         return found[0]
-    if not is_taken(usual, uid):
+    if not is_occupied(usual, uid):
         return usual
     return f"{usual}-{os.urandom(RANDOM_BYTES).hex()}"
 
 
-def is_stand_in(folder: str, tmp: str = TMP) -> bool:
+def is_fallback(folder: str, tmp: str = TMP) -> bool:
     """Tell whether a folder is one that stands in for the usual one."""
-    return folder in stand_ins(os.geteuid(), tmp)
+    return folder in fallback_folders(os.geteuid(), tmp)
 
 
-def usable(folder: str, uid: int) -> str:
+def resolve_folder(folder: str, uid: int) -> str:
     """Give a folder that `kconnd.core.paths.runtime_dir` chose, or its stand-in below /tmp."""
     return choose_folder(uid) if folder == f"{TMP}/kconnd-{uid}" else folder

@@ -19,7 +19,7 @@ from kconnd.core.access import Right
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.parse import parse_profile
 from kconnd.core.profile.quantities import parse_duration, parse_size
-from kconnd.core.profile.settings import Settings, parse_settings
+from kconnd.core.profile.settings import MachineSettings, parse_settings
 from kconnd.daemon.api.routes import ROUTES
 from tests.conftest import wait_for
 from tests.end_to_end.container import SHARED, Container, needs_namespaces
@@ -284,7 +284,7 @@ def test_the_table_of_keys_is_the_profiles() -> None:
 
 def test_the_table_of_settings_is_the_settings() -> None:
     rows = table(SETTINGS_PAGE, "## Settings and quotas")
-    keys = keys_of(Settings)
+    keys = keys_of(MachineSettings)
     assert set(rows) == set(keys)
     for key, default in keys.items():
         assert is_default(rows[key][-1], default), (key, rows[key][-1], default)

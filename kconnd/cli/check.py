@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kconnd.core.paths import SETTINGS, SYSTEM_CONFIGS, config_dir
+from kconnd.core.paths import SETTINGS_FILE, SYSTEM_CONFIGS_DIR, config_dir
 from kconnd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def _load(paths: list[str]) -> "LoadedProfiles":
         return load_profiles(paths)
     user = own_user()
     own_folders = [config_dir(os.environ, str(Path.home()))]
-    loaded = load_tiers([SYSTEM_CONFIGS], own_folders, uid=user.uid, user=user.name)
-    return replace(loaded, faults=(*read_settings(SETTINGS)[1], *loaded.faults))
+    loaded = load_tiers([SYSTEM_CONFIGS_DIR], own_folders, uid=user.uid, user=user.name)
+    return replace(loaded, faults=(*read_settings(SETTINGS_FILE)[1], *loaded.faults))
 
 
 def _to_text(loaded: "LoadedProfiles") -> str:

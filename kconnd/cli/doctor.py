@@ -17,7 +17,7 @@ from kconnd.core.launch.kernel_files import IPC_LIMIT, socket_prefix
 from kconnd.core.logout import cure_for_logout, cure_for_shared_memory
 from kconnd.core.paths import config_dir, runtime_dir, state_dir
 from kconnd.errors import KconndError, UsageError
-from kconnd.private_tmp import usable
+from kconnd.private_tmp import resolve_folder
 from kconnd.system.machine import kills_user_processes, lingers, machine_id, own_user
 from kconnd.system.systemd.logind import removes_ipc
 
@@ -78,7 +78,9 @@ def doctor(arguments: Arguments) -> int:
 def _look_around(client: Client) -> Surroundings:
     """Find out which folders count: the daemon's, or those that one would take."""
     user = own_user()
-    runtime = usable(runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid)
+    runtime = resolve_folder(
+        runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid
+    )
     state = state_dir(os.environ, user.home, machine_id())
     configs = [config_dir(os.environ, user.home)]
     health: Mapping[str, Any] | KconndError

@@ -12,7 +12,7 @@ from kconnd.cli.batch import client_for
 from kconnd.client import kernel_path
 from kconnd.core.launch.kernelspec_file import PREFIX, provisioned_spec
 from kconnd.core.paths import jupyter_data_dir
-from kconnd.core.protocol.request_head import quoted
+from kconnd.core.protocol.request_head import quote
 from kconnd.errors import ElsewhereError, KconndError, NoSuchKernelError, UsageError
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ def _row(client: Client, name: str) -> dict[str, Any]:
     if "/" in name:
         return _foreign_row(client, name)
     try:
-        found = client.get(f"/v1/profiles?kernel={quoted(name)}")["profiles"]
+        found = client.get(f"/v1/profiles?kernel={quote(name)}")["profiles"]
     except NoSuchKernelError as error:
         raise NoSuchKernelError(
             f"installing a kernel spec: {error.message}",

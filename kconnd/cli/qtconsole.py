@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 
 from kconnd.connect import qtconsole_command
-from kconnd.core.qtconsole_command import explain_end, has_screen
+from kconnd.core.qtconsole_command import explain_exit, has_screen
 from kconnd.errors import KconndError
 
 TYPE_CHECKING = False
@@ -53,7 +53,7 @@ def _run_console(command: list[str], name: str, hint: str) -> int:
     if exit_code == 0:
         return 0
     raise KconndError(
-        f"opening a Qt console on {name}: {explain_end(output, exit_code, os.environ)}",
+        f"opening a Qt console on {name}: {explain_exit(output, exit_code, os.environ)}",
         hint=hint,
         output="\n".join(output.strip().splitlines()[-OUTPUT_LINES:]),
     )

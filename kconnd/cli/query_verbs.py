@@ -205,9 +205,12 @@ def _attach_fault(kernel: dict[str, Any]) -> list[tuple[str, str]]:
     why = kernel.get("unreachable")
     if not why:
         return []
-    from kconnd.core.kernel.reachability import cure  # noqa: PLC0415  # it imports what a look-up need not
+    from kconnd.core.kernel.reachability import attach_hint  # noqa: PLC0415  # it imports what a look-up need not
 
-    return [("attach", render.plain(f"no new client can: {why}")), ("", cure(kernel["name"]))]
+    return [
+        ("attach", render.plain(f"no new client can: {why}")),
+        ("", attach_hint(kernel["name"])),
+    ]
 
 
 def _software(kernel: dict[str, Any]) -> str:

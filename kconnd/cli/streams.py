@@ -11,7 +11,7 @@ import json
 from kconnd.cli.batch import client_for, expand_patterns
 from kconnd.cli.render import plain
 from kconnd.client import kernel_path
-from kconnd.core.protocol.request_head import quoted
+from kconnd.core.protocol.request_head import quote
 from kconnd.core.terminal_text import ESCAPE, RESET, TerminalText
 from kconnd.errors import KconndError
 
@@ -48,7 +48,7 @@ def logs(arguments: Arguments) -> int:
 def events(arguments: Arguments) -> int:
     """Print what happened to kernels."""
     query = f"follow={int(arguments.follow)}"
-    query += f"&kernel={quoted(arguments.name)}" if arguments.name else ""
+    query += f"&kernel={quote(arguments.name)}" if arguments.name else ""
     for event in client_for(arguments).stream(f"/v1/events?{query}"):
         line = f"{event['at']}  {event['kernel']}  {event['message']}"
         print(json.dumps(event) if arguments.json else plain(line), flush=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-ADMINS = "kconnd-admin"  # the group whose members manage every kernel of the machine
+ADMIN_GROUP = "kconnd-admin"  # the group whose members manage every kernel of the machine
 
 
 class Right(IntEnum):
@@ -40,7 +40,7 @@ class Peer:
     groups: frozenset[str] = frozenset()
 
 
-class Rules(Protocol):
+class AccessRules(Protocol):
     """What a profile says: login names, and groups as ``@NAME``, for each right."""
 
     @property
@@ -59,7 +59,7 @@ class Rules(Protocol):
         ...
 
 
-def may(peer: Peer, right: Right, *, owner: int, rules: Rules | None = None) -> bool:
+def may(peer: Peer, right: Right, *, owner: int, rules: AccessRules | None = None) -> bool:
     """Tell whether a peer has a right on a kernel.
 
     Parameters
@@ -75,7 +75,7 @@ def may(peer: Peer, right: Right, *, owner: int, rules: Rules | None = None) -> 
     """
     if right not in Right:
         return False
-    if peer.uid in {owner, 0} or ADMINS in peer.groups:
+    if peer.uid in {owner, 0} or ADMIN_GROUP in peer.groups:
         return True
     if rules is None:
         return False

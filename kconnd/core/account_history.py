@@ -64,7 +64,7 @@ class RuntimeOwner:
         return asdict(self)
 
 
-def parse_owner(text: bytes) -> RuntimeOwner:
+def parse_runtime_owner(text: bytes) -> RuntimeOwner:
     """Read what is kept in a file.
 
     Raises
@@ -82,7 +82,7 @@ def parse_owner(text: bytes) -> RuntimeOwner:
     return RuntimeOwner(name, device, inode)
 
 
-def is_usable(uid: int) -> bool:
+def is_usable_uid(uid: int) -> bool:
     """Tell whether a process can run as a uid; two numbers stand for none."""
     return 0 <= uid < 1 << 32 and uid not in NO_UIDS
 
@@ -111,19 +111,19 @@ def current_account(known: Account | None, name: str, used: Iterable[int] = ()) 
     return Account(name, max([known.number, *used]) + 1)
 
 
-def number_in(unit: str) -> int:
+def account_number(unit: str) -> int:
     """Give the number of the account that a kernel's unit was made for."""
     found = _NUMBERED.search(unit)
     return int(found[1]) if found else 1
 
 
-def numbered(unit: str, number: int) -> str:
+def unit_of_account(unit: str, number: int) -> str:
     """Name a unit of a later account of its uid; the first one's are as they are."""
     stem, dot, kind = unit.rpartition(".")
     return unit if number == 1 else f"{stem}:{number}{dot}{kind}"
 
 
-def to_json(account: Account) -> bytes:
+def dump_account(account: Account) -> bytes:
     """Give what is kept in a file."""
     return json.dumps(asdict(account)).encode()
 

@@ -8,12 +8,12 @@ login (``session-3.scope``) where logind is told to, that of the user's own syst
 
 from collections.abc import Mapping
 
-LINGER = "loginctl enable-linger"
-APART = "systemd-run --user --scope kconnd-ctl start NAME"
+LINGER_COMMAND = "loginctl enable-linger"
+OWN_SCOPE_COMMAND = "systemd-run --user --scope kconnd-ctl start NAME"
 
 
 SYSTEM_UID_MAX = 999  # logind leaves alone what belongs to system users
-KEEP_IPC = "as root: scripts/install --keep-ipc"
+KEEP_IPC_COMMAND = "as root: scripts/install --keep-ipc"
 
 
 def cure_for_shared_memory(uid: int, *, removes_ipc: bool, lingers: bool) -> str:
@@ -34,7 +34,9 @@ def cure_for_shared_memory(uid: int, *, removes_ipc: bool, lingers: bool) -> str
         Commands, or ``""`` where it is kept.
     """
     return (
-        f"{LINGER}; or, {KEEP_IPC}" if removes_ipc and not lingers and uid > SYSTEM_UID_MAX else ""
+        f"{LINGER_COMMAND}; or, {KEEP_IPC_COMMAND}"
+        if removes_ipc and not lingers and uid > SYSTEM_UID_MAX
+        else ""
     )
 
 
@@ -56,9 +58,9 @@ def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
         Commands, or ``""`` where it is not ended.
     """
     if "/user@" in cgroup:
-        return "" if lingers else LINGER
+        return "" if lingers else LINGER_COMMAND
     if "/session-" in cgroup and kills:
-        return APART if lingers else f"{LINGER} && {APART}"
+        return OWN_SCOPE_COMMAND if lingers else f"{LINGER_COMMAND} && {OWN_SCOPE_COMMAND}"
     return ""
 
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from kconnd.errors import UsageError
 
-PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
-_PART = re.compile(PATTERN)
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
+_PART = re.compile(NAME_PATTERN)
 
 
 @lru_cache(1024)  # a request asks several times; what is no name is not kept

@@ -14,28 +14,28 @@ TYPE_CHECKING = False  # typing's own, and collections.abc, would cost more than
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SOCKET = "kconnd.sock"
+SOCKET_NAME = "kconnd.sock"
 # With the front door, for the whole machine (file-hierarchy(7)):
 FRONT_SOCKET = "/run/kconnd/kconnd.sock"
-RUN = "/run/kconnd"
-STATE = "/var/lib/kconnd"
-OWNER_SOCKETS = "/run/kconnd/s"
-OWNER_FOLDERS = "/run/kconnd/u"
-SETTINGS = "/etc/kconnd/kconnd.yaml"
-SYSTEM_CONFIGS = "/etc/kconnd/configs"
-BOOT = "/var/lib/kconnd/boot"
-LIMITS = "/run/kconnd/limits"
-KERNEL_UNIT = "kconnd-kernel-"  # the name of a unit or scope of a kernel begins so
+RUN_DIR = "/run/kconnd"
+STATE_DIR = "/var/lib/kconnd"
+OWNER_SOCKETS_DIR = "/run/kconnd/s"
+OWNER_RUNTIME_DIR = "/run/kconnd/u"
+SETTINGS_FILE = "/etc/kconnd/kconnd.yaml"
+SYSTEM_CONFIGS_DIR = "/etc/kconnd/configs"
+BOOT_DIR = "/var/lib/kconnd/boot"
+LIMITS_DIR = "/run/kconnd/limits"
+KERNEL_UNIT_PREFIX = "kconnd-kernel-"  # the name of a unit or scope of a kernel begins so
 
 
 def owner_socket(uid: int) -> str:
     """Give where a user's daemon listens on a machine with the front door."""
-    return f"{OWNER_SOCKETS}/{uid}"
+    return f"{OWNER_SOCKETS_DIR}/{uid}"
 
 
 def owner_folder(uid: int) -> str:
     """Give where a user's daemon keeps sockets and connection files on such a machine."""
-    return f"{OWNER_FOLDERS}/{uid}"
+    return f"{OWNER_RUNTIME_DIR}/{uid}"
 
 
 def daemon_cgroup(uid: int) -> str:

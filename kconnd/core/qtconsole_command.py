@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 
 # What a program needs of its user's session to open a window; nothing else is handed on.
-SESSION = ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "QT_QPA_PLATFORM")
+SESSION_VARIABLES = (
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+    "XDG_RUNTIME_DIR",
+    "QT_QPA_PLATFORM",
+)
 _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 _SIGNS = (
     ("could not connect to display", "the display {display} does not answer"),
@@ -19,7 +25,7 @@ def has_screen(env: Mapping[str, str]) -> bool:
     return any(env.get(name) for name in _SCREENS)
 
 
-def explain_end(output: str, code: int, env: Mapping[str, str]) -> str:
+def explain_exit(output: str, code: int, env: Mapping[str, str]) -> str:
     """Say why a console ended, from its exit code and last output."""
     for sign, sentence in _SIGNS:
         if sign in output:

@@ -7,7 +7,7 @@ decides where a request goes. Both the client (`kconnd.client`) and the front do
 
 How it works. A reader is a function that takes a value of the reply and returns the sound value,
 or raises `ValueError`. `record` and `rows` build readers from readers; a field that no reader
-names is dropped. `sound_reply` chooses the reader by the request that was made. Text of one line
+names is dropped. `validate_reply` chooses the reader by the request that was made. Text of one line
 comes out printable and cut; output of a kernel (``text``, ``output_tail``) keeps its control
 characters, since `kconnd.core.terminal_text` filters it where it is shown.
 
@@ -19,8 +19,8 @@ Rule: nothing is imported that costs time, since look-ups use this module.
 
 from __future__ import annotations
 
-from kconnd.core.protocol.request_head import unquoted
-from kconnd.errors import UnreachableError, by_code
+from kconnd.core.protocol.request_head import unquote
+from kconnd.errors import UnreachableError, error_class
 
 TYPE_CHECKING = False  # typing's own would cost a look-up milliseconds
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ READERS: dict[str, Reader] = {
 
 
 # What may be asked of another owner's daemon by the socket that it listens on.
-OF_ALL: dict[str, Reader] = {
+OWNER_READERS: dict[str, Reader] = {
     KERNELS: lambda value: {**_list(value), "elsewhere": []},
     "/v1/events": record({"at": optional(time), "kernel": name, "event": label, "message": _line}),
     "/v1/health": record(
@@ -272,7 +272,7 @@ OF_ALL: dict[str, Reader] = {
 }
 
 
-def sound_reply(
+def validate_reply(
     path: str,
     content: object,
     uid: int,
@@ -314,19 +314,19 @@ def sound_reply(
 
 
 def _read_reply(asked: str, content: object) -> dict[str, Any]:
-    if asked in OF_ALL:
-        found: dict[str, Any] = OF_ALL[asked](content)
+    if asked in OWNER_READERS:
+        found: dict[str, Any] = OWNER_READERS[asked](content)
         return found
     kernel, _, verb = asked.removeprefix(f"{KERNELS}/").partition("/")
     if not asked.startswith(f"{KERNELS}/") or verb not in READERS:
         raise ValueError("only one's own daemon answers such a request")
     found = READERS[verb](content)
-    if "name" in found and found["name"] != unquoted(kernel):
+    if "name" in found and found["name"] != unquote(kernel):
         raise ValueError("it is about another kernel")
     return found
 
 
-def sound_error(content: object, owner: str) -> KconndError:
+def validate_error(content: object, owner: str) -> KconndError:
     """Give the error that another owner's daemon tells, as words of that owner.
 
     Parameters
@@ -342,7 +342,7 @@ def sound_error(content: object, owner: str) -> KconndError:
         return _not_believed(owner, error)
     says = f"the daemon of {owner} says: "
     hint = f"{says}{told['hint']}" if told["hint"] else ""
-    return by_code(told["code"])(says + told["message"], hint=hint, output=told["output"] or "")
+    return error_class(told["code"])(says + told["message"], hint=hint, output=told["output"] or "")
 
 
 def _not_believed(owner: str, why: ValueError) -> UnreachableError:

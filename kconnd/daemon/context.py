@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from kconnd.core.kernel.wall_time import Calendar
+from kconnd.core.kernel.wall_time import WallClock
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles, WarmFiles, kernel_files, warm_files
 from kconnd.core.launch.plan import User
@@ -114,7 +114,7 @@ class World:
     launch_limit: float = 120.0
     pace: Pace = field(default_factory=Pace)
     paths: PathSteps = field(default_factory=PathSteps)
-    calendar: Calendar = field(default_factory=Calendar)
+    calendar: WallClock = field(default_factory=WallClock)
 
     def announce(self, kernel: str, kind: str, message: str) -> None:
         """Publish an event about a kernel to all subscribers."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from kconnd.core.kernel.view import iso
+from kconnd.core.kernel.view import iso_time
 from kconnd.system.systemd.journal import EVENT
 
 KEPT = 1000
@@ -29,7 +29,7 @@ class Happening:
 
     def to_json(self) -> dict[str, Any]:
         """Give it as a reply has it."""
-        return {**vars(self), "at": iso(self.at)}
+        return {**vars(self), "at": iso_time(self.at)}
 
 
 class EventBus:

@@ -10,13 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kconnd.core.access import Rules
-from kconnd.core.kernel.events import StartAsked, StopAsked
+from kconnd.core.access import AccessRules
+from kconnd.core.kernel.events import StartRequested, StopRequested
 from kconnd.core.kernel.lifecycle import LIVE, Desired, State
 from kconnd.core.kernel.record import KernelRecord, Origin
 from kconnd.core.launch.kernel_files import is_facts, kernel_of_facts, live_dir
 from kconnd.core.names import parse_name
-from kconnd.core.profile.difference import Difference, compare, lost_connection, status
+from kconnd.core.profile.difference import (
+    Difference,
+    compare_profiles,
+    profile_status,
+    revoked_names,
+)
 from kconnd.core.profile.model import Profile, instantiate
 from kconnd.daemon.catalog import Catalog
 from kconnd.daemon.context import World
@@ -159,7 +164,7 @@ class Kernels:
         record = actor.record
         current = self.profile(record.name)
         launched = record.profile if record.lifecycle.state in LIVE else None
-        return status(launched, current and self._as_plain(record.name, current))
+        return profile_status(launched, current and self._as_plain(record.name, current))
 
     def _as_plain(self, name: str, profile: Profile) -> Mapping[str, Any]:
         """Give a profile as a record has it; the same one is asked for with every look-up."""
@@ -169,7 +174,7 @@ class Kernels:
             self._plain[name] = profile, plain
         return plain
 
-    def rules(self, name: str) -> Rules | None:
+    def rules(self, name: str) -> AccessRules | None:
         """Give what a kernel's profile says now of who may do what; nothing where it is gone."""
         try:
             profile = self.profile(name)
@@ -334,7 +339,7 @@ class Kernels:
         async for name in in_turns(sorted(names)):
             profile = self.profile(name)
             if profile is not None and profile.start == "boot":
-                self._actor(name).enqueue(StartAsked(at_boot=True))
+                self._actor(name).enqueue(StartRequested(at_boot=True))
 
     async def reload(self) -> Difference:
         """Read the profiles again; no live kernel is touched.
@@ -345,14 +350,16 @@ class Kernels:
             loaded, _ = await asyncio.gather(self._load(), self.catalog.look())
             before = {name: found.profile for name, found in self.loaded.profiles.items()}
             after = {name: found.profile for name, found in loaded.profiles.items()}
-            difference = await asyncio.to_thread(compare, before, after)
+            difference = await asyncio.to_thread(compare_profiles, before, after)
             names = [actor.record.name for actor in self.all()]
             rules = {name: self.rules(name) async for name in in_turns(names)}
             self.loaded = loaded
             await self._follow(difference, rules)
             return difference
 
-    async def _follow(self, difference: Difference, rules: Mapping[str, Rules | None]) -> None:
+    async def _follow(
+        self, difference: Difference, rules: Mapping[str, AccessRules | None]
+    ) -> None:
         """Do what follows from profiles that have changed; ``rules`` are those before."""
         async for actor in in_turns(self.all()):
             self._tell_of_keys(actor, rules.get(actor.record.name))
@@ -374,10 +381,10 @@ class Kernels:
         if len(faults) > LOGGED_FAULTS:
             log.warning("and %d more faults in profiles", len(faults) - LOGGED_FAULTS)
 
-    def _tell_of_keys(self, actor: Actor, before: Rules | None) -> None:
+    def _tell_of_keys(self, actor: Actor, before: AccessRules | None) -> None:
         """Say so where somebody may not connect any more and may still have the key."""
         name = actor.record.name
-        gone = lost_connection(before, self.rules(name))
+        gone = revoked_names(before, self.rules(name))
         if gone and actor.kernel.state in LIVE:
             actor.announce(
                 "access-changed",
@@ -412,7 +419,9 @@ class Kernels:
         live = [actor for actor in self.all() if actor.kernel.state in LIVE]
         for actor in live:
             await self.stop_turns.take(actor)
-            await actor.ask(StopAsked(busy=actor.busy, why="the daemon was told to take it along"))
+            await actor.ask(
+                StopRequested(busy=actor.busy, why="the daemon was told to take it along")
+            )
         for actor in live:
             await actor.until(lambda record: record.lifecycle.state not in LIVE)
 

@@ -26,11 +26,11 @@ import kconnd
 from kconnd import private_tmp
 from kconnd.core import paths
 from kconnd.core.kernel.record import Origin
-from kconnd.core.kernel.view import iso
+from kconnd.core.kernel.view import iso_time
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import live_dir
 from kconnd.core.launch.ports import COUNT, default_range
-from kconnd.core.paths import SETTINGS
+from kconnd.core.paths import SETTINGS_FILE
 from kconnd.core.profile.quantities import parse_duration
 from kconnd.daemon.api.admission import Gate, bound_connections_for_ever
 from kconnd.daemon.api.request import Request
@@ -148,7 +148,7 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     add("--version", action="version", version=f"kconnd {kconnd.__version__}")
     given = parser.parse_args(arguments)
     user = own_user()
-    runtime = private_tmp.usable(
+    runtime = private_tmp.resolve_folder(
         paths.runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid
     )
     state = paths.state_dir(os.environ, user.home, machine_id())
@@ -166,7 +166,7 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         jupyter_dir=(
             given.jupyter_dir or Path(paths.jupyter_runtime_dir(os.environ, user.home))
         ).absolute(),
-        socket=(given.socket or runtime_dir / paths.SOCKET).absolute(),
+        socket=(given.socket or runtime_dir / paths.SOCKET_NAME).absolute(),
         ports=_parse_ports(given.ports) if given.ports else default_range(ephemeral_ports()),
         log_level=given.log_level,
         stop_kernels_on_exit=given.stop_kernels_on_exit,
@@ -255,7 +255,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
-    gate = Gate(LiveSettings(SETTINGS) if settings.front else None)
+    gate = Gate(LiveSettings(SETTINGS_FILE) if settings.front else None)
     world = build_world(settings, gate)
     kernels = Kernels(world, partial(_load, settings, world), Pool(world))
     paths = _describe(settings)
@@ -383,13 +383,13 @@ def _describe(settings: Settings) -> dict[str, object]:
         "runtime_dir": str(settings.runtime_dir),
         "state_dir": str(settings.state_dir),
         "configs": [str(path) for path in settings.configs],
-        "started_at": iso(time.time()),
+        "started_at": iso_time(time.time()),
     }
 
 
 def _make_folders(settings: Settings) -> None:
     make_folders(settings.runtime_dir)
-    if private_tmp.is_stand_in(str(settings.runtime_dir)):
+    if private_tmp.is_fallback(str(settings.runtime_dir)):
         log.warning(
             "using %s, since another user has taken %s",
             settings.runtime_dir,

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from kconnd.connect import qtconsole_command
-from kconnd.core.kernel.view import iso
+from kconnd.core.kernel.view import iso_time
 from kconnd.core.launch.plan import User, base_environment
-from kconnd.core.qtconsole_command import SESSION, explain_end, has_screen
+from kconnd.core.qtconsole_command import SESSION_VARIABLES, explain_exit, has_screen
 from kconnd.errors import KconndError, UsageError
 from kconnd.system.process.processes import ProcessId, read_stat, wait_for_end
 
@@ -38,7 +38,7 @@ class Console:
 
     def to_json(self) -> dict[str, Any]:
         """Give it as a reply has it."""
-        return {**vars(self), "started_at": iso(self.started_at)}
+        return {**vars(self), "started_at": iso_time(self.started_at)}
 
 
 class Consoles:
@@ -97,7 +97,7 @@ async def _watch(
         console.output_tail = output.read().decode(errors="replace")
         console.code = process.returncode
         console.reason = (
-            "closed" if console.code == 0 else explain_end(console.output_tail, console.code, env)
+            "closed" if console.code == 0 else explain_exit(console.output_tail, console.code, env)
         )
 
 
@@ -121,5 +121,5 @@ def session_environment(
     user: User, own: Mapping[str, str], given: Mapping[str, Any]
 ) -> dict[str, str]:
     """Build a console's environment: the user's own, and of the request what a window needs."""
-    window = {name: str(given[name]) for name in SESSION if given.get(name)}
+    window = {name: str(given[name]) for name in SESSION_VARIABLES if given.get(name)}
     return base_environment(user, own, "") | window

@@ -24,8 +24,8 @@ from datetime import datetime
 from pathlib import Path
 
 from kconnd.core.access import Peer
-from kconnd.core.account_history import ROOT_UID, Account, is_usable, number_in
-from kconnd.core.paths import KERNEL_UNIT
+from kconnd.core.account_history import ROOT_UID, Account, account_number, is_usable_uid
+from kconnd.core.paths import KERNEL_UNIT_PREFIX
 from kconnd.errors import KconndError, RefusedError
 from kconnd.system.files.account_files import AccountFiles, Aside
 from kconnd.system.files.watcher import FolderWatcher
@@ -108,7 +108,7 @@ class Accounts:
         if not (name.isascii() and name.isdecimal()):
             return await self._directory.uid_of(name)
         uid = int(name) if len(name) <= MAX_UID_DIGITS else -1
-        return uid if is_usable(uid) and await self.name_of(uid) else None
+        return uid if is_usable_uid(uid) and await self.name_of(uid) else None
 
     async def settle(self, uid: int, name: str = "") -> Account:
         """Put aside the files of an earlier account of a uid, and return the present account.
@@ -195,8 +195,8 @@ class Accounts:
 
     async def live_kernels(self, uid: int, number: int) -> list[str]:
         """List the units of running kernels of one account."""
-        units = await self._systemd.list_up(f"{KERNEL_UNIT}{uid}-*")
-        return sorted(unit for unit in units if number_in(unit) == number)
+        units = await self._systemd.list_up(f"{KERNEL_UNIT_PREFIX}{uid}-*")
+        return sorted(unit for unit in units if account_number(unit) == number)
 
     async def list_earlier(self, uid: int | None = None) -> list[EarlierAccount]:
         """List the earlier accounts of one uid, or of all uids."""

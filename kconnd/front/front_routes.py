@@ -16,7 +16,7 @@ from typing import Any
 
 import kconnd
 from kconnd.core.access import Peer, Right, may
-from kconnd.core.account_history import numbered
+from kconnd.core.account_history import unit_of_account
 from kconnd.core.paths import owner_socket
 from kconnd.core.profile.settings import check_admitted
 from kconnd.errors import KconndError, RefusedError, UsageError
@@ -152,7 +152,7 @@ async def make_unit(request: FrontRequest) -> Reply:
     name, generation, program, plan, requested = parse_request(request.body)
     limits = await _limits(request.owners, name, requested)
     argv = [sys.executable, "-I", "-S", program, name, plan]
-    unit = numbered(unit_name(uid, name, generation), account.number)
+    unit = unit_of_account(unit_name(uid, name, generation), account.number)
     systemd = await request.owners.systemd_version()
     rows = properties(uid, argv, limits, systemd, pam=_has_pam())
     await request.owners.make_unit(uid, unit, rows)
@@ -177,7 +177,7 @@ async def make_scope(request: FrontRequest) -> Reply:
     account = request.owners.accounts.expect(uid, request.peer.name)
     name, generation, pid, requested = parse_scope(request.body)
     limits = await _limits(request.owners, name, requested)
-    scope = numbered(unit_name(uid, name, generation, "scope"), account.number)
+    scope = unit_of_account(unit_name(uid, name, generation, "scope"), account.number)
     rows = scope_properties(uid, name, pid, limits, await request.owners.systemd_version())
     with daemon_process(pid, uid) as check:
         await request.owners.make_unit(uid, scope, rows, check)

@@ -7,7 +7,7 @@ profiles again once a change has settled, that is, once nobody has written for `
 import asyncio
 import logging
 
-from kconnd.core.profile.settings import Settings
+from kconnd.core.profile.settings import MachineSettings
 from kconnd.system.files.stamps import Marks, Settling, Stamp, stamp_folder
 from kconnd.system.profiles.loader import LoadedProfiles, is_profile, load_profiles
 from kconnd.system.profiles.settings_file import SETTLE_DELAY_S, LiveSettings
@@ -69,7 +69,7 @@ class MachineConfig:
             )
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> MachineSettings:
         """The machine's settings."""
         return self._settings.now()
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import kconnd
-from kconnd.core.paths import BOOT, FRONT_SOCKET, LIMITS, SETTINGS, SYSTEM_CONFIGS
+from kconnd.core.paths import BOOT_DIR, FRONT_SOCKET, LIMITS_DIR, SETTINGS_FILE, SYSTEM_CONFIGS_DIR
 from kconnd.errors import KconndError, RefusedError
 from kconnd.front.account_changes import Accounts
 from kconnd.front.front_routes import ROUTES, FrontRequest
@@ -45,17 +45,17 @@ SIGTERM stops the front door. Neither stops a daemon or a kernel.
 
 def build_owners() -> Owners:
     """Build the objects that all requests share."""
-    for path in (BOOT, LIMITS):
+    for path in (BOOT_DIR, LIMITS_DIR):
         make_folder(Path(path))
     systemd = Systemd()
-    machine = MachineConfig(SYSTEM_CONFIGS, SETTINGS)
+    machine = MachineConfig(SYSTEM_CONFIGS_DIR, SETTINGS_FILE)
     files = AccountFiles()
     try:
         files.make_folders()
     except OSError as error:
         log.warning("making the folders that record the account of each uid: %s", error)
     accounts = Accounts(systemd, files)
-    return Owners(systemd, Path(BOOT), machine, Slices(systemd, Path(LIMITS)), accounts)
+    return Owners(systemd, Path(BOOT_DIR), machine, Slices(systemd, Path(LIMITS_DIR)), accounts)
 
 
 async def serve(owners: Owners, socket: Path = Path(FRONT_SOCKET)) -> None:

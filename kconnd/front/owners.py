@@ -14,7 +14,7 @@ from itertools import compress
 from pathlib import Path
 
 from kconnd.core.access import Peer, Right, may
-from kconnd.core.account_history import is_usable, number_in
+from kconnd.core.account_history import account_number, is_usable_uid
 from kconnd.core.paths import owner_socket
 from kconnd.core.profile.settings import admits
 from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
@@ -94,7 +94,7 @@ class Owners:
             If the peer may not start the daemon of another user, or systemd cannot run anything as
             this uid.
         """
-        if not is_usable(uid):
+        if not is_usable_uid(uid):
             raise RefusedError(
                 f"uid {uid} cannot have a daemon: systemd does not accept it as a user's uid",
                 hint="give the account another uid (usermod -u)",
@@ -178,7 +178,7 @@ class Owners:
         async with self._uid_locks[uid]:
             max_kernels = self.machine.settings.quotas.kernels
             if max_kernels is not None:
-                units = {*await self.accounts.live_kernels(uid, number_in(unit))} - {unit}
+                units = {*await self.accounts.live_kernels(uid, account_number(unit))} - {unit}
                 check_quota(uid, len(units), max_kernels)
             await self.limit_memory([uid])
             check()

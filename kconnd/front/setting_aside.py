@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from shutil import which
 
-from kconnd.core.account_history import is_usable
+from kconnd.core.account_history import is_usable_uid
 from kconnd.errors import KconndError, UsageError
 from kconnd.system.files.account_files import AccountFiles
 from kconnd.system.http.peer import look_up_user
@@ -31,7 +31,7 @@ def parse_uid(text: str) -> int:
     """
     is_number = text.isascii() and text.isdecimal() and len(text) <= MAX_UID_DIGITS
     uid = int(text) if is_number else -1
-    if not is_usable(uid):
+    if not is_usable_uid(uid):
         raise UsageError(f"{text!r} is not the uid of a user", hint="'id -u NAME' prints the uid")
     return uid
 

@@ -13,7 +13,7 @@ from dbus_fast import Variant
 
 from kconnd.core.launch.kernel_files import without_warm_suffix
 from kconnd.core.names import parse_name
-from kconnd.core.paths import KERNEL_UNIT
+from kconnd.core.paths import KERNEL_UNIT_PREFIX
 from kconnd.core.profile.model import Limits
 from kconnd.errors import UsageError
 
@@ -39,7 +39,7 @@ LIMIT_NAMES = ("memory", "cpu", "tasks", "open_files")
 def unit_name(uid: int, name: str, generation: int, kind: str = "service") -> str:
     """Return the name of a kernel's unit, escaped as systemd.unit(5) asks for."""
     safe = re.sub(r"[^A-Za-z0-9._-]", lambda match: f"\\x{ord(match[0]):02x}", name)
-    return f"{KERNEL_UNIT}{uid}-{safe}-{generation}.{kind}"
+    return f"{KERNEL_UNIT_PREFIX}{uid}-{safe}-{generation}.{kind}"
 
 
 def profile_of(name: str) -> str:

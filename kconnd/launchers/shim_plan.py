@@ -5,7 +5,7 @@ import resource
 from collections.abc import Iterator
 
 from kconnd.core.launch.plan import LaunchPlan
-from kconnd.errors import StillThereError
+from kconnd.errors import StillRunningError
 
 # Soft and hard limit on open files at this process's start, which its kernels inherit. The daemon
 # raises its own limit later.
@@ -45,9 +45,9 @@ def plan_records(plan: LaunchPlan, *more: tuple[str, str]) -> Iterator[bytes]:
     return (f"{key}={value}\0".encode("utf-8", "surrogateescape") for key, value in values)
 
 
-def still_there(plan: LaunchPlan, reason: str) -> StillThereError:
+def still_there(plan: LaunchPlan, reason: str) -> StillRunningError:
     """Make the error for a kernel whose earlier process still holds its lock."""
-    return StillThereError(
+    return StillRunningError(
         f"an earlier process of {plan.name} still runs ({reason})",
         hint=f"run kconnd-ctl stop {plan.name} to end it",
     )

@@ -132,7 +132,7 @@ class ShimSpawner:
 
         Raises
         ------
-        StillThereError
+        StillRunningError
             If an earlier shim of the kernel still runs.
         StartFailedError
             If the shim exits without an answer.

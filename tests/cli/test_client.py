@@ -17,7 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kconnd.client import Client, find_socket, socket_candidates
-from kconnd.errors import KconndError, NoSuchKernelError, RefusedError, UnreachableError, by_code
+from kconnd.errors import (
+    KconndError,
+    NoSuchKernelError,
+    RefusedError,
+    UnreachableError,
+    error_class,
+)
 
 
 @contextlib.contextmanager
@@ -118,8 +124,8 @@ def test_an_error_arrives_as_what_it_was(kind: type[KconndError]) -> None:
 def test_codes_are_different_and_unknown_ones_are_failures() -> None:
     kinds = KconndError.__subclasses__()
     assert len({kind.code for kind in kinds}) == len(kinds)
-    assert by_code("from-the-future") is KconndError
-    assert by_code("no-such-kernel") is NoSuchKernelError
+    assert error_class("from-the-future") is KconndError
+    assert error_class("no-such-kernel") is NoSuchKernelError
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kconnd.cli import render
-from kconnd.core.kernel.view import iso
+from kconnd.core.kernel.view import iso_time
 
 CELL = st.text(st.characters(categories=["L", "N"]), max_size=12)
 
@@ -20,7 +20,7 @@ def test_spans_and_sizes() -> None:
 @given(st.integers(0, 4_000_000_000_000))
 def test_a_time_of_a_reply_is_read_back(milliseconds: int) -> None:
     at = milliseconds / 1000
-    seconds = render.seconds_since(iso(at), at)
+    seconds = render.seconds_since(iso_time(at), at)
     assert seconds is not None
     assert abs(seconds) < 0.002
     assert render.ago(None, at) == "-"

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from kconnd.core.kernel.events import Step
-from kconnd.core.kernel.lifecycle import Desired, Ending, Lifecycle, State
+from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State, StopCause
 from kconnd.core.kernel.record import Decision, Facts, KernelRecord, LastExit, Origin
 from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
 
@@ -31,7 +31,7 @@ LIFECYCLES = st.builds(
     proved=st.booleans(),
     unresponsive=st.booleans(),
     step=st.none() | st.sampled_from(Step),
-    ending=st.none() | st.sampled_from(Ending),
+    stop_cause=st.none() | st.sampled_from(StopCause),
     new_key=st.booleans(),
     reason=TEXT,
 )

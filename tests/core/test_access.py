@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.access import ADMINS, Peer, Right, may
+from kconnd.core.access import ADMIN_GROUP, Peer, Right, may
 from kconnd.core.profile.model import Access
 
 OWNER = 1000
@@ -12,7 +12,7 @@ RULES = Access(see=("ada", "@lab"), connect=("bob",), manage=("@ops",))
 PEERS = {
     "owner": Peer(OWNER, 1, "own"),
     "root": Peer(0, 1, "root"),
-    "admin": Peer(1001, 1, "eve", frozenset({ADMINS})),
+    "admin": Peer(1001, 1, "eve", frozenset({ADMIN_GROUP})),
     "ada": Peer(1002, 1, "ada"),
     "in lab": Peer(1003, 1, "x", frozenset({"lab", "users"})),
     "bob": Peer(1004, 1, "bob"),

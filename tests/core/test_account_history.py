@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from kconnd.core.account_history import (
     Account,
+    account_number,
     current_account,
-    is_usable,
-    number_in,
-    numbered,
+    dump_account,
+    is_usable_uid,
     parse_account,
-    to_json,
+    unit_of_account,
 )
 from kconnd.errors import StateFileError
 from kconnd.front.unit_properties import unit_name
@@ -43,7 +43,7 @@ def test_what_nobody_knows_is_of_who_comes_first(name: str, used: list[int]) -> 
 
 @given(ACCOUNTS)
 def test_what_is_kept_is_read_back(account: Account) -> None:
-    assert parse_account(to_json(account), "x") == account
+    assert parse_account(dump_account(account), "x") == account
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_a_unit_says_of_which_account_it_is(
     uid: int, name: str, generation: int, number: int, kind: str
 ) -> None:
     plain = unit_name(uid, name, generation, kind)
-    unit = numbered(plain, number)
-    assert number_in(unit) == number
-    assert number_in(plain) == 1
+    unit = unit_of_account(plain, number)
+    assert account_number(unit) == number
+    assert account_number(plain) == 1
     assert (unit == plain) == (number == 1)
     assert unit.endswith(f".{kind}")
 
@@ -100,8 +100,8 @@ def test_a_unit_says_of_which_account_it_is(
     ],
 )
 def test_which_uids_there_are(uid: int, usable: object) -> None:
-    assert is_usable(uid) is usable
+    assert is_usable_uid(uid) is usable
 
 
 def test_the_file_is_plain_json() -> None:
-    assert json.loads(to_json(Account("ada", 2))) == {"name": "ada", "number": 2}
+    assert json.loads(dump_account(Account("ada", 2))) == {"name": "ada", "number": 2}

@@ -1,8 +1,8 @@
 import pytest
 
 from kconnd.core.logout import (
-    APART,
-    LINGER,
+    LINGER_COMMAND,
+    OWN_SCOPE_COMMAND,
     cure_for_logout,
     cure_for_shared_memory,
     ends_at_logout,
@@ -19,11 +19,11 @@ OLD = "1:name=systemd:/user.slice/user-1000.slice/session-3.scope\n0::/\n"
     [
         (SSH, False, False, ""),
         (SSH, False, True, ""),
-        (SSH, True, False, f"{LINGER} && {APART}"),
-        (SSH, True, True, APART),
-        (OLD, True, True, APART),
-        (DESKTOP, False, False, LINGER),
-        (DESKTOP, True, False, LINGER),
+        (SSH, True, False, f"{LINGER_COMMAND} && {OWN_SCOPE_COMMAND}"),
+        (SSH, True, True, OWN_SCOPE_COMMAND),
+        (OLD, True, True, OWN_SCOPE_COMMAND),
+        (DESKTOP, False, False, LINGER_COMMAND),
+        (DESKTOP, True, False, LINGER_COMMAND),
         (DESKTOP, True, True, ""),
         (SYSTEM, True, False, ""),
         ("0::/\n", True, False, ""),
@@ -68,4 +68,4 @@ def test_what_a_logout_takes_of_shared_memory_has_its_cure(
 ) -> None:
     cure = cure_for_shared_memory(uid, removes_ipc=removes, lingers=lingers)
     assert (cure == "") is kept
-    assert kept or cure.startswith(LINGER)
+    assert kept or cure.startswith(LINGER_COMMAND)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kconnd.core.kernel.lifecycle import Desired, State
 from kconnd.core.kernel.record import KernelRecord
-from kconnd.core.kernel.view import Sight, describe, iso
+from kconnd.core.kernel.view import LiveStatus, describe, iso_time
 from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
 from kconnd.core.names import parse_name
 from kconnd.core.profile import difference
@@ -25,14 +25,14 @@ from kconnd.core.untrusted_reply import (
     READERS,
     STATES,
     name,
-    sound_error,
-    sound_reply,
     time,
+    validate_error,
+    validate_reply,
 )
 from kconnd.errors import KconndError, NoSuchKernelError, UnreachableError, UsageError
 
 EVE = (1001, "eve")
-ROW: dict[str, Any] = describe(KernelRecord("lab"), Sight("ada", "current", "", "/log"))
+ROW: dict[str, Any] = describe(KernelRecord("lab"), LiveStatus("ada", "current", "", "/log"))
 PORTS = {
     f"{one}_port": 5000 + n for n, one in enumerate(("shell", "iopub", "stdin", "control", "hb"))
 }
@@ -77,14 +77,14 @@ PATHS = {verb: f"/v1/kernels/lab/{verb}".rstrip("/") for verb in READERS}
 
 
 def taken(content: object, verb: str = "") -> dict[str, Any]:
-    return sound_reply(PATHS[verb], content, *EVE)
+    return validate_reply(PATHS[verb], content, *EVE)
 
 
 @pytest.mark.parametrize("kernel", [ROW, UP])
 def test_what_a_daemon_really_says_is_taken_whole(kernel: dict[str, Any]) -> None:
     ours = {"owner": "eve", "uid": 1001, "consoles": kernel.get("consoles")}
     assert taken(json.loads(json.dumps(kernel))) == {**kernel, **ours}
-    (row,) = sound_reply("/v1/kernels", {"kernels": [kernel]}, *EVE)["kernels"]
+    (row,) = validate_reply("/v1/kernels", {"kernels": [kernel]}, *EVE)["kernels"]
     assert row == {**kernel, **ours}
 
 
@@ -95,7 +95,7 @@ def test_what_a_daemon_really_says_is_taken_whole(kernel: dict[str, Any]) -> Non
 def test_no_pid_of_somebody_elses_process_is_shown(
     users: dict[int, int], pids: tuple[int | None, ...]
 ) -> None:
-    found = sound_reply("/v1/kernels/lab", json.loads(json.dumps(UP)), *EVE, users.get)
+    found = validate_reply("/v1/kernels/lab", json.loads(json.dumps(UP)), *EVE, users.get)
     assert (found["pid"], found["consoles"][0]["pid"]) == pids
 
 
@@ -208,23 +208,23 @@ def test_texts_and_lists_are_cut() -> None:
 )
 def test_no_other_request_is_answered_by_a_stranger(path: str) -> None:
     with pytest.raises(UnreachableError, match="only one's own daemon answers"):
-        sound_reply(path, UP, *EVE)
+        validate_reply(path, UP, *EVE)
 
 
 def test_what_is_asked_of_a_socket_is_typed_too() -> None:
     event = {"at": None, "kernel": "lab", "event": "started", "message": "pid\x1b"}
-    found = sound_reply("/v1/events?follow=1", {**event, "more": 1}, *EVE)
+    found = validate_reply("/v1/events?follow=1", {**event, "more": 1}, *EVE)
     assert found == {**event, "message": "pid?"}
     counts = dict.fromkeys(("kernels", "running", "warm", "faults"), 0)
     health = {"version": "1", "pid": 7, "uid": 0, **counts, "socket": "/x", "configs": ["/y"]}
-    assert health.items() <= sound_reply("/v1/health", health, *EVE).items()
+    assert health.items() <= validate_reply("/v1/health", health, *EVE).items()
     for path, content in (("/v1/events", {**event, "kernel": "/"}), ("/v1/health", {"pid": 1})):
         with pytest.raises(UnreachableError):
-            sound_reply(path, content, *EVE)
+            validate_reply(path, content, *EVE)
 
 
 def test_a_query_and_a_quoted_name_change_nothing() -> None:
-    found = sound_reply("/v1/kernels/l%61b/wait?for=ready", UP, *EVE)
+    found = validate_reply("/v1/kernels/l%61b/wait?for=ready", UP, *EVE)
     assert found["name"] == "lab"
 
 
@@ -241,7 +241,7 @@ def test_a_name_is_what_a_name_is_everywhere(text: str) -> None:
 
 @given(st.floats(0, 4e9))
 def test_each_time_that_a_daemon_writes_is_one(at: float) -> None:
-    assert time(iso(at)) == iso(at)
+    assert time(iso_time(at)) == iso_time(at)
 
 
 # --- errors
@@ -254,7 +254,7 @@ def test_an_error_is_told_as_words_of_its_owner() -> None:
         "hint": "a\nb",
         "output": "o\x1b[1m",
     }
-    error = sound_error({**told, "owner": "root"}, "eve")
+    error = validate_error({**told, "owner": "root"}, "eve")
     assert type(error) is NoSuchKernelError
     assert error.message == "the daemon of eve says: none?[2J"
     assert error.hint == "the daemon of eve says: a?b"
@@ -263,7 +263,7 @@ def test_an_error_is_told_as_words_of_its_owner() -> None:
 
 @given(JUNK | st.fixed_dictionaries(dict.fromkeys(("code", "message", "hint", "output"), JUNK)))
 def test_no_error_is_more_than_text(told: Any) -> None:
-    error = sound_error(told, "eve")
+    error = validate_error(told, "eve")
     assert isinstance(error, KconndError)
     assert "the daemon of eve" in error.message
     assert error.message.isprintable()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kconnd.core.launch.connection import parse_connection, parse_foreign_connection
-from kconnd.core.untrusted_reply import sound_reply
+from kconnd.core.untrusted_reply import validate_reply
 from tests.end_to_end.daemon import Daemon
 
 SMALL = Path(__file__).with_name("small_kernel.py")
@@ -20,7 +20,7 @@ LAB = "/v1/kernels/lab"
 
 def taken(path: str, reply: dict[str, Any]) -> dict[str, Any]:
     """Take a reply as another user's client does."""
-    return sound_reply(path, reply, 4711, "ada")
+    return validate_reply(path, reply, 4711, "ada")
 
 
 def same(path: str, reply: dict[str, Any]) -> None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from kconnd.cli.query_verbs import _list_lines
 from kconnd.core.kernel.record import KernelRecord
-from kconnd.core.kernel.view import Sight, describe
+from kconnd.core.kernel.view import LiveStatus, describe
 from kconnd.front.owner_kernels import FIELDS, sound_kernels
 
-ROW: dict[str, Any] = describe(KernelRecord("lab"), Sight("ada", "current", "", "/log"))
+ROW: dict[str, Any] = describe(KernelRecord("lab"), LiveStatus("ada", "current", "", "/log"))
 UP = ROW | {
     "state": "running",
     "pid": 4711,

@@ -134,6 +134,6 @@ def uid_of(name: str) -> int:
 def place_at(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Redirect kconnd's machine-wide paths to a folder, in this process."""
     patch.setattr(paths, "FRONT_SOCKET", str(folder / "front"))
-    patch.setattr(paths, "OWNER_SOCKETS", str(folder / "s"))
-    patch.setattr(paths, "OWNER_FOLDERS", str(folder / "u"))
+    patch.setattr(paths, "OWNER_SOCKETS_DIR", str(folder / "s"))
+    patch.setattr(paths, "OWNER_RUNTIME_DIR", str(folder / "u"))
     patch.delenv("KCONND_SOCKET", raising=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from kconnd.core.kernel.events import Step
 from kconnd.core.launch.kernel_files import KernelFiles, kernel_files
 from kconnd.core.launch.plan import LaunchPlan
-from kconnd.errors import StartFailedError, StillThereError
+from kconnd.errors import StartFailedError, StillRunningError
 from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.process.processes import ProcessId
 
@@ -37,7 +37,7 @@ class FakeLauncher:
         if self.hangs:
             await asyncio.Event().wait()
         if self.there is not None:
-            raise StillThereError(f"launching {plan.name}: there is one", hint="stop it")
+            raise StillRunningError(f"launching {plan.name}: there is one", hint="stop it")
         self.launched.append(plan)
         number = len(self.launched)
         self._exits[number] = asyncio.get_running_loop().create_future()

@@ -13,7 +13,7 @@ import pytest
 
 from kconnd.core.kernel.events import Step
 from kconnd.core.launch.plan import LaunchPlan
-from kconnd.errors import StillThereError
+from kconnd.errors import StillRunningError
 from kconnd.launchers.local import LocalLauncher
 from kconnd.launchers.shim_process import NAME_ROOM
 from kconnd.system.files.private import is_locked, take_lock
@@ -94,7 +94,7 @@ async def test_a_kernel_that_cannot_start_takes_no_spare(
 ) -> None:
     pid = spare_of(launcher)
     lock = take_lock(Path(plan.files.lock), "somebody")
-    with pytest.raises(StillThereError, match="somebody"):
+    with pytest.raises(StillRunningError, match="somebody"):
         await launcher.launch(plan)
     os.close(lock)
     assert spare_of(launcher) == pid

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from kconnd.private_tmp import choose_folder, is_own, is_taken, stand_ins
+from kconnd.private_tmp import choose_folder, fallback_folders, is_occupied, is_own
 
 ME = os.geteuid()
 
@@ -25,24 +25,24 @@ def test_a_stand_in_goes_first_as_long_as_it_is_there(tmp_path: Path) -> None:
     stand_in.mkdir(mode=0o700)
     (tmp_path / f"kconnd-{ME}").mkdir(mode=0o700)
     assert choose_folder(ME, str(tmp_path)) == str(stand_in)
-    assert stand_ins(ME, str(tmp_path)) == [str(stand_in)]
+    assert fallback_folders(ME, str(tmp_path)) == [str(stand_in)]
     stand_in.chmod(0o750)
-    assert stand_ins(ME, str(tmp_path)) == []
+    assert fallback_folders(ME, str(tmp_path)) == []
     stand_in.chmod(0o700)
-    assert stand_ins(ME + 1, str(tmp_path)) == []
+    assert fallback_folders(ME + 1, str(tmp_path)) == []
     stand_in.rename(tmp_path / f"kconnd-{ME}-mine")  # a folder of the user's own doing
-    assert stand_ins(ME, str(tmp_path)) == []
-    assert stand_ins(ME, str(tmp_path / "none")) == []
+    assert fallback_folders(ME, str(tmp_path)) == []
+    assert fallback_folders(ME, str(tmp_path / "none")) == []
 
 
 def test_what_is_nobody_s_or_ours_is_not_taken(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    assert not is_taken(str(path), ME)
+    assert not is_occupied(str(path), ME)
     assert not is_own(str(path), ME)
     path.mkdir(mode=0o755)  # to be mended by its user, as before
-    assert not is_taken(str(path), ME)
-    assert is_taken(str(path), ME + 1)
+    assert not is_occupied(str(path), ME)
+    assert is_occupied(str(path), ME + 1)
     assert not is_own(str(path), ME)
     path.rmdir()
     path.touch()
-    assert is_taken(str(path), ME)
+    assert is_occupied(str(path), ME)

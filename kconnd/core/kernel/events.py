@@ -21,14 +21,14 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True)
-class StartAsked:
+class StartRequested:
     """Somebody wants it up; at boot nobody is there to look at an early end."""
 
     at_boot: bool = False
 
 
 @dataclass(frozen=True)
-class StopAsked:
+class StopRequested:
     """Somebody wants it down."""
 
     busy: bool = True
@@ -37,7 +37,7 @@ class StopAsked:
 
 
 @dataclass(frozen=True)
-class RestartAsked:
+class RestartRequested:
     """Somebody wants a fresh process under the same name."""
 
     busy: bool = True
@@ -95,25 +95,25 @@ class HeartbeatMissed:
 
 
 @dataclass(frozen=True)
-class HeartbeatBack:
+class HeartbeatResumed:
     """It answers heartbeats again."""
 
     generation: int
 
 
 @dataclass(frozen=True)
-class EndDelayed:
+class ExitDelayed:
     """A kernel replied to ``shutdown_request`` and has not ended yet.
 
     ``waits_for`` is for people. ``children_alone`` is true where the kernel has children that
-    ended and that it has not collected, and no process below it lives. ``asked_s`` is the
+    ended and that it has not collected, and no process below it lives. ``since_request_s`` is the
     number of seconds since the request.
     """
 
     generation: int
     waits_for: str
     children_alone: bool
-    asked_s: float
+    since_request_s: float
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Adopted:
 
 
 @dataclass(frozen=True)
-class Found:
+class Discovered:
     """A new daemon found a process alive that the record knows nothing of, or of no longer.
 
     ``launch`` is its generation, which becomes the kernel's.
@@ -139,7 +139,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Silent:
+class AdoptionUnanswered:
     """An adopted process was asked who it is and has not answered yet."""
 
     generation: int
@@ -160,20 +160,20 @@ class MachineRestarted:
 
 
 Event = (
-    StartAsked
-    | StopAsked
-    | RestartAsked
+    StartRequested
+    | StopRequested
+    | RestartRequested
     | Launched
     | LaunchFailed
     | Answered
     | Exited
     | HeartbeatMissed
-    | HeartbeatBack
-    | EndDelayed
+    | HeartbeatResumed
+    | ExitDelayed
     | DeadlinePassed
     | Adopted
-    | Found
-    | Silent
+    | Discovered
+    | AdoptionUnanswered
     | NeverLaunched
     | MachineRestarted
 )

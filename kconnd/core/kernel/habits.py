@@ -32,11 +32,11 @@ class Habits:
     silent_busy: bool = False
     overlaps: bool = False
 
-    def about(self, software: str) -> "Habits":
+    def for_software(self, software: str) -> "Habits":
         """Give what is known of a kernel that runs this software."""
         return self if self.of == software else Habits(of=software)
 
-    def heard(self, *, busy: bool, missed_busy: bool) -> "Habits":
+    def with_heartbeat(self, *, busy: bool, missed_busy: bool) -> "Habits":
         """Learn from an answered heartbeat.
 
         Parameters

@@ -1,8 +1,8 @@
 """Whether a kernel that says nothing is really idle: by the processor time of its processes.
 
 A thread that computes, or a child process, says nothing on iopub. So a kernel is stopped as idle
-only if its whole process tree used less than `MAX_SHARE` of a core over the last `SPAN_S`,
-our own heartbeats and questions included. An idle ipykernel uses about 2 ms a minute.
+only if its whole process tree used less than `MAX_IDLE_CORE_SHARE` of a core over the last
+`SPAN_S`, our own heartbeats and questions included. An idle ipykernel uses about 2 ms a minute.
 
 Rule: doubt keeps a kernel alive. A process that came or went in that time may have worked, since
 what one used that has gone is not known.
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SPAN_S = 60.0
-MAX_SHARE = 0.01  # of a core
-MIN_USE_S = 0.02  # that is allowed in a short span, since Linux counts in steps of 10 ms
+MAX_IDLE_CORE_SHARE = 0.01  # of a core
+ALLOWED_USE_S = 0.02  # that is allowed in a short span, since Linux counts in steps of 10 ms
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Sample:
     used: Mapping[tuple[int, int], float]
 
 
-def span_of(stop_after: float) -> float:
+def measured_span_s(stop_after: float) -> float:
     """Give the seconds over which use is measured, where an idle kernel is stopped after some."""
     return min(SPAN_S, stop_after)
 
 
-def kept(samples: Sequence[Sample], span: float) -> Sequence[Sample]:
+def trim_samples(samples: Sequence[Sample], span: float) -> Sequence[Sample]:
     """Drop the samples, oldest first, that are not needed to measure over a span."""
     newest = samples[-1].at if samples else 0.0
     enough = [number for number, one in enumerate(samples) if newest - one.at >= span]
     return samples[enough[-1] if enough else 0 :]
 
 
-def works(samples: Sequence[Sample], span: float) -> str | None:
+def describe_use(samples: Sequence[Sample], span: float) -> str | None:
     """Say what shows that a kernel works; ``""`` where nothing does.
 
     Parameters
@@ -61,12 +61,12 @@ def works(samples: Sequence[Sample], span: float) -> str | None:
     """
     if not samples or samples[-1].at - samples[0].at < span:
         return None
-    first, last = kept(samples, span)[0], samples[-1]
+    first, last = trim_samples(samples, span)[0], samples[-1]
     if not last.used:
         return "its processes cannot be read"
     if any(one.used.keys() != last.used.keys() for one in samples if one.at >= first.at):
         return f"processes of it began or ended in the last {last.at - first.at:.0f} s"
     used, passed = sum(last.used.values()) - sum(first.used.values()), last.at - first.at
-    if used < max(passed * MAX_SHARE, MIN_USE_S):
+    if used < max(passed * MAX_IDLE_CORE_SHARE, ALLOWED_USE_S):
         return ""
     return f"its processes used {used / passed:.1%} of a core over the last {passed:.0f} s"

@@ -21,34 +21,36 @@ from enum import StrEnum
 
 from kconnd.core.kernel.events import (
     Adopted,
+    AdoptionUnanswered,
     Answered,
     CleanUp,
     Command,
     DeadlinePassed,
-    EndDelayed,
+    Discovered,
     Event,
+    ExitDelayed,
     Exited,
-    Found,
-    HeartbeatBack,
     HeartbeatMissed,
+    HeartbeatResumed,
     Launch,
     Launched,
     LaunchFailed,
     MachineRestarted,
     NeverLaunched,
-    RestartAsked,
-    Silent,
-    StartAsked,
+    RestartRequested,
+    StartRequested,
     Step,
-    StopAsked,
+    StopRequested,
     TakeStep,
 )
 
-PORT_TRIES = 5  # launches with other ports, where somebody else took the chosen ones
-PASSING = 4  # failures that a full disk is worth: a launch is tried again every few seconds
-INTERRUPT_TIME = 1.0  # seconds a running cell gets to clean up after its interrupt
-TERMINATE_TIME = 5.0  # seconds after SIGTERM
-KILL_TIME = 5.0  # seconds until SIGKILL is sent again, to what was forked meanwhile
+MAX_PORT_TRIES = 5  # launches with other ports, where somebody else took the chosen ones
+PASSING_FAILURE_WEIGHT = (
+    4  # failures that a full disk is worth: a launch is tried again every few seconds
+)
+INTERRUPT_TIMEOUT_S = 1.0  # seconds a running cell gets to clean up after its interrupt
+TERMINATE_TIMEOUT_S = 5.0  # seconds after SIGTERM
+KILL_INTERVAL_S = 5.0  # seconds until SIGKILL is sent again, to what was forked meanwhile
 # ipykernel 7.4 waits 29 s for children that have ended and that it has not collected. Its atexit
 # functions, in which people save their work, run after that, and SIGTERM would skip them.
 ENDED_CHILDREN_TIMEOUT_S = 35.0
@@ -77,7 +79,7 @@ class Desired(StrEnum):
     DOWN = "down"
 
 
-class Ending(StrEnum):
+class StopCause(StrEnum):
     """Why a kernel is being stopped, which says what comes after."""
 
     STOP = "stop"
@@ -119,7 +121,7 @@ class Lifecycle:
         Whether an early end is to be retried: the kernel has answered, or it starts at boot.
     unresponsive : bool
         Whether heartbeats are missing.
-    step, ending : Step, Ending, optional
+    step, stop_cause : Step, StopCause, optional
         While stopping: how far it has got, and what for.
     new_key : bool
         Whether the next launch, or the one under way, gets a new key.
@@ -142,7 +144,7 @@ class Lifecycle:
     proved: bool = False
     unresponsive: bool = False
     step: Step | None = None
-    ending: Ending | None = None
+    stop_cause: StopCause | None = None
     new_key: bool = False
     waits_for: str = ""
     children_alone: bool = False
@@ -188,10 +190,10 @@ def backoff_delay(failures: int, policy: Policy, roll: float) -> float:
 
 
 def _start(
-    kernel: Lifecycle, event: StartAsked | RestartAsked, _policy: Policy, _now: float
+    kernel: Lifecycle, event: StartRequested | RestartRequested, _policy: Policy, _now: float
 ) -> Outcome:
     generation = kernel.generation + 1
-    at_boot = isinstance(event, StartAsked) and event.at_boot
+    at_boot = isinstance(event, StartRequested) and event.at_boot
     fresh = Lifecycle(
         state=State.LAUNCHING,
         desired=Desired.UP,
@@ -204,7 +206,7 @@ def _start(
 
 
 def _want_up(
-    kernel: Lifecycle, event: StartAsked | RestartAsked, _policy: Policy, _now: float
+    kernel: Lifecycle, event: StartRequested | RestartRequested, _policy: Policy, _now: float
 ) -> Outcome:
     reason = kernel.reason if kernel.desired is Desired.UP else _asked(event)
     return replace(kernel, desired=Desired.UP, reason=reason), ()
@@ -214,13 +216,15 @@ def _again_now(kernel: Lifecycle, _event: Event, _policy: Policy, _now: float) -
     return _relaunch(kernel, kernel.reason or "launched again")
 
 
-def _restart_now(kernel: Lifecycle, event: RestartAsked, _policy: Policy, _now: float) -> Outcome:
+def _restart_now(
+    kernel: Lifecycle, event: RestartRequested, _policy: Policy, _now: float
+) -> Outcome:
     return _relaunch(kernel, "restart was asked for", new_key=event.new_key)
 
 
 def _launched(kernel: Lifecycle, _event: Launched, policy: Policy, now: float) -> Outcome:
     if kernel.desired is Desired.DOWN:
-        return _begin_stop(kernel, Ending.STOP, Step.TERMINATE, policy, now, kernel.reason)
+        return _begin_stop(kernel, StopCause.STOP, Step.TERMINATE, policy, now, kernel.reason)
     deadline = now + policy.startup_timeout
     return replace(kernel, state=State.STARTING, deadline=deadline, new_key=False), ()
 
@@ -229,7 +233,7 @@ def _launch_failed(kernel: Lifecycle, event: LaunchFailed, policy: Policy, now: 
     if kernel.desired is Desired.DOWN:
         return _rest(kernel, State.STOPPED, kernel.reason)
     if event.passing and kernel.proved and policy.restart != "no":
-        deadline = now + backoff_delay(PASSING, policy, event.roll)
+        deadline = now + backoff_delay(PASSING_FAILURE_WEIGHT, policy, event.roll)
         return replace(kernel, state=State.BACKOFF, deadline=deadline, reason=event.reason), ()
     return _failed(kernel, event.reason, policy, now, event.roll)
 
@@ -248,7 +252,7 @@ def _answered(kernel: Lifecycle, _event: Answered, policy: Policy, now: float) -
 
 def _too_slow(kernel: Lifecycle, _event: DeadlinePassed, policy: Policy, now: float) -> Outcome:
     reason = f"no answer to kernel_info_request within {policy.startup_timeout:g} s"
-    return _begin_stop(kernel, Ending.FAILURE, Step.TERMINATE, policy, now, reason)
+    return _begin_stop(kernel, StopCause.FAILURE, Step.TERMINATE, policy, now, reason)
 
 
 def _stable(kernel: Lifecycle, _event: DeadlinePassed, _policy: Policy, _now: float) -> Outcome:
@@ -259,10 +263,10 @@ def _missed(kernel: Lifecycle, _event: HeartbeatMissed, policy: Policy, now: flo
     kernel = replace(kernel, unresponsive=True, reason="it does not answer heartbeats")
     if not policy.restart_unresponsive:
         return kernel, ()
-    return _begin_stop(kernel, Ending.FAILURE, Step.TERMINATE, policy, now, kernel.reason)
+    return _begin_stop(kernel, StopCause.FAILURE, Step.TERMINATE, policy, now, kernel.reason)
 
 
-def _back(kernel: Lifecycle, _event: HeartbeatBack, _policy: Policy, _now: float) -> Outcome:
+def _back(kernel: Lifecycle, _event: HeartbeatResumed, _policy: Policy, _now: float) -> Outcome:
     if not kernel.unresponsive:
         return kernel, ()
     return replace(kernel, unresponsive=False, reason="it answers again"), ()
@@ -273,7 +277,7 @@ def _early_exit(kernel: Lifecycle, event: Exited, policy: Policy, now: float) ->
         return _rest(kernel, State.STOPPED, kernel.reason)
     if event.ordered:
         return _rest(kernel, State.STOPPED, event.reason)
-    if event.ports_taken and kernel.port_tries < PORT_TRIES:
+    if event.ports_taken and kernel.port_tries < MAX_PORT_TRIES:
         kernel = replace(kernel, port_tries=kernel.port_tries + 1)
         return _relaunch(kernel, "its ports were taken; trying others", new_ports=True)
     reason = f"{event.reason}, before it was ready"
@@ -286,53 +290,57 @@ def _exited(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Out
     return _failed(kernel, event.reason, policy, now, event.roll, lost=event.lost)
 
 
-def _stop(kernel: Lifecycle, event: StopAsked, policy: Policy, now: float) -> Outcome:
+def _stop(kernel: Lifecycle, event: StopRequested, policy: Policy, now: float) -> Outcome:
     step = _first_step(kernel, event)
-    return _begin_stop(kernel, Ending.STOP, step, policy, now, event.why)
+    return _begin_stop(kernel, StopCause.STOP, step, policy, now, event.why)
 
 
-def _restart(kernel: Lifecycle, event: RestartAsked, policy: Policy, now: float) -> Outcome:
+def _restart(kernel: Lifecycle, event: RestartRequested, policy: Policy, now: float) -> Outcome:
     step = _first_step(kernel, event)
     kernel = replace(kernel, new_key=event.new_key, failures=0)
-    return _begin_stop(kernel, Ending.RESTART, step, policy, now, "restart was asked for")
+    return _begin_stop(kernel, StopCause.RESTART, step, policy, now, "restart was asked for")
 
 
-def _want_down(kernel: Lifecycle, event: StopAsked, _policy: Policy, _now: float) -> Outcome:
+def _want_down(kernel: Lifecycle, event: StopRequested, _policy: Policy, _now: float) -> Outcome:
     return replace(kernel, desired=Desired.DOWN, reason=event.why), ()
 
 
-def _stop_again(kernel: Lifecycle, event: StopAsked, policy: Policy, now: float) -> Outcome:
-    kernel = replace(kernel, desired=Desired.DOWN, ending=Ending.STOP, reason=event.why)
+def _stop_again(kernel: Lifecycle, event: StopRequested, policy: Policy, now: float) -> Outcome:
+    kernel = replace(kernel, desired=Desired.DOWN, stop_cause=StopCause.STOP, reason=event.why)
     return _end_wait(kernel, policy, now) if event.now else (kernel, ())
 
 
-def _delayed(kernel: Lifecycle, event: EndDelayed, _policy: Policy, now: float) -> Outcome:
+def _delayed(kernel: Lifecycle, event: ExitDelayed, _policy: Policy, now: float) -> Outcome:
     """Give a kernel that waits for ended children alone the time which that takes."""
     if kernel.step is not Step.SHUTDOWN:
         return kernel, ()
     deadline = kernel.deadline
     if event.children_alone and deadline is not None:
-        deadline = max(deadline, now - event.asked_s + ENDED_CHILDREN_TIMEOUT_S)
+        deadline = max(deadline, now - event.since_request_s + ENDED_CHILDREN_TIMEOUT_S)
     kernel = replace(kernel, waits_for=event.waits_for, children_alone=event.children_alone)
     return replace(kernel, deadline=deadline), ()
 
 
-def _stop_idle(kernel: Lifecycle, event: StopAsked, _policy: Policy, _now: float) -> Outcome:
+def _stop_idle(kernel: Lifecycle, event: StopRequested, _policy: Policy, _now: float) -> Outcome:
     return _rest(kernel, State.STOPPED, event.why)
 
 
 def _up_after_stop(kernel: Lifecycle, event: Event, policy: Policy, now: float) -> Outcome:
-    restart = event if isinstance(event, RestartAsked) else RestartAsked(new_key=True)
+    restart = event if isinstance(event, RestartRequested) else RestartRequested(new_key=True)
     new_key = restart.new_key
     kernel = replace(
-        kernel, desired=Desired.UP, ending=Ending.RESTART, new_key=new_key, reason=_asked(event)
+        kernel,
+        desired=Desired.UP,
+        stop_cause=StopCause.RESTART,
+        new_key=new_key,
+        reason=_asked(event),
     )
     return _end_wait(kernel, policy, now) if restart.now else (kernel, ())
 
 
 def _asked(event: Event) -> str:
     """Say what somebody asked for."""
-    return f"{'restart' if isinstance(event, RestartAsked) else 'start'} was asked for"
+    return f"{'restart' if isinstance(event, RestartRequested) else 'start'} was asked for"
 
 
 def _escalate(kernel: Lifecycle, _event: DeadlinePassed, policy: Policy, now: float) -> Outcome:
@@ -347,7 +355,7 @@ def _stopped(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Ou
         reason += f"; it took {kernel.step}"
     if event.ordered and kernel.desired is Desired.UP:
         return _rest(kernel, State.STOPPED, event.reason)
-    if kernel.ending is Ending.FAILURE:
+    if kernel.stop_cause is StopCause.FAILURE:
         return _failed(kernel, reason, policy, now, event.roll)
     if kernel.desired is Desired.UP:
         return _relaunch(kernel, reason, new_key=kernel.new_key)
@@ -356,7 +364,7 @@ def _stopped(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Ou
 
 def _adopted_early(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
     if kernel.desired is Desired.DOWN:
-        return _begin_stop(kernel, Ending.STOP, Step.TERMINATE, policy, now, kernel.reason)
+        return _begin_stop(kernel, StopCause.STOP, Step.TERMINATE, policy, now, kernel.reason)
     # No deadline: while no daemon looked it may have got ready, and be in somebody's long cell.
     reason = "it was adopted before it had answered; it gets all the time that it needs"
     starting = replace(kernel, state=State.STARTING, deadline=None, new_key=False, reason=reason)
@@ -379,7 +387,7 @@ def _adopted_waiting(kernel: Lifecycle, _event: Adopted, policy: Policy, now: fl
     return replace(kernel, deadline=now + backoff_delay(kernel.failures, policy, 0.5)), ()
 
 
-def _found(kernel: Lifecycle, event: Found, _policy: Policy, _now: float) -> Outcome:
+def _found(kernel: Lifecycle, event: Discovered, _policy: Policy, _now: float) -> Outcome:
     found = Lifecycle(
         state=State.RUNNING,
         desired=Desired.UP,
@@ -391,7 +399,7 @@ def _found(kernel: Lifecycle, event: Found, _policy: Policy, _now: float) -> Out
     return found, ()
 
 
-def _silent(kernel: Lifecycle, _event: Silent, _policy: Policy, _now: float) -> Outcome:
+def _silent(kernel: Lifecycle, _event: AdoptionUnanswered, _policy: Policy, _now: float) -> Outcome:
     reason = "it has not answered since it was adopted; it may be in a long computation"
     return replace(kernel, unresponsive=True, reason=reason), ()
 
@@ -411,7 +419,7 @@ def _gone(kernel: Lifecycle, _event: MachineRestarted, _policy: Policy, _now: fl
 # --- what several rules share
 
 
-def _first_step(kernel: Lifecycle, event: StopAsked | RestartAsked) -> Step:
+def _first_step(kernel: Lifecycle, event: StopRequested | RestartRequested) -> Step:
     """Begin as gently as it makes sense: what never answered hears no message either."""
     if event.now or kernel.state is State.STARTING:
         return Step.TERMINATE
@@ -425,19 +433,19 @@ def _end_wait(kernel: Lifecycle, policy: Policy, now: float) -> Outcome:
 
 
 def _begin_stop(
-    kernel: Lifecycle, ending: Ending, step: Step, policy: Policy, now: float, reason: str
+    kernel: Lifecycle, cause: StopCause, step: Step, policy: Policy, now: float, reason: str
 ) -> Outcome:
-    desired = Desired.DOWN if ending is Ending.STOP else Desired.UP
-    kernel = replace(kernel, state=State.STOPPING, desired=desired, ending=ending, reason=reason)
+    desired = Desired.DOWN if cause is StopCause.STOP else Desired.UP
+    kernel = replace(kernel, state=State.STOPPING, desired=desired, stop_cause=cause, reason=reason)
     return _take(kernel, step, policy, now)
 
 
 def _take(kernel: Lifecycle, step: Step, policy: Policy, now: float) -> Outcome:
     times = {
-        Step.INTERRUPT: min(INTERRUPT_TIME, policy.stop_timeout),
+        Step.INTERRUPT: min(INTERRUPT_TIMEOUT_S, policy.stop_timeout),
         Step.SHUTDOWN: policy.stop_timeout,
-        Step.TERMINATE: min(TERMINATE_TIME, policy.stop_timeout),
-        Step.KILL: KILL_TIME,
+        Step.TERMINATE: min(TERMINATE_TIMEOUT_S, policy.stop_timeout),
+        Step.KILL: KILL_INTERVAL_S,
     }
     kernel = replace(kernel, step=step, waits_for="", children_alone=False)
     return replace(kernel, deadline=now + times[step]), (TakeStep(step),)
@@ -454,7 +462,7 @@ def _relaunch(
         restarts=kernel.restarts + (not new_ports),
         unresponsive=False,
         step=None,
-        ending=None,
+        stop_cause=None,
         new_key=new_key,
         waits_for="",
         children_alone=False,
@@ -469,7 +477,7 @@ def _failed(
 ) -> Outcome:
     """Decide what follows an end that nobody asked for."""
     failures = kernel.failures + 1
-    kernel = replace(kernel, failures=failures, step=None, ending=None, unresponsive=False)
+    kernel = replace(kernel, failures=failures, step=None, stop_cause=None, unresponsive=False)
     kernel = replace(kernel, waits_for="", children_alone=False)
     end = State.LOST if lost else State.FAILED
     if policy.restart == "no" or not kernel.proved:
@@ -486,7 +494,7 @@ def _rest(kernel: Lifecycle, state: State, reason: str, desired: Desired = Desir
         state=state,
         desired=desired,
         step=None,
-        ending=None,
+        stop_cause=None,
         new_key=False,
         waits_for="",
         children_alone=False,
@@ -497,50 +505,50 @@ def _rest(kernel: Lifecycle, state: State, reason: str, desired: Desired = Desir
     return kernel, (CleanUp(),)
 
 
-Rule = Callable[..., Outcome]  # each takes the event of its row
-TABLE: dict[tuple[State, type], Rule] = {
-    (State.STOPPED, StartAsked): _start,
-    (State.STOPPED, RestartAsked): _start,
-    (State.FAILED, StartAsked): _start,
-    (State.FAILED, RestartAsked): _start,
-    (State.FAILED, StopAsked): _stop_idle,
-    (State.LOST, StartAsked): _start,
-    (State.LOST, RestartAsked): _start,
-    (State.LOST, StopAsked): _stop_idle,
+Transition = Callable[..., Outcome]  # each takes the event of its row
+TABLE: dict[tuple[State, type], Transition] = {
+    (State.STOPPED, StartRequested): _start,
+    (State.STOPPED, RestartRequested): _start,
+    (State.FAILED, StartRequested): _start,
+    (State.FAILED, RestartRequested): _start,
+    (State.FAILED, StopRequested): _stop_idle,
+    (State.LOST, StartRequested): _start,
+    (State.LOST, RestartRequested): _start,
+    (State.LOST, StopRequested): _stop_idle,
     (State.LAUNCHING, Launched): _launched,
     (State.LAUNCHING, LaunchFailed): _launch_failed,
-    (State.LAUNCHING, StartAsked): _want_up,
-    (State.LAUNCHING, RestartAsked): _want_up,
-    (State.LAUNCHING, StopAsked): _want_down,
+    (State.LAUNCHING, StartRequested): _want_up,
+    (State.LAUNCHING, RestartRequested): _want_up,
+    (State.LAUNCHING, StopRequested): _want_down,
     (State.LAUNCHING, Adopted): _adopted_early,
     (State.LAUNCHING, NeverLaunched): _launch_after_all,
     (State.LAUNCHING, Exited): _early_exit,
     (State.STARTING, Answered): _answered,
     (State.STARTING, DeadlinePassed): _too_slow,
     (State.STARTING, Exited): _early_exit,
-    (State.STARTING, StopAsked): _stop,
-    (State.STARTING, RestartAsked): _restart,
+    (State.STARTING, StopRequested): _stop,
+    (State.STARTING, RestartRequested): _restart,
     (State.STARTING, Adopted): _adopted_early,
     (State.RUNNING, Exited): _exited,
     (State.RUNNING, DeadlinePassed): _stable,
-    (State.RUNNING, StopAsked): _stop,
-    (State.RUNNING, RestartAsked): _restart,
+    (State.RUNNING, StopRequested): _stop,
+    (State.RUNNING, RestartRequested): _restart,
     (State.RUNNING, HeartbeatMissed): _missed,
-    (State.RUNNING, HeartbeatBack): _back,
+    (State.RUNNING, HeartbeatResumed): _back,
     (State.RUNNING, Adopted): _adopted,
-    (State.RUNNING, Silent): _silent,
+    (State.RUNNING, AdoptionUnanswered): _silent,
     (State.STOPPING, Exited): _stopped,
     (State.STOPPING, DeadlinePassed): _escalate,
-    (State.STOPPING, StartAsked): _up_after_stop,
-    (State.STOPPING, RestartAsked): _up_after_stop,
-    (State.STOPPING, StopAsked): _stop_again,
-    (State.STOPPING, EndDelayed): _delayed,
+    (State.STOPPING, StartRequested): _up_after_stop,
+    (State.STOPPING, RestartRequested): _up_after_stop,
+    (State.STOPPING, StopRequested): _stop_again,
+    (State.STOPPING, ExitDelayed): _delayed,
     (State.STOPPING, Adopted): _adopted_stopping,
     (State.BACKOFF, DeadlinePassed): _again_now,
-    (State.BACKOFF, StartAsked): _again_now,
-    (State.BACKOFF, RestartAsked): _restart_now,
-    (State.BACKOFF, StopAsked): _stop_idle,
+    (State.BACKOFF, StartRequested): _again_now,
+    (State.BACKOFF, RestartRequested): _restart_now,
+    (State.BACKOFF, StopRequested): _stop_idle,
     (State.BACKOFF, Adopted): _adopted_waiting,
-    **{(state, Found): _found for state in State},
+    **{(state, Discovered): _found for state in State},
     **{(state, MachineRestarted): _gone for state in (*LIVE, State.BACKOFF)},
 }

@@ -20,7 +20,7 @@ from kconnd.core.kernel.lifecycle import LIVE, State
 from kconnd.core.kernel.record import Origin
 
 # File systems that no other running system can have mounted, so that locks are seen by all.
-LOCAL_KINDS = frozenset(
+LOCAL_FILE_SYSTEMS = frozenset(
     ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "jfs", "reiserfs")
 ) | {"tmpfs", "ramfs", "overlay"}
 
@@ -114,7 +114,7 @@ def choose_holder(evidence: Evidence, here: Origin) -> Origin | None:
     return next(iter([one for one in writers if not is_here(one, here)] + writers), None)
 
 
-def kind_of_mount(mountinfo: Iterable[str], path: str) -> str:
+def file_system_of(mountinfo: Iterable[str], path: str) -> str:
     """Find the kind of file system that a path is on.
 
     Parameters

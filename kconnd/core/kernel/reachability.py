@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from kconnd.core.launch.connection import CHANNELS, ConnectionInfo
 
-NEEDED = tuple(channel for channel in CHANNELS if channel != "stdin")
-INSTEAD = "in their place it has bound"
+REQUIRED_CHANNELS = tuple(channel for channel in CHANNELS if channel != "stdin")
+BOUND_INSTEAD = "in their place it has bound"
 LISTENING = "0A"  # a state of sockets in proc_pid_net(5)
 
 
@@ -45,7 +45,7 @@ def find_ipc_fault(connection: ConnectionInfo, listens: Callable[[str], bool]) -
         Tells whether a Unix socket can be connected to.
     """
     paths = dict(zip(CHANNELS, connection.socket_paths(), strict=True))
-    dead = [channel for channel in NEEDED if not listens(paths[channel])]
+    dead = [channel for channel in REQUIRED_CHANNELS if not listens(paths[channel])]
     if not dead:
         return ""
     return f"nothing listens on its {_listed(dead)} ({', '.join(paths[one] for one in dead)})"
@@ -67,15 +67,15 @@ def find_tcp_fault(
     """
     ports = dict(zip(CHANNELS, connection.ports, strict=True))
     taken = {port: {one.inode for one in listeners if one.port == port} for port in ports.values()}
-    dead = [channel for channel in NEEDED if not taken[ports[channel]]]
+    dead = [channel for channel in REQUIRED_CHANNELS if not taken[ports[channel]]]
     if dead:
         bound = {one.port for one in listeners if one.inode in own} - set(ports.values())
-        instead = f"; {INSTEAD} {_numbers(sorted(bound))}" if bound else ""
+        instead = f"; {BOUND_INSTEAD} {_numbers(sorted(bound))}" if bound else ""
         numbers = _numbers(ports[channel] for channel in dead)
         return f"nothing listens on its {_listed(dead)} ({numbers}){instead}"
     # Where a proxy of another user listens for all of them, as for a container, none is its own.
     mine = {channel for channel in CHANNELS if taken[ports[channel]] & set(own)}
-    strange = [channel for channel in NEEDED if mine and channel not in mine]
+    strange = [channel for channel in REQUIRED_CHANNELS if mine and channel not in mine]
     if not strange:
         return ""
     numbers = _numbers(ports[channel] for channel in strange)
@@ -93,7 +93,7 @@ def _numbers(ports: Iterable[int]) -> str:
     return ", ".join(map(str, ports))
 
 
-def cure(name: str) -> str:
+def attach_hint(name: str) -> str:
     """Say what to do about a kernel that no new client can attach to."""
     return (
         f"whoever is attached can save what is in its memory; kconnd-ctl restart {name} then gives "

@@ -17,9 +17,9 @@ from kconnd.core.kernel.events import Step
 from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.lifecycle import (
     Desired,
-    Ending,
     Lifecycle,
     State,
+    StopCause,
 )
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 
@@ -27,8 +27,9 @@ T = TypeVar("T")
 _declared = cache(get_type_hints)  # a record has many decisions, and a daemon many records
 
 VERSION = 1
-WANTED = "wanted"  # what `Lifecycle.desired` is called in the file, for daemons of 0.1.0
-DECISIONS = 50  # how many are kept for ``kconnd-ctl why``
+# Keys of the file that 0.1.0 reads and writes, for `Lifecycle.desired` and `Lifecycle.stop_cause`.
+WANTED, ENDING = "wanted", "ending"
+MAX_DECISIONS = 50  # how many are kept for ``kconnd-ctl why``
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,9 @@ class KernelRecord:
     decisions: tuple[Decision, ...] = ()
     origin: Origin | None = None
 
-    def noted(self, decision: Decision) -> "KernelRecord":
+    def with_decision(self, decision: Decision) -> "KernelRecord":
         """Add a decision; the oldest is forgotten."""
-        return replace(self, decisions=(*self.decisions, decision)[-DECISIONS:])
+        return replace(self, decisions=(*self.decisions, decision)[-MAX_DECISIONS:])
 
 
 def to_json(record: KernelRecord) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
             "proved": kernel.proved,
             "unresponsive": kernel.unresponsive,
             "step": kernel.step and kernel.step.value,
-            "ending": kernel.ending and kernel.ending.value,
+            ENDING: kernel.stop_cause and kernel.stop_cause.value,
             "new_key": kernel.new_key,
             "reason": kernel.reason,
             **_delay(kernel),
@@ -190,7 +191,7 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
         "state": State(saved["state"]),
         "desired": Desired(saved.pop(WANTED)),
         "step": _optional(Step, saved["step"]),
-        "ending": _optional(Ending, saved["ending"]),
+        "stop_cause": _optional(StopCause, saved.pop(ENDING)),
     }
     facts = dict(content["facts"])
     facts["warnings"] = tuple(map(_text, facts["warnings"]))

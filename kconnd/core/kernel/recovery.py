@@ -7,9 +7,9 @@ that belonged to an earlier run of the machine is started again here.
 
 from kconnd.core.kernel.events import (
     Adopted,
+    Discovered,
     Event,
     Exited,
-    Found,
     MachineRestarted,
     NeverLaunched,
 )
@@ -44,7 +44,7 @@ def recover(
     if lives and launch == kernel.generation:
         return Adopted(kernel.generation) if alive else None
     if launch is not None and (alive or forgotten):
-        return Found(launch)
+        return Discovered(launch)
     if rebooted and (lives or waits):
         return MachineRestarted(kernel.generation)
     if waits:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from kconnd.core.kernel.events import Step
 from kconnd.core.kernel.lifecycle import Lifecycle, State
 
-NAMED_MAX = 3  # processes that are named
+MAX_NAMED_PROCESSES = 3  # processes that are named
 IPYKERNEL = "ipython"  # as it calls itself in kernel_info_reply
 IPYKERNEL_WAIT = "ipykernel 7.4 needs 29 s for that"
 _BY_STEP = {
@@ -35,8 +35,12 @@ def describe_delay(live: Sequence[tuple[int, str]], ended: int, implementation: 
         What the kernel calls itself.
     """
     if live:
-        named = ", ".join(f"{pid} ({program})" for pid, program in live[:NAMED_MAX])
-        more = f" and {len(live) - NAMED_MAX} more" if len(live) > NAMED_MAX else ""
+        named = ", ".join(f"{pid} ({program})" for pid, program in live[:MAX_NAMED_PROCESSES])
+        more = (
+            f" and {len(live) - MAX_NAMED_PROCESSES} more"
+            if len(live) > MAX_NAMED_PROCESSES
+            else ""
+        )
         return f"its child processes to end: {named}{more}"
     if ended:
         children = "its ended child" if ended == 1 else f"its {ended} ended children"
@@ -44,7 +48,7 @@ def describe_delay(live: Sequence[tuple[int, str]], ended: int, implementation: 
     return "its own end; it has replied to shutdown_request, and has no children"
 
 
-def wait_of(kernel: Lifecycle) -> str | None:
+def describe_wait(kernel: Lifecycle) -> str | None:
     """Say what a stop that is under way waits for; None where there is none."""
     if kernel.state is not State.STOPPING or kernel.step is None:
         return None

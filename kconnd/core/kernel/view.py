@@ -12,11 +12,11 @@ from typing import Any
 
 from kconnd.core.kernel.lifecycle import State
 from kconnd.core.kernel.record import KernelRecord
-from kconnd.core.kernel.stop_delay import wait_of
+from kconnd.core.kernel.stop_delay import describe_wait
 
 
 @dataclass(frozen=True)
-class Sight:
+class LiveStatus:
     """What the daemon sees of a kernel now.
 
     Parameters
@@ -62,7 +62,7 @@ class Sight:
 
 
 @lru_cache(1024)  # the same few times are shown again and again
-def iso(at: float | None) -> str | None:
+def iso_time(at: float | None) -> str | None:
     """Give a time as ISO 8601 in UTC with milliseconds."""
     if at is None:
         return None
@@ -109,7 +109,7 @@ def describe_unit_stop(unit: str, how: str) -> str:
     return f"stopped by the administrator, with its unit {unit} (systemctl stop); {how}"
 
 
-def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
+def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
     """Give all that may be shown to whoever may see the kernel; no key is in it."""
     kernel = record.lifecycle
     alive = kernel.state in {State.STARTING, State.RUNNING, State.STOPPING}
@@ -121,12 +121,12 @@ def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
         "state": kernel.state.value,
         "wanted": kernel.desired.value,
         "reason": kernel.reason,
-        "waits_for": wait_of(kernel),
+        "waits_for": describe_wait(kernel),
         "pid": record.handle["kernel"][0] if alive and record.handle else None,
         "generation": kernel.generation,
         "restarts": kernel.restarts,
         "failures": kernel.failures,
-        "started_at": iso(facts.started_at) if alive else None,
+        "started_at": iso_time(facts.started_at) if alive else None,
         "ready_after": facts.ready_after if alive else None,
         "launcher": record.handle["launcher"] if alive and record.handle else None,
         "launcher_note": (record.handle.get("note") if alive and record.handle else None) or None,
@@ -139,15 +139,15 @@ def describe(record: KernelRecord, sight: Sight) -> dict[str, Any]:
         "connection_file": sight.connection_file if alive else None,
         "connection": record.connection.describe() if alive and record.connection else None,
         "clients": sight.clients,
-        "heartbeat": {"state": sight.heartbeat, "last_at": iso(sight.heartbeat_at)},
+        "heartbeat": {"state": sight.heartbeat, "last_at": iso_time(sight.heartbeat_at)},
         "execution_state": sight.execution_state,
-        "last_activity": iso(sight.last_activity),
+        "last_activity": iso_time(sight.last_activity),
         "kept_alive": sight.kept_alive,
         "memory": sight.memory,
         "last_exit": _last_exit(record),
         "log_file": sight.log_file,
         "profile_status": sight.profile_status,
-        "next_attempt_at": iso(sight.next_attempt_at),
+        "next_attempt_at": iso_time(sight.next_attempt_at),
         "unrecorded": sight.unrecorded or None,
         "unreachable": sight.unreachable or None,
         "warnings": list(facts.warnings) if alive else [],
@@ -167,7 +167,7 @@ def describe_elsewhere(record: KernelRecord) -> dict[str, Any]:
         "name": record.name,
         "machine": origin.host if origin else None,
         "state": record.lifecycle.state.value,
-        "as_of": iso(decisions[-1].at) if decisions else None,
+        "as_of": iso_time(decisions[-1].at) if decisions else None,
     }
 
 
@@ -175,4 +175,4 @@ def _last_exit(record: KernelRecord) -> Mapping[str, Any] | None:
     last = record.last_exit
     if last is None:
         return None
-    return {**vars(last), "at": iso(last.at)}
+    return {**vars(last), "at": iso_time(last.at)}

@@ -7,7 +7,7 @@ Linux's CLOCK_MONOTONIC cannot be set. It does not go on while the machine is su
 CLOCK_STEP_S = 0.2  # between two looks at the clock, from which on it has been set
 
 
-class Calendar:
+class WallClock:
     """Turns monotonic times into times of day, by the clock as it is set now."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kconnd.core.access import Rules
+from kconnd.core.access import AccessRules
 
 CURRENT = "current"
 CHANGED = "changed: restart to apply"
@@ -25,7 +25,7 @@ class Difference:
     unchanged: tuple[str, ...]
 
 
-def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
+def compare_profiles(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
     """Compare two sets of profiles."""
     both = old.keys() & new.keys()
     return Difference(
@@ -36,17 +36,17 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
     )
 
 
-def lost_connection(before: Rules | None, after: Rules | None) -> tuple[str, ...]:
+def revoked_names(before: AccessRules | None, after: AccessRules | None) -> tuple[str, ...]:
     """Name who could connect and no longer may; a key that they copied goes on working."""
     gone = _connecting(before) - _connecting(after)
     return tuple(sorted(gone))
 
 
-def _connecting(rules: Rules | None) -> set[str]:
+def _connecting(rules: AccessRules | None) -> set[str]:
     return {*rules.connect, *rules.manage} if rules is not None else set()
 
 
-def status(launched: object | None, current: object | None) -> str:
+def profile_status(launched: object | None, current: object | None) -> str:
     """Say how a live kernel's profile stands to the one that is there now.
 
     Parameters

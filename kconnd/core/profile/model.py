@@ -23,21 +23,21 @@ from pydantic import (
     field_validator,
 )
 
-from kconnd.core.names import PATTERN
+from kconnd.core.names import NAME_PATTERN
 from kconnd.core.profile import values
-from kconnd.core.profile.problems import WrongError
+from kconnd.core.profile.problems import InvalidValueError
 from kconnd.core.profile.quantities import (
     DURATION_PATTERN,
     SIZE_PATTERN,
     format_duration,
     format_size,
 )
-from kconnd.core.profile.values import HIGH_PORT, LOW_PORT, Ports
+from kconnd.core.profile.values import MAX_PORT, MIN_PORT, Ports
 
 _NUMBER = {"type": "number", "minimum": 0}
 _SPAN = {"type": "string", "pattern": DURATION_PATTERN}
 _AMOUNT = [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": SIZE_PATTERN}]
-_PORT = {"type": "integer", "minimum": LOW_PORT, "maximum": HIGH_PORT}
+_PORT = {"type": "integer", "minimum": MIN_PORT, "maximum": MAX_PORT}
 _FIVE = len(values.CHANNELS)
 _PORTS_SCHEMA = {
     "anyOf": [
@@ -60,21 +60,21 @@ def _false_is(word: str) -> BeforeValidator:
 
 
 def _from(low: float, high: float = math.inf) -> BeforeValidator:
-    return BeforeValidator(partial(values.duration_within, low, high))
+    return BeforeValidator(partial(values.parse_duration_within, low, high))
 
 
-Text = Annotated[str, AfterValidator(values.text)]
-Argument = Annotated[Text, AfterValidator(values.without_instance)]
-FilePath = Annotated[Argument, AfterValidator(values.absolute)]
-EnvName = Annotated[str, AfterValidator(values.env_name)]
+Text = Annotated[str, AfterValidator(values.check_text)]
+Argument = Annotated[Text, AfterValidator(values.reject_instance)]
+FilePath = Annotated[Argument, AfterValidator(values.check_absolute)]
+EnvName = Annotated[str, AfterValidator(values.check_env_name)]
 EnvValue = Annotated[
     Text,
-    BeforeValidator(values.env_value),
+    BeforeValidator(values.env_text),
     WithJsonSchema({"type": ["string", "number"]}),
 ]
-Members = tuple[Annotated[str, AfterValidator(values.member)], ...]
-Count = Annotated[int, Strict(), Field(ge=1)]
-Bound = Annotated[
+Members = tuple[Annotated[str, AfterValidator(values.check_member)], ...]
+PositiveInt = Annotated[int, Strict(), Field(ge=1)]
+OptionalLimit = Annotated[
     int | None, Strict(), Field(ge=1), WithJsonSchema({"type": "integer", "minimum": 1})
 ]
 Seconds = Annotated[
@@ -84,7 +84,7 @@ Seconds = Annotated[
 ]
 Size = Annotated[
     int,
-    BeforeValidator(partial(values.size_from, 4096)),
+    BeforeValidator(partial(values.parse_size_from, 4096)),
     PlainSerializer(format_size, return_type=str, when_used="json"),
     WithJsonSchema({"anyOf": _AMOUNT}),
 ]
@@ -100,7 +100,9 @@ class Section(BaseModel):
     def _has_value(cls, value: object) -> object:
         """Refuse a key with nothing behind it: dropping it and emptying it could differ."""
         if value is None:
-            raise WrongError("has no value", "give it one, or drop the key to have the default")
+            raise InvalidValueError(
+                "has no value", "give it one, or drop the key to have the default"
+            )
         return value
 
 
@@ -112,7 +114,7 @@ class Restart(Section):
         _false_is("no"),
         WithJsonSchema({"enum": ["no", "on-failure", "always", False]}),
     ] = Field("on-failure", description="After which ends the kernel is started again.")
-    max_failures: Count = Field(5, description="Failures in a row before it is given up.")
+    max_failures: PositiveInt = Field(5, description="Failures in a row before it is given up.")
     backoff: Annotated[Seconds, _from(0.01, 86_400)] = Field(
         0.5, description="The wait before the first restart; it doubles with each failure."
     )
@@ -130,7 +132,9 @@ class Heartbeat(Section):
     interval: Annotated[Seconds, _from(0.1)] = Field(
         10.0, description="The time between two questions; infinity asks never."
     )
-    misses: Count = Field(3, description="Unanswered questions until it counts as unresponsive.")
+    misses: PositiveInt = Field(
+        3, description="Unanswered questions until it counts as unresponsive."
+    )
     action: Literal["report", "restart"] = Field(
         "report", description="Whether an unresponsive kernel is told of, or ended and restarted."
     )
@@ -141,12 +145,12 @@ class Idle(Section):
 
     stop_after: Annotated[
         Seconds,
-        BeforeValidator(partial(values.duration_or_off, 1.0)),
+        BeforeValidator(partial(values.parse_duration_or_off, 1.0)),
         WithJsonSchema({"anyOf": [_NUMBER, _SPAN, {"enum": ["off", False]}]}),
     ] = Field(math.inf, description="Stop after so long idle and without clients; off: never.")
 
 
-class Log(Section):
+class LogRetention(Section):
     """How much of a kernel's output is kept."""
 
     max_size: Size = Field(10 << 20, description="The size at which a new log file is begun.")
@@ -169,7 +173,7 @@ class Limits(Section):
     )
     cpu: Annotated[
         float | None,
-        BeforeValidator(values.cpus),
+        BeforeValidator(values.parse_cpus),
         WithJsonSchema(
             {
                 "anyOf": [
@@ -179,38 +183,38 @@ class Limits(Section):
             }
         ),
     ] = Field(None, description="Processors' worth of time: 1.5, or 150%.")
-    tasks: Bound = Field(None, description="Processes and threads.")
-    open_files: Bound = Field(None, description="Open files of each process.")
+    tasks: OptionalLimit = Field(None, description="Processes and threads.")
+    open_files: OptionalLimit = Field(None, description="Open files of each process.")
 
 
 class Profile(Section):
     """One kernel, as it should be run."""
 
-    name: Annotated[str, AfterValidator(values.kernel_name)] = Field(
+    name: Annotated[str, AfterValidator(values.check_kernel_name)] = Field(
         description="The kernel's name; by default the file's name without .yaml.",
-        json_schema_extra={"pattern": f"^{PATTERN}$"},
+        json_schema_extra={"pattern": f"^{NAME_PATTERN}$"},
     )
-    kernel: Annotated[str, AfterValidator(values.spec_name)] = Field(
+    kernel: Annotated[str, AfterValidator(values.check_spec_name)] = Field(
         "", description="The installed kernel spec to run, as 'jupyter kernelspec list' names it."
     )
     python: FilePath = Field("", description="The Python interpreter to run ipykernel with.")
-    argv: Annotated[tuple[Argument, ...], AfterValidator(values.command)] = Field(
+    argv: Annotated[tuple[Argument, ...], AfterValidator(values.check_command)] = Field(
         (), description="The command to run, with {connection_file} in it."
     )
     env: Mapping[EnvName, EnvValue] = Field(
         default_factory=dict, description="Environment variables; {instance} is filled in."
     )
     env_file: FilePath = Field("", description="A file with lines NAME=VALUE for the environment.")
-    cwd: Annotated[Text, AfterValidator(values.absolute), AfterValidator(values.template)] = Field(
-        "~", description="The folder to run in; {instance} is filled in."
-    )
+    cwd: Annotated[
+        Text, AfterValidator(values.check_absolute), AfterValidator(values.check_placeholders)
+    ] = Field("~", description="The folder to run in; {instance} is filled in.")
     shell: Literal["none", "login"] = Field(
         "none", description="Whether a login shell runs first, as it would for the user."
     )
     setup: Annotated[
         tuple[Text, ...],
-        BeforeValidator(values.as_lines),
-        AfterValidator(values.flat_lines),
+        BeforeValidator(values.split_lines),
+        AfterValidator(values.flatten_lines),
         WithJsonSchema(
             {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
         ),
@@ -221,7 +225,7 @@ class Profile(Section):
     encryption: Literal["auto", "curve", "none"] = Field(
         "auto", description="Whether TCP is encrypted with CURVE; auto: where the kernel can."
     )
-    ip: Annotated[str, AfterValidator(values.ip_literal)] = Field(
+    ip: Annotated[str, AfterValidator(values.check_ip)] = Field(
         "127.0.0.1", description="The address that the kernel listens on, with TCP."
     )
     ports: Annotated[
@@ -244,16 +248,16 @@ class Profile(Section):
     )
     heartbeat: Heartbeat = Field(Heartbeat(), description="Whether it still answers.")
     idle: Idle = Field(Idle(), description="When it is stopped because nobody uses it.")
-    log: Log = Field(Log(), description="How much of its output is kept.")
+    log: LogRetention = Field(LogRetention(), description="How much of its output is kept.")
     launcher: Literal["auto", "local", "systemd", "fork"] = Field(
         "auto", description="What the kernel is started with."
     )
-    user: Annotated[str, AfterValidator(values.user_name)] = Field(
+    user: Annotated[str, AfterValidator(values.check_user_name)] = Field(
         "", description="Who it runs as; only in profiles of the whole machine."
     )
     access: Access = Field(Access(), description="Who besides the owner may do what.")
     limits: Limits = Field(Limits(), description="What it may use of the machine.")
-    preload: tuple[Annotated[str, AfterValidator(values.module_name)], ...] = Field(
+    preload: tuple[Annotated[str, AfterValidator(values.check_module_name)], ...] = Field(
         (), description="Modules that a parent process imports once for many kernels."
     )
     warm: Annotated[int, Strict()] = Field(

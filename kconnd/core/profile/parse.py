@@ -1,7 +1,7 @@
 """Reads a profile from the plain values of a YAML file and reports all faults in one run.
 
 How it works. pydantic validates each key by its type (`model`) and lists all errors, which
-`problems.explain` puts into our words. Then the rows of `rules.RULES` check the keys against
+`problems.problem_of` puts into our words. Then the rows of `rules.RULES` check the keys against
 each other. A profile with faulty keys is validated a second time without them, so that the
 rules still run over the sound rest. A rule that looks at a faulty key is skipped, since its
 answer would be about a default and not about the text of the file; so is a rule that looks at
@@ -14,7 +14,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from kconnd.core.profile.model import Profile, Section
-from kconnd.core.profile.problems import UNKNOWN_KEY, Path, Problem, dotted, explain, nearest
+from kconnd.core.profile.problems import (
+    UNKNOWN_KEY,
+    KeyPath,
+    Problem,
+    closest,
+    format_path,
+    problem_of,
+)
 from kconnd.core.profile.rules import RULES, Rule
 
 
@@ -44,7 +51,7 @@ def parse_profile(
     return (None, problems) if problems else (profile, ())
 
 
-def allowed_keys(path: Path) -> tuple[str, ...]:
+def allowed_keys(path: KeyPath) -> tuple[str, ...]:
     """List the keys of a section: ``()`` is the top of a profile, ``("restart",)`` a mapping."""
     fields = Profile.model_fields
     if not path:
@@ -61,9 +68,9 @@ def _validate(data: Mapping[str, object]) -> tuple[Profile | None, list[Any]]:
 
 
 def _problem(error: Mapping[str, Any]) -> Problem:
-    path: Path = error["loc"]
+    path: KeyPath = error["loc"]
     section = path[:-1] if error["type"] == "extra_forbidden" else path
-    return explain(error, path, allowed_keys(section))
+    return problem_of(error, path, allowed_keys(section))
 
 
 def _broken_rules(profile: Profile | None, unsure: set[str]) -> Iterable[Rule]:
@@ -80,9 +87,9 @@ def _contradiction(rule: Rule) -> Problem:
     return Problem(path, rule.message, rule.hint, on_key=True)
 
 
-def _key(path: Path) -> str:
+def _key(path: KeyPath) -> str:
     """Name the key that a path leads into: ``restart.policy`` in a section, else the top key."""
-    return dotted(path[: 2 if allowed_keys(path[:1]) else 1]) if path else ""
+    return format_path(path[: 2 if allowed_keys(path[:1]) else 1]) if path else ""
 
 
 def _with_sections(keys: tuple[str, ...]) -> set[str]:
@@ -92,7 +99,7 @@ def _with_sections(keys: tuple[str, ...]) -> set[str]:
 def _intended_keys(problems: Iterable[Problem]) -> set[str]:
     """Collect the keys that the misspelt ones were probably meant to be."""
     unknown = (problem.path for problem in problems if problem.message == UNKNOWN_KEY)
-    return {_key((*path[:-1], nearest(str(path[-1]), allowed_keys(path[:-1])))) for path in unknown}
+    return {_key((*path[:-1], closest(str(path[-1]), allowed_keys(path[:-1])))) for path in unknown}
 
 
 def _without(data: Mapping[str, object], unsure: set[str]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from kconnd.core.profile.model import Profile
 from kconnd.core.profile.values import Ports
 
 
-def policy_of(profile: Profile) -> Policy:
+def lifecycle_policy(profile: Profile) -> Policy:
     """Give what the lifecycle has to know of a profile."""
     restart = profile.restart
     return Policy(

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 UNKNOWN_KEY: Final = "unknown key"
 
 _TEXT = ("is not text", "put it in quotes")
@@ -54,13 +54,13 @@ class Problem:
         Whether the key itself is wrong, and not its value.
     """
 
-    path: Path
+    path: KeyPath
     message: str
     hint: str = ""
     on_key: bool = False
 
 
-class WrongError(ValueError):
+class InvalidValueError(ValueError):
     """A value that a rule of ours refuses, with a way out."""
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -68,7 +68,7 @@ class WrongError(ValueError):
         self.hint = hint
 
 
-def show(value: object) -> str:
+def format_value(value: object) -> str:
     """Show a value as its writer would know it again, short and on one line."""
     match value:
         case None:
@@ -83,7 +83,7 @@ def show(value: object) -> str:
             return reprlib.repr(value)
 
 
-def dotted(path: Path) -> str:
+def format_path(path: KeyPath) -> str:
     """Write a path as ``restart.policy`` or ``argv[1]``; odd characters come out escaped."""
     text = ""
     for part in path:
@@ -94,21 +94,21 @@ def dotted(path: Path) -> str:
     return text
 
 
-def nearest(word: str, choices: Collection[str]) -> str:
+def closest(word: str, choices: Collection[str]) -> str:
     """Find the choice that was probably meant, or ``""``."""
     return next(iter(difflib.get_close_matches(word.lower(), choices, n=1)), "")
 
 
-def unknown_key(path: Path, allowed: Collection[str]) -> Problem:
+def unknown_key(path: KeyPath, allowed: Collection[str]) -> Problem:
     """Say that the last key of a path is none of ours, and which one was meant."""
-    meant = nearest(str(path[-1]), allowed)
+    meant = closest(str(path[-1]), allowed)
     known = f"the keys here are {', '.join(allowed)}"
     listed = known if len(allowed) <= _FEW else "'kconnd-ctl schema' tells all keys"
     hint = f"did you mean '{meant}'?" if meant else listed
     return Problem(path, UNKNOWN_KEY, hint, on_key=True)
 
 
-def explain(error: Mapping[str, object], path: Path, allowed: Collection[str]) -> Problem:
+def problem_of(error: Mapping[str, object], path: KeyPath, allowed: Collection[str]) -> Problem:
     """Turn one validation error into a problem.
 
     Parameters
@@ -138,13 +138,13 @@ def explain(error: Mapping[str, object], path: Path, allowed: Collection[str]) -
     message, hint = _words(kind, value, context)
     if kind == "model_type":
         hint = f"its keys are {', '.join(allowed)}"
-    return Problem(path, f"{show(value)} {message}", hint, on_key)
+    return Problem(path, f"{format_value(value)} {message}", hint, on_key)
 
 
-def _not_a_choice(path: Path, value: object, choices: list[str]) -> Problem:
+def _not_a_choice(path: KeyPath, value: object, choices: list[str]) -> Problem:
     """Name all the choices, and the one that was probably meant."""
-    meant = nearest(value, choices) if isinstance(value, str) else ""
-    message = f"{show(value)} is not one of {', '.join(choices)}"
+    meant = closest(value, choices) if isinstance(value, str) else ""
+    message = f"{format_value(value)} is not one of {', '.join(choices)}"
     return Problem(path, message, f"did you mean '{meant}'?" if meant else "")
 
 

@@ -6,7 +6,7 @@ kernel, python and argv, and the file that holds several profiles.
 
 from typing import Any
 
-from kconnd.core.names import PATTERN
+from kconnd.core.names import NAME_PATTERN
 from kconnd.core.profile.model import Profile
 
 
@@ -20,7 +20,7 @@ def profile_schema() -> dict[str, Any]:
         "type": "object",
         "description": "Several kernels in one file, by name.",
         "minProperties": 1,
-        "propertyNames": {"pattern": f"^{PATTERN}$"},
+        "propertyNames": {"pattern": f"^{NAME_PATTERN}$"},
         "additionalProperties": {"$ref": "#/$defs/Profile"},
     }
     return {

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from kconnd.core.access import Peer
 from kconnd.core.profile import values
-from kconnd.core.profile.model import Bound, Members, Size
-from kconnd.core.profile.problems import Path, Problem, explain
+from kconnd.core.profile.model import Members, OptionalLimit, Size
+from kconnd.core.profile.problems import KeyPath, Problem, problem_of
 from kconnd.errors import RefusedError
 
 
@@ -17,40 +17,44 @@ class Quotas(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kernels: Bound = Field(None, description="Kernels at once.")
+    kernels: OptionalLimit = Field(None, description="Kernels at once.")
     memory: Annotated[Size | None, WithJsonSchema({"type": ["integer", "string"]})] = Field(
         None, description="Memory of all of a user's kernels together."
     )
 
 
-class Settings(BaseModel):
+class MachineSettings(BaseModel):
     """All that can be set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     users: Members = Field((), description="Who may use the service; everybody where empty.")
     quotas: Quotas = Field(Quotas(), description="What each of them may use.")
-    connections: Annotated[int, AfterValidator(values.positive)] = Field(
+    connections: Annotated[int, AfterValidator(values.check_positive)] = Field(
         128,
         description="Connections that a user may have at once: to the front door, and to a daemon.",
     )
 
 
-def parse_settings(given: Mapping[str, object]) -> tuple[Settings | None, tuple[Problem, ...]]:
+def parse_settings(
+    given: Mapping[str, object],
+) -> tuple[MachineSettings | None, tuple[Problem, ...]]:
     """Read settings from plain values: them and no problems, or None and all problems."""
     try:
-        return Settings.model_validate(given), ()
+        return MachineSettings.model_validate(given), ()
     except ValidationError as error:
         found = error.errors(include_url=False)
-    return None, tuple(explain(one, one["loc"], _known(one["type"], one["loc"])) for one in found)
+    return None, tuple(
+        problem_of(one, one["loc"], _known(one["type"], one["loc"])) for one in found
+    )
 
 
-def _known(kind: str, path: Path) -> tuple[str, ...]:
+def _known(kind: str, path: KeyPath) -> tuple[str, ...]:
     inside = path[:-1] if kind == "extra_forbidden" else path
-    return tuple(Quotas.model_fields if inside == ("quotas",) else Settings.model_fields)
+    return tuple(Quotas.model_fields if inside == ("quotas",) else MachineSettings.model_fields)
 
 
-def admits(settings: Settings, peer: Peer) -> bool:
+def admits(settings: MachineSettings, peer: Peer) -> bool:
     """Tell whether a user may use the service."""
     if not settings.users or peer.uid == 0:
         return True
@@ -60,7 +64,7 @@ def admits(settings: Settings, peer: Peer) -> bool:
     )
 
 
-def check_admitted(settings: Settings, peer: Peer) -> None:
+def check_admitted(settings: MachineSettings, peer: Peer) -> None:
     """Refuse who may not use the service.
 
     Raises

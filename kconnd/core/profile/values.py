@@ -1,7 +1,7 @@
 """The values that a profile's keys take, each with the function that reads or refuses it.
 
 Rules: a function here knows one value and no other key; it returns the value in its final form
-or raises `WrongError`, which shows the value and says what to write. No pydantic: what joins
+or raises `InvalidValueError`, which shows the value and says what to write. No pydantic: what joins
 these to the keys is `profile.py`.
 """
 
@@ -12,18 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from kconnd.core.names import PATTERN
-from kconnd.core.profile.problems import WrongError, show
+from kconnd.core.names import NAME_PATTERN
+from kconnd.core.profile.problems import InvalidValueError, format_value
 from kconnd.core.profile.quantities import format_duration, format_size, parse_duration, parse_size
 
 CHANNELS: Final = ("shell", "iopub", "stdin", "control", "hb")
-OUR_ENV: Final = frozenset({"JPY_PARENT_PID", "KCONND_CONNECTION_FILE", "KCONND_KERNEL"})
-LOW_PORT: Final = 1024
-HIGH_PORT: Final = 65535
+RESERVED_ENV: Final = frozenset({"JPY_PARENT_PID", "KCONND_CONNECTION_FILE", "KCONND_KERNEL"})
+MIN_PORT: Final = 1024
+MAX_PORT: Final = 65535
 
 _PORTS_FORMS = (
     "write auto, a range such as 20000-20999, or five different ports "
-    f"from {LOW_PORT} to {HIGH_PORT}"
+    f"from {MIN_PORT} to {MAX_PORT}"
 )
 _RANGE = re.compile(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]*\$?")
@@ -60,7 +60,7 @@ def parse_ports(value: object) -> Ports:
 
     Raises
     ------
-    WrongError
+    InvalidValueError
         If it is none of these, or a port is taken twice or is outside 1024 to 65535.
     """
     if isinstance(value, Ports):
@@ -69,10 +69,10 @@ def parse_ports(value: object) -> Ports:
         return Ports() if value == "auto" else _port_range(value)
     if isinstance(value, Mapping):
         if set(value) != set(CHANNELS):
-            raise WrongError(f"the keys have to be {', '.join(CHANNELS)}", _PORTS_FORMS)
+            raise InvalidValueError(f"the keys have to be {', '.join(CHANNELS)}", _PORTS_FORMS)
         value = [value[channel] for channel in CHANNELS]
     if not isinstance(value, list | tuple):
-        raise WrongError(f"{show(value)} is not a choice of ports", _PORTS_FORMS)
+        raise InvalidValueError(f"{format_value(value)} is not a choice of ports", _PORTS_FORMS)
     return Ports(fixed=_five(value))
 
 
@@ -80,12 +80,16 @@ def _port_range(text: str) -> Ports:
     """Read ``FIRST-LAST``."""
     found = _RANGE.fullmatch(text)
     if not found:
-        raise WrongError(f"{show(text)} is not a choice of ports", _PORTS_FORMS)
+        raise InvalidValueError(f"{format_value(text)} is not a choice of ports", _PORTS_FORMS)
     first, last = int(found[1]), int(found[2])
-    if not LOW_PORT <= first <= last <= HIGH_PORT:
-        raise WrongError(f"{show(text)} is no range in {LOW_PORT} to {HIGH_PORT}", _PORTS_FORMS)
+    if not MIN_PORT <= first <= last <= MAX_PORT:
+        raise InvalidValueError(
+            f"{format_value(text)} is no range in {MIN_PORT} to {MAX_PORT}", _PORTS_FORMS
+        )
     if last - first + 1 < len(CHANNELS):
-        raise WrongError(f"{show(text)} is too short: a kernel needs five ports", _PORTS_FORMS)
+        raise InvalidValueError(
+            f"{format_value(text)} is too short: a kernel needs five ports", _PORTS_FORMS
+        )
     return Ports(first, last)
 
 
@@ -94,187 +98,207 @@ def _five(ports: list[object] | tuple[object, ...]) -> tuple[int, ...]:
     numbers = []
     for port in ports:
         if isinstance(port, bool) or not isinstance(port, int):
-            raise WrongError(f"{show(port)} is not a port number", _PORTS_FORMS)
-        if not LOW_PORT <= port <= HIGH_PORT:
-            raise WrongError(f"{show(port)} is not a port we may use", _PORTS_FORMS)
+            raise InvalidValueError(f"{format_value(port)} is not a port number", _PORTS_FORMS)
+        if not MIN_PORT <= port <= MAX_PORT:
+            raise InvalidValueError(f"{format_value(port)} is not a port we may use", _PORTS_FORMS)
         numbers.append(port)
     if len(numbers) != len(CHANNELS):
-        raise WrongError(f"{len(numbers)} ports are given, a kernel needs five", _PORTS_FORMS)
+        raise InvalidValueError(
+            f"{len(numbers)} ports are given, a kernel needs five", _PORTS_FORMS
+        )
     if len(set(numbers)) != len(numbers):
-        raise WrongError(f"a port is given twice in {numbers}", _PORTS_FORMS)
+        raise InvalidValueError(f"a port is given twice in {numbers}", _PORTS_FORMS)
     return tuple(numbers)
 
 
-def duration_within(low: float, high: float, value: object) -> float:
+def parse_duration_within(low: float, high: float, value: object) -> float:
     """Read a duration that lies between two others, both included, in seconds."""
     seconds = parse_duration(value)
     if seconds < low:
-        raise WrongError(f"{show(value)} is too short: at least {format_duration(low)}")
+        raise InvalidValueError(
+            f"{format_value(value)} is too short: at least {format_duration(low)}"
+        )
     if seconds > high:
-        raise WrongError(f"{show(value)} is too long: at most {format_duration(high)}")
+        raise InvalidValueError(
+            f"{format_value(value)} is too long: at most {format_duration(high)}"
+        )
     return seconds
 
 
-def duration_or_off(low: float, value: object) -> float:
+def parse_duration_or_off(low: float, value: object) -> float:
     """Read a duration that can be switched off, which is ``math.inf``; YAML has off as false."""
     if value is False or value == "off":
         return math.inf
-    return duration_within(low, math.inf, value)
+    return parse_duration_within(low, math.inf, value)
 
 
-def size_from(low: int, value: object) -> int:
+def parse_size_from(low: int, value: object) -> int:
     """Read a size of at least ``low`` bytes."""
     size = parse_size(value)
     if size < low:
-        raise WrongError(f"{show(value)} is too small: at least {format_size(low)}")
+        raise InvalidValueError(f"{format_value(value)} is too small: at least {format_size(low)}")
     return size
 
 
-def cpus(value: object) -> float:
+def parse_cpus(value: object) -> float:
     """Read a number of processors: ``1.5``, or ``150%`` as systemd's CPUQuota= has it."""
-    text = str(value)
+    check_text = str(value)
     try:
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        number = float(check_text.removesuffix("%")) / (100 if check_text.endswith("%") else 1)
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise WrongError(f"{show(value)} is not a number of processors", "write 1.5 or 150%")
+        raise InvalidValueError(
+            f"{format_value(value)} is not a number of processors", "write 1.5 or 150%"
+        )
     return number
 
 
-def text(value: str) -> str:
+def check_text(value: str) -> str:
     """Refuse what no argument, path or variable of a process can hold (execve(2))."""
     if "\0" in value:
-        raise WrongError("holds a NUL character, which no process can be given")
+        raise InvalidValueError("holds a NUL character, which no process can be given")
     if any("\ud800" <= character <= "\udfff" for character in value):
-        raise WrongError("holds a character that is not text")
+        raise InvalidValueError("holds a character that is not text")
     return value
 
 
-def filled(value: str) -> str:
+def check_not_empty(value: str) -> str:
     """Refuse the empty string, which would mean "not given"."""
     if not value.strip():
-        raise WrongError(f"{show(value)} is empty", "give it a value, or drop the key")
+        raise InvalidValueError(
+            f"{format_value(value)} is empty", "give it a value, or drop the key"
+        )
     return value
 
 
-def absolute(value: str) -> str:
+def check_absolute(value: str) -> str:
     """Take a path from the root or from a home."""
     if not value.startswith(("/", "~")):
         hint = "begin it with / or ~, since a daemon has no folder of its own"
-        raise WrongError(f"{show(value)} is not an absolute path", hint)
+        raise InvalidValueError(f"{format_value(value)} is not an absolute path", hint)
     return value
 
 
-def without_instance(value: str) -> str:
+def reject_instance(value: str) -> str:
     """Refuse ``{instance}`` where it would stay as it is."""
     if "{instance}" in value:
         hint = "it is filled in cwd and in the values of env"
-        raise WrongError(f"{{instance}} cannot stand in {show(value)}", hint)
+        raise InvalidValueError(f"{{instance}} cannot stand in {format_value(value)}", hint)
     return value
 
 
-def template(value: str) -> str:
+def check_placeholders(value: str) -> str:
     """Refuse placeholders other than ``{instance}``."""
     for found in _PLACEHOLDER.findall(value):
         if found != "{instance}":
             hint = "the only one is {instance}"
-            raise WrongError(f"{show(found)} is an unknown placeholder", hint)
+            raise InvalidValueError(f"{format_value(found)} is an unknown placeholder", hint)
     return value
 
 
-def env_name(name: str) -> str:
+def check_env_name(name: str) -> str:
     """Take the name of an environment variable that is not one of ours."""
     if not name or "=" in name or "\0" in name:
         hint = "a name is not empty and has no '='"
-        raise WrongError(f"{show(name)} is not a name for a variable", hint)
-    if name in OUR_ENV:
-        raise WrongError(f"{show(name)} is set by kconnd itself", "drop it")
+        raise InvalidValueError(f"{format_value(name)} is not a name for a variable", hint)
+    if name in RESERVED_ENV:
+        raise InvalidValueError(f"{format_value(name)} is set by kconnd itself", "drop it")
     return name
 
 
-def env_value(value: object) -> object:
+def env_text(value: object) -> object:
     """Take numbers as text; not truth values, since ``no`` may be a country and ``on`` a word."""
     if isinstance(value, bool):
-        raise WrongError(f"{show(value)} is a truth value in YAML", "put the text in quotes")
+        raise InvalidValueError(
+            f"{format_value(value)} is a truth value in YAML", "put the text in quotes"
+        )
     return str(value) if isinstance(value, int | float) else value
 
 
-def kernel_name(value: str) -> str:
+def check_kernel_name(value: str) -> str:
     """Take a profile's name (see `names.py`)."""
-    if not re.fullmatch(PATTERN, value):
+    if not re.fullmatch(NAME_PATTERN, value):
         hint = "up to 40 letters, digits, dots, dashes and underscores, a letter or digit first"
-        raise WrongError(f"{show(value)} is not a name for a kernel", hint)
+        raise InvalidValueError(f"{format_value(value)} is not a name for a kernel", hint)
     return value
 
 
-def spec_name(value: str) -> str:
+def check_spec_name(value: str) -> str:
     """Take the name of an installed kernel spec."""
     if not _SPEC.fullmatch(value):
         hint = "'jupyter kernelspec list' names them; an interpreter's path goes under python"
-        raise WrongError(f"{show(value)} is not the name of a kernel spec", hint)
+        raise InvalidValueError(f"{format_value(value)} is not the name of a kernel spec", hint)
     return value
 
 
-def user_name(value: str) -> str:
+def check_user_name(value: str) -> str:
     """Take a login name."""
     if not _USER.fullmatch(value):
-        raise WrongError(f"{show(value)} is not a user's name", "write a login name")
+        raise InvalidValueError(f"{format_value(value)} is not a user's name", "write a login name")
     if value == "root":
-        raise WrongError("kernels of root are not shared", "name a user for this purpose")
+        raise InvalidValueError("kernels of root are not shared", "name a user for this purpose")
     return value
 
 
-def positive(value: int) -> int:
+def check_positive(value: int) -> int:
     """Take a number from 1 on."""
     if value < 1:
-        raise WrongError(f"{value} is too small: at least 1", "")
+        raise InvalidValueError(f"{value} is too small: at least 1", "")
     return value
 
 
-def member(value: str) -> str:
+def check_member(value: str) -> str:
     """Take a user, or a group with ``@`` before it."""
     if not _USER.fullmatch(value.removeprefix("@")):
         hint = "write a login name, or @ and the name of a group"
-        raise WrongError(f"{show(value)} is neither a user nor a group", hint)
+        raise InvalidValueError(f"{format_value(value)} is neither a user nor a group", hint)
     return value
 
 
-def module_name(value: str) -> str:
+def check_module_name(value: str) -> str:
     """Take the name of a Python module."""
     if not _MODULE.fullmatch(value):
-        raise WrongError(f"{show(value)} is not a module's name", "write it as import takes it")
+        raise InvalidValueError(
+            f"{format_value(value)} is not a module's name", "write it as import takes it"
+        )
     return value
 
 
-def ip_literal(value: str) -> str:
+def check_ip(value: str) -> str:
     """Take an IPv4 or IPv6 address; names are not looked up, so that a start waits for no DNS."""
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
-        raise WrongError(f"{show(value)} is not an IP address", "write 127.0.0.1 or ::1") from None
+        raise InvalidValueError(
+            f"{format_value(value)} is not an IP address", "write 127.0.0.1 or ::1"
+        ) from None
     if address.is_multicast:
-        raise WrongError(f"{show(value)} is a multicast address", "write 127.0.0.1 or ::1")
+        raise InvalidValueError(
+            f"{format_value(value)} is a multicast address", "write 127.0.0.1 or ::1"
+        )
     return value
 
 
-def as_lines(value: object) -> object:
+def split_lines(value: object) -> object:
     """Split a text of many lines; a list is left to its items."""
     return value.splitlines() if isinstance(value, str) else value
 
 
-def flat_lines(items: tuple[str, ...]) -> tuple[str, ...]:
+def flatten_lines(items: tuple[str, ...]) -> tuple[str, ...]:
     """Split items of many lines, so that one entry is one line."""
     return tuple(line for item in items for line in item.splitlines())
 
 
-def command(argv: tuple[str, ...]) -> tuple[str, ...]:
+def check_command(argv: tuple[str, ...]) -> tuple[str, ...]:
     """Take a command line: a program to find or a path, and the connection file somewhere."""
     if not argv:
-        raise WrongError("the list is empty", "write the command, with '{connection_file}' in it")
-    if "/" in filled(argv[0]):
-        absolute(argv[0])
+        raise InvalidValueError(
+            "the list is empty", "write the command, with '{connection_file}' in it"
+        )
+    if "/" in check_not_empty(argv[0]):
+        check_absolute(argv[0])
     if not any("{connection_file}" in word for word in argv[1:]):
         hint = "add '-f', '{connection_file}', or what this kernel takes for it"
-        raise WrongError("no argument holds {connection_file}", hint)
+        raise InvalidValueError("no argument holds {connection_file}", hint)
     return argv

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 DELIMITER = b"<IDS|MSG>"
-VERSION = "5.3"
+PROTOCOL_VERSION = "5.3"
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ def pack_request(
         "session": "kconnd",
         "username": "kconnd",
         "date": date,
-        "version": VERSION,
+        "version": PROTOCOL_VERSION,
         **({"subshell_id": subshell} if subshell else {}),
     }
     parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
     return [DELIMITER, signer.sign(parts), *parts]
 
 
-def may_be(kind: str, frames: Sequence[bytes]) -> bool:
+def may_have_type(kind: str, frames: Sequence[bytes]) -> bool:
     """Tell cheaply whether a message may be of a kind, before its signature is worked out.
 
     A kernel that prints a hundred megabytes sends them to whoever listens on iopub.

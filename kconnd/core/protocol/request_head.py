@@ -2,7 +2,7 @@
 
 A blank ends the target of a request line and a line feed ends the line (RFC 9112, section 3).
 A text with one of them, from a user, a file or another program, would be a request of its own.
-`quoted` makes any text safe; `request_head` refuses what was not quoted.
+`quote` makes any text safe; `request_head` refuses what was not quoted.
 
 Rule: nothing is imported that costs time, since every look-up uses this module.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from kconnd.errors import UsageError
 
 MAX_TARGET_CHARS = 16 << 10  # a daemon takes 64 KiB of head
-DIGITS = 2  # of an escape
+ESCAPE_DIGITS = 2  # of an escape
 SHOWN_CHARS = 80  # of a text that is refused
 _UNRESERVED = "-._~@"  # beside letters and digits; RFC 3986 lets the @ stand in a path
 
@@ -23,7 +23,7 @@ def request_head(method: str, target: str, length: int) -> bytes:
     Parameters
     ----------
     method, target : str
-        As they stand in the request line. `quoted` prepares what goes into a target.
+        As they stand in the request line. `quote` prepares what goes into a target.
     length : int
         Bytes of the body.
 
@@ -55,7 +55,7 @@ def _refused(what: str, text: str) -> UsageError:
     )
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Escape a text for a request's path or query, whatever somebody typed (RFC 3986)."""
     return "".join(
         char if char.isascii() and (char.isalnum() or char in _UNRESERVED) else _escaped(char)
@@ -67,8 +67,8 @@ def _escaped(char: str) -> str:
     return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
 
 
-def unquoted(text: str) -> str:
-    """Give the text that `quoted` escaped.
+def unquote(text: str) -> str:
+    """Give the text that `quote` escaped.
 
     Raises
     ------
@@ -84,6 +84,6 @@ def unquoted(text: str) -> str:
 
 def _from_escape(text: str) -> bytes:
     """Give the bytes of a text that stood after a percent sign."""
-    if len(text) < DIGITS or not text[:DIGITS].isalnum():
+    if len(text) < ESCAPE_DIGITS or not text[:ESCAPE_DIGITS].isalnum():
         raise ValueError("an escape has two digits")
-    return int(text[:DIGITS], 16).to_bytes() + text[DIGITS:].encode()
+    return int(text[:ESCAPE_DIGITS], 16).to_bytes() + text[ESCAPE_DIGITS:].encode()

@@ -7,12 +7,12 @@ folder say who may connect. libzmq takes 40 kB for a connection that nothing com
 Rule: a message longer than what is allowed is skipped as it comes; no part of it is kept.
 """
 
-VERSION = 3
+ZMTP_VERSION = 3
 MECHANISM = b"NULL".ljust(20, b"\0")
-GREETING = b"\xff" + bytes(8) + b"\x7f" + bytes((VERSION, 0)) + MECHANISM + bytes(32)
+GREETING = b"\xff" + bytes(8) + b"\x7f" + bytes((ZMTP_VERSION, 0)) + MECHANISM + bytes(32)
 SUBSCRIBE = b"\x01"  # what a SUB sends; what follows it begins the messages that are wanted
-SHORT = 255  # bytes of a frame that has one byte for its length
-LONGEST = 1 << 16  # bytes of a message that is heard: a kernel's status has about 1500
+MAX_SHORT_FRAME_BYTES = 255  # bytes of a frame that has one byte for its length
+MAX_MESSAGE_BYTES = 1 << 16  # bytes of a message that is heard: a kernel's status has about 1500
 
 _MORE, _LONG, _COMMAND = 1, 2, 4
 _READY, _ERROR = b"\x05READY", b"\x05ERROR"
@@ -33,12 +33,12 @@ def pack_message(*frames: bytes) -> bytes:
 
 def _pack_frame(frame: bytes, *, more: bool) -> bytes:
     flags, size = _MORE if more else 0, len(frame)
-    if size <= SHORT:
+    if size <= MAX_SHORT_FRAME_BYTES:
         return bytes((flags, size)) + frame
     return bytes((flags | _LONG,)) + size.to_bytes(8, "big") + frame
 
 
-class Reader:
+class MessageReader:
     """Reads what the other side sends, in whatever pieces it comes.
 
     Parameters
@@ -49,7 +49,7 @@ class Reader:
 
     __slots__ = ("_frames", "_greeted", "_longest", "_rest", "_size", "_skip", "ready")
 
-    def __init__(self, longest: int = LONGEST) -> None:
+    def __init__(self, longest: int = MAX_MESSAGE_BYTES) -> None:
         self._longest = longest
         self.ready = False  # whether the other side is; nothing may be sent before
         self._greeted = False
@@ -100,7 +100,7 @@ class Reader:
 
 
 def _check_greeting(data: bytes) -> None:
-    if data[0] != GREETING[0] or data[9] != GREETING[9] or data[10] < VERSION:
+    if data[0] != GREETING[0] or data[9] != GREETING[9] or data[10] < ZMTP_VERSION:
         raise ValueError("not ZMTP 3")
     if data[12:32] != MECHANISM:
         raise ValueError("it wants a mechanism of security")

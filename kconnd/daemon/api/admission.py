@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 
 from kconnd.core.access import Peer
-from kconnd.core.profile.settings import Settings, check_admitted
+from kconnd.core.profile.settings import MachineSettings, check_admitted
 from kconnd.errors import KconndError, RefusedError, StartFailedError
 from kconnd.launchers.local import LOCAL
 from kconnd.system.http.http_server import Site
@@ -16,7 +16,7 @@ from kconnd.system.http.peer import user_as_peer
 from kconnd.system.profiles.settings_file import LiveSettings
 
 ROUND = 10.0  # seconds until settings that have changed are noticed by themselves
-NO_SETTINGS = Settings()
+NO_SETTINGS = MachineSettings()
 
 
 class Gate:
@@ -32,7 +32,7 @@ class Gate:
         self._live = live
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> MachineSettings:
         """What holds now.
 
         Raises

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from kconnd.core.access import Right
 from kconnd.core.kernel.events import (
-    RestartAsked,
-    StartAsked,
+    RestartRequested,
+    StartRequested,
     Step,
-    StopAsked,
+    StopRequested,
 )
 from kconnd.core.kernel.interrupts import has_no_cell
 from kconnd.core.kernel.lifecycle import ENDED_CHILDREN_TIMEOUT_S, LIVE, State
-from kconnd.core.kernel.reachability import INSTEAD, cure
+from kconnd.core.kernel.reachability import BOUND_INSTEAD, attach_hint
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.launch.kernel_files import live_dir
 from kconnd.core.launch.plan import hint_for
-from kconnd.core.qtconsole_command import SESSION
+from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api.request import Request, info_of, live
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.qtconsoles import plan_console, session_environment
@@ -53,7 +53,7 @@ async def start(request: Request) -> Reply:
     else:
         request.authorise(Right.MANAGE)
         actor = request.kernels.find_to_start(request.name)
-    await actor.ask(StartAsked())
+    await actor.ask(StartRequested())
     if wait:
         await _until_ready(actor)
     return await info_of(request, actor, quick=True)
@@ -77,7 +77,7 @@ async def restart(request: Request) -> Reply:
     actor = request.kernels.find_to_start(request.name)
     if actor.kernel.state in LIVE:
         await _check_disk(request)
-    await actor.ask(RestartAsked(busy=actor.busy, new_key=new_key, now=now))
+    await actor.ask(RestartRequested(busy=actor.busy, new_key=new_key, now=now))
     if wait:
         await _until_ready(actor)
     return await info_of(request, actor, quick=True)
@@ -106,10 +106,10 @@ async def stop(request: Request) -> Reply:
     """
     wait, now = request.flag("wait", default=True), request.flag("now", default=False)
     actor = request.kernels.find(request.name)
-    why = "stop --now was asked for" if now else StopAsked.why
+    why = "stop --now was asked for" if now else StopRequested.why
     if not now:
         await request.kernels.stop_turns.take(actor)
-    await actor.ask(StopAsked(busy=actor.busy, why=why, now=now))
+    await actor.ask(StopRequested(busy=actor.busy, why=why, now=now))
     if wait:
         await _until_gone(actor)
     return await info_of(request, actor, quick=True)
@@ -121,7 +121,7 @@ async def plan_qtconsole(request: Request) -> Reply:
     path = actor.process.files.connection_file
     return {
         "argv": plan_console(path, ()),
-        "environment": list(SESSION),
+        "environment": list(SESSION_VARIABLES),
         "connection_file": path,
     }
 
@@ -234,7 +234,7 @@ async def check_reach(actor: Actor, doing: str) -> None:
     if fault := await actor.process.find_fault():
         raise StartFailedError(
             f"{doing}: it runs, and no new client can attach: {fault}",
-            hint=cure(actor.record.name),
+            hint=attach_hint(actor.record.name),
         )
 
 
@@ -244,7 +244,7 @@ def _start_failed(record: KernelRecord, trouble: KconndError | None) -> StartFai
         return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=trouble.hint)
     output = last.output_tail if last else ""
     tail = "\n".join(output.rstrip().splitlines()[-OUTPUT_LINES:])
-    silent = next((one for one in record.facts.warnings if INSTEAD in one), "")
+    silent = next((one for one in record.facts.warnings if BOUND_INSTEAD in one), "")
     hint = silent or hint_for(output) or f"kconnd-ctl logs {record.name} shows its output"
     if kernel.state is State.BACKOFF:
         hint += "; it is tried again on its own"

@@ -9,7 +9,7 @@ from typing import Any
 
 from kconnd.core.access import Right
 from kconnd.core.kernel.lifecycle import State
-from kconnd.core.kernel.view import describe_elsewhere, iso
+from kconnd.core.kernel.view import describe_elsewhere, iso_time
 from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.api.commands import check_reach
@@ -148,7 +148,7 @@ async def why(request: Request) -> Reply:
     """Tell the last decisions about a kernel and their reasons."""
     actor = request.kernels.find(request.name)
     decisions = [
-        {"at": iso(one.at), "what": one.what, "reason": one.reason}
+        {"at": iso_time(one.at), "what": one.what, "reason": one.reason}
         for one in actor.record.decisions
     ]
     return {"name": request.name, "decisions": decisions}

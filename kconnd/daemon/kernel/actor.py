@@ -27,9 +27,9 @@ from kconnd.core.kernel.events import (
     DeadlinePassed,
     Event,
     Launch,
-    RestartAsked,
-    StartAsked,
-    StopAsked,
+    RestartRequested,
+    StartRequested,
+    StopRequested,
     TakeStep,
 )
 from kconnd.core.kernel.learned import Learned, learn, needs_saving, without_deadline
@@ -44,7 +44,7 @@ from kconnd.core.kernel.lifecycle import (
 from kconnd.core.kernel.record import Decision, KernelRecord
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.parse import parse_profile
-from kconnd.core.profile.policy import policy_of
+from kconnd.core.profile.policy import lifecycle_policy
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.adoption import Discovery, discover
 from kconnd.daemon.kernel.launching import Launching, ProcessMet
@@ -54,7 +54,7 @@ from kconnd.errors import NoSuchKernelError, StateFileError, UnsafePathError
 
 log = logging.getLogger("kconnd")
 
-Request = StartAsked | StopAsked | RestartAsked
+Request = StartRequested | StopRequested | RestartRequested
 News = Event | Learned | ProcessMet
 Entry = tuple[News, asyncio.Future[None] | None]  # the future is resolved once it is decided
 
@@ -125,7 +125,7 @@ class Actor:
     @property
     def policy(self) -> Policy:
         """The profile's rules for starts and restarts."""
-        return policy_of(self.profile())
+        return lifecycle_policy(self.profile())
 
     # --- for others
 
@@ -290,7 +290,7 @@ class Actor:
         kernel, commands = decide(before, event, self.policy, self._world.clock())
         record = replace(self.record, lifecycle=kernel)
         if story := _story(before, kernel):
-            record = record.noted(Decision(self._world.wall_clock(), story, kernel.reason))
+            record = record.with_decision(Decision(self._world.wall_clock(), story, kernel.reason))
         if any(isinstance(command, Launch) for command in commands):
             plain = self._profile_to_launch().model_dump(mode="json", exclude_defaults=True)
             record = replace(record, profile=plain, handle=None)
@@ -322,7 +322,7 @@ class Actor:
     ) -> None:
         changed = without_deadline(record) != without_deadline(self.record)
         # A stop is carried out on a full disk, too: it may be what frees some.
-        must = refusable and changed and not isinstance(event, StopAsked)
+        must = refusable and changed and not isinstance(event, StopRequested)
         # Of several events in the queue, the last one saves what all of them have changed.
         due = must or act or self._queue.empty()
         if due and needs_saving(self._saved, record, event):

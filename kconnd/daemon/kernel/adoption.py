@@ -9,7 +9,7 @@ kernel spec.
 import logging
 from dataclasses import dataclass, field, replace
 
-from kconnd.core.kernel.events import Event, Found
+from kconnd.core.kernel.events import Discovered, Event
 from kconnd.core.kernel.lifecycle import LIVE, State
 from kconnd.core.kernel.record import Facts, KernelRecord
 from kconnd.core.kernel.recovery import recover
@@ -52,7 +52,7 @@ class Discovery:
     @property
     def is_new(self) -> bool:
         """Whether the record did not know of the process."""
-        return isinstance(self.event, Found)
+        return isinstance(self.event, Discovered)
 
 
 async def discover(
@@ -81,13 +81,13 @@ async def discover(
         forgotten=forgotten,
         rebooted=origin is not None and origin.boot_id != here.boot_id,
     )
-    if handle is None or not (isinstance(event, Found) or _is_on_record(record, handle)):
+    if handle is None or not (isinstance(event, Discovered) or _is_on_record(record, handle)):
         return Discovery(event)
     connection, facts = record.connection, record.facts
     unsaved = record.lifecycle.state is State.LAUNCHING
-    if isinstance(event, Found) or unsaved or connection is None:
+    if isinstance(event, Discovered) or unsaved or connection is None:
         connection = files.read_connection() or connection
-    if isinstance(event, Found):
+    if isinstance(event, Discovered):
         facts = Facts(started_at=_started_at(files, handle))
     elif unsaved:
         facts = await _restore_facts(world, files, handle, profile, connection)

@@ -15,7 +15,7 @@ from pathlib import Path
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.claims import is_held
-from kconnd.errors import StillThereError
+from kconnd.errors import StillRunningError
 from kconnd.system.files.private import is_locked, is_private, read_tail, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 
@@ -48,11 +48,11 @@ class RuntimeFiles:
 
         Raises
         ------
-        StillThereError
+        StillRunningError
             If one holds the kernel's lock.
         """
         if is_held(self._world, self.name):
-            raise StillThereError(
+            raise StillRunningError(
                 f"an earlier process of it holds {self.paths.lock}",
                 hint=f"kconnd-ctl stop {self.name} ends it, where it is one of this machine's",
             )

@@ -39,7 +39,7 @@ from kconnd.errors import (
     RefusedError,
     StartFailedError,
     StateFileError,
-    StillThereError,
+    StillRunningError,
 )
 from kconnd.launchers.base import Handle
 from kconnd.system.process.resource_usage import count_descriptors
@@ -176,7 +176,7 @@ class Launching:
         if not isinstance(error, KconndError | OSError):
             log.error("%s: launching it", self._process.name, exc_info=error)
         failure = self._failure(order.generation, error)
-        met = isinstance(error, StillThereError)
+        met = isinstance(error, StillRunningError)
         self._report(ProcessMet(failure) if met else failure)
 
     def _failure(self, generation: int, error: Exception) -> LaunchFailed:

@@ -12,8 +12,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kconnd.core.kernel.activity import ANSWER_S, RECHECK_S, Activity, Question
-from kconnd.core.kernel.events import Answered, Event, HeartbeatBack, HeartbeatMissed, Silent
+from kconnd.core.kernel.activity import ANSWER_TIMEOUT_S, PROBE_INTERVAL_S, Activity, Probe
+from kconnd.core.kernel.events import (
+    AdoptionUnanswered,
+    Answered,
+    Event,
+    HeartbeatMissed,
+    HeartbeatResumed,
+)
 from kconnd.core.kernel.habits import Habits
 from kconnd.daemon.context import Channels
 from kconnd.daemon.kernel.questions import (
@@ -107,7 +113,7 @@ class Watch:
         self._unsure.clear()
 
     def _new_activity(self, *, idle: bool) -> Activity:
-        return Activity(self._clock(), known=idle, overlaps=self.habits.overlaps)
+        return Activity(self._clock(), history_complete=idle, overlaps=self.habits.overlaps)
 
     def listen(
         self,
@@ -174,14 +180,14 @@ class Watch:
             self.busy_at = self._clock()
         if self.activity is None:
             return
-        self.activity.said(request, busy=busy, now=self._clock())
+        self.activity.record_status(request, busy=busy, now=self._clock())
         if self.activity.overlaps and not self.habits.overlaps:
             self.learn(replace(self.habits, overlaps=True))
         self._unsure.set()
 
     def _lost(self) -> None:
         if self.activity is not None:
-            self.activity.lost(self._clock())
+            self.activity.record_loss(self._clock())
             self._unsure.set()
 
     async def _keep_right(self, channels: Channels) -> None:
@@ -190,7 +196,7 @@ class Watch:
         await self._turn()  # kernels that were adopted together are asked one after the other
         while True:
             await self._unsure.wait()
-            due = self.activity.due(channels.heard_at) if self.activity else None
+            due = self.activity.next_probe_at(channels.heard_at) if self.activity else None
             if due is None:
                 self._unsure.clear()
             elif due > self._clock():
@@ -206,21 +212,21 @@ class Watch:
         activity = self.activity
         if activity is None:
             return
-        question = activity.asked(self._clock())
+        question = activity.begin_probe(self._clock())
         asking = asyncio.ensure_future(ask_each_shell(channels))
         try:
-            await asyncio.wait({asking}, timeout=ANSWER_S)
+            await asyncio.wait({asking}, timeout=ANSWER_TIMEOUT_S)
             if not asking.done():
-                activity.unanswered()
-            while not asking.done() and activity.due(channels.heard_at) is not None:
-                await asyncio.wait({asking}, timeout=RECHECK_S)
+                activity.record_no_answer()
+            while not asking.done() and activity.next_probe_at(channels.heard_at) is not None:
+                await asyncio.wait({asking}, timeout=PROBE_INTERVAL_S)
             if asking.done():
                 await self._take_answer(asking, activity, question)
         finally:
             asking.cancel()
 
     async def _take_answer(
-        self, asking: asyncio.Future[Mapping[str, Any]], activity: Activity, question: Question
+        self, asking: asyncio.Future[Mapping[str, Any]], activity: Activity, question: Probe
     ) -> None:
         if error := asking.exception():
             log.warning("asking a kernel whether it is idle: its reply is invalid: %s", error)
@@ -230,7 +236,7 @@ class Watch:
         self._show_life()
         await asyncio.sleep(IOPUB_LAG_S)  # an `idle` may come a moment after the reply
         self._answered(reply, False)  # noqa: FBT003  # see the class's docstring
-        activity.answered(question, self._clock())
+        activity.record_answer(question, self._clock())
 
     async def is_idle(self) -> bool:
         """Ask each shell; only an idle kernel replies on all of them in time.
@@ -276,10 +282,10 @@ class Watch:
                 {asking, alive}, timeout=CONFIRM_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
             )
             if not alive.done() and not asking.done():
-                self._report(Silent(generation))
+                self._report(AdoptionUnanswered(generation))
             await asyncio.wait({asking, alive}, return_when=asyncio.FIRST_COMPLETED)
             self._show_life()
-            self._report(HeartbeatBack(generation))
+            self._report(HeartbeatResumed(generation))
         finally:
             asking.cancel()
             alive.cancel()
@@ -289,7 +295,7 @@ class Watch:
         self._alive.set()
         if self._reported:
             self._reported = False
-            self._report(HeartbeatBack(self._generation))
+            self._report(HeartbeatResumed(self._generation))
 
     # --- heartbeats
 
@@ -325,7 +331,7 @@ class Watch:
 
     def _heard(self) -> None:
         busy = bool(self._open_at_beat & self._requests())
-        self.learn(self.habits.heard(busy=busy, missed_busy=self._missed_busy))
+        self.learn(self.habits.with_heartbeat(busy=busy, missed_busy=self._missed_busy))
         self.missed, self._missed_busy, self.heartbeat_at = 0, False, self._clock()
         self._show_life()
 

@@ -19,7 +19,7 @@ from kconnd.core.kernel.events import Event, Exited, Step
 from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.interrupts import ended_by_interrupt
 from kconnd.core.kernel.learned import Learned, facts_of
-from kconnd.core.kernel.reachability import INSTEAD
+from kconnd.core.kernel.reachability import BOUND_INSTEAD
 from kconnd.core.kernel.record import Facts, LastExit
 from kconnd.core.kernel.view import describe_exit, describe_oom, describe_unit_stop
 from kconnd.core.launch.connection import ConnectionInfo
@@ -221,7 +221,7 @@ class Process:
             self._report(Learned(self._generation, facts=self._facts))
         if self._facts.implementation:
             software = f"{self._facts.implementation} {self._facts.implementation_version}"
-            self.watch.learn(self.watch.habits.about(software))
+            self.watch.learn(self.watch.habits.for_software(software))
 
     def _seconds_to_start(self) -> float:
         if self._launched_at is not None:
@@ -286,7 +286,7 @@ class Process:
         """Look, shortly before a start times out, whether the kernel listens somewhere else."""
         await asyncio.sleep(max(0.0, startup_timeout - EXPLAIN_BEFORE_S))  # no event is due
         fault = await asyncio.to_thread(reach.find_fault)
-        if not self.is_ready and INSTEAD in fault:
+        if not self.is_ready and BOUND_INSTEAD in fault:
             self._warn(f"it does not follow its connection file: {fault}")
 
     # --- signals and the end

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from kconnd.core.kernel.activity import RECHECK_S
+from kconnd.core.kernel.activity import PROBE_INTERVAL_S
 from kconnd.daemon.context import Channels
 
 FIRST_ANSWER_RETRY_S = 5.0  # doubled each time: a starting kernel may drop a request
@@ -42,7 +42,7 @@ async def _ask_subshells(channels: Channels) -> None:
     try:
         while asking:
             done, waiting = await asyncio.wait(
-                asking.values(), timeout=RECHECK_S, return_when=asyncio.FIRST_EXCEPTION
+                asking.values(), timeout=PROBE_INTERVAL_S, return_when=asyncio.FIRST_EXCEPTION
             )
             for answered in done:
                 answered.result()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from kconnd.core.kernel.lifecycle import State
-from kconnd.core.kernel.view import Sight
+from kconnd.core.kernel.view import LiveStatus
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.actor import Actor
@@ -113,13 +113,13 @@ class Readings:
             for actor in actors:
                 self._pending.pop(actor, None)
 
-    def sight(self, actor: Actor, profile_status: str, *, quick: bool = False) -> Sight:
+    def sight(self, actor: Actor, profile_status: str, *, quick: bool = False) -> LiveStatus:
         """Gather what is shown of a kernel beside its record; ``quick`` leaves out readings."""
         reading = None if quick else self.latest(actor)
         world, process, kernel = self._world, actor.process, actor.kernel
         heard_at = process.watch.heartbeat_at if process.handle else None
         retry = kernel.deadline if kernel.state is State.BACKOFF else None
-        return Sight(
+        return LiveStatus(
             owner=world.user.name,
             profile_status=profile_status,
             connection_file=actor.process.files.connection_file,

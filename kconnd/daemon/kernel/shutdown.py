@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from kconnd.core.kernel.events import EndDelayed
+from kconnd.core.kernel.events import ExitDelayed
 from kconnd.core.kernel.stop_delay import describe_delay
 from kconnd.system.process.processes import (
     ProcessId,
@@ -45,7 +45,7 @@ class Ending:
 async def shut_down(
     request: Callable[[], Awaitable[bool]],
     ending: Ending,
-    report: Callable[[EndDelayed], None],
+    report: Callable[[ExitDelayed], None],
     clock: Callable[[], float],
 ) -> None:
     """Send ``shutdown_request``, and report what delays the exit, until cancelled.
@@ -71,7 +71,7 @@ async def shut_down(
         delay = await asyncio.to_thread(find_delay, ending)
         if delay != reported:
             reported = delay
-            report(EndDelayed(ending.generation, *delay, clock() - requested_at))
+            report(ExitDelayed(ending.generation, *delay, clock() - requested_at))
         await asyncio.sleep(interval)
         interval = min(2 * interval, MAX_INTERVAL_S)
 

@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kconnd.core.kernel.events import StopAsked
-from kconnd.core.kernel.idleness import Sample, kept, span_of, works
+from kconnd.core.kernel.events import StopRequested
+from kconnd.core.kernel.idleness import Sample, describe_use, measured_span_s, trim_samples
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.profile.quantities import format_duration
 from kconnd.daemon.context import World
@@ -71,7 +71,7 @@ class Idling:
         """Tell whether a kernel is to be looked at; one that works has its samples forgotten."""
         name, now, stop_after = actor.record.name, self._world.clock(), _stop_after(actor)
         idle = idle_for(actor, now)
-        span = span_of(stop_after)
+        span = measured_span_s(stop_after)
         if idle is None or math.isinf(stop_after) or idle < stop_after - AHEAD * span:
             self._idlers.pop(name, None)
             actor.process.kept_alive = UNPROVEN if _is_unproven(actor, now - stop_after) else ""
@@ -99,9 +99,9 @@ class Idling:
 
     def _take(self, actor: Actor, idler: Idler, sample: Sample, clients: int | None) -> None:
         stop_after = _stop_after(actor)
-        span = span_of(stop_after)
-        idler.samples = kept([*idler.samples, sample], span)
-        idle, why = idle_for(actor, sample.at), works(idler.samples, span)
+        span = measured_span_s(stop_after)
+        idler.samples = trim_samples([*idler.samples, sample], span)
+        idle, why = idle_for(actor, sample.at), describe_use(idler.samples, span)
         if idle is None or idle < stop_after or clients != 0:
             actor.process.kept_alive = ""
         elif why:
@@ -121,7 +121,7 @@ async def _stop(actor: Actor, stop_after: float, idler: Idler) -> None:
     if clients == 0 and actor.kernel.generation == idler.generation and process.watch.is_sure:
         span = format_duration(stop_after)
         why = f"nothing ran for {span} and no client is connected"
-        actor.enqueue(StopAsked(busy=False, why=why))
+        actor.enqueue(StopRequested(busy=False, why=why))
 
 
 def _stop_after(actor: Actor) -> float:

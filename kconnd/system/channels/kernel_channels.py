@@ -21,7 +21,7 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.protocol.jupyter_messages import (
     Message,
     Signer,
-    may_be,
+    may_have_type,
     pack_request,
     parse_message,
 )
@@ -178,7 +178,9 @@ class KernelChannels:
         """
 
         def handle(frames: list[bytes]) -> None:
-            message = parse_message(frames, self._signer) if may_be("status", frames) else None
+            message = (
+                parse_message(frames, self._signer) if may_have_type("status", frames) else None
+            )
             if message is None or message.kind != "status" or message.parent_id in self._own_ids:
                 return
             state = message.content.get("execution_state")

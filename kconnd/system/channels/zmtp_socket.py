@@ -6,7 +6,13 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from kconnd.core.protocol.zmtp import GREETING, LONGEST, Reader, pack_message, pack_ready
+from kconnd.core.protocol.zmtp import (
+    GREETING,
+    MAX_MESSAGE_BYTES,
+    MessageReader,
+    pack_message,
+    pack_ready,
+)
 
 Reply = TypeVar("Reply")
 
@@ -36,8 +42,8 @@ class ZmtpConnection:
 
     __slots__ = ("_reader", "_socket")
 
-    def __init__(self, path: str, kind: str, max_bytes: int = LONGEST) -> None:
-        self._reader = Reader(max_bytes)
+    def __init__(self, path: str, kind: str, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self._reader = MessageReader(max_bytes)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.settimeout(0)

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kconnd.core.account_history import Account, current_account, parse_account, to_json
-from kconnd.core.kernel.view import iso
-from kconnd.core.paths import RUN, STATE
+from kconnd.core.account_history import Account, current_account, dump_account, parse_account
+from kconnd.core.kernel.view import iso_time
+from kconnd.core.paths import RUN_DIR, STATE_DIR
 from kconnd.errors import KconndError, NoSuchKernelError, StateFileError
 from kconnd.system.files.private import write_private
 
@@ -58,7 +58,7 @@ class AccountFiles:
         The service's folders for state that survives a reboot, and for state that does not.
     """
 
-    def __init__(self, state: Path = Path(STATE), run: Path = Path(RUN)) -> None:
+    def __init__(self, state: Path = Path(STATE_DIR), run: Path = Path(RUN_DIR)) -> None:
         self.state, self.run = state, run
         self._owners = state / "owners"
         self.aside = state / "aside"
@@ -96,7 +96,7 @@ class AccountFiles:
         """Record the account that owns the state of a uid."""
         file = self._owners / str(uid)
         new = file.with_suffix(".new")
-        write_private(new, to_json(account), durable=True)
+        write_private(new, dump_account(account), durable=True)
         new.chmod(0o644)
         new.rename(file)
 
@@ -132,7 +132,7 @@ class AccountFiles:
         account = self.read(uid)
         if account is None:
             return None
-        aside = Aside(uid, account.name, account.number, iso(now) or "")
+        aside = Aside(uid, account.name, account.number, iso_time(now) or "")
         folder = self.place_of(aside)
         folder.mkdir(mode=0o700, exist_ok=True)
         write_private(folder / ABOUT, json.dumps(asdict(aside)).encode(), durable=True)

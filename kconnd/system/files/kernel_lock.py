@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kconnd.core.kernel.locality import LOCAL_KINDS, Lock, kind_of_mount
+from kconnd.core.kernel.locality import LOCAL_FILE_SYSTEMS, Lock, file_system_of
 from kconnd.core.kernel.record import Origin
 from kconnd.system.process.processes import ProcessId
 
@@ -89,6 +89,6 @@ def is_local(folder: Path) -> bool:
     """Check whether a folder is on a file system that no other running machine can mount."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-        return kind_of_mount(mounts.splitlines(), str(folder.resolve())) in LOCAL_KINDS
+        return file_system_of(mounts.splitlines(), str(folder.resolve())) in LOCAL_FILE_SYSTEMS
     except OSError:
         return False

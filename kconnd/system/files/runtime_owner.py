@@ -22,7 +22,7 @@ import secrets
 import time
 from pathlib import Path
 
-from kconnd.core.account_history import RuntimeOwner, parse_owner
+from kconnd.core.account_history import RuntimeOwner, parse_runtime_owner
 from kconnd.core.kernel.locality import Lock, is_here
 from kconnd.core.kernel.record import Origin
 from kconnd.core.launch.kernel_files import is_facts, is_old_lock, live_dir
@@ -96,7 +96,7 @@ def list_put_aside(runtime: Path) -> list[Path]:
 def _read(file: Path) -> RuntimeOwner | None:
     """Read the owner of a folder; None if unknown, as in folders of older versions."""
     try:
-        return parse_owner(file.read_bytes())
+        return parse_runtime_owner(file.read_bytes())
     except (OSError, ValueError):
         return None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from kconnd.core.paths import KERNEL_UNIT
+from kconnd.core.paths import KERNEL_UNIT_PREFIX
 from kconnd.system.process.processes import ProcessId, read_stat, send_signal, wait_for_end
 
 KILL_DELAY_S = 2.0  # between SIGTERM and SIGKILL, as in a shim
@@ -90,7 +90,7 @@ def kernel_cgroup_of(shim: int) -> str:
     A cgroup that contains this process belongs to another kernel, in which the daemon was started.
     """
     path = cgroup_of(shim)
-    is_kernel_unit = path.rpartition("/")[2].startswith(KERNEL_UNIT)
+    is_kernel_unit = path.rpartition("/")[2].startswith(KERNEL_UNIT_PREFIX)
     return path if is_kernel_unit and not _is_below(cgroup_of(os.getpid()), path) else ""
 
 

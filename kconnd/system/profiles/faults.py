@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kconnd.core.profile.problems import Problem, dotted
+from kconnd.core.profile.problems import Problem, format_path
 from kconnd.system.profiles.yaml_with_positions import Document
 
 
@@ -45,5 +45,5 @@ def fault_at(document: Document, file: str, problem: Problem, profile: str = "")
     line, column = position.line, position.column
     if problem.on_key and problem.path in document.positions:
         line, column = position.key_line, position.key_column
-    key = dotted(problem.path)
+    key = format_path(problem.path)
     return Fault(file, line, column, key, problem.message, problem.hint, profile)

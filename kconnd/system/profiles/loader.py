@@ -18,8 +18,7 @@ from pathlib import Path
 
 from kconnd.core.profile.model import Profile, shared_ports
 from kconnd.core.profile.parse import parse_profile
-from kconnd.core.profile.problems import Path as KeyPath
-from kconnd.core.profile.problems import Problem, dotted, show
+from kconnd.core.profile.problems import KeyPath, Problem, format_path, format_value
 from kconnd.errors import UnsafePathError
 from kconnd.system.files.trusted import check_folder, open_unblocked, read_trusted
 from kconnd.system.hung_calls import BeginStep, ignore_step
@@ -135,7 +134,7 @@ def _root_fault(sourced: SourcedProfile) -> Fault:
     return fault_of(
         sourced,
         "user",
-        f"{show(sourced.profile.user)} is root, whose kernels are not shared",
+        f"{format_value(sourced.profile.user)} is root, whose kernels are not shared",
         "name a user for this purpose",
     )
 
@@ -220,7 +219,7 @@ class _FileReader:
             yield fault_at(document, file, problem)
         for mishap in document.mishaps:
             names = (entry.own_name for entry in entries if _is_below(mishap.path, entry.path))
-            key, name = dotted(mishap.path), next(names, "")
+            key, name = format_path(mishap.path), next(names, "")
             yield Fault(file, mishap.line, mishap.column, key, mishap.message, mishap.hint, name)
         mishap_paths = {mishap.path for mishap in document.mishaps}
         for entry in entries:
@@ -251,11 +250,11 @@ class _FileReader:
         name = entry.own_name
         path = ("name",) if "name" in entry.keys else ()
         if entry.path and name != entry.name:
-            message = f"{show(name)} is not the key above it, {show(entry.name)}"
+            message = f"{format_value(name)} is not the key above it, {format_value(entry.name)}"
             yield Problem(path, message, "remove it")
         first_source = self.definitions.setdefault(name, source)
         if first_source != source:
-            message = f"the name {show(name)} is taken by {first_source}"
+            message = f"the name {format_value(name)} is taken by {first_source}"
             yield Problem(path, message, "give one of them another name", on_key=not path)
 
     def _port_problems(self, profile: Profile) -> Iterator[Problem]:
@@ -288,7 +287,7 @@ def _entries(data: object, stem: str) -> tuple[list[_Entry], list[Problem]]:
     if data is None:
         return [], [Problem((), "the file is empty", "write kernel: python3, or remove it")]
     if not isinstance(data, dict):
-        return [], [Problem((), f"{show(data)} is not a mapping", "write kernel: python3")]
+        return [], [Problem((), f"{format_value(data)} is not a mapping", "write kernel: python3")]
     if "kernels" not in data:
         return [_Entry(stem, data, ())], []
     kernels = data["kernels"]
@@ -305,7 +304,7 @@ def _entries(data: object, stem: str) -> tuple[list[_Entry], list[Problem]]:
     for name, keys in kernels.items():
         path = ("kernels", name)
         if not isinstance(keys, dict):
-            problems.append(Problem(path, f"{show(keys)} is not a profile", "give it keys"))
+            problems.append(Problem(path, f"{format_value(keys)} is not a profile", "give it keys"))
             continue
         entries.append(_Entry(name, keys, path))
     return entries, problems

@@ -4,8 +4,8 @@ import logging
 import os
 from pathlib import Path
 
-from kconnd.core.profile.problems import Problem, show
-from kconnd.core.profile.settings import Settings, parse_settings
+from kconnd.core.profile.problems import Problem, format_value
+from kconnd.core.profile.settings import MachineSettings, parse_settings
 from kconnd.errors import ProfileError, UnsafePathError
 from kconnd.system.files.stamps import Settling, Stamp, stamp_file
 from kconnd.system.files.trusted import check_folder, open_unblocked, read_trusted
@@ -18,7 +18,7 @@ EMPTY_SETTLE_DELAY_S = 5.0  # for a file that is empty or missing
 log = logging.getLogger("kconnd")
 
 
-def read_settings(path: str, *, uid: int = 0) -> tuple[Settings | None, tuple[Fault, ...]]:
+def read_settings(path: str, *, uid: int = 0) -> tuple[MachineSettings | None, tuple[Fault, ...]]:
     """Read the settings; a missing or empty file contains the defaults.
 
     Returns
@@ -32,7 +32,7 @@ def read_settings(path: str, *, uid: int = 0) -> tuple[Settings | None, tuple[Fa
             with open_unblocked(Path(path).name, 0, folder) as file:
                 document = read_yaml(read_trusted(file, uid))
     except FileNotFoundError:
-        return Settings(), ()
+        return MachineSettings(), ()
     except NotYamlError as error:
         return None, (Fault(path, error.line, error.column, "", str(error), error.hint),)
     except UnsafePathError as error:
@@ -45,7 +45,7 @@ def read_settings(path: str, *, uid: int = 0) -> tuple[Settings | None, tuple[Fa
     )
     keys = {} if document.data is None else document.data
     if not isinstance(keys, dict):
-        problem = Problem((), f"{show(keys)} is not a mapping", "write key: value lines")
+        problem = Problem((), f"{format_value(keys)} is not a mapping", "write key: value lines")
         return None, (*mishaps, fault_at(document, path, problem))
     settings, problems = parse_settings(keys)
     faults = (*mishaps, *(fault_at(document, path, problem) for problem in problems))
@@ -75,9 +75,9 @@ class LiveSettings:
         self._settling = settling or Settling()
         self._read_stamp: Stamp | None = None
         self._logged_stamp: Stamp | None = None
-        self._settings: Settings | None = None
+        self._settings: MachineSettings | None = None
 
-    def now(self) -> Settings:
+    def now(self) -> MachineSettings:
         """Return the settings, and read the file first if it has changed and is complete.
 
         Raises
@@ -96,7 +96,7 @@ class LiveSettings:
             )
         return self._settings
 
-    def reload(self) -> Settings:
+    def reload(self) -> MachineSettings:
         """Read the file at once, at the request of the user who wrote it."""
         self._read(stamp_file(self._path))
         return self.now()

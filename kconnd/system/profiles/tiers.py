@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 
 from kconnd.core.profile.model import Access, Profile
-from kconnd.core.profile.problems import show
+from kconnd.core.profile.problems import format_value
 from kconnd.system.hung_calls import BeginStep, ignore_step
 from kconnd.system.profiles.faults import Fault
 from kconnd.system.profiles.loader import (
@@ -97,6 +97,6 @@ def _other_user_fault(sourced: SourcedProfile) -> Fault:
     return fault_of(
         sourced,
         "user",
-        f"{show(sourced.profile.user)} is another user",
+        f"{format_value(sourced.profile.user)} is another user",
         "only a profile of the whole machine can name another user",
     )

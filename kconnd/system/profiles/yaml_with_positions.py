@@ -12,7 +12,7 @@ from typing import Final
 
 import yaml
 
-from kconnd.core.profile.problems import Path, show
+from kconnd.core.profile.problems import KeyPath, format_value
 
 _MAX_VALUES: Final = 10_000
 _MAX_DEPTH: Final = 30
@@ -43,7 +43,7 @@ class Mishap:
 
     line: int
     column: int
-    path: Path
+    path: KeyPath
     message: str
     hint: str
 
@@ -53,10 +53,10 @@ class Document:
     """The values of a document, the position of each by its path, and the errors."""
 
     data: object = None
-    positions: dict[Path, SourcePosition] = field(default_factory=dict)
+    positions: dict[KeyPath, SourcePosition] = field(default_factory=dict)
     mishaps: list[Mishap] = field(default_factory=list)
 
-    def position(self, path: Path) -> SourcePosition:
+    def position(self, path: KeyPath) -> SourcePosition:
         """Return the position of a value, or of the nearest enclosing one."""
         while path and path not in self.positions:
             path = path[:-1]
@@ -187,13 +187,13 @@ class _Builder:
     document: Document
     values: int = 0
 
-    def build(self, node: yaml.Node, path: Path, position: SourcePosition, depth: int) -> object:
+    def build(self, node: yaml.Node, path: KeyPath, position: SourcePosition, depth: int) -> object:
         """Build the value of a node and the values below it."""
         self.values += 1
         _check_bounds(self.values, depth, node.start_mark)
         self.document.positions[path] = position
         if node.tag not in _KNOWN_TAGS:
-            self._add_mishap(node, path, f"the tag {show(node.tag)} means nothing here")
+            self._add_mishap(node, path, f"the tag {format_value(node.tag)} means nothing here")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if isinstance(node, yaml.MappingNode):
@@ -203,7 +203,7 @@ class _Builder:
             for index, item in enumerate(node.value)
         ]
 
-    def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, object]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, object]:
         """Build the merged mappings first, so that the mapping's own keys override them."""
         data: dict[str, object] = {}
         for merged in self._merged_mappings(node, path):
@@ -226,7 +226,7 @@ class _Builder:
                 data[key.value] = self.build(value, inner, _position(key, value), depth + 1)
         return data
 
-    def _merged_mappings(self, node: yaml.MappingNode, path: Path) -> Iterator[yaml.MappingNode]:
+    def _merged_mappings(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[yaml.MappingNode]:
         """Yield the mappings that ``<<`` merges; later ones override earlier ones."""
         for key, value in node.value:
             if key.tag != _MERGE:
@@ -238,7 +238,7 @@ class _Builder:
                 else:
                     self._add_mishap(source, path, "<< takes mappings")
 
-    def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
         """Convert a scalar as YAML 1.1 does, except dates and ``1:30``, which stay text."""
         if not _is_encodable(node):
             self._add_mishap(node, path, "holds a character that is not text")
@@ -248,7 +248,7 @@ class _Builder:
         is_text = ":" in node.value or len(node.value) > _MAX_NUMBER_DIGITS
         return _number(node) if node.tag in _NUMBERS and not is_text else node.value
 
-    def _add_mishap(self, node: yaml.Node, path: Path, message: str, hint: str = "") -> None:
+    def _add_mishap(self, node: yaml.Node, path: KeyPath, message: str, hint: str = "") -> None:
         mark = node.start_mark
         self.document.mishaps.append(Mishap(mark.line + 1, mark.column + 1, path, message, hint))
 

@@ -5,15 +5,21 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.kernel.activity import LATE_S, MAX_OPEN, QUIET_S, RECHECK_S, Activity
+from kconnd.core.kernel.activity import (
+    LATE_IDLE_S,
+    MAX_OPEN_REQUESTS,
+    PROBE_INTERVAL_S,
+    QUIET_PERIOD_S,
+    Activity,
+)
 
 STATUSES = st.lists(st.tuples(st.sampled_from("abcde"), st.booleans()), max_size=40)
 
 
 def told(statuses: Sequence[tuple[str, bool]]) -> Activity:
-    activity = Activity(0.0, known=True)
+    activity = Activity(0.0, history_complete=True)
     for number, (request, busy) in enumerate(statuses):
-        activity.said(request, busy=busy, now=float(number))
+        activity.record_status(request, busy=busy, now=float(number))
     return activity
 
 
@@ -31,117 +37,117 @@ def test_whatever_was_lost_the_answer_of_each_shell_makes_it_right(
 ) -> None:
     """Of what a kernel said only a part is heard; then it is silent, and each shell answers."""
     activity = told(statuses[:end])
-    activity.lost(50.0)
+    activity.record_loss(50.0)
     assert not activity.is_sure
-    due = activity.due(heard_at=50.0)
+    due = activity.next_probe_at(heard_at=50.0)
     assert due is not None
-    assert due <= 50.0 + RECHECK_S
-    activity.answered(activity.asked(60.0), 61.0)
+    assert due <= 50.0 + PROBE_INTERVAL_S
+    activity.record_answer(activity.begin_probe(60.0), 61.0)
     assert activity.state == "idle"
     assert activity.is_sure
-    assert activity.due(heard_at=61.0) is None
+    assert activity.next_probe_at(heard_at=61.0) is None
 
 
 def test_a_new_kernel_is_idle_and_not_asked() -> None:
-    activity = Activity(0.0, known=True)
+    activity = Activity(0.0, history_complete=True)
     assert (activity.state, activity.is_sure) == ("idle", True)
-    assert activity.due(heard_at=0.0) is None
+    assert activity.next_probe_at(heard_at=0.0) is None
 
 
 def test_an_adopted_kernel_is_unknown_and_asked_at_once() -> None:
-    activity = Activity(5.0, known=False)
+    activity = Activity(5.0, history_complete=False)
     assert (activity.state, activity.is_sure) == ("unknown", False)
-    due = activity.due(heard_at=0.0)
+    due = activity.next_probe_at(heard_at=0.0)
     assert due is not None
     assert due <= 5.0
-    activity.answered(activity.asked(5.0), 6.0)
+    activity.record_answer(activity.begin_probe(5.0), 6.0)
     assert (activity.state, activity.is_sure, activity.active_at) == ("idle", True, 6.0)
 
 
 def test_a_cell_is_asked_about_once_the_kernel_is_silent_and_now_and_then_if_it_is_not() -> None:
-    activity = Activity(0.0, known=True)
-    activity.said("cell", busy=True, now=10.0)
-    assert activity.due(heard_at=10.0) == 10.0 + QUIET_S
-    assert activity.due(heard_at=11.0) == 11.0 + QUIET_S
-    assert activity.due(heard_at=1000.0) == RECHECK_S
-    activity.asked(RECHECK_S)
-    assert activity.due(heard_at=1000.0) == 2 * RECHECK_S
+    activity = Activity(0.0, history_complete=True)
+    activity.record_status("cell", busy=True, now=10.0)
+    assert activity.next_probe_at(heard_at=10.0) == 10.0 + QUIET_PERIOD_S
+    assert activity.next_probe_at(heard_at=11.0) == 11.0 + QUIET_PERIOD_S
+    assert activity.next_probe_at(heard_at=1000.0) == PROBE_INTERVAL_S
+    activity.begin_probe(PROBE_INTERVAL_S)
+    assert activity.next_probe_at(heard_at=1000.0) == 2 * PROBE_INTERVAL_S
 
 
 def test_a_request_that_begins_after_the_question_is_not_closed_by_its_answer() -> None:
-    activity = Activity(0.0, known=True)
-    activity.said("first", busy=True, now=1.0)
-    activity.lost(2.0)
-    question = activity.asked(5.0)
-    activity.said("second", busy=True, now=5.5)
-    activity.answered(question, 6.0)
+    activity = Activity(0.0, history_complete=True)
+    activity.record_status("first", busy=True, now=1.0)
+    activity.record_loss(2.0)
+    question = activity.begin_probe(5.0)
+    activity.record_status("second", busy=True, now=5.5)
+    activity.record_answer(question, 6.0)
     assert set(activity.open) == {"second"}
     assert activity.state == "busy"
 
 
 def test_what_is_lost_after_the_question_is_asked_about_again() -> None:
-    activity = Activity(0.0, known=True)
-    activity.lost(1.0)
-    question = activity.asked(3.0)
-    activity.lost(3.5)
-    activity.answered(question, 4.0)
+    activity = Activity(0.0, history_complete=True)
+    activity.record_loss(1.0)
+    question = activity.begin_probe(3.0)
+    activity.record_loss(3.5)
+    activity.record_answer(question, 4.0)
     assert not activity.is_sure
-    assert activity.due(heard_at=3.5) is not None
+    assert activity.next_probe_at(heard_at=3.5) is not None
 
 
 def test_one_that_may_have_lost_a_busy_and_does_not_answer_is_busy_until_it_does() -> None:
-    activity = Activity(0.0, known=True)
-    activity.lost(1.0)
-    question = activity.asked(3.0)
+    activity = Activity(0.0, history_complete=True)
+    activity.record_loss(1.0)
+    question = activity.begin_probe(3.0)
     assert activity.state == "idle"
-    activity.unanswered()
+    activity.record_no_answer()
     assert activity.state == "busy"
-    activity.answered(question, 100.0)
+    activity.record_answer(question, 100.0)
     assert activity.state == "idle"
 
 
 def test_one_that_answers_while_it_works_is_not_sure_to_be_idle_until_it_says_so() -> None:
     """async-kernel answers on shell while a cell of it awaits something."""
-    activity = Activity(0.0, known=True)
-    activity.said("cell", busy=True, now=1.0)
-    activity.answered(activity.asked(3.0), 3.1)
+    activity = Activity(0.0, history_complete=True)
+    activity.record_status("cell", busy=True, now=1.0)
+    activity.record_answer(activity.begin_probe(3.0), 3.1)
     assert (activity.state, activity.is_sure) == ("idle", False)
-    activity.said("cell", busy=False, now=3.2 + LATE_S)
+    activity.record_status("cell", busy=False, now=3.2 + LATE_IDLE_S)
     assert (activity.state, activity.is_sure) == ("idle", True)
     assert activity.overlaps
-    activity.said("next", busy=True, now=20.0)
-    activity.answered(activity.asked(22.0), 22.1)
+    activity.record_status("next", busy=True, now=20.0)
+    activity.record_answer(activity.begin_probe(22.0), 22.1)
     assert activity.state == "busy", "its answers prove nothing by now"
-    due = activity.due(heard_at=20.0)
+    due = activity.next_probe_at(heard_at=20.0)
     assert due is not None
-    assert due >= 22.0 + RECHECK_S, "and so it is not asked all the time"
+    assert due >= 22.0 + PROBE_INTERVAL_S, "and so it is not asked all the time"
 
 
 def test_an_idle_that_is_only_a_little_late_tells_of_no_overlap() -> None:
-    activity = Activity(0.0, known=True)
-    activity.said("cell", busy=True, now=1.0)
-    activity.answered(activity.asked(3.0), 3.1)
-    activity.said("cell", busy=False, now=3.2)
+    activity = Activity(0.0, history_complete=True)
+    activity.record_status("cell", busy=True, now=1.0)
+    activity.record_answer(activity.begin_probe(3.0), 3.1)
+    activity.record_status("cell", busy=False, now=3.2)
     assert activity.is_sure
     assert not activity.overlaps
 
 
 def test_one_that_overlaps_and_lost_messages_is_idle_and_not_sure() -> None:
-    activity = Activity(0.0, known=True, overlaps=True)
-    activity.said("cell", busy=True, now=1.0)
-    activity.lost(2.0)
-    activity.answered(activity.asked(4.0), 4.1)
+    activity = Activity(0.0, history_complete=True, overlaps=True)
+    activity.record_status("cell", busy=True, now=1.0)
+    activity.record_loss(2.0)
+    activity.record_answer(activity.begin_probe(4.0), 4.1)
     assert (activity.state, activity.is_sure) == ("idle", False)
 
 
 def test_what_is_kept_of_a_kernel_that_never_says_idle_is_bounded() -> None:
-    activity = Activity(0.0, known=True)
-    for number in range(3 * MAX_OPEN):
-        activity.said(str(number), busy=True, now=1.0)
-    assert len(activity.open) == MAX_OPEN
+    activity = Activity(0.0, history_complete=True)
+    for number in range(3 * MAX_OPEN_REQUESTS):
+        activity.record_status(str(number), busy=True, now=1.0)
+    assert len(activity.open) == MAX_OPEN_REQUESTS
     assert not activity.is_sure
-    activity.answered(activity.asked(0.5), 0.6)
-    for number in range(3 * MAX_OPEN):
-        activity.said(str(-number), busy=True, now=1.0)
-        activity.answered(activity.asked(2.0), 2.0)
-    assert len(activity.unproven) <= MAX_OPEN
+    activity.record_answer(activity.begin_probe(0.5), 0.6)
+    for number in range(3 * MAX_OPEN_REQUESTS):
+        activity.record_status(str(-number), busy=True, now=1.0)
+        activity.record_answer(activity.begin_probe(2.0), 2.0)
+    assert len(activity.unproven) <= MAX_OPEN_REQUESTS

@@ -14,7 +14,7 @@ def test_one_that_was_ever_silent_while_it_worked_need_not_answer_then(
 ) -> None:
     habits = Habits()
     for busy, missed_busy in heard:
-        habits = habits.heard(busy=busy, missed_busy=missed_busy)
+        habits = habits.with_heartbeat(busy=busy, missed_busy=missed_busy)
     assert habits.beats == bool(heard)
     assert habits.silent_busy == any(missed for _, missed in heard)
     if habits.must_beat_busy:
@@ -23,6 +23,6 @@ def test_one_that_was_ever_silent_while_it_worked_need_not_answer_then(
 
 
 def test_what_was_learned_of_other_software_is_forgotten() -> None:
-    habits = Habits().about("ipython 9").heard(busy=True, missed_busy=False)
-    assert habits.about("ipython 9") == habits
-    assert habits.about("IRkernel 1.3") == Habits(of="IRkernel 1.3")
+    habits = Habits().for_software("ipython 9").with_heartbeat(busy=True, missed_busy=False)
+    assert habits.for_software("ipython 9") == habits
+    assert habits.for_software("IRkernel 1.3") == Habits(of="IRkernel 1.3")

@@ -8,36 +8,36 @@ from hypothesis import strategies as st
 
 from kconnd.core.kernel.events import (
     Adopted,
+    AdoptionUnanswered,
     Answered,
     CleanUp,
     Command,
     DeadlinePassed,
-    EndDelayed,
+    Discovered,
     Event,
+    ExitDelayed,
     Exited,
-    Found,
-    HeartbeatBack,
     HeartbeatMissed,
+    HeartbeatResumed,
     Launch,
     Launched,
     LaunchFailed,
     MachineRestarted,
     NeverLaunched,
-    RestartAsked,
-    Silent,
-    StartAsked,
+    RestartRequested,
+    StartRequested,
     Step,
-    StopAsked,
+    StopRequested,
     TakeStep,
 )
 from kconnd.core.kernel.lifecycle import (
     LIVE,
     TABLE,
     Desired,
-    Ending,
     Lifecycle,
     Policy,
     State,
+    StopCause,
     backoff_delay,
     decide,
 )
@@ -54,7 +54,7 @@ def live(*events: Event, policy: Policy = POLICY, kernel: Lifecycle | None = Non
 
 
 def test_a_stop_that_was_asked_for_in_a_launch_outlives_the_daemon() -> None:
-    asked = live(StartAsked(), StopAsked())
+    asked = live(StartRequested(), StopRequested())
     kernel, commands = decide(asked, Adopted(1), POLICY, 0.0)
     assert (kernel.state, kernel.desired) == (State.STOPPING, Desired.DOWN)
     assert commands == (TakeStep(Step.TERMINATE),)
@@ -67,33 +67,33 @@ def test_a_full_disk_is_no_failure_of_a_kernel_that_has_worked() -> None:
         assert (kernel.state, kernel.failures) == (State.BACKOFF, 1)
         kernel = live(DeadlinePassed(), kernel=kernel)
         assert kernel.state is State.LAUNCHING
-    first = live(StartAsked(), LaunchFailed(1, "disk full", passing=True))
+    first = live(StartRequested(), LaunchFailed(1, "disk full", passing=True))
     assert first.state is State.FAILED, "whoever asked is told, and asks again"
 
 
-RUNNING = live(StartAsked(), Launched(1), Answered(1))
+RUNNING = live(StartRequested(), Launched(1), Answered(1))
 
 
 def test_a_start_launches_with_a_new_key() -> None:
-    kernel, commands = decide(Lifecycle(), StartAsked(), POLICY, 0.0)
+    kernel, commands = decide(Lifecycle(), StartRequested(), POLICY, 0.0)
     assert kernel.state is State.LAUNCHING
     assert kernel.desired is Desired.UP
     assert commands == (Launch(1, new_key=True, new_ports=True),)
 
 
 def test_ready_means_that_it_answered() -> None:
-    assert live(StartAsked(), Launched(1)).state is State.STARTING
+    assert live(StartRequested(), Launched(1)).state is State.STARTING
     assert RUNNING.state is State.RUNNING
 
 
 def test_a_start_that_dies_before_its_answer_has_failed_and_is_not_tried_again() -> None:
-    kernel = live(StartAsked(), Launched(1), Exited(1, "exited with code 1"))
+    kernel = live(StartRequested(), Launched(1), Exited(1, "exited with code 1"))
     assert kernel.state is State.FAILED
     assert kernel.reason == "exited with code 1, before it was ready"
 
 
 def test_at_boot_nobody_is_there_to_try_again_so_it_is_tried_again() -> None:
-    kernel = live(StartAsked(at_boot=True), Launched(1), Exited(1, "exited with code 1"))
+    kernel = live(StartRequested(at_boot=True), Launched(1), Exited(1, "exited with code 1"))
     assert kernel.state is State.BACKOFF
 
 
@@ -119,13 +119,13 @@ ORDER = Exited(1, "stopped by the administrator", ordered=True)
 @pytest.mark.parametrize(
     "kernel",
     [
-        live(StartAsked(at_boot=True), Launched(1)),
+        live(StartRequested(at_boot=True), Launched(1)),
         RUNNING,
-        live(RestartAsked(), kernel=RUNNING),
-        live(StopAsked(), StartAsked(), kernel=RUNNING),
+        live(RestartRequested(), kernel=RUNNING),
+        live(StopRequested(), StartRequested(), kernel=RUNNING),
         live(HeartbeatMissed(1), kernel=RUNNING, policy=Policy(restart_unresponsive=True)),
     ],
-    ids=lambda kernel: f"{kernel.state}-{kernel.ending}",
+    ids=lambda kernel: f"{kernel.state}-{kernel.stop_cause}",
 )
 def test_an_administrators_order_goes_before_every_policy(kernel: Lifecycle, restart: str) -> None:
     after, commands = decide(kernel, ORDER, Policy(restart=restart), 0.0)
@@ -163,7 +163,7 @@ def test_a_stable_run_forgets_the_failures() -> None:
 
 
 def test_a_stop_escalates_step_by_step_and_ends_when_all_is_gone() -> None:
-    kernel, commands = decide(RUNNING, StopAsked(busy=True), POLICY, 0.0)
+    kernel, commands = decide(RUNNING, StopRequested(busy=True), POLICY, 0.0)
     steps: list[Command] = list(commands)
     for _ in range(4):
         kernel, commands = decide(kernel, DeadlinePassed(), POLICY, 0.0)
@@ -175,13 +175,13 @@ def test_a_stop_escalates_step_by_step_and_ends_when_all_is_gone() -> None:
 
 
 def test_an_idle_kernel_is_not_interrupted_first() -> None:
-    assert decide(RUNNING, StopAsked(busy=False), POLICY, 0.0)[1] == (TakeStep(Step.SHUTDOWN),)
+    assert decide(RUNNING, StopRequested(busy=False), POLICY, 0.0)[1] == (TakeStep(Step.SHUTDOWN),)
 
 
 def test_a_restart_keeps_the_key_unless_a_new_one_is_asked_for() -> None:
     for new_key in (False, True):
-        kernel = live(RestartAsked(busy=False, new_key=new_key), kernel=RUNNING)
-        assert kernel.ending is Ending.RESTART
+        kernel = live(RestartRequested(busy=False, new_key=new_key), kernel=RUNNING)
+        assert kernel.stop_cause is StopCause.RESTART
         kernel, commands = decide(kernel, Exited(1, "exited with code 0"), POLICY, 0.0)
         assert kernel.state is State.LAUNCHING
         assert commands == (Launch(2, new_key=new_key),)
@@ -190,32 +190,32 @@ def test_a_restart_keeps_the_key_unless_a_new_one_is_asked_for() -> None:
 def test_a_restart_of_what_is_down_is_a_start_with_a_new_key() -> None:
     failed = live(Exited(1, "killed"), kernel=RUNNING, policy=Policy(restart="no"))
     for kernel in (Lifecycle(), failed):
-        after, commands = decide(kernel, RestartAsked(), POLICY, 0.0)
+        after, commands = decide(kernel, RestartRequested(), POLICY, 0.0)
         again = Launch(kernel.generation + 1, new_key=True, new_ports=True)
         assert commands == (again,)
         assert (after.restarts, after.failures, after.proved) == (0, 0, False)
 
 
 def test_a_stop_during_the_launch_changes_the_wish_and_the_fact_follows() -> None:
-    kernel = live(StartAsked(), StopAsked())
+    kernel = live(StartRequested(), StopRequested())
     assert (kernel.state, kernel.desired) == (State.LAUNCHING, Desired.DOWN)
     kernel, commands = decide(kernel, Launched(1), POLICY, 0.0)
     assert (kernel.state, commands) == (State.STOPPING, (TakeStep(Step.TERMINATE),))
 
 
 def test_a_start_during_the_stop_brings_it_up_again_with_a_new_key() -> None:
-    kernel = live(StopAsked(), StartAsked(), kernel=RUNNING)
+    kernel = live(StopRequested(), StartRequested(), kernel=RUNNING)
     kernel, commands = decide(kernel, Exited(1, "exited with code 0"), POLICY, 0.0)
     assert commands == (Launch(2, new_key=True),)
 
 
 def test_a_stop_during_the_restart_wins() -> None:
-    kernel = live(RestartAsked(), StopAsked(), Exited(1, "exited"), kernel=RUNNING)
+    kernel = live(RestartRequested(), StopRequested(), Exited(1, "exited"), kernel=RUNNING)
     assert kernel.state is State.STOPPED
 
 
 def test_no_answer_in_time_is_a_failed_start() -> None:
-    kernel = live(StartAsked(), Launched(1), DeadlinePassed())
+    kernel = live(StartRequested(), Launched(1), DeadlinePassed())
     assert kernel.state is State.STOPPING
     kernel = live(Exited(1, "killed by SIGTERM"), kernel=kernel)
     assert kernel.state is State.FAILED
@@ -223,7 +223,7 @@ def test_no_answer_in_time_is_a_failed_start() -> None:
 
 
 def test_taken_ports_are_changed_five_times_and_are_no_restart() -> None:
-    kernel = live(StartAsked(), Launched(1))
+    kernel = live(StartRequested(), Launched(1))
     for generation in range(1, 6):
         event = Exited(generation, "exited with code 1", ports_taken=True)
         kernel, commands = decide(kernel, event, POLICY, 0.0)
@@ -237,7 +237,7 @@ def test_taken_ports_are_changed_five_times_and_are_no_restart() -> None:
 def test_missed_heartbeats_end_nothing_unless_the_profile_says_so() -> None:
     kernel, commands = decide(RUNNING, HeartbeatMissed(1), POLICY, 0.0)
     assert (kernel.state, kernel.unresponsive, commands) == (State.RUNNING, True, ())
-    assert not live(HeartbeatBack(1), kernel=kernel).unresponsive
+    assert not live(HeartbeatResumed(1), kernel=kernel).unresponsive
     policy = Policy(restart_unresponsive=True)
     kernel, commands = decide(RUNNING, HeartbeatMissed(1), policy, 0.0)
     assert commands == (TakeStep(Step.TERMINATE),)
@@ -246,13 +246,13 @@ def test_missed_heartbeats_end_nothing_unless_the_profile_says_so() -> None:
 
 def test_a_new_daemon_goes_on_where_the_old_one_was() -> None:
     assert live(Adopted(1), kernel=RUNNING).state is State.RUNNING
-    assert live(StartAsked(), Adopted(1)).state is State.STARTING
-    stopping = live(StopAsked(busy=False), kernel=RUNNING)
+    assert live(StartRequested(), Adopted(1)).state is State.STARTING
+    stopping = live(StopRequested(busy=False), kernel=RUNNING)
     assert decide(stopping, Adopted(1), POLICY, 0.0)[1] == (TakeStep(Step.SHUTDOWN),)
 
 
 def test_a_launch_that_never_came_to_be_is_made_up_for_with_the_key_it_was_to_have() -> None:
-    kernel = live(StartAsked())
+    kernel = live(StartRequested())
     assert decide(kernel, NeverLaunched(1), POLICY, 0.0)[1] == (Launch(1, new_key=True),)
 
 
@@ -268,7 +268,7 @@ def test_an_end_that_nobody_saw_is_lost_not_failed() -> None:
 
 
 def test_a_failed_launch_of_a_start_tells_why() -> None:
-    kernel = live(StartAsked(), LaunchFailed(1, "no such interpreter"))
+    kernel = live(StartRequested(), LaunchFailed(1, "no such interpreter"))
     assert (kernel.state, kernel.desired) == (State.FAILED, Desired.UP)
     assert kernel.reason == "no such interpreter"
 
@@ -283,24 +283,24 @@ def event_after(draw: st.DrawFn, kernel: Lifecycle) -> Event:
     generation = draw(generations(kernel))
     flags = {name: draw(st.booleans()) for name in ("success", "lost", "ports_taken")}
     events: list[Event] = [
-        StartAsked(),
-        StartAsked(at_boot=True),
-        StopAsked(),
-        StopAsked(now=True),
-        RestartAsked(),
-        RestartAsked(new_key=True),
-        RestartAsked(now=True),
-        EndDelayed(generation, "its ended child", draw(st.booleans()), 1.0),
+        StartRequested(),
+        StartRequested(at_boot=True),
+        StopRequested(),
+        StopRequested(now=True),
+        RestartRequested(),
+        RestartRequested(new_key=True),
+        RestartRequested(now=True),
+        ExitDelayed(generation, "its ended child", draw(st.booleans()), 1.0),
         Launched(generation),
         LaunchFailed(generation, "no"),
         Answered(generation),
         Exited(generation, "ended", **flags),
         Exited(generation, "ordered", ordered=True),
         HeartbeatMissed(generation),
-        HeartbeatBack(generation),
+        HeartbeatResumed(generation),
         DeadlinePassed(),
         Adopted(generation),
-        Silent(generation),
+        AdoptionUnanswered(generation),
         NeverLaunched(generation),
         MachineRestarted(generation),
     ]
@@ -360,7 +360,7 @@ def check_deadlines(kernel: Lifecycle, event: Event, now: float) -> None:
     if kernel.state in {State.STOPPED, State.FAILED, State.LOST}:
         assert kernel.deadline is None
         assert kernel.step is None
-    assert (kernel.state is State.STOPPING) == (kernel.ending is not None)
+    assert (kernel.state is State.STOPPING) == (kernel.stop_cause is not None)
 
 
 def check_nobody_ends_it_unasked(
@@ -368,7 +368,7 @@ def check_nobody_ends_it_unasked(
 ) -> None:
     """A running kernel is stopped by a request, or by a heartbeat where the profile says so."""
     if before.state is State.RUNNING and after.state is State.STOPPING:
-        asked = isinstance(event, StopAsked | RestartAsked)
+        asked = isinstance(event, StopRequested | RestartRequested)
         assert asked or (isinstance(event, HeartbeatMissed) and policy.restart_unresponsive)
 
 
@@ -383,13 +383,13 @@ def test_each_row_is_of_a_state_and_an_event_that_can_meet() -> None:
     handled = {event for _, event in TABLE}
     assert handled == set(Event.__args__)
     for state in LIVE:
-        assert (state, StopAsked) in TABLE, f"a {state} kernel must hear a stop"
+        assert (state, StopRequested) in TABLE, f"a {state} kernel must hear a stop"
     assert replace(RUNNING, reason="") == replace(live(Launched(1), kernel=RUNNING), reason="")
 
 
 def test_what_was_adopted_before_its_first_answer_gets_all_the_time_that_it_needs() -> None:
     """While no daemon looked it may have got ready, and be in somebody's long cell."""
-    for left in (live(StartAsked()), live(StartAsked(), Launched(1))):
+    for left in (live(StartRequested()), live(StartRequested(), Launched(1))):
         kernel = live(Adopted(1), kernel=left)
         assert (kernel.state, kernel.deadline) == (State.STARTING, None)
         assert live(Answered(1), kernel=kernel).state is State.RUNNING
@@ -397,13 +397,13 @@ def test_what_was_adopted_before_its_first_answer_gets_all_the_time_that_it_need
 
 @pytest.mark.parametrize("policy", [Policy(), Policy(restart_unresponsive=True)])
 def test_an_adopted_kernel_that_is_silent_is_unresponsive_and_no_more(policy: Policy) -> None:
-    kernel, commands = decide(RUNNING, Silent(1), policy, 0.0)
+    kernel, commands = decide(RUNNING, AdoptionUnanswered(1), policy, 0.0)
     assert (kernel.state, kernel.unresponsive, commands) == (State.RUNNING, True, ())
-    assert not live(HeartbeatBack(1), kernel=kernel).unresponsive
+    assert not live(HeartbeatResumed(1), kernel=kernel).unresponsive
 
 
 @pytest.mark.parametrize("state", State)
 def test_a_process_that_nobody_knew_of_is_taken_up_as_it_is(state: State) -> None:
-    kernel, commands = decide(Lifecycle(state=state, generation=2), Found(7), POLICY, 0.0)
+    kernel, commands = decide(Lifecycle(state=state, generation=2), Discovered(7), POLICY, 0.0)
     assert (kernel.state, kernel.desired, kernel.generation) == (State.RUNNING, Desired.UP, 7)
     assert (kernel.deadline, commands) == (None, ())

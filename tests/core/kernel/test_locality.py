@@ -11,9 +11,9 @@ from kconnd.core.kernel.locality import (
     Evidence,
     Lock,
     choose_holder,
+    file_system_of,
     is_elsewhere,
     is_here,
-    kind_of_mount,
 )
 from kconnd.core.kernel.record import Origin
 
@@ -145,5 +145,5 @@ nonsense
     ],
 )
 def test_which_kind_of_file_system_a_path_is_on(path: str, kind: str) -> None:
-    assert kind_of_mount(MOUNTS.splitlines(), path) == kind
-    assert kind_of_mount([], path) == ""
+    assert file_system_of(MOUNTS.splitlines(), path) == kind
+    assert file_system_of([], path) == ""

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kconnd.core.kernel.reachability import (
-    INSTEAD,
-    NEEDED,
+    BOUND_INSTEAD,
+    REQUIRED_CHANNELS,
     Listener,
     find_ipc_fault,
     find_tcp_fault,
@@ -39,7 +39,7 @@ def test_each_channel_that_clients_need_is_missed(dead: set[str]) -> None:
     fault = find_tcp_fault(TCP, left, OWN)
     paths = {IPC.socket_paths()[CHANNELS.index(channel)] for channel in dead}
     ipc_fault = find_ipc_fault(IPC, lambda path: path not in paths)
-    needed = [channel for channel in NEEDED if channel in dead]
+    needed = [channel for channel in REQUIRED_CHANNELS if channel in dead]
     assert bool(fault) == bool(ipc_fault) == bool(needed)
     for channel in needed:
         assert channel in fault
@@ -50,11 +50,11 @@ def test_each_channel_that_clients_need_is_missed(dead: set[str]) -> None:
 def test_what_it_has_bound_instead_is_told() -> None:
     moved = {replace(one, port=one.port + 1000) for one in ALL}
     fault = find_tcp_fault(TCP, moved, OWN)
-    assert f"{INSTEAD} 1011, 1012, 1013, 1014, 1015" in fault
-    assert INSTEAD not in find_tcp_fault(TCP, moved, ())
+    assert f"{BOUND_INSTEAD} 1011, 1012, 1013, 1014, 1015" in fault
+    assert BOUND_INSTEAD not in find_tcp_fault(TCP, moved, ())
 
 
-@pytest.mark.parametrize("channel", NEEDED)
+@pytest.mark.parametrize("channel", REQUIRED_CHANNELS)
 def test_another_program_on_one_of_its_ports_is_told(channel: str) -> None:
     port = TCP.ports[CHANNELS.index(channel)]
     strange = {one for one in ALL if one.port != port} | {Listener(port, 9)}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State
 from kconnd.core.kernel.record import (
-    DECISIONS,
+    MAX_DECISIONS,
     Decision,
     KernelRecord,
     Origin,
@@ -109,7 +109,7 @@ def test_no_deadline_is_ever_saved() -> None:
 
 def test_the_oldest_decision_is_forgotten() -> None:
     record = KernelRecord("lab")
-    for number in range(DECISIONS + 3):
-        record = record.noted(Decision(number, "what", "why"))
-    assert len(record.decisions) == DECISIONS
+    for number in range(MAX_DECISIONS + 3):
+        record = record.with_decision(Decision(number, "what", "why"))
+    assert len(record.decisions) == MAX_DECISIONS
     assert record.decisions[0].at == 3

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from kconnd.core.kernel.events import (
     Adopted,
+    Discovered,
     Event,
     Exited,
-    Found,
     Launch,
     MachineRestarted,
     NeverLaunched,
@@ -43,11 +43,11 @@ def test_the_process_on_record(state: State) -> None:
 
 @pytest.mark.parametrize("state", State)
 def test_a_process_that_is_not_on_record_is_taken_up(state: State) -> None:
-    assert after(state, launch=9, alive=True) == Found(9)
+    assert after(state, launch=9, alive=True) == Discovered(9)
 
 
 def test_a_lost_record_of_a_process_that_ended_meanwhile() -> None:
-    assert after(State.STOPPED, launch=9, forgotten=True) == Found(9)
+    assert after(State.STOPPED, launch=9, forgotten=True) == Discovered(9)
     assert after(State.STOPPED, launch=9) is None
     assert after(State.STOPPED, forgotten=True) is None
 

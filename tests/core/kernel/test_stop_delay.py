@@ -10,14 +10,14 @@ from kconnd.core.kernel.events import (
     Answered,
     Command,
     DeadlinePassed,
-    EndDelayed,
     Event,
+    ExitDelayed,
     Exited,
     Launched,
-    RestartAsked,
-    StartAsked,
+    RestartRequested,
+    StartRequested,
     Step,
-    StopAsked,
+    StopRequested,
     TakeStep,
 )
 from kconnd.core.kernel.interrupts import ENDED_BY_WINDOW_S, ended_by_interrupt, has_no_cell
@@ -30,7 +30,7 @@ from kconnd.core.kernel.lifecycle import (
     decide,
 )
 from kconnd.core.kernel.record import KernelRecord, parse_record, to_json
-from kconnd.core.kernel.stop_delay import NAMED_MAX, describe_delay, wait_of
+from kconnd.core.kernel.stop_delay import MAX_NAMED_PROCESSES, describe_delay, describe_wait
 
 POLICY = Policy()
 
@@ -42,16 +42,16 @@ def after(*events: Event, kernel: Lifecycle | None = None, policy: Policy = POLI
     return kernel
 
 
-RUNNING = after(StartAsked(), Launched(1), Answered(1))
-STOPPING = after(StopAsked(busy=False), kernel=RUNNING)
-CHILDREN = EndDelayed(1, "its ended child", children_alone=True, asked_s=2.0)
-LIVE_CHILD = EndDelayed(1, "its child processes", children_alone=False, asked_s=2.0)
+RUNNING = after(StartRequested(), Launched(1), Answered(1))
+STOPPING = after(StopRequested(busy=False), kernel=RUNNING)
+CHILDREN = ExitDelayed(1, "its ended child", children_alone=True, since_request_s=2.0)
+LIVE_CHILD = ExitDelayed(1, "its child processes", children_alone=False, since_request_s=2.0)
 
 
 @pytest.mark.parametrize("stop_timeout", [0.0, 10.0, 60.0])
 def test_ended_children_alone_stretch_the_time_for_a_request(stop_timeout: float) -> None:
     policy = Policy(stop_timeout=stop_timeout)
-    stopping = after(StopAsked(busy=False), kernel=RUNNING, policy=policy)
+    stopping = after(StopRequested(busy=False), kernel=RUNNING, policy=policy)
     waiting, commands = decide(stopping, CHILDREN, policy, now=102.0)
     assert waiting.deadline == 100.0 + max(stop_timeout, ENDED_CHILDREN_TIMEOUT_S)
     assert (waiting.waits_for, commands) == ("its ended child", ())
@@ -81,11 +81,11 @@ def test_a_record_has_the_new_fields_only_while_they_say_something() -> None:
     assert not {"waits_for", "children_alone"} & saved.keys()
 
 
-@pytest.mark.parametrize("asked", [StopAsked(now=True), RestartAsked(now=True)])
+@pytest.mark.parametrize("asked", [StopRequested(now=True), RestartRequested(now=True)])
 def test_now_goes_by_signal_also_in_an_end_that_is_under_way(
-    asked: StopAsked | RestartAsked,
+    asked: StopRequested | RestartRequested,
 ) -> None:
-    desired = Desired.DOWN if isinstance(asked, StopAsked) else Desired.UP
+    desired = Desired.DOWN if isinstance(asked, StopRequested) else Desired.UP
     for kernel in (RUNNING, STOPPING, after(CHILDREN, kernel=STOPPING)):
         pressed, commands = decide(kernel, asked, POLICY, 100.0)
         assert commands == (TakeStep(Step.TERMINATE),)
@@ -95,29 +95,29 @@ def test_now_goes_by_signal_also_in_an_end_that_is_under_way(
 
 
 def test_a_stop_without_now_does_not_press() -> None:
-    assert decide(STOPPING, StopAsked(), POLICY, 100.0)[1] == ()
-    assert decide(STOPPING, RestartAsked(), POLICY, 100.0)[1] == ()
+    assert decide(STOPPING, StopRequested(), POLICY, 100.0)[1] == ()
+    assert decide(STOPPING, RestartRequested(), POLICY, 100.0)[1] == ()
 
 
 def test_what_has_ended_waits_for_nothing() -> None:
     waiting = after(CHILDREN, kernel=STOPPING)
-    for kernel in (waiting, after(StartAsked(), kernel=waiting)):
+    for kernel in (waiting, after(StartRequested(), kernel=waiting)):
         ended = after(Exited(1, "exited with code 0", success=True), kernel=kernel)
-        assert (ended.waits_for, ended.children_alone, wait_of(ended)) == ("", False, None)
+        assert (ended.waits_for, ended.children_alone, describe_wait(ended)) == ("", False, None)
 
 
 def test_each_step_of_a_stop_says_what_it_waits_for() -> None:
-    assert wait_of(RUNNING) is None
+    assert describe_wait(RUNNING) is None
     kernel, said = STOPPING, []
     for _ in range(3):
-        said.append(wait_of(kernel))
+        said.append(describe_wait(kernel))
         kernel = after(DeadlinePassed(), kernel=kernel)
     assert said == [
         "its reply to shutdown_request",
         "its end after SIGTERM",
         "its end after SIGKILL",
     ]
-    assert wait_of(after(CHILDREN, kernel=STOPPING)) == "its ended child"
+    assert describe_wait(after(CHILDREN, kernel=STOPPING)) == "its ended child"
 
 
 def test_a_delay_in_words() -> None:
@@ -126,14 +126,17 @@ def test_a_delay_in_words() -> None:
     assert describe_delay([(7, "sleep")], 2, "ipython") == "its child processes to end: 7 (sleep)"
     assert describe_delay([], 0, "ipython").startswith("its own end")
     many = describe_delay([(number, "x") for number in range(50)], 0, "")
-    assert many == f"its child processes to end: 0 (x), 1 (x), 2 (x) and {50 - NAMED_MAX} more"
+    assert (
+        many
+        == f"its child processes to end: 0 (x), 1 (x), 2 (x) and {50 - MAX_NAMED_PROCESSES} more"
+    )
 
 
 # --- interrupts
 
 
 def test_a_kernel_that_starts_runs_no_cell() -> None:
-    launching = after(StartAsked())
+    launching = after(StartRequested())
     starting = after(Launched(1), kernel=launching)
     assert has_no_cell(launching, 1e6, POLICY)
     assert has_no_cell(starting, 1e6, POLICY), "its daemon sees to it that it answers or ends"

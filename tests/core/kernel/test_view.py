@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 
 from kconnd.core.kernel.record import KernelRecord
-from kconnd.core.kernel.view import Sight, describe, describe_exit, describe_oom, iso
+from kconnd.core.kernel.view import LiveStatus, describe, describe_exit, describe_oom, iso_time
 from kconnd.core.profile.difference import CURRENT
 from tests.core.samples import RECORDS, SECRETS
 
@@ -17,7 +17,7 @@ def test_what_is_shown_has_every_field_and_no_secret(record: KernelRecord) -> No
     record = replace(record, connection=SECRETS)
     if record.handle:
         record = replace(record, handle={"launcher": "local", "kernel": [1, 2]})
-    shown: dict[str, Any] = describe(record, Sight("me", CURRENT, "/c", "/l"))
+    shown: dict[str, Any] = describe(record, LiveStatus("me", CURRENT, "/c", "/l"))
     assert shown.keys() >= FIELDS
     assert all(secret not in json.dumps(shown) for secret in ("K3Y", "PUBL1C", "S3CRET"))
 
@@ -41,5 +41,5 @@ def test_words_for_an_exit() -> None:
     assert both == f"killed for memory: for its own limit, or for {slice_}"
     assert "all that is in it" in describe_oom(own=False, above="docker-1.scope")
     assert "the machine had no memory left" in describe_oom(own=False, above="")
-    assert iso(0.0015) == "1970-01-01T00:00:00.001Z"
-    assert iso(None) is None
+    assert iso_time(0.0015) == "1970-01-01T00:00:00.001Z"
+    assert iso_time(None) is None

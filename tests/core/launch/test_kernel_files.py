@@ -18,7 +18,7 @@ from kconnd.core.launch.kernel_files import (
     warm_name,
     without_warm_suffix,
 )
-from kconnd.core.names import PATTERN
+from kconnd.core.names import NAME_PATTERN
 from kconnd.programs import shim
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +34,7 @@ MAY_SPELL = {
     "kconnd/system/files/account_files.py": "its .new file is none of a kernel",
     "kconnd/connect.py": "its files are jupyter_client's own",
 }
-NAME = st.from_regex(PATTERN, fullmatch=True)
+NAME = st.from_regex(NAME_PATTERN, fullmatch=True)
 DIGITS = st.from_regex(r"[0-9a-f]{8}", fullmatch=True)
 
 

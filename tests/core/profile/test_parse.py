@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kconnd.core.profile.parse import allowed_keys, parse_profile
-from kconnd.core.profile.problems import Problem, dotted
+from kconnd.core.profile.problems import Problem, format_path
 from kconnd.core.profile.rules import RULES
 from tests.core.profile.samples import FIVE, PROFILES, sound
 
@@ -19,7 +19,7 @@ def faults(**given_keys: object) -> list[str]:
     """Parse what has faults, and give them as path, message and hint on one line each."""
     profile, problems = parse_profile(given_keys, name="lab")
     assert profile is None
-    return [f"{dotted(p.path)}: {p.message}; {p.hint}" for p in problems]
+    return [f"{format_path(p.path)}: {p.message}; {p.hint}" for p in problems]
 
 
 def only_fault(**given_keys: object) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.protocol.request_head import quoted, request_head, unquoted
+from kconnd.core.protocol.request_head import quote, request_head, unquote
 from kconnd.errors import UsageError
 
 
@@ -25,10 +25,10 @@ def test_a_head_is_one_request_or_an_error(method: str, target: str) -> None:
 
 @given(st.text(st.characters()))
 def test_any_text_that_was_quoted_can_stand_in_a_target(text: str) -> None:
-    target = f"/v1/kernels/{quoted(text)}/why"
+    target = f"/v1/kernels/{quote(text)}/why"
     assert target.encode() in request_head("GET", target, 0)
     assert target.count("/") == 4
-    assert unquoted(quoted(text)) == text
+    assert unquote(quote(text)) == text
 
 
 @pytest.mark.parametrize("char", [" ", "\r", "\n", "\t", "\x00", "\x7f", "\x85", "\u2028", "ä"])
@@ -42,4 +42,4 @@ def test_what_would_end_a_target_is_refused_by_name(char: str) -> None:
 @pytest.mark.parametrize("text", ["%4", "%zz", "%+4", "%", "%\x00 ", "%-1", "%80", "a%"])
 def test_what_was_not_quoted_is_not_unquoted(text: str) -> None:
     with pytest.raises(UsageError):
-        unquoted(text)
+        unquote(text)

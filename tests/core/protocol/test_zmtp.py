@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.protocol.zmtp import GREETING, LONGEST, Reader, pack_message, pack_ready
+from kconnd.core.protocol.zmtp import (
+    GREETING,
+    MAX_MESSAGE_BYTES,
+    MessageReader,
+    pack_message,
+    pack_ready,
+)
 
 frames = st.binary(max_size=255) | st.integers(256, 5000).map(bytes)
 messages = st.lists(st.lists(frames, min_size=1, max_size=5), max_size=6)
@@ -16,8 +22,8 @@ def long_frame(size: int, *, more: bool = False) -> bytes:
     return bytes((3 if more else 2,)) + size.to_bytes(8, "big") + bytes(size)
 
 
-def greeted() -> Reader:
-    reader = Reader()
+def greeted() -> MessageReader:
+    reader = MessageReader()
     assert reader.feed(GREETING + pack_ready("PUB")) == []
     return reader
 
@@ -27,7 +33,7 @@ def test_messages_are_the_same_in_whatever_pieces_they_come(
     said: list[list[bytes]], pieces: list[int]
 ) -> None:
     stream = GREETING + pack_ready("ROUTER") + b"".join(pack_message(*one) for one in said)
-    reader, heard = Reader(), []
+    reader, heard = MessageReader(), []
     for size in [*pieces, len(stream)]:
         heard += reader.feed(stream[:size])
         stream = stream[size:]
@@ -36,7 +42,7 @@ def test_messages_are_the_same_in_whatever_pieces_they_come(
 
 
 def test_nothing_may_be_sent_before_the_other_side_is_ready() -> None:
-    reader = Reader()
+    reader = MessageReader()
     reader.feed(GREETING + b"\x04\x05\x04PING")
     assert not reader.ready
     reader.feed(pack_ready("PUB"))
@@ -44,8 +50,8 @@ def test_nothing_may_be_sent_before_the_other_side_is_ready() -> None:
 
 
 @given(
-    size=st.integers(LONGEST + 1, 3 * LONGEST),
-    piece=st.integers(500, LONGEST),
+    size=st.integers(MAX_MESSAGE_BYTES + 1, 3 * MAX_MESSAGE_BYTES),
+    piece=st.integers(500, MAX_MESSAGE_BYTES),
     more=st.booleans(),
 )
 def test_a_message_that_is_too_long_is_skipped_and_the_next_one_read(
@@ -58,11 +64,11 @@ def test_a_message_that_is_too_long_is_skipped_and_the_next_one_read(
     while stream:
         heard += reader.feed(stream[:piece])
         stream = stream[piece:]
-        assert kept(reader) <= LONGEST + piece
+        assert kept(reader) <= MAX_MESSAGE_BYTES + piece
     assert heard == [[b"next"]]
 
 
-def kept(reader: Reader) -> int:
+def kept(reader: MessageReader) -> int:
     return len(reader._rest) + sum(map(len, reader._frames))
 
 
@@ -70,7 +76,7 @@ def test_a_message_of_very_many_frames_is_skipped_too() -> None:
     reader = greeted()
     for _ in range(1000):
         assert reader.feed(pack_message(*[b""] * 1000)[:-2] + b"\x01\x00") == []
-    assert sys.getsizeof(reader._frames) < 10 * LONGEST
+    assert sys.getsizeof(reader._frames) < 10 * MAX_MESSAGE_BYTES
     assert reader.feed(pack_message(b"its end") + pack_message(b"next")) == [[b"next"]]
 
 
@@ -90,4 +96,4 @@ def test_a_long_frame_that_fits_is_read() -> None:
 )
 def test_what_is_not_this_protocol_is_told(stream: bytes) -> None:
     with pytest.raises(ValueError, match=r"not ZMTP|security|refused"):
-        Reader().feed(stream)
+        MessageReader().feed(stream)

@@ -15,12 +15,12 @@ import pytest
 from kconnd.core.kernel.events import (
     Adopted,
     Answered,
-    HeartbeatBack,
     HeartbeatMissed,
-    RestartAsked,
-    StartAsked,
+    HeartbeatResumed,
+    RestartRequested,
+    StartRequested,
     Step,
-    StopAsked,
+    StopRequested,
 )
 from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State
 from kconnd.core.kernel.record import KernelRecord, Origin
@@ -101,7 +101,7 @@ async def acting(found: Stage) -> AsyncIterator[Stage]:
 
 async def test_what_is_decided_is_saved_before_it_is_done(stage: Stage) -> None:
     await stage.world.slots.acquire()  # so that the launch has to wait
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     saved = stage.saved()["lifecycle"]
     assert (saved["state"], saved["wanted"], saved["generation"]) == ("launching", "up", 1)
     assert stage.launcher.launched == []
@@ -115,7 +115,7 @@ async def test_what_is_decided_is_saved_before_it_is_done(stage: Stage) -> None:
 async def test_what_has_come_together_is_saved_together(
     stage: Stage, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.STARTING)
     saved, save = [], stage.store.save
 
@@ -130,8 +130,8 @@ async def test_what_has_come_together_is_saved_together(
     assert saved == [(State.RUNNING, True)]
     assert stage.saved()["lifecycle"]["state"] == "running"
     saved.clear()
-    stage.actor.enqueue(HeartbeatBack(1))
-    await stage.actor.ask(StopAsked())
+    stage.actor.enqueue(HeartbeatResumed(1))
+    await stage.actor.ask(StopRequested())
     assert saved == [(State.STOPPING, False)], "what is to be done is saved before"
 
 
@@ -146,7 +146,7 @@ async def test_a_start_writes_its_record_twice(
 
     monkeypatch.setattr(stage.store, "save", count)
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
     await wait_until(lambda: stage.actor.record.habits.beats, "the first heartbeat")
     decided, running = writes
@@ -161,21 +161,21 @@ async def test_a_start_writes_its_record_twice(
 
 async def test_a_launch_on_a_decision_that_cannot_be_saved_is_put_off(stage: Stage) -> None:
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
     folder = stage.store.folder("lab")
     aside = folder.rename(folder.with_name("aside"))
     folder.write_text("in the way")
     stage.launcher.end(1, ExitStatus(signal=9))
     await stage.reach(State.BACKOFF)
-    stage.actor.enqueue(StartAsked())  # at once, and not after the delay
+    stage.actor.enqueue(StartRequested())  # at once, and not after the delay
     await stage.actor.until(lambda record: record.lifecycle.generation == 2)
     await stage.reach(State.BACKOFF)
     assert "saving what was decided about lab" in stage.actor.kernel.reason
     assert len(stage.launcher.launched) == 1
     folder.unlink()
     aside.rename(folder)
-    stage.actor.enqueue(StartAsked())
+    stage.actor.enqueue(StartRequested())
     await stage.reach(State.RUNNING)
     assert len(stage.launcher.launched) == 2
 
@@ -184,7 +184,7 @@ async def test_a_process_that_had_not_answered_when_its_daemon_died_is_adopted_a
     stage: Stage, wait_until: WaitUntil
 ) -> None:
     stage.profile = Profile(name="lab", argv=COMMAND, transport="tcp", encryption="none")
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.STARTING)
     before = stage.actor.record
     assert (stage.saved()["lifecycle"]["state"], stage.saved()["handle"]) == ("launching", None)
@@ -208,11 +208,11 @@ async def test_what_is_asked_of_a_kernel_that_was_forgotten_is_refused(tmp_path:
     actor = stage.actor
     task = asyncio.create_task(actor.run())
     await asyncio.sleep(0)  # it has begun, and waits for an event
-    asked = asyncio.create_task(actor.ask(StopAsked()))
+    asked = asyncio.create_task(actor.ask(StopRequested()))
     await asyncio.sleep(0)  # the request is in the queue, and not taken
     task.cancel()
     async with asyncio.timeout(10):
-        for request in (asked, actor.ask(StopAsked())):
+        for request in (asked, actor.ask(StopRequested())):
             with pytest.raises(NoSuchKernelError, match="there is no kernel lab any more") as found:
                 await request
             assert "kconnd-ctl list" in found.value.hint
@@ -223,18 +223,18 @@ async def test_what_is_asked_of_a_kernel_that_was_forgotten_is_refused(tmp_path:
 
 async def test_a_launch_that_waits_for_its_turn_can_be_stopped(stage: Stage) -> None:
     await stage.world.slots.acquire()
-    await stage.actor.ask(StartAsked())
-    await stage.actor.ask(StopAsked())
+    await stage.actor.ask(StartRequested())
+    await stage.actor.ask(StopRequested())
     await stage.reach(State.STOPPED)
     stage.world.slots.release()
     assert stage.launcher.launched == []
-    await stage.actor.ask(StartAsked())  # and its turn is not lost to those after it
+    await stage.actor.ask(StartRequested())  # and its turn is not lost to those after it
     stage.may_answer.set()
     await stage.reach(State.RUNNING)
 
 
 async def test_ready_waits_for_the_answer_and_the_next_launch_for_a_turn(stage: Stage) -> None:
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.STARTING)
     assert stage.world.slots.locked()
     stage.may_answer.set()
@@ -247,16 +247,16 @@ async def test_a_request_that_cannot_be_saved_is_refused_and_changes_nothing(
     stage: Stage, wait_until: WaitUntil
 ) -> None:
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
     folder = stage.store.folder("lab")
     aside = folder.rename(folder.with_name("aside"))
     folder.write_text("in the way")  # nothing can be written below it now, by root either
     with pytest.raises(StateFileError, match="saving what was decided about lab"):
-        await stage.actor.ask(RestartAsked())
+        await stage.actor.ask(RestartRequested())
     stage.actor.enqueue(HeartbeatMissed(1))
     await wait_until(lambda: stage.actor.unrecorded, "what could not be saved")
-    await stage.actor.ask(StartAsked())  # what is so already needs nothing saved
+    await stage.actor.ask(StartRequested())  # what is so already needs nothing saved
     assert stage.actor.kernel.state is State.RUNNING
     assert stage.actor.kernel.desired is Desired.UP
     folder.unlink()
@@ -270,9 +270,9 @@ async def test_a_stop_goes_by_message_first_and_by_force_in_the_end(stage: Stage
     stage.profile = Profile(name="lab", argv=COMMAND, transport="ipc", stop_timeout=0.1)
     stage.launcher.ignores = {Step.TERMINATE}
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
-    await stage.actor.ask(StopAsked(busy=False))
+    await stage.actor.ask(StopRequested(busy=False))
     await stage.reach(State.STOPPED)
     assert stage.channels[0].asked == ["shell", "shutdown_request"]
     assert stage.actor.record.last_exit is not None
@@ -297,9 +297,9 @@ async def test_an_exit_in_a_cell_after_an_interrupt_is_its_users_wish(stage: Sta
     assert stage.actor.kernel.reason == "exited with code 0"
 
 
-@pytest.mark.parametrize("asked", [StopAsked(busy=True), RestartAsked(busy=True)])
+@pytest.mark.parametrize("asked", [StopRequested(busy=True), RestartRequested(busy=True)])
 async def test_the_end_of_a_busy_kernel_is_put_down_to_its_stop(
-    stage: Stage, asked: StopAsked | RestartAsked, wait_until: WaitUntil
+    stage: Stage, asked: StopRequested | RestartRequested, wait_until: WaitUntil
 ) -> None:
     await run_and_interrupt(stage)
     await stage.actor.ask(asked)
@@ -313,7 +313,7 @@ async def test_the_end_of_a_busy_kernel_is_put_down_to_its_stop(
 async def run_and_interrupt(stage: Stage) -> FakeChannels:
     """Interrupt a cell."""
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
     channels = stage.channels[0]
     await wait_for_it(lambda: channels.seen, "it to be listened to")
@@ -326,16 +326,16 @@ async def run_and_interrupt(stage: Stage) -> FakeChannels:
 
 async def test_a_restart_keeps_the_key_and_a_start_does_not(stage: Stage) -> None:
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
-    await stage.actor.ask(RestartAsked(busy=False))
+    await stage.actor.ask(RestartRequested(busy=False))
     stage.launcher.end(1, ExitStatus(code=0))
     await stage.actor.until(lambda record: record.lifecycle.generation == 2)
     await stage.reach(State.RUNNING)
-    await stage.actor.ask(StopAsked(busy=False))
+    await stage.actor.ask(StopRequested(busy=False))
     stage.launcher.end(2, ExitStatus(code=0))
     await stage.reach(State.STOPPED)
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
     first, second, third = (one.connection.key for one in stage.channels)
     assert first == second != third
@@ -344,7 +344,7 @@ async def test_a_restart_keeps_the_key_and_a_start_does_not(stage: Stage) -> Non
 async def test_a_launch_that_hangs_is_given_up_and_its_turn_with_it(tmp_path: Path) -> None:
     async with acting(Stage(tmp_path, launch_limit=0.05)) as stage:
         stage.launcher.hangs = True
-        await stage.actor.ask(StartAsked())
+        await stage.actor.ask(StartRequested())
         await stage.reach(State.FAILED)
         assert "no process within 0.05 s" in stage.actor.kernel.reason
         assert not stage.world.slots.locked()
@@ -352,14 +352,14 @@ async def test_a_launch_that_hangs_is_given_up_and_its_turn_with_it(tmp_path: Pa
 
 async def test_a_fault_of_any_kind_in_a_launch_is_a_launch_that_failed(stage: Stage) -> None:
     stage.profile = stage.profile.model_copy(update={"argv": ()})  # which no profile has
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.FAILED)
     assert not stage.world.slots.locked()
 
 
 async def test_a_home_that_is_nobodys_is_told(stage: Stage) -> None:
     stage.profile = stage.profile.model_copy(update={"cwd": "~nobody-of-this-name/x"})
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.FAILED)
     assert "its cwd ~nobody-of-this-name/x: there is no such user" in stage.actor.kernel.reason
 
@@ -371,7 +371,7 @@ async def test_a_process_that_is_there_already_is_taken_up(stage: Stage) -> None
     facts.touch()
     os.utime(facts, (5000, 5000))
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
     assert stage.actor.kernel.generation == 5
     assert stage.actor.record.facts.started_at == 5000, "not when its process was forked"
@@ -406,14 +406,14 @@ async def test_nothing_of_a_process_that_is_still_there_is_replaced_by_a_start(
     stage.store.folder("lab")
     held = take_lock(Path(stage.files.lock), "a shim")
     stage.connection_file.write_text("its own")
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.FAILED)
     assert "an earlier process of it holds" in stage.actor.kernel.reason
     assert stage.connection_file.read_text() == "its own"
     assert stage.launcher.launched == []
     os.close(held)
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
 
 
@@ -450,7 +450,7 @@ async def test_taking_up_writes_nothing_that_is_there_already(
     stage: Stage, wait_until: WaitUntil
 ) -> None:
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
     await wait_until(lambda: stage.actor.record.habits.beats, "its heartbeat")
     stage.actor.enqueue(Adopted(1))  # what was learned is saved with the next event
@@ -468,7 +468,7 @@ async def test_taking_up_mends_the_connection_file(
     stage: Stage, wait_until: WaitUntil, content: bytes | None
 ) -> None:
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
     right = stage.connection_file.read_bytes()
     stage.connection_file.unlink()
@@ -500,7 +500,7 @@ async def test_what_could_not_be_saved_is_saved_with_the_next_event(
         restart={"backoff": "1min", "backoff_max": "1min"},
     )
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
     folder = stage.store.folder("lab")
     aside = folder.rename(folder.with_name("aside"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kconnd.core.kernel.events import Adopted, Exited, Found, NeverLaunched
+from kconnd.core.kernel.events import Adopted, Discovered, Exited, NeverLaunched
 from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State
 from kconnd.core.kernel.record import Facts, KernelRecord
 from kconnd.core.launch.plan import LaunchPlan
@@ -73,7 +73,7 @@ async def test_a_process_that_no_record_knows_is_found_by_its_shim(
 ) -> None:
     launcher.there = await launch(launcher, world, 7)
     discovery = await look(world, KernelRecord("lab"), forgotten=True)
-    assert (discovery.event, discovery.is_new) == (Found(7), True)
+    assert (discovery.event, discovery.is_new) == (Discovered(7), True)
     assert discovery.connection is None
     assert launcher.looked_at == world.files("lab").lock
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kconnd.core.kernel import activity
-from kconnd.core.kernel.events import Adopted, Answered, StartAsked
+from kconnd.core.kernel.events import Adopted, Answered, StartRequested
 from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.lifecycle import State
 from kconnd.daemon.kernel import monitor, questions
@@ -29,7 +29,7 @@ async def _stage(tmp_path: Path) -> AsyncIterator[Stage]:
 async def running(stage: Stage) -> FakeChannels:
     """Give the channels of a kernel that runs and is listened to."""
     stage.may_answer.set()
-    await stage.actor.ask(StartAsked())
+    await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
     await wait_for_it(lambda: stage.channels[-1].seen, "it to be listened to")
     return stage.channels[-1]
@@ -152,7 +152,7 @@ async def test_an_adopted_kernel_is_idle_once_each_shell_has_answered(stage: Sta
 async def test_an_idle_that_was_lost_is_found_out_by_asking(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activity, "QUIET_S", 0.05)
+    monkeypatch.setattr(activity, "QUIET_PERIOD_S", 0.05)
     monkeypatch.setattr(monitor, "IOPUB_LAG_S", 0.0)
     channels, process = await running(stage), stage.actor.process
     channels.say("cell", "busy")
@@ -165,9 +165,9 @@ async def test_an_idle_that_was_lost_is_found_out_by_asking(
 async def test_a_subshell_that_was_deleted_before_it_answered_is_not_waited_for(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activity, "QUIET_S", 0.05)
+    monkeypatch.setattr(activity, "QUIET_PERIOD_S", 0.05)
     for module in (monitor, questions):
-        monkeypatch.setattr(module, "RECHECK_S", 0.05)
+        monkeypatch.setattr(module, "PROBE_INTERVAL_S", 0.05)
     monkeypatch.setattr(monitor, "IOPUB_LAG_S", 0.0)
     stage.subshells = ["s1", "s2"]
     channels, process = await running(stage), stage.actor.process
@@ -186,7 +186,7 @@ async def test_a_subshell_that_was_deleted_before_it_answered_is_not_waited_for(
 async def test_a_busy_that_was_lost_is_found_out_by_asking(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("QUIET_S", "ANSWER_S"):
+    for name in ("QUIET_PERIOD_S", "ANSWER_TIMEOUT_S"):
         monkeypatch.setattr(activity, name, 0.05)
         monkeypatch.setattr(monitor, name, 0.05, raising=False)
     channels, process = await running(stage), stage.actor.process
@@ -202,7 +202,7 @@ async def test_a_list_of_subshells_that_makes_no_sense_leaves_it_unknown_and_is_
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "CONFIRM_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(activity, "QUIET_S", 0.05)
+    monkeypatch.setattr(activity, "QUIET_PERIOD_S", 0.05)
     stage.subshells = ["s1"]
     await running(stage)
     async with taken_up(stage) as actor:

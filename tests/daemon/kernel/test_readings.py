@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kconnd.core.kernel.activity import Activity
-from kconnd.core.kernel.events import StartAsked
+from kconnd.core.kernel.events import StartRequested
 from kconnd.core.kernel.lifecycle import State
 from kconnd.daemon.kernel.readings import Readings
 from kconnd.system.process.processes import ProcessId
@@ -20,7 +20,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     """Give a kernel that runs."""
     async with acting(Stage(tmp_path)) as found:
         found.may_answer.set()
-        await found.actor.ask(StartAsked())
+        await found.actor.ask(StartRequested())
         await found.reach(State.RUNNING)
         yield found
 
@@ -43,7 +43,7 @@ async def test_what_was_read_of_a_kernel_that_was_starting_is_not_shown_once_it_
 ) -> None:
     async with acting(Stage(tmp_path)) as stage:
         readings = Readings(stage.world)
-        await stage.actor.ask(StartAsked())
+        await stage.actor.ask(StartRequested())
         await stage.reach(State.STARTING)
         await readings.refresh([stage.actor])
         assert readings.is_fresh(stage.actor)
@@ -55,12 +55,12 @@ async def test_what_was_read_of_a_kernel_that_was_starting_is_not_shown_once_it_
 async def test_what_is_being_read_while_a_kernel_answers_is_not_shown(tmp_path: Path) -> None:
     async with acting(Stage(tmp_path)) as stage:
         readings = Readings(stage.world)
-        await stage.actor.ask(StartAsked())
+        await stage.actor.ask(StartRequested())
         await stage.reach(State.STARTING)
         reading = asyncio.create_task(readings.refresh([stage.actor]))
         for _ in range(2):  # it begins, and has what it is about
             await asyncio.sleep(0)
-        stage.actor.process.watch.activity = Activity(0.0, known=True)
+        stage.actor.process.watch.activity = Activity(0.0, history_complete=True)
         await reading
         assert not readings.is_fresh(stage.actor)
 

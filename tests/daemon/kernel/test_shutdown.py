@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kconnd.core.kernel.events import EndDelayed
+from kconnd.core.kernel.events import ExitDelayed
 from kconnd.daemon.kernel import shutdown
 from kconnd.daemon.kernel.shutdown import Ending, find_delay, shut_down
 from kconnd.system.process.processes import ProcessId, read_stat
@@ -52,7 +52,7 @@ async def test_a_child_that_delays_the_exit_is_reported_once(
     await wait_until(lambda: len(checks) >= 3, "further checks, which see no change")
     task.cancel()
     (report,) = reports
-    assert isinstance(report, EndDelayed)
+    assert isinstance(report, ExitDelayed)
     assert (report.generation, report.children_alone) == (3, False)
     assert "sleep" in report.waits_for
     assert requests == ["shutdown_request"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kconnd.core.kernel.events import StartAsked
+from kconnd.core.kernel.events import StartRequested
 from kconnd.core.kernel.lifecycle import State
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.kernel.readings import Readings
@@ -66,7 +66,7 @@ async def _around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     )
     async with acting(stage):
         stage.may_answer.set()
-        await stage.actor.ask(StartAsked())
+        await stage.actor.ask(StartRequested())
         await stage.reach(State.RUNNING)
         await wait_until(lambda: stage.channels[-1].seen, "it to be listened to")
         yield around
@@ -160,8 +160,8 @@ async def test_one_whose_request_may_still_be_worked_on_is_kept_and_that_is_show
 ) -> None:
     activity = around.stage.actor.process.watch.activity
     assert activity is not None
-    activity.said("cell", busy=True, now=around.now)
-    activity.answered(activity.asked(around.now), around.now)
+    activity.record_status("cell", busy=True, now=around.now)
+    activity.record_answer(activity.begin_probe(around.now), around.now)
     await around.rounds(2 * STOP_AFTER)
     assert around.state is State.RUNNING
     assert around.kept_alive() == "a request of it never said that it is done"

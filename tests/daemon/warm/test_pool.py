@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kconnd.core.kernel.events import StartAsked, Step
+from kconnd.core.kernel.events import StartRequested, Step
 from kconnd.core.kernel.lifecycle import State
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.launch.plan import LaunchPlan
@@ -140,7 +140,7 @@ async def test_one_that_a_quota_counts_makes_room_for_a_start(tmp_path: Path, re
         pool.keep_for_ever(lambda: [one], lambda: actor.kernel.state is not State.STOPPED)
     )
     await wait_until(lambda: live(launcher) == 1 and pool.ready == ready, "one to be there")
-    await actor.ask(StartAsked())
+    await actor.ask(StartRequested())
     await wait_until(lambda: actor.kernel.state in {State.STARTING, State.RUNNING}, "the start")
     assert (live(launcher), pool.ready) == (1, 0)
     assert launcher.launched[-1].name == "other"

@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from kconnd.core.launch.connection import ConnectionInfo
-from kconnd.core.protocol.zmtp import GREETING, LONGEST
+from kconnd.core.protocol.zmtp import GREETING, MAX_MESSAGE_BYTES
 from kconnd.system.channels import listeners
 from kconnd.system.channels.flow_control import ReadBudget
 from kconnd.system.channels.listeners import UnixListener
@@ -69,10 +69,10 @@ async def test_iopub_is_heard_and_what_is_too_long_is_not(
     with bound(context, connection, zmq.PUB) as iopub:
         async with hearing(connection) as heard:
             await heard_again(iopub, heard, "it to listen")
-            iopub.send_multipart([b"stream", bytes(100 * LONGEST)])
+            iopub.send_multipart([b"stream", bytes(100 * MAX_MESSAGE_BYTES)])
             iopub.send_multipart([b"", bytes(1000), b"after it"])
             await wait_until(lambda: [b"", bytes(1000), b"after it"] in heard, "the rest")
-            assert all(sum(map(len, one)) < LONGEST for one in heard)
+            assert all(sum(map(len, one)) < MAX_MESSAGE_BYTES for one in heard)
 
 
 async def test_iopub_is_heard_again_after_its_socket_was_made_anew(

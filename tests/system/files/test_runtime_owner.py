@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.account_history import RuntimeOwner, parse_owner
+from kconnd.core.account_history import RuntimeOwner, parse_runtime_owner
 from kconnd.core.kernel.record import Origin
 from kconnd.errors import LockedError
 from kconnd.system.files.private import take_lock
@@ -75,7 +75,7 @@ def test_a_folder_that_says_nothing_is_of_who_comes(
 ) -> None:
     (runtime / OWNER).write_bytes(junk)
     assert settle_runtime(runtime, homes("ada"), "ada", HERE)
-    assert parse_owner((runtime / OWNER).read_bytes()).name == "ada"
+    assert parse_runtime_owner((runtime / OWNER).read_bytes()).name == "ada"
 
 
 def test_what_lives_in_it_is_left_as_it_is_where_it_may_be_anothers(

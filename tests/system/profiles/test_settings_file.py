@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kconnd.core.access import Peer
-from kconnd.core.profile.settings import Settings, admits
+from kconnd.core.profile.settings import MachineSettings, admits
 from kconnd.errors import ProfileError
 from kconnd.system.files.stamps import Settling, stamp_file
 from kconnd.system.profiles.settings_file import (
@@ -20,7 +20,7 @@ from kconnd.system.profiles.settings_file import (
 ME = os.geteuid()
 
 
-def settings_of(folder: Path, text: str) -> tuple[Settings | None, list[str]]:
+def settings_of(folder: Path, text: str) -> tuple[MachineSettings | None, list[str]]:
     path = folder / "kconnd.yaml"
     path.write_text(text, encoding="utf-8")
     path.chmod(0o644)
@@ -29,9 +29,9 @@ def settings_of(folder: Path, text: str) -> tuple[Settings | None, list[str]]:
 
 
 def test_what_is_not_there_is_all_defaults(tmp_path: Path) -> None:
-    assert read_settings(str(tmp_path / "none.yaml"), uid=ME) == (Settings(), ())
-    assert settings_of(tmp_path, "") == (Settings(), [])
-    assert read_settings(str(tmp_path / "no" / "folder.yaml"), uid=ME) == (Settings(), ())
+    assert read_settings(str(tmp_path / "none.yaml"), uid=ME) == (MachineSettings(), ())
+    assert settings_of(tmp_path, "") == (MachineSettings(), [])
+    assert read_settings(str(tmp_path / "no" / "folder.yaml"), uid=ME) == (MachineSettings(), ())
 
 
 def test_all_that_can_be_set(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_broken_yaml_and_files_of_others_are_refused(tmp_path: Path) -> None:
 def test_who_may_use_the_service(
     users: tuple[str, ...], name: str, groups: tuple[str, ...], let_in: object
 ) -> None:
-    settings = Settings(users=users)
+    settings = MachineSettings(users=users)
     assert admits(settings, Peer(1000, 1, name, frozenset(groups))) == let_in
     assert admits(settings, Peer(0, 1, "root"))
 
@@ -154,24 +154,24 @@ def test_a_file_that_is_emptied_for_an_instant_lets_nobody_in(
     harm(path)
     settings.now()
     clock.at += EMPTY_SETTLE_DELAY_S
-    assert settings.now() == Settings()
+    assert settings.now() == MachineSettings()
     write(path, "users: [ada]\n")
     assert settings.reload().users == ("ada",)
     harm(path)
-    assert settings.reload() == Settings()
+    assert settings.reload() == MachineSettings()
 
 
 def test_at_the_start_nothing_is_a_setting_and_an_empty_file_is_none_yet(
     tmp_path: Path, clock: Clock
 ) -> None:
     path = tmp_path / "kconnd.yaml"
-    assert live(path, clock).now() == Settings()
+    assert live(path, clock).now() == MachineSettings()
     write(path, "")
     settings = live(path, clock)
     with pytest.raises(ProfileError, match="is being written"):
         settings.now()
     clock.at += EMPTY_SETTLE_DELAY_S
-    assert settings.now() == Settings()
+    assert settings.now() == MachineSettings()
 
 
 def test_a_fault_leaves_the_settings_before_it(tmp_path: Path, clock: Clock) -> None:
