@@ -132,7 +132,7 @@ def test_text_is_for_people(lab: Daemon) -> None:
     assert "closed to other users" in shown
     key = ctl(lab, "connection", "lab").json["key"]
     assert key not in shown
-    assert "start was asked for" in ctl(lab, "why", "lab").out
+    assert "start was requested" in ctl(lab, "why", "lab").out
     assert "lab  starting → running" in ctl(lab, "events").out
     assert ctl(lab, "restart", "lab").out.startswith("lab is ready: ")
     assert ctl(lab, "interrupt", "lab").out == "lab was interrupted\n"

@@ -190,7 +190,7 @@ def test_death_is_seen_at_once_and_the_policy_follows(daemon: Daemon) -> None:
     failed = daemon.wait_state("lab", "failed")
     assert failed["reason"] == "killed by SIGKILL; 2 failures in a row"
     reasons = [one["reason"] for one in daemon.get("/v1/kernels/lab/why")["decisions"]]
-    assert "start was asked for" in reasons
+    assert "start was requested" in reasons
     assert failed["reason"] in reasons
     assert daemon.post("lab", "start")["state"] == "running"
 
@@ -210,7 +210,7 @@ def test_a_kernel_that_will_not_go_is_ended_step_by_step(daemon: Daemon) -> None
         attached.execute(GIL_HOG)
         wait_for(lambda: daemon.info("lab")["execution_state"] == "busy", "the cell to run")
         stopped = daemon.post("lab", "stop")
-    assert stopped["reason"] == "stop was asked for; it took SIGKILL"
+    assert stopped["reason"] == "stop was requested; it took SIGKILL"
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
 

@@ -131,7 +131,7 @@ def test_stop_now_ends_the_wait_of_a_stop_that_is_under_way(lab: Daemon, tmp_pat
     waiting.stderr.close()
     assert time.monotonic() - began < 5
     found = lab.info("lab")
-    assert found["reason"] == "stop --now was asked for; it took SIGTERM"
+    assert found["reason"] == "stop --now was requested; it took SIGTERM"
     assert not (tmp_path / "work").exists()
 
 

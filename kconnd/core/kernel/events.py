@@ -32,7 +32,7 @@ class StopRequested:
     """Somebody wants it down."""
 
     busy: bool = True
-    why: str = "stop was asked for"
+    why: str = "stop was requested"
     now: bool = False  # by signal, without a request that the kernel could take its time over
 
 

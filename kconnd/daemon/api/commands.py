@@ -14,9 +14,10 @@ from kconnd.core.kernel.events import (
     StopRequested,
 )
 from kconnd.core.kernel.interrupts import has_no_cell
-from kconnd.core.kernel.lifecycle import ENDED_CHILDREN_TIMEOUT_S, LIVE, State
+from kconnd.core.kernel.lifecycle import LIVE, State
 from kconnd.core.kernel.reachability import BOUND_INSTEAD, attach_hint
 from kconnd.core.kernel.record import KernelRecord
+from kconnd.core.kernel.transitions import ENDED_CHILDREN_TIMEOUT_S
 from kconnd.core.launch.kernel_files import live_dir
 from kconnd.core.launch.plan import hint_for
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
@@ -106,7 +107,7 @@ async def stop(request: Request) -> Reply:
     """
     wait, now = request.flag("wait", default=True), request.flag("now", default=False)
     actor = request.kernels.find(request.name)
-    why = "stop --now was asked for" if now else StopRequested.why
+    why = "stop --now was requested" if now else StopRequested.why
     if not now:
         await request.kernels.stop_turns.take(actor)
     await actor.ask(StopRequested(busy=actor.busy, why=why, now=now))

@@ -33,15 +33,9 @@ from kconnd.core.kernel.events import (
     TakeStep,
 )
 from kconnd.core.kernel.learned import Learned, learn, needs_saving, without_deadline
-from kconnd.core.kernel.lifecycle import (
-    LIVE,
-    Desired,
-    Lifecycle,
-    Policy,
-    State,
-    decide,
-)
+from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, Policy, State
 from kconnd.core.kernel.record import Decision, KernelRecord
+from kconnd.core.kernel.transitions import decide
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.parse import parse_profile
 from kconnd.core.profile.policy import lifecycle_policy

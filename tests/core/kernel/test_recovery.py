@@ -14,8 +14,9 @@ from kconnd.core.kernel.events import (
     NeverLaunched,
     TakeStep,
 )
-from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, Policy, State, decide
+from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, Policy, State
 from kconnd.core.kernel.recovery import recover
+from kconnd.core.kernel.transitions import decide
 
 
 def after(

@@ -21,16 +21,10 @@ from kconnd.core.kernel.events import (
     TakeStep,
 )
 from kconnd.core.kernel.interrupts import ENDED_BY_WINDOW_S, ended_by_interrupt, has_no_cell
-from kconnd.core.kernel.lifecycle import (
-    ENDED_CHILDREN_TIMEOUT_S,
-    Desired,
-    Lifecycle,
-    Policy,
-    State,
-    decide,
-)
+from kconnd.core.kernel.lifecycle import Desired, Lifecycle, Policy, State
 from kconnd.core.kernel.record import KernelRecord, parse_record, to_json
 from kconnd.core.kernel.stop_delay import MAX_NAMED_PROCESSES, describe_delay, describe_wait
+from kconnd.core.kernel.transitions import ENDED_CHILDREN_TIMEOUT_S, decide
 
 POLICY = Policy()
 

@@ -30,17 +30,8 @@ from kconnd.core.kernel.events import (
     StopRequested,
     TakeStep,
 )
-from kconnd.core.kernel.lifecycle import (
-    LIVE,
-    TABLE,
-    Desired,
-    Lifecycle,
-    Policy,
-    State,
-    StopCause,
-    backoff_delay,
-    decide,
-)
+from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, Policy, State, StopCause
+from kconnd.core.kernel.transitions import TABLE, backoff_delay, decide
 
 POLICY = Policy()
 
@@ -171,7 +162,7 @@ def test_a_stop_escalates_step_by_step_and_ends_when_all_is_gone() -> None:
     assert steps == [TakeStep(step) for step in (*Step, Step.KILL)]
     kernel, commands = decide(kernel, Exited(1, "killed by SIGKILL"), POLICY, 0.0)
     assert (kernel.state, commands) == (State.STOPPED, (CleanUp(),))
-    assert kernel.reason == "stop was asked for; it took SIGKILL"
+    assert kernel.reason == "stop was requested; it took SIGKILL"
 
 
 def test_an_idle_kernel_is_not_interrupted_first() -> None:

@@ -1,0 +1,473 @@
+"""Decides what each event means for a kernel: the table of transitions and its rules.
+
+`decide` is a function of its arguments: no I/O, no clock, no random number. Every decision to
+start, stop or restart a kernel is made in this module. `TABLE` holds one function for each pair
+of state and event; a pair without a row changes nothing. The head of
+`kconnd.core.kernel.lifecycle` has the state diagram.
+
+Rules. An event of another generation changes nothing, since it is about an earlier process. A
+live kernel is stopped only by request or by its profile. A start that never answered is not yet
+a live kernel.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from kconnd.core.kernel.events import (
+    Adopted,
+    AdoptionUnanswered,
+    Answered,
+    CleanUp,
+    Command,
+    DeadlinePassed,
+    Discovered,
+    Event,
+    ExitDelayed,
+    Exited,
+    HeartbeatMissed,
+    HeartbeatResumed,
+    Launch,
+    Launched,
+    LaunchFailed,
+    MachineRestarted,
+    NeverLaunched,
+    RestartRequested,
+    StartRequested,
+    Step,
+    StopRequested,
+    TakeStep,
+)
+from kconnd.core.kernel.lifecycle import (
+    LIVE,
+    Desired,
+    Lifecycle,
+    Policy,
+    State,
+    StopCause,
+)
+
+MAX_PORT_TRIES = 5  # launches with other ports, after other programs had the chosen ones
+PASSING_FAILURE_WEIGHT = 4  # failures that a full disk counts as: it is retried every few seconds
+INTERRUPT_TIMEOUT_S = 1.0  # for a running cell to clean up after its interrupt
+TERMINATE_TIMEOUT_S = 5.0  # after SIGTERM
+KILL_INTERVAL_S = 5.0  # between two SIGKILLs, for processes that were forked in between
+# ipykernel 7.4 waits 29 s for children that have exited and that it has not collected. Its atexit
+# functions, in which people save their work, run after that, and SIGTERM would skip them.
+ENDED_CHILDREN_TIMEOUT_S = 35.0
+
+Outcome = tuple[Lifecycle, tuple[Command, ...]]
+
+
+def decide(kernel: Lifecycle, event: Event, policy: Policy, now: float) -> Outcome:
+    """Decide what an event means for a kernel.
+
+    Parameters
+    ----------
+    kernel : Lifecycle
+        The kernel before the event.
+    event : Event
+        The event.
+    policy : Policy
+        The rules of the kernel's profile.
+    now : float
+        Monotonic seconds.
+
+    Returns
+    -------
+    tuple
+        The kernel after the event, to be saved first, and the commands to run then.
+    """
+    if getattr(event, "generation", kernel.generation) != kernel.generation:
+        return kernel, ()
+    transition = TABLE.get((kernel.state, type(event)))
+    return transition(kernel, event, policy, now) if transition else (kernel, ())
+
+
+def backoff_delay(failures: int, policy: Policy, roll: float) -> float:
+    """Return the wait before a retry, in seconds: doubled for each failure, with jitter."""
+    doubled = policy.backoff * 2.0 ** min(failures - 1, 60)
+    return min(policy.backoff_max, doubled * (0.75 + 0.5 * roll))
+
+
+# --- transitions, in the order of a kernel's life
+
+
+def _start(
+    kernel: Lifecycle, event: StartRequested | RestartRequested, _policy: Policy, _now: float
+) -> Outcome:
+    generation = kernel.generation + 1
+    at_boot = isinstance(event, StartRequested) and event.at_boot
+    fresh = Lifecycle(
+        state=State.LAUNCHING,
+        desired=Desired.UP,
+        generation=generation,
+        proved=at_boot,
+        new_key=True,
+        reason="started at boot" if at_boot else "start was requested",
+    )
+    return fresh, (Launch(generation, new_key=True, new_ports=True),)
+
+
+def _desire_up(
+    kernel: Lifecycle, event: StartRequested | RestartRequested, _policy: Policy, _now: float
+) -> Outcome:
+    reason = kernel.reason if kernel.desired is Desired.UP else _request_reason(event)
+    return replace(kernel, desired=Desired.UP, reason=reason), ()
+
+
+def _relaunch_now(kernel: Lifecycle, _event: Event, _policy: Policy, _now: float) -> Outcome:
+    return _relaunch(kernel, kernel.reason or "launched again")
+
+
+def _restart_from_backoff(
+    kernel: Lifecycle, event: RestartRequested, _policy: Policy, _now: float
+) -> Outcome:
+    return _relaunch(kernel, "restart was requested", new_key=event.new_key)
+
+
+def _launched(kernel: Lifecycle, _event: Launched, policy: Policy, now: float) -> Outcome:
+    if kernel.desired is Desired.DOWN:
+        return _begin_stop(kernel, StopCause.STOP, Step.TERMINATE, policy, now, kernel.reason)
+    deadline = now + policy.startup_timeout
+    return replace(kernel, state=State.STARTING, deadline=deadline, new_key=False), ()
+
+
+def _launch_failed(kernel: Lifecycle, event: LaunchFailed, policy: Policy, now: float) -> Outcome:
+    if kernel.desired is Desired.DOWN:
+        return _end_in(kernel, State.STOPPED, kernel.reason)
+    if event.passing and kernel.proved and policy.restart != "no":
+        deadline = now + backoff_delay(PASSING_FAILURE_WEIGHT, policy, event.roll)
+        return replace(kernel, state=State.BACKOFF, deadline=deadline, reason=event.reason), ()
+    return _fail(kernel, event.reason, policy, now, event.roll)
+
+
+def _answered(kernel: Lifecycle, _event: Answered, policy: Policy, now: float) -> Outcome:
+    running = replace(
+        kernel,
+        state=State.RUNNING,
+        deadline=now + policy.stable_after if kernel.failures else None,
+        port_tries=0,
+        proved=True,
+        reason="it answered kernel_info_request",
+    )
+    return running, ()
+
+
+def _startup_timed_out(
+    kernel: Lifecycle, _event: DeadlinePassed, policy: Policy, now: float
+) -> Outcome:
+    reason = f"no answer to kernel_info_request within {policy.startup_timeout:g} s"
+    return _begin_stop(kernel, StopCause.FAILURE, Step.TERMINATE, policy, now, reason)
+
+
+def _forget_failures(
+    kernel: Lifecycle, _event: DeadlinePassed, _policy: Policy, _now: float
+) -> Outcome:
+    return replace(kernel, failures=0, deadline=None), ()
+
+
+def _heartbeat_missed(
+    kernel: Lifecycle, _event: HeartbeatMissed, policy: Policy, now: float
+) -> Outcome:
+    kernel = replace(kernel, unresponsive=True, reason="it does not answer heartbeats")
+    if not policy.restart_unresponsive:
+        return kernel, ()
+    return _begin_stop(kernel, StopCause.FAILURE, Step.TERMINATE, policy, now, kernel.reason)
+
+
+def _heartbeat_resumed(
+    kernel: Lifecycle, _event: HeartbeatResumed, _policy: Policy, _now: float
+) -> Outcome:
+    if not kernel.unresponsive:
+        return kernel, ()
+    return replace(kernel, unresponsive=False, reason="it answers again"), ()
+
+
+def _exited_early(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
+    if kernel.desired is Desired.DOWN:
+        return _end_in(kernel, State.STOPPED, kernel.reason)
+    if event.ordered:
+        return _end_in(kernel, State.STOPPED, event.reason)
+    if event.ports_taken and kernel.port_tries < MAX_PORT_TRIES:
+        kernel = replace(kernel, port_tries=kernel.port_tries + 1)
+        return _relaunch(kernel, "other programs have its ports; trying new ones", new_ports=True)
+    reason = f"{event.reason}, before it was ready"
+    return _fail(kernel, reason, policy, now, event.roll, lost=event.lost)
+
+
+def _exited(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
+    if event.ordered or (event.success and policy.restart != "always"):
+        return _end_in(kernel, State.STOPPED, event.reason)
+    return _fail(kernel, event.reason, policy, now, event.roll, lost=event.lost)
+
+
+def _stop(kernel: Lifecycle, event: StopRequested, policy: Policy, now: float) -> Outcome:
+    step = _first_step(kernel, event)
+    return _begin_stop(kernel, StopCause.STOP, step, policy, now, event.why)
+
+
+def _restart(kernel: Lifecycle, event: RestartRequested, policy: Policy, now: float) -> Outcome:
+    step = _first_step(kernel, event)
+    kernel = replace(kernel, new_key=event.new_key, failures=0)
+    return _begin_stop(kernel, StopCause.RESTART, step, policy, now, "restart was requested")
+
+
+def _desire_down(kernel: Lifecycle, event: StopRequested, _policy: Policy, _now: float) -> Outcome:
+    return replace(kernel, desired=Desired.DOWN, reason=event.why), ()
+
+
+def _stop_again(kernel: Lifecycle, event: StopRequested, policy: Policy, now: float) -> Outcome:
+    kernel = replace(kernel, desired=Desired.DOWN, stop_cause=StopCause.STOP, reason=event.why)
+    return _send_signal(kernel, policy, now) if event.now else (kernel, ())
+
+
+def _exit_delayed(kernel: Lifecycle, event: ExitDelayed, _policy: Policy, now: float) -> Outcome:
+    """Extend the deadline of a kernel that waits for nothing but uncollected children."""
+    if kernel.step is not Step.SHUTDOWN:
+        return kernel, ()
+    deadline = kernel.deadline
+    if event.children_alone and deadline is not None:
+        deadline = max(deadline, now - event.since_request_s + ENDED_CHILDREN_TIMEOUT_S)
+    kernel = replace(kernel, waits_for=event.waits_for, children_alone=event.children_alone)
+    return replace(kernel, deadline=deadline), ()
+
+
+def _stop_without_process(
+    kernel: Lifecycle, event: StopRequested, _policy: Policy, _now: float
+) -> Outcome:
+    return _end_in(kernel, State.STOPPED, event.why)
+
+
+def _start_after_stop(kernel: Lifecycle, event: Event, policy: Policy, now: float) -> Outcome:
+    restart = event if isinstance(event, RestartRequested) else RestartRequested(new_key=True)
+    new_key = restart.new_key
+    kernel = replace(
+        kernel,
+        desired=Desired.UP,
+        stop_cause=StopCause.RESTART,
+        new_key=new_key,
+        reason=_request_reason(event),
+    )
+    return _send_signal(kernel, policy, now) if restart.now else (kernel, ())
+
+
+def _request_reason(event: Event) -> str:
+    """Describe a request, for people."""
+    return f"{'restart' if isinstance(event, RestartRequested) else 'start'} was requested"
+
+
+def _escalate(kernel: Lifecycle, _event: DeadlinePassed, policy: Policy, now: float) -> Outcome:
+    steps = list(Step)
+    step = steps[min(steps.index(kernel.step or Step.INTERRUPT) + 1, len(steps) - 1)]
+    return _begin_step(kernel, step, policy, now)
+
+
+def _exited_while_stopping(kernel: Lifecycle, event: Exited, policy: Policy, now: float) -> Outcome:
+    reason = kernel.reason
+    if kernel.step in {Step.TERMINATE, Step.KILL}:
+        reason += f"; it took {kernel.step}"
+    if event.ordered and kernel.desired is Desired.UP:
+        return _end_in(kernel, State.STOPPED, event.reason)
+    if kernel.stop_cause is StopCause.FAILURE:
+        return _fail(kernel, reason, policy, now, event.roll)
+    if kernel.desired is Desired.UP:
+        return _relaunch(kernel, reason, new_key=kernel.new_key)
+    return _end_in(kernel, State.STOPPED, reason)
+
+
+def _adopted_early(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
+    if kernel.desired is Desired.DOWN:
+        return _begin_stop(kernel, StopCause.STOP, Step.TERMINATE, policy, now, kernel.reason)
+    # No deadline: it may have become ready while no daemon ran, and be in a user's long cell.
+    reason = "it was adopted before it had answered; its start has no time limit now"
+    starting = replace(kernel, state=State.STARTING, deadline=None, new_key=False, reason=reason)
+    return starting, ()
+
+
+def _adopted(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
+    return replace(kernel, deadline=now + policy.stable_after), ()
+
+
+def _adopted_stopping(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
+    if kernel.step is Step.SHUTDOWN and kernel.children_alone:
+        # It has replied to the previous daemon and may no longer read its sockets.
+        deadline = now + max(policy.stop_timeout, ENDED_CHILDREN_TIMEOUT_S)
+        return replace(kernel, deadline=deadline), ()
+    return _begin_step(kernel, kernel.step or Step.SHUTDOWN, policy, now)
+
+
+def _adopted_in_backoff(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
+    return replace(kernel, deadline=now + backoff_delay(kernel.failures, policy, 0.5)), ()
+
+
+def _discovered(kernel: Lifecycle, event: Discovered, _policy: Policy, _now: float) -> Outcome:
+    running = Lifecycle(
+        state=State.RUNNING,
+        desired=Desired.UP,
+        generation=event.launch,
+        restarts=kernel.restarts,
+        proved=True,
+        reason="the daemon had no record of it and adopted it from its shim's",
+    )
+    return running, ()
+
+
+def _adoption_unanswered(
+    kernel: Lifecycle, _event: AdoptionUnanswered, _policy: Policy, _now: float
+) -> Outcome:
+    reason = "it has not answered since it was adopted; it may be in a long computation"
+    return replace(kernel, unresponsive=True, reason=reason), ()
+
+
+def _never_launched(
+    kernel: Lifecycle, _event: NeverLaunched, _policy: Policy, _now: float
+) -> Outcome:
+    if kernel.desired is Desired.DOWN:
+        return _end_in(kernel, State.STOPPED, kernel.reason)
+    return kernel, (Launch(kernel.generation, new_key=kernel.new_key),)
+
+
+def _machine_restarted(
+    kernel: Lifecycle, _event: MachineRestarted, _policy: Policy, _now: float
+) -> Outcome:
+    return _end_in(kernel, State.LOST, "the machine restarted", desired=kernel.desired)
+
+
+# --- steps that several transitions share
+
+
+def _first_step(kernel: Lifecycle, event: StopRequested | RestartRequested) -> Step:
+    """Choose the gentlest step: a kernel that never answered gets no message, but a signal."""
+    if event.now or kernel.state is State.STARTING:
+        return Step.TERMINATE
+    return Step.INTERRUPT if event.busy else Step.SHUTDOWN
+
+
+def _send_signal(kernel: Lifecycle, policy: Policy, now: float) -> Outcome:
+    """Send SIGTERM in a stop that is under way, or SIGKILL if SIGTERM was sent already."""
+    signalled = kernel.step in {Step.TERMINATE, Step.KILL}
+    return _begin_step(kernel, Step.KILL if signalled else Step.TERMINATE, policy, now)
+
+
+def _begin_stop(
+    kernel: Lifecycle, cause: StopCause, step: Step, policy: Policy, now: float, reason: str
+) -> Outcome:
+    desired = Desired.DOWN if cause is StopCause.STOP else Desired.UP
+    kernel = replace(kernel, state=State.STOPPING, desired=desired, stop_cause=cause, reason=reason)
+    return _begin_step(kernel, step, policy, now)
+
+
+def _begin_step(kernel: Lifecycle, step: Step, policy: Policy, now: float) -> Outcome:
+    times = {
+        Step.INTERRUPT: min(INTERRUPT_TIMEOUT_S, policy.stop_timeout),
+        Step.SHUTDOWN: policy.stop_timeout,
+        Step.TERMINATE: min(TERMINATE_TIMEOUT_S, policy.stop_timeout),
+        Step.KILL: KILL_INTERVAL_S,
+    }
+    kernel = replace(kernel, step=step, waits_for="", children_alone=False)
+    return replace(kernel, deadline=now + times[step]), (TakeStep(step),)
+
+
+def _relaunch(
+    kernel: Lifecycle, reason: str, *, new_key: bool = False, new_ports: bool = False
+) -> Outcome:
+    kernel = replace(
+        kernel,
+        state=State.LAUNCHING,
+        desired=Desired.UP,
+        generation=kernel.generation + 1,
+        restarts=kernel.restarts + (not new_ports),
+        unresponsive=False,
+        step=None,
+        stop_cause=None,
+        new_key=new_key,
+        waits_for="",
+        children_alone=False,
+        deadline=None,
+        reason=reason,
+    )
+    return kernel, (Launch(kernel.generation, new_key=new_key, new_ports=new_ports),)
+
+
+def _fail(
+    kernel: Lifecycle, reason: str, policy: Policy, now: float, roll: float, *, lost: bool = False
+) -> Outcome:
+    """Retry, or give up, after an exit or a failed launch that nobody requested."""
+    failures = kernel.failures + 1
+    kernel = replace(kernel, failures=failures, step=None, stop_cause=None, unresponsive=False)
+    kernel = replace(kernel, waits_for="", children_alone=False)
+    end = State.LOST if lost else State.FAILED
+    if policy.restart == "no" or not kernel.proved:
+        return _end_in(kernel, end, reason, desired=Desired.UP)
+    if failures > policy.max_failures:
+        return _end_in(kernel, end, f"{reason}; {failures} failures in a row", desired=Desired.UP)
+    deadline = now + backoff_delay(failures, policy, roll)
+    return replace(kernel, state=State.BACKOFF, deadline=deadline, reason=reason), ()
+
+
+def _end_in(
+    kernel: Lifecycle, state: State, reason: str, desired: Desired = Desired.DOWN
+) -> Outcome:
+    kernel = replace(
+        kernel,
+        state=state,
+        desired=desired,
+        step=None,
+        stop_cause=None,
+        new_key=False,
+        waits_for="",
+        children_alone=False,
+        unresponsive=False,
+        deadline=None,
+        reason=reason,
+    )
+    return kernel, (CleanUp(),)
+
+
+Transition = Callable[..., Outcome]  # it takes the event of its row
+TABLE: dict[tuple[State, type], Transition] = {
+    (State.STOPPED, StartRequested): _start,
+    (State.STOPPED, RestartRequested): _start,
+    (State.FAILED, StartRequested): _start,
+    (State.FAILED, RestartRequested): _start,
+    (State.FAILED, StopRequested): _stop_without_process,
+    (State.LOST, StartRequested): _start,
+    (State.LOST, RestartRequested): _start,
+    (State.LOST, StopRequested): _stop_without_process,
+    (State.LAUNCHING, Launched): _launched,
+    (State.LAUNCHING, LaunchFailed): _launch_failed,
+    (State.LAUNCHING, StartRequested): _desire_up,
+    (State.LAUNCHING, RestartRequested): _desire_up,
+    (State.LAUNCHING, StopRequested): _desire_down,
+    (State.LAUNCHING, Adopted): _adopted_early,
+    (State.LAUNCHING, NeverLaunched): _never_launched,
+    (State.LAUNCHING, Exited): _exited_early,
+    (State.STARTING, Answered): _answered,
+    (State.STARTING, DeadlinePassed): _startup_timed_out,
+    (State.STARTING, Exited): _exited_early,
+    (State.STARTING, StopRequested): _stop,
+    (State.STARTING, RestartRequested): _restart,
+    (State.STARTING, Adopted): _adopted_early,
+    (State.RUNNING, Exited): _exited,
+    (State.RUNNING, DeadlinePassed): _forget_failures,
+    (State.RUNNING, StopRequested): _stop,
+    (State.RUNNING, RestartRequested): _restart,
+    (State.RUNNING, HeartbeatMissed): _heartbeat_missed,
+    (State.RUNNING, HeartbeatResumed): _heartbeat_resumed,
+    (State.RUNNING, Adopted): _adopted,
+    (State.RUNNING, AdoptionUnanswered): _adoption_unanswered,
+    (State.STOPPING, Exited): _exited_while_stopping,
+    (State.STOPPING, DeadlinePassed): _escalate,
+    (State.STOPPING, StartRequested): _start_after_stop,
+    (State.STOPPING, RestartRequested): _start_after_stop,
+    (State.STOPPING, StopRequested): _stop_again,
+    (State.STOPPING, ExitDelayed): _exit_delayed,
+    (State.STOPPING, Adopted): _adopted_stopping,
+    (State.BACKOFF, DeadlinePassed): _relaunch_now,
+    (State.BACKOFF, StartRequested): _relaunch_now,
+    (State.BACKOFF, RestartRequested): _restart_from_backoff,
+    (State.BACKOFF, StopRequested): _stop_without_process,
+    (State.BACKOFF, Adopted): _adopted_in_backoff,
+    **{(state, Discovered): _discovered for state in State},
+    **{(state, MachineRestarted): _machine_restarted for state in (*LIVE, State.BACKOFF)},
+}
