@@ -310,6 +310,6 @@ def test_times_that_are_none_are_no_fault(ctl: Ctl, daemon: FakeDaemon) -> None:
 
 
 def test_a_stop_that_is_under_way_shows_what_it_waits_for(ctl: Ctl, daemon: FakeDaemon) -> None:
-    daemon.add("a", state="stopping", reason="stop was requested", waits_for="its ended child")
-    assert "waits for  its ended child" in ctl("info", "a").out
-    assert ctl("list").out.splitlines()[1].endswith("  waits for its ended child")
+    daemon.add("a", state="stopping", reason="stop was requested", waits_for="its exited child")
+    assert "waits for  its exited child" in ctl("info", "a").out
+    assert ctl("list").out.splitlines()[1].endswith("  waits for its exited child")

@@ -111,7 +111,7 @@ def test_one_whose_connection_file_cannot_be_written_again(daemon: Daemon) -> No
 def test_one_that_publishes_on_another_port_than_it_was_told(daemon: Daemon, folder: Path) -> None:
     daemon.profile("lab", _astray(folder, "iopub"))
     daemon.start()
-    _is_not_ready(daemon, r"nothing listens on its iopub channel \(\d+\); in their place it has")
+    _is_not_ready(daemon, r"nothing listens on its iopub channel \(\d+\); instead it has")
     daemon.profile("lab", _astray(folder))
     daemon.ask("POST", "/v1/reload")
     _is_ready_again(daemon)
@@ -134,4 +134,4 @@ def test_one_that_listens_where_nobody_was_told_is_explained(daemon: Daemon, fol
     with pytest.raises(DaemonError, match="no answer to kernel_info_request within 2 s") as caught:
         daemon.post("lab", "start")
     assert "it does not follow its connection file" in caught.value.hint
-    assert re.search(r"in their place it has bound \d+, \d+, \d+, \d+, \d+", caught.value.hint)
+    assert re.search(r"instead it has bound \d+, \d+, \d+, \d+, \d+", caught.value.hint)

@@ -68,10 +68,10 @@ def test_exit_functions_run_where_ended_children_alone_are_waited_for(
     assert (tmp_path / "work").read_text() == "saved"
     assert lab.info("lab")["last_exit"]["reason"] == "exited with code 0"
     assert done.err.splitlines() == [
-        "lab waits for its ended child; ipykernel 7.4 needs 29 s for that",
+        "lab waits for its exited child; ipykernel 7.4 waits 29 s for it",
         "  kconnd-ctl stop --now lab ends the wait",
     ]
-    assert "waits for its ended child" in waits_of(lab)
+    assert "waits for its exited child" in waits_of(lab)
 
 
 def waits_of(daemon: Daemon) -> str:
@@ -124,7 +124,7 @@ def test_stop_now_ends_the_wait_of_a_stop_that_is_under_way(lab: Daemon, tmp_pat
     waiting = stop(lab)
     assert waiting.stderr is not None
     said = waiting.stderr.readline()
-    assert said == "lab waits for its ended child; ipykernel 7.4 needs 29 s for that\n"
+    assert said == "lab waits for its exited child; ipykernel 7.4 waits 29 s for it\n"
     began = time.monotonic()
     assert ctl(lab, "stop", "lab", "--now").code == 0
     assert waiting.wait(10) == 0, "and the first has what it waited for"
@@ -155,7 +155,7 @@ def test_a_second_stop_now_goes_on_to_sigkill(daemon: Daemon) -> None:
 def test_restart_now_gives_a_fresh_process_at_once(lab: Daemon, tmp_path: Path) -> None:
     before = start_with_ended_child(lab, tmp_path / "work", short=False)
     lab.post("lab", "restart", wait=False)
-    wait_for(lambda: "ended child" in (lab.info("lab")["waits_for"] or ""), "the wait")
+    wait_for(lambda: "exited child" in (lab.info("lab")["waits_for"] or ""), "the wait")
     after = lab.post("lab", "restart", now=True)
     assert (after["state"], after["generation"]) == ("running", before["generation"] + 1)
     assert after["waits_for"] is None
@@ -164,7 +164,7 @@ def test_restart_now_gives_a_fresh_process_at_once(lab: Daemon, tmp_path: Path) 
 def test_the_next_daemon_waits_on_for_ended_children(lab: Daemon, tmp_path: Path) -> None:
     start_with_ended_child(lab, tmp_path / "work")
     lab.post("lab", "stop", wait=False)
-    wait_for(lambda: "ended child" in (lab.info("lab")["waits_for"] or ""), "the wait")
+    wait_for(lambda: "exited child" in (lab.info("lab")["waits_for"] or ""), "the wait")
     lab.kill()
     lab.start()
     lab.wait_state("lab", "stopped")

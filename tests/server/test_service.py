@@ -308,7 +308,7 @@ def test_a_memory_limit_is_enforced_and_named(box: Box, launcher: str, kind: str
     assert (done.code, "memory limit" in done.err) == (3, True)
     wait_for(lambda: box.ctl("info small", "bob")["state"] == "failed", "it to be told")
     last = box.ctl("info small", "bob")["last_exit"]
-    assert (last["reason"], last["signal"]) == ("killed for going over its memory limit", 9)
+    assert (last["reason"], last["signal"]) == ("killed because it exceeded its memory limit", 9)
     box.run(f"rm {CONFIGS}/small.yaml; systemctl reload kconnd.service")
 
 
@@ -329,7 +329,7 @@ def test_a_limit_that_all_kernels_of_a_user_reached_is_not_blamed_on_one(
         box.try_(f"kconnd-ctl run {name} -c 'x = bytearray(1 << 30)'", "bob")
         box.try_(f"kconnd-ctl wait {name} --for stopped", "bob")
         last = box.ctl(f"info {name}", "bob")["last_exit"]
-        assert last["reason"] == f"killed for the memory limit of {slice_}, {shared}"
+        assert last["reason"] == f"killed because of the memory limit of {slice_}, {shared}"
     box.run(f"rm {CONFIGS}/free.yaml {CONFIGS}/wide.yaml; systemctl reload kconnd.service")
 
 

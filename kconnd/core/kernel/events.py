@@ -1,7 +1,7 @@
-"""What can happen to a kernel, and what can be done about it, as values.
+"""Events of a kernel and the commands that answer them, as immutable values.
 
-Rules. An event about a process carries the generation of its launch, so that news of an
-earlier one changes nothing. A command says what, never how: launchers know that.
+Rules. An event about a process carries the generation of its launch, so an event of an earlier
+process is ignored. A command names an action and not a method: the launchers know that.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Step(StrEnum):
-    """How a stop escalates."""
+    """The steps of a stop, each harder than the one before."""
 
     INTERRUPT = "interrupt"
     SHUTDOWN = "shutdown_request"
@@ -17,44 +17,44 @@ class Step(StrEnum):
     KILL = "SIGKILL"
 
 
-# --- events: what happened. Those about a process carry its generation.
+# --- events; those about a process carry its generation
 
 
 @dataclass(frozen=True)
 class StartRequested:
-    """Somebody wants it up; at boot nobody is there to look at an early end."""
+    """A user, or the boot, starts the kernel. At boot, an early exit is retried."""
 
     at_boot: bool = False
 
 
 @dataclass(frozen=True)
 class StopRequested:
-    """Somebody wants it down."""
+    """A user, or the daemon, stops the kernel."""
 
     busy: bool = True
     why: str = "stop was requested"
-    now: bool = False  # by signal, without a request that the kernel could take its time over
+    now: bool = False  # by signal, without a shutdown_request that the kernel may delay
 
 
 @dataclass(frozen=True)
 class RestartRequested:
-    """Somebody wants a fresh process under the same name."""
+    """A user restarts the kernel: a new process under the same name."""
 
     busy: bool = True
     new_key: bool = False
-    now: bool = False  # as for a stop
+    now: bool = False  # by signal, without a shutdown_request
 
 
 @dataclass(frozen=True)
 class Launched:
-    """There is a process."""
+    """The process of this generation exists."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class LaunchFailed:
-    """There is none, for this reason; ``passing`` where that is no fault of the kernel's."""
+    """The launch failed; ``passing`` is true for a cause outside the kernel, as a full disk."""
 
     generation: int
     reason: str
@@ -64,18 +64,18 @@ class LaunchFailed:
 
 @dataclass(frozen=True)
 class Answered:
-    """It answered ``kernel_info_request``."""
+    """The kernel answered ``kernel_info_request``."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class Exited:
-    """Every process of it is gone.
+    """All processes of the kernel have exited.
 
-    ``reason`` is for people; ``lost`` means that nobody saw how; ``ordered`` that an
-    administrator ended it, by its unit; ``roll`` is a random number from 0 to 1, since there is
-    no chance in here.
+    ``reason`` is for people. ``lost`` means that the exit status is unknown; ``ordered`` that an
+    administrator stopped its unit. ``roll`` is a random number from 0 to 1 for the jitter of a
+    retry, since the decision itself has no randomness.
     """
 
     generation: int
@@ -89,25 +89,25 @@ class Exited:
 
 @dataclass(frozen=True)
 class HeartbeatMissed:
-    """It did not answer as many heartbeats in a row as its profile allows."""
+    """The kernel missed as many heartbeats in a row as its profile allows."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class HeartbeatResumed:
-    """It answers heartbeats again."""
+    """The kernel answers heartbeats again."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class ExitDelayed:
-    """A kernel replied to ``shutdown_request`` and has not ended yet.
+    """A kernel replied to ``shutdown_request`` and has not exited yet.
 
-    ``waits_for`` is for people. ``children_alone`` is true where the kernel has children that
-    ended and that it has not collected, and no process below it lives. ``since_request_s`` is the
-    number of seconds since the request.
+    ``waits_for`` is for people. ``children_alone`` is true if the kernel has children that have
+    exited and that it has not collected (zombies), and no live process below it.
+    ``since_request_s`` is the number of seconds since the request.
     """
 
     generation: int
@@ -118,21 +118,21 @@ class ExitDelayed:
 
 @dataclass(frozen=True)
 class DeadlinePassed:
-    """The time in `Lifecycle.deadline` has come."""
+    """`Lifecycle.deadline` has passed."""
 
 
 @dataclass(frozen=True)
 class Adopted:
-    """A new daemon found the process of this generation alive, as it had been left."""
+    """A new daemon found the process of the recorded generation alive."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class Discovered:
-    """A new daemon found a process alive that the record knows nothing of, or of no longer.
+    """A new daemon found a live process that the kernel's record does not have.
 
-    ``launch`` is its generation, which becomes the kernel's.
+    ``launch`` is the generation of the process; it becomes the kernel's.
     """
 
     launch: int
@@ -140,21 +140,21 @@ class Discovered:
 
 @dataclass(frozen=True)
 class AdoptionUnanswered:
-    """An adopted process was asked who it is and has not answered yet."""
+    """An adopted process has not answered its first ``kernel_info_request`` yet."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class NeverLaunched:
-    """A new daemon found that the one before it ended between deciding and launching."""
+    """A new daemon found that the previous one exited between its decision and the launch."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class MachineRestarted:
-    """A new daemon found that the process belonged to an earlier run of the machine."""
+    """A new daemon found that the machine restarted since the process was launched."""
 
     generation: int
 
@@ -178,12 +178,12 @@ Event = (
     | MachineRestarted
 )
 
-# --- commands: what to do about it.
+# --- commands
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Make a process, with the key and ports that it had unless told otherwise."""
+    """Launch a process with the kernel's key and ports, or with new ones."""
 
     generation: int
     new_key: bool = False
@@ -192,14 +192,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class TakeStep:
-    """Ask the process to end, this firmly."""
+    """Take one step of a stop."""
 
     step: Step
 
 
 @dataclass(frozen=True)
 class CleanUp:
-    """Remove what the kernel left: connection file, sockets, granted ports."""
+    """Remove the kernel's connection file and sockets, and release its ports."""
 
 
 Command = Launch | TakeStep | CleanUp

@@ -1,8 +1,8 @@
-"""What the daemon has learned of how a kernel's software behaves, and what follows from it.
+"""The observed behaviour of a kernel's software, such as whether it answers while it works.
 
-Rules. Nothing is taken for granted of a kernel that has not shown it. A heartbeat that is
-missing is a fault only where this kernel answers in such a situation: one that runs R answers
-none during a cell, one that runs akernel never does.
+Rules. No behaviour is assumed before the kernel has shown it. A missing heartbeat is a fault only
+if this kernel answers in such a situation: a kernel for R answers none during a cell, and akernel
+never answers any.
 """
 
 from dataclasses import dataclass, replace
@@ -10,20 +10,20 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Habits:
-    """What one kernel has shown.
+    """The observed behaviour of one kernel.
 
     Parameters
     ----------
     of : str
-        The software that it was learned of; other software has habits of its own.
+        The software that showed it; other software starts with no habits.
     beats : bool
-        Whether it has answered a heartbeat.
+        Whether the kernel has answered a heartbeat.
     beats_busy : bool
-        Whether it has answered one while it worked on a request.
+        Whether it has answered a heartbeat during a request.
     silent_busy : bool
-        Whether it has left one unanswered while it worked, and answered later.
+        Whether it has missed a heartbeat during a request and answered later.
     overlaps : bool
-        Whether it answers on shell while it works on a request.
+        Whether it answers on shell during a request.
     """
 
     of: str = ""
@@ -33,7 +33,7 @@ class Habits:
     overlaps: bool = False
 
     def for_software(self, software: str) -> "Habits":
-        """Give what is known of a kernel that runs this software."""
+        """Return these habits if this software showed them, else empty ones."""
         return self if self.of == software else Habits(of=software)
 
     def with_heartbeat(self, *, busy: bool, missed_busy: bool) -> "Habits":
@@ -42,9 +42,9 @@ class Habits:
         Parameters
         ----------
         busy : bool
-            Whether it worked on one request from the heartbeat to the answer.
+            Whether the kernel worked on one request from the heartbeat to its answer.
         missed_busy : bool
-            Whether it left one unanswered before, while it worked on one request.
+            Whether it missed an earlier heartbeat while it worked on one request.
         """
         return replace(
             self,
@@ -55,5 +55,5 @@ class Habits:
 
     @property
     def must_beat_busy(self) -> bool:
-        """Whether silence while it works is a fault."""
+        """Whether a missing heartbeat during a request is a fault."""
         return self.beats_busy and not self.silent_busy

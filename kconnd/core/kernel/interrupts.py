@@ -1,18 +1,19 @@
-"""When a kernel may be interrupted, and whether an interrupt ended it: pure.
+"""Decides whether a kernel may be interrupted, and whether an interrupt ended it.
 
-Rules. A kernel that starts has no cell to interrupt, and many end by SIGINT before their first
-answer: ipykernel 7.4 does. Some end by it at any time: xeus-python, deno, Kotlin, JJava, ilua.
-An end is put down to an interrupt only where somebody asked for that, it came just before, and
-the end is of a kind that an interrupt leads to: killed by SIGINT, or exited by itself. It is not
-where a stop began since, which interrupts as well, or where the kernel worked on another request
-since: then it lived through the interrupt, and its end may be the user's own `exit()`.
+Rules. A starting kernel has no cell to interrupt, and SIGINT ends many kernels before their first
+answer, ipykernel 7.4 too. It ends some at any time: xeus-python, deno, Kotlin, JJava, ilua.
+
+An exit counts as caused by an interrupt if a user requested the interrupt just before, and if the
+kernel was killed by SIGINT or exited by itself. It does not count if a stop began in between,
+since a stop interrupts as well. Nor does it count if the kernel worked on another request in
+between: it survived the interrupt then, and its exit may be the user's own `exit()`.
 """
 
 import signal
 
 from kconnd.core.kernel.lifecycle import Lifecycle, Policy, State
 
-ENDED_BY_WINDOW_S = 3.0  # between an interrupt and the end that is put down to it
+ENDED_BY_WINDOW_S = 3.0  # between an interrupt and an exit that it caused
 
 
 def has_no_cell(kernel: Lifecycle, age_s: float, policy: Policy) -> bool:
@@ -21,13 +22,12 @@ def has_no_cell(kernel: Lifecycle, age_s: float, policy: Policy) -> bool:
     Parameters
     ----------
     kernel : Lifecycle
-        Where it stands.
+        The kernel.
     age_s : float
         Seconds since its process was started.
     policy : Policy
-        What its profile says of a start. A kernel whose start a daemon did not see to its end
-        has no deadline: once it is older than a start may take, it may run a cell that
-        keeps it from answering.
+        The rules of its profile. A kernel that was adopted during its start has no deadline:
+        once it is older than the start timeout, it may run a cell that keeps it from answering.
     """
     if kernel.state is State.LAUNCHING:
         return True
@@ -43,12 +43,12 @@ def ended_by_interrupt(
     Parameters
     ----------
     code, number : int, optional
-        Its exit status, or the signal that ended it; neither where nobody saw that.
+        Its exit status, or the signal that ended it; neither if it is unknown.
     oom : bool
-        Whether it went over its memory limit.
+        Whether it was killed for memory.
     interrupted_s : float, optional
-        Seconds from the last interrupt that somebody asked for to the end; None where there was
-        none, or a stop or another request came after it.
+        Seconds from the last requested interrupt to the exit; None without one, or if a stop or
+        another request followed it.
     """
     if interrupted_s is None or interrupted_s > ENDED_BY_WINDOW_S or oom:
         return False

@@ -1,9 +1,9 @@
-"""Whether a new client can attach to a kernel that lives, from what can be seen: pure.
+"""Decides from sockets and ports whether a new client can attach to a live kernel.
 
-That a kernel has answered the daemon is not enough. Its sockets can have been deleted, it can have
-bound other ports than it was told, another program can have one of its ports, and its connection
-file can be gone where it cannot be written again. Clients need shell, iopub, control and the
-heartbeat; stdin is needed by ``input()`` alone.
+An answer to the daemon is not enough. The kernel's sockets may have been deleted, it may have bound
+other ports than its connection file says, another program may have one of its ports, and its
+connection file may be missing where it cannot be written again. Clients need shell, iopub, control
+and the heartbeat; only ``input()`` needs stdin.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from kconnd.core.launch.connection import CHANNELS, ConnectionInfo
 
 REQUIRED_CHANNELS = tuple(channel for channel in CHANNELS if channel != "stdin")
-BOUND_INSTEAD = "in their place it has bound"
-LISTENING = "0A"  # a state of sockets in proc_pid_net(5)
+BOUND_INSTEAD = "instead it has bound"
+LISTENING = "0A"  # TCP_LISTEN in proc_pid_net(5)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Listener:
 
 
 def parse_listeners(tables: Iterable[str]) -> frozenset[Listener]:
-    """Find who listens, in tables such as ``/proc/net/tcp``."""
+    """Parse the listening sockets out of tables such as ``/proc/net/tcp``."""
     rows = (line.split() for table in tables for line in table.splitlines()[1:])
     return frozenset(
         Listener(int(row[1].rpartition(":")[2], 16), int(row[9]))
@@ -35,58 +35,60 @@ def parse_listeners(tables: Iterable[str]) -> frozenset[Listener]:
 
 
 def find_ipc_fault(connection: ConnectionInfo, listens: Callable[[str], bool]) -> str:
-    """Say which sockets of a kernel no client can connect to; empty where all is well.
+    """Describe the Unix sockets of a kernel that refuse clients; empty if none does.
 
     Parameters
     ----------
     connection : ConnectionInfo
-        Where it was told to listen.
+        The kernel's connection file.
     listens : callable
-        Tells whether a Unix socket can be connected to.
+        Returns whether a path is a Unix socket that accepts connections.
     """
     paths = dict(zip(CHANNELS, connection.socket_paths(), strict=True))
     dead = [channel for channel in REQUIRED_CHANNELS if not listens(paths[channel])]
     if not dead:
         return ""
-    return f"nothing listens on its {_listed(dead)} ({', '.join(paths[one] for one in dead)})"
+    dead_paths = ", ".join(paths[channel] for channel in dead)
+    return f"nothing listens on its {_join_channels(dead)} ({dead_paths})"
 
 
 def find_tcp_fault(
     connection: ConnectionInfo, listeners: Collection[Listener], own: Collection[int]
 ) -> str:
-    """Say the same of a kernel on tcp.
+    """Describe the TCP ports of a kernel that refuse or misdirect clients; empty if none does.
 
     Parameters
     ----------
     connection : ConnectionInfo
-        Where it was told to listen.
+        The kernel's connection file.
     listeners : collection of Listener
-        All of this machine.
+        All listening sockets of this machine.
     own : collection of int
-        The inodes of the sockets of the kernel's processes; empty where they cannot be read.
+        The inodes of the sockets of the kernel's processes; empty if they cannot be read.
     """
     ports = dict(zip(CHANNELS, connection.ports, strict=True))
-    taken = {port: {one.inode for one in listeners if one.port == port} for port in ports.values()}
-    dead = [channel for channel in REQUIRED_CHANNELS if not taken[ports[channel]]]
+    inodes = {
+        port: {listener.inode for listener in listeners if listener.port == port}
+        for port in ports.values()
+    }
+    dead = [channel for channel in REQUIRED_CHANNELS if not inodes[ports[channel]]]
     if dead:
-        bound = {one.port for one in listeners if one.inode in own} - set(ports.values())
+        bound = {socket.port for socket in listeners if socket.inode in own} - set(ports.values())
         instead = f"; {BOUND_INSTEAD} {_numbers(sorted(bound))}" if bound else ""
         numbers = _numbers(ports[channel] for channel in dead)
-        return f"nothing listens on its {_listed(dead)} ({numbers}){instead}"
-    # Where a proxy of another user listens for all of them, as for a container, none is its own.
-    mine = {channel for channel in CHANNELS if taken[ports[channel]] & set(own)}
-    strange = [channel for channel in REQUIRED_CHANNELS if mine and channel not in mine]
-    if not strange:
+        return f"nothing listens on its {_join_channels(dead)} ({numbers}){instead}"
+    # Another user's proxy can listen on all ports, as for a container: then no socket is its own.
+    own_channels = {channel for channel in CHANNELS if inodes[ports[channel]] & set(own)}
+    foreign = [c for c in REQUIRED_CHANNELS if own_channels and c not in own_channels]
+    if not foreign:
         return ""
-    numbers = _numbers(ports[channel] for channel in strange)
-    return f"another program listens on its {_listed(strange)} ({numbers})"
+    numbers = _numbers(ports[channel] for channel in foreign)
+    return f"another program listens on its {_join_channels(foreign)} ({numbers})"
 
 
-def _listed(channels: list[str]) -> str:
-    *others, last = channels
-    if not others:
-        return f"{last} channel"
-    return f"{', '.join(others)} and {last} channels"
+def _join_channels(channels: list[str]) -> str:
+    *first, last = channels
+    return f"{', '.join(first)} and {last} channels" if first else f"{last} channel"
 
 
 def _numbers(ports: Iterable[int]) -> str:
@@ -94,8 +96,8 @@ def _numbers(ports: Iterable[int]) -> str:
 
 
 def attach_hint(name: str) -> str:
-    """Say what to do about a kernel that no new client can attach to."""
+    """Return the hint for a kernel that no new client can attach to."""
     return (
-        f"whoever is attached can save what is in its memory; kconnd-ctl restart {name} then gives "
-        "it a fresh process"
+        "save its data from a client that is still attached; then run "
+        f"kconnd-ctl restart {name} for a new process"
     )

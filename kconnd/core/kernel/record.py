@@ -1,9 +1,8 @@
-"""What is remembered of a kernel: a plain value, and its form in a state file.
+"""The record of a kernel that outlives the daemon, and its JSON form in a state file.
 
-Rules. No handle to anything is in it, and no monotonic time. The form has a version; files
-of every released version load for ever (``tests/data``). It holds the kernel's key, since a
-kernel whose connection file was deleted would otherwise be out of reach for good, so the file
-is private.
+Rules. A record holds no open handle and no monotonic time. The JSON form has a version, and files
+of every released version load for ever (``tests/data``). The record has the kernel's key, so that
+a kernel whose connection file was deleted stays reachable; therefore the file is private.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,17 +23,17 @@ from kconnd.core.kernel.lifecycle import (
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 
 T = TypeVar("T")
-_declared = cache(get_type_hints)  # a record has many decisions, and a daemon many records
+_field_types = cache(get_type_hints)  # a record has many decisions, and a daemon many records
 
 VERSION = 1
 # Keys of the file that 0.1.0 reads and writes, for `Lifecycle.desired` and `Lifecycle.stop_cause`.
 WANTED, ENDING = "wanted", "ending"
-MAX_DECISIONS = 50  # how many are kept for ``kconnd-ctl why``
+MAX_DECISIONS = 50  # that are kept for ``kconnd-ctl why``
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One thing that was decided about a kernel, and why."""
+    """A change of a kernel's state, and its reason; shown by ``kconnd-ctl why``."""
 
     at: float
     what: str
@@ -43,7 +42,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class LastExit:
-    """How the last process ended; times in seconds since the epoch."""
+    """The exit of the last process; ``at`` is in seconds since the epoch."""
 
     code: int | None
     signal: int | None
@@ -54,7 +53,7 @@ class LastExit:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the present process; the last four are what it says of itself."""
+    """Facts about the present process; its kernel_info_reply has ``language`` to the protocol."""
 
     started_at: float | None = None
     ready_after: float | None = None
@@ -70,10 +69,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where and when a record was written: machine (machine-id(5)), its name, its boot.
+    """The system that wrote a record: machine (machine-id(5)), host name and boot.
 
-    Containers of one machine share all but the name, so the pid namespace (namespaces(7)) is in it,
-    too; it is empty in records of versions before it was.
+    Containers of one machine share all but the host name, so the pid namespace (namespaces(7))
+    is part of it. Records of earlier versions have none, so it can be empty.
     """
 
     machine: str
@@ -84,24 +83,24 @@ class Origin:
 
 @dataclass(frozen=True)
 class KernelRecord:
-    """All that outlives the daemon.
+    """All facts about one kernel that outlive the daemon.
 
     Parameters
     ----------
     name : str
         The kernel's name.
     lifecycle : Lifecycle
-        Where it stands; its deadline is not saved.
+        The kernel's state; its deadline is not saved.
     profile : mapping
         The profile that the present process was launched from, as plain data.
     handle : mapping, optional
-        How its launcher finds it again.
+        The data by which the launcher finds the process again.
     connection : ConnectionInfo, optional
-        Kept over restarts.
+        The connection; restarts keep it.
     habits : Habits
-        What the kernel has shown of its software; records of older versions have none.
+        The observed behaviour of the kernel's software; records of older versions have none.
     origin : Origin, optional
-        Who saved it; set by the store.
+        The system that saved the record; the store sets it.
     """
 
     name: str
@@ -116,12 +115,12 @@ class KernelRecord:
     origin: Origin | None = None
 
     def with_decision(self, decision: Decision) -> "KernelRecord":
-        """Add a decision; the oldest is forgotten."""
+        """Return a copy with a further decision and without the oldest surplus one."""
         return replace(self, decisions=(*self.decisions, decision)[-MAX_DECISIONS:])
 
 
 def to_json(record: KernelRecord) -> dict[str, Any]:
-    """Give a record as plain data."""
+    """Convert a record to plain data for JSON."""
     kernel = record.lifecycle
     return {
         "version": VERSION,
@@ -153,7 +152,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
 
 
 def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
-    """Give the origin, and beside it what daemons of versions before would refuse in it."""
+    """Convert the origin; the pid namespace stands beside it: older daemons refuse it inside."""
     if origin is None:
         return {"origin": None}
     saved = dict(vars(origin))
@@ -161,22 +160,22 @@ def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
 
 
 def _delay(kernel: Lifecycle) -> dict[str, Any]:
-    """Give what an end waits for; left out elsewhere, since older daemons refuse these fields."""
+    """Convert the fields of a delayed exit; omitted if unset, since older daemons refuse them."""
     if not kernel.waits_for:
         return {}
     return {"waits_for": kernel.waits_for, "children_alone": kernel.children_alone}
 
 
 def parse_record(content: Mapping[str, Any]) -> KernelRecord:
-    """Read a record's plain data.
+    """Parse the plain data of a record.
 
     Raises
     ------
     ValueError
-        If it is not one, or is of a version that this program does not know.
+        If the data is not a record, or has a version that this program does not know.
     """
     if not isinstance(content, Mapping):
-        raise ValueError("not a kernel's record")  # noqa: TRY004  # to the caller it is damage
+        raise ValueError("not a kernel's record")  # noqa: TRY004  # one error for all damage
     if content.get("version") != VERSION:
         raise ValueError(f"version {content.get('version')!r} is not known here")
     try:
@@ -210,7 +209,7 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
 
 
 def _parse_origin(content: Mapping[str, Any]) -> Origin | None:
-    """Read the origin, with the pid namespace beside it, or in it as for some days it was."""
+    """Parse the origin; the pid namespace stands beside it, or inside in early records."""
     if content["origin"] is None:
         return None
     saved = {**content["origin"]}
@@ -224,8 +223,8 @@ def _optional(parse: Callable[[Any], T], value: object) -> T | None:
 
 
 def _make(kind: type[T], saved: Mapping[str, Any]) -> T:
-    """Build a dataclass from saved fields, of which each must have the type that it declares."""
-    for name, declared in _declared(kind).items():  # type: ignore[arg-type]  # a class can be hashed
+    """Build a dataclass from saved fields; each must have the type that the class declares."""
+    for name, declared in _field_types(kind).items():  # type: ignore[arg-type]  # a class can be hashed
         if name in saved and not _fits(saved[name], declared):
             raise ValueError(f"{name} is {saved[name]!r}")
     return kind(**saved)
@@ -233,7 +232,7 @@ def _make(kind: type[T], saved: Mapping[str, Any]) -> T:
 
 def _fits(value: object, declared: Any) -> bool:
     if isinstance(declared, UnionType):
-        return any(_fits(value, one) for one in get_args(declared))
+        return any(_fits(value, member) for member in get_args(declared))
     kind = get_origin(declared) or declared
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
@@ -244,11 +243,11 @@ def _fits(value: object, declared: Any) -> bool:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not text")  # noqa: TRY004  # to the caller it is damage
+        raise ValueError(f"{value!r} is not text")  # noqa: TRY004  # one error for all damage
     return value
 
 
 def _mapping(value: object) -> Mapping[str, Any] | None:
     if value is not None and not isinstance(value, dict):
-        raise ValueError(f"{value!r} is not an object")  # the same
+        raise ValueError(f"{value!r} is not an object")
     return value

@@ -1,8 +1,8 @@
-"""What a new daemon makes of a kernel that an earlier one left: pure, one decision each.
+"""Decides which event describes a kernel that an earlier daemon left: a pure function.
 
-Rules. A process that lives is somebody's work: it is taken up, whatever the record says. What
-is not alive and was not seen to end is watched like any other: its exit file tells. Nothing
-that belonged to an earlier run of the machine is started again here.
+Rules. A live process holds a user's work, so it is adopted, whatever its record says. A process
+whose exit the daemon did not see is watched like any other: its exit file has its status. A
+process of an earlier run of the machine is not started again here.
 """
 
 from kconnd.core.kernel.events import (
@@ -19,26 +19,26 @@ from kconnd.core.kernel.lifecycle import LIVE, Lifecycle, State
 def recover(
     kernel: Lifecycle, *, launch: int | None, alive: bool, forgotten: bool, rebooted: bool
 ) -> Event | None:
-    """Decide what has happened to a kernel while no daemon looked.
+    """Decide what happened to a kernel while no daemon ran.
 
     Parameters
     ----------
     kernel : Lifecycle
-        Where it stood, as saved.
+        The kernel as its record has it.
     launch : int, optional
-        The generation of the process that was found recorded, dead or alive, in this run of
-        the machine; None where there is no such record.
+        The generation that a shim recorded in this run of the machine, whether its process lives
+        or not; None without such a record.
     alive : bool
         Whether that process lives and is proved to be ours.
     forgotten : bool
-        Whether the kernel's own record was lost, so that ``kernel`` says nothing.
+        Whether the kernel's own record was lost, so that ``kernel`` is a default.
     rebooted : bool
-        Whether the record is of an earlier run of the machine.
+        Whether the record is from an earlier run of the machine.
 
     Returns
     -------
     Event, optional
-        What to tell; None where the record is right, or where watching the process will tell.
+        The event to apply; None if the record is right, or if watching the process will show it.
     """
     lives, waits = kernel.state in LIVE, kernel.state is State.BACKOFF
     if lives and launch == kernel.generation:
@@ -55,4 +55,4 @@ def recover(
 def _without_trace(kernel: Lifecycle) -> Event:
     if kernel.state is State.LAUNCHING:
         return NeverLaunched(kernel.generation)
-    return Exited(kernel.generation, "nothing is left of it", lost=True)
+    return Exited(kernel.generation, "no process and no record of its exit is left", lost=True)

@@ -1,6 +1,7 @@
-"""What is shown of a kernel: a record and what the daemon sees now, as the fields of a reply.
+"""Builds the reply about a kernel from its record and its live status.
 
-These field names are an interface: they are only ever added to.
+The field names of the reply are a public interface: fields are added and never renamed or
+removed.
 """
 
 import signal
@@ -17,12 +18,12 @@ from kconnd.core.kernel.stop_delay import describe_wait
 
 @dataclass(frozen=True)
 class LiveStatus:
-    """What the daemon sees of a kernel now.
+    """The present status of a kernel as the daemon observes it.
 
     Parameters
     ----------
     owner : str
-        The user's name.
+        The owner's login name.
     profile_status : str
         ``current``, ``changed: restart to apply`` or ``orphaned``.
     connection_file, log_file : str
@@ -34,15 +35,15 @@ class LiveStatus:
     heartbeat : str
         ``alive``, ``missed``, ``unresponsive`` or ``unknown``.
     memory : int, optional
-        Bytes of the whole process tree.
+        Resident bytes of the whole process tree.
     clients : int, optional
-        How many are connected.
+        Number of connected clients.
     unrecorded : str
-        Why what is shown could not be saved; empty where it is.
+        Why the record could not be saved; empty if it was.
     kept_alive : str, optional
-        Why a kernel is not stopped that would be by ``idle.stop_after``.
+        Why ``idle.stop_after`` does not stop the kernel although it is idle.
     unreachable : str
-        Why no new client can attach to a kernel that runs; empty where one can.
+        Why no new client can attach to a running kernel; empty if one can.
     """
 
     owner: str
@@ -61,9 +62,9 @@ class LiveStatus:
     unreachable: str = ""
 
 
-@lru_cache(1024)  # the same few times are shown again and again
+@lru_cache(1024)  # replies repeat few distinct times
 def iso_time(at: float | None) -> str | None:
-    """Give a time as ISO 8601 in UTC with milliseconds."""
+    """Format seconds since the epoch as ISO 8601 in UTC with milliseconds."""
     if at is None:
         return None
     text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
@@ -71,29 +72,29 @@ def iso_time(at: float | None) -> str | None:
 
 
 def describe_oom(*, own: bool, above: str) -> str:
-    """Say in words whose limit it was that a kernel was killed for.
+    """Describe which memory limit a kernel was killed for.
 
     Parameters
     ----------
     own : bool
-        Whether the kernel's own was reached.
+        Whether the kernel reached its own limit.
     above : str
-        The control group above whose limit was reached, such as a user's slice; else empty.
+        The parent control group that reached its limit, such as a user's slice; or empty.
     """
     if not above:
         if own:
-            return "killed for going over its memory limit"
-        return "killed since the machine had no memory left; it has not reached a limit of its own"
-    shared = f"the memory limit of {above}, which counts all that is in it together"
+            return "killed because it exceeded its memory limit"
+        return "killed because the machine had no memory left; it had not reached its own limit"
+    shared = f"the memory limit of {above}, which counts all processes in it together"
     if above.startswith("kconnd-"):
         shared = f"the memory limit of {above}, which counts all kernels of its user together"
     if own:
-        return f"killed for memory: for its own limit, or for {shared}"
-    return f"killed for {shared}"
+        return f"killed because of its own memory limit, or of {shared}"
+    return f"killed because of {shared}"
 
 
 def describe_exit(code: int | None, number: int | None) -> str:
-    """Say in words how a process ended."""
+    """Describe an exit status."""
     if number is not None:
         try:
             return f"killed by {signal.Signals(number).name}"
@@ -101,16 +102,16 @@ def describe_exit(code: int | None, number: int | None) -> str:
             return f"killed by signal {number}"
     if code is not None:
         return f"exited with code {code}"
-    return "ended, and nobody saw how"
+    return "exited with an unknown status"
 
 
 def describe_unit_stop(unit: str, how: str) -> str:
-    """Say that an administrator ended a kernel by the service manager, and how it ended."""
-    return f"stopped by the administrator, with its unit {unit} (systemctl stop); {how}"
+    """Describe a kernel's exit after an administrator stopped its unit."""
+    return f"stopped by the administrator with its unit {unit} (systemctl stop); {how}"
 
 
 def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
-    """Give all that may be shown to whoever may see the kernel; no key is in it."""
+    """Build the reply for a user who may see the kernel; it contains no key."""
     kernel = record.lifecycle
     alive = kernel.state in {State.STARTING, State.RUNNING, State.STOPPING}
     facts = record.facts
@@ -155,13 +156,13 @@ def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
 
 
 def without_output(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what a kernel printed, for who may see it and not connect to it."""
+    """Remove the kernel's output, for a user who may see the kernel and not connect to it."""
     last = shown["last_exit"]
     return {**shown, "last_exit": last and {**last, "output_tail": ""}, "log_file": ""}
 
 
 def describe_elsewhere(record: KernelRecord) -> dict[str, Any]:
-    """Give what is known of a kernel of another machine: what was saved there last."""
+    """Build the reply about a kernel of another machine from its last record."""
     origin, decisions = record.origin, record.decisions
     return {
         "name": record.name,

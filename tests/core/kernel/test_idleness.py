@@ -46,7 +46,7 @@ def test_only_the_last_span_counts() -> None:
 def test_a_process_that_came_or_went_may_have_worked(which: int) -> None:
     found = samples(1, 1, 1)
     found[which] = Sample(found[which].at, {KERNEL: 1.0, CHILD: 0.0})
-    assert describe_use(found, 20) == "processes of it began or ended in the last 20 s"
+    assert describe_use(found, 20) == "some of its processes started or exited in the last 20 s"
 
 
 def test_one_of_which_nothing_can_be_read_is_kept() -> None:

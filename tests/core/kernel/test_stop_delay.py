@@ -38,7 +38,7 @@ def after(*events: Event, kernel: Lifecycle | None = None, policy: Policy = POLI
 
 RUNNING = after(StartRequested(), Launched(1), Answered(1))
 STOPPING = after(StopRequested(busy=False), kernel=RUNNING)
-CHILDREN = ExitDelayed(1, "its ended child", children_alone=True, since_request_s=2.0)
+CHILDREN = ExitDelayed(1, "its exited child", children_alone=True, since_request_s=2.0)
 LIVE_CHILD = ExitDelayed(1, "its child processes", children_alone=False, since_request_s=2.0)
 
 
@@ -48,7 +48,7 @@ def test_ended_children_alone_stretch_the_time_for_a_request(stop_timeout: float
     stopping = after(StopRequested(busy=False), kernel=RUNNING, policy=policy)
     waiting, commands = decide(stopping, CHILDREN, policy, now=102.0)
     assert waiting.deadline == 100.0 + max(stop_timeout, ENDED_CHILDREN_TIMEOUT_S)
-    assert (waiting.waits_for, commands) == ("its ended child", ())
+    assert (waiting.waits_for, commands) == ("its exited child", ())
     after_that = decide(waiting, DeadlinePassed(), policy, now=140.0)
     assert after_that[1] == (TakeStep(Step.TERMINATE),)
     assert after_that[0].waits_for == ""
@@ -108,21 +108,21 @@ def test_each_step_of_a_stop_says_what_it_waits_for() -> None:
         kernel = after(DeadlinePassed(), kernel=kernel)
     assert said == [
         "its reply to shutdown_request",
-        "its end after SIGTERM",
-        "its end after SIGKILL",
+        "its exit after SIGTERM",
+        "its exit after SIGKILL",
     ]
-    assert describe_wait(after(CHILDREN, kernel=STOPPING)) == "its ended child"
+    assert describe_wait(after(CHILDREN, kernel=STOPPING)) == "its exited child"
 
 
 def test_a_delay_in_words() -> None:
-    assert describe_delay([], 1, "ipython") == "its ended child; ipykernel 7.4 needs 29 s for that"
-    assert describe_delay([], 2, "xeus") == "its 2 ended children"
-    assert describe_delay([(7, "sleep")], 2, "ipython") == "its child processes to end: 7 (sleep)"
-    assert describe_delay([], 0, "ipython").startswith("its own end")
+    assert describe_delay([], 1, "ipython") == "its exited child; ipykernel 7.4 waits 29 s for it"
+    assert describe_delay([], 2, "xeus") == "its 2 exited children"
+    assert describe_delay([(7, "sleep")], 2, "ipython") == "its child processes to exit: 7 (sleep)"
+    assert describe_delay([], 0, "ipython").startswith("its own exit")
     many = describe_delay([(number, "x") for number in range(50)], 0, "")
     assert (
         many
-        == f"its child processes to end: 0 (x), 1 (x), 2 (x) and {50 - MAX_NAMED_PROCESSES} more"
+        == f"its child processes to exit: 0 (x), 1 (x), 2 (x) and {50 - MAX_NAMED_PROCESSES} more"
     )
 
 

@@ -281,7 +281,7 @@ def event_after(draw: st.DrawFn, kernel: Lifecycle) -> Event:
         RestartRequested(),
         RestartRequested(new_key=True),
         RestartRequested(now=True),
-        ExitDelayed(generation, "its ended child", draw(st.booleans()), 1.0),
+        ExitDelayed(generation, "its exited child", draw(st.booleans()), 1.0),
         Launched(generation),
         LaunchFailed(generation, "no"),
         Answered(generation),

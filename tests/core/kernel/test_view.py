@@ -33,13 +33,13 @@ def test_words_for_an_exit() -> None:
     assert describe_exit(3, None) == "exited with code 3"
     assert describe_exit(None, 9) == "killed by SIGKILL"
     assert describe_exit(None, 250) == "killed by signal 250"
-    assert describe_exit(None, None) == "ended, and nobody saw how"
-    assert describe_oom(own=True, above="") == "killed for going over its memory limit"
+    assert describe_exit(None, None) == "exited with an unknown status"
+    assert describe_oom(own=True, above="") == "killed because it exceeded its memory limit"
     slice_ = "the memory limit of kconnd-7.slice, which counts all kernels of its user together"
-    assert describe_oom(own=False, above="kconnd-7.slice") == f"killed for {slice_}"
+    assert describe_oom(own=False, above="kconnd-7.slice") == f"killed because of {slice_}"
     both = describe_oom(own=True, above="kconnd-7.slice")
-    assert both == f"killed for memory: for its own limit, or for {slice_}"
-    assert "all that is in it" in describe_oom(own=False, above="docker-1.scope")
+    assert both == f"killed because of its own memory limit, or of {slice_}"
+    assert "all processes in it" in describe_oom(own=False, above="docker-1.scope")
     assert "the machine had no memory left" in describe_oom(own=False, above="")
     assert iso_time(0.0015) == "1970-01-01T00:00:00.001Z"
     assert iso_time(None) is None
