@@ -1,32 +1,33 @@
-"""What can go wrong, as exceptions that can be told to a person, a client and a shell.
+"""The exceptions of kconnd, each with a code for clients, an exit code and an HTTP status.
 
 ::
 
     KconndError                  failed              1   500
-    ├── UsageError               usage               2   400   the request makes no sense
+    ├── UsageError               usage               2   400   the request is not valid
     ├── NotRunningError          not-running         3   409   it needs a live kernel
     ├── NoSuchKernelError        no-such-kernel      4   404   no profile and no kernel of that name
-    ├── ElsewhereError           elsewhere           4   421   it is another owner's kernel
-    ├── RefusedError             refused             5   403   the caller may not
+    ├── ElsewhereError           elsewhere           4   421   another owner's kernel
+    ├── RefusedError             refused             5   403   the caller has no right to do it
     ├── UnreachableError         unreachable         6   503   no daemon answers
     ├── ProfileError             bad-profile         1   422   a profile has faults
     ├── StartFailedError         start-failed        1   500   the kernel did not become ready
-    │   └── StillRunningError    start-failed        1   500   a process of it is there already
-    ├── StopFailedError          stop-failed         1   500   some process would not go
-    ├── TimedOutError            timed-out           1   504   it may still happen
-    ├── UnsafePathError          unsafe-path         1   500   another user may have touched it
-    ├── PortsTakenError          ports-taken         1   500   no free ports where asked for
-    ├── StateFileError           bad-state           1   500   what was saved cannot be read
-    └── LockedError              locked              1   500   another process holds it
+    │   └── StillRunningError    start-failed        1   500   an earlier process is still alive
+    ├── StopFailedError          stop-failed         1   500   some process did not exit
+    ├── TimedOutError            timed-out           1   504   the caller stopped waiting
+    ├── UnsafePathError          unsafe-path         1   500   another user may have changed it
+    ├── PortsTakenError          ports-taken         1   500   no free ports in the range
+    ├── StateFileError           bad-state           1   500   saved state cannot be read
+    └── LockedError              locked              1   500   another process holds the lock
 
-The columns are the class, its ``code`` on the socket, its exit code and its HTTP status.
-Rules: a message says what was being done, to what and why it failed, in one sentence;
-``hint`` says what to do next. This file imports nothing, since every program starts with it.
+The columns are the class, its ``code`` in replies, the exit code and the HTTP status.
+
+Rules. A message says in one sentence what was being done, to what, and why it failed; ``hint``
+says what to do next. This module imports nothing, since every program imports it.
 """
 
 
 class KconndError(Exception):
-    """Something that a user of kconnd has to be told.
+    """An error that is reported to a user of kconnd.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ class KconndError(Exception):
     hint : str
         What to do next, or ``""``.
     output : str
-        The last lines that the kernel itself said, or ``""``.
+        The last lines of the kernel's own output, or ``""``.
     """
 
     code = "failed"
@@ -50,32 +51,32 @@ class KconndError(Exception):
 
 
 class UsageError(KconndError):
-    """The request makes no sense as it stands."""
+    """The request is not valid."""
 
     code, exit_code, http_status = "usage", 2, 400
 
 
 class NotRunningError(KconndError):
-    """The request needs a live kernel and this one is not."""
+    """The request needs a live kernel, and this one has no process."""
 
     code, exit_code, http_status = "not-running", 3, 409
 
 
 class NoSuchKernelError(KconndError):
-    """Neither a profile nor a kernel has that name."""
+    """No profile and no kernel has the name."""
 
     code, exit_code, http_status = "no-such-kernel", 4, 404
 
 
 class ElsewhereError(KconndError):
-    """The kernel of that name is another owner's; ``owner`` says whose."""
+    """The kernel belongs to another owner, whose name is in ``owner``."""
 
     code, exit_code, http_status = "elsewhere", 4, 421
     owner = ""
 
 
 class RefusedError(KconndError):
-    """The caller may not do that."""
+    """The caller has no right to do this."""
 
     code, exit_code, http_status = "refused", 5, 403
 
@@ -99,35 +100,35 @@ class StartFailedError(KconndError):
 
 
 class StillRunningError(StartFailedError):
-    """An earlier process of the kernel is still there, and there is never a second one."""
+    """An earlier process of the kernel is still alive; a kernel never gets a second one."""
 
 
 class StopFailedError(KconndError):
-    """Some process of the kernel is still there."""
+    """Some process of the kernel did not exit."""
 
     code = "stop-failed"
 
 
 class TimedOutError(KconndError):
-    """The caller's time is over; what was waited for may still happen."""
+    """The caller stopped waiting; the operation may still complete."""
 
     code, exit_code, http_status = "timed-out", 1, 504
 
 
 class UnsafePathError(KconndError):
-    """Another user could have had a hand in this path, so it is not used."""
+    """Another user may have changed this path, so it is not used."""
 
     code = "unsafe-path"
 
 
 class PortsTakenError(KconndError):
-    """There are no free ports where they were asked for."""
+    """No free ports are left in the requested range."""
 
     code = "ports-taken"
 
 
 class StateFileError(KconndError):
-    """What was saved cannot be read back."""
+    """Saved state cannot be read."""
 
     code = "bad-state"
 
@@ -139,5 +140,5 @@ class LockedError(KconndError):
 
 
 def error_class(code: str) -> type[KconndError]:
-    """Give the class for a ``code`` read from the socket; an unknown one is a plain failure."""
+    """Return the exception class for a ``code`` of a reply; `KconndError` for an unknown one."""
     return next((kind for kind in KconndError.__subclasses__() if kind.code == code), KconndError)

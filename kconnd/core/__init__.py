@@ -1,1 +1,1 @@
-"""Every decision, without I/O and without a clock: functions of their arguments."""
+"""All decisions: functions of their arguments, without I/O and without a clock."""

@@ -1,7 +1,7 @@
-"""Who may do what with a kernel: one function of plain values, asked on every request.
+"""Access control: decides from plain values whether a peer has a right on a kernel.
 
-The rights and what each covers are in the table "Who may do what" of ``configs/README.md``. A right
-includes those before it. What nobody granted is refused.
+The table "Who may do what" of ``configs/README.md`` lists the rights. A right includes those before
+it. Without a grant, access is refused.
 """
 
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-ADMIN_GROUP = "kconnd-admin"  # the group whose members manage every kernel of the machine
+ADMIN_GROUP = "kconnd-admin"  # its members manage every kernel of the machine
 
 
 class Right(IntEnum):
-    """What a request needs."""
+    """A right on a kernel."""
 
     SEE = 1
     CONNECT = 2
@@ -22,16 +22,16 @@ class Right(IntEnum):
 
 @dataclass(frozen=True)
 class Peer:
-    """Who is on the other end of a connection, as the operating system says (unix(7)).
+    """The process at the other end of a connection, as the operating system reports it (unix(7)).
 
     Parameters
     ----------
     uid, pid : int
-        At the time of connecting.
+        Its user and process id when it connected.
     name : str
-        The user's, or ``""`` where it has none.
+        The user's login name, or ``""`` without one.
     groups : frozenset of str
-        All that the user is in by the system's database; none where that cannot be read.
+        The user's groups in the system's database; empty if it cannot be read.
     """
 
     uid: int
@@ -41,37 +41,37 @@ class Peer:
 
 
 class AccessRules(Protocol):
-    """What a profile says: login names, and groups as ``@NAME``, for each right."""
+    """The grants of a profile: login names, and groups as ``@NAME``, for each right."""
 
     @property
     def see(self) -> Sequence[str]:
-        """Who may look at it."""
+        """Users who may see the kernel."""
         ...
 
     @property
     def connect(self) -> Sequence[str]:
-        """Who may run code in it."""
+        """Users who may run code in it."""
         ...
 
     @property
     def manage(self) -> Sequence[str]:
-        """Who may start and end it."""
+        """Users who may start and stop it."""
         ...
 
 
 def may(peer: Peer, right: Right, *, owner: int, rules: AccessRules | None = None) -> bool:
-    """Tell whether a peer has a right on a kernel.
+    """Return whether a peer has a right on a kernel.
 
     Parameters
     ----------
     peer : Peer
-        Who asks.
+        The requesting process.
     right : Right
-        What for.
+        The right that the request needs.
     owner : int
         The uid that the kernel runs as.
-    rules : Rules, optional
-        What its profile says; without one nobody else has any right.
+    rules : AccessRules, optional
+        The grants of its profile; without one only the owner and administrators have rights.
     """
     if right not in Right:
         return False

@@ -1,13 +1,13 @@
-"""Which account a uid is, as time goes by: pure decisions.
+"""Detects that a uid was reassigned to another account.
 
-All that kconnd keeps for a user on a server is named by uid, and a uid can be given to another
-account once the first is deleted. An account is known by its name. So the name is remembered with
-the uid, and another name counts as another account: what there is of the first one is put aside,
-and the second one starts with nothing. A renamed account looks the same from here; an
-administrator hands over what was put aside (``kconnd-front --hand-over UID``).
+On a server, kconnd names a user's files and units by uid, and a uid can be reassigned once its
+account is deleted. An account is identified by its login name. So kconnd stores the name of each
+uid, and another name counts as another account: the files of the first account are set aside, and
+the second one starts with none. A renamed account cannot be distinguished from a new one; an
+administrator hands its files over (``kconnd-front --hand-over UID``).
 
-Accounts of one uid are numbered from 1. The number is part of the names of their kernels' units,
-since those of an earlier account can still run.
+The accounts of one uid are numbered from 1. The number is part of the unit names of their kernels,
+since kernels of an earlier account can still run.
 """
 
 import json
@@ -17,21 +17,21 @@ from dataclasses import asdict, dataclass
 
 from kconnd.errors import StateFileError
 
-NO_UIDS = frozenset({(1 << 16) - 1, (1 << 32) - 1})  # -1 as 16 and 32 bits: systemd(1) has no such
+NO_UIDS = frozenset({(1 << 16) - 1, (1 << 32) - 1})  # -1 in 16 and 32 bits, which is no user
 ROOT_UID = 0
 _NUMBERED = re.compile(r":([1-9][0-9]{0,8})\.(service|scope)$", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Account:
-    """Who a uid belongs to.
+    """The account that a uid belongs to.
 
     Parameters
     ----------
     name : str
         The login name.
     number : int
-        Which account of its uid it is; the first one that we saw is 1.
+        Its position among the accounts of its uid; the first is 1.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Account:
 
 @dataclass(frozen=True)
 class RuntimeOwner:
-    """Whose a runtime folder is that is named by uid, on a machine without a front door.
+    """The account that owns a runtime folder, on a machine without a front door.
 
     Parameters
     ----------
     name : str
         The login name.
     device, inode : int
-        Of the state folder, which is in the account's home.
+        The state folder's device and inode; it is in the account's home.
     """
 
     name: str
@@ -55,95 +55,95 @@ class RuntimeOwner:
     inode: int
 
     def is_same(self, other: "RuntimeOwner") -> bool:
-        """Tell whether it is one account: by its name, or renamed, by its state folder."""
+        """Return whether both are one account, by name or, if renamed, by state folder."""
         same_folder = (self.device, self.inode) == (other.device, other.inode)
         return same_folder or self.name == other.name
 
     def as_dict(self) -> dict[str, object]:
-        """Give what is kept in a file."""
+        """Convert the owner to plain data for a file."""
         return asdict(self)
 
 
 def parse_runtime_owner(text: bytes) -> RuntimeOwner:
-    """Read what is kept in a file.
+    """Parse the content of an owner file.
 
     Raises
     ------
     ValueError
-        If it is something else.
+        If it has another form.
     """
     try:
-        found = json.loads(text)
-        name, device, inode = found["name"], found["device"], found["inode"]
+        content = json.loads(text)
+        name, device, inode = content["name"], content["device"], content["inode"]
     except (TypeError, KeyError, RecursionError):
         raise ValueError("no owner") from None
     if not isinstance(name, str) or not isinstance(device, int) or not isinstance(inode, int):
-        raise ValueError("no owner")  # noqa: TRY004  # it is the content that is wrong
+        raise ValueError("no owner")  # noqa: TRY004  # one error for all damage
     return RuntimeOwner(name, device, inode)
 
 
 def is_usable_uid(uid: int) -> bool:
-    """Tell whether a process can run as a uid; two numbers stand for none."""
+    """Return whether a process can run as a uid; two values mean "no user"."""
     return 0 <= uid < 1 << 32 and uid not in NO_UIDS
 
 
-def current_account(known: Account | None, name: str, used: Iterable[int] = ()) -> Account:
-    """Give the account that a uid belongs to now.
+def current_account(previous: Account | None, name: str, used: Iterable[int] = ()) -> Account:
+    """Return the account that a uid belongs to now.
 
     Parameters
     ----------
-    known : Account, optional
-        The one that it belonged to when last looked at.
+    previous : Account, optional
+        The account that the uid belonged to at the last check.
     name : str
-        The name that the system's database has for the uid now.
+        The present login name of the uid in the system's database.
     used : iterable of int
-        Numbers of accounts of this uid of which something is put aside.
+        The numbers of the uid's accounts that have files set aside.
 
     Returns
     -------
     Account
-        ``known`` itself as long as the name is the same.
+        ``previous`` itself while the name is unchanged.
     """
-    if known is None:
+    if previous is None:
         return Account(name, max(used, default=0) + 1)
-    if known.name == name:
-        return known
-    return Account(name, max([known.number, *used]) + 1)
+    if previous.name == name:
+        return previous
+    return Account(name, max([previous.number, *used]) + 1)
 
 
 def account_number(unit: str) -> int:
-    """Give the number of the account that a kernel's unit was made for."""
-    found = _NUMBERED.search(unit)
-    return int(found[1]) if found else 1
+    """Return the number of the account that a kernel's unit belongs to."""
+    match = _NUMBERED.search(unit)
+    return int(match[1]) if match else 1
 
 
 def unit_of_account(unit: str, number: int) -> str:
-    """Name a unit of a later account of its uid; the first one's are as they are."""
+    """Return the unit name for an account; only later accounts of a uid have a number in it."""
     stem, dot, kind = unit.rpartition(".")
     return unit if number == 1 else f"{stem}:{number}{dot}{kind}"
 
 
 def dump_account(account: Account) -> bytes:
-    """Give what is kept in a file."""
+    """Serialize an account for its file."""
     return json.dumps(asdict(account)).encode()
 
 
 def parse_account(text: bytes, where: str) -> Account:
-    """Read what is kept in a file.
+    """Parse the content of an account file.
 
     Raises
     ------
     StateFileError
-        If it is something else.
+        If it has another form.
     """
     try:
-        found = json.loads(text)
-        name, number = found["name"], found["number"]
+        content = json.loads(text)
+        name, number = content["name"], content["number"]
     except (ValueError, TypeError, KeyError, RecursionError):
         name = number = None
     if not isinstance(name, str) or not name or not isinstance(number, int) or number < 1:
         raise StateFileError(
-            f"reading {where}: it does not say which account this uid was",
+            f"reading {where}: it does not name the account of this uid",
             hint="remove the file if the uid still belongs to the same person",
         )
     return Account(name, number)

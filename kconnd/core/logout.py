@@ -1,9 +1,9 @@
-"""Whether a logout ends a process, and what would keep it: pure, from what the system says.
+"""Decides whether a logout terminates a process, and which command prevents that.
 
 Sources: logind.conf(5) on KillUserProcesses, loginctl(1) on lingering, systemd-run(1), example
-"Start screen as a user service". A process is ended with the unit that it is in: that of the
-login (``session-3.scope``) where logind is told to, that of the user's own systemd
-(``user@1000.service``, where desktops put their terminals) unless the user lingers.
+"Start screen as a user service". A process is terminated with its unit. logind stops the unit of
+the login (``session-3.scope``) if it is configured to. The unit of the user's own systemd
+(``user@1000.service``, where desktops put their terminals) stops unless the user lingers.
 """
 
 from collections.abc import Mapping
@@ -12,26 +12,26 @@ LINGER_COMMAND = "loginctl enable-linger"
 OWN_SCOPE_COMMAND = "systemd-run --user --scope kconnd-ctl start NAME"
 
 
-SYSTEM_UID_MAX = 999  # logind leaves alone what belongs to system users
+SYSTEM_UID_MAX = 999  # logind removes no shared memory of system users
 KEEP_IPC_COMMAND = "as root: scripts/install --keep-ipc"
 
 
 def cure_for_shared_memory(uid: int, *, removes_ipc: bool, lingers: bool) -> str:
-    """Tell what keeps a user's shared memory at the last logout.
+    """Return the commands that keep a user's shared memory after the last logout.
 
     Parameters
     ----------
     uid : int
-        Whose it is.
+        The user.
     removes_ipc : bool
-        Whether logind removes what the user has of it (``RemoveIPC=`` in logind.conf(5)).
+        Whether logind removes the user's shared memory (``RemoveIPC=`` in logind.conf(5)).
     lingers : bool
-        Whether to logind the user never leaves.
+        Whether the user lingers, which to logind means never logging out.
 
     Returns
     -------
     str
-        Commands, or ``""`` where it is kept.
+        Commands, or ``""`` if the memory is kept anyway.
     """
     return (
         f"{LINGER_COMMAND}; or, {KEEP_IPC_COMMAND}"
@@ -41,21 +41,21 @@ def cure_for_shared_memory(uid: int, *, removes_ipc: bool, lingers: bool) -> str
 
 
 def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
-    """Tell what keeps a process from being ended at logout.
+    """Return the commands that keep a process alive after logout.
 
     Parameters
     ----------
     cgroup : str
         The content of its ``/proc/PID/cgroup`` (cgroups(7)).
     kills : bool
-        Whether logind ends what is left of a login.
+        Whether logind terminates the remaining processes of a login.
     lingers : bool
         Whether the user's own systemd outlives the last logout.
 
     Returns
     -------
     str
-        Commands, or ``""`` where it is not ended.
+        Commands, or ``""`` if the process survives anyway.
     """
     if "/user@" in cgroup:
         return "" if lingers else LINGER_COMMAND
@@ -65,14 +65,14 @@ def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
 
 
 def ends_at_logout(settings: Mapping[str, str], user: str) -> bool:
-    """Tell whether logind ends what is left of a user's login (logind.conf(5)).
+    """Return whether logind terminates the remaining processes of a login (logind.conf(5)).
 
     Parameters
     ----------
     settings : mapping
         ``KillUserProcesses``, ``KillOnlyUsers`` and ``KillExcludeUsers``, as written.
     user : str
-        Its name.
+        The user's login name.
     """
     only, excluded = settings["KillOnlyUsers"].split(), settings["KillExcludeUsers"].split()
     if user in excluded or (only and user not in only):

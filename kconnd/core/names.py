@@ -1,7 +1,7 @@
-"""Kernel names: what they look like, and how an instance is told from its profile.
+"""The syntax of kernel names: ``NAME``, or ``NAME@INSTANCE`` for an instance of a profile.
 
-A name is a file name, a socket's name and a word on a command line, so it is kept to
-characters that need quoting nowhere and can never climb out of a folder.
+A name becomes a file name, a socket name and a word on a command line. So its characters need
+quoting nowhere, and it can never lead out of a folder.
 """
 
 import re
@@ -13,9 +13,9 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
 _PART = re.compile(NAME_PATTERN)
 
 
-@lru_cache(1024)  # a request asks several times; what is no name is not kept
+@lru_cache(1024)  # a request parses a name several times; errors are not cached
 def parse_name(text: str) -> tuple[str, str]:
-    """Split a kernel's name into profile and instance.
+    """Split a kernel name into profile and instance.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def parse_name(text: str) -> tuple[str, str]:
     Raises
     ------
     UsageError
-        If either part is not a name.
+        If either part is not a valid name.
     """
     profile, at, instance = text.partition("@")
     for part in (profile, instance) if at else (profile,):

@@ -1,9 +1,9 @@
-"""Where kconnd keeps its things when it runs for one user alone.
+"""The paths of kconnd's sockets, state and configuration.
 
-Rules: pure, so the caller passes environment and facts; only `os.path`, since the client
-computes its socket's path here and has no milliseconds to spare. The folder below /tmp is
-for users who do not linger: their ``$XDG_RUNTIME_DIR`` is deleted at the last logout, and
-kernels must not be (see "XDG Base Directory Specification" and loginctl(1)).
+Rules. Pure: the caller passes the environment. It imports `os.path` alone, since each run of the
+client computes its socket's path here and startup time counts. The folder below /tmp is for users
+who do not linger: their ``$XDG_RUNTIME_DIR`` is deleted at the last logout, and their kernels must
+survive (see "XDG Base Directory Specification" and loginctl(1)).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SOCKET_NAME = "kconnd.sock"
-# With the front door, for the whole machine (file-hierarchy(7)):
+# Paths of a machine with the front door (file-hierarchy(7)):
 FRONT_SOCKET = "/run/kconnd/kconnd.sock"
 RUN_DIR = "/run/kconnd"
 STATE_DIR = "/var/lib/kconnd"
@@ -25,21 +25,21 @@ SETTINGS_FILE = "/etc/kconnd/kconnd.yaml"
 SYSTEM_CONFIGS_DIR = "/etc/kconnd/configs"
 BOOT_DIR = "/var/lib/kconnd/boot"
 LIMITS_DIR = "/run/kconnd/limits"
-KERNEL_UNIT_PREFIX = "kconnd-kernel-"  # the name of a unit or scope of a kernel begins so
+KERNEL_UNIT_PREFIX = "kconnd-kernel-"  # of the unit or scope of a kernel
 
 
 def owner_socket(uid: int) -> str:
-    """Give where a user's daemon listens on a machine with the front door."""
+    """Return the socket of a user's daemon on a machine with the front door."""
     return f"{OWNER_SOCKETS_DIR}/{uid}"
 
 
 def owner_folder(uid: int) -> str:
-    """Give where a user's daemon keeps sockets and connection files on such a machine."""
+    """Return the folder for sockets and connection files on a machine with the front door."""
     return f"{OWNER_RUNTIME_DIR}/{uid}"
 
 
 def daemon_cgroup(uid: int) -> str:
-    """Give the control group of a user's daemon on such a machine, below the system's root."""
+    """Return the control group of a user's daemon on a machine with the front door."""
     return f"/kconnd.slice/kconnd-{uid}.slice/kconnd@{uid}.service"
 
 
@@ -67,29 +67,29 @@ def runtime_dir(env: Mapping[str, str], uid: int, *, lingers: bool) -> str:
 
 
 def state_dir(env: Mapping[str, str], home: str, machine_id: str) -> str:
-    """Choose the folder for records and logs; one per machine, since a home can be shared."""
+    """Return the folder for records and logs; one per machine, since a home can be shared."""
     base = _xdg(env, "XDG_STATE_HOME", os.path.join(home, ".local", "state"))
     return os.path.join(base, "kconnd", machine_id)
 
 
 def config_dir(env: Mapping[str, str], home: str) -> str:
-    """Choose the folder that profiles are read from."""
+    """Return the folder that profiles are read from."""
     base = _xdg(env, "XDG_CONFIG_HOME", os.path.join(home, ".config"))
     return os.path.join(base, "kconnd", "configs")
 
 
 def jupyter_data_dir(env: Mapping[str, str], home: str) -> str:
-    """Choose the folder that Jupyter keeps a user's kernel specs in (jupyter_core.paths)."""
+    """Return the folder of a user's Jupyter kernel specs (jupyter_core.paths)."""
     default = os.path.join(_xdg(env, "XDG_DATA_HOME", os.path.join(home, ".local", "share")))
     return env.get("JUPYTER_DATA_DIR") or os.path.join(default, "jupyter")
 
 
 def jupyter_runtime_dir(env: Mapping[str, str], home: str) -> str:
-    """Choose the folder that Jupyter looks for a user's connection files in."""
+    """Return the folder where Jupyter looks for a user's connection files."""
     return env.get("JUPYTER_RUNTIME_DIR") or os.path.join(jupyter_data_dir(env, home), "runtime")
 
 
 def _xdg(env: Mapping[str, str], name: str, default: str) -> str:
-    """Read one base directory; the specification says that a relative one is to be ignored."""
+    """Return a base directory; the specification has relative values ignored."""
     value = env.get(name, "")
     return value if os.path.isabs(value) else default

@@ -1,8 +1,8 @@
-"""A Qt console: what it needs of a screen, and what its last words mean."""
+"""Qt consoles: the environment that they need, and the reason of their exit."""
 
 from collections.abc import Mapping
 
-# What a program needs of its user's session to open a window; nothing else is handed on.
+# The variables of a user's session that a program needs to open a window; no others are passed on.
 SESSION_VARIABLES = (
     "DISPLAY",
     "WAYLAND_DISPLAY",
@@ -21,13 +21,13 @@ _SIGNS = (
 
 
 def has_screen(env: Mapping[str, str]) -> bool:
-    """Tell whether a window could be opened from this environment."""
+    """Return whether a program can open a window with this environment."""
     return any(env.get(name) for name in _SCREENS)
 
 
 def explain_exit(output: str, code: int, env: Mapping[str, str]) -> str:
-    """Say why a console ended, from its exit code and last output."""
+    """Describe why a console exited, from its exit status and last output."""
     for sign, sentence in _SIGNS:
         if sign in output:
             return sentence.format(display=env.get("DISPLAY", "") or "of Wayland")
-    return f"it ended with code {code}"
+    return f"it exited with code {code}"

@@ -1,51 +1,50 @@
-"""Text of a stranger for a terminal: printable characters, line ends and SGR colours, no more.
+"""Filters untrusted text for a terminal: only printable text, line ends and SGR colours pass.
 
 A terminal obeys escape sequences (ECMA-48, xterm's "Control Sequences"): they set its title,
-write to the clipboard, answer as if the user had typed, hide text. What a kernel prints, what its
-log holds and what another user's daemon replies is therefore never written to a terminal as it
-is. `TerminalText` is the one filter for it.
+write to the clipboard, answer as if the user had typed, or hide text. So the output of a kernel,
+its log and the replies of another user's daemon are never written to a terminal unfiltered.
+`TerminalText` is the only filter for them.
 
-How it works. Text is read as a sequence of plain runs and control functions. Kept are tab, line
-feed, carriage return, and control sequences that select colours and weight (``CSI ... m``).
-Every other sequence is dropped whole, so that its parameters do not show up as text; a lone
-control character and the marks that reorder a line (Unicode's bidirectional controls) become
-``?``. A sequence that is cut at the end of a piece waits for the next piece, up to a bounded
-length.
+How it works. Text is a sequence of plain runs and control functions. Tab, line feed, carriage
+return and control sequences for colours and weight (``CSI ... m``) pass. Any other sequence is
+dropped whole, so that its parameters do not appear as text. A lone control character, or a mark
+that reorders a line (Unicode's bidirectional controls), becomes ``?``. A sequence that is cut at
+the end of a piece waits for the next piece, up to a bounded length.
 
-`re` is imported with the first text that has a control character, since a look-up prints none.
+`re` is imported at the first text with a control character, since most commands print none.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # typing's own would cost a look-up milliseconds
+TYPE_CHECKING = False  # importing typing would cost each command milliseconds
 if TYPE_CHECKING:
     import re
 
-MAX_PENDING_CHARACTERS = 4096  # of a sequence that has not ended; one that is longer is no sequence
+MAX_PENDING_CHARACTERS = 4096  # of an unfinished sequence; a longer one is plain text
 ESCAPE = "\033"
 RESET = "\033[0m"
-SUBSTITUTE = "?"  # in the place of a control character
+SUBSTITUTE = "?"  # replaces a control character
 
 # 0 resets; 1 to 4, 7, 9 are weight and lines; 21 to 29 end those; 30 to 49, 90 to 107 are colours.
-# Blinking (5, 6), concealed text (8) and other fonts are none of these.
+# Blinking (5, 6), concealed text (8) and other fonts are not allowed.
 _ATTRIBUTES = frozenset({0, 1, 2, 3, 4, 7, 9, *range(21, 30), *range(30, 50), *range(90, 108)})
-_EXTENDED = {5: 1, 2: 3}  # what follows 38 or 48: one index, or red, green and blue
+_EXTENDED = {5: 1, 2: 3}  # parameters after 38 or 48: an index, or red, green and blue
 _compiled: list[tuple[re.Pattern[str], re.Pattern[str]]] = []
 
 
 class TerminalText:
-    """Filters one stream of text, which may come in pieces.
+    """Filters one stream of text that arrives in pieces.
 
     Parameters
     ----------
     colours : bool
-        Whether SGR colours are kept. Without them no escape sequence at all gets through.
+        Whether SGR colours pass. Otherwise no escape sequence passes.
     """
 
     def __init__(self, *, colours: bool = True) -> None:
         self._colours = colours
         self._pending = ""
-        self._coloured = False  # whether the last colour was not ended
+        self._coloured = False  # whether a colour is still on
 
     def feed(self, text: str) -> str:
         """Filter the next piece of the stream.
@@ -53,12 +52,12 @@ class TerminalText:
         Parameters
         ----------
         text : str
-            As it came, cut anywhere.
+            The piece, cut anywhere.
 
         Returns
         -------
         str
-            What may be written to a terminal now.
+            Text that is safe to write to a terminal.
         """
         text = self._pending + text
         self._pending = ""
@@ -66,15 +65,15 @@ class TerminalText:
             return text
         if match := _patterns()[1].search(text):
             text, self._pending = text[: match.start()], match[0]
-        return self._filtered(text)
+        return self._filter(text)
 
     def end(self) -> str:
-        """Give what is left, and end the colour that the text has left on."""
-        rest, self._pending = self._filtered(self._pending), ""
+        """Return the pending text, and reset the colour if the stream left one on."""
+        tail, self._pending = self._filter(self._pending), ""
         reset, self._coloured = RESET if self._coloured else "", False
-        return rest + reset
+        return tail + reset
 
-    def _filtered(self, text: str) -> str:
+    def _filter(self, text: str) -> str:
         return _patterns()[0].sub(self._replacement, text)
 
     def _replacement(self, match: re.Match[str]) -> str:
@@ -90,18 +89,18 @@ class TerminalText:
 
 
 def clean(text: str, *, colours: bool = False) -> str:
-    """Filter a text that is whole; by default without colours, as for a cell of a table."""
+    """Filter a complete text; by default without colours, as for a cell of a table."""
     stream = TerminalText(colours=colours)
     return stream.feed(text) + stream.end()
 
 
 def is_colour(parameters: str) -> bool:
-    """Tell whether the parameters of an SGR sequence select colours and weight alone.
+    """Return whether the parameters of an SGR sequence select only colours and weight.
 
     Parameters
     ----------
     parameters : str
-        What stands between ``CSI`` and ``m``: ``1;31``, ``38;5;208``, ``38:2::255:0:0``.
+        The text between ``CSI`` and ``m``: ``1;31``, ``38;5;208``, ``38:2::255:0:0``.
     """
     words = iter(parameters.split(";"))
     for word in words:
@@ -123,12 +122,12 @@ def _is_reset(parameters: str) -> bool:
 
 
 def _is_harmless(text: str) -> bool:
-    """Tell at little cost that a text has nothing to be filtered."""
+    """Return, at little cost, whether a text needs no filter."""
     return text.isprintable() or text.replace("\n", "").isprintable()
 
 
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Compile, once, what a control function is and how one begins that the end has cut.
+    """Compile the patterns of a control function and of one that is cut at the end, once.
 
     Sources: ECMA-48, sections 5.3 to 5.6, and the strings of xterm's "Control Sequences".
     """

@@ -1,20 +1,20 @@
-"""What is taken of the reply of another owner's daemon: known fields, each typed and bounded.
+"""Validates the reply of another owner's daemon: known fields only, each typed and bounded.
 
-An owner's daemon is a process of that owner, who can have any program answer in its place. So
-each field of its reply is data to show and nothing else: no path in it is opened, no name in it
-decides where a request goes. Both the client (`kconnd.client`) and the front door
-(`kconnd.front.owner_kernels`) take such a reply through this module.
+An owner's daemon is a process of that owner, who can have any program answer in its place. So the
+fields of its reply are only displayed: no path in it is opened, and no name in it decides where a
+request goes. Both the client (`kconnd.client`) and the front door (`kconnd.front.owner_kernels`)
+validate such replies with this module.
 
-How it works. A reader is a function that takes a value of the reply and returns the sound value,
-or raises `ValueError`. `record` and `rows` build readers from readers; a field that no reader
-names is dropped. `validate_reply` chooses the reader by the request that was made. Text of one line
-comes out printable and cut; output of a kernel (``text``, ``output_tail``) keeps its control
-characters, since `kconnd.core.terminal_text` filters it where it is shown.
+How it works. A reader is a function that takes a value of the reply and returns the valid value,
+or raises `ValueError`. `record` and `rows` build readers from readers; a field without a reader is
+dropped. `validate_reply` chooses the reader by the path of the request. Text of one line is made
+printable and truncated. Output of a kernel (``text``, ``output_tail``) keeps its control
+characters, since `kconnd.core.terminal_text` filters it when it is displayed.
 
 Compatibility. A field that a later version adds must be optional here, since a daemon of an
 earlier version does not send it.
 
-Rule: nothing is imported that costs time, since look-ups use this module.
+Rule: this module imports nothing slow, since each command of the client imports it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 from kconnd.core.protocol.request_head import unquote
 from kconnd.errors import UnreachableError, error_class
 
-TYPE_CHECKING = False  # typing's own would cost a look-up milliseconds
+TYPE_CHECKING = False  # importing typing would cost each command milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
@@ -36,11 +36,11 @@ MAX_ROWS = 1000  # kernels of one owner, decisions of one kernel
 MAX_LINE_CHARS = 1000
 MAX_PATH_CHARS = 4096
 MAX_OUTPUT_CHARS = 16 << 10
-MAX_LOG_CHARS = 64 << 20  # of one piece; the client reads no more
+MAX_LOG_CHARS = 64 << 20  # of one reply; the client reads no more
 MAX_NAME_CHARS = 40  # of a profile, and of an instance; kconnd.core.names
-MAX_COUNT = 1 << 53  # a number that every reader of JSON has exactly
+MAX_COUNT = 1 << 53  # every JSON parser represents integers up to this one exactly
 MAX_SECONDS = 1e9
-SUBSTITUTE = "?"  # in the place of a character that is not printable
+SUBSTITUTE = "?"  # replaces a character that is not printable
 
 STATES = ("stopped", "launching", "starting", "running", "stopping", "backoff", "failed", "lost")
 PROFILE_STATES = ("current", "changed: restart to apply", "orphaned")
@@ -53,11 +53,11 @@ _TIMES = {f"0000-00-00T00:00:00{f'.{0:0{n}}' if n else ''}Z" for n in range(7)}
 
 
 def line(limit: int = MAX_LINE_CHARS) -> Reader:
-    """Read text of one line: cut, and without a character that a terminal obeys."""
+    """Read one line of text: truncated, and without control characters."""
 
     def read(value: object) -> str:
         if not isinstance(value, str):
-            raise ValueError("is not text")  # noqa: TRY004  # one kind of error for a caller
+            raise ValueError("is not text")  # noqa: TRY004  # callers catch one kind of error
         text = value[:limit]
         if text.isprintable():
             return text
@@ -67,7 +67,7 @@ def line(limit: int = MAX_LINE_CHARS) -> Reader:
 
 
 def output(limit: int = MAX_OUTPUT_CHARS) -> Reader:
-    """Read what a kernel printed: its last characters, as they are, but for broken Unicode."""
+    """Read output of a kernel: its last characters, unfiltered except for invalid Unicode."""
 
     def read(value: object) -> str:
         if not isinstance(value, str):
@@ -77,11 +77,11 @@ def output(limit: int = MAX_OUTPUT_CHARS) -> Reader:
     return read
 
 
-def word(*known: str) -> Reader:
-    """Read one of these words."""
+def word(*choices: str) -> Reader:
+    """Read one of some words."""
 
     def read(value: object) -> str:
-        if isinstance(value, str) and value in known:
+        if isinstance(value, str) and value in choices:
             return value
         raise ValueError("is none of the known words")
 
@@ -89,19 +89,19 @@ def word(*known: str) -> Reader:
 
 
 def label(value: object) -> str:
-    """Read a short word that a later version may add to, such as the name of a launcher."""
+    """Read a short word from an open set, such as the name of a launcher."""
     if isinstance(value, str) and value.isascii() and len(value) <= MAX_NAME_CHARS:
         letters = value.replace(" ", "").replace("-", "")
         if letters.isalnum():
             return value
-    raise ValueError("is no short word")
+    raise ValueError("is not a short word")
 
 
 def name(value: object) -> str:
     """Read a kernel's name, ``NAME`` or ``NAME@INSTANCE`` (see `kconnd.core.names`)."""
     if isinstance(value, str) and all(_is_name(part) for part in value.split("@", 1)):
         return value
-    raise ValueError("is no kernel name")
+    raise ValueError("is not a kernel name")
 
 
 def _is_name(text: str) -> bool:
@@ -114,7 +114,7 @@ def count(value: object) -> int:
     """Read a whole number, 0 or more."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT:
         return value
-    raise ValueError("is no whole number")
+    raise ValueError("is not a whole number")
 
 
 def whole(value: object) -> int:
@@ -123,11 +123,11 @@ def whole(value: object) -> int:
 
 
 def seconds(value: object) -> float:
-    """Read a length of time."""
+    """Read a duration in seconds."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1
     if 0 <= number <= MAX_SECONDS:  # which NaN is not
         return float(number)
-    raise ValueError("is no number of seconds")
+    raise ValueError("is not a number of seconds")
 
 
 def time(value: object) -> str:
@@ -140,13 +140,13 @@ def time(value: object) -> str:
 
 
 def flag(value: object) -> bool:
-    """Read a yes or no."""
+    """Read a Boolean."""
     if isinstance(value, bool):
         return value
     raise ValueError("is neither true nor false")
 
 
-# --- readers of several
+# --- readers that combine readers
 
 
 def optional(read: Reader) -> Reader:
@@ -155,22 +155,22 @@ def optional(read: Reader) -> Reader:
 
 
 def rows(read: Reader, limit: int = MAX_ROWS) -> Reader:
-    """Read a list; what is over the limit is dropped."""
+    """Read a list; items above the limit are dropped."""
 
     def read_rows(value: object) -> list[Any]:
         if not isinstance(value, list):
-            raise ValueError("is no list")  # noqa: TRY004  # see `line`
-        return [read(one) for one in value[:limit]]
+            raise ValueError("is not a list")  # noqa: TRY004  # see `line`
+        return [read(item) for item in value[:limit]]
 
     return read_rows
 
 
 def record(fields: Mapping[str, Reader]) -> Reader:
-    """Read an object: these fields, and no others."""
+    """Read an object with these fields; others are dropped."""
 
     def read(value: object) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise ValueError("is no object")  # noqa: TRY004  # see `line`
+            raise ValueError("is not an object")  # noqa: TRY004  # see `line`
         return {key: _field(key, fields[key], value.get(key)) for key in fields}
 
     return read
@@ -183,10 +183,10 @@ def _field(key: str, read: Reader, value: object) -> Any:
         raise ValueError(f"{key} {error}") from None
 
 
-# --- what a daemon replies
+# --- the replies of a daemon
 
 _line, _path = line(), line(MAX_PATH_CHARS)
-_ports = {f"{one}_port": count for one in ("shell", "iopub", "stdin", "control", "hb")}
+_ports = {f"{channel}_port": count for channel in ("shell", "iopub", "stdin", "control", "hb")}
 _summary = {"transport": word("tcp", "ipc"), "ip": _path, **_ports, "signature_scheme": _line}
 _exit = {"code": optional(whole), "signal": optional(whole), "reason": _line, "at": optional(time)}
 _console = {
@@ -197,7 +197,7 @@ _console = {
     "reason": _line,
     "output_tail": output(),
 }
-# What `kconnd.core.kernel.view.describe` gives, and the daemon's list of consoles.
+# The fields of `kconnd.core.kernel.view.describe`, and the daemon's list of consoles.
 KERNEL_FIELDS: dict[str, Reader] = {
     "name": name,
     "profile": name,
@@ -249,13 +249,13 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(("", "wait", "start", "stop", "restart", "interrupt", "signal"), _kernel),
     "why": record({"name": name, "decisions": rows(_decision)}),
     "connection": lambda value: {
-        key: one for key, one in _connection(value).items() if one is not None
+        key: field for key, field in _connection(value).items() if field is not None
     },
     "logs": record({"text": output(MAX_LOG_CHARS)}),
 }
 
 
-# What may be asked of another owner's daemon by the socket that it listens on.
+# The requests that go to another owner's daemon and concern no single kernel.
 OWNER_READERS: dict[str, Reader] = {
     KERNELS: lambda value: {**_list(value), "elsewhere": []},
     "/v1/events": record({"at": optional(time), "kernel": name, "event": label, "message": _line}),
@@ -279,74 +279,75 @@ def validate_reply(
     owner: str,
     user_of: Callable[[int], int | None] = lambda _pid: None,
 ) -> dict[str, Any]:
-    """Take what makes sense of a reply, or of one line of a stream.
+    """Validate a reply, or one line of a stream, of another owner's daemon.
 
     Parameters
     ----------
     path : str
-        The path and query that were asked for.
+        The path and query of the request.
     content : object
-        The reply, read as JSON.
+        The reply as parsed JSON.
     uid, owner : int and str
-        Whose daemon replied. It goes into each kernel in the place of what the reply says.
+        The owner of the daemon. They replace the owner that the reply names in each kernel.
     user_of : callable
-        Gives the uid of a process, or None where that cannot be seen. A pid of somebody else's
-        process is left out, so that nobody signals what is not the owner's.
+        Returns the uid of a process, or None if it cannot be determined. The pid of a process of
+        another user is removed, so that nobody signals a process that is not the owner's.
 
     Raises
     ------
     UnreachableError
-        If it has a field of a wrong type, speaks of another kernel than was asked for, or if
-        no reply of another owner is taken to such a request. The text has nothing of the reply.
+        If a field has a wrong type, if the reply is about another kernel, or if no other owner's
+        daemon may answer such a request. The message quotes nothing of the reply.
     """
-    asked = path.partition("?")[0]
+    route = path.partition("?")[0]
     try:
-        found = _read_reply(asked, content)
+        reply = _read_reply(route, content)
     except ValueError as error:
-        raise _not_believed(owner, error) from None
-    for kernel in found["kernels"] if asked == KERNELS else [found]:
+        raise _invalid_reply(owner, error) from None
+    for kernel in reply["kernels"] if route == KERNELS else [reply]:
         if "state" in kernel:
             kernel.update(owner=owner, uid=uid)
-            for one in (kernel, *(kernel["consoles"] or ())):
-                if one["pid"] is not None and user_of(one["pid"]) not in {uid, None}:
-                    one["pid"] = None
-    return found
+            for process in (kernel, *(kernel["consoles"] or ())):
+                if process["pid"] is not None and user_of(process["pid"]) not in {uid, None}:
+                    process["pid"] = None
+    return reply
 
 
-def _read_reply(asked: str, content: object) -> dict[str, Any]:
-    if asked in OWNER_READERS:
-        found: dict[str, Any] = OWNER_READERS[asked](content)
-        return found
-    kernel, _, verb = asked.removeprefix(f"{KERNELS}/").partition("/")
-    if not asked.startswith(f"{KERNELS}/") or verb not in READERS:
-        raise ValueError("only one's own daemon answers such a request")
-    found = READERS[verb](content)
-    if "name" in found and found["name"] != unquote(kernel):
+def _read_reply(route: str, content: object) -> dict[str, Any]:
+    if route in OWNER_READERS:
+        reply: dict[str, Any] = OWNER_READERS[route](content)
+        return reply
+    kernel, _, verb = route.removeprefix(f"{KERNELS}/").partition("/")
+    if not route.startswith(f"{KERNELS}/") or verb not in READERS:
+        raise ValueError("only the user's own daemon answers such a request")
+    reply = READERS[verb](content)
+    if "name" in reply and reply["name"] != unquote(kernel):
         raise ValueError("it is about another kernel")
-    return found
+    return reply
 
 
 def validate_error(content: object, owner: str) -> KconndError:
-    """Give the error that another owner's daemon tells, as words of that owner.
+    """Build the exception for an error that another owner's daemon replied.
 
     Parameters
     ----------
     content : object
-        The error in its reply.
+        The error object of the reply.
     owner : str
-        Whose daemon it is.
+        The owner of the daemon; the message and hint are marked as that owner's words.
     """
     try:
-        told = _error(content)
+        fault = _error(content)
     except ValueError as error:
-        return _not_believed(owner, error)
+        return _invalid_reply(owner, error)
     says = f"the daemon of {owner} says: "
-    hint = f"{says}{told['hint']}" if told["hint"] else ""
-    return error_class(told["code"])(says + told["message"], hint=hint, output=told["output"] or "")
+    hint = f"{says}{fault['hint']}" if fault["hint"] else ""
+    kind = error_class(fault["code"])
+    return kind(says + fault["message"], hint=hint, output=fault["output"] or "")
 
 
-def _not_believed(owner: str, why: ValueError) -> UnreachableError:
+def _invalid_reply(owner: str, fault: ValueError) -> UnreachableError:
     return UnreachableError(
-        f"the daemon of {owner} gives a reply that is not believed: {why}",
-        hint=f"it is a program of {owner}, whom you may ask about it",
+        f"the daemon of {owner} sent an invalid reply: {fault}",
+        hint=f"the program belongs to {owner}; ask {owner} to check it",
     )

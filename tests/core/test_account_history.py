@@ -62,7 +62,7 @@ def test_what_is_kept_is_read_back(account: Account) -> None:
     ],
 )
 def test_what_is_none_is_an_error_that_says_what_to_do(text: bytes) -> None:
-    with pytest.raises(StateFileError, match="reading /x: it does not say") as caught:
+    with pytest.raises(StateFileError, match="reading /x: it does not name") as caught:
         parse_account(text, "/x")
     assert "remove the file" in caught.value.hint
 

@@ -1,1 +1,1 @@
-"""How a kernel lives: its states, what changes them, its record, and how it is shown."""
+"""The life of a kernel: states, transitions, record, and the reply about it."""

@@ -307,7 +307,7 @@ def _discovered(kernel: Lifecycle, event: Discovered, _policy: Policy, _now: flo
         generation=event.launch,
         restarts=kernel.restarts,
         proved=True,
-        reason="the daemon had no record of it and adopted it from its shim's",
+        reason="it was found again by the record of its shim",
     )
     return running, ()
 

@@ -1,1 +1,1 @@
-"""What people write: the keys of a profile, their values, and what is wrong with them."""
+"""Profiles: keys, values, rules, and the problems of a faulty file."""

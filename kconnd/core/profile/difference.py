@@ -1,7 +1,7 @@
-"""What a reload of the profiles means. Pure: two sets of profiles in, names out.
+"""Compares the profiles before and after a reload. Pure: two sets of profiles in, names out.
 
-Rule: nothing here ends or starts a process. A live kernel keeps the profile that it was
-launched from until somebody restarts it.
+Rule: a reload neither stops nor starts a process. A live kernel keeps the profile that it was
+launched from until a user restarts it.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ ORPHANED = "orphaned"
 
 @dataclass(frozen=True)
 class Difference:
-    """How two sets of profiles differ, by name."""
+    """The difference between two sets of profiles, by name."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -27,34 +27,33 @@ class Difference:
 
 def compare_profiles(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
     """Compare two sets of profiles."""
-    both = old.keys() & new.keys()
+    common = old.keys() & new.keys()
     return Difference(
         added=tuple(sorted(new.keys() - old.keys())),
-        changed=tuple(sorted(name for name in both if old[name] != new[name])),
+        changed=tuple(sorted(name for name in common if old[name] != new[name])),
         removed=tuple(sorted(old.keys() - new.keys())),
-        unchanged=tuple(sorted(name for name in both if old[name] == new[name])),
+        unchanged=tuple(sorted(name for name in common if old[name] == new[name])),
     )
 
 
 def revoked_names(before: AccessRules | None, after: AccessRules | None) -> tuple[str, ...]:
-    """Name who could connect and no longer may; a key that they copied goes on working."""
-    gone = _connecting(before) - _connecting(after)
-    return tuple(sorted(gone))
+    """List the names that lost the right to connect; a key that they copied still works."""
+    return tuple(sorted(_may_connect(before) - _may_connect(after)))
 
 
-def _connecting(rules: AccessRules | None) -> set[str]:
+def _may_connect(rules: AccessRules | None) -> set[str]:
     return {*rules.connect, *rules.manage} if rules is not None else set()
 
 
 def profile_status(launched: object | None, current: object | None) -> str:
-    """Say how a live kernel's profile stands to the one that is there now.
+    """Return the status of a kernel's profile: current, changed or orphaned.
 
     Parameters
     ----------
     launched : object, optional
-        The profile that the process follows; None where there is no process.
+        The profile that the process was launched from; None without a process.
     current : object, optional
-        The profile of that name now; None where there is none.
+        The present profile of that name; None if it was removed.
     """
     if current is None:
         return ORPHANED

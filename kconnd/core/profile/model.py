@@ -1,8 +1,8 @@
-"""What a profile may say: its keys, their defaults, and what contradicts what.
+"""The model of a profile: its keys, their types, defaults and descriptions.
 
-Rules: pure; a profile is frozen and wholly parsed, so nobody reads its text again; a fault
-within one key is found by that key's type, a fault between keys by a row of `rules.RULES`, and
-both kinds are told together. Paths keep their ``~``, since the home is not known here.
+Rules. Pure. A profile is frozen and fully parsed, so its text is not needed again. The type of a
+key finds a fault in its value; `kconnd.core.profile.parse` checks keys against each other. Paths
+keep their ``~``, since the home folder is unknown here.
 """
 
 import math
@@ -55,7 +55,7 @@ _PORTS_SCHEMA = {
 
 
 def _false_is(word: str) -> BeforeValidator:
-    """Take YAML 1.1's false for the word that was written: ``no`` (or ``none``, for nothing)."""
+    """Convert YAML 1.1's false back to the word that it stands for, such as ``no``."""
     return BeforeValidator(lambda value: word if value is False else value)
 
 
@@ -91,14 +91,14 @@ Size = Annotated[
 
 
 class Section(BaseModel):
-    """A mapping of a profile: frozen, and no keys but its own."""
+    """A mapping of a profile: frozen, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _has_value(cls, value: object) -> object:
-        """Refuse a key with nothing behind it: dropping it and emptying it could differ."""
+        """Refuse a key without a value, which could mean the default or an empty value."""
         if value is None:
             raise InvalidValueError(
                 "has no value", "give it one, or drop the key to have the default"
@@ -107,14 +107,16 @@ class Section(BaseModel):
 
 
 class Restart(Section):
-    """What happens after a kernel's end that nobody asked for."""
+    """Restarts after an exit that nobody requested."""
 
     policy: Annotated[
         Literal["no", "on-failure", "always"],
         _false_is("no"),
         WithJsonSchema({"enum": ["no", "on-failure", "always", False]}),
-    ] = Field("on-failure", description="After which ends the kernel is started again.")
-    max_failures: PositiveInt = Field(5, description="Failures in a row before it is given up.")
+    ] = Field("on-failure", description="The exits after which the kernel is restarted.")
+    max_failures: PositiveInt = Field(
+        5, description="Failures in a row after which no restart is tried."
+    )
     backoff: Annotated[Seconds, _from(0.01, 86_400)] = Field(
         0.5, description="The wait before the first restart; it doubles with each failure."
     )
@@ -122,54 +124,62 @@ class Restart(Section):
         60.0, description="The longest wait before a restart."
     )
     stable_after: Annotated[Seconds, _from(0)] = Field(
-        60.0, description="A run of this length makes earlier failures forgotten."
+        60.0, description="A run of this length resets the count of failures."
     )
 
 
 class Heartbeat(Section):
-    """How a kernel is asked whether it lives, and what silence leads to."""
+    """Heartbeats, and the action when they are missing."""
 
     interval: Annotated[Seconds, _from(0.1)] = Field(
-        10.0, description="The time between two questions; infinity asks never."
+        10.0, description="The time between two heartbeats; infinity sends none."
     )
     misses: PositiveInt = Field(
-        3, description="Unanswered questions until it counts as unresponsive."
+        3, description="Missed heartbeats after which the kernel is unresponsive."
     )
     action: Literal["report", "restart"] = Field(
-        "report", description="Whether an unresponsive kernel is told of, or ended and restarted."
+        "report",
+        description="Whether an unresponsive kernel is reported, or stopped and restarted.",
     )
 
 
 class Idle(Section):
-    """What happens to a kernel that nobody uses."""
+    """The stop of an idle kernel."""
 
     stop_after: Annotated[
         Seconds,
         BeforeValidator(partial(values.parse_duration_or_off, 1.0)),
         WithJsonSchema({"anyOf": [_NUMBER, _SPAN, {"enum": ["off", False]}]}),
-    ] = Field(math.inf, description="Stop after so long idle and without clients; off: never.")
+    ] = Field(
+        math.inf,
+        description="Stop the kernel after this time idle and without clients; off: never.",
+    )
 
 
 class LogRetention(Section):
-    """How much of a kernel's output is kept."""
+    """The size and number of log files with the kernel's output."""
 
-    max_size: Size = Field(10 << 20, description="The size at which a new log file is begun.")
-    keep: Annotated[int, Strict()] = Field(3, ge=0, le=100, description="Full log files kept.")
+    max_size: Size = Field(10 << 20, description="The size at which a new log file begins.")
+    keep: Annotated[int, Strict()] = Field(
+        3, ge=0, le=100, description="Number of full log files to keep."
+    )
 
 
 class Access(Section):
-    """Who besides the owner may do what: login names, and groups as @NAME."""
+    """The rights of other users: login names, and groups as @NAME."""
 
-    see: Members = Field((), description="May list the kernel and see its state.")
-    connect: Members = Field((), description="May run code in it, which is acting as its owner.")
-    manage: Members = Field((), description="May start, stop and restart it too.")
+    see: Members = Field((), description="Users who may list the kernel and see its state.")
+    connect: Members = Field(
+        (), description="Users who may run code in it, which acts with the owner's rights."
+    )
+    manage: Members = Field((), description="Users who may also start, stop and restart it.")
 
 
 class Limits(Section):
-    """What a kernel may use of the machine; without a key there is no limit."""
+    """The resource limits of a kernel; without a key there is no limit."""
 
     memory: Annotated[Size | None, WithJsonSchema({"anyOf": _AMOUNT})] = Field(
-        None, description="Memory, after which the kernel is ended."
+        None, description="Memory; a kernel that exceeds it is killed."
     )
     cpu: Annotated[
         float | None,
@@ -182,13 +192,13 @@ class Limits(Section):
                 ]
             }
         ),
-    ] = Field(None, description="Processors' worth of time: 1.5, or 150%.")
+    ] = Field(None, description="Processor time, in processors: 1.5, or 150%.")
     tasks: OptionalLimit = Field(None, description="Processes and threads.")
     open_files: OptionalLimit = Field(None, description="Open files of each process.")
 
 
 class Profile(Section):
-    """One kernel, as it should be run."""
+    """The configuration of one kernel."""
 
     name: Annotated[str, AfterValidator(values.check_kernel_name)] = Field(
         description="The kernel's name; by default the file's name without .yaml.",
@@ -202,14 +212,14 @@ class Profile(Section):
         (), description="The command to run, with {connection_file} in it."
     )
     env: Mapping[EnvName, EnvValue] = Field(
-        default_factory=dict, description="Environment variables; {instance} is filled in."
+        default_factory=dict, description="Environment variables; {instance} is replaced."
     )
     env_file: FilePath = Field("", description="A file with lines NAME=VALUE for the environment.")
     cwd: Annotated[
         Text, AfterValidator(values.check_absolute), AfterValidator(values.check_placeholders)
-    ] = Field("~", description="The folder to run in; {instance} is filled in.")
+    ] = Field("~", description="The working directory; {instance} is replaced.")
     shell: Literal["none", "login"] = Field(
-        "none", description="Whether a login shell runs first, as it would for the user."
+        "none", description="Whether the kernel starts from a login shell of the user."
     )
     setup: Annotated[
         tuple[Text, ...],
@@ -220,10 +230,10 @@ class Profile(Section):
         ),
     ] = Field((), description="Lines that the login shell runs before the kernel: module load …")
     transport: Literal["auto", "ipc", "tcp"] = Field(
-        "auto", description="Unix sockets (ipc) or TCP; auto is ipc where the kernel can."
+        "auto", description="Unix sockets (ipc) or TCP; auto selects ipc if the kernel supports it."
     )
     encryption: Literal["auto", "curve", "none"] = Field(
-        "auto", description="Whether TCP is encrypted with CURVE; auto: where the kernel can."
+        "auto", description="Whether TCP is encrypted with CURVE; auto: if the kernel supports it."
     )
     ip: Annotated[str, AfterValidator(values.check_ip)] = Field(
         "127.0.0.1", description="The address that the kernel listens on, with TCP."
@@ -235,67 +245,70 @@ class Profile(Section):
         WithJsonSchema(_PORTS_SCHEMA),
     ] = Field(Ports(), description="auto, a range 20000-20999, or five fixed ports, with TCP.")
     start: Literal["boot", "on-demand", "manual"] = Field(
-        "on-demand", description="With the daemon, when somebody asks for it, or only by 'start'."
+        "on-demand",
+        description="When to start: with the daemon, on the first request, or only by 'start'.",
     )
-    restart: Restart = Field(Restart(), description="After an end that nobody asked for.")
+    restart: Restart = Field(Restart(), description="Restarts after an exit that nobody requested.")
     startup_timeout: Annotated[Seconds, _from(0.1)] = Field(
-        60.0, description="How long the kernel may take until it answers."
+        60.0, description="The time that the kernel may take until it answers."
     )
     stop_timeout: Annotated[Seconds, _from(0)] = Field(
         10.0,
-        description="How long each step of stopping waits before a harder one; at least 35 s "
-        "where a kernel waits for ended children alone.",
+        description="The time that each step of a stop waits before the next harder one; at least "
+        "35 s while only uncollected children delay the exit.",
     )
-    heartbeat: Heartbeat = Field(Heartbeat(), description="Whether it still answers.")
-    idle: Idle = Field(Idle(), description="When it is stopped because nobody uses it.")
-    log: LogRetention = Field(LogRetention(), description="How much of its output is kept.")
+    heartbeat: Heartbeat = Field(
+        Heartbeat(), description="Heartbeats, and the action when they are missing."
+    )
+    idle: Idle = Field(Idle(), description="When to stop the kernel because nobody uses it.")
+    log: LogRetention = Field(LogRetention(), description="The size and number of its log files.")
     launcher: Literal["auto", "local", "systemd", "fork"] = Field(
-        "auto", description="What the kernel is started with."
+        "auto", description="The launcher that starts the kernel."
     )
     user: Annotated[str, AfterValidator(values.check_user_name)] = Field(
-        "", description="Who it runs as; only in profiles of the whole machine."
+        "", description="The user that it runs as; only in profiles of the whole machine."
     )
-    access: Access = Field(Access(), description="Who besides the owner may do what.")
-    limits: Limits = Field(Limits(), description="What it may use of the machine.")
+    access: Access = Field(Access(), description="The rights of other users.")
+    limits: Limits = Field(Limits(), description="Its resource limits.")
     preload: tuple[Annotated[str, AfterValidator(values.check_module_name)], ...] = Field(
-        (), description="Modules that a parent process imports once for many kernels."
+        (), description="Modules that a parent process imports once for all kernels that it forks."
     )
     warm: Annotated[int, Strict()] = Field(
-        0, ge=0, le=100, description="Kernels kept started ahead of the next request."
+        0, ge=0, le=100, description="Number of kernels to keep started in advance."
     )
     publish: Annotated[
         Literal["none", "jupyter"],
         _false_is("none"),
         WithJsonSchema({"enum": ["none", "jupyter", False]}),
-    ] = Field("none", description="Whether Jupyter's front ends are shown this profile.")
+    ] = Field("none", description="Whether Jupyter front ends list this profile.")
     instance: Literal["shared", "per-session"] = Field(
         "shared", description="One kernel for all sessions of a front end, or one for each."
     )
     on_frontend_shutdown: Literal["detach", "stop"] = Field(
-        "detach", description="What a front end's 'shut down' does to the kernel."
+        "detach", description="The effect of a front end's 'shut down' on the kernel."
     )
 
 
 def instantiate(profile: Profile, instance: str) -> Profile:
-    """Make the profile of a further kernel by filling in ``{instance}``.
+    """Build the profile of an instance by replacing ``{instance}``.
 
     Parameters
     ----------
     profile : Profile
-        The template; it keeps its name.
+        The template; its name stays.
     instance : str
-        What stands after the ``@``; ``""`` for the profile's own kernel.
+        The text after the ``@``; ``""`` for the profile's own kernel.
     """
     env = {name: value.replace("{instance}", instance) for name, value in profile.env.items()}
     cwd = profile.cwd.replace("{instance}", instance)
     if (env, cwd) == (profile.env, profile.cwd):
-        return profile  # this is asked for with every request
+        return profile  # the common case, on every request
     return profile.model_copy(update={"env": env, "cwd": cwd})
 
 
-def shared_ports(one: Profile, other: Profile) -> tuple[int, ...]:
-    """Find the fixed ports that two profiles both claim on an address."""
-    anywhere = {"0.0.0.0", "::"}  # noqa: S104  # compared, not listened on
-    if one.ip != other.ip and anywhere.isdisjoint({one.ip, other.ip}):
+def shared_ports(first: Profile, second: Profile) -> tuple[int, ...]:
+    """Return the fixed ports that two profiles both use on one address."""
+    wildcards = {"0.0.0.0", "::"}  # noqa: S104  # compared, not listened on
+    if first.ip != second.ip and wildcards.isdisjoint({first.ip, second.ip}):
         return ()
-    return tuple(sorted(set(one.ports.fixed) & set(other.ports.fixed)))
+    return tuple(sorted(set(first.ports.fixed) & set(second.ports.fixed)))

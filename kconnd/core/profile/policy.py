@@ -1,4 +1,4 @@
-"""What a profile means to the lifecycle and to the choice of a wire."""
+"""Derives from a profile the policy of the lifecycle and the choice of a transport."""
 
 from kconnd.core.kernel.lifecycle import Policy
 from kconnd.core.profile.model import Profile
@@ -6,7 +6,7 @@ from kconnd.core.profile.values import Ports
 
 
 def lifecycle_policy(profile: Profile) -> Policy:
-    """Give what the lifecycle has to know of a profile."""
+    """Return the part of a profile that the lifecycle needs."""
     restart = profile.restart
     return Policy(
         restart=restart.policy,
@@ -21,7 +21,7 @@ def lifecycle_policy(profile: Profile) -> Policy:
 
 
 def needs_tcp(profile: Profile) -> bool:
-    """Tell whether a profile that leaves the transport open says something that only tcp has."""
+    """Return whether a profile with ``transport: auto`` has a setting that only tcp supports."""
     return (
         profile.ports != Ports()
         or profile.ip != "127.0.0.1"
@@ -31,5 +31,5 @@ def needs_tcp(profile: Profile) -> bool:
 
 
 def is_shared(profile: Profile) -> bool:
-    """Tell whether others than its owner may connect to a kernel."""
+    """Return whether users besides the owner may connect to a kernel."""
     return bool(profile.access.connect or profile.access.manage)

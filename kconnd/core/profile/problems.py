@@ -1,8 +1,8 @@
-"""What is wrong with a profile, in words for the person who wrote it.
+"""Problems of a profile, described for the person who wrote it.
 
-Rules: a `Problem` says where, what and what to do instead; every message shows the value that
-was given; none of the validator's own wording gets out. The validator's errors come in as
-plain mappings, so this file does not import it.
+Rules. A `Problem` has a place, a message and a hint. Every message shows the faulty value. None of
+pydantic's own wording reaches the user. Its errors arrive as plain mappings, so this module does
+not import it.
 """
 
 import difflib
@@ -34,24 +34,23 @@ _WORDS: Final = {
     "dict_type": _MAPPING,
     "model_type": _MAPPING,
 }
-# More keys than this are not read through in an error message.
-_FEW = 8
+_MAX_LISTED_KEYS = 8  # a longer list would not be read
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong at one place of a profile.
+    """A fault at one place of a profile.
 
     Parameters
     ----------
     path : tuple of str and int
-        Keys and list positions that lead to it; empty for the profile as a whole.
+        Keys and list positions of the place; empty for the profile as a whole.
     message : str
-        What is wrong, with the value that was given.
+        The fault, with the faulty value.
     hint : str
-        What to write instead, or ``""``.
+        The text to write instead, or ``""``.
     on_key : bool
-        Whether the key itself is wrong, and not its value.
+        Whether the key is faulty, and not its value.
     """
 
     path: KeyPath
@@ -61,7 +60,7 @@ class Problem:
 
 
 class InvalidValueError(ValueError):
-    """A value that a rule of ours refuses, with a way out."""
+    """A value is not valid for its key; ``hint`` says what to write instead."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -69,7 +68,7 @@ class InvalidValueError(ValueError):
 
 
 def format_value(value: object) -> str:
-    """Show a value as its writer would know it again, short and on one line."""
+    """Format a value as its author wrote it, short and on one line."""
     match value:
         case None:
             return "nothing"
@@ -84,7 +83,7 @@ def format_value(value: object) -> str:
 
 
 def format_path(path: KeyPath) -> str:
-    """Write a path as ``restart.policy`` or ``argv[1]``; odd characters come out escaped."""
+    """Format a path as ``restart.policy`` or ``argv[1]``; unprintable characters are escaped."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -95,35 +94,35 @@ def format_path(path: KeyPath) -> str:
 
 
 def closest(word: str, choices: Collection[str]) -> str:
-    """Find the choice that was probably meant, or ``""``."""
+    """Return the choice closest to a misspelt word, or ``""``."""
     return next(iter(difflib.get_close_matches(word.lower(), choices, n=1)), "")
 
 
 def unknown_key(path: KeyPath, allowed: Collection[str]) -> Problem:
-    """Say that the last key of a path is none of ours, and which one was meant."""
+    """Build the problem of an unknown key, which ends the path, with the closest known key."""
     meant = closest(str(path[-1]), allowed)
-    known = f"the keys here are {', '.join(allowed)}"
-    listed = known if len(allowed) <= _FEW else "'kconnd-ctl schema' tells all keys"
+    all_keys = f"the keys here are {', '.join(allowed)}"
+    listed = all_keys if len(allowed) <= _MAX_LISTED_KEYS else "'kconnd-ctl schema' lists all keys"
     hint = f"did you mean '{meant}'?" if meant else listed
     return Problem(path, UNKNOWN_KEY, hint, on_key=True)
 
 
 def problem_of(error: Mapping[str, object], path: KeyPath, allowed: Collection[str]) -> Problem:
-    """Turn one validation error into a problem.
+    """Convert a validation error of pydantic to a problem.
 
     Parameters
     ----------
     error : mapping
-        ``type``, ``input`` and ``ctx``, as the validator lists them.
+        ``type``, ``input`` and ``ctx`` of the error.
     path : tuple
-        Where it is.
+        The place of the error.
     allowed : collection of str
-        The keys known at that place: beside an unknown key, inside a mapping.
+        The known keys at that place: beside an unknown key, or inside a mapping.
     """
     kind, value = str(error["type"]), error["input"]
     context = error.get("ctx")
     context = context if isinstance(context, Mapping) else {}
-    # How the validator marks the key of a mapping; such a name can also be somebody's own key.
+    # pydantic marks an error of a mapping's key this way; a user's key may have that name too.
     on_key = path[2:] == ("[key]",)
     path = path[:2] if on_key else path
     if kind == "extra_forbidden":
@@ -134,7 +133,7 @@ def problem_of(error: Mapping[str, object], path: KeyPath, allowed: Collection[s
     if kind == "literal_error":
         return _not_a_choice(path, value, re.findall(r"'([^']*)'", str(context["expected"])))
     if value is None:
-        return Problem(path, "has no value", "give it one; nothing at all is written ''", on_key)
+        return Problem(path, "has no value", "give it one; write '' for an empty text", on_key)
     message, hint = _words(kind, value, context)
     if kind == "model_type":
         hint = f"its keys are {', '.join(allowed)}"
@@ -142,15 +141,15 @@ def problem_of(error: Mapping[str, object], path: KeyPath, allowed: Collection[s
 
 
 def _not_a_choice(path: KeyPath, value: object, choices: list[str]) -> Problem:
-    """Name all the choices, and the one that was probably meant."""
+    """Build the problem of a value outside some choices, with the closest choice."""
     meant = closest(value, choices) if isinstance(value, str) else ""
     message = f"{format_value(value)} is not one of {', '.join(choices)}"
     return Problem(path, message, f"did you mean '{meant}'?" if meant else "")
 
 
 def _words(kind: str, value: object, context: Mapping[str, object]) -> tuple[str, str]:
-    """Choose message and hint for an error of the validator's own."""
+    """Choose message and hint for an error of pydantic's own types."""
     if kind == "string_type" and isinstance(value, Mapping):
         return "is not text", "text with braces needs quotes in YAML: '{...}'"
-    message, hint = _WORDS.get(kind, ("cannot stand here", ""))
+    message, hint = _WORDS.get(kind, ("is not valid here", ""))
     return message.format_map(context), hint

@@ -1,8 +1,8 @@
-"""Durations and sizes as a person writes them in a profile: ``30s``, ``1h 30min``, ``2G``.
+"""Parses and formats the durations and sizes of a profile: ``30s``, ``1h 30min``, ``2G``.
 
-Rules: the spelling is systemd's, so that a value can be carried between a profile and a unit
-file (systemd.time(7), "PARSING TIME SPANS"; systemd.resource-control(5) for sizes). A duration
-is kept to the microsecond, a size to the byte, and what is formatted reads back as the same.
+Rules. The syntax is systemd's, so that a value can be copied between a profile and a unit file
+(systemd.time(7), "PARSING TIME SPANS"; systemd.resource-control(5) for sizes). A duration is exact
+to the microsecond, a size to the byte, and a formatted value parses to the same value.
 """
 
 import math
@@ -33,10 +33,9 @@ _MICROSECONDS = {
 _PRINTED = ("d", "h", "min", "s", "ms", "us")
 _BYTES = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
-# Above this a float no longer tells microseconds apart; it is 285 years.
-_LONGEST = 2**53
-_LARGEST = 2**63
-_LONGEST_TEXT = 100
+_MAX_DURATION_US = 2**53  # 285 years; a float of seconds is not exact to the microsecond above
+_MAX_SIZE_BYTES = 2**63
+_MAX_TEXT_CHARS = 100
 
 _PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z\u00b5\u03bc]+)\s*")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -44,13 +43,13 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([BKMGT]?)")
 
 
 def parse_duration(value: object) -> float:
-    """Read a time span.
+    """Parse a duration.
 
     Parameters
     ----------
     value : str, int or float
-        ``"1h 30min"``, ``"500ms"``, ``"infinity"``; a bare number is seconds. It comes as it
-        stands in YAML, so other types are refused here and not before.
+        ``"1h 30min"``, ``"500ms"``, ``"infinity"``; a bare number is seconds. The value comes
+        unchecked from YAML, so other types are refused here.
 
     Returns
     -------
@@ -60,7 +59,7 @@ def parse_duration(value: object) -> float:
     Raises
     ------
     ValueError
-        If it is negative, not a number, over 285 years, or not of a form in systemd.time(7).
+        If it is negative, not a number, over 285 years, or not a time span of systemd.time(7).
     """
     if isinstance(value, str):
         microseconds = _span(value)
@@ -70,13 +69,13 @@ def parse_duration(value: object) -> float:
         microseconds = value if value == math.inf else Fraction(value) * 1_000_000
     if microseconds == math.inf:
         return math.inf
-    if microseconds > _LONGEST:
+    if microseconds > _MAX_DURATION_US:
         raise ValueError(f"{reprlib.repr(value)} is over 285 years: write infinity for no limit")
     return round(microseconds) / 1_000_000
 
 
 def parse_size(value: object) -> int:
-    """Read an amount of memory or disk.
+    """Parse an amount of memory or disk space.
 
     Parameters
     ----------
@@ -91,46 +90,46 @@ def parse_size(value: object) -> int:
     Raises
     ------
     ValueError
-        If it is negative, no number, of an unknown unit or too large.
+        If it is negative, not a number, too large, or has an unknown unit.
     """
     if isinstance(value, str):
-        found = _SIZE.fullmatch(value.strip()) if len(value) < _LONGEST_TEXT else None
-        if found is None:
+        match = _SIZE.fullmatch(value.strip()) if len(value) < _MAX_TEXT_CHARS else None
+        if match is None:
             raise _not_a_size(value)
-        size = int(Fraction(found[1]) * _BYTES[found[2]])
+        size = int(Fraction(match[1]) * _BYTES[match[2]])
     elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise _not_a_size(value)
     else:
         size = value
-    if size >= _LARGEST:
+    if size >= _MAX_SIZE_BYTES:
         raise ValueError(f"{reprlib.repr(value)} is larger than any disk: the limit is 8388607T")
     return size
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration so that it reads back as the same: ``5400.0`` is ``1h 30min``."""
+    """Format a duration so that it parses to the same value: ``5400.0`` is ``1h 30min``."""
     if seconds == math.inf:
         return "infinity"
-    rest, parts = round(Fraction(seconds) * 1_000_000), []
+    microseconds, parts = round(Fraction(seconds) * 1_000_000), []
     for unit in _PRINTED:
-        count, rest = divmod(rest, _MICROSECONDS[unit])
+        count, microseconds = divmod(microseconds, _MICROSECONDS[unit])
         if count:
             parts.append(f"{count}{unit}")
     return " ".join(parts) or "0s"
 
 
 def format_size(size: int) -> str:
-    """Write a size in bytes in the largest unit that leaves no fraction: ``1536K``."""
+    """Format a size in bytes with the largest unit that leaves no fraction: ``1536K``."""
     unit = next((unit for unit in "TGMK" if size and size % _BYTES[unit] == 0), "")
     return f"{size // _BYTES[unit]}{unit}"
 
 
 def _span(text: str) -> Fraction | float:
-    """Add up the pieces of a span, in microseconds."""
+    """Parse a time span, in microseconds."""
     text, whole = text.strip(), text
     if text == "infinity":
         return math.inf
-    if not text or len(text) > _LONGEST_TEXT:
+    if not text or len(text) > _MAX_TEXT_CHARS:
         raise _not_a_duration(whole)
     if _NUMBER.fullmatch(text):
         return Fraction(text) * 1_000_000

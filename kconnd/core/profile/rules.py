@@ -1,7 +1,7 @@
-"""What contradicts what in a profile whose keys are each sound.
+"""The table of contradictions between the keys of a profile that are each valid.
 
-Rules: one row per contradiction, and nowhere else; a row names all the keys that it looks at,
-so that it stays silent while one of them is itself at fault.
+Each row is one contradiction, and no other place checks keys against each other. A row names all
+keys that it reads, so that it is skipped while one of them is faulty.
 """
 
 from collections.abc import Callable
@@ -14,16 +14,16 @@ from kconnd.core.profile.values import Ports
 
 @dataclass(frozen=True)
 class Rule:
-    """A fault between keys, each sound on its own.
+    """A contradiction between keys.
 
     Parameters
     ----------
     keys : tuple of str
-        The keys concerned, as ``restart.backoff``; the fault is told at the first of them.
+        The keys that it reads, as ``restart.backoff``; the problem is reported at the first.
     broken : callable
-        Whether a profile is at fault.
+        Returns whether a profile has the contradiction.
     message, hint : str
-        As in `Problem`.
+        See `kconnd.core.profile.problems.Problem`.
     """
 
     keys: tuple[str, ...]
@@ -36,7 +36,7 @@ RULES: Final = (
     Rule(
         ("", "kernel", "python", "argv", "kernels"),
         lambda p: not (p.kernel or p.python or p.argv),
-        "nothing says what to run",
+        "no key says what to run",
         "give one of kernel, python or argv",
     ),
     Rule(
@@ -78,14 +78,14 @@ RULES: Final = (
     Rule(
         ("transport", "access.connect", "access.manage"),
         lambda p: p.transport == "ipc" and bool(p.access.connect or p.access.manage),
-        "others are to connect, and ipc is out of their reach",
-        "write transport: auto, which takes tcp with curve here",
+        "other users may connect, and they cannot reach an ipc socket",
+        "write transport: auto, which selects tcp with curve here",
     ),
     Rule(
         ("encryption", "argv", "access.connect", "access.manage"),
         lambda p: bool(p.argv and (p.access.connect or p.access.manage)) and p.encryption == "auto",
-        "others are to connect, and nothing says that a command of one's own encrypts",
-        "write encryption: none where every user of the machine may read along, or curve",
+        "other users may connect, and kconnd cannot know whether your command encrypts",
+        "write curve if it does, or none if every user of the machine may read the output",
     ),
     Rule(
         ("restart.backoff", "restart.backoff_max"),
@@ -102,13 +102,13 @@ RULES: Final = (
     Rule(
         ("instance", "ports"),
         lambda p: p.instance == "per-session" and bool(p.ports.fixed),
-        "many kernels cannot share five fixed ports",
+        "several kernels cannot share five fixed ports",
         "give ports a range, or write instance: shared",
     ),
     Rule(
         ("warm", "ports"),
         lambda p: p.warm > 0 and bool(p.ports.fixed),
-        "kernels started ahead cannot share five fixed ports",
+        "warm kernels cannot share five fixed ports",
         "give ports a range, or drop warm",
     ),
     Rule(
@@ -120,7 +120,7 @@ RULES: Final = (
     Rule(
         ("preload", "argv"),
         lambda p: bool(p.preload and p.argv),
-        "a command of one's own cannot be preloaded",
+        "modules cannot be preloaded for argv",
         "write kernel or python in place of argv, or drop preload",
     ),
 )

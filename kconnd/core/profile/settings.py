@@ -1,7 +1,7 @@
-"""What an administrator sets for the whole machine, in ``/etc/kconnd/kconnd.yaml``."""
+"""Settings for the whole machine, which an administrator writes to ``/etc/kconnd/kconnd.yaml``."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
@@ -13,49 +13,48 @@ from kconnd.errors import RefusedError
 
 
 class Quotas(BaseModel):
-    """What each user may use; without a key there is no limit."""
+    """The limits of each user; without a key there is no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kernels: OptionalLimit = Field(None, description="Kernels at once.")
+    kernels: OptionalLimit = Field(None, description="Kernels at the same time.")
     memory: Annotated[Size | None, WithJsonSchema({"type": ["integer", "string"]})] = Field(
         None, description="Memory of all of a user's kernels together."
     )
 
 
 class MachineSettings(BaseModel):
-    """All that can be set."""
+    """The settings of the machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    users: Members = Field((), description="Who may use the service; everybody where empty.")
-    quotas: Quotas = Field(Quotas(), description="What each of them may use.")
+    users: Members = Field((), description="Users who may use the service; empty for everybody.")
+    quotas: Quotas = Field(Quotas(), description="Limits of each user.")
     connections: Annotated[int, AfterValidator(values.check_positive)] = Field(
         128,
-        description="Connections that a user may have at once: to the front door, and to a daemon.",
+        description="Connections that a user may have open to the front door, and to a daemon.",
     )
 
 
 def parse_settings(
-    given: Mapping[str, object],
+    keys: Mapping[str, object],
 ) -> tuple[MachineSettings | None, tuple[Problem, ...]]:
-    """Read settings from plain values: them and no problems, or None and all problems."""
+    """Parse settings from plain values: the settings and no problems, or None and all problems."""
     try:
-        return MachineSettings.model_validate(given), ()
+        return MachineSettings.model_validate(keys), ()
     except ValidationError as error:
-        found = error.errors(include_url=False)
-    return None, tuple(
-        problem_of(one, one["loc"], _known(one["type"], one["loc"])) for one in found
-    )
+        errors = error.errors(include_url=False)
+    return None, tuple(problem_of(fault, fault["loc"], _allowed_keys(fault)) for fault in errors)
 
 
-def _known(kind: str, path: KeyPath) -> tuple[str, ...]:
-    inside = path[:-1] if kind == "extra_forbidden" else path
-    return tuple(Quotas.model_fields if inside == ("quotas",) else MachineSettings.model_fields)
+def _allowed_keys(error: Mapping[str, Any]) -> tuple[str, ...]:
+    path: KeyPath = error["loc"]
+    section = path[:-1] if error["type"] == "extra_forbidden" else path
+    return tuple(Quotas.model_fields if section == ("quotas",) else MachineSettings.model_fields)
 
 
 def admits(settings: MachineSettings, peer: Peer) -> bool:
-    """Tell whether a user may use the service."""
+    """Return whether a user may use the service."""
     if not settings.users or peer.uid == 0:
         return True
     return any(
@@ -65,15 +64,15 @@ def admits(settings: MachineSettings, peer: Peer) -> bool:
 
 
 def check_admitted(settings: MachineSettings, peer: Peer) -> None:
-    """Refuse who may not use the service.
+    """Refuse a user who may not use the service.
 
     Raises
     ------
     RefusedError
-        If so.
+        If the settings do not admit the user.
     """
     if not admits(settings, peer):
         raise RefusedError(
             f"uid {peer.uid} may not use kconnd on this machine",
-            hint="an administrator says who may: 'users' in /etc/kconnd/kconnd.yaml",
+            hint="ask an administrator to add you to 'users' in /etc/kconnd/kconnd.yaml",
         )

@@ -1,8 +1,8 @@
-"""The values that a profile's keys take, each with the function that reads or refuses it.
+"""Validates the values of a profile's keys: one function for each kind of value.
 
-Rules: a function here knows one value and no other key; it returns the value in its final form
-or raises `InvalidValueError`, which shows the value and says what to write. No pydantic: what joins
-these to the keys is `profile.py`.
+Rules. A function looks at one value and at no other key. It returns the value in its final form or
+raises `InvalidValueError`, which shows the value and says what to write. This module does not use
+pydantic; `kconnd.core.profile.model` attaches the functions to the keys.
 """
 
 import ipaddress
@@ -29,13 +29,13 @@ _RANGE = re.compile(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]*\$?")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
-# The form that jupyter_client.kernelspec takes, without names that climb out of a folder.
+# The names that jupyter_client.kernelspec accepts, without those that lead out of a folder.
 _SPEC = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Where a kernel's five ports may come from.
+    """The choice of a kernel's five ports.
 
     Parameters
     ----------
@@ -56,12 +56,12 @@ class Ports:
 
 
 def parse_ports(value: object) -> Ports:
-    """Read ``auto``, a range ``20000-20999``, a list of five ports or a mapping from channels.
+    """Parse ``auto``, a range ``20000-20999``, a list of five ports or a mapping from channels.
 
     Raises
     ------
     InvalidValueError
-        If it is none of these, or a port is taken twice or is outside 1024 to 65535.
+        If it is none of these, or if a port occurs twice or is outside 1024 to 65535.
     """
     if isinstance(value, Ports):
         return value
@@ -69,7 +69,7 @@ def parse_ports(value: object) -> Ports:
         return Ports() if value == "auto" else _port_range(value)
     if isinstance(value, Mapping):
         if set(value) != set(CHANNELS):
-            raise InvalidValueError(f"the keys have to be {', '.join(CHANNELS)}", _PORTS_FORMS)
+            raise InvalidValueError(f"the keys must be {', '.join(CHANNELS)}", _PORTS_FORMS)
         value = [value[channel] for channel in CHANNELS]
     if not isinstance(value, list | tuple):
         raise InvalidValueError(f"{format_value(value)} is not a choice of ports", _PORTS_FORMS)
@@ -77,11 +77,11 @@ def parse_ports(value: object) -> Ports:
 
 
 def _port_range(text: str) -> Ports:
-    """Read ``FIRST-LAST``."""
-    found = _RANGE.fullmatch(text)
-    if not found:
+    """Parse ``FIRST-LAST``."""
+    match = _RANGE.fullmatch(text)
+    if not match:
         raise InvalidValueError(f"{format_value(text)} is not a choice of ports", _PORTS_FORMS)
-    first, last = int(found[1]), int(found[2])
+    first, last = int(match[1]), int(match[2])
     if not MIN_PORT <= first <= last <= MAX_PORT:
         raise InvalidValueError(
             f"{format_value(text)} is no range in {MIN_PORT} to {MAX_PORT}", _PORTS_FORMS
@@ -94,25 +94,27 @@ def _port_range(text: str) -> Ports:
 
 
 def _five(ports: list[object] | tuple[object, ...]) -> tuple[int, ...]:
-    """Take five different ports, in the order of `CHANNELS`."""
+    """Validate five different ports, in the order of `CHANNELS`."""
     numbers = []
     for port in ports:
         if isinstance(port, bool) or not isinstance(port, int):
             raise InvalidValueError(f"{format_value(port)} is not a port number", _PORTS_FORMS)
         if not MIN_PORT <= port <= MAX_PORT:
-            raise InvalidValueError(f"{format_value(port)} is not a port we may use", _PORTS_FORMS)
+            raise InvalidValueError(
+                f"{format_value(port)} is not a port that a kernel may use", _PORTS_FORMS
+            )
         numbers.append(port)
     if len(numbers) != len(CHANNELS):
         raise InvalidValueError(
             f"{len(numbers)} ports are given, a kernel needs five", _PORTS_FORMS
         )
     if len(set(numbers)) != len(numbers):
-        raise InvalidValueError(f"a port is given twice in {numbers}", _PORTS_FORMS)
+        raise InvalidValueError(f"a port occurs twice in {numbers}", _PORTS_FORMS)
     return tuple(numbers)
 
 
 def parse_duration_within(low: float, high: float, value: object) -> float:
-    """Read a duration that lies between two others, both included, in seconds."""
+    """Parse a duration between two others, both included, in seconds."""
     seconds = parse_duration(value)
     if seconds < low:
         raise InvalidValueError(
@@ -126,14 +128,14 @@ def parse_duration_within(low: float, high: float, value: object) -> float:
 
 
 def parse_duration_or_off(low: float, value: object) -> float:
-    """Read a duration that can be switched off, which is ``math.inf``; YAML has off as false."""
+    """Parse a duration, or "off" as ``math.inf``; YAML reads ``off`` as false."""
     if value is False or value == "off":
         return math.inf
     return parse_duration_within(low, math.inf, value)
 
 
 def parse_size_from(low: int, value: object) -> int:
-    """Read a size of at least ``low`` bytes."""
+    """Parse a size of at least ``low`` bytes."""
     size = parse_size(value)
     if size < low:
         raise InvalidValueError(f"{format_value(value)} is too small: at least {format_size(low)}")
@@ -141,7 +143,7 @@ def parse_size_from(low: int, value: object) -> int:
 
 
 def parse_cpus(value: object) -> float:
-    """Read a number of processors: ``1.5``, or ``150%`` as systemd's CPUQuota= has it."""
+    """Parse a number of processors: ``1.5``, or ``150%`` as in systemd's CPUQuota=."""
     check_text = str(value)
     try:
         number = float(check_text.removesuffix("%")) / (100 if check_text.endswith("%") else 1)
@@ -155,16 +157,16 @@ def parse_cpus(value: object) -> float:
 
 
 def check_text(value: str) -> str:
-    """Refuse what no argument, path or variable of a process can hold (execve(2))."""
+    """Refuse text that no argument, path or variable of a process can hold (execve(2))."""
     if "\0" in value:
-        raise InvalidValueError("holds a NUL character, which no process can be given")
+        raise InvalidValueError("holds a NUL character, which cannot be passed to a process")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise InvalidValueError("holds a character that is not text")
     return value
 
 
 def check_not_empty(value: str) -> str:
-    """Refuse the empty string, which would mean "not given"."""
+    """Refuse an empty string, which would mean an absent key."""
     if not value.strip():
         raise InvalidValueError(
             f"{format_value(value)} is empty", "give it a value, or drop the key"
@@ -173,7 +175,7 @@ def check_not_empty(value: str) -> str:
 
 
 def check_absolute(value: str) -> str:
-    """Take a path from the root or from a home."""
+    """Validate a path that begins with / or ~."""
     if not value.startswith(("/", "~")):
         hint = "begin it with / or ~, since a daemon has no folder of its own"
         raise InvalidValueError(f"{format_value(value)} is not an absolute path", hint)
@@ -181,24 +183,24 @@ def check_absolute(value: str) -> str:
 
 
 def reject_instance(value: str) -> str:
-    """Refuse ``{instance}`` where it would stay as it is."""
+    """Refuse ``{instance}`` in a key where it is not replaced."""
     if "{instance}" in value:
-        hint = "it is filled in cwd and in the values of env"
+        hint = "it is replaced in cwd and in the values of env"
         raise InvalidValueError(f"{{instance}} cannot stand in {format_value(value)}", hint)
     return value
 
 
 def check_placeholders(value: str) -> str:
     """Refuse placeholders other than ``{instance}``."""
-    for found in _PLACEHOLDER.findall(value):
-        if found != "{instance}":
+    for placeholder in _PLACEHOLDER.findall(value):
+        if placeholder != "{instance}":
             hint = "the only one is {instance}"
-            raise InvalidValueError(f"{format_value(found)} is an unknown placeholder", hint)
+            raise InvalidValueError(f"{format_value(placeholder)} is an unknown placeholder", hint)
     return value
 
 
 def check_env_name(name: str) -> str:
-    """Take the name of an environment variable that is not one of ours."""
+    """Validate the name of an environment variable that kconnd does not set itself."""
     if not name or "=" in name or "\0" in name:
         hint = "a name is not empty and has no '='"
         raise InvalidValueError(f"{format_value(name)} is not a name for a variable", hint)
@@ -208,7 +210,7 @@ def check_env_name(name: str) -> str:
 
 
 def env_text(value: object) -> object:
-    """Take numbers as text; not truth values, since ``no`` may be a country and ``on`` a word."""
+    """Convert numbers to text; refuse truth values, since ``no`` may be a country code."""
     if isinstance(value, bool):
         raise InvalidValueError(
             f"{format_value(value)} is a truth value in YAML", "put the text in quotes"
@@ -217,7 +219,7 @@ def env_text(value: object) -> object:
 
 
 def check_kernel_name(value: str) -> str:
-    """Take a profile's name (see `names.py`)."""
+    """Validate the name of a profile (see `kconnd.core.names`)."""
     if not re.fullmatch(NAME_PATTERN, value):
         hint = "up to 40 letters, digits, dots, dashes and underscores, a letter or digit first"
         raise InvalidValueError(f"{format_value(value)} is not a name for a kernel", hint)
@@ -225,31 +227,31 @@ def check_kernel_name(value: str) -> str:
 
 
 def check_spec_name(value: str) -> str:
-    """Take the name of an installed kernel spec."""
+    """Validate the name of an installed kernel spec."""
     if not _SPEC.fullmatch(value):
-        hint = "'jupyter kernelspec list' names them; an interpreter's path goes under python"
+        hint = "'jupyter kernelspec list' lists them; the key for an interpreter's path is python"
         raise InvalidValueError(f"{format_value(value)} is not the name of a kernel spec", hint)
     return value
 
 
 def check_user_name(value: str) -> str:
-    """Take a login name."""
+    """Validate a login name."""
     if not _USER.fullmatch(value):
         raise InvalidValueError(f"{format_value(value)} is not a user's name", "write a login name")
     if value == "root":
-        raise InvalidValueError("kernels of root are not shared", "name a user for this purpose")
+        raise InvalidValueError("kernels of root are not shared", "name a user account for it")
     return value
 
 
 def check_positive(value: int) -> int:
-    """Take a number from 1 on."""
+    """Validate a number of at least 1."""
     if value < 1:
         raise InvalidValueError(f"{value} is too small: at least 1", "")
     return value
 
 
 def check_member(value: str) -> str:
-    """Take a user, or a group with ``@`` before it."""
+    """Validate the name of a user, or of a group with ``@`` before it."""
     if not _USER.fullmatch(value.removeprefix("@")):
         hint = "write a login name, or @ and the name of a group"
         raise InvalidValueError(f"{format_value(value)} is neither a user nor a group", hint)
@@ -257,16 +259,16 @@ def check_member(value: str) -> str:
 
 
 def check_module_name(value: str) -> str:
-    """Take the name of a Python module."""
+    """Validate the name of a Python module."""
     if not _MODULE.fullmatch(value):
         raise InvalidValueError(
-            f"{format_value(value)} is not a module's name", "write it as import takes it"
+            f"{format_value(value)} is not a module's name", "write it as in an import statement"
         )
     return value
 
 
 def check_ip(value: str) -> str:
-    """Take an IPv4 or IPv6 address; names are not looked up, so that a start waits for no DNS."""
+    """Validate an IPv4 or IPv6 address; host names are refused, so that no start waits for DNS."""
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
@@ -281,17 +283,17 @@ def check_ip(value: str) -> str:
 
 
 def split_lines(value: object) -> object:
-    """Split a text of many lines; a list is left to its items."""
+    """Split a text into lines; a list is returned unchanged."""
     return value.splitlines() if isinstance(value, str) else value
 
 
 def flatten_lines(items: tuple[str, ...]) -> tuple[str, ...]:
-    """Split items of many lines, so that one entry is one line."""
+    """Split the items of a list into lines."""
     return tuple(line for item in items for line in item.splitlines())
 
 
 def check_command(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Take a command line: a program to find or a path, and the connection file somewhere."""
+    """Validate a command: a program or a path, and the connection file in an argument."""
     if not argv:
         raise InvalidValueError(
             "the list is empty", "write the command, with '{connection_file}' in it"
@@ -299,6 +301,6 @@ def check_command(argv: tuple[str, ...]) -> tuple[str, ...]:
     if "/" in check_not_empty(argv[0]):
         check_absolute(argv[0])
     if not any("{connection_file}" in word for word in argv[1:]):
-        hint = "add '-f', '{connection_file}', or what this kernel takes for it"
+        hint = "add '-f', '{connection_file}', or the option that this kernel has for it"
         raise InvalidValueError("no argument holds {connection_file}", hint)
     return argv

@@ -1,1 +1,1 @@
-"""Wire formats as bytes and values: Jupyter messages, ZMTP, HTTP requests, socket tables."""
+"""Wire formats: Jupyter messages, ZMTP, heads of HTTP requests, socket tables of the system."""

@@ -1,9 +1,8 @@
-"""The few Jupyter messages that the daemon itself exchanges with a kernel, as bytes.
+"""Packs, signs and parses the few Jupyter messages that the daemon exchanges with a kernel.
 
 Source: "The wire protocol" in the jupyter_client documentation, protocol 5.x: identities,
 ``<IDS|MSG>``, HMAC, header, parent header, metadata, content, buffers. jupyter_client's own
-Session is not used here, since it brings 15 MB and 0.15 s into a daemon that needs four kinds
-of message.
+Session would cost 15 MB and 0.15 s in a daemon that needs four types of message.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ PROTOCOL_VERSION = "5.3"
 
 @dataclass(frozen=True)
 class Message:
-    """A message that a kernel sent, its signature checked."""
+    """A message of a kernel whose signature was verified."""
 
     kind: str
     parent_kind: str
@@ -33,9 +32,9 @@ class Signer:
     Parameters
     ----------
     key : str
-        Text whose bytes are the key; an empty one means that nothing is signed.
+        The key as text; an empty one means unsigned messages.
     scheme : str
-        ``hmac-`` and a hash of `hashlib`.
+        ``hmac-`` and the name of a hash of `hashlib`.
     """
 
     def __init__(self, key: str, scheme: str = "hmac-sha256") -> None:
@@ -43,7 +42,7 @@ class Signer:
         self._digest = getattr(hashlib, scheme.removeprefix("hmac-"))
 
     def sign(self, parts: Sequence[bytes]) -> bytes:
-        """Give the signature of header, parent header, metadata and content, as hex text."""
+        """Return the signature of header, parent header, metadata and content, in hexadecimal."""
         if not self._key:
             return b""
         return hmac.new(self._key, b"".join(parts), self._digest).hexdigest().encode()
@@ -58,7 +57,7 @@ def pack_request(
     signer: Signer,
     subshell: str = "",
 ) -> list[bytes]:
-    """Build a request.
+    """Build the frames of a request.
 
     Parameters
     ----------
@@ -67,13 +66,13 @@ def pack_request(
     content : mapping
         Its content.
     message_id : str
-        Unique; the reply names it as its parent.
+        A unique id; the reply names it as its parent.
     date : str
-        ISO 8601.
+        The present time in ISO 8601.
     signer : Signer
-        Of the kernel's key.
+        Signs with the kernel's key.
     subshell : str
-        Which of the kernel's subshells it is for; by default the main one.
+        The id of the kernel's subshell; ``""`` for the main one.
     """
     header = {
         "msg_id": message_id,
@@ -89,9 +88,9 @@ def pack_request(
 
 
 def may_have_type(kind: str, frames: Sequence[bytes]) -> bool:
-    """Tell cheaply whether a message may be of a kind, before its signature is worked out.
+    """Return cheaply whether a message may have a type, before its signature is computed.
 
-    A kernel that prints a hundred megabytes sends them to whoever listens on iopub.
+    A kernel that prints a hundred megabytes sends them to every subscriber of iopub.
     """
     try:
         header = frames[frames.index(DELIMITER) + 2]
@@ -101,7 +100,7 @@ def may_have_type(kind: str, frames: Sequence[bytes]) -> bool:
 
 
 def parse_message(frames: Sequence[bytes], signer: Signer) -> Message | None:
-    """Read a message; None for one that is malformed or not signed with the kernel's key."""
+    """Parse a message; None if it is malformed or not signed with the kernel's key."""
     try:
         start = frames.index(DELIMITER) + 1
         signature, *parts = frames[start : start + 5]

@@ -1,9 +1,9 @@
-"""Who listens on a TCP port of this machine, from ``/proc/net/tcp`` and ``/proc/net/tcp6``.
+"""Finds the users that listen on a TCP port, from ``/proc/net/tcp`` and ``/proc/net/tcp6``.
 
 Pure: tables in, uids out. A row's local address is hexadecimal, each 32 bits of it in the byte
 order of the machine; its eighth column is the uid of the socket's owner (proc_pid_net(5)). A
 connection goes to the socket that is bound to its exact address, or else to one that is bound to
-every address. IPv4 also reaches IPv6 sockets, by mapped addresses (ipv6(7)).
+the wildcard address. IPv4 also reaches IPv6 sockets, by mapped addresses (ipv6(7)).
 """
 
 import ipaddress
@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterable, Iterator
 
 LISTENING = "0A"
-_MAPPED = b"\0" * 10 + b"\xff\xff"  # what goes before an IPv4 address within IPv6
+_MAPPED = b"\0" * 10 + b"\xff\xff"  # prefix of an IPv4-mapped IPv6 address
 
 
 def listener_uids(tables: Iterable[str], ip: str, port: int) -> frozenset[int]:
-    """Give the uids of those whose sockets take connections to an address and port.
+    """Return the uids of the sockets that accept connections to an address and port.
 
     Parameters
     ----------
@@ -27,21 +27,22 @@ def listener_uids(tables: Iterable[str], ip: str, port: int) -> frozenset[int]:
         The port.
     """
     rows = [row for table in tables for row in _listening(table, port)]
-    exact, every = _written(ip), {"0" * len(form) for form in _written(ip)}
+    exact = _table_forms(ip)
+    wildcards = {"0" * len(form) for form in exact}
     closest = [uid for address, uid in rows if address in exact]
-    return frozenset(closest or [uid for address, uid in rows if address in every])
+    return frozenset(closest or [uid for address, uid in rows if address in wildcards])
 
 
 def _listening(table: str, port: int) -> Iterator[tuple[str, int]]:
-    """List the listening sockets of a port: local address and uid."""
+    """Yield local address and uid of each socket that listens on a port."""
     for row in (line.split() for line in table.splitlines()[1:]):
         address, _, number = row[1].partition(":")
         if row[3] == LISTENING and int(number, 16) == port:
             yield address, int(row[7])
 
 
-def _written(ip: str) -> frozenset[str]:
-    """Give the ways in which the tables write an address."""
+def _table_forms(ip: str) -> frozenset[str]:
+    """Return the forms of an address in the tables."""
     packed = ipaddress.ip_address(ip).packed
     forms = [packed] if len(packed) == 16 else [packed, _MAPPED + packed]  # noqa: PLR2004  # IPv6
     return frozenset("".join(map(_as_hex, _words(form))) for form in forms)

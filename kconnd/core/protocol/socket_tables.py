@@ -1,11 +1,11 @@
-"""How many clients are connected to a kernel, from what the system tells of sockets.
+"""Counts the clients that are connected to a kernel, from the system's socket tables.
 
-Pure: tables in, number out. Each connection is seen from the kernel's side. What the daemon
-itself holds open does not count, nor what a kernel holds to itself (ipykernel connects to its
-own shell channel).
+Pure: tables in, number out. Each connection is seen from the kernel's side. Connections of the
+daemon itself do not count, nor do those of a kernel to itself (ipykernel connects to its own shell
+channel).
 
 Sources: proc_pid_net(5) for ``/proc/net/tcp``; sock_diag(7) and ``linux/unix_diag.h`` for the
-peers of Unix sockets, which no file tells.
+peers of Unix sockets, which are in no file.
 """
 
 import struct
@@ -23,28 +23,28 @@ _DONE, _ERROR = 3, 2  # NLMSG_DONE, NLMSG_ERROR
 
 @dataclass(frozen=True)
 class Connection:
-    """One connection of a kernel: which end of it is whose.
+    """An established connection to a kernel.
 
     Parameters
     ----------
     endpoint : str
         The port, or the path, of the kernel's channel.
     peer : int
-        The inode of the other socket; 0 where it is not on this machine.
+        The inode of the peer's socket; 0 if it is on another machine.
     """
 
     endpoint: str
     peer: int
 
 
-def count_clients(connections: Iterable[Connection], known: Collection[int]) -> int:
-    """Count clients: the most connections that any one channel has to sockets not known."""
-    counts = Counter(one.endpoint for one in connections if one.peer not in known)
+def count_clients(connections: Iterable[Connection], own_inodes: Collection[int]) -> int:
+    """Count clients: the highest number of connections on any channel, without our own."""
+    counts = Counter(link.endpoint for link in connections if link.peer not in own_inodes)
     return max(counts.values(), default=0)
 
 
 def tcp_connections(tables: Iterable[str], ports: Sequence[int]) -> Iterator[Connection]:
-    """Find the established connections to these local ports in ``/proc/net/tcp`` tables."""
+    """Yield the established connections to local ports in ``/proc/net/tcp`` tables."""
     rows = [line.split() for table in tables for line in table.splitlines()[1:]]
     live = [row for row in rows if int(row[3], 16) == ESTABLISHED]
     inodes = {row[1]: int(row[9]) for row in live}
@@ -57,14 +57,14 @@ def tcp_connections(tables: Iterable[str], ports: Sequence[int]) -> Iterator[Con
 def unix_connections(
     sockets: Iterable[Mapping[str, int | str]], paths: Collection[str]
 ) -> Iterator[Connection]:
-    """Find the accepted connections to these paths."""
-    for one in sockets:
-        if one["path"] in paths and one["state"] == ESTABLISHED:
-            yield Connection(str(one["path"]), int(one["peer"]))
+    """Yield the accepted connections to Unix sockets at these paths."""
+    for socket in sockets:
+        if socket["path"] in paths and socket["state"] == ESTABLISHED:
+            yield Connection(str(socket["path"]), int(socket["peer"]))
 
 
 def parse_unix_diag(reply: bytes) -> tuple[list[dict[str, int | str]], bool]:
-    """Read one datagram of a sock_diag dump.
+    """Parse one datagram of a sock_diag dump.
 
     Returns
     -------
@@ -74,35 +74,35 @@ def parse_unix_diag(reply: bytes) -> tuple[list[dict[str, int | str]], bool]:
     Raises
     ------
     OSError
-        If the system refused.
+        If the system refused the request.
     """
-    found: list[dict[str, int | str]] = []
+    sockets: list[dict[str, int | str]] = []
     while len(reply) >= _HEADER.size:
         length, kind, *_ = _HEADER.unpack_from(reply)
         body = reply[_HEADER.size : length]
-        reply = reply[max(_aligned(length), _HEADER.size) :]
+        reply = reply[max(_align(length), _HEADER.size) :]
         if kind == _DONE:
-            return found, True
+            return sockets, True
         if kind == _ERROR:
-            raise OSError("sock_diag was refused")
-        found.append(_parse_socket(body))
-    return found, False
+            raise OSError("the system refused sock_diag")
+        sockets.append(_parse_socket(body))
+    return sockets, False
 
 
 def _parse_socket(body: bytes) -> dict[str, int | str]:
     state = _DIAG.unpack_from(body)[2]
     socket: dict[str, int | str] = {"state": state, "path": "", "peer": 0}
-    rest = body[_DIAG.size :]
-    while len(rest) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(rest)
-        value = rest[_ATTRIBUTE.size : length]
+    attributes = body[_DIAG.size :]
+    while len(attributes) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(attributes)
+        value = attributes[_ATTRIBUTE.size : length]
         if kind == _NAME:
             socket["path"] = value.rstrip(b"\0").decode(errors="replace")
         elif kind == _PEER:
             socket["peer"] = int.from_bytes(value[:4], "little")
-        rest = rest[max(_aligned(length), _ATTRIBUTE.size) :]
+        attributes = attributes[max(_align(length), _ATTRIBUTE.size) :]
     return socket
 
 
-def _aligned(length: int) -> int:
+def _align(length: int) -> int:
     return (length + 3) & ~3

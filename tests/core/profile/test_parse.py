@@ -149,7 +149,7 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"on_frontend_shutdown": "no"}, "'no' is not one of detach, stop"),
     ({"restartt": {}}, "restartt: unknown key; did you mean 'restart'?"),
     ({"Env": {}}, "Env: unknown key; did you mean 'env'?"),
-    ({"zzzzzz": 1}, "zzzzzz: unknown key; 'kconnd-ctl schema' tells all keys"),
+    ({"zzzzzz": 1}, "zzzzzz: unknown key; 'kconnd-ctl schema' lists all keys"),
     ({"idle": {"zzzzzz": 1}}, "idle.zzzzzz: unknown key; the keys here are stop_after"),
     ({"a\x1b[31m": 1}, "'a\\x1b[31m': unknown key"),
 ]
@@ -189,27 +189,33 @@ def test_python_is_a_path(python: object) -> None:
 
 # One broken example for each row of RULES, in its order.
 BROKEN: list[tuple[dict[str, object], str]] = [
-    ({}, ": nothing says what to run; give one of kernel, python or argv"),
+    ({}, ": no key says what to run; give one of kernel, python or argv"),
     ({"kernel": "a", "python": "/b"}, "python: kernel is given as well; keep one of"),
     ({"kernel": "a", "argv": ["b", "{connection_file}"]}, "argv: kernel or python is given as"),
     ({"kernel": "a", "setup": "ls"}, "setup: setup needs shell: login"),
     ({"kernel": "a", "ports": FIVE, "transport": "ipc"}, "ports: ports are for tcp"),
     ({"kernel": "a", "ip": "::1", "transport": "ipc"}, "ip: an address is for tcp"),
     ({"kernel": "a", "encryption": "curve", "transport": "ipc"}, "encryption: curve is for tcp"),
-    ({"kernel": "a", "transport": "ipc", "access": {"connect": ["b"]}}, "transport: others are"),
+    (
+        {"kernel": "a", "transport": "ipc", "access": {"connect": ["b"]}},
+        "transport: other users may connect",
+    ),
     (
         {"argv": ["b", "{connection_file}"], "access": {"manage": ["@ops"]}},
-        "encryption: others are to connect, and nothing says",
+        "encryption: other users may connect, and kconnd cannot know",
     ),
     ({"kernel": "a", "restart": {"backoff": "2min"}}, "restart.backoff: is longer than restart."),
     (
         {"kernel": "a", "restart": {"policy": False}, "heartbeat": {"action": "restart"}},
         "heartbeat.action: is restart, and restart.policy is no",
     ),
-    ({"kernel": "a", "instance": "per-session", "ports": FIVE}, "instance: many kernels cannot"),
-    ({"kernel": "a", "warm": 1, "ports": FIVE}, "warm: kernels started ahead cannot share"),
+    ({"kernel": "a", "instance": "per-session", "ports": FIVE}, "instance: several kernels cannot"),
+    ({"kernel": "a", "warm": 1, "ports": FIVE}, "warm: warm kernels cannot share"),
     ({"kernel": "a", "preload": ["b"], "launcher": "local"}, "preload: only the fork launcher"),
-    ({"argv": ["b", "{connection_file}"], "preload": ["b"]}, "preload: a command of one's own"),
+    (
+        {"argv": ["b", "{connection_file}"], "preload": ["b"]},
+        "preload: modules cannot be preloaded",
+    ),
 ]
 
 
@@ -290,4 +296,4 @@ def test_any_input_gives_a_profile_or_problems_in_our_own_words(keys: dict[str, 
     for problem in problems:
         assert isinstance(problem, Problem)
         assert "Input should" not in problem.message
-        assert "cannot stand here" not in problem.message
+        assert "is not valid here" not in problem.message

@@ -139,7 +139,7 @@ def test_every_fault_of_every_file_is_told_in_one_run(folder: Path) -> None:
         (b"kernel: a\0", "1:10: character U+0000 is not allowed in YAML"),
         (b"\xff\xfek\0", "1:1: byte 0xff is not UTF-8"),
         ("argv: [a, -f, {connection_file}]", "1:15: argv[2]: a mapping is not text; text with"),
-        ("cwd: /a", "1:1: nothing says what to run; give one of kernel, python or argv"),
+        ("cwd: /a", "1:1: no key says what to run; give one of kernel, python or argv"),
         ("kernel: a\nports: 5", "2:8: ports: 5 is not a choice of ports; write auto, a range"),
     ],
 )
