@@ -12,7 +12,7 @@ LINGER_COMMAND = "loginctl enable-linger"
 OWN_SCOPE_COMMAND = "systemd-run --user --scope kconnd-ctl start NAME"
 
 
-SYSTEM_UID_MAX = 999  # logind removes no shared memory of system users
+MAX_SYSTEM_UID = 999  # logind removes no shared memory of system users
 KEEP_IPC_COMMAND = "as root: scripts/install --keep-ipc"
 
 
@@ -35,7 +35,7 @@ def cure_for_shared_memory(uid: int, *, removes_ipc: bool, lingers: bool) -> str
     """
     return (
         f"{LINGER_COMMAND}; or, {KEEP_IPC_COMMAND}"
-        if removes_ipc and not lingers and uid > SYSTEM_UID_MAX
+        if removes_ipc and not lingers and uid > MAX_SYSTEM_UID
         else ""
     )
 

@@ -17,7 +17,7 @@ ENDED_BY_WINDOW_S = 3.0  # between an interrupt and an exit that it caused
 
 
 def has_no_cell(kernel: Lifecycle, age_s: float, policy: Policy) -> bool:
-    """Tell whether a kernel is too young to run a cell.
+    """Return whether a kernel cannot run a cell yet, because it is launching or starting.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def has_no_cell(kernel: Lifecycle, age_s: float, policy: Policy) -> bool:
 def ended_by_interrupt(
     code: int | None, number: int | None, *, oom: bool, interrupted_s: float | None
 ) -> bool:
-    """Tell whether an interrupt of ours ended a kernel.
+    """Return whether an interrupt caused the exit of a kernel.
 
     Parameters
     ----------

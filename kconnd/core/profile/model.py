@@ -54,12 +54,12 @@ _PORTS_SCHEMA = {
 }
 
 
-def _false_is(word: str) -> BeforeValidator:
+def _false_means(word: str) -> BeforeValidator:
     """Convert YAML 1.1's false back to the word that it stands for, such as ``no``."""
     return BeforeValidator(lambda value: word if value is False else value)
 
 
-def _from(low: float, high: float = math.inf) -> BeforeValidator:
+def _duration(low: float, high: float = math.inf) -> BeforeValidator:
     return BeforeValidator(partial(values.parse_duration_within, low, high))
 
 
@@ -111,19 +111,19 @@ class Restart(Section):
 
     policy: Annotated[
         Literal["no", "on-failure", "always"],
-        _false_is("no"),
+        _false_means("no"),
         WithJsonSchema({"enum": ["no", "on-failure", "always", False]}),
     ] = Field("on-failure", description="The exits after which the kernel is restarted.")
     max_failures: PositiveInt = Field(
         5, description="Failures in a row after which no restart is tried."
     )
-    backoff: Annotated[Seconds, _from(0.01, 86_400)] = Field(
+    backoff: Annotated[Seconds, _duration(0.01, 86_400)] = Field(
         0.5, description="The wait before the first restart; it doubles with each failure."
     )
-    backoff_max: Annotated[Seconds, _from(0.01, 86_400)] = Field(
+    backoff_max: Annotated[Seconds, _duration(0.01, 86_400)] = Field(
         60.0, description="The longest wait before a restart."
     )
-    stable_after: Annotated[Seconds, _from(0)] = Field(
+    stable_after: Annotated[Seconds, _duration(0)] = Field(
         60.0, description="A run of this length resets the count of failures."
     )
 
@@ -131,7 +131,7 @@ class Restart(Section):
 class Heartbeat(Section):
     """Heartbeats, and the action when they are missing."""
 
-    interval: Annotated[Seconds, _from(0.1)] = Field(
+    interval: Annotated[Seconds, _duration(0.1)] = Field(
         10.0, description="The time between two heartbeats; infinity sends none."
     )
     misses: PositiveInt = Field(
@@ -248,17 +248,17 @@ class Profile(Section):
         "on-demand",
         description="When to start: with the daemon, on the first request, or only by 'start'.",
     )
-    restart: Restart = Field(Restart(), description="Restarts after an exit that nobody requested.")
-    startup_timeout: Annotated[Seconds, _from(0.1)] = Field(
+    restart: Restart = Field(Restart(), description="When to restart the kernel after an exit.")
+    startup_timeout: Annotated[Seconds, _duration(0.1)] = Field(
         60.0, description="The time that the kernel may take until it answers."
     )
-    stop_timeout: Annotated[Seconds, _from(0)] = Field(
+    stop_timeout: Annotated[Seconds, _duration(0)] = Field(
         10.0,
         description="The time that each step of a stop waits before the next harder one; at least "
         "35 s while only uncollected children delay the exit.",
     )
     heartbeat: Heartbeat = Field(
-        Heartbeat(), description="Heartbeats, and the action when they are missing."
+        Heartbeat(), description="How to check that the kernel still answers."
     )
     idle: Idle = Field(Idle(), description="When to stop the kernel because nobody uses it.")
     log: LogRetention = Field(LogRetention(), description="The size and number of its log files.")
@@ -278,7 +278,7 @@ class Profile(Section):
     )
     publish: Annotated[
         Literal["none", "jupyter"],
-        _false_is("none"),
+        _false_means("none"),
         WithJsonSchema({"enum": ["none", "jupyter", False]}),
     ] = Field("none", description="Whether Jupyter front ends list this profile.")
     instance: Literal["shared", "per-session"] = Field(

@@ -134,7 +134,7 @@ def problem_of(error: Mapping[str, object], path: KeyPath, allowed: Collection[s
         return _not_a_choice(path, value, re.findall(r"'([^']*)'", str(context["expected"])))
     if value is None:
         return Problem(path, "has no value", "give it one; write '' for an empty text", on_key)
-    message, hint = _words(kind, value, context)
+    message, hint = _describe_type(kind, value, context)
     if kind == "model_type":
         hint = f"its keys are {', '.join(allowed)}"
     return Problem(path, f"{format_value(value)} {message}", hint, on_key)
@@ -147,7 +147,7 @@ def _not_a_choice(path: KeyPath, value: object, choices: list[str]) -> Problem:
     return Problem(path, message, f"did you mean '{meant}'?" if meant else "")
 
 
-def _words(kind: str, value: object, context: Mapping[str, object]) -> tuple[str, str]:
+def _describe_type(kind: str, value: object, context: Mapping[str, object]) -> tuple[str, str]:
     """Choose message and hint for an error of pydantic's own types."""
     if kind == "string_type" and isinstance(value, Mapping):
         return "is not text", "text with braces needs quotes in YAML: '{...}'"

@@ -73,7 +73,7 @@ def parse_ports(value: object) -> Ports:
         value = [value[channel] for channel in CHANNELS]
     if not isinstance(value, list | tuple):
         raise InvalidValueError(f"{format_value(value)} is not a choice of ports", _PORTS_FORMS)
-    return Ports(fixed=_five(value))
+    return Ports(fixed=_validate_five(value))
 
 
 def _port_range(text: str) -> Ports:
@@ -93,7 +93,7 @@ def _port_range(text: str) -> Ports:
     return Ports(first, last)
 
 
-def _five(ports: list[object] | tuple[object, ...]) -> tuple[int, ...]:
+def _validate_five(ports: list[object] | tuple[object, ...]) -> tuple[int, ...]:
     """Validate five different ports, in the order of `CHANNELS`."""
     numbers = []
     for port in ports:

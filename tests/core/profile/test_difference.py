@@ -6,7 +6,9 @@ from kconnd.core.profile.difference import (
     ORPHANED,
     compare_profiles,
     profile_status,
+    revoked_names,
 )
+from kconnd.core.profile.model import Access
 
 
 def test_reload_is_a_comparison() -> None:
@@ -24,3 +26,10 @@ def test_reload_is_a_comparison() -> None:
         ORPHANED,
         CURRENT,
     ]
+
+
+def test_names_that_lost_the_right_to_connect() -> None:
+    before = Access(see=("eve",), connect=("ada", "bob"), manage=("@ops",))
+    assert revoked_names(before, Access(connect=("bob",), see=("ada",))) == ("@ops", "ada")
+    assert revoked_names(before, None) == ("@ops", "ada", "bob")
+    assert revoked_names(None, before) == ()
