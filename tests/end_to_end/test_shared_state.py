@@ -290,7 +290,7 @@ def test_a_kernel_of_our_own_that_cannot_be_found_is_left_alone(
     before = list(map(_marks, kept))
     daemon.start()
     for verb in ("start", "stop"):
-        with pytest.raises(DaemonError, match="some process holds the lock of lab") as caught:
+        with pytest.raises(DaemonError, match="holds the lock of lab") as caught:
             daemon.post("lab", verb)
         assert "fuser" in caught.value.hint
     assert list(map(_marks, kept)) == before

@@ -327,7 +327,7 @@ def test_without_file_descriptors_nothing_more_starts_and_the_rest_goes_on(
             daemon.post(f"lab@{number}", "start")
             started.append(f"lab@{number}")
 
-    with pytest.raises(DaemonError, match="of the 220 file descriptors") as caught:
+    with pytest.raises(DaemonError, match="of its 220 file descriptors") as caught:
         start_many()
     assert "ulimit" in caught.value.hint
     assert len(started) > 4
