@@ -78,11 +78,11 @@ class ForkLauncher(LocalLauncher):
     async def launch(self, plan: LaunchPlan) -> Handle:
         """Fork a shim with this plan; see `Launcher`."""
         try:
-            facts, trouble = await asyncio.to_thread(self._fork, plan)
+            facts, failure = await asyncio.to_thread(self._fork, plan)
         except UnforkableError as error:
             handle = await self._cold.launch(plan)
             return replace(handle, note=f"not forked: {error}")
-        handle = await handle_of({"launcher": FORK, **facts}, plan, trouble)
+        handle = await handle_of({"launcher": FORK, **facts}, plan, failure)
         confined = self._confine is not None
         return replace(handle, cgroup=kernel_cgroup_of(handle.shim.pid)) if confined else handle
 
@@ -96,10 +96,10 @@ class ForkLauncher(LocalLauncher):
         with contextlib.suppress(UnforkableError, StaleError):  # the launch will report it
             await asyncio.to_thread(lambda: self._zygote(plan).wait_until_ready())
 
-    def expect(self, asked: int) -> None:
+    def expect(self, requested_at_ns: int) -> None:
         """Make the most recently used zygote check the disk while the plan is made."""
         for zygote in list(self._zygotes.values())[-1:]:
-            zygote.announce(asked)
+            zygote.announce(requested_at_ns)
 
     def close(self) -> None:
         """Close all zygotes; no kernel is touched."""
@@ -142,12 +142,12 @@ class ForkLauncher(LocalLauncher):
         """
         plan_read, plan_write = os.pipe()
         answer_read, answer_write = os.pipe()
-        requested_ns = plan.asked or time.monotonic_ns()
+        requested_at_ns = plan.asked or time.monotonic_ns()
         confined = self._confine is not None
         with os.fdopen(plan_write, "wb") as sending, os.fdopen(answer_read, "rb") as receiving:
             try:
                 descriptors = (plan_read, answer_write, lock)
-                shim = zygote.fork(requested_ns, descriptors, confines=confined)
+                shim = zygote.fork(requested_at_ns, descriptors, confines=confined)
             finally:
                 os.close(plan_read)
                 os.close(answer_write)
@@ -157,10 +157,10 @@ class ForkLauncher(LocalLauncher):
             with contextlib.suppress(BrokenPipeError):  # it has died; its answer says why, if any
                 sending.write(b"".join(_records(plan, confined=confined)))
                 sending.close()
-            line, _, trouble = receiving.read().decode(errors="replace").partition("\n")
+            line, _, failure = receiving.read().decode(errors="replace").partition("\n")
         if not line:
             raise UnforkableError("the forked shim exited without an answer")
-        return json.loads(line), trouble
+        return json.loads(line), failure
 
     def _zygote(self, plan: LaunchPlan) -> ZygoteProcess:
         """Return the zygote for a plan, and spawn it where there is none that is usable."""
@@ -189,7 +189,7 @@ class ForkLauncher(LocalLauncher):
 def _records(plan: LaunchPlan, *, confined: bool) -> Iterator[bytes]:
     """Encode the plan, with the records that only a forked shim needs."""
     command = python_module(plan.argv)
-    assert command is not None  # noqa: S101  # `choose_parent` has parsed the same command
+    assert command is not None  # noqa: S101  # `choose_parent` has parsed it
     more = [("module_at", str(len(plan.argv) - len(command.args) - 1))]
     if confined:
         more.append(("cgroup", "1"))

@@ -171,8 +171,8 @@ class ShimSpawner:
     def _start(self, plan: LaunchPlan) -> tuple[dict[str, Any], str]:
         spare = None if is_locked(Path(plan.files.lock)) else self._take_spare()
         answer = start_with_spare(plan, spare) if spare else ""
-        line, _, trouble = (answer or start_with_new(plan, self._program())).partition("\n")
-        return json.loads(line), trouble
+        line, _, failure = (answer or start_with_new(plan, self._program())).partition("\n")
+        return json.loads(line), failure
 
 
 def start_with_spare(plan: LaunchPlan, spare: ShimProcess) -> str:

@@ -151,7 +151,7 @@ class ZygoteProcess:
         with self._exchange_lock:
             self._receive_readiness()
 
-    def announce(self, requested_ns: int) -> None:
+    def announce(self, requested_at_ns: int) -> None:
         """Make the zygote check the disk now, unless it is busy; see `fork`.
 
         During many concurrent starts it checks only on each request, which follows soon enough.
@@ -162,18 +162,20 @@ class ZygoteProcess:
         try:
             if self._ready:
                 self._socket.settimeout(0)
-                self._socket.send(json.dumps({"ahead": True, "asked": requested_ns}).encode())
+                self._socket.send(json.dumps({"ahead": True, "asked": requested_at_ns}).encode())
         except OSError:
             pass  # the zygote has died, which `fork` reports
         finally:
             self._exchange_lock.release()
 
-    def fork(self, requested_ns: int, descriptors: tuple[int, int, int], *, confines: bool) -> int:
+    def fork(
+        self, requested_at_ns: int, descriptors: tuple[int, int, int], *, confines: bool
+    ) -> int:
         """Fork a shim.
 
         Parameters
         ----------
-        requested_ns : int
+        requested_at_ns : int
             When the kernel was requested, in nanoseconds of the monotonic clock. The kernel is
             forked from what was on disk at that time or later.
         descriptors : tuple of int
@@ -198,7 +200,7 @@ class ZygoteProcess:
             self._last_fork_at = self._timeouts.clock()
             try:
                 self._socket.settimeout(self._timeouts.reply_s)
-                message = json.dumps({"asked": requested_ns, "confines": confines}).encode()
+                message = json.dumps({"asked": requested_at_ns, "confines": confines}).encode()
                 socket.send_fds(self._socket, [message], descriptors)
                 reply = self._receive()
             except TimeoutError:

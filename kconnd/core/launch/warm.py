@@ -48,7 +48,7 @@ __import__("ipykernel.kernelapp").kernelapp.IPKernelApp.instance().connection_fi
 
 
 @dataclass(frozen=True)
-class Reading:
+class FilesRead:
     """What a process has read at its start, and would read again.
 
     Parameters
@@ -96,16 +96,16 @@ folders = [way for way in ways if not installed(way) and os.path.isdir(way)]
 names = {name.partition(".")[0] for name, _ in modules}
 found = json.dumps([sorted(set(places)), sorted(set(folders)), sorted(names)])
 """
-# An expression that a Python kernel evaluates to the JSON text of a `Reading`.
+# An expression that a Python kernel evaluates to the JSON text of a `FilesRead`.
 READING = f"(lambda space: (exec({_READING!r}, space), space['found'])[1])({{}})"
 
 
-def parse_reading(answer: str) -> Reading | None:
+def parse_reading(answer: str) -> FilesRead | None:
     """Read what a kernel answered to `READING`; None for what makes no sense."""
     try:
         places, folders, names = json.loads(ast.literal_eval(answer))
         if not all(isinstance(word, str) for word in (*places, *folders, *names)):
             return None
-        return Reading(tuple(places), tuple(folders), frozenset(names))
+        return FilesRead(tuple(places), tuple(folders), frozenset(names))
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None

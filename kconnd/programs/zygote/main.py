@@ -395,7 +395,7 @@ class ForkServer:
         child.dismiss()
         return False
 
-    def be_kernel(self, plan: Plan, _trouble: int) -> None:
+    def be_kernel(self, plan: Plan, _failure_pipe: int) -> None:
         """Undo in the kernel's process what the zygote and the shim set up, then leave them."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -431,7 +431,7 @@ def renew_identity() -> None:
 def run_kernel(plan: Plan, server: ForkServer) -> None:
     """Run the plan's command in this process, as a new interpreter would.
 
-    The caller keeps the server alive as long as the kernel: freeing it would write to its pages.
+    ``server`` stays referenced while the kernel runs: freeing it would write to its pages.
     """
     at = plan.number("module_at")
     args = [os.fsdecode(arg) for arg in plan.args]

@@ -208,12 +208,12 @@ class DiskSnapshot:
         self.changed_path: str | None = None
         self.state = self._read()
 
-    def changed(self, requested_ns: int) -> str | None:
+    def changed(self, requested_at_ns: int) -> str | None:
         """Return a path that changed before a kernel was requested, or later; None if none did.
 
         A check answers for all requests that were made before it began. A change is final.
         """
-        if self.changed_path is None and self.checked_ns <= requested_ns:
+        if self.changed_path is None and self.checked_ns <= requested_at_ns:
             self.changed_path = self._compare(self._read()) or self.own_folders.changed()
         return self.changed_path
 

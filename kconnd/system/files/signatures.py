@@ -7,7 +7,7 @@ process was reading.
 
 import os
 
-from kconnd.core.launch.warm import Reading
+from kconnd.core.launch.warm import FilesRead
 from kconnd.programs.zygote.staleness import OwnFolders, signature
 
 CLOCK_TICK_S = 0.02  # a file's change time can be this much behind the clock
@@ -18,13 +18,13 @@ class Signatures:
 
     Parameters
     ----------
-    reading : Reading
+    reading : FilesRead
         The paths.
     cwd : str
         The process's working folder, which is also on its module search path.
     """
 
-    def __init__(self, reading: Reading, cwd: str) -> None:
+    def __init__(self, reading: FilesRead, cwd: str) -> None:
         self._signatures = {path: signature(path) for path in reading.places}
         self._folders = OwnFolders({*reading.folders, cwd}, reading.names)
 

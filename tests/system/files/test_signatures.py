@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kconnd.core.launch.warm import Reading, parse_reading
+from kconnd.core.launch.warm import FilesRead, parse_reading
 from kconnd.system.files.signatures import Signatures
 
 
@@ -19,7 +19,7 @@ def read(folder: Path) -> Signatures:
         else:
             (folder / name).mkdir()
     places = tuple(str(folder / name) for name in ("mine.py", "config.py", "packages"))
-    return Signatures(Reading(places, (), frozenset({"json"})), str(folder / "work"))
+    return Signatures(FilesRead(places, (), frozenset({"json"})), str(folder / "work"))
 
 
 def replace(folder: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_file_that_is_gone_and_a_folder_that_is_another_have_changed(tmp_path:
     (tmp_path / "mine.py").unlink()
     assert found.first_changed() == str(tmp_path / "mine.py")
     (tmp_path / "mine.py").write_text("VALUE = 1")
-    found = Signatures(Reading((), (), frozenset()), str(tmp_path / "work"))
+    found = Signatures(FilesRead((), (), frozenset()), str(tmp_path / "work"))
     replace(tmp_path)
     assert found.first_changed() == str(tmp_path / "work")
 
@@ -80,6 +80,6 @@ def test_an_answer_that_makes_no_sense_is_none(answer: str) -> None:
 
 def test_an_answer_is_read() -> None:
     answer = repr('[["/bin/python", "/x/\\udc80"], ["/home"], ["os", "json"]]')
-    assert parse_reading(answer) == Reading(
+    assert parse_reading(answer) == FilesRead(
         ("/bin/python", "/x/\udc80"), ("/home",), frozenset({"os", "json"})
     )
