@@ -36,6 +36,7 @@ from tests.page_blocks import (
     shows,
     table,
 )
+from tests.test_floors import FLOORS
 
 MAX_README_LINES = 200
 PAGE_UID = "1000"  # of the user whose paths the pages show
@@ -340,6 +341,17 @@ def test_the_list_of_modules_is_the_tree() -> None:
         }
     tree = {name_of(path) for path in (ROOT / "kconnd").rglob("*.py")}
     assert listed == {path for path in tree if not path.endswith("__init__.py")}
+
+
+def test_the_table_of_floors_is_the_tests() -> None:
+    rows = table(ARCHITECTURE_PAGE, "## Floors")
+    shown = {
+        "kconnd" if name == "__init__" else name: int(floor)
+        for floor, (folders, _) in rows.items()
+        for name in re.findall(r"`(\w+)(?:/|\.py)`", folders)
+    }
+    rooms = {room.removeprefix("kconnd."): int(floor) for room, floor in FLOORS.items()}
+    assert shown == {room: floor for room, floor in rooms.items() if "." not in room}
 
 
 def test_the_state_diagram_is_that_of_the_table() -> None:
