@@ -118,7 +118,7 @@ def account_number(unit: str) -> int:
 
 
 def unit_of_account(unit: str, number: int) -> str:
-    """Return the unit name for an account; only later accounts of a uid have a number in it."""
+    """Return the unit name for an account; the first account of a uid has no number in it."""
     stem, dot, kind = unit.rpartition(".")
     return unit if number == 1 else f"{stem}:{number}{dot}{kind}"
 

@@ -78,7 +78,7 @@ def output(limit: int = MAX_OUTPUT_CHARS) -> Reader:
 
 
 def word(*choices: str) -> Reader:
-    """Read one of some words."""
+    """Read one of a fixed set of words."""
 
     def read(value: object) -> str:
         if isinstance(value, str) and value in choices:

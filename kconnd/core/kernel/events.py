@@ -54,7 +54,7 @@ class Launched:
 
 @dataclass(frozen=True)
 class LaunchFailed:
-    """The launch failed; ``passing`` is true for a cause outside the kernel, as a full disk."""
+    """The launch failed; ``passing`` means a cause outside the kernel, such as a full disk."""
 
     generation: int
     reason: str

@@ -53,7 +53,10 @@ class LastExit:
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about the present process; its kernel_info_reply has ``language`` to the protocol."""
+    """Facts about the present process.
+
+    The fields from ``language`` to ``protocol_version`` come from its kernel_info_reply.
+    """
 
     started_at: float | None = None
     ready_after: float | None = None
