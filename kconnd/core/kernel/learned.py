@@ -1,9 +1,9 @@
-"""What supervision finds out about a kernel, and when that has to reach the disk.
+"""Applies observations about a process to the kernel's record, and decides when to save it.
 
-A record is written whole, so each write has its price. Two facts keep the writes few. First, a
-launch is decided and saved before it begins, and from then on the shim's files on disk show how
-far it got: until the kernel has answered, a daemon that starts anew finds the process by them.
-Second, most habits only save a question or two later, and wait for the next write.
+A record is written as a whole, so each write is expensive. Two rules keep the writes few. First, a
+launch is saved before it begins, and from then on the shim's files on disk show its progress:
+until the kernel has answered, a new daemon finds the process by them. Second, most habits save
+only a probe or two later, so they wait for the next write.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class Learned:
     Parameters
     ----------
     generation : int
-        Of the process that they are about.
+        The generation of the observed process.
     """
 
     generation: int
@@ -39,26 +39,26 @@ class Learned:
 
 
 def learn(record: KernelRecord, news: Learned) -> KernelRecord:
-    """Put news into a record; news of an earlier process changes nothing."""
+    """Apply new values to a record; those of an earlier process change nothing."""
     if news.generation != record.lifecycle.generation:
         return record
     values = {field.name: getattr(news, field.name) for field in fields(news)}
     del values["generation"]
-    known = {name: value for name, value in values.items() if value is not None}
-    return replace(record, **known)
+    changes = {name: value for name, value in values.items() if value is not None}
+    return replace(record, **changes)
 
 
 def needs_saving(saved: KernelRecord, record: KernelRecord, event: Event | Learned) -> bool:
-    """Return whether a record has to be written because of an event.
+    """Return whether a record must be saved after an event.
 
     Parameters
     ----------
     saved : KernelRecord
-        What is on disk.
+        The record on disk.
     record : KernelRecord
-        What is known after the event.
+        The record after the event.
     event : Event or Learned
-        What happened.
+        The event.
     """
     before, after = without_deadline(saved), without_deadline(record)
     if before == after or _is_launch_progress(before.lifecycle, after.lifecycle):
@@ -69,12 +69,12 @@ def needs_saving(saved: KernelRecord, record: KernelRecord, event: Event | Learn
 
 
 def without_deadline(record: KernelRecord) -> KernelRecord:
-    """Return the part of a record that is ever saved."""
+    """Return a copy of a record without its deadline, which is never saved."""
     return replace(record, lifecycle=replace(record.lifecycle, deadline=None))
 
 
 def _is_launch_progress(before: Lifecycle, after: Lifecycle) -> bool:
-    """Return whether the launch that was saved goes on, as decided."""
+    """Return whether a launch that is on disk only progresses."""
     within = before.state in LAUNCH and after.state in LAUNCH
     decided = (before.generation, before.desired, before.port_tries, before.proved)
     return within and decided == (
@@ -91,7 +91,7 @@ def _matters(before: Habits, after: Habits) -> bool:
 
 
 def facts_of(reply: Mapping[str, Any]) -> dict[str, Any]:
-    """Read from a ``kernel_info_reply`` how the kernel describes itself; fields may be missing."""
+    """Parse the self-description of a kernel in a ``kernel_info_reply``; fields may be missing."""
     info = reply.get("language_info")
     language = info if isinstance(info, dict) else {}
     fields = {
