@@ -1,69 +1,153 @@
-"""Which kernel specs are installed, as of the last look; each of them is a profile by itself.
+"""What can be launched by name: the profiles of the owner's files, and installed kernel specs.
 
-Rules. A look scans the folders of Jupyter's search path, in a thread, and any of them may hang: so
-no request waits for one, but for one that names what is not known. It is looked up again when
-profiles are read, when somebody asks for an unknown name, and every `ROUND_S` seconds. That a
-spec has gone since is noticed at the latest by the start that reads it.
+A kernel spec is a profile by itself: ``kconnd-ctl start python3`` works without a profile file. A
+profile file goes before a kernel spec of the same name, also one that has faults.
+
+The catalog holds what was read last, so that a question touches no disk. It is read again on a
+reload, when a folder of profiles or of kernel specs changes (`kconnd.daemon.tasks.profile_reload`),
+and for a request that names what it does not know. Any of the folders may hang, so they are read
+in threads, and no other request waits for them. The start of a kernel whose spec was removed since
+the last scan notices that. `version` counts the changes: an answer holds as long as it is the same.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-from kconnd.core.profile.model import Profile
+from kconnd.core.kernel.lifecycle import Policy
+from kconnd.core.names import parse_name
+from kconnd.core.profile.model import Profile, instantiate
+from kconnd.core.profile.policy import lifecycle_policy
+from kconnd.errors import UsageError
 from kconnd.system.hung_calls import BeginStep, PathSteps, StuckError
-from kconnd.system.kernelspecs import installed_names
+from kconnd.system.kernelspecs import KernelspecIndex, installed_names
+from kconnd.system.profiles.loader import LoadedProfiles
 
-ROUND_S = 30.0
+Scan = Callable[[BeginStep], Mapping[str, Path]]
 
-Scan = Callable[[BeginStep], Iterable[str]]
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """What a launch follows."""
+
+    profile: Profile
+
+    @cached_property
+    def policy(self) -> Policy:
+        """What the lifecycle has to know of the profile."""
+        return lifecycle_policy(self.profile)
+
+    @cached_property
+    def plain(self) -> Mapping[str, Any]:
+        """The profile as a kernel's record has it."""
+        return self.profile.model_dump(mode="json", exclude_defaults=True)
+
+
+class Source:
+    """The entry of one kernel, which is asked for again only once the catalog has changed."""
+
+    def __init__(self, catalog: "Catalog", name: str) -> None:
+        self._catalog, self._name = catalog, name
+        self._entry: CatalogEntry | None = None
+        self._version = -1
+
+    def __call__(self) -> CatalogEntry | None:
+        """Return the entry; None where no profile has this name."""
+        if self._version != self._catalog.version:
+            self._entry, self._version = self._catalog.find(self._name), self._catalog.version
+        return self._entry
 
 
 class Catalog:
-    """The names of installed kernel specs.
+    """The profiles and installed kernel specs of one owner.
 
     Parameters
     ----------
     paths : PathSteps
         Runs what may hang.
+    kernelspecs : KernelspecIndex
+        Gets the folders of installed kernel specs, for those who read one.
     scan : callable
-        Gives all names in lower case; by default it looks where Jupyter does.
+        Finds these folders; by default where Jupyter looks.
     """
 
-    def __init__(self, paths: PathSteps, scan: Scan = installed_names) -> None:
-        self._paths, self._scan = paths, scan
-        self._names: frozenset[str] = frozenset()
-        self._profiles: dict[str, Profile] = {}
-        self._begun = 0
+    def __init__(
+        self, paths: PathSteps, kernelspecs: KernelspecIndex, scan: Scan = installed_names
+    ) -> None:
+        self.version = 0
+        self.loaded = LoadedProfiles({}, ())
+        self._paths, self._kernelspecs, self._scan = paths, kernelspecs, scan
+        self._written: dict[str, CatalogEntry] = {}  # of profile files, as far as asked for
+        self._installed: dict[str, CatalogEntry] = {}  # of kernel specs, by names in lower case
+        self._scans_begun = 0
         self._scanning = asyncio.Lock()
 
-    def profile(self, name: str) -> Profile | None:
-        """Give the profile that a kernel spec is; None where none of that name is installed."""
-        if name.lower() not in self._names:
+    def find(self, name: str) -> CatalogEntry | None:
+        """Return what a kernel's next launch follows; None where no profile has this name."""
+        base, instance = parse_name(name)
+        entry = self._find_written(base) or self._find_installed(base)
+        if entry is None:
             return None
-        if name not in self._profiles:
-            self._profiles[name] = Profile(name=name, kernel=name)
-        return self._profiles[name]
+        profile = instantiate(entry.profile, instance)
+        return entry if profile is entry.profile else CatalogEntry(profile)
 
-    async def look(self) -> None:
-        """Look which there are; those who ask while one looks share the next look."""
-        wanted = self._begun + 1
+    def knows(self, base: str) -> bool:
+        """Tell whether there is a profile or kernel spec of this name, sound or not."""
+        return base in self.loaded.profiles or base.lower() in self._installed
+
+    def _find_written(self, base: str) -> CatalogEntry | None:
+        if base not in self._written and (sourced := self.loaded.profiles.get(base)):
+            self._written[base] = CatalogEntry(sourced.profile)
+        return self._written.get(base)
+
+    def _find_installed(self, base: str) -> CatalogEntry | None:
+        entry = self._installed.get(base.lower())
+        if entry is None or base in self.loaded.first_faults:
+            return None
+        if entry.profile.name == base:
+            return entry
+        return CatalogEntry(entry.profile.model_copy(update={"name": base, "kernel": base}))
+
+    def replace(self, loaded: LoadedProfiles) -> None:
+        """Hold these profiles from now on."""
+        self.loaded = loaded
+        self._written.clear()
+        self.version += 1
+
+    async def refresh(self) -> None:
+        """Look for installed kernel specs; requests during a scan share the next one."""
+        this_scan = self._scans_begun + 1
         async with self._scanning:
-            if self._begun >= wanted:
+            if self._scans_begun >= this_scan:
                 return
-            self._begun += 1
-            await self._look()
+            self._scans_begun += 1
+            await self._refresh()
 
-    async def look_for_ever(self) -> None:
-        """Look once in a while."""
-        while True:
-            await asyncio.sleep(ROUND_S)  # nobody tells what is installed or removed
-            await self.look()
-
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         try:
-            names = frozenset(await self._paths.run(self._scan))
+            folders = await self._paths.run(self._scan)
         except StuckError:
-            return  # what was known holds, and the next look leaves out what hangs
-        if names != self._names:
-            self._names = names
-            self._profiles.clear()
+            return  # what was known holds, and the next scan leaves out the folder that hangs
+        if folders == self._kernelspecs.folders:
+            return
+        installed = {name: entry for name, entry in self._installed.items() if name in folders}
+        new = folders.keys() - installed.keys()
+        self._installed = installed | await asyncio.to_thread(_entries, new)
+        self._kernelspecs.folders = folders
+        self.version += 1
+
+
+def _entries(names: set[str]) -> dict[str, CatalogEntry]:
+    """Make the profiles that kernel specs are; a name that no kernel can have is left out."""
+    entries = {}
+    for name in names:
+        try:
+            _, instance = parse_name(name)
+        except UsageError:
+            continue
+        if not instance:
+            entries[name] = CatalogEntry(Profile(name=name, kernel=name))
+    return entries

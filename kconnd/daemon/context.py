@@ -14,6 +14,7 @@ from kconnd.daemon.event_log import EventBus, Happening
 from kconnd.daemon.staggering import Pace
 from kconnd.launchers.base import Launcher
 from kconnd.system.hung_calls import PathSteps
+from kconnd.system.kernelspecs import KernelspecIndex
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
 
@@ -89,7 +90,9 @@ class World:
         Of the questions to kernels that were adopted.
     paths : PathSteps
         Runs what touches paths that others name, each of which may hang.
-    calendar : Calendar
+    kernelspecs : KernelspecIndex
+        Where installed kernel specs are.
+    calendar : WallClock
         Gives the times of day of moments in monotonic seconds.
     clock, wall_clock : callable
         Monotonic seconds, by which all is decided, and seconds since the epoch, for people.
@@ -114,6 +117,7 @@ class World:
     launch_limit: float = 120.0
     pace: Pace = field(default_factory=Pace)
     paths: PathSteps = field(default_factory=PathSteps)
+    kernelspecs: KernelspecIndex = field(default_factory=KernelspecIndex)
     calendar: WallClock = field(default_factory=WallClock)
 
     def announce(self, kernel: str, kind: str, message: str) -> None:

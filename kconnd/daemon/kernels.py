@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from kconnd.core.access import AccessRules
 from kconnd.core.kernel.events import StartRequested, StopRequested
@@ -23,7 +22,7 @@ from kconnd.core.profile.difference import (
     revoked_names,
 )
 from kconnd.core.profile.model import Profile, instantiate
-from kconnd.daemon.catalog import Catalog
+from kconnd.daemon.catalog import Catalog, Source
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.kernel.claims import Foreign, find_foreign, is_held, refuse
@@ -67,8 +66,7 @@ class Kernels:
         self, world: World, load: Callable[[], Awaitable[LoadedProfiles]], pool: Pool | None = None
     ) -> None:
         self.world, self.pool = world, pool
-        self.loaded = LoadedProfiles({}, ())
-        self.catalog = Catalog(world.paths)
+        self.catalog = Catalog(world.paths, world.kernelspecs)
         self.taken_up = asyncio.Event()  # set once all is known that an earlier daemon left
         self.readings = Readings(world)
         self.stop_turns = StopTurns()
@@ -78,7 +76,6 @@ class Kernels:
         self._actors: dict[str, Actor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._later: set[asyncio.Task[None]] = set()
-        self._plain: dict[str, tuple[Profile, Mapping[str, Any]]] = {}  # of each, what it was last
         self._reloading = asyncio.Lock()
         # By what other machines said when somebody last asked for a kernel that is not here.
         self._seen_elsewhere: list[KernelRecord] = []
@@ -99,9 +96,12 @@ class Kernels:
         """
         _, instance = parse_name(name)
         self._check_ours(name)
-        if name in self._actors or (not instance and self.profile(name)):
-            return self._actor(name)
-        raise self._unknown(name)
+        if name in self._actors:
+            return self._actors[name]
+        source = Source(self.catalog, name)
+        if instance or source() is None:
+            raise self._unknown(name)
+        return self._add(KernelRecord(name), source)
 
     def find_to_start(self, name: str) -> Actor:
         """Find a kernel, or make a further instance of a profile.
@@ -113,16 +113,17 @@ class Kernels:
         """
         _, instance = parse_name(name)
         self._check_ours(name)
-        profile = self.profile(name)
-        if name not in self._actors and profile is None:
+        source = Source(self.catalog, name)
+        entry = self._actors[name].source() if name in self._actors else source()
+        if name not in self._actors and entry is None:
             raise self._faulty(name) or self._unknown(name)
-        if profile is not None and instance and profile.ports.fixed:
+        if entry is not None and instance and entry.profile.ports.fixed:
             raise UsageError(
                 f"starting {name}: its profile has fixed ports, which only one kernel can have",
                 hint="give the profile a range of ports, such as 'ports: 20000-20999'",
             )
         self._check_claim(name)
-        return self._actor(name)
+        return self._actors.get(name) or self._add(KernelRecord(name), source)
 
     async def look_elsewhere(self) -> list[KernelRecord]:
         """List what other machines that share our home say of their kernels; reads files."""
@@ -134,18 +135,10 @@ class Kernels:
         return [record for record in found if record.lifecycle.state in LIVE]
 
     def profile(self, name: str) -> Profile | None:
-        """Give the profile that a kernel's next launch follows.
-
-        Every kernel spec that is installed is a profile without being written down.
-        """
-        base, instance = parse_name(name)
-        sourced = self.loaded.profiles.get(base)
-        if sourced is not None:
-            return instantiate(sourced.profile, instance)
-        installed = self.catalog.profile(base)
-        if installed is not None and not self._faulty(base):
-            return instantiate(installed, instance)
-        return None
+        """Return the profile that a kernel's next launch follows; None where there is none."""
+        actor = self._actors.get(name)
+        entry = actor.source() if actor else self.catalog.find(name)
+        return entry.profile if entry else None
 
     async def look_for(self, name: str) -> None:
         """Look on disk for what is not known by this name: a kernel spec, or another machine's."""
@@ -153,26 +146,17 @@ class Kernels:
             base, _ = parse_name(name)
         except UsageError:
             return
-        if name in self._actors or base in self.loaded.profiles or self.catalog.profile(base):
+        if name in self._actors or self.catalog.knows(base):
             return
-        await self.catalog.look()
-        if not self.catalog.profile(base):
+        await self.catalog.refresh()
+        if not self.catalog.knows(base):
             self._seen_elsewhere = await self.look_elsewhere()
 
     def profile_status(self, actor: Actor) -> str:
         """Say how the profile that a kernel follows stands to the one that is there now."""
-        record = actor.record
-        current = self.profile(record.name)
-        launched = record.profile if record.lifecycle.state in LIVE else None
-        return profile_status(launched, current and self._as_plain(record.name, current))
-
-    def _as_plain(self, name: str, profile: Profile) -> Mapping[str, Any]:
-        """Give a profile as a record has it; the same one is asked for with every look-up."""
-        known, plain = self._plain.get(name, (None, {}))
-        if known is not profile:
-            plain = profile.model_dump(mode="json", exclude_defaults=True)
-            self._plain[name] = profile, plain
-        return plain
+        current = actor.source()
+        launched = actor.record.profile if actor.kernel.state in LIVE else None
+        return profile_status(launched, current and current.plain)
 
     def rules(self, name: str) -> AccessRules | None:
         """Give what a kernel's profile says now of who may do what; nothing where it is gone."""
@@ -184,7 +168,7 @@ class Kernels:
 
     def _check_ours(self, name: str) -> None:
         base, _ = parse_name(name)
-        owner = self.loaded.elsewhere.get(base)
+        owner = self.catalog.loaded.elsewhere.get(base)
         if owner and name not in self._actors:
             error = ElsewhereError(f"{name} is a kernel of {owner}", hint=f"ask for {owner}/{name}")
             error.owner = owner
@@ -208,7 +192,7 @@ class Kernels:
             self._forget(name)
 
     def _unknown(self, name: str) -> NoSuchKernelError:
-        known = sorted({*self._actors, *self.loaded.profiles})
+        known = sorted({*self._actors, *self.catalog.loaded.profiles})
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "kconnd-ctl list shows what there is"
         base, instance = parse_name(name)
@@ -221,7 +205,7 @@ class Kernels:
 
     def _faulty(self, name: str) -> ProfileError | None:
         base, _ = parse_name(name)
-        fault = self.loaded.first_faults.get(base)
+        fault = self.catalog.loaded.first_faults.get(base)
         if fault is None:
             return None
         said = replace(fault, hint="")
@@ -232,9 +216,9 @@ class Kernels:
             self._add(KernelRecord(name))
         return self._actors[name]
 
-    def _add(self, record: KernelRecord) -> Actor:
+    def _add(self, record: KernelRecord, source: Source | None = None) -> Actor:
         name = record.name
-        actor = Actor(record, self.world, lambda: self.profile(name), self.pool)
+        actor = Actor(record, self.world, source or Source(self.catalog, name), self.pool)
         self._actors[name] = actor
         self._tasks[name] = asyncio.get_running_loop().create_task(actor.run(), name=name)
         return actor
@@ -243,7 +227,7 @@ class Kernels:
 
     async def take_up(self) -> None:
         """Take up what an earlier daemon left, then start what is to run from the beginning."""
-        await asyncio.gather(self._load_first(), self.catalog.look())
+        await asyncio.gather(self._load_first(), self.catalog.refresh())
         self._tell_faults()
         store = self.world.store
         with contextlib.suppress(OSError):  # on a read-only disk they stay for now
@@ -261,12 +245,12 @@ class Kernels:
             store.tidy(left - forgotten - self.foreign.keys())
         here = store.origin.boot_id
         settled = {one.record.name for one in self.all() if _boot_of(one.record) == here}
-        async for name in in_turns(set(self.loaded.profiles) - set(self.foreign)):
+        async for name in in_turns(set(self.catalog.loaded.profiles) - set(self.foreign)):
             self._actor(name)
         actors = self.all()
         await asyncio.gather(*(self._revive(one, one.record.name in forgotten) for one in actors))
         self.taken_up.set()
-        boot = set(self.loaded.profiles) - settled - forgotten - set(self.foreign)
+        boot = set(self.catalog.loaded.profiles) - settled - forgotten - set(self.foreign)
         await self._start_at_boot(boot)
 
     def _held(self) -> set[str]:
@@ -290,12 +274,12 @@ class Kernels:
                 forgotten = not self._restore(name, launched=launched)
                 if name in self._actors:
                     await self._revive(self._actors[name], forgotten)
-            if name in self.loaded.profiles:
+            if name in self.catalog.loaded.profiles:
                 self._actor(name)
 
     async def _load_first(self) -> None:
         try:
-            self.loaded = await self._load()
+            self.catalog.replace(await self._load())
         except ProfileError as error:  # what lives is to be looked after in any case
             log.error("%s; %s", error, error.hint)  # noqa: TRY400  # its sentence says it all
 
@@ -331,7 +315,7 @@ class Kernels:
         kernel = record.lifecycle
         _, instance = parse_name(name)
         forgotten = kernel.state is State.STOPPED and kernel.desired is Desired.DOWN
-        if launched or not forgotten or (not instance and name in self.loaded.profiles):
+        if launched or not forgotten or (not instance and name in self.catalog.loaded.profiles):
             self._add(record)
         return True
 
@@ -347,13 +331,13 @@ class Kernels:
         Those before hold until all are read and compared; from then on all that are new do.
         """
         async with self._reloading:
-            loaded, _ = await asyncio.gather(self._load(), self.catalog.look())
-            before = {name: found.profile for name, found in self.loaded.profiles.items()}
+            loaded, _ = await asyncio.gather(self._load(), self.catalog.refresh())
+            before = {name: found.profile for name, found in self.catalog.loaded.profiles.items()}
             after = {name: found.profile for name, found in loaded.profiles.items()}
             difference = await asyncio.to_thread(compare_profiles, before, after)
             names = [actor.record.name for actor in self.all()]
             rules = {name: self.rules(name) async for name in in_turns(names)}
-            self.loaded = loaded
+            self.catalog.replace(loaded)
             await self._follow(difference, rules)
             return difference
 
@@ -375,7 +359,7 @@ class Kernels:
 
     def _tell_faults(self) -> None:
         """Log the first faults; ``kconnd-ctl check`` shows all."""
-        faults = self.loaded.faults
+        faults = self.catalog.loaded.faults
         for fault in faults[:LOGGED_FAULTS]:
             log.warning("%s", fault)
         if len(faults) > LOGGED_FAULTS:
@@ -399,7 +383,6 @@ class Kernels:
 
     def _forget(self, name: str) -> None:
         self._actors.pop(name).end()  # its task may not even have begun
-        self._plain.pop(name, None)
         self._tasks.pop(name).cancel()
 
     async def keep_warm(self) -> None:
@@ -408,7 +391,7 @@ class Kernels:
             await self.pool.keep_for_ever(self._own_profiles, self._somebody_waits)
 
     def _own_profiles(self) -> list[Profile]:
-        return [instantiate(found.profile, "") for found in self.loaded.profiles.values()]
+        return [instantiate(found.profile, "") for found in self.catalog.loaded.profiles.values()]
 
     def _somebody_waits(self) -> bool:
         waiting = {State.LAUNCHING, State.STARTING}

@@ -41,7 +41,7 @@ from kconnd.daemon.kernels import Kernels
 from kconnd.daemon.tasks.account_watch import end_with_account
 from kconnd.daemon.tasks.heartbeats import beat_for_ever
 from kconnd.daemon.tasks.jupyter_publishing import publish_for_ever, publish_once
-from kconnd.daemon.tasks.profile_reload import look, pick_up_for_ever
+from kconnd.daemon.tasks.profile_reload import follow_kernelspecs, look, pick_up_for_ever
 from kconnd.daemon.tasks.repair import make_folders, mend_for_ever
 from kconnd.daemon.tasks.service_status import report_for_ever, tell_front_for_ever
 from kconnd.daemon.warm.pool import Pool
@@ -58,6 +58,7 @@ from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.http.http_server import Site
 from kconnd.system.http.peer import look_up_user
 from kconnd.system.hung_calls import BeginStep, StuckError, ThreadPerCallExecutor
+from kconnd.system.kernelspecs import search_path
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
 from kconnd.system.process.processes import boot_id, pid_namespace
@@ -272,6 +273,7 @@ async def serve(settings: Settings) -> None:
     folders = FolderWatcher(
         (*settings.system_configs, *settings.configs) if settings.watch else (), is_profile
     )
+    kernelspecs = FolderWatcher(search_path() if settings.watch else (), lambda _name: True)
     works: list[Work] = [
         partial(beat_for_ever, kernels),
         partial(mend_for_ever, kernels, site),
@@ -281,7 +283,7 @@ async def serve(settings: Settings) -> None:
         partial(end_with_account, look_up_user(os.geteuid())[0], ending),
         partial(bound_connections_for_ever, gate, site),
         kernels.keep_warm,
-        kernels.catalog.look_for_ever,
+        partial(follow_kernelspecs, kernels, kernelspecs, world.paths),
         partial(publish_for_ever, kernels, settings.jupyter_dir),
         partial(pick_up_for_ever, kernels, folders, world.paths),
     ]

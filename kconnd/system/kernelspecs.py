@@ -28,6 +28,11 @@ from kconnd.system.hung_calls import BeginStep, StuckError, ignore_step
 MAX_KERNELSPEC_BYTES = 1 << 20
 
 
+def search_path() -> list[Path]:
+    """List the folders that Jupyter looks for kernel specs in; some may be missing."""
+    return [Path(folder) for folder in jupyter_path("kernels")]
+
+
 def installed_names(
     begin: BeginStep = ignore_step, stuck: list[StuckError] | None = None
 ) -> dict[str, Path]:
@@ -41,7 +46,7 @@ def installed_names(
         Receives the error of each folder that hangs. Its specs are not listed.
     """
     folders: dict[str, Path] = {}
-    for root in map(Path, jupyter_path("kernels")):
+    for root in search_path():
         try:
             begin(f"looking for kernel specs in {root}")
             spec_folders = [folder for folder in sorted(root.iterdir()) if _has_spec(folder)]
@@ -62,16 +67,37 @@ def _has_spec(folder: Path) -> bool:
     return not is_published and (folder / "kernel.json").is_file()
 
 
-def read_kernelspec(name: str, begin: BeginStep = ignore_step) -> KernelSpec:
-    """Read an installed kernel spec.
+class KernelspecIndex:
+    """The folders of installed kernel specs, as of the last scan, by names in lower case."""
 
-    Raises
-    ------
-    StartFailedError
-        If there is none of that name, or it cannot be read.
-    StuckError
-        If it is not found, and a folder of the search path hangs.
-    """
+    def __init__(self) -> None:
+        self.folders: Mapping[str, Path] = {}
+
+    def read(self, name: str, begin: BeginStep = ignore_step) -> KernelSpec:
+        """Read one installed kernel spec; if it has moved, the search path is scanned.
+
+        Raises
+        ------
+        StartFailedError
+            If there is none of that name, or it cannot be read.
+        StuckError
+            If it may be where a disk or file server does not answer.
+        """
+        folder = self.folders.get(name.lower())
+        if folder is not None:
+            begin(f"looking for the kernel spec {folder}")
+        if folder is None or not _has_spec(folder):
+            folder = _find_folder(name, begin)
+        begin(f"reading the kernel spec {folder}")
+        try:
+            return parse_kernelspec(folder.name, _read_json(folder), str(folder))
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise StartFailedError(
+                f"reading the kernel spec {folder}: {error}", hint="install the kernel spec again"
+            ) from error
+
+
+def _find_folder(name: str, begin: BeginStep) -> Path:
     stuck: list[StuckError] = []
     folders = installed_names(begin, stuck)
     folder = folders.get(name.lower())
@@ -84,13 +110,7 @@ def read_kernelspec(name: str, begin: BeginStep = ignore_step) -> KernelSpec:
             f"looking for the kernel spec {name!r}: it is not installed",
             hint=f"installed: {installed}; searched: {searched}",
         )
-    begin(f"reading the kernel spec {folder}")
-    try:
-        return parse_kernelspec(folder.name, _read_json(folder), str(folder))
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise StartFailedError(
-            f"reading the kernel spec {folder}: {error}", hint="install the kernel spec again"
-        ) from error
+    return folder
 
 
 def _read_json(folder: Path) -> Mapping[str, Any]:

@@ -62,7 +62,7 @@ async def start(request: Request) -> Reply:
 
 def _check_demand(actor: Actor) -> None:
     """Let nobody start a manual kernel in passing."""
-    if actor.kernel.state not in LIVE and actor.profile().start == "manual":
+    if actor.kernel.state not in LIVE and actor.profile.start == "manual":
         name = actor.record.name
         raise NotRunningError(
             f"{name} is {actor.kernel.state}, and its profile says that it starts by hand",

@@ -26,6 +26,7 @@ from kconnd.errors import (
 from kconnd.system.files.logs import LogReader
 from kconnd.system.http.route_table import Reply
 from kconnd.system.hung_calls import BeginStep, StuckError
+from kconnd.system.kernelspecs import KernelspecIndex
 
 PIECE_CHARACTERS = 1 << 16  # of a log, in one line of a reply
 
@@ -35,8 +36,8 @@ async def profiles(request: Request) -> Reply:
 
     That need not be written down: a kernel spec that is installed is a profile, too.
     """
-    kernels = request.kernels
-    written = {name: one.profile for name, one in kernels.loaded.profiles.items()}
+    kernels, catalog = request.kernels, request.kernels.catalog
+    written = {name: one.profile for name, one in catalog.loaded.profiles.items()}
     if wanted := request.query.get("kernel"):
         kernels.find(wanted)
         written = {wanted: found} if (found := kernels.profile(wanted)) else {}
@@ -45,13 +46,14 @@ async def profiles(request: Request) -> Reply:
     rows = [
         _profile_row(request, one, found, specs[one])
         async for one, found in in_turns(shown.items())
-        if one in kernels.loaded.profiles or kernels.profile(one)  # it may have gone meanwhile
+        if one in kernels.catalog.loaded.profiles
+        or kernels.profile(one)  # it may have gone meanwhile
     ]
     return {"profiles": rows, "faults": faults(request)}
 
 
 def _profile_row(request: Request, name: str, profile: Profile, spec: KernelSpec) -> dict[str, Any]:
-    source = request.kernels.loaded.profiles.get(name)
+    source = request.kernels.catalog.loaded.profiles.get(name)
     actor = request.kernels.find(name)
     return {
         "name": name,
@@ -70,19 +72,21 @@ def _profile_row(request: Request, name: str, profile: Profile, spec: KernelSpec
 async def _read_specs(world: World, profiles: Mapping[str, Profile]) -> Mapping[str, KernelSpec]:
     """Read what profiles run; of one whose kernel spec cannot be read nothing is known."""
     try:
-        return await world.paths.run(partial(_specs_of, profiles))
+        return await world.paths.run(partial(_specs_of, profiles, world.kernelspecs))
     except StuckError:
         return {name: _unknown(name) for name in profiles}
 
 
-def _specs_of(profiles: Mapping[str, Profile], begin: BeginStep) -> Mapping[str, KernelSpec]:
+def _specs_of(
+    profiles: Mapping[str, Profile], kernelspecs: KernelspecIndex, begin: BeginStep
+) -> Mapping[str, KernelSpec]:
     read: dict[tuple[str, str], KernelSpec] = {}  # many profiles run the same
     specs = {}
     for name, profile in profiles.items():
         key = (profile.kernel, profile.python)
         if key not in read or not any(key):
             try:
-                read[key] = find_spec(profile, begin)
+                read[key] = find_spec(profile, kernelspecs, begin)
             except (KconndError, StuckError):
                 read[key] = _unknown(name)
         specs[name] = read[key]
@@ -95,7 +99,7 @@ def _unknown(name: str) -> KernelSpec:
 
 def faults(request: Request) -> list[dict[str, Any]]:
     """Give the faults of all profile files."""
-    return [asdict(fault) for fault in request.kernels.loaded.faults]
+    return [asdict(fault) for fault in request.kernels.catalog.loaded.faults]
 
 
 async def events(request: Request) -> Reply:

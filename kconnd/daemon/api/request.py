@@ -60,7 +60,7 @@ class Request:
         elif right is Right.MANAGE:
             granted = self.manages_all
         else:
-            names = {*kernels.loaded.profiles, *(one.record.name for one in kernels.all())}
+            names = {*kernels.catalog.loaded.profiles, *(one.record.name for one in kernels.all())}
             granted = self.manages_all or any(self.may(right, name) for name in names)
         if not granted:
             raise RefusedError(

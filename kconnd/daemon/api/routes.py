@@ -48,7 +48,7 @@ async def health(request: Request) -> Reply:
         "kernels": len(actors),
         "running": sum(actor.kernel.state is State.RUNNING for actor in actors),
         "warm": warm.ready if all_ and (warm := request.kernels.pool) else 0,
-        "faults": len(request.kernels.loaded.faults) if all_ else 0,
+        "faults": len(request.kernels.catalog.loaded.faults) if all_ else 0,
         "ready": request.kernels.taken_up.is_set(),
         **request.places,
     }

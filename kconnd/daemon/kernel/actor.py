@@ -17,9 +17,8 @@ on a decision that is not saved.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from kconnd.core.kernel.events import (
     CleanUp,
@@ -38,13 +37,15 @@ from kconnd.core.kernel.record import Decision, KernelRecord
 from kconnd.core.kernel.transitions import decide
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.parse import parse_profile
-from kconnd.core.profile.policy import lifecycle_policy
+from kconnd.daemon.catalog import CatalogEntry
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.adoption import Discovery, discover
 from kconnd.daemon.kernel.launching import Launching, ProcessMet
 from kconnd.daemon.kernel.prepared import WarmKernels
 from kconnd.daemon.kernel.process import Process, Target
 from kconnd.errors import NoSuchKernelError, StateFileError, UnsafePathError
+
+UNKNOWN = CatalogEntry(Profile(name="unknown", kernel="unknown"))  # of a record without a profile
 
 log = logging.getLogger("kconnd")
 
@@ -62,8 +63,8 @@ class Actor:
         Its record, as saved.
     world : World
         What all kernels share.
-    profile : callable
-        Returns the profile of its next launch; None where that was removed.
+    source : callable
+        Returns the catalog's entry for its next launch; None where its profile was removed.
     pool : WarmKernels, optional
         Kernels that a launch can use instead of a start.
     """
@@ -72,7 +73,7 @@ class Actor:
         self,
         record: KernelRecord,
         world: World,
-        profile: Callable[[], Profile | None],
+        source: Callable[[], CatalogEntry | None],
         pool: WarmKernels | None = None,
     ) -> None:
         self.record = record
@@ -82,12 +83,13 @@ class Actor:
         self.launching = Launching(self.process, world, self.enqueue, pool)
         self.unrecorded = ""  # why the record could not be saved last time
         self._world = world
-        self._current_profile = profile
+        self.source = source
         self._saved = record
         self._queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._changed = asyncio.Event()
         self._ended = False  # whether the queue is read no more
-        self._launched: tuple[Mapping[str, Any] | None, Profile | None] = (None, None)
+        self._launched: CatalogEntry | None = None
+        self._unparsed = record.profile  # of a process that an earlier daemon launched
 
     @property
     def kernel(self) -> Lifecycle:
@@ -99,27 +101,31 @@ class Actor:
         """Whether a cell may be running."""
         return self.process.watch.execution_state in {"busy", "unknown"}
 
+    @property
     def profile(self) -> Profile:
-        """Return the profile of the present process, or else of the next."""
-        current = self._current_profile()
-        if current is None or (self.kernel.state in LIVE and self.record.profile):
-            # What an older daemon launched must not fail by a newer one's rules.
-            return self._launched_profile() or current or Profile(name="unknown", kernel="unknown")
-        return current
-
-    def _launched_profile(self) -> Profile | None:
-        """Return the profile of the present process, parsed once for each launch."""
-        plain, profile = self._launched
-        if self.record.profile is not plain:
-            plain = self.record.profile
-            profile, _ = parse_profile(plain or {}, name=self.record.name)
-            self._launched = plain, profile
-        return profile
+        """The profile of the present process, or else of the next."""
+        return self._followed().profile
 
     @property
     def policy(self) -> Policy:
         """The profile's rules for starts and restarts."""
-        return lifecycle_policy(self.profile())
+        return self._followed().policy
+
+    def _followed(self) -> CatalogEntry:
+        if self.kernel.state in LIVE and (launched := self._find_launched()):
+            return launched
+        return self.source() or self._find_launched() or UNKNOWN
+
+    def _find_launched(self) -> CatalogEntry | None:
+        """Return the entry that the last process was launched from, if it is known.
+
+        A kernel that an older daemon launched must not fail by the rules of a newer one.
+        """
+        if self._unparsed is not None:
+            profile, _ = parse_profile(self._unparsed, name=self.record.name)
+            self._launched = CatalogEntry(profile) if profile else None
+            self._unparsed = None
+        return self._launched
 
     # --- for others
 
@@ -200,7 +206,7 @@ class Actor:
             self.kernel.state in {State.LAUNCHING, State.STARTING},
         )
         discovery = await discover(
-            self._world, self.record, runtime, self.profile(), forgotten=forgotten
+            self._world, self.record, runtime, self.profile, forgotten=forgotten
         )
         if discovery.event is not None:
             self.enqueue(discovery.event)
@@ -221,7 +227,7 @@ class Actor:
         if discovery.event is not None:
             how = "found again from what its shim recorded: " if discovery.is_new else ""
             self.announce("adopted", f"{how}pid {handle.kernel.pid}, by {discovery.proof}")
-        beats = math.isfinite(self.profile().heartbeat.interval)
+        beats = math.isfinite(self.profile.heartbeat.interval)
         self.process.attach(Target(handle, connection, facts, beats=beats, fresh=fresh))
 
     async def _adopt_or_fail(self, met: ProcessMet) -> None:
@@ -286,12 +292,11 @@ class Actor:
         if story := _story(before, kernel):
             record = record.with_decision(Decision(self._world.wall_clock(), story, kernel.reason))
         if any(isinstance(command, Launch) for command in commands):
-            plain = self._profile_to_launch().model_dump(mode="json", exclude_defaults=True)
-            record = replace(record, profile=plain, handle=None)
+            record = replace(record, profile=self._entry_to_launch().plain, handle=None)
         return record, commands
 
-    def _profile_to_launch(self) -> Profile:
-        return self._current_profile() or self.profile()
+    def _entry_to_launch(self) -> CatalogEntry:
+        return self.source() or self._followed()
 
     def _act(self, command: Command) -> None:
         if isinstance(command, Launch):
@@ -307,7 +312,8 @@ class Actor:
             return
         renewed = command.new_key and command.new_ports
         previous = None if renewed else self.record.connection
-        self.launching.begin(command, self._profile_to_launch(), previous)
+        self._launched, self._unparsed = self._entry_to_launch(), None
+        self.launching.begin(command, self._launched.profile, previous)
 
     # --- the record
 

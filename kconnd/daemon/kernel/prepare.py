@@ -38,8 +38,8 @@ from kconnd.core.profile.policy import is_shared, needs_tcp
 from kconnd.daemon.context import World
 from kconnd.errors import PortsTakenError, StartFailedError
 from kconnd.system.files.regular import read_regular
-from kconnd.system.hung_calls import BeginStep, StuckError, ignore_step
-from kconnd.system.kernelspecs import interpreter_of, python_spec, read_kernelspec
+from kconnd.system.hung_calls import BeginStep, StuckError
+from kconnd.system.kernelspecs import KernelspecIndex, interpreter_of, python_spec
 from kconnd.system.keys import new_curve_keys, new_key
 from kconnd.system.ledger import is_free
 
@@ -106,7 +106,7 @@ async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
         If a file is missing or unreadable, or if a disk or file server does not answer.
     """
     try:
-        return await world.paths.run(partial(_read_launch_files, profile))
+        return await world.paths.run(partial(_read_launch_files, profile, world.kernelspecs))
     except StuckError as error:
         raise StartFailedError(
             f"{error.step}: the disk or file server does not answer",
@@ -114,9 +114,11 @@ async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
         ) from error
 
 
-def _read_launch_files(profile: Profile, begin: BeginStep) -> LaunchFiles:
+def _read_launch_files(
+    profile: Profile, kernelspecs: KernelspecIndex, begin: BeginStep
+) -> LaunchFiles:
     begin(f"finding the home folder of {profile.user or 'its user'}")
-    spec = find_spec(profile, begin)
+    spec = find_spec(profile, kernelspecs, begin)
     cwd = _expanded(profile.cwd, "cwd")
     interpreter = ""
     if spec.prefix:
@@ -135,7 +137,7 @@ def _touch(begin: BeginStep, action: str, path: str) -> None:
         os.stat(path)  # noqa: PTH116  # for its side effect
 
 
-def find_spec(profile: Profile, begin: BeginStep = ignore_step) -> KernelSpec:
+def find_spec(profile: Profile, kernelspecs: KernelspecIndex, begin: BeginStep) -> KernelSpec:
     """Find the kernel spec of a profile, or build one from its command.
 
     Raises
@@ -146,7 +148,7 @@ def find_spec(profile: Profile, begin: BeginStep = ignore_step) -> KernelSpec:
         If a disk or file server does not answer.
     """
     if profile.kernel:
-        return read_kernelspec(profile.kernel, begin)
+        return kernelspecs.read(profile.kernel, begin)
     if profile.python:
         return python_spec(_expanded(profile.python, "python"), begin)
     argv = (_expanded(profile.argv[0], "argv"), *profile.argv[1:])

@@ -28,7 +28,7 @@ async def beat_for_ever(kernels: Kernels) -> None:
         present = []
         for actor in _running(kernels.all()):
             if due.get(actor.record.name, 0.0) <= now:
-                profile = actor.profile()
+                profile = actor.profile
                 due[actor.record.name] = next_turn(now, profile.heartbeat.interval)
                 _take_part(actor, profile)
                 present.append(actor)

@@ -125,7 +125,7 @@ async def _stop(actor: Actor, stop_after: float, idler: Idler) -> None:
 
 
 def _stop_after(actor: Actor) -> float:
-    return actor.profile().idle.stop_after
+    return actor.profile.idle.stop_after
 
 
 def _is_unproven(actor: Actor, before: float) -> bool:

@@ -89,7 +89,7 @@ def _wanted(kernels: Kernels) -> Iterator[tuple[str, ConnectionInfo, str]]:
         connection = actor.record.connection
         if connection is not None and _lasts(actor.kernel):
             name = actor.record.name
-            profile = kernels.profile(name) or actor.profile()  # removed ones end no listing
+            profile = kernels.profile(name) or actor.profile  # removed ones end no listing
             if profile.publish == "jupyter":
                 yield name, connection, actor.record.facts.kernel_name or name
 

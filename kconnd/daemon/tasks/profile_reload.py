@@ -15,6 +15,7 @@ from kconnd.system.hung_calls import PathSteps, StuckError
 
 QUIET = 0.3  # seconds without a change, after which what is written counts as complete
 AT_MOST = 5.0  # seconds after which it is read all the same
+SCAN_INTERVAL_S = 30.0  # between scans for kernel specs, of which file servers report no change
 AGAIN = 10.0  # seconds between looks for a folder that was not there, or was another
 
 log = logging.getLogger("kconnd")
@@ -49,6 +50,16 @@ async def pick_up_for_ever(kernels: Kernels, folders: FolderWatcher, paths: Path
                 await _rest(folders)
             if changed:
                 await _reload(kernels)
+
+
+async def follow_kernelspecs(kernels: Kernels, folders: FolderWatcher, paths: PathSteps) -> None:
+    """Scan for kernel specs whenever a folder of them changes, and every `SCAN_INTERVAL_S`."""
+    with folders:
+        while True:
+            await look(folders, paths)
+            await kernels.catalog.refresh()
+            if await folders.wait_for_change(SCAN_INTERVAL_S):
+                await _rest(folders)
 
 
 async def _reload(kernels: Kernels) -> None:

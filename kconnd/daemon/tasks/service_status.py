@@ -47,7 +47,9 @@ async def tell_front_for_ever(kernels: Kernels, front: Path | None) -> None:
     told: bool | None = None
     trouble = ""
     while front is not None:
-        wanted = any(one.profile.start == "boot" for one in kernels.loaded.profiles.values())
+        wanted = any(
+            one.profile.start == "boot" for one in kernels.catalog.loaded.profiles.values()
+        )
         if wanted is not told:
             try:
                 post = Client(str(front)).post

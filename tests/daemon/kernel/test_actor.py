@@ -28,6 +28,7 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.profile.model import Profile
+from kconnd.daemon.catalog import CatalogEntry
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.main import keep_going
 from kconnd.errors import NoSuchKernelError, StateFileError
@@ -57,7 +58,10 @@ class Stage:
         self.world = make_world(
             folder, connect=self._connect, launcher=self.launcher, store=self.store, **options
         )
-        self.actor = Actor(KernelRecord("lab"), self.world, lambda: self.profile)
+        self.actor = Actor(KernelRecord("lab"), self.world, self.source)
+
+    def source(self) -> CatalogEntry:
+        return CatalogEntry(self.profile)
 
     def _connect(self, connection: ConnectionInfo) -> FakeChannels:
         channels = FakeChannels(connection, self.may_answer, [], self.heartbeats, self.subshells)
@@ -483,7 +487,7 @@ async def test_taking_up_mends_the_connection_file(
 async def taken_up(stage: Stage) -> AsyncIterator[Actor]:
     """Have the kernel taken up by what another daemon reads of it."""
     stage.actor.process.detach()
-    stage.actor = Actor(stage.store.read("lab"), stage.world, lambda: stage.profile)
+    stage.actor = Actor(stage.store.read("lab"), stage.world, stage.source)
     async with acting(stage):
         await stage.actor.revive()
         yield stage.actor

@@ -58,7 +58,7 @@ async def _around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     around = Surroundings(stage, Idling(stage.world), began)
     world = replace(stage.world, clock=lambda: around.now, wall_clock=lambda: around.day)
     stage.world = world
-    stage.actor = type(stage.actor)(stage.actor.record, world, lambda: stage.profile)
+    stage.actor = type(stage.actor)(stage.actor.record, world, stage.source)
     around.looking = Idling(world)
     # What a fake kernel has used, and who is connected to it, nobody can read.
     monkeypatch.setattr(

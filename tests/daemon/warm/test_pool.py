@@ -134,7 +134,7 @@ async def test_one_that_a_quota_counts_makes_room_for_a_start(tmp_path: Path, re
     world = replace(stage.world, launcher=launcher)
     pool = Pool(world, lambda: 8 << 30)
     one = replace_profile(LAB, warm=1)
-    actor = Actor(KernelRecord("other"), world, lambda: stage.profile, pool)
+    actor = Actor(KernelRecord("other"), world, stage.source, pool)
     running = asyncio.create_task(actor.run())
     keeping = asyncio.create_task(
         pool.keep_for_ever(lambda: [one], lambda: actor.kernel.state is not State.STOPPED)
