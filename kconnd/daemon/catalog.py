@@ -94,10 +94,6 @@ class Catalog:
         profile = instantiate(entry.profile, instance)
         return entry if profile is entry.profile else CatalogEntry(profile)
 
-    def knows(self, base: str) -> bool:
-        """Tell whether there is a profile or kernel spec of this name, sound or not."""
-        return base in self.loaded.profiles or base.lower() in self._installed
-
     def _find_written(self, base: str) -> CatalogEntry | None:
         if base not in self._written and (sourced := self.loaded.profiles.get(base)):
             self._written[base] = CatalogEntry(sourced.profile)

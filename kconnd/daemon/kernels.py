@@ -6,7 +6,7 @@ import difflib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from kconnd.core.access import AccessRules
@@ -44,6 +44,7 @@ from kconnd.system.profiles.loader import LoadedProfiles
 from kconnd.system.store import records_elsewhere
 
 LOGGED_FAULTS = 100
+MAX_SOURCES = 4096  # others than the owner may ask for many names
 AGAIN = 5.0  # seconds until a kernel that could not be taken up is tried again
 
 log = logging.getLogger("kconnd")
@@ -67,6 +68,7 @@ class Kernels:
     ) -> None:
         self.world, self.pool = world, pool
         self.catalog = Catalog(world.paths, world.kernelspecs)
+        self._source = lru_cache(MAX_SOURCES)(partial(Source, self.catalog))
         self.taken_up = asyncio.Event()  # set once all is known that an earlier daemon left
         self.readings = Readings(world)
         self.stop_turns = StopTurns()
@@ -98,10 +100,9 @@ class Kernels:
         self._check_ours(name)
         if name in self._actors:
             return self._actors[name]
-        source = Source(self.catalog, name)
-        if instance or source() is None:
+        if instance or self._source(name)() is None:
             raise self._unknown(name)
-        return self._add(KernelRecord(name), source)
+        return self._actor(name)
 
     def find_to_start(self, name: str) -> Actor:
         """Find a kernel, or make a further instance of a profile.
@@ -113,8 +114,7 @@ class Kernels:
         """
         _, instance = parse_name(name)
         self._check_ours(name)
-        source = Source(self.catalog, name)
-        entry = self._actors[name].source() if name in self._actors else source()
+        entry = self._source(name)()
         if name not in self._actors and entry is None:
             raise self._faulty(name) or self._unknown(name)
         if entry is not None and instance and entry.profile.ports.fixed:
@@ -123,7 +123,7 @@ class Kernels:
                 hint="give the profile a range of ports, such as 'ports: 20000-20999'",
             )
         self._check_claim(name)
-        return self._actors.get(name) or self._add(KernelRecord(name), source)
+        return self._actor(name)
 
     async def look_elsewhere(self) -> list[KernelRecord]:
         """List what other machines that share our home say of their kernels; reads files."""
@@ -136,8 +136,7 @@ class Kernels:
 
     def profile(self, name: str) -> Profile | None:
         """Return the profile that a kernel's next launch follows; None where there is none."""
-        actor = self._actors.get(name)
-        entry = actor.source() if actor else self.catalog.find(name)
+        entry = self._source(name)()
         return entry.profile if entry else None
 
     async def look_for(self, name: str) -> None:
@@ -146,10 +145,11 @@ class Kernels:
             base, _ = parse_name(name)
         except UsageError:
             return
-        if name in self._actors or self.catalog.knows(base):
+        source = self._source(name)
+        if name in self._actors or source() or base in self.catalog.loaded.spoiled:
             return
         await self.catalog.refresh()
-        if not self.catalog.knows(base):
+        if source() is None:
             self._seen_elsewhere = await self.look_elsewhere()
 
     def profile_status(self, actor: Actor) -> str:
@@ -216,9 +216,9 @@ class Kernels:
             self._add(KernelRecord(name))
         return self._actors[name]
 
-    def _add(self, record: KernelRecord, source: Source | None = None) -> Actor:
+    def _add(self, record: KernelRecord) -> Actor:
         name = record.name
-        actor = Actor(record, self.world, source or Source(self.catalog, name), self.pool)
+        actor = Actor(record, self.world, self._source(name), self.pool)
         self._actors[name] = actor
         self._tasks[name] = asyncio.get_running_loop().create_task(actor.run(), name=name)
         return actor
