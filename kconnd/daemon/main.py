@@ -4,12 +4,10 @@ It ends on SIGTERM and SIGINT and leaves every kernel running; SIGHUP reads the 
 again. Exit codes are those of `kconnd.errors`.
 """
 
-import argparse
 import asyncio
 import contextlib
 import gc
 import logging
-import math
 import os
 import random
 import resource
@@ -17,27 +15,23 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import kconnd
 from kconnd import private_tmp
-from kconnd.core import paths
 from kconnd.core.kernel.record import Origin
 from kconnd.core.kernel.view import iso_time
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import live_dir
-from kconnd.core.launch.ports import COUNT, default_range
 from kconnd.core.paths import SETTINGS_FILE
-from kconnd.core.profile.quantities import parse_duration
 from kconnd.daemon.api.admission import Gate, bound_connections_for_ever
 from kconnd.daemon.api.request import Request
 from kconnd.daemon.api.routes import ROUTES, get_ready
 from kconnd.daemon.context import Channels, World
 from kconnd.daemon.event_log import EventBus
 from kconnd.daemon.kernels import Kernels
+from kconnd.daemon.options import Options, parse_options
 from kconnd.daemon.tasks.account_watch import end_with_account
 from kconnd.daemon.tasks.heartbeats import beat_for_ever
 from kconnd.daemon.tasks.jupyter_publishing import publish_for_ever, publish_once
@@ -45,7 +39,7 @@ from kconnd.daemon.tasks.profile_reload import follow_kernelspecs, look, pick_up
 from kconnd.daemon.tasks.repair import make_folders, mend_for_ever
 from kconnd.daemon.tasks.service_status import report_for_ever, tell_front_for_ever
 from kconnd.daemon.warm.pool import Pool
-from kconnd.errors import KconndError, LockedError, ProfileError, UsageError
+from kconnd.errors import KconndError, LockedError, ProfileError
 from kconnd.launchers.fork import FORK, ForkLauncher
 from kconnd.launchers.local import LOCAL, LocalLauncher
 from kconnd.launchers.registry import Launchers
@@ -60,7 +54,7 @@ from kconnd.system.http.peer import look_up_user
 from kconnd.system.hung_calls import BeginStep, StuckError, ThreadPerCallExecutor
 from kconnd.system.kernelspecs import search_path
 from kconnd.system.ledger import PortLedger
-from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
+from kconnd.system.machine import machine_id, own_user
 from kconnd.system.process.processes import boot_id, pid_namespace
 from kconnd.system.profiles.loader import LoadedProfiles, is_profile
 from kconnd.system.profiles.settings_file import LiveSettings
@@ -81,127 +75,19 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 log = logging.getLogger("kconnd")
 
-DESCRIPTION = """\
-Run Jupyter kernels from YAML profiles, and keep them running.
 
-The daemon stays in the foreground. SIGTERM and SIGINT end it and leave the kernels, which
-the next daemon takes up; SIGHUP reads the profiles again. kconnd-ctl talks to it.
-"""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the command line says, with what it leaves open filled in."""
-
-    configs: tuple[Path, ...]
-    system_configs: tuple[Path, ...]
-    watch: bool
-    exit_idle: float
-    front: Path | None
-    runtime_dir: Path
-    state_dir: Path
-    machines_dir: Path | None
-    jupyter_dir: Path
-    socket: Path
-    ports: tuple[int, int]
-    log_level: str
-    stop_kernels_on_exit: bool
-
-
-def parse_settings(arguments: Sequence[str] | None) -> Settings:
-    """Read the command line.
-
-    Raises
-    ------
-    UsageError
-        If it makes no sense.
-    """
-    parser = argparse.ArgumentParser(
-        "kconnd", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--configs", metavar="DIR", action="append", type=Path, help="folder of YAML profiles")
-    add(
-        "--system-configs",
-        metavar="DIR",
-        action="append",
-        type=Path,
-        help="folder of profiles of the whole machine, which has to be root's",
-    )
-    add("--runtime-dir", metavar="DIR", type=Path, help="sockets and connection files")
-    add("--state-dir", metavar="DIR", type=Path, help="records and logs of kernels")
-    add("--socket", metavar="PATH", type=Path, help="where kconnd-ctl reaches this daemon")
-    add("--jupyter-dir", metavar="DIR", type=Path, help="where Jupyter looks for kernels by name")
-    add("--ports", metavar="FIRST-LAST", help="ports for kernels that use tcp")
-    add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    add(
-        "--stop-kernels-on-exit",
-        action="store_true",
-        help="end all kernels when the daemon ends, instead of leaving them",
-    )
-    add("--exit-idle", metavar="TIME", help="end when nothing has run for so long, such as 1min")
-    add("--front", metavar="PATH", type=Path, help="socket of the machine's front door")
-    add(
-        "--no-watch",
-        action="store_true",
-        help="read profiles again on SIGHUP and kconnd-ctl reload alone",
-    )
-    add("--version", action="version", version=f"kconnd {kconnd.__version__}")
-    given = parser.parse_args(arguments)
-    user = own_user()
-    runtime = private_tmp.resolve_folder(
-        paths.runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid
-    )
-    state = paths.state_dir(os.environ, user.home, machine_id())
-    runtime_dir = (given.runtime_dir or Path(runtime)).absolute()
-    return Settings(
-        configs=tuple(path.expanduser().absolute() for path in given.configs or ())
-        or (Path(paths.config_dir(os.environ, user.home)),),
-        system_configs=tuple(path.absolute() for path in given.system_configs or ()),
-        watch=not given.no_watch,
-        exit_idle=_parse_span(given.exit_idle),
-        front=given.front,
-        runtime_dir=runtime_dir,
-        state_dir=(given.state_dir or Path(state)).absolute(),
-        machines_dir=None if given.state_dir else Path(state).parent,
-        jupyter_dir=(
-            given.jupyter_dir or Path(paths.jupyter_runtime_dir(os.environ, user.home))
-        ).absolute(),
-        socket=(given.socket or runtime_dir / paths.SOCKET_NAME).absolute(),
-        ports=_parse_ports(given.ports) if given.ports else default_range(ephemeral_ports()),
-        log_level=given.log_level,
-        stop_kernels_on_exit=given.stop_kernels_on_exit,
-    )
-
-
-def _parse_span(text: str | None) -> float:
-    try:
-        return parse_duration(text) if text else math.inf
-    except ValueError as error:
-        raise UsageError(f"--exit-idle: {error}") from None
-
-
-def _parse_ports(text: str) -> tuple[int, int]:
-    first, _, last = text.partition("-")
-    if first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) - COUNT < 65536:  # noqa: PLR2004
-        return int(first), int(last)
-    raise UsageError(
-        f"--ports: {text!r} is not a range of ports", hint="such as --ports 20000-29999"
-    )
-
-
-def build_world(settings: Settings, gate: Gate) -> World:
+def build_world(options: Options, gate: Gate) -> World:
     """Build what all kernels share."""
     return World(
         user=own_user(),
         environment=os.environ,
-        runtime_dir=settings.runtime_dir,
-        machines_dir=settings.machines_dir,
-        ports=settings.ports,
-        launcher=_launchers(settings, gate),
+        runtime_dir=options.runtime_dir,
+        machines_dir=options.machines_dir,
+        ports=options.ports,
+        launcher=_launchers(options, gate),
         connect=_connector(),
-        store=Store(settings.state_dir, _origin()),
-        ledger=PortLedger(settings.runtime_dir),
+        store=Store(options.state_dir, _origin()),
+        ledger=PortLedger(options.runtime_dir),
         bus=EventBus(own_user().name),
         slots=asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1))),
         clock=asyncio.get_running_loop().time,
@@ -233,18 +119,18 @@ def _connector() -> Callable[[ConnectionInfo], Channels]:
     return connect
 
 
-def _launchers(settings: Settings, gate: Gate) -> Launchers:
+def _launchers(options: Options, gate: Gate) -> Launchers:
     """Build the launchers; where there is a front door, units are what ``auto`` means."""
-    folder = Path(live_dir(str(settings.runtime_dir)))
+    folder = Path(live_dir(str(options.runtime_dir)))
     local = LocalLauncher(folder)
-    if settings.front is None:
+    if options.front is None:
         return Launchers({LOCAL: local, FORK: ForkLauncher(folder, local)})
-    units = SystemdLauncher(folder, settings.front)
+    units = SystemdLauncher(folder, options.front)
     fork = ForkLauncher(folder, units, units.confine)
     return Launchers({SYSTEMD: units, LOCAL: local, FORK: fork}, gate.check_launcher)
 
 
-async def serve(settings: Settings) -> None:
+async def serve(options: Options) -> None:
     """Run the daemon until it is told to end.
 
     It listens, and hears signals, before it reads a profile or touches a kernel: either may take
@@ -256,10 +142,10 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
-    gate = Gate(LiveSettings(SETTINGS_FILE) if settings.front else None)
-    world = build_world(settings, gate)
-    kernels = Kernels(world, partial(_load, settings, world), Pool(world))
-    paths = _describe(settings)
+    gate = Gate(LiveSettings(SETTINGS_FILE) if options.front else None)
+    world = build_world(options, gate)
+    kernels = Kernels(world, partial(_load, options, world), Pool(world))
+    paths = _describe(options)
     site = Site(
         ROUTES,
         partial(Request, kernels, paths, gate),
@@ -268,37 +154,37 @@ async def serve(settings: Settings) -> None:
     for passed in passed_sockets(os.environ):
         site.listen_on(passed)
     if not site.is_listening:
-        site.listen(settings.socket)
+        site.listen(options.socket)
     paths["socket"] = site.address
     folders = FolderWatcher(
-        (*settings.system_configs, *settings.configs) if settings.watch else (), is_profile
+        (*options.system_configs, *options.configs) if options.watch else (), is_profile
     )
-    kernelspecs = FolderWatcher(search_path() if settings.watch else (), lambda _name: True)
+    kernelspecs = FolderWatcher(search_path() if options.watch else (), lambda _name: True)
     works: list[Work] = [
         partial(beat_for_ever, kernels),
         partial(mend_for_ever, kernels, site),
         partial(_reload_when, reloading, kernels),
-        partial(report_for_ever, kernels, site, settings.exit_idle, ending),
-        partial(tell_front_for_ever, kernels, settings.front),
+        partial(report_for_ever, kernels, site, options.exit_idle, ending),
+        partial(tell_front_for_ever, kernels, options.front),
         partial(end_with_account, look_up_user(os.geteuid())[0], ending),
         partial(bound_connections_for_ever, gate, site),
         kernels.keep_warm,
         partial(follow_kernelspecs, kernels, kernelspecs, world.paths),
-        partial(publish_for_ever, kernels, settings.jupyter_dir),
+        partial(publish_for_ever, kernels, options.jupyter_dir),
         partial(pick_up_for_ever, kernels, folders, world.paths),
     ]
-    work = loop.create_task(_work(settings, kernels, site, folders, works))
+    work = loop.create_task(_work(options, kernels, site, folders, works))
     try:
         await _until_either(work, ending)
-        if settings.stop_kernels_on_exit:
+        if options.stop_kernels_on_exit:
             await _until_either(work, kernels.taken_up)  # what is not known cannot be ended
     finally:
         notify(STOPPING=1)
         work.cancel()
         await asyncio.wait({work})
-        if settings.stop_kernels_on_exit and kernels.taken_up.is_set():
+        if options.stop_kernels_on_exit and kernels.taken_up.is_set():
             await kernels.stop_all()
-            await publish_once(kernels, settings.jupyter_dir)
+            await publish_once(kernels, options.jupyter_dir)
         await site.close()
         await kernels.let_go()
         await asyncio.to_thread(kernels.world.store.close)
@@ -317,12 +203,12 @@ async def _until_either(work: asyncio.Task[None], event: asyncio.Event) -> None:
 
 
 async def _work(
-    settings: Settings, kernels: Kernels, site: Site, folders: FolderWatcher, works: Iterable[Work]
+    options: Options, kernels: Kernels, site: Site, folders: FolderWatcher, works: Iterable[Work]
 ) -> None:
     """Take up what there is, and then do the daemon's works side by side, for ever."""
-    if settings.watch:
+    if options.watch:
         with contextlib.suppress(StuckError):
-            await kernels.world.paths.run(partial(_make_configs, settings.configs[0]))
+            await kernels.world.paths.run(partial(_make_configs, options.configs[0]))
         await look(folders, kernels.world.paths)  # before they are read: no change is to be missed
     await kernels.take_up()
     log.info("ready: %d kernels, listening on %s", len(kernels.all()), site.address)
@@ -350,11 +236,11 @@ async def keep_going(work: Work, pause: float = AGAIN) -> None:
             return
 
 
-async def _load(settings: Settings, world: World) -> LoadedProfiles:
+async def _load(options: Options, world: World) -> LoadedProfiles:
     """Read all profiles; each file that hangs is left out, and is a fault, from the next try on."""
     user = world.user
     read = partial(
-        load_tiers, settings.system_configs, settings.configs, uid=user.uid, user=user.name
+        load_tiers, options.system_configs, options.configs, uid=user.uid, user=user.name
     )
     for _ in range(MAX_STUCK_FILES):
         try:
@@ -379,38 +265,38 @@ async def _reload_when(asked: asyncio.Event, kernels: Kernels) -> None:
         notify(READY=1)
 
 
-def _describe(settings: Settings) -> dict[str, object]:
+def _describe(options: Options) -> dict[str, object]:
     return {
-        "socket": str(settings.socket),
-        "runtime_dir": str(settings.runtime_dir),
-        "state_dir": str(settings.state_dir),
-        "configs": [str(path) for path in settings.configs],
+        "socket": str(options.socket),
+        "runtime_dir": str(options.runtime_dir),
+        "state_dir": str(options.state_dir),
+        "configs": [str(path) for path in options.configs],
         "started_at": iso_time(time.time()),
     }
 
 
-def _make_folders(settings: Settings) -> None:
-    make_folders(settings.runtime_dir)
-    if private_tmp.is_fallback(str(settings.runtime_dir)):
+def _make_folders(options: Options) -> None:
+    make_folders(options.runtime_dir)
+    if private_tmp.is_fallback(str(options.runtime_dir)):
         log.warning(
             "using %s, since another user has taken %s",
-            settings.runtime_dir,
-            settings.runtime_dir.with_name(f"kconnd-{os.geteuid()}"),
+            options.runtime_dir,
+            options.runtime_dir.with_name(f"kconnd-{os.geteuid()}"),
         )
-    ensure_private_dir(settings.state_dir)
+    ensure_private_dir(options.state_dir)
 
 
-def _prepare_folders(settings: Settings, name: str) -> None:
+def _prepare_folders(options: Options, name: str) -> None:
     """Make the folders, and leave what an earlier account of this uid left in them.
 
     On a server the front door has put that aside, or nothing of it is touched.
     """
-    if settings.front is not None and name:
+    if options.front is not None and name:
         check_account(os.geteuid(), name, AccountFiles())
-    _make_folders(settings)
-    if settings.front is None and name:
-        while not settle_runtime(settings.runtime_dir, settings.state_dir, name, _origin()):
-            _make_folders(settings)
+    _make_folders(options)
+    if options.front is None and name:
+        while not settle_runtime(options.runtime_dir, options.state_dir, name, _origin()):
+            _make_folders(options)
 
 
 def _allow_many_files() -> None:
@@ -426,16 +312,16 @@ def _read_note(lock: Path) -> str:
         return ""
 
 
-def _lock_state(settings: Settings) -> None:
+def _lock_state(options: Options) -> None:
     """Take the lock that makes this the one daemon of its state folder, as long as it lives."""
     where = f"of {os.uname().nodename}\n{pid_namespace()}"
     note = f"kconnd, pid {os.getpid()} {where}"
     try:
-        take_lock(settings.state_dir / "daemon.lock", note)
-        take_lock(settings.runtime_dir / "daemon.lock", note)
+        take_lock(options.state_dir / "daemon.lock", note)
+        take_lock(options.runtime_dir / "daemon.lock", note)
     except LockedError as error:
         hint = "kconnd-ctl talks to the one that runs; end it first to start another"
-        holder = _read_note(settings.state_dir / "daemon.lock")
+        holder = _read_note(options.state_dir / "daemon.lock")
         if " of " in holder and where not in holder:  # older versions did not say
             hint = (
                 "that is another machine or container, with this state folder and machine-id: "
@@ -447,15 +333,15 @@ def _lock_state(settings: Settings) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``kconnd``; see ``kconnd --help``."""
     try:
-        settings = parse_settings(arguments)
+        options = parse_options(arguments)
         gc.freeze()  # what was imported stays: else each collection goes through it again
-        set_up_logging(settings.log_level)
+        set_up_logging(options.log_level)
         os.umask(0o077)
         _allow_many_files()
-        _prepare_folders(settings, look_up_user(os.geteuid())[0])
-        _lock_state(settings)
+        _prepare_folders(options, look_up_user(os.geteuid())[0])
+        _lock_state(options)
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve(settings))
+            asyncio.run(serve(options))
     except KconndError as error:
         print(f"kconnd: {error.message}", file=sys.stderr)  # noqa: T201
         if error.hint:
