@@ -146,7 +146,7 @@ class Kernels:
         except UsageError:
             return
         source = self._source(name)
-        if name in self._actors or source() or base in self.catalog.loaded.spoiled:
+        if name in self._actors or source() or base in self.catalog.loaded.first_faults:
             return
         await self.catalog.refresh()
         if source() is None:

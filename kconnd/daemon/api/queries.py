@@ -134,12 +134,6 @@ async def info(request: Request) -> Reply:
     return await info_of(request, request.kernels.find(request.name))
 
 
-def glance(request: Request) -> Mapping[str, Any] | None:
-    """Show one kernel in the same way, where nothing has to be read for it."""
-    actor = request.kernels.find(request.name)
-    return show(request, actor) if request.kernels.readings.is_fresh(actor) else None
-
-
 async def connection(request: Request) -> Reply:
     """Give the content of a kernel's connection file, its key among it."""
     actor = live(request, "giving the connection of")

@@ -23,7 +23,6 @@ from kconnd.daemon.api.queries import (
     connection,
     events,
     faults,
-    glance,
     info,
     kernels_,
     logs,
@@ -108,7 +107,7 @@ ROUTES: tuple[Route, ...] = (
         streams=True,
     ),
     Route("GET", "/v1/kernels", Right.SEE, kernels_),
-    Route("GET", _ONE, Right.SEE, info, glance=glance),
+    Route("GET", _ONE, Right.SEE, info),
     Route("GET", f"{_ONE}/connection", Right.CONNECT, connection),
     Route("GET", f"{_ONE}/why", Right.SEE, why),
     Route(

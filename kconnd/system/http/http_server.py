@@ -4,7 +4,6 @@ Rules. The operating system identifies the peer once, when it connects; without 
 reply. The right that a route needs is checked after the request's head, before the body is read. A
 connection handles one request at a time. If the next request arrives before the reply, it is
 refused, since malicious text in the head of one request could otherwise pass for two.
-What takes no waiting is answered at once, where a task of its own would cost as much again.
 Sizes and times are limited, so that no client can lock out others.
 """
 
@@ -114,8 +113,6 @@ class Exchange(HTTPMessageDelegate):
         """Handle a complete request; cancel the work if its client closes the connection."""
         if self._refusal is None and self._stream.has_unread():
             self._refusal = _pipelined()
-        if self._answer_at_once():
-            return
         task = asyncio.get_running_loop().create_task(self._serve())
         self._connection.set_close_callback(task.cancel)
 
@@ -143,20 +140,6 @@ class Exchange(HTTPMessageDelegate):
         if self._route.daemons_only:
             check_peer_is_daemon(self._stream.socket, self._peer)
         check_size(self._request.headers)
-
-    def _answer_at_once(self) -> bool:
-        """Answer by a glance, if that will do; a refusal or a fault is told the longer way."""
-        if self._refusal is not None or self._route.glance is None or self._audited or self._body:
-            return False
-        try:
-            reply = self._route.glance(self._new_request(self._peer, self._name, {}))
-        except Exception:  # noqa: BLE001  # it happens again there, and is logged there
-            return False
-        if reply is None:
-            return False
-        self._write(reply, HTTPStatus.OK)  # of one that is gone, Tornado lets go by itself
-        self._finish(HTTPStatus.OK)
-        return True
 
     async def _serve(self) -> None:
         with contextlib.suppress(asyncio.CancelledError, tornado.iostream.StreamClosedError):

@@ -11,7 +11,6 @@ from kconnd.core.access import Peer, Right
 
 Reply = Mapping[str, Any] | AsyncIterator[Mapping[str, Any]]
 Function = Callable[[Any], Awaitable[Reply]]
-Glance = Callable[[Any], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,7 @@ class Route:
     """A row of the table.
 
     ``daemons_only`` admits the owner's daemon alone, and no other process of its user.
-    ``glance`` gives what ``function`` would, where that takes no waiting now; else None. It
-    changes nothing, so what is audited has none. ``at_once`` routes are answered before the
-    server has read all state of an earlier daemon.
+    ``at_once`` routes are answered before the server has read all state of an earlier daemon.
     """
 
     method: str
@@ -40,7 +37,6 @@ class Route:
     parameters: tuple[Parameter, ...] = ()
     streams: bool = False
     daemons_only: bool = False
-    glance: Glance | None = None
     at_once: bool = False
 
     @property

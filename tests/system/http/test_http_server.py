@@ -54,6 +54,7 @@ class Asked:
 
 async def echo(request: Asked) -> Reply:
     """Give back what was asked."""
+    request.place.echoed += 1
     return {"name": request.name, "body": request.body}
 
 
@@ -74,19 +75,10 @@ async def follow(_request: Asked) -> Reply:
     return stream()
 
 
-def glance(request: Asked) -> Mapping[str, Any] | None:
-    """Tell that it was seen at once, if it may be."""
-    request.place.seen += 1
-    if request.place.trouble:
-        raise request.place.trouble
-    return {"at once": request.name} if request.place.is_fresh else None
-
-
 ROUTES = [
     Route("GET", "/v1/{name}", Right.SEE, echo),
     Route("GET", "/v1/{name}/follow", Right.SEE, follow, streams=True),
-    Route("GET", "/v1/{name}/seen", Right.SEE, echo, glance=glance),
-    Route("POST", "/v1/{name}/seen", Right.MANAGE, echo, glance=glance),
+    Route("GET", "/v1/{name}/seen", Right.SEE, echo),
     Route("POST", "/v1/{name}/hang", Right.SEE, hang),
     Route("POST", "/v1/{name}/change", Right.MANAGE, echo),
     Route("POST", "/v1/units", Right.SEE, echo),
@@ -104,10 +96,8 @@ class Place:
         self.refuses: set[str] = set()
         self.needs = ""  # a group
         self.hanging, self.go_on = asyncio.Event(), asyncio.Event()
-        self.is_fresh = True  # so that a glance will do
-        self.trouble: Exception | None = None  # of a glance
-        self.seen = 0  # glances
         self.clients: list[socket.socket] = []
+        self.echoed = 0  # requests that were carried out
         self.site = Site(ROUTES, partial(Asked, self), max_connections, directory)
 
     def connect(self, uid: int | None = None) -> socket.socket:
@@ -328,28 +318,9 @@ async def test_any_text_comes_back_as_it_was(place: Place, text: str) -> None:
     assert (status, told["body"]) == (200, body)
 
 
-async def test_a_glance_answers_where_it_will_do(place: Place) -> None:
-    raw = place.connect()
-    for _ in range(3):
-        assert await ask(raw, "/v1/lab/seen") == (200, {"at once": "lab"})
-    place.is_fresh = False
-    assert (await ask(raw, "/v1/lab/seen"))[1]["name"] == "lab"
-
-
-async def test_a_glance_is_for_who_may_and_for_nothing_with_a_body_or_a_line(place: Place) -> None:
+async def test_a_body_that_is_not_json_is_refused_also_where_none_is_needed(place: Place) -> None:
     broken = get("/v1/lab/seen").replace(b"\r\n\r\n", b"\r\nContent-Length: 1\r\n\r\n{")
     assert (await place.send(broken))[0] == 400
-    assert "name" in (await place.post("/v1/lab/seen", b""))[1]  # it is audited
-    place.refuses.add("SEE")
-    assert (await place.send(get("/v1/lab/seen")))[0] == 403
-
-
-@pytest.mark.parametrize("trouble", [RefusedError("not this way"), ValueError("a fault")])
-async def test_a_glance_that_fails_leaves_it_to_the_function(
-    place: Place, trouble: Exception
-) -> None:
-    place.trouble = trouble
-    assert (await place.send(get("/v1/lab/seen")))[1]["name"] == "lab"
 
 
 PIPELINED = "this connection received a second request"
@@ -379,7 +350,7 @@ async def test_requests_in_one_breath_are_all_refused(
     assert answer.startswith(b"HTTP/1.1 400")
     assert PIPELINED.encode() in answer
     assert b"Connection: close" in answer
-    assert place.seen == 0
+    assert place.echoed == 0
     assert ": done" not in caplog.text
 
 
@@ -494,7 +465,7 @@ async def test_a_body_as_large_as_one_may_be_is_taken(place: Place) -> None:
     assert (status, told["body"]) == (200, {"a": text})
 
 
-async def test_a_client_that_is_gone_before_its_glance_is_no_fault(
+async def test_a_client_that_is_gone_before_its_answer_is_no_fault(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(20):
