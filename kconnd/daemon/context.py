@@ -1,4 +1,4 @@
-"""What all kernels of a daemon share, built once in `kconnd.daemon.main`."""
+"""The surroundings that all kernels of a daemon share, built once in `kconnd.daemon.main`."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from kconnd.core.kernel.wall_time import WallClock
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles, WarmFiles, kernel_files, warm_files
 from kconnd.core.launch.plan import User
-from kconnd.daemon.event_log import EventBus, Happening
+from kconnd.daemon.event_log import EventBus, KernelEvent
 from kconnd.daemon.staggering import Pace
 from kconnd.launchers.base import Launcher
 from kconnd.system.hung_calls import PathSteps
@@ -24,23 +24,23 @@ class Channels(Protocol):
 
     @property
     def heard_at(self) -> float:
-        """When the kernel published anything last, in monotonic seconds."""
+        """When the kernel last published a message, in monotonic seconds."""
         ...
 
     async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
-        """Ask who the kernel is."""
+        """Request the kernel's info, and return the reply's content."""
         ...
 
     async def list_subshells(self) -> Sequence[str]:
-        """Ask which subshells the kernel has."""
+        """Request the ids of the kernel's subshells."""
         ...
 
     async def execute_silently(self, code: str) -> bool:
-        """Run code, and tell whether it went well."""
+        """Run code, and return whether it succeeded."""
         ...
 
     async def evaluate(self, expression: str) -> str:
-        """Evaluate an expression, and give the text that a cell would show."""
+        """Evaluate an expression, and return the text that a cell would show."""
         ...
 
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:
@@ -48,7 +48,7 @@ class Channels(Protocol):
         ...
 
     async def control(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Send a control request, and wait for its reply as long as it takes."""
+        """Send a control request, and wait for its reply without a time limit."""
         ...
 
     async def watch_status(
@@ -58,11 +58,11 @@ class Channels(Protocol):
         ...
 
     def heartbeat(self) -> bool | None:
-        """Send the next heartbeat, and tell about the one before; None where that is unknown."""
+        """Send a heartbeat; return whether the last one was answered, None if that is unknown."""
         ...
 
     def close(self) -> None:
-        """Let go of the kernel."""
+        """Close the sockets."""
         ...
 
 
@@ -73,31 +73,31 @@ class World:
     Parameters
     ----------
     user : User
-        Whose kernels these are.
+        The kernels' owner.
     environment : mapping
-        The daemon's own, of which little reaches a kernel.
+        The daemon's own; kernels get a few variables of it.
     runtime_dir : Path
-        For sockets and connection files.
+        The folder of sockets and connection files.
     machines_dir : Path, optional
-        Where machines that share our home keep theirs, a folder each.
+        The folder with a state folder for each machine that shares this home.
     ports : tuple of int
         First and last of the automatic ports.
     slots : asyncio.Semaphore
-        How many kernels may be starting at once; more would only make each other late.
+        Limits how many kernels start at the same time: more would only slow each other down.
     launch_limit : float
-        Seconds until there is a process, the first imports of a parent included.
+        Seconds until a launch has a process. The first imports of a parent count.
     pace : Pace
-        Of the questions to kernels that were adopted.
+        Spreads out the questions to adopted kernels.
     paths : PathSteps
-        Runs what touches paths that others name, each of which may hang.
+        Runs work on paths that may hang in threads.
     kernelspecs : KernelspecIndex
-        Where installed kernel specs are.
+        The folders of installed kernel specs.
     calendar : WallClock
-        Gives the times of day of moments in monotonic seconds.
+        Converts monotonic seconds to times of day.
     clock, wall_clock : callable
-        Monotonic seconds, by which all is decided, and seconds since the epoch, for people.
+        Monotonic seconds, for decisions, and seconds since the epoch, for people.
     roll : callable
-        A random number from 0 to 1.
+        Returns a random number from 0 to 1.
     """
 
     user: User
@@ -122,16 +122,16 @@ class World:
 
     def announce(self, kernel: str, kind: str, message: str) -> None:
         """Publish an event about a kernel to all subscribers."""
-        self.bus.tell(Happening(self.wall_clock(), kernel, kind, message))
+        self.bus.publish(KernelEvent(self.wall_clock(), kernel, kind, message))
 
     def files(self, name: str) -> KernelFiles:
-        """Give the paths of a kernel's files."""
+        """Return the paths of a kernel's files."""
         return kernel_files(str(self.runtime_dir), str(self.store.state_dir), name)
 
     def warm_files(self, name: str) -> WarmFiles:
-        """Give the paths of a warm kernel's files."""
+        """Return the paths of a warm kernel's files."""
         return warm_files(str(self.runtime_dir), str(self.store.state_dir), name)
 
     def wall_time(self, at: float) -> float:
-        """Give the time of day of a moment in monotonic seconds, for people to read."""
+        """Convert monotonic seconds to a time of day, for people to read."""
         return self.calendar.time_of(at, self.wall_clock() - self.clock())

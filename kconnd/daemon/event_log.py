@@ -1,4 +1,8 @@
-"""What happened to kernels, for whoever listens: ``kconnd-ctl events`` and the log."""
+"""The events of all kernels: logged, kept for a while, and sent to subscribers.
+
+Subscribers are the clients of ``kconnd-ctl events`` and the daemon's own periodic tasks, which wait
+for the next event instead of polling.
+"""
 
 import asyncio
 import contextlib
@@ -11,16 +15,16 @@ from typing import Any
 from kconnd.core.kernel.view import iso_time
 from kconnd.system.systemd.journal import EVENT
 
-KEPT = 1000
-BACKLOG = 1000  # events that a slow listener may be behind before it is let go
-SETTLED = 0.05  # seconds in which what happens at once is seen as one
+MAX_KEPT_EVENTS = 1000
+MAX_BACKLOG_EVENTS = 1000  # by which a slow subscriber may be behind; it misses further ones
+SETTLE_TIME_S = 0.05  # in which events that belong together arrive
 
 log = logging.getLogger("kconnd")
 
 
 @dataclass(frozen=True)
-class Happening:
-    """One thing that happened to one kernel."""
+class KernelEvent:
+    """One event of one kernel, in seconds since the epoch."""
 
     at: float
     kernel: str
@@ -28,76 +32,72 @@ class Happening:
     message: str
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as a reply has it."""
+        """Return the event as a line of a reply."""
         return {**vars(self), "at": iso_time(self.at)}
 
 
 class EventBus:
-    """Keeps the last events and hands new ones on.
+    """Keeps the last events and sends new ones to subscribers.
 
     Parameters
     ----------
     owner : str
-        Whose kernels these are, for the journal.
+        The kernels' owner, for the journal.
     """
 
     def __init__(self, owner: str = "") -> None:
         self._owner = owner
-        self._past: deque[Happening] = deque(maxlen=KEPT)
-        self._listeners: set[asyncio.Queue[Happening]] = set()
+        self._kept: deque[KernelEvent] = deque(maxlen=MAX_KEPT_EVENTS)
+        self._subscribers: set[asyncio.Queue[KernelEvent]] = set()
         self._next = asyncio.Event()
         self.count = 0  # of all events so far
 
-    def tell(self, happening: Happening) -> None:
-        """Log an event, keep it and hand it to each listener."""
+    def publish(self, event: KernelEvent) -> None:
+        """Log an event, keep it and send it to all subscribers."""
         fields = {
             "MESSAGE_ID": EVENT,
-            "KCONND_KERNEL": happening.kernel,
+            "KCONND_KERNEL": event.kernel,
             "KCONND_OWNER": self._owner,
-            "KCONND_EVENT": happening.event,
+            "KCONND_EVENT": event.event,
         }
-        told = (happening.kernel, happening.event, happening.message)
-        log.info("%s: %s: %s", *told, extra=fields)
-        self._past.append(happening)
+        log.info("%s: %s: %s", event.kernel, event.event, event.message, extra=fields)
+        self._kept.append(event)
         self.count += 1
-        for queue in self._listeners:
+        for queue in self._subscribers:
             if not queue.full():
-                queue.put_nowait(happening)
+                queue.put_nowait(event)
         self._next.set()
         self._next = asyncio.Event()
 
-    async def quiet(self, limit: float, since: int) -> None:
-        """Wait until something has happened, or for so many seconds.
+    async def wait_for_change(self, timeout_s: float, since: int) -> None:
+        """Wait for the next event, and for those that belong to it, or until the time is over.
 
-        What happens at once is seen as one: who looks at all kernels then, looks once.
+        A caller that then looks at all kernels does so once for several events.
 
         Parameters
         ----------
         since : int
-            What `count` was when the caller looked; what has happened meanwhile counts.
+            The `count` that the caller has seen. If there have been events since, the next one is
+            not waited for.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(timeout_s):
                 if self.count == since:
                     await self._next.wait()
-                await asyncio.sleep(SETTLED)  # what belongs together comes one by one
+                await asyncio.sleep(SETTLE_TIME_S)  # events that belong together come one by one
 
-    async def listen(self, *, follow: bool) -> AsyncGenerator[Happening, None]:
-        """Give what is kept, oldest first, and then events as they come, for ever.
+    async def subscribe(self, *, follow: bool) -> AsyncGenerator[KernelEvent, None]:
+        """Yield the kept events, the oldest first, and with ``follow`` each new one.
 
-        One that is too slow misses some.
-
-        Parameters
-        ----------
-        follow : bool
-            Whether it goes on after what is kept.
+        A subscriber that is too slow misses events.
         """
-        queue: asyncio.Queue[Happening] = asyncio.Queue(BACKLOG)
-        self._listeners.add(queue)  # from now on, whatever comes while the past is told
+        queue: asyncio.Queue[KernelEvent] = asyncio.Queue(MAX_BACKLOG_EVENTS)
+        # Subscribe before the first yield, so that no event between kept and new ones is missed.
+        self._subscribers.add(queue)
         try:
-            for happening in tuple(self._past):
-                yield happening
+            for event in tuple(self._kept):
+                yield event
             while follow:
                 yield await queue.get()
         finally:
-            self._listeners.discard(queue)
+            self._subscribers.discard(queue)

@@ -1,4 +1,9 @@
-"""All kernels of a daemon: the profiles they come from and the actors that supervise them."""
+"""All kernels of a daemon, each supervised by an actor.
+
+An actor exists for each profile file, each kernel with a record, and each kernel that somebody has
+asked for. A kernel that belongs to another machine or container, which shares the state folder, is
+foreign: it has no actor and is not changed until it turns out to be ours.
+"""
 
 import asyncio
 import contextlib
@@ -28,7 +33,7 @@ from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.kernel.claims import Foreign, find_foreign, is_held, refuse
 from kconnd.daemon.kernel.readings import Readings
 from kconnd.daemon.kernel.stop_queue import StopTurns
-from kconnd.daemon.qtconsoles import Consoles
+from kconnd.daemon.qtconsoles import QtConsoles
 from kconnd.daemon.warm.pool import Pool
 from kconnd.daemon.yielding import in_turns
 from kconnd.errors import (
@@ -43,9 +48,9 @@ from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.profiles.loader import LoadedProfiles
 from kconnd.system.store import records_elsewhere
 
-LOGGED_FAULTS = 100
-MAX_SOURCES = 4096  # others than the owner may ask for many names
-AGAIN = 5.0  # seconds until a kernel that could not be taken up is tried again
+MAX_LOGGED_FAULTS = 100
+MAX_SOURCES = 4096  # bounds what requests of other users for many names can take
+ADOPT_RETRY_DELAY_S = 5.0
 
 log = logging.getLogger("kconnd")
 
@@ -56,9 +61,9 @@ class Kernels:
     Parameters
     ----------
     world : World
-        What they share.
+        The surroundings that they share.
     load : callable
-        Reads all profiles afresh.
+        Reads all profile files.
     pool : Pool, optional
         Keeps warm kernels.
     """
@@ -69,32 +74,31 @@ class Kernels:
         self.world, self.pool = world, pool
         self.catalog = Catalog(world.paths, world.kernelspecs)
         self._source = lru_cache(MAX_SOURCES)(partial(Source, self.catalog))
-        self.taken_up = asyncio.Event()  # set once all is known that an earlier daemon left
+        self.adopted = asyncio.Event()  # set once the kernels of an earlier daemon are known
         self.readings = Readings(world)
         self.stop_turns = StopTurns()
-        self.consoles = Consoles()
-        self.foreign: dict[str, Foreign] = {}  # another machine's, in our state folder
+        self.consoles = QtConsoles()
+        self.foreign: dict[str, Foreign] = {}
         self._load = load
         self._actors: dict[str, Actor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._later: set[asyncio.Task[None]] = set()
+        self._retries: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
-        # By what other machines said when somebody last asked for a kernel that is not here.
-        self._seen_elsewhere: list[KernelRecord] = []
+        self._elsewhere: list[KernelRecord] = []  # as of the last request for an unknown name
 
-    # --- looking up
+    # --- finding kernels
 
     def all(self) -> list[Actor]:
         """List every kernel, by name."""
         return [self._actors[name] for name in sorted(self._actors)]
 
     def find(self, name: str) -> Actor:
-        """Find a kernel that is there, or whose profile is.
+        """Return a kernel by name; a profile or kernel spec is enough for one.
 
         Raises
         ------
         NoSuchKernelError, UsageError
-            If there is none, or the name cannot be one.
+            If there is no such kernel, or if the name is not valid.
         """
         _, instance = parse_name(name)
         self._check_ours(name)
@@ -105,12 +109,12 @@ class Kernels:
         return self._actor(name)
 
     def find_to_start(self, name: str) -> Actor:
-        """Find a kernel, or make a further instance of a profile.
+        """Return a kernel by name, which may be a new instance of a profile.
 
         Raises
         ------
         NoSuchKernelError, UsageError, ProfileError
-            If nothing of that name can be started.
+            If no kernel of this name can be started.
         """
         _, instance = parse_name(name)
         self._check_ours(name)
@@ -125,22 +129,22 @@ class Kernels:
         self._check_claim(name)
         return self._actor(name)
 
-    async def look_elsewhere(self) -> list[KernelRecord]:
-        """List what other machines that share our home say of their kernels; reads files."""
-        found = [one.record for one in self.foreign.values() if one.may_live]
+    async def list_elsewhere(self) -> list[KernelRecord]:
+        """Read the records of live kernels of other machines that share our home."""
+        records = [foreign.record for foreign in self.foreign.values() if foreign.may_live]
         if self.world.machines_dir is not None:
             read = partial(_read_elsewhere, self.world.machines_dir, self.world.store.origin)
-            with contextlib.suppress(StuckError):  # it can be on a file server
-                found += await self.world.paths.run(read)
-        return [record for record in found if record.lifecycle.state in LIVE]
+            with contextlib.suppress(StuckError):  # the folder may be on a file server that hangs
+                records += await self.world.paths.run(read)
+        return [record for record in records if record.lifecycle.state in LIVE]
 
     def profile(self, name: str) -> Profile | None:
-        """Return the profile that a kernel's next launch follows; None where there is none."""
+        """Return the profile that a kernel's next launch follows, if there is one."""
         entry = self._source(name)()
         return entry.profile if entry else None
 
-    async def look_for(self, name: str) -> None:
-        """Look on disk for what is not known by this name: a kernel spec, or another machine's."""
+    async def search_for(self, name: str) -> None:
+        """Search the disk for a kernel spec or another machine's kernel, if the name is unknown."""
         try:
             base, _ = parse_name(name)
         except UsageError:
@@ -150,16 +154,16 @@ class Kernels:
             return
         await self.catalog.refresh()
         if source() is None:
-            self._seen_elsewhere = await self.look_elsewhere()
+            self._elsewhere = await self.list_elsewhere()
 
     def profile_status(self, actor: Actor) -> str:
-        """Say how the profile that a kernel follows stands to the one that is there now."""
+        """Compare the profile of a kernel's process with the present one, in words for people."""
         current = actor.source()
         launched = actor.record.profile if actor.kernel.state in LIVE else None
         return profile_status(launched, current and current.plain)
 
     def rules(self, name: str) -> AccessRules | None:
-        """Give what a kernel's profile says now of who may do what; nothing where it is gone."""
+        """Return the access rules of a kernel's present profile; None if that was removed."""
         try:
             profile = self.profile(name)
         except UsageError:
@@ -177,7 +181,7 @@ class Kernels:
             raise refuse(self.foreign[name], self.world)
 
     def _check_claim(self, name: str) -> None:
-        """See that nobody else has begun a kernel of this name since we looked."""
+        """Check that no other machine has launched a kernel of this name since the last check."""
         actor = self._actors.get(name)
         if actor is not None and actor.kernel.state in LIVE:
             return
@@ -192,15 +196,15 @@ class Kernels:
             self._forget(name)
 
     def _unknown(self, name: str) -> NoSuchKernelError:
-        known = sorted({*self._actors, *self.catalog.loaded.profiles})
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "kconnd-ctl list shows what there is"
+        names = sorted({*self._actors, *self.catalog.loaded.profiles})
+        similar = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {similar[0]}?" if similar else "kconnd-ctl list shows all kernels"
         base, instance = parse_name(name)
         if instance and self.profile(base):
-            hint = f"kconnd-ctl start {name} makes it from the profile {base}"
-        for record in self._seen_elsewhere:
+            hint = f"kconnd-ctl start {name} creates it from the profile {base}"
+        for record in self._elsewhere:
             if record.name == name and record.origin:
-                hint = f"{record.origin.host}, which shares this home, has one: ask there"
+                hint = f"{record.origin.host}, which shares this home, has a kernel {name}"
         return NoSuchKernelError(f"there is no kernel {name}", hint=hint)
 
     def _faulty(self, name: str) -> ProfileError | None:
@@ -208,8 +212,8 @@ class Kernels:
         fault = self.catalog.loaded.first_faults.get(base)
         if fault is None:
             return None
-        said = replace(fault, hint="")
-        return ProfileError(f"the profile of {name} has faults: {said}", hint=fault.hint)
+        text = replace(fault, hint="")
+        return ProfileError(f"the profile of {name} has faults: {text}", hint=fault.hint)
 
     def _actor(self, name: str) -> Actor:
         if name not in self._actors:
@@ -223,44 +227,45 @@ class Kernels:
         self._tasks[name] = asyncio.get_running_loop().create_task(actor.run(), name=name)
         return actor
 
-    # --- the daemon's own life
+    # --- start of the daemon
 
-    async def take_up(self) -> None:
-        """Take up what an earlier daemon left, then start what is to run from the beginning."""
+    async def adopt_all(self) -> None:
+        """Adopt the kernels of an earlier daemon, then start those with ``start: boot``."""
         await asyncio.gather(self._load_first(), self.catalog.refresh())
-        self._tell_faults()
+        self._log_faults()
         store = self.world.store
-        with contextlib.suppress(OSError):  # on a read-only disk they stay for now
+        with contextlib.suppress(OSError):  # a read-only disk keeps unfinished files for now
             remove_temporary_files(self.world.runtime_dir)
             remove_temporary_files(Path(live_dir(str(self.world.runtime_dir))))
         if self.pool is not None:
             await self.pool.sweep()
         launched = _launched(self.world.runtime_dir)
-        left = {*store.names(), *launched, *self._held()}
-        forgotten = set()
-        async for name in in_turns(left):
+        names = {*store.names(), *launched, *self._held()}
+        unrecorded = set()
+        async for name in in_turns(names):
             if not self._restore(name, launched=name in launched):
-                forgotten.add(name)
-        with contextlib.suppress(OSError):  # as above
-            store.tidy(left - forgotten - self.foreign.keys())
-        here = store.origin.boot_id
-        settled = {one.record.name for one in self.all() if _boot_of(one.record) == here}
+                unrecorded.add(name)
+        with contextlib.suppress(OSError):  # a read-only disk
+            store.tidy(names - unrecorded - self.foreign.keys())
+        boot_id = store.origin.boot_id
+        # A kernel with a record of this boot was started or stopped since: it is not started again.
+        decided = {actor.record.name for actor in self.all() if _boot_of(actor.record) == boot_id}
         async for name in in_turns(set(self.catalog.loaded.profiles) - set(self.foreign)):
             self._actor(name)
-        actors = self.all()
-        await asyncio.gather(*(self._revive(one, one.record.name in forgotten) for one in actors))
-        self.taken_up.set()
-        boot = set(self.catalog.loaded.profiles) - settled - forgotten - set(self.foreign)
-        await self._start_at_boot(boot)
+        adoptions = (self._adopt(one, one.record.name in unrecorded) for one in self.all())
+        await asyncio.gather(*adoptions)
+        self.adopted.set()
+        undecided = set(self.catalog.loaded.profiles) - decided - unrecorded - set(self.foreign)
+        await self._start_at_boot(undecided)
 
     def _held(self) -> set[str]:
-        """Name the kernels that have a process somewhere, whether they have a record or not."""
+        """Return the names of kernels whose lock is held, with a record or without."""
         return {name for name in self.world.store.locks() if is_held(self.world, name)}
 
-    async def look_at_foreign(self, *names: str) -> None:
-        """Take up what has turned out to be ours: another machine's kernel has ended, say.
+    async def recheck_foreign(self, *names: str) -> None:
+        """Adopt foreign kernels that are ours by now, for example after the other process ended.
 
-        Looked at are these kernels, or all that are another's where none is named.
+        Without names, all foreign kernels are checked.
         """
         for name in self.foreign.keys() & (names or self.foreign.keys()):
             foreign = find_foreign(self.world, name)
@@ -268,39 +273,41 @@ class Kernels:
                 self.foreign[name] = foreign
                 continue
             if self.foreign.pop(name, None) is None:
-                continue  # somebody else is at it
+                continue  # another task has adopted it meanwhile
             launched = name in _launched(self.world.runtime_dir)
             if launched or name in self.world.store.names():
-                forgotten = not self._restore(name, launched=launched)
+                unrecorded = not self._restore(name, launched=launched)
                 if name in self._actors:
-                    await self._revive(self._actors[name], forgotten)
+                    await self._adopt(self._actors[name], unrecorded)
             if name in self.catalog.loaded.profiles:
                 self._actor(name)
 
     async def _load_first(self) -> None:
         try:
             self.catalog.replace(await self._load())
-        except ProfileError as error:  # what lives is to be looked after in any case
-            log.error("%s; %s", error, error.hint)  # noqa: TRY400  # its sentence says it all
+        except ProfileError as error:  # live kernels are supervised without their profiles, too
+            log.error("%s; %s", error, error.hint)  # noqa: TRY400  # the message says it all
 
-    async def _revive(self, actor: Actor, forgotten: bool) -> None:  # noqa: FBT001  # of one caller
-        """Take one kernel up; trouble with it keeps no other from being taken up."""
+    async def _adopt(self, actor: Actor, unrecorded: bool) -> None:  # noqa: FBT001  # internal
+        """Adopt one kernel; an error is logged, so that the other kernels are adopted."""
+        name = actor.record.name
         try:
-            await actor.revive(forgotten=forgotten)
-        except OSError as error:  # no file descriptors, say: it may be different in a moment
-            log.error("%s: taking it up: %s; again in %g s", actor.record.name, error, AGAIN)  # noqa: TRY400
-            again = asyncio.get_running_loop().create_task(self._revive_later(actor, forgotten))
-            self._later.add(again)
-            again.add_done_callback(self._later.discard)
-        except Exception:  # whatever is in its record, the others are to be looked after
-            log.exception("%s: taking it up", actor.record.name)
+            await actor.revive(forgotten=unrecorded)
+        except OSError as error:  # a lack of file descriptors, for example, may pass
+            delay_s = ADOPT_RETRY_DELAY_S
+            log.error("%s: adopting it: %s; next attempt in %g s", name, error, delay_s)  # noqa: TRY400
+            retry = asyncio.get_running_loop().create_task(self._adopt_later(actor, unrecorded))
+            self._retries.add(retry)
+            retry.add_done_callback(self._retries.discard)
+        except Exception:  # also nonsense in its record must not affect other kernels
+            log.exception("%s: adopting it", name)
 
-    async def _revive_later(self, actor: Actor, forgotten: bool) -> None:  # noqa: FBT001  # the same
-        await asyncio.sleep(AGAIN)  # what it failed by, such as a full disk, tells of no end
-        await self._revive(actor, forgotten)
+    async def _adopt_later(self, actor: Actor, unrecorded: bool) -> None:  # noqa: FBT001  # internal
+        await asyncio.sleep(ADOPT_RETRY_DELAY_S)  # no event reports the end of a full disk, say
+        await self._adopt(actor, unrecorded)
 
     def _restore(self, name: str, *, launched: bool) -> bool:
-        """Restore a kernel from its record; false where only its shim can tell about it."""
+        """Restore a kernel from its record; return false if only its shim knows about it."""
         store = self.world.store
         foreign = find_foreign(self.world, name)
         if foreign is not None and not foreign.starts:
@@ -309,13 +316,13 @@ class Kernels:
         try:
             record = store.read(name)
         except StateFileError as error:
-            log.error("%s", error)  # noqa: TRY400  # its sentence says it all
+            log.error("%s", error)  # noqa: TRY400  # the message says it all
             self._add(KernelRecord(name))
             return False
         kernel = record.lifecycle
         _, instance = parse_name(name)
-        forgotten = kernel.state is State.STOPPED and kernel.desired is Desired.DOWN
-        if launched or not forgotten or (not instance and name in self.catalog.loaded.profiles):
+        is_over = kernel.state is State.STOPPED and kernel.desired is Desired.DOWN
+        if launched or not is_over or (not instance and name in self.catalog.loaded.profiles):
             self._add(record)
         return True
 
@@ -326,14 +333,13 @@ class Kernels:
                 self._actor(name).enqueue(StartRequested(at_boot=True))
 
     async def reload(self) -> Difference:
-        """Read the profiles again; no live kernel is touched.
+        """Read the profiles again; no live kernel is changed.
 
-        Those before hold until all are read and compared; from then on all that are new do.
+        The old profiles hold until all new ones are read and compared. They are replaced together.
         """
         async with self._reloading:
             loaded, _ = await asyncio.gather(self._load(), self.catalog.refresh())
-            before = {name: found.profile for name, found in self.catalog.loaded.profiles.items()}
-            after = {name: found.profile for name, found in loaded.profiles.items()}
+            before, after = _profiles_of(self.catalog.loaded), _profiles_of(loaded)
             difference = await asyncio.to_thread(compare_profiles, before, after)
             names = [actor.record.name for actor in self.all()]
             rules = {name: self.rules(name) async for name in in_turns(names)}
@@ -344,35 +350,35 @@ class Kernels:
     async def _follow(
         self, difference: Difference, rules: Mapping[str, AccessRules | None]
     ) -> None:
-        """Do what follows from profiles that have changed; ``rules`` are those before."""
+        """Add and remove kernels after a reload; ``rules`` are the access rules before it."""
         async for actor in in_turns(self.all()):
-            self._tell_of_keys(actor, rules.get(actor.record.name))
+            self._warn_of_copied_key(actor, rules.get(actor.record.name))
         added = set(difference.added) - set(self.foreign)
         async for name in in_turns(added):
             self._actor(name)
         await self._start_at_boot(added)
         async for name in in_turns(set(difference.removed) - set(self.foreign)):
             self._forget_idle(name)
-        self._tell_faults()
+        self._log_faults()
         if self.pool is not None:
             self.pool.look_again()
 
-    def _tell_faults(self) -> None:
+    def _log_faults(self) -> None:
         """Log the first faults; ``kconnd-ctl check`` shows all."""
         faults = self.catalog.loaded.faults
-        for fault in faults[:LOGGED_FAULTS]:
+        for fault in faults[:MAX_LOGGED_FAULTS]:
             log.warning("%s", fault)
-        if len(faults) > LOGGED_FAULTS:
-            log.warning("and %d more faults in profiles", len(faults) - LOGGED_FAULTS)
+        if len(faults) > MAX_LOGGED_FAULTS:
+            log.warning("and %d more faults in profiles", len(faults) - MAX_LOGGED_FAULTS)
 
-    def _tell_of_keys(self, actor: Actor, before: AccessRules | None) -> None:
-        """Say so where somebody may not connect any more and may still have the key."""
+    def _warn_of_copied_key(self, actor: Actor, before: AccessRules | None) -> None:
+        """Announce that users who lost the right to connect may still have the key."""
         name = actor.record.name
-        gone = revoked_names(before, self.rules(name))
-        if gone and actor.kernel.state in LIVE:
+        users = revoked_names(before, self.rules(name))
+        if users and actor.kernel.state in LIVE:
             actor.announce(
                 "access-changed",
-                f"{', '.join(gone)} may no longer connect; a key that was copied stays valid "
+                f"{', '.join(users)} may no longer connect; a copied key stays valid "
                 f"until kconnd-ctl restart {name} --new-key",
             )
 
@@ -386,42 +392,45 @@ class Kernels:
         self._tasks.pop(name).cancel()
 
     async def keep_warm(self) -> None:
-        """Keep kernels ready for the profiles that ask for it."""
+        """Keep warm kernels for the profiles with ``warm: N``."""
         if self.pool is not None:
-            await self.pool.keep_for_ever(self._own_profiles, self._somebody_waits)
+            await self.pool.keep_for_ever(self._own_profiles, self._is_any_starting)
 
     def _own_profiles(self) -> list[Profile]:
-        return [instantiate(found.profile, "") for found in self.catalog.loaded.profiles.values()]
+        return [instantiate(one.profile, "") for one in self.catalog.loaded.profiles.values()]
 
-    def _somebody_waits(self) -> bool:
-        waiting = {State.LAUNCHING, State.STARTING}
-        return any(actor.kernel.state in waiting for actor in self.all())
+    def _is_any_starting(self) -> bool:
+        starting = {State.LAUNCHING, State.STARTING}
+        return any(actor.kernel.state in starting for actor in self.all())
 
     async def stop_all(self) -> None:
-        """Ask every kernel to end, and wait until all have."""
+        """Stop all kernels, and wait until they have ended."""
         live = [actor for actor in self.all() if actor.kernel.state in LIVE]
+        why = "the daemon ended, with --stop-kernels-on-exit"
         for actor in live:
             await self.stop_turns.take(actor)
-            await actor.ask(
-                StopRequested(busy=actor.busy, why="the daemon was told to take it along")
-            )
+            await actor.ask(StopRequested(busy=actor.busy, why=why))
         for actor in live:
             await actor.until(lambda record: record.lifecycle.state not in LIVE)
 
-    async def let_go(self) -> None:
-        """Stop supervising; no kernel is touched."""
+    async def detach_all(self) -> None:
+        """End the supervision; all kernels but the warm ones go on."""
         if self.pool is not None:
             await self.pool.end()
         for actor in self.all():
             actor.process.detach()
-        tasks = [*self._tasks.values(), *self._later]
+        tasks = [*self._tasks.values(), *self._retries]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _profiles_of(loaded: LoadedProfiles) -> dict[str, Profile]:
+    return {name: sourced.profile for name, sourced in loaded.profiles.items()}
+
+
 def _launched(runtime_dir: Path) -> set[str]:
-    """Name the kernels of which a shim has left a record."""
+    """Return the names of kernels with facts, which their shims write."""
     live = Path(live_dir(str(runtime_dir)))
     return {kernel_of_facts(path.name) for path in live.glob("*") if is_facts(path.name)}
 

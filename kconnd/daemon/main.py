@@ -35,9 +35,9 @@ from kconnd.daemon.options import Options, parse_options
 from kconnd.daemon.tasks.account_watch import end_with_account
 from kconnd.daemon.tasks.heartbeats import beat_for_ever
 from kconnd.daemon.tasks.jupyter_publishing import publish_for_ever, publish_once
-from kconnd.daemon.tasks.profile_reload import follow_kernelspecs, look, pick_up_for_ever
-from kconnd.daemon.tasks.repair import make_folders, mend_for_ever
-from kconnd.daemon.tasks.service_status import report_for_ever, tell_front_for_ever
+from kconnd.daemon.tasks.profile_reload import follow_kernelspecs, pick_up_for_ever, watch_folders
+from kconnd.daemon.tasks.repair import make_folders, repair_for_ever
+from kconnd.daemon.tasks.service_status import register_at_front_for_ever, report_for_ever
 from kconnd.daemon.warm.pool import Pool
 from kconnd.errors import KconndError, LockedError, ProfileError
 from kconnd.launchers.fork import FORK, ForkLauncher
@@ -162,10 +162,10 @@ async def serve(options: Options) -> None:
     kernelspecs = FolderWatcher(search_path() if options.watch else (), lambda _name: True)
     works: list[Work] = [
         partial(beat_for_ever, kernels),
-        partial(mend_for_ever, kernels, site),
+        partial(repair_for_ever, kernels, site),
         partial(_reload_when, reloading, kernels),
         partial(report_for_ever, kernels, site, options.exit_idle, ending),
-        partial(tell_front_for_ever, kernels, options.front),
+        partial(register_at_front_for_ever, kernels, options.front),
         partial(end_with_account, look_up_user(os.geteuid())[0], ending),
         partial(bound_connections_for_ever, gate, site),
         kernels.keep_warm,
@@ -177,16 +177,16 @@ async def serve(options: Options) -> None:
     try:
         await _until_either(work, ending)
         if options.stop_kernels_on_exit:
-            await _until_either(work, kernels.taken_up)  # what is not known cannot be ended
+            await _until_either(work, kernels.adopted)  # only adopted kernels can be stopped
     finally:
         notify(STOPPING=1)
         work.cancel()
         await asyncio.wait({work})
-        if options.stop_kernels_on_exit and kernels.taken_up.is_set():
+        if options.stop_kernels_on_exit and kernels.adopted.is_set():
             await kernels.stop_all()
             await publish_once(kernels, options.jupyter_dir)
         await site.close()
-        await kernels.let_go()
+        await kernels.detach_all()
         await asyncio.to_thread(kernels.world.store.close)
     log.info("ended; kernels that run are left running")
 
@@ -209,8 +209,10 @@ async def _work(
     if options.watch:
         with contextlib.suppress(StuckError):
             await kernels.world.paths.run(partial(_make_configs, options.configs[0]))
-        await look(folders, kernels.world.paths)  # before they are read: no change is to be missed
-    await kernels.take_up()
+        await watch_folders(
+            folders, kernels.world.paths
+        )  # before they are read: no change is to be missed
+    await kernels.adopt_all()
     log.info("ready: %d kernels, listening on %s", len(kernels.all()), site.address)
     notify(READY=1)
     async with asyncio.TaskGroup() as group:

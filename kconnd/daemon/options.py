@@ -11,7 +11,7 @@ import kconnd
 from kconnd import private_tmp
 from kconnd.core import paths
 from kconnd.core.launch.ports import default_range
-from kconnd.core.profile.problems import WrongError
+from kconnd.core.profile.problems import InvalidValueError
 from kconnd.core.profile.quantities import parse_duration
 from kconnd.core.profile.values import parse_ports
 from kconnd.errors import UsageError
@@ -120,6 +120,6 @@ def _parse_span(text: str | None) -> float:
 def _parse_port_range(text: str | None) -> tuple[int, int]:
     try:
         ports = parse_ports(text or "auto")
-    except WrongError as error:
+    except InvalidValueError as error:
         raise UsageError(f"--ports: {error}", hint="such as --ports 20000-29999") from None
     return (ports.first, ports.last) if ports.last else default_range(ephemeral_ports())

@@ -1,8 +1,8 @@
-"""Qt consoles that the daemon opened for its owner: which run, and how the others ended.
+"""Opens Qt consoles for the daemon's owner, and records how they end.
 
-Rules. A console gets nothing of the caller's environment but what a window needs; it is a
-process of its own session, and its end touches no kernel. Its output is kept, since nobody
-reads it while it runs.
+A console gets only those variables of the caller's environment that a window needs. It runs in a
+session of its own, and its end affects no kernel. Nobody reads its output while it runs, so the
+last part of it is kept.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from kconnd.core.qtconsole_command import SESSION_VARIABLES, explain_exit, has_s
 from kconnd.errors import KconndError, UsageError
 from kconnd.system.process.processes import ProcessId, read_stat, wait_for_end
 
-KEPT = 20  # consoles that are remembered
-TAIL = 2000  # bytes of output that are kept of each
+MAX_KEPT_CONSOLES = 20
+OUTPUT_TAIL_BYTES = 2000  # kept of each console
 
 
 @dataclass
-class Console:
-    """One console."""
+class QtConsole:
+    """One console process."""
 
     kernel: str
     pid: int
@@ -37,30 +37,30 @@ class Console:
     output_tail: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as a reply has it."""
+        """Return the console as a part of a reply."""
         return {**vars(self), "started_at": iso_time(self.started_at)}
 
 
-class Consoles:
-    """The consoles that this daemon opened."""
+class QtConsoles:
+    """The consoles that this daemon has opened, running and ended ones."""
 
     def __init__(self) -> None:
-        self._known: deque[Console] = deque(maxlen=KEPT)
+        self._consoles: deque[QtConsole] = deque(maxlen=MAX_KEPT_CONSOLES)
         self._watching: set[asyncio.Task[None]] = set()
 
     def of(self, kernel: str) -> list[dict[str, Any]]:
-        """List those on a kernel."""
-        return [console.to_json() for console in self._known if console.kernel == kernel]
+        """List the consoles of a kernel."""
+        return [console.to_json() for console in self._consoles if console.kernel == kernel]
 
     def open(
         self, kernel: str, command: Sequence[str], env: Mapping[str, str], now: float
-    ) -> Console:
-        """Open one.
+    ) -> QtConsole:
+        """Spawn a console.
 
         Raises
         ------
         UsageError
-            If the environment names no screen.
+            If the environment names no display.
         """
         if not has_screen(env):
             raise UsageError(
@@ -77,8 +77,8 @@ class Consoles:
             stderr=output,
             start_new_session=True,
         )
-        console = Console(kernel, process.pid, now)
-        self._known.append(console)
+        console = QtConsole(kernel, process.pid, now)
+        self._consoles.append(console)
         task = asyncio.get_running_loop().create_task(_watch(console, process, output, env))
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
@@ -86,14 +86,17 @@ class Consoles:
 
 
 async def _watch(
-    console: Console, process: "subprocess.Popen[bytes]", output: IO[bytes], env: Mapping[str, str]
+    console: QtConsole,
+    process: "subprocess.Popen[bytes]",
+    output: IO[bytes],
+    env: Mapping[str, str],
 ) -> None:
     with output:
         try:
             await wait_for_end(ProcessId(process.pid, read_stat(process.pid)[2]), reap=False)
         finally:
             process.returncode = process.poll() or 0
-        output.seek(max(0, output.seek(0, os.SEEK_END) - TAIL))
+        output.seek(max(0, output.seek(0, os.SEEK_END) - OUTPUT_TAIL_BYTES))
         console.output_tail = output.read().decode(errors="replace")
         console.code = process.returncode
         console.reason = (
@@ -102,7 +105,7 @@ async def _watch(
 
 
 def plan_console(connection_file: str, options: Sequence[str]) -> list[str]:
-    """Build the command.
+    """Build the command that opens a console.
 
     Raises
     ------
@@ -118,8 +121,8 @@ def plan_console(connection_file: str, options: Sequence[str]) -> list[str]:
 
 
 def session_environment(
-    user: User, own: Mapping[str, str], given: Mapping[str, Any]
+    user: User, own: Mapping[str, str], requested: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Build a console's environment: the user's own, and of the request what a window needs."""
-    window = {name: str(given[name]) for name in SESSION_VARIABLES if given.get(name)}
+    """Build a console's environment: the user's, and the window's variables of the request."""
+    window = {name: str(requested[name]) for name in SESSION_VARIABLES if requested.get(name)}
     return base_environment(user, own, "") | window

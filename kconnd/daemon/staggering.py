@@ -1,30 +1,30 @@
-"""Turns for what would otherwise be done at once with all kernels.
+"""Spaces out actions that would otherwise happen to all kernels at the same time.
 
-A daemon that takes up fifty kernels asks each of them who it is. All at once, they would keep
-every processor busy with their answers just when the daemon has most to do itself.
+A daemon that adopts fifty kernels requests the info of each. If all requests went out together, the
+replies would occupy every processor just when the daemon is busiest.
 """
 
 import asyncio
 
-PAUSE = 0.005  # seconds between two turns
+TURN_INTERVAL_S = 0.005
 
 
 class Pace:
-    """Gives turns, so many seconds one after the other.
+    """Grants turns at a fixed interval.
 
     Parameters
     ----------
-    pause : float
-        The seconds.
+    interval_s : float
+        Seconds between two turns.
     """
 
-    def __init__(self, pause: float = PAUSE) -> None:
-        self._pause = pause
-        self._next = 0.0
+    def __init__(self, interval_s: float = TURN_INTERVAL_S) -> None:
+        self._interval_s = interval_s
+        self._next_at = 0.0
 
     async def turn(self) -> None:
-        """Wait for one's turn; nobody waits for what another does with theirs."""
+        """Wait for the next turn; a turn ends at once, however long its owner works."""
         now = asyncio.get_running_loop().time()
-        at = max(now, self._next)
-        self._next = at + self._pause
-        await asyncio.sleep(at - now)  # to be apart in time is what this is for
+        turn_at = max(now, self._next_at)
+        self._next_at = turn_at + self._interval_s
+        await asyncio.sleep(turn_at - now)  # the delay is the purpose

@@ -1,7 +1,7 @@
-"""Long work in the event loop, in pieces: others get their turn in between.
+"""Divides long work in the event loop into turns, between which other tasks run.
 
-Nothing here makes work quicker. Where it can be done in a thread instead, that is better; this is
-for what has to see the daemon's state between two of its changes.
+It makes no work quicker. Work that a thread can do belongs in a thread; this is for loops that
+need the daemon's state to stay the same within one iteration.
 """
 
 import asyncio
@@ -9,19 +9,19 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
-TURN_S = 0.005  # of processor time, after which others get a turn
+TURN_CPU_S = 0.005  # processor time after which other tasks run
 
 T = TypeVar("T")
 
 
 async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
-    """Give items one after the other, and let the loop go round whenever they have taken long.
+    """Yield items, and let other tasks run whenever the caller has used up its turn.
 
-    What is true before one item need not be so before the next.
+    The daemon's state may differ from one item to the next.
     """
-    begin = time.thread_time()
+    started_at = time.thread_time()
     for item in list(items):
         yield item
-        if time.thread_time() - begin >= TURN_S:
-            await asyncio.sleep(0)  # whoever is due comes first
-            begin = time.thread_time()
+        if time.thread_time() - started_at >= TURN_CPU_S:
+            await asyncio.sleep(0)  # lets the loop run all tasks that are due
+            started_at = time.thread_time()

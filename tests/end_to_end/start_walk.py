@@ -29,7 +29,11 @@ LOOP_RUNNER = ("daemon/main", "main")
 WRAPPERS = frozenset({"keep_going", "keep_warm", "_guard"})  # only run what they are given
 ROUNDS = frozenset({"daemon/tasks", "daemon/warm"})
 POLLING = frozenset({"find_fault", "_explain_silence", "_first_beats", "ask_until_answered"})
-COUNTED = {"Store.save": "records written", "installed_names": "scans of Jupyter's folders"}
+COUNTED = {
+    "Store.save": "records written",
+    "installed_names": "scans of Jupyter's folders",
+    "Catalog.find": "catalog questions",
+}
 VALIDATING = frozenset({"BaseModel.__init__", "BaseModel.model_validate"})
 FLOORS = ("core", "system", "launchers", "daemon")  # from the lowest
 
@@ -97,9 +101,7 @@ class Recorder:
         self._report = report
         self._recording = self._done = False
         self._steps: list[Step] = []
-        self._counts = dict.fromkeys(
-            (*COUNTED.values(), "profiles validated", "catalog questions"), 0
-        )
+        self._counts = dict.fromkeys((*COUNTED.values(), "profiles validated"), 0)
 
     def profile(self, frame: FrameType, event: str, _argument: object) -> None:
         """Take an event of the interpreter."""
@@ -126,8 +128,6 @@ class Recorder:
             return
         callers = list(_callers(frame))
         caller = callers[0][0] if callers else LOOP
-        if name.startswith("Catalog.") and not _is_method_of(frame.f_back, "Catalog"):
-            self._counts["catalog questions"] += 1
         if caller != LOOP and room_of(caller) == room_of(callee):
             return
         chain = [(callee, frame.f_code.co_name), *callers]
@@ -146,10 +146,6 @@ def _callers(frame: FrameType) -> Iterator[tuple[str, str]]:
         if module and name not in WRAPPERS:
             yield module, name
         above = above.f_back
-
-
-def _is_method_of(frame: FrameType | None, owner: str) -> bool:
-    return frame is not None and frame.f_code.co_qualname.startswith(f"{owner}.")
 
 
 def _is_start(frame: FrameType) -> bool:

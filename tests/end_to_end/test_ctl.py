@@ -288,5 +288,5 @@ def test_a_manual_kernel_is_not_started_in_passing(lab: Daemon) -> None:
     ctl(lab, "reload")
     refused = ctl(lab, "console", "byhand")
     assert refused.code == 3
-    assert "its profile says that it starts by hand" in refused.err
+    assert "its profile says start: manual" in refused.err
     assert ctl(lab, "start", "byhand").code == 0

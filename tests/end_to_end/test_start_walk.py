@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import SMALL, SMALL_KERNEL, Daemon
+from tests.end_to_end.daemon import SMALL, SMALL_KERNEL, Daemon, DaemonError
 from tests.end_to_end.start_walk import read_walk, recorded
 
 STORED = Path(__file__).parents[1] / "data/start-walk.json"
@@ -27,6 +27,9 @@ def test_a_start_costs_no_more_than_it_did(
             argv = [sys.executable, str(SMALL_KERNEL), "{connection_file}"]
             spec.write_text(json.dumps({"argv": argv, "display_name": "small"}))
         daemon.start(env={**os.environ, "JUPYTER_PATH": str(folder / "jupyter-path")})
+        for _ in range(2):  # each waits for a scan, so that the daemon's first one is over
+            with pytest.raises(DaemonError):
+                daemon.info("unknown")
         daemon.post("small", "start")
         wait_for(report.exists, "the walk")
     walk = read_walk(report)

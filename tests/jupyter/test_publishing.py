@@ -97,7 +97,7 @@ def test_of_many_kernels_only_those_that_come_and_go_are_looked_at(tmp_path: Pat
     folder, runtime_dir = tmp_path / "jupyter", tmp_path / "r"
     links = {name: str(runtime_dir / f"kernel-{name}.json") for name in ("one", "two", "three")}
     ours = Published(folder, runtime_dir, "machine")
-    ours.show([], {"one": links["one"], "two": links["two"]}, afresh=False)
+    ours.show([], {"one": links["one"], "two": links["two"]}, rescan=False)
     (folder / "kernel-two.json").unlink()
 
     def there() -> set[str]:
@@ -105,13 +105,13 @@ def test_of_many_kernels_only_those_that_come_and_go_are_looked_at(tmp_path: Pat
             path.name.removeprefix("kernel-").removesuffix(".json") for path in folder.iterdir()
         }
 
-    ours.show([], links, afresh=False)
+    ours.show([], links, rescan=False)
     assert there() == {"one", "three"}, "nobody has looked for the one that was there"
     ours.show([], links)
     assert there() == {"one", "two", "three"}
     (folder / "kernel-three.json").unlink()
     (folder / "kernel-three.json").write_text("{}")
-    ours.show([], {"one": links["one"]}, afresh=False)
+    ours.show([], {"one": links["one"]}, rescan=False)
     assert there() == {"one", "three"}, "one is somebody else's by now"
 
 
@@ -120,11 +120,11 @@ def test_what_could_not_be_shown_is_tried_again_and_removed(tmp_path: Path) -> N
     links = {name: str(runtime_dir / f"kernel-{name}.json") for name in ("a", "b", "c" * 250)}
     ours = Published(folder, runtime_dir, "machine")
     ours.show([], {"a": links["a"]})
-    ours.show([], links, afresh=False)  # the last one's name is too long
-    ours.show([], {"a": links["a"], "b": links["b"]}, afresh=False)
+    ours.show([], links, rescan=False)  # the last one's name is too long
+    ours.show([], {"a": links["a"], "b": links["b"]}, rescan=False)
     assert {path.name for path in folder.iterdir()} == {"kernel-a.json", "kernel-b.json"}
-    ours.show([], links, afresh=False)
-    ours.show([], {}, afresh=False)
+    ours.show([], links, rescan=False)
+    ours.show([], {}, rescan=False)
     assert list(folder.iterdir()) == []
 
 

@@ -1,7 +1,7 @@
-"""Who may ask an owner's daemon anything at all: on a machine with the front door, who may there.
+"""Admits peers to an owner's daemon by the machine's settings, where there is a front door.
 
-The front door only tells where a daemon listens, and everybody may connect to that. So each
-daemon asks the same settings, which are root's, whoever it is that asks, its owner too.
+The front door only returns the address of a daemon, to which every user can connect. So each daemon
+checks root's settings itself, for every peer, its owner included.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from kconnd.system.http.http_server import Site
 from kconnd.system.http.peer import user_as_peer
 from kconnd.system.profiles.settings_file import LiveSettings
 
-ROUND = 10.0  # seconds until settings that have changed are noticed by themselves
+SETTINGS_INTERVAL_S = 10.0  # between checks for changed settings
 NO_SETTINGS = MachineSettings()
 
 
 class Gate:
-    """The settings of the machine, as far as they bind this daemon.
+    """The machine's settings for this daemon.
 
     Parameters
     ----------
     live : LiveSettings, optional
-        Those settings; without the front door nobody has any.
+        The settings; None without a front door.
     """
 
     def __init__(self, live: LiveSettings | None) -> None:
@@ -33,19 +33,19 @@ class Gate:
 
     @property
     def settings(self) -> MachineSettings:
-        """What holds now.
+        """The present settings.
 
         Raises
         ------
         RefusedError
-            If that cannot be read: who may do what is not guessed.
+            If they cannot be read, since rights are never guessed.
         """
         try:
             return self._live.now() if self._live else NO_SETTINGS
         except KconndError as error:
             raise RefusedError(
-                f"nobody can tell who may use kconnd on this machine: {error.message}",
-                hint="an administrator mends /etc/kconnd/kconnd.yaml; all users have to read it",
+                f"the settings of kconnd on this machine cannot be read: {error.message}",
+                hint="an administrator corrects /etc/kconnd/kconnd.yaml, which has to be readable",
             ) from error
 
     @property
@@ -54,14 +54,14 @@ class Gate:
         return self._live is not None
 
     def check_launcher(self, name: str) -> None:
-        """Refuse to launch what nobody would count, where kernels are counted.
+        """Refuse the launcher whose kernels no quota counts.
 
-        Those of all other launchers are units, which the front door makes and counts.
+        Kernels of all other launchers are units, which the front door creates and counts.
 
         Raises
         ------
         StartFailedError
-            If so.
+            If the machine has a quota of kernels, and the launcher is ``local``.
         """
         if name == LOCAL and self.settings.quotas.kernels is not None:
             raise StartFailedError(
@@ -71,22 +71,22 @@ class Gate:
             )
 
     def admit(self, peer: Peer) -> None:
-        """Refuse who may not use the service.
+        """Refuse a peer that may not use the service.
 
         Raises
         ------
         RefusedError
-            If so, or if that cannot be told.
+            If the settings do not admit the peer, or cannot be read.
         """
         settings = self.settings
-        # Its own user the daemon knows without a look-up, but not by name.
-        known = user_as_peer(peer.uid, peer.pid) if settings.users and not peer.name else peer
-        check_admitted(settings, known)
+        # The daemon's own user is identified without a look-up, and so without a name.
+        named = user_as_peer(peer.uid, peer.pid) if settings.users and not peer.name else peer
+        check_admitted(settings, named)
 
 
 async def bound_connections_for_ever(gate: Gate, site: Site) -> None:
-    """Let each user have as many connections as the settings say, also once they change."""
+    """Apply the settings' limit of connections per user, also after changes."""
     while gate.binds:
-        with contextlib.suppress(RefusedError):  # each request tells of it
+        with contextlib.suppress(RefusedError):  # each request reports it
             site.server.max_connections = gate.settings.connections
-        await asyncio.sleep(ROUND)  # a reading of settings is made when asked; nothing tells of it
+        await asyncio.sleep(SETTINGS_INTERVAL_S)  # a poll: settings are read on demand

@@ -1,4 +1,4 @@
-"""What changes kernels, or acts on them: start, stop, restart, signals, consoles."""
+"""Routes that act on kernels: start, stop, restart, interrupt, signal, Qt consoles."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from kconnd.core.kernel.transitions import ENDED_CHILDREN_TIMEOUT_S
 from kconnd.core.launch.kernel_files import live_dir
 from kconnd.core.launch.plan import hint_for
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
-from kconnd.daemon.api.request import Request, info_of, live
+from kconnd.daemon.api.request import Request, find_live, info_of
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.qtconsoles import plan_console, session_environment
 from kconnd.errors import (
@@ -37,16 +37,16 @@ from kconnd.system.files.private import try_to_write
 from kconnd.system.http.route_table import Reply
 from kconnd.system.process.processes import age_of, command_of, descendants
 
-NEEDED_BYTES = 64 << 10  # on disk, for a kernel's record, plan and connection file
-OUTPUT_LINES = 10  # of a kernel that did not start, in the reply
-INTERRUPT_LOOK_S = 0.5  # after an interrupt: a kernel that ends by it does so in 0.1 s
-STUCK = 15.0  # seconds of SIGKILL after which a stop names what is left and gives up waiting
+LAUNCH_BYTES = 64 << 10  # on disk, for a kernel's record, plan and connection file
+MAX_OUTPUT_LINES = 10  # in the error of a start that failed
+INTERRUPT_WATCH_S = 0.5  # a kernel that an interrupt ends does so within 0.1 s
+KILL_PATIENCE_S = 15.0  # of SIGKILL, after which a stop gives up and names the processes
 
 
 async def start(request: Request) -> Reply:
-    """Start a kernel; with ``wait``, reply when it is ready or has failed."""
+    """Start a kernel; with ``wait``, reply once it is ready or has failed."""
     wait = request.flag("wait", default=True)
-    await request.kernels.look_at_foreign(request.name)
+    await request.kernels.recheck_foreign(request.name)
     if request.flag("on_demand", default=False):
         manages = request.may(Right.MANAGE, request.name)
         find = request.kernels.find_to_start if manages else request.kernels.find
@@ -61,18 +61,18 @@ async def start(request: Request) -> Reply:
 
 
 def _check_demand(actor: Actor) -> None:
-    """Let nobody start a manual kernel in passing."""
+    """Refuse to start a kernel on demand whose profile says ``start: manual``."""
     if actor.kernel.state not in LIVE and actor.profile.start == "manual":
         name = actor.record.name
         raise NotRunningError(
-            f"{name} is {actor.kernel.state}, and its profile says that it starts by hand",
-            hint=f"kconnd-ctl start {name}",
+            f"{name} is {actor.kernel.state}, and its profile says start: manual",
+            hint=f"kconnd-ctl start {name} starts it",
         )
 
 
 async def restart(request: Request) -> Reply:
-    """Give a kernel a fresh process under the same name, ports and key."""
-    await request.kernels.look_at_foreign(request.name)
+    """Restart a kernel; its name, ports and key stay."""
+    await request.kernels.recheck_foreign(request.name)
     wait, new_key = request.flag("wait", default=True), request.flag("new_key", default=False)
     now = request.flag("now", default=False)
     actor = request.kernels.find_to_start(request.name)
@@ -85,25 +85,25 @@ async def restart(request: Request) -> Reply:
 
 
 async def _check_disk(request: Request) -> None:
-    """See that a kernel could be started again, before it is ended for that."""
+    """Check that the disk has room for a launch, before a restart ends the kernel."""
     world = request.kernels.world
     live = Path(live_dir(str(world.runtime_dir)))
     folders = (world.store.folder(request.name), world.runtime_dir, live)
     for folder in dict.fromkeys(folders):
         try:
-            await asyncio.to_thread(try_to_write, folder, NEEDED_BYTES)
+            await asyncio.to_thread(try_to_write, folder, LAUNCH_BYTES)
         except OSError as error:
             raise StateFileError(
-                f"restarting {request.name}: it could not be started again: {error}",
-                hint=f"it goes on as it is; free disk space or mend the permissions of {folder}, "
-                "then ask again",
+                f"restarting {request.name}: a new process could not be launched: {error}",
+                hint=f"the kernel goes on running; free disk space or correct the permissions of "
+                f"{folder}, then restart it again",
             ) from error
 
 
 async def stop(request: Request) -> Reply:
-    """End a kernel; with ``wait``, reply when every process of it is gone.
+    """Stop a kernel; with ``wait``, reply once all of its processes have ended.
 
-    That is done, too, where it cannot be saved; ``unrecorded`` in the reply says why, then.
+    A stop that cannot be saved is carried out, too; ``unrecorded`` in the reply has the reason.
     """
     wait, now = request.flag("wait", default=True), request.flag("now", default=False)
     actor = request.kernels.find(request.name)
@@ -117,8 +117,8 @@ async def stop(request: Request) -> Reply:
 
 
 async def plan_qtconsole(request: Request) -> Reply:
-    """Give what would open a Qt console on a kernel: argv, names of variables, file."""
-    actor = live(request, "opening a Qt console on")
+    """Return what a client needs to open a Qt console itself: argv, variables, connection file."""
+    actor = find_live(request, "opening a Qt console on")
     path = actor.process.files.connection_file
     return {
         "argv": plan_console(path, ()),
@@ -128,67 +128,67 @@ async def plan_qtconsole(request: Request) -> Reply:
 
 
 async def open_qtconsole(request: Request) -> Reply:
-    """Open a Qt console as the caller, on the display that ``environment`` names."""
-    actor = live(request, "opening a Qt console on")
+    """Open a Qt console for the owner, on the display that ``environment`` names."""
+    actor = find_live(request, "opening a Qt console on")
     if actor.kernel.state is not State.RUNNING:
         await _until_ready(actor)
     world = request.kernels.world
     if request.peer.uid != world.user.uid:
         raise RefusedError(
-            f"a console is opened as its caller, and this daemon is {world.user.name}, "
-            f"not uid {request.peer.uid}",
+            f"opening a Qt console on {request.name}: the daemon of {world.user.name} cannot open "
+            f"one for uid {request.peer.uid}",
             hint=f"kconnd-ctl qtconsole {request.name} opens one in your own session",
         )
     path = actor.process.files.connection_file
     command = plan_console(path, _words(request.body.get("options", [])))
-    given = request.body.get("environment", {})
-    if not isinstance(given, Mapping):
+    variables = request.body.get("environment", {})
+    if not isinstance(variables, Mapping):
         raise UsageError("environment: it is not a mapping")
-    env = session_environment(world.user, world.environment, given)
+    env = session_environment(world.user, world.environment, variables)
     console = request.kernels.consoles.open(request.name, command, env, world.wall_clock())
     return console.to_json()
 
 
-def _words(given: object) -> list[str]:
-    if not isinstance(given, list) or not all(isinstance(word, str) for word in given):
-        raise UsageError("options: it is not a list of text")
-    return given
+def _words(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise UsageError("options: it is not a list of strings")
+    return value
 
 
 async def interrupt(request: Request) -> Reply:
-    """Interrupt what a kernel is running; with ``wait``, say so where that ends the kernel."""
+    """Interrupt a kernel; with ``wait``, reply with an error if that ends the kernel."""
     wait = request.flag("wait", default=False)
-    actor = live(request, "interrupting")
+    actor = find_live(request, "interrupting")
     _check_has_cell(actor)
     generation = actor.kernel.generation
     await actor.process.interrupt()
     if wait:
-        await _see_whether_it_ends(actor, generation)
+        await _check_survives(actor, generation)
     return await info_of(request, actor, quick=True)
 
 
 def _check_has_cell(actor: Actor) -> None:
-    """Interrupt no kernel that starts: it has no cell, and may end by that."""
+    """Refuse to interrupt a kernel that starts: it runs no cell, and could end."""
     handle = actor.process.handle
     age_s = age_of(handle.kernel) if handle else 0.0
     if has_no_cell(actor.kernel, age_s, actor.policy):
         name = actor.record.name
         raise NotRunningError(
-            f"interrupting {name}: it is {actor.kernel.state}, so it runs no cell, and an "
-            "interrupt could end it; nothing was sent",
+            f"interrupting {name}: it is {actor.kernel.state} and runs no cell, and an interrupt "
+            "could end it; none was sent",
             hint=f"kconnd-ctl stop {name} ends it",
         )
 
 
-async def _see_whether_it_ends(actor: Actor, generation: int) -> None:
+async def _check_survives(actor: Actor, generation: int) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(INTERRUPT_LOOK_S):
+        async with asyncio.timeout(INTERRUPT_WATCH_S):
             await actor.until(lambda record: _has_ended(record, generation))
     last, name = actor.record.last_exit, actor.record.name
     if last is not None and _has_ended(actor.record, generation):
         raise NotRunningError(
             f"interrupting {name}: the kernel {last.reason}",
-            hint=f"kconnd-ctl why {name} tells what was done about it",
+            hint=f"kconnd-ctl why {name} shows what followed",
         )
 
 
@@ -200,37 +200,37 @@ def _has_ended(record: KernelRecord, generation: int) -> bool:
 async def send_signal(request: Request) -> Reply:
     """Send a signal to a kernel's process group."""
     number = _signal_number(request.body.get("signal"))
-    actor = live(request, "signalling")
+    actor = find_live(request, "signalling")
     await actor.process.signal(number)
     return await info_of(request, actor, quick=True)
 
 
-def _signal_number(given: object) -> int:
-    name = str(given).upper().removeprefix("SIG")
-    valid = {one.name.removeprefix("SIG"): one.value for one in signal.Signals}
-    number = valid.get(name) or (int(name) if name.isdecimal() else 0)
+def _signal_number(value: object) -> int:
+    name = str(value).upper().removeprefix("SIG")
+    numbers = {known.name.removeprefix("SIG"): known.value for known in signal.Signals}
+    number = numbers.get(name) or (int(name) if name.isdecimal() else 0)
     if number not in signal.valid_signals():
         raise UsageError(
-            f"signal: {given!r} is not a signal", hint="use a name such as USR1, or its number"
+            f"signal: {value!r} is not a signal", hint="use a name such as USR1, or its number"
         )
     return number
 
 
 async def _until_ready(actor: Actor) -> None:
-    rest = {State.RUNNING, State.STOPPED, State.FAILED, State.LOST, State.BACKOFF}
-    record = await actor.until(lambda record: record.lifecycle.state in rest)
+    decided = {State.RUNNING, State.STOPPED, State.FAILED, State.LOST, State.BACKOFF}
+    record = await actor.until(lambda record: record.lifecycle.state in decided)
     if record.lifecycle.state is not State.RUNNING:
         raise _start_failed(record, actor.launching.trouble)
     await check_reach(actor, f"starting {record.name}")
 
 
 async def check_reach(actor: Actor, doing: str) -> None:
-    """See that a new client can attach to a kernel that has answered.
+    """Check that a new client can attach to a kernel that has answered.
 
     Raises
     ------
     StartFailedError
-        If none can.
+        If no client can attach.
     """
     if fault := await actor.process.find_fault():
         raise StartFailedError(
@@ -244,16 +244,16 @@ def _start_failed(record: KernelRecord, trouble: KconndError | None) -> StartFai
     if trouble is not None:
         return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=trouble.hint)
     output = last.output_tail if last else ""
-    tail = "\n".join(output.rstrip().splitlines()[-OUTPUT_LINES:])
-    silent = next((one for one in record.facts.warnings if BOUND_INSTEAD in one), "")
-    hint = silent or hint_for(output) or f"kconnd-ctl logs {record.name} shows its output"
+    tail = "\n".join(output.rstrip().splitlines()[-MAX_OUTPUT_LINES:])
+    warning = next((text for text in record.facts.warnings if BOUND_INSTEAD in text), "")
+    hint = warning or hint_for(output) or f"kconnd-ctl logs {record.name} shows its output"
     if kernel.state is State.BACKOFF:
-        hint += "; it is tried again on its own"
+        hint += "; the start is retried automatically"
     return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=hint, output=tail)
 
 
 async def _until_gone(actor: Actor) -> None:
-    budget = 2 * actor.policy.stop_timeout + ENDED_CHILDREN_TIMEOUT_S + STUCK
+    budget = 2 * actor.policy.stop_timeout + ENDED_CHILDREN_TIMEOUT_S + KILL_PATIENCE_S
     try:
         async with asyncio.timeout(budget):
             await actor.until(lambda record: record.lifecycle.state not in LIVE)
@@ -263,10 +263,11 @@ async def _until_gone(actor: Actor) -> None:
 
 def _stop_failed(actor: Actor) -> StopFailedError:
     name, handle = actor.record.name, actor.process.handle
-    left = [handle.kernel, *descendants(handle.shim)] if handle else []
-    who = "; ".join(f"{one.pid} ({command_of(one.pid)})" for one in dict.fromkeys(left))
+    processes = [handle.kernel, *descendants(handle.shim)] if handle else []
+    pids = [process.pid for process in dict.fromkeys(processes)]
+    remaining = "; ".join(f"{pid} ({command_of(pid)})" for pid in pids)
     return StopFailedError(
-        f"stopping {name}: after {actor.kernel.step or Step.KILL} there is still {who}",
-        hint="a process that SIGKILL does not end waits for a device or file server; "
-        "it goes when that answers",
+        f"stopping {name}: after {actor.kernel.step or Step.KILL} there is still {remaining}",
+        hint="a process that SIGKILL does not end waits for a device or file server, and ends "
+        "once that answers",
     )

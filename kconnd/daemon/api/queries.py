@@ -1,4 +1,4 @@
-"""What can be looked up of profiles and kernels; nothing here changes anything."""
+"""Routes that read: profiles, kernels, connections, events, decisions and logs."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from kconnd.core.kernel.view import describe_elsewhere, iso_time
 from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.api.commands import check_reach
-from kconnd.daemon.api.request import Request, info_of, live, show
+from kconnd.daemon.api.request import Request, describe_actor, find_live, info_of
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.prepare import find_spec
 from kconnd.daemon.yielding import in_turns
@@ -28,26 +28,25 @@ from kconnd.system.http.route_table import Reply
 from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.kernelspecs import KernelspecIndex
 
-PIECE_CHARACTERS = 1 << 16  # of a log, in one line of a reply
+MAX_LINE_CHARS = 1 << 16  # of a log in one line of a reply
 
 
 async def profiles(request: Request) -> Reply:
-    """List the profiles and the faults of their files; with ``kernel`` the one of that name.
+    """List the profiles and the faults of their files; with ``kernel`` only that profile.
 
-    That need not be written down: a kernel spec that is installed is a profile, too.
+    With ``kernel`` the profile may also be an installed kernel spec.
     """
     kernels, catalog = request.kernels, request.kernels.catalog
-    written = {name: one.profile for name, one in catalog.loaded.profiles.items()}
-    if wanted := request.query.get("kernel"):
-        kernels.find(wanted)
-        written = {wanted: found} if (found := kernels.profile(wanted)) else {}
-    shown = {one: found for one, found in sorted(written.items()) if one not in kernels.foreign}
-    specs = await _read_specs(kernels.world, shown)
+    by_name = {name: sourced.profile for name, sourced in catalog.loaded.profiles.items()}
+    if kernel := request.query.get("kernel"):
+        kernels.find(kernel)
+        by_name = {kernel: profile} if (profile := kernels.profile(kernel)) else {}
+    own = {name: by_name[name] for name in sorted(by_name) if name not in kernels.foreign}
+    specs = await _read_specs(kernels.world, own)
     rows = [
-        _profile_row(request, one, found, specs[one])
-        async for one, found in in_turns(shown.items())
-        if one in kernels.catalog.loaded.profiles
-        or kernels.profile(one)  # it may have gone meanwhile
+        _profile_row(request, name, profile, specs[name])
+        async for name, profile in in_turns(own.items())
+        if name in catalog.loaded.profiles or kernels.profile(name)  # not removed meanwhile
     ]
     return {"profiles": rows, "faults": faults(request)}
 
@@ -63,14 +62,14 @@ def _profile_row(request: Request, name: str, profile: Profile, spec: KernelSpec
         "instance": profile.instance,
         "on_frontend_shutdown": profile.on_frontend_shutdown,
         "publish": profile.publish,
-        "language": spec.language or actor.record.facts.language,  # or what it said of itself
+        "language": spec.language or actor.record.facts.language,
         "resource_dir": spec.resource_dir,
         "status": request.kernels.profile_status(actor),
     }
 
 
 async def _read_specs(world: World, profiles: Mapping[str, Profile]) -> Mapping[str, KernelSpec]:
-    """Read what profiles run; of one whose kernel spec cannot be read nothing is known."""
+    """Read the kernel specs of profiles; an unreadable one is replaced by an empty one."""
     try:
         return await world.paths.run(partial(_specs_of, profiles, world.kernelspecs))
     except StuckError:
@@ -80,7 +79,7 @@ async def _read_specs(world: World, profiles: Mapping[str, Profile]) -> Mapping[
 def _specs_of(
     profiles: Mapping[str, Profile], kernelspecs: KernelspecIndex, begin: BeginStep
 ) -> Mapping[str, KernelSpec]:
-    read: dict[tuple[str, str], KernelSpec] = {}  # many profiles run the same
+    read: dict[tuple[str, str], KernelSpec] = {}  # many profiles share a kernel spec
     specs = {}
     for name, profile in profiles.items():
         key = (profile.kernel, profile.python)
@@ -98,62 +97,64 @@ def _unknown(name: str) -> KernelSpec:
 
 
 def faults(request: Request) -> list[dict[str, Any]]:
-    """Give the faults of all profile files."""
+    """List the faults of all profile files."""
     return [asdict(fault) for fault in request.kernels.catalog.loaded.faults]
 
 
 async def events(request: Request) -> Reply:
-    """Stream what happened to kernels, and with ``follow`` what happens from now on."""
-    wanted = request.query.get("kernel")
+    """Stream the last events of kernels, and with ``follow`` each new one."""
+    kernel = request.query.get("kernel")
     bus = request.kernels.world.bus
 
-    def fits(name: str) -> bool:
-        return wanted in {None, name} and request.may(Right.CONNECT, name)
+    def is_included(name: str) -> bool:
+        return kernel in {None, name} and request.may(Right.CONNECT, name)
 
     async def stream() -> AsyncIterator[Mapping[str, Any]]:
         follow = request.query.get("follow") == "1"
-        async with contextlib.aclosing(bus.listen(follow=follow)) as happenings:
-            async for happening in happenings:
-                if fits(happening.kernel):
-                    yield happening.to_json()
+        async with contextlib.aclosing(bus.subscribe(follow=follow)) as subscription:
+            async for event in subscription:
+                if is_included(event.kernel):
+                    yield event.to_json()
 
     return stream()
 
 
 async def kernels_(request: Request) -> Reply:
-    """List all kernels, and what machines that share this home say of theirs."""
-    seen = [one for one in request.kernels.all() if request.may(Right.SEE, one.record.name)]
-    await request.kernels.readings.refresh(seen)
-    found = [show(request, actor) async for actor in in_turns(seen)]
-    elsewhere = await request.kernels.look_elsewhere()
-    return {"kernels": found, "elsewhere": [describe_elsewhere(one) for one in elsewhere]}
+    """List all kernels, and the live kernels of other machines that share this home."""
+    actors = request.visible_kernels()
+    await request.kernels.readings.refresh(actors)
+    rows = [describe_actor(request, actor) async for actor in in_turns(actors)]
+    elsewhere = await request.kernels.list_elsewhere()
+    return {"kernels": rows, "elsewhere": [describe_elsewhere(record) for record in elsewhere]}
 
 
 async def info(request: Request) -> Reply:
-    """Show one kernel; no key is in it."""
+    """Describe one kernel, without its key."""
     return await info_of(request, request.kernels.find(request.name))
 
 
 async def connection(request: Request) -> Reply:
-    """Give the content of a kernel's connection file, its key among it."""
-    actor = live(request, "giving the connection of")
+    """Return the content of a kernel's connection file, the key included."""
+    actor = find_live(request, "returning the connection of")
     if actor.record.connection is None:
-        raise NotRunningError(f"{request.name} has no connection yet", hint="ask again in a moment")
+        raise NotRunningError(
+            f"{request.name} has no connection yet", hint="repeat the request in a moment"
+        )
     return actor.record.connection.to_file()
 
 
 async def why(request: Request) -> Reply:
-    """Tell the last decisions about a kernel and their reasons."""
+    """List the last decisions about a kernel with their reasons."""
     actor = request.kernels.find(request.name)
     decisions = [
-        {"at": iso_time(one.at), "what": one.what, "reason": one.reason}
-        for one in actor.record.decisions
+        {"at": iso_time(decision.at), "what": decision.what, "reason": decision.reason}
+        for decision in actor.record.decisions
     ]
     return {"name": request.name, "decisions": decisions}
 
 
 async def logs(request: Request) -> Reply:
-    """Stream the last lines of a kernel's output, and with ``follow`` what comes."""
+    """Stream the last lines of a kernel's output, and with ``follow`` each new one."""
     reader = LogReader(request.kernels.find(request.name).process.runtime.log)
     count = int(request.number("lines", 100, 1e6))
     follows = request.query.get("follow") == "1"
@@ -161,8 +162,8 @@ async def logs(request: Request) -> Reply:
     async def stream() -> AsyncIterator[Mapping[str, Any]]:
         text = await asyncio.to_thread(reader.last_lines, count)
         text += "" if follows else reader.finish()
-        for at in range(0, len(text), PIECE_CHARACTERS):  # each is written in a turn of its own
-            yield {"text": text[at : at + PIECE_CHARACTERS]}
+        for at in range(0, len(text), MAX_LINE_CHARS):  # each line is written in a turn of its own
+            yield {"text": text[at : at + MAX_LINE_CHARS]}
         if follows:
             async for text in reader.follow():
                 yield {"text": text}
@@ -187,6 +188,6 @@ async def wait(request: Request) -> Reply:
         state = actor.kernel.state
         raise TimedOutError(
             f"waiting for {request.name} to be {goal}: it is {state} after {limit:g} s",
-            hint=f"kconnd-ctl why {request.name} tells the reason",
+            hint=f"kconnd-ctl why {request.name} shows the reason",
         ) from None
     return await info_of(request, actor)

@@ -1,4 +1,4 @@
-"""A request to the daemon: what was asked, by whom, and what several answers share."""
+"""A request to the daemon with its authorisation, and functions that several routes share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from kconnd.errors import (
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked, by whom."""
+    """One request: the kernel it names, its query and body, and its peer."""
 
     kernels: Kernels
     places: Mapping[str, Any]
@@ -32,9 +32,14 @@ class Request:
     def may(self, right: Right, name: str) -> bool:
         """Tell whether the peer has a right on one kernel."""
         owner = self.kernels.world.user.uid
-        if may(self.peer, right, owner=owner):  # whatever its profile says, which takes longer
+        if may(self.peer, right, owner=owner):  # without the profile, which takes longer
             return True
         return may(self.peer, right, owner=owner, rules=self.kernels.rules(name))
+
+    def visible_kernels(self) -> list[Actor]:
+        """List the kernels that the peer may see, by name."""
+        kernels = self.kernels.all()
+        return [actor for actor in kernels if self.may(Right.SEE, actor.record.name)]
 
     @property
     def manages_all(self) -> bool:
@@ -44,14 +49,14 @@ class Request:
     def authorise(self, right: Right) -> None:
         """Refuse a request that its peer has no right to.
 
-        What is about all kernels needs the right on one of them, and shows only those; what
-        changes the daemon itself is for its owner. Before all that, its peer has to be one who
-        may use the service.
+        The peer must be admitted to the service first. A request about all kernels needs the right
+        on at least one of them, and its reply shows only those. A request that changes the daemon
+        itself needs the rights of its owner.
 
         Raises
         ------
         RefusedError
-            Also for a kernel that does not exist, so that nobody learns which do.
+            Also for a kernel that does not exist, so that the reply does not reveal which do.
         """
         self.gate.admit(self.peer)
         kernels, owner = self.kernels, self.kernels.world.user
@@ -60,7 +65,10 @@ class Request:
         elif right is Right.MANAGE:
             granted = self.manages_all
         else:
-            names = {*kernels.catalog.loaded.profiles, *(one.record.name for one in kernels.all())}
+            names = {
+                *kernels.catalog.loaded.profiles,
+                *(actor.record.name for actor in kernels.all()),
+            }
             granted = self.manages_all or any(self.may(right, name) for name in names)
         if not granted:
             raise RefusedError(
@@ -70,13 +78,13 @@ class Request:
             )
 
     def flag(self, key: str, *, default: bool) -> bool:
-        """Read a yes or no of the body."""
+        """Read a boolean of the body."""
         value = self.body.get(key, default)
         if not isinstance(value, bool):
-            raise UsageError(f"{key}: {value!r} is neither true nor false")
+            raise UsageError(f"{key}: {value!r} is not true or false")
         return value
 
-    def number(self, key: str, default: float, most: float) -> float:
+    def number(self, key: str, default: float, maximum: float) -> float:
         """Read a number of the query."""
         text = self.query.get(key)
         if text is None:
@@ -85,34 +93,35 @@ class Request:
             value = float(text)
         except ValueError:
             value = -1.0
-        if not 0 <= value <= most:
-            raise UsageError(f"{key}: {text!r} is not a number from 0 to {most:g}")
+        if not 0 <= value <= maximum:
+            raise UsageError(f"{key}: {text!r} is not a number from 0 to {maximum:g}")
         return value
 
 
 async def info_of(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
-    """Show a kernel, as far as the peer may see it; ``quick`` leaves out what is slow to read."""
+    """Describe a kernel as far as the peer may see it; ``quick`` leaves out fresh readings."""
     if not quick:
         await request.kernels.readings.refresh([actor])
-    return show(request, actor, quick=quick)
+    return describe_actor(request, actor, quick=quick)
 
 
-def show(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
-    """Show a kernel by what is known of it, as far as the peer may see it."""
+def describe_actor(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
+    """Describe a kernel by its last readings, as far as the peer may see it."""
     status = request.kernels.profile_status(actor)
     sight = request.kernels.readings.sight(actor, status, quick=quick)
     consoles = request.kernels.consoles.of(actor.record.name)
-    shown = {**describe(actor.record, sight), "consoles": consoles}
-    return shown if request.may(Right.CONNECT, actor.record.name) else without_output(shown)
+    description = {**describe(actor.record, sight), "consoles": consoles}
+    may_connect = request.may(Right.CONNECT, actor.record.name)
+    return description if may_connect else without_output(description)
 
 
-def live(request: Request, doing: str) -> Actor:
-    """Find a kernel that has a process.
+def find_live(request: Request, doing: str) -> Actor:
+    """Return a kernel that has a process.
 
     Raises
     ------
     NotRunningError
-        If it has none.
+        If the kernel has no process.
     """
     actor = request.kernels.find(request.name)
     if actor.kernel.state not in LIVE:

@@ -1,8 +1,8 @@
-"""What can be asked of the daemon: one function for each request, in one table.
+"""The table of routes: each has one function, and the right that it needs.
 
-Rules. A function here gets a checked request and gives plain data, or an iterator for a
-stream; it knows no socket. The right that each needs stands in the table, and the server asks
-for it before the function is called. Replies are an interface: fields are only added.
+The server checks the right before it calls the function. A function takes a `Request` and returns
+plain data, or an iterator for a stream; it knows no socket. Replies are an interface: fields are
+only added.
 """
 
 import os
@@ -37,41 +37,40 @@ from kconnd.system.http.route_table import Parameter, Reply, Route
 
 
 async def health(request: Request) -> Reply:
-    """Tell that the daemon works, where it keeps its things, and how much the peer may see."""
-    actors = [one for one in request.kernels.all() if request.may(Right.SEE, one.record.name)]
-    all_ = request.manages_all
+    """Describe the daemon: its process, folders, and counts of what the peer may see."""
+    actors, manages_all = request.visible_kernels(), request.manages_all
     return {
         "version": kconnd.__version__,
         "pid": os.getpid(),
         "uid": os.geteuid(),
         "kernels": len(actors),
         "running": sum(actor.kernel.state is State.RUNNING for actor in actors),
-        "warm": warm.ready if all_ and (warm := request.kernels.pool) else 0,
-        "faults": len(request.kernels.catalog.loaded.faults) if all_ else 0,
-        "ready": request.kernels.taken_up.is_set(),
+        "warm": warm.ready if manages_all and (warm := request.kernels.pool) else 0,
+        "faults": len(request.kernels.catalog.loaded.faults) if manages_all else 0,
+        "ready": request.kernels.adopted.is_set(),
         **request.places,
     }
 
 
 async def get_ready(kernels: Kernels, route: Route, peer: Peer, name: str) -> None:
-    """Wait until a request can be answered: until all is known that it may be about.
+    """Wait until the daemon knows the kernel of a request, or that there is none.
 
-    While the daemon takes up what an earlier one left, nobody is told that a kernel is not there.
+    During the adoption of an earlier daemon's kernels, no reply may deny that a kernel exists.
     """
     if route.at_once:
         return
-    await kernels.taken_up.wait()
+    await kernels.adopted.wait()
     if name and may(peer, Right.MANAGE, owner=kernels.world.user.uid):
-        await kernels.look_for(name)
+        await kernels.search_for(name)
 
 
 async def openapi(_request: Request) -> Reply:
-    """Give this table as an OpenAPI document."""
+    """Return this table as an OpenAPI document."""
     return document(ROUTES)
 
 
 async def reload(request: Request) -> Reply:
-    """Read the profiles again; no live kernel is touched."""
+    """Read the profiles again; no live kernel is changed."""
     difference = await request.kernels.reload()
     return {
         "added": list(difference.added),
@@ -82,9 +81,9 @@ async def reload(request: Request) -> Reply:
     }
 
 
-_WAIT = Parameter("wait", "boolean", "Whether to reply only when it is done; true by default.")
-_NOW = Parameter("now", "boolean", "Whether to go to SIGTERM at once, also in a stop under way.")
-_FOLLOW = Parameter("follow", "string", "1 for what comes from now on, too.")
+_WAIT = Parameter("wait", "boolean", "Whether to reply only once it is done; true by default.")
+_NOW = Parameter("now", "boolean", "Whether to send SIGTERM at once, also during another stop.")
+_FOLLOW = Parameter("follow", "string", "1 to go on with what is new.")
 _ONE = "/v1/kernels/{name}"
 
 ROUTES: tuple[Route, ...] = (
@@ -95,7 +94,7 @@ ROUTES: tuple[Route, ...] = (
         "/v1/profiles",
         Right.MANAGE,
         profiles,
-        (Parameter("kernel", "string", "Only the one of this name, written down or not."),),
+        (Parameter("kernel", "string", "Only the profile of this name; it may be a kernel spec."),),
     ),
     Route("POST", "/v1/reload", Right.MANAGE, reload),
     Route(
@@ -103,7 +102,7 @@ ROUTES: tuple[Route, ...] = (
         "/v1/events",
         Right.CONNECT,
         events,
-        (_FOLLOW, Parameter("kernel", "string", "Only this one's.")),
+        (_FOLLOW, Parameter("kernel", "string", "Only the events of this kernel.")),
         streams=True,
     ),
     Route("GET", "/v1/kernels", Right.SEE, kernels_),
@@ -115,7 +114,7 @@ ROUTES: tuple[Route, ...] = (
         f"{_ONE}/logs",
         Right.CONNECT,
         logs,
-        (Parameter("lines", "integer", "How many, at most."), _FOLLOW),
+        (Parameter("lines", "integer", "The largest number of lines."), _FOLLOW),
         streams=True,
     ),
     Route(
@@ -125,7 +124,7 @@ ROUTES: tuple[Route, ...] = (
         wait,
         (
             Parameter("for", "string", "ready or stopped."),
-            Parameter("timeout", "number", "Seconds; without it, as long as it takes."),
+            Parameter("timeout", "number", "Seconds; without it there is no limit."),
         ),
     ),
     Route(
@@ -135,7 +134,7 @@ ROUTES: tuple[Route, ...] = (
         start,
         (
             _WAIT,
-            Parameter("on_demand", "boolean", "Whether to leave kernels that start by hand."),
+            Parameter("on_demand", "boolean", "Whether to refuse a kernel that starts manually."),
         ),
     ),
     Route("POST", f"{_ONE}/stop", Right.MANAGE, stop, (_WAIT, _NOW)),
@@ -153,7 +152,7 @@ ROUTES: tuple[Route, ...] = (
         Right.CONNECT,
         open_qtconsole,
         (
-            Parameter("environment", "object", "What names the display: DISPLAY and the like."),
+            Parameter("environment", "object", "The display's variables, such as DISPLAY."),
             Parameter("options", "array", "Further options of qtconsole."),
         ),
     ),
@@ -162,7 +161,13 @@ ROUTES: tuple[Route, ...] = (
         f"{_ONE}/interrupt",
         Right.CONNECT,
         interrupt,
-        (Parameter("wait", "boolean", "Whether to see first if it ends the kernel."),),
+        (
+            Parameter(
+                "wait",
+                "boolean",
+                "Whether to report if it ends the kernel.",
+            ),
+        ),
     ),
     Route(
         "POST",

@@ -1,7 +1,7 @@
-"""Ends a daemon whose uid went to another account: it would serve that as its owner.
+"""Ends the daemon when its uid is given to another account, which it would serve as its owner.
 
-Who has our uid is looked up when ``/etc/passwd`` changes, and once in a while, since not every
-account is in that file. A uid without a name changes nothing: a directory server can be away.
+The account's name is looked up when ``/etc/passwd`` changes, and periodically, since not every
+account is in that file. A uid without a name changes nothing: a directory server may be down.
 """
 
 import asyncio
@@ -23,21 +23,26 @@ log = logging.getLogger("kconnd")
 async def end_with_account(
     name: str, ending: asyncio.Event, directory: UserDirectory | None = None
 ) -> None:
-    """Set ``ending`` once our uid has another name than the one we were started with."""
+    """Set ``ending`` once the name of our uid differs from the one at start."""
     directory = directory or UserDirectory()
     clock = asyncio.get_running_loop().time
-    seen, looked_at = stamp_file(ACCOUNTS_FILE).marks, clock()
+    last_stamp, looked_up_at = stamp_file(ACCOUNTS_FILE).marks, clock()
     while name:
-        await asyncio.sleep(CHECK_INTERVAL_S)  # a poll: few machines have inotify to spare for each
+        await asyncio.sleep(CHECK_INTERVAL_S)  # a poll, since inotify instances are scarce
         stamp = stamp_file(ACCOUNTS_FILE).marks
-        if stamp == seen and clock() - looked_at < LOOKUP_INTERVAL_S:
+        if stamp == last_stamp and clock() - looked_up_at < LOOKUP_INTERVAL_S:
             continue
-        seen, looked_at = stamp, clock()
+        last_stamp, looked_up_at = stamp, clock()
         try:
             now = (await directory.complete(Peer(os.geteuid(), os.getpid()))).name
         except KconndError:
-            continue  # nobody can tell now
+            continue  # the directory does not answer now
         if now and now != name:
-            log.warning("uid %d was %s and is %s now: this daemon ends", os.geteuid(), name, now)
+            log.warning(
+                "the account of uid %d changed from %s to %s: this daemon ends",
+                os.geteuid(),
+                name,
+                now,
+            )
             ending.set()
             return

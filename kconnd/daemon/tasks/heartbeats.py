@@ -1,4 +1,4 @@
-"""The daemon's one regular round: heartbeats of all kernels, and kernels that idle too long."""
+"""Sends heartbeats to all running kernels, and checks which of them idle for too long."""
 
 import logging
 import math
@@ -12,48 +12,51 @@ from kconnd.daemon.tasks.idle_stop import Idling
 
 log = logging.getLogger("kconnd")
 
-ROUND = 60.0  # seconds at the most between two looks
-LEAST = 0.1  # and at the least, the shortest interval that a profile can have
+MAX_INTERVAL_S = 60.0  # between two checks of a kernel
+MIN_PAUSE_S = 0.1  # the shortest heartbeat interval that a profile can have
 
 
 async def beat_for_ever(kernels: Kernels) -> None:
-    """Go round as often as profiles say; those with the same interval take part together.
+    """Check each kernel at the heartbeat interval of its profile.
 
-    So a daemon whose kernels idle wakes rarely, however many they are.
+    Kernels with the same interval are checked together, so that a daemon whose kernels idle wakes
+    rarely, however many they are.
     """
     due: dict[str, float] = {}
     idling = Idling(kernels.world)
     while True:
-        now, seen = kernels.world.clock(), kernels.world.bus.count
-        present = []
+        now, seen_events = kernels.world.clock(), kernels.world.bus.count
+        checked = []
         for actor in _running(kernels.all()):
             if due.get(actor.record.name, 0.0) <= now:
                 profile = actor.profile
                 due[actor.record.name] = next_turn(now, profile.heartbeat.interval)
-                _take_part(actor, profile)
-                present.append(actor)
-        idling.look(present)
+                _send_heartbeat(actor, profile)
+                checked.append(actor)
+        idling.check(checked)
         due = {actor.record.name: due[actor.record.name] for actor in _running(kernels.all())}
         pause = min(due.values(), default=math.inf) - kernels.world.clock()
-        await kernels.world.bus.quiet(min(ROUND, max(LEAST, pause)), seen)
+        await kernels.world.bus.wait_for_change(
+            min(MAX_INTERVAL_S, max(MIN_PAUSE_S, pause)), seen_events
+        )
 
 
 def next_turn(now: float, interval: float) -> float:
-    """Give when a kernel is next due: at a multiple of its interval, as others of the same are.
+    """Return when a kernel is checked next: at a multiple of its interval, for common wake-ups.
 
-    One that is never asked for a heartbeat is looked at all the same, since it may idle.
+    A kernel without heartbeats is checked, too, since it may idle.
     """
-    span = min(interval, ROUND)
+    span = min(interval, MAX_INTERVAL_S)
     return (math.floor(now / span) + 1) * span
 
 
-def _take_part(actor: Actor, profile: Profile) -> None:
-    """Let one kernel take part; a fault of it is logged and keeps no other from its turn."""
+def _send_heartbeat(actor: Actor, profile: Profile) -> None:
+    """Send a kernel its heartbeat; a fault is logged, so that the other kernels get theirs."""
     try:
         if math.isfinite(profile.heartbeat.interval):
             actor.process.watch.beat(profile.heartbeat.misses)
     except Exception:
-        log.exception("%s: its heartbeat", actor.record.name)
+        log.exception("%s: sending its heartbeat", actor.record.name)
 
 
 def _running(actors: Iterable[Actor]) -> Iterable[Actor]:

@@ -1,10 +1,11 @@
-"""Stops kernels that idle for longer than their profile allows, once that is beyond doubt.
+"""Stops kernels that idle for longer than their profile allows.
 
-A kernel has to pass, in this order: nothing that it published leaves a request open, for
-``idle.stop_after``; no client is connected; its processes have used next to no processor time;
-each of its shells answers. Then it is asked to end. What keeps one alive is shown by ``info``.
+A kernel is stopped once it has passed all of these checks, in this order: no request has been open
+for ``idle.stop_after``, by the messages that it published; no client is connected; its processes
+have used next to no processor time; each of its shells answers. ``info`` shows which check keeps a
+kernel alive.
 
-What has to be read of processes and sockets is read in a thread, for all kernels at once.
+Processes and sockets are read in a thread, for all due kernels together.
 """
 
 import asyncio
@@ -25,21 +26,21 @@ from kconnd.system.process.resource_usage import tree_cpu_seconds
 
 log = logging.getLogger("kconnd")
 
-SAMPLES = 6  # that a span is divided into at the most
-UNPROVEN = "a request of it never said that it is done"
-AHEAD = 2.0  # spans before a kernel has idled for long enough, in which its use is measured
+SAMPLES_PER_SPAN = 6
+UNPROVEN = "it has not reported the end of a request"
+SPANS_AHEAD = 2.0  # before the stop is due, in which processor time is sampled
 
 
 @dataclass
 class Idler:
-    """What is known of a kernel that may be idle.
+    """The samples of a kernel that seems to be idle.
 
     Parameters
     ----------
     generation : int
-        Of its process.
+        The generation of its process.
     samples : sequence of Sample
-        Of that process and those below it, since it seems to be idle.
+        The processor time of this process and its descendants.
     """
 
     generation: int
@@ -47,7 +48,7 @@ class Idler:
 
 
 class Idling:
-    """Looks for kernels that idle.
+    """Finds and stops kernels that idle.
 
     Parameters
     ----------
@@ -58,46 +59,46 @@ class Idling:
     def __init__(self, world: World) -> None:
         self._world = world
         self._idlers: dict[str, Idler] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._check: asyncio.Task[None] | None = None
 
-    def look(self, actors: Iterable[Actor]) -> None:
-        """Take part in the round of some kernels; one look goes on at a time."""
-        if self._looking is None or self._looking.done():
+    def check(self, actors: Iterable[Actor]) -> None:
+        """Begin to check the kernels that are due, unless a check is still under way."""
+        if self._check is None or self._check.done():
             due = [actor for actor in actors if self._is_due(actor)]
             if due:
-                self._looking = asyncio.get_running_loop().create_task(self._look(due))
+                self._check = asyncio.get_running_loop().create_task(self._check_all(due))
 
     def _is_due(self, actor: Actor) -> bool:
-        """Tell whether a kernel is to be looked at; one that works has its samples forgotten."""
+        """Return whether a kernel needs a sample; the samples of a busy kernel are dropped."""
         name, now, stop_after = actor.record.name, self._world.clock(), _stop_after(actor)
         idle = idle_for(actor, now)
         span = measured_span_s(stop_after)
-        if idle is None or math.isinf(stop_after) or idle < stop_after - AHEAD * span:
+        if idle is None or math.isinf(stop_after) or idle < stop_after - SPANS_AHEAD * span:
             self._idlers.pop(name, None)
             actor.process.kept_alive = UNPROVEN if _is_unproven(actor, now - stop_after) else ""
             return False
-        known = self._idlers.get(name)
-        if known is None or known.generation != actor.kernel.generation:
-            self._idlers[name] = known = Idler(actor.kernel.generation)
-        return not known.samples or now - known.samples[-1].at >= span / SAMPLES
+        idler = self._idlers.get(name)
+        if idler is None or idler.generation != actor.kernel.generation:
+            self._idlers[name] = idler = Idler(actor.kernel.generation)
+        return not idler.samples or now - idler.samples[-1].at >= span / SAMPLES_PER_SPAN
 
-    async def _look(self, actors: Sequence[Actor]) -> None:
-        """Look at kernels; a fault is logged, and the next round looks again."""
+    async def _check_all(self, actors: Sequence[Actor]) -> None:
+        """Check kernels; a fault is logged, and the next round tries again."""
         try:
-            await self._read_and_take(actors)
+            await self._sample(actors)
         except Exception:
-            log.exception("looking for kernels that idle")
+            log.exception("checking for idle kernels")
 
-    async def _read_and_take(self, actors: Sequence[Actor]) -> None:
-        asked = [(actor.process.handle, actor.process.connection) for actor in actors]
-        found = await asyncio.to_thread(_read, asked)
-        for actor, (used, clients) in zip(actors, found, strict=True):
+    async def _sample(self, actors: Sequence[Actor]) -> None:
+        processes = [(actor.process.handle, actor.process.connection) for actor in actors]
+        readings = await asyncio.to_thread(_read, processes)
+        for actor, (used, clients) in zip(actors, readings, strict=True):
             idler = self._idlers.get(actor.record.name)
             if idler is not None and actor.kernel.generation == idler.generation:
                 sample = Sample(self._world.clock(), used)
-                self._take(actor, idler, sample, clients)
+                self._judge(actor, idler, sample, clients)
 
-    def _take(self, actor: Actor, idler: Idler, sample: Sample, clients: int | None) -> None:
+    def _judge(self, actor: Actor, idler: Idler, sample: Sample, clients: int | None) -> None:
         stop_after = _stop_after(actor)
         span = measured_span_s(stop_after)
         idler.samples = trim_samples([*idler.samples, sample], span)
@@ -111,10 +112,10 @@ class Idling:
 
 
 async def _stop(actor: Actor, stop_after: float, idler: Idler) -> None:
-    """Stop an idle kernel, once each of its shells has answered and still nobody came."""
+    """Stop an idle kernel if each of its shells answers and no client has connected since."""
     process = actor.process
     if not await process.watch.is_idle():
-        process.kept_alive = "a shell of it did not answer in time"
+        process.kept_alive = "one of its shells did not answer in time"
         return
     process.kept_alive = ""
     clients = (await asyncio.to_thread(_read, [(process.handle, process.connection)]))[0][1]
@@ -129,7 +130,7 @@ def _stop_after(actor: Actor) -> float:
 
 
 def _is_unproven(actor: Actor, before: float) -> bool:
-    """Tell whether a kernel would be stopped, were it not for a request that may be worked on."""
+    """Return whether only a request that may still be open keeps a kernel from being stopped."""
     activity = actor.process.watch.activity
     return bool(
         activity and activity.unproven and activity.state == "idle" and activity.active_at < before
@@ -137,17 +138,17 @@ def _is_unproven(actor: Actor, before: float) -> bool:
 
 
 def idle_for(actor: Actor, now: float) -> float | None:
-    """Give the seconds for which a kernel has seemed idle; None for one that may be busy."""
+    """Return for how many seconds a kernel has been idle; None if it may be busy."""
     activity = actor.process.watch.activity
     return now - activity.active_at if activity and activity.is_sure else None
 
 
 def _read(
-    asked: Iterable[tuple[Handle | None, ConnectionInfo | None]],
+    processes: Iterable[tuple[Handle | None, ConnectionInfo | None]],
 ) -> list[tuple[dict[tuple[int, int], float], int | None]]:
-    """Read of kernels what each process has used, and how many clients are connected.
+    """Read the processor time of each kernel's processes, and how many clients are connected.
 
-    A shim that was killed has left its kernel to another parent, so both are looked at.
+    The kernel of a killed shim has another parent, so both trees are read.
     """
     counter = ClientCounter()
     return [
@@ -155,5 +156,5 @@ def _read(
             tree_cpu_seconds(handle.shim, handle.kernel) if handle else {},
             counter.count(connection, handle.kernel.pid) if handle and connection else None,
         )
-        for handle, connection in asked
+        for handle, connection in processes
     ]

@@ -1,13 +1,13 @@
-"""Where Jupyter looks by itself: links to connection files by name, and external kernels.
+"""Publishes kernels in Jupyter's runtime folder: links to connection files, and external kernels.
 
-``jupyter console --existing kernel-NAME.json`` looks in Jupyter's runtime folder; there each
-live kernel has a link to its connection file. A Jupyter server lists every file in
-``external_kernels`` below that as a kernel; there a kernel has one whose profile says
-``publish: jupyter``. Rules. All is done by the user's own process, in the user's own folders.
-A file is whole from the beginning: it is written beside that folder and moved there. Its name
-is new whenever its content is, since a server reads each name once. What is not ours, by its
-name and by what it is, is not touched. As kernels come and go, only what differs is looked at;
-what others do to the folders is seen at the next round.
+``jupyter console --existing kernel-NAME.json`` looks in Jupyter's runtime folder, which has a link
+to the connection file of each live kernel. A Jupyter server lists every file in the subfolder
+``external_kernels`` as a kernel; kernels with ``publish: jupyter`` in their profile have one there.
+
+The daemon writes as its user, into the user's own folders. A file appears whole: it is written
+beside the subfolder and moved there. A changed file gets another name, since a server reads each
+name only once. Files whose name or kind is not ours are left alone. When a kernel starts or ends,
+only the differences are written; changes that others make are noticed every `PUBLISH_INTERVAL_S`.
 """
 
 import contextlib
@@ -27,16 +27,17 @@ from kconnd.daemon.kernels import Kernels
 from kconnd.system.files.private import write_private
 from kconnd.system.hung_calls import BeginStep, StuckError
 
-ROUND = 30.0  # seconds between looks whether somebody has removed something
+PUBLISH_INTERVAL_S = 30.0  # between comparisons with the folders' real content
 EXTERNAL = "external_kernels"
+External = tuple[str, ConnectionInfo, str]  # a kernel's name, connection and kernel spec
 
 log = logging.getLogger("kconnd")
 
 
 async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
-    """Keep what Jupyter sees in step with the kernels that run.
+    """Publish the kernels that run whenever they change.
 
-    It stays when the daemon ends, since the kernels do.
+    The files stay when the daemon ends, since the kernels do.
 
     Parameters
     ----------
@@ -46,19 +47,18 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
     published = _published(kernels, folder)
     due = 0.0
     while True:
-        seen, now = kernels.world.bus.count, kernels.world.clock()
-        if afresh := now >= due:
-            due = now + ROUND
-        what = list(_wanted(kernels)), _links(kernels)
-        await _show(kernels, published, partial(published.show, *what, afresh=afresh))
-        await kernels.world.bus.quiet(max(0.0, due - kernels.world.clock()), seen)
+        seen_events, now = kernels.world.bus.count, kernels.world.clock()
+        if rescan := now >= due:
+            due = now + PUBLISH_INTERVAL_S
+        write = partial(published.show, *_publications(kernels), rescan=rescan)
+        await _write(kernels, published, write)
+        await kernels.world.bus.wait_for_change(max(0.0, due - kernels.world.clock()), seen_events)
 
 
 async def publish_once(kernels: Kernels, folder: Path) -> None:
-    """Show what runs now, when the daemon has ended its kernels and ends itself."""
+    """Publish the present state, when the daemon has stopped its kernels and ends."""
     published = _published(kernels, folder)
-    what = list(_wanted(kernels)), _links(kernels)
-    await _show(kernels, published, partial(published.show, *what))
+    await _write(kernels, published, partial(published.show, *_publications(kernels)))
 
 
 def _published(kernels: Kernels, folder: Path) -> "Published":
@@ -70,61 +70,65 @@ def _published(kernels: Kernels, folder: Path) -> "Published":
     return Published(folder, world.runtime_dir, world.store.origin.machine, is_foreign)
 
 
-async def _show(kernels: Kernels, published: "Published", show: Callable[[], None]) -> None:
-    """Write to Jupyter's folders, which can be on a file server that hangs."""
+async def _write(kernels: Kernels, published: "Published", write: Callable[[], None]) -> None:
+    """Write to Jupyter's folders in a thread: they may be on a file server that hangs."""
 
     def work(begin: BeginStep) -> None:
-        begin(f"showing Jupyter the kernels in {published.folder}")
-        show()
+        begin(f"publishing the kernels in {published.folder}")
+        write()
 
     try:
         await kernels.world.paths.run(work)
     except StuckError as error:
-        published.trouble_is(str(error))
+        published.log_error(str(error))
 
 
-def _wanted(kernels: Kernels) -> Iterator[tuple[str, ConnectionInfo, str]]:
-    """List the kernels that are to be listed by servers."""
+def _publications(kernels: Kernels) -> tuple[list[External], dict[str, str]]:
+    """Return the kernels that servers list, and each live kernel's connection file."""
+    return list(_externals(kernels)), _links(kernels)
+
+
+def _externals(kernels: Kernels) -> Iterator[External]:
     for actor in kernels.all():
         connection = actor.record.connection
-        if connection is not None and _lasts(actor.kernel):
+        if connection is not None and _is_up(actor.kernel):
             name = actor.record.name
-            profile = kernels.profile(name) or actor.profile  # removed ones end no listing
+            profile = kernels.profile(name) or actor.profile  # a removed profile ends no listing
             if profile.publish == "jupyter":
                 yield name, connection, actor.record.facts.kernel_name or name
 
 
-def _lasts(kernel: Lifecycle) -> bool:
-    """Tell whether a kernel is up, or has been and is about to be again.
+def _is_up(kernel: Lifecycle) -> bool:
+    """Tell whether a kernel is running, or is being restarted.
 
-    A restart must not take it out of a server's list: the server would take it for another.
+    A restart must not remove it from a server's list, since the server would take it for another
+    kernel afterwards.
     """
     if kernel.state is State.RUNNING:
         return True
-    waits = kernel.state in LIVE or kernel.state is State.BACKOFF
-    return waits and kernel.proved and kernel.desired is Desired.UP
+    may_restart = kernel.state in LIVE or kernel.state is State.BACKOFF
+    return may_restart and kernel.proved and kernel.desired is Desired.UP
 
 
 def _links(kernels: Kernels) -> dict[str, str]:
-    """Give the connection file of each kernel that is up."""
-    live = [actor for actor in kernels.all() if _lasts(actor.kernel)]
-    return {actor.record.name: actor.process.files.connection_file for actor in live}
+    actors = [actor for actor in kernels.all() if _is_up(actor.kernel)]
+    return {actor.record.name: actor.process.files.connection_file for actor in actors}
 
 
 class Published:
-    """What is in Jupyter's folders of ours.
+    """Our files in Jupyter's folders.
 
     Parameters
     ----------
     folder : Path
         Jupyter's runtime folder.
     runtime_dir : Path
-        Ours, where links lead to.
+        The daemon's runtime folder, to which links lead.
     machine : str
-        Which machine this is, since a home can be shared between several.
+        This machine's id, since machines may share the home.
     is_foreign : callable
-        Tells by its name whether a kernel is another's: a container can have our machine-id, too.
-        What that has shown stays.
+        Tells whether the kernel of a name belongs to another machine, or to a container, which may
+        have our machine-id. Files that its daemon has published are left alone.
     """
 
     def __init__(
@@ -138,36 +142,37 @@ class Published:
         self._external = folder / EXTERNAL
         self._runtime_dir, self._machine = runtime_dir, machine
         self._prefix = f"kconnd-{machine[:8]}-"
-        self._listed: set[str] | None = None  # files, as far as we know
-        self._linked: dict[str, str] | None = None  # links, and where to, that are ours to remove
+        self._file_names: set[str] | None = None  # None until the folder has been listed
+        self._linked: dict[str, str] | None = None  # the links that are ours to remove
         self._is_foreign = is_foreign
-        self._trouble = ""
+        self._error = ""
 
     def show(
         self,
-        wanted: list[tuple[str, ConnectionInfo, str]],
+        externals: list[External],
         links: dict[str, str],
         *,
-        afresh: bool = True,
+        rescan: bool = True,
     ) -> None:
-        """Make the folders say that these kernels run, and no others of ours.
+        """Write the files of these kernels, and remove our files of all others.
 
-        ``afresh`` to find out what is there, instead of believing that it is what we left; so it
-        is done, too, where that came to an end half-way.
+        With ``rescan`` the folders are listed first; otherwise their content counts as what the
+        last call left. After a call that failed they are listed in any case.
         """
-        afresh = afresh or bool(self._trouble)
+        rescan = rescan or bool(self._error)
         try:
-            self._show_external({self._file_name(*one): one for one in wanted}, afresh=afresh)
-            self._show_links(links, afresh=afresh)
-            self._trouble = ""
+            files = {self._file_name(*external): external for external in externals}
+            self._show_external(files, rescan=rescan)
+            self._show_links(links, rescan=rescan)
+            self._error = ""
         except OSError as error:
-            self.trouble_is(str(error))
+            self.log_error(str(error))
 
-    def trouble_is(self, trouble: str) -> None:
-        """Log once what keeps Jupyter from being shown the kernels."""
-        if trouble != self._trouble:
-            log.warning("showing Jupyter the kernels: %s", trouble)
-        self._trouble = trouble
+    def log_error(self, message: str) -> None:
+        """Log an error unless it was the last one, too."""
+        if message != self._error:
+            log.warning("publishing kernels for Jupyter: %s", message)
+        self._error = message
 
     def _file_name(self, name: str, connection: ConnectionInfo, kernel_name: str) -> str:
         content = json.dumps(self._content(name, connection, kernel_name), sort_keys=True)
@@ -177,56 +182,55 @@ class Published:
     def _content(
         self, name: str, connection: ConnectionInfo, kernel_name: str
     ) -> dict[str, object]:
-        """Give a connection file's content, with whose it is for those who know of kconnd."""
-        ours = {"kernel_name": kernel_name, "kconnd": name, "kconnd_machine": self._machine}
-        return {**connection.to_file(), **ours}
+        """Return the content of a connection file, with fields that name kernel and machine."""
+        fields = {"kernel_name": kernel_name, "kconnd": name, "kconnd_machine": self._machine}
+        return {**connection.to_file(), **fields}
 
-    def _show_external(
-        self, wanted: dict[str, tuple[str, ConnectionInfo, str]], *, afresh: bool
-    ) -> None:
-        if not afresh and self._listed == set(wanted):
+    def _show_external(self, externals: dict[str, External], *, rescan: bool) -> None:
+        """Write the files that servers list, by their names."""
+        if not rescan and self._file_names == set(externals):
             return
-        there = {path.name for path in self._external.glob(f"{self._prefix}*.json")}
-        for gone in there - set(wanted):
-            if not self._is_foreign(gone.removeprefix(self._prefix).rpartition("-")[0]):
-                (self._external / gone).unlink(missing_ok=True)
-        for missing in set(wanted) - there:
+        existing = {path.name for path in self._external.glob(f"{self._prefix}*.json")}
+        for name in existing - set(externals):
+            if not self._is_foreign(name.removeprefix(self._prefix).rpartition("-")[0]):
+                (self._external / name).unlink(missing_ok=True)
+        for name in set(externals) - existing:
             self._external.mkdir(mode=0o700, parents=True, exist_ok=True)
-            staged = self._folder / f".{missing}"
-            write_private(staged, json.dumps(self._content(*wanted[missing]), indent=1).encode())
-            staged.rename(self._external / missing)
-        self._listed = set(wanted)
+            part = self._folder / f".{name}"
+            write_private(part, json.dumps(self._content(*externals[name]), indent=1).encode())
+            part.rename(self._external / name)
+        self._file_names = set(externals)
 
-    def _show_links(self, links: dict[str, str], *, afresh: bool) -> None:
-        """Have a link for each of these, and remove each of the others once.
+    def _show_links(self, links: dict[str, str], *, rescan: bool) -> None:
+        """Make a link for each of these kernels, and remove each other link once.
 
-        Once, since in a home that machines share another's daemon may have made it again.
+        A removed link may appear again: in a shared home the daemon of another machine makes it.
         """
-        wanted = {connection_file_name(name): target for name, target in links.items()}
+        targets = {connection_file_name(name): target for name, target in links.items()}
         before = self._linked
         if before is not None:
-            self._linked = {**before, **wanted}  # ours to remove, also if not all can be made
-        there = dict(self._ours()) if afresh or before is None else before
-        for name in set(there if before is None else before) - set(wanted):
+            self._linked = {**before, **targets}  # ours to remove, also if some cannot be made
+        existing = dict(self._own_links()) if rescan or before is None else before
+        for name in set(existing if before is None else before) - set(targets):
             kernel = kernel_of_connection_file(name)
             if self._target(name) and not self._is_foreign(kernel):
                 (self._folder / name).unlink(missing_ok=True)
-        for name in set(wanted) - set(there):
+        for name in set(targets) - set(existing):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):  # it is somebody else's
-                (self._folder / name).symlink_to(wanted[name])
-        self._linked = wanted
+            with contextlib.suppress(FileExistsError):  # a file of another program
+                (self._folder / name).symlink_to(targets[name])
+        self._linked = targets
 
-    def _ours(self) -> Iterator[tuple[str, str]]:
-        """List the links that lead to connection files of this daemon, and where to."""
+    def _own_links(self) -> Iterator[tuple[str, str]]:
+        """List the links to connection files of this daemon, and their targets."""
         for path in self._folder.glob(connection_file_name("*")):
             if target := self._target(path.name):
                 yield path.name, target
 
     def _target(self, name: str) -> str:
-        """Tell where a link leads; ``""`` for what is none of this daemon's."""
+        """Return the target of a link; ``""`` if it is not a link of this daemon."""
         with contextlib.suppress(OSError):
-            target = os.readlink(self._folder / name)  # noqa: PTH115  # as it was written
+            target = os.readlink(self._folder / name)  # noqa: PTH115  # Path.readlink changes the text
             if Path(target).parent == self._runtime_dir:
                 return target
         return ""

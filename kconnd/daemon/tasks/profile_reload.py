@@ -1,7 +1,7 @@
-"""Profiles that are dropped into a folder, edited there or removed take effect by themselves.
+"""Reloads profiles and kernel specs when files in their folders change.
 
-Rules. It is a reload like any other, so nothing live is touched. A folder is read only once
-it has been quiet for a moment, so a file that is still being written is not acted on.
+It is a reload like any other, which changes no live kernel. A folder is read only once it has been
+quiet for a moment, so that no half-written file is read.
 """
 
 import asyncio
@@ -13,41 +13,42 @@ from kconnd.errors import ProfileError
 from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.hung_calls import PathSteps, StuckError
 
-QUIET = 0.3  # seconds without a change, after which what is written counts as complete
-AT_MOST = 5.0  # seconds after which it is read all the same
-SCAN_INTERVAL_S = 30.0  # between scans for kernel specs, of which file servers report no change
-AGAIN = 10.0  # seconds between looks for a folder that was not there, or was another
+QUIET_TIME_S = 0.3  # without a change, after which a write counts as complete
+MAX_QUIET_WAIT_S = 5.0
+SCAN_INTERVAL_S = 30.0  # between scans for kernel specs: file servers report no changes
+MISSING_FOLDER_INTERVAL_S = 10.0  # between checks for folders that were missing or replaced
 
 log = logging.getLogger("kconnd")
 
 
-async def look(folders: FolderWatcher, paths: PathSteps) -> bool:
-    """Tell whether folders have come or gone; what keeps one from being watched is logged.
+async def watch_folders(folders: FolderWatcher, paths: PathSteps) -> bool:
+    """Watch folders that exist by now, and return whether one has appeared or disappeared.
 
-    Each is touched in a thread first: one that hangs is to hold up nobody.
+    A thread touches each of them first, so that a folder that hangs does not block the loop. The
+    reason why a folder cannot be watched is logged.
     """
-    before, found = folders.trouble, False
+    logged_error, has_changed = folders.trouble, False
     try:
         await paths.run(folders.probe)
     except StuckError as error:
         folders.trouble = str(error)
     else:
-        found = folders.refresh()
-    if folders.trouble not in {"", before}:
+        has_changed = folders.refresh()
+    if folders.trouble not in {"", logged_error}:
         log.warning("%s; kconnd-ctl reload reads the profiles", folders.trouble)
-    return found
+    return has_changed
 
 
 async def pick_up_for_ever(kernels: Kernels, folders: FolderWatcher, paths: PathSteps) -> None:
-    """Read the profiles again whenever a folder of theirs has changed."""
+    """Reload the profiles whenever one of their folders changes."""
     with folders:
         while True:
-            changed = await folders.wait_for_change(AGAIN)
+            changed = await folders.wait_for_change(MISSING_FOLDER_INTERVAL_S)
             if changed:
-                await _rest(folders)
-            while await look(folders, paths):
+                await _wait_until_quiet(folders)
+            while await watch_folders(folders, paths):
                 changed = True
-                await _rest(folders)
+                await _wait_until_quiet(folders)
             if changed:
                 await _reload(kernels)
 
@@ -56,25 +57,25 @@ async def follow_kernelspecs(kernels: Kernels, folders: FolderWatcher, paths: Pa
     """Scan for kernel specs whenever a folder of them changes, and every `SCAN_INTERVAL_S`."""
     with folders:
         while True:
-            await look(folders, paths)
+            await watch_folders(folders, paths)
             await kernels.catalog.refresh()
             if await folders.wait_for_change(SCAN_INTERVAL_S):
-                await _rest(folders)
+                await _wait_until_quiet(folders)
 
 
 async def _reload(kernels: Kernels) -> None:
     try:
         difference = await kernels.reload()
     except ProfileError as error:
-        log.error("%s; %s", error, error.hint)  # noqa: TRY400  # its sentence says it all
+        log.error("%s; %s", error, error.hint)  # noqa: TRY400  # the message says it all
         return
     if difference.added or difference.changed or difference.removed:
         log.info("profiles have changed: %s", difference)
 
 
-async def _rest(folders: FolderWatcher) -> None:
-    """Wait until nothing has changed for a moment."""
+async def _wait_until_quiet(folders: FolderWatcher) -> None:
+    """Wait until nothing has changed for `QUIET_TIME_S`."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(AT_MOST):
-            while await folders.wait_for_change(QUIET):
+        async with asyncio.timeout(MAX_QUIET_WAIT_S):
+            while await folders.wait_for_change(QUIET_TIME_S):
                 pass

@@ -1,7 +1,7 @@
-"""What keeps a daemon and its kernels within reach when somebody cleans up the runtime folder.
+"""Restores folders, the socket and connection files that were deleted from the runtime folder.
 
-Folders, the socket and connection files are looked for once in a while, and made again where
-they are gone. Nothing here changes a kernel.
+Programs that clean up /tmp delete them while daemon and kernels live. Missing ones are looked for
+periodically and written again. No kernel is changed.
 """
 
 import asyncio
@@ -17,91 +17,92 @@ from kconnd.system.files.private import ensure_private_dir
 from kconnd.system.files.stamps import stamp_file
 from kconnd.system.http.http_server import Site
 
-ROUND = 5.0  # seconds
-MOMENT = 2.0  # seconds; file systems tell of times by some 10 ms, a few by whole seconds
+REPAIR_INTERVAL_S = 5.0
+STAMP_RESOLUTION_S = 2.0  # most file systems' times are exact to 10 ms, a few to whole seconds
 
 log = logging.getLogger("kconnd")
 
 
 def make_folders(runtime_dir: Path) -> None:
-    """Make the runtime folder and those in it, private, where they are missing.
+    """Make the private runtime folder and its subfolders where they are missing.
 
     Raises
     ------
     UnsafePathError
-        If one is there and another user may have had a hand in it.
+        If another user may have changed one of them.
     """
-    here = str(runtime_dir)
-    for folder in (here, ipc_dir(here), live_dir(here)):
+    path = str(runtime_dir)
+    for folder in (path, ipc_dir(path), live_dir(path)):
         ensure_private_dir(Path(folder))
 
 
-async def mend_for_ever(kernels: Kernels, site: Site) -> None:
-    """Go round; trouble is told once, and tried again."""
-    told, rest = "", Rest()
+async def repair_for_ever(kernels: Kernels, site: Site) -> None:
+    """Repair every `REPAIR_INTERVAL_S`; an error is logged once, and the repair is retried."""
+    logged_error, settled = "", Settled()
     while True:
-        await asyncio.sleep(ROUND)  # who cleans up a folder tells nobody
+        await asyncio.sleep(REPAIR_INTERVAL_S)  # a poll: the folder's inode may be another one
         try:
             make_folders(kernels.world.runtime_dir)
             site.restore_socket()
-            await kernels.look_at_foreign()
+            await kernels.recheck_foreign()
             for actor in kernels.all():
                 actor.save_again()
                 if actor.process.fault:
                     await actor.process.find_fault()
-            found, now = state(kernels), kernels.world.clock()
-            if not rest.holds(found, now):
-                mend(kernels)
-                rest.mended(found, now)
-            told = ""
+            stamps, now = read_stamps(kernels), kernels.world.clock()
+            if not settled.holds(stamps, now):
+                repair_files(kernels)
+                settled.note_repair(stamps, now)
+            logged_error = ""
         except (OSError, KconndError) as error:
-            if str(error) != told:
-                told = str(error)
-                log.error("mending the runtime folder: %s", error)  # noqa: TRY400
+            if str(error) != logged_error:
+                logged_error = str(error)
+                log.error("repairing the runtime folder: %s", error)  # noqa: TRY400
 
 
-def state(kernels: Kernels) -> object:
-    """Give what is no more the same once a kernel, or what there is in the folders, is not."""
+def read_stamps(kernels: Kernels) -> object:
+    """Return a value that differs once a kernel or a folder's content has changed."""
     stamps = [stamp_file(folder) for folder in _folders(kernels)]
     return kernels.world.bus.count, [stamp.marks for stamp in stamps]
 
 
-class Rest:
-    """Whether nothing has happened since all was mended.
+class Settled:
+    """Tells whether nothing has changed since the last repair.
 
-    A change that comes right after another may leave the same time in the file system. So what
-    has changed is mended until it has been the same for `MOMENT`, by the monotonic clock.
+    Two changes in quick succession may leave the same time in the file system. So repairs go on
+    until the stamps have been the same for `STAMP_RESOLUTION_S`, by the monotonic clock.
     """
 
     def __init__(self) -> None:
-        self._state: object = None
-        self._since, self._mended_at = 0.0, 0.0
+        self._stamps: object = None
+        self._changed_at, self._repaired_at = 0.0, 0.0
 
-    def holds(self, state: object, now: float) -> bool:
-        """Tell whether there is nothing to mend."""
-        if state != self._state:
-            self._state, self._since, self._mended_at = state, now, now
-        return self._mended_at - self._since >= MOMENT
+    def holds(self, stamps: object, now: float) -> bool:
+        """Return whether there is nothing to repair."""
+        if stamps != self._stamps:
+            self._stamps, self._changed_at, self._repaired_at = stamps, now, now
+        return self._repaired_at - self._changed_at >= STAMP_RESOLUTION_S
 
-    def mended(self, state: object, now: float) -> None:
-        """Take note that all was mended which there was in this state."""
-        if state == self._state:
-            self._mended_at = now
+    def note_repair(self, stamps: object, now: float) -> None:
+        """Record a repair, which was made after these stamps were read."""
+        if stamps == self._stamps:
+            self._repaired_at = now
 
 
-def mend(kernels: Kernels) -> None:
-    """Make what is gone of each kernel again."""
-    there: set[str] = set()  # a few folders are read in the place of six looks for each kernel
+def repair_files(kernels: Kernels) -> None:
+    """Restore the deleted files of all kernels."""
+    paths: set[str] = set()  # listing a few folders is cheaper than six stat calls for each kernel
     for folder in _folders(kernels):
-        with contextlib.suppress(FileNotFoundError):  # of a daemon that was elsewhere
-            there |= {f"{folder}/{name}" for name in os.listdir(folder)}  # noqa: PTH208  # paths as text
+        with contextlib.suppress(FileNotFoundError):  # the folder of an earlier daemon
+            paths |= {f"{folder}/{name}" for name in os.listdir(folder)}  # noqa: PTH208  # paths as text
     for actor in kernels.all():
-        actor.process.mend(there)
+        actor.process.mend(paths)
 
 
 def _folders(kernels: Kernels) -> list[str]:
-    """List where connection files and sockets are; those of kernels taken up may be elsewhere."""
+    """List the folders of connection files and sockets; adopted kernels may have other ones."""
     runtime_dir = str(kernels.world.runtime_dir)
-    known = (actor.process.connection for actor in kernels.all())
-    sockets = {os.path.dirname(one.ip) for one in known if one and one.transport == "ipc"}  # noqa: PTH120  # the same
-    return sorted({runtime_dir, ipc_dir(runtime_dir), *sockets})
+    connections = (actor.process.connection for actor in kernels.all())
+    prefixes = [ipc.ip for ipc in connections if ipc and ipc.transport == "ipc"]
+    socket_dirs = {os.path.dirname(prefix) for prefix in prefixes}  # noqa: PTH120  # paths as text
+    return sorted({runtime_dir, ipc_dir(runtime_dir), *socket_dirs})

@@ -47,7 +47,7 @@ def test_the_daemons_own_user_is_looked_up(tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_read_are_a_refusal(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="nobody can tell who may use kconnd"):
+    with pytest.raises(RefusedError, match="the settings of kconnd on this machine cannot be read"):
         gate(tmp_path, "user: []\n").admit(Peer(4711, 7, "ada"))
 
 

@@ -32,9 +32,9 @@ class Surroundings:
 
     async def round(self, *, later: float) -> None:
         self.now += later
-        self.looking.look([self.stage.actor])
-        if self.looking._looking is not None:
-            await self.looking._looking
+        self.looking.check([self.stage.actor])
+        if self.looking._check is not None:
+            await self.looking._check
 
     async def rounds(self, seconds: float, step: float = 10.0) -> None:
         for _ in range(int(seconds / step)):
@@ -124,7 +124,7 @@ async def test_one_whose_subshell_does_not_answer_is_kept_and_that_is_shown(
     await around.rounds(STOP_AFTER + 20)
     await wait_until(around.kept_alive, "the reason")
     assert around.state is State.RUNNING
-    assert around.kept_alive() == "a shell of it did not answer in time"
+    assert around.kept_alive() == "one of its shells did not answer in time"
     channels.silent.clear()
     await around.rounds(10)
     await wait_until(lambda: around.state is not State.RUNNING, "the stop")
@@ -164,4 +164,4 @@ async def test_one_whose_request_may_still_be_worked_on_is_kept_and_that_is_show
     activity.record_answer(activity.begin_probe(around.now), around.now)
     await around.rounds(2 * STOP_AFTER)
     assert around.state is State.RUNNING
-    assert around.kept_alive() == "a request of it never said that it is done"
+    assert around.kept_alive() == "it has not reported the end of a request"

@@ -46,7 +46,7 @@ class Reader:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profile_reload, "AGAIN", 0.1)
+    monkeypatch.setattr(profile_reload, "MISSING_FOLDER_INTERVAL_S", 0.1)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
     (tmp_path / "above").mkdir()
     reader = Reader(tmp_path / "above" / "configs" / "lab.yaml")
     folders = FolderWatcher([reader.path.parent], is_profile)
-    await profile_reload.look(folders, PathSteps())
+    await profile_reload.watch_folders(folders, PathSteps())
     kernels: Any = reader
     work = partial(profile_reload.pick_up_for_ever, kernels, folders, PathSteps())
     task = asyncio.create_task(keep_going(work, 0.01))
@@ -142,7 +142,7 @@ async def test_what_keeps_a_folder_from_being_watched_is_said_once(
     path.symlink_to(path)
     folders, paths = FolderWatcher([path], is_profile), PathSteps()
     for _ in range(3):
-        assert not await profile_reload.look(folders, paths)
+        assert not await profile_reload.watch_folders(folders, paths)
     (said,) = caplog.messages
     assert said.startswith(f"watching {path}: Too many levels of symbolic links; kconnd-ctl reload")
     with folders:

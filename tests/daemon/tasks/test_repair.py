@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from kconnd.daemon.tasks.repair import MOMENT, Rest, make_folders, mend, state
+from kconnd.daemon.tasks.repair import (
+    STAMP_RESOLUTION_S,
+    Settled,
+    make_folders,
+    read_stamps,
+    repair_files,
+)
 
 
 class Kernel:
@@ -41,8 +47,8 @@ class Runtime:
         world = SimpleNamespace(runtime_dir=self.now, bus=self.bus)
         self.kernels: Any = SimpleNamespace(world=world, all=lambda: self.actors)
 
-    def state(self) -> object:
-        return state(self.kernels)
+    def read_stamps(self) -> object:
+        return read_stamps(self.kernels)
 
 
 @pytest.fixture
@@ -76,41 +82,41 @@ CHANGES: dict[str, Callable[[Runtime], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_is_seen(runtime: Runtime, change: str) -> None:
-    before = runtime.state()
+    before = runtime.read_stamps()
     CHANGES[change](runtime)
-    assert runtime.state() != before
+    assert runtime.read_stamps() != before
 
 
 def test_what_has_changed_is_mended_until_a_further_change_would_be_seen() -> None:
-    rest = Rest()
-    for now in (0.0, MOMENT / 2, MOMENT):
-        assert not rest.holds("a", now)
-        rest.mended("a", now)
-    assert rest.holds("a", MOMENT)
-    assert rest.holds("a", 1000.0)
-    assert not rest.holds("b", 1000.0)
+    settled = Settled()
+    for now in (0.0, STAMP_RESOLUTION_S / 2, STAMP_RESOLUTION_S):
+        assert not settled.holds("a", now)
+        settled.note_repair("a", now)
+    assert settled.holds("a", STAMP_RESOLUTION_S)
+    assert settled.holds("a", 1000.0)
+    assert not settled.holds("b", 1000.0)
 
 
 def test_what_was_not_mended_does_not_rest() -> None:
     """As on a full disk, or where somebody has cleaned up since the look."""
-    rest = Rest()
-    assert not rest.holds("a", 0.0)
-    assert not rest.holds("a", 1000.0)
-    rest.mended("b", 1000.0)
-    assert not rest.holds("a", 1001.0)
+    settled = Settled()
+    assert not settled.holds("a", 0.0)
+    assert not settled.holds("a", 1000.0)
+    settled.note_repair("b", 1000.0)
+    assert not settled.holds("a", 1001.0)
 
 
 def test_where_nothing_happens_nothing_is_looked_at(runtime: Runtime) -> None:
-    before = runtime.state()
+    before = runtime.read_stamps()
     (runtime.now / "kernel.json").write_text("{}", encoding="utf-8")
     (runtime.now / "live/more").touch()
-    assert runtime.state() == before
+    assert runtime.read_stamps() == before
 
 
 def test_an_event_of_a_kernel_is_a_change(runtime: Runtime) -> None:
-    before = runtime.state()
+    before = runtime.read_stamps()
     runtime.bus.count += 1
-    assert runtime.state() != before
+    assert runtime.read_stamps() != before
 
 
 def test_each_kernel_is_told_what_there_is_wherever_it_is(runtime: Runtime) -> None:
@@ -118,8 +124,8 @@ def test_each_kernel_is_told_what_there_is_wherever_it_is(runtime: Runtime) -> N
         *(f"{runtime.now}/{name}" for name in ("kernel.json", "ipc", "live", "ipc/a-1")),
         f"{runtime.former}/ipc/b-1",
     }
-    mend(runtime.kernels)
+    repair_files(runtime.kernels)
     assert [actor.there for actor in runtime.actors] == [files] * 3
     (runtime.former / "ipc").rename(runtime.former / "away")
-    mend(runtime.kernels)
+    repair_files(runtime.kernels)
     assert runtime.actors[0].there == files - {f"{runtime.former}/ipc/b-1"}
