@@ -28,6 +28,7 @@ LOOP = "event loop"
 LOOP_RUNNER = ("daemon/main", "main")
 WRAPPERS = frozenset({"keep_going", "keep_warm", "_guard"})  # only run what they are given
 ROUNDS = frozenset({"daemon/tasks", "daemon/warm"})
+SOCKETS = "system/channels"
 POLLING = frozenset({"find_fault", "_explain_silence", "_first_beats", "ask_until_answered"})
 COUNTED = {
     "Store.save": "records written",
@@ -131,7 +132,7 @@ class Recorder:
         if caller != LOOP and room_of(caller) == room_of(callee):
             return
         chain = [(callee, frame.f_code.co_name), *callers]
-        if room_of(chain[-1][0]) in ROUNDS or any(code in POLLING for _, code in chain):
+        if room_of(chain[-1][0]) in {*ROUNDS, SOCKETS} or any(code in POLLING for _, code in chain):
             return
         self._steps.append((caller, callee, name))
 
