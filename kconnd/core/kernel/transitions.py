@@ -115,8 +115,9 @@ def _desire_up(
     return replace(kernel, desired=Desired.UP, reason=reason), ()
 
 
-def _relaunch_now(kernel: Lifecycle, _event: Event, _policy: Policy, _now: float) -> Outcome:
-    return _relaunch(kernel, kernel.reason or "launched again")
+def _relaunch_now(kernel: Lifecycle, event: Event, _policy: Policy, _now: float) -> Outcome:
+    requested = isinstance(event, StartRequested)
+    return _relaunch(kernel, "start was requested" if requested else "the back-off time is over")
 
 
 def _restart_from_backoff(
@@ -128,8 +129,13 @@ def _restart_from_backoff(
 def _launched(kernel: Lifecycle, _event: Launched, policy: Policy, now: float) -> Outcome:
     if kernel.desired is Desired.DOWN:
         return _begin_stop(kernel, StopCause.STOP, Step.TERMINATE, policy, now, kernel.reason)
-    deadline = now + policy.startup_timeout
-    return replace(kernel, state=State.STARTING, deadline=deadline, new_key=False), ()
+    return replace(
+        kernel,
+        state=State.STARTING,
+        deadline=now + policy.startup_timeout,
+        new_key=False,
+        reason="its process was spawned",
+    ), ()
 
 
 def _launch_failed(kernel: Lifecycle, event: LaunchFailed, policy: Policy, now: float) -> Outcome:

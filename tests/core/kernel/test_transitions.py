@@ -398,3 +398,17 @@ def test_a_process_that_nobody_knew_of_is_taken_up_as_it_is(state: State) -> Non
     kernel, commands = decide(Lifecycle(state=state, generation=2), Discovered(7), POLICY, 0.0)
     assert (kernel.state, kernel.desired, kernel.generation) == (State.RUNNING, Desired.UP, 7)
     assert (kernel.deadline, commands) == (None, ())
+
+
+def test_each_step_of_a_restart_has_its_own_reason() -> None:
+    kernel = Lifecycle(state=State.RUNNING, desired=Desired.UP, generation=1, proved=True)
+    reasons = []
+    for event in (Exited(1, "killed by SIGKILL"), DeadlinePassed(), Launched(2), Answered(2)):
+        kernel, _ = decide(kernel, event, Policy(), 0.0)
+        reasons.append(kernel.reason)
+    assert reasons == [
+        "killed by SIGKILL",
+        "the back-off time is over",
+        "its process was spawned",
+        "it answered kernel_info_request",
+    ]
