@@ -1,4 +1,4 @@
-"""What can be launched by name: the profiles of the owner's files, and installed kernel specs.
+"""The catalog of launchable kernels: profiles of the owner's files, and installed kernel specs.
 
 A kernel spec is a profile by itself: ``kconnd-ctl start python3`` works without a profile file. A
 profile file goes before a kernel spec of the same name, also one that has faults.
@@ -31,18 +31,18 @@ Scan = Callable[[BeginStep], Mapping[str, Path]]
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """What a launch follows."""
+    """A profile, with what a launch and its record need of it."""
 
     profile: Profile
 
     @cached_property
     def policy(self) -> Policy:
-        """What the lifecycle has to know of the profile."""
+        """The profile's rules for starts and restarts."""
         return lifecycle_policy(self.profile)
 
     @cached_property
     def plain(self) -> Mapping[str, Any]:
-        """The profile as a kernel's record has it."""
+        """The profile as plain data, for a kernel's record."""
         return self.profile.model_dump(mode="json", exclude_defaults=True)
 
 
@@ -86,7 +86,7 @@ class Catalog:
         self._scanning = asyncio.Lock()
 
     def find(self, name: str) -> CatalogEntry | None:
-        """Return what a kernel's next launch follows; None where no profile has this name."""
+        """Return the entry for a kernel's next launch; None if no profile has this name."""
         base, instance = parse_name(name)
         entry = self._find_written(base) or self._find_installed(base)
         if entry is None:
@@ -108,13 +108,13 @@ class Catalog:
         return CatalogEntry(entry.profile.model_copy(update={"name": base, "kernel": base}))
 
     def replace(self, loaded: LoadedProfiles) -> None:
-        """Hold these profiles from now on."""
+        """Replace all profiles at once."""
         self.loaded = loaded
         self._written.clear()
         self.version += 1
 
     async def refresh(self) -> None:
-        """Look for installed kernel specs; requests during a scan share the next one."""
+        """Scan for installed kernel specs; calls during a scan share the next one."""
         this_scan = self._scans_begun + 1
         async with self._scanning:
             if self._scans_begun >= this_scan:

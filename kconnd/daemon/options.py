@@ -27,7 +27,7 @@ the next daemon takes up; SIGHUP reads the profiles again. kconnd-ctl talks to i
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says, with what it leaves open filled in."""
+    """The options of the command line, with their defaults filled in."""
 
     configs: tuple[Path, ...]
     system_configs: tuple[Path, ...]
@@ -45,12 +45,12 @@ class Options:
 
 
 def parse_options(arguments: Sequence[str] | None) -> Options:
-    """Read the command line.
+    """Parse the command line.
 
     Raises
     ------
     UsageError
-        If it makes no sense.
+        If an option's value is not valid.
     """
     parser = argparse.ArgumentParser(
         "kconnd", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter

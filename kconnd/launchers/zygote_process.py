@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kconnd.core.launch.forking import Parent, pause_after
+from kconnd.core.launch.forking import Parent, refusal_time_s
 from kconnd.launchers.local import SHIM_START_LIMIT_S
 from kconnd.programs.zygote import main as zygote_program
 from kconnd.programs.zygote import staleness
@@ -253,7 +253,7 @@ class ZygoteProcess:
 
     def _refuse(self, message: Mapping[str, Any]) -> None:
         now = self._timeouts.clock()
-        retry_at = now + pause_after(now - self._spawned_at)
+        retry_at = now + refusal_time_s(now - self._spawned_at)
         self._refusal = Refusal(str(message["refused"]), retry_at, message.get("seen", {}))
         self.close()
 

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kconnd.core.launch.ports import COUNT, choose_ports, in_order
+from kconnd.core.launch.ports import PORTS_PER_KERNEL, choose_ports, in_order
 from kconnd.system.files.private import write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 
@@ -43,7 +43,7 @@ class PortLedger:
         PortsTakenError
             If there are not five free ports.
         """
-        return self.grant_missing(name, ip, first, last, (0,) * COUNT)
+        return self.grant_missing(name, ip, first, last, (0,) * PORTS_PER_KERNEL)
 
     def grant_missing(
         self,

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kconnd.core.launch.forking import PAUSE, exec_time
+from kconnd.core.launch.forking import MIN_REFUSAL_S, exec_time
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.launchers.base import Handle
 from kconnd.launchers.fork import MAX_ZYGOTES, ForkLauncher
@@ -285,7 +285,7 @@ async def test_trouble_that_leaves_nothing_on_disk_is_held_against_a_parent_for_
     )
     assert await parents.why_not() == why
     sign.touch()
-    parents.now += PAUSE - 1
+    parents.now += MIN_REFUSAL_S - 1
     assert await parents.why_not() == why
     parents.now += 1
     assert await parents.code(await parents.launch()) == 3

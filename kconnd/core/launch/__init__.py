@@ -1,1 +1,1 @@
-"""What is launched: the plan of a process, its connection, and the files it needs."""
+"""Launches as values: the plan of a process, its connection, ports and files."""

@@ -1,8 +1,8 @@
-"""What a client has to know to talk to a kernel, and how it stands in a connection file.
+"""Connection info: how a client reaches a kernel, and its form in a connection file.
 
 The format is Jupyter's ("Connection files" in the jupyter_client documentation); the CURVE
-fields are those of jupyter_client 8.9 and ipykernel 7.3. Rule: the key and the CURVE keys
-are in here and in `to_file`, never in a ``repr`` and never in `describe`.
+fields are those of jupyter_client 8.9 and ipykernel 7.3. The key and the CURVE keys are secret:
+they are in `to_file`, but never in a ``repr`` nor in `describe`.
 """
 
 import ipaddress
@@ -18,15 +18,15 @@ MAX_PORT = 65535
 Z85_CHARS = 40  # of a CURVE key
 _Z85 = frozenset(
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-)  # RFC 32 of ZeroMQ
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound to it here
+)  # ZeroMQ RFC 32
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # addresses to connect to
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class CurveKeys:
-    """A CURVE key pair, Z85 text. The public one admits to iopub, so it is a secret too."""
+    """A CURVE key pair as Z85 text. The public key gives access to iopub, so it is secret, too."""
 
     public: str = field(repr=False)
     secret: str = field(repr=False)
@@ -34,24 +34,24 @@ class CurveKeys:
 
 @dataclass(frozen=True)
 class ConnectionInfo:
-    """Everything that a connection file says.
+    """The content of a connection file.
 
     Parameters
     ----------
     transport : str
         ``tcp`` or ``ipc``.
     ip : str
-        An address; with ipc, the path that the sockets' paths begin with.
+        An address; with ipc, the prefix of the sockets' paths.
     ports : tuple of int
-        Five, in the order of `CHANNELS`; with ipc, the numbers that end the sockets' paths.
+        Five ports, in the order of `CHANNELS`; with ipc, the suffixes of the sockets' paths.
     key : str
-        Text whose bytes are the HMAC key.
+        The HMAC key as text.
     kernel_name : str
-        The name of the kernel spec, for clients to show.
+        The name of the kernel spec, which clients show.
     curve : CurveKeys, optional
-        Set where the channels are encrypted.
+        The keys of encrypted channels.
     signature_scheme : str
-        ``hmac-`` and a hash of `hashlib`.
+        ``hmac-`` and the name of a hash in `hashlib`.
     """
 
     transport: str
@@ -63,7 +63,7 @@ class ConnectionInfo:
     signature_scheme: str = SCHEME
 
     def url(self, channel: str) -> str:
-        """Give the ZMQ endpoint of a channel."""
+        """Return the ZMQ endpoint of a channel."""
         port = self.ports[CHANNELS.index(channel)]
         if self.transport == "ipc":
             return f"ipc://{self.ip}-{port}"
@@ -71,13 +71,13 @@ class ConnectionInfo:
         return f"tcp://{host}:{port}"
 
     def socket_paths(self) -> tuple[str, ...]:
-        """Give the paths of the sockets; none with tcp."""
+        """Return the paths of the sockets; none with tcp."""
         if self.transport != "ipc":
             return ()
         return tuple(f"{self.ip}-{port}" for port in self.ports)
 
     def describe(self) -> dict[str, Any]:
-        """Give what anyone who may see the kernel may know: all but the keys."""
+        """Return the fields that everybody who may see the kernel may know: all but the keys."""
         ports = {f"{name}_port": port for name, port in zip(CHANNELS, self.ports, strict=True)}
         return {
             "transport": self.transport,
@@ -89,7 +89,7 @@ class ConnectionInfo:
         }
 
     def to_file(self) -> dict[str, Any]:
-        """Give the connection file's content, secrets and all."""
+        """Return the content of the connection file, secrets included."""
         content = self.describe() | {"key": self.key}
         del content["encrypted"]
         if self.curve is not None:
@@ -98,12 +98,12 @@ class ConnectionInfo:
 
 
 def parse_connection(content: Mapping[str, Any]) -> ConnectionInfo:
-    """Read a connection file's content.
+    """Parse the content of a connection file.
 
     Raises
     ------
     ValueError
-        If a field is missing or has a wrong type; the text names the field.
+        If a field is missing or has a wrong type. The message names the field.
     """
     ports = tuple(_field(content, f"{name}_port", int) for name in CHANNELS)
     curve = None
@@ -123,15 +123,15 @@ def parse_connection(content: Mapping[str, Any]) -> ConnectionInfo:
 
 
 def parse_foreign_connection(content: Mapping[str, Any]) -> ConnectionInfo:
-    """Read the connection of another owner's kernel, of which nothing is trusted.
+    """Parse the connection of another owner's kernel, which is untrusted.
 
-    A kernel that listens on every address of this machine is reached on its loopback address.
+    A kernel that listens on all addresses of this machine is reached at its loopback address.
 
     Raises
     ------
     ValueError
-        As `parse_connection`, and for what no kernel of kconnd has: another transport, a name in
-        the place of an address, no key, or a key that is none.
+        As `parse_connection` does, and for values that no kernel of kconnd has: another transport,
+        a host name instead of an address, no key, or a malformed one.
     """
     connection = parse_connection(content)
     if connection.transport == "ipc":
@@ -150,13 +150,13 @@ def parse_foreign_connection(content: Mapping[str, Any]) -> ConnectionInfo:
     return connection
 
 
-def _check(holds: bool, fault: str) -> None:  # noqa: FBT001  # it is what is checked
+def _check(holds: bool, fault: str) -> None:  # noqa: FBT001  # the condition
     if not holds:
         raise ValueError(fault)
 
 
 def _is_plain_path(path: str) -> bool:
-    """Tell whether a path is absolute and has no part that leads up or is left out."""
+    """Tell whether a path is absolute, without empty parts, ``.`` and ``..``."""
     parts = path.split("/")
     return path.isprintable() and path.startswith("/") and not {"", ".", ".."} & set(parts[1:])
 

@@ -1,18 +1,18 @@
-"""Environment files: ``KEY=VALUE`` lines, as systemd reads them (EnvironmentFile=).
+"""Parses environment files: ``KEY=VALUE`` lines, as in systemd's EnvironmentFile=.
 
-Comments begin with ``#``; values may be quoted as a shell would; nothing is expanded.
+Comments begin with ``#``. Values may be quoted as in a shell. Nothing is expanded.
 """
 
 import shlex
 
 
 def parse_env_file(text: str) -> dict[str, str]:
-    """Read an environment file.
+    """Parse an environment file.
 
     Raises
     ------
     ValueError
-        If a line is not an assignment; the text says which.
+        If a line is not an assignment. The message has its number.
     """
     values = {}
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,9 +1,10 @@
-"""What a fork needs to be equal to a start: from which parent, or why not at all.
+"""Chooses the parent process that a kernel can be forked from, or the reason why there is none.
 
-A parent (the zygote, `kconnd.programs.zygote`) has begun already when a kernel is forked from it.
-So whatever an interpreter, the dynamic loader, libc or a module reads when it begins has to be the
-same for both; that is its exec-time environment, and a parent serves one such only. What the
-modules of a kernel read at their import is found by a test, which watches them.
+A forked kernel must equal one that was started by exec. Its parent (the zygote,
+`kconnd.programs.zygote`) has been running for a while, so every variable that the interpreter, the
+dynamic loader, libc or a module reads at its start must have the kernel's value in the parent, too.
+These variables are the exec-time environment; each parent serves only one. A test watches which
+variables the modules of a kernel read during their import.
 """
 
 import fnmatch
@@ -21,9 +22,9 @@ EXEC_TIME = (
     "OPENSSL_*",
     "PYTHON*",
     "_PYTHON*",
-    "HOME",  # where the user's own site-packages are
-    "PATH",  # what an interpreter that is a script looks for
-    "USER",  # whose messages a kernel's are, says jupyter_client.session
+    "HOME",  # has the user's own site-packages
+    "PATH",  # for an interpreter that is a script
+    "USER",  # the user name in messages (jupyter_client.session)
     "TERM",
     "DISPLAY",
     "LANG",
@@ -39,7 +40,7 @@ EXEC_TIME = (
     "PYZMQ_*",
     "PSUTIL_*",
     "PROMPT_TOOLKIT_*",
-    "ANDROID_*",  # by which platformdirs tells where it runs
+    "ANDROID_*",  # platformdirs detects its platform by it
     # Of the debugger:
     "DEBUGPY_*",
     "PYDEV*",
@@ -48,23 +49,23 @@ EXEC_TIME = (
     "PATHS_FROM_ECLIPSE_TO_PYTHON",
     "GEVENT_*",
 )
-OWN = "KCONND_"  # ours, different for each kernel and read by no module
-PAUSE = 60.0  # seconds
-SHARE = 10
+OWN_PREFIX = "KCONND_"  # different for each kernel, and read by no module
+MIN_REFUSAL_S = 60.0
+REFUSAL_PER_ATTEMPT = 10
 
 
 @dataclass(frozen=True)
 class Parent:
-    """What a parent is; kernels that need the same can have the same one.
+    """The properties of a parent process; kernels with equal ones share a parent.
 
     Parameters
     ----------
     command : tuple of str
         The interpreter and its flags.
     env : tuple of pairs
-        Its environment, sorted; it may hold secrets of the user.
+        Its environment, sorted. It may hold secrets of the user.
     preload : tuple of str
-        Modules that it imports.
+        The modules that it imports.
     """
 
     command: tuple[str, ...]
@@ -73,20 +74,20 @@ class Parent:
 
 
 def exec_time(env: Mapping[str, str], *, whole: bool) -> tuple[tuple[str, str], ...]:
-    """Give the part of an environment that counts when a process begins.
+    """Return the part of an environment that matters at the start of a process.
 
     Parameters
     ----------
     env : mapping
         A kernel's environment.
     whole : bool
-        Whether modules of the user's choice are imported, which may read any variable.
+        Whether the parent imports modules of the user's choice, which may read any variable.
     """
     return tuple(
         sorted(
             (name, value)
             for name, value in env.items()
-            if not name.startswith(OWN)
+            if not name.startswith(OWN_PREFIX)
             and (whole or any(fnmatch.fnmatchcase(name, pattern) for pattern in EXEC_TIME))
         )
     )
@@ -95,49 +96,51 @@ def exec_time(env: Mapping[str, str], *, whole: bool) -> tuple[tuple[str, str], 
 def choose_parent(
     argv: tuple[str, ...], env: Mapping[str, str], cwd: str, preload: tuple[str, ...]
 ) -> Parent | str:
-    """Choose the parent that a command can be forked from, or say why it cannot be.
+    """Choose the parent that a command can be forked from, or return the reason why it cannot be.
 
-    An interpreter takes what is relative in PYTHONPATH, an empty entry too, from the folder that
-    it begins in: a kernel from its own, and so has its parent to, whose folder is another.
+    Relative entries of PYTHONPATH, also empty ones, are relative to the folder that an interpreter
+    starts in. A parent starts in another folder than its kernels, so they are made absolute.
     """
-    found = python_module(argv)
-    if found is None:
+    command = python_module(argv)
+    if command is None:
         return f"only ipykernel can be forked, and this runs {argv[0]}"
-    if found.module not in FORKED:
-        return f"only ipykernel can be forked, and this runs {found.module}"
+    if command.module not in FORKED:
+        return f"only ipykernel can be forked, and this runs {command.module}"
     if env.get("PYTHONPATH"):
         folders = env["PYTHONPATH"].split(":")
         absolute = (posixpath.join(cwd, folder) if folder else cwd for folder in folders)
         env = {**env, "PYTHONPATH": ":".join(absolute)}
-    return Parent((argv[0], *found.flags), exec_time(env, whole=bool(preload)), preload)
+    return Parent((argv[0], *command.flags), exec_time(env, whole=bool(preload)), preload)
 
 
 def wants_more_files(limits: Mapping[str, float], own: tuple[int, int]) -> bool:
-    """Tell whether more open files are asked for than a daemon that began so can give."""
+    """Tell whether a profile asks for more open files than the daemon's own hard limit."""
     return 0 <= own[1] < limits.get("open_files", 0)
 
 
 def choose_open_files(limits: Mapping[str, float], own: tuple[int, int]) -> tuple[int, int]:
-    """Choose a kernel's soft and hard limit on open files: what is asked for, if it can be had.
+    """Choose a kernel's soft and hard limit of open files, within the daemon's hard limit.
 
     Parameters
     ----------
     limits : mapping
-        What is asked for.
+        The limits of the profile.
     own : tuple of int
-        The limits that a daemon began with, of which its kernels get the same; below 0 is none.
+        The soft and hard limit that the daemon started with; negative means unlimited. Kernels
+        without a limit in their profile inherit them.
     """
     if "open_files" not in limits:
         return own
-    asked = int(limits["open_files"])
-    found = min(asked, own[1]) if own[1] >= 0 else asked
-    return found, found
+    limit = int(limits["open_files"])
+    if own[1] >= 0:
+        limit = min(limit, own[1])
+    return limit, limit
 
 
-def pause_after(took: float) -> float:
-    """Choose for how long a refusal holds where nothing has changed on disk.
+def refusal_time_s(attempt_s: float) -> float:
+    """Return for how long a refusal to fork holds while nothing changes on disk.
 
-    What it came from may have passed: a machine without memory, a server that did not answer.
-    To try again costs a start as long as it took, so it is done rarely where that is long.
+    Its cause may pass, such as a lack of memory or a server that does not answer. Each new attempt
+    delays a start by ``attempt_s``, so slow attempts are made rarely.
     """
-    return max(PAUSE, SHARE * took)
+    return max(MIN_REFUSAL_S, REFUSAL_PER_ATTEMPT * attempt_s)

@@ -1,8 +1,8 @@
-"""Jupyter's kernel specs, as values: what `kernel.json` says and where it was found.
+"""Jupyter's kernel specs as values: the content of `kernel.json`, and its folder.
 
-Source of the format: "Kernel specs" in the jupyter_client documentation. Rule: a bare
-``python`` in a spec means the Python of the place where the spec is installed, not the
-daemon's own, which is what Jupyter takes it for.
+The format is documented in "Kernel specs" of the jupyter_client documentation. A bare ``python`` in
+a spec means the Python of the environment in which the spec is installed, whereas Jupyter takes it
+for the server's own.
 """
 
 import re
@@ -10,20 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Modules that run a kernel proved to speak ipc: tests/end_to_end starts each of them so.
+# Modules whose kernels work with ipc: tests/end_to_end starts each of them that way.
 SPEAKS_IPC = frozenset({"ipykernel", "ipykernel_launcher", "bash_kernel"})
-_FLAG = re.compile(r"-([bBdEIOPqsSuvx]+|[XW].*)")  # what may stand before -m: python --help
+_FLAG = re.compile(r"-([bBdEIOPqsSuvx]+|[XW].*)")  # the options that python --help lists
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 
 
 def is_bare_python(word: str) -> bool:
-    """Tell whether a command's first word is a Python without a place: that of its spec's."""
+    """Tell whether a command's first word is ``python`` without a path."""
     return _PYTHON.fullmatch(word) is not None
 
 
 @dataclass(frozen=True)
 class KernelSpec:
-    """What a launcher has to know about a kind of kernel."""
+    """A kernel spec, with its defaults filled in."""
 
     name: str
     argv: tuple[str, ...]
@@ -37,14 +37,14 @@ class KernelSpec:
     @property
     def speaks_ipc(self) -> bool:
         """Whether this kernel is known to work with the ipc transport."""
-        found = python_module(self.argv)
-        return found is not None and found.module in SPEAKS_IPC
+        command = python_module(self.argv)
+        return command is not None and command.module in SPEAKS_IPC
 
     @property
     def prefix(self) -> str:
-        """The installation prefix, where the spec is at ``PREFIX/share/jupyter/kernels/NAME``."""
-        prefix, found, _ = self.resource_dir.partition("/share/jupyter/kernels/")
-        return prefix if found else ""
+        """The ``PREFIX`` of a spec in ``PREFIX/share/jupyter/kernels/NAME``, or ``""``."""
+        prefix, folder, _ = self.resource_dir.partition("/share/jupyter/kernels/")
+        return prefix if folder else ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class PythonModule:
 
 
 def python_module(argv: tuple[str, ...]) -> PythonModule | None:
-    """Take apart a command that runs a Python module; None where it does something else."""
+    """Parse a command that runs a Python module; return None for any other command."""
     at = 1
     while at < len(argv) and _FLAG.fullmatch(argv[at]):
         at += 2 if argv[at] in {"-X", "-W"} else 1
@@ -67,7 +67,7 @@ def python_module(argv: tuple[str, ...]) -> PythonModule | None:
 
 
 def parse_kernelspec(name: str, content: Mapping[str, Any], resource_dir: str = "") -> KernelSpec:
-    """Read the content of a ``kernel.json``.
+    """Parse the content of a ``kernel.json``.
 
     Raises
     ------

@@ -1,15 +1,15 @@
-"""Which ports a kernel gets. Pure: what is granted and what is free comes as arguments."""
+"""Chooses a kernel's ports, from candidates, granted ports and a test for free ones."""
 
 from collections.abc import Callable, Iterable
 
 from kconnd.errors import PortsTakenError
 
-COUNT = 5
-LOWEST, HIGHEST = 20000, 32767  # where the machine's ephemeral range leaves room
+PORTS_PER_KERNEL = 5
+MIN_PORT, MAX_PORT = 20000, 32767  # as far as the ephemeral range leaves room
 
 
 def default_range(ephemeral: tuple[int, int]) -> tuple[int, int]:
-    """Choose the range to take ports from: below the one that outgoing connections use.
+    """Choose the range of automatic ports: below the range of outgoing connections.
 
     Parameters
     ----------
@@ -19,12 +19,12 @@ def default_range(ephemeral: tuple[int, int]) -> tuple[int, int]:
     Returns
     -------
     tuple of int
-        First and last port. Where there is no room below, the room above.
+        First and last port; above the ephemeral range if there is no room below.
     """
     first, last = ephemeral
-    top = min(HIGHEST, first - 1)
-    if top - LOWEST >= 100 * COUNT:
-        return LOWEST, top
+    top = min(MAX_PORT, first - 1)
+    if top - MIN_PORT >= 100 * PORTS_PER_KERNEL:
+        return MIN_PORT, top
     below, above = (1024, first - 1), (last + 1, 65535)
     return max(below, above, key=lambda room: room[1] - room[0])
 
@@ -33,32 +33,32 @@ def choose_ports(
     candidates: Iterable[int],
     granted: Iterable[int],
     is_free: Callable[[int], bool],
-    count: int = COUNT,
+    count: int = PORTS_PER_KERNEL,
 ) -> tuple[int, ...]:
     """Choose ports for one kernel.
 
     Parameters
     ----------
     candidates : iterable of int
-        Ports in the order in which to try them.
+        Ports, in the order of preference.
     granted : iterable of int
-        Ports that belong to other kernels, whether those run or not.
+        The ports of other kernels, running or not.
     is_free : callable
-        Tells whether a port can be bound now.
+        Tells whether a port can be bound.
     count : int
-        How many.
+        The number of ports.
 
     Raises
     ------
     PortsTakenError
-        If fewer are free.
+        If fewer ports are free.
     """
-    taken = set(granted)
+    unavailable = set(granted)
     chosen: list[int] = []
     for port in candidates:
-        if port not in taken and is_free(port):
+        if port not in unavailable and is_free(port):
             chosen.append(port)
-            taken.add(port)
+            unavailable.add(port)
         if len(chosen) == count:
             return tuple(chosen)
     raise PortsTakenError(
@@ -68,6 +68,6 @@ def choose_ports(
 
 
 def in_order(first: int, last: int, start: int) -> Iterable[int]:
-    """Go once round a range from somewhere inside it, so that two users seldom meet."""
+    """Yield the ports of a range from a start within it, so that two users rarely collide."""
     size = last - first + 1
     return (first + (start + step) % size for step in range(size))

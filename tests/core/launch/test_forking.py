@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kconnd.core.launch.forking import (
-    PAUSE,
+    MIN_REFUSAL_S,
     Parent,
     choose_open_files,
     choose_parent,
     exec_time,
-    pause_after,
+    refusal_time_s,
     wants_more_files,
 )
 from kconnd.core.launch.kernel_files import kernel_files
@@ -156,5 +156,5 @@ def test_a_kernels_open_files(
 
 @given(st.floats(0, 1e6))
 def test_to_try_again_takes_a_tenth_of_the_time_at_most(took: float) -> None:
-    assert pause_after(took) >= max(PAUSE, 10 * took)
-    assert pause_after(0) == PAUSE
+    assert refusal_time_s(took) >= max(MIN_REFUSAL_S, 10 * took)
+    assert refusal_time_s(0) == MIN_REFUSAL_S
