@@ -17,7 +17,10 @@ from tests.server.box import Box
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 FORKED = "/etc/kconnd/configs/forked.yaml"
 KINDS = {"python3": "service", "forked": "scope"}
-UPKEEP = "systemctl start multi-user.target dbus.socket systemd-logind kconnd.socket"
+UPKEEP = (
+    "systemctl start multi-user.target dbus.socket systemd-logind kconnd.socket "
+    "systemd-journald.socket systemd-journald-dev-log.socket systemd-journald"
+)
 USUAL = (
     "systemctl isolate multi-user.target",
     "systemctl daemon-reexec",
@@ -131,6 +134,22 @@ def test_kernels_live_through_whatever_a_users_manager_lives_through(
             kernels.start()
     box.run("loginctl disable-linger bob")
     assert lost == []
+
+
+def test_a_daemon_that_started_without_a_journal_logs_to_the_next_one(
+    box: Box, kernels: Kernels
+) -> None:
+    uid = box.uid("ada")
+    sockets = "systemd-journald.socket systemd-journald-dev-log.socket"
+    box.run(f"systemctl stop systemd-journald {sockets}")
+    try:
+        box.run(f"systemctl stop kconnd@{uid}.service")
+        assert kernels.remember()
+    finally:
+        box.run(f"systemctl start {sockets} systemd-journald")
+    box.run("kconnd-ctl interrupt python3", "ada")
+    asked = f"journalctl -q -o cat --no-pager KCONND_UID={uid} KCONND_VERB=interrupt"
+    wait_for(lambda: "interrupt python3" in box.run(asked).out, "the line of the request")
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -7,6 +7,7 @@ have ``KCONND_KERNEL``, ``KCONND_OWNER``, ``KCONND_EVENT`` and ``MESSAGE_ID``. A
 
 import logging
 import os
+import stat
 import sys
 
 EVENT = "7a2f6ccf3f7e4d0c9d3b0e0f5a7d9f11"  # MESSAGE_ID of kernel events
@@ -15,13 +16,20 @@ TEXT_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def set_up_logging(level: str) -> None:
-    """Log to stderr, or through systemd-python if stderr is the journal."""
+    """Log to stderr, or through systemd-python if the journal reads stderr or would read it.
+
+    A service that starts while journald is down gets ``/dev/null`` as its stderr for life. Its
+    lines go to the journal's socket, which accepts them once journald runs again.
+    """
     logging.basicConfig(level=level.upper(), format=TEXT_FORMAT, handlers=[_handler()])
     logging.getLogger("tornado").setLevel(logging.ERROR)
 
 
 def _handler() -> logging.Handler:
-    if _is_journal(os.environ.get("JOURNAL_STREAM", "")):
+    environment = os.environ
+    if _is_journal(environment.get("JOURNAL_STREAM", "")) or (
+        "INVOCATION_ID" in environment and _is_null()
+    ):
         try:
             from systemd.journal import JournalHandler  # noqa: PLC0415  # an optional dependency
         except ImportError:
@@ -35,3 +43,9 @@ def _is_journal(journal_stream: str) -> bool:
     """Check whether stderr is still the journal, by the device and inode that systemd announced."""
     status = os.fstat(sys.stderr.fileno())
     return journal_stream == f"{status.st_dev}:{status.st_ino}"
+
+
+def _is_null() -> bool:
+    """Check whether stderr is ``/dev/null``."""
+    status = os.fstat(sys.stderr.fileno())
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116  # a device
