@@ -29,7 +29,7 @@ MAX_KERNELSPEC_BYTES = 1 << 20
 
 
 def search_path() -> list[Path]:
-    """List the folders that Jupyter looks for kernel specs in; some may be missing."""
+    """List Jupyter's folders of kernel specs, some of which may be missing."""
     return [Path(folder) for folder in jupyter_path("kernels")]
 
 
@@ -68,20 +68,20 @@ def _has_spec(folder: Path) -> bool:
 
 
 class KernelspecIndex:
-    """The folders of installed kernel specs, as of the last scan, by names in lower case."""
+    """The folders of installed kernel specs as of the last scan, by name in lower case."""
 
     def __init__(self) -> None:
         self.folders: Mapping[str, Path] = {}
 
     def read(self, name: str, begin: BeginStep = ignore_step) -> KernelSpec:
-        """Read one installed kernel spec; if it has moved, the search path is scanned.
+        """Read an installed kernel spec; if it has moved, scan Jupyter's search path for it.
 
         Raises
         ------
         StartFailedError
             If there is none of that name, or it cannot be read.
         StuckError
-            If it may be where a disk or file server does not answer.
+            If it is not found, and a folder of the search path hangs.
         """
         folder = self.folders.get(name.lower())
         if folder is not None:

@@ -3,8 +3,8 @@
 Rules. The operating system identifies the peer once, when it connects; without that, there is no
 reply. The right that a route needs is checked after the request's head, before the body is read. A
 connection handles one request at a time. If the next request arrives before the reply, it is
-refused, since malicious text in the head of one request could otherwise pass for two.
-Sizes and times are limited, so that no client can lock out others.
+refused, since malicious text in the head of one request could otherwise pass for two. Sizes and
+times are limited, so that no client can lock out others.
 """
 
 import asyncio
@@ -162,7 +162,7 @@ class Exchange(HTTPMessageDelegate):
             outcome = error.code
             await self._refuse(error)
         except Exception:
-            outcome = "a fault"
+            outcome = "internal error"
             log.exception("%s %a failed", self._method, self._request.path)
             await self._refuse(self._fault())
         else:
