@@ -7,7 +7,8 @@ function (`sys.setprofile`) in all threads. It records from the head of the firs
 A room is a folder of ``kconnd/``, such as ``daemon/kernel``. A room is entered when one of its
 functions is called, or resumed, by another room or by the event loop. The daemon's rounds are not
 recorded, since they are under way whether anything starts or not; nor is the polling for the
-kernel's sockets, which takes as many turns as the kernel needs.
+kernel's sockets, which takes as many turns as the kernel needs; nor is what threads do, which may
+be work of the rounds.
 """
 
 import json
@@ -29,6 +30,7 @@ LOOP_RUNNER = ("daemon/main", "main")
 WRAPPERS = frozenset({"keep_going", "keep_warm", "_guard"})  # only run what they are given
 ROUNDS = frozenset({"daemon/tasks", "daemon/warm"})
 SOCKETS = "system/channels"
+THREADS = "system/hung_calls"  # of the rounds, too, from which they cannot be told
 POLLING = frozenset({"find_fault", "_explain_silence", "_first_beats", "ask_until_answered"})
 COUNTED = {
     "Store.save": "records written",
@@ -132,7 +134,12 @@ class Recorder:
         if caller != LOOP and room_of(caller) == room_of(callee):
             return
         chain = [(callee, frame.f_code.co_name), *callers]
-        if room_of(chain[-1][0]) in {*ROUNDS, SOCKETS} or any(code in POLLING for _, code in chain):
+        root = chain[-1][0]
+        if (
+            root == THREADS
+            or room_of(root) in {*ROUNDS, SOCKETS}
+            or any(code in POLLING for _, code in chain)
+        ):
             return
         self._steps.append((caller, callee, name))
 
