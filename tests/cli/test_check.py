@@ -106,7 +106,7 @@ def test_schema_prints_a_json_schema(capsys: pytest.CaptureFixture[str]) -> None
 def test_importing_the_verbs_loads_neither_yaml_nor_pydantic() -> None:
     code = (
         "import sys, kconnd.cli.check; "
-        "print(sorted({'yaml', 'pydantic', 'kconnd.core.profile.model'} & set(sys.modules)))"
+        "print(sorted({'yaml', 'pydantic', 'kconnd.core.profile.schema'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", code]

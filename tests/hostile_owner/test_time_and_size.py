@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kconnd import client as client_module
-from kconnd.client import MAX_FOREIGN_REPLY, Client, kernel_path
+from kconnd.client import MAX_FOREIGN_REPLY_BYTES, Client, kernel_path, unix_connection
 from kconnd.errors import UnreachableError
 from tests.cli.fake_daemon import Raw, whole
 from tests.hostile_owner.machine import EVE, NAME, Machine
@@ -52,7 +51,7 @@ def test_a_reply_that_trickles_ends_in_time(machine: Machine, trickler: threadin
 def test_a_listener_that_takes_nobody_ends_in_time(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "CONNECT_LIMIT_S", 1)
+    monkeypatch.setattr(unix_connection, "CONNECT_LIMIT_S", 1)
     machine.eve.path.unlink()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -66,7 +65,7 @@ def test_a_listener_that_takes_nobody_ends_in_time(
         assert time.monotonic() - before < 10
 
 
-LONG = MAX_FOREIGN_REPLY + 1
+LONG = MAX_FOREIGN_REPLY_BYTES + 1
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ LONG = MAX_FOREIGN_REPLY + 1
 )
 def test_a_reply_that_is_too_long_is_not_read(machine: Machine, reply: bytes) -> None:
     machine.eve.replies["GET", kernel_path(NAME)] = Raw((reply,))
-    with pytest.raises(UnreachableError, match=r"no sensible length|does not end"):
+    with pytest.raises(UnreachableError, match=r"no valid length|does not end"):
         machine.client.get(PATH)
 
 

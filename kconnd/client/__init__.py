@@ -1,0 +1,331 @@
+"""Client of a kconnd daemon: HTTP/1.1 and JSON on a Unix socket, with the standard library only.
+
+Rules. Nothing is imported that costs a look-up milliseconds: http.client takes 30, socket and json
+ten each, and the parts of them that are written in C are sufficient. The server is checked before
+anything is sent: the operating system reports its uid, which must be the caller's, root's, or one
+that the caller names. A reply is bounded, and never trusted to be well formed. Every text in a
+request is validated where the request is written (`kconnd.core.protocol.request_head`).
+
+This package decides to whose daemon a request goes. A bare name goes to the caller's own daemon,
+``OWNER/NAME`` to the daemon of a user in the system's user database. Only the caller's own daemon
+can redirect a bare name to another owner (`ElsewhereError`), and the client follows one redirect.
+The daemon of another owner never redirects, whatever it replies, and only known fields of its
+reply are used (`kconnd.core.untrusted_reply`).
+
+The modules: `unix_connection` connects and checks the server, `http_reply` parses replies, and
+`other_owners`, which is imported only for another owner's daemon, resolves and validates its data.
+
+Example::
+
+    client = Client(find_socket(os.environ))
+    print(client.get("/v1/kernels/mykernel")["connection"])
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from kconnd.client.http_reply import ERROR_STATUS, HttpReply, garbled_reply, parse_json
+from kconnd.client.unix_connection import is_foreign, listens, open_connection
+from kconnd.core.protocol.request_head import quote, request_head, unquote
+from kconnd.errors import ElsewhereError, error_class
+
+TYPE_CHECKING = False  # importing typing would cost more than the rest of this module
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from kconnd.client.unix_connection import UnixConnection
+
+__all__ = [
+    "MAX_FOREIGN_REPLY_BYTES",
+    "MAX_REPLY_BYTES",
+    "Client",
+    "find_socket",
+    "has_front_door",
+    "kernel_path",
+    "listens",
+    "parse_json",
+    "socket_candidates",
+]
+
+MAX_REPLY_BYTES = 64 << 20  # of a reply that is not a stream, and of one line of a stream
+MAX_FOREIGN_REPLY_BYTES = 4 << 20  # of a whole reply of another owner's daemon
+LOOKUP_LIMIT_S = 60.0  # of silence; for another owner's daemon, of the whole look-up
+KERNELS = "/v1/kernels/"
+
+
+class Client:
+    """Client of one daemon; each request uses a connection of its own.
+
+    Parameters
+    ----------
+    path : str
+        The daemon's socket.
+    owner : int, optional
+        The uid of the daemon's owner; by default the caller, and root is accepted as well.
+    most : int
+        The largest reply in bytes.
+    """
+
+    def __init__(self, path: str, owner: int | None = None, *, most: int = MAX_REPLY_BYTES) -> None:
+        self.path = path
+        self._max_reply_bytes = most
+        self._owner = os.geteuid() if owner is None else owner
+
+    def get(self, path: str, *, limit: float | None = LOOKUP_LIMIT_S) -> Any:
+        """Make a GET request; see `request`."""
+        return self.request("GET", path, limit=limit)
+
+    def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
+        """Make a POST request; see `request`."""
+        return self.request("POST", path, body or {})
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        limit: float | None = None,
+    ) -> Any:
+        """Make a request and return the daemon's reply.
+
+        Parameters
+        ----------
+        method, path : str
+            As listed in the daemon's ``/v1/openapi.json``; `kernel_path` makes paths of kernels.
+        body : mapping, optional
+            Is sent as JSON.
+        limit : float, optional
+            Seconds of silence after which the request fails; by default it waits without limit.
+
+        Raises
+        ------
+        UnreachableError
+            If no daemon answers, or the reply is malformed.
+        RefusedError
+            If the socket belongs to another user.
+        KconndError
+            The daemon's error, as the subclass with its code.
+        """
+        client, target = self._resolve(path)
+        try:
+            return client._request_once(method, target, body, limit)  # noqa: SLF001  # a Client
+        except ElsewhereError as error:
+            if not _may_follow(error, path):
+                raise
+            owner = error.owner
+        return _client_of(owner)._request_once(method, path, body, limit)  # noqa: SLF001  # a Client
+
+    def stream(self, path: str) -> Iterator[Any]:
+        """Make a GET request and yield each line of the reply as it arrives.
+
+        Raises
+        ------
+        KconndError
+            As `request`; a stream that is cut off raises UnreachableError.
+        """
+        client, target = self._resolve(path)
+        try:
+            yield from client._stream_once(target)  # noqa: SLF001  # a Client
+        except ElsewhereError as error:  # raised before the first line
+            if not _may_follow(error, path):
+                raise
+            owner = error.owner
+        else:
+            return
+        yield from _client_of(owner)._stream_once(path)  # noqa: SLF001  # a Client
+
+    # --- one request, without redirects
+
+    def _resolve(self, path: str) -> tuple[Client, str]:
+        """Resolve ``OWNER/NAME`` in the path of a kernel to that owner's client and a bare path."""
+        start, slash, end = path.partition("%2F")
+        owner = start.removeprefix(KERNELS)
+        if not slash or owner == start or "/" in owner or not has_front_door():
+            return self, path
+        return _client_of(unquote(owner)), KERNELS + end
+
+    def _request_once(
+        self, method: str, path: str, body: Mapping[str, object] | None, limit: float | None
+    ) -> Any:
+        with self._connect() as connection, connection.reader() as stream:
+            connection.settimeout(limit)
+            if limit is not None and is_foreign(connection.owner):
+                connection.deadline = time.monotonic() + limit
+            self._send(connection, method, path, body)
+            reply = HttpReply(stream, self.path, self._limit_for(connection.owner))
+            content = self._content(reply, connection.owner)
+            return self._checked(path, content, connection.owner)
+
+    def _stream_once(self, path: str) -> Iterator[Any]:
+        with self._connect() as connection, connection.reader() as stream:
+            self._send(connection, "GET", path, None)
+            reply = HttpReply(stream, self.path, self._max_reply_bytes)
+            if reply.status >= ERROR_STATUS:
+                reply.max_bytes = self._limit_for(connection.owner)
+                self._content(reply, connection.owner)
+            for content in reply.lines():
+                yield self._checked(path, content, connection.owner)
+
+    def _connect(self) -> UnixConnection:
+        return open_connection(self.path, self._owner)
+
+    def _send(
+        self,
+        connection: UnixConnection,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None,
+    ) -> None:
+        content = b"" if body is None else _to_json(body)
+        head = request_head(method, path, len(content))
+        try:
+            connection.sendall(head + content)
+        except BrokenPipeError:
+            pass  # the daemon can have replied before it closed the connection
+        except OSError as error:
+            raise garbled_reply(self.path, str(error)) from None
+
+    # --- its reply
+
+    def _limit_for(self, owner: int) -> int:
+        """Give the largest reply in bytes that is read from an owner's daemon."""
+        if is_foreign(owner):
+            return min(self._max_reply_bytes, MAX_FOREIGN_REPLY_BYTES)
+        return self._max_reply_bytes
+
+    def _content(self, reply: HttpReply, owner: int) -> Any:
+        """Parse a whole reply, and raise the error that it reports."""
+        content = reply.content()
+        if reply.status < ERROR_STATUS:
+            return content
+        fields = content.get("error") if isinstance(content, dict) else None
+        if not isinstance(fields, dict):
+            raise garbled_reply(self.path, f"HTTP status {reply.status} without a reason")
+        if is_foreign(owner):
+            from kconnd.client.other_owners import foreign_error  # noqa: PLC0415  # see the head
+
+            raise foreign_error(fields, owner)
+        error = error_class(str(fields.get("code")))(
+            str(fields.get("message", "")),
+            hint=str(fields.get("hint", "")),
+            output=str(fields.get("output", "")),
+        )
+        if isinstance(error, ElsewhereError):
+            error.owner = str(fields.get("owner", ""))
+        raise error
+
+    @staticmethod
+    def _checked(path: str, content: Any, owner: int) -> Any:
+        """Return a reply of one's own daemon as it is, and the valid part of any other."""
+        if not is_foreign(owner):
+            return content
+        from kconnd.client.other_owners import foreign_reply  # noqa: PLC0415  # see the head
+
+        return foreign_reply(path, content, owner)
+
+
+def kernel_path(name: str, verb: str = "") -> str:
+    """Give the path of a kernel or of one of its verbs: ``/v1/kernels/NAME/VERB``."""
+    return f"{KERNELS}{quote(name)}" + (f"/{verb}" if verb else "")
+
+
+def _to_json(body: Mapping[str, object]) -> bytes:
+    import json  # noqa: PLC0415  # look-ups have no body
+
+    return json.dumps(body).encode()
+
+
+# --- which daemon
+
+
+def find_socket(env: Mapping[str, str], path: str = "") -> str:
+    """Find the socket of the caller's own daemon.
+
+    Parameters
+    ----------
+    env : mapping
+        The environment: ``KCONND_SOCKET`` names a socket, ``XDG_RUNTIME_DIR`` a folder.
+    path : str
+        A socket that takes precedence, or ``""``.
+
+    Returns
+    -------
+    str
+        The first candidate on which something listens, or else the last candidate.
+    """
+    explicit = path or env.get("KCONND_SOCKET", "")
+    if explicit:
+        return explicit
+    from kconnd.core.paths import FRONT_SOCKET, owner_socket  # noqa: PLC0415  # not if explicit
+
+    if os.path.exists(FRONT_SOCKET):
+        own_socket = owner_socket(os.geteuid())
+        if not os.path.exists(own_socket):
+            _open_socket("self")
+        return own_socket
+    candidate = ""
+    for candidate in socket_candidates(env, os.geteuid()):
+        if listens(candidate):
+            return candidate
+    return candidate
+
+
+def socket_candidates(env: Mapping[str, str], uid: int) -> Iterator[str]:
+    """Yield the paths on which a user's daemon can listen, the likeliest first.
+
+    The daemon chooses its folder by whether the user lingers, which can have changed since. cron
+    and su set no ``XDG_RUNTIME_DIR``; the default is then the folder that systemd creates
+    (pam_systemd(8)). A folder below /tmp that another user owns is skipped. The folder that the
+    daemon uses instead comes last, since finding it requires reading /tmp.
+    """
+    from kconnd.core.paths import SOCKET_NAME, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
+    from kconnd.private_tmp import is_occupied, fallback_folders  # noqa: PLC0415  # not with KCONND_SOCKET
+
+    env = {"XDG_RUNTIME_DIR": env.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"}
+    folders = (runtime_dir(env, uid, lingers=lingers) for lingers in (True, False))
+    yield from (f"{folder}/{SOCKET_NAME}" for folder in folders if not is_occupied(folder, uid))
+    yield from (f"{folder}/{SOCKET_NAME}" for folder in fallback_folders(uid))
+
+
+def has_front_door() -> bool:
+    """Tell whether kconnd is installed as a system service on this machine."""
+    from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # few look-ups need it
+
+    return os.path.exists(FRONT_SOCKET)
+
+
+def _open_socket(owner: str) -> None:
+    """Make the front door open the socket of an owner: ``self``, or a uid in digits."""
+    from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # few look-ups need it
+
+    Client(FRONT_SOCKET).post(f"/v1/owners/{quote(owner)}/open")
+
+
+def _may_follow(error: ElsewhereError, path: str) -> bool:
+    """Tell whether to repeat a request at the daemon of the owner that an error names.
+
+    Only the caller's own daemon can name an owner (`Client._content`). A request that names its
+    owner is never redirected.
+    """
+    is_bare = path.startswith(KERNELS) and "%2F" not in path
+    return bool(error.owner) and is_bare and has_front_door()
+
+
+def _client_of(owner: str) -> Client:
+    """Make a client of another owner's daemon, whose socket the front door opens if necessary.
+
+    Raises
+    ------
+    NoSuchKernelError
+        If the owner is not in the system's user database.
+    """
+    from kconnd.client.other_owners import find_uid  # noqa: PLC0415  # see the head
+    from kconnd.core.paths import owner_socket  # noqa: PLC0415  # few look-ups need it
+
+    uid = find_uid(owner)
+    _open_socket(str(uid))
+    return Client(owner_socket(uid), uid)

@@ -1,0 +1,61 @@
+"""Resolves the owners of kernels to users, and validates the replies of their daemons.
+
+`kconnd.client` imports this module only for the daemon of another owner.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+from kconnd.core.untrusted_reply import validate_error, validate_reply
+from kconnd.errors import NoSuchKernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from kconnd.errors import KconndError
+
+
+def find_uid(owner: str) -> int:
+    """Find the uid of a user by name or number in the system's user database (getpwnam(3)).
+
+    Raises
+    ------
+    NoSuchKernelError
+        If there is no such user.
+    """
+    try:
+        is_number = owner.isascii() and owner.isdecimal()
+        user = pwd.getpwuid(int(owner)) if is_number else pwd.getpwnam(owner)
+    except (KeyError, ValueError, OverflowError):
+        raise NoSuchKernelError(
+            f"there is no user {owner!r} on this machine", hint="kernels are named OWNER/NAME"
+        ) from None
+    return user.pw_uid
+
+
+def foreign_error(fields: dict[str, Any], owner: int) -> KconndError:
+    """Make the error that the daemon of another owner reports, from its valid fields."""
+    return validate_error(fields, _user_name(owner))
+
+
+def foreign_reply(path: str, content: Any, owner: int) -> Any:
+    """Return the valid fields of a reply of another owner's daemon."""
+    return validate_reply(path, content, owner, _user_name(owner), _process_uid)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _process_uid(pid: int) -> int | None:
+    """Give the uid of a process; None if it does not exist or is hidden (proc(5))."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None

@@ -1,0 +1,139 @@
+"""Connects to a daemon's Unix socket, and checks who listens before anything is sent.
+
+Only `_socket`, the part of socket that is written in C, is imported: `socket` itself would cost a
+look-up ten milliseconds.
+"""
+
+from __future__ import annotations
+
+import _socket
+import io
+import os
+import sys
+import time
+
+from kconnd.errors import KconndError, RefusedError, UnreachableError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO, Self
+
+    from _typeshed import WriteableBuffer
+
+CONNECT_LIMIT_S = 60  # until the listener of another owner has room in its queue
+MIN_TIMEOUT_S = 0.001  # a timeout of zero would make the socket non-blocking
+UCRED_BYTES = 12  # struct ucred: pid, uid and gid, four bytes each
+HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wrong"
+
+
+class UnixConnection(_socket.socket):
+    """A connected Unix socket with those methods of `socket.socket` that a request needs."""
+
+    owner = -1  # the uid of the owner of the daemon
+    deadline: float | None = None  # on the monotonic clock, for the whole reply
+
+    def __init__(self) -> None:
+        super().__init__(_socket.AF_UNIX, _socket.SOCK_STREAM)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def limit_connecting(self, seconds: int) -> None:
+        """Limit the wait for a listener whose queue is full (unix(7)).
+
+        The time limit of sending applies to that wait. With Python's own timeout the socket would
+        be non-blocking, and would not wait at all.
+        """
+        from struct import pack  # noqa: PLC0415  # for another owner's daemon only
+
+        self.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, pack("ll", seconds, 0))
+
+    def reader(self) -> BinaryIO:
+        """Make a buffered file that reads from the connection."""
+        return io.BufferedReader(_RawReader(self))
+
+
+class _RawReader(io.RawIOBase):
+    """Reads from a connection, within its deadline."""
+
+    def __init__(self, connection: UnixConnection) -> None:
+        self._connection = connection
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if self._connection.deadline is not None:
+            remaining = self._connection.deadline - time.monotonic()
+            self._connection.settimeout(max(remaining, MIN_TIMEOUT_S))
+        return self._connection.recv_into(buffer)
+
+
+def open_connection(path: str, owner: int) -> UnixConnection:
+    """Connect to the daemon of an owner, and check that the owner or root listens.
+
+    Raises
+    ------
+    UnreachableError
+        If nothing listens.
+    RefusedError
+        If another user listens.
+    """
+    connection = UnixConnection()
+    try:
+        if is_foreign(owner):
+            connection.limit_connecting(CONNECT_LIMIT_S)
+        connection.connect(path)
+        connection.owner = _checked_owner(connection, path, owner)
+    except OSError as error:
+        connection.close()
+        reason = error.strerror or error
+        raise UnreachableError(f"no kconnd daemon answers on {path}: {reason}", hint=HINT) from None
+    except KconndError:
+        connection.close()
+        raise
+    return connection
+
+
+def listens(path: str) -> bool:
+    """Tell whether anything accepts connections on a socket."""
+    with UnixConnection() as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+def is_foreign(owner: int) -> bool:
+    """Tell whether a daemon belongs to another user, so that its replies are not trusted."""
+    return owner != os.geteuid()
+
+
+def _checked_owner(connection: UnixConnection, path: str, owner: int) -> int:
+    """Return the uid of the daemon's owner; refuse a server that another user planted.
+
+    The operating system reports who listens (SO_PEERCRED, unix(7)). For a socket that systemd made
+    for an owner's daemon it reports root, so the name of the socket identifies the owner then.
+    """
+    ucred = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, UCRED_BYTES)
+    uid = int.from_bytes(ucred[4:8], sys.byteorder)
+    if uid == 0:
+        return _owner_by_name(connection.getpeername(), owner)
+    if uid not in {os.geteuid(), owner}:
+        raise RefusedError(
+            f"what listens on {path} belongs to uid {uid}, so nothing was sent to it",
+            hint="name the right socket with --socket or KCONND_SOCKET",
+        )
+    return owner
+
+
+def _owner_by_name(path: str | bytes, default: int) -> int:
+    """Read the owner from the name of a socket that systemd made; others give ``default``."""
+    from kconnd.core.paths import OWNER_SOCKETS_DIR  # noqa: PLC0415  # most daemons are the caller's
+
+    folder, _, name = os.fsdecode(path).rpartition("/")
+    return int(name) if folder == OWNER_SOCKETS_DIR and name.isdecimal() else default
