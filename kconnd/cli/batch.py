@@ -1,10 +1,11 @@
-"""Runs a request for each of several kernels, side by side, and collects the failures."""
+"""Makes a request for each of several kernels, side by side, and collects the failures."""
 
 from __future__ import annotations
 
 import os
 
-from kconnd.client import Client, find_socket
+from kconnd.cli import render
+from kconnd.client import Client, find_socket, kernel_path
 from kconnd.errors import KconndError, NoSuchKernelError
 
 TYPE_CHECKING = False
@@ -127,3 +128,26 @@ def _outcomes(names: list[str], request: Callable[[str], Any]) -> Iterator[tuple
         Thread(target=work, daemon=True).start()  # daemon: Ctrl-C does not wait for threads
     for name in names:
         yield name, outcomes[name].get()
+
+
+def get_each(arguments: Arguments, verb: str) -> tuple[list[dict[str, Any]], int]:
+    """Look up each kernel; with ``--json`` print an object for one name, or else a list.
+
+    Returns
+    -------
+    tuple
+        The replies, safe to print on a terminal, and the exit code.
+    """
+    client = client_for(arguments)
+    names: list[str] = arguments.names
+    if len(names) == 1 and not is_pattern(names[0]):
+        reply: dict[str, Any] = client.get(kernel_path(names[0], verb))
+        if arguments.json:
+            render.print_json(reply)
+        return [render.printable(reply)], 0
+    replies: list[dict[str, Any]] = []
+    names = expand_patterns(client, names)
+    failures = run_for_each(names, lambda name: client.get(kernel_path(name, verb)), replies.append)
+    if arguments.json:
+        render.print_json(replies)
+    return render.printable(replies), exit_code_of(failures)

@@ -1,4 +1,4 @@
-"""``kconnd-ctl doctor``: what on this machine will bite, before it does, each with its cure."""
+"""``kconnd-ctl doctor``: checks this machine for problems, and prints how to fix each of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import resource
 import shlex
 import stat
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,35 +29,42 @@ if TYPE_CHECKING:
     from kconnd.cli.command_line import Arguments
     from kconnd.client import Client
 
-ENOUGH_FILES = 1024
-PATIENCE = 5.0  # seconds for the daemon to answer
-MARKS = {"ok": "32", "warn": "33", "bad": "31"}
+MIN_OPEN_FILES = 1024
+FILES_PER_KERNEL = 8
+MAX_NAME = "x" * 40  # the longest name of a kernel
+HEALTH_LIMIT_S = 5.0  # for the daemon to answer
+LEVEL_COLOURS = {"ok": "32", "warn": "33", "bad": "31"}
+QT_BINDINGS = ("PySide6", "PyQt6", "PyQt5", "PySide2")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The outcome of one check.
 
     Parameters
     ----------
     level : str
-        ``ok``, ``warn`` (will bite some day) or ``bad`` (does bite).
-    what : str
-        What was found.
+        ``ok``, ``warn`` (a problem under some conditions) or ``bad`` (a problem now).
+    message : str
+        The state of what was checked; ``--json`` calls it ``what``.
     cure : str
-        What to do; ``""`` where all is well.
+        How to fix the problem; ``""`` if there is none.
     """
 
     level: str
-    what: str
+    message: str
     cure: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Convert the finding to the object that ``--json`` prints."""
+        return {"level": self.level, "what": self.message, "cure": self.cure}
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the checks look at."""
+    """The input of the checks."""
 
-    health: Mapping[str, Any] | KconndError  # the daemon's, or why there is none
+    health: Mapping[str, Any] | KconndError  # the daemon's reply, or why there is none
     runtime: Path
     state: Path
     configs: tuple[Path, ...]
@@ -65,18 +72,18 @@ class Surroundings:
 
 
 def doctor(arguments: Arguments) -> int:
-    """Look at everything that kconnd needs of its machine."""
-    around = _look_around(client_for(arguments))
-    findings = [finding for check in CHECKS for finding in check(around)]
+    """Run all checks; the exit code is 1 if a finding is bad."""
+    surroundings = _collect_surroundings(client_for(arguments))
+    findings = [finding for check in CHECKS for finding in check(surroundings)]
     if arguments.json:
-        render.print_json({"findings": [asdict(finding) for finding in findings]})
+        render.print_json({"findings": [finding.to_json() for finding in findings]})
     else:
-        _print(findings)
+        _print_findings(findings)
     return 1 if any(finding.level == "bad" for finding in findings) else 0
 
 
-def _look_around(client: Client) -> Surroundings:
-    """Find out which folders count: the daemon's, or those that one would take."""
+def _collect_surroundings(client: Client) -> Surroundings:
+    """Collect the folders of the daemon, or those that a daemon started now would use."""
     user = own_user()
     runtime = resolve_folder(
         runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid
@@ -85,101 +92,113 @@ def _look_around(client: Client) -> Surroundings:
     configs = [config_dir(os.environ, user.home)]
     health: Mapping[str, Any] | KconndError
     try:
-        health = told = client.get("/v1/health", limit=PATIENCE)
-        runtime, state, configs = (told[key] for key in ("runtime_dir", "state_dir", "configs"))
+        health = reply = client.get("/v1/health", limit=HEALTH_LIMIT_S)
+        runtime, state, configs = (reply[key] for key in ("runtime_dir", "state_dir", "configs"))
     except KconndError as error:
         health = error
     return Surroundings(health, Path(runtime), Path(state), tuple(map(Path, configs)), user.name)
 
 
-def _print(findings: list[Finding]) -> None:
-    colour = render.colours_wanted(os.environ, terminal=sys.stdout.isatty())
+def _print_findings(findings: list[Finding]) -> None:
+    in_colour = render.use_colours(os.environ, is_terminal=sys.stdout.isatty())
     for finding in findings:
-        mark = f"{finding.level:4}"
-        print(f"\033[{MARKS[finding.level]}m{mark}\033[0m" if colour else mark, finding.what)
+        label = f"{finding.level:4}"
+        if in_colour:
+            label = f"\033[{LEVEL_COLOURS[finding.level]}m{label}\033[0m"
+        print(label, finding.message)
         if finding.cure:
             print(f"     → {finding.cure}")
 
 
-def _daemon(around: Surroundings) -> Iterator[Finding]:
-    health = around.health
+def check_daemon(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that a daemon answers, and that its profiles have no faults."""
+    health = surroundings.health
     if isinstance(health, KconndError):
         yield Finding("warn", health.message, health.hint or "kconnd-ctl start NAME starts one")
         return
-    about = f"daemon {health['version']}, pid {health['pid']}, on {health['socket']}"
-    yield Finding("ok", f"{about}: {health['running']} of {health['kernels']} kernels run")
+    daemon = f"daemon {health['version']}, pid {health['pid']}, on {health['socket']}"
+    yield Finding("ok", f"{daemon}: {health['running']} of {health['kernels']} kernels run")
     if health["faults"]:
         yield Finding("bad", f"its profiles have {health['faults']} faults", "kconnd-ctl profiles")
 
 
-def _logout(around: Surroundings) -> Iterator[Finding]:
-    pid = "self" if isinstance(around.health, KconndError) else around.health["pid"]
+def check_logout(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that kernels survive a logout."""
+    is_running = not isinstance(surroundings.health, KconndError)
+    pid = surroundings.health["pid"] if is_running else "self"  # type: ignore[index]  # a mapping
     try:
         cgroup = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
     except OSError:
         cgroup = ""
-    cure = cure_for_logout(
-        cgroup, kills=kills_user_processes(around.user), lingers=lingers(around.user)
-    )
+    user = surroundings.user
+    cure = cure_for_logout(cgroup, kills=kills_user_processes(user), lingers=lingers(user))
     if cure:
-        who = "a daemon that is started here" if pid == "self" else "the daemon"
-        yield Finding("bad", f"a logout ends {who}, and its kernels", cure)
+        daemon = "the daemon" if is_running else "a daemon that is started here"
+        yield Finding("bad", f"a logout terminates {daemon} and its kernels", cure)
     else:
-        yield Finding("ok", f"kernels outlive a logout; their sockets are below {around.runtime}")
+        folder = surroundings.runtime
+        yield Finding("ok", f"kernels survive a logout; their sockets are below {folder}")
 
 
-def _shared_memory(around: Surroundings) -> Iterator[Finding]:
+def check_shared_memory(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that the shared memory of kernels survives a logout."""
     cure = cure_for_shared_memory(
-        os.getuid(), removes_ipc=removes_ipc(), lingers=lingers(around.user)
+        os.getuid(), removes_ipc=removes_ipc(), lingers=lingers(surroundings.user)
     )
     if cure:
-        what = (
+        message = (
             "a logout removes your kernels' shared memory (multiprocessing.shared_memory, "
             "/dev/shm, System V): logind's RemoveIPC=yes"
         )
-        yield Finding("warn", what, cure)
+        yield Finding("warn", message, cure)
     else:
-        yield Finding("ok", "shared memory of kernels outlives a logout")
+        yield Finding("ok", "the shared memory of kernels survives a logout")
 
 
-def _folders(around: Surroundings) -> Iterator[Finding]:
-    for path in (around.runtime, around.state):
+def check_folders(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that only the user can enter the runtime and state folders."""
+    for path in (surroundings.runtime, surroundings.state):
         try:
-            found = path.lstat()
+            status = path.lstat()
         except OSError:
-            yield Finding("ok", f"{path} is made when it is needed")
+            yield Finding("ok", f"{path} is created when it is needed")
             continue
-        mode = stat.S_IMODE(found.st_mode) & 0o777
-        if found.st_uid != os.geteuid() or mode & 0o077 or not stat.S_ISDIR(found.st_mode):
-            what = f"{path} is not yours alone (uid {found.st_uid}, mode {mode:04o})"
-            yield Finding("bad", what, f"chmod 700 {path}, or have it removed")
+        mode = stat.S_IMODE(status.st_mode) & 0o777
+        is_private = status.st_uid == os.geteuid() and not mode & 0o077
+        if is_private and stat.S_ISDIR(status.st_mode):
+            yield Finding("ok", f"{path} is private")
         else:
-            yield Finding("ok", f"{path} is yours alone")
+            message = f"{path} is not private to you (uid {status.st_uid}, mode {mode:04o})"
+            yield Finding("bad", message, f"chmod 700 {path}, or have it removed")
 
 
-def _path_length(around: Surroundings) -> Iterator[Finding]:
+def check_path_length(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that the paths of sockets fit into the limit of the operating system."""
     try:
-        socket_prefix(str(around.runtime), "x" * 40)
+        socket_prefix(str(surroundings.runtime), MAX_NAME)
     except UsageError as error:
         yield Finding("bad", error.message, error.hint)
     else:
-        yield Finding("ok", f"paths of sockets fit into {IPC_LIMIT} bytes")
+        yield Finding("ok", f"the paths of sockets fit into {IPC_LIMIT} bytes")
 
 
-def _profiles(around: Surroundings) -> Iterator[Finding]:
-    from kconnd.system.profiles.loader import load_profiles  # noqa: PLC0415  # it brings pydantic
+def check_profiles(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that the profiles have no faults."""
+    from kconnd.system.profiles.loader import load_profiles  # noqa: PLC0415  # imports pydantic
 
-    loaded = load_profiles(around.configs)
-    what = f"{len(loaded.profiles)} profiles in {', '.join(map(str, around.configs))}"
+    loaded = load_profiles(surroundings.configs)
+    folders = list(map(str, surroundings.configs))
+    message = f"{len(loaded.profiles)} profiles in {', '.join(folders)}"
     if count := len(loaded.faults):
-        cure = " ".join(["kconnd-ctl check", *map(shlex.quote, map(str, around.configs))])
-        yield Finding("bad", f"{what}, {count} fault{'' if count == 1 else 's'}", cure)
+        cure = " ".join(["kconnd-ctl check", *map(shlex.quote, folders)])
+        yield Finding("bad", f"{message}, {count} fault{'' if count == 1 else 's'}", cure)
     else:
-        yield Finding("ok", what)
+        yield Finding("ok", message)
 
 
-def _kernel_specs(_around: Surroundings) -> Iterator[Finding]:
-    from kconnd.system.kernelspecs import installed_names  # noqa: PLC0415  # it looks at disks
+def check_kernel_specs(_surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that a kernel spec is installed."""
+    from kconnd.system.kernelspecs import installed_names  # noqa: PLC0415  # for this check only
 
     names = sorted(installed_names())
     if names:
@@ -192,84 +211,89 @@ def _kernel_specs(_around: Surroundings) -> Iterator[Finding]:
         )
 
 
-def _clients(_around: Surroundings) -> Iterator[Finding]:
-    python = f"{sys.executable} -m pip install"
+def check_consoles(_surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that the terminal console and the Qt console are installed."""
+    install = f"{sys.executable} -m pip install"
     if find_spec("jupyter_console"):
         yield Finding("ok", "jupyter console is installed")
     else:
-        cure = f"{python} jupyter_console"
-        yield Finding("warn", "no jupyter console: kconnd-ctl console will not work", cure)
-    bindings = [name for name in ("PySide6", "PyQt6", "PyQt5", "PySide2") if find_spec(name)]
+        message = "jupyter console is not installed, so kconnd-ctl console does not work"
+        yield Finding("warn", message, f"{install} jupyter_console")
+    bindings = [name for name in QT_BINDINGS if find_spec(name)]
     if find_spec("qtconsole") and bindings:
         yield Finding("ok", f"qtconsole is installed, with {bindings[0]}")
     else:
-        missing = "qtconsole" if not find_spec("qtconsole") else "a Qt binding"
-        yield Finding(
-            "warn", f"no {missing}: no Qt console", f"{python} qtconsole PySide6-Essentials"
-        )
+        missing = "a Qt binding" if find_spec("qtconsole") else "qtconsole"
+        message = f"{missing} is not installed, so kconnd-ctl qtconsole does not work"
+        yield Finding("warn", message, f"{install} qtconsole PySide6-Essentials")
 
 
-def _files(_around: Surroundings) -> Iterator[Finding]:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < ENOUGH_FILES:
-        cure = "raise 'nofile' in /etc/security/limits.conf"
-        yield Finding("warn", f"only {hard} open files: enough for {hard // 8} kernels", cure)
+def check_open_files(_surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that the limit of open files leaves room for many kernels."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard_limit != resource.RLIM_INFINITY and hard_limit < MIN_OPEN_FILES:
+        kernels = hard_limit // FILES_PER_KERNEL
+        message = f"only {hard_limit} open files are allowed: enough for {kernels} kernels"
+        yield Finding("warn", message, "raise 'nofile' in /etc/security/limits.conf")
     else:
-        yield Finding("ok", f"{hard} open files are allowed")
+        yield Finding("ok", f"{hard_limit} open files are allowed")
 
 
-def _earlier_accounts(_around: Surroundings) -> Iterator[Finding]:
-    """Tell what the front door has put aside of earlier accounts of a uid."""
-    from kconnd.client import Client, has_front_door  # noqa: PLC0415  # as few modules as may be
-    from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # as above
+def check_earlier_accounts(_surroundings: Surroundings) -> Iterator[Finding]:
+    """List the data of earlier accounts with a reused uid that the front door has set aside."""
+    from kconnd.client import Client, has_front_door  # noqa: PLC0415  # for this check only
+    from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # for this check only
 
     if not has_front_door():
         return
     try:
-        asides = Client(FRONT_SOCKET).get("/v1/aside", limit=PATIENCE)["aside"]
+        accounts = Client(FRONT_SOCKET).get("/v1/aside", limit=HEALTH_LIMIT_S)["aside"]
     except KconndError as error:
         yield Finding("warn", error.message, error.hint)
         return
-    for aside in asides:
-        yield _earlier_account(aside)
+    yield from map(describe_earlier_account, accounts)
 
 
-def _runtime_put_aside(around: Surroundings) -> Iterator[Finding]:
-    """Tell of folders of an earlier account, where there is no front door."""
-    from kconnd.system.files.runtime_owner import list_put_aside  # noqa: PLC0415  # as above
-
-    for folder in list_put_aside(around.runtime):
-        what = f"{folder} was the runtime folder of another account with uid {os.geteuid()}"
-        cure = f"its kernels may run on: ps -u {os.geteuid()}; rm -r {folder} once none does"
-        yield Finding("warn", what, cure)
-
-
-def _earlier_account(aside: Mapping[str, Any]) -> Finding:
-    uid, units, pids = aside["uid"], aside["units"], aside["pids"]
-    what = f"uid {uid} was another account, {aside['name']}, until {aside['at']}; what kconnd kept"
-    what = f"{what} for it is put aside in {aside['folder']}"
-    cure = f"where {aside['name']} was only renamed, as root: kconnd-front --hand-over {uid}"
-    if not pids:
-        return Finding("ok", what, cure)
-    what = (
-        f"{what}, and {len(pids)} processes that began before run on with the rights of uid {uid}"
+def describe_earlier_account(account: Mapping[str, Any]) -> Finding:
+    """Describe the data and processes of an earlier account, and what to do about them."""
+    uid, units, pids = account["uid"], account["units"], account["pids"]
+    message = (
+        f"uid {uid} was another account, {account['name']}, until {account['at']}; kconnd set its "
+        f"data aside in {account['folder']}"
     )
-    end = f"systemctl stop {' '.join(units)}; then " if units else ""
-    # The uid may have gone to the new account before that was noticed, so some may be its own.
-    look = f"ps -o pid,lstart,args -p {','.join(map(str, pids))}"
-    return Finding("warn", what, f"{cure}; else, as root: {end}look at whose they are: {look}")
+    cure = f"if {account['name']} was only renamed, run as root: kconnd-front --hand-over {uid}"
+    if not pids:
+        return Finding("ok", message, cure)
+    message += f", and {len(pids)} of its processes still run with the rights of uid {uid}"
+    stop = f"systemctl stop {' '.join(units)}; then " if units else ""
+    # The new account can have got the uid before anybody noticed, so some processes can be its own.
+    inspect = f"ps -o pid,lstart,args -p {','.join(map(str, pids))}"
+    return Finding(
+        "warn", message, f"{cure}; otherwise, as root: {stop}check whose they are: {inspect}"
+    )
+
+
+def check_runtime_folder(surroundings: Surroundings) -> Iterator[Finding]:
+    """List the runtime folders of earlier accounts, on a machine without the front door."""
+    from kconnd.system.files.runtime_owner import list_put_aside  # noqa: PLC0415  # this check only
+
+    for folder in list_put_aside(surroundings.runtime):
+        uid = os.geteuid()
+        message = f"{folder} was the runtime folder of another account with uid {uid}"
+        cure = f"its kernels may still run: ps -u {uid}; rm -r {folder} once none does"
+        yield Finding("warn", message, cure)
 
 
 CHECKS: tuple[Callable[[Surroundings], Iterator[Finding]], ...] = (
-    _daemon,
-    _logout,
-    _shared_memory,
-    _folders,
-    _path_length,
-    _profiles,
-    _kernel_specs,
-    _clients,
-    _files,
-    _earlier_accounts,
-    _runtime_put_aside,
+    check_daemon,
+    check_logout,
+    check_shared_memory,
+    check_folders,
+    check_path_length,
+    check_profiles,
+    check_kernel_specs,
+    check_consoles,
+    check_open_files,
+    check_earlier_accounts,
+    check_runtime_folder,
 )

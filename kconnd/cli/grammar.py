@@ -175,7 +175,7 @@ _VERBS = (
     Verb(
         "list",
         LOOK,
-        "query_verbs:list_",
+        "kernel_list:list_kernels",
         "all kernels: state, memory, idle time",
         description="List kernels with their state, the memory of all their processes, and their "
         "idle time.",
@@ -191,7 +191,7 @@ _VERBS = (
     Verb(
         "info",
         LOOK,
-        "query_verbs:info",
+        "kernel_info:info",
         "everything about a kernel; --json for programs",
         description="Show everything about a kernel: its state and the reason for it, its process, "
         "how to connect to it, and its last exit.\n\nThe connection key is not shown; kconnd-ctl "

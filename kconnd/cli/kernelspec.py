@@ -1,4 +1,4 @@
-"""``kconnd-ctl kernelspec``: kernel specs by which Jupyter finds profiles, written and removed."""
+"""``kconnd-ctl kernelspec``: writes, removes and lists the kernel specs that lead to profiles."""
 
 from __future__ import annotations
 
@@ -23,143 +23,144 @@ if TYPE_CHECKING:
     from kconnd.cli.command_line import Arguments
     from kconnd.client import Client
 
+    InstalledSpec = dict[str, str]  # name, profile and path
+
 LOGOS = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 
 
 def kernelspec(arguments: Arguments) -> int:
     """Write, remove or list kernel specs for profiles."""
-    folder = _folder(arguments.prefix)
+    folder = _kernels_folder(arguments.prefix)
     if arguments.action == "list":
-        return _show(arguments, "kernelspecs", _installed(folder))
+        return _print_specs(arguments, "kernelspecs", _installed_specs(folder))
     if not arguments.profiles and not arguments.all:
         raise UsageError(
-            f"{arguments.action}: no profile is named", hint="name some, or write --all"
+            f"kernelspec {arguments.action}: PROFILE is missing", hint="name profiles, or add --all"
         )
     if arguments.action == "remove":
-        return _show(
-            arguments, "removed", _remove(folder, None if arguments.all else arguments.profiles)
-        )
-    return _show(arguments, "installed", _install(arguments, folder))
+        profiles = None if arguments.all else arguments.profiles
+        return _print_specs(arguments, "removed", _remove(folder, profiles))
+    return _print_specs(arguments, "installed", _install(arguments, folder))
 
 
-def _folder(prefix: str | None) -> Path:
+def _kernels_folder(prefix: str | None) -> Path:
     if prefix:
         return Path(prefix).absolute() / "share" / "jupyter" / "kernels"
     return Path(jupyter_data_dir(os.environ, str(Path.home()))) / "kernels"
 
 
-def _install(arguments: Arguments, folder: Path) -> list[dict[str, str]]:
+def _install(arguments: Arguments, folder: Path) -> list[InstalledSpec]:
     client = client_for(arguments)
-    known = {row["name"]: row for row in client.get("/v1/profiles")["profiles"]}
-    wanted = sorted(known) if arguments.all else list(dict.fromkeys(arguments.profiles))
-    if not wanted:
+    rows = {row["name"]: row for row in client.get("/v1/profiles")["profiles"]}
+    names = sorted(rows) if arguments.all else list(dict.fromkeys(arguments.profiles))
+    if not names:
         raise NoSuchKernelError(
             "installing kernel specs: there is no profile",
-            hint="write one (kconnd-ctl schema tells how), or name a kernel: "
+            hint="write one (kconnd-ctl schema prints the format), or name a kernel: "
             "kconnd-ctl kernelspec install python3",
         )
-    rows = {name: known.get(name) or _row(client, name) for name in wanted}
-    _check_names(rows, _installed(folder))
-    return [_write(folder, name, row) for name, row in rows.items()]
+    selected = {name: rows.get(name) or _look_up_row(client, name) for name in names}
+    _check_names(selected, _installed_specs(folder))
+    return [_write_spec(folder, name, row) for name, row in selected.items()]
 
 
-def _row(client: Client, name: str) -> dict[str, Any]:
-    """Learn about a kernel that no profile of ours names: a kernel spec's, or another owner's."""
+def _look_up_row(client: Client, name: str) -> dict[str, Any]:
+    """Look up a kernel without a profile of ours: a kernel spec's, or another owner's."""
     if "/" in name:
         return _foreign_row(client, name)
     try:
-        found = client.get(f"/v1/profiles?kernel={quote(name)}")["profiles"]
+        rows = client.get(f"/v1/profiles?kernel={quote(name)}")["profiles"]
     except NoSuchKernelError as error:
         raise NoSuchKernelError(
             f"installing a kernel spec: {error.message}",
-            hint=f"{error.hint}; one that another user shares is OWNER/NAME",
+            hint=f"{error.hint}; a kernel that another user shares is named OWNER/NAME",
         ) from None
     except ElsewhereError:
         return _foreign_row(client, name)
-    row: dict[str, Any] = found[0] if found else {}
+    row: dict[str, Any] = rows[0] if rows else {}
     return row
 
 
 def _foreign_row(client: Client, name: str) -> dict[str, Any]:
-    """Give what is taken from another owner's daemon: the language, and no path."""
+    """Look up another owner's kernel; only its language is trusted, and no path."""
     return {"language": client.get(kernel_path(name))["language"]}
 
 
-def _check_names(profiles: Iterable[str], there: list[dict[str, str]]) -> None:
-    """Refuse to write one spec for two profiles, since the latter would hide the former."""
-    taken = {spec["name"]: spec["profile"] for spec in there}
+def _check_names(profiles: Iterable[str], installed: list[InstalledSpec]) -> None:
+    """Refuse two profiles with the same name of a spec, since one would hide the other."""
+    profile_of = {spec["name"]: spec["profile"] for spec in installed}
     for profile in profiles:
-        other = taken.setdefault(_spec_name(profile), profile)
-        if other != profile:
+        owner = profile_of.setdefault(_spec_name(profile), profile)
+        if owner != profile:
             raise UsageError(
-                f"installing a kernel spec: {profile} and {other} would both be "
-                f"{_spec_name(profile)}, since Jupyter knows lower case alone",
-                hint=f"rename one of them; or kconnd-ctl kernelspec remove {other}",
+                f"installing a kernel spec: {profile} and {owner} would both be named "
+                f"{_spec_name(profile)}, since Jupyter uses lower case only",
+                hint=f"rename one of them, or run kconnd-ctl kernelspec remove {owner}",
             )
 
 
-def _write(folder: Path, profile: str, row: dict[str, Any]) -> dict[str, str]:
-    """Write one spec; its file is complete or absent, and logos are the kernel's own."""
-    place = folder / _spec_name(profile)
+def _write_spec(folder: Path, profile: str, row: dict[str, Any]) -> InstalledSpec:
+    """Write a spec with the logos of its kernel; kernel.json is replaced atomically."""
+    spec_folder = folder / _spec_name(profile)
     command = shutil.which("kconnd-ctl") or str(Path(sys.executable).with_name("kconnd-ctl"))
     content = provisioned_spec(profile, str(row.get("language") or ""), command)
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        part = place / ".kernel.json.part"
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        part.replace(place / "kernel.json")
+        spec_folder.mkdir(parents=True, exist_ok=True)
+        temporary = spec_folder / ".kernel.json.part"
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(spec_folder / "kernel.json")
         for logo in LOGOS if row.get("resource_dir") else ():
             source = Path(row["resource_dir"]) / logo
             if source.is_file():
-                shutil.copyfile(source, place / logo)
+                shutil.copyfile(source, spec_folder / logo)
     except OSError as error:
         raise KconndError(
-            f"writing a kernel spec in {place}: {error.strerror}",
+            f"writing a kernel spec in {spec_folder}: {error.strerror}",
             hint="--user writes below your home, --prefix DIR into an environment of yours",
         ) from error
-    return {"name": place.name, "profile": profile, "path": str(place)}
+    return {"name": spec_folder.name, "profile": profile, "path": str(spec_folder)}
 
 
 def _spec_name(profile: str) -> str:
-    """Name a spec; Jupyter knows lower case alone, and no slash or @."""
+    """Derive the name of a spec: Jupyter uses lower case only, and neither slash nor @."""
     return PREFIX + profile.lower().replace("/", "-").replace("@", "-")
 
 
-def _installed(folder: Path) -> list[dict[str, str]]:
-    found = []
-    for place in sorted(folder.glob(f"{PREFIX}*")):
+def _installed_specs(folder: Path) -> list[InstalledSpec]:
+    specs = []
+    for spec_folder in sorted(folder.glob(f"{PREFIX}*")):
         try:
-            content = json.loads((place / "kernel.json").read_bytes())
+            content = json.loads((spec_folder / "kernel.json").read_bytes())
             profile = content["metadata"]["kernel_provisioner"]["config"]["profile"]
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # not one of ours, whatever it is called
-        found.append({"name": place.name, "profile": str(profile), "path": str(place)})
-    return found
+            continue  # its name has our prefix, but kconnd did not write it
+        specs.append({"name": spec_folder.name, "profile": str(profile), "path": str(spec_folder)})
+    return specs
 
 
-def _remove(folder: Path, profiles: list[str] | None) -> list[dict[str, str]]:
-    there = _installed(folder)
+def _remove(folder: Path, profiles: list[str] | None) -> list[InstalledSpec]:
+    installed = _installed_specs(folder)
     for name in profiles or ():
-        if name not in {spec["profile"] for spec in there}:
+        if name not in {spec["profile"] for spec in installed}:
             raise NoSuchKernelError(
                 f"removing a kernel spec: {folder} has none for {name}",
                 hint="kconnd-ctl kernelspec list shows them",
             )
-    chosen = [spec for spec in there if profiles is None or spec["profile"] in profiles]
-    for spec in chosen:
+    selected = [spec for spec in installed if profiles is None or spec["profile"] in profiles]
+    for spec in selected:
         shutil.rmtree(spec["path"])
-    return chosen
+    return selected
 
 
-def _show(arguments: Arguments, what: str, specs: list[dict[str, str]]) -> int:
+def _print_specs(arguments: Arguments, change: str, specs: list[InstalledSpec]) -> int:
     if arguments.json:
-        from kconnd.cli.render import print_json  # noqa: PLC0415  # only for this
+        from kconnd.cli.render import print_json  # noqa: PLC0415  # for --json only
 
-        print_json({what: specs})
-    else:
-        for spec in specs:
-            print(f"{spec['profile']}: {what}: {spec['path']}")
-        if what == "installed" and specs:
-            print(f"\nJupyter shows it as '{specs[0]['profile']} (kconnd)';")
-            print(f"papermill and nbclient take it as {specs[0]['name']}.")
+        print_json({change: specs})
+        return 0
+    for spec in specs:
+        print(f"{spec['profile']}: {change}: {spec['path']}")
+    if change == "installed" and specs:
+        print(f"\nJupyter shows it as '{specs[0]['profile']} (kconnd)';")
+        print(f"its name in papermill and nbclient is {specs[0]['name']}.")
     return 0

@@ -1,7 +1,7 @@
-"""Shows what kernels wait for while requests about them are under way.
+"""Prints what kernels wait for while requests about them are in progress.
 
-The reply to a stop comes when every process of the kernel is gone, which can take half a minute.
-A thread looks at the kernels that are waited for and prints each reason once, on stderr.
+The reply to a stop arrives once all processes of the kernel have exited, which can take half a
+minute. A thread polls the kernels in question and prints each reason once, on stderr.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
     from kconnd.client import Client
 
-FIRST_LOOK_S = 0.5  # nearly all kernels have ended by then
-LOOK_INTERVAL_S = 0.5
+FIRST_POLL_S = 0.5  # nearly all kernels have exited by then
+POLL_INTERVAL_S = 0.5
 
 
 class Progress:
-    """Watches the kernels of requests that are under way; a context manager.
+    """Watches kernels during requests; a context manager.
 
     Parameters
     ----------
     client : Client
         The daemon.
     verb : str
-        What is under way, as ``kconnd-ctl`` calls it.
+        The verb of the requests, as ``kconnd-ctl`` calls it.
     """
 
     def __init__(self, client: Client, verb: str) -> None:
         self._client, self._verb = client, verb
-        self._told: dict[str, str] = {}  # of each kernel under way, what was printed last
+        self._printed: dict[str, str] = {}  # by kernel with a request, the last printed reason
         self._ended = Event()
         self._thread = Thread(target=self._watch, daemon=True)
 
@@ -51,28 +51,28 @@ class Progress:
         self._thread.join()
 
     def during(self, name: str, request: Callable[[], Any]) -> Any:
-        """Make a request about a kernel, which is watched until the reply."""
-        self._told[name] = ""
+        """Make a request about a kernel, and watch the kernel until the reply arrives."""
+        self._printed[name] = ""
         try:
             return request()
         finally:
-            del self._told[name]
+            del self._printed[name]
 
     def _watch(self) -> None:
-        pause = FIRST_LOOK_S
-        while not self._ended.wait(pause):
-            pause = LOOK_INTERVAL_S
-            for name in list(self._told):
-                with contextlib.suppress(KconndError):  # the request itself will tell
-                    self._look(name)
+        delay = FIRST_POLL_S
+        while not self._ended.wait(delay):
+            delay = POLL_INTERVAL_S
+            for name in list(self._printed):
+                with contextlib.suppress(KconndError):  # the request itself reports it
+                    self._poll(name)
 
-    def _look(self, name: str) -> None:
-        waits_for = self._client.get(kernel_path(name)).get("waits_for") or ""
-        before = self._told.get(name)
-        if before is None or waits_for in {"", before}:
+    def _poll(self, name: str) -> None:
+        reason = self._client.get(kernel_path(name)).get("waits_for") or ""
+        printed = self._printed.get(name)
+        if printed is None or reason in {"", printed}:
             return
-        self._told[name] = waits_for
-        print(render.plain(f"{name} waits for {waits_for}"), file=sys.stderr, flush=True)
-        if not before:
+        self._printed[name] = reason
+        print(render.plain(f"{name} waits for {reason}"), file=sys.stderr, flush=True)
+        if not printed:
             hint = f"  kconnd-ctl {self._verb} --now {name} ends the wait"
             print(hint, file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
-"""How things look in a terminal: times, sizes, tables, colours. Pure, but for `print_json`.
+"""Formats values for a terminal: times, sizes, tables, colours. Pure, except for `print_json`.
 
-Colour is used on a terminal only, and not where NO_COLOR is set (no-color.org).
+Colours are used only on a terminal, and not if NO_COLOR is set (no-color.org).
 """
 
 from __future__ import annotations
@@ -22,90 +22,86 @@ COLOURS = {
     "lost": "31",
     "stopped": "90",
 }
-SPANS = ((604800, "w"), (86400, "d"), (3600, "h"), (60, "min"))
-UNITS = ("K", "M", "G", "T")
-MOST = 999.5  # rounds to 1000, which has a digit too many
-LEAST = 10  # columns of a cell that is cut
+SPAN_UNITS = ((604800, "w"), (86400, "d"), (3600, "h"), (60, "min"))
+SIZE_UNITS = ("K", "M", "G", "T")
+MAX_NUMBER = 999.5  # a number from here on rounds to 1000, which has a digit too many
+MIN_CELL_CHARS = 10  # of the last cell of a table, when it is cut
 
 
-def colours_wanted(env: Mapping[str, str], *, terminal: bool) -> bool:
+def use_colours(env: Mapping[str, str], *, is_terminal: bool) -> bool:
     """Tell whether to use colours."""
-    return terminal and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
+    return is_terminal and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
 
 
-def coloured(text: str, state: str, *, wanted: bool) -> str:
+def coloured(text: str, state: str, *, in_colour: bool) -> str:
     """Give a text the colour of a state."""
     code = COLOURS.get(state)
-    return f"\033[{code}m{text}\033[0m" if wanted and code else text
+    return f"\033[{code}m{text}\033[0m" if in_colour and code else text
 
 
 def span(seconds: float) -> str:
-    """Say how long in one unit: ``3min``, ``2d``."""
-    for size, unit in SPANS:
-        if seconds >= size:
-            return f"{int(seconds // size)}{unit}"
+    """Format a time span in one unit: ``3min``, ``2d``."""
+    for unit_seconds, unit in SPAN_UNITS:
+        if seconds >= unit_seconds:
+            return f"{int(seconds // unit_seconds)}{unit}"
     return f"{max(0, int(seconds))}s"
 
 
 def seconds_since(text: str | None, now: float) -> float | None:
-    """Give the seconds from a reply's time (ISO 8601, UTC) until now; None where it is none."""
+    """Give the seconds from a time in a reply (ISO 8601, UTC) until now; None if it is invalid."""
+    from datetime import datetime  # noqa: PLC0415  # 1.6 ms, and few verbs print a time
+
     try:
-        return _seconds_since(text, now) if text else None
-    except (AttributeError, ValueError):
+        return now - datetime.fromisoformat(text).timestamp() if text else None
+    except (TypeError, ValueError):
         return None
 
 
-def _seconds_since(text: str, now: float) -> float:
-    from datetime import datetime  # noqa: PLC0415  # 1.6 ms, and few verbs print a time
-
-    return now - datetime.fromisoformat(text).timestamp()
-
-
 def ago(text: str | None, now: float) -> str:
-    """Say how long ago a time was; ``-`` where there is none."""
+    """Format a time as its distance to now; ``-`` if there is none."""
     seconds = seconds_since(text, now)
     return "-" if seconds is None else f"{span(seconds)} ago"
 
 
 def size(count: int | None) -> str:
-    """Say how many bytes with three digits at the most: ``48.2M``; ``-`` where unknown."""
+    """Format a number of bytes with at most three digits: ``48.2M``; ``-`` if it is unknown."""
     if count is None:
         return "-"
-    if count < MOST:
+    if count < MAX_NUMBER:
         return str(count)
     value, unit = count / 1024, 0
-    while value >= MOST and unit < len(UNITS) - 1:
+    while value >= MAX_NUMBER and unit < len(SIZE_UNITS) - 1:
         value, unit = value / 1024, unit + 1
-    return f"{value:.3g}{UNITS[unit]}"
+    return f"{value:.3g}{SIZE_UNITS[unit]}"
 
 
 def plain(text: str) -> str:
-    """Take out what would steer the terminal: a kernel's words are not ours."""
+    """Replace the characters that steer a terminal, since a kernel can choose its texts."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else " " if char in "\t\n" else "?" for char in text)
 
 
 def last_words(output: str) -> list[str]:
-    """Give the lines of what a kernel printed last, for a terminal.
+    """Split the last output of a kernel into lines that are safe to print on a terminal.
 
-    Sequences are dropped whole, colours too: a traceback is full of them. In a name or a sentence
-    they would be no accident, so `plain` leaves a mark for each.
+    Control sequences are removed whole, colours included, since a traceback is full of them. In a
+    name or a sentence they are no accident, so `plain` leaves a mark for each.
     """
-    from kconnd.core.terminal_text import clean  # noqa: PLC0415  # only for kernels that ended
+    from kconnd.core.terminal_text import clean  # noqa: PLC0415  # for kernels that exited only
 
     return [plain(line) for line in clean(output).replace("\r", "\n").split("\n")]
 
 
 def printable(reply: Any) -> Any:
-    """Take it out of all that a daemon has replied, which may be another user's program.
+    """Apply `plain` to all texts of a reply, since the daemon can be another user's program.
 
-    Lines and tabs stay: where they would break a table, `plain` takes them out of its cells.
+    Line breaks and tabs stay; `table` removes them from its cells.
     """
     if isinstance(reply, str):
         return "\n".join(map(plain, reply.split("\n")))
     if isinstance(reply, list):
-        return [printable(one) for one in reply]
+        return [printable(element) for element in reply]
     if isinstance(reply, dict):
         return {
             printable(key): "\n".join(last_words(value))
@@ -117,7 +113,7 @@ def printable(reply: Any) -> Any:
 
 
 def fault_line(fault: Mapping[str, Any]) -> str:
-    """Give a profile's fault as compilers do: file, line, column, what."""
+    """Format a profile's fault as compilers do: file, line, column, message."""
     key = f"{fault['path']}: " if fault["path"] else ""
     hint = f"; {fault['hint']}" if fault["hint"] else ""
     return plain(
@@ -126,7 +122,7 @@ def fault_line(fault: Mapping[str, Any]) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """Shorten a text to a width, with a mark where something is missing."""
+    """Cut a text to a width, and mark the cut."""
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
@@ -138,29 +134,29 @@ def table(
     width: int = 0,
     paint: Callable[[str, str], str] = lambda _cell, padded: padded,
 ) -> list[str]:
-    """Lay out a table: columns as wide as their widest cell, the last one as it comes.
+    """Lay out a table, each column as wide as its widest cell.
 
     Parameters
     ----------
     head : sequence of str
-        The columns' names.
+        The names of the columns.
     rows : sequence of sequences of str
         The cells.
     right : frozenset of int
-        Columns that are set to the right.
+        The columns that are aligned to the right.
     width : int
-        Columns of the terminal, to which the last cell is cut; 0 for no limit.
+        The width of the terminal, to which the last cell is cut; 0 for no limit.
     paint : callable
-        Gives a cell of the second column its colour, from its text and its padded text.
+        Colours a cell of the second column, given its text and its padded text.
     """
     rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    room = max(width - sum(widths[:-1]) - 2 * len(widths[:-1]), LEAST) if width else 0
+    room = max(width - sum(widths[:-1]) - 2 * len(widths[:-1]), MIN_CELL_CHARS) if width else 0
     lines = []
     for row in (head, *rows):
         cells = [
-            cell.rjust(wide) if number in right else cell.ljust(wide)
-            for number, (cell, wide) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(column_width) if number in right else cell.ljust(column_width)
+            for number, (cell, column_width) in enumerate(zip(row, widths, strict=True))
         ]
         cells[1] = paint(row[1], cells[1])
         cells[-1] = cut(row[-1], room) if room else cells[-1]
@@ -169,7 +165,7 @@ def table(
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Lay out names and values; further lines of a value stand below its first."""
+    """Lay out names and values; the further lines of a value are indented below its first."""
     width = max(len(name) for name, _ in rows)
     lines = []
     for name, value in rows:
@@ -180,8 +176,8 @@ def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def print_json(content: Any) -> None:
-    """Print for programs."""
-    import json  # noqa: PLC0415  # the client has loaded it while it waited
+    """Print JSON on stdout, for programs."""
+    import json  # noqa: PLC0415  # for --json only
 
     json.dump(content, sys.stdout, indent=2)
     sys.stdout.write("\n")

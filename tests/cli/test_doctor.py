@@ -31,7 +31,7 @@ def _around(folder: Path) -> Surroundings:
 def levels(findings: Iterator[Finding]) -> list[str]:
     found = list(findings)
     for one in found:
-        assert one.what
+        assert one.message
         assert (one.level == "ok") == (one.cure == "")
     return [one.level for one in found]
 
@@ -69,19 +69,19 @@ def test_a_daemon_that_answers_is_told_and_its_folders_are_looked_at(
     lines = shown.out.splitlines()
     assert lines[0] == "ok   daemon 1, pid 7, on /s: 1 of 2 kernels run"
     assert lines[1] == "bad  its profiles have 3 faults"
-    assert f"bad  {around.runtime} is not yours alone (uid {os.getuid()}, mode 0755)" in lines
+    assert f"bad  {around.runtime} is not private to you (uid {os.getuid()}, mode 0755)" in lines
     assert f"ok   0 profiles in {around.configs[0]}" in lines
 
 
 @pytest.mark.parametrize(("mode", "level"), [(0o700, "ok"), (0o750, "bad"), (0o777, "bad")])
 def test_a_folder_that_others_can_enter_is_bad(mode: int, level: str, around: Surroundings) -> None:
     around.runtime.chmod(mode)
-    assert levels(doctor._folders(around)) == [level, "ok"]
+    assert levels(doctor.check_folders(around)) == [level, "ok"]
 
 
 def test_a_link_in_place_of_a_folder_is_bad(around: Surroundings) -> None:
     around.state.symlink_to(around.runtime)
-    assert levels(doctor._folders(around)) == ["ok", "bad"]
+    assert levels(doctor.check_folders(around)) == ["ok", "bad"]
 
 
 @pytest.mark.parametrize(("length", "level"), [(10, "ok"), (90, "bad")])
@@ -89,22 +89,22 @@ def test_a_runtime_folder_with_a_long_path_is_bad(
     length: int, level: str, around: Surroundings
 ) -> None:
     vars(around)["runtime"] = Path("/" + "x" * length)
-    assert levels(doctor._path_length(around)) == [level]
+    assert levels(doctor.check_path_length(around)) == [level]
 
 
 def test_profiles_are_counted_and_their_faults_are_bad(around: Surroundings) -> None:
-    assert levels(doctor._profiles(around)) == ["ok"]
+    assert levels(doctor.check_profiles(around)) == ["ok"]
     (around.configs[0] / "lab.yaml").write_text("kernels: [}\n")
-    assert levels(doctor._profiles(around)) == ["bad"]
+    assert levels(doctor.check_profiles(around)) == ["bad"]
 
 
 def test_other_checks_run_here(around: Surroundings) -> None:
     for check in (
-        doctor._logout,
-        doctor._shared_memory,
-        doctor._kernel_specs,
-        doctor._clients,
-        doctor._files,
+        doctor.check_logout,
+        doctor.check_shared_memory,
+        doctor.check_kernel_specs,
+        doctor.check_consoles,
+        doctor.check_open_files,
     ):
         assert levels(check(around))
 
@@ -114,11 +114,11 @@ def test_what_may_be_the_new_accounts_is_to_be_looked_at_and_only_old_units_are_
     units: list[str],
 ) -> None:
     aside = {"uid": 7, "name": "ada", "at": "2026-01-01", "folder": "/x", "units": units}
-    found = doctor._earlier_account({**aside, "pids": [11, 12]})
+    found = doctor.describe_earlier_account({**aside, "pids": [11, 12]})
     assert found.level == "warn"
-    assert "2 processes that began before" in found.what
-    assert found.cure.endswith("look at whose they are: ps -o pid,lstart,args -p 11,12")
+    assert "2 of its processes still run" in found.message
+    assert found.cure.endswith("check whose they are: ps -o pid,lstart,args -p 11,12")
     assert "kill" not in found.cure
     assert [f"systemctl stop {unit};" in found.cure for unit in units] == [True] * len(units)
     assert ("systemctl stop" in found.cure) == bool(units)
-    assert doctor._earlier_account({**aside, "pids": []}).level == "ok"
+    assert doctor.describe_earlier_account({**aside, "pids": []}).level == "ok"

@@ -97,7 +97,7 @@ def test_paint_does_not_move_columns() -> None:
     lines = render.table(
         ("NAME", "STATE", "PID"),
         [("running", "running", "1"), ("a", "lost", "22")],
-        paint=lambda cell, padded: render.coloured(padded, cell, wanted=True),
+        paint=lambda cell, padded: render.coloured(padded, cell, in_colour=True),
     )
     assert lines[1] == "running  \033[32mrunning\033[0m  1"
     assert lines[2] == "a        \033[31mlost   \033[0m  22"
@@ -116,7 +116,7 @@ def test_paint_does_not_move_columns() -> None:
 def test_colour_is_for_terminals_and_can_be_declined(
     env: dict[str, str], *, terminal: bool, wanted: bool
 ) -> None:
-    assert render.colours_wanted(env, terminal=terminal) is wanted
+    assert render.use_colours(env, is_terminal=terminal) is wanted
 
 
 @given(st.text())

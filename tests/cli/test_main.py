@@ -206,7 +206,10 @@ def test_the_key_is_in_connection_and_nowhere_else(ctl: Ctl, daemon: FakeDaemon)
 
 # --- as a process of its own
 
-LIGHT_VERBS = ("main", "grammar", "command_line", "query_verbs", "batch", "render")
+LIGHT_VERBS = (
+    *("main", "grammar", "command_line", "batch", "render"),
+    *("query_verbs", "kernel_info", "kernel_list"),
+)
 LIGHT = {
     *("__future__", "gc", "_socket", "_json"),  # all that comes with Python
     *("datetime", "_datetime", "operator", "_operator", "math"),  # for the time in a reply

@@ -1,5 +1,8 @@
 """How things look: spans, sizes, tables, colours."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +29,11 @@ def test_a_time_of_a_reply_is_read_back(milliseconds: int) -> None:
     assert render.ago(None, at) == "-"
 
 
+@pytest.mark.parametrize("text", ["", "soon", "2026-13-01T00:00:00Z", None, 7])
+def test_a_time_that_is_none_is_unknown(text: Any) -> None:
+    assert render.seconds_since(text, 0) is None
+
+
 @given(st.lists(st.tuples(CELL, CELL, CELL), max_size=5))
 def test_columns_stand_below_their_heads(rows: list[tuple[str, str, str]]) -> None:
     lines = render.table(("A", "B", "C"), rows, frozenset({1}))
@@ -41,9 +49,9 @@ def test_pairs() -> None:
 
 
 def test_colour_is_for_terminals_whose_user_wants_it() -> None:
-    assert render.colours_wanted({}, terminal=True)
-    assert not render.colours_wanted({}, terminal=False)
-    assert not render.colours_wanted({"NO_COLOR": "1"}, terminal=True)
-    assert not render.colours_wanted({"TERM": "dumb"}, terminal=True)
-    assert render.coloured("x", "failed", wanted=True) == "\033[31mx\033[0m"
-    assert render.coloured("x", "failed", wanted=False) == "x"
+    assert render.use_colours({}, is_terminal=True)
+    assert not render.use_colours({}, is_terminal=False)
+    assert not render.use_colours({"NO_COLOR": "1"}, is_terminal=True)
+    assert not render.use_colours({"TERM": "dumb"}, is_terminal=True)
+    assert render.coloured("x", "failed", in_colour=True) == "\033[31mx\033[0m"
+    assert render.coloured("x", "failed", in_colour=False) == "x"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.cli.query_verbs import _list_lines
+from kconnd.cli.kernel_list import list_lines
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.view import LiveStatus, describe
 from kconnd.front.owner_kernels import FIELDS, sound_kernels
@@ -100,7 +100,7 @@ def test_lies_are_left_out_or_harmless(reply: Any) -> None:
         texts = [value for value in row.values() if isinstance(value, str)]
         assert all(text.isprintable() for text in texts)
     if found:  # and an administrator's list of them is a line for each
-        lines = _list_lines(found)
+        lines = list_lines(found)
         assert len(lines) == len(found) + 1
         assert not re.search(r"[\x00-\x1f\x7f-\x9f]", "".join(lines))
 

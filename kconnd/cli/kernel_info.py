@@ -1,0 +1,128 @@
+"""``kconnd-ctl info``: everything about a kernel."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from kconnd.cli import render
+from kconnd.cli.batch import get_each
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from kconnd.cli.command_line import Arguments
+
+    Rows = list[tuple[str, str]]
+
+CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+OUTPUT_LINES = 5  # of the output before the last exit
+
+
+def info(arguments: Arguments) -> int:
+    """Show everything about kernels."""
+    kernels, exit_code = get_each(arguments, "")
+    if kernels and not arguments.json:
+        print("\n\n".join("\n".join(_info_lines(kernel)) for kernel in kernels))
+    return exit_code
+
+
+def _info_lines(kernel: dict[str, Any]) -> list[str]:
+    now = time.time()
+    rows = [("kernel", kernel["name"]), *_state_rows(kernel), *_attach_rows(kernel)]
+    if kernel["pid"]:
+        rows += _process_rows(kernel, now)
+    rows.append(("launches", f"{kernel['generation']}, {kernel['restarts']} of them restarts"))
+    rows += _launch_rows(kernel)
+    if kernel["connection"]:
+        rows += _connection_rows(kernel, now)
+    if kernel.get("kept_alive"):
+        reason = render.plain(kernel["kept_alive"])
+        rows.append(("kept alive", f"idle.stop_after has passed; {reason}"))
+    if kernel["profile_status"] != "current":
+        rows.append(("profile", kernel["profile_status"]))
+    rows.append(("log", kernel["log_file"]))
+    rows += _last_exit_rows(kernel, now)
+    rows += [("warning", render.plain(text)) for text in kernel["warnings"]]
+    return render.pairs(rows)
+
+
+def _state_rows(kernel: dict[str, Any]) -> Rows:
+    in_colour = render.use_colours(os.environ, is_terminal=sys.stdout.isatty())
+    state = render.coloured(kernel["state"], kernel["state"], in_colour=in_colour)
+    rows = [("state", f"{state} ({render.plain(kernel['reason'] or 'never started')})")]
+    if kernel.get("waits_for"):
+        rows.append(("waits for", render.plain(kernel["waits_for"])))
+    return rows
+
+
+def _attach_rows(kernel: dict[str, Any]) -> Rows:
+    """Explain why no new client can attach, and what to do."""
+    reason = kernel.get("unreachable")
+    if not reason:
+        return []
+    # It imports modules that other look-ups do not need.
+    from kconnd.core.kernel.reachability import attach_hint  # noqa: PLC0415
+
+    return [("attach", render.plain(f"no new client can: {reason}")), ("", attach_hint(kernel["name"]))]
+
+
+def _process_rows(kernel: dict[str, Any], now: float) -> Rows:
+    ready_after = kernel["ready_after"]
+    speed = f", ready after {ready_after:.2f} s" if ready_after is not None else ""
+    return [
+        ("process", f"pid {kernel['pid']}, {render.size(kernel['memory'])} in all its processes"),
+        ("started", f"{render.ago(kernel['started_at'], now)}{speed}"),
+    ]
+
+
+def _launch_rows(kernel: dict[str, Any]) -> Rows:
+    rows = [("runs", _software(kernel))] if kernel["language"] else []
+    if kernel.get("launcher_note"):
+        rows.append(("launcher", f"{kernel['launcher']}, {render.plain(kernel['launcher_note'])}"))
+    elif kernel["launcher"] == "fork":
+        rows.append(("launcher", "fork"))
+    return rows
+
+
+def _software(kernel: dict[str, Any]) -> str:
+    """Give kernel spec, language and implementation: ``python3 (python 3.11.7, ipython 9.1.0)``."""
+    words = [kernel["language"], kernel.get("language_version") or ""]
+    versions = " ".join(word for word in words if word)
+    if kernel.get("implementation"):
+        versions += f", {kernel['implementation']} {kernel.get('implementation_version') or ''}"
+    return render.plain(f"{kernel['kernel_name']} ({versions.rstrip()})")
+
+
+def _connection_rows(kernel: dict[str, Any], now: float) -> Rows:
+    connection = kernel["connection"]
+    if connection["encrypted"]:
+        protection = "encrypted with CURVE"
+    elif connection["transport"] == "ipc":
+        protection = "closed to other users"
+    else:
+        protection = "NOT encrypted"
+    ports = ", ".join(f"{name} {connection[f'{name}_port']}" for name in CHANNELS)
+    clients = kernel.get("clients")
+    attached = "" if clients is None else f", {clients} client{'' if clients == 1 else 's'}"
+    activity = render.ago(kernel["last_activity"], now)
+    return [
+        ("activity", f"{kernel['execution_state'] or 'not known yet'}, last {activity}{attached}"),
+        ("heartbeat", str(kernel["heartbeat"]["state"])),
+        ("transport", f"{connection['transport']} {connection['ip']}, {protection}"),
+        ("ports", ports),
+        ("file", kernel["connection_file"] or "-"),
+    ]
+
+
+def _last_exit_rows(kernel: dict[str, Any], now: float) -> Rows:
+    last_exit = kernel["last_exit"]
+    if last_exit is None:
+        return []
+    lines = [f"{last_exit['reason']}, {render.ago(last_exit['at'], now)}"]
+    if kernel["state"] != "running":
+        output = last_exit["output_tail"].rstrip().splitlines()[-OUTPUT_LINES:]
+        lines += [f"| {render.plain(line)}" for line in output]
+    return [("last exit", "\n".join(lines))]

@@ -1,0 +1,114 @@
+"""``kconnd-ctl list``: a table of kernels."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from kconnd.cli import render
+from kconnd.cli.batch import client_for, expand_patterns
+from kconnd.client import Client
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from kconnd.cli.command_line import Arguments
+
+COLUMNS = ("NAME", "STATE", "PID", "MEMORY", "IDLE", "UP", "RESTARTS", "NOTE")
+NUMERIC_COLUMNS = frozenset({2, 3, 4, 5, 6})
+
+
+def list_kernels(arguments: Arguments) -> int:
+    """List all kernels, or those that match the names."""
+    reply = _kernels_of_all_users() if arguments.all_users else _own_kernels(arguments)
+    if arguments.names:
+        selected = set(expand_patterns(client_for(arguments), arguments.names))
+        reply["kernels"] = [kernel for kernel in reply["kernels"] if kernel["name"] in selected]
+        reply["elsewhere"] = []
+    for error in reply.get("errors", []):
+        print(render.plain(f"kconnd-ctl: {error['message']}"), file=sys.stderr)
+    if arguments.json:
+        render.print_json(reply)
+    else:
+        elsewhere = reply.get("elsewhere", [])
+        _print_kernels(render.printable(reply["kernels"]), render.printable(elsewhere))
+    return 0
+
+
+def _own_kernels(arguments: Arguments) -> dict[str, Any]:
+    reply: dict[str, Any] = client_for(arguments).get("/v1/kernels")
+    return reply
+
+
+def _kernels_of_all_users() -> dict[str, Any]:
+    from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # for --all-users only
+
+    reply: dict[str, Any] = Client(FRONT_SOCKET).get("/v1/kernels")
+    for kernel in reply["kernels"]:
+        kernel["name"] = f"{kernel['owner']}/{kernel['name']}"
+    return reply
+
+
+def _print_kernels(kernels: list[dict[str, Any]], elsewhere: list[dict[str, Any]]) -> None:
+    if kernels:
+        print(*list_lines(kernels), sep="\n")
+    elif not elsewhere:
+        print("There are no kernels yet. Write a profile and run kconnd-ctl reload,")
+        print("or start an installed kernel spec by its name: kconnd-ctl start python3")
+    for kernel in elsewhere:
+        print(render.plain(f"on {kernel['machine']}: {kernel['name']} was {kernel['state']}"))
+
+
+def list_lines(kernels: list[dict[str, Any]]) -> list[str]:
+    """Render the table of kernels, cut to the terminal if stdout is one."""
+    now = time.time()
+    in_colour = render.use_colours(os.environ, is_terminal=sys.stdout.isatty())
+    width = os.get_terminal_size(1).columns if sys.stdout.isatty() else 0
+    rows = [_row(kernel, now) for kernel in kernels]
+    return render.table(
+        COLUMNS,
+        rows,
+        NUMERIC_COLUMNS,
+        width=width,
+        paint=lambda state, padded: render.coloured(padded, state, in_colour=in_colour),
+    )
+
+
+def _row(kernel: dict[str, Any], now: float) -> tuple[str, ...]:
+    uptime = render.seconds_since(kernel["started_at"], now)
+    return (
+        kernel["name"],
+        kernel["state"],
+        str(kernel["pid"] or "-"),
+        render.size(kernel["memory"]),
+        _activity(kernel, now),
+        "-" if uptime is None else render.span(uptime),
+        str(kernel["restarts"]),
+        render.plain(_note(kernel, now)),
+    )
+
+
+def _activity(kernel: dict[str, Any], now: float) -> str:
+    """Give the idle time of an idle kernel, and the activity of any other."""
+    if kernel["execution_state"] != "idle":
+        return kernel["execution_state"] or "-"
+    seconds = render.seconds_since(kernel["last_activity"], now)
+    return "-" if seconds is None else render.span(seconds)
+
+
+def _note(kernel: dict[str, Any], now: float) -> str:
+    """Explain the state of a kernel where it is not simply up or down."""
+    if kernel["state"] in {"failed", "lost"}:
+        return str(kernel["reason"])
+    if kernel["state"] == "backoff":
+        delay = -(render.seconds_since(kernel["next_attempt_at"], now) or 0)
+        return f"{kernel['reason']}; again in {render.span(delay)}"
+    if kernel.get("waits_for"):
+        return f"waits for {kernel['waits_for']}"
+    if reason := kernel.get("unreachable"):
+        return f"no new client can attach: {reason}"
+    if kernel["heartbeat"]["state"] == "unresponsive":
+        return "unresponsive"
+    return "" if kernel["profile_status"] == "current" else str(kernel["profile_status"])
