@@ -1,12 +1,13 @@
-"""A connection file that the caller can read: the kernel's own, or a private copy of it.
+"""Provides a connection file that the caller can read: the kernel's own file, or a private copy.
 
-A kernel that somebody shares has its file in a folder of theirs. Who may connect gets its
-content over the socket, and their client keeps that in a file of their own, so no file is
-ever shared between users.
+The connection file of a shared kernel is in a folder of its owner. A user who may connect gets its
+content over the socket, and the client keeps it in a file of the user's own, so no file is ever
+shared between users.
 
-Rules. Only the caller's own daemon says where a file is. Another owner's daemon is a stranger:
-no path that it names is opened, and its word becomes no file name. It says how the kernel is
-reached, and `reached` believes that as far as it leads to sockets of that owner on this machine.
+Rules. Only the caller's own daemon can name a file. Another owner's daemon is not trusted: no path
+that it names is opened, and no text of it becomes a file name unquote. It reports how to connect
+to the kernel, and `validated_connection` accepts that only if it leads to sockets of that owner on
+this machine.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from kconnd.private_tmp import resolve_folder
 from kconnd.system.files.private import ensure_private_dir, write_private
 from kconnd.system.machine import machine_id
 
-LONGEST = 100  # characters that a word may have in a file's name
+MAX_NAME_CHARS = 100  # of the owner and of the kernel, in the name of a copy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,61 +38,63 @@ if TYPE_CHECKING:
 
 
 def readable_connection_file(client: Client, kernel: dict[str, Any], name: str) -> str:
-    """Give the path of a connection file that this process can read.
+    """Return the path of a connection file that this process can read.
 
     Parameters
     ----------
     client : Client
-        Asks for the content where the file is not the caller's own.
+        Fetches the content if the file is not the caller's own.
     kernel : dict
-        What the daemon says of the kernel.
+        The kernel, as its daemon describes it.
     name : str
-        What the caller called it.
+        The kernel's name, as the caller spells it.
 
     Raises
     ------
     KconndError
-        As `reached`.
+        As `validated_connection`.
     """
     uid = kernel.get("uid", os.geteuid())
     path = kernel["connection_file"]
-    if uid == os.geteuid() and _is_ours(path):
+    if uid == os.geteuid() and _is_own_file(path):
         return str(path)
-    connection = reached(client.get(kernel_path(name, "connection")), name, uid, kernel["owner"])
-    words = (quote(str(word))[:LONGEST] for word in (kernel["owner"], kernel["name"]))
-    copy = own_folder() / f"kernel-{'-'.join(words)}.json"
+    content = client.get(kernel_path(name, "connection"))
+    connection = validated_connection(content, name, uid, kernel["owner"])
+    words = (quote(str(word))[:MAX_NAME_CHARS] for word in (kernel["owner"], kernel["name"]))
+    copy = copies_folder() / f"kernel-{'-'.join(words)}.json"
     write_private(copy, json.dumps(connection.to_file(), indent=1).encode())
     return str(copy)
 
 
-def reached(content: Mapping[str, Any], name: str, uid: int, owner: str) -> ConnectionInfo:
-    """Read how a kernel is reached, and see that this leads to its owner.
+def validated_connection(
+    content: Mapping[str, Any], name: str, uid: int, owner: str
+) -> ConnectionInfo:
+    """Parse the connection of a kernel, and check that it leads to the kernel's owner.
 
     Parameters
     ----------
     content : mapping
-        As its daemon gives it.
+        The connection, as the kernel's daemon sends it.
     name : str
-        What the caller called the kernel.
+        The kernel's name, as the caller spells it.
     uid, owner : int and str
-        Whose daemon it is: the uid that `kconnd.client` puts into a reply, and the user's name.
+        The owner of the daemon: the uid that `kconnd.client` adds to a reply, and the user's name.
 
     Raises
     ------
     RefusedError
-        If the kernel is out of this user's reach, though they may have its key, or if it would
-        lead to anybody's sockets but the owner's.
+        If this user cannot connect to the kernel, even with its key, or if the connection leads
+        to sockets of anybody but the owner.
     UnreachableError
-        If it makes no sense.
+        If the connection is invalid.
     """
     is_own = uid == os.geteuid()
     try:
         connection = parse_connection(content) if is_own else parse_foreign_connection(content)
     except ValueError as error:
         raise UnreachableError(
-            f"connecting to {name}: the daemon of {owner} gives a connection that makes no sense: "
-            f"{error}",
-            hint=f"kconnd-ctl why {name} may tell more",
+            f"connecting to {name}: the daemon of {owner} sent an invalid connection: {error}",
+            hint=f"kconnd-ctl why {name} may explain it",
         ) from None
     if not is_own:
         _check_reach(connection, name, uid, owner)
@@ -99,21 +102,21 @@ def reached(content: Mapping[str, Any], name: str, uid: int, owner: str) -> Conn
 
 
 def _check_reach(connection: ConnectionInfo, name: str, uid: int, owner: str) -> None:
-    """Refuse what leads to anybody but the owner."""
+    """Refuse a connection that leads to anybody but the owner."""
     if connection.transport == "ipc" and os.geteuid() != 0:
         raise RefusedError(
             f"connecting to {name}: its sockets are in a folder that only {owner} and "
             "root can enter",
-            hint="a profile with 'access' has its kernel reached by tcp with CURVE instead",
+            hint="a profile with 'access' makes its kernel listen on tcp with CURVE instead",
         )
     if connection.transport == "ipc":
-        wrong = [path for path in connection.socket_paths() if not _is_socket_of(path, uid)]
+        invalid = [path for path in connection.socket_paths() if not _is_socket_of(path, uid)]
     else:
-        wrong = _ports_of_others(connection, uid)
-    if wrong:
+        invalid = _invalid_ports(connection, uid)
+    if invalid:
         raise RefusedError(
-            f"connecting to {name}: no kernel of {owner} listens on {wrong[0]}, as the daemon of "
-            f"{owner} says, so nothing was sent there",
+            f"connecting to {name}: no kernel of {owner} listens on {invalid[0]}, which the "
+            f"daemon of {owner} names, so nothing was sent there",
             hint=f"kconnd-ctl info {name} shows its state",
         )
 
@@ -121,23 +124,23 @@ def _check_reach(connection: ConnectionInfo, name: str, uid: int, owner: str) ->
 def _is_socket_of(path: str, uid: int) -> bool:
     """Tell whether a path is a socket of an owner, in the folder of that owner's kernels.
 
-    Only root gets here. The folder is the owner's, who can still replace a socket by a link after
-    this look: then root's client greets whatever listens there, and says nothing more without
-    an answer of ZeroMQ's.
+    This runs for root only. The folder belongs to the owner, who can still replace a socket by a
+    link after this check: root's client then sends a ZeroMQ greeting to whatever listens there,
+    and nothing more unless ZeroMQ answers.
     """
     if not path.startswith(f"{owner_folder(uid)}/"):
         return False
     try:
-        about = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
         return False
-    return stat.S_ISSOCK(about.st_mode) and about.st_uid == uid
+    return stat.S_ISSOCK(status.st_mode) and status.st_uid == uid
 
 
-def _ports_of_others(connection: ConnectionInfo, uid: int) -> list[str]:
-    """List the ports on which anybody but an owner listens, or nobody, or another machine."""
+def _invalid_ports(connection: ConnectionInfo, uid: int) -> list[str]:
+    """List the ports on which the owner does not listen, or which are on another machine."""
     ports = [f"{connection.ip} port {port}" for port in connection.ports]
-    if not _is_of_this_machine(connection.ip):
+    if not _is_local_address(connection.ip):
         return ports
     tables = [_read_table(name) for name in ("tcp", "tcp6")]
     own = [listener_uids(tables, connection.ip, port) == {uid} for port in connection.ports]
@@ -145,15 +148,15 @@ def _ports_of_others(connection: ConnectionInfo, uid: int) -> list[str]:
 
 
 def _read_table(name: str) -> str:
-    """Read who listens; nothing where this machine lacks the protocol, or hides the table."""
+    """Read a table of sockets; empty if the machine lacks the protocol or hides the table."""
     try:
         return Path("/proc/self/net", name).read_text(encoding="ascii")
     except OSError:
         return ""
 
 
-def _is_of_this_machine(ip: str) -> bool:
-    """Tell whether an address is one of this machine's, by binding to it; nothing is sent."""
+def _is_local_address(ip: str) -> bool:
+    """Tell whether an address belongs to this machine, by binding to it; nothing is sent."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -164,41 +167,42 @@ def _is_of_this_machine(ip: str) -> bool:
 
 
 def this_machine() -> str:
-    """Give the id that published connection files have for the machine that they are of."""
+    """Return the machine id that published connection files contain."""
     return machine_id()
 
 
-def _is_ours(path: object) -> bool:
-    """Tell whether a path leads to a file of our own, and not by a link."""
+def _is_own_file(path: object) -> bool:
+    """Tell whether a path is a regular file of the caller, and not a link."""
     if not isinstance(path, str):
         return False
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):  # the latter for a NUL in it
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):  # ValueError: the path contains a NUL
         return False
     try:
-        about = os.fstat(file)
-        return stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid()
+        status = os.fstat(descriptor)
+        return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
     finally:
-        os.close(file)
+        os.close(descriptor)
 
 
-def own_folder() -> Path:
-    """Make and give the folder for copies, of which nobody else can keep us out.
+def copies_folder() -> Path:
+    """Create and return the folder for copies, which no other user can block.
 
-    With the front door it is in the folder that this makes for our own daemon: below /tmp,
-    another user could have taken the name. It is no folder of kernels, whose files have names
-    like those of copies.
+    With the front door, it is in the folder that the front door creates for the caller's daemon:
+    below /tmp another user could have taken the name. It differs from the folder of kernels, whose
+    files have names like those of copies.
 
     Raises
     ------
     UnsafePathError
-        If somebody has had a hand in it.
+        If another user owns or can write it.
     """
     home = Path(owner_folder(os.geteuid()))
     if has_front_door() and not home.is_dir():
-        with contextlib.suppress(KconndError):  # one who may not use it can connect all the same
-            Client(find_socket({})).get("/v1/health")  # it is made as our daemon starts
+        # The start of the daemon creates the folder. Users who may not start one can still connect.
+        with contextlib.suppress(KconndError):
+            Client(find_socket({})).get("/v1/health")
     if not home.is_dir():
         home = Path(resolve_folder(runtime_dir({}, os.geteuid(), lingers=False), os.geteuid()))
     ensure_private_dir(home)

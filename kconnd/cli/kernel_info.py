@@ -66,7 +66,10 @@ def _attach_rows(kernel: dict[str, Any]) -> Rows:
     # It imports modules that other look-ups do not need.
     from kconnd.core.kernel.reachability import attach_hint  # noqa: PLC0415
 
-    return [("attach", render.plain(f"no new client can: {reason}")), ("", attach_hint(kernel["name"]))]
+    return [
+        ("attach", render.plain(f"no new client can: {reason}")),
+        ("", attach_hint(kernel["name"])),
+    ]
 
 
 def _process_rows(kernel: dict[str, Any], now: float) -> Rows:

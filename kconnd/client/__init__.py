@@ -283,7 +283,7 @@ def socket_candidates(env: Mapping[str, str], uid: int) -> Iterator[str]:
     daemon uses instead comes last, since finding it requires reading /tmp.
     """
     from kconnd.core.paths import SOCKET_NAME, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
-    from kconnd.private_tmp import is_occupied, fallback_folders  # noqa: PLC0415  # not with KCONND_SOCKET
+    from kconnd.private_tmp import fallback_folders, is_occupied  # noqa: PLC0415  # not with KCONND_SOCKET
 
     env = {"XDG_RUNTIME_DIR": env.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"}
     folders = (runtime_dir(env, uid, lingers=lingers) for lingers in (True, False))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from kconnd.attach import reached
+from kconnd.attach import validated_connection
 from kconnd.client import Client, find_socket, kernel_path
 from kconnd.core.names import parse_name
 from kconnd.errors import UsageError
@@ -90,11 +90,11 @@ class AsyncClient:
         Raises
         ------
         KconndError
-            See `kconnd.attach.reached`.
+            See `kconnd.attach.validated_connection`.
         """
         content = await self.get(kernel, "connection")
         uid, owner = state.get("uid", os.geteuid()), state["owner"]
-        connection = await asyncio.to_thread(reached, content, kernel, uid, owner)
+        connection = await asyncio.to_thread(validated_connection, content, kernel, uid, owner)
         return connection.to_file()
 
     async def start(self, kernel: str) -> dict[str, Any]:
