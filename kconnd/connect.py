@@ -51,7 +51,7 @@ from kconnd.core.launch.connection import (
     CurveKeys,
     parse_connection,
 )
-from kconnd.core.launch.kernel_files import IPC_LIMIT
+from kconnd.core.launch.kernel_files import MAX_SOCKET_PATH_BYTES
 from kconnd.core.launch.ports import default_range
 from kconnd.private_tmp import fallback_folders, resolve_folder
 from kconnd.system.files.private import ensure_private_dir, write_private
@@ -371,9 +371,11 @@ def _ipc(path: Path, ip: str, ports: tuple[int, ...]) -> tuple[str, tuple[int, .
     free = (number for number in range(1, LAST_PORT) if number not in ports)
     chosen = tuple(port or next(free) for port in ports)
     longest = f"{prefix}-{max(chosen)}"
-    if len(os.fsencode(longest)) > IPC_LIMIT:
+    if len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES:
         name = "ip" if ip != "127.0.0.1" else "fname"
-        raise ValueError(f"{name}: {longest} is over the {IPC_LIMIT} bytes of a socket's path")
+        raise ValueError(
+            f"{name}: {longest} is over the {MAX_SOCKET_PATH_BYTES} bytes of a socket's path"
+        )
     return prefix, chosen
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # -P: a package in the folder that the daemon lives in, /, must not be taken for ours.
 DAEMON = (sys.executable, "-P", "-m", "kconnd.daemon.main")
-LIMIT = 15.0  # seconds until it answers
+START_TIMEOUT_S = 15.0  # until the daemon answers
 NO_DISK = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 GLANCE = 0.02  # seconds between looks
 KEPT = (
@@ -94,7 +94,7 @@ def _warn_of_logout(user: str) -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Wait for other clients that are starting a daemon; each takes `LIMIT` at the most.
+    """Wait for other clients that are starting a daemon; each takes `START_TIMEOUT_S` at the most.
 
     Where the disk is read-only, or too full for one more file, the folder is locked instead.
     """
@@ -144,7 +144,7 @@ def _answers(socket: str) -> bool:
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], socket: str, log: Path) -> None:
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         if _answers(socket):
             process.returncode = 0  # it goes on without us; Popen is to let go of it
@@ -154,7 +154,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], socket: str, log: P
         return
     state = "it ended"
     if process.poll() is None:
-        state = f"no answer within {LIMIT:g} s from pid {process.pid}"
+        state = f"no answer within {START_TIMEOUT_S:g} s from pid {process.pid}"
         process.returncode = 0  # it may yet come up, so it is left alone
     raise UnreachableError(
         f"starting a daemon: {state}",

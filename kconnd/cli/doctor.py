@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kconnd.cli import render
 from kconnd.cli.batch import client_for
-from kconnd.core.launch.kernel_files import IPC_LIMIT, socket_prefix
+from kconnd.core.launch.kernel_files import MAX_SOCKET_PATH_BYTES, socket_prefix
 from kconnd.core.logout import cure_for_logout, cure_for_shared_memory
 from kconnd.core.paths import config_dir, runtime_dir, state_dir
 from kconnd.errors import KconndError, UsageError
@@ -179,7 +179,7 @@ def check_path_length(surroundings: Surroundings) -> Iterator[Finding]:
     except UsageError as error:
         yield Finding("bad", error.message, error.hint)
     else:
-        yield Finding("ok", f"the paths of sockets fit into {IPC_LIMIT} bytes")
+        yield Finding("ok", f"the paths of sockets fit into {MAX_SOCKET_PATH_BYTES} bytes")
 
 
 def check_profiles(surroundings: Surroundings) -> Iterator[Finding]:

@@ -52,7 +52,7 @@ class Channels(Protocol):
         ...
 
     async def watch_status(
-        self, seen: Callable[[str, bool], None], lost: Callable[[], None]
+        self, on_status: Callable[[str, bool], None], on_loss: Callable[[], None]
     ) -> None:
         """Report which requests the kernel works on, and when messages may have been lost."""
         ...

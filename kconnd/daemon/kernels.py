@@ -252,7 +252,7 @@ class Kernels:
         decided = {actor.record.name for actor in self.all() if _boot_of(actor.record) == boot_id}
         async for name in in_turns(set(self.catalog.loaded.profiles) - set(self.foreign)):
             self._actor(name)
-        adoptions = (self._adopt(one, one.record.name in unrecorded) for one in self.all())
+        adoptions = (self._adopt(actor, actor.record.name in unrecorded) for actor in self.all())
         await asyncio.gather(*adoptions)
         self.adopted.set()
         undecided = set(self.catalog.loaded.profiles) - decided - unrecorded - set(self.foreign)
@@ -397,7 +397,7 @@ class Kernels:
             await self.pool.keep_for_ever(self._own_profiles, self._is_any_starting)
 
     def _own_profiles(self) -> list[Profile]:
-        return [instantiate(one.profile, "") for one in self.catalog.loaded.profiles.values()]
+        return [instantiate(loaded.profile, "") for loaded in self.catalog.loaded.profiles.values()]
 
     def _is_any_starting(self) -> bool:
         starting = {State.LAUNCHING, State.STARTING}

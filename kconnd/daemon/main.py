@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from kconnd.system.channels.flow_control import ReadBudget
 
 MAX_STUCK_FILES = 16
-AGAIN = 5.0  # seconds until one of the daemon's works begins again after a fault
+RETRY_DELAY_S = 5.0  # until a background task that failed starts again
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -193,11 +193,11 @@ async def serve(options: Options) -> None:
 
 async def _until_either(work: asyncio.Task[None], event: asyncio.Event) -> None:
     """Wait for an event, or raise what keeps the daemon from working."""
-    told = asyncio.ensure_future(event.wait())
+    stop = asyncio.ensure_future(event.wait())
     try:
-        await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        told.cancel()
+        stop.cancel()
     if work.done():
         work.result()
 
@@ -226,7 +226,7 @@ def _make_configs(folder: Path, begin: BeginStep) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-async def keep_going(work: Work, pause: float = AGAIN) -> None:
+async def keep_going(work: Work, pause: float = RETRY_DELAY_S) -> None:
     """Do one of the daemon's works, and begin again after a fault: it ends no other, nor us."""
     while True:
         try:
@@ -255,10 +255,10 @@ async def _load(options: Options, world: World) -> LoadedProfiles:
     )
 
 
-async def _reload_when(asked: asyncio.Event, kernels: Kernels) -> None:
+async def _reload_when(requested: asyncio.Event, kernels: Kernels) -> None:
     while True:
-        await asked.wait()
-        asked.clear()
+        await requested.wait()
+        requested.clear()
         notify(RELOADING=1)
         try:
             log.info("profiles read again: %s", await kernels.reload())

@@ -103,7 +103,7 @@ def test_a_daemon_that_ends_is_told_with_its_last_words(home: Path) -> None:
 
 
 def test_a_daemon_that_never_answers_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spawn, "LIMIT", 0.3)
+    monkeypatch.setattr(spawn, "START_TIMEOUT_S", 0.3)
     program = f"import os, time; open({str(home / 'starts')!r}, 'w').write(str(os.getpid()))"
     with pytest.raises(UnreachableError, match=r"no answer within 0\.3 s"):
         client_or_start(str(home / "d.sock"), command(f"{program}; time.sleep(60)"))

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 from kconnd.errors import UsageError
 
-IPC_LIMIT = 107  # bytes in the path of a Unix socket: unix(7), less the final NUL
+MAX_SOCKET_PATH_BYTES = 107  # unix(7), less the final NUL
 IPC_PORTS = (1, 2, 3, 4, 5)  # the numbers that end the paths of the sockets
 RECORD = "record.json"
 LOCK = "lock"
@@ -179,10 +179,11 @@ def socket_prefix(runtime_dir: str, name: str) -> str:
     folder = ipc_dir(runtime_dir)
     for last in (name, hashlib.sha256(name.encode()).hexdigest()[:12]):
         prefix = f"{folder}/{last}"
-        if len(f"{prefix}-5".encode()) <= IPC_LIMIT:
+        if len(f"{prefix}-5".encode()) <= MAX_SOCKET_PATH_BYTES:
             return prefix
     raise UsageError(
-        f"{folder}/ is too long a path for Unix sockets, which may have {IPC_LIMIT} bytes",
+        f"{folder}/ is too long a path for Unix sockets, which may have "
+        f"{MAX_SOCKET_PATH_BYTES} bytes",
         hint="use a shorter --runtime-dir, or 'transport: tcp' in the profile",
     )
 

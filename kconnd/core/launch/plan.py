@@ -90,13 +90,13 @@ def warn_about(
     """Say what an attentive user should know about the chosen wire."""
     if ipv6:
         note = "IPv6: Jupyter clients must be told to use it (zmq.Context().ipv6 = True)"
-        rest = warn_about(transport, encrypted=encrypted, loopback=loopback)
-        return (note, *rest)
+        warnings = warn_about(transport, encrypted=encrypted, loopback=loopback)
+        return (note, *warnings)
     if transport == "ipc" or encrypted:
         return ()
-    who = "every user of this machine" if loopback else "everybody who can reach this address"
+    reader = "every user of this machine" if loopback else "everybody who can reach this address"
     warning = (
-        f"plain tcp: {who} can read the kernel's output (its key signs, it hides nothing); "
+        f"plain tcp: {reader} can read the kernel's output (its key signs, it hides nothing); "
         "use 'transport: ipc' or 'encryption: curve' where the kernel supports one"
     )
     return (warning,)
@@ -128,7 +128,7 @@ def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[s
 def expand(values: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
     """Replace ``${NAME}`` by what ``base`` says; an unknown name stays, as Jupyter leaves it."""
     return {
-        key: _VARIABLE.sub(lambda found: base.get(found[1], found[0]), value)
+        key: _VARIABLE.sub(lambda match: base.get(match[1], match[0]), value)
         for key, value in values.items()
     }
 
@@ -193,9 +193,8 @@ def kernel_variables(name: str, connection_file: str) -> dict[str, str]:
 def hint_for(output: str) -> str:
     """Guess from a kernel's last output what its user should do; ``""`` where it says nothing."""
     for sign, hint in _HINTS:
-        found = re.search(sign, output)
-        if found:
-            return hint.format(*found.groups())
+        if match := re.search(sign, output):
+            return hint.format(*match.groups())
     return ""
 
 

@@ -14,9 +14,9 @@ from kconnd.core.launch.plan import LaunchPlan, kernel_variables
 _NO_FILES = kernel_files("", "", "")
 
 
-def same_start(one: LaunchPlan, other: LaunchPlan) -> bool:
+def same_start(first: LaunchPlan, second: LaunchPlan) -> bool:
     """Tell whether two plans differ in nothing but names: one process can stand for the other."""
-    return _nameless(one) == _nameless(other)
+    return _nameless(first) == _nameless(second)
 
 
 def _nameless(plan: LaunchPlan) -> LaunchPlan:

@@ -207,7 +207,7 @@ async def send_signal(request: Request) -> Reply:
 
 def _signal_number(value: object) -> int:
     name = str(value).upper().removeprefix("SIG")
-    numbers = {known.name.removeprefix("SIG"): known.value for known in signal.Signals}
+    numbers = {member.name.removeprefix("SIG"): member.value for member in signal.Signals}
     number = numbers.get(name) or (int(name) if name.isdecimal() else 0)
     if number not in signal.valid_signals():
         raise UsageError(

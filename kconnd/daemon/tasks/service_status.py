@@ -52,7 +52,7 @@ async def register_at_front_for_ever(kernels: Kernels, front: Path | None) -> No
     logged_error = ""
     while front is not None:
         needed = any(
-            one.profile.start == "boot" for one in kernels.catalog.loaded.profiles.values()
+            loaded.profile.start == "boot" for loaded in kernels.catalog.loaded.profiles.values()
         )
         if needed is not registered:
             try:

@@ -260,10 +260,10 @@ class _FileReader:
     def _port_problems(self, profile: Profile) -> Iterator[Problem]:
         if not profile.ports.fixed:
             return
-        for other in self.profiles.values():
-            if ports := shared_ports(profile, other.profile):
+        for rival in self.profiles.values():
+            if ports := shared_ports(profile, rival.profile):
                 shown = ", ".join(map(str, ports))
-                message = f"{shown}: fixed for {other.profile.name} too ({other.file}:{other.line})"
+                message = f"{shown}: fixed for {rival.profile.name} too ({rival.file}:{rival.line})"
                 yield Problem(("ports",), message, "choose others, or a range for both")
 
     @contextmanager

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.launch.kernel_files import IPC_LIMIT, socket_prefix
+from kconnd.core.launch.kernel_files import MAX_SOCKET_PATH_BYTES, socket_prefix
 from kconnd.core.launch.kernelspec_file import KernelSpec, ipykernel_spec, parse_kernelspec
 from kconnd.core.launch.plan import (
     User,
@@ -70,9 +70,9 @@ def test_a_path_for_sockets_fits_or_is_refused(depth: int, length: int) -> None:
     try:
         prefix = socket_prefix(runtime, name)
     except UsageError:
-        assert depth > IPC_LIMIT - 25
+        assert depth > MAX_SOCKET_PATH_BYTES - 25
     else:
-        assert len(f"{prefix}-5") <= IPC_LIMIT
+        assert len(f"{prefix}-5") <= MAX_SOCKET_PATH_BYTES
         assert prefix == socket_prefix(runtime, name)
         assert prefix != socket_prefix(runtime, name[:-1] + "m")
 
