@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 DAEMON = (sys.executable, "-P", "-m", "kconnd.daemon.main")
 START_TIMEOUT_S = 15.0  # until the daemon answers
 NO_DISK = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT})
-GLANCE = 0.02  # seconds between looks
+POLL_INTERVAL_S = 0.02
 KEPT = (
     *("HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "XDG_CONFIG_HOME"),
     *("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "JUPYTER_PATH", "JUPYTER_DATA_DIR"),
@@ -149,7 +149,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], socket: str, log: P
         if _answers(socket):
             process.returncode = 0  # it goes on without us; Popen is to let go of it
             return
-        time.sleep(GLANCE)  # nothing else tells that a socket has come to be
+        time.sleep(POLL_INTERVAL_S)  # nothing else tells that a socket has come to be
     if _answers(socket):  # another one's lock was what ended ours
         return
     state = "it ended"

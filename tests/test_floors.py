@@ -136,6 +136,15 @@ def test_an_import_by_name_would_be_seen() -> None:
     assert dependencies(main, names) == {"kconnd.cli.doctor"}, "it imports the verbs by name"
 
 
+def test_no_module_name_and_no_class_name_stands_twice() -> None:
+    stems = [path.stem for path in modules() if path.stem not in {"__init__", "main"}]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in modules()]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    classes = [node.name for node in nodes if isinstance(node, ast.ClassDef)]
+    assert not {name for name in stems if stems.count(name) > 1}
+    assert not {name for name in classes if classes.count(name) > 1}
+
+
 def test_a_rule_that_is_broken_would_be_seen() -> None:
     upward = {room_of("kconnd.daemon.kernel.actor"), room_of("kconnd.core.kernel.lifecycle")}
     assert upward == {"kconnd.daemon.kernel", "kconnd.core.kernel"}

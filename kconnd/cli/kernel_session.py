@@ -42,7 +42,7 @@ POLL_INTERVAL_MS = 1000  # of silence, after which the daemon is asked about the
 SUBSCRIPTION_TRIES = 20
 MAX_UNSHOWN = 1000  # messages taken at a time
 REPLY_TIMEOUT_S = 30.0  # from the end of an execution to its reply
-INTERRUPTED_REPLY_TIMEOUT_S = 1.0  # the same after an interrupt, to which many kernels send none
+INTERRUPTED_REPLY_TIMEOUT_S = 1.0  # many kernels send no reply to an interrupted request
 END_OF_INPUT = "\x04"  # what Jupyter's clients send for the end of stdin
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 

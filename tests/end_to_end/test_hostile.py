@@ -156,7 +156,7 @@ def test_many_users_crowds_leave_room_for_the_owner(daemon: Daemon) -> None:
     spent = sum(process.cpu_times()[:2])
     crowd = [connect_as(daemon, 3000 + number % 8) for number in range(400)]
     try:
-        wait_for(lambda: "descriptors are used" in daemon.said(), "a newcomer to be turned away")
+        wait_for(lambda: "descriptors are in use" in daemon.said(), "a newcomer to be turned away")
         wait_for(daemon.healthy, "the crowd to be dealt with")
         for _ in range(20):
             assert daemon.get("/v1/health")["pid"] == process.pid

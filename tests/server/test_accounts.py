@@ -96,7 +96,7 @@ def test_a_renamed_account_is_given_back_all_of_it(box: Box, cyd: str) -> None:
     assert box.pid("python3", "dan") == pid
     box.run("kconnd-ctl stop python3 && kconnd-ctl start python3", "dan")
     said = box.try_(f"/opt/kconnd/bin/kconnd-front --hand-over {box.uid('eve')}")
-    assert (said.code, "there is nothing" in said.err) == (4, True)
+    assert (said.code, "there is none" in said.err) == (4, True)
 
 
 def test_a_daemon_alone_begins_anew_for_another_account(box: Box) -> None:
