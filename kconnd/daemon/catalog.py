@@ -1,13 +1,14 @@
 """The catalog of launchable kernels: profiles of the owner's files, and installed kernel specs.
 
 A kernel spec is a profile by itself: ``kconnd-ctl start python3`` works without a profile file. A
-profile file goes before a kernel spec of the same name, also one that has faults.
+profile file takes precedence over a kernel spec of the same name, even if the file has faults.
 
-The catalog holds what was read last, so that a question touches no disk. It is read again on a
-reload, when a folder of profiles or of kernel specs changes (`kconnd.daemon.tasks.profile_reload`),
-and for a request that names what it does not know. Any of the folders may hang, so they are read
-in threads, and no other request waits for them. The start of a kernel whose spec was removed since
-the last scan notices that. `version` counts the changes: an answer holds as long as it is the same.
+The catalog keeps what was read last, so that a look-up does not access the disk. It is read again
+on a reload, when a folder of profiles or of kernel specs changes
+(`kconnd.daemon.tasks.profile_reload`), and for a request that names a kernel which is not in the
+catalog. Any of the folders may hang, so they are read in threads, and no other request waits for
+them. The start of a kernel whose spec was removed since the last scan notices that. `version`
+counts the changes of the catalog: an entry stays valid while `version` is the same.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ Scan = Callable[[BeginStep], Mapping[str, Path]]
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A profile, with what a launch and its record need of it."""
+    """A profile, in the forms that a launch and the kernel's record need."""
 
     profile: Profile
 
@@ -47,7 +48,7 @@ class CatalogEntry:
 
 
 class Source:
-    """The entry of one kernel, which is asked for again only once the catalog has changed."""
+    """The entry of one kernel; it is looked up again only after the catalog has changed."""
 
     def __init__(self, catalog: "Catalog", name: str) -> None:
         self._catalog, self._name = catalog, name
@@ -67,9 +68,9 @@ class Catalog:
     Parameters
     ----------
     paths : PathSteps
-        Runs what may hang.
+        Runs steps that may hang, in threads.
     kernelspecs : KernelspecIndex
-        Gets the folders of installed kernel specs, for those who read one.
+        Receives the folders of installed kernel specs; readers of a kernel spec look there.
     scan : callable
         Finds these folders; by default where Jupyter looks.
     """
@@ -126,7 +127,7 @@ class Catalog:
         try:
             folders = await self._paths.run(self._scan)
         except StuckError:
-            return  # what was known holds, and the next scan leaves out the folder that hangs
+            return  # the last scan stays valid; the next one leaves out the folder that hangs
         if folders == self._kernelspecs.folders:
             return
         installed = {name: entry for name, entry in self._installed.items() if name in folders}
@@ -137,7 +138,7 @@ class Catalog:
 
 
 def _entries(names: set[str]) -> dict[str, CatalogEntry]:
-    """Make the profiles that kernel specs are; a name that no kernel can have is left out."""
+    """Make a profile from each kernel spec; names that are not valid for a kernel are left out."""
     entries = {}
     for name in names:
         try:

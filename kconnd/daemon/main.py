@@ -1,6 +1,6 @@
 """``kconnd``: the owner daemon's command. The one place that builds objects.
 
-It ends on SIGTERM and SIGINT and leaves every kernel running; SIGHUP reads the profiles
+It ends on SIGTERM and SIGINT, and leaves every kernel running; SIGHUP reads the profiles
 again. Exit codes are those of `kconnd.errors`.
 """
 
@@ -101,9 +101,9 @@ def _origin() -> Origin:
 
 
 def _connector() -> Callable[[ConnectionInfo], Channels]:
-    """Give what connects to kernels.
+    """Return the function that connects to kernels.
 
-    ZMQ is imported for the first of them: a daemon without one is 3 MB smaller.
+    ZMQ is imported at its first call: a daemon without kernels needs 3 MB less memory.
     """
     context: zmq.asyncio.Context | None = None
     budget: ReadBudget | None = None
@@ -133,8 +133,8 @@ def _launchers(options: Options, gate: Gate) -> Launchers:
 async def serve(options: Options) -> None:
     """Run the daemon until it is told to end.
 
-    It listens, and hears signals, before it reads a profile or touches a kernel: either may take
-    long, and until then requests wait.
+    It accepts connections and handles signals before it reads the profiles and adopts kernels. Both
+    may take long; requests that arrive earlier wait.
     """
     ending, reloading = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -192,7 +192,7 @@ async def serve(options: Options) -> None:
 
 
 async def _until_either(work: asyncio.Task[None], event: asyncio.Event) -> None:
-    """Wait for an event, or raise what keeps the daemon from working."""
+    """Wait for an event; if the daemon's task fails first, raise its exception."""
     stop = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -205,13 +205,13 @@ async def _until_either(work: asyncio.Task[None], event: asyncio.Event) -> None:
 async def _work(
     options: Options, kernels: Kernels, site: Site, folders: FolderWatcher, works: Iterable[Work]
 ) -> None:
-    """Take up what there is, and then do the daemon's works side by side, for ever."""
+    """Adopt the kernels, and then run all background tasks of the daemon concurrently, for ever."""
     if options.watch:
         with contextlib.suppress(StuckError):
             await kernels.world.paths.run(partial(_make_configs, options.configs[0]))
         await watch_folders(
             folders, kernels.world.paths
-        )  # before they are read: no change is to be missed
+        )  # before the profiles are read, so that no change is missed
     await kernels.adopt_all()
     log.info("ready: %d kernels, listening on %s", len(kernels.all()), site.address)
     notify(READY=1)
@@ -222,24 +222,24 @@ async def _work(
 
 def _make_configs(folder: Path, begin: BeginStep) -> None:
     begin(f"making the folder {folder}")
-    with contextlib.suppress(OSError):  # a folder that is there can be watched
+    with contextlib.suppress(OSError):  # an existing folder can be watched
         folder.mkdir(parents=True, exist_ok=True)
 
 
 async def keep_going(work: Work, pause: float = RETRY_DELAY_S) -> None:
-    """Do one of the daemon's works, and begin again after a fault: it ends no other, nor us."""
+    """Run a background task, and restart it after an exception, which affects no other task."""
     while True:
         try:
             await work()
-        except Exception:  # all kernels would be without a daemon
+        except Exception:  # it would end the daemon
             log.exception("a fault in the daemon")
-            await asyncio.sleep(pause)  # a fault that stays is not to take all time there is
+            await asyncio.sleep(pause)  # a lasting fault must not use all processor time
         else:
             return
 
 
 async def _load(options: Options, world: World) -> LoadedProfiles:
-    """Read all profiles; each file that hangs is left out, and is a fault, from the next try on."""
+    """Read all profiles; a file that hangs is reported as a fault, and the next try omits it."""
     user = world.user
     read = partial(
         load_tiers, options.system_configs, options.configs, uid=user.uid, user=user.name
@@ -251,7 +251,7 @@ async def _load(options: Options, world: World) -> LoadedProfiles:
             log.warning("%s", error)
     raise ProfileError(
         f"reading the profiles: {MAX_STUCK_FILES} files or folders of them do not answer",
-        hint="those that were read before hold; 'mount' shows which file servers there are",
+        hint="the profiles that were read before stay in force; 'mount' lists the file servers",
     )
 
 
@@ -263,7 +263,7 @@ async def _reload_when(requested: asyncio.Event, kernels: Kernels) -> None:
         try:
             log.info("profiles read again: %s", await kernels.reload())
         except ProfileError as error:
-            log.error("%s; %s", error, error.hint)  # noqa: TRY400  # its sentence says it all
+            log.error("%s; %s", error, error.hint)  # noqa: TRY400  # the message says it all
         notify(READY=1)
 
 
@@ -289,9 +289,9 @@ def _make_folders(options: Options) -> None:
 
 
 def _prepare_folders(options: Options, name: str) -> None:
-    """Make the folders, and leave what an earlier account of this uid left in them.
+    """Make the folders; files that an earlier account of this uid left there are not used.
 
-    On a server the front door has put that aside, or nothing of it is touched.
+    On a server the front door puts those files aside. Until it has, the daemon does not start.
     """
     if options.front is not None and name:
         check_account(os.geteuid(), name, AccountFiles())
@@ -302,7 +302,7 @@ def _prepare_folders(options: Options, name: str) -> None:
 
 
 def _allow_many_files() -> None:
-    """Raise the soft limit: a kernel takes eight descriptors, so the usual does for 100."""
+    """Raise the soft limit: a kernel needs eight descriptors, so the usual 1024 suffice for 100."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -315,7 +315,7 @@ def _read_note(lock: Path) -> str:
 
 
 def _lock_state(options: Options) -> None:
-    """Take the lock that makes this the one daemon of its state folder, as long as it lives."""
+    """Take the locks that keep a second daemon from using the same folders while this one lives."""
     where = f"of {os.uname().nodename}\n{pid_namespace()}"
     note = f"kconnd, pid {os.getpid()} {where}"
     try:
@@ -324,7 +324,7 @@ def _lock_state(options: Options) -> None:
     except LockedError as error:
         hint = "kconnd-ctl talks to the one that runs; end it first to start another"
         holder = _read_note(options.state_dir / "daemon.lock")
-        if " of " in holder and where not in holder:  # older versions did not say
+        if " of " in holder and where not in holder:  # older versions did not write it
             hint = (
                 "that is another machine or container, with this state folder and machine-id: "
                 "give each a folder of its own, with --state-dir or XDG_STATE_HOME"
@@ -336,7 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``kconnd``; see ``kconnd --help``."""
     try:
         options = parse_options(arguments)
-        gc.freeze()  # what was imported stays: else each collection goes through it again
+        gc.freeze()  # imported objects stay alive, so the garbage collector need not visit them
         set_up_logging(options.log_level)
         os.umask(0o077)
         _allow_many_files()

@@ -1,4 +1,4 @@
-"""The command line of ``kconnd``, with defaults for what it leaves open."""
+"""The command line of ``kconnd``, with defaults for omitted options."""
 
 import argparse
 import math
@@ -62,7 +62,7 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
         metavar="DIR",
         action="append",
         type=Path,
-        help="folder of profiles of the whole machine, which has to be root's",
+        help="folder of profiles for the whole machine; root must own it",
     )
     add("--runtime-dir", metavar="DIR", type=Path, help="sockets and connection files")
     add("--state-dir", metavar="DIR", type=Path, help="records and logs of kernels")
@@ -75,12 +75,12 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
         action="store_true",
         help="end all kernels when the daemon ends, instead of leaving them",
     )
-    add("--exit-idle", metavar="TIME", help="end when nothing has run for so long, such as 1min")
+    add("--exit-idle", metavar="TIME", help="end after nothing has run for this long, such as 1min")
     add("--front", metavar="PATH", type=Path, help="socket of the machine's front door")
     add(
         "--no-watch",
         action="store_true",
-        help="read profiles again on SIGHUP and kconnd-ctl reload alone",
+        help="read profiles again only on SIGHUP and kconnd-ctl reload",
     )
     add("--version", action="version", version=f"kconnd {kconnd.__version__}")
     parsed = parser.parse_args(arguments)

@@ -50,11 +50,11 @@ class Gate:
 
     @property
     def binds(self) -> bool:
-        """Whether there is a front door, and so settings."""
+        """Whether there is a front door, and therefore settings to apply."""
         return self._live is not None
 
     def check_launcher(self, name: str) -> None:
-        """Refuse the launcher whose kernels no quota counts.
+        """Refuse the launcher ``local`` if there is a quota, which does not count its kernels.
 
         Kernels of all other launchers are units, which the front door creates and counts.
 

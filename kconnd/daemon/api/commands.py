@@ -40,7 +40,7 @@ from kconnd.system.process.processes import age_of, command_of, descendants
 LAUNCH_BYTES = 64 << 10  # on disk, for a kernel's record, plan and connection file
 MAX_OUTPUT_LINES = 10  # in the error of a start that failed
 INTERRUPT_WATCH_S = 0.5  # a kernel that an interrupt ends does so within 0.1 s
-KILL_PATIENCE_S = 15.0  # of SIGKILL, after which a stop gives up and names the processes
+KILL_PATIENCE_S = 15.0  # after SIGKILL, until a stop gives up and names the remaining processes
 
 
 async def start(request: Request) -> Reply:

@@ -1,8 +1,8 @@
 """The table of routes: each has one function, and the right that it needs.
 
 The server checks the right before it calls the function. A function takes a `Request` and returns
-plain data, or an iterator for a stream; it knows no socket. Replies are an interface: fields are
-only added.
+plain data, or an iterator for a stream; it does not use the socket. Replies are an interface:
+fields are only added.
 """
 
 import os
@@ -53,7 +53,7 @@ async def health(request: Request) -> Reply:
 
 
 async def get_ready(kernels: Kernels, route: Route, peer: Peer, name: str) -> None:
-    """Wait until the daemon knows the kernel of a request, or that there is none.
+    """Wait until the daemon knows whether the kernel of a request exists.
 
     During the adoption of an earlier daemon's kernels, no reply may deny that a kernel exists.
     """

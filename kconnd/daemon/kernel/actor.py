@@ -1,17 +1,17 @@
 """The actor of one kernel: a queue of all events, and one place that decides about them.
 
 The actor takes one event after the other. It decides, saves the record, and only then acts, so a
-crash in between is recoverable. The results of an action come back as events. So does news that
-belongs into the record: nothing but the actor changes it.
+crash in between is recoverable. The results of an action come back as events. Observations for the
+record arrive in the same queue, since only the actor changes the record.
 
 A start writes the record twice. The decision to launch is saved before the launch, together with
 the profile. How far the launch got is on disk in the shim's files, so it is saved with the first
 answer of the kernel (`kconnd.core.kernel.learned`).
 
 On a full disk the record cannot be saved. A request is then refused and changes nothing, with two
-exceptions: a stop, and a request for the present state. Those, and all events of the process, are
-kept in memory until the next event or the daemon's regular repair saves them. Nothing is launched
-on a decision that is not saved.
+exceptions: a stop, and a request for the present state. These two requests, and all events of the
+process, are kept in memory until the next event or the daemon's regular repair saves them. Nothing
+is launched on a decision that is not saved.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ class Actor:
         self._saved = record
         self._queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._changed = asyncio.Event()
-        self._ended = False  # whether the queue is read no more
+        self._ended = False  # whether the queue is no longer read
         self._launched: CatalogEntry | None = None
         self._unparsed = record.profile  # of a process that an earlier daemon launched
 
@@ -119,7 +119,7 @@ class Actor:
     def _find_launched(self) -> CatalogEntry | None:
         """Return the entry that the last process was launched from, if it is known.
 
-        A kernel that an older daemon launched must not fail by the rules of a newer one.
+        A profile that an older version accepted must not fail the rules of this version.
         """
         if self._unparsed is not None:
             profile, _ = parse_profile(self._unparsed, name=self.record.name)
@@ -213,10 +213,10 @@ class Actor:
         if discovery.handle is not None:
             self._adopt(discovery, fresh=fresh and not discovery.is_new)
         elif not self._is_live():
-            self.process.clean_up()  # an earlier daemon may have died before it could
+            self.process.clean_up()  # an earlier daemon may have died before its clean-up
 
     def _adopt(self, discovery: Discovery, *, fresh: bool) -> None:
-        """Supervise a process that an earlier daemon launched; if it is dead, its end follows."""
+        """Supervise a process that an earlier daemon launched; if it is dead, report its exit."""
         handle, connection, facts = discovery.handle, discovery.connection, discovery.facts
         if handle is None:
             return
@@ -249,7 +249,7 @@ class Actor:
             self._take(event, refusable=decided is not None)
         except StateFileError as refusal:
             error = refusal
-        except Exception as fault:  # the supervision goes on in spite of it
+        except Exception as fault:  # the supervision continues after any exception
             log.exception("%s: a fault in the daemon, at %s", self.record.name, event)
             error = fault
         if decided is None or decided.done():

@@ -1,9 +1,9 @@
 """Discovery of a kernel's process that an earlier daemon launched.
 
-The record's handle leads to it. If that is missing or of another launch, the shim's facts and its
-lock do. A record that was saved before the kernel had answered holds what was decided about
-the launch and nothing about its process; the rest is read from the connection file and from the
-kernel spec.
+The handle in the record identifies the process. If the handle is missing or belongs to another
+launch, the shim's facts and its lock identify it. A record that was saved before the kernel
+answered contains the decision to launch, and nothing about the process; the rest is read from the
+connection file and from the kernel spec.
 """
 
 import logging
@@ -132,7 +132,7 @@ async def _restore_facts(
     profile: Profile,
     connection: ConnectionInfo | None,
 ) -> Facts:
-    """Work out again what was not saved yet about a process that has not answered."""
+    """Restore the unsaved facts about a process that has not answered."""
     facts = Facts(started_at=_started_at(files, handle))
     if connection is not None:
         warnings = warnings_about(profile, connection)

@@ -3,8 +3,8 @@
 The evidence is the kernel's record, its lock in the state folder, and the facts that its shim wrote
 into the locked file and into the runtime folder. A process counts as ours if a process with its pid
 and start time lives, in this boot of the machine and in this pid namespace, and has our host name.
-A container that sees all pids of its machine can tell its own kernels from the machine's by the
-host name alone.
+For a container that sees all pids of its machine, only the host name distinguishes its own kernels
+from the machine's.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
 """The files of one kernel on disk: its connection file, sockets, lock and granted ports.
 
-A full or read-only disk keeps no kernel from running, so whatever can be done later is logged and
-left: writing a connection file again, or removing files after the end. A launch needs its
-connection file and fails without it. Nothing of a kernel is removed or replaced while one of its
-processes holds the lock.
+A full or read-only disk must not end a running kernel. So the failure of a step that can be
+repeated later is only logged: rewriting a connection file, or removing files after the end. A
+launch needs its connection file and fails without it. Nothing of a kernel is removed or replaced
+while one of its processes holds the lock.
 """
 
 import contextlib
@@ -60,8 +60,8 @@ class RuntimeFiles:
     def lock_to_search(self) -> Path:
         """Return the lock that identifies the kernel's shim.
 
-        Versions before 0.1.0 had the lock in the runtime folder. A lock there that no process
-        holds says nothing about the present process.
+        Versions before 0.1.0 had the lock in the runtime folder. If no process holds that lock, it
+        belongs to an earlier process.
         """
         old_lock = Path(self.paths.old_lock)
         return old_lock if is_locked(old_lock) else Path(self.paths.lock)

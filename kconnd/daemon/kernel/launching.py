@@ -1,7 +1,7 @@
 """Launches a kernel: from the decision to a supervised process.
 
-A launch reads what it needs from disk, uses a warm kernel where one fits, and otherwise waits for a
-slot, chooses ports and keys, writes the connection file and has its launcher start a process. It
+A launch reads its files from disk and uses a warm kernel if one fits. Otherwise it waits for a
+slot, chooses ports and keys, writes the connection file and lets its launcher start a process. It
 holds the slot until the kernel has answered. The decision is saved before a launch begins, so a
 daemon that dies on the way leaves a process that the next daemon finds by its shim's files.
 
@@ -122,7 +122,7 @@ class Launching:
         self._process, self._world, self._report, self._pool = process, world, report, pool
         self._tasks = BackgroundTasks(process.name)
         self._task: asyncio.Task[None] | None = None
-        self._is_waiting = False  # for a disk or a slot: nothing of it has begun
+        self._is_waiting = False  # waits for a disk or a slot; no process has been started
 
     def begin(
         self, command: Launch, profile: Profile, previous: ConnectionInfo | None = None
@@ -209,7 +209,7 @@ class Launching:
     async def _use_warm(
         self, order: Order, files: LaunchFiles
     ) -> tuple[Start, Handle, WarmKernel] | None:
-        """Have a warm kernel become this one, where one fits."""
+        """Use a warm kernel instead of a new process, if one fits."""
         pool = self._pool
         if order.previous is not None or pool is None or not pool.has(order.profile):
             return None
@@ -249,7 +249,7 @@ class Launching:
             return start, await self._pool.launch_with_room(plan, error)
 
     def _prepare(self, order: Order, spec: KernelSpec, wire: Wire) -> Start:
-        """Report what the next process will be."""
+        """Prepare the plan of the next process, and report its facts."""
         facts = Facts(
             started_at=self._world.wall_clock(),
             kernel_name=spec.name,

@@ -1,8 +1,8 @@
 """Listens to a kernel's messages: its first answer, its status, heartbeats.
 
 This module decides nothing: it reports events to the actor, each with the generation of its
-process. It reports silence as silence, never as an end. `kconnd.core.kernel.activity` says what a
-status message means, and `kconnd.core.kernel.habits` what a missing heartbeat means.
+process. It reports a silent kernel as silent, never as ended. `kconnd.core.kernel.activity` says
+what a status message means, and `kconnd.core.kernel.habits` what a missing heartbeat means.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ class Watch:
         if self._channels is None or self.heartbeat_at is None:
             return "unknown"
         if self._missed_busy and not self.missed:
-            return "unknown"  # it may be a kernel that answers none while it is busy
+            return "unknown"  # the kernel may answer no heartbeats while it is busy
         return "missed" if self.missed else "alive"
 
     def begin(self, *, fresh: bool, habits: Habits) -> None:
@@ -191,7 +191,7 @@ class Watch:
             self._unsure.set()
 
     async def _keep_right(self, channels: Channels) -> None:
-        """Ask the kernel whenever its status messages do not show whether it is busy."""
+        """Ask the kernel whether it is busy, whenever its status messages do not show it."""
         await self._unsure.wait()
         await self._turn()  # kernels that were adopted together are asked one after the other
         while True:
@@ -230,7 +230,7 @@ class Watch:
     ) -> None:
         if error := asking.exception():
             log.warning("asking a kernel whether it is idle: its reply is invalid: %s", error)
-            await asyncio.sleep(CONFIRM_TIMEOUT_S)  # a kernel that replies so will do so again
+            await asyncio.sleep(CONFIRM_TIMEOUT_S)  # its next reply will be invalid, too
             return
         reply = asking.result()
         self._show_life()
@@ -336,7 +336,7 @@ class Watch:
         self._show_life()
 
     def _missed_one(self) -> bool:
-        """Count a missing heartbeat, unless this kernel may answer none while it is busy."""
+        """Count a missing heartbeat, unless it may be missing because the kernel is busy."""
         activity = self.activity
         idle = activity and activity.state == "idle" and activity.active_at <= self._beat_at
         self._missed_busy = self._missed_busy or bool(self._open_at_beat & self._requests())
@@ -347,7 +347,7 @@ class Watch:
         return False
 
     async def _check_silence(self, channels: Channels) -> None:
-        """Report missing heartbeats, unless the kernel answers a request."""
+        """Send a request; if the kernel does not answer that either, report its silence."""
         generation = self._generation
         try:
             async with asyncio.timeout(IDLE_PROOF_TIMEOUT_S):

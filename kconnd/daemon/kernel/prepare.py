@@ -1,4 +1,4 @@
-"""Builds a launch plan from a profile, and looks up everything that this takes.
+"""Builds a launch plan from a profile, and looks up everything that the plan needs.
 
 This module does the look-ups; `kconnd.core.launch.plan` decides. Each launch reads everything anew,
 so a changed profile, kernel spec or environment file applies from the next launch on.
@@ -46,7 +46,7 @@ from kconnd.system.ledger import is_free
 PORTS_TIMEOUT_S = 2.0  # that a restart waits for the kernel's own ports
 PORTS_POLL_S = 0.05  # no event reports that a port is free
 RESERVED_DESCRIPTORS = 160  # one for each connection that a user may have, and some for files
-MAX_ENV_FILE_BYTES = 256 << 10  # execve(2) takes no more than a few times that
+MAX_ENV_FILE_BYTES = 256 << 10  # execve(2) limits arguments and environment to a few times that
 
 
 def check_descriptors(usage: tuple[int, int]) -> None:
@@ -131,7 +131,7 @@ def _read_launch_files(
 
 
 def _touch(begin: BeginStep, action: str, path: str) -> None:
-    """Call stat(2) on a path: if it hangs, better in a thread than in the kernel's process."""
+    """Call stat(2) on a path, so that a dead file server hangs this thread and not the kernel."""
     begin(f"{action} {path}")
     with contextlib.suppress(OSError, ValueError):  # the launch itself reports this
         os.stat(path)  # noqa: PTH116  # for its side effect
@@ -196,14 +196,16 @@ async def prepare_wire(
     previous : ConnectionInfo, optional
         The connection to keep: a restart keeps key, ports and path.
     command : Launch
-        Says whether the key is to be new, and the ports, which another program may use now.
+        Says whether to make a new key, and whether to choose new ports because another program may
+        use the old ones.
 
     Raises
     ------
     PortsTakenError
         If no ports in the profile's range are free.
     StartFailedError
-        If other users are to connect, and any user could read the traffic.
+        If the profile lets other users connect, and every user of the machine could read the
+        traffic.
     """
     transport = choose_transport(profile.transport, spec, needs_tcp=needs_tcp(profile))
     encrypted = choose_encryption(profile.encryption, transport, spec)
@@ -241,7 +243,7 @@ async def prepare_wire(
 
 
 def warnings_about(profile: Profile, connection: ConnectionInfo) -> tuple[str, ...]:
-    """Return what users should know about the safety and the reach of a connection."""
+    """Return warnings about who can read a connection and from where it can be reached."""
     address = ipaddress.ip_address(profile.ip)
     return warn_about(
         connection.transport,

@@ -51,7 +51,7 @@ class WarmKernels(Protocol):
     async def take(
         self, name: str, generation: int, profile: Profile, files: LaunchFiles
     ) -> tuple[WarmKernel, LaunchPlan] | None:
-        """Take out a kernel that equals what a start would make, and send it its name."""
+        """Take out a kernel that is identical to a new one, and send it its name."""
         ...
 
     def hand_over(self, warm: WarmKernel, plan: LaunchPlan) -> Handle:

@@ -1,8 +1,8 @@
-"""Supervision of one process of a kernel after the other: its end, its answers, signals to it.
+"""Supervises a kernel's present process: its answers, its end, and signals to it.
 
-This module decides nothing. It reports events and news to the actor in the order in which they
-occur, each with the generation of its process. `Process.detach` cancels every task that was started
-here.
+This module decides nothing. It reports events and observations to the actor in the order in which
+they occur, each with the generation of its process. `Process.detach` cancels every task that was
+started here.
 """
 
 import asyncio
@@ -215,7 +215,7 @@ class Process:
             self._answered_at = self._world.clock()
             self.settled.set()
         elif self._facts.language:
-            facts.pop("language", None)  # the kernel spec's name for it stays
+            facts.pop("language", None)  # the language name from the kernel spec is kept
         self._facts = replace(self._facts, **facts)
         if self._facts != before:
             self._report(Learned(self._generation, facts=self._facts))
@@ -226,7 +226,7 @@ class Process:
     def _seconds_to_start(self) -> float:
         if self._launched_at is not None:
             return round(self._world.clock() - self._launched_at, 4)
-        # Another daemon launched it, and recorded no more than the time of day.
+        # Another daemon launched it, and recorded only the wall-clock time.
         now = self._world.wall_clock()
         return max(0.0, round(now - (self._facts.started_at or now), 4))
 
@@ -320,8 +320,8 @@ class Process:
         await self._world.launcher.signal(self.handle, number)
 
     def take(self, step: Step) -> None:
-        """Take one step of a stop; if the process lives on, the next step follows at a deadline."""
-        self._interrupted_at = None  # from now on the end is put down to the stop
+        """Take one step of a stop; if the process outlives the deadline, the next step follows."""
+        self._interrupted_at = None  # from now on an exit is attributed to the stop
         if self._shutdown is not None:
             self._shutdown.cancel()
             self._shutdown = None

@@ -29,7 +29,7 @@ async def ask_each_shell(channels: Channels) -> Mapping[str, Any]:
 
 
 async def _ask_subshells(channels: Channels) -> None:
-    """Ask each subshell, and wait for all that still exist.
+    """Ask each subshell, and wait for the replies of all that still exist.
 
     A deleted subshell never answers, so the list is read again. The question is not repeated: it
     would pile up behind a cell that takes hours.

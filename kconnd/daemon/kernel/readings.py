@@ -3,7 +3,7 @@
 A thread reads /proc, at most once in `MAX_AGE_S` for each kernel: a hundred requests about one
 kernel cost little more than one request. A request about many kernels reads them together, since
 the table of all sockets is then parsed once. Each reading is kept here, keyed by kernel. The
-supervision of a kernel knows nothing of it.
+supervision of a kernel does not use it.
 """
 
 import asyncio
@@ -114,7 +114,7 @@ class Readings:
                 self._pending.pop(actor, None)
 
     def sight(self, actor: Actor, profile_status: str, *, quick: bool = False) -> LiveStatus:
-        """Gather what is shown of a kernel beside its record; ``quick`` leaves out readings."""
+        """Collect the observations shown with a kernel's record; ``quick`` leaves out readings."""
         reading = None if quick else self.latest(actor)
         world, process, kernel = self._world, actor.process, actor.kernel
         heard_at = process.watch.heartbeat_at if process.handle else None

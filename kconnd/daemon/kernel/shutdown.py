@@ -1,7 +1,7 @@
 """The orderly shutdown of one kernel: ``shutdown_request``, its reply, and what delays the exit.
 
-This module decides nothing. A kernel that has replied and lives on is observed from outside: its
-child processes show what it waits for.
+This module decides nothing. If a kernel has replied and still lives, its child processes show what
+it waits for.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ async def shut_down(
 
 
 def find_delay(ending: Ending) -> tuple[str, bool]:
-    """Return what delays a kernel's exit, and whether only children that have ended do.
+    """Return what delays a kernel's exit, and whether it is only children that have exited.
 
     ipykernel waits for the children in its own process group. Children that a cell has started in
     another group live on, and the shim terminates them afterwards.

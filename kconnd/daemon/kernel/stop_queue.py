@@ -1,8 +1,8 @@
-"""A queue for stops: of many that are requested at once, a few kernels end at a time.
+"""A queue for stops: if many are requested at once, only a few kernels end at a time.
 
 An interpreter that exits keeps a processor busy while it frees its memory. Three hundred of them at
-once slow the daemon down by a second, although it needs little itself; in turns, all of them have
-ended just as early. A stop waits for its turn before it is decided, so none of its deadlines runs
+once slow the daemon down by a second, although it needs little itself; with the queue, the last of
+them ends no later. A stop waits for its turn before it is decided, so none of its deadlines runs
 meanwhile. A turn ends with the kernel, and after `TURN_S` at the latest: a kernel that takes longer
 mostly waits for something, and needs no processor.
 """

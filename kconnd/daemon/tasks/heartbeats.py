@@ -20,7 +20,7 @@ async def beat_for_ever(kernels: Kernels) -> None:
     """Check each kernel at the heartbeat interval of its profile.
 
     Kernels with the same interval are checked together, so that a daemon whose kernels idle wakes
-    rarely, however many they are.
+    up rarely, regardless of their number.
     """
     due: dict[str, float] = {}
     idling = Idling(kernels.world)

@@ -1,9 +1,9 @@
 """Stops kernels that idle for longer than their profile allows.
 
 A kernel is stopped once it has passed all of these checks, in this order: no request has been open
-for ``idle.stop_after``, by the messages that it published; no client is connected; its processes
-have used next to no processor time; each of its shells answers. ``info`` shows which check keeps a
-kernel alive.
+for ``idle.stop_after``, according to the messages that the kernel published; no client is
+connected; its processes have used next to no processor time; each of its shells answers. ``info``
+shows which check keeps a kernel alive.
 
 Processes and sockets are read in a thread, for all due kernels together.
 """

@@ -4,10 +4,11 @@
 to the connection file of each live kernel. A Jupyter server lists every file in the subfolder
 ``external_kernels`` as a kernel; kernels with ``publish: jupyter`` in their profile have one there.
 
-The daemon writes as its user, into the user's own folders. A file appears whole: it is written
-beside the subfolder and moved there. A changed file gets another name, since a server reads each
-name only once. Files whose name or kind is not ours are left alone. When a kernel starts or ends,
-only the differences are written; changes that others make are noticed every `PUBLISH_INTERVAL_S`.
+The daemon writes as its user, into the user's own folders. Each file appears atomically: it is
+written outside the subfolder and then renamed into it. A changed file gets another name, since a
+server reads each name only once. Files whose name or kind is not ours are left alone. When a kernel
+starts or ends, only the differences are written; changes that others make are noticed every
+`PUBLISH_INTERVAL_S`.
 """
 
 import contextlib
@@ -156,8 +157,8 @@ class Published:
     ) -> None:
         """Write the files of these kernels, and remove our files of all others.
 
-        With ``rescan`` the folders are listed first; otherwise their content counts as what the
-        last call left. After a call that failed they are listed in any case.
+        With ``rescan`` the folders are listed first; otherwise they are assumed to be as the last
+        call left them. After a call that failed they are listed in any case.
         """
         rescan = rescan or bool(self._error)
         try:
@@ -169,7 +170,7 @@ class Published:
             self.log_error(str(error))
 
     def log_error(self, message: str) -> None:
-        """Log an error unless it was the last one, too."""
+        """Log an error, unless the last logged error was the same."""
         if message != self._error:
             log.warning("publishing kernels for Jupyter: %s", message)
         self._error = message
@@ -202,7 +203,7 @@ class Published:
         self._file_names = set(externals)
 
     def _show_links(self, links: dict[str, str], *, rescan: bool) -> None:
-        """Make a link for each of these kernels, and remove each other link once.
+        """Make a link for each of these kernels, and try to remove every other link once.
 
         A removed link may appear again: in a shared home the daemon of another machine makes it.
         """

@@ -1,6 +1,6 @@
 """Reloads profiles and kernel specs when files in their folders change.
 
-It is a reload like any other, which changes no live kernel. A folder is read only once it has been
+As with any reload, no live kernel is changed. A folder is read only once it has been
 quiet for a moment, so that no half-written file is read.
 """
 

@@ -84,7 +84,7 @@ class Settled:
         return self._repaired_at - self._changed_at >= STAMP_RESOLUTION_S
 
     def note_repair(self, stamps: object, now: float) -> None:
-        """Record a repair, which was made after these stamps were read."""
+        """Record that a repair was made, with the stamps that were read before it."""
         if stamps == self._stamps:
             self._repaired_at = now
 

@@ -1,4 +1,4 @@
-"""Reports the daemon's status to the service manager, and ends a daemon that nothing needs.
+"""Reports the daemon's status to the service manager, and ends an idle daemon.
 
 The watchdog notification comes from the event loop, so that systemd notices a loop that hangs. A
 daemon with socket activation may end when no kernel lives: the next client starts it again.

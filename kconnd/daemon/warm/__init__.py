@@ -1,1 +1,1 @@
-"""Warm kernels: started in advance, and handed over to the next start that they fit."""
+"""Warm kernels: started in advance, and handed over to the next matching start."""

@@ -1,13 +1,13 @@
 """The hand-over: a warm kernel gets a name, and its files move to the paths of that name.
 
-The order of the steps decides what a crash leaves behind. First the link by which the shim finds
-its exit file and its logs is turned to the kernel's folder, then the lock moves, and last the
-facts, in one rename. A daemon that dies before that rename leaves the facts of a warm kernel: the
-next daemon terminates it, and nobody's work is lost. A daemon that dies after it leaves the facts
-of a named kernel with its generation, and the next daemon adopts it.
+The order of the steps decides what a crash leaves behind. First the link through which the shim
+finds its exit file and its logs is pointed at the kernel's folder, then the lock moves, and last
+the facts, in one rename. A daemon that dies before that rename leaves the facts of a warm kernel:
+the next daemon terminates it, and nobody's work is lost. A daemon that dies after it leaves the
+facts of a named kernel with its generation, and the next daemon adopts it.
 
 The kernel itself receives its name by a message. When it has replied, its first folder is removed.
-A folder that is still there, beside a link that was turned, makes the next daemon send the name
+If the first folder still exists although the link was changed, the next daemon sends the name
 again.
 """
 
@@ -146,10 +146,10 @@ def _keep_ports(world: World, warm: WarmKernel, plan: LaunchPlan) -> None:
 
 
 def _turn(files: WarmFiles, folder: Path) -> None:
-    """Turn a link to another folder, in one step.
+    """Point a link at another folder, atomically.
 
-    The link is relative, so it stays right when the whole state folder is moved, as happens to
-    that of a deleted account.
+    The link is relative, so it stays valid when the whole state folder is moved, as happens when an
+    account is deleted.
     """
     next_link = Path(files.next_link)
     next_link.symlink_to(os.path.relpath(folder, next_link.parent))

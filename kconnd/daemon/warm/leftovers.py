@@ -2,8 +2,8 @@
 
 A kernel that was handed over has a name and an owner: it is not stopped, and the link by which its
 shim finds its exit file and its logs stays as long as that shim may live. A process is identified
-by its shim's facts, or else by the shim's command line. Nothing here keeps a daemon from starting,
-neither a process that does not end nor a disk that cannot be written.
+by its shim's facts, or else by the shim's command line. Neither a process that does not end nor a
+disk that cannot be written keeps the daemon from starting.
 """
 
 import asyncio
@@ -148,7 +148,7 @@ async def _end(world: World, maker: Maker, name: str) -> None:
     elif probe_lock(Path(files.lock)) is Lock.HELD:
         log.warning("%s: a process that cannot be found holds its lock; it is not stopped", name)
         return
-    # Once its link is turned, the sockets belong to the kernel that it was to become.
+    # Once its link points to a named kernel, the sockets belong to that kernel.
     own = Path(files.folder).is_symlink() and not named_by(files)  # noqa: ASYNC240  # short
     maker.forget(name, _sockets(world, name) if own else ())
 

@@ -123,7 +123,7 @@ class Maker:
     ) -> None:
         try:
             handle = await launching
-        except Exception:  # noqa: BLE001  # after any fault there is no process
+        except Exception:  # noqa: BLE001  # after any exception, there is no process
             self.forget(plan.name)
             return
         await self._end(plan, wire, handle)

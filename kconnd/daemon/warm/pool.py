@@ -87,7 +87,7 @@ class Pool:
     async def take(
         self, name: str, generation: int, profile: Profile, files: LaunchFiles
     ) -> tuple[WarmKernel, LaunchPlan] | None:
-        """Take out a kernel that equals what a start would make, and send it its name.
+        """Take out a kernel that is identical to a new one, and send it its name.
 
         Returns
         -------
@@ -124,7 +124,7 @@ class Pool:
         return handle
 
     async def _remove_link_after(self, handle: Handle, old: str) -> None:
-        """Remove the link of a handed-over kernel once its shim, which writes by it, has ended."""
+        """Remove the link of a handed-over kernel after its shim has ended, which uses it."""
         await self._world.launcher.wait(handle)
         self._maker.forget(old)
 
@@ -155,7 +155,7 @@ class Pool:
         pause = CHECK_INTERVAL_S
         self._make_room()
         for profile in profiles:
-            with contextlib.suppress(KconndError, OSError):  # a start of it reports this
+            with contextlib.suppress(KconndError, OSError):  # a start reports the error
                 await self._prepare(profile)
             if profile.warm or profile.name in self._ready:
                 pause = min(pause, await self._keep(profile, waiting))
@@ -229,7 +229,7 @@ class Pool:
         return await self._changed(warm)
 
     async def _changed(self, warm: WarmKernel) -> str:
-        """Return which of the files that a kernel has read has changed; ``""`` if none has."""
+        """Return a file that has changed since a kernel read it; ``""`` if there is none."""
 
         def compare(begin: BeginStep) -> str:
             begin(f"checking the files that {warm.plan.name} has read")
