@@ -4,8 +4,8 @@ A computing thread or child process publishes nothing on iopub. So a kernel is s
 only if its whole process tree used less than `MAX_IDLE_CORE_SHARE` of a core over the last
 `SPAN_S`, our own heartbeats and questions included. An idle ipykernel uses about 2 ms a minute.
 
-Rule: doubt keeps a kernel alive. A process that started or exited in that time may have worked,
-since the processor time of an exited process is unknown.
+Rule: doubt keeps a kernel alive. If a process started or exited during `SPAN_S`, the kernel may
+have worked, since the processor time of an exited process is unknown.
 """
 
 from collections.abc import Mapping, Sequence

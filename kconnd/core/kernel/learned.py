@@ -1,9 +1,9 @@
 """Applies observations about a process to the kernel's record, and decides when to save it.
 
 A record is written as a whole, so each write is expensive. Two rules keep the writes few. First, a
-launch is saved before it begins, and from then on the shim's files on disk show its progress:
-until the kernel has answered, a new daemon finds the process by them. Second, most habits save
-only a probe or two later, so they wait for the next write.
+launch is saved before it begins, and from then on the shim's files on disk show its progress: until
+the kernel has answered, a new daemon finds the process by them. Second, most habits only spare the
+kernel a probe or two, so they are written with the next save.
 """
 
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ def without_deadline(record: KernelRecord) -> KernelRecord:
 
 
 def _is_launch_progress(before: Lifecycle, after: Lifecycle) -> bool:
-    """Return whether a launch that is on disk only progresses."""
+    """Return whether an event is only the progress of a launch that is already saved."""
     within = before.state in LAUNCH and after.state in LAUNCH
     decided = (before.generation, before.desired, before.port_tries, before.proved)
     return within and decided == (

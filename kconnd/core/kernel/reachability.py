@@ -1,9 +1,9 @@
 """Decides from sockets and ports whether a new client can attach to a live kernel.
 
-An answer to the daemon is not enough. The kernel's sockets may have been deleted, it may have bound
-other ports than its connection file says, another program may have one of its ports, and its
-connection file may be missing where it cannot be written again. Clients need shell, iopub, control
-and the heartbeat; only ``input()`` needs stdin.
+A kernel that answers the daemon may still be unreachable for new clients. The kernel's sockets may
+have been deleted, it may have bound other ports than its connection file says, another program may
+have one of its ports, and its connection file may be missing and impossible to rewrite.
+Clients need shell, iopub, control and the heartbeat; only ``input()`` needs stdin.
 """
 
 from collections.abc import Callable, Collection, Iterable

@@ -118,7 +118,7 @@ class KernelRecord:
     origin: Origin | None = None
 
     def with_decision(self, decision: Decision) -> "KernelRecord":
-        """Return a copy with a further decision and without the oldest surplus one."""
+        """Return a copy with a decision appended; beyond the maximum, the oldest one is dropped."""
         return replace(self, decisions=(*self.decisions, decision)[-MAX_DECISIONS:])
 
 
@@ -155,7 +155,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
 
 
 def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
-    """Convert the origin; the pid namespace stands beside it: older daemons refuse it inside."""
+    """Convert the origin, without the pid namespace, which older daemons refuse in it."""
     if origin is None:
         return {"origin": None}
     saved = dict(vars(origin))
@@ -212,7 +212,7 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
 
 
 def _parse_origin(content: Mapping[str, Any]) -> Origin | None:
-    """Parse the origin; the pid namespace stands beside it, or inside in early records."""
+    """Parse the origin; the pid namespace is a separate field, or in early records part of it."""
     if content["origin"] is None:
         return None
     saved = {**content["origin"]}

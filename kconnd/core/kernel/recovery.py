@@ -1,8 +1,8 @@
 """Decides which event describes a kernel that an earlier daemon left: a pure function.
 
 Rules. A live process holds a user's work, so it is adopted, whatever its record says. A process
-whose exit the daemon did not see is watched like any other: its exit file has its status. A
-process of an earlier run of the machine is not started again here.
+that exited while no daemon ran is supervised like a live one: its exit status is in its exit file.
+This module does not restart the processes of an earlier boot.
 """
 
 from kconnd.core.kernel.events import (

@@ -1,4 +1,4 @@
-"""The paths of a kernel's files: each is spelled here and nowhere else.
+"""The paths of a kernel's files; no other module spells them out.
 
 A kernel has files in two folders. The state folder keeps what outlives a reboot, the runtime folder
 what does not:
@@ -15,8 +15,8 @@ what does not:
     RUNTIME/live/NAME.lock              the lock, where versions before 0.1.0 had it
 
 A warm kernel has no name yet. It is called PROFILE~XXXXXXXX, with eight random hexadecimal digits;
-``~`` occurs in no kernel's name. Its shim writes through a link, which leads to a folder of its own
-at first and to the kernel's folder after the hand-over:
+``~`` occurs in no kernel's name. Its shim writes through a link. Before the hand-over the link
+points to a folder of the warm kernel, and afterwards to the folder of the named kernel:
 
     STATE/warm/PROFILE~XXXXXXXX         the link, in the place of STATE/kernels/NAME
     STATE/warm/PROFILE~XXXXXXXX.d       the folder, removed once the kernel has learned its name
@@ -85,7 +85,7 @@ class WarmFiles(KernelFiles):
     Parameters
     ----------
     first_folder : str
-        Where ``folder``, which is a link, leads before the hand-over.
+        The target of the link ``folder`` before the hand-over.
     next_link : str
         The link that replaces it.
     """
@@ -100,7 +100,7 @@ class WarmFiles(KernelFiles):
 
 
 def kernel_files(runtime_dir: str, state_dir: str, name: str) -> KernelFiles:
-    """Give the paths of a kernel's files; they stay the same as long as its name does."""
+    """Return the paths of a kernel's files; they stay the same as long as its name does."""
     folder, live = f"{kernels_dir(state_dir)}/{name}", f"{live_dir(runtime_dir)}/{name}"
     return KernelFiles(
         name=name,
@@ -118,7 +118,7 @@ def kernel_files(runtime_dir: str, state_dir: str, name: str) -> KernelFiles:
 
 
 def warm_files(runtime_dir: str, state_dir: str, name: str) -> WarmFiles:
-    """Give the paths of a warm kernel's files."""
+    """Return the paths of a warm kernel's files."""
     files = kernel_files(runtime_dir, state_dir, name)
     link = f"{warm_dir(state_dir)}/{name}"
     paths = vars(files) | {
@@ -126,7 +126,7 @@ def warm_files(runtime_dir: str, state_dir: str, name: str) -> WarmFiles:
         "record": f"{link}/{RECORD}",
         "log": f"{link}/log",
         "exit": f"{link}/exit.json",
-        # Not through the link: once that leads elsewhere, the lock is still here for a moment.
+        # Not through the link: the lock stays here for a moment after the link was changed.
         "lock": f"{link}.d/{LOCK}",
         "connection_file": f"{live_dir(runtime_dir)}/{name}.connection.json",
     }
@@ -139,32 +139,32 @@ def connection_file_name(name: str) -> str:
 
 
 def kernel_of_connection_file(file_name: str) -> str:
-    """Give the name of the kernel whose connection file has this name."""
+    """Return the name of the kernel whose connection file has this name."""
     return file_name.removeprefix("kernel-").removesuffix(".json")
 
 
 def live_dir(runtime_dir: str) -> str:
-    """Give the folder of live kernels' facts."""
+    """Return the folder of live kernels' facts."""
     return f"{runtime_dir}/live"
 
 
 def ipc_dir(runtime_dir: str) -> str:
-    """Give the folder of live kernels' sockets."""
+    """Return the folder of live kernels' sockets."""
     return f"{runtime_dir}/ipc"
 
 
 def kernels_dir(state_dir: str) -> str:
-    """Give the folder that has a folder for each kernel."""
+    """Return the folder that contains a folder for each kernel."""
     return f"{state_dir}/{_KERNELS}"
 
 
 def warm_dir(state_dir: str) -> str:
-    """Give the folder of the links of warm kernels."""
+    """Return the folder of the links of warm kernels."""
     return f"{state_dir}/{_WARM}"
 
 
 def records_pattern() -> str:
-    """Give a glob pattern, relative to a folder of state folders, for all records."""
+    """Return a glob pattern, relative to a folder of state folders, for all records."""
     return f"*/{_KERNELS}/*/{RECORD}"
 
 
@@ -199,12 +199,12 @@ def is_old_lock(file_name: str) -> bool:
 
 
 def kernel_of_facts(file_name: str) -> str:
-    """Give the name of the kernel that a file of facts is about."""
+    """Return the name of the kernel that a file of facts is about."""
     return file_name.removesuffix(_FACTS)
 
 
 def spare_exit_of(facts: str, lock: str) -> str:
-    """Give the path of a kernel's spare exit file; before 0.1.0 only the lock was recorded."""
+    """Return the path of a kernel's spare exit file; before 0.1.0 only the lock was recorded."""
     return (facts.removesuffix(_FACTS) if facts else lock.removesuffix(_OLD_LOCK)) + _EXIT
 
 
@@ -214,11 +214,11 @@ def warm_name(profile: str, digits: str) -> str:
 
 
 def without_warm_suffix(name: str) -> str:
-    """Give the profile's name for a warm kernel's name; any other name stays as it is."""
+    """Return the profile's name for a warm kernel's name; any other name stays as it is."""
     return _WARM_END.sub("", name)
 
 
 def warm_kernel_of(file_name: str) -> str:
-    """Give the name of the warm kernel that a file belongs to; ``""`` for any other file."""
+    """Return the name of the warm kernel that a file belongs to; ``""`` for any other file."""
     match = _WARM_FILE.fullmatch(file_name)
     return match[1] if match else ""

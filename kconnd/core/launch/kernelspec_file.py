@@ -91,26 +91,26 @@ def parse_kernelspec(name: str, content: Mapping[str, Any], resource_dir: str = 
     )
 
 
-PREFIX = "kconnd-"  # of the names of specs that lead to profiles of ours
+PREFIX = "kconnd-"  # prefix of the kernel specs that refer to profiles of kconnd
 
 
 def provisioned_spec(profile: str, language: str, command: str) -> dict[str, Any]:
-    """Give the content of a ``kernel.json`` by which Jupyter attaches to a profile's kernel.
+    """Return the content of a ``kernel.json`` that makes Jupyter attach to a profile's kernel.
 
     Parameters
     ----------
     profile : str
         Its name; ``OWNER/NAME`` for one that another user shares.
     language : str
-        What the kernel runs.
+        The language of the kernel.
     command : str
-        What a client that knows nothing of provisioners runs: it starts the kernel and ends.
+        The command for clients without support for provisioners: it starts the kernel and exits.
     """
     return {
         "argv": [command, "start", profile],
         "display_name": f"{profile} (kconnd)",
         "language": language or "python",
-        "interrupt_mode": "signal",  # it then asks the provisioner, which asks the daemon
+        "interrupt_mode": "signal",  # Jupyter then asks the provisioner, which asks the daemon
         "metadata": {
             "supported_encryption": "curve",
             "kernel_provisioner": {"provisioner_name": "kconnd", "config": {"profile": profile}},
@@ -119,7 +119,7 @@ def provisioned_spec(profile: str, language: str, command: str) -> dict[str, Any
 
 
 def ipykernel_spec(python: str, encryptions: tuple[str, ...] = ()) -> KernelSpec:
-    """Give the spec for ipykernel run by this interpreter."""
+    """Return the kernel spec that runs ipykernel with this interpreter."""
     return KernelSpec(
         name="python3",
         argv=(python, "-m", "ipykernel_launcher", "-f", "{connection_file}"),

@@ -1,8 +1,8 @@
-"""From a profile to all that a launcher needs: which wire, which command, which environment.
+"""Builds a launch plan from a profile: the transport, the command and the environment.
 
-Everything here is a function of its arguments; files, users and ports are looked up by the
-caller. A kernel's environment is built from nothing, so that it is the same whoever started
-the daemon, and JPY_PARENT_PID, at which ipykernel would die with its launcher, is never in it.
+All functions are pure; the caller looks up files, users and ports. A kernel's environment does not
+inherit the daemon's, so it does not depend on who started the daemon. It never contains
+JPY_PARENT_PID, which makes ipykernel exit when its launcher does.
 """
 
 import re
@@ -20,7 +20,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @dataclass(frozen=True)
 class User:
-    """Whose kernel it is: from the system's user database."""
+    """The user who owns a kernel, from the system's user database."""
 
     name: str
     uid: int
@@ -30,29 +30,30 @@ class User:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """All that a launcher needs, and nothing that it would have to look up.
+    """All data that a launcher needs, so that it looks up nothing.
 
     Parameters
     ----------
     name : str
         The kernel's name.
     generation : int
-        Which launch this is.
+        Counts the launches of the kernel.
     argv, env, cwd, umask
-        The process to be; the environment holds no secret of kconnd's but may hold the user's.
+        The attributes of the process. The environment contains no secret of kconnd, but may contain
+        secrets of the user.
     files : KernelFiles
-        Where its files are; `kconnd.programs.shim` says what the shim writes into which.
+        The paths of its files; `kconnd.programs.shim` describes what the shim writes to each.
     log_max, log_keep : int
-        Bytes of one log file, and how many older ones to keep.
+        The largest size of a log file in bytes, and the number of older files to keep.
     launcher : str
-        What the profile asks to be launched with.
+        The launcher that the profile names.
     limits : mapping
         ``memory`` (bytes), ``cpu`` (processors), ``tasks`` and ``open_files``, where set.
     preload : tuple of str
-        Modules that a parent to fork from has imported.
+        The modules that a parent must have imported for this kernel to be forked from it.
     asked : int, optional
-        When the kernel was asked for, in nanoseconds of the monotonic clock: what has changed on
-        disk by then is to be seen in it. Without it, that is when it is launched.
+        When the kernel was requested, in nanoseconds of the monotonic clock. The kernel must see
+        all changes on disk that were made before. Without it, the time of the launch counts.
     """
 
     name: str
@@ -71,14 +72,14 @@ class LaunchPlan:
 
 
 def choose_transport(transport: str, spec: KernelSpec, *, needs_tcp: bool = False) -> str:
-    """Choose the wire: ipc hides a kernel from other users without cost, where it speaks it."""
+    """Choose the transport: ipc if the kernel supports it, since ipc excludes other users."""
     if transport != "auto":
         return transport
     return "ipc" if spec.speaks_ipc and not needs_tcp else "tcp"
 
 
 def choose_encryption(encryption: str, transport: str, spec: KernelSpec) -> bool:
-    """Choose whether the channels are encrypted: tcp is, where the kernel says that it can."""
+    """Choose whether to encrypt the channels: on tcp, if the kernel declares support for CURVE."""
     if encryption != "auto":
         return encryption == "curve"
     return transport == "tcp" and "curve" in spec.encryptions
@@ -87,7 +88,7 @@ def choose_encryption(encryption: str, transport: str, spec: KernelSpec) -> bool
 def warn_about(
     transport: str, *, encrypted: bool, loopback: bool, ipv6: bool = False
 ) -> tuple[str, ...]:
-    """Say what an attentive user should know about the chosen wire."""
+    """Return warnings about the chosen transport, for the user."""
     if ipv6:
         note = "IPv6: Jupyter clients must be told to use it (zmq.Context().ipv6 = True)"
         warnings = warn_about(transport, encrypted=encrypted, loopback=loopback)
@@ -103,14 +104,14 @@ def warn_about(
 
 
 def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[str, str]:
-    """Build what every kernel of a user starts from.
+    """Build the environment that all kernels of a user have in common.
 
     Parameters
     ----------
     user : User
-        Whose kernel it is.
+        The owner of the kernel.
     own : mapping
-        The daemon's environment, of which only language and time zone are taken.
+        The daemon's environment; only language and time zone are copied from it.
     runtime : str
         The user's ``XDG_RUNTIME_DIR``, or ``""``.
     """
@@ -126,7 +127,7 @@ def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[s
 
 
 def expand(values: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
-    """Replace ``${NAME}`` by what ``base`` says; an unknown name stays, as Jupyter leaves it."""
+    """Replace ``${NAME}`` by its value in ``base``; an unknown name stays, as in Jupyter."""
     return {
         key: _VARIABLE.sub(lambda match: base.get(match[1], match[0]), value)
         for key, value in values.items()
@@ -136,9 +137,9 @@ def expand(values: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]
 def with_interpreter(
     spec: KernelSpec, env: Mapping[str, str], interpreter: str
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Put the interpreter in the place of a bare ``python``, and its folder first on PATH.
+    """Replace a bare ``python`` by the interpreter, and put its folder first on PATH.
 
-    The folder makes ``!pip`` and other tools of that environment the ones a cell finds.
+    So ``!pip`` in a cell, for example, runs the tool of that environment.
     """
     argv = spec.argv
     if interpreter and is_bare_python(argv[0]):
@@ -151,7 +152,7 @@ def with_interpreter(
 
 
 def fill_in(argv: tuple[str, ...], connection_file: str, resource_dir: str) -> tuple[str, ...]:
-    """Replace the two placeholders that kernel specs have."""
+    """Replace the placeholders ``{connection_file}`` and ``{resource_dir}`` of a kernel spec."""
     return tuple(
         arg.replace("{connection_file}", connection_file).replace("{resource_dir}", resource_dir)
         for arg in argv
@@ -159,7 +160,7 @@ def fill_in(argv: tuple[str, ...], connection_file: str, resource_dir: str) -> t
 
 
 def through_shell(argv: tuple[str, ...], shell: str, setup: tuple[str, ...]) -> tuple[str, ...]:
-    """Wrap a command so that a login shell prepares its environment, then becomes it."""
+    """Wrap a command in a login shell that prepares the environment and execs the command."""
     script = "\n".join(("set -e", *setup, 'exec "$@"'))
     return (shell, "-l", "-c", script, "kconnd", *argv)
 
@@ -179,19 +180,19 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def enable_ipv6(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Make a Python kernel that is run by ``-m`` able to listen on an IPv6 address."""
+    """Enable IPv6 in ZMQ for a Python kernel that is run by ``-m``."""
     if argv[1:2] != ("-m",):
         return argv
     return (argv[0], "-c", _WITH_IPV6, *argv[2:])
 
 
 def kernel_variables(name: str, connection_file: str) -> dict[str, str]:
-    """Give what a kernel and its children may know of kconnd: no secret is in it."""
+    """Return the variables that tell a kernel and its children about kconnd; none is secret."""
     return {"KCONND_KERNEL": name, "KCONND_CONNECTION_FILE": connection_file}
 
 
 def hint_for(output: str) -> str:
-    """Guess from a kernel's last output what its user should do; ``""`` where it says nothing."""
+    """Derive a hint for the user from a kernel's last output; ``""`` if no known error is in it."""
     for sign, hint in _HINTS:
         if match := re.search(sign, output):
             return hint.format(*match.groups())
@@ -212,6 +213,6 @@ _HINTS = (
 
 
 def describe_wire(connection: ConnectionInfo) -> str:
-    """Say in two words how a kernel is reached."""
+    """Describe a connection by its transport and its protection."""
     secured = "private by file permissions" if connection.transport == "ipc" else "not encrypted"
     return f"{connection.transport}, {'CURVE' if connection.curve else secured}"

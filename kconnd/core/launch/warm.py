@@ -1,7 +1,8 @@
-"""A warm kernel, which waits for its name: what it can stand for, and what it has read.
+"""Decides which launch a warm kernel can replace, and lists the files that it has read.
 
-Everything here is a function of its arguments. What a kernel has read it tells itself, by the
-expression `READING`; it and `renaming_code` run in the kernel and leave nothing behind there.
+All functions are pure. The kernel itself lists the files that it has read, when it evaluates the
+expression `READING`. `READING` and `renaming_code` run in the kernel and leave no names in its
+namespace.
 """
 
 import ast
@@ -15,7 +16,7 @@ _NO_FILES = kernel_files("", "", "")
 
 
 def same_start(first: LaunchPlan, second: LaunchPlan) -> bool:
-    """Tell whether two plans differ in nothing but names: one process can stand for the other."""
+    """Tell whether two plans differ only in names, so that one process can replace the other."""
     return _nameless(first) == _nameless(second)
 
 
@@ -33,7 +34,7 @@ def _nameless(plan: LaunchPlan) -> LaunchPlan:
 
 
 def renaming_code(old_file: str, name: str, file: str) -> str:
-    """Give the code by which a Python kernel learns its name and its connection file's path.
+    """Return the code that tells a Python kernel its name and its connection file's path.
 
     It leaves nothing in the user's namespace, and changes nothing when it is run again.
     """
@@ -49,18 +50,19 @@ __import__("ipykernel.kernelapp").kernelapp.IPKernelApp.instance().connection_fi
 
 @dataclass(frozen=True)
 class FilesRead:
-    """What a process has read at its start, and would read again.
+    """What a process has read at its start, and a new process would read, too.
 
     Parameters
     ----------
     places : tuple of str
         Files and folders: interpreter, folders of packages, modules of the user's own,
-        configuration and startup scripts of IPython; those too that were looked for in vain.
+        configuration and startup scripts of IPython; also the paths that were looked up and do not
+        exist.
     folders : tuple of str
-        Folders of the user's own that modules are looked for in. All kinds of things come and
-        go there, so only what would hide one of ``names`` counts.
+        The user's own folders in which modules are searched. Unrelated files come and go there, so
+        only a file that would hide one of ``names`` counts.
     names : frozenset of str
-        Modules, by the first part of their names.
+        The first part of the name of each module.
     """
 
     places: tuple[str, ...]
@@ -101,7 +103,7 @@ READING = f"(lambda space: (exec({_READING!r}, space), space['found'])[1])({{}})
 
 
 def parse_reading(answer: str) -> FilesRead | None:
-    """Read what a kernel answered to `READING`; None for what makes no sense."""
+    """Parse the reply of a kernel to `READING`; None if it is invalid."""
     try:
         places, folders, names = json.loads(ast.literal_eval(answer))
         if not all(isinstance(word, str) for word in (*places, *folders, *names)):

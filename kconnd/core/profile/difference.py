@@ -1,4 +1,4 @@
-"""Compares the profiles before and after a reload. Pure: two sets of profiles in, names out.
+"""Compares the profiles before and after a reload. Pure: it maps two sets of profiles to names.
 
 Rule: a reload neither stops nor starts a process. A live kernel keeps the profile that it was
 launched from until a user restarts it.

@@ -74,7 +74,7 @@ def _problem(error: Mapping[str, Any]) -> Problem:
 
 
 def _broken_rules(profile: Profile | None, unsure: set[str]) -> Iterable[Rule]:
-    """Yield each rule that the profile breaks and whose keys are all sure."""
+    """Yield each broken rule that reads none of the unsure keys."""
     if profile is None:
         return
     for rule in RULES:
@@ -103,7 +103,7 @@ def _intended_keys(problems: Iterable[Problem]) -> set[str]:
 
 
 def _without(data: Mapping[str, object], unsure: set[str]) -> dict[str, object]:
-    """Copy the profile's keys but the unsure ones; ``name`` gets a stand-in, since it must be."""
+    """Copy the keys without the unsure ones; the required ``name`` gets a placeholder."""
     sound: dict[str, object] = {"name": "unnamed"}
     for key, value in data.items():
         if key in unsure:

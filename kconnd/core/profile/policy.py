@@ -1,4 +1,4 @@
-"""Derives from a profile the policy of the lifecycle and the choice of a transport."""
+"""Derives the lifecycle policy and the choice of a transport from a profile."""
 
 from kconnd.core.kernel.lifecycle import Policy
 from kconnd.core.profile.model import Profile

@@ -1,7 +1,7 @@
 """The JSON Schema of a profile file, with which editors complete keys and mark faults.
 
-The models carry most of it. This module adds what a single model cannot say: exactly one of
-kernel, python and argv, and the file that holds several profiles.
+pydantic derives most of it from the models. This module adds what a single model cannot express:
+exactly one of kernel, python and argv, and the file that holds several profiles.
 """
 
 from typing import Any

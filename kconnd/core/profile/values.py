@@ -114,7 +114,7 @@ def _validate_five(ports: list[object] | tuple[object, ...]) -> tuple[int, ...]:
 
 
 def parse_duration_within(low: float, high: float, value: object) -> float:
-    """Parse a duration between two others, both included, in seconds."""
+    """Parse a duration from ``low`` to ``high`` seconds, both included."""
     seconds = parse_duration(value)
     if seconds < low:
         raise InvalidValueError(

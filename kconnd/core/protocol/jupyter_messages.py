@@ -90,7 +90,7 @@ def pack_request(
 def may_have_type(kind: str, frames: Sequence[bytes]) -> bool:
     """Return cheaply whether a message may have a type, before its signature is computed.
 
-    A kernel that prints a hundred megabytes sends them to every subscriber of iopub.
+    The daemon subscribes to iopub, so it receives all output of the kernel, however long.
     """
     try:
         header = frames[frames.index(DELIMITER) + 2]

@@ -1,7 +1,7 @@
 """Finds the users that listen on a TCP port, from ``/proc/net/tcp`` and ``/proc/net/tcp6``.
 
-Pure: tables in, uids out. A row's local address is hexadecimal, each 32 bits of it in the byte
-order of the machine; its eighth column is the uid of the socket's owner (proc_pid_net(5)). A
+Pure: it maps the tables to uids. A row's local address is hexadecimal, each 32 bits of it in the
+byte order of the machine; its eighth column is the uid of the socket's owner (proc_pid_net(5)). A
 connection goes to the socket that is bound to its exact address, or else to one that is bound to
 the wildcard address. IPv4 also reaches IPv6 sockets, by mapped addresses (ipv6(7)).
 """

@@ -1,8 +1,8 @@
 """Counts the clients that are connected to a kernel, from the system's socket tables.
 
-Pure: tables in, number out. Each connection is seen from the kernel's side. Connections of the
-daemon itself do not count, nor do those of a kernel to itself (ipykernel connects to its own shell
-channel).
+Pure: it maps the tables to a number. Each connection is seen from the kernel's side. Connections of
+the daemon itself do not count, nor do those of a kernel to itself (ipykernel connects to its own
+shell channel).
 
 Sources: proc_pid_net(5) for ``/proc/net/tcp``; sock_diag(7) and ``linux/unix_diag.h`` for the
 peers of Unix sockets, which are in no file.

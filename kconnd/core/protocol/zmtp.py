@@ -1,4 +1,4 @@
-"""The part of ZMTP 3.0 that subscribes to a kernel and sends it requests on a Unix socket.
+"""The part of ZMTP 3.0 that is needed to subscribe to a kernel and to send it requests.
 
 Source: RFC 23 of ZeroMQ (https://rfc.zeromq.org/spec/23/): each side sends a greeting, a READY
 command, then messages of frames. Nothing is encrypted, since the permissions of the socket's
