@@ -185,7 +185,7 @@ def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:
 
 
 def _put_aside(path: Path, move: Callable[[Path, Path], object]) -> str:
-    """Give a damaged record a free name, and say so for a message."""
+    """Rename a damaged record to a free name, and return a description of that for a message."""
     number = 1
     while (target := path.with_name(f"record.bad-{number}.json")).exists():
         number += 1

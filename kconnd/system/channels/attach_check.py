@@ -1,8 +1,8 @@
 """Check whether a new client can attach to a kernel: its connection file and its sockets.
 
-The check connects to Unix sockets once. Afterwards it suffices that they are the same files, since
-a live kernel keeps them open. It finds TCP ports in the system's tables of listening sockets, which
-the kernel does not notice.
+The check connects to Unix sockets once. Later checks only compare the files, since a live kernel
+keeps its sockets open. TCP ports are found in the system's tables of listening sockets, so the
+kernel gets no connection.
 """
 
 import json

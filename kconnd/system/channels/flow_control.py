@@ -1,8 +1,8 @@
 """Limit the share of the event loop that reading from a kernel takes, however fast it publishes.
 
 How it works. A turn reads for at most `TURN_S` of processor time. All kernels that publish faster
-than they are read share a budget of `CORE_SHARE` of a core. A kernel that has used its part is not
-read until it has some again; meanwhile, its own socket drops the messages that it cannot send
+than they are read share a budget of `CORE_SHARE` of a core. A kernel that has used up its part is
+not read until it has credit again; meanwhile, its own socket drops the messages that it cannot send
 (ZMQ_SNDHWM). A quiet kernel saves up to `MAX_CREDIT_S`, so that the output of a usual cell is read
 without a pause. Messages are not old when they are read, since few are buffered on the way: see
 `kconnd.system.channels.listeners`.

@@ -52,7 +52,7 @@ class KernelListener(Protocol):
     def send_heartbeat(self) -> bool | None:
         """Send the next heartbeat, and return whether the previous one was answered.
 
-        None if there was no previous one, or if nothing is known about it.
+        None if there was no previous heartbeat, or if it is unknown whether it was answered.
         """
         ...
 

@@ -150,8 +150,8 @@ class AccountFiles:
         NoSuchKernelError
             If no state of the uid is put aside.
         KconndError
-            If the uid's daemon has created new state in the meantime. The state stays put aside,
-            and the call can be repeated.
+            If the uid's daemon has created new state in the meantime. The earlier state is not
+            moved, and the call can be repeated.
         """
         account = self.read(uid)
         earlier = [aside for aside in self.list_aside() if aside.uid == uid]

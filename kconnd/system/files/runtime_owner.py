@@ -2,10 +2,10 @@
 
 That folder is named by uid (``/tmp/kconnd-UID``), and a uid can be reassigned to another account
 while kernels of the first account run. So the folder records its owner: the account's name, and the
-device and inode of the state folder. A daemon for which both differ renames the folder, and starts
-with an empty one. The kernels keep running. If a daemon of the first account is still running, the
-new one waits for it to exit, which it does once its uid has another name
-(`kconnd.daemon.tasks.account_watch`).
+device and inode of the state folder. If both differ from those of a starting daemon, that daemon
+renames the folder and creates an empty one. The kernels keep running. If a daemon of the first
+account is still running, the new one waits for it to exit, which it does once its uid has another
+name (`kconnd.daemon.tasks.account_watch`).
 
 Containers can share the folder and use other names for a uid. So if a process of another container
 uses the folder, it is left unchanged, and the daemon does not start.

@@ -63,7 +63,7 @@ def check_folder(folder: int, uid: int) -> None:
 
 
 def read_trusted(descriptor: int, uid: int) -> bytes:
-    """Read a file of at most 1 MiB that only its reader or root can write.
+    """Read a file of at most 1 MiB, if no user but the reader and root can write it.
 
     Raises
     ------

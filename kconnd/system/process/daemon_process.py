@@ -59,7 +59,7 @@ def daemon_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
     """Check that a pid is a process of an owner's daemon, and yield a check that it is alive.
 
     The manager of systemd 252 accepts only pids, and a pid can be reused during any wait. So call
-    the yielded check immediately before sending the pid; the context manager calls it at its end.
+    the yielded check immediately before sending the pid; the context manager also calls it on exit.
 
     Raises
     ------

@@ -18,7 +18,7 @@ TEXT_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 def set_up_logging(level: str) -> None:
     """Log to stderr, or through systemd-python if the journal reads stderr or would read it.
 
-    A service that starts while journald is down gets ``/dev/null`` as its stderr for life. Its
+    A service that starts while journald is down gets ``/dev/null`` as its stderr until it ends. Its
     lines go to the journal's socket, which accepts them once journald runs again.
     """
     logging.basicConfig(level=level.upper(), format=TEXT_FORMAT, handlers=[_handler()])
