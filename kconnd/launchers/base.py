@@ -100,7 +100,7 @@ class ExitStatus:
     oom : bool
         Whether the OOM killer ended it.
     oom_own : bool
-        Whether it reached its own memory limit, or that is unknown.
+        Whether it reached its own memory limit; also true if that is unknown.
     oom_above : str
         The cgroup above it whose memory limit was reached, if any.
     unit_stopped : bool

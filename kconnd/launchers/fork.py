@@ -1,8 +1,8 @@
 """Launches kernels by forking a zygote that has imported ipykernel, in a fraction of a cold start.
 
 A zygote (`kconnd.programs.zygote`) is a process of the profile's own interpreter. It forks a shim,
-which treats its kernel as every shim does; so everything but the launch works as with
-`LocalLauncher`. A kernel that cannot be forked is launched cold, and its handle says why.
+which supervises its kernel like any other shim. So only the launch differs from `LocalLauncher`. A
+kernel that cannot be forked is launched cold, and its handle says why.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ Confine = Callable[[LaunchPlan, int], Mapping[str, float]]
 
 
 class ForkLauncher(LocalLauncher):
-    """Launches kernels by fork where a cold start would give the same kernel.
+    """Launches kernels by fork, if a cold start would give an identical kernel.
 
     Parameters
     ----------

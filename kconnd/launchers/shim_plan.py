@@ -1,4 +1,4 @@
-"""The plan in the form that a shim reads, and the file limits and lock that go with each shim."""
+"""Encodes the plan in the form that a shim reads, and sets the file limits of a process."""
 
 import contextlib
 import resource

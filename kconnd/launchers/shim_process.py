@@ -1,9 +1,9 @@
 """Spawns shims, and keeps a spare shim ready for the next kernel.
 
-Starting an interpreter is most of the time that a shim takes, and so most of what kconnd adds to a
-kernel's start. After each start, a spare shim is spawned: a shim that has no plan yet. The next
-start sends it the plan, and spawns a new shim only where the spare has died. `LocalLauncher` is the
-only caller.
+Starting its interpreter takes most of a shim's start time, and so most of the time that kconnd adds
+to a kernel's start. After each start, a spare shim is spawned: a shim that has no plan yet. The
+next start sends it the plan, and spawns a new shim only where the spare has died. `LocalLauncher`
+is the only caller.
 
 A spare shim holds only two pipes and exits when the daemon exits, however it exits.
 """
@@ -64,7 +64,7 @@ class ShimProcess:
             os.waitpid(self.pid, 0)
 
     def dismiss(self) -> None:
-        """Close its pipes, at which a shim without a plan exits, and wait for that."""
+        """Close its pipes, so that a shim without a plan exits, and wait for its exit."""
         os.close(self.plan)
         os.close(self.answer)
         self.wait()
@@ -176,7 +176,7 @@ class ShimSpawner:
 
 
 def start_with_spare(plan: LaunchPlan, spare: ShimProcess) -> str:
-    """Send the plan to a spare shim; return its answer, ``""`` where it had died before."""
+    """Send the plan to a spare shim; return its answer, ``""`` if the shim had died before."""
     try:
         text = b"".join(plan_records(plan, ("lock_file", plan.files.lock)))
         Path(plan.files.exit).unlink(missing_ok=True)

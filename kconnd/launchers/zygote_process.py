@@ -217,7 +217,7 @@ class ZygoteProcess:
         return int(reply["shim"])
 
     def close(self) -> None:
-        """Kill the zygote, whatever it does; its kernels live on."""
+        """Kill the zygote, even while it imports or forks; its kernels keep running."""
         if self._closed:
             return
         self._closed = True
