@@ -1,1 +1,1 @@
-"""The front door: the few things that root does so that each user can have a daemon."""
+"""The front door: a root service that starts a daemon for each user and units for kernels."""

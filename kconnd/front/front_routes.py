@@ -2,8 +2,8 @@
 
 The routes marked ``daemons_only`` are for owners' daemons alone; the caller's control group proves
 that it is one (see `kconnd.system.process.daemon_process`). Any other process that an owner runs in
-that group counts as the daemon. All that such a process can obtain is this fixed list of requests,
-as that owner and within that owner's quota.
+that group counts as the daemon. Such a process can only send this fixed list of requests, as that
+owner and within that owner's quota.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Checks the list of kernels that an owner's daemon sends to the front door.
 
 An owner's daemon is that owner's program. It may send anything about its own kernels, and nothing
-about anybody else's: the front door knows the owner without asking, and a pid must be of a process
-of that owner. Each field is typed and bounded by `kconnd.core.untrusted_reply`; a row with an
-invalid field is dropped.
+about anybody else's: the front door does not read the owner from the reply, and a pid must belong
+to a process of that owner. Each field is typed and bounded by `kconnd.core.untrusted_reply`; a row
+with an invalid field is dropped.
 """
 
 from collections.abc import Callable, Mapping

@@ -246,7 +246,7 @@ class KconndProvisioner(KernelProvisionerBase):
         manager.load_connection_info(self.connection_info)
 
     def _detach(self) -> None:
-        """Detach, so that the manager sees no process to end."""
+        """Detach, so that to the manager the kernel has no process that it could end."""
         self._attached = False
 
 
