@@ -2,13 +2,13 @@
 
 It spawns the kernel, writes the kernel's output to a log that it rotates, records the kernel's exit
 status, and terminates every process that the kernel left behind. Run as ``python -I -S shim.pyc
-NAME``. It is compiled, because that saves each shim the compiler's memory. NAME is blank where only
-the plan has the name. A `kconnd.programs.zygote` forks its shims instead; they get the same input,
-and their children become the kernel in another way.
+NAME``. It is compiled in advance, which saves the memory of the compiler in each shim. NAME is
+blank if the name is only in the plan. A `kconnd.programs.zygote` forks its shims instead; they get
+the same input, and their children become the kernel without exec.
 
 Rules. It uses the standard library only and nothing of ours, so that a shim survives any upgrade.
-No process can command it: it has no socket and ignores signals, so no fault of a daemon can make it
-lose a kernel. To end the kernel, a process signals the kernel. There is one exception: where the
+It accepts no commands: it has no socket and ignores signals, so no fault of a daemon can make it
+lose a kernel. A kernel is ended by signals to the kernel itself. There is one exception: where the
 kernel has a control group of its own, the shim notes a SIGTERM of the service manager, which sends
 it to all processes of a unit that is stopped, and the exit file says so. The shim never blocks the
 kernel's output: output that cannot be written is counted and dropped.
@@ -121,7 +121,7 @@ class Plan:
                 self.values[key.decode()] = value
 
     def number(self, key: str, base: int = 10) -> int:
-        """Return the number that a key has."""
+        """Return the value of a key as a number."""
         return int(self.values[key], base)
 
 
@@ -152,9 +152,8 @@ class OutputPath:
 
     On a server, the folders of a deleted account are moved, and the folders that take their places
     belong to another user: nothing of this kernel may be written there. So the folder is held open.
-    A folder that was removed and made again is used by its path. If the folder is a link, the link
-    may be turned to another folder, because a warm kernel has got its name; so the link is read
-    again before each use.
+    If the folder was removed and created again, its path is used. If the folder is a link, its
+    target changes when a warm kernel gets its name. So the link is read again before each use.
     """
 
     def __init__(self, path: bytes) -> None:
@@ -176,7 +175,7 @@ class OutputPath:
             return  # the original path is used
 
     def _follow_link(self) -> None:
-        """Open the folder that the link leads to, if the link has been turned."""
+        """Open the folder that the link points to, if its target has changed."""
         try:
             target = os.readlink(self.link)
             if target == self.target:
@@ -423,7 +422,7 @@ def write_into_lock(lock: int, facts: bytes) -> None:
 
 
 def answer_caller(text: bytes) -> None:
-    """Write to stdout; a daemon that follows a dead caller reads the facts file instead."""
+    """Write to stdout; if the caller has died, the next daemon reads the facts file instead."""
     try:
         os.write(1, text)
     except OSError:
@@ -523,8 +522,8 @@ class MemoryLimits:
     def verdict(self) -> tuple[bytes, bytes, bytes]:
         """Tell whether a process was killed for memory, whether by the own limit, and which above.
 
-        The last is the name of the lowest group above whose limit was reached. If neither the own
-        limit nor one above was reached, the machine ran out of memory.
+        The last value is the name of the lowest parent group whose limit was reached. If neither
+        the own limit nor a parent's was reached, the machine ran out of memory.
         """
         if not self.hits_before:
             return NO_OOM
@@ -562,7 +561,7 @@ def limit_files(group: bytes) -> list[bytes]:
 
 
 def limit_hits(group: bytes) -> int:
-    """Count how often a group's own limit was reached; in version 2, and nothing could be freed."""
+    """Count how often a group reached its limit; version 2 counts only failures to free memory."""
     for path in limit_files(group)[:1]:
         counts = read_counts(path)
         return counts.get(b"oom", counts.get(b"", 0))
@@ -645,7 +644,7 @@ class Descendants:
         return max(0.0, self.deadline - time.monotonic()) * 1000
 
     def _signal(self, number: int) -> None:
-        """Signal every descendant, in whatever session it is, and no other process."""
+        """Signal every descendant, in all sessions, and no other process."""
         for pid, started in list_descendants(os.getpid()):
             try:
                 pidfd = os.pidfd_open(pid)

@@ -67,8 +67,8 @@ class Mallinfo(ctypes.Structure):
 def fill_gaps() -> None:
     """Allocate the free chunks between live objects, so that later allocations get new pages.
 
-    A kernel that allocates from a gap copies the page of the gap. Not more is allocated than glibc
-    reports as free, whatever implementation is behind ``malloc``.
+    A kernel that allocates from a gap copies the page of the gap. No more is allocated than glibc
+    reports as free, even if another library implements ``malloc``.
     """
     libc = ctypes.CDLL(None)
     libc.mallinfo2.restype = Mallinfo

@@ -1,4 +1,4 @@
-"""Objects that every kernel of a zygote would compute alike, computed once before the fork.
+"""Computes objects that are the same in every kernel of a zygote, once before the fork.
 
 A forked kernel shares the zygote's memory until either process writes to a page. Reading a Python
 object writes to its page as well, because it changes the reference count. So a step that visits
@@ -39,9 +39,9 @@ class Precomputed:
     Attributes
     ----------
     replacements : list of Replacement
-        The objects that ipykernel's and traitlets' internals allow.
+        The objects that work with the installed ipykernel and traitlets.
     skipped : list of str
-        The other ones: name and reason of each.
+        The name of each other object, and why it was skipped.
     """
 
     def __init__(self) -> None:

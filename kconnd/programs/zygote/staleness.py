@@ -86,7 +86,7 @@ class MissingModules:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Take part in all imports until the block ends."""
+        """Be the last finder of all imports until the block ends."""
         finder: Any = self
         sys.meta_path.append(finder)
         try:
@@ -211,7 +211,8 @@ class DiskSnapshot:
     def changed(self, requested_at_ns: int) -> str | None:
         """Return a path that changed before a kernel was requested, or later; None if none did.
 
-        A check answers for all requests that were made before it began. A change is final.
+        A check is valid for all requests that were made before it began. Once a path has changed,
+        the result is always that path.
         """
         if self.changed_path is None and self.checked_ns <= requested_at_ns:
             self.changed_path = self._compare(self._read()) or self.own_folders.changed()
