@@ -81,7 +81,7 @@ class Catalog:
         self.version = 0
         self.loaded = LoadedProfiles({}, ())
         self._paths, self._kernelspecs, self._scan = paths, kernelspecs, scan
-        self._written: dict[str, CatalogEntry] = {}  # of profile files, as far as asked for
+        self._written: dict[str, CatalogEntry] = {}  # of files, for the names looked up so far
         self._installed: dict[str, CatalogEntry] = {}  # of kernel specs, by names in lower case
         self._scans_begun = 0
         self._scanning = asyncio.Lock()
