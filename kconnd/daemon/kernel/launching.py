@@ -249,7 +249,7 @@ class Launching:
             return start, await self._pool.launch_with_room(plan, error)
 
     def _prepare(self, order: Order, spec: KernelSpec, wire: Wire) -> Start:
-        """Prepare the plan of the next process, and report its facts."""
+        """Build the connection and the facts of the next process, and report them."""
         facts = Facts(
             started_at=self._world.wall_clock(),
             kernel_name=spec.name,
