@@ -5,9 +5,9 @@ content over the socket, and the client keeps it in a file of the user's own, so
 shared between users.
 
 Rules. Only the caller's own daemon can name a file. Another owner's daemon is not trusted: no path
-that it names is opened, and no text of it becomes a file name unquote. It reports how to connect
-to the kernel, and `validated_connection` accepts that only if it leads to sockets of that owner on
-this machine.
+that it names is opened, and its texts are quoted before they become part of a file name. That
+daemon sends the connection of the kernel, and `validated_connection` accepts the connection only if
+it leads to sockets of the owner on this machine.
 """
 
 from __future__ import annotations
@@ -190,8 +190,8 @@ def copies_folder() -> Path:
     """Create and return the folder for copies, which no other user can block.
 
     With the front door, it is in the folder that the front door creates for the caller's daemon:
-    below /tmp another user could have taken the name. It differs from the folder of kernels, whose
-    files have names like those of copies.
+    below /tmp another user could create a folder of that name first. Copies are not kept with the
+    connection files of the caller's own kernels, since a copy could have the name of one of them.
 
     Raises
     ------
@@ -200,7 +200,8 @@ def copies_folder() -> Path:
     """
     home = Path(owner_folder(os.geteuid()))
     if has_front_door() and not home.is_dir():
-        # The start of the daemon creates the folder. Users who may not start one can still connect.
+        # The start of the daemon creates the folder. A user who is not allowed to start a daemon
+        # can still connect to the kernels of others.
         with contextlib.suppress(KconndError):
             Client(find_socket({})).get("/v1/health")
     if not home.is_dir():

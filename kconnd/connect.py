@@ -1,30 +1,30 @@
-"""Connection files: write, find and read them, and open a qtconsole, as ipykernel's functions do.
+"""Writes, finds and reads connection files, and opens a qtconsole, as ipykernel's functions do.
 
-The five names are those of ipykernel's documentation ("Connection Management"); the contracts
-are stricter. Where they differ from ipykernel 7.4 and jupyter_client 8.10, as measured:
+The five functions are named as in ipykernel's documentation ("Connection Management"); their
+contracts are stricter. The measured differences from ipykernel 7.4 and jupyter_client 8.10:
 
 ================== ============================= ===========================================
-what               there                         here
+behaviour          ipykernel, jupyter_client     kconnd
 ================== ============================= ===========================================
 write: returns     ``(path, dict)``              the path, as ``str``
 write: file        truncated, then filled        complete or absent at every instant
-write: folder      gets the sticky bit           is not touched
-write: no key      ``""``: nothing is signed     a fresh random key
-write: ports of 0  bound and let go: a race      granted through a locked ledger
-write: bad ports   taken as they are             ``ValueError`` that names the argument
+write: folder      gets the sticky bit           is not changed
+write: no key      ``""``: nothing is signed     a new random key
+write: ports of 0  bound and released: a race    granted through a locked ledger
+write: bad ports   accepted                      ``ValueError`` that names the argument
 write: IPv6        fails                         works
-find: order        ``(filename, path, profile)`` ``(filename_or_glob, profile)``
-find: looks in     the current folder too        folders that only you can write
-find: takes        anybody's file                your own files; any that is given whole
+find: parameters   ``(filename, path, profile)`` ``(filename_or_glob, profile)``
+find: folders      also the current folder       folders that only you can write
+find: files        of any user                   your own; for a path, any user's
 info: key          ``bytes`` with ``unpack``     ``str``, always a ``dict``
-info: outside      ``RuntimeError``              the same
-file: outside      ``RuntimeError``              None
-qtconsole: output  pipes that fill up            never blocks
-qtconsole: missing an exit nobody sees           ``ImportError`` before anything is started
+info: no kernel    ``RuntimeError``              ``RuntimeError``
+file: no kernel    ``RuntimeError``              None
+qtconsole: output  pipes that fill up            discarded, so it never blocks
+qtconsole: missing an exit that nobody sees      ``ImportError`` before anything is started
 ================== ============================= ===========================================
 
-Rules. Nothing here needs a daemon. The kernel that runs in this very process goes before the
-variable that kconnd gives to kernels and their children.
+Rules. Nothing here needs a daemon. A kernel that runs in this process takes precedence over
+``KCONND_CONNECTION_FILE``, the variable that kconnd sets for kernels and their children.
 """
 
 import fnmatch
@@ -95,21 +95,22 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
     Parameters
     ----------
     fname : path, optional
-        Where to; a new name in Jupyter's runtime folder by default. What is there is replaced.
+        The path; by default a new name in Jupyter's runtime folder. An existing file is replaced.
     shell_port, iopub_port, stdin_port, control_port, hb_port : int
-        The ports. One of 0 is chosen, and is granted to nobody else as long as the file is
-        there; others are not probed, since the kernel may run already, or elsewhere.
+        The ports. A port of 0 is replaced by a free port, which is granted to nobody else as
+        long as the file exists. Other ports are not probed, since the kernel may already run, or
+        run on another machine.
     ip : str
-        The address; with ipc, the path that the sockets' paths begin with (by default the
-        file's own path, without ``.json`` and with ``-ipc``).
+        The address; with ipc, the prefix of the sockets' paths. The default prefix is the path of
+        the connection file, with ``-ipc`` instead of ``.json``.
     key : bytes or str
-        The HMAC key; a random one by default, so that there is always one.
+        The HMAC key; by default a random one, so that messages are always signed.
     transport : str
         ``tcp`` or ``ipc``.
     signature_scheme : str
-        ``hmac-`` and a hash of `hashlib`.
+        ``hmac-`` and the name of a hash in `hashlib`.
     kernel_name : str
-        For clients to show.
+        The name that clients show.
     curve_publickey, curve_secretkey : bytes or str
         The kernel's CURVE key pair as Z85 text: both, or neither.
 
@@ -121,7 +122,7 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
     Raises
     ------
     ValueError
-        If an argument makes no sense; the text names it.
+        If an argument is invalid; the message names it.
     PortsTakenError
         If no ports are free.
     OSError
@@ -174,10 +175,10 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
 
 
 def get_connection_file() -> str | None:
-    """Give the path of the current kernel's connection file.
+    """Return the path of the current kernel's connection file.
 
-    The current kernel is the ipykernel in this process, or else the kernel that kconnd
-    launched and that this process is, or is a child of.
+    The current kernel is the ipykernel in this process. Without one, it is the kernel that kconnd
+    launched and whose environment this process has inherited.
 
     Returns
     -------
@@ -196,13 +197,13 @@ def find_connection_file(
 ) -> str:
     """Find a connection file by name or pattern; deprecated, as it is in ipykernel.
 
-    `get_connection_info` answers for a kernel by its name.
+    Use `get_connection_info` instead, with the name of the kernel.
 
     Parameters
     ----------
     filename_or_glob : str
-        A kernel's name, a file's name, a pattern, or a path with a ``/`` in it. Of several
-        that fit, the newest.
+        A kernel's name, a file's name, a pattern, or a path with a ``/`` in it. If several files
+        match, the newest is returned.
     profile : str, optional
         Ignored, as it has been in ipykernel since IPython 6.
 
@@ -214,10 +215,10 @@ def find_connection_file(
     Raises
     ------
     OSError
-        If there is none; the text lists where it looked.
+        If no file matches; the message lists the searched folders.
     """
     warnings.warn(
-        "find_connection_file is deprecated: get_connection_info answers for a kernel by name",
+        "find_connection_file is deprecated: use get_connection_info with the kernel's name",
         DeprecationWarning,
         stacklevel=2,
     )
@@ -243,18 +244,18 @@ def get_connection_info(kernel: str | os.PathLike[str] | None = None) -> dict[st
     Raises
     ------
     RuntimeError
-        Outside a kernel, where none is named.
+        If no kernel is named, and this process does not belong to one.
     OSError
         If there is no such file, or it cannot be read.
     ValueError
-        If it is no connection file; the text names what is wrong in it.
+        If it is not a valid connection file; the message names the fault.
     """
     if kernel is not None:
         path = _find(os.fspath(kernel))
     else:
         path = get_connection_file() or ""
         if not path:
-            raise RuntimeError("not in a kernel: name one, or its connection file")
+            raise RuntimeError("not in a kernel: pass the name of one, or its connection file")
     try:
         return parse_connection(json.loads(read_regular(path, MAX_OWN_BYTES))).to_file()
     except ValueError as error:
@@ -274,7 +275,7 @@ def connect_qtconsole(
     argv : sequence of str, optional
         Further arguments for qtconsole.
     connection_file : path, optional
-        The kernel's; the current kernel's by default.
+        The kernel's connection file; by default that of the current kernel.
     **kwargs
         Options of qtconsole: ``style="monokai"`` is ``--style=monokai``, a bool is a switch
         (``confirm_exit=False`` is ``--no-confirm-exit``).
@@ -282,18 +283,18 @@ def connect_qtconsole(
     Returns
     -------
     subprocess.Popen
-        The console. It has a session of its own, and its output goes nowhere.
+        The console. It has a session of its own (setsid(2)), and its output is discarded.
 
     Raises
     ------
     RuntimeError
-        Outside a kernel, where no file is named.
+        If no file is named, and this process does not belong to a kernel.
     ImportError
-        If qtconsole or a Qt binding is not installed; the text says how to install it.
+        If qtconsole or a Qt binding is not installed; the message says how to install it.
     """
     path = os.fspath(connection_file) if connection_file else get_connection_file()
     if not path:
-        raise RuntimeError("not in a kernel: give a connection_file")
+        raise RuntimeError("not in a kernel: pass a connection_file")
     return subprocess.Popen(
         qtconsole_command(path, [*_options(kwargs), *(argv or ())]),
         stdin=subprocess.DEVNULL,
@@ -316,7 +317,7 @@ def qtconsole_command(path: str, options: Sequence[str]) -> list[str]:
         raise ImportError(f"qtconsole is not installed: {install} qtconsole PySide6-Essentials")
     if not any(map(importlib.util.find_spec, BINDINGS)):
         raise ImportError(f"no Qt binding is installed: {install} PySide6-Essentials")
-    # -P: a module in the folder that somebody stands in is not taken for one of these.
+    # -P keeps modules in the current folder from being imported instead of installed ones.
     return [sys.executable, "-P", "-m", "qtconsole", "--existing", path, *options]
 
 
@@ -329,7 +330,7 @@ def _options(options: Mapping[str, object]) -> Iterator[str]:
             yield f"--{word}={value}"
 
 
-# --- what the arguments must be
+# --- checks of the arguments
 
 
 def _check_ports(ports: Mapping[str, int]) -> None:
@@ -338,7 +339,7 @@ def _check_ports(ports: Mapping[str, int]) -> None:
         if type(port) is not int or not 0 <= port <= LAST_PORT:
             raise ValueError(f"{name}: {port!r} is not a port from 0 to {LAST_PORT}")
         if port and port in seen:
-            raise ValueError(f"{name}: {port} is {seen[port]} already")
+            raise ValueError(f"{name}: {port} is also the {seen[port]}")
         seen[port] = name
 
 
@@ -354,7 +355,7 @@ def _text(given: bytes | str, name: str) -> str:
 def _check_scheme(scheme: str) -> None:
     kind, _, name = scheme.partition("-")
     if kind != "hmac" or name not in hashlib.algorithms_available or name.startswith("shake"):
-        raise ValueError(f"signature_scheme: {scheme!r} is not hmac- and a hash, as hmac-sha256")
+        raise ValueError(f"signature_scheme: {scheme!r} is not hmac-HASH, such as hmac-sha256")
 
 
 def _curve(public: str, secret: str) -> CurveKeys | None:
@@ -374,7 +375,7 @@ def _ipc(path: Path, ip: str, ports: tuple[int, ...]) -> tuple[str, tuple[int, .
     if len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES:
         name = "ip" if ip != "127.0.0.1" else "fname"
         raise ValueError(
-            f"{name}: {longest} is over the {MAX_SOCKET_PATH_BYTES} bytes of a socket's path"
+            f"{name}: {longest} is longer than the {MAX_SOCKET_PATH_BYTES} bytes of a socket's path"
         )
     return prefix, chosen
 
@@ -401,7 +402,7 @@ def _new_path() -> Path:
 
 
 def _find(wanted: str) -> str:
-    if os.sep in wanted:  # given whole: the caller answers for it
+    if os.sep in wanted:  # a path, for which the caller is responsible
         if not Path(wanted).is_file():
             raise FileNotFoundError(f"there is no connection file {wanted}")
         return str(Path(wanted).absolute())
@@ -415,7 +416,7 @@ def _find(wanted: str) -> str:
 
 
 def _folders() -> list[Path]:
-    """List where connection files of ours may be; the current folder is not among them."""
+    """List the folders of this user's connection files; the current folder is not searched."""
     user = own_user()
     ours = [Path(paths.runtime_dir(os.environ, user.uid, lingers=yes)) for yes in (True, False)]
     ours += map(Path, fallback_folders(user.uid))
@@ -426,7 +427,7 @@ def _folders() -> list[Path]:
 
 
 def _ours(folder: Path, pattern: str) -> Iterator[Path]:
-    """Find files that nobody else can have planted."""
+    """Yield the matching files that no other user can have created."""
     try:
         about = folder.stat()
         if about.st_uid not in {os.geteuid(), 0} or about.st_mode & 0o022:

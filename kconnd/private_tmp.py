@@ -2,11 +2,11 @@
 
 Any user of the machine can create ``/tmp/kconnd-UID`` first. Then the daemon creates a fallback
 folder ``/tmp/kconnd-UID-RANDOM``. Clients and later daemons find it by listing /tmp: it is a
-folder of the user with mode 0700, and nobody else can create such a one. Nothing has to be
-recorded, so it works with a full disk and with any state folder.
+folder of the user with mode 0700, and nobody else can create such a folder. Nothing has to
+be recorded, so this works with a full disk and with any state folder.
 
 Rules. Standard library only, and fast, since each run of `kconnd.client` calls it. A name is
-occupied if another user's folder, a file or a link has it; none of these is ever followed.
+occupied if another user's folder, a file or a link has that name; none of these is used.
 """
 
 from __future__ import annotations

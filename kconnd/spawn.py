@@ -1,8 +1,9 @@
-"""Start a daemon for a user who has none, so that it outlives the terminal and the login.
+"""Starts a daemon for a user who has none; the daemon outlives the terminal and the login.
 
-It gets a session of its own, the root folder as its own, and none of the caller's environment
-but what says where things are: it must be the same daemon whoever starts it from wherever.
-Of several that would start one at the same time, one does, and the others find it.
+The daemon gets a session of its own, / as its working directory, and only the variables in `KEPT`
+and the locale (``LC_*``) from the caller's environment. So it does not depend on the terminal or
+the folder in which it is started. If several clients start a daemon at the same time, one of them
+starts it, and the others use it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# -P: a package in the folder that the daemon lives in, /, must not be taken for ours.
+# -P keeps a package in the daemon's working directory, /, from being imported instead of ours.
 DAEMON = (sys.executable, "-P", "-m", "kconnd.daemon.main")
 START_TIMEOUT_S = 15.0  # until the daemon answers
 NO_DISK = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT})
@@ -40,26 +41,26 @@ KEPT = (
 
 
 def client_or_start(socket: str, command: Sequence[str] = DAEMON) -> Client:
-    """Give a client for the user's daemon, started now if there is none.
+    """Return a client of the user's daemon, and start the daemon first if none answers.
 
     Parameters
     ----------
     socket : str
-        The path that was named, or ``""``.
+        The path that ``--socket`` names, or ``""``.
     command : sequence of str
-        What to run as the daemon.
+        The command that runs the daemon.
 
     Raises
     ------
     UnreachableError
-        If it does not come up; its last words are in the error.
+        If the daemon does not answer in time; the error contains the end of its log.
     """
     socket = socket or os.environ.get("KCONND_SOCKET", "")
     client = Client(find_socket(os.environ, socket))
     try:
         client.get("/v1/health")
     except UnreachableError:
-        if listens(client.path):  # somebody is there by now, so a second daemon is no cure
+        if listens(client.path):  # a daemon listens, so a second one would not help
             client.get("/v1/health")
             return client
         start_daemon(socket, command)
@@ -87,7 +88,7 @@ def _warn_of_logout(user: str) -> None:
     if cure:
         print(
             "kconnd-ctl: a logout will end the daemon that is started now, and its kernels\n"
-            f"  to have them live on: {cure}",
+            f"  to keep them running: {cure}",
             file=sys.stderr,
         )
 
@@ -96,7 +97,7 @@ def _warn_of_logout(user: str) -> None:
 def _one_at_a_time(path: Path) -> Iterator[None]:
     """Wait for other clients that are starting a daemon; each takes `START_TIMEOUT_S` at the most.
 
-    Where the disk is read-only, or too full for one more file, the folder is locked instead.
+    If the disk is full or read-only, and the lock file is missing, the folder is locked instead.
     """
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -147,17 +148,17 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], socket: str, log: P
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         if _answers(socket):
-            process.returncode = 0  # it goes on without us; Popen is to let go of it
+            process.returncode = 0  # keeps Popen from waiting for a daemon that continues
             return
-        time.sleep(POLL_INTERVAL_S)  # nothing else tells that a socket has come to be
-    if _answers(socket):  # another one's lock was what ended ours
+        time.sleep(POLL_INTERVAL_S)  # no event reports that the daemon answers
+    if _answers(socket):  # another daemon holds the lock, so ours exited
         return
     state = "it ended"
     if process.poll() is None:
         state = f"no answer within {START_TIMEOUT_S:g} s from pid {process.pid}"
-        process.returncode = 0  # it may yet come up, so it is left alone
+        process.returncode = 0  # it may still become ready, so it is not terminated
     raise UnreachableError(
         f"starting a daemon: {state}",
-        hint=f"kconnd in a terminal shows what it does; its log is {log}",
+        hint=f"run kconnd in a terminal to see why; its log is {log}",
         output="\n".join(read_tail(log, 2000).splitlines()[-5:]),
     )

@@ -1,4 +1,4 @@
-"""Makes a request for each of several kernels, side by side, and collects the failures."""
+"""Makes requests for several kernels concurrently, and collects the failures."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def expand_patterns(client: Client, names: Iterable[str]) -> list[str]:
 def run_for_each(
     names: list[str], request: Callable[[str], Any], on_success: Callable[[Any], object]
 ) -> Failures:
-    """Make a request for each kernel, side by side, and print each failure.
+    """Make a request for each kernel, concurrently, and print each failure.
 
     Parameters
     ----------

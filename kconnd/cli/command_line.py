@@ -107,7 +107,7 @@ class _ArgumentParser:
         return Arguments({**self._values, "passed_words": passed_words})
 
     def _is_option(self, word: str) -> bool:
-        """Tell an option from an operand or a value, such as ``-``, ``-1`` or ``-x + y``."""
+        """Tell whether a word is an option; ``-``, ``-1`` and ``-x + y`` are not."""
         if not word.startswith("-") or word == "-":
             return False
         if word in self._by_spelling or "=" in word or word[:2] in self._by_spelling:

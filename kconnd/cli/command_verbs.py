@@ -1,6 +1,6 @@
 """The verbs that change something: start, stop, restart, interrupt, signal, reload.
 
-Rule: before kernels stop that were not named one by one, they are listed, and the user confirms.
+Rule: kernels that were not named one by one are listed before they stop, and the user confirms.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def start(arguments: Arguments) -> int:
-    """Start kernels, side by side."""
+    """Start kernels concurrently."""
     from kconnd.spawn import client_or_start  # noqa: PLC0415  # only start can start a daemon
 
     client = client_or_start(arguments.socket)
@@ -67,7 +67,7 @@ def stop(arguments: Arguments) -> int:
 def _live_kernels(client: Client, names: list[str] | None) -> dict[str, Any]:
     """Find the kernels that are up, or will start again, among some names or all kernels.
 
-    A name that the daemon does not list is included without a kernel.
+    A name that the daemon does not list is included, with None as its kernel.
     """
     kernels = {kernel["name"]: kernel for kernel in client.get("/v1/kernels")["kernels"]}
     selected = list(kernels) if names is None else expand_patterns(client, names)

@@ -37,7 +37,7 @@ def console(arguments: Arguments) -> int:
 def find_console(name: str, socket: str = "") -> list[str]:
     """Build the command that opens a console.
 
-    The console is `kconnd.jupyter.console_app` where this interpreter has jupyter_console, or else
+    The console is `kconnd.jupyter.console_app` if this interpreter has jupyter_console, or else
     ``jupyter-console`` from the PATH.
 
     Raises

@@ -240,7 +240,7 @@ def check_open_files(_surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_earlier_accounts(_surroundings: Surroundings) -> Iterator[Finding]:
-    """List the data of earlier accounts with a reused uid that the front door has set aside."""
+    """List the data that the front door has set aside: of earlier accounts with a reused uid."""
     from kconnd.client import Client, has_front_door  # noqa: PLC0415  # for this check only
     from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # for this check only
 
@@ -266,7 +266,7 @@ def describe_earlier_account(account: Mapping[str, Any]) -> Finding:
         return Finding("ok", message, cure)
     message += f", and {len(pids)} of its processes still run with the rights of uid {uid}"
     stop = f"systemctl stop {' '.join(units)}; then " if units else ""
-    # The new account can have got the uid before anybody noticed, so some processes can be its own.
+    # The new account may have used the uid before this was noticed: some processes may be its own.
     inspect = f"ps -o pid,lstart,args -p {','.join(map(str, pids))}"
     return Finding(
         "warn", message, f"{cure}; otherwise, as root: {stop}check whose they are: {inspect}"

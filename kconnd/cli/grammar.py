@@ -6,7 +6,7 @@ proposes a verb or an option for a misspelled one.
 
 Rules. A look-up imports this module, so it imports nothing and only holds data. Texts are not
 wrapped here: the help is wrapped to the width of the terminal. A blank line separates paragraphs.
-The fields that ``--json`` prints are only ever added to.
+Later versions may add fields to what ``--json`` prints, and remove none.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Operand:
     name : str
         The attribute that holds its value.
     metavar : str
-        Its name in help texts: ``NAME``, ``FILE``, ``PATH`` … It also says what completes it.
+        Its name in help texts: ``NAME``, ``FILE``, ``PATH`` …
     summary : str
         One line for the help.
     count : str
@@ -75,13 +75,13 @@ class Option:
     Parameters
     ----------
     *spellings : str
-        As it is written, such as ``-n`` and ``--lines``.
+        The spellings of the option, such as ``-n`` and ``--lines``.
     summary : str
         One line for the help.
     **details
         ``name``: the attribute that holds the value, derived from the longest spelling by default.
         ``metavar``: the value's name in help texts; an option without metavar and choices is a
-        flag. ``default``: its value where the option is absent. ``choices``: the allowed values.
+        flag. ``default``: the value if the option is absent. ``choices``: the allowed values.
         ``is_number``: the value is a whole number. ``is_required``: the verb needs it.
         ``is_repeatable``: the value is a list, to which each occurrence adds.
     """
@@ -107,7 +107,7 @@ class Verb:
     Parameters
     ----------
     name : str
-        As it is typed.
+        The word that the user types.
     group : str
         The heading under which the overview lists it.
     handler : str
@@ -119,7 +119,7 @@ class Verb:
         output with ``--json``. ``operands`` and ``options``: its arguments, without the
         `COMMON_OPTIONS`. ``exclusive``: groups of options of which one at most is allowed.
         ``passes_words_to``: the program that gets the words after ``--``. ``changes``: whether the
-        verb changes anything; such a verb is never suggested for a word that asks to look.
+        verb changes anything; such a verb is never suggested for a word that asks for no change.
     """
 
     description = example = json_reply = passes_words_to = ""

@@ -1,14 +1,14 @@
 """A connection to a kernel over which ``kconnd-ctl run`` executes code, piece by piece.
 
-How it works. The daemon is asked until it says that the kernel is idle; then the code is sent.
-Until then nothing of it is in the kernel's queue, so a time limit or Ctrl-C ends the command
-and the code never runs. Between sending and the kernel's first word about the request lies an
-instant in which another client's cell can begin: then nothing is interrupted, since that would
-end the other's cell, and the code still runs. Once the kernel has said that it executes the
-request, a time limit or Ctrl-C interrupts the kernel.
+How it works. The session polls the daemon until the kernel is idle, and then sends the code.
+Before that, nothing of the code is in the kernel's queue: a time limit or Ctrl-C ends the command,
+and the code never runs. After the code was sent, another client's cell may still begin before it.
+So until the kernel's first message about the request, a time limit or Ctrl-C ends the command
+without an interrupt, which would end the other client's cell; the code still runs. After that
+message, a time limit or Ctrl-C interrupts the kernel.
 
-Only messages that answer our own request are shown, though other clients may be at work. The
-words of a kernel that belongs to another user steer no terminal.
+Only messages that answer our own request are shown, since other clients may use the kernel, too.
+The output of another user's kernel cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL_MS = 1000  # of silence, after which the daemon is asked about the kernel
 SUBSCRIPTION_TRIES = 20
-MAX_UNSHOWN = 1000  # messages taken at a time
+MAX_UNSHOWN = 1000  # messages that are received at a time
 REPLY_TIMEOUT_S = 30.0  # from the end of an execution to its reply
 INTERRUPTED_REPLY_TIMEOUT_S = 1.0  # many kernels send no reply to an interrupted request
 END_OF_INPUT = "\x04"  # what Jupyter's clients send for the end of stdin
@@ -48,31 +48,31 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Phase(Enum):
-    """What has become of the code so far; the value says it to a person."""
+    """The progress of the code; the value describes it to the user."""
 
     WAITING = "nothing was sent, so the code will not run"
     SENT = (
-        "the code was sent and has not begun; it will still run, after the cell of another "
-        "client, which was not interrupted"
+        "the code was sent and has not begun; it will still run, after another client's "
+        "cell, which was not interrupted"
     )
     RUNNING = "the code still runs; kconnd-ctl interrupt {name} interrupts it"
-    DONE = "the code is done"
+    DONE = "the code has finished"
     BETWEEN = "the rest of the code was not sent"
 
 
 class KernelSession:
-    """One connection to a kernel, over several pieces of code.
+    """One connection to a kernel, which is used for all pieces of code.
 
     Parameters
     ----------
     daemon : Client
-        Looks after the kernel.
+        The client of the kernel's daemon.
     kernel : dict
-        What the daemon says of it.
+        The daemon's description of the kernel.
     arguments : Arguments
         The command line: ``name``, ``timeout`` and ``json``.
     deadline : float
-        Monotonic seconds at which all of the code is to be done.
+        The time by which all of the code must have finished, in monotonic seconds.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class KernelSession:
         self._daemon, self._kernel, self._arguments = daemon, kernel, arguments
         self._deadline = deadline
         self._phase, self._interrupted = Phase.WAITING, False
-        self._unshown: deque[dict[str, Any]] = deque()  # messages about the present request
+        self._unshown: deque[dict[str, Any]] = deque()  # messages about the current request
         # The client puts the uid into the replies of other owners' daemons.
         self._is_own = kernel.get("uid", os.geteuid()) == os.geteuid()
         self._filters: dict[TextIO, TerminalText] = {}
@@ -96,7 +96,7 @@ class KernelSession:
         self._subscribed = False
 
     def close(self) -> None:
-        """Disconnect; the kernel goes on."""
+        """Disconnect; the kernel keeps running."""
         self._client.stop_channels()
         for stream, text in self._filters.items():
             print(text.end(), end="", file=stream, flush=True)
@@ -111,14 +111,14 @@ class KernelSession:
         return self._interrupted
 
     def execute(self, code: str) -> bool:
-        """Run one piece of code; true if it went well.
+        """Run one piece of code, and return whether it succeeded.
 
         Raises
         ------
         TimedOutError
-            If it is not done in time; the error says what becomes of the code.
+            If the code does not finish in time; the error says what happens to it.
         NotRunningError
-            If the kernel ends meanwhile.
+            If the kernel ends before the code has finished.
         """
         self._phase = Phase.WAITING if self._phase is Phase.WAITING else Phase.BETWEEN
         self._wait_until_idle()
@@ -138,7 +138,7 @@ class KernelSession:
     # --- before the code is sent
 
     def _wait_until_idle(self) -> None:
-        """Wait until the daemon says that no request of anybody is being executed."""
+        """Wait until the daemon reports that the kernel executes no client's request."""
         told = not sys.stderr.isatty()
         while not self._is_idle():
             self._await_status()
@@ -152,7 +152,7 @@ class KernelSession:
         return bool(self._look()["execution_state"] == "idle")
 
     def _await_status(self) -> None:
-        """Wait until the kernel says that a request is done, or for a while."""
+        """Wait until the kernel reports a finished request, for `POLL_INTERVAL_MS` at most."""
         iopub = self._client.iopub_channel.socket
         until = time.monotonic() + POLL_INTERVAL_MS / 1000
         while iopub.poll(max(0, int((until - time.monotonic()) * 1000))):
@@ -160,11 +160,11 @@ class KernelSession:
                 return
 
     def _subscribe(self) -> None:
-        """Make sure that iopub is heard, so that no output is missed.
+        """Wait until the subscription to iopub has reached the kernel, so that no output is missed.
 
-        A request is answered there, too, once the subscription has reached the kernel. If only
-        the reply arrives, the subscription was late, and the kernel is asked once more; a kernel
-        that never says anything there is taken as it is.
+        From then on, the kernel's status about our requests arrives on iopub. If only the reply on
+        shell arrives, the request is repeated, up to `SUBSCRIPTION_TRIES` times. A kernel that
+        never publishes a status is accepted.
         """
         for _ in range(SUBSCRIPTION_TRIES):
             request = self._client.kernel_info()
@@ -186,10 +186,11 @@ class KernelSession:
     # --- while it runs
 
     def _step(self, request: str) -> None:
-        """Take what has come, and show some of it.
+        """Receive the messages that have arrived, and show one of them.
 
-        What has come is taken before the time is looked at, and shown after: where printing
-        waits, as in a pipe that nobody reads, the code may be done and another client's begun.
+        They are received before the time is checked, and shown afterwards. Printing can block, for
+        example on a pipe that nobody reads. Meanwhile our code may finish, and another client's
+        cell may begin, which must not be interrupted.
         """
         if not self._unshown:
             self._await_message()
@@ -206,10 +207,10 @@ class KernelSession:
         if not ready:
             self._look()
             if self._client.shell_channel.socket.poll(0):
-                self._phase = Phase.DONE  # it has replied, so iopub has dropped its idle
+                self._phase = Phase.DONE  # it has replied, so its idle on iopub was lost
 
     def _receive(self, request: str) -> None:
-        """Keep the messages that have come about our request, and see how far it is."""
+        """Keep the messages that have arrived about our request, and update the phase."""
         iopub = self._client.iopub_channel.socket
         for _ in range(MAX_UNSHOWN):
             if self._phase is Phase.DONE or not iopub.poll(0):
@@ -221,7 +222,7 @@ class KernelSession:
                 self._unshown.append(message)
 
     def _interrupt_or_leave(self, request: str) -> None:
-        """Interrupt our own execution once; whoever insists, or has none, leaves."""
+        """Interrupt our own code once; end the command if it does not run, or the second time."""
         self._receive(request)
         if self._phase is not Phase.RUNNING or self._interrupted:
             raise KeyboardInterrupt
@@ -253,19 +254,19 @@ class KernelSession:
         Raises
         ------
         NotRunningError
-            If it is not the process that this session is connected to, or is about to end.
+            If the kernel does not run, or is not the process that this session is connected to.
         """
         now: dict[str, Any] = self._daemon.get(kernel_path(self._arguments.name))
         if now["generation"] == self._kernel["generation"] and now["state"] == "running":
             return now
-        last = now["last_exit"] or {"reason": "it ended", "output_tail": ""}
+        last = now["last_exit"] or {"reason": "ended", "output_tail": ""}
         raise NotRunningError(
             f"running code on {self._arguments.name}: the kernel {last['reason']}",
-            hint=f"kconnd-ctl why {self._arguments.name} tells what was done about it",
+            hint=f"kconnd-ctl why {self._arguments.name} shows what was done about it",
             output=last["output_tail"],
         )
 
-    # --- once it is done
+    # --- after the end of the code
 
     def _outcome(self, request: str) -> bool:
         status = self._reply(request)["content"].get("status")
@@ -292,12 +293,12 @@ class KernelSession:
         if self._interrupted:
             return {"content": {"status": "interrupted"}}
         raise KconndError(
-            f"running code on {self._arguments.name}: the kernel said that it is done and sent no "
+            f"running code on {self._arguments.name}: the kernel reported the end and sent no "
             f"reply within {REPLY_TIMEOUT_S:g} s",
-            hint="whether the code went well is not known; its output above is all there was",
+            hint="it is not known whether the code succeeded; all of its output is above",
         )
 
-    # --- what it says
+    # --- messages of the kernel
 
     def _answer(self, message: dict[str, Any]) -> None:
         if self._arguments.json:
@@ -334,7 +335,7 @@ class KernelSession:
 
 
 def _parent_id(message: dict[str, Any]) -> str:
-    """Give the id of the request that a message answers; xeus sends null where there is none."""
+    """Give the id of the request that a message answers, or ``""``; xeus may send a null header."""
     return str((message.get("parent_header") or {}).get("msg_id", ""))
 
 

@@ -65,7 +65,7 @@ def _install(arguments: Arguments, folder: Path) -> list[InstalledSpec]:
 
 
 def _look_up_row(client: Client, name: str) -> dict[str, Any]:
-    """Look up a kernel without a profile of ours: a kernel spec's, or another owner's."""
+    """Look up a kernel without a profile: that of a kernel spec, or of another owner."""
     if "/" in name:
         return _foreign_row(client, name)
     try:
@@ -82,12 +82,12 @@ def _look_up_row(client: Client, name: str) -> dict[str, Any]:
 
 
 def _foreign_row(client: Client, name: str) -> dict[str, Any]:
-    """Look up another owner's kernel; only its language is trusted, and no path."""
+    """Look up another owner's kernel; its language is used, and none of its paths."""
     return {"language": client.get(kernel_path(name))["language"]}
 
 
 def _check_names(profiles: Iterable[str], installed: list[InstalledSpec]) -> None:
-    """Refuse two profiles with the same name of a spec, since one would hide the other."""
+    """Refuse two profiles whose specs have the same name, since one would hide the other."""
     profile_of = {spec["name"]: spec["profile"] for spec in installed}
     for profile in profiles:
         owner = profile_of.setdefault(_spec_name(profile), profile)

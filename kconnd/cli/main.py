@@ -1,7 +1,7 @@
 """``kconnd-ctl``: parses the command line by the grammar, then imports and runs the verb.
 
-Rules. People run look-ups all day, so a module is imported only when it is needed. An error is
-printed on stderr as one sentence and one hint, and gives its own exit code. With ``--json``
+Rules. Look-ups must be fast, so a module is imported only when it is needed. An error is printed on
+stderr as one sentence and one hint, and its class determines the exit code. With ``--json``
 nothing but JSON is printed on stdout; an error that ends the verb is then printed there as well,
 as one line ``{"error": {"code", "message", "hint", "output"}}``.
 """

@@ -38,7 +38,7 @@ class Progress:
 
     def __init__(self, client: Client, verb: str) -> None:
         self._client, self._verb = client, verb
-        self._printed: dict[str, str] = {}  # by kernel with a request, the last printed reason
+        self._printed: dict[str, str] = {}  # the last reason, by kernel with a request
         self._ended = Event()
         self._thread = Thread(target=self._watch, daemon=True)
 

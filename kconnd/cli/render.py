@@ -24,7 +24,7 @@ COLOURS = {
 }
 SPAN_UNITS = ((604800, "w"), (86400, "d"), (3600, "h"), (60, "min"))
 SIZE_UNITS = ("K", "M", "G", "T")
-MAX_NUMBER = 999.5  # a number from here on rounds to 1000, which has a digit too many
+MAX_NUMBER = 999.5  # numbers from here on round to 1000, which has four digits
 MIN_CELL_CHARS = 10  # of the last cell of a table, when it is cut
 
 
@@ -76,7 +76,7 @@ def size(count: int | None) -> str:
 
 
 def plain(text: str) -> str:
-    """Replace the characters that steer a terminal, since a kernel can choose its texts."""
+    """Replace the characters that steer a terminal, since a kernel determines these texts."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else " " if char in "\t\n" else "?" for char in text)
@@ -86,7 +86,7 @@ def last_words(output: str) -> list[str]:
     """Split the last output of a kernel into lines that are safe to print on a terminal.
 
     Control sequences are removed whole, colours included, since a traceback is full of them. In a
-    name or a sentence they are no accident, so `plain` leaves a mark for each.
+    name or a sentence they are suspicious, so `plain` replaces each by a mark.
     """
     from kconnd.core.terminal_text import clean  # noqa: PLC0415  # for kernels that exited only
 
@@ -96,7 +96,7 @@ def last_words(output: str) -> list[str]:
 def printable(reply: Any) -> Any:
     """Apply `plain` to all texts of a reply, since the daemon can be another user's program.
 
-    Line breaks and tabs stay; `table` removes them from its cells.
+    Line breaks stay, and `table` replaces them in its cells by spaces.
     """
     if isinstance(reply, str):
         return "\n".join(map(plain, reply.split("\n")))

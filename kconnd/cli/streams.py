@@ -1,7 +1,8 @@
 """The verbs that print a stream of lines: ``logs`` and ``events``.
 
-Rules: only the main thread prints, so Ctrl-C and a closed pipe end it at once. Lines of different
-kernels never mix. The content of a log cannot steer the terminal (`kconnd.core.terminal_text`).
+Rules: only the main thread prints, so Ctrl-C and a closed pipe end the verb at once. Lines of
+different kernels never mix. The content of a log cannot steer the terminal
+(`kconnd.core.terminal_text`).
 """
 
 from __future__ import annotations

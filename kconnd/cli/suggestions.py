@@ -1,7 +1,8 @@
 """Suggestions for a misspelled verb or option, and for verbs of docker and systemctl.
 
-Rule: a word that may ask to look never gets a verb that changes something. If any verb that only
-looks, of ours or of theirs, is near the word, then only such verbs are suggested.
+Rule: a verb that changes something is never suggested for a word that may ask only to look. If any
+verb that only looks is near the word, of kconnd-ctl or of those programs, only such verbs are
+suggested.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from kconnd.cli.grammar import Option
 
 MIN_PREFIX_CHARS = 3  # of a shortened verb, such as "conn"
-LETTERS_PER_EDIT = 3  # one edit is allowed for so many letters of the correct word
+LETTERS_PER_EDIT = 3  # of the correct word, for each allowed edit
 
 
 def unknown_verb(word: str) -> UsageError:

@@ -1,10 +1,10 @@
 """Client of a kconnd daemon: HTTP/1.1 and JSON on a Unix socket, with the standard library only.
 
-Rules. Nothing is imported that costs a look-up milliseconds: http.client takes 30, socket and json
-ten each, and the parts of them that are written in C are sufficient. The server is checked before
-anything is sent: the operating system reports its uid, which must be the caller's, root's, or one
-that the caller names. A reply is bounded, and never trusted to be well formed. Every text in a
-request is validated where the request is written (`kconnd.core.protocol.request_head`).
+Rules. A look-up imports no slow module: http.client takes 30 ms, socket and json 10 ms each. The
+parts of socket and json that are written in C are sufficient. The server is checked before anything
+is sent: the operating system reports its uid, which must be the caller's, root's, or one that the
+caller names. The size of a reply is limited, and its syntax is checked. Every text in a request is
+validated where the request is written (`kconnd.core.protocol.request_head`).
 
 This package decides to whose daemon a request goes. A bare name goes to the caller's own daemon,
 ``OWNER/NAME`` to the daemon of a user in the system's user database. Only the caller's own daemon
@@ -64,7 +64,7 @@ class Client:
     path : str
         The daemon's socket.
     owner : int, optional
-        The uid of the daemon's owner; by default the caller, and root is accepted as well.
+        The uid of the daemon's owner; by default the caller's. Root is always accepted.
     most : int
         The largest reply in bytes.
     """
@@ -97,7 +97,7 @@ class Client:
         method, path : str
             As listed in the daemon's ``/v1/openapi.json``; `kernel_path` makes paths of kernels.
         body : mapping, optional
-            Is sent as JSON.
+            The content, which is sent as JSON.
         limit : float, optional
             Seconds of silence after which the request fails; by default it waits without limit.
 
@@ -220,7 +220,7 @@ class Client:
 
     @staticmethod
     def _checked(path: str, content: Any, owner: int) -> Any:
-        """Return a reply of one's own daemon as it is, and the valid part of any other."""
+        """Return a reply of the caller's own daemon unchanged, or the valid fields of any other."""
         if not is_foreign(owner):
             return content
         from kconnd.client.other_owners import foreign_reply  # noqa: PLC0415  # see the head
@@ -277,8 +277,8 @@ def find_socket(env: Mapping[str, str], path: str = "") -> str:
 def socket_candidates(env: Mapping[str, str], uid: int) -> Iterator[str]:
     """Yield the paths on which a user's daemon can listen, the likeliest first.
 
-    The daemon chooses its folder by whether the user lingers, which can have changed since. cron
-    and su set no ``XDG_RUNTIME_DIR``; the default is then the folder that systemd creates
+    The folder depends on whether the user lingered (loginctl(1)) when the daemon started. cron and
+    su set no ``XDG_RUNTIME_DIR``; the default is then the folder that systemd creates
     (pam_systemd(8)). A folder below /tmp that another user owns is skipped. The folder that the
     daemon uses instead comes last, since finding it requires reading /tmp.
     """

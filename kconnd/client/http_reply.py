@@ -1,6 +1,6 @@
 """Parses the reply of a daemon: an HTTP/1.1 head (RFC 9112), and JSON within limits.
 
-Every violation raises UnreachableError: what answers is then not a daemon, or one that exited
+Every violation raises UnreachableError: the server is then not a daemon, or a daemon that exited
 while it replied.
 """
 
@@ -158,7 +158,7 @@ class _JsonOptions:
 
 
 def parse_json(text: bytes) -> Any:
-    """Parse JSON as `json.loads` does, which is imported only for unusual texts.
+    """Parse JSON as `json.loads` does; the module json is imported only for unusual texts.
 
     Raises
     ------

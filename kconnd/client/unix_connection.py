@@ -44,8 +44,8 @@ class UnixConnection(_socket.socket):
     def limit_connecting(self, seconds: int) -> None:
         """Limit the wait for a listener whose queue is full (unix(7)).
 
-        The time limit of sending applies to that wait. With Python's own timeout the socket would
-        be non-blocking, and would not wait at all.
+        The limit for sending (SO_SNDTIMEO) applies to that wait. With Python's own timeout the
+        socket would be non-blocking, and would not wait at all.
         """
         from struct import pack  # noqa: PLC0415  # for another owner's daemon only
 
@@ -114,7 +114,7 @@ def is_foreign(owner: int) -> bool:
 
 
 def _checked_owner(connection: UnixConnection, path: str, owner: int) -> int:
-    """Return the uid of the daemon's owner; refuse a server that another user planted.
+    """Return the uid of the daemon's owner; refuse a server that another user started.
 
     The operating system reports who listens (SO_PEERCRED, unix(7)). For a socket that systemd made
     for an owner's daemon it reports root, so the name of the socket identifies the owner then.
@@ -132,7 +132,7 @@ def _checked_owner(connection: UnixConnection, path: str, owner: int) -> int:
 
 
 def _owner_by_name(path: str | bytes, default: int) -> int:
-    """Read the owner from the name of a socket that systemd made; others give ``default``."""
+    """Read the owner from the name of a socket that systemd made; else return ``default``."""
     from kconnd.core.paths import OWNER_SOCKETS_DIR  # noqa: PLC0415  # most daemons are the caller's
 
     folder, _, name = os.fsdecode(path).rpartition("/")

@@ -114,7 +114,7 @@ def test_given_ports_are_kept_and_only_the_others_chosen(home: Path) -> None:
         ({"shell_port": 70000}, "shell_port"),
         ({"hb_port": -1}, "hb_port"),
         ({"hb_port": True}, "hb_port"),
-        ({"shell_port": 5000, "control_port": 5000}, "control_port: 5000 is shell_port already"),
+        ({"shell_port": 5000, "control_port": 5000}, "control_port: 5000 is also the shell_port"),
         ({"transport": "udp"}, "transport"),
         ({"signature_scheme": "hmac-rot13"}, "signature_scheme"),
         ({"signature_scheme": "sha256"}, "signature_scheme"),
@@ -135,7 +135,7 @@ def test_bad_arguments_are_refused_by_name(
 
 
 def test_a_path_too_long_for_sockets_names_the_file(home: Path) -> None:
-    with pytest.raises(ValueError, match=r"fname: .* is over the 107 bytes"):
+    with pytest.raises(ValueError, match=r"fname: .* is longer than the 107 bytes"):
         connect.write_connection_file(home / ("x" * 100), transport="ipc")
 
 

@@ -1,10 +1,10 @@
-"""Chooses the parent process that a kernel can be forked from, or the reason why there is none.
+"""Chooses the parent process that a kernel can be forked from, or says why there is none.
 
 A forked kernel must equal one that was started by exec. Its parent (the zygote,
 `kconnd.programs.zygote`) has been running for a while, so every variable that the interpreter, the
 dynamic loader, libc or a module reads at its start must have the kernel's value in the parent, too.
-These variables are the exec-time environment; each parent serves only one. A test watches which
-variables the modules of a kernel read during their import.
+These variables are the exec-time environment; each parent serves only one. The test suite
+checks which variables the modules of a kernel read during their import.
 """
 
 import fnmatch

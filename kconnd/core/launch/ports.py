@@ -1,4 +1,4 @@
-"""Chooses a kernel's ports, from candidates, granted ports and a test for free ones."""
+"""Chooses a kernel's ports: those of the candidates that are free and not granted to others."""
 
 from collections.abc import Callable, Iterable
 

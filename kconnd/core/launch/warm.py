@@ -50,7 +50,7 @@ __import__("ipykernel.kernelapp").kernelapp.IPKernelApp.instance().connection_fi
 
 @dataclass(frozen=True)
 class FilesRead:
-    """What a process has read at its start, and a new process would read, too.
+    """The files that a process has read at its start, and that a new process would read, too.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ class Actor:
     source : callable
         Returns the catalog's entry for its next launch; None where its profile was removed.
     pool : WarmKernels, optional
-        Kernels that a launch can use instead of a start.
+        The warm kernels that a launch can use instead of starting a process.
     """
 
     def __init__(

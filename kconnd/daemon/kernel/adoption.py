@@ -32,7 +32,8 @@ class Discovery:
     Parameters
     ----------
     event : Event, optional
-        What happened; None where the record is right, or where the process's end will show it.
+        The event to report; None if the record is right, or if the end of the process is reported
+        later.
     handle : Handle, optional
         Its process, dead or alive, if it is to be supervised.
     proof : str
@@ -95,7 +96,7 @@ async def discover(
 
 
 async def _find_handle(world: World, record: KernelRecord, files: RuntimeFiles) -> Handle | None:
-    """Find the process of this boot of the machine by the record, or else by its shim."""
+    """Find the kernel's process in this boot of the machine, by the record or by its shim."""
     handle = _recorded_handle(record)
     if handle is None or not _is_on_record(record, handle):
         facts, exit_file = files.paths.facts, files.paths.exit

@@ -32,8 +32,8 @@ class Foreign:
     locked : bool
         Whether a process holds its lock.
     here : bool
-        Whether that process should be on this machine, and was not found: it may have taken the
-        lock and not written its facts yet.
+        Whether that process should be on this machine, but was not found. It may have taken the
+        lock, and may not have written its facts yet.
     """
 
     record: KernelRecord

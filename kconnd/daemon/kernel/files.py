@@ -115,8 +115,8 @@ class RuntimeFiles:
         connection : ConnectionInfo, optional
             Its sockets.
         recorded : bool
-            Whether the end is on record. Until then the shim's files stay: the next daemon knows
-            about the end from nothing else.
+            Whether the end is on record. Until then the shim's files stay, since nothing else
+            tells the next daemon about the end.
         """
         with self._logging("cleaning up after it"):
             if is_held(self._world, self.name):

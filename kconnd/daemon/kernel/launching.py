@@ -108,7 +108,7 @@ class Launching:
     report : callable
         Takes events, news for the record, and `ProcessMet`.
     pool : WarmKernels, optional
-        Kernels that a launch can use instead of a start.
+        The warm kernels that a launch can use instead of starting a process.
     """
 
     def __init__(

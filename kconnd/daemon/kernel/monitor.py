@@ -77,7 +77,7 @@ class Watch:
         self._channels: Channels | None = None
         self._generation = 0
         self._alive = asyncio.Event()  # set by any message of this process
-        self._unsure = asyncio.Event()  # set while its activity may have to be asked for
+        self._unsure = asyncio.Event()  # set while it may be necessary to ask whether it is busy
         self._reported = False  # whether its silence has been reported
         self._beat_at = 0.0
         self._open_at_beat: frozenset[str] = frozenset()  # requests at the last heartbeat
@@ -90,7 +90,7 @@ class Watch:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the kernel is certainly idle, and not only by its last status."""
+        """Whether the kernel is certainly idle, which its last status alone does not prove."""
         return self.activity is not None and self.activity.is_sure
 
     @property
@@ -200,7 +200,7 @@ class Watch:
             if due is None:
                 self._unsure.clear()
             elif due > self._clock():
-                await asyncio.sleep(due - self._clock())  # a status until then makes it needless
+                await asyncio.sleep(due - self._clock())  # a status may answer it first
             else:
                 await self._question(channels)
 

@@ -55,7 +55,7 @@ def check_descriptors(usage: tuple[int, int]) -> None:
     Raises
     ------
     StartFailedError
-        If so.
+        If too few would be left.
     """
     used, limit = usage
     if limit - used < RESERVED_DESCRIPTORS:

@@ -1,4 +1,4 @@
-"""The warm kernels that a launch can use instead of a start.
+"""The warm kernels that a launch can use instead of starting a process.
 
 `kconnd.daemon.warm` keeps them. This module holds what a launch needs of them, so that a launch
 depends on a small interface and not on how warm kernels are made.

@@ -49,7 +49,7 @@ class Target:
     Parameters
     ----------
     handle : Handle
-        Finds it.
+        Identifies the process.
     connection : ConnectionInfo, optional
         How to connect to it; None where that is lost.
     facts : Facts
@@ -63,7 +63,7 @@ class Target:
     startup_timeout : float
         Seconds that the first answer may take.
     warm : WarmKernel, optional
-        The warm kernel that it was, and that has answered already.
+        The warm kernel whose process it is; that kernel has already answered.
     """
 
     handle: Handle
@@ -88,9 +88,9 @@ class Process:
     report : callable
         Takes events, and news for the record.
     connection : ConnectionInfo, optional
-        How the latest process was reached, by the record.
+        The connection of the latest process, according to the record.
     habits : Habits
-        How the kernel's software behaves, by the record.
+        How the kernel's software behaves, according to the record.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class Process:
     # --- whether clients can attach
 
     def mend(self, existing: Collection[str]) -> None:
-        """Restore the connection file of a live kernel, should it have been removed.
+        """Restore the connection file of a live kernel if it was removed.
 
         Parameters
         ----------
@@ -278,12 +278,12 @@ class Process:
         return self.fault
 
     def note_fault(self, handle: Handle, fault: str) -> None:
-        """Keep why no new client can attach to a process, if it is still the present one."""
+        """Store why no new client can attach, unless another process has replaced this one."""
         if self.handle is handle and self.is_ready and self.connection is not None:
             self.fault = fault
 
     async def _explain_silence(self, reach: AttachCheck, startup_timeout: float) -> None:
-        """Look, shortly before a start times out, whether the kernel listens somewhere else."""
+        """Check, shortly before a start times out, whether the kernel listens somewhere else."""
         await asyncio.sleep(max(0.0, startup_timeout - EXPLAIN_BEFORE_S))  # no event is due
         fault = await asyncio.to_thread(reach.find_fault)
         if not self.is_ready and BOUND_INSTEAD in fault:

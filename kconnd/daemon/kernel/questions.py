@@ -31,8 +31,8 @@ async def ask_each_shell(channels: Channels) -> Mapping[str, Any]:
 async def _ask_subshells(channels: Channels) -> None:
     """Ask each subshell, and wait for the replies of all that still exist.
 
-    A deleted subshell never answers, so the list is read again. The question is not repeated: it
-    would pile up behind a cell that takes hours.
+    A deleted subshell never answers, so the list is read again. The question is not repeated:
+    copies of it would pile up behind a cell that takes hours.
     """
     listed = await channels.list_subshells()
     asking = {

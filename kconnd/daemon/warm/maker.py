@@ -147,7 +147,7 @@ class Maker:
             log.warning("%s: removing its files: %s", name, error)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Terminate a kernel in the background; `end` waits for it."""
+        """Run the termination of a kernel in the background; `end` waits for it."""
         task = asyncio.get_running_loop().create_task(_log_fault(work))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

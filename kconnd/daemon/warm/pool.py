@@ -115,7 +115,8 @@ class Pool:
     def hand_over(self, warm: WarmKernel, plan: LaunchPlan) -> Handle:
         """Move the files of a kernel that was taken; see `kconnd.daemon.warm.handover`.
 
-        Nothing waits for the kernel's reply: it handles later requests after the one that names it.
+        Nothing waits for the kernel's reply, since the kernel handles requests in order: it learns
+        its name before it handles any later request.
         """
         old = warm.plan.name
         handle = hand_over(self._world, warm, plan)

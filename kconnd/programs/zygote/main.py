@@ -1,9 +1,9 @@
 """The zygote: a process that has imported ipykernel and forks kernels that are ready at once.
 
-Run as ``PYTHON [FLAGS] main.py DESCRIPTOR [MODULE...]`` by the kernels' own interpreter, in their
-exec-time environment; the modules are imported as well. Nothing of kconnd need be installed there:
-this folder and `kconnd.programs.shim` beside it use the standard library only, and run on
-Python 3.9.
+The command is ``PYTHON [FLAGS] main.py DESCRIPTOR [MODULE...]``. PYTHON is the kernels' own
+interpreter, and the zygote has their exec-time environment. It imports each MODULE, too. Nothing of
+kconnd need be installed there: this folder and `kconnd.programs.shim` beside it use the standard
+library only, and run on Python 3.9.
 
 How it works. The zygote imports everything, freezes its heap, reports that it is ready, and then
 forks one shim per request. The shim forks the kernel, so the end of the zygote ends no kernel.

@@ -139,7 +139,7 @@ class ThrottledReader:
         self._count += count
 
     def end(self) -> None:
-        """Return this reader's part of the budget."""
+        """Release this reader's part of the budget."""
         self._budget.readers.discard(self)
 
 

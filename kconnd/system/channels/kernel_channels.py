@@ -29,8 +29,8 @@ from kconnd.system.channels.flow_control import ReadBudget
 from kconnd.system.channels.listeners import KernelListener, UnixListener, ZmqListener
 from kconnd.system.channels.zmtp_socket import MAX_REPLY_BYTES, request_reply
 
-# While a kernel has not bound its sockets yet, libzmq doubles the first delay up to the second. A
-# large second delay makes each start take that much longer.
+# Until a kernel has bound its sockets, libzmq tries to connect again, and doubles the delay each
+# time, up to the maximum. A large maximum would make each start take that much longer.
 RECONNECT_DELAY_MS, MAX_RECONNECT_DELAY_MS = 4, 8
 REQUEST_STATES = frozenset({"busy", "idle"})  # a kernel also reports "starting"
 MAX_OWN_REQUESTS = 256  # whose status may still arrive
@@ -156,7 +156,7 @@ class KernelChannels:
 
     @contextlib.contextmanager
     def _connected(self, channel: str, linger_ms: int = 0) -> Iterator[zmq.asyncio.Socket]:
-        """Connect for one request: an open socket takes 40 kB per kernel."""
+        """Open a socket for one request, and close it, since each open one takes 40 kB."""
         socket = self._context.socket(zmq.DEALER)
         socket.maxmsgsize = MAX_REPLY_BYTES  # libzmq closes the connection for a longer one
         self._connect(socket, channel)
@@ -166,7 +166,7 @@ class KernelChannels:
             socket.close(linger=linger_ms)
 
     async def watch_status(self, on_status: OnStatus, on_loss: Callable[[], None]) -> None:
-        """Report the requests that the kernel begins and finishes, without an end.
+        """Report the requests that the kernel begins and finishes; never return.
 
         Parameters
         ----------

@@ -1,9 +1,9 @@
 """Listen to one kernel: its messages on iopub, and its replies to heartbeats.
 
 Rules. The event loop never waits for a heartbeat: it is sent, and its reply is read when the next
-one is due. A lost connection is re-established. `UnixListener` speaks ZMTP itself to Unix sockets,
-which most kernels use, since each open socket of libzmq takes 40 kB. `ZmqListener` uses libzmq for
-TCP, IPv6 and encryption.
+heartbeat is due. A lost connection is re-established. `UnixListener` speaks ZMTP itself to Unix
+sockets, which most kernels use, since each open socket of libzmq takes 40 kB. `ZmqListener` uses
+libzmq for TCP, IPv6 and encryption.
 
 A kernel can publish faster than a daemon with other kernels can read.
 `kconnd.system.channels.flow_control` limits the reading, and little is buffered on the way, so that
@@ -31,7 +31,7 @@ READ_AHEAD_MESSAGES = 32  # that libzmq buffers
 RECEIVE_BUFFER_BYTES = 1 << 16  # of the socket; the system's default is some megabytes
 MAX_FRAME_BYTES = 1 << 24  # of an iopub message; libzmq closes the connection for a longer one
 MAX_PING_BYTES = 1 << 10
-MAX_PING_REPLIES = 100  # read at once, of those that came since the last heartbeat
+MAX_PING_REPLIES = 100  # that are read per heartbeat
 
 OnMessage = Callable[[list[bytes]], None]
 OnLoss = Callable[[], None]
@@ -62,7 +62,7 @@ class KernelListener(Protocol):
 
 
 class _End:
-    """The end of listening, by an exception."""
+    """A future that ends the listening with an exception."""
 
     def __init__(self) -> None:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -154,7 +154,10 @@ class UnixListener:
         return was_answered
 
     def _send_next(self, connection: ZmtpConnection) -> bool | None:
-        """Send a heartbeat if the previous one was answered: a second would only fill a queue."""
+        """Send the first heartbeat, or the next one if the previous one was answered.
+
+        Further ones would only fill a queue.
+        """
         was_ready = connection.is_ready
         was_answered = bool(connection.receive())
         is_first = connection.is_ready is not was_ready

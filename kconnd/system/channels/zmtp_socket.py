@@ -19,7 +19,7 @@ Reply = TypeVar("Reply")
 MAX_REPLY_BYTES = 1 << 18  # of a reply to a request, such as a kernel's banner
 CHUNK_BYTES = 1 << 14  # per read; a chunk may contain thousands of messages
 RETRY_DELAY_S, MAX_RETRY_DELAY_S = 0.004, 0.1  # while the kernel is not listening yet
-RETRY_FRACTION = 1 / 50  # of the time waited so far: the relative delay that a retry may cause
+RETRY_FRACTION = 1 / 50  # of the time waited so far: the next delay, within the limits
 
 
 class ZmtpConnection:

@@ -48,7 +48,7 @@ def pid_namespace(pid: int | str = "self") -> str:
 def shares_host_name(process: ProcessId) -> bool:
     """Check whether a live process of this pid namespace is in our UTS namespace.
 
-    Then it has our host name, also after somebody has changed the name.
+    Such a process has our host name, even after the host name was changed.
     """
     uts_namespace = _namespace(process.pid, "uts")
     is_shared = bool(uts_namespace) and uts_namespace == _namespace("self", "uts")

@@ -52,7 +52,7 @@ class LoadedProfiles:
     elsewhere : dict
         Machine profiles that belong to another user: profile name to user.
     overrides : tuple of str
-        One sentence for each own profile that hides one of the whole machine.
+        One sentence for each profile of the user that overrides a profile of the machine.
     first_faults : dict
         The first fault of each faulty profile by its name, and of each file by its stem.
     """

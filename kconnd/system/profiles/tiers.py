@@ -25,8 +25,8 @@ def load_machine(
 ) -> LoadedProfiles:
     """Read the profiles of the whole machine. A shared one must name the user that it runs as.
 
-    Without a user, the profile would open every user's own kernel of that name to others, although
-    none of these users decided so.
+    Without a user, the profile would give others access to every user's own kernel of that name,
+    although these users did not decide that.
     """
     loaded = load_profiles(paths, uid=0, begin=begin)
     return exclude(loaded, lambda sourced: _shares_all_users(sourced.profile), _shares_all_fault)
