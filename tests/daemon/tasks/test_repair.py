@@ -1,5 +1,6 @@
 """When there may be something to mend. That it is mended is in `tests.end_to_end.test_survival`."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +9,18 @@ from typing import Any
 
 import pytest
 
+from kconnd.daemon.api import commands
+from kconnd.daemon.tasks import repair
 from kconnd.daemon.tasks.repair import (
     STAMP_RESOLUTION_S,
     Settled,
     make_folders,
     read_stamps,
     repair_files,
+    repair_for_ever,
 )
+from tests.conftest import wait_until
+from tests.daemon.fakes import house_in
 
 
 class Kernel:
@@ -129,3 +135,40 @@ def test_each_kernel_is_told_what_there_is_wherever_it_is(runtime: Runtime) -> N
     (runtime.former / "ipc").rename(runtime.former / "away")
     repair_files(runtime.kernels)
     assert runtime.actors[0].there == files - {f"{runtime.former}/ipc/b-1"}
+
+
+class Site:
+    """A socket server that counts how often its socket is restored."""
+
+    def __init__(self) -> None:
+        self.restored = 0
+        self.error: OSError | None = None
+
+    def restore_socket(self) -> None:
+        self.restored += 1
+        if self.error is not None:
+            raise self.error
+
+
+async def test_what_was_deleted_is_restored_periodically(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(repair, "REPAIR_INTERVAL_S", 0.01)
+    async with house_in(tmp_path) as house:
+        await commands.start(house.request("lab"))
+        actor, site = house.kernels.find("lab"), Site()
+        file = Path(actor.process.files.connection_file)
+        actor.unrecorded = "no space left on device"
+        file.unlink()  # noqa: ASYNC240  # short
+        live = house.world.runtime_dir / "live"
+        live.rmdir()
+        site.error = OSError("a fault")
+        running: Any = site
+        task = asyncio.create_task(repair_for_ever(house.kernels, running))
+        await wait_until(lambda: site.restored > 2, "some attempts")
+        assert caplog.text.count("repairing the runtime folder: a fault") == 1
+        site.error = None
+        await wait_until(file.exists, "the connection file", limit=10.0)
+        await wait_until(live.is_dir, "the folder", limit=10.0)
+        assert not actor.unrecorded
+        task.cancel()

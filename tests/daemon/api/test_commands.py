@@ -1,0 +1,161 @@
+"""Routes that act on kernels: the checks before the action, and the errors after it."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kconnd.core.kernel.events import StartRequested
+from kconnd.core.kernel.lifecycle import LIVE, State
+from kconnd.core.profile.model import Profile
+from kconnd.daemon.api import commands
+from kconnd.errors import (
+    NotRunningError,
+    RefusedError,
+    StartFailedError,
+    StateFileError,
+    UsageError,
+)
+from tests.conftest import wait_until
+from tests.daemon.fakes import LAB, STRANGER, House, house_in
+
+ON_DEMAND = {"on_demand": True}
+NO_WAIT = {"wait": False}
+MANUAL = LAB.model_copy(update={"name": "manual", "start": "manual"})
+FAILING = Profile(
+    name="failing", argv=("/bin/kernel", "{connection_file}", "exit 3"), restart={"policy": "no"}
+)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with house_in(tmp_path, LAB, MANUAL, FAILING) as house:
+        yield house
+
+
+async def test_a_start_replies_once_the_kernel_is_ready(house: House) -> None:
+    house.may_answer.clear()
+    start = asyncio.create_task(_start(house, "lab"))
+    await house.reach("lab", State.STARTING)
+    assert not start.done()
+    house.may_answer.set()
+    assert await start == "running"
+
+
+async def _start(house: House, name: str) -> object:
+    reply = await commands.start(house.request(name))
+    assert isinstance(reply, dict)
+    return reply["state"]
+
+
+async def test_a_start_without_wait_replies_before_the_kernel_is_ready(house: House) -> None:
+    house.may_answer.clear()
+    await commands.start(house.request("lab", body=NO_WAIT))
+    assert house.kernels.find("lab").kernel.state is not State.RUNNING
+
+
+async def test_a_start_that_fails_is_an_error(house: House) -> None:
+    with pytest.raises(StartFailedError, match=r"starting failing: .* code 3"):
+        await commands.start(house.request("failing"))
+
+
+async def test_a_manual_kernel_is_not_started_on_demand_and_counts_once_it_runs(
+    house: House,
+) -> None:
+    with pytest.raises(NotRunningError, match="its profile says start: manual"):
+        await commands.start(house.request("manual", body=ON_DEMAND))
+    assert house.launcher.launched == []
+    assert await _start(house, "manual") == "running"
+    await commands.start(house.request("manual", body=ON_DEMAND))
+    assert len(house.launcher.launched) == 1
+
+
+async def test_a_start_that_is_not_on_demand_needs_the_right_to_manage(house: House) -> None:
+    with pytest.raises(RefusedError, match="may not manage lab"):
+        await commands.start(house.request("lab", peer=STRANGER))
+    assert house.launcher.launched == []
+
+
+async def test_a_stop_replies_once_the_kernel_has_ended(house: House) -> None:
+    await _start(house, "lab")
+    reply = await commands.stop(house.request("lab"))
+    assert isinstance(reply, dict)
+    assert reply["state"] == "stopped"
+
+
+@pytest.mark.parametrize(("now", "waits"), [(False, True), (True, False)])
+async def test_a_stop_waits_for_its_turn_unless_it_is_urgent(
+    house: House,
+    now: bool,  # noqa: FBT001  # pytest's
+    waits: bool,  # noqa: FBT001  # pytest's
+) -> None:
+    await _start(house, "lab")
+    turns, taken = house.kernels.stop_turns, 0
+    while not turns._free.locked():
+        await turns._free.acquire()
+        taken += 1
+    stop = asyncio.create_task(commands.stop(house.request("lab", body={"now": now})))
+    if waits:
+        await wait_until(lambda: turns._free._waiters, "the stop to wait for its turn")
+        assert house.kernels.find("lab").kernel.state is State.RUNNING
+        for _ in range(taken):
+            turns._free.release()
+    await stop
+    assert house.kernels.find("lab").kernel.state not in LIVE
+
+
+async def test_a_restart_launches_a_new_process(house: House) -> None:
+    await _start(house, "lab")
+    await commands.restart(house.request("lab"))
+    assert [plan.generation for plan in house.launcher.launched] == [1, 2]
+
+
+async def test_a_restart_without_room_on_the_disk_leaves_the_kernel_running(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_folder: Path, _size: int) -> None:
+        raise OSError("no space left on device")
+
+    await _start(house, "lab")
+    monkeypatch.setattr(commands, "try_to_write", fail)
+    with pytest.raises(StateFileError, match="restarting lab: a new process could not be launched"):
+        await commands.restart(house.request("lab"))
+    assert house.kernels.find("lab").kernel.state is State.RUNNING
+    assert len(house.launcher.launched) == 1
+
+
+async def test_an_interrupt_is_sent_to_a_running_kernel_only(house: House) -> None:
+    with pytest.raises(NotRunningError, match="interrupting lab: it is stopped"):
+        await commands.interrupt(house.request("lab"))
+    house.may_answer.clear()
+    await house.kernels.find("lab").ask(StartRequested())
+    await house.reach("lab", State.STARTING)
+    with pytest.raises(NotRunningError, match="it is starting and runs no cell"):
+        await commands.interrupt(house.request("lab"))
+    assert house.launcher.signals == []
+    house.may_answer.set()
+    await house.reach("lab", State.RUNNING)
+    await commands.interrupt(house.request("lab"))
+    assert house.launcher.signals == [signal.SIGINT]
+
+
+@pytest.mark.parametrize("value", ["USR1", "sigusr1", str(int(signal.SIGUSR1))])
+async def test_a_signal_is_sent_by_name_or_number(house: House, value: str) -> None:
+    await _start(house, "lab")
+    await commands.send_signal(house.request("lab", body={"signal": value}))
+    assert house.launcher.signals == [signal.SIGUSR1]
+
+
+async def test_a_word_that_is_no_signal_is_refused(house: House) -> None:
+    await _start(house, "lab")
+    with pytest.raises(UsageError, match="'NOPE' is not a signal"):
+        await commands.send_signal(house.request("lab", body={"signal": "NOPE"}))
+    assert house.launcher.signals == []
+
+
+async def test_the_daemon_opens_a_console_for_its_owner_only(house: House) -> None:
+    await _start(house, "lab")
+    with pytest.raises(RefusedError, match=f"cannot open one for uid {STRANGER.uid}"):
+        await commands.open_qtconsole(house.request("lab", peer=STRANGER))

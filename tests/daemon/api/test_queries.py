@@ -1,0 +1,135 @@
+"""Routes that read: what each peer sees, and when a wait ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kconnd.core.kernel.record import KernelRecord
+from kconnd.core.profile.model import Profile
+from kconnd.daemon.api import commands, queries
+from kconnd.daemon.kernel.claims import Foreign
+from kconnd.errors import NotRunningError, TimedOutError, UsageError
+from kconnd.system.http.route_table import Reply
+from tests.conftest import wait_until
+from tests.daemon.fakes import LAB, STRANGER, House, house_in
+
+SHARED = LAB.model_copy(
+    update={
+        "name": "shared",
+        "access": Profile(name="shared", kernel="k", access={"connect": [STRANGER.name]}).access,
+    }
+)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with house_in(tmp_path, LAB, SHARED) as house:
+        yield house
+
+
+async def lines_of(reply: Reply) -> list[Mapping[str, Any]]:
+    assert isinstance(reply, AsyncIterator)
+    return [line async for line in reply]
+
+
+def fields_of(reply: Reply) -> Mapping[str, Any]:
+    assert isinstance(reply, Mapping)
+    return reply
+
+
+async def test_events_are_sent_to_those_who_may_connect(house: House) -> None:
+    for name in ("lab", "shared"):
+        house.world.announce(name, "running", "")
+    kernels = [line["kernel"] for line in await lines_of(await queries.events(house.request()))]
+    assert kernels == ["lab", "shared"]
+    request = house.request(peer=STRANGER)
+    assert [line["kernel"] for line in await lines_of(await queries.events(request))] == ["shared"]
+    request = house.request(query={"kernel": "lab"})
+    assert [line["kernel"] for line in await lines_of(await queries.events(request))] == ["lab"]
+
+
+async def test_kernels_are_listed_to_those_who_may_see_them(house: House) -> None:
+    for name in ("lab", "shared"):
+        house.kernels.find(name)
+    rows = fields_of(await queries.kernels_(house.request()))["kernels"]
+    assert [row["name"] for row in rows] == ["lab", "shared"]
+    rows = fields_of(await queries.kernels_(house.request(peer=STRANGER)))["kernels"]
+    assert [row["name"] for row in rows] == ["shared"]
+
+
+async def test_profiles_of_foreign_kernels_are_not_listed(house: House) -> None:
+    house.kernels.foreign["lab"] = Foreign(KernelRecord("lab"), locked=True, here=False)
+    rows = fields_of(await queries.profiles(house.request()))["profiles"]
+    assert [(row["name"], row["file"]) for row in rows] == [("shared", "shared.yaml")]
+
+
+async def test_one_profile_is_returned_by_its_name(house: House) -> None:
+    request = house.request(query={"kernel": "lab"})
+    rows = fields_of(await queries.profiles(request))["profiles"]
+    assert [row["name"] for row in rows] == ["lab"]
+
+
+async def test_a_log_is_read_from_its_last_lines(house: House) -> None:
+    log = house.kernels.find("lab").process.runtime.log
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("one\ntwo\nthree\n", encoding="utf-8")
+    request = house.request("lab", query={"lines": "2"})
+    assert await lines_of(await queries.logs(request)) == [{"text": "two\nthree\n"}]
+
+
+async def test_the_connection_of_a_live_kernel_is_returned_with_its_key(house: House) -> None:
+    with pytest.raises(NotRunningError, match="returning the connection of lab: it is stopped"):
+        await queries.connection(house.request("lab"))
+    await commands.start(house.request("lab"))
+    connection = house.kernels.find("lab").record.connection
+    assert connection is not None
+    reply = fields_of(await queries.connection(house.request("lab")))
+    assert reply["key"] == connection.key
+
+
+async def test_the_decisions_about_a_kernel_are_listed_with_their_reasons(house: House) -> None:
+    await commands.start(house.request("lab"))
+    decisions = fields_of(await queries.why(house.request("lab")))["decisions"]
+    assert [decision["what"] for decision in decisions] == [
+        "stopped → launching",
+        "launching → starting",
+        "starting → running",
+    ]
+    assert all(decision["reason"] for decision in decisions)
+
+
+async def test_a_wait_ends_with_the_state_that_it_names(house: House) -> None:
+    ready = asyncio.create_task(_wait(house, "ready"))
+    await commands.start(house.request("lab"))
+    assert await ready == "running"
+    stopped = asyncio.create_task(_wait(house, "stopped"))
+    await commands.stop(house.request("lab"))
+    assert await stopped == "stopped"
+
+
+async def test_a_wait_for_a_stop_ends_with_a_failure(house: House) -> None:
+    house.hold(Profile(name="bad", argv=("no-such", "{connection_file}"), restart={"policy": "no"}))
+    await house.kernels.reload()
+    await commands.start(house.request("bad", body={"wait": False}))
+    actor = house.kernels.find("bad")
+    await wait_until(lambda: actor.kernel.state == "failed", "the start to fail")
+    assert await _wait(house, "stopped", name="bad") == "failed"
+
+
+async def _wait(house: House, goal: str, name: str = "lab") -> object:
+    request = house.request(name, query={"for": goal, "timeout": "20"})
+    return fields_of(await queries.wait(request))["state"]
+
+
+async def test_a_wait_times_out(house: House) -> None:
+    request = house.request("lab", query={"timeout": "0"})
+    with pytest.raises(TimedOutError, match="waiting for lab to be ready: it is stopped after 0 s"):
+        await queries.wait(request)
+
+
+async def test_a_wait_for_another_state_is_refused(house: House) -> None:
+    with pytest.raises(UsageError, match="'busy' is not one of ready, stopped"):
+        await queries.wait(house.request("lab", query={"for": "busy"}))
