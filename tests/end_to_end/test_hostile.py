@@ -161,7 +161,7 @@ def test_many_users_crowds_leave_room_for_the_owner(daemon: Daemon) -> None:
         for _ in range(20):
             assert daemon.get("/v1/health")["pid"] == process.pid
         assert 150 < process.num_fds() < 300 - 90
-        assert daemon.said().count("descriptors are used") == 1, "one line a minute"
+        assert daemon.said().count("descriptors are in use") == 1, "one line a minute"
         assert "Traceback" not in daemon.said()
         assert sum(process.cpu_times()[:2]) - spent < 2
     finally:
