@@ -81,5 +81,5 @@ def start(ask: Any, name: str, counted: Counted) -> int:
                 return int(info["pid"])
         except DaemonError as error:
             counted.unsaved += "space left" in str(error)
-            if "nobody saw" in str(error) or "nothing is left" in str(error):
+            if "unknown status" in str(error) or "no record of its exit" in str(error):
                 counted.starts_lost.append(f"{name}: {error}")

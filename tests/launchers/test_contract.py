@@ -83,13 +83,15 @@ async def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 @pytest.fixture
 def plan(tmp_path: Path) -> LaunchPlan:
+    files = files_in(tmp_path)
+    Path(files.unit_plan).parent.mkdir()  # as a daemon does when it starts
     return LaunchPlan(
         name="k",
         generation=3,
         argv=("sh", "-c", "exec sleep 1000"),
         env={"PATH": "/usr/bin:/bin", "SECRET": "s3cret"},
         cwd="/",
-        files=files_in(tmp_path),
+        files=files,
     )
 
 

@@ -166,7 +166,7 @@ def check_ordered(box: Box, name: str, unit: str) -> None:
     wait_for(lambda: box.ctl(f"info {name}", "ada")["pid"] is None, "the end to be seen")
     found = box.ctl(f"info {name}", "ada")
     assert (found["state"], found["wanted"]) == ("stopped", "down")
-    reason = f"stopped by the administrator, with its unit {unit} (systemctl stop)"
+    reason = f"stopped by the administrator with its unit {unit} (systemctl stop)"
     assert found["reason"] == f"{reason}; killed by SIGTERM"
     last = box.ctl(f"why {name}", "ada")["decisions"][-1]
     assert last["reason"] == found["reason"], "nothing followed"

@@ -175,5 +175,5 @@ def test_what_she_lists_steers_no_terminal_and_is_hers(
 def test_an_answer_that_never_ends_ends_for_whoever_asked(box: Box, eve_says: Says) -> None:
     eve_says(otherwise=(200, {"blanks": 5 << 20}))
     done = box.try_("kconnd-ctl info eve/python3", "ada")
-    assert (done.code, "no sensible length" in done.err) == (6, True)
+    assert (done.code, "no valid length" in done.err) == (6, True)
     wait_for(lambda: len(saw(box)) == 1, "her program to have seen it")

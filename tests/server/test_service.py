@@ -674,7 +674,7 @@ def test_another_user_is_refused(box: Box, kernel: int, command: str) -> None:
 
 def test_the_doctor_finds_nothing_wrong_with_a_server(box: Box, kernel: int) -> None:
     done = box.try_("kconnd-ctl doctor", "ada")
-    assert "a logout ends" not in done.out
+    assert "a logout terminates" not in done.out
     assert f"/run/kconnd/s/{box.uid('ada')}" in done.out
     assert remembers(box, kernel)
 
