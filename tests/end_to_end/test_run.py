@@ -87,7 +87,7 @@ def test_ctrl_c_while_the_kernel_starts_says_what_becomes_of_both(lab: Daemon) -
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "the code will not run; lab goes on starting" in error
+    assert "the code will not run; lab continues to start" in error
 
 
 def test_too_long_is_interrupted_and_told(lab: Daemon) -> None:

@@ -76,7 +76,7 @@ def test_sockets_of_that_owner_are_reached_by_a_private_copy(
 def test_one_port_of_somebody_else_is_one_too_many(machine: Machine, place: int) -> None:
     with listening(uid_of(EVE)) as hers, listening(ME) as ours:
         ports = (*hers[:place], ours[0], *hers[place + 1 :])
-        with pytest.raises(RefusedError, match=f"on 127.0.0.1 port {ours[0]}, as the daemon"):
+        with pytest.raises(RefusedError, match=f"on 127.0.0.1 port {ours[0]}, which the daemon"):
             attach(machine, tcp(ports))
 
 

@@ -19,6 +19,7 @@ from kconnd.core.kernel.locality import Lock
 from kconnd.core.launch.kernel_files import (
     IPC_PORTS,
     KernelFiles,
+    WarmFiles,
     live_dir,
     socket_prefix,
     warm_kernel_of,
@@ -148,15 +149,20 @@ async def _end(world: World, maker: Maker, name: str) -> None:
     elif probe_lock(Path(files.lock)) is Lock.HELD:
         log.warning("%s: a process that cannot be found holds its lock; it is not stopped", name)
         return
-    # Once its link points to a named kernel, the sockets belong to that kernel.
-    own = Path(files.folder).is_symlink() and not named_by(files)  # noqa: ASYNC240  # short
-    maker.forget(name, _sockets(world, name) if own else ())
+    maker.forget(name, _own_sockets(world, files))
 
 
-def _sockets(world: World, name: str) -> list[str]:
+def _own_sockets(world: World, files: WarmFiles) -> list[str]:
+    """List the sockets of a warm kernel, unless they belong to a named kernel by its record."""
+    if not Path(files.folder).is_symlink():
+        return []
     try:
-        prefix = socket_prefix(str(world.runtime_dir), name)
+        prefix = socket_prefix(str(world.runtime_dir), files.name)
     except UsageError:
+        return []
+    named = named_by(files)
+    connection = _read(world.files(named).record).get("connection") if named else None
+    if connection and connection.get("ip") == prefix:
         return []
     return [f"{prefix}-{port}" for port in IPC_PORTS]
 
