@@ -112,8 +112,10 @@ def lab_exit(daemon: Daemon) -> str:
 
 def test_a_live_child_gets_no_more_than_the_profile_gives(lab: Daemon) -> None:
     info = lab.post("lab", "start")
-    code = "import subprocess; live = subprocess.Popen(['sleep', '1000'])\n" + SHORT_WAIT
-    run(info["connection_file"], code)
+    # ipykernel sends its children SIGTERM, so one that obeys may have ended when it is looked for.
+    stubborn = "preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    code = f"import signal, subprocess\nlive = subprocess.Popen(['sleep', '1000'], {stubborn})\n"
+    run(info["connection_file"], code + SHORT_WAIT)
     lab.post("lab", "stop")
     assert "(sleep)" in waits_of(lab), "the program's name, and no argument of it"
     assert lab.info("lab")["last_exit"]["reason"] == "killed by SIGTERM"
