@@ -48,10 +48,10 @@ def schema(_arguments: "Arguments") -> int:
 def _load(paths: list[str]) -> "LoadedProfiles":
     """Load the profiles below some paths, or all profiles and the settings of the machine."""
     # These imports take half of the time of kconnd-ctl check.
-    from kconnd.system.machine import own_user  # noqa: PLC0415
-    from kconnd.system.profiles.loader import load_profiles  # noqa: PLC0415
-    from kconnd.system.profiles.settings_file import read_settings  # noqa: PLC0415
-    from kconnd.system.profiles.tiers import load_tiers  # noqa: PLC0415
+    from kconnd.system.machine import own_user  # noqa: PLC0415  # for this verb only
+    from kconnd.system.profiles.loader import load_profiles  # noqa: PLC0415  # for this verb only
+    from kconnd.system.profiles.settings_file import read_settings  # noqa: PLC0415  # for this verb only
+    from kconnd.system.profiles.tiers import load_tiers  # noqa: PLC0415  # for this verb only
 
     if paths:
         return load_profiles(paths)

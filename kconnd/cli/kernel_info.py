@@ -64,7 +64,7 @@ def _attach_rows(kernel: dict[str, Any]) -> Rows:
     if not reason:
         return []
     # It imports modules that other look-ups do not need.
-    from kconnd.core.kernel.reachability import attach_hint  # noqa: PLC0415
+    from kconnd.core.kernel.reachability import attach_hint  # noqa: PLC0415  # rarely
 
     return [
         ("attach", render.plain(f"no new client can: {reason}")),

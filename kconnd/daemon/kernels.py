@@ -286,7 +286,7 @@ class Kernels:
         try:
             self.catalog.replace(await self._load())
         except ProfileError as error:  # live kernels are supervised without their profiles, too
-            log.error("%s; %s", error, error.hint)  # noqa: TRY400  # the message says it all
+            log.error("%s; %s", error, error.hint)
 
     async def _adopt(self, actor: Actor, unrecorded: bool) -> None:  # noqa: FBT001  # internal
         """Adopt one kernel; an error is logged, so that the other kernels are adopted."""
@@ -295,7 +295,7 @@ class Kernels:
             await actor.revive(forgotten=unrecorded)
         except OSError as error:  # a lack of file descriptors, for example, may pass
             delay_s = ADOPT_RETRY_DELAY_S
-            log.error("%s: adopting it: %s; next attempt in %g s", name, error, delay_s)  # noqa: TRY400
+            log.error("%s: adopting it: %s; next attempt in %g s", name, error, delay_s)
             retry = asyncio.get_running_loop().create_task(self._adopt_later(actor, unrecorded))
             self._retries.add(retry)
             retry.add_done_callback(self._retries.discard)
@@ -316,7 +316,7 @@ class Kernels:
         try:
             record = store.read(name)
         except StateFileError as error:
-            log.error("%s", error)  # noqa: TRY400  # the message says it all
+            log.error("%s", error)
             self._add(KernelRecord(name))
             return False
         kernel = record.lifecycle

@@ -110,8 +110,11 @@ def _connector() -> Callable[[ConnectionInfo], Channels]:
 
     def connect(connection: ConnectionInfo) -> Channels:
         nonlocal context, budget
-        from kconnd.system.channels.flow_control import ReadBudget  # noqa: PLC0415
-        from kconnd.system.channels.kernel_channels import KernelChannels, new_context  # noqa: PLC0415
+        from kconnd.system.channels.flow_control import ReadBudget  # noqa: PLC0415  # it imports zmq
+        from kconnd.system.channels.kernel_channels import (  # noqa: PLC0415  # it imports zmq
+            KernelChannels,
+            new_context,
+        )
 
         context, budget = context or new_context(), budget or ReadBudget()
         return KernelChannels(context, connection, budget)
@@ -263,7 +266,7 @@ async def _reload_when(requested: asyncio.Event, kernels: Kernels) -> None:
         try:
             log.info("profiles read again: %s", await kernels.reload())
         except ProfileError as error:
-            log.error("%s; %s", error, error.hint)  # noqa: TRY400  # the message says it all
+            log.error("%s; %s", error, error.hint)
         notify(READY=1)
 
 
@@ -345,12 +348,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(options))
     except KconndError as error:
-        print(f"kconnd: {error.message}", file=sys.stderr)  # noqa: T201
+        print(f"kconnd: {error.message}", file=sys.stderr)
         if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)  # noqa: T201
+            print(f"  {error.hint}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"kconnd: {error}", file=sys.stderr)  # noqa: T201
+        print(f"kconnd: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -167,20 +167,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``kconnd-front``; see ``kconnd-front --help``."""
     options = build_parser().parse_args(arguments)
     if os.geteuid() != 0:
-        print("kconnd-front: only root can start the daemons of other users", file=sys.stderr)  # noqa: T201
-        print("  to run a daemon of your own, run kconnd", file=sys.stderr)  # noqa: T201
+        print("kconnd-front: only root can start the daemons of other users", file=sys.stderr)
+        print("  to run a daemon of your own, run kconnd", file=sys.stderr)
         return RefusedError.exit_code
     set_up_logging("info")
     os.umask(0o077)
     try:
         if options.put_aside is not None:
-            print(put_aside(parse_uid(options.put_aside), AccountFiles()))  # noqa: T201
+            print(put_aside(parse_uid(options.put_aside), AccountFiles()))
         elif options.hand_over is not None:
-            print(hand_over(parse_uid(options.hand_over), AccountFiles()))  # noqa: T201
+            print(hand_over(parse_uid(options.hand_over), AccountFiles()))
         else:
             asyncio.run(serve(build_owners()))
     except KconndError as error:
-        print(f"kconnd-front: {error.message}\n  {error.hint}", file=sys.stderr)  # noqa: T201
+        print(f"kconnd-front: {error.message}\n  {error.hint}", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -137,7 +137,7 @@ class Owners:
         try:
             user = await self.accounts.look_up(uid)
         except RefusedError as error:
-            log.error("starting the daemon of uid %d: %s", uid, error)  # noqa: TRY400
+            log.error("starting the daemon of uid %d: %s", uid, error)
             return False
         if user.name and not admits(self.machine.settings, user):
             log.warning(
@@ -155,7 +155,7 @@ class Owners:
             await self.systemd.start(f"kconnd@{uid}.socket")
             await self.systemd.start(f"kconnd@{uid}.service")
         except KconndError as error:
-            log.error("starting the daemon of uid %d: %s", uid, error)  # noqa: TRY400
+            log.error("starting the daemon of uid %d: %s", uid, error)
 
     async def make_unit(
         self,

@@ -100,7 +100,7 @@ class LocalLauncher:
             try:
                 await cgroups.terminate_members(handle.cgroup)
             except OSError as error:  # the kernel itself has ended
-                log.error("terminating the processes in %s: %s", handle.cgroup, error)  # noqa: TRY400
+                log.error("terminating the processes in %s: %s", handle.cgroup, error)
         return status
 
     async def stop(self, handle: Handle, step: Step) -> None:

@@ -177,5 +177,5 @@ def _are_z85(*keys: str) -> bool:
 def _field(content: Mapping[str, Any], name: str, kind: type[T]) -> T:
     value = content.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{name} is missing or is not {kind.__name__}")  # noqa: TRY004
+        raise ValueError(f"{name} is missing or is not {kind.__name__}")  # noqa: TRY004  # bad data
     return value

@@ -104,7 +104,8 @@ def parse_message(frames: Sequence[bytes], signer: Signer) -> Message | None:
     try:
         start = frames.index(DELIMITER) + 1
         signature, *parts = frames[start : start + 5]
-        if len(parts) != 4 or not hmac.compare_digest(signature, signer.sign(parts)):  # noqa: PLR2004
+        # header, parent header, metadata, content
+        if len(parts) != 4 or not hmac.compare_digest(signature, signer.sign(parts)):  # noqa: PLR2004  # named above
             return None
         header, parent, _, content = (json.loads(part) for part in parts)
         return Message(

@@ -336,7 +336,7 @@ class Actor:
             if refusable:
                 raise self._unsaved_error(error) from error
             if self.unrecorded != str(error):
-                log.error("%s: saving its record: %s; kept in memory", record.name, error)  # noqa: TRY400
+                log.error("%s: saving its record: %s; kept in memory", record.name, error)
             self.unrecorded = str(error)
 
     def _unsaved_error(self, why: object) -> StateFileError:

@@ -89,7 +89,7 @@ class RuntimeFiles:
         try:
             return parse_connection(json.loads(read_regular(self.connection_file, MAX_OWN_BYTES)))
         except (OSError, ValueError) as error:
-            log.error("%s: reading its connection file: %s", self.name, error)  # noqa: TRY400
+            log.error("%s: reading its connection file: %s", self.name, error)
             return None
 
     def claim(self, connection: ConnectionInfo) -> None:
@@ -135,7 +135,7 @@ class RuntimeFiles:
         try:
             yield
         except OSError as error:
-            log.error("%s: %s: %s", self.name, action, error)  # noqa: TRY400  # it says all
+            log.error("%s: %s: %s", self.name, action, error)
 
 
 def _serialize(connection: ConnectionInfo) -> bytes:

@@ -67,7 +67,7 @@ async def _reload(kernels: Kernels) -> None:
     try:
         difference = await kernels.reload()
     except ProfileError as error:
-        log.error("%s; %s", error, error.hint)  # noqa: TRY400  # the message says it all
+        log.error("%s; %s", error, error.hint)
         return
     if difference.added or difference.changed or difference.removed:
         log.info("profiles have changed: %s", difference)

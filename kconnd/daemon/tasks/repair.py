@@ -57,7 +57,7 @@ async def repair_for_ever(kernels: Kernels, site: Site) -> None:
         except (OSError, KconndError) as error:
             if str(error) != logged_error:
                 logged_error = str(error)
-                log.error("repairing the runtime folder: %s", error)  # noqa: TRY400
+                log.error("repairing the runtime folder: %s", error)
 
 
 def read_stamps(kernels: Kernels) -> object:

@@ -52,7 +52,7 @@ class Precomputed:
             try:
                 self.replacements.append(factory())
             # Internals of another version can fail in any way; the kernel runs without the object.
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001  # it is reported
                 name = getattr(factory, "__name__", "")
                 self.skipped.append(f"precompute.{name}: {error!r}")
 

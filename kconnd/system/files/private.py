@@ -163,7 +163,7 @@ def is_private(path: Path, content: bytes) -> bool:
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        has_mode = stat.S_IMODE(status.st_mode) == 0o600  # noqa: PLR2004
+        has_mode = stat.S_IMODE(status.st_mode) == 0o600  # noqa: PLR2004  # a mode reads best so
         is_only_link = status.st_nlink == 1
         matches = is_ours and has_mode and is_only_link
         return matches and stream.read(len(content) + 1) == content

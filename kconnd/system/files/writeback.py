@@ -100,7 +100,7 @@ class WritebackQueue:
             self._flush(path)
         except Exception as error:  # noqa: BLE001  # one bad file must not stop the others
             if path not in self._failed:
-                log.error("writing %s to disk: %s; retrying", path, error)  # noqa: TRY400
+                log.error("writing %s to disk: %s; retrying", path, error)
             self._failed.add(path)
             return False
         self._failed.discard(path)

@@ -47,7 +47,7 @@ def parse_cgroup(rows: bytes, *, unified: bool) -> str:
         ``name=systemd``, or the version 2 tree if there is none.
     """
     fields = (row.split(b":", 2) for row in rows.split(b"\n"))
-    paths = {row[1]: os.fsdecode(row[2]) for row in fields if len(row) == 3}  # noqa: PLR2004
+    paths = {row[1]: os.fsdecode(row[2]) for row in fields if len(row) == 3}  # noqa: PLR2004  # cgroups(7)
     unified_path = paths.get(b"", "")
     return unified_path if unified else paths.get(b"name=systemd", unified_path)
 
