@@ -107,7 +107,6 @@ class Process:
         self.files = self.runtime.paths
         self.handle: Handle | None = None
         self.connection = connection
-        self.kept_alive = ""  # why it is not stopped as idle: kconnd.daemon.tasks.idle_stop
         self.reach: AttachCheck | None = None
         self.fault = ""  # why no new client can attach, by the latest check
         self.settled = asyncio.Event()  # set when a start has succeeded or failed
@@ -143,7 +142,7 @@ class Process:
         self.handle, self._facts = handle, target.facts
         self._generation = handle.generation
         self._launched_at, self._interrupted_at = target.launched_at, None
-        self.kept_alive = self.fault = ""
+        self.fault = ""
         self.watch.begin(fresh=target.fresh, habits=self._habits)
         self.spawn(self._watch_exit(handle))
         if target.connection is None:

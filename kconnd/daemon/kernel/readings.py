@@ -1,9 +1,10 @@
-"""The memory and the clients of each kernel, as last read from /proc.
+"""The memory and the clients of each kernel, as last read from /proc, and why it is kept alive.
 
 A thread reads /proc, at most once in `MAX_AGE_S` for each kernel: a hundred requests about one
 kernel cost little more than one request. A request about many kernels reads them together, since
 the table of all sockets is then parsed once. Each reading is kept here, keyed by kernel. The
-supervision of a kernel does not use it.
+supervision of a kernel does not use it. `kconnd.daemon.tasks.idle_stop` adds why it does not stop
+a kernel whose ``idle.stop_after`` has passed.
 """
 
 import asyncio
@@ -66,6 +67,7 @@ class Readings:
         self._world = world
         self._latest: WeakKeyDictionary[Actor, Reading] = WeakKeyDictionary()
         self._pending: WeakKeyDictionary[Actor, asyncio.Task[None]] = WeakKeyDictionary()
+        self._kept_alive: WeakKeyDictionary[Actor, tuple[int, str]] = WeakKeyDictionary()
 
     def latest(self, actor: Actor) -> Reading | None:
         """Return the latest reading, unless it is of an earlier process or of its start."""
@@ -113,6 +115,18 @@ class Readings:
             for actor in actors:
                 self._pending.pop(actor, None)
 
+    def note_kept_alive(self, actor: Actor, reason: str) -> None:
+        """Note why the present process of a kernel is not stopped as idle; ``""`` for no reason."""
+        if reason:
+            self._kept_alive[actor] = (actor.kernel.generation, reason)
+        else:
+            self._kept_alive.pop(actor, None)
+
+    def _why_kept_alive(self, actor: Actor) -> str | None:
+        generation, reason = self._kept_alive.get(actor, (0, None))
+        current = actor.process.handle is not None and generation == actor.kernel.generation
+        return reason if current else None
+
     def sight(self, actor: Actor, profile_status: str, *, quick: bool = False) -> LiveStatus:
         """Collect the observations shown with a kernel's record; ``quick`` leaves out readings."""
         reading = None if quick else self.latest(actor)
@@ -132,7 +146,7 @@ class Readings:
             memory=reading.memory if reading else None,
             clients=reading.clients if reading else None,
             unrecorded=actor.unrecorded,
-            kept_alive=(process.handle and process.kept_alive) or None,
+            kept_alive=self._why_kept_alive(actor),
             unreachable=process.fault if kernel.state is State.RUNNING else "",
         )
 

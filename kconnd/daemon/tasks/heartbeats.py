@@ -23,7 +23,7 @@ async def beat_for_ever(kernels: Kernels) -> None:
     up rarely, regardless of their number.
     """
     due: dict[str, float] = {}
-    idling = Idling(kernels.world)
+    idling = Idling(kernels.readings, kernels.world.clock)
     while True:
         now, seen_events = kernels.world.clock(), kernels.world.bus.count
         checked = []

@@ -11,15 +11,15 @@ Processes and sockets are read in a thread, for all due kernels together.
 import asyncio
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kconnd.core.kernel.events import StopRequested
 from kconnd.core.kernel.idleness import Sample, describe_use, measured_span_s, trim_samples
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.profile.quantities import format_duration
-from kconnd.daemon.context import World
 from kconnd.daemon.kernel.actor import Actor
+from kconnd.daemon.kernel.readings import Readings
 from kconnd.launchers.base import Handle
 from kconnd.system.process.connected_clients import ClientCounter
 from kconnd.system.process.resource_usage import tree_cpu_seconds
@@ -52,12 +52,14 @@ class Idling:
 
     Parameters
     ----------
-    world : World
-        What all kernels share.
+    readings : Readings
+        Shows why a kernel is kept alive.
+    clock : callable
+        Returns monotonic seconds.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, readings: Readings, clock: Callable[[], float]) -> None:
+        self._readings, self._clock = readings, clock
         self._idlers: dict[str, Idler] = {}
         self._check: asyncio.Task[None] | None = None
 
@@ -70,12 +72,13 @@ class Idling:
 
     def _is_due(self, actor: Actor) -> bool:
         """Return whether a kernel needs a sample; the samples of a busy kernel are dropped."""
-        name, now, stop_after = actor.record.name, self._world.clock(), _stop_after(actor)
+        name, now, stop_after = actor.record.name, self._clock(), _stop_after(actor)
         idle = idle_for(actor, now)
         span = measured_span_s(stop_after)
         if idle is None or math.isinf(stop_after) or idle < stop_after - SPANS_AHEAD * span:
             self._idlers.pop(name, None)
-            actor.process.kept_alive = UNPROVEN if _is_unproven(actor, now - stop_after) else ""
+            reason = UNPROVEN if _is_unproven(actor, now - stop_after) else ""
+            self._readings.note_kept_alive(actor, reason)
             return False
         idler = self._idlers.get(name)
         if idler is None or idler.generation != actor.kernel.generation:
@@ -95,7 +98,7 @@ class Idling:
         for actor, (used, clients) in zip(actors, readings, strict=True):
             idler = self._idlers.get(actor.record.name)
             if idler is not None and actor.kernel.generation == idler.generation:
-                sample = Sample(self._world.clock(), used)
+                sample = Sample(self._clock(), used)
                 self._judge(actor, idler, sample, clients)
 
     def _judge(self, actor: Actor, idler: Idler, sample: Sample, clients: int | None) -> None:
@@ -104,25 +107,24 @@ class Idling:
         idler.samples = trim_samples([*idler.samples, sample], span)
         idle, why = idle_for(actor, sample.at), describe_use(idler.samples, span)
         if idle is None or idle < stop_after or clients != 0:
-            actor.process.kept_alive = ""
+            self._readings.note_kept_alive(actor, "")
         elif why:
-            actor.process.kept_alive = why
+            self._readings.note_kept_alive(actor, why)
         elif why is not None:
-            actor.process.spawn(_stop(actor, stop_after, idler))
+            actor.process.spawn(self._stop(actor, stop_after, idler))
 
-
-async def _stop(actor: Actor, stop_after: float, idler: Idler) -> None:
-    """Stop an idle kernel if each of its shells answers and no client has connected since."""
-    process = actor.process
-    if not await process.watch.is_idle():
-        process.kept_alive = "one of its shells did not answer in time"
-        return
-    process.kept_alive = ""
-    clients = (await asyncio.to_thread(_read, [(process.handle, process.connection)]))[0][1]
-    if clients == 0 and actor.kernel.generation == idler.generation and process.watch.is_sure:
-        span = format_duration(stop_after)
-        why = f"nothing ran for {span} and no client is connected"
-        actor.enqueue(StopRequested(busy=False, why=why))
+    async def _stop(self, actor: Actor, stop_after: float, idler: Idler) -> None:
+        """Stop an idle kernel if each of its shells answers and no client has connected since."""
+        process = actor.process
+        if not await process.watch.is_idle():
+            self._readings.note_kept_alive(actor, "one of its shells did not answer in time")
+            return
+        self._readings.note_kept_alive(actor, "")
+        clients = (await asyncio.to_thread(_read, [(process.handle, process.connection)]))[0][1]
+        if clients == 0 and actor.kernel.generation == idler.generation and process.watch.is_sure:
+            span = format_duration(stop_after)
+            why = f"nothing ran for {span} and no client is connected"
+            actor.enqueue(StopRequested(busy=False, why=why))
 
 
 def _stop_after(actor: Actor) -> float:

@@ -11,6 +11,7 @@ from kconnd.core.kernel.activity import Activity
 from kconnd.core.kernel.events import StartRequested
 from kconnd.core.kernel.lifecycle import State
 from kconnd.daemon.kernel.readings import Readings
+from kconnd.launchers.base import ExitStatus
 from kconnd.system.process.processes import ProcessId
 from tests.daemon.kernel.test_actor import Stage, acting
 
@@ -97,3 +98,15 @@ async def test_why_no_client_can_attach_is_read_too(stage: Stage) -> None:
     await readings.refresh([actor])
     assert "its connection file cannot be read" in actor.process.fault
     assert readings.sight(actor, "current").unreachable == actor.process.fault
+
+
+async def test_why_a_kernel_is_kept_alive_is_shown_for_that_process_alone(stage: Stage) -> None:
+    actor, readings = stage.actor, Readings(stage.world)
+    readings.note_kept_alive(actor, "it works")
+    assert readings.sight(actor, "current").kept_alive == "it works"
+    stage.launcher.end(1, ExitStatus(signal=9))
+    await actor.until(lambda record: record.lifecycle.state is not State.RUNNING)
+    assert readings.sight(actor, "current").kept_alive is None
+    await actor.ask(StartRequested())
+    await stage.reach(State.RUNNING)
+    assert readings.sight(actor, "current").kept_alive is None
