@@ -1,1 +1,1 @@
-"""All decisions: functions of their arguments, without I/O and without a clock."""
+"""All decisions of kconnd, as pure functions: no I/O and no clock."""

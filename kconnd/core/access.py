@@ -1,7 +1,8 @@
 """Access control: decides from plain values whether a peer has a right on a kernel.
 
-The table "Who may do what" of ``configs/README.md`` lists the rights. A right includes those before
-it. Without a grant, access is refused.
+The table "Who may do what" of ``configs/README.md`` lists the rights. Each right includes the lower
+ones: `Right.MANAGE`, for example, includes `Right.CONNECT`. Access is refused unless a grant allows
+it.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-ADMIN_GROUP = "kconnd-admin"  # its members manage every kernel of the machine
+ADMIN_GROUP = "kconnd-admin"  # members of this group manage every kernel of the machine
 
 
 class Right(IntEnum):
@@ -27,11 +28,11 @@ class Peer:
     Parameters
     ----------
     uid, pid : int
-        Its user and process id when it connected.
+        The user id and process id of the process when it connected.
     name : str
-        The user's login name, or ``""`` without one.
+        The user's login name; ``""`` if the user has none.
     groups : frozenset of str
-        The user's groups in the system's database; empty if it cannot be read.
+        The user's groups in the system's group database; empty if the database cannot be read.
     """
 
     uid: int
@@ -50,12 +51,12 @@ class AccessRules(Protocol):
 
     @property
     def connect(self) -> Sequence[str]:
-        """Users who may run code in it."""
+        """Users who may run code in the kernel."""
         ...
 
     @property
     def manage(self) -> Sequence[str]:
-        """Users who may start and stop it."""
+        """Users who may start and stop the kernel."""
         ...
 
 
@@ -71,7 +72,8 @@ def may(peer: Peer, right: Right, *, owner: int, rules: AccessRules | None = Non
     owner : int
         The uid that the kernel runs as.
     rules : AccessRules, optional
-        The grants of its profile; without one only the owner and administrators have rights.
+        The grants of the kernel's profile. Without a profile, only the owner and administrators
+        have rights.
     """
     if right not in Right:
         return False

@@ -1,13 +1,13 @@
 """Detects that a uid was reassigned to another account.
 
-On a server, kconnd names a user's files and units by uid, and a uid can be reassigned once its
-account is deleted. An account is identified by its login name. So kconnd stores the name of each
-uid, and another name counts as another account: the files of the first account are set aside, and
-the second one starts with none. A renamed account cannot be distinguished from a new one; an
-administrator hands its files over (``kconnd-front --hand-over UID``).
+On a server, kconnd names a user's files and units by uid. The system can reassign a uid after its
+account is deleted. kconnd therefore stores the login name of each uid. If the login name of a uid
+changes, kconnd treats the uid as a new account: it sets the files of the earlier account aside, and
+the new account starts without files. kconnd cannot distinguish a renamed account from a new one.
+For a renamed account, an administrator restores the files with ``kconnd-front --hand-over UID``.
 
-The accounts of one uid are numbered from 1. The number is part of the unit names of their kernels,
-since kernels of an earlier account can still run.
+The accounts of one uid are numbered from 1. The names of kernels' units contain this number,
+because kernels of an earlier account may still be running.
 """
 
 import json
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 
 from kconnd.errors import StateFileError
 
-NO_UIDS = frozenset({(1 << 16) - 1, (1 << 32) - 1})  # -1 in 16 and 32 bits, which is no user
+NO_UIDS = frozenset({(1 << 16) - 1, (1 << 32) - 1})  # -1 in 16 and 32 bits; it means "no user"
 ROOT_UID = 0
 _NUMBERED = re.compile(r":([1-9][0-9]{0,8})\.(service|scope)$", re.ASCII)
 
@@ -31,7 +31,7 @@ class Account:
     name : str
         The login name.
     number : int
-        Its position among the accounts of its uid; the first is 1.
+        The position of the account among the accounts of its uid; the first is 1.
     """
 
     name: str
@@ -47,7 +47,7 @@ class RuntimeOwner:
     name : str
         The login name.
     device, inode : int
-        The state folder's device and inode; it is in the account's home.
+        The device and inode of the state folder, which is in the account's home.
     """
 
     name: str
@@ -55,7 +55,7 @@ class RuntimeOwner:
     inode: int
 
     def is_same(self, other: "RuntimeOwner") -> bool:
-        """Return whether both are one account, by name or, if renamed, by state folder."""
+        """Return whether two owners are the same account: the name or the state folder is equal."""
         same_folder = (self.device, self.inode) == (other.device, other.inode)
         return same_folder or self.name == other.name
 
@@ -102,7 +102,7 @@ def current_account(previous: Account | None, name: str, used: Iterable[int] = (
     Returns
     -------
     Account
-        ``previous`` itself while the name is unchanged.
+        ``previous`` itself if the name is unchanged.
     """
     if previous is None:
         return Account(name, max(used, default=0) + 1)
@@ -118,7 +118,10 @@ def account_number(unit: str) -> int:
 
 
 def unit_of_account(unit: str, number: int) -> str:
-    """Return the unit name for an account; the first account of a uid has no number in it."""
+    """Return the unit name for an account.
+
+    The name has no number for the first account of a uid.
+    """
     stem, dot, kind = unit.rpartition(".")
     return unit if number == 1 else f"{stem}:{number}{dot}{kind}"
 

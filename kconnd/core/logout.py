@@ -1,9 +1,10 @@
 """Decides whether a logout terminates a process, and which command prevents that.
 
 Sources: logind.conf(5) on KillUserProcesses, loginctl(1) on lingering, systemd-run(1), example
-"Start screen as a user service". A process is terminated with its unit. logind stops the unit of
-the login (``session-3.scope``) if it is configured to. The unit of the user's own systemd
-(``user@1000.service``, where desktops put their terminals) stops unless the user lingers.
+"Start screen as a user service". A process is terminated when its unit stops. At logout, logind
+stops the unit of the login (``session-3.scope``) if its configuration says so. After the last
+logout, the unit of the user's own systemd (``user@1000.service``) stops unless the user lingers.
+Desktops put their terminals into the latter unit.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ LINGER_COMMAND = "loginctl enable-linger"
 OWN_SCOPE_COMMAND = "systemd-run --user --scope kconnd-ctl start NAME"
 
 
-MAX_SYSTEM_UID = 999  # logind removes no shared memory of system users
+MAX_SYSTEM_UID = 999  # logind does not remove the shared memory of system users
 KEEP_IPC_COMMAND = "as root: scripts/install --keep-ipc"
 
 
@@ -26,12 +27,12 @@ def cure_for_shared_memory(uid: int, *, removes_ipc: bool, lingers: bool) -> str
     removes_ipc : bool
         Whether logind removes the user's shared memory (``RemoveIPC=`` in logind.conf(5)).
     lingers : bool
-        Whether the user lingers, which to logind means never logging out.
+        Whether the user lingers; for logind, a lingering user never logs out.
 
     Returns
     -------
     str
-        Commands, or ``""`` if the memory is kept anyway.
+        The commands; ``""`` if no command is needed.
     """
     return (
         f"{LINGER_COMMAND}; or, {KEEP_IPC_COMMAND}"
@@ -41,12 +42,12 @@ def cure_for_shared_memory(uid: int, *, removes_ipc: bool, lingers: bool) -> str
 
 
 def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
-    """Return the commands that keep a process alive after logout.
+    """Return the commands that keep a process alive after the logout of its user.
 
     Parameters
     ----------
     cgroup : str
-        The content of its ``/proc/PID/cgroup`` (cgroups(7)).
+        The content of the ``/proc/PID/cgroup`` of the process (cgroups(7)).
     kills : bool
         Whether logind terminates the remaining processes of a login.
     lingers : bool
@@ -55,7 +56,7 @@ def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
     Returns
     -------
     str
-        Commands, or ``""`` if the process survives anyway.
+        The commands; ``""`` if no command is needed.
     """
     if "/user@" in cgroup:
         return "" if lingers else LINGER_COMMAND

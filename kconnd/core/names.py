@@ -1,7 +1,7 @@
 """The syntax of kernel names: ``NAME``, or ``NAME@INSTANCE`` for an instance of a profile.
 
-A name becomes a file name, a socket name and a word on a command line. So its characters need
-quoting nowhere, and it can never lead out of a folder.
+A name is used as a file name, in a socket path and as a word on a command line. The syntax
+therefore excludes characters that need quoting and names that lead out of a folder.
 """
 
 import re
@@ -13,7 +13,7 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
 _PART = re.compile(NAME_PATTERN)
 
 
-@lru_cache(1024)  # a request parses a name several times; errors are not cached
+@lru_cache(1024)  # each request parses its kernel's name several times; errors are not cached
 def parse_name(text: str) -> tuple[str, str]:
     """Split a kernel name into profile and instance.
 

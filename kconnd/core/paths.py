@@ -1,21 +1,21 @@
 """The paths of kconnd's sockets, state and configuration.
 
-Rules. Pure: the caller passes the environment. It imports `os.path` alone, since each run of the
-client computes its socket's path here and startup time counts. The folder below /tmp is for users
-who do not linger: their ``$XDG_RUNTIME_DIR`` is deleted at the last logout, and their kernels must
-survive (see "XDG Base Directory Specification" and loginctl(1)).
+Rules. All functions are pure; the caller passes the environment. Every command of the client
+imports this module, so it imports only `os.path`. The folder below /tmp is for users who do not
+linger. Their ``$XDG_RUNTIME_DIR`` is deleted at the last logout, while their kernels must survive
+(see "XDG Base Directory Specification" and loginctl(1)).
 """
 
 from __future__ import annotations
 
 import os.path
 
-TYPE_CHECKING = False  # typing's own, and collections.abc, would cost more than this file
+TYPE_CHECKING = False  # importing typing would take longer than the rest of this module
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SOCKET_NAME = "kconnd.sock"
-# Paths of a machine with the front door (file-hierarchy(7)):
+# Paths on a machine with the front door (file-hierarchy(7)):
 FRONT_SOCKET = "/run/kconnd/kconnd.sock"
 RUN_DIR = "/run/kconnd"
 STATE_DIR = "/var/lib/kconnd"
@@ -25,7 +25,7 @@ SETTINGS_FILE = "/etc/kconnd/kconnd.yaml"
 SYSTEM_CONFIGS_DIR = "/etc/kconnd/configs"
 BOOT_DIR = "/var/lib/kconnd/boot"
 LIMITS_DIR = "/run/kconnd/limits"
-KERNEL_UNIT_PREFIX = "kconnd-kernel-"  # of the unit or scope of a kernel
+KERNEL_UNIT_PREFIX = "kconnd-kernel-"  # the prefix of the name of a kernel's unit
 
 
 def owner_socket(uid: int) -> str:
@@ -67,7 +67,10 @@ def runtime_dir(env: Mapping[str, str], uid: int, *, lingers: bool) -> str:
 
 
 def state_dir(env: Mapping[str, str], home: str, machine_id: str) -> str:
-    """Return the folder for records and logs; one per machine, since a home can be shared."""
+    """Return the folder for records and logs.
+
+    Each machine has its own, since homes can be shared.
+    """
     base = _xdg(env, "XDG_STATE_HOME", os.path.join(home, ".local", "state"))
     return os.path.join(base, "kconnd", machine_id)
 
@@ -90,6 +93,6 @@ def jupyter_runtime_dir(env: Mapping[str, str], home: str) -> str:
 
 
 def _xdg(env: Mapping[str, str], name: str, default: str) -> str:
-    """Return a base directory; the specification has relative values ignored."""
+    """Return a base directory; a relative value is ignored, as the specification requires."""
     value = env.get(name, "")
     return value if os.path.isabs(value) else default

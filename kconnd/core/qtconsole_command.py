@@ -1,8 +1,8 @@
-"""Qt consoles: the environment that they need, and the reason of their exit."""
+"""Qt consoles: the environment variables that they need, and an explanation of their exit."""
 
 from collections.abc import Mapping
 
-# The variables of a user's session that a program needs to open a window; no others are passed on.
+# A program needs these variables of a user's session to open a window. Only they are passed on.
 SESSION_VARIABLES = (
     "DISPLAY",
     "WAYLAND_DISPLAY",
@@ -21,7 +21,7 @@ _SIGNS = (
 
 
 def has_screen(env: Mapping[str, str]) -> bool:
-    """Return whether a program can open a window with this environment."""
+    """Return whether this environment names a display, so that a program can open a window."""
     return any(env.get(name) for name in _SCREENS)
 
 

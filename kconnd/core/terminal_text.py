@@ -1,17 +1,18 @@
-"""Filters untrusted text for a terminal: only printable text, line ends and SGR colours pass.
+"""Filters untrusted text for a terminal; only printable text, line ends and SGR colours pass.
 
-A terminal obeys escape sequences (ECMA-48, xterm's "Control Sequences"): they set its title,
-write to the clipboard, answer as if the user had typed, or hide text. So the output of a kernel,
-its log and the replies of another user's daemon are never written to a terminal unfiltered.
-`TerminalText` is the only filter for them.
+A terminal executes escape sequences (ECMA-48, xterm's "Control Sequences"). An escape sequence can
+set the terminal's title, write to the clipboard, insert input as if the user had typed it, or hide
+text. The output of a kernel, its log, and the replies of another user's daemon are therefore
+filtered before they are written to a terminal. `TerminalText` is the only filter for them.
 
 How it works. Text is a sequence of plain runs and control functions. Tab, line feed, carriage
 return and control sequences for colours and weight (``CSI ... m``) pass. Any other sequence is
-dropped whole, so that its parameters do not appear as text. A lone control character, or a mark
-that reorders a line (Unicode's bidirectional controls), becomes ``?``. A sequence that is cut at
-the end of a piece waits for the next piece, up to a bounded length.
+dropped completely, including its parameters. A lone control character, or a mark that reorders a
+line (Unicode's bidirectional controls), becomes ``?``. A sequence that is cut at the end of a piece
+waits for the next piece, up to a bounded length.
 
-`re` is imported at the first text with a control character, since most commands print none.
+`re` is imported at the first text with a control character, because most commands print no such
+text.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ TYPE_CHECKING = False  # importing typing would cost each command milliseconds
 if TYPE_CHECKING:
     import re
 
-MAX_PENDING_CHARACTERS = 4096  # of an unfinished sequence; a longer one is plain text
+MAX_PENDING_CHARACTERS = 4096  # a longer unfinished sequence is treated as plain text
 ESCAPE = "\033"
 RESET = "\033[0m"
 SUBSTITUTE = "?"  # replaces a control character
 
-# 0 resets; 1 to 4, 7, 9 are weight and lines; 21 to 29 end those; 30 to 49, 90 to 107 are colours.
-# Blinking (5, 6), concealed text (8) and other fonts are not allowed.
+# The allowed parameters: 0 resets all, 1 to 4, 7 and 9 set weight and lines, 21 to 29 reset weight
+# and lines, 30 to 49 and 90 to 107 set colours. Blinking (5, 6), concealed text (8) and other fonts
+# are not allowed.
 _ATTRIBUTES = frozenset({0, 1, 2, 3, 4, 7, 9, *range(21, 30), *range(30, 50), *range(90, 108)})
-_EXTENDED = {5: 1, 2: 3}  # parameters after 38 or 48: an index, or red, green and blue
+# The number of parameters after 38 or 48: an index, or red, green and blue.
+_EXTENDED = {5: 1, 2: 3}
 _compiled: list[tuple[re.Pattern[str], re.Pattern[str]]] = []
 
 
@@ -52,12 +55,12 @@ class TerminalText:
         Parameters
         ----------
         text : str
-            The piece, cut anywhere.
+            The piece; it can begin and end within a sequence.
 
         Returns
         -------
         str
-            Text that is safe to write to a terminal.
+            The filtered text, which is safe to write to a terminal.
         """
         text = self._pending + text
         self._pending = ""
@@ -89,7 +92,7 @@ class TerminalText:
 
 
 def clean(text: str, *, colours: bool = False) -> str:
-    """Filter a complete text; by default without colours, as for a cell of a table."""
+    """Filter a complete text, by default without colours."""
     stream = TerminalText(colours=colours)
     return stream.feed(text) + stream.end()
 
@@ -122,12 +125,12 @@ def _is_reset(parameters: str) -> bool:
 
 
 def _is_harmless(text: str) -> bool:
-    """Return, at little cost, whether a text needs no filter."""
+    """Return whether a text needs no filter: a quick check."""
     return text.isprintable() or text.replace("\n", "").isprintable()
 
 
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Compile the patterns of a control function and of one that is cut at the end, once.
+    """Compile, once, the patterns of a complete and of an incomplete control function.
 
     Sources: ECMA-48, sections 5.3 to 5.6, and the strings of xterm's "Control Sequences".
     """

@@ -1,18 +1,18 @@
-"""Validates the reply of another owner's daemon: known fields only, each typed and bounded.
+"""Validates the reply of another owner's daemon; only known fields of bounded size pass.
 
-An owner's daemon is a process of that owner, who can have any program answer in its place. So the
-fields of its reply are only displayed: no path in it is opened, and no name in it decides where a
-request goes. Both the client (`kconnd.client`) and the front door (`kconnd.front.owner_kernels`)
+A daemon runs as its owner, so the owner can replace the daemon by any program. The fields of a
+reply are therefore only displayed. No path in a reply is opened, and no request is sent to a name
+in a reply. Both the client (`kconnd.client`) and the front door (`kconnd.front.owner_kernels`)
 validate such replies with this module.
 
-How it works. A reader is a function that takes a value of the reply and returns the valid value,
-or raises `ValueError`. `record` and `rows` build readers from readers; a field without a reader is
+How it works. A reader is a function that takes a value of the reply and returns the valid value, or
+raises `ValueError`. `record` and `rows` build readers from readers; a field without a reader is
 dropped. `validate_reply` chooses the reader by the path of the request. Text of one line is made
 printable and truncated. Output of a kernel (``text``, ``output_tail``) keeps its control
 characters, since `kconnd.core.terminal_text` filters it when it is displayed.
 
-Compatibility. A field that a later version adds must be optional here, since a daemon of an
-earlier version does not send it.
+Compatibility. A field that a later version adds must be optional here, because daemons of earlier
+versions do not send the field.
 
 Rule: this module imports nothing slow, since each command of the client imports it.
 """
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     Reader = Callable[[object], Any]
 
 KERNELS = "/v1/kernels"
-MAX_ROWS = 1000  # kernels of one owner, decisions of one kernel
+MAX_ROWS = 1000  # the maximum of kernels of one owner and of decisions of one kernel
 MAX_LINE_CHARS = 1000
 MAX_PATH_CHARS = 4096
 MAX_OUTPUT_CHARS = 16 << 10
-MAX_LOG_CHARS = 64 << 20  # of one reply; the client reads no more
-MAX_NAME_CHARS = 40  # of a profile, and of an instance; kconnd.core.names
-MAX_COUNT = 1 << 53  # every JSON parser represents integers up to this one exactly
+MAX_LOG_CHARS = 64 << 20  # the client reads at most this much of one reply
+MAX_NAME_CHARS = 40  # the maximum for a profile and for an instance, as in kconnd.core.names
+MAX_COUNT = 1 << 53  # every JSON parser represents integers up to this limit exactly
 MAX_SECONDS = 1e9
 SUBSTITUTE = "?"  # replaces a character that is not printable
 
@@ -53,7 +53,7 @@ _TIMES = {f"0000-00-00T00:00:00{f'.{0:0{n}}' if n else ''}Z" for n in range(7)}
 
 
 def line(limit: int = MAX_LINE_CHARS) -> Reader:
-    """Read one line of text: truncated, and without control characters."""
+    """Read one line of text; the result is truncated and has no control characters."""
 
     def read(value: object) -> str:
         if not isinstance(value, str):
@@ -67,7 +67,7 @@ def line(limit: int = MAX_LINE_CHARS) -> Reader:
 
 
 def output(limit: int = MAX_OUTPUT_CHARS) -> Reader:
-    """Read output of a kernel: its last characters, unfiltered except for invalid Unicode."""
+    """Read output of a kernel: the last characters; only invalid Unicode is replaced."""
 
     def read(value: object) -> str:
         if not isinstance(value, str):
@@ -125,7 +125,7 @@ def whole(value: object) -> int:
 def seconds(value: object) -> float:
     """Read a duration in seconds."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1
-    if 0 <= number <= MAX_SECONDS:  # which NaN is not
+    if 0 <= number <= MAX_SECONDS:  # false for NaN
         return float(number)
     raise ValueError("is not a number of seconds")
 
@@ -166,7 +166,7 @@ def rows(read: Reader, limit: int = MAX_ROWS) -> Reader:
 
 
 def record(fields: Mapping[str, Reader]) -> Reader:
-    """Read an object with these fields; others are dropped."""
+    """Read an object with these fields; other fields are dropped."""
 
     def read(value: object) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -255,7 +255,7 @@ READERS: dict[str, Reader] = {
 }
 
 
-# The requests that go to another owner's daemon and concern no single kernel.
+# The requests to another owner's daemon that do not concern a single kernel.
 OWNER_READERS: dict[str, Reader] = {
     KERNELS: lambda value: {**_list(value), "elsewhere": []},
     "/v1/events": record({"at": optional(time), "kernel": name, "event": label, "message": _line}),
@@ -288,15 +288,17 @@ def validate_reply(
     content : object
         The reply as parsed JSON.
     uid, owner : int and str
-        The owner of the daemon. They replace the owner that the reply names in each kernel.
+        The uid and the login name of the daemon's owner. They replace the owner in each kernel of
+        the reply.
     user_of : callable
-        Returns the uid of a process, or None if it cannot be determined. The pid of a process of
-        another user is removed, so that nobody signals a process that is not the owner's.
+        A function that returns the uid of a process, or None if the uid cannot be determined. If a
+        process is not the owner's, its pid is removed from the reply, so that nobody signals the
+        wrong process.
 
     Raises
     ------
     UnreachableError
-        If a field has a wrong type, if the reply is about another kernel, or if no other owner's
+        If a field has a wrong type, if the reply is about another kernel, or if only the user's own
         daemon may answer such a request. The message quotes nothing of the reply.
     """
     route = path.partition("?")[0]
@@ -334,7 +336,7 @@ def validate_error(content: object, owner: str) -> KconndError:
     content : object
         The error object of the reply.
     owner : str
-        The owner of the daemon; the message and hint are marked as that owner's words.
+        The owner of the daemon; the exception marks message and hint as this owner's words.
     """
     try:
         fault = _error(content)

@@ -1,38 +1,38 @@
-"""Tracks which requests a kernel works on, by the ``status`` messages that it publishes.
+"""Tracks which requests a kernel works on, from its ``status`` messages.
 
 A kernel publishes ``busy`` and then ``idle`` for each request, with the request as parent. A
-request is open from its ``busy`` to its ``idle``, whatever its type and whichever shell or
-subshell executes it, and a kernel with an open request is busy. iopub may drop messages, so the
-published status is no proof. Three situations lead to a probe, a request that each shell of the
-kernel has to answer:
+request of any type, on any shell or subshell, is open from its ``busy`` to its ``idle``. A kernel
+with an open request is busy. iopub may drop messages, so the published status is not proof. In
+three situations the daemon sends a probe, a request that each shell of the kernel has to answer:
 
 - a request stays open, and the kernel is silent;
-- messages may have been lost: the reader fell behind, or the connection was made anew;
+- messages may have been lost, because the reader fell behind or reconnected;
 - the kernel was adopted, so its earlier messages are unknown.
 
-A shell answers in the order of its requests. So an answer proves that the requests which were open
-before the probe are done. The proof holds if an ``idle`` may have been lost. If no message was
-lost, the kernel may have answered during a request, as async-kernel does. The request then no
-longer makes the kernel busy, but the kernel is not stopped as idle until the ``idle`` comes. If
-the ``idle`` comes long after the answer, the kernel has shown that it answers during requests, and
-its answers prove nothing from then on.
+A shell answers requests in the order in which they arrive. The answer to a probe therefore shows
+that the requests that were open before the probe are done, and that their ``idle`` messages were
+lost. If no message can have been lost, there is another explanation: the kernel may answer during a
+request, as async-kernel does. Such a request no longer makes the kernel busy, but the kernel is not
+stopped as idle until the ``idle`` arrives. If the ``idle`` arrives long after the answer, the
+kernel is known to answer during requests. From then on, its answers are no proof.
 
-Rules. No clock: times are arguments, in monotonic seconds.
+Rule: this module reads no clock. Times are arguments, in monotonic seconds.
 """
 
 import math
 from dataclasses import dataclass
 
-QUIET_PERIOD_S = 1.5  # of silence, before a kernel with an open request is probed
-PROBE_INTERVAL_S = 30.0  # between two probes of a kernel that goes on publishing
-ANSWER_TIMEOUT_S = 1.0  # a kernel that may have lost messages and does not answer in time is busy
+QUIET_PERIOD_S = 1.5  # a kernel with an open request is probed after this silence
+PROBE_INTERVAL_S = 30.0  # between two probes of a kernel that keeps publishing
+# After a loss of messages, a kernel that does not answer in time counts as busy.
+ANSWER_TIMEOUT_S = 1.0
 LATE_IDLE_S = 2.0  # an `idle` this long after the answer was not delayed by the transport
-MAX_OPEN_REQUESTS = 1000  # one more drops the oldest and leads to a probe
+MAX_OPEN_REQUESTS = 1000  # beyond this number, the oldest is dropped and the kernel is probed
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A question to all shells: its time in monotonic seconds, and the requests then open."""
+    """A probe of all shells: its time in monotonic seconds, and the requests open at that time."""
 
     at: float
     requests: frozenset[str]
@@ -46,21 +46,23 @@ class Activity:
     now : float
         Monotonic seconds.
     history_complete : bool
-        Whether every message of the process was received; false for an adopted kernel.
+        Whether the daemon received every message of the process; false for an adopted kernel.
     overlaps : bool
-        Whether the kernel was observed to answer on shell during a request.
+        Whether the kernel is known to answer on shell during a request.
     """
 
     def __init__(self, now: float, *, history_complete: bool, overlaps: bool = False) -> None:
         self.open: dict[str, float] = {}  # open requests, each with the time of its `busy`
-        self.unproven: dict[str, float] = {}  # closed by an answer, still without `idle`
-        self.active_at = now  # the last sign of a request that is not the daemon's own
+        # Requests that an answer closed and whose `idle` has not arrived.
+        self.unproven: dict[str, float] = {}
+        self.active_at = now  # the time of the last sign of a client's request
         self._history_complete = history_complete
         self.overlaps = overlaps
         self._lost_at = -math.inf  # the last possible loss of messages
         self._settled_at = -math.inf  # the time of the last probe that was answered
-        self._probed_at = now if history_complete else -math.inf  # an adopted kernel is due at once
-        self._is_deaf = False  # it may have lost messages and has not answered a probe
+        # An adopted kernel is probed at once.
+        self._probed_at = now if history_complete else -math.inf
+        self._is_deaf = False  # messages may have been lost, and a shell has not answered a probe
 
     @property
     def state(self) -> str:
@@ -71,7 +73,7 @@ class Activity:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the kernel is idle beyond doubt."""
+        """Whether the kernel is certainly idle."""
         return self.state == "idle" and not self.unproven and not self._may_have_lost
 
     @property
@@ -116,7 +118,10 @@ class Activity:
         return Probe(now, frozenset(self.open))
 
     def record_no_answer(self) -> None:
-        """Record that a shell has not answered; after a loss of messages it counts as busy."""
+        """Record that a shell has not answered.
+
+        After a loss of messages the kernel counts as busy.
+        """
         self._is_deaf = self._may_have_lost
 
     def record_answer(self, probe: Probe, now: float) -> None:
@@ -124,7 +129,7 @@ class Activity:
         self._settled_at, self._is_deaf = probe.at, False
         if not self._history_complete:
             self._history_complete, self.active_at = True, now
-        if not self.overlaps:  # a missing `idle` was lost
+        if not self.overlaps:  # here, a missing `idle` means a lost message
             self.unproven = {k: at for k, at in self.unproven.items() if at > self._lost_at}
         for request in probe.requests & self.open.keys():
             self._settle(request, now)

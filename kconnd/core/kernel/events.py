@@ -1,7 +1,8 @@
 """Events of a kernel and the commands that answer them, as immutable values.
 
-Rules. An event about a process carries the generation of its launch, so an event of an earlier
-process is ignored. A command names an action and not a method: the launchers know that.
+Rules. An event about a process carries the generation of its launch; an event of an earlier
+generation is ignored. A command names an action, and the launcher chooses how to perform the
+action.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from enum import StrEnum
 
 
 class Step(StrEnum):
-    """The steps of a stop, each harder than the one before."""
+    """The steps of a stop, from the gentlest to the hardest."""
 
     INTERRUPT = "interrupt"
     SHUTDOWN = "shutdown_request"
@@ -17,23 +18,27 @@ class Step(StrEnum):
     KILL = "SIGKILL"
 
 
-# --- events; those about a process carry its generation
+# --- events; an event about a process carries the generation of its launch
 
 
 @dataclass(frozen=True)
 class StartRequested:
-    """A user, or the boot, starts the kernel. At boot, an early exit is retried."""
+    """A user or the start of the daemon requests a start.
+
+    A start at boot is retried after an early exit.
+    """
 
     at_boot: bool = False
 
 
 @dataclass(frozen=True)
 class StopRequested:
-    """A user, or the daemon, stops the kernel."""
+    """A user or the daemon requests a stop."""
 
     busy: bool = True
     why: str = "stop was requested"
-    now: bool = False  # by signal, without a shutdown_request that the kernel may delay
+    # Whether to signal at once, without a shutdown_request, which the kernel may delay.
+    now: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class RestartRequested:
 
     busy: bool = True
     new_key: bool = False
-    now: bool = False  # by signal, without a shutdown_request
+    now: bool = False  # whether to signal at once, without a shutdown_request
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,9 @@ class Answered:
 class Exited:
     """All processes of the kernel have exited.
 
-    ``reason`` is for people. ``lost`` means that the exit status is unknown; ``ordered`` that an
-    administrator stopped its unit. ``roll`` is a random number from 0 to 1 for the jitter of a
-    retry, since the decision itself has no randomness.
+    ``reason`` is shown to users. ``lost`` means that the exit status is unknown. ``ordered`` means
+    that an administrator stopped the kernel's unit. ``roll`` is a random number from 0 to 1 for the
+    jitter of a retry; `decide` itself uses no random numbers.
     """
 
     generation: int
@@ -105,8 +110,8 @@ class HeartbeatResumed:
 class ExitDelayed:
     """A kernel replied to ``shutdown_request`` and has not exited yet.
 
-    ``waits_for`` is for people. ``children_alone`` is true if the kernel has children that have
-    exited and that it has not collected (zombies), and no live process below it.
+    ``waits_for`` is shown to users. ``children_alone`` is true if the kernel has no live descendant
+    and at least one zombie: a child that has exited and that the kernel has not collected.
     ``since_request_s`` is the number of seconds since the request.
     """
 
@@ -130,9 +135,9 @@ class Adopted:
 
 @dataclass(frozen=True)
 class Discovered:
-    """A new daemon found a live process that the kernel's record does not have.
+    """A new daemon found a live process that the kernel's record does not contain.
 
-    ``launch`` is the generation of the process; it becomes the kernel's.
+    ``launch`` is the generation of the process and becomes the generation of the kernel.
     """
 
     launch: int
@@ -154,7 +159,7 @@ class NeverLaunched:
 
 @dataclass(frozen=True)
 class MachineRestarted:
-    """A new daemon found that the machine restarted since the process was launched."""
+    """A new daemon found that the machine has restarted since the launch of the process."""
 
     generation: int
 

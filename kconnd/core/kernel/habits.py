@@ -1,8 +1,8 @@
-"""The observed behaviour of a kernel's software, such as whether it answers while it works.
+"""The observed behaviour of a kernel's software, such as whether it answers during a request.
 
-Rules. No behaviour is assumed before the kernel has shown it. A missing heartbeat is a fault only
-if this kernel answers in such a situation: a kernel for R answers none during a cell, and akernel
-never answers any.
+Rules. Only observed behaviour counts. A missing heartbeat is a fault only if the same kernel has
+answered heartbeats in the same situation. Some kernels do not: a kernel for R answers no heartbeat
+during a cell, and akernel answers none at all.
 """
 
 from dataclasses import dataclass, replace
@@ -15,15 +15,15 @@ class Habits:
     Parameters
     ----------
     of : str
-        The software that showed it; other software starts with no habits.
+        The software that was observed. Other software starts with no habits.
     beats : bool
         Whether the kernel has answered a heartbeat.
     beats_busy : bool
-        Whether it has answered a heartbeat during a request.
+        Whether the kernel has answered a heartbeat during a request.
     silent_busy : bool
-        Whether it has missed a heartbeat during a request and answered later.
+        Whether the kernel has missed a heartbeat during a request and answered a later one.
     overlaps : bool
-        Whether it answers on shell during a request.
+        Whether the kernel answers on shell during a request.
     """
 
     of: str = ""
@@ -33,7 +33,7 @@ class Habits:
     overlaps: bool = False
 
     def for_software(self, software: str) -> "Habits":
-        """Return these habits if this software showed them, else empty ones."""
+        """Return these habits if they belong to this software, else empty habits."""
         return self if self.of == software else Habits(of=software)
 
     def with_heartbeat(self, *, busy: bool, missed_busy: bool) -> "Habits":
@@ -42,9 +42,10 @@ class Habits:
         Parameters
         ----------
         busy : bool
-            Whether the kernel worked on one request from the heartbeat to its answer.
+            Whether the kernel worked on one request during the whole time from the heartbeat to its
+            answer.
         missed_busy : bool
-            Whether it missed an earlier heartbeat while it worked on one request.
+            Whether the kernel missed an earlier heartbeat during a request.
         """
         return replace(
             self,

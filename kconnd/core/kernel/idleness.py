@@ -1,11 +1,12 @@
-"""Decides by processor time whether a silent kernel is really idle.
+"""Decides from processor time whether a kernel without open requests is idle.
 
-A computing thread or child process publishes nothing on iopub. So a kernel is stopped as idle
-only if its whole process tree used less than `MAX_IDLE_CORE_SHARE` of a core over the last
-`SPAN_S`, our own heartbeats and questions included. An idle ipykernel uses about 2 ms a minute.
+A background thread or a child process can compute without publishing anything on iopub. A kernel is
+therefore stopped as idle only if its process tree used less than `MAX_IDLE_CORE_SHARE` of a core
+over the last `SPAN_S`. This time includes the handling of the daemon's heartbeats and probes. An
+idle ipykernel uses about 2 ms a minute.
 
-Rule: doubt keeps a kernel alive. If a process started or exited during `SPAN_S`, the kernel may
-have worked, since the processor time of an exited process is unknown.
+Rule: in doubt, the kernel counts as working. If a process started or exited during `SPAN_S`, the
+kernel may have worked, because the processor time of an exited process is unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 
 SPAN_S = 60.0
 MAX_IDLE_CORE_SHARE = 0.01  # of a core
-ALLOWED_USE_S = 0.02  # for a short span, since Linux counts in steps of 10 ms
+ALLOWED_USE_S = 0.02  # always allowed, because Linux counts processor time in steps of 10 ms
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The processor time that a kernel's processes had used at one moment.
+    """The processor time that a kernel's processes have used up to one moment.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class Sample:
 
 
 def measured_span_s(stop_after: float) -> float:
-    """Return the seconds to measure over, for a kernel that is stopped after ``stop_after``."""
+    """Return the length of a measurement, in seconds, for a value of ``idle.stop_after``."""
     return min(SPAN_S, stop_after)
 
 
@@ -50,9 +51,9 @@ def describe_use(samples: Sequence[Sample], span: float) -> str | None:
     Parameters
     ----------
     samples : sequence of Sample
-        In the order of their times.
+        The samples, in the order of time.
     span : float
-        Seconds to measure over.
+        The length of the measurement, in seconds.
 
     Returns
     -------

@@ -1,19 +1,21 @@
 """Decides whether a kernel may be interrupted, and whether an interrupt ended it.
 
-Rules. A starting kernel has no cell to interrupt, and SIGINT ends many kernels before their first
-answer, ipykernel 7.4 too. It ends some at any time: xeus-python, deno, Kotlin, JJava, ilua.
+Rules. A starting kernel has no cell to interrupt. SIGINT terminates many kernels before their first
+answer, including ipykernel 7.4. SIGINT terminates xeus-python, deno, Kotlin, JJava and ilua at any
+time.
 
-An exit counts as caused by an interrupt if a user requested the interrupt just before, and if the
-kernel was killed by SIGINT or exited by itself. It does not count if a stop began in between,
-since a stop interrupts as well. Nor does it count if the kernel worked on another request in
-between: it survived the interrupt then, and its exit may be the user's own `exit()`.
+An exit counts as caused by an interrupt under three conditions. A user requested the interrupt
+shortly before the exit. The kernel was killed by SIGINT or exited by itself. Between interrupt and
+exit, no stop began and the kernel worked on no other request. A stop sends an interrupt of its own.
+A kernel that works on another request has survived the interrupt, and the user may have called
+`exit()`.
 """
 
 import signal
 
 from kconnd.core.kernel.lifecycle import Lifecycle, Policy, State
 
-ENDED_BY_WINDOW_S = 3.0  # between an interrupt and an exit that it caused
+ENDED_BY_WINDOW_S = 3.0  # the longest time from an interrupt to an exit that counts as its effect
 
 
 def has_no_cell(kernel: Lifecycle, age_s: float, policy: Policy) -> bool:
@@ -24,10 +26,11 @@ def has_no_cell(kernel: Lifecycle, age_s: float, policy: Policy) -> bool:
     kernel : Lifecycle
         The kernel.
     age_s : float
-        Seconds since its process was started.
+        Seconds since the process was started.
     policy : Policy
-        The rules of its profile. A kernel that was adopted during its start has no deadline:
-        once it is older than the start timeout, it may run a cell that keeps it from answering.
+        The rules of the kernel's profile. A kernel that was adopted during its start has no
+        deadline. After its start timeout, such a kernel may be running a cell and therefore not
+        answer.
     """
     if kernel.state is State.LAUNCHING:
         return True
@@ -43,12 +46,13 @@ def ended_by_interrupt(
     Parameters
     ----------
     code, number : int, optional
-        Its exit status, or the signal that ended it; neither if it is unknown.
+        The exit code, or the signal that killed the kernel; both are None if the exit status is
+        unknown.
     oom : bool
-        Whether it was killed for memory.
+        Whether the kernel was killed because memory ran out.
     interrupted_s : float, optional
-        Seconds from the last requested interrupt to the exit; None without one, or if a stop or
-        another request followed it.
+        Seconds from the last requested interrupt to the exit. None if no interrupt was requested,
+        or if a stop or another request followed the interrupt.
     """
     if interrupted_s is None or interrupted_s > ENDED_BY_WINDOW_S or oom:
         return False

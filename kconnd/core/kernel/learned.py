@@ -1,9 +1,9 @@
 """Applies observations about a process to the kernel's record, and decides when to save it.
 
 A record is written as a whole, so each write is expensive. Two rules keep the writes few. First, a
-launch is saved before it begins, and from then on the shim's files on disk show its progress: until
-the kernel has answered, a new daemon finds the process by them. Second, most habits only spare the
-kernel a probe or two, so they are written with the next save.
+launch is saved once, before it begins. Until the kernel answers, the shim's files on disk show the
+progress of the launch, and a new daemon finds the process by these files. Second, a change of
+habits is written with the next save if losing it would only cost a probe or two.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from kconnd.core.kernel.lifecycle import Lifecycle, State
 from kconnd.core.kernel.record import Facts, KernelRecord, LastExit
 from kconnd.core.launch.connection import ConnectionInfo
 
-MAX_FACT_CHARACTERS = 100  # of each text in which a kernel describes itself
+MAX_FACT_CHARACTERS = 100  # the longest text that is kept of a kernel's self-description
 LAUNCH = frozenset({State.LAUNCHING, State.STARTING})
 
 
@@ -39,7 +39,7 @@ class Learned:
 
 
 def learn(record: KernelRecord, news: Learned) -> KernelRecord:
-    """Apply new values to a record; those of an earlier process change nothing."""
+    """Apply new values to a record; values of an earlier generation change nothing."""
     if news.generation != record.lifecycle.generation:
         return record
     values = {field.name: getattr(news, field.name) for field in fields(news)}
@@ -58,7 +58,7 @@ def needs_saving(saved: KernelRecord, record: KernelRecord, event: Event | Learn
     record : KernelRecord
         The record after the event.
     event : Event or Learned
-        The event.
+        The event that was applied.
     """
     before, after = without_deadline(saved), without_deadline(record)
     if before == after or _is_launch_progress(before.lifecycle, after.lifecycle):
@@ -86,7 +86,7 @@ def _is_launch_progress(before: Lifecycle, after: Lifecycle) -> bool:
 
 
 def _matters(before: Habits, after: Habits) -> bool:
-    """Return whether a user's work may depend on new habits."""
+    """Return whether new habits are worth a save, because a user's work may depend on them."""
     return (before.silent_busy, before.overlaps) != (after.silent_busy, after.overlaps)
 
 

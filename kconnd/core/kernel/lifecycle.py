@@ -1,11 +1,11 @@
-"""The life of one kernel as values: its states, the policy of its profile, and where it stands.
+"""The lifecycle of one kernel as values: its states, its current position and its policy.
 
-How it works. A `Lifecycle` is an immutable value. `kconnd.core.kernel.transitions.decide` takes
-one with an event and returns the next one with commands. The daemon saves the next value first
-and runs the commands second, so a crash in between is recoverable.
+How it works. A `Lifecycle` is an immutable value. `kconnd.core.kernel.transitions.decide` takes a
+`Lifecycle` and an event, and returns the next `Lifecycle` and the commands to run. The daemon saves
+the next `Lifecycle` before it runs the commands, so a crash in between is recoverable.
 
-Actual and desired state are two fields. "stop" during a launch changes `Lifecycle.desired` at
-once; `Lifecycle.state` follows when the process exists.
+The actual state and the desired state are two fields. A stop request during a launch changes
+`Lifecycle.desired` at once; `Lifecycle.state` changes when the process exists.
 
 ::
 
@@ -59,13 +59,13 @@ class State(StrEnum):
     """The actual state of a kernel."""
 
     STOPPED = "stopped"
-    LAUNCHING = "launching"  # no process yet, or none that the daemon knows of
+    LAUNCHING = "launching"  # no process yet, or no process that the daemon knows of
     STARTING = "starting"  # a process that has not answered yet
     RUNNING = "running"
     STOPPING = "stopping"
     BACKOFF = "backoff"  # waiting before the next launch
     FAILED = "failed"  # no further launch is tried
-    LOST = "lost"  # it ended while no daemon watched, so its exit status is unknown
+    LOST = "lost"  # the kernel exited while no daemon watched it, so its exit status is unknown
 
 
 LIVE = frozenset({State.LAUNCHING, State.STARTING, State.RUNNING, State.STOPPING})
@@ -79,7 +79,7 @@ class Desired(StrEnum):
 
 
 class StopCause(StrEnum):
-    """The reason why a kernel is being stopped; it determines what follows the exit."""
+    """The reason why a kernel is being stopped; this reason determines the state after the exit."""
 
     STOP = "stop"
     RESTART = "restart"
@@ -109,29 +109,32 @@ class Lifecycle:
     state, desired : State, Desired
         The actual state and the state that users want.
     generation : int
-        Counts launches. An event about another generation's process is ignored.
+        The number of launches so far. An event of another generation is ignored.
     restarts : int
-        Relaunches since the last start from stopped; one for other ports does not count.
+        The number of relaunches since the last start from ``stopped``; a relaunch with other ports
+        does not count.
     failures : int
-        Failures in a row, without a stable run between them.
+        The number of failures since the last stable run.
     port_tries : int
-        Launches in a row that failed because other programs had the ports.
+        The number of consecutive launches that failed because other programs used the ports.
     proved : bool
-        Whether an early exit is retried: the kernel has answered before, or it starts at boot.
+        Whether an early exit is retried: the kernel has answered before, or the daemon starts it at
+        boot.
     unresponsive : bool
-        Whether heartbeats are missing.
+        Whether the kernel has missed too many heartbeats.
     step, stop_cause : Step, StopCause, optional
         While stopping: the current step, and why the kernel is being stopped.
     new_key : bool
-        Whether the next launch, or the present one, gets a new key.
+        Whether the next launch gets a new key, or the present launch got one.
     waits_for : str
-        While stopping, after the reply to ``shutdown_request``: what delays the exit, for people.
+        The cause that delays the exit after the reply to ``shutdown_request``, as shown to users.
     children_alone : bool
-        Whether nothing but uncollected children that have exited delays it.
+        Whether the only cause of the delay is child processes that have exited and that the kernel
+        has not collected.
     deadline : float, optional
         Monotonic seconds at which `DeadlinePassed` is due. Never saved.
     reason : str
-        Why the kernel is in this state, for people.
+        Why the kernel is in this state, as shown to users.
     """
 
     state: State = State.STOPPED

@@ -1,15 +1,15 @@
-"""Decides whether a recorded kernel belongs to this system or to another machine or container.
+"""Decides whether a recorded kernel runs on this system, or on another machine or container.
 
-Several machines or containers can share a state folder, some with the same machine-id. The shim of
-a live kernel holds a lock in that folder from before the kernel exists until its last process has
-exited, and the locked file names the system. Containers of one machine have the same boot id, so
-the pid namespace counts as well.
+Several machines or containers can share a state folder, and some of them have the same machine-id.
+The shim of a kernel takes a lock in that folder before it spawns the kernel, and holds the lock
+until the kernel's last process has exited. The locked file names the system of the shim. Containers
+of one machine have the same boot id, so the name of a system includes its pid namespace.
 
-Rules. A kernel that a daemon cannot prove to be its own is elsewhere, and the daemon touches none
-of its files. A held lock whose process is not found here is elsewhere, whatever any record says. A
-free lock proves that the kernel has exited only on a file system of this machine, where every
-holder would be seen. On a network file system a lock can be lost while its kernel lives, so there
-the host names in the record and in the locked file decide. Doubt means elsewhere.
+Rules. A daemon treats a kernel as elsewhere unless the evidence proves that the kernel runs here,
+and changes no file of a kernel that is elsewhere. If a lock is held and its process is not found
+here, the kernel is elsewhere, even if the record names this system. On a file system that only this
+machine mounts, a free lock proves that the kernel has exited. On a network file system, a lock can
+be lost while the kernel runs; there, the host names in the record and in the locked file decide.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from enum import StrEnum
 from kconnd.core.kernel.lifecycle import LIVE, State
 from kconnd.core.kernel.record import Origin
 
-# File systems that only one running system can mount, so that every lock on them is visible here.
+# Only one machine at a time can mount these file systems, so this machine sees every lock on them.
 LOCAL_FILE_SYSTEMS = frozenset(
     ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "jfs", "reiserfs")
 ) | {"tmpfs", "ramfs", "overlay"}
@@ -44,13 +44,13 @@ class Evidence:
     recorded : Origin, optional
         The system that wrote the record.
     locked : Origin, optional
-        The system of its shim, from the locked file, which has no machine-id.
+        The system of the shim, from the locked file; the locked file contains no machine-id.
     lock : Lock
         Whether the lock is held.
     proved : bool
-        Whether its process was found alive here, by pid and start time.
+        Whether the process was found alive here, by pid and start time.
     local : bool
-        Whether the state folder is on a file system of this machine alone.
+        Whether the state folder is on a file system that only this machine mounts.
     """
 
     state: State | None
@@ -62,7 +62,7 @@ class Evidence:
 
 
 def is_elsewhere(evidence: Evidence, here: Origin) -> bool:
-    """Decide whether a kernel belongs to another system, so that this daemon must not touch it.
+    """Decide whether a kernel belongs to another system; this daemon must not touch such a kernel.
 
     Parameters
     ----------
@@ -86,10 +86,11 @@ def is_elsewhere(evidence: Evidence, here: Origin) -> bool:
 
 
 def is_here(writer: Origin, here: Origin) -> bool:
-    """Return whether a daemon or shim ran on this system, in this or an earlier boot."""
+    """Return whether a daemon or shim ran on this system, during this boot or an earlier one."""
     if writer.host != here.host or writer.machine not in {here.machine, ""}:
         return False
-    # Pid namespaces compare only within one boot, and records of earlier versions have none.
+    # A pid namespace identifies a system only within one boot. Records of earlier versions contain
+    # no pid namespace.
     has_namespaces = bool(writer.pid_namespace and here.pid_namespace)
     is_comparable = has_namespaces and writer.boot_id == here.boot_id
     return not is_comparable or writer.pid_namespace == here.pid_namespace
@@ -98,7 +99,7 @@ def is_here(writer: Origin, here: Origin) -> bool:
 def _may_live(evidence: Evidence) -> bool:
     """Return whether a kernel of another system may be alive although it has no lock file."""
     if evidence.state in {State.LAUNCHING, State.BACKOFF} and evidence.local:
-        # Versions that record the pid namespace launch no kernel without a lock.
+        # Every version that records the pid namespace also locks a file for each kernel.
         return not (evidence.recorded is not None and evidence.recorded.pid_namespace)
     return evidence.state is None or evidence.state in {*LIVE, State.BACKOFF}
 
@@ -106,8 +107,8 @@ def _may_live(evidence: Evidence) -> bool:
 def choose_holder(evidence: Evidence, here: Origin) -> Origin | None:
     """Choose the system to report as the kernel's owner.
 
-    The locked file is the most reliable source, unless it names this system, where the process
-    was not found.
+    The locked file is the most reliable source. It is ignored if it names this system, because the
+    process was not found here.
     """
     first, second = evidence.locked, evidence.recorded
     if evidence.lock is not Lock.HELD or (second and second.machine != here.machine):
@@ -124,12 +125,12 @@ def file_system_of(mountinfo: Iterable[str], path: str) -> str:
     mountinfo : iterable of str
         Lines of ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)).
     path : str
-        Absolute, without symbolic links.
+        An absolute path without symbolic links.
 
     Returns
     -------
     str
-        The type, such as ``ext4``; empty if the table does not have it.
+        The type, such as ``ext4``; empty if the table contains no mount point for the path.
     """
     longest, file_system = -1, ""
     for line in mountinfo:
@@ -139,7 +140,8 @@ def file_system_of(mountinfo: Iterable[str], path: str) -> str:
             continue
         point = _unescape(fields[4])
         is_below = path == point or path.startswith(point.rstrip("/") + "/")
-        if is_below and len(point) >= longest:  # a later mount covers an earlier one
+        # A later mount hides an earlier mount at its mount point.
+        if is_below and len(point) >= longest:
             longest, file_system = len(point), source_fields[0]
     return file_system
 

@@ -1,9 +1,10 @@
 """Decides from sockets and ports whether a new client can attach to a live kernel.
 
-A kernel that answers the daemon may still be unreachable for new clients. The kernel's sockets may
-have been deleted, it may have bound other ports than its connection file says, another program may
-have one of its ports, and its connection file may be missing and impossible to rewrite.
-Clients need shell, iopub, control and the heartbeat; only ``input()`` needs stdin.
+A kernel that answers the daemon may still be unreachable for new clients. There are four causes:
+the kernel's sockets were deleted, the kernel bound other ports than its connection file says,
+another program uses one of its ports, or its connection file is missing and cannot be rewritten. A
+client needs shell, iopub, control and heartbeat. A missing stdin channel is no fault, since only
+``input()`` needs it.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -35,7 +36,7 @@ def parse_listeners(tables: Iterable[str]) -> frozenset[Listener]:
 
 
 def find_ipc_fault(connection: ConnectionInfo, listens: Callable[[str], bool]) -> str:
-    """Describe the Unix sockets of a kernel that refuse clients; empty if none does.
+    """Describe the Unix sockets of a kernel that accept no clients; ``""`` if all accept clients.
 
     Parameters
     ----------
@@ -55,7 +56,9 @@ def find_ipc_fault(connection: ConnectionInfo, listens: Callable[[str], bool]) -
 def find_tcp_fault(
     connection: ConnectionInfo, listeners: Collection[Listener], own: Collection[int]
 ) -> str:
-    """Describe the TCP ports of a kernel that refuse or misdirect clients; empty if none does.
+    """Describe the TCP ports of a kernel that accept no clients or belong to another program.
+
+    ``""`` if there are none.
 
     Parameters
     ----------
@@ -77,7 +80,8 @@ def find_tcp_fault(
         instead = f"; {BOUND_INSTEAD} {_numbers(sorted(bound))}" if bound else ""
         numbers = _numbers(ports[channel] for channel in dead)
         return f"nothing listens on its {_join_channels(dead)} ({numbers}){instead}"
-    # Another user's proxy can listen on all ports, as for a container: then no socket is its own.
+    # Another user's proxy can listen on all ports of a kernel, such as the proxy of a container. In
+    # this case the kernel owns none of the sockets.
     own_channels = {channel for channel in CHANNELS if inodes[ports[channel]] & set(own)}
     foreign = [c for c in REQUIRED_CHANNELS if own_channels and c not in own_channels]
     if not foreign:

@@ -1,8 +1,9 @@
 """The record of a kernel that outlives the daemon, and its JSON form in a state file.
 
-Rules. A record holds no open handle and no monotonic time. The JSON form has a version, and files
-of every released version load for ever (``tests/data``). The record has the kernel's key, so that
-a kernel whose connection file was deleted stays reachable; therefore the file is private.
+Rules. A record holds no open handle and no monotonic time. The JSON form has a version number, and
+files of every released version load for ever (``tests/data``). The record contains the kernel's
+key: if the connection file is deleted, the daemon can write it again. The record's file is
+therefore private.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,17 +24,17 @@ from kconnd.core.kernel.lifecycle import (
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 
 T = TypeVar("T")
-_field_types = cache(get_type_hints)  # a record has many decisions, and a daemon many records
+_field_types = cache(get_type_hints)  # the hints are needed for each decision of each record
 
 VERSION = 1
-# Keys of the file that 0.1.0 reads and writes, for `Lifecycle.desired` and `Lifecycle.stop_cause`.
+# Version 0.1.0 stores `Lifecycle.desired` and `Lifecycle.stop_cause` under these keys.
 WANTED, ENDING = "wanted", "ending"
-MAX_DECISIONS = 50  # that are kept for ``kconnd-ctl why``
+MAX_DECISIONS = 50  # the number of decisions to keep for ``kconnd-ctl why``
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A change of a kernel's state, and its reason; shown by ``kconnd-ctl why``."""
+    """A change of a kernel's state and the reason, as ``kconnd-ctl why`` prints it."""
 
     at: float
     what: str
@@ -55,7 +56,7 @@ class LastExit:
 class Facts:
     """Facts about the present process.
 
-    The fields from ``language`` to ``protocol_version`` come from its kernel_info_reply.
+    The fields from ``language`` to ``protocol_version`` come from the kernel_info_reply.
     """
 
     started_at: float | None = None
@@ -74,8 +75,8 @@ class Facts:
 class Origin:
     """The system that wrote a record: machine (machine-id(5)), host name and boot.
 
-    Containers of one machine share all but the host name, so the pid namespace (namespaces(7))
-    is part of it. Records of earlier versions have none, so it can be empty.
+    Containers of one machine may differ only in host name and pid namespace (namespaces(7)).
+    Records of earlier versions contain no pid namespace, so this field can be empty.
     """
 
     machine: str
@@ -97,9 +98,9 @@ class KernelRecord:
     profile : mapping
         The profile that the present process was launched from, as plain data.
     handle : mapping, optional
-        The data by which the launcher finds the process again.
+        The data that the launcher needs to find the process again.
     connection : ConnectionInfo, optional
-        The connection; restarts keep it.
+        The connection info; a restart keeps it.
     habits : Habits
         The observed behaviour of the kernel's software; records of older versions have none.
     origin : Origin, optional
@@ -118,7 +119,10 @@ class KernelRecord:
     origin: Origin | None = None
 
     def with_decision(self, decision: Decision) -> "KernelRecord":
-        """Return a copy with a decision appended; beyond the maximum, the oldest one is dropped."""
+        """Return a copy with a decision appended.
+
+        Beyond `MAX_DECISIONS`, the oldest decision is dropped.
+        """
         return replace(self, decisions=(*self.decisions, decision)[-MAX_DECISIONS:])
 
 
@@ -155,7 +159,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
 
 
 def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
-    """Convert the origin, without the pid namespace, which older daemons refuse in it."""
+    """Convert the origin, without the pid namespace, which older daemons refuse here."""
     if origin is None:
         return {"origin": None}
     saved = dict(vars(origin))
@@ -163,7 +167,10 @@ def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
 
 
 def _delay(kernel: Lifecycle) -> dict[str, Any]:
-    """Convert the fields of a delayed exit; omitted if unset, since older daemons refuse them."""
+    """Convert the fields of a delayed exit.
+
+    Unset fields are omitted, because older daemons refuse them.
+    """
     if not kernel.waits_for:
         return {}
     return {"waits_for": kernel.waits_for, "children_alone": kernel.children_alone}
@@ -212,7 +219,10 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
 
 
 def _parse_origin(content: Mapping[str, Any]) -> Origin | None:
-    """Parse the origin; the pid namespace is a separate field, or in early records part of it."""
+    """Parse the origin.
+
+    Early records contain the pid namespace in the origin, later ones in a separate field.
+    """
     if content["origin"] is None:
         return None
     saved = {**content["origin"]}

@@ -1,8 +1,8 @@
-"""Decides which event describes a kernel that an earlier daemon left: a pure function.
+"""Decides which event describes a kernel that an earlier daemon launched.
 
-Rules. A live process holds a user's work, so it is adopted, whatever its record says. A process
-that exited while no daemon ran is supervised like a live one: its exit status is in its exit file.
-This module does not restart the processes of an earlier boot.
+Rules. A live process holds a user's work, so the daemon adopts it in every recorded state. A
+process that exited while no daemon ran is supervised like a live process: its exit status is in its
+exit file. This module does not restart processes of an earlier boot.
 """
 
 from kconnd.core.kernel.events import (

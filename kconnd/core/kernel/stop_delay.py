@@ -1,9 +1,9 @@
-"""Describes what delays the exit of a kernel that is being stopped, for people.
+"""Describes to users what delays the exit of a kernel that is being stopped.
 
-A kernel replies to ``shutdown_request`` first and exits later. The processes below it show what
-it does in between. ipykernel terminates its children and waits for each to exit. An exited child
-that nobody has collected (a zombie) never goes away, so ipykernel waits for its whole timeout.
-Only then do its atexit functions run.
+A kernel replies to ``shutdown_request`` before it exits. Its child processes show what it waits
+for. ipykernel terminates its children and waits until each has disappeared. A zombie, an exited
+child that nobody has collected, does not disappear, so ipykernel waits for its whole timeout.
+ipykernel runs its atexit functions after this wait.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from kconnd.core.kernel.events import Step
 from kconnd.core.kernel.lifecycle import Lifecycle, State
 
-MAX_NAMED_PROCESSES = 3  # the others are counted
+MAX_NAMED_PROCESSES = 3  # further processes are only counted
 IPYKERNEL = "ipython"  # the implementation in its kernel_info_reply
 IPYKERNEL_WAIT = "ipykernel 7.4 waits 29 s for it"
 _BY_STEP = {
@@ -30,7 +30,7 @@ def describe_delay(live: Sequence[tuple[int, str]], ended: int, implementation: 
     live : sequence of tuple
         Pid and program name of each live process below the kernel.
     ended : int
-        Number of its children that have exited and were not collected.
+        The number of the kernel's zombies: children that have exited and were not collected.
     implementation : str
         The kernel's implementation, from its kernel_info_reply.
     """

@@ -1,13 +1,13 @@
-"""Decides what each event means for a kernel: the table of transitions and its rules.
+"""The transition table of a kernel: decides the next state and the commands for each event.
 
 `decide` is a function of its arguments: no I/O, no clock, no random number. Every decision to
 start, stop or restart a kernel is made in this module. `TABLE` holds one function for each pair
 of state and event; a pair without a row changes nothing. The head of
 `kconnd.core.kernel.lifecycle` has the state diagram.
 
-Rules. An event of another generation changes nothing, since it is about an earlier process. A
-live kernel is stopped only by request or by its profile. A start that never answered is not yet
-a live kernel.
+Rules. An event of another generation is about an earlier process and changes nothing. A live kernel
+is stopped only by request or because of a setting of its profile. A process that has never answered
+does not count as a live kernel.
 """
 
 from collections.abc import Callable
@@ -46,13 +46,16 @@ from kconnd.core.kernel.lifecycle import (
     StopCause,
 )
 
-MAX_PORT_TRIES = 5  # launches with other ports, after other programs had the chosen ones
-PASSING_FAILURE_WEIGHT = 4  # failures that a full disk counts as: it is retried every few seconds
-INTERRUPT_TIMEOUT_S = 1.0  # for a running cell to clean up after its interrupt
-TERMINATE_TIMEOUT_S = 5.0  # after SIGTERM
-KILL_INTERVAL_S = 5.0  # between two SIGKILLs, for processes that were forked in between
-# ipykernel 7.4 waits 29 s for children that have exited and that it has not collected. Its atexit
-# functions, in which people save their work, run after that, and SIGTERM would skip them.
+# Consecutive launches with new ports, because other programs used the chosen ports.
+MAX_PORT_TRIES = 5
+# After a passing failure, such as a full disk, the wait is as long as after 4 failures.
+PASSING_FAILURE_WEIGHT = 4
+INTERRUPT_TIMEOUT_S = 1.0  # the time for a running cell to clean up after its interrupt
+TERMINATE_TIMEOUT_S = 5.0  # the wait between SIGTERM and SIGKILL
+KILL_INTERVAL_S = 5.0  # SIGKILL is repeated, because processes may have forked in between
+# ipykernel 7.4 waits 29 s for zombies: children that have exited and that it has not collected. Its
+# atexit functions run after this wait, and SIGTERM would skip them. Users save work in atexit
+# functions.
 ENDED_CHILDREN_TIMEOUT_S = 35.0
 
 Outcome = tuple[Lifecycle, tuple[Command, ...]]
@@ -84,7 +87,7 @@ def decide(kernel: Lifecycle, event: Event, policy: Policy, now: float) -> Outco
 
 
 def backoff_delay(failures: int, policy: Policy, roll: float) -> float:
-    """Return the wait before a retry, in seconds: doubled for each failure, with jitter."""
+    """Return the wait before a retry, in seconds; it doubles with each failure and has jitter."""
     doubled = policy.backoff * 2.0 ** min(failures - 1, 60)
     return min(policy.backoff_max, doubled * (0.75 + 0.5 * roll))
 
@@ -228,7 +231,7 @@ def _stop_again(kernel: Lifecycle, event: StopRequested, policy: Policy, now: fl
 
 
 def _exit_delayed(kernel: Lifecycle, event: ExitDelayed, _policy: Policy, now: float) -> Outcome:
-    """Extend the deadline of a kernel that waits for nothing but uncollected children."""
+    """Extend the deadline of a kernel whose exit only zombies delay."""
     if kernel.step is not Step.SHUTDOWN:
         return kernel, ()
     deadline = kernel.deadline
@@ -258,7 +261,7 @@ def _start_after_stop(kernel: Lifecycle, event: Event, policy: Policy, now: floa
 
 
 def _request_reason(event: Event) -> str:
-    """Describe a request, for people."""
+    """Describe a request for display."""
     return f"{'restart' if isinstance(event, RestartRequested) else 'start'} was requested"
 
 
@@ -284,7 +287,8 @@ def _exited_while_stopping(kernel: Lifecycle, event: Exited, policy: Policy, now
 def _adopted_early(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
     if kernel.desired is Desired.DOWN:
         return _begin_stop(kernel, StopCause.STOP, Step.TERMINATE, policy, now, kernel.reason)
-    # No deadline: it may have become ready while no daemon ran, and be in a user's long cell.
+    # No deadline: the kernel may have become ready while no daemon ran, and may be running a long
+    # cell.
     reason = "it was adopted before it had answered; its start has no time limit now"
     starting = replace(kernel, state=State.STARTING, deadline=None, new_key=False, reason=reason)
     return starting, ()
@@ -296,7 +300,7 @@ def _adopted(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> 
 
 def _adopted_stopping(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
     if kernel.step is Step.SHUTDOWN and kernel.children_alone:
-        # It has replied to the previous daemon and may no longer read its sockets.
+        # The kernel has replied to the previous daemon and may no longer read its sockets.
         deadline = now + max(policy.stop_timeout, ENDED_CHILDREN_TIMEOUT_S)
         return replace(kernel, deadline=deadline), ()
     return _begin_step(kernel, kernel.step or Step.SHUTDOWN, policy, now)
@@ -339,18 +343,21 @@ def _machine_restarted(
     return _end_in(kernel, State.LOST, "the machine restarted", desired=kernel.desired)
 
 
-# --- steps that several transitions share
+# --- functions that several transitions share
 
 
 def _first_step(kernel: Lifecycle, event: StopRequested | RestartRequested) -> Step:
-    """Choose the gentlest step: a kernel that never answered gets no message, but a signal."""
+    """Choose the first step of a stop.
+
+    A kernel that has never answered gets a signal instead of a message.
+    """
     if event.now or kernel.state is State.STARTING:
         return Step.TERMINATE
     return Step.INTERRUPT if event.busy else Step.SHUTDOWN
 
 
 def _send_signal(kernel: Lifecycle, policy: Policy, now: float) -> Outcome:
-    """Send SIGTERM in a stop that is under way, or SIGKILL if SIGTERM was sent already."""
+    """Send SIGTERM during a stop, or SIGKILL if SIGTERM was already sent."""
     signalled = kernel.step in {Step.TERMINATE, Step.KILL}
     return _begin_step(kernel, Step.KILL if signalled else Step.TERMINATE, policy, now)
 
@@ -398,7 +405,7 @@ def _relaunch(
 def _fail(
     kernel: Lifecycle, reason: str, policy: Policy, now: float, roll: float, *, lost: bool = False
 ) -> Outcome:
-    """Retry, or give up, after an exit or a failed launch that nobody requested."""
+    """Retry or give up after a failed launch or an exit that nobody requested."""
     failures = kernel.failures + 1
     kernel = replace(kernel, failures=failures, step=None, stop_cause=None, unresponsive=False)
     kernel = replace(kernel, waits_for="", children_alone=False)
@@ -430,7 +437,7 @@ def _end_in(
     return kernel, (CleanUp(),)
 
 
-Transition = Callable[..., Outcome]  # it takes the event of its row
+Transition = Callable[..., Outcome]  # the event has the type that the row names
 TABLE: dict[tuple[State, type], Transition] = {
     (State.STOPPED, StartRequested): _start,
     (State.STOPPED, RestartRequested): _start,

@@ -39,11 +39,11 @@ class LiveStatus:
     clients : int, optional
         Number of connected clients.
     unrecorded : str
-        Why the record could not be saved; empty if it was.
+        Why the record could not be saved; empty if it was saved.
     kept_alive : str, optional
         Why ``idle.stop_after`` does not stop the kernel although it is idle.
     unreachable : str
-        Why no new client can attach to a running kernel; empty if one can.
+        Why no new client can attach to a running kernel; empty if new clients can attach.
     """
 
     owner: str
@@ -62,7 +62,7 @@ class LiveStatus:
     unreachable: str = ""
 
 
-@lru_cache(1024)  # replies repeat few distinct times
+@lru_cache(1024)  # replies repeat a few distinct times
 def iso_time(at: float | None) -> str | None:
     """Format seconds since the epoch as ISO 8601 in UTC with milliseconds."""
     if at is None:
@@ -72,14 +72,14 @@ def iso_time(at: float | None) -> str | None:
 
 
 def describe_oom(*, own: bool, above: str) -> str:
-    """Describe which memory limit a kernel was killed for.
+    """Describe the memory limit that caused the kill of a kernel.
 
     Parameters
     ----------
     own : bool
-        Whether the kernel reached its own limit.
+        Whether the kernel reached the limit of its own control group.
     above : str
-        The parent control group that reached its limit, such as a user's slice; or empty.
+        The parent control group that reached its limit, such as a user's slice; ``""`` if none did.
     """
     if not above:
         if own:
@@ -162,7 +162,7 @@ def without_output(shown: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_elsewhere(record: KernelRecord) -> dict[str, Any]:
-    """Build the reply about a kernel of another machine from its last record."""
+    """Build the reply about a kernel that runs on another machine, from its last record."""
     origin, decisions = record.origin, record.decisions
     return {
         "name": record.name,

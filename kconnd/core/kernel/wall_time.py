@@ -1,14 +1,14 @@
 """Converts monotonic times to wall-clock times for display.
 
-No decision depends on the wall clock, since administrators and NTP set it. Linux's CLOCK_MONOTONIC
-cannot be set. It stands still while the machine is suspended.
+No decision depends on the wall clock, because administrators and NTP can set it. Decisions use
+Linux's CLOCK_MONOTONIC, which cannot be set and which stops while the machine is suspended.
 """
 
-CLOCK_STEP_S = 0.2  # a larger difference between two readings means that the clock was set
+CLOCK_STEP_S = 0.2  # if the offset changes by more than this, the wall clock was set
 
 
 class WallClock:
-    """Converts monotonic times by the present offset of the wall clock."""
+    """Converts monotonic times to wall-clock times."""
 
     def __init__(self) -> None:
         self._offset = 0.0
@@ -21,8 +21,8 @@ class WallClock:
         at : float
             Monotonic seconds.
         offset : float
-            Seconds between both clocks now. It varies a little, since they are read one after
-            the other.
+            The present difference between both clocks, in seconds. The difference varies slightly
+            between calls, because the clocks are read one after the other.
         """
         if abs(offset - self._offset) > CLOCK_STEP_S:
             self._offset = offset

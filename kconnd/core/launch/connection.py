@@ -1,8 +1,8 @@
 """Connection info: how a client reaches a kernel, and its form in a connection file.
 
-The format is Jupyter's ("Connection files" in the jupyter_client documentation); the CURVE
-fields are those of jupyter_client 8.9 and ipykernel 7.3. The key and the CURVE keys are secret:
-they are in `to_file`, but never in a ``repr`` nor in `describe`.
+The format is Jupyter's ("Connection files" in the jupyter_client documentation); the CURVE fields
+are those of jupyter_client 8.9 and ipykernel 7.3. The HMAC key and the CURVE keys are secret.
+`to_file` returns them; ``repr`` and `describe` omit them.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ SCHEME = "hmac-sha256"
 SCHEMES = frozenset(f"hmac-{name}" for name in ("sha256", "sha384", "sha512", "sha3_256"))
 MAX_KEY_CHARS = 1000
 MAX_PORT = 65535
-Z85_CHARS = 40  # of a CURVE key
+Z85_CHARS = 40  # the length of a CURVE key
 _Z85 = frozenset(
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 )  # ZeroMQ RFC 32
@@ -26,7 +26,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CurveKeys:
-    """A CURVE key pair as Z85 text. The public key gives access to iopub, so it is secret, too."""
+    """A CURVE key pair as Z85 text.
+
+    The public key is secret as well, because it gives access to iopub.
+    """
 
     public: str = field(repr=False)
     secret: str = field(repr=False)
@@ -41,7 +44,7 @@ class ConnectionInfo:
     transport : str
         ``tcp`` or ``ipc``.
     ip : str
-        An address; with ipc, the prefix of the sockets' paths.
+        The address that the kernel listens on; with ipc, the prefix of the sockets' paths.
     ports : tuple of int
         Five ports, in the order of `CHANNELS`; with ipc, the suffixes of the sockets' paths.
     key : str
@@ -71,13 +74,13 @@ class ConnectionInfo:
         return f"tcp://{host}:{port}"
 
     def socket_paths(self) -> tuple[str, ...]:
-        """Return the paths of the sockets; none with tcp."""
+        """Return the paths of the sockets; empty with tcp."""
         if self.transport != "ipc":
             return ()
         return tuple(f"{self.ip}-{port}" for port in self.ports)
 
     def describe(self) -> dict[str, Any]:
-        """Return the fields that everybody who may see the kernel may know: all but the keys."""
+        """Return all fields except the keys, for users who may see the kernel."""
         ports = {f"{name}_port": port for name, port in zip(CHANNELS, self.ports, strict=True)}
         return {
             "transport": self.transport,
@@ -123,15 +126,16 @@ def parse_connection(content: Mapping[str, Any]) -> ConnectionInfo:
 
 
 def parse_foreign_connection(content: Mapping[str, Any]) -> ConnectionInfo:
-    """Parse the connection of another owner's kernel, which is untrusted.
+    """Parse the untrusted connection info of another owner's kernel.
 
     A kernel that listens on all addresses of this machine is reached at its loopback address.
 
     Raises
     ------
     ValueError
-        As `parse_connection` does, and for values that no kernel of kconnd has: another transport,
-        a host name instead of an address, no key, or a malformed one.
+        If a field is missing or has a wrong type, or if a value is impossible for a kernel of
+        kconnd: another transport, a host name instead of an address, an empty key, or a malformed
+        key.
     """
     connection = parse_connection(content)
     if connection.transport == "ipc":

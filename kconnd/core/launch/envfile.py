@@ -12,7 +12,7 @@ def parse_env_file(text: str) -> dict[str, str]:
     Raises
     ------
     ValueError
-        If a line is not an assignment. The message has its number.
+        If a line is not an assignment. The message contains the line number.
     """
     values = {}
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,10 +1,11 @@
-"""Chooses the parent process that a kernel can be forked from, or says why there is none.
+"""Chooses the parent process that a kernel can be forked from, or explains why it cannot be forked.
 
-A forked kernel must equal one that was started by exec. Its parent (the zygote,
-`kconnd.programs.zygote`) has been running for a while, so every variable that the interpreter, the
-dynamic loader, libc or a module reads at its start must have the kernel's value in the parent, too.
-These variables are the exec-time environment; each parent serves only one. The test suite
-checks which variables the modules of a kernel read during their import.
+A forked kernel must behave like a kernel that was started by exec. Its parent is a zygote
+(`kconnd.programs.zygote`). The interpreter, the dynamic loader, libc and some modules read
+environment variables when they start, which in a forked kernel happened in the parent. These
+variables are called the exec-time environment, and they must have the same values in the parent and
+in the kernel. Each parent therefore serves one exec-time environment. The test suite checks which
+variables the modules of a kernel read during their import.
 """
 
 import fnmatch
@@ -22,8 +23,8 @@ EXEC_TIME = (
     "OPENSSL_*",
     "PYTHON*",
     "_PYTHON*",
-    "HOME",  # has the user's own site-packages
-    "PATH",  # for an interpreter that is a script
+    "HOME",  # contains the user's own site-packages
+    "PATH",  # read by an interpreter that is a script
     "USER",  # the user name in messages (jupyter_client.session)
     "TERM",
     "DISPLAY",
@@ -40,8 +41,8 @@ EXEC_TIME = (
     "PYZMQ_*",
     "PSUTIL_*",
     "PROMPT_TOOLKIT_*",
-    "ANDROID_*",  # platformdirs detects its platform by it
-    # Of the debugger:
+    "ANDROID_*",  # platformdirs detects Android by these
+    # Variables of the debugger:
     "DEBUGPY_*",
     "PYDEV*",
     "PYCHARM_*",
@@ -49,7 +50,7 @@ EXEC_TIME = (
     "PATHS_FROM_ECLIPSE_TO_PYTHON",
     "GEVENT_*",
 )
-OWN_PREFIX = "KCONND_"  # different for each kernel, and read by no module
+OWN_PREFIX = "KCONND_"  # these variables differ for each kernel, and no module reads them
 MIN_REFUSAL_S = 60.0
 REFUSAL_PER_ATTEMPT = 10
 
@@ -63,9 +64,9 @@ class Parent:
     command : tuple of str
         The interpreter and its flags.
     env : tuple of pairs
-        Its environment, sorted. It may hold secrets of the user.
+        The environment of the parent, sorted. The environment may contain secrets of the user.
     preload : tuple of str
-        The modules that it imports.
+        The modules that the parent imports.
     """
 
     command: tuple[str, ...]
@@ -74,7 +75,7 @@ class Parent:
 
 
 def exec_time(env: Mapping[str, str], *, whole: bool) -> tuple[tuple[str, str], ...]:
-    """Return the part of an environment that matters at the start of a process.
+    """Return the exec-time environment: the variables that are read at the start of a process.
 
     Parameters
     ----------
@@ -98,8 +99,8 @@ def choose_parent(
 ) -> Parent | str:
     """Choose the parent that a command can be forked from, or return the reason why it cannot be.
 
-    Relative entries of PYTHONPATH, also empty ones, are relative to the folder that an interpreter
-    starts in. A parent starts in another folder than its kernels, so they are made absolute.
+    An interpreter resolves relative and empty entries of PYTHONPATH against its working directory.
+    A parent and its kernels have different working directories, so these entries are made absolute.
     """
     command = python_module(argv)
     if command is None:
@@ -114,7 +115,7 @@ def choose_parent(
 
 
 def wants_more_files(limits: Mapping[str, float], own: tuple[int, int]) -> bool:
-    """Tell whether a profile asks for more open files than the daemon's own hard limit."""
+    """Return whether a profile sets a limit of open files above the daemon's own hard limit."""
     return 0 <= own[1] < limits.get("open_files", 0)
 
 
@@ -138,9 +139,9 @@ def choose_open_files(limits: Mapping[str, float], own: tuple[int, int]) -> tupl
 
 
 def refusal_time_s(attempt_s: float) -> float:
-    """Return for how long a refusal to fork holds while nothing changes on disk.
+    """Return how long a refused fork is not tried again, unless files change on disk.
 
-    Its cause may pass, such as a lack of memory or a server that does not answer. Each new attempt
-    delays a start by ``attempt_s``, so slow attempts are made rarely.
+    The cause of a refusal may be temporary, such as a lack of memory or a server that does not
+    answer. Each new attempt delays a start by ``attempt_s``, so slow attempts are repeated rarely.
     """
     return max(MIN_REFUSAL_S, REFUSAL_PER_ATTEMPT * attempt_s)

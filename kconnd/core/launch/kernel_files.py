@@ -1,26 +1,27 @@
 """The paths of a kernel's files; no other module spells them out.
 
-A kernel has files in two folders. The state folder keeps what outlives a reboot, the runtime folder
-what does not:
+A kernel has files in two folders. Files in the state folder outlive a reboot; files in the runtime
+folder do not:
 
-    STATE/kernels/NAME/record.json      what the daemon knows of the kernel
-    STATE/kernels/NAME/log              its output; older logs end in .1, .2 and so on
-    STATE/kernels/NAME/exit.json        how it ended, written by its shim
-    STATE/kernels/NAME/lock             locked by its shim, for all who share the folder
+    STATE/kernels/NAME/record.json      the record of the kernel
+    STATE/kernels/NAME/log              the kernel's output; the suffixes of older logs are .1, .2 …
+    STATE/kernels/NAME/exit.json        the exit status, written by the shim
+    STATE/kernels/NAME/lock             locked by the shim while the kernel lives
     RUNTIME/kernel-NAME.json            the connection file
-    RUNTIME/ipc/NAME-1 to NAME-5        its sockets, with ipc
-    RUNTIME/live/NAME.shim.json         the facts: which processes it has, written by its shim
-    RUNTIME/live/NAME.exit.json         how it ended, where the state folder's disk is full
+    RUNTIME/ipc/NAME-1 to NAME-5        the kernel's sockets, with ipc
+    RUNTIME/live/NAME.shim.json         the facts: pids and start times, written by the shim
+    RUNTIME/live/NAME.exit.json         the exit status, if the disk of the state folder is full
     RUNTIME/live/NAME.plan              the launch plan, for a shim that systemd starts
-    RUNTIME/live/NAME.lock              the lock, where versions before 0.1.0 had it
+    RUNTIME/live/NAME.lock              the lock of versions before 0.1.0
 
-A warm kernel has no name yet. It is called PROFILE~XXXXXXXX, with eight random hexadecimal digits;
-``~`` occurs in no kernel's name. Its shim writes through a link. Before the hand-over the link
-points to a folder of the warm kernel, and afterwards to the folder of the named kernel:
+A warm kernel has the temporary name PROFILE~XXXXXXXX, with eight random hexadecimal digits; ``~``
+occurs in no kernel's name. The shim of a warm kernel writes through a symbolic link. Before the
+hand-over, the link points to the folder of the warm kernel. After the hand-over, the link points to
+the folder of the named kernel:
 
-    STATE/warm/PROFILE~XXXXXXXX         the link, in the place of STATE/kernels/NAME
-    STATE/warm/PROFILE~XXXXXXXX.d       the folder, removed once the kernel has learned its name
-    STATE/warm/PROFILE~XXXXXXXX.new     the next link, for the moment before it replaces the first
+    STATE/warm/PROFILE~XXXXXXXX         the link, used instead of STATE/kernels/NAME
+    STATE/warm/PROFILE~XXXXXXXX.d       the folder, removed after the hand-over
+    STATE/warm/PROFILE~XXXXXXXX.new     the new link, before it is renamed over the old link
     RUNTIME/live/PROFILE~XXXXXXXX.connection.json
 """
 
@@ -30,8 +31,8 @@ from dataclasses import dataclass
 
 from kconnd.errors import UsageError
 
-MAX_SOCKET_PATH_BYTES = 107  # unix(7), less the final NUL
-IPC_PORTS = (1, 2, 3, 4, 5)  # the numbers that end the paths of the sockets
+MAX_SOCKET_PATH_BYTES = 107  # the limit of unix(7), without the final NUL
+IPC_PORTS = (1, 2, 3, 4, 5)  # the suffixes of the sockets' paths
 RECORD = "record.json"
 LOCK = "lock"
 _KERNELS = "kernels"
@@ -46,14 +47,14 @@ _WARM_FILE = re.compile(rf"([^.].*{_WARM_SUFFIX})(\..*)?")
 
 @dataclass(frozen=True)
 class KernelFiles:
-    """The paths of one kernel's files; the module's docstring says what each holds.
+    """The paths of one kernel's files; the module's docstring describes each file.
 
     Parameters
     ----------
     name : str
         The kernel's name.
     folder : str
-        Its own folder below the state folder; of a warm kernel, the link.
+        The kernel's folder below the state folder; for a warm kernel, the link to the folder.
     record, log, exit, lock : str
         Files below the state folder.
     connection_file, facts, spare_exit, unit_plan, old_lock : str
@@ -87,7 +88,7 @@ class WarmFiles(KernelFiles):
     first_folder : str
         The target of the link ``folder`` before the hand-over.
     next_link : str
-        The link that replaces it.
+        The link that replaces ``folder`` at the hand-over.
     """
 
     first_folder: str
@@ -95,12 +96,12 @@ class WarmFiles(KernelFiles):
 
     @property
     def live(self) -> tuple[str, ...]:
-        """The files in the folder of live kernels, the connection file among them."""
+        """The files in the folder of live kernels, including the connection file."""
         return (*super().live, self.connection_file)
 
 
 def kernel_files(runtime_dir: str, state_dir: str, name: str) -> KernelFiles:
-    """Return the paths of a kernel's files; they stay the same as long as its name does."""
+    """Return the paths of a kernel's files; they depend only on the folders and the name."""
     folder, live = f"{kernels_dir(state_dir)}/{name}", f"{live_dir(runtime_dir)}/{name}"
     return KernelFiles(
         name=name,
@@ -126,7 +127,8 @@ def warm_files(runtime_dir: str, state_dir: str, name: str) -> WarmFiles:
         "record": f"{link}/{RECORD}",
         "log": f"{link}/log",
         "exit": f"{link}/exit.json",
-        # Not through the link: the lock stays here for a moment after the link was changed.
+        # The path of the lock does not contain the link, because the link changes before the lock
+        # moves.
         "lock": f"{link}.d/{LOCK}",
         "connection_file": f"{live_dir(runtime_dir)}/{name}.connection.json",
     }
@@ -169,12 +171,12 @@ def records_pattern() -> str:
 
 
 def socket_prefix(runtime_dir: str, name: str) -> str:
-    """Choose the path that a kernel's sockets begin with; a long name is shortened by a hash.
+    """Choose the common prefix of the paths of a kernel's sockets; a hash replaces a long name.
 
     Raises
     ------
     UsageError
-        If the runtime folder's own path leaves no room.
+        If the path of the runtime folder is too long.
     """
     folder = ipc_dir(runtime_dir)
     for last in (name, hashlib.sha256(name.encode()).hexdigest()[:12]):
@@ -189,22 +191,25 @@ def socket_prefix(runtime_dir: str, name: str) -> str:
 
 
 def is_facts(file_name: str) -> bool:
-    """Tell whether a file of the folder of live kernels holds facts."""
+    """Return whether a file in the folder of live kernels contains a shim's facts."""
     return file_name.endswith(_FACTS)
 
 
 def is_old_lock(file_name: str) -> bool:
-    """Tell whether a file of the folder of live kernels is a lock of a version before 0.1.0."""
+    """Return whether a file in the folder of live kernels is a lock of a version before 0.1.0."""
     return file_name.endswith(_OLD_LOCK)
 
 
 def kernel_of_facts(file_name: str) -> str:
-    """Return the name of the kernel that a file of facts is about."""
+    """Return the name of the kernel that a facts file describes."""
     return file_name.removesuffix(_FACTS)
 
 
 def spare_exit_of(facts: str, lock: str) -> str:
-    """Return the path of a kernel's spare exit file; before 0.1.0 only the lock was recorded."""
+    """Return the path of a kernel's spare exit file.
+
+    Versions before 0.1.0 recorded only the lock.
+    """
     return (facts.removesuffix(_FACTS) if facts else lock.removesuffix(_OLD_LOCK)) + _EXIT
 
 
@@ -214,7 +219,7 @@ def warm_name(profile: str, digits: str) -> str:
 
 
 def without_warm_suffix(name: str) -> str:
-    """Return the profile's name for a warm kernel's name; any other name stays as it is."""
+    """Return the profile's name for a warm kernel's name; any other name is returned unchanged."""
     return _WARM_END.sub("", name)
 
 

@@ -1,8 +1,8 @@
-"""Jupyter's kernel specs as values: the content of `kernel.json`, and its folder.
+"""Jupyter's kernel specs as values: the content of a `kernel.json`, and the folder of the spec.
 
-The format is documented in "Kernel specs" of the jupyter_client documentation. A bare ``python`` in
-a spec means the Python of the environment in which the spec is installed, whereas Jupyter takes it
-for the server's own.
+The format is documented in "Kernel specs" of the jupyter_client documentation. kconnd runs a bare
+``python`` in a spec as the Python of the environment in which the spec is installed. Jupyter runs
+the Python of the Jupyter server instead.
 """
 
 import re
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Modules whose kernels work with ipc: tests/end_to_end starts each of them that way.
+# Modules whose kernels work with ipc; tests/end_to_end starts each of them with ipc.
 SPEAKS_IPC = frozenset({"ipykernel", "ipykernel_launcher", "bash_kernel"})
 _FLAG = re.compile(r"-([bBdEIOPqsSuvx]+|[XW].*)")  # the options that python --help lists
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 
 
 def is_bare_python(word: str) -> bool:
-    """Tell whether a command's first word is ``python`` without a path."""
+    """Return whether a command's first word is ``python`` without a path."""
     return _PYTHON.fullmatch(word) is not None
 
 
@@ -72,7 +72,7 @@ def parse_kernelspec(name: str, content: Mapping[str, Any], resource_dir: str = 
     Raises
     ------
     ValueError
-        If it has no usable ``argv``.
+        If the content has no usable ``argv``.
     """
     argv = content.get("argv")
     if not isinstance(argv, list) or not argv or not all(isinstance(arg, str) for arg in argv):
@@ -100,17 +100,18 @@ def provisioned_spec(profile: str, language: str, command: str) -> dict[str, Any
     Parameters
     ----------
     profile : str
-        Its name; ``OWNER/NAME`` for one that another user shares.
+        The name of the profile; ``OWNER/NAME`` for a profile that another user shares.
     language : str
         The language of the kernel.
     command : str
-        The command for clients without support for provisioners: it starts the kernel and exits.
+        The command for clients without support for provisioners; it starts the kernel and exits.
     """
     return {
         "argv": [command, "start", profile],
         "display_name": f"{profile} (kconnd)",
         "language": language or "python",
-        "interrupt_mode": "signal",  # Jupyter then asks the provisioner, which asks the daemon
+        # With this mode, Jupyter calls the provisioner, which sends the request to the daemon.
+        "interrupt_mode": "signal",
         "metadata": {
             "supported_encryption": "curve",
             "kernel_provisioner": {"provisioner_name": "kconnd", "config": {"profile": profile}},

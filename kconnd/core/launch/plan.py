@@ -1,8 +1,9 @@
 """Builds a launch plan from a profile: the transport, the command and the environment.
 
-All functions are pure; the caller looks up files, users and ports. A kernel's environment does not
-inherit the daemon's, so it does not depend on who started the daemon. It never contains
-JPY_PARENT_PID, which makes ipykernel exit when its launcher does.
+All functions are pure; the caller looks up files, users and ports. A kernel does not inherit the
+daemon's environment, so its environment does not depend on how the daemon was started. The
+environment never contains JPY_PARENT_PID; with this variable, ipykernel exits when its launcher
+exits.
 """
 
 import re
@@ -14,7 +15,8 @@ from kconnd.core.launch.kernel_files import KernelFiles
 from kconnd.core.launch.kernelspec_file import KernelSpec, is_bare_python
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
-KEPT = ("LANG", "LANGUAGE", "TZ")  # of the daemon's own environment; and LC_*
+# The variables that a kernel inherits from the daemon, besides LC_*.
+KEPT = ("LANG", "LANGUAGE", "TZ")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -30,30 +32,31 @@ class User:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """All data that a launcher needs, so that it looks up nothing.
+    """All data that a launcher needs; the launcher looks nothing up.
 
     Parameters
     ----------
     name : str
         The kernel's name.
     generation : int
-        Counts the launches of the kernel.
+        The number of launches of the kernel, including this one.
     argv, env, cwd, umask
         The attributes of the process. The environment contains no secret of kconnd, but may contain
         secrets of the user.
     files : KernelFiles
-        The paths of its files; `kconnd.programs.shim` describes what the shim writes to each.
+        The paths of the kernel's files; `kconnd.programs.shim` describes the content of each file.
     log_max, log_keep : int
         The largest size of a log file in bytes, and the number of older files to keep.
     launcher : str
         The launcher that the profile names.
     limits : mapping
-        ``memory`` (bytes), ``cpu`` (processors), ``tasks`` and ``open_files``, where set.
+        The limits that are set: ``memory`` (bytes), ``cpu`` (processors), ``tasks`` and
+        ``open_files``.
     preload : tuple of str
         The modules that a parent must have imported for this kernel to be forked from it.
     asked : int, optional
-        When the kernel was requested, in nanoseconds of the monotonic clock. The kernel must see
-        all changes on disk that were made before. Without it, the time of the launch counts.
+        The time of the request, in nanoseconds of the monotonic clock. The kernel must see all
+        changes on disk from before this time. None means the time of the launch.
     """
 
     name: str
@@ -72,14 +75,17 @@ class LaunchPlan:
 
 
 def choose_transport(transport: str, spec: KernelSpec, *, needs_tcp: bool = False) -> str:
-    """Choose the transport: ipc if the kernel supports it, since ipc excludes other users."""
+    """Choose the transport; ``auto`` prefers ipc, because file permissions keep other users out."""
     if transport != "auto":
         return transport
     return "ipc" if spec.speaks_ipc and not needs_tcp else "tcp"
 
 
 def choose_encryption(encryption: str, transport: str, spec: KernelSpec) -> bool:
-    """Choose whether to encrypt the channels: on tcp, if the kernel declares support for CURVE."""
+    """Choose whether to encrypt the channels.
+
+    ``auto`` encrypts tcp if the kernel supports CURVE.
+    """
     if encryption != "auto":
         return encryption == "curve"
     return transport == "tcp" and "curve" in spec.encryptions
@@ -111,7 +117,7 @@ def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[s
     user : User
         The owner of the kernel.
     own : mapping
-        The daemon's environment; only language and time zone are copied from it.
+        The daemon's environment, from which only language and time zone are copied.
     runtime : str
         The user's ``XDG_RUNTIME_DIR``, or ``""``.
     """
@@ -127,7 +133,10 @@ def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[s
 
 
 def expand(values: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
-    """Replace ``${NAME}`` by its value in ``base``; an unknown name stays, as in Jupyter."""
+    """Replace each ``${NAME}`` by its value in ``base``.
+
+    Unknown names stay unchanged, as in Jupyter.
+    """
     return {
         key: _VARIABLE.sub(lambda match: base.get(match[1], match[0]), value)
         for key, value in values.items()
@@ -139,7 +148,7 @@ def with_interpreter(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Replace a bare ``python`` by the interpreter, and put its folder first on PATH.
 
-    So ``!pip`` in a cell, for example, runs the tool of that environment.
+    With this PATH, ``!pip`` in a cell runs the pip of the interpreter's environment, for example.
     """
     argv = spec.argv
     if interpreter and is_bare_python(argv[0]):
@@ -165,8 +174,8 @@ def through_shell(argv: tuple[str, ...], shell: str, setup: tuple[str, ...]) -> 
     return (shell, "-l", "-c", script, "kconnd", *argv)
 
 
-# Runs a module with ZMQ's IPV6 option on, which no kernel and no client switches on by itself
-# (measured with ipykernel 7.4, jupyter_client 8.10): a bind to ::1 fails without it.
+# This code runs a module with ZMQ's IPV6 option on. Without the option, a bind to ::1 fails.
+# Neither ipykernel 7.4 nor jupyter_client 8.10 sets the option.
 _WITH_IPV6 = """\
 import runpy, sys, zmq
 plain = zmq.Context.__init__
@@ -187,12 +196,15 @@ def enable_ipv6(argv: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def kernel_variables(name: str, connection_file: str) -> dict[str, str]:
-    """Return the variables that tell a kernel and its children about kconnd; none is secret."""
+    """Return the environment variables that identify a kernel to its own code.
+
+    None of them is secret.
+    """
     return {"KCONND_KERNEL": name, "KCONND_CONNECTION_FILE": connection_file}
 
 
 def hint_for(output: str) -> str:
-    """Derive a hint for the user from a kernel's last output; ``""`` if no known error is in it."""
+    """Derive a hint for the user from a kernel's last output; ``""`` without a known error."""
     for sign, hint in _HINTS:
         if match := re.search(sign, output):
             return hint.format(*match.groups())

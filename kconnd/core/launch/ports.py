@@ -1,15 +1,15 @@
-"""Chooses a kernel's ports: those of the candidates that are free and not granted to others."""
+"""Chooses a kernel's ports: candidates that are free and not granted to other kernels."""
 
 from collections.abc import Callable, Iterable
 
 from kconnd.errors import PortsTakenError
 
 PORTS_PER_KERNEL = 5
-MIN_PORT, MAX_PORT = 20000, 32767  # as far as the ephemeral range leaves room
+MIN_PORT, MAX_PORT = 20000, 32767  # the default range, shortened to stay below the ephemeral range
 
 
 def default_range(ephemeral: tuple[int, int]) -> tuple[int, int]:
-    """Choose the range of automatic ports: below the range of outgoing connections.
+    """Choose the range of automatic ports, below the ephemeral range of outgoing connections.
 
     Parameters
     ----------
@@ -44,14 +44,14 @@ def choose_ports(
     granted : iterable of int
         The ports of other kernels, running or not.
     is_free : callable
-        Tells whether a port can be bound.
+        A function that returns whether a port can be bound.
     count : int
         The number of ports.
 
     Raises
     ------
     PortsTakenError
-        If fewer ports are free.
+        If fewer than ``count`` ports are free.
     """
     unavailable = set(granted)
     chosen: list[int] = []
@@ -68,6 +68,6 @@ def choose_ports(
 
 
 def in_order(first: int, last: int, start: int) -> Iterable[int]:
-    """Yield the ports of a range from a start within it, so that two users rarely collide."""
+    """Yield the ports of a range, beginning at ``start``; different starts make collisions rare."""
     size = last - first + 1
     return (first + (start + step) % size for step in range(size))

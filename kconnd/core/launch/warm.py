@@ -1,8 +1,8 @@
-"""Decides which launch a warm kernel can replace, and lists the files that it has read.
+"""Decides whether a warm kernel can replace a launch, and lists the files it has read.
 
-All functions are pure. The kernel itself lists the files that it has read, when it evaluates the
-expression `READING`. `READING` and `renaming_code` run in the kernel and leave no names in its
-namespace.
+All functions are pure. A warm kernel reports the files that it has read when it evaluates the
+expression `READING`. `READING` and `renaming_code` run in the kernel and leave no names in the
+user's namespace.
 """
 
 import ast
@@ -16,7 +16,7 @@ _NO_FILES = kernel_files("", "", "")
 
 
 def same_start(first: LaunchPlan, second: LaunchPlan) -> bool:
-    """Tell whether two plans differ only in names, so that one process can replace the other."""
+    """Return whether two plans differ only in names, so that one process can replace the other."""
     return _nameless(first) == _nameless(second)
 
 
@@ -34,9 +34,9 @@ def _nameless(plan: LaunchPlan) -> LaunchPlan:
 
 
 def renaming_code(old_file: str, name: str, file: str) -> str:
-    """Return the code that tells a Python kernel its name and its connection file's path.
+    """Return the code that sets the name and the connection file's path in a Python kernel.
 
-    It leaves nothing in the user's namespace, and changes nothing when it is run again.
+    The code leaves nothing in the user's namespace, and a second run changes nothing.
     """
     variables = kernel_variables(name, file)
     return f"""\
@@ -50,19 +50,19 @@ __import__("ipykernel.kernelapp").kernelapp.IPKernelApp.instance().connection_fi
 
 @dataclass(frozen=True)
 class FilesRead:
-    """The files that a process has read at its start, and that a new process would read, too.
+    """The files that a process has read at its start and that a new process would read again.
 
     Parameters
     ----------
     places : tuple of str
-        Files and folders: interpreter, folders of packages, modules of the user's own,
-        configuration and startup scripts of IPython; also the paths that were looked up and do not
-        exist.
+        Files and folders: the interpreter, folders of packages, the user's own modules, and
+        IPython's configuration and startup scripts. Paths that were looked up and do not exist are
+        included.
     folders : tuple of str
-        The user's own folders in which modules are searched. Unrelated files come and go there, so
-        only a file that would hide one of ``names`` counts.
+        The user's own folders on the module search path. Unrelated files change there, so only a
+        file that would hide one of ``names`` counts.
     names : frozenset of str
-        The first part of the name of each module.
+        The top-level package or module name of each imported module.
     """
 
     places: tuple[str, ...]
@@ -98,7 +98,7 @@ folders = [way for way in ways if not installed(way) and os.path.isdir(way)]
 names = {name.partition(".")[0] for name, _ in modules}
 found = json.dumps([sorted(set(places)), sorted(set(folders)), sorted(names)])
 """
-# An expression that a Python kernel evaluates to the JSON text of a `FilesRead`.
+# A Python kernel evaluates this expression to the JSON text of a `FilesRead`.
 READING = f"(lambda space: (exec({_READING!r}, space), space['found'])[1])({{}})"
 
 

@@ -1,4 +1,4 @@
-"""Compares the profiles before and after a reload. Pure: it maps two sets of profiles to names.
+"""Compares the profiles before and after a reload, as pure functions of two sets of profiles.
 
 Rule: a reload neither stops nor starts a process. A live kernel keeps the profile that it was
 launched from until a user restarts it.
@@ -37,7 +37,10 @@ def compare_profiles(old: Mapping[str, Any], new: Mapping[str, Any]) -> Differen
 
 
 def revoked_names(before: AccessRules | None, after: AccessRules | None) -> tuple[str, ...]:
-    """List the names that lost the right to connect; a key that they copied still works."""
+    """List the users and groups that lost the right to connect.
+
+    A key that they copied still works.
+    """
     return tuple(sorted(_may_connect(before) - _may_connect(after)))
 
 
@@ -51,9 +54,9 @@ def profile_status(launched: object | None, current: object | None) -> str:
     Parameters
     ----------
     launched : object, optional
-        The profile that the process was launched from; None without a process.
+        The profile that the process was launched from; None if there is no process.
     current : object, optional
-        The present profile of that name; None if it was removed.
+        The present profile of that name; None if the profile was removed.
     """
     if current is None:
         return ORPHANED

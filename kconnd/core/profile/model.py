@@ -1,8 +1,8 @@
 """The model of a profile: its keys, their types, defaults and descriptions.
 
-Rules. Pure. A profile is frozen and fully parsed, so its text is not needed again. The type of a
-key finds a fault in its value; `kconnd.core.profile.parse` checks keys against each other. Paths
-keep their ``~``, since the home folder is unknown here.
+Rules. A profile is frozen and fully parsed, so its text is not needed again. The type of a key
+validates the value; `kconnd.core.profile.parse` checks keys against each other. Paths keep their
+``~``, because this module has no I/O and cannot look up the home folder.
 """
 
 import math
@@ -91,14 +91,14 @@ Size = Annotated[
 
 
 class Section(BaseModel):
-    """A mapping of a profile: frozen, and without unknown keys."""
+    """A mapping of a profile: immutable, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _has_value(cls, value: object) -> object:
-        """Refuse a key without a value, which could mean the default or an empty value."""
+        """Refuse a key without a value, because its meaning is ambiguous."""
         if value is None:
             raise InvalidValueError(
                 "has no value", "give it one, or drop the key to have the default"
@@ -107,7 +107,7 @@ class Section(BaseModel):
 
 
 class Restart(Section):
-    """Restarts after an exit that nobody requested."""
+    """When to restart a kernel after an exit that nobody requested."""
 
     policy: Annotated[
         Literal["no", "on-failure", "always"],
@@ -129,7 +129,7 @@ class Restart(Section):
 
 
 class Heartbeat(Section):
-    """Heartbeats, and the action when they are missing."""
+    """The interval of heartbeats, and the action when heartbeats are missing."""
 
     interval: Annotated[Seconds, _duration(0.1)] = Field(
         10.0, description="The time between two heartbeats; infinity sends none."
@@ -144,7 +144,7 @@ class Heartbeat(Section):
 
 
 class Idle(Section):
-    """The stop of an idle kernel."""
+    """When to stop an idle kernel."""
 
     stop_after: Annotated[
         Seconds,
@@ -176,7 +176,7 @@ class Access(Section):
 
 
 class Limits(Section):
-    """The resource limits of a kernel; without a key there is no limit."""
+    """The resource limits of a kernel; an absent key means no limit."""
 
     memory: Annotated[Size | None, WithJsonSchema({"anyOf": _AMOUNT})] = Field(
         None, description="Memory; a kernel that exceeds it is killed."
@@ -295,19 +295,19 @@ def instantiate(profile: Profile, instance: str) -> Profile:
     Parameters
     ----------
     profile : Profile
-        The template; its name stays.
+        The template; the instance keeps its name.
     instance : str
-        The text after the ``@``; ``""`` for the profile's own kernel.
+        The text after the ``@`` in the kernel's name; ``""`` for the profile's own kernel.
     """
     env = {name: value.replace("{instance}", instance) for name, value in profile.env.items()}
     cwd = profile.cwd.replace("{instance}", instance)
     if (env, cwd) == (profile.env, profile.cwd):
-        return profile  # the common case, on every request
+        return profile  # the most frequent case: every request calls this function
     return profile.model_copy(update={"env": env, "cwd": cwd})
 
 
 def shared_ports(first: Profile, second: Profile) -> tuple[int, ...]:
-    """Return the fixed ports that two profiles both use on one address."""
+    """Return the fixed ports that two profiles use on the same address."""
     wildcards = {"0.0.0.0", "::"}  # noqa: S104  # compared, not listened on
     if first.ip != second.ip and wildcards.isdisjoint({first.ip, second.ip}):
         return ()

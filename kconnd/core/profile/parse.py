@@ -1,11 +1,11 @@
-"""Reads a profile from the plain values of a YAML file and reports all faults in one run.
+"""Parses a profile from the plain values of a YAML file, and collects all faults in one run.
 
-How it works. pydantic validates each key by its type (`model`) and lists all errors, which
-`problems.problem_of` puts into our words. Then the rows of `rules.RULES` check the keys against
-each other. A profile with faulty keys is validated a second time without them, so that the
-rules still run over the sound rest. A rule that looks at a faulty key is skipped, since its
-answer would be about a default and not about the text of the file; so is a rule that looks at
-the key which a misspelt one was probably meant to be.
+How it works. pydantic validates each key by its type (`model`) and lists all errors.
+`problems.problem_of` converts each error to a `Problem`. Then the rows of `rules.RULES` check the
+keys against each other. A profile with faulty keys is validated a second time without these keys,
+so that the rules can check the valid keys. A rule that reads a faulty key is skipped, because it
+would check the key's default instead of the text of the file. A rule is also skipped if it reads a
+key that the author probably misspelt.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ def parse_profile(
     keys : mapping
         The keys and values of the file.
     name : str
-        The profile's name, where the mapping has no ``name``.
+        The profile's name if the mapping has no ``name``.
 
     Returns
     -------
@@ -52,7 +52,10 @@ def parse_profile(
 
 
 def allowed_keys(path: KeyPath) -> tuple[str, ...]:
-    """List the keys of a section: ``()`` is the top of a profile, ``("restart",)`` a mapping."""
+    """List the keys of a section.
+
+    ``()`` is the whole profile, ``("restart",)`` the mapping ``restart``.
+    """
     fields = Profile.model_fields
     if not path:
         return (*fields, "kernels")
@@ -88,7 +91,7 @@ def _contradiction(rule: Rule) -> Problem:
 
 
 def _key(path: KeyPath) -> str:
-    """Name the key that a path leads into: ``restart.policy`` in a section, else the top key."""
+    """Return the key of a path: ``restart.policy`` in a section, else the top-level key."""
     return format_path(path[: 2 if allowed_keys(path[:1]) else 1]) if path else ""
 
 
@@ -97,7 +100,7 @@ def _with_sections(keys: tuple[str, ...]) -> set[str]:
 
 
 def _intended_keys(problems: Iterable[Problem]) -> set[str]:
-    """Collect the keys that the misspelt ones were probably meant to be."""
+    """Collect the keys that the author probably misspelt."""
     unknown = (problem.path for problem in problems if problem.message == UNKNOWN_KEY)
     return {_key((*path[:-1], closest(str(path[-1]), allowed_keys(path[:-1])))) for path in unknown}
 

@@ -6,7 +6,7 @@ from kconnd.core.profile.values import Ports
 
 
 def lifecycle_policy(profile: Profile) -> Policy:
-    """Return the part of a profile that the lifecycle needs."""
+    """Return the settings of a profile that the lifecycle needs."""
     restart = profile.restart
     return Policy(
         restart=restart.policy,
@@ -31,5 +31,5 @@ def needs_tcp(profile: Profile) -> bool:
 
 
 def is_shared(profile: Profile) -> bool:
-    """Return whether users besides the owner may connect to a kernel."""
+    """Return whether the profile lets other users connect to its kernels."""
     return bool(profile.access.connect or profile.access.manage)

@@ -1,8 +1,8 @@
 """Problems of a profile, described for the person who wrote it.
 
-Rules. A `Problem` has a place, a message and a hint. Every message shows the faulty value. None of
-pydantic's own wording reaches the user. Its errors arrive as plain mappings, so this module does
-not import it.
+Rules. A `Problem` has a place, a message and a hint. Every message shows the faulty value. No
+message contains pydantic's own wording. The caller passes pydantic's errors as plain mappings, so
+this module does not import pydantic.
 """
 
 import difflib
@@ -34,7 +34,7 @@ _WORDS: Final = {
     "dict_type": _MAPPING,
     "model_type": _MAPPING,
 }
-_MAX_LISTED_KEYS = 8  # a longer list would not be read
+_MAX_LISTED_KEYS = 8  # a longer list is not printed, because nobody would read it
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Problem:
     Parameters
     ----------
     path : tuple of str and int
-        Keys and list positions of the place; empty for the profile as a whole.
+        The keys and list positions that lead to the place; empty for the profile as a whole.
     message : str
         The fault, with the faulty value.
     hint : str
-        The text to write instead, or ``""``.
+        The text to write instead; ``""`` without a suggestion.
     on_key : bool
-        Whether the key is faulty, and not its value.
+        Whether the fault is in the key; otherwise it is in the value.
     """
 
     path: KeyPath
@@ -94,12 +94,15 @@ def format_path(path: KeyPath) -> str:
 
 
 def closest(word: str, choices: Collection[str]) -> str:
-    """Return the choice closest to a misspelt word, or ``""``."""
+    """Return the choice closest to a misspelt word; ``""`` if no choice is close."""
     return next(iter(difflib.get_close_matches(word.lower(), choices, n=1)), "")
 
 
 def unknown_key(path: KeyPath, allowed: Collection[str]) -> Problem:
-    """Build the problem of an unknown key, which ends the path, with the closest known key."""
+    """Build the problem of an unknown key, the last part of ``path``.
+
+    Its hint is the closest known key.
+    """
     meant = closest(str(path[-1]), allowed)
     all_keys = f"the keys here are {', '.join(allowed)}"
     listed = all_keys if len(allowed) <= _MAX_LISTED_KEYS else "'kconnd-ctl schema' lists all keys"
@@ -117,12 +120,12 @@ def problem_of(error: Mapping[str, object], path: KeyPath, allowed: Collection[s
     path : tuple
         The place of the error.
     allowed : collection of str
-        The known keys at that place: beside an unknown key, or inside a mapping.
+        The keys that are known at that place.
     """
     kind, value = str(error["type"]), error["input"]
     context = error.get("ctx")
     context = context if isinstance(context, Mapping) else {}
-    # pydantic marks an error of a mapping's key this way; a user's key may have that name too.
+    # pydantic ends the path of a key's error with this marker. A user's key can have this name too.
     on_key = path[2:] == ("[key]",)
     path = path[:2] if on_key else path
     if kind == "extra_forbidden":
@@ -148,7 +151,7 @@ def _not_a_choice(path: KeyPath, value: object, choices: list[str]) -> Problem:
 
 
 def _describe_type(kind: str, value: object, context: Mapping[str, object]) -> tuple[str, str]:
-    """Choose message and hint for an error of pydantic's own types."""
+    """Choose the message and the hint for an error of a built-in type of pydantic."""
     if kind == "string_type" and isinstance(value, Mapping):
         return "is not text", "text with braces needs quotes in YAML: '{...}'"
     message, hint = _WORDS.get(kind, ("is not valid here", ""))

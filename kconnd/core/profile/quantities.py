@@ -2,7 +2,7 @@
 
 Rules. The syntax is systemd's, so that a value can be copied between a profile and a unit file
 (systemd.time(7), "PARSING TIME SPANS"; systemd.resource-control(5) for sizes). A duration is exact
-to the microsecond, a size to the byte, and a formatted value parses to the same value.
+to the microsecond, and a size is exact to the byte. A formatted value parses to the same value.
 """
 
 import math
@@ -33,7 +33,8 @@ _MICROSECONDS = {
 _PRINTED = ("d", "h", "min", "s", "ms", "us")
 _BYTES = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
-_MAX_DURATION_US = 2**53  # 285 years; a float of seconds is not exact to the microsecond above
+# 285 years; beyond this, a float of seconds is not exact to the microsecond.
+_MAX_DURATION_US = 2**53
 _MAX_SIZE_BYTES = 2**63
 _MAX_TEXT_CHARS = 100
 
@@ -59,7 +60,8 @@ def parse_duration(value: object) -> float:
     Raises
     ------
     ValueError
-        If it is negative, not a number, over 285 years, or not a time span of systemd.time(7).
+        If the value is negative, not a number, over 285 years, or not a time span of
+        systemd.time(7).
     """
     if isinstance(value, str):
         microseconds = _span(value)
@@ -90,7 +92,7 @@ def parse_size(value: object) -> int:
     Raises
     ------
     ValueError
-        If it is negative, not a number, too large, or has an unknown unit.
+        If the value is negative, not a number, too large, or has an unknown unit.
     """
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip()) if len(value) < _MAX_TEXT_CHARS else None

@@ -1,7 +1,7 @@
-"""The table of contradictions between the keys of a profile that are each valid.
+"""The table of contradictions between valid keys of a profile.
 
-Each row is one contradiction, and no other place checks keys against each other. A row names all
-keys that it reads, so that it is skipped while one of them is faulty.
+Each row describes one contradiction. No other module checks keys against each other. A row lists
+all keys that it reads; the parser skips the row if one of these keys is faulty.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,10 @@ class Rule:
     Parameters
     ----------
     keys : tuple of str
-        The keys that it reads, as ``restart.backoff``; the problem is reported at the first.
+        The keys that the rule reads, such as ``restart.backoff``; the problem is reported at the
+        first.
     broken : callable
-        Returns whether a profile has the contradiction.
+        A function that returns whether a profile has the contradiction.
     message, hint : str
         See `kconnd.core.profile.problems.Problem`.
     """

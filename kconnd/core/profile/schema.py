@@ -1,7 +1,8 @@
-"""The JSON Schema of a profile file, with which editors complete keys and mark faults.
+"""The JSON Schema of a profile file, for editors that complete keys and mark faults.
 
-pydantic derives most of it from the models. This module adds what a single model cannot express:
-exactly one of kernel, python and argv, and the file that holds several profiles.
+pydantic derives most of the schema from the models. This module adds two rules that a single model
+cannot express: a profile has exactly one of kernel, python and argv, and a file can contain several
+profiles.
 """
 
 from typing import Any

@@ -13,7 +13,7 @@ from kconnd.errors import RefusedError
 
 
 class Quotas(BaseModel):
-    """The limits of each user; without a key there is no limit."""
+    """The limits of each user; an absent key means no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,7 +39,7 @@ class MachineSettings(BaseModel):
 def parse_settings(
     keys: Mapping[str, object],
 ) -> tuple[MachineSettings | None, tuple[Problem, ...]]:
-    """Parse settings from plain values: the settings and no problems, or None and all problems."""
+    """Parse settings; return the settings and no problems, or None and all problems."""
     try:
         return MachineSettings.model_validate(keys), ()
     except ValidationError as error:

@@ -1,8 +1,9 @@
 """Validates the values of a profile's keys: one function for each kind of value.
 
-Rules. A function looks at one value and at no other key. It returns the value in its final form or
-raises `InvalidValueError`, which shows the value and says what to write. This module does not use
-pydantic; `kconnd.core.profile.model` attaches the functions to the keys.
+Rules. Each function validates one value and reads no other key. The function returns the value in
+its final form or raises `InvalidValueError`. The error shows the value and the text to write
+instead. This module does not use pydantic; `kconnd.core.profile.model` attaches the functions to
+the keys.
 """
 
 import ipaddress
@@ -29,7 +30,7 @@ _RANGE = re.compile(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]*\$?")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
-# The names that jupyter_client.kernelspec accepts, without those that lead out of a folder.
+# jupyter_client.kernelspec accepts these names, and also names that lead out of a folder.
 _SPEC = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -40,9 +41,10 @@ class Ports:
     Parameters
     ----------
     first, last : int
-        The range to choose from, both ends included; 0 and 0 leave the choice to the system.
+        The range to choose from, both ends included; 0 and 0 mean the default range.
     fixed : tuple of int
-        The ports for shell, iopub, stdin, control and hb, or empty.
+        The ports for shell, iopub, stdin, control and hb; empty if the ports are chosen from the
+        range.
     """
 
     first: int = 0
@@ -61,7 +63,7 @@ def parse_ports(value: object) -> Ports:
     Raises
     ------
     InvalidValueError
-        If it is none of these, or if a port occurs twice or is outside 1024 to 65535.
+        If the value has another form, or if a port occurs twice or is outside 1024 to 65535.
     """
     if isinstance(value, Ports):
         return value
@@ -157,7 +159,7 @@ def parse_cpus(value: object) -> float:
 
 
 def check_text(value: str) -> str:
-    """Refuse text that no argument, path or variable of a process can hold (execve(2))."""
+    """Refuse text that cannot be an argument, a path or an environment variable (execve(2))."""
     if "\0" in value:
         raise InvalidValueError("holds a NUL character, which cannot be passed to a process")
     if any("\ud800" <= character <= "\udfff" for character in value):
@@ -166,7 +168,7 @@ def check_text(value: str) -> str:
 
 
 def check_not_empty(value: str) -> str:
-    """Refuse an empty string, which would mean an absent key."""
+    """Refuse an empty string, because it would act like an absent key."""
     if not value.strip():
         raise InvalidValueError(
             f"{format_value(value)} is empty", "give it a value, or drop the key"
@@ -183,7 +185,7 @@ def check_absolute(value: str) -> str:
 
 
 def reject_instance(value: str) -> str:
-    """Refuse ``{instance}`` in a key where it is not replaced."""
+    """Refuse ``{instance}`` in a key whose value is not a template."""
     if "{instance}" in value:
         hint = "it is replaced in cwd and in the values of env"
         raise InvalidValueError(f"{{instance}} cannot stand in {format_value(value)}", hint)
@@ -200,7 +202,7 @@ def check_placeholders(value: str) -> str:
 
 
 def check_env_name(name: str) -> str:
-    """Validate the name of an environment variable that kconnd does not set itself."""
+    """Validate the name of an environment variable; names that kconnd sets itself are refused."""
     if not name or "=" in name or "\0" in name:
         hint = "a name is not empty and has no '='"
         raise InvalidValueError(f"{format_value(name)} is not a name for a variable", hint)
@@ -210,7 +212,7 @@ def check_env_name(name: str) -> str:
 
 
 def env_text(value: object) -> object:
-    """Convert numbers to text; refuse truth values, since ``no`` may be a country code."""
+    """Convert numbers to text; refuse truth values, since ``no`` may be meant as text."""
     if isinstance(value, bool):
         raise InvalidValueError(
             f"{format_value(value)} is a truth value in YAML", "put the text in quotes"
@@ -268,7 +270,10 @@ def check_module_name(value: str) -> str:
 
 
 def check_ip(value: str) -> str:
-    """Validate an IPv4 or IPv6 address; host names are refused, so that no start waits for DNS."""
+    """Validate an IPv4 or IPv6 address.
+
+    A host name is refused, because a start would wait for DNS.
+    """
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
@@ -293,7 +298,7 @@ def flatten_lines(items: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_command(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Validate a command: a program or a path, and the connection file in an argument."""
+    """Validate a command: its program, and an argument with the connection file."""
     if not argv:
         raise InvalidValueError(
             "the list is empty", "write the command, with '{connection_file}' in it"

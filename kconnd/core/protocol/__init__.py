@@ -1,1 +1,1 @@
-"""Wire formats: Jupyter messages, ZMTP, heads of HTTP requests, socket tables of the system."""
+"""Wire formats: Jupyter messages, ZMTP, heads of HTTP requests, and the system's socket tables."""

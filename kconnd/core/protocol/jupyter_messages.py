@@ -1,8 +1,8 @@
 """Packs, signs and parses the few Jupyter messages that the daemon exchanges with a kernel.
 
 Source: "The wire protocol" in the jupyter_client documentation, protocol 5.x: identities,
-``<IDS|MSG>``, HMAC, header, parent header, metadata, content, buffers. jupyter_client's own
-Session would cost 15 MB and 0.15 s in a daemon that needs four types of message.
+``<IDS|MSG>``, HMAC, header, parent header, metadata, content, buffers. The daemon needs only four
+message types, and the `Session` of jupyter_client would cost 15 MB and 0.15 s.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class Signer:
     Parameters
     ----------
     key : str
-        The key as text; an empty one means unsigned messages.
+        The key as text; an empty key means unsigned messages.
     scheme : str
         ``hmac-`` and the name of a hash of `hashlib`.
     """
@@ -62,17 +62,17 @@ def pack_request(
     Parameters
     ----------
     kind : str
-        Its ``msg_type``.
+        The ``msg_type`` of the request.
     content : mapping
-        Its content.
+        The content of the request.
     message_id : str
-        A unique id; the reply names it as its parent.
+        A unique id; the reply has this id in its parent header.
     date : str
         The present time in ISO 8601.
     signer : Signer
-        Signs with the kernel's key.
+        The signer with the kernel's key.
     subshell : str
-        The id of the kernel's subshell; ``""`` for the main one.
+        The id of the kernel's subshell; ``""`` for the main shell.
     """
     header = {
         "msg_id": message_id,
@@ -88,9 +88,9 @@ def pack_request(
 
 
 def may_have_type(kind: str, frames: Sequence[bytes]) -> bool:
-    """Return cheaply whether a message may have a type, before its signature is computed.
+    """Return whether a message may have a type: a quick check before its signature is computed.
 
-    The daemon subscribes to iopub, so it receives all output of the kernel, however long.
+    The daemon subscribes to iopub and receives all output of the kernel, which can be long.
     """
     try:
         header = frames[frames.index(DELIMITER) + 2]
@@ -100,7 +100,7 @@ def may_have_type(kind: str, frames: Sequence[bytes]) -> bool:
 
 
 def parse_message(frames: Sequence[bytes], signer: Signer) -> Message | None:
-    """Parse a message; None if it is malformed or not signed with the kernel's key."""
+    """Parse a message; None if the message is malformed or not signed with the kernel's key."""
     try:
         start = frames.index(DELIMITER) + 1
         signature, *parts = frames[start : start + 5]

@@ -1,9 +1,10 @@
-"""Finds the users that listen on a TCP port, from ``/proc/net/tcp`` and ``/proc/net/tcp6``.
+"""Finds the users who listen on a TCP port, from ``/proc/net/tcp`` and ``/proc/net/tcp6``.
 
-Pure: it maps the tables to uids. A row's local address is hexadecimal, each 32 bits of it in the
-byte order of the machine; its eighth column is the uid of the socket's owner (proc_pid_net(5)). A
-connection goes to the socket that is bound to its exact address, or else to one that is bound to
-the wildcard address. IPv4 also reaches IPv6 sockets, by mapped addresses (ipv6(7)).
+All functions are pure: they map the tables to uids. A row contains the local address in
+hexadecimal, and each 32 bits of the address are in the byte order of the machine. The eighth column
+is the uid of the socket's owner (proc_pid_net(5)). The system delivers a connection to the socket
+that is bound to the exact address, or else to a socket that is bound to the wildcard address. An
+IPv4 connection can also reach an IPv6 socket, by a mapped address (ipv6(7)).
 """
 
 import ipaddress
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 LISTENING = "0A"
-_MAPPED = b"\0" * 10 + b"\xff\xff"  # prefix of an IPv4-mapped IPv6 address
+_MAPPED = b"\0" * 10 + b"\xff\xff"  # the prefix of an IPv4-mapped IPv6 address
 
 
 def listener_uids(tables: Iterable[str], ip: str, port: int) -> frozenset[int]:
@@ -20,7 +21,7 @@ def listener_uids(tables: Iterable[str], ip: str, port: int) -> frozenset[int]:
     Parameters
     ----------
     tables : iterable of str
-        The content of the files.
+        The content of ``/proc/net/tcp`` and ``/proc/net/tcp6``.
     ip : str
         A numeric address.
     port : int
@@ -34,7 +35,7 @@ def listener_uids(tables: Iterable[str], ip: str, port: int) -> frozenset[int]:
 
 
 def _listening(table: str, port: int) -> Iterator[tuple[str, int]]:
-    """Yield local address and uid of each socket that listens on a port."""
+    """Yield the local address and the uid of each socket that listens on a port."""
     for row in (line.split() for line in table.splitlines()[1:]):
         address, _, number = row[1].partition(":")
         if row[3] == LISTENING and int(number, 16) == port:
@@ -42,7 +43,7 @@ def _listening(table: str, port: int) -> Iterator[tuple[str, int]]:
 
 
 def _table_forms(ip: str) -> frozenset[str]:
-    """Return the forms of an address in the tables."""
+    """Return all spellings of an address that the tables can contain."""
     packed = ipaddress.ip_address(ip).packed
     forms = [packed] if len(packed) == 16 else [packed, _MAPPED + packed]  # noqa: PLR2004  # IPv6
     return frozenset("".join(map(_as_hex, _words(form))) for form in forms)

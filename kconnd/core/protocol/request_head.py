@@ -1,8 +1,8 @@
 """Builds the head of an HTTP request and refuses text that would break its syntax.
 
 A blank ends the target of a request line and a line feed ends the line (RFC 9112, section 3). Text
-from a user, a file or another program that contains one could add a request of its own. `quote`
-makes any text safe; `request_head` refuses unquoted text.
+from a user, a file or another program can contain such characters and could inject a second
+request. `quote` makes any text safe; `request_head` refuses unquoted text.
 
 Rule: this module imports nothing slow, since each command of the client imports it.
 """
@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from kconnd.errors import UsageError
 
-MAX_TARGET_CHARS = 16 << 10  # a daemon accepts a head of 64 KiB
-ESCAPE_DIGITS = 2  # after each percent sign
-SHOWN_CHARS = 80  # of refused text in an error
-_UNRESERVED = "-._~@"  # beside letters and digits; RFC 3986 allows @ in a path
+MAX_TARGET_CHARS = 16 << 10  # a daemon accepts heads of up to 64 KiB
+ESCAPE_DIGITS = 2  # the hexadecimal digits after each percent sign
+SHOWN_CHARS = 80  # an error message quotes this much of the refused text
+_UNRESERVED = "-._~@"  # allowed besides letters and digits; RFC 3986 allows @ in a path
 
 
 def request_head(method: str, target: str, length: int) -> bytes:
@@ -25,12 +25,13 @@ def request_head(method: str, target: str, length: int) -> bytes:
     method, target : str
         The parts of the request line. `quote` prepares text for a target.
     length : int
-        Bytes of the body.
+        The length of the body in bytes.
 
     Raises
     ------
     UsageError
-        If either contains a blank, a control character or a character outside ASCII.
+        If the method or the target contains a blank, a control character or a character outside
+        ASCII.
     """
     if not (method.isascii() and method.isalpha()):
         raise _syntax_error("method", method)
@@ -43,7 +44,7 @@ def request_head(method: str, target: str, length: int) -> bytes:
 
 
 def _is_graphic(text: str) -> bool:
-    """Return whether a text is ASCII without blanks and control characters."""
+    """Return whether a text consists of printable ASCII characters without blanks."""
     return text.isascii() and text.isprintable() and " " not in text
 
 
@@ -73,7 +74,7 @@ def unquote(text: str) -> str:
     Raises
     ------
     UsageError
-        If it has another form.
+        If the text is not the result of `quote`.
     """
     first, *escapes = text.split("%")
     try:
@@ -84,7 +85,7 @@ def unquote(text: str) -> str:
 
 
 def _decode_escape(text: str) -> bytes:
-    """Decode the text after a percent sign: two digits and plain characters."""
+    """Decode the text after a percent sign: two hexadecimal digits, then plain characters."""
     if len(text) < ESCAPE_DIGITS or not text[:ESCAPE_DIGITS].isalnum():
         raise ValueError("an escape has two digits")
     return int(text[:ESCAPE_DIGITS], 16).to_bytes() + text[ESCAPE_DIGITS:].encode()

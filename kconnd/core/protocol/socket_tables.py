@@ -1,8 +1,8 @@
 """Counts the clients that are connected to a kernel, from the system's socket tables.
 
-Pure: it maps the tables to a number. Each connection is seen from the kernel's side. Connections of
-the daemon itself do not count, nor do those of a kernel to itself (ipykernel connects to its own
-shell channel).
+All functions are pure: they map the tables to a number. A `Connection` is the kernel's end of a
+connection. Two kinds of connections do not count: connections of the daemon, and connections of a
+kernel to itself. ipykernel connects to its own shell channel.
 
 Sources: proc_pid_net(5) for ``/proc/net/tcp``; sock_diag(7) and ``linux/unix_diag.h`` for the
 peers of Unix sockets, which are in no file.
@@ -30,7 +30,7 @@ class Connection:
     endpoint : str
         The port, or the path, of the kernel's channel.
     peer : int
-        The inode of the peer's socket; 0 if it is on another machine.
+        The inode of the peer's socket; 0 if the peer is on another machine.
     """
 
     endpoint: str
@@ -38,7 +38,7 @@ class Connection:
 
 
 def count_clients(connections: Iterable[Connection], own_inodes: Collection[int]) -> int:
-    """Count clients: the highest number of connections on any channel, without our own."""
+    """Count clients: the highest number of connections on any channel, without the daemon's own."""
     counts = Counter(link.endpoint for link in connections if link.peer not in own_inodes)
     return max(counts.values(), default=0)
 
@@ -69,7 +69,7 @@ def parse_unix_diag(reply: bytes) -> tuple[list[dict[str, int | str]], bool]:
     Returns
     -------
     tuple
-        Sockets as state, path and peer, and whether the dump is complete.
+        A list of sockets, each with state, path and peer; and whether the dump is complete.
 
     Raises
     ------

@@ -1,25 +1,25 @@
-"""The part of ZMTP 3.0 that is needed to subscribe to a kernel and to send it requests.
+"""A subset of ZMTP 3.0, sufficient to subscribe to a kernel and to send requests.
 
 Source: RFC 23 of ZeroMQ (https://rfc.zeromq.org/spec/23/): each side sends a greeting, a READY
-command, then messages of frames. Nothing is encrypted, since the permissions of the socket's
-folder control access. libzmq takes 40 kB for an idle connection.
+command, then messages of frames. Nothing is encrypted, because the permissions of the socket's
+folder control access. The reason not to use libzmq: it needs 40 kB for each idle connection.
 
-Rule: a message that is too long is skipped while it arrives; no part of it is kept.
+Rule: a message that is too long is discarded while it arrives; no part of the message is kept.
 """
 
 ZMTP_VERSION = 3
 MECHANISM = b"NULL".ljust(20, b"\0")
 GREETING = b"\xff" + bytes(8) + b"\x7f" + bytes((ZMTP_VERSION, 0)) + MECHANISM + bytes(32)
-SUBSCRIBE = b"\x01"  # a SUB socket sends it before the prefix that it subscribes to
-MAX_SHORT_FRAME_BYTES = 255  # a frame with a length field of one byte
-MAX_MESSAGE_BYTES = 1 << 16  # a kernel's status has about 1500
+SUBSCRIBE = b"\x01"  # a subscription is a message: this byte, then the topic prefix
+MAX_SHORT_FRAME_BYTES = 255  # the longest frame whose length field has one byte
+MAX_MESSAGE_BYTES = 1 << 16  # a status message of a kernel has about 1500 bytes
 
 _MORE, _LONG, _COMMAND = 1, 2, 4
 _READY, _ERROR = b"\x05READY", b"\x05ERROR"
 
 
 def pack_ready(kind: str) -> bytes:
-    """Build the READY command, which names the type of our socket."""
+    """Build the READY command, which contains the type of the daemon's socket."""
     name, value = b"Socket-Type", kind.encode()
     body = _READY + bytes((len(name),)) + name + len(value).to_bytes(4, "big") + value
     return bytes((_COMMAND, len(body))) + body
@@ -39,7 +39,7 @@ def _pack_frame(frame: bytes, *, more: bool) -> bytes:
 
 
 class MessageReader:
-    """Parses the byte stream of the peer, which arrives in pieces.
+    """Parses the byte stream of the peer, piece by piece.
 
     Parameters
     ----------
@@ -51,12 +51,13 @@ class MessageReader:
 
     def __init__(self, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self._max_bytes = max_bytes
-        self.ready = False  # whether the peer's READY has arrived; nothing may be sent before
+        # Whether the peer's READY has arrived; before that, no message may be sent.
+        self.ready = False
         self._greeted = False
         self._pending = b""  # an incomplete greeting or frame
-        self._skip = 0  # bytes still to arrive of a frame that is too long
-        self._frames: list[bytes] = []  # of an incomplete message
-        self._size = 0  # bytes of that message so far
+        self._skip = 0  # the bytes of a too long frame that have not arrived yet
+        self._frames: list[bytes] = []  # the frames of an incomplete message
+        self._size = 0  # the bytes of the incomplete message so far
 
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Parse further bytes, and return the messages that they complete.
@@ -64,7 +65,7 @@ class MessageReader:
         Raises
         ------
         ValueError
-            If the peer does not speak ZMTP 3, or has refused the connection.
+            If the peer does not speak ZMTP 3 or has refused the connection.
         """
         skipped = min(self._skip, len(data))
         self._skip -= skipped
