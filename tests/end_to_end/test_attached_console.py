@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import IPYKERNEL, Daemon
+from tests.end_to_end.daemon import IPYKERNEL, Daemon, client
 
 CTL = (sys.executable, "-m", "kconnd.cli.main")
 REPLY_LIMIT_S = 5.0  # until a line is typed again: a client may be about to reconnect
@@ -59,6 +59,23 @@ class Terminal:
         self.process.kill()
         self.process.wait(30)
         os.close(self._ours)
+
+
+def test_a_kernel_publishes_whether_its_end_is_a_restart(daemon: Daemon) -> None:
+    daemon.profile("lab", IPYKERNEL)
+    daemon.start()
+    file = daemon.post("lab", "start")["connection_file"]
+
+    def announced(verb: str) -> bool:
+        with client(file) as attached:
+            daemon.post("lab", verb)
+            while True:
+                message = attached.get_iopub_msg(timeout=30)
+                if message["msg_type"] == "shutdown_reply":
+                    return bool(message["content"]["restart"])
+
+    assert announced("restart")
+    assert not announced("stop")
 
 
 @pytest.fixture

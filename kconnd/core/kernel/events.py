@@ -197,9 +197,13 @@ class Launch:
 
 @dataclass(frozen=True)
 class TakeStep:
-    """Take one step of a stop."""
+    """Take one step of a stop.
+
+    ``restart`` is a part of ``shutdown_request``: a new process with the same connection follows.
+    """
 
     step: Step
+    restart: bool = False
 
 
 @dataclass(frozen=True)

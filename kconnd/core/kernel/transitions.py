@@ -378,7 +378,10 @@ def _begin_step(kernel: Lifecycle, step: Step, policy: Policy, now: float) -> Ou
         Step.KILL: KILL_INTERVAL_S,
     }
     kernel = replace(kernel, step=step, waits_for="", children_alone=False)
-    return replace(kernel, deadline=now + times[step]), (TakeStep(step),)
+    # A process with a new key is none that the clients of this one could go on with.
+    followed = kernel.desired is Desired.UP and not kernel.new_key
+    restart = step is Step.SHUTDOWN and followed
+    return replace(kernel, deadline=now + times[step]), (TakeStep(step, restart),)
 
 
 def _relaunch(

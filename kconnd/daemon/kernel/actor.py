@@ -302,7 +302,7 @@ class Actor:
         if isinstance(command, Launch):
             self._launch(command)
         elif isinstance(command, TakeStep):
-            self.process.take(command.step)
+            self.process.take(command)
         elif isinstance(command, CleanUp):
             self.process.clean_up(recorded=not self.unrecorded)
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kconnd.core.kernel.events import Event, Exited, Step
+from kconnd.core.kernel.events import Event, Exited, Step, TakeStep
 from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.interrupts import ended_by_interrupt
 from kconnd.core.kernel.learned import Learned, facts_of
@@ -318,16 +318,16 @@ class Process:
             raise NotRunningError(f"signalling {self.name}: it has no process now")
         await self._world.launcher.signal(self.handle, number)
 
-    def take(self, step: Step) -> None:
+    def take(self, command: TakeStep) -> None:
         """Take one step of a stop; if the process outlives the deadline, the next step follows."""
         self._interrupted_at = None  # from now on an exit is attributed to the stop
         if self._shutdown is not None:
             self._shutdown.cancel()
             self._shutdown = None
-        if step is Step.SHUTDOWN and self.handle is not None:
-            self._shutdown = self.spawn(self._shut_down(self.handle))
+        if command.step is Step.SHUTDOWN and self.handle is not None:
+            self._shutdown = self.spawn(self._shut_down(self.handle, restart=command.restart))
         else:
-            self.spawn(self._take(step))
+            self.spawn(self._take(command.step))
 
     async def _take(self, step: Step) -> None:
         if step is Step.INTERRUPT:
@@ -335,8 +335,9 @@ class Process:
         elif self.handle is not None:
             await self._world.launcher.stop(self.handle, step)
 
-    async def _shut_down(self, handle: Handle) -> None:
-        request = partial(self.watch.control, "shutdown_request", {"restart": False})
+    async def _shut_down(self, handle: Handle, *, restart: bool) -> None:
+        # The kernel publishes `restart` on iopub, so all clients receive it.
+        request = partial(self.watch.control, "shutdown_request", {"restart": restart})
         ending = Ending(handle.kernel, handle.generation, self._facts.implementation)
         await shut_down(request, ending, self._report, self._world.clock)
 

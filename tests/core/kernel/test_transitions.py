@@ -169,6 +169,24 @@ def test_an_idle_kernel_is_not_interrupted_first() -> None:
     assert decide(RUNNING, StopRequested(busy=False), POLICY, 0.0)[1] == (TakeStep(Step.SHUTDOWN),)
 
 
+def test_only_a_restart_with_the_same_connection_is_announced_as_one() -> None:
+    def request(*events: Event) -> Command:
+        kernel = RUNNING
+        commands: tuple[Command, ...] = ()
+        for event in events:
+            kernel, commands = decide(kernel, event, POLICY, 0.0)
+        return commands[0]
+
+    announced, silent = TakeStep(Step.SHUTDOWN, restart=True), TakeStep(Step.SHUTDOWN)
+    assert request(RestartRequested(busy=False)) == announced
+    assert request(RestartRequested(busy=True), DeadlinePassed()) == announced
+    assert request(RestartRequested(busy=False), Adopted(1)) == announced
+    assert request(RestartRequested(busy=False, new_key=True)) == silent
+    assert request(StopRequested(busy=False)) == silent
+    assert request(RestartRequested(busy=True), StopRequested(), DeadlinePassed()) == silent
+    assert request(RestartRequested(now=True)) == TakeStep(Step.TERMINATE)
+
+
 def test_a_restart_keeps_the_key_unless_a_new_one_is_asked_for() -> None:
     for new_key in (False, True):
         kernel = live(RestartRequested(busy=False, new_key=new_key), kernel=RUNNING)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.core.kernel.events import Answered, Exited, Step
+from kconnd.core.kernel.events import Answered, Exited, Step, TakeStep
 from kconnd.core.kernel.learned import Learned
 from kconnd.core.kernel.record import Facts
 from kconnd.core.launch.connection import ConnectionInfo
@@ -128,10 +128,10 @@ async def test_a_kernel_spec_can_ask_for_interrupts_by_message(bench: Bench) -> 
 async def test_each_step_of_a_stop_goes_its_own_way(bench: Bench) -> None:
     bench.launcher.ignores = {Step.TERMINATE}
     bench.attach()
-    bench.process.take(Step.SHUTDOWN)
+    bench.process.take(TakeStep(Step.SHUTDOWN, restart=True))
     await wait_until(lambda: "shutdown_request" in bench.channels[0].asked, "the request")
-    bench.process.take(Step.TERMINATE)
-    bench.process.take(Step.KILL)
+    bench.process.take(TakeStep(Step.TERMINATE))
+    bench.process.take(TakeStep(Step.KILL))
     await wait_until(lambda: bench.reports.of(Exited), "the end")
     assert bench.reports.of(Learned)[-1].last_exit.signal == signal.SIGKILL
 
