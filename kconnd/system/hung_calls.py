@@ -1,12 +1,12 @@
-"""Run calls that may hang for ever, each in a daemon thread of its own.
+"""Run calls that may hang for ever, each in its own daemon thread.
 
-A path that a user names can be on a file server that does not answer. A thread that accesses it is
-then blocked in the kernel, and nothing can interrupt it. The pool of `asyncio.to_thread` has six
-threads on a machine with two processors, and Python waits for all of them when it exits: six such
-calls would block all other work of the daemon, and one would prevent its exit. So the daemon uses
-`ThreadPerCallExecutor` as its loop's executor. Only the caller waits for such a thread, with a time
-limit. `MAX_THREADS` limits the number of blocked threads. `PathSteps` starts no second thread for a
-path on which one is blocked, so in practice there is one thread per such path.
+A user's path can be on a file server that does not answer. A thread that accesses such a path is
+blocked in the kernel and cannot be interrupted. The pool of `asyncio.to_thread` is unsuitable. On a
+machine with two processors it has six threads, so six blocked calls would stop all other work of
+the daemon. Python also waits for all threads of the pool at exit, so one blocked call would prevent
+the daemon's exit. The daemon therefore uses `ThreadPerCallExecutor` as its loop's executor. Only
+the caller waits for a thread, with a time limit. `MAX_THREADS` limits the number of blocked
+threads. `PathSteps` does not start another thread for a path on which a thread is blocked.
 """
 
 import asyncio
@@ -21,8 +21,9 @@ from typing import ParamSpec, TypeVar
 from kconnd.errors import TimedOutError
 
 MAX_THREADS = 256
-STEP_LIMIT_S = 5.0  # without progress; most disks spin up in less time
-NEXT_LIMIT_S = 2.0  # while another step hangs: usually all paths of one server hang together
+STEP_LIMIT_S = 5.0  # the limit of a step; most disks spin up in less time
+# The limit while another step hangs, because all paths of a file server hang together.
+NEXT_LIMIT_S = 2.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -99,7 +100,7 @@ class StuckError(OSError):
         self.step = step
 
 
-BeginStep = Callable[[str], None]  # receives the next step's description; may raise StuckError
+BeginStep = Callable[[str], None]  # receives the description of the next step; may raise StuckError
 
 
 def ignore_step(_step: str) -> None:
@@ -127,12 +128,12 @@ class PathSteps:
         Parameters
         ----------
         work : callable
-            Calls its argument with a description of the path before it accesses one.
+            A function that calls its argument with a description before it accesses a path.
 
         Raises
         ------
         StuckError
-            If a step exceeds its time limit, or hangs in another thread already.
+            If a step exceeds its time limit, or if another thread hangs at the step.
         """
         progress = _Progress(self)
         loop = asyncio.get_running_loop()
@@ -173,7 +174,7 @@ class _Progress:
     """The current step of one thread."""
 
     def __init__(self, steps: PathSteps) -> None:
-        self.began_at = time.monotonic()  # start of the current step
+        self.began_at = time.monotonic()  # the start of the current step
         self._steps, self._step = steps, "waiting for a thread"
         self._stuck_step = ""
         self._has_continued = self._has_ended = False
@@ -188,11 +189,11 @@ class _Progress:
         with self._lock:
             self._note_progress()
             if self._stuck_step:
-                raise StuckError(self._stuck_step)  # nobody waits for the result any more
+                raise StuckError(self._stuck_step)  # the caller no longer waits for the result
             self._step, self.began_at = step, time.monotonic()
 
     def give_up(self, limit_s: float) -> str:
-        """Abandon the thread if its step is over the limit, and return that step; else ``""``."""
+        """Abandon the thread if its step exceeds the limit. Return that step, or ``""``."""
         with self._lock:
             if self._has_ended or time.monotonic() < self.began_at + limit_s:
                 return ""
@@ -210,7 +211,7 @@ class _Progress:
                 self._note_progress()
 
     def _note_progress(self) -> None:
-        """Note that the step at which the thread hung has ended."""
+        """Note that the step at which the thread was hanging has ended."""
         if self._stuck_step and not self._has_continued:
             self._has_continued = True
             self._steps.note(self._stuck_step, -1)

@@ -1,9 +1,9 @@
 """Find the kernel specs that a user has installed.
 
-The search path is Jupyter's (`jupyter_core.paths`). A spec is a JSON file, which needs no
-jupyter_client; importing that would cost the daemon 15 MB. Any folder of the path can be on a file
-server that hangs, and any file in it can have any type and size. So each step calls ``begin`` first
-(see `kconnd.system.hung_calls`), and only regular files of a limited size are read.
+The search path is Jupyter's (`jupyter_core.paths`). A spec is a JSON file. This module does not
+import jupyter_client, which would cost the daemon 15 MB. A folder of the search path can be on a
+file server that hangs, so each step calls ``begin`` first (see `kconnd.system.hung_calls`). A file
+in the folder can have any type and size, so only regular files of a limited size are read.
 """
 
 import json
@@ -41,9 +41,10 @@ def installed_names(
     Parameters
     ----------
     begin : callable
-        Receives each step.
+        A function that receives each step.
     stuck : list, optional
-        Receives the error of each folder that hangs. Its specs are not listed.
+        A list that receives the error of each folder that hangs. The specs of such a folder are not
+        listed.
     """
     folders: dict[str, Path] = {}
     for root in search_path():
@@ -74,14 +75,14 @@ class KernelspecIndex:
         self.folders: Mapping[str, Path] = {}
 
     def read(self, name: str, begin: BeginStep = ignore_step) -> KernelSpec:
-        """Read an installed kernel spec; if it has moved, scan Jupyter's search path for it.
+        """Read an installed kernel spec; scan Jupyter's search path again if the spec has moved.
 
         Raises
         ------
         StartFailedError
-            If there is none of that name, or it cannot be read.
+            If no spec of that name is installed, or if the spec cannot be read.
         StuckError
-            If it is not found, and a folder of the search path hangs.
+            If the spec is not found and a folder of the search path hangs.
         """
         folder = self.folders.get(name.lower())
         if folder is not None:
@@ -121,7 +122,7 @@ def _read_json(folder: Path) -> Mapping[str, Any]:
 
 
 def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
-    """Return a spec for ipykernel in an interpreter, with the features that its own spec states."""
+    """Return a spec for ipykernel in an interpreter, with the features of its installed spec."""
     folder = Path(python).parent.parent / "share/jupyter/kernels/python3"
     begin(f"reading the kernel spec {folder}")
     try:
@@ -132,7 +133,7 @@ def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
 
 
 def interpreter_of(spec: KernelSpec) -> str:
-    """Return the Python of the environment that a spec is installed in, or ``""``."""
+    """Return the Python of the environment in which a spec is installed; ``""`` if unknown."""
     if not spec.prefix or not is_bare_python(spec.argv[0]):
         return ""
     python = Path(spec.prefix, "bin", spec.argv[0])

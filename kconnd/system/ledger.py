@@ -1,8 +1,8 @@
-"""Port ledger: which ports are granted to which kernel, in a file that outlives the daemon.
+"""The port ledger: a file that records which ports are granted to which kernel.
 
-The file is one JSON object of kernel name to ports. A process changes it only while it holds a lock
-on another file, so that two processes never grant the same port. A port is bound once before it is
-granted, so that a port in use by another program is not granted.
+The file outlives the daemon. It contains one JSON object that maps kernel names to ports. A process
+changes the file only while it holds a lock on a second file, so that two processes never grant the
+same port. A port is bound once before it is granted, so that no port of another program is granted.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class PortLedger:
     Parameters
     ----------
     folder : Path
-        A private folder of the user, which survives the daemon but not a reboot.
+        A private folder of the user that outlives the daemon but not a reboot.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,12 +36,12 @@ class PortLedger:
         self._lock = folder / "ports.lock"
 
     def grant(self, name: str, ip: str, first: int, last: int) -> tuple[int, ...]:
-        """Grant five ports in a range to a kernel, and release its previous ones.
+        """Grant five ports in a range to a kernel, and release its previous ports.
 
         Raises
         ------
         PortsTakenError
-            If there are not five free ports.
+            If fewer than five ports are free.
         """
         return self.grant_missing(name, ip, first, last, (0,) * PORTS_PER_KERNEL)
 
@@ -54,12 +54,13 @@ class PortLedger:
         ports: tuple[int, ...],
         write: Callable[[tuple[int, ...]], None] = lambda _: None,
     ) -> tuple[int, ...]:
-        """Grant a port in place of each 0, and the other ports without a check.
+        """Grant five ports: a free port for each 0, and the others unchecked.
 
         Parameters
         ----------
         name : str
-            The kernel's name, or the path of a connection file, whose grant ends with the file.
+            The kernel's name, or the path of a connection file. A grant to a file ends when the
+            file is removed.
         ip : str
             The address to bind.
         first, last : int
@@ -67,7 +68,7 @@ class PortLedger:
         ports : tuple of int
             Five ports.
         write : callable
-            Receives the ports while the ledger is locked, and writes the connection file.
+            A function that writes the connection file with these ports, while the ledger is locked.
 
         Raises
         ------
@@ -90,12 +91,12 @@ class PortLedger:
             return granted
 
     def keep(self, name: str, ports: tuple[int, ...]) -> bool:
-        """Record ports that a kernel already uses: fixed ones, or those of an adopted kernel.
+        """Record ports that a kernel already uses: fixed ports, or ports of an adopted kernel.
 
         Returns
         -------
         bool
-            False, and nothing is recorded, if one of them is granted to another kernel.
+            False if a port is granted to another kernel; nothing is recorded in this case.
         """
         with self._locked_grants() as grants:
             if not _ports_of_others(grants, name).isdisjoint(ports):
@@ -132,7 +133,8 @@ class PortLedger:
         try:
             grants: Grants = json.loads(read_regular(self._file, MAX_OWN_BYTES))
         except (OSError, ValueError):
-            return {}  # lost with the runtime folder; binding each port first still protects
+            # Lost with the runtime folder; the check by binding still prevents a conflict.
+            return {}
         return grants
 
 
@@ -141,7 +143,7 @@ def _ports_of_others(grants: Grants, name: str) -> set[int]:
 
 
 def _is_valid(name: str) -> bool:
-    """Check whether the owner of a grant exists: a file's grant ends with the file."""
+    """Check whether a grant is valid; a grant to a connection file ends with the file."""
     return not name.startswith("/") or Path(name).exists()
 
 
@@ -153,6 +155,6 @@ def is_free(ip: str, port: int) -> bool:
         try:
             probe.bind((ip, port))
         except OSError as error:
-            # An address of another machine cannot be bound here, so its ports count as free.
+            # The address of another machine cannot be bound here, so its ports count as free.
             return error.errno == errno.EADDRNOTAVAIL
         return True

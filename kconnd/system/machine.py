@@ -36,13 +36,13 @@ def own_user() -> User:
     uid = os.geteuid()
     try:
         entry = pwd.getpwuid(uid)
-    except KeyError:  # a uid without a name, as in containers
+    except KeyError:  # a uid can have no name, for example in a container
         return User(str(uid), uid, os.environ.get("HOME", "/"), "/bin/sh")
     return User(entry.pw_name, uid, entry.pw_dir, entry.pw_shell or "/bin/sh")
 
 
 def user_name(uid: int) -> str:
-    """Return a user's name, or the uid as text if it has no name."""
+    """Return a user's name, or the uid as text if the user has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

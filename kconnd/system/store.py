@@ -1,13 +1,14 @@
 """Kernel records on disk: one private folder per kernel, with one file for its record.
 
 ``STATE/kernels/NAME/record.json`` is the record; the kernel's log and exit file are beside it. A
-file that cannot be parsed is renamed to ``record.bad-N.json`` and never deleted. Records of other
-machines, in a home that machines share, can be read and are never changed.
+file that cannot be parsed is renamed to ``record.bad-N.json`` and never deleted. If machines share
+a home folder, records of other machines are read but never changed.
 
-A saved record survives the end of the daemon at once, and a crash of the machine about a second
-later (`kconnd.system.files.writeback`). Nothing waits for that second: a crash of the machine ends
-all kernels, and loses at most the last change of a kernel's desired state. Until a record is on
-disk, its previous version is kept (``.record.json.*``); `Store.read` falls back to it.
+A saved record survives the exit of the daemon immediately, and a crash of the machine after about a
+second (`kconnd.system.files.writeback`). No caller waits for this second. A crash of the machine
+terminates all kernels anyway, so at most the last change of a kernel's desired state is lost. Until
+a record is on disk, its previous version is kept (``.record.json.*``), and `Store.read` can restore
+the previous version.
 """
 
 import contextlib
@@ -41,11 +42,11 @@ class Store:
     Parameters
     ----------
     state_dir : Path
-        A private folder of its user; it is created if missing.
+        A private folder of this user; a missing folder is created.
     origin : Origin
         This machine and its current boot.
     flush : callable
-        Writes a file through to disk.
+        A function that writes a file through to disk.
     """
 
     def __init__(
@@ -60,11 +61,11 @@ class Store:
         ensure_private_dir(self._folder)
 
     def path(self, name: str) -> Path:
-        """Return the path of a kernel's folder, which may be missing."""
+        """Return the path of a kernel's folder; the folder may be missing."""
         return self._folder / name
 
     def folder(self, name: str) -> Path:
-        """Return a kernel's folder, and create it if missing."""
+        """Return a kernel's folder; a missing folder is created."""
         folder = self._folder / name
         if not folder.is_dir():
             ensure_private_dir(folder)
@@ -81,10 +82,11 @@ class Store:
         self._writeback.close()
 
     def tidy(self, read: Collection[str]) -> None:
-        """Remove temporary files and previous versions that a dead daemon left behind.
+        """Remove the temporary files and previous versions that a dead daemon left behind.
 
-        A kernel that is not in ``read`` keeps them if it has a record, which may be damaged, or a
-        lock, which may belong to a live kernel of another machine.
+        ``read`` contains the kernels whose records were read. Any other kernel keeps these files if
+        it has a record or a lock. Its record may be damaged, and its lock may belong to a live
+        kernel of another machine.
         """
         for folder in self._folder.iterdir():
             may_need_them = os.path.lexists(folder / RECORD) or os.path.lexists(folder / LOCK)
@@ -100,7 +102,7 @@ class Store:
         return (path.parent.name for path in sorted(self._folder.glob(f"*/{LOCK}")))
 
     def peek(self, name: str) -> KernelRecord | None:
-        """Read a record without repairing it; None if it is missing or damaged."""
+        """Read a record without repairing it; None if the record is missing or damaged."""
         try:
             return _read(self._folder / name / RECORD, name)
         except (OSError, ValueError, RecursionError):
@@ -112,13 +114,13 @@ class Store:
         Raises
         ------
         StateFileError
-            If both are damaged or of a newer version. The record is renamed, and the error has its
-            new name.
+            If both are damaged or of a newer version. The record is renamed, and the error states
+            the new name.
         """
         path = self._folder / name / RECORD
         try:
             return _read(path, name)
-        except OSError as error:  # the content may be sound: leave the file in place
+        except OSError as error:  # the content may be valid, so the file is left in place
             raise StateFileError(f"reading {path}: {error}; the file was left in place") from error
         except (ValueError, RecursionError) as error:
             record = _restore(path, name, error)
@@ -140,7 +142,8 @@ def _restore(path: Path, name: str, damage: Exception) -> KernelRecord | None:
     for version in _previous_versions(path):
         with contextlib.suppress(OSError, ValueError, RecursionError):
             record = _read(version, name)
-            # Link, then replace: a crash in between must not leave the kernel without a record.
+            # The damaged record is linked to a new name and then replaced, so that the kernel
+            # always has a record.
             outcome = _put_aside(path, _link)
             version.rename(path)
             log.warning("reading %s: %s; %s; using the previous version", path, damage, outcome)
@@ -151,7 +154,7 @@ def _restore(path: Path, name: str, damage: Exception) -> KernelRecord | None:
 def _link(path: Path, target: Path) -> None:
     try:
         target.hardlink_to(path)
-    except OSError:  # a file system without hard links
+    except OSError:  # the file system has no hard links
         path.rename(target)
 
 
@@ -166,12 +169,12 @@ def _previous_versions(path: Path) -> list[Path]:
 
 
 def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:
-    """Read the records that other machines keep in a shared home.
+    """Read the records of other machines in a shared home folder.
 
     Parameters
     ----------
     folder : Path
-        Contains one state folder per machine, named by machine id.
+        A folder that contains one state folder per machine, named by machine id.
     origin : Origin
         This machine.
     """
@@ -185,7 +188,7 @@ def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:
 
 
 def _put_aside(path: Path, move: Callable[[Path, Path], object]) -> str:
-    """Rename a damaged record to a free name, and return a description of that for a message."""
+    """Rename a damaged record to a free name, and return a description for the error message."""
     number = 1
     while (target := path.with_name(f"record.bad-{number}.json")).exists():
         number += 1

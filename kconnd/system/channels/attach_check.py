@@ -1,8 +1,8 @@
 """Check whether a new client can attach to a kernel: its connection file and its sockets.
 
-The check connects to Unix sockets once. Later checks only compare the files, since a live kernel
-keeps its sockets open. TCP ports are found in the system's tables of listening sockets, so the
-kernel gets no connection.
+The first check connects to the Unix sockets. Later checks only compare the inodes of the files,
+because a live kernel keeps its sockets open. TCP ports are looked up in the system's tables of
+listening sockets, so no connection to the kernel is made.
 """
 
 import json
@@ -28,7 +28,7 @@ class AttachCheck:
     connection : ConnectionInfo
         The addresses that the kernel was launched with.
     file : Path
-        Its connection file.
+        The kernel's connection file.
     root : ProcessId
         The common ancestor of the kernel's processes.
     """
@@ -38,7 +38,10 @@ class AttachCheck:
         self._good_ids: FileIds = ()
 
     def find_fault(self) -> str:
-        """Explain why a new client could not attach; empty if it can, or if that is unknown."""
+        """Explain why a new client could not attach.
+
+        ``""`` if it can attach, or if this is unknown.
+        """
         ids = _file_ids((str(self._file), *self._connection.socket_paths()))
         if ids == self._good_ids and self._connection.transport == "ipc":
             return ""
@@ -74,7 +77,7 @@ class AttachCheck:
 
 
 def _file_ids(paths: Sequence[str]) -> FileIds:
-    """Return the device, inode and modification time of each file; None if it is missing."""
+    """Return the device, inode and modification time of each file; None for a missing file."""
     ids: list[tuple[int, int, int] | None] = []
     for path in paths:
         try:

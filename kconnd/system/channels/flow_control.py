@@ -1,13 +1,13 @@
-"""Limit the share of the event loop that reading from a kernel takes, however fast it publishes.
+"""Limit the time that the event loop spends on reading from kernels that publish fast.
 
 How it works. A turn reads for at most `TURN_S` of processor time. All kernels that publish faster
-than they are read share a budget of `CORE_SHARE` of a core. A kernel that has used up its part is
-not read until it has credit again; meanwhile, its own socket drops the messages that it cannot send
-(ZMQ_SNDHWM). A quiet kernel saves up to `MAX_CREDIT_S`, so that the output of a usual cell is read
-without a pause. Messages are not old when they are read, since few are buffered on the way: see
-`kconnd.system.channels.listeners`.
+than they are read share a budget of `CORE_SHARE` of a core. A kernel that has used up its share is
+not read until it has credit again. Meanwhile, the kernel's own socket drops the messages that it
+cannot send (ZMQ_SNDHWM). A quiet kernel saves credit up to `MAX_CREDIT_S`, so that the output of a
+usual cell is read without a pause. Few messages are buffered between kernel and daemon, so messages
+are recent when they are read (see `kconnd.system.channels.listeners`).
 
-Rule: the user of a `ThrottledReader` learns when messages may have been lost.
+Rule: a `ThrottledReader` reports when messages may have been lost.
 """
 
 import asyncio
@@ -15,22 +15,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-TURN_S = 0.002  # of processor time, in which a turn reads some hundred messages
+TURN_S = 0.002  # processor time of one turn, which reads some hundred messages
 CORE_SHARE = 0.08
-MAX_CREDIT_S = 0.01  # of processor time
-LOSS_COUNT = 500  # messages per second: libzmq buffers 1000 by default and drops further ones
+MAX_CREDIT_S = 0.01  # the processor time that a quiet kernel can save
+LOSS_COUNT = 500  # messages per second; libzmq buffers 1000 by default and drops further messages
 COUNT_INTERVAL_S = 1.0
 
 
 class ReadBudget:
-    """The processor time that is shared by all kernels of a daemon that publish too fast."""
+    """The processor time that a daemon's fast publishing kernels share."""
 
     def __init__(self) -> None:
         self.readers: set[ThrottledReader] = set()
 
     @property
     def core_share(self) -> float:
-        """The part of a core that each reader may use."""
+        """The share of a core that each reader may use."""
         return CORE_SHARE / max(1, len(self.readers))
 
 
@@ -56,9 +56,9 @@ class ThrottledReader:
     budget : ReadBudget
         The budget of the daemon.
     receive : callable
-        Reads some messages without waiting, and returns their number; None if there are no more.
+        Reads some messages without waiting, and returns their number; None if no message is left.
     lost : callable
-        Is called when messages may have been lost.
+        A function that is called when messages may have been lost.
     clocks : Clocks
         The clocks.
     """
@@ -139,7 +139,7 @@ class ThrottledReader:
         self._count += count
 
     def end(self) -> None:
-        """Release this reader's part of the budget."""
+        """Release this reader's share of the budget."""
         self._budget.readers.discard(self)
 
 
@@ -149,11 +149,11 @@ class ReadTurns:
     Parameters
     ----------
     descriptor : int
-        The file descriptor to watch.
+        The file descriptor to watch for input.
     reader : ThrottledReader
-        Reads from it.
+        The reader of this descriptor.
     failed : callable
-        Receives an exception of the reader, which ends the turns.
+        A function that receives an exception of the reader; no turn follows.
     """
 
     __slots__ = ("_descriptor", "_failed", "_loop", "_reader", "_timer")
@@ -165,7 +165,8 @@ class ReadTurns:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._loop.add_reader(descriptor, self._run_turn)
-        self._timer = self._loop.call_later(0, self._run_turn)  # for messages that came before
+        # Reads messages that arrived before the descriptor was watched.
+        self._timer = self._loop.call_later(0, self._run_turn)
 
     def _run_turn(self) -> None:
         try:

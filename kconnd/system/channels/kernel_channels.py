@@ -1,9 +1,10 @@
 """The daemon's own connection to one kernel: probes, control requests, status and heartbeat.
 
-Rules. A message is accepted only if it is signed with the kernel's key, and only its state is used:
-no content is stored. Our own requests also make a kernel report busy and idle. So their ids are
-stored, and a status whose parent is one of them is ignored. The connections that stay open are in
-`kconnd.system.channels.listeners`; each request has a socket of its own.
+Rules. A message is accepted only if it is signed with the kernel's key. The content of messages is
+not stored; only the kernel's status is used. The daemon's own requests also make a kernel report
+busy and idle. The daemon therefore remembers the ids of its requests and ignores each status with
+such a parent. The long-lived connections are in `kconnd.system.channels.listeners`. Each request
+has its own socket.
 """
 
 import asyncio
@@ -29,23 +30,27 @@ from kconnd.system.channels.flow_control import ReadBudget
 from kconnd.system.channels.listeners import KernelListener, UnixListener, ZmqListener
 from kconnd.system.channels.zmtp_socket import MAX_REPLY_BYTES, request_reply
 
-# Until a kernel has bound its sockets, libzmq tries to connect again, and doubles the delay each
-# time, up to the maximum. A large maximum would make each start take that much longer.
+# Until a kernel has bound its sockets, libzmq retries the connection. The delay doubles with each
+# retry, up to the maximum. With a large maximum, the daemon notices late that a kernel is ready.
 RECONNECT_DELAY_MS, MAX_RECONNECT_DELAY_MS = 4, 8
 REQUEST_STATES = frozenset({"busy", "idle"})  # a kernel also reports "starting"
-MAX_OWN_REQUESTS = 256  # whose status may still arrive
+MAX_OWN_REQUESTS = 256  # the number of own requests to remember
 MAX_SUBSHELLS = 100
-MAX_ID_CHARACTERS = 200  # of a request or a subshell; longer ids are cut
-MAX_EXECUTION_BYTES = 4 << 20  # of the reply that lists the files that a warm kernel has read
-MAX_REPLY_FRAMES = 64  # a reply has six frames, identities and buffers
+MAX_ID_CHARACTERS = 200  # longer ids of requests and subshells are truncated
+# The limit of the reply with the list of files that a warm kernel has read.
+MAX_EXECUTION_BYTES = 4 << 20
+MAX_REPLY_FRAMES = 64  # a reply has six frames, besides identities and buffers
 MAX_SOCKETS = 65536
-LINGER_MS = 5000  # for the delivery of a request after its socket is closed
+LINGER_MS = 5000  # the time to deliver a request after its socket is closed
 
 OnStatus = Callable[[str, bool], None]
 
 
 def new_context() -> zmq.asyncio.Context:
-    """Create the daemon's ZMQ context; libzmq's default limit suffices for 200 kernels only."""
+    """Create the daemon's ZMQ context.
+
+    Libzmq's default limit of sockets suffices for 200 kernels.
+    """
     context = zmq.asyncio.Context()
     context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
     return context
@@ -75,7 +80,7 @@ class KernelChannels:
         self._signer = Signer(connection.key, connection.signature_scheme)
         self._listener = self._new_listener(budget or ReadBudget())
         self._shell: zmq.asyncio.Socket | None = None
-        self._own_ids: dict[str, None] = {}  # of our last requests, oldest first
+        self._own_ids: dict[str, None] = {}  # the ids of the daemon's last requests, oldest first
 
     @property
     def heard_at(self) -> float:
@@ -88,7 +93,7 @@ class KernelChannels:
         Parameters
         ----------
         channel : str
-            ``shell`` replies when no cell is running; ``control`` also during a cell.
+            ``shell`` replies when no cell is running; ``control`` replies at any time.
         subshell : str
             The id of the subshell that replies; by default the main shell.
         """
@@ -123,16 +128,16 @@ class KernelChannels:
             return await self._request(socket, kind, content, subshell)
 
     async def execute_silently(self, code: str) -> bool:
-        """Run code that leaves no trace in the kernel's history, and return whether it succeeded.
+        """Run code without an entry in the kernel's history; return whether the code succeeded.
 
-        Calls must not overlap, since they share one socket.
+        Calls must not overlap, because they share one socket.
         """
         return (await self._execute(code)).get("status") == "ok"
 
     async def evaluate(self, expression: str) -> str:
         """Evaluate an expression silently, and return the text that a cell would show.
 
-        ``""`` if it cannot be evaluated.
+        Return ``""`` if the expression cannot be evaluated.
         """
         reply = await self._execute("pass", value=expression)
         try:
@@ -150,15 +155,15 @@ class KernelChannels:
         return (await self._request(self._shell, "execute_request", content)).content
 
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Send a request on control, and do not wait for its reply."""
+        """Send a request on control, without waiting for the reply."""
         with self._connected("control", linger_ms=LINGER_MS) as socket:
             await socket.send_multipart(self._pack(kind, content)[1])
 
     @contextlib.contextmanager
     def _connected(self, channel: str, linger_ms: int = 0) -> Iterator[zmq.asyncio.Socket]:
-        """Open a socket for one request, and close it, since each open one takes 40 kB."""
+        """Open a socket for one request only, since each open socket takes 40 kB."""
         socket = self._context.socket(zmq.DEALER)
-        socket.maxmsgsize = MAX_REPLY_BYTES  # libzmq closes the connection for a longer one
+        socket.maxmsgsize = MAX_REPLY_BYTES  # libzmq closes the connection if a message is longer
         self._connect(socket, channel)
         try:
             yield socket
@@ -171,10 +176,10 @@ class KernelChannels:
         Parameters
         ----------
         on_status : callable
-            Receives the id of a request that is not our own, and whether the kernel is busy with
-            it.
+            A function that receives the id of a client's request, and whether the kernel is busy
+            with the request.
         on_loss : callable
-            Is called when published messages may have been lost.
+            A function that is called when published messages may have been lost.
         """
 
         def handle(frames: list[bytes]) -> None:
@@ -192,7 +197,7 @@ class KernelChannels:
     def heartbeat(self) -> bool | None:
         """Send the next heartbeat, and return whether the previous one was answered.
 
-        None if there was no previous heartbeat, or if it is unknown whether it was answered.
+        Return None if there was no previous heartbeat, or if the answer is unknown.
         """
         return self._listener.send_heartbeat()
 
@@ -221,7 +226,7 @@ class KernelChannels:
             frames, size = await _receive(socket)
             if size <= MAX_REPLY_BYTES:
                 message = self._reply_to(message_id, frames)
-            else:  # parsing takes longer than a turn of the event loop may
+            else:  # parsing such a message would block the event loop for too long
                 message = await asyncio.to_thread(self._reply_to, message_id, frames)
             if message is not None:
                 return message
@@ -254,7 +259,7 @@ class KernelChannels:
         if ":" in self._connection.ip:
             socket.ipv6 = True
         if self._connection.curve is not None:
-            # As in jupyter_client, all clients of a kernel use the kernel's own key pair.
+            # All clients of a kernel use the kernel's own key pair, as in jupyter_client.
             socket.curve_publickey = self._connection.curve.public.encode()
             socket.curve_secretkey = self._connection.curve.secret.encode()
             socket.curve_serverkey = self._connection.curve.public.encode()
@@ -264,7 +269,8 @@ class KernelChannels:
 async def _receive(socket: zmq.asyncio.Socket) -> tuple[list[bytes], int]:
     """Receive a message and its size; a message that exceeds the limits is empty.
 
-    Frames that have arrived are received without yielding, so the function yields between batches.
+    pyzmq returns frames that have already arrived without yielding to the event loop. This function
+    therefore yields between batches.
     """
     frames = [await socket.recv()]
     size, count = len(frames[0]), 1

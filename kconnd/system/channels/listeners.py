@@ -1,14 +1,13 @@
 """Listen to one kernel: its messages on iopub, and its replies to heartbeats.
 
-Rules. The event loop never waits for a heartbeat: it is sent, and its reply is read when the next
-heartbeat is due. A lost connection is re-established. `UnixListener` speaks ZMTP itself to Unix
-sockets, which most kernels use, since each open socket of libzmq takes 40 kB. `ZmqListener` uses
-libzmq for TCP, IPv6 and encryption.
+Rules. The event loop never waits for the reply to a heartbeat; the reply is read when the next
+heartbeat is due. A lost connection is re-established. Most kernels use Unix sockets, and an open
+socket of libzmq takes 40 kB. `UnixListener` therefore implements ZMTP for Unix sockets itself.
+`ZmqListener` uses libzmq for TCP, IPv6 and encryption.
 
-A kernel can publish faster than a daemon with other kernels can read.
-`kconnd.system.channels.flow_control` limits the reading, and little is buffered on the way, so that
-messages are not old when they are read: the kernel's own socket buffers 1000 messages, and drops
-further ones.
+A kernel can publish faster than the daemon can read, so `kconnd.system.channels.flow_control`
+limits the reading. The receive buffers are small, so that messages are recent when they are read.
+The kernel's own socket buffers 1000 messages and drops further messages.
 """
 
 import asyncio
@@ -27,11 +26,12 @@ from kconnd.system.channels.zmtp_socket import ZmtpConnection
 RECONNECT_DELAY_S, MAX_RECONNECT_DELAY_S = 1.0, 30.0
 OWN_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PING = (b"", b"kconnd")  # a kernel's REP socket needs the empty frame
-READ_AHEAD_MESSAGES = 32  # that libzmq buffers
-RECEIVE_BUFFER_BYTES = 1 << 16  # of the socket; the system's default is some megabytes
-MAX_FRAME_BYTES = 1 << 24  # of an iopub message; libzmq closes the connection for a longer one
+READ_AHEAD_MESSAGES = 32  # the number of messages that libzmq buffers
+RECEIVE_BUFFER_BYTES = 1 << 16  # the socket's buffer; the system's default is some megabytes
+# The limit of an iopub message; libzmq closes the connection if a frame is longer.
+MAX_FRAME_BYTES = 1 << 24
 MAX_PING_BYTES = 1 << 10
-MAX_PING_REPLIES = 100  # that are read per heartbeat
+MAX_PING_REPLIES = 100  # the number of replies to read per heartbeat
 
 OnMessage = Callable[[list[bytes]], None]
 OnLoss = Callable[[], None]
@@ -109,7 +109,7 @@ class UnixListener:
                 finally:
                     connection.close()
                     on_loss()
-            await asyncio.sleep(delay_s)  # no event says that the kernel listens again
+            await asyncio.sleep(delay_s)  # there is no event for a kernel that listens again
             delay_s = min(2 * delay_s, MAX_RECONNECT_DELAY_S)
 
     async def _read(
@@ -137,8 +137,8 @@ class UnixListener:
     def send_heartbeat(self) -> bool | None:
         """Send the next heartbeat, and return whether the previous one was answered.
 
-        The first call only connects. A lost connection is re-established at once. If it fails for
-        a shortage of our own, such as of file descriptors, nothing is known about the kernel.
+        The first call only connects. A lost connection is re-established at once. Return None if
+        the daemon itself lacks a resource, such as file descriptors.
         """
         was_answered: bool | None = None
         if self._heartbeat is not None:
@@ -156,7 +156,7 @@ class UnixListener:
     def _send_next(self, connection: ZmtpConnection) -> bool | None:
         """Send the first heartbeat, or the next one if the previous one was answered.
 
-        Further ones would only fill a queue.
+        Heartbeats that the kernel does not answer would only fill a queue.
         """
         was_ready = connection.is_ready
         was_answered = bool(connection.receive())
@@ -173,7 +173,7 @@ class UnixListener:
     def close(self) -> None:
         """Close the connections."""
         if self._task is not None:
-            self._task.cancel()  # which closes the connection to iopub
+            self._task.cancel()  # the cancelled task closes the connection to iopub
         self._close_heartbeat()
 
     def _open(self, channel: str, kind: str) -> ZmtpConnection:
@@ -264,8 +264,8 @@ class ZmqListener:
             self._end_turns()
 
     def _reconnect(self) -> None:
-        """Connect again: libzmq (4.3.5) does not do so after a message that is too long."""
-        with contextlib.suppress(zmq.ZMQError):  # no connection of that name exists any more
+        """Connect again; libzmq 4.3.5 does not reconnect after a message that is too long."""
+        with contextlib.suppress(zmq.ZMQError):  # libzmq has already closed the connection
             self._iopub.disconnect(str(self._iopub.get_string(zmq.LAST_ENDPOINT)).rstrip("\0"))
         self._connect(self._iopub, "iopub")
 

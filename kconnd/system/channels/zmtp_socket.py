@@ -16,10 +16,10 @@ from kconnd.core.protocol.zmtp import (
 
 Reply = TypeVar("Reply")
 
-MAX_REPLY_BYTES = 1 << 18  # of a reply to a request, such as a kernel's banner
-CHUNK_BYTES = 1 << 14  # per read; a chunk may contain thousands of messages
-RETRY_DELAY_S, MAX_RETRY_DELAY_S = 0.004, 0.1  # while the kernel is not listening yet
-RETRY_FRACTION = 1 / 50  # of the time waited so far: the next delay, within the limits
+MAX_REPLY_BYTES = 1 << 18  # the limit of a reply, which can contain a kernel's banner
+CHUNK_BYTES = 1 << 14  # the size of one read; a chunk may contain thousands of messages
+RETRY_DELAY_S, MAX_RETRY_DELAY_S = 0.004, 0.1  # used while the kernel is not listening yet
+RETRY_FRACTION = 1 / 50  # the next delay as a fraction of the time waited so far, within the limits
 
 
 class ZmtpConnection:
@@ -30,14 +30,14 @@ class ZmtpConnection:
     path : str
         The Unix socket of the peer.
     kind : str
-        The socket type that we announce: ``SUB`` or ``DEALER``.
+        The socket type to announce: ``SUB`` or ``DEALER``.
     max_bytes : int
-        The maximum size of a message; longer ones are dropped.
+        The maximum size of a message; longer messages are dropped.
 
     Raises
     ------
     OSError
-        If no peer listens there.
+        If no peer listens on the path.
     """
 
     __slots__ = ("_reader", "_socket")
@@ -68,7 +68,7 @@ class ZmtpConnection:
         Raises
         ------
         OSError, ValueError
-            If the peer has closed the connection, or is not a ZMQ socket.
+            If the peer has closed the connection or is not a ZMQ socket.
         """
         try:
             chunk = self._socket.recv(CHUNK_BYTES)
@@ -103,7 +103,7 @@ async def exchange(
     Raises
     ------
     OSError, ValueError
-        If the connection is lost, or the peer is not a ZMQ socket.
+        If the connection is lost or the peer is not a ZMQ socket.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Reply] = loop.create_future()
@@ -141,7 +141,8 @@ async def request_reply(
     frames : sequence of bytes
         The request.
     parse_reply : callable
-        Returns the reply in a message; None if the message is not the reply to this request.
+        A function that parses a message; it returns None if the message is not the reply to this
+        request.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -154,4 +155,4 @@ async def request_reply(
                 connection.close()
         waited_s = loop.time() - started
         delay_s = min(MAX_RETRY_DELAY_S, max(RETRY_DELAY_S, waited_s * RETRY_FRACTION))
-        await asyncio.sleep(delay_s)  # no event says that the kernel listens
+        await asyncio.sleep(delay_s)  # there is no event for a kernel that begins to listen

@@ -3,12 +3,13 @@
 ``/var/lib/kconnd/owners/UID`` names the account that owns the state of a uid. The owner's daemon
 can read the file, and only root can write it.
 
-When a uid is reassigned, the state of the earlier account is put aside. It is moved, never removed:
-the state folder to ``/var/lib/kconnd/aside/UID-NUMBER/state``, with ``about.json`` beside it, and
-the sockets and connection files to ``/run/kconnd/aside/UID-NUMBER``. Only root can enter these
-folders, so the new account cannot reach files that its own uid owns. Live kernels keep writing
-their logs there, since a moved file stays open. No operation follows a path that a user created:
-each one renames an entry of a folder of root's.
+When a uid is reassigned, the state of the earlier account is put aside: it is moved and never
+removed. The state folder is moved to ``/var/lib/kconnd/aside/UID-NUMBER/state``, with a description
+in ``about.json`` beside it. The sockets and connection files are moved to
+``/run/kconnd/aside/UID-NUMBER``. Only root can enter these folders, because the files are still
+owned by the uid, which now belongs to the new account. Live kernels keep writing to their logs,
+because a moved file stays open. No operation follows a path that a user created; each operation
+renames an entry of a folder that root owns.
 """
 
 import contextlib
@@ -36,11 +37,11 @@ class Aside:
     Parameters
     ----------
     uid : int
-        The account's uid.
+        The uid of the account.
     name, number : str and int
         As in `Account`.
     at : str
-        The time at which it was put aside, as ISO 8601.
+        The time at which the state was put aside, as ISO 8601.
     """
 
     uid: int
@@ -50,12 +51,12 @@ class Aside:
 
 
 class AccountFiles:
-    """Reads and writes these files.
+    """Reads and writes the files about accounts.
 
     Parameters
     ----------
     state, run : Path
-        The service's folders for state that survives a reboot, and for state that does not.
+        The service's folders: ``state`` survives a reboot, ``run`` does not.
     """
 
     def __init__(self, state: Path = Path(STATE_DIR), run: Path = Path(RUN_DIR)) -> None:
@@ -113,14 +114,15 @@ class AccountFiles:
             try:
                 yield Aside(**json.loads(file.read_bytes()))
             except (OSError, ValueError, TypeError):
-                continue  # an administrator is editing the folder
+                # A folder without a valid about.json, for example while an administrator edits it.
+                continue
 
     def place_of(self, aside: Aside) -> Path:
-        """Return the folder that contains state that is put aside."""
+        """Return the folder of an account's state that is put aside."""
         return self.aside / f"{aside.uid}-{aside.number}"
 
     def put_aside(self, uid: int, now: float) -> Aside | None:
-        """Move the state of a uid out of the way, and remove its daemon from those started at boot.
+        """Put the state of a uid aside, and stop its daemon from starting at boot.
 
         The uid's daemon must be stopped; its kernels may run. An interrupted call can be repeated.
 
@@ -143,7 +145,7 @@ class AccountFiles:
         return aside
 
     def hand_over(self, uid: int, name: str, now: float) -> Aside:
-        """Restore the state of a uid that was put aside last, and put its present state aside.
+        """Restore the last state of a uid that was put aside, and put the present state aside.
 
         Raises
         ------
@@ -160,7 +162,7 @@ class AccountFiles:
                 f"handing over the state that is put aside for uid {uid}: there is none",
                 hint=f"the folder {self.aside} contains all state that is put aside",
             )
-        # State with the account's present number was put aside by a hand-over that failed.
+        # A state with the account's present number belongs to a hand-over that failed.
         last = ([aside for aside in earlier if aside.number != account.number] or earlier)[-1]
         self.put_aside(uid, now)
         self._restore(uid, self.place_of(last))
@@ -168,7 +170,10 @@ class AccountFiles:
         return last
 
     def _restore(self, uid: int, place: Path) -> None:
-        """Move all state in a folder back to its original names, or nothing."""
+        """Move all state in a folder back to its original names.
+
+        Move nothing if that is impossible.
+        """
         run = self.run / "aside" / place.name
         moves = [(place / "state", self.state / "u" / str(uid)), (run, self.run / "u" / str(uid))]
         done: list[tuple[Path, Path]] = []
@@ -187,14 +192,14 @@ class AccountFiles:
                 hint="stop the programs that contact that user's daemon, which start it, and "
                 "repeat the command: nothing is lost, and new state of the daemon is put aside",
             ) from error
-        # Further entries belong to an administrator: keep the folder, and the file that lists it.
+        # An administrator created any further entries: keep the folder and its description.
         if [*place.iterdir()] == [place / ABOUT]:
             (place / ABOUT).unlink()
             with contextlib.suppress(OSError):
                 place.rmdir()
 
     def current(self, uid: int, name: str) -> Account:
-        """Return the account of a uid that now has this name: the recorded one, or a new one."""
+        """Return the account of a uid with this login name: the recorded one, or a new one."""
         account = self.read(uid)
         if account is not None and account.name == name:
             return account
@@ -207,7 +212,8 @@ def check_account(uid: int, name: str, files: AccountFiles) -> None:
     Raises
     ------
     KconndError
-        If it does. The front door puts the state aside when it starts.
+        If the state belongs to another account. The front door puts such state aside when it
+        starts.
     """
     account = files.read(uid)
     if account is not None and account.name != name:
@@ -222,7 +228,7 @@ def _is_number(text: str) -> bool:
 
 
 def _move(old: Path, new: Path) -> None:
-    """Move a folder of root's tree to a free name; do nothing if it is missing."""
+    """Move a folder that root owns to a free name; do nothing if the folder is missing."""
     if not os.path.lexists(old):
         return
     for count in range(2, MAX_DUPLICATES):

@@ -1,8 +1,8 @@
-"""A kernel's lock: whether a process holds it, and which one.
+"""A kernel's lock: whether a process holds it, and the identity of the holder.
 
-A shim writes into its lock file what it writes into its facts file: the pids and start times of
-itself and its kernel, the boot id, the host name and the pid namespace. So a held lock identifies
-its holder, also when the facts file is in a folder of another machine or was removed.
+A shim writes its facts into its facts file and into its lock file: the pids and start times of
+itself and its kernel, the boot id, the host name and the pid namespace. A held lock therefore
+identifies its holder even if the facts file was removed or is in a folder of another machine.
 """
 
 import fcntl
@@ -28,9 +28,9 @@ class Holder:
     Parameters
     ----------
     origin : Origin
-        The machine on which it runs or ran, without the machine id.
+        The system on which the shim runs or ran, without the machine id.
     shim, kernel : ProcessId
-        Its own process and that of its kernel.
+        The processes of the shim and of its kernel.
     """
 
     origin: Origin
@@ -39,10 +39,10 @@ class Holder:
 
 
 def probe_lock(path: Path) -> Lock:
-    """Check whether a process holds a lock; held if that cannot be determined.
+    """Check whether a process holds a lock; in doubt, the lock counts as held.
 
-    The check takes a shared lock for a moment, so that two checks do not see each other. Also, NFS
-    locks a file exclusively only if it is open for writing.
+    The check takes and releases a shared lock, so two concurrent checks do not affect each other.
+    An exclusive lock would also require a file that is open for writing on NFS.
     """
     try:
         descriptor = os.open(path, OPEN_FLAGS)
@@ -84,7 +84,7 @@ def _parse(content: dict[str, Any]) -> Holder:
     return Holder(origin, shim, kernel)
 
 
-@cache  # for the life of the daemon: reading thousands of mounts takes milliseconds
+@cache  # cached until the daemon exits: reading thousands of mounts takes milliseconds
 def is_local(folder: Path) -> bool:
     """Check whether a folder is on a file system that no other running machine can mount."""
     try:

@@ -1,10 +1,10 @@
 """Read a kernel's log: the last lines, and new output, across rotations.
 
 How it works. The shim appends to ``log``, and renames it to ``log.1``, ``log.2`` ... when it is
-full (`kconnd.programs.shim`). `LogReader` reads these parts as bytes, remembers where it stopped
-(inode and offset), and decodes them as one stream, so that a character is never split at the end of
-a read, a part or the last line. It ignores paths that are not regular files, and reads at most the
-last `MAX_TAIL_BYTES` of all parts together, since a kernel can make its log as long as it likes.
+full (`kconnd.programs.shim`). `LogReader` reads these parts as bytes and decodes them as one
+stream, so that a multi-byte character is never split. `LogReader` remembers the inode and the
+offset at which it stopped. It ignores paths that are not regular files. A log has no maximum
+length, so `LogReader` reads at most the last `MAX_TAIL_BYTES` of all parts together.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
-POLL_INTERVAL_S = 0.2  # only while a client follows the log, and cheaper than a watch per client
+POLL_INTERVAL_S = 0.2  # polling happens only while a client follows the log
 CHUNK_BYTES = 65536
 MAX_TAIL_BYTES = 16 << 20
 
@@ -27,16 +27,17 @@ class LogReader:
     Parameters
     ----------
     path : Path
-        The newest part.
+        The path of the newest part.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._inode, self._offset = 0, -1  # where reading stopped; -1 before the first read
+        # The position after the last read; -1 before the first read.
+        self._inode, self._offset = 0, -1
 
     def last_lines(self, count: int) -> str:
-        """Read the last lines, continuing in older parts if the newest has too few.
+        """Read the last lines of the newest part, and of older parts if it has too few lines.
 
         Parameters
         ----------
@@ -52,7 +53,8 @@ class LogReader:
         for stream in _open_tail(_parts(self._path)):
             with stream:
                 for line in stream:
-                    if lines and not lines[-1].endswith(b"\n"):  # a line continues in this part
+                    # The first line of the newer part continues this part's last line.
+                    if lines and not lines[-1].endswith(b"\n"):
                         lines[-1] += line
                     else:
                         lines.append(line)
@@ -64,7 +66,7 @@ class LogReader:
         return self._decoder.decode(b"", final=True)
 
     async def follow(self) -> AsyncIterator[str]:
-        """Yield new output after the last lines, without an end."""
+        """Yield the output that follows the last lines; never return."""
         stream = self._resume()
         try:
             while True:
@@ -76,13 +78,13 @@ class LogReader:
                     stream.close()
                     stream = _open(self._path)
                     continue
-                await asyncio.sleep(POLL_INTERVAL_S)  # a write to a file sets no event
+                await asyncio.sleep(POLL_INTERVAL_S)  # there is no event for a write to a file
         finally:
             if stream is not None:
                 stream.close()
 
     def _resume(self) -> BinaryIO | None:
-        """Open the part in which reading stopped; a rotation may have renamed it."""
+        """Open the part that was read last; a rotation may have renamed it."""
         for part in reversed(_parts(self._path)) if self._offset >= 0 else ():
             stream = _open(part)
             if stream is None:
@@ -119,7 +121,7 @@ def _number(path: Path) -> int:
 
 
 def _open(path: Path) -> BinaryIO | None:
-    """Open a part without blocking, as opening a FIFO would."""
+    """Open a part without blocking, even if the path is a FIFO."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

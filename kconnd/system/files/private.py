@@ -1,12 +1,12 @@
-"""Files that hold secrets, or that a crash must not leave half written.
+"""Files that contain secrets or that must be complete after a crash.
 
 Rules.
 
 - A file has mode 0600 from its first byte.
 - A file is complete or absent at every instant: it is written under a temporary name and renamed.
 - A symlink in the last part of a path is never followed.
-- A folder is used only if no other user could have put files into it.
-- The mode and owner of the folder that a file goes to are never changed.
+- A folder is used only if no other user can create files in it.
+- The mode and the owner of an existing folder are never changed.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def ensure_private_dir(path: Path) -> None:
     Raises
     ------
     UnsafePathError
-        If it belongs to another user, is a symlink, or has a mode that lets others enter.
+        If the folder belongs to another user, is a symlink, or has a mode that lets others enter.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -71,13 +71,13 @@ def replace_private(path: Path, content: bytes) -> Path | None:
     """Write a file as `write_private` does, and keep its previous version under another name.
 
     Without an fsync(2), some file systems (XFS, ext4 with ``noauto_da_alloc``) can leave the new
-    file empty after a crash of the machine. The previous version bridges that time: the caller
-    removes it once `flush` has written the new file to disk.
+    file empty after a crash of the machine. The caller therefore keeps the previous version until
+    `flush` has written the new file to disk.
 
     Returns
     -------
     Path, optional
-        Where the previous version is. None if there was no regular file, or if the file system
+        The path of the previous version. None if there was no regular file, or if the file system
         has no hard links.
     """
     with _temporary_file(path, content) as temporary:
@@ -108,7 +108,10 @@ def _temporary_name(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _temporary_file(path: Path, content: bytes, *, durable: bool = False) -> Iterator[Path]:
-    """Write a temporary file that the caller renames to ``path``; remove it if that fails."""
+    """Write a temporary file that the caller renames to ``path``.
+
+    Remove the file after an error.
+    """
     temporary = _temporary_name(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)
@@ -170,7 +173,7 @@ def is_private(path: Path, content: bytes) -> bool:
 
 
 def try_to_write(folder: Path, size: int) -> None:
-    """Write a file of ``size`` random bytes into a folder and remove it, to find out if it fits.
+    """Check whether a folder has room, by writing and removing a file of ``size`` random bytes.
 
     Raises
     ------
@@ -194,7 +197,7 @@ def is_temporary(name: str) -> bool:
 
 
 def read_tail(path: Path, limit: int) -> str:
-    """Read the last ``limit`` bytes of a text file; ``""`` if it cannot be read."""
+    """Read the last ``limit`` bytes of a text file; ``""`` if the file cannot be read."""
     try:
         with os.fdopen(open_regular(path), "rb") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - limit))
@@ -213,7 +216,7 @@ def take_lock(path: Path, note: str = "") -> int:
     path : Path
         The lock file; it is created if missing.
     note : str
-        Describes the holder. Its first line is in the error of the next process that tries.
+        A description of the holder; the error of the next process that tries quotes the first line.
 
     Raises
     ------
@@ -223,7 +226,7 @@ def take_lock(path: Path, note: str = "") -> int:
     descriptor = _open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with contextlib.suppress(OSError):  # a full disk: the note is a convenience
+        with contextlib.suppress(OSError):  # the note is optional, so a full disk is no error
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, note.encode(), 0)
     except BlockingIOError:
@@ -252,7 +255,7 @@ def _open_lock(path: Path) -> int:
 def is_locked(path: Path) -> bool:
     """Check whether a process holds a lock, by taking and releasing a shared lock.
 
-    The lock is shared because NFS does not lock a file exclusively that is open for reading only.
+    An exclusive lock would fail on NFS, because the file is open for reading only.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,16 +1,17 @@
 """Read files at untrusted paths: from a profile, a kernel spec, a user or a kernel.
 
-Such a path can lead to a named pipe (opening it waits for a writer), to a device (opening it may
-rewind a tape or start a watchdog), or to a file without an end. So the file type is checked before
-the file is opened and again on the descriptor, the file is opened without blocking, and the number
-of bytes read is limited. `kconnd.system.hung_calls` handles a file server that hangs.
+Such a path can lead to a named pipe, a device or an endless file. Opening a named pipe waits for a
+writer, and opening a device may rewind a tape or start a watchdog. The type of the file is
+therefore checked before the file is opened and again on the descriptor. The file is opened without
+blocking, and the number of bytes read is limited. `kconnd.system.hung_calls` handles a file server
+that hangs.
 """
 
 import errno
 import os
 import stat
 
-MAX_OWN_BYTES = 4 << 20  # of a file that we wrote, and that may have been replaced
+MAX_OWN_BYTES = 4 << 20  # the limit of kconnd's own files, which a user may have replaced
 READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 _KIND_NAMES = {
@@ -44,9 +45,9 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     Raises
     ------
     NotRegularError
-        If it is anything else.
+        If the path does not lead to a regular file.
     OSError
-        If it cannot be opened.
+        If the file cannot be opened.
     """
     _check(path, os.stat(path).st_mode)  # noqa: PTH116  # the path may be a name from os.listdir
     descriptor = os.open(path, READ_FLAGS)
@@ -64,11 +65,11 @@ def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     Raises
     ------
     TooLargeError
-        If it has more than ``max_bytes`` bytes.
+        If the file has more than ``max_bytes`` bytes.
     NotRegularError, OSError
-        As `open_regular` does.
+        If `open_regular` raises one of these errors.
     """
-    with open(open_regular(path), "rb") as stream:  # a descriptor
+    with open(open_regular(path), "rb") as stream:  # `open` also accepts a descriptor
         content = stream.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise TooLargeError(path, max_bytes)

@@ -1,16 +1,17 @@
-"""Record which account owns the runtime folder of a daemon without a front door.
+"""Record the account that owns a runtime folder, on a machine without a front door.
 
-That folder is named by uid (``/tmp/kconnd-UID``), and a uid can be reassigned to another account
-while kernels of the first account run. So the folder records its owner: the account's name, and the
-device and inode of the state folder. If both differ from those of a starting daemon, that daemon
-renames the folder and creates an empty one. The kernels keep running. If a daemon of the first
-account is still running, the new one waits for it to exit, which it does once its uid has another
-name (`kconnd.daemon.tasks.account_watch`).
+The name of a runtime folder contains a uid (``/tmp/kconnd-UID``). A uid can be reassigned to
+another account while kernels of the first account run. The folder therefore contains a record of
+its owner: the account's name, and the device and inode of the state folder. A starting daemon
+compares this record with its own account. If both name and state folder differ, the daemon renames
+the folder and creates an empty one. The kernels of the first account keep running. If a daemon of
+the first account is still running, the new daemon waits for its exit. The first daemon exits when
+it detects that the name of its uid has changed (`kconnd.daemon.tasks.account_watch`).
 
-Containers can share the folder and use other names for a uid. So if a process of another container
-uses the folder, it is left unchanged, and the daemon does not start.
+Containers can share the folder and use other names for a uid. If a process of another container
+uses the folder, the folder is left unchanged and the daemon does not start.
 
-After an account is renamed, its state folder is the same, so its runtime folder stays in use.
+A renamed account keeps its state folder and therefore its runtime folder.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ from kconnd.system.files.private import write_private
 
 OWNER = "owner.json"
 LOCK = "daemon.lock"
-WAIT_LIMIT_S = 15.0  # a daemon checks every 5 s whether its uid has another name
+WAIT_LIMIT_S = 15.0  # longer than the 5 s between two checks of a uid's name by a daemon
 POLL_INTERVAL_S = 0.02
 _WRONG_ACCOUNT = "it belongs to another account with this uid"
 _HINT = "use a different folder for each account: kconnd --runtime-dir DIR"
@@ -48,19 +49,20 @@ def settle_runtime(runtime: Path, state: Path, name: str, here: Origin) -> bool:
     runtime, state : Path
         Existing folders.
     name : str
-        The account that we run as.
+        The account of this process.
     here : Origin
         This machine and container.
 
     Returns
     -------
     bool
-        False if the runtime folder was renamed, and must be created and settled again.
+        False if the runtime folder was renamed. The caller then creates it and calls this function
+        again.
 
     Raises
     ------
     LockedError
-        If a daemon of the other account does not exit, or if the folder's kernels run in another
+        If a daemon of the other account does not exit, or if kernels of the folder run in another
         container.
     """
     status = state.stat()
@@ -94,7 +96,7 @@ def list_put_aside(runtime: Path) -> list[Path]:
 
 
 def _read(file: Path) -> RuntimeOwner | None:
-    """Read the owner of a folder; None if unknown, as in folders of older versions."""
+    """Read the owner of a folder; None if there is no record, as in folders of older versions."""
     try:
         return parse_runtime_owner(file.read_bytes())
     except (OSError, ValueError):
@@ -104,7 +106,7 @@ def _read(file: Path) -> RuntimeOwner | None:
 def _wait_for_daemon(lock: Path) -> None:
     """Wait until the daemon of the other account has exited.
 
-    The daemon is not signalled: if containers share the folder, its pid can be another process
+    The daemon is not signalled, because a pid from another container can be an unrelated process
     here.
     """
     deadline = time.monotonic() + WAIT_LIMIT_S
@@ -117,7 +119,7 @@ def _wait_for_daemon(lock: Path) -> None:
 
 
 def _check_kernels(live: Path, here: Origin) -> None:
-    """Refuse a folder with kernels that may run in another container or machine.
+    """Refuse a folder with kernels that may run in another container or on another machine.
 
     Each shim records its origin in its facts file, and in its lock file if the lock is in this
     folder.

@@ -1,8 +1,8 @@
-"""Detect that a file which a process has read has changed since, with one stat per path.
+"""Detect changes of files that a process has read, with one stat(2) per path.
 
-Rules. If it cannot be determined that a file is unchanged, it counts as changed. Change times are
-compared with each other. They are compared with a clock only to find files that changed while the
-process was reading.
+Rules. In doubt, a file counts as changed. A change time is compared with an earlier change time of
+the same file. `first_changed_since` is the only function that compares change times with a clock;
+it finds files that changed while the process was reading.
 """
 
 import os
@@ -10,7 +10,7 @@ import os
 from kconnd.core.launch.warm import FilesRead
 from kconnd.programs.zygote.staleness import OwnFolders, signature
 
-CLOCK_TICK_S = 0.02  # a file's change time can be this much behind the clock
+CLOCK_TICK_S = 0.02  # a file's change time can be behind the clock by this much
 
 
 class Signatures:
@@ -19,9 +19,9 @@ class Signatures:
     Parameters
     ----------
     reading : FilesRead
-        The paths.
+        The paths that the process has read.
     cwd : str
-        The process's working folder, which is also on its module search path.
+        The working folder of the process, which is also on its module search path.
     """
 
     def __init__(self, reading: FilesRead, cwd: str) -> None:
@@ -29,12 +29,15 @@ class Signatures:
         self._folders = OwnFolders({*reading.folders, cwd}, reading.names)
 
     def first_changed_since(self, time: float) -> str:
-        """Return a path that changed after a time in seconds since the epoch, or ``""``."""
+        """Return a path that changed after a time in seconds since the epoch.
+
+        ``""`` if none did.
+        """
         limit = time - CLOCK_TICK_S
         return next((path for path in self._signatures if _changed_at(path) > limit), "")
 
     def first_changed(self) -> str:
-        """Return a path whose signature has changed, or ``""``."""
+        """Return a path whose signature has changed; ``""`` if there is none."""
         for path, original in self._signatures.items():
             if signature(path) != original:
                 return path

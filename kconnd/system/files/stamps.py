@@ -1,8 +1,9 @@
 """Detect changes of files and folders by their metadata, and wait until changes have settled.
 
-A file that changed a moment ago may be half written, so it is not acted on yet. A change counts as
-settled once it is old enough by the file system's change time, or once we have seen no other
-change for long enough. The second rule covers file systems whose clock is wrong.
+A file that has just changed may be incomplete, so the reader waits until the change has settled.
+There are two rules. A change has settled if the file system's change time is old enough. A change
+has also settled if no further change was observed for long enough. The second rule covers file
+systems whose clock is wrong.
 """
 
 import os
@@ -22,7 +23,8 @@ class Stamp:
     Parameters
     ----------
     marks : tuple
-        Each path with metadata that changes whenever its content does; empty for a missing path.
+        Each path with metadata that changes with every change of its content; empty for a missing
+        path.
     changed_at : float
         The time of the latest change, in seconds since the epoch.
     """
@@ -32,20 +34,20 @@ class Stamp:
 
 
 def stamp_file(path: str) -> Stamp:
-    """Read the metadata of a file; a missing file is dated by its folder."""
+    """Read the metadata of a file; a missing file has the change time of its folder."""
     mark = _mark(path)
     return _stamp([(path, mark)], [mark or _mark(str(Path(path).parent))])
 
 
 def stamp_folder(path: str, counts: Callable[[str], bool]) -> Stamp:
-    """Read the metadata of a folder's entries; a missing folder equals an empty one.
+    """Read the metadata of a folder's entries; a missing folder equals an empty folder.
 
     Parameters
     ----------
     path : str
-        The folder. Its own change time dates removals and all other changes in it.
+        The folder. Its own change time covers removed entries.
     counts : callable
-        Selects the entries by name, so that an editor's temporary files do not count.
+        A function that selects entries by name, for example without an editor's temporary files.
     """
     try:
         with os.scandir(path) as entries:
@@ -55,7 +57,7 @@ def stamp_folder(path: str, counts: Callable[[str], bool]) -> Stamp:
         status = os.stat(path)  # noqa: PTH116  # os.scandir takes text as well
     except OSError:
         return stamp_file(path)
-    # Owner and mode decide who may add files.
+    # The owner and the mode are included, because they decide who may add files.
     own_mark = (status.st_ino, status.st_mode, status.st_uid, status.st_gid)
     return _stamp([*marks, (path, own_mark)], [*(mark for _, mark in marks), _mark(path)])
 
@@ -66,7 +68,7 @@ def _stamp(marks: list[tuple[str, Mark]], dated: Iterable[Mark]) -> Stamp:
 
 
 def _mark(path: str) -> Mark:
-    """Return a file's change time, size and inode: every write changes at least one of them."""
+    """Return a file's change time, size and inode; every write changes at least one of them."""
     try:
         status = os.stat(path)  # noqa: PTH116  # a name from os.scandir
     except OSError:

@@ -1,6 +1,7 @@
-"""Read files that decide what is run or who may do what, only if no other user can write them.
+"""Read profiles and settings, only if no untrusted user can write them.
 
-A file is opened once and checked by its descriptor, so that it cannot be replaced in between.
+Profiles decide which programs run and who has access. A file is opened once and checked by its
+descriptor, so that nobody can replace the file between check and read.
 """
 
 import os
@@ -17,8 +18,8 @@ MAX_FILE_BYTES = 1 << 20
 def open_unblocked(path: str, flags: int, folder: int | None = None) -> Iterator[int]:
     """Open a regular file or a folder for reading, without blocking.
 
-    Opening a named pipe would block, and opening a device can have an effect, for example on a tape
-    or a watchdog. So the file type is checked before the file is opened.
+    The file type is checked before the file is opened. Opening a named pipe would block, and
+    opening a device can have a side effect, for example on a tape or a watchdog.
 
     Parameters
     ----------
@@ -27,10 +28,10 @@ def open_unblocked(path: str, flags: int, folder: int | None = None) -> Iterator
     flags : int
         Flags of open(2). With ``O_DIRECTORY``, a folder is opened.
     folder : int, optional
-        The descriptor of a folder.
+        The descriptor of the folder that ``path`` is relative to.
     """
     if not flags & os.O_DIRECTORY:
-        _check_regular(os.stat(path, dir_fd=folder))  # Path takes no descriptor
+        _check_regular(os.stat(path, dir_fd=folder))  # `Path.stat` accepts no descriptor
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=folder)
     try:
         yield descriptor
@@ -41,9 +42,9 @@ def open_unblocked(path: str, flags: int, folder: int | None = None) -> Iterator
 def check_folder(folder: int, uid: int) -> None:
     """Refuse a folder in which another user can replace files.
 
-    A sticky folder protects each user's files from the others, which is enough for a user's own
-    profiles. It does not prevent others from adding files, or its owner from removing them. Files
-    that root reads apply to all users, so root's folder must be writable by root alone.
+    If a user reads the folder, the sticky bit suffices, because it protects each user's files from
+    other users. The sticky bit does not prevent others from adding files. If root reads the folder,
+    its files apply to all users, so only root may be able to write to it.
 
     Raises
     ------
@@ -63,12 +64,12 @@ def check_folder(folder: int, uid: int) -> None:
 
 
 def read_trusted(descriptor: int, uid: int) -> bytes:
-    """Read a file of at most 1 MiB, if no user but the reader and root can write it.
+    """Read a file of at most 1 MiB that only the reader and root can write.
 
     Raises
     ------
     UnsafePathError
-        If another user can write it, or if it is larger.
+        If another user can write the file, or if the file is larger.
     """
     status = os.fstat(descriptor)
     _check_regular(status)

@@ -1,9 +1,9 @@
 """Watch folders for changes with inotify(7).
 
 No thread and no polling runs while nothing changes. A folder that is moved or removed counts as
-changed, and is missing from then on. inotify does not report the creation of a missing folder, nor
-that a path leads to another folder, because of a renamed parent, a symlink or a mount. `refresh`
-detects both.
+changed, and is missing from then on. inotify does not report the creation of a missing folder.
+inotify also does not report that a path now leads to another folder, for example after a mount or a
+change of a symlink. `refresh` detects both cases.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from inotify_simple import INotify, flags
 
 from kconnd.system.hung_calls import BeginStep
 
-GONE = flags.IGNORED | flags.MOVE_SELF  # inotify reports IGNORED for a removal and an unmount, too
+# inotify also reports IGNORED after a removal and after an unmount.
+GONE = flags.IGNORED | flags.MOVE_SELF
 WRITTEN = flags.CREATE | flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB
 CHANGES = WRITTEN | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO | flags.MOVE_SELF
 LIMIT_MESSAGES = {
@@ -35,14 +36,15 @@ class FolderWatcher:
     folders : iterable of Path
         The folders.
     counts : callable
-        Selects by name the entries whose changes count.
+        A function that selects, by name, the entries whose changes count.
     """
 
     def __init__(self, folders: Iterable[Path], counts: Callable[[str], bool]) -> None:
         self.missing = set(folders)
         self.trouble = ""
         self._counts = counts
-        self._watches: dict[int, set[Path]] = {}  # two paths can lead to one watched folder
+        # Several paths can lead to one folder, which has one watch.
+        self._watches: dict[int, set[Path]] = {}
         self._inodes: dict[Path, tuple[int, int]] = {}  # device and inode of each watched folder
         self._changed = asyncio.Event()
         self._inotify: INotify | None = None
@@ -60,15 +62,16 @@ class FolderWatcher:
             self._drop_watch(watch)
 
     def probe(self, begin: BeginStep) -> None:
-        """Call stat(2) on each folder, in a thread, to find one that hangs before `refresh`."""
+        """Call stat(2) on each folder, in a thread, to find a hanging folder before `refresh`."""
         for folder in sorted({*self.missing, *list(self._inodes)}):
             begin(f"reading the folder {folder}")
             _inode_of(folder)
 
     def refresh(self) -> bool:
-        """Watch the folders that exist now, and return whether any appeared, moved or vanished.
+        """Watch the folders that exist now; return whether any appeared, moved or vanished.
 
-        Afterwards, `trouble` says why a folder cannot be watched; it is empty otherwise.
+        Afterwards, `trouble` explains why a folder cannot be watched; it is empty if all are
+        watched.
         """
         self.trouble, has_changed = "", self._drop_moved()
         for folder in sorted(self.missing):
@@ -83,7 +86,10 @@ class FolderWatcher:
         return has_changed
 
     async def wait_for_change(self, limit_s: float | None) -> bool:
-        """Wait for a change since the last call; False after ``limit_s`` seconds without one."""
+        """Wait for a change since the last call.
+
+        Return False after ``limit_s`` seconds without a change.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._changed.wait()
@@ -99,7 +105,8 @@ class FolderWatcher:
         return bool(moved)
 
     def _watch(self, folder: Path) -> None:
-        # Read the inode first: if the folder is replaced in between, the next refresh notices.
+        # The inode is read first. If the folder is replaced in between, the next refresh detects
+        # it.
         inode = _inode_of(folder)
         watch = self._open_inotify().add_watch(folder, CHANGES | flags.ONLYDIR)
         self._watches.setdefault(watch, set()).add(folder)
@@ -115,7 +122,7 @@ class FolderWatcher:
 
     def _read_events(self) -> None:
         for event in self._open_inotify().read(timeout=0):
-            if event.mask & flags.Q_OVERFLOW:  # any folder may be gone
+            if event.mask & flags.Q_OVERFLOW:  # events were lost, so any folder may be gone
                 for watch in list(self._watches):
                     self._drop_watch(watch)
             if event.mask & GONE:
@@ -125,17 +132,18 @@ class FolderWatcher:
                 self._changed.set()
 
     def _drop_watch(self, watch: int) -> None:
-        """Mark the folders of a watch as missing, and remove it: a moved folder keeps its watch."""
+        """Mark the folders of a watch as missing and remove the watch."""
         for folder in self._watches.pop(watch, ()):
             self.missing.add(folder)
             del self._inodes[folder]
         if self._inotify is not None:
-            with contextlib.suppress(OSError):  # the watch is gone with its folder
+            # inotify has removed the watch together with the folder.
+            with contextlib.suppress(OSError):
                 self._inotify.rm_watch(watch)
 
 
 def _inode_of(path: Path) -> tuple[int, int]:
-    """Return the device and inode of a folder; zeros if it is missing."""
+    """Return the device and inode of a folder; zeros if the folder is missing."""
     try:
         status = os.stat(path)  # noqa: PTH116  # a symlink loop raises OSError here
     except OSError:

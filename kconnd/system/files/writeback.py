@@ -1,11 +1,12 @@
 """Write saved files through to disk in a background thread, shortly after they were saved.
 
 How it works. `WritebackQueue.schedule` adds a file to the queue, and a thread calls fsync(2) on all
-queued files about a second later. For each queued file, the queue remembers the previous version:
-the last content that reached the disk, under another name. A second save before the fsync
-removes the version in between and keeps the one on disk. Once the new content is on disk, the
-previous version is removed. So a crash of the machine loses at most the last second of changes and
-never the whole file. A file whose fsync fails stays queued and is retried.
+queued files about a second later. For each queued file, the queue keeps the previous version: the
+last content that reached the disk, under another name. If a file is saved twice before its fsync,
+the intermediate version is removed and the previous version is kept. Once the new content is on
+disk, the previous version is removed. A crash of the machine therefore loses at most the last
+second of changes and never the whole file. If the fsync of a file fails, the file stays queued and
+the fsync is retried.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-WRITE_DELAY_S = 1.0  # from the first change, so that one fsync covers the changes after it
+WRITE_DELAY_S = 1.0  # counted from the first change, so that one fsync covers later changes
 RETRY_DELAY_S = 10.0
 
 log = logging.getLogger("kconnd")
@@ -34,20 +35,21 @@ class WritebackQueue:
         self._flush = flush
         self._thread = ThreadPoolExecutor(1, "disk")
         self._lock = threading.Lock()
-        self._previous: dict[Path, Path | None] = {}  # queued file -> version that is on disk
-        self._failed: set[Path] = set()  # files whose failure is in the log already
+        # Each queued file, with its version that is on disk.
+        self._previous: dict[Path, Path | None] = {}
+        self._failed: set[Path] = set()  # files whose failure has been logged
         self._is_running = self._is_closed = False
         self._wake = threading.Event()
 
     def schedule(self, path: Path, previous: Path | None) -> None:
-        """Queue a file. Without a previous version it is flushed at once.
+        """Queue a file; a file without a previous version is flushed at once.
 
         Parameters
         ----------
         path : Path
             The file that was saved.
         previous : Path, optional
-            The name under which its previous version was kept. The queue removes that file.
+            The path of the previous version. The queue removes this file after the flush.
         """
         with self._lock:
             on_disk = self._previous.setdefault(path, previous)
@@ -62,7 +64,8 @@ class WritebackQueue:
     def _start(self) -> None:
         try:
             self._thread.submit(self._run)
-        except RuntimeError:  # closed, or no thread can be created: the next call tries again
+        # The queue is closed, or no thread can be created; the next call tries again.
+        except RuntimeError:
             with self._lock:
                 self._is_running = False
 
@@ -112,7 +115,7 @@ class WritebackQueue:
             self._is_closed = True
         self._wake.set()
         self._thread.shutdown()
-        self._flush_all()  # in case no thread could be created
+        self._flush_all()  # needed if no thread could be created
 
 
 def _remove(path: Path) -> None:

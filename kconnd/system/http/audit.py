@@ -1,9 +1,9 @@
 """Audit log: who sent which request, and its outcome, for each change and each disclosed key.
 
-Rules. A request that changed something, may have changed something, or disclosed a key always has
-its own line. Requests without an effect have a few lines a minute per user; the others are counted
-in a summary line, so that nobody can flood the log and thereby push out the lines of others. Each
-line is printable, whatever the request contained.
+Rules. A request that changed something, may have changed something, or disclosed a key has its own
+line. For requests without an effect, each user gets a few lines a minute, and a summary line counts
+the remaining requests. A user can therefore not flood the log. Each line is printable, for any
+content of the request.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from kconnd.core.names import parse_name
 from kconnd.errors import UsageError
 from kconnd.system.systemd.journal import AUDIT
 
-MAX_LINES = 5  # per user and interval, about requests without an effect
+MAX_LINES = 5  # lines about requests without an effect, per user and interval
 SUMMARY_INTERVAL_S = 60.0
-MAX_SHOWN_CHARACTERS = 100  # of an invalid name
-HUNG_UP = "hung up"  # before the peer was identified
+MAX_SHOWN_CHARACTERS = 100  # an invalid name is truncated to this length
+HUNG_UP = "hung up"  # the outcome if the client disconnects before it is identified
 WITHOUT_EFFECT = frozenset(
     {HUNG_UP, "refused", "usage", "no-such-kernel", "elsewhere", "bad-profile", "not-running"}
 )

@@ -1,9 +1,9 @@
 """Limit the size of request bodies, and drain the bodies of refused requests.
 
-The head states the size: a body without ``Content-Length`` (RFC 9112, section 6.3) is refused, so a
-body that is too large is refused before it is read. After a refusal, the server reads and drops the
-rest of the body for a moment, since a client that is still writing would otherwise get a broken
-pipe instead of the reply.
+A body without ``Content-Length`` (RFC 9112, section 6.3) is refused. The head of every accepted
+request therefore states the size, and a body that is too large is refused before it is read. After
+a refusal, the server reads and drops the rest of the body for a limited time. Otherwise, a client
+that is still writing would get a broken pipe instead of the reply.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from kconnd.errors import UsageError
 
-MAX_BODY_BYTES = 64 << 10  # the largest request starts a Qt console, and contains its environment
+MAX_BODY_BYTES = 64 << 10  # the largest request starts a Qt console and contains an environment
 MAX_DRAINED_BYTES = 1 << 20
 DRAIN_LIMIT_S = 1.0
 CHUNK_BYTES = 64 << 10
-MAX_LENGTH_DIGITS = 4000  # int() refuses more than 4300
+MAX_LENGTH_DIGITS = 4000  # int() refuses more than 4300 digits
 
 
 def has_body(headers: HTTPHeaders) -> bool:

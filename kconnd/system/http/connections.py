@@ -1,9 +1,9 @@
-"""Accept connections: a limited number per user, and never more than descriptors allow.
+"""Accept connections, within limits per user and of file descriptors.
 
-Rules. The decision uses only the uid, before any read or look-up. A new descriptor is always the
-lowest free number (open(2)), so its number shows how many descriptors are in use for any purpose.
-Some descriptors are reserved for the owner, root and the server's own work; some of these are
-closed to all connections. The log has at most one line a minute about each kind of rejection.
+Rules. The decision uses only the uid and happens before any read or look-up. A new descriptor
+always has the lowest free number (open(2)), so this number shows how many descriptors are in use.
+Some descriptors are reserved for connections of the owner and root, and some for the server's own
+work. The log has at most one line a minute about each kind of rejection.
 """
 
 import asyncio
@@ -23,18 +23,18 @@ from tornado.iostream import IOStream
 from kconnd.core.access import Peer
 from kconnd.system.http.peer import Caller, UserDirectory, read_peer
 
-MAX_CONNECTIONS = 128  # per user
-OWNER_DESCRIPTORS = 256  # closed to the connections of other users
-WORK_DESCRIPTORS = 64  # closed to all connections
-MAX_ACCEPTS = 64  # per turn of the event loop
-ACCEPT_PAUSE_S = 1.0  # after accept(2) has failed
-LOG_INTERVAL_S = 60.0  # between two log lines about a subject
+MAX_CONNECTIONS = 128  # the maximum per user
+OWNER_DESCRIPTORS = 256  # reserved for connections of the owner and root
+WORK_DESCRIPTORS = 64  # reserved for the server's own work
+MAX_ACCEPTS = 64  # the maximum per turn of the event loop
+ACCEPT_PAUSE_S = 1.0  # the wait after accept(2) has failed
+LOG_INTERVAL_S = 60.0  # the time between two log lines about a subject
 
 log = logging.getLogger("kconnd")
 
 
 def highest_descriptor(limit: int, *, stranger: bool) -> int:
-    """Return the highest descriptor that a connection may have; low limits are divided."""
+    """Return the highest descriptor that a connection may have; a low limit is divided."""
     owner_reserve = min(OWNER_DESCRIPTORS, limit // 3)
     work_reserve = min(WORK_DESCRIPTORS, limit // 6)
     return limit - (owner_reserve if stranger else work_reserve) - 1
@@ -44,17 +44,17 @@ class PeerStream(IOStream):
     """A connection that can check for input that has not been read."""
 
     def has_unread(self) -> bool:
-        """Check whether the client has sent bytes that belong to no request yet."""
+        """Check whether the client has sent bytes that the server has not parsed yet."""
         if self._read_buffer_size or self.closed():
             return bool(self._read_buffer_size)
         try:
             return bool(self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except OSError:  # no input, or the client has closed the connection
+        except OSError:  # there is no input, or the client has closed the connection
             return False
 
 
 class ConnectionServer(tornado.httpserver.HTTPServer):
-    """Accepts connections, and stores the peer of each; created by `new_server`."""
+    """Accepts connections and stores the peer of each; `new_server` creates it."""
 
     callers: "WeakKeyDictionary[PeerStream, Caller]"
     max_connections: int
@@ -82,7 +82,7 @@ class ConnectionServer(tornado.httpserver.HTTPServer):
                 connection, address = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            except OSError as error:  # out of descriptors or memory: a retry at once would spin
+            except OSError as error:  # without descriptors or memory, an immediate retry would loop
                 text = "accepting connections failed; trying again in %g s: %s"
                 self._log_seldom("accept", text, ACCEPT_PAUSE_S, error)
                 self._pause(listener)
@@ -104,7 +104,7 @@ class ConnectionServer(tornado.httpserver.HTTPServer):
         loop.call_later(ACCEPT_PAUSE_S, resume)
 
     def _admit(self, connection: socket.socket) -> Caller | None:
-        """Return the caller of a new connection; None if there is no room for it."""
+        """Return the caller of a new connection; None if a limit is reached."""
         try:
             peer = read_peer(connection)
         except OSError:

@@ -1,10 +1,10 @@
 """Serve HTTP/1.1 and JSON on a Unix socket from a route table; every request is authorised.
 
-Rules. The operating system identifies the peer once, when it connects; without that, there is no
-reply. The right that a route needs is checked after the request's head, before the body is read. A
-connection handles one request at a time. If the next request arrives before the reply, it is
-refused, since malicious text in the head of one request could otherwise pass for two. Sizes and
-times are limited, so that no client can lock out others.
+Rules. The operating system identifies the peer when it connects. A peer without an identity gets no
+reply. The right that a route needs is checked after the request's head and before the body is read.
+A connection handles one request at a time. A request that arrives before the previous reply is
+refused, because it may be text that was injected into the head of the previous request. Sizes and
+times are limited, so that no client can block others.
 """
 
 import asyncio
@@ -48,9 +48,9 @@ from kconnd.system.http.peer import Caller, UserDirectory
 from kconnd.system.http.route_table import Authorisable, AwaitReady, MakeRequest, Reply, Route
 from kconnd.system.process.daemon_process import check_peer_is_daemon
 
-MAX_HEADER_BYTES = 40 << 10  # Tornado parses a head of short lines in 16 ms
+MAX_HEADER_BYTES = 40 << 10  # Tornado needs 16 ms to parse a head of this size with short lines
 IDLE_LIMIT_S = 300.0
-BACKLOG = 1024  # pending connections; connect(2) fails with EAGAIN for further ones
+BACKLOG = 1024  # pending connections; beyond this number, connect(2) fails with EAGAIN
 BODY_LIMIT_S = 10.0
 
 log = logging.getLogger("kconnd")
@@ -59,8 +59,8 @@ log = logging.getLogger("kconnd")
 class Exchange(HTTPMessageDelegate):
     """Handles one HTTP request: parses it, calls the function of its route, sends the reply.
 
-    A peer without the right to the route, and a body that is too large, are refused after the head
-    and before the body is read, and the connection is closed.
+    A request is refused after its head, before the body is read, if the peer lacks the right of the
+    route or if the body is too large. The connection is then closed.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class Exchange(HTTPMessageDelegate):
     async def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> None:
-        """Check the head of a request. Tornado reads the body after this has returned."""
+        """Check the head of a request. Tornado reads the body after this method returns."""
         self._request = HTTPServerRequest(
             connection=self._connection,
             start_line=cast("RequestStartLine", start_line),
@@ -97,7 +97,7 @@ class Exchange(HTTPMessageDelegate):
             await self._admit()
         except KconndError as error:
             self._refusal = error
-        except Exception:  # the log has the traceback, and the client gets an error
+        except Exception:  # the traceback is logged, and the client gets an error
             log.exception("%s %a failed", self._method, self._request.path)
             self._refusal = self._fault()
         if self._refusal is not None and has_body(headers):
@@ -110,7 +110,7 @@ class Exchange(HTTPMessageDelegate):
         self._body += chunk
 
     def finish(self) -> None:
-        """Handle a complete request; cancel the work if its client closes the connection."""
+        """Handle a complete request; cancel the work if the client closes the connection."""
         if self._refusal is None and self._stream.has_unread():
             self._refusal = _pipelined()
         task = asyncio.get_running_loop().create_task(self._serve())
@@ -120,12 +120,13 @@ class Exchange(HTTPMessageDelegate):
         """Do nothing: the client closed the connection before its request was complete."""
 
     async def _admit(self) -> None:
-        """Refuse a request that its head rules out.
+        """Refuse a request because of its head.
 
         Raises
         ------
         KconndError
-            If it comes before the previous reply, has no route, is not allowed, or is too large.
+            If the request arrives before the previous reply, has no route, is not allowed, or is
+            too large.
         """
         if self._caller is None:
             raise RefusedError("the operating system does not identify the peer")
@@ -189,7 +190,7 @@ class Exchange(HTTPMessageDelegate):
         return self._site.make_request(peer=peer, name=name, query=query, body=body)
 
     async def _recheck_right(self) -> None:
-        """Refuse a peer that has lost the right, its name, or a group that may have granted it."""
+        """Refuse a peer that has lost the right or a group, or whose name has changed."""
         peer = await cast("Caller", self._caller).identify()
         if not self._peer.groups <= peer.groups or self._peer.name != peer.name:
             raise RefusedError(f"the name or groups of uid {peer.uid} have changed")
@@ -249,7 +250,7 @@ class Exchange(HTTPMessageDelegate):
             next_line.cancel()
 
     def _note_pipelining(self) -> None:
-        """Note whether the client has sent its next request before it could read this reply."""
+        """Note whether the client has sent its next request before this reply."""
         if self._caller is not None and self._stream.has_unread():
             self._caller.is_pipelining = True
 
@@ -280,13 +281,13 @@ def _pipelined() -> UsageError:
     )
 
 
-@cache  # the look-up of the phrase takes most of the time
+@cache  # the look-up of the phrase is slow
 def _status_line(status: int) -> ResponseStartLine:
     return ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
 
 
 def _name_in(body: Mapping[str, Any]) -> str:
-    """Return the kernel name in a body; empty if there is none or it is invalid."""
+    """Return the kernel name in a body; ``""`` if there is no valid name."""
     return str(body.get("name")) if is_name(body.get("name")) else ""
 
 
@@ -316,7 +317,7 @@ class Site(HTTPServerConnectionDelegate):
     directory : UserDirectory, optional
         Looks up the names and groups of peers; by default the system's database.
     await_ready : AwaitReady, optional
-        Is awaited before a request is authorised.
+        A function that is awaited before a request is authorised.
     """
 
     def __init__(
@@ -360,7 +361,7 @@ class Site(HTTPServerConnectionDelegate):
         Raises
         ------
         UsageError
-            If there is no such route.
+            If no route matches the request.
         """
         methods, name = self._plain.get(path), ""
         for pattern, named_methods in () if methods else self._named:
@@ -382,7 +383,7 @@ class Site(HTTPServerConnectionDelegate):
         Raises
         ------
         LockedError
-            If a live daemon listens there.
+            If a live daemon listens on the path.
         """
         if path.is_socket() and _is_listening(path):
             raise LockedError(
@@ -395,7 +396,7 @@ class Site(HTTPServerConnectionDelegate):
         self._path, self._inode = path, path.stat().st_ino
 
     def listen_on(self, listener: socket.socket) -> None:
-        """Listen on a socket that the service manager created and will remove."""
+        """Listen on a socket that the service manager creates and removes."""
         self._passed_address = str(listener.getsockname())
         self.server.accept_from(listener)
 
@@ -427,7 +428,7 @@ class Site(HTTPServerConnectionDelegate):
         """Stop listening, and close all connections."""
         self.server.stop()
         for stream in list(self.server.callers):
-            stream.close()  # close_all_connections() omits detached ones
+            stream.close()  # close_all_connections() omits detached connections
         await self.server.close_all_connections()
         if self._path is not None:
             self._path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 Rules. The uid and pid are those at the time of the connection, and reading them is cheap. Names and
 groups come from the system's user database, which may be a remote server. Look-ups run in threads
 of their own, a few at a time and with a time limit, and their results expire. A peer whose look-up
-fails is refused. The owner and root are never looked up, since they may do anything.
+fails is refused. The owner and root have all rights, so they are not looked up.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from kconnd.core.access import Peer
 from kconnd.errors import RefusedError
 from kconnd.system.hung_calls import ThreadPerCallExecutor
 
-EXPIRY_S = 10.0  # of a look-up's result
+EXPIRY_S = 10.0  # the lifetime of a look-up's result
 LOOKUP_LIMIT_S = 5.0
-MAX_LOOKUPS = 4  # at once, by uid and by name each; further ones wait
-MAX_NAMES = 64  # that are looked up or wait for it, of all peers together
-MAX_SHOWN_CHARACTERS = 100  # of a name in an error
+MAX_LOOKUPS = 4  # concurrent look-ups by uid, and by name; further look-ups wait
+MAX_NAMES = 64  # the maximum of names that are being looked up or wait, of all peers together
+MAX_SHOWN_CHARACTERS = 100  # an error truncates a name to this length
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
@@ -38,7 +38,7 @@ def read_peer(connection: socket.socket) -> Peer:
     Raises
     ------
     OSError
-        If the socket has no credentials. Such a peer gets no reply.
+        If the socket has no credentials. The peer then gets no reply.
     """
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(credentials)
@@ -53,7 +53,7 @@ def look_up_user(uid: int) -> Identity:
         return "", frozenset()
     groups = []
     for gid in os.getgrouplist(user.pw_name, user.pw_gid):
-        with contextlib.suppress(KeyError):  # nothing can be granted to a group without a name
+        with contextlib.suppress(KeyError):  # a group without a name has no grants
             groups.append(grp.getgrgid(gid).gr_name)
     return user.pw_name, frozenset(groups)
 
@@ -61,7 +61,7 @@ def look_up_user(uid: int) -> Identity:
 def _find_uid(name: str) -> int | None:
     try:
         return pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):  # ValueError: the text is not a valid name
+    except (KeyError, ValueError):  # ValueError means that the text is not a valid name
         return None
 
 
@@ -76,13 +76,13 @@ class UserDirectory:
     Parameters
     ----------
     look_up : callable
-        Returns a uid's name and groups, or raises OSError.
+        A function that returns a uid's name and groups, or raises OSError.
     limit_s : float
         The time limit of a look-up.
     expiry_s : float
         The seconds after which a result is looked up again.
     find_uid : callable
-        Returns the uid of a name, None if there is no such user, or raises OSError.
+        A function that returns the uid of a name, or None for an unknown name, or raises OSError.
     """
 
     def __init__(
@@ -95,10 +95,13 @@ class UserDirectory:
         self.expiry_s = expiry_s
         self._look_up, self._find_uid, self._limit_s = look_up, find_uid, limit_s
         self._uid_slots = asyncio.Semaphore(MAX_LOOKUPS)
-        self._name_slots = asyncio.Semaphore(MAX_LOOKUPS)  # anybody can invent names
-        self._threads = ThreadPerCallExecutor()  # an exit does not wait for a look-up that hangs
-        self._uid_tasks: dict[int, asyncio.Task[Identity]] = {}  # one at a time per uid
-        # One at a time per name, until it ends, possibly long after the client has gone.
+        # Limited, because a client can send any number of names.
+        self._name_slots = asyncio.Semaphore(MAX_LOOKUPS)
+        # The exit of the process does not wait for a hanging look-up.
+        self._threads = ThreadPerCallExecutor()
+        self._uid_tasks: dict[int, asyncio.Task[Identity]] = {}  # at most one look-up per uid
+        # At most one look-up per name. A look-up can continue long after its client has
+        # disconnected.
         self._name_tasks: dict[str, asyncio.Task[int | None]] = {}
 
     async def complete(self, peer: Peer) -> Peer:
@@ -152,7 +155,7 @@ class UserDirectory:
     def _remove_name_task(self, name: str, task: "asyncio.Task[int | None]") -> None:
         del self._name_tasks[name]
         if not task.cancelled():
-            task.exception()  # the waiting clients have received it
+            task.exception()  # the waiting clients have received the exception
 
     async def _run_find(self, name: str) -> int | None:
         async with self._name_slots:
@@ -168,7 +171,7 @@ class UserDirectory:
     def _remove_uid_task(self, uid: int, task: "asyncio.Task[Identity]") -> None:
         del self._uid_tasks[uid]
         if not task.cancelled():
-            task.exception()  # the waiting clients have received it
+            task.exception()  # the waiting clients have received the exception
 
     async def _run_look_up(self, uid: int) -> Identity:
         async with self._uid_slots:
@@ -183,19 +186,20 @@ class Caller:
     peer : Peer
         The peer, as `read_peer` returns it.
     directory : UserDirectory
-        The database for its name and groups.
+        The database of names and groups.
     """
 
     def __init__(self, peer: Peer, directory: UserDirectory) -> None:
         self.peer = peer
-        self.is_pipelining = False  # it sent a request before the reply to its previous one
+        # Whether the peer sent a request before the reply to its previous request.
+        self.is_pipelining = False
         self._directory = directory
-        # The owner and root may do anything, so they need no look-up.
+        # The owner and root have all rights, so they are not looked up.
         self._valid_until = float("inf") if peer.uid in {0, os.geteuid()} else 0.0
 
     @property
     def known(self) -> Peer | None:
-        """The peer if its last look-up has not expired; else None."""
+        """The peer; None if the last look-up has expired."""
         return self.peer if time.monotonic() < self._valid_until else None
 
     async def identify(self) -> Peer:

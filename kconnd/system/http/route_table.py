@@ -26,8 +26,8 @@ class Parameter:
 class Route:
     """A row of the table.
 
-    ``daemons_only`` admits the owner's daemon alone, and no other process of its user.
-    ``at_once`` routes are answered before the server has read all state of an earlier daemon.
+    ``daemons_only`` admits only the owner's daemon and no other process of the owner. ``at_once``
+    routes are answered before the server has read the state of an earlier daemon.
     """
 
     method: str

@@ -1,8 +1,8 @@
-"""Control groups: in which cgroup and unit a process is, and which processes a cgroup has.
+"""Control groups: the cgroup and unit of a process, and the processes of a cgroup.
 
-Rules. The names of cgroups prove nothing: a user who controls a part of the tree can create a
-cgroup of any name there, of any bytes. Only the first name below the slices belongs to the system's
-manager. Processes are terminated only in a cgroup that was created for one kernel alone.
+Rules. The name of a cgroup is no proof, because a user who controls a part of the tree can create a
+cgroup with any name in it. Only the first name below the slices was chosen by the system's manager.
+Processes are terminated only in a cgroup that was created for a single kernel.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import psutil
 from kconnd.core.paths import KERNEL_UNIT_PREFIX
 from kconnd.system.process.processes import ProcessId, read_stat, send_signal, wait_for_end
 
-KILL_DELAY_S = 2.0  # between SIGTERM and SIGKILL, as in a shim
+KILL_DELAY_S = 2.0  # the time between SIGTERM and SIGKILL, as in a shim
 
 
 def cgroup_of(pid: int) -> str:
@@ -29,9 +29,9 @@ def cgroup_of(pid: int) -> str:
     return parse_cgroup(rows, unified=_is_unified())
 
 
-@cache  # does not change until the machine reboots
+@cache  # the result does not change until the machine reboots
 def _is_unified() -> bool:
-    """Check whether the manager's tree is in version 2, as systemd does: by the mounts."""
+    """Check, by the mounts as systemd does, whether the manager uses the version 2 tree."""
     return Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
@@ -43,8 +43,8 @@ def parse_cgroup(rows: bytes, *, unified: bool) -> str:
     rows : bytes
         One line per tree: ``ID:CONTROLLERS:PATH``.
     unified : bool
-        Whether the manager uses the version 2 tree. Otherwise it uses the version 1 tree
-        ``name=systemd``, or the version 2 tree if there is none.
+        Whether the manager uses the version 2 tree. Otherwise, the version 1 tree ``name=systemd``
+        counts, or the version 2 tree if that is missing.
     """
     fields = (row.split(b":", 2) for row in rows.split(b"\n"))
     paths = {row[1]: os.fsdecode(row[2]) for row in fields if len(row) == 3}  # noqa: PLR2004  # cgroups(7)
@@ -67,7 +67,7 @@ def system_cgroup_of(pid: int) -> str:
 
 
 def strip_manager_root(path: str, manager: str) -> str:
-    """Remove the manager's root from a path. In a container, the root is inside the host's tree.
+    """Remove the manager's root from a path; in a container, this root is inside the host's tree.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def unit_in(path: str) -> str:
 def kernel_cgroup_of(shim: int) -> str:
     """Return the cgroup that was created for the kernel of a shim; empty if there is none.
 
-    A cgroup that contains this process belongs to another kernel, in which the daemon was started.
+    A cgroup that contains this process does not count: the daemon was started in another kernel.
     """
     path = cgroup_of(shim)
     is_kernel_unit = path.rpartition("/")[2].startswith(KERNEL_UNIT_PREFIX)
@@ -103,18 +103,18 @@ def members(cgroup: str) -> list[ProcessId]:
     processes = []
     for pid in psutil.pids():
         if _is_below(cgroup_of(pid), cgroup):
-            with contextlib.suppress(OSError):  # the process ended
+            with contextlib.suppress(OSError):  # the process has ended
                 processes.append(ProcessId(pid, read_stat(pid)[2]))
     return processes
 
 
 async def terminate_members(cgroup: str, kill_delay_s: float = KILL_DELAY_S) -> None:
-    """Terminate all processes of a cgroup with SIGTERM, and after a delay with SIGKILL.
+    """Terminate all processes of a cgroup: with SIGTERM, and after a delay with SIGKILL.
 
     Raises
     ------
     OSError
-        If the processes cannot be listed or signalled, for example for a lack of file descriptors.
+        If the processes cannot be listed or signalled, for example without free file descriptors.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         processes = members(cgroup)

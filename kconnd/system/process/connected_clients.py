@@ -1,4 +1,4 @@
-"""Count the clients that are connected to a kernel; None if that cannot be read."""
+"""Count the clients that are connected to a kernel."""
 
 import os
 import socket
@@ -18,8 +18,8 @@ from kconnd.system.process.resource_usage import sockets_of
 
 NETLINK_SOCK_DIAG = 4
 NETLINK_TIMEOUT_S = 1.0
-# struct nlmsghdr and struct unix_diag_req of sock_diag(7): dump all established Unix sockets with
-# their names and peers.
+# The request is a struct nlmsghdr and a struct unix_diag_req of sock_diag(7). It dumps all
+# established Unix sockets with their names and peers.
 _DUMP_REQUEST = struct.pack("=IHHII", 40, 20, 0x301, 1, 0) + struct.pack(
     "=BBHIIIII", socket.AF_UNIX, 0, 0, 1 << 1, 0, 1 | 4, 0xFFFFFFFF, 0xFFFFFFFF
 )
@@ -31,22 +31,22 @@ def connected_clients(connection: ConnectionInfo, kernel_pid: int) -> int | None
 
 
 class ClientCounter:
-    """Counts the clients of several kernels. It reads the tables of sockets once, when needed."""
+    """Counts the clients of several kernels, with one read of the socket tables."""
 
     def count(self, connection: ConnectionInfo, kernel_pid: int) -> int | None:
-        """Count the clients of a kernel, without the daemon itself.
+        """Count the clients of a kernel, without the daemon.
 
         Parameters
         ----------
         connection : ConnectionInfo
             The kernel's addresses.
         kernel_pid : int
-            The kernel's process, whose connections to itself do not count.
+            The kernel's process. Connections of the kernel to itself do not count.
 
         Returns
         -------
         int or None
-            The number of clients of the channel with the most; None if it cannot be read.
+            The highest number of clients on any channel; None if the tables cannot be read.
         """
         try:
             excluded = self._own_sockets | set(sockets_of(kernel_pid))

@@ -1,14 +1,14 @@
-"""Prove that a process belongs to its owner's daemon, by its cgroup and a pidfd.
+"""Prove by cgroup and pidfd that a process belongs to its owner's daemon.
 
-systemd puts the daemon of a uid, and the programs that the daemon runs itself, into one cgroup
-(`kconnd.core.paths.daemon_cgroup`). Only root can move a process there. So the front door creates
-units and scopes only for a process of exactly that cgroup and exactly that uid, and for no other
-process of the user. In particular, a command that root runs cannot have anything created for uid 0.
+systemd puts the daemon of a uid and the daemon's own child programs into one cgroup
+(`kconnd.core.paths.daemon_cgroup`). Only root can move a process into this cgroup. The front door
+creates units and scopes only for a process of exactly this cgroup and this uid. Other processes of
+the user are refused. A command that root runs is refused as well, so nothing is created for uid 0.
 
-A pid is reused. So the process is held by a pidfd while its cgroup is read, and must be alive
-afterwards: then the cgroup was its own. The pidfd of a peer comes from the socket (SO_PEERPIDFD,
-Linux 6.5). On an older Linux, the process that has the pid now is held instead. If the pid has been
-reused, the checks prove that the new process belongs to the daemon.
+A pid can be reused. A pidfd is therefore opened before the cgroup is read, and the process must be
+alive afterwards. If it is alive, the cgroup was that of the process. The pidfd of a peer comes from
+the socket (SO_PEERPIDFD, Linux 6.5). An older Linux opens a pidfd of the process that has the pid
+now. If the pid has been reused, the new process must pass the same checks.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from kconnd.errors import RefusedError
 from kconnd.system.process.cgroups import system_cgroup_of
 from kconnd.system.process.processes import user_of
 
-SO_PEERPIDFD = 77  # from asm-generic/socket.h; the socket module has no such name
+SO_PEERPIDFD = 77  # defined in asm-generic/socket.h; the socket module does not define it
 
 
 def check_peer_is_daemon(connection: socket.socket, peer: Peer) -> None:
@@ -58,13 +58,14 @@ def check_peer_is_daemon(connection: socket.socket, peer: Peer) -> None:
 def daemon_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
     """Check that a pid is a process of an owner's daemon, and yield a check that it is alive.
 
-    The manager of systemd 252 accepts only pids, and a pid can be reused during any wait. So call
-    the yielded check immediately before sending the pid; the context manager also calls it on exit.
+    systemd 252 accepts only pids, and a pid can be reused during any wait. The caller therefore
+    runs the yielded check immediately before it sends the pid. The context manager also runs the
+    check on exit.
 
     Raises
     ------
     RefusedError
-        If it is another process.
+        If the pid belongs to another process.
     """
     try:
         pidfd = os.pidfd_open(pid)
@@ -80,14 +81,14 @@ def daemon_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
 
 
 def check_is_alive(pidfd: int, pid: int, uid: int) -> None:
-    """Refuse an ended process, whose pid may have been reused.
+    """Refuse a process that has ended, because its pid may have been reused.
 
     Raises
     ------
     RefusedError
-        If it has ended.
+        If the process has ended.
     """
-    poll = select.poll()  # select(2) supports no descriptor above 1023
+    poll = select.poll()  # select(2) does not support descriptors above 1023
     poll.register(pidfd, select.POLLIN)
     if poll.poll(0):
         raise _refusal(pid, uid)
@@ -96,7 +97,7 @@ def check_is_alive(pidfd: int, pid: int, uid: int) -> None:
 def _check_is_daemon(pidfd: int, pid: int, uid: int) -> None:
     if user_of(pid) != uid or system_cgroup_of(pid) != daemon_cgroup(uid):
         raise _refusal(pid, uid)
-    # Alive now, so the uid and cgroup that were read are those of this process.
+    # The process is alive, so the uid and cgroup that were read are its own.
     check_is_alive(pidfd, pid, uid)
 
 
@@ -106,7 +107,7 @@ def _open_peer(connection: socket.socket, pid: int) -> int:
     Raises
     ------
     OSError
-        If that process is gone.
+        If the process has ended.
     """
     try:
         pidfd = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)

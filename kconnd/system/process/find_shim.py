@@ -1,8 +1,8 @@
-"""Find a shim by its command line, when its files are gone.
+"""Find a shim by its command line, if its files were removed.
 
-The command line ends with the kernel's name. A spawned shim runs ``python -I -S shim.pyc NAME``; in
-a unit, the path of the plan follows. A forked shim shows ``kconnd-shim NAME`` as one argument
-(`kconnd.programs.zygote`).
+The command line ends with the kernel's name. The command line of a spawned shim is ``python -I -S
+shim.pyc NAME``. In a unit, the path of the plan follows the name. A forked shim shows ``kconnd-shim
+NAME`` as one argument (`kconnd.programs.zygote`).
 """
 
 import os
@@ -11,11 +11,11 @@ import psutil
 
 from kconnd.system.process.processes import ProcessId, read_stat
 
-ARGUMENT_COUNTS = (5, 6)  # of a spawned shim, and of one in a unit
+ARGUMENT_COUNTS = (5, 6)  # a spawned shim has five arguments, a shim in a unit has six
 
 
 def find_shim(name: str) -> ProcessId | None:
-    """Find the shim of a kernel among our own processes, by the kernel's unique name."""
+    """Find the shim of a kernel among this user's processes, by the kernel's unique name."""
     for process in psutil.process_iter():
         try:
             # A forked shim's command line is padded with empty arguments.
@@ -23,7 +23,7 @@ def find_shim(name: str) -> ProcessId | None:
             if _is_shim(arguments, name) and process.uids().effective == os.geteuid():
                 return ProcessId(process.pid, read_stat(process.pid)[2])
         except (psutil.Error, OSError):
-            continue  # the process ended
+            continue  # the process has ended
     return None
 
 

@@ -1,4 +1,4 @@
-"""Available memory: the machine's, within the limits of our cgroups."""
+"""Available memory: that of the machine, within the limits of this process's cgroups."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ def available_memory() -> int:
 
 
 def _available_in_cgroups() -> Iterator[int]:
-    """Yield the free bytes of our cgroup and of each one above it (cgroups(7), v1 and v2)."""
+    """Yield the free bytes of this process's cgroup and of each parent (cgroups(7), v1 and v2)."""
     try:
         rows = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,10 +1,10 @@
 """Lower a process's CPU priority for a while, without privileges.
 
-Without privileges, the niceness and SCHED_IDLE of a thread cannot be reverted (sched(7),
-RLIMIT_NICE), and they have no effect between sessions if Linux groups processes by session
-(autogroup). The owner of such a group can raise its niceness and lower it again, for every thread
-of the session. Without such groups, or if cgroups divide the processor time, this
-module has no effect.
+An unprivileged process cannot revert the niceness or SCHED_IDLE of a thread (sched(7),
+RLIMIT_NICE). With autogroups, Linux schedules processes by session, and the niceness of a thread
+has no effect on other sessions. The owner of an autogroup can raise the niceness of the whole group
+and lower it again. This module changes the niceness of an autogroup. It has no effect if autogroups
+are off, or if cgroups divide the processor time.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from typing import Self
 from kconnd.system.process.processes import ProcessId, open_pidfd
 
 LOWEST_NICE, NORMAL_NICE = 19, 0
-RETRY_DELAY_S = 0.11  # Linux allows non-root users one change per 0.1 s on the whole machine
+RETRY_DELAY_S = 0.11  # Linux allows all non-root users together one change per 0.1 s
 MAX_TRIES = 50
-MAX_LOW_PRIORITY_S = 5.0  # so that the process makes progress on a machine that is never idle
+MAX_LOW_PRIORITY_S = 5.0  # limited, so that the process makes progress on a busy machine
 
 
 class LowPriority:
@@ -28,7 +28,7 @@ class LowPriority:
     Parameters
     ----------
     process : ProcessId
-        The session's leader. A process that leads no session is not changed.
+        The leader of the session. A process that is not a session leader is not changed.
     """
 
     def __init__(self, process: ProcessId) -> None:
@@ -51,7 +51,7 @@ class LowPriority:
         Raises
         ------
         OSError
-            If that fails.
+            If the priority cannot be restored.
         """
         if self._task is not None:
             self._task.cancel()
@@ -61,7 +61,8 @@ class LowPriority:
 
     async def _lower_for_a_while(self) -> None:
         if read_group_nice(self._process) == NORMAL_NICE:
-            # Set before the attempt, which may be cancelled after it has changed the niceness.
+            # The flag is set first, because the attempt may be cancelled after it has changed the
+            # niceness.
             self._is_lowered = True
             if await self._set_nice(LOWEST_NICE):
                 await asyncio.sleep(MAX_LOW_PRIORITY_S)

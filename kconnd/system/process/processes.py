@@ -1,7 +1,8 @@
-"""Processes: identify, watch, signal and list them, and never reach the wrong one.
+"""Identify, watch, signal and list processes.
 
-A pid is reused. So a process is identified by its pid and start time. Signals go through a pidfd:
-`open_pidfd` opens it first and checks the start time then (pidfd_open(2)).
+A pid can be reused, so a process is identified by its pid and start time. A signal is sent through
+a pidfd (pidfd_open(2)). `open_pidfd` opens the pidfd first and checks the start time afterwards, so
+a signal never reaches another process.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ log = logging.getLogger("kconnd")
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process, unique for this boot: its pid, and its start in ticks since boot (proc(5))."""
+    """A process, identified by its pid and its start time in ticks since boot (proc(5))."""
 
     pid: int
     started: int
@@ -40,15 +41,15 @@ def boot_id() -> str:
 def pid_namespace(pid: int | str = "self") -> str:
     """Read the id of a process's pid namespace (pid_namespaces(7)); "" if unknown.
 
-    Containers of one machine have the same boot id, and each has its own pids.
+    Containers of one machine have the same boot id and different pid namespaces.
     """
     return _namespace(pid, "pid")
 
 
 def shares_host_name(process: ProcessId) -> bool:
-    """Check whether a live process of this pid namespace is in our UTS namespace.
+    """Check whether a live process of this pid namespace is in the UTS namespace of this process.
 
-    Such a process has our host name, even after the host name was changed.
+    Such a process has this process's host name, even after a change of the host name.
     """
     uts_namespace = _namespace(process.pid, "uts")
     is_shared = bool(uts_namespace) and uts_namespace == _namespace("self", "uts")
@@ -75,7 +76,7 @@ def read_stat(pid: int) -> tuple[int, int, int]:
 
 
 def read_stat_fields(pid: int) -> list[bytes]:
-    """Read the fields of proc_pid_stat(5) from the state onwards, which is the third."""
+    """Read the fields of proc_pid_stat(5) from the third field, the state, onwards."""
     return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
 
 
@@ -85,22 +86,22 @@ def started_at(process: ProcessId) -> float:
 
 
 def age_of(process: ProcessId) -> float:
-    """Return the seconds since a process started, by a clock that nobody can set."""
+    """Return the seconds since a process started, by the monotonic clock."""
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     return now - process.started / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
 def open_pidfd(process: ProcessId) -> Iterator[int | None]:
-    """Open a pidfd for a process; None if it is gone, even if its pid has been reused.
+    """Open a pidfd for a process; None if the process is gone or its pid has been reused.
 
     A zombie can still be opened.
 
     Raises
     ------
     OSError
-        If the pidfd cannot be opened for another reason, such as a lack of file descriptors. This
-        says nothing about the process.
+        If the pidfd cannot be opened for another reason, such as a lack of file descriptors. The
+        process may then be alive.
     """
     try:
         pidfd = os.pidfd_open(process.pid)
@@ -108,7 +109,7 @@ def open_pidfd(process: ProcessId) -> Iterator[int | None]:
         yield None
         return
     except OSError as error:
-        # EINVAL: the number now belongs to a thread of any process. Newer kernels say ENOENT.
+        # EINVAL means that the number now belongs to a thread. Newer kernels return ENOENT.
         if error.errno not in {errno.EINVAL, errno.ENOENT} or _has_start_time(process):
             raise
         yield None
@@ -131,7 +132,7 @@ def is_alive(process: ProcessId) -> bool:
     with open_pidfd(process) as pidfd:
         if pidfd is None:
             return False
-        poll = select.poll()  # select(2) supports no descriptor above 1023
+        poll = select.poll()  # select(2) does not support descriptors above 1023
         poll.register(pidfd, select.POLLIN)
         return not poll.poll(0)
 
@@ -154,11 +155,11 @@ async def wait_for_end(process: ProcessId, *, reap: bool = True) -> None:
     Parameters
     ----------
     process : ProcessId
-        The process to watch. If it cannot be watched now, the function retries, since that says
-        nothing about the process.
+        The process to watch. If watching fails, for example without free file descriptors, the
+        function retries.
     reap : bool
-        Whether to collect the exit status if the process is our child. False if the caller needs
-        the status.
+        Whether to collect the exit status if the process is a child of this process. False if the
+        caller needs the status.
     """
     while True:
         try:
@@ -186,13 +187,13 @@ async def _watch_pidfd(process: ProcessId, *, reap: bool) -> None:
 
 
 def _reap(pidfd: int) -> None:
-    """Collect the exit status of an ended process if it was our child."""
+    """Collect the exit status of an ended process if it was a child of this process."""
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
 
 
 def signal_group(leader: ProcessId, number: int) -> None:
-    """Send a signal to each process of a group whose leader is alive."""
+    """Send a signal to each process of a process group whose leader is alive."""
     send_signal(leader, number)
     for process, group in _all_processes():
         if group == leader.pid and process != leader:
@@ -220,9 +221,9 @@ def descendants(root: ProcessId) -> list[ProcessId]:
 
 
 def _children(pid: int) -> list[int]:
-    """List a process's children from proc_pid_task(5), or by psutil if Linux lacks that file.
+    """List a process's children from proc_pid_task(5), or with psutil if that file is missing.
 
-    psutil reads all of /proc, which takes most of a look-up's time on a busy machine.
+    psutil is slower, because it reads all of /proc.
     """
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
@@ -236,7 +237,7 @@ def _children(pid: int) -> list[int]:
 
 
 def in_group(leader: int, processes: Iterable[ProcessId]) -> list[ProcessId]:
-    """Filter processes by the process group of a leader; zombies are included."""
+    """Return the processes in the process group of a leader, zombies included."""
     members = []
     for process in processes:
         with contextlib.suppress(OSError):
@@ -261,7 +262,7 @@ def split_zombies(processes: Iterable[ProcessId]) -> tuple[list[ProcessId], int]
 
 
 def user_of(pid: int) -> int | None:
-    """Return the uid of a process; None if it is gone or its real and effective uids differ."""
+    """Return the uid of a process; None if it is gone, or if its real and effective uids differ."""
     try:
         uids = set(psutil.Process(pid).uids())
     except psutil.Error:
@@ -272,7 +273,7 @@ def user_of(pid: int) -> int | None:
 def user_processes(uid: int, before: float) -> list[int]:
     """List the pids of a user's processes that started before a time in seconds since the epoch.
 
-    The comparison uses each process's running time, so it reads no other file of /proc.
+    The comparison uses the running time of each process, so no other file of /proc is read.
     """
     uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
     limit_ticks = (uptime_s - (time.time() - before)) * os.sysconf("SC_CLK_TCK")
@@ -285,7 +286,7 @@ def user_processes(uid: int, before: float) -> list[int]:
 
 
 def program_of(pid: int) -> str:
-    """Return the name of a process's program, without arguments, which may contain secrets."""
+    """Return the name of a process's program without arguments, which may contain secrets."""
     try:
         return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

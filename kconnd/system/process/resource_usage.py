@@ -18,7 +18,7 @@ def tree_memory(root: ProcessId) -> int:
 
 
 def _read_pss(pid: int) -> int:
-    """Read a process's PSS in bytes from proc_pid_smaps(5); 0 if it ended or is not ours."""
+    """Read a process's PSS in bytes from proc_pid_smaps(5); 0 if the file cannot be read."""
     try:
         with Path(f"/proc/{pid}/smaps_rollup").open("rb") as file:
             for line in file:
@@ -30,9 +30,9 @@ def _read_pss(pid: int) -> int:
 
 
 def tree_cpu_seconds(*roots: ProcessId) -> dict[tuple[int, int], float]:
-    """Read the processor time in seconds of each process in some trees, by pid and start time.
+    """Read the processor time of each process in some trees, in seconds by pid and start time.
 
-    The time of an ended child is part of the time of the parent that waited for it.
+    The time of an ended child is included in the time of the parent that collected it.
     """
     cpu_seconds: dict[tuple[int, int], float] = {}
     for root in roots:
@@ -45,7 +45,7 @@ def tree_cpu_seconds(*roots: ProcessId) -> dict[tuple[int, int], float]:
 
 
 def _read_cpu_seconds(pid: int) -> tuple[int, float]:
-    """Read a process's start time, and the seconds that it and its ended children have used."""
+    """Read a process's start time, and the processor time of the process and its ended children."""
     fields = read_stat_fields(pid)
     return int(fields[19]), sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
@@ -57,7 +57,7 @@ def sockets_of(pid: int) -> Iterator[int]:
         try:
             target = os.readlink(f"{folder}/{name}")  # noqa: PTH115  # faster than Path.readlink
         except OSError:
-            continue  # closed since the folder was read
+            continue  # the descriptor was closed in the meantime
         if target.startswith("socket:["):
             yield int(target[8:-1])
 

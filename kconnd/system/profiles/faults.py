@@ -1,4 +1,4 @@
-"""A fault in a file: its position, the key, and what to write instead."""
+"""A fault in a file: its position, its key, and the text to write instead."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,16 @@ class Fault:
     Parameters
     ----------
     file : str
-        The path, as the caller gave it.
+        The path of the file, as the caller passed it.
     line, column : int
         The position, from 1. Both are 1 for a fault of the whole file.
     path : str
-        The key, such as ``restart.policy``, or ``""``.
+        The key, such as ``restart.policy``; ``""`` for a fault without a key.
     message, hint : str
-        What is wrong, and what to write instead (or ``""``).
+        A description of the fault, and the text to write instead; the hint can be ``""``.
     profile : str
-        The name of the profile that is excluded because of the fault, so that a reload can
-        distinguish a faulty profile from a removed one; ``""`` for a fault of the whole file.
+        The name of the profile that is excluded because of the fault; ``""`` for a fault of the
+        whole file. A reload uses it to distinguish a faulty profile from a removed profile.
     """
 
     file: str
@@ -40,7 +40,7 @@ class Fault:
 
 
 def fault_at(document: Document, file: str, problem: Problem, profile: str = "") -> Fault:
-    """Turn a problem into a fault with the position of its key or value."""
+    """Convert a problem to a fault with the position of the key or value."""
     position = document.position(problem.path)
     line, column = position.line, position.column
     if problem.on_key and problem.path in document.positions:

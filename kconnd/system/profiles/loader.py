@@ -2,12 +2,12 @@
 
 Rules.
 
-- A fault in one profile, file or folder affects no other.
-- A file that another user could have written is not read, since a profile decides what is run.
-- A file is opened once and checked by its descriptor, so that it cannot be replaced in between.
+- A fault in one profile, file or folder does not affect others.
+- A file that another user can write is not read, since a profile decides which program runs.
+- A file is opened once and checked by its descriptor, so that nobody can replace it in between.
 - The size of a file, the number of its values and the number of faults are limited.
-- Before each access to a folder or file, ``begin`` is called (see `kconnd.system.hung_calls`). It
-  raises an error for a path that hangs, which becomes a fault like any other.
+- Before each access to a folder or file, ``begin`` is called (see `kconnd.system.hung_calls`). For
+  a path that hangs, ``begin`` raises an error, which is reported as a fault.
 """
 
 import os
@@ -27,12 +27,12 @@ from kconnd.system.profiles.faults import Fault, fault_at
 from kconnd.system.profiles.yaml_with_positions import Document, NotYamlError, read_yaml
 
 MAX_FILE_FAULTS = 100
-MAX_FAULTS = 1000  # of all files together
+MAX_FAULTS = 1000  # the limit for all files together
 
 
 @dataclass(frozen=True)
 class SourcedProfile:
-    """A profile with its file and line, which counts from 1."""
+    """A profile with its file and its line, counted from 1."""
 
     profile: Profile
     file: str
@@ -41,7 +41,7 @@ class SourcedProfile:
 
 @dataclass(frozen=True)
 class LoadedProfiles:
-    """The usable profiles, and the faults of the others.
+    """The valid profiles, and the faults of the invalid profiles.
 
     Parameters
     ----------
@@ -52,9 +52,9 @@ class LoadedProfiles:
     elsewhere : dict
         Machine profiles that belong to another user: profile name to user.
     overrides : tuple of str
-        One sentence for each profile of the user that overrides a profile of the machine.
+        One sentence for each user profile that overrides a machine profile.
     first_faults : dict
-        The first fault of each faulty profile by its name, and of each file by its stem.
+        The first fault of each faulty profile by name, and of each faulty file by stem.
     """
 
     profiles: dict[str, SourcedProfile]
@@ -72,7 +72,7 @@ def load_profiles(
     uid_of: Callable[[str], int | None] = find_uid,
     begin: BeginStep = ignore_step,
 ) -> LoadedProfiles:
-    """Read profiles from files and folders; never raises an error.
+    """Read profiles from files and folders; errors become faults.
 
     Parameters
     ----------
@@ -80,13 +80,14 @@ def load_profiles(
         Files, and folders. In a folder, ``*.yaml`` and ``*.yml`` are read in the order of their
         names, except hidden files.
     uid : int, optional
-        The reader, by default this process's user. Files must belong to the reader or to root.
+        The uid of the reader, by default that of this process. Files must belong to the reader or
+        to root.
     missing_ok : bool
-        Whether a missing path equals an empty folder. Otherwise it is a fault.
+        Whether a missing path equals an empty folder. Otherwise, a missing path is a fault.
     uid_of : callable
-        Returns the uid of a user name: on some machines, root has other names, too.
+        A function that returns the uid of a user name. On some machines, several names have uid 0.
     begin : callable
-        Receives each step, and raises StuckError for one that hangs.
+        A function that receives each step, and raises StuckError if the step hangs.
     """
     reader = _FileReader(os.geteuid() if uid is None else uid, missing_ok=missing_ok, begin=begin)
     for path in paths:
@@ -99,7 +100,7 @@ def exclude(
     is_forbidden: Callable[[SourcedProfile], bool],
     fault: Callable[[SourcedProfile], Fault],
 ) -> LoadedProfiles:
-    """Remove forbidden profiles, and add a fault for each."""
+    """Remove forbidden profiles and add a fault for each."""
     forbidden = [sourced for sourced in loaded.profiles.values() if is_forbidden(sourced)]
     names = {sourced.profile.name for sourced in forbidden}
     faults = [fault(sourced) for sourced in forbidden]
@@ -149,23 +150,23 @@ class _Entry:
 
     @property
     def own_name(self) -> str:
-        """The name in its own keys, valid or not."""
+        """The name in the profile's own keys; it may be invalid."""
         return str(self.keys.get("name", self.name))
 
 
 @dataclass
 class _FileReader:
-    """Reads files, and compares the profiles of later files with those of earlier ones."""
+    """Reads files, and compares the profiles of each file with the profiles of earlier files."""
 
     uid: int
     missing_ok: bool
     begin: BeginStep = ignore_step
     profiles: dict[str, SourcedProfile] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
-    definitions: dict[str, str] = field(default_factory=dict)  # name -> file and line
+    definitions: dict[str, str] = field(default_factory=dict)  # the file and line of each name
     read_already: set[tuple[int, int, str]] = field(default_factory=set)
     first_faults: dict[str, Fault] = field(default_factory=dict)
-    omitted_count: int = 0  # faults beyond the limit
+    omitted_count: int = 0  # the number of faults beyond the limit
 
     def loaded(self) -> LoadedProfiles:
         """Return the profiles and faults of all files read."""
@@ -191,7 +192,7 @@ class _FileReader:
                     self._read_file(folder, Path(path).name, path)
 
     def _read_file(self, folder: int, name: str, file: str) -> None:
-        """Read one file, unless an earlier path led to it."""
+        """Read one file, unless it was already read by another path."""
         status = os.fstat(folder)
         key = (status.st_dev, status.st_ino, name)
         if key in self.read_already:
@@ -205,7 +206,7 @@ class _FileReader:
             self._add_faults(sorted(self._faults_in(read_yaml(content), file)))
 
     def _add_faults(self, faults: list[Fault]) -> None:
-        """Add faults up to the limit, and in any case the first of each profile."""
+        """Add faults up to the limit; the first fault of each profile is always added."""
         for name, fault in _first_faults(faults).items():
             self.first_faults.setdefault(name, fault)
         room = max(0, min(MAX_FILE_FAULTS, MAX_FAULTS - len(self.faults)))
@@ -213,7 +214,7 @@ class _FileReader:
         self.omitted_count += max(0, len(faults) - room)
 
     def _faults_in(self, document: Document, file: str) -> Iterator[Fault]:
-        """Add the valid profiles of a document, and yield the faults of the others."""
+        """Add the valid profiles of a document, and yield the faults of the invalid profiles."""
         entries, problems = _entries(document.data, Path(file).stem)
         for problem in problems:
             yield fault_at(document, file, problem)
@@ -235,7 +236,7 @@ class _FileReader:
     def _parse(
         self, document: Document, entry: _Entry, file: str
     ) -> tuple[Profile | None, list[Problem]]:
-        """Parse one profile, and compare it with those read before."""
+        """Parse one profile, and compare it with the profiles that were read before."""
         keys = {**entry.keys, **_env_as_written(document, entry)}
         profile, own_problems = parse_profile(keys, name=entry.name)
         problems = [_named_by_file(entry, problem) for problem in own_problems]
@@ -246,7 +247,7 @@ class _FileReader:
         return profile, [replace(p, path=(*entry.path, *p.path)) for p in problems]
 
     def _name_problems(self, entry: _Entry, source: str) -> Iterator[Problem]:
-        """Yield a problem for a name that is in use, and for one that differs from its key."""
+        """Yield a problem for a name that is in use, and for a name that differs from its key."""
         name = entry.own_name
         path = ("name",) if "name" in entry.keys else ()
         if entry.path and name != entry.name:
@@ -268,7 +269,7 @@ class _FileReader:
 
     @contextmanager
     def _noting_faults(self, file: str) -> Iterator[None]:
-        """Turn an error of reading a file or folder into a fault."""
+        """Convert an error of reading a file or folder to a fault."""
         try:
             yield
         except NotYamlError as err:
@@ -311,7 +312,7 @@ def _entries(data: object, stem: str) -> tuple[list[_Entry], list[Problem]]:
 
 
 def _env_as_written(document: Document, entry: _Entry) -> dict[str, object]:
-    """Return the numbers in ``env`` as they are written: 3.10 is not 3.1, and 007 is not 7."""
+    """Return the numbers in ``env`` as text, as they are written: ``3.10`` or ``007``."""
     env = entry.keys.get("env")
     if not isinstance(env, dict):
         return {}
@@ -324,7 +325,7 @@ def _env_as_written(document: Document, entry: _Entry) -> dict[str, object]:
 
 
 def _named_by_file(entry: _Entry, problem: Problem) -> Problem:
-    """Explain where an invalid name comes from if no key contains it."""
+    """Explain that an invalid name comes from the file's name, if no key contains it."""
     if problem.path != ("name",) or "name" in entry.keys:
         return problem
     hint = problem.hint if entry.path else "rename the file, or give it a key name"
@@ -334,8 +335,8 @@ def _named_by_file(entry: _Entry, problem: Problem) -> Problem:
 def _is_below(path: KeyPath, profile: KeyPath) -> bool:
     """Check whether a path is inside a profile.
 
-    The path of a profile itself is not inside: a name that is defined twice makes only the second
-    definition faulty.
+    The profile's own path does not count as inside. For a name that is defined twice, only the
+    second definition is faulty.
     """
     is_inside = len(path) > len(profile) or not profile
     return path[: len(profile)] == profile and is_inside

@@ -12,14 +12,14 @@ from kconnd.system.files.trusted import check_folder, open_unblocked, read_trust
 from kconnd.system.profiles.faults import Fault, fault_at
 from kconnd.system.profiles.yaml_with_positions import NotYamlError, read_yaml
 
-SETTLE_DELAY_S = 0.5  # without a change, a file counts as completely written
-EMPTY_SETTLE_DELAY_S = 5.0  # for a file that is empty or missing
+SETTLE_DELAY_S = 0.5  # a file that is unchanged for this time counts as complete
+EMPTY_SETTLE_DELAY_S = 5.0  # the delay for an empty or missing file
 
 log = logging.getLogger("kconnd")
 
 
 def read_settings(path: str, *, uid: int = 0) -> tuple[MachineSettings | None, tuple[Fault, ...]]:
-    """Read the settings; a missing or empty file contains the defaults.
+    """Read the settings; a missing or empty file means the defaults.
 
     Returns
     -------
@@ -53,12 +53,12 @@ def read_settings(path: str, *, uid: int = 0) -> tuple[MachineSettings | None, t
 
 
 class LiveSettings:
-    """The current settings, which follow changes of the file.
+    """The current settings; a change of the file is applied automatically.
 
-    Rules. A faulty file leaves the previous settings in force, and so does a file that changed a
-    moment ago. An empty or missing file would let all users in and lift all quotas. A file is empty
-    for an instant whenever a user writes it with ``>``. So an empty or missing file takes effect
-    only after a longer delay.
+    Rules. The previous settings stay in force while the file is faulty or has just changed. An
+    empty or missing file admits all users and removes all quotas, and writing a file with ``>`` in
+    a shell empties it for an instant. An empty or missing file therefore takes effect only after a
+    longer delay.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class LiveSettings:
     uid : int
         The required owner of the file.
     settling : Settling, optional
-        Decides whether the file is completely written.
+        The object that decides whether the file is complete.
     """
 
     def __init__(self, path: str, *, uid: int = 0, settling: Settling | None = None) -> None:
@@ -78,12 +78,12 @@ class LiveSettings:
         self._settings: MachineSettings | None = None
 
     def now(self) -> MachineSettings:
-        """Return the settings, and read the file first if it has changed and is complete.
+        """Return the settings; first read the file if it has changed and is complete.
 
         Raises
         ------
         ProfileError
-            If the file cannot be read and there are no previous settings: permissions are not
+            If the file cannot be read and there are no previous settings. Permissions are never
             guessed.
         """
         stamp = stamp_file(self._path)
@@ -117,7 +117,7 @@ class LiveSettings:
     def _read(self, stamp: Stamp) -> None:
         settings, faults = read_settings(self._path, uid=self._uid)
         if stamp_file(self._path) != stamp:
-            return  # it changed during the read; the next call reads it again
+            return  # the file changed during the read; the next call reads it again
         for fault in faults:
             log.warning("%s", fault)
         if settings is not None:

@@ -1,7 +1,7 @@
 """Combine the profiles of the whole machine with a user's own profiles.
 
-A user's own profile overrides the machine's profile of that name. A machine profile that names a
-user belongs to that user alone: other users see only its name and owner.
+A user's profile overrides the machine profile of the same name. A machine profile with the key
+``user`` belongs to that user; other users see only its name and owner.
 """
 
 import os
@@ -23,10 +23,12 @@ from kconnd.system.profiles.loader import (
 def load_machine(
     paths: Iterable[str | os.PathLike[str]], begin: BeginStep = ignore_step
 ) -> LoadedProfiles:
-    """Read the profiles of the whole machine. A shared one must name the user that it runs as.
+    """Read the machine profiles.
 
-    Without a user, the profile would give others access to every user's own kernel of that name,
-    although these users did not decide that.
+    A shared profile must name the user that it runs as.
+
+    Without a user, the profile would open every user's own kernel of that name to others, without
+    the consent of these users.
     """
     loaded = load_profiles(paths, uid=0, begin=begin)
     return exclude(loaded, lambda sourced: _shares_all_users(sourced.profile), _shares_all_fault)
@@ -40,12 +42,12 @@ def load_tiers(
     user: str,
     begin: BeginStep = ignore_step,
 ) -> LoadedProfiles:
-    """Read the profiles of the whole machine, and a user's own, which override them.
+    """Read the machine profiles and the user's own profiles, which override machine profiles.
 
     Parameters
     ----------
     system : iterable of path
-        Files and folders that belong to root and that only root can write.
+        Files and folders that root owns and that only root can write.
     own : iterable of path
         The user's files and folders, as for `load_profiles`.
     uid, user : int and str

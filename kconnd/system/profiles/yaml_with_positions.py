@@ -1,9 +1,9 @@
 """Parse YAML into plain values, with the line and column of each value.
 
-Rules. Only YAML's standard scalars, lists and mappings are allowed. Keys are text as written, so
-``no`` is a valid name for a variable. A duplicate key is reported, and does not silently override
-the first. The nesting depth and the number of values are limited while reading, since aliases and
-merge keys can turn a few lines into millions of values. Lines and columns count from 1.
+Rules. Only YAML's standard scalars, lists and mappings are allowed. A key is the text as written,
+so ``no`` is a valid name for an environment variable. A duplicate key is reported as an error.
+Aliases and merge keys can expand a few lines to millions of values, so the nesting depth and the
+number of values are limited while reading. Lines and columns count from 1.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from kconnd.core.profile.problems import KeyPath, format_value
 
 _MAX_VALUES: Final = 10_000
 _MAX_DEPTH: Final = 30
-# Python refuses to print numbers that are much longer, so no fault could show them.
+# Python refuses to print numbers that are much longer, so an error message could not show them.
 _MAX_NUMBER_DIGITS: Final = 100
 _TAG: Final = "tag:yaml.org,2002:"
 _MERGE: Final = f"{_TAG}merge"
@@ -28,7 +28,7 @@ _KNOWN_TAGS: Final = _NUMBERS | {
 
 @dataclass(frozen=True)
 class SourcePosition:
-    """The positions of a key and its value, and the value as written (``""`` if not a scalar)."""
+    """The positions of a key and its value, and the text of a scalar value."""
 
     line: int
     column: int
@@ -39,7 +39,7 @@ class SourcePosition:
 
 @dataclass(frozen=True)
 class Mishap:
-    """A local error in a document that can otherwise be read."""
+    """An error at one place of a document; the rest of the document can be read."""
 
     line: int
     column: int
@@ -50,14 +50,14 @@ class Mishap:
 
 @dataclass
 class Document:
-    """The values of a document, the position of each by its path, and the errors."""
+    """The values of a document, the position of each value by its path, and the errors."""
 
     data: object = None
     positions: dict[KeyPath, SourcePosition] = field(default_factory=dict)
     mishaps: list[Mishap] = field(default_factory=list)
 
     def position(self, path: KeyPath) -> SourcePosition:
-        """Return the position of a value, or of the nearest enclosing one."""
+        """Return the position of a value, or of the nearest enclosing value."""
         while path and path not in self.positions:
             path = path[:-1]
         return self.positions.get(path, SourcePosition(1, 1, 1, 1))
@@ -84,8 +84,8 @@ def read_yaml(content: bytes) -> Document:
     Raises
     ------
     NotYamlError
-        If it is not UTF-8, not YAML, more than one document, or too deep or too large once its
-        aliases are expanded.
+        If the content is not UTF-8, is not YAML, or has more than one document. Also if the
+        document is too deep or, with aliases expanded, too large.
     """
     text = _decode(content)
     try:
@@ -116,9 +116,10 @@ def _end_position(text: str) -> tuple[int, int]:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's loader with limits, so that a malicious file fails early.
+    """PyYAML's loader with limits, which reject a malicious file early.
 
-    It is the pure Python loader: the recursion of libyaml cannot be limited from here.
+    This class derives from the pure Python loader, because the recursion of libyaml cannot be
+    limited.
     """
 
     nodes = depth = 0
@@ -147,7 +148,7 @@ def _check_bounds(values: int, depth: int, mark: yaml.Mark) -> None:
 
 
 def _compose(text: str) -> yaml.Node | None:
-    """Parse the only document of a text; None if it is empty."""
+    """Parse the only document of a text; None if the text is empty."""
     loader = _Loader(text)
     try:
         node = loader.get_node() if loader.check_node() else None
@@ -182,7 +183,7 @@ def _position(key: yaml.Node, node: yaml.Node) -> SourcePosition:
 
 @dataclass
 class _Builder:
-    """Builds plain values from nodes, and records the position of each in a document."""
+    """Builds plain values from nodes, and records the position of each value."""
 
     document: Document
     values: int = 0
@@ -204,7 +205,10 @@ class _Builder:
         ]
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, object]:
-        """Build the merged mappings first, so that the mapping's own keys override them."""
+        """Build a mapping.
+
+        Merged mappings are built first, so that the mapping's own keys override them.
+        """
         data: dict[str, object] = {}
         for merged in self._merged_mappings(node, path):
             self.values += 1
@@ -227,7 +231,7 @@ class _Builder:
         return data
 
     def _merged_mappings(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[yaml.MappingNode]:
-        """Yield the mappings that ``<<`` merges; later ones override earlier ones."""
+        """Yield the mappings that ``<<`` merges; later mappings override earlier ones."""
         for key, value in node.value:
             if key.tag != _MERGE:
                 continue
@@ -239,7 +243,7 @@ class _Builder:
                     self._add_mishap(source, path, "<< takes mappings")
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
-        """Convert a scalar as YAML 1.1 does, except dates and ``1:30``, which stay text."""
+        """Convert a scalar as YAML 1.1 does; dates and values such as ``1:30`` stay text."""
         if not _is_encodable(node):
             self._add_mishap(node, path, "holds a character that is not text")
             return ""
@@ -254,7 +258,7 @@ class _Builder:
 
 
 def _is_encodable(node: yaml.Node) -> bool:
-    """Check whether a scalar can be encoded as UTF-8: YAML's escapes allow lone surrogates."""
+    """Check whether a scalar can be encoded as UTF-8; YAML's escapes allow lone surrogates."""
     try:
         node.value.encode()
     except UnicodeEncodeError:
@@ -263,7 +267,7 @@ def _is_encodable(node: yaml.Node) -> bool:
 
 
 def _number(node: yaml.ScalarNode) -> object:
-    """Convert a boolean or number; an invalid one stays text."""
+    """Convert a boolean or a number; an invalid number stays text."""
     constructor = yaml.constructor.SafeConstructor()
     converters = {
         f"{_TAG}bool": constructor.construct_yaml_bool,

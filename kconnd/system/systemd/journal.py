@@ -1,4 +1,4 @@
-"""Set up logging: to the journal with fields if systemd reads our stderr, as plain text otherwise.
+"""Set up logging: to the journal with fields if stderr is the journal, else as plain text.
 
 The ``extra`` argument of a log call carries the fields (systemd.journal-fields(7)). Kernel events
 have ``KCONND_KERNEL``, ``KCONND_OWNER``, ``KCONND_EVENT`` and ``MESSAGE_ID``. Audited requests have
@@ -16,10 +16,10 @@ TEXT_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def set_up_logging(level: str) -> None:
-    """Log to stderr, or through systemd-python if the journal reads stderr or would read it.
+    """Set up logging: through systemd-python if stderr is the journal, else to stderr.
 
-    A service that starts while journald is down gets ``/dev/null`` as its stderr until it ends. Its
-    lines go to the journal's socket, which accepts them once journald runs again.
+    A service that starts while journald is down has ``/dev/null`` as stderr until it exits. Its
+    lines are therefore sent to the journal's socket, which works again once journald runs.
     """
     logging.basicConfig(level=level.upper(), format=TEXT_FORMAT, handlers=[_handler()])
     logging.getLogger("tornado").setLevel(logging.ERROR)
@@ -40,7 +40,7 @@ def _handler() -> logging.Handler:
 
 
 def _is_journal(journal_stream: str) -> bool:
-    """Check whether stderr is still the journal, by the device and inode that systemd announced."""
+    """Check whether stderr is the journal, by the device and inode in ``$JOURNAL_STREAM``."""
     status = os.fstat(sys.stderr.fileno())
     return journal_stream == f"{status.st_dev}:{status.st_ino}"
 

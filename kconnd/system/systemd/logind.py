@@ -1,6 +1,6 @@
 """Query the login manager's settings about the last logout of a user (logind.conf(5)).
 
-The running manager is queried over the bus, since distributions build it with other defaults.
+The running login manager is queried over the bus, because distributions change the defaults.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ REMOVE_IPC_QUERY = (
 def removes_ipc() -> bool:
     """Check whether logind removes a user's shared memory, semaphores and queues at logout.
 
-    False if there is no logind, or if it does not answer.
+    Return False if logind does not run or does not answer.
     """
     try:
         query = subprocess.run(

@@ -1,14 +1,14 @@
 """The protocol between systemd and a service: sd_notify(3), sd_listen_fds(3) and the watchdog.
 
-It consists of text in the environment and on a socket, so it needs no library. Without systemd,
-each function does nothing.
+The protocol consists of environment variables and text on a socket, so no library is needed.
+Without systemd, each function does nothing.
 """
 
 import os
 import socket
 from collections.abc import Mapping
 
-FIRST_DESCRIPTOR = 3  # of the sockets that systemd passes
+FIRST_DESCRIPTOR = 3  # the first socket that systemd passes
 
 
 def notify(**fields: object) -> None:
@@ -37,7 +37,7 @@ def passed_sockets(env: Mapping[str, str]) -> list[socket.socket]:
 
 
 def watchdog_interval(env: Mapping[str, str]) -> float | None:
-    """Return the seconds within which the watchdog expects a message; None without a watchdog."""
+    """Return the watchdog's time limit in seconds; None without a watchdog."""
     if env.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     microseconds = env.get("WATCHDOG_USEC", "")

@@ -9,13 +9,13 @@ from kconnd.system.systemd.unit_control import MANAGER, NAME, PATH
 
 
 def parse_version(text: str) -> int:
-    """Parse the major version in a text such as ``252.38-1~deb12u1``; 0 if there is none."""
+    """Parse the major version of a text such as ``252.38-1~deb12u1``; 0 if there is none."""
     digits = re.search(r"\d+", text)
     return int(digits[0]) if digits else 0
 
 
 async def read_version() -> int:
-    """Query the running manager, which may be older than the installed one; 0 if that fails."""
+    """Query the running manager, which can be older than the installed one; 0 after an error."""
     get = Message(
         NAME,
         PATH,

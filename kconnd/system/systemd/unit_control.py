@@ -28,12 +28,12 @@ CHANGING_STATES = {"activating", "reloading", "deactivating", "starting", "resta
 
 
 class Systemd:
-    """A connection to the system's manager, which is re-established if it is lost.
+    """A connection to the system's manager; a lost connection is re-established.
 
     Parameters
     ----------
     address : str, optional
-        The bus; by default the system's.
+        The address of the bus; by default the system bus.
     limit_s : float
         The time limit of a call.
     """
@@ -45,7 +45,7 @@ class Systemd:
         self._connecting = asyncio.Lock()  # concurrent calls share one attempt to connect
 
     async def start(self, unit: str) -> None:
-        """Start a unit and wait until it is active; do nothing if it is running.
+        """Start a unit and wait until it is active; do nothing if the unit is running.
 
         Raises
         ------
@@ -80,12 +80,12 @@ class Systemd:
             )
 
     async def start_transient(self, unit: str, properties: list[list[object]]) -> None:
-        """Create and start a transient unit; a running unit of that name is left unchanged.
+        """Create and start a transient unit; do nothing if a unit of that name is running.
 
         Raises
         ------
         KconndError
-            If the manager rejects it.
+            If the manager rejects the unit.
         """
         try:
             await self._call(
@@ -96,7 +96,7 @@ class Systemd:
                 raise
 
     async def memory_limit(self, unit: str) -> int:
-        """Return a slice's memory limit in bytes; `UNLIMITED` if it has none."""
+        """Return a slice's memory limit in bytes; `UNLIMITED` if the slice has no limit."""
         path = (await self._call("LoadUnit", "s", [unit]))[0]
         target = {"path": path, "interface": "org.freedesktop.DBus.Properties"}
         reply = await self._call("Get", "ss", [f"{NAME}.Slice", "MemoryMax"], **target)
@@ -112,7 +112,7 @@ class Systemd:
         return await self._state(unit) == "active"
 
     async def _state(self, unit: str) -> str:
-        """Return a unit's state, or that of the job that is about to change it."""
+        """Return a unit's state, or the pending state if a job is about to change it."""
         reply = await self._call("ListUnitsByNames", "as", [[unit]])
         states = [f"{row[8]}ing" if row[7] else str(row[3]) for row in reply[0]]
         return states[0] if states else "inactive"
@@ -123,7 +123,7 @@ class Systemd:
         return [str(row[0]) for row in reply[0]]
 
     async def list_up(self, pattern: str) -> list[str]:
-        """List the units that are active or have a start job, whose names match a pattern."""
+        """List the units that match a pattern and are active or have a start job."""
         reply = await self._call("ListUnitsByPatterns", "asas", [[], [pattern]])
         return [
             str(row[0]) for row in reply[0] if row[3] in UP_STATES or (row[7] and row[8] == "start")
@@ -173,6 +173,6 @@ class Systemd:
 
 
 async def _ignore_loss(bus: MessageBus) -> None:
-    """Retrieve the exception of a lost connection, which asyncio would log as never retrieved."""
+    """Retrieve the exception of a lost connection, so that asyncio does not log it."""
     with contextlib.suppress(OSError, EOFError):
         await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus_fast's
