@@ -1,0 +1,188 @@
+"""Read what is known of a kernel's software before its start, and keep what was learned of it.
+
+`SoftwareReader` derives the key of the software and reads the facts in the shipped table, in the
+metadata of packages and in the kernel spec. A key that was read before costs a few calls of
+stat(2). `LearnedCapabilities` keeps the facts that starts and probes have shown, in a private file
+of the state folder. The facts are only needed to choose better, so a file that cannot be read or
+written is logged, and no start fails for it.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from kconnd.core.launch.capabilities import (
+    CURVE,
+    UNIX_SOCKETS,
+    Capabilities,
+    Fact,
+    FactSource,
+    LearnedSoftware,
+    Software,
+    combine,
+    keep_latest,
+    learned_to_json,
+    news_in,
+    parse_learned,
+    software_key,
+)
+from kconnd.core.launch.kernelspec_file import KernelSpec, python_module
+from kconnd.core.launch.measured import (
+    MeasuredKernel,
+    find_rows,
+    inherited_facts,
+    measured_facts,
+    parse_table,
+)
+from kconnd.core.launch.plan import SYSTEM_PATH
+from kconnd.system.files.private import write_private
+from kconnd.system.files.regular import read_regular
+from kconnd.system.hung_calls import BeginStep
+from kconnd.system.packages import InstalledPackages, package_folders, read_stamps
+
+TABLE = Path(__file__).with_name("measured_kernels.json")
+LEARNED = "capabilities.json"  # in the state folder
+MAX_LEARNED_BYTES = 4 << 20
+MAX_CACHED = 256
+
+log = logging.getLogger("kconnd")
+
+
+@cache
+def read_table() -> tuple[MeasuredKernel, ...]:
+    """Read the table of measured kernels that kconnd ships."""
+    return parse_table(json.loads(TABLE.read_bytes()))
+
+
+class SoftwareReader:
+    """Reads what is known of kernels' software before their start."""
+
+    def __init__(self) -> None:
+        self._cache: dict[str, Capabilities] = {}
+
+    def read(
+        self,
+        spec: KernelSpec,
+        argv: tuple[str, ...],
+        env: Mapping[str, str],
+        settings: tuple[object, ...],
+        begin: BeginStep,
+    ) -> Software:
+        """Read what is known of a kernel's software.
+
+        Parameters
+        ----------
+        spec : KernelSpec
+            The kernel spec.
+        argv, env : tuple, mapping
+            The command, with the interpreter that it uses, and the environment.
+        settings : tuple
+            Settings of the profile that change the command.
+        begin : callable
+            Receives each step.
+        """
+        begin(f"looking for {argv[0]}")
+        program = shutil.which(argv[0], path=env.get("PATH", SYSTEM_PATH)) or argv[0]
+        folders = package_folders(program, env, begin)
+        resolved = os.path.realpath(program)
+        stamps = read_stamps([resolved, *folders], begin)
+        content = (spec.argv, sorted(spec.env.items()), spec.interrupt_mode, spec.encryptions)
+        key = software_key((*content, spec.language, *settings), resolved, stamps)
+        if key not in self._cache:
+            while len(self._cache) >= MAX_CACHED:
+                del self._cache[next(iter(self._cache))]
+            self._cache[key] = _read_facts(spec, (program, *argv[1:]), folders, begin)
+        return Software(key, spec.name, self._cache[key])
+
+
+def _read_facts(
+    spec: KernelSpec, argv: tuple[str, ...], folders: list[str], begin: BeginStep
+) -> Capabilities:
+    declared = {}
+    if "curve" in spec.encryptions:
+        declared[CURVE] = Fact(True, FactSource.DECLARED, "its kernel.json declares it")  # noqa: FBT003  # the value
+    packages = InstalledPackages(folders, begin)
+    table, command = read_table(), python_module(argv)
+    rows = find_rows(table, argv)
+    measured = measured_facts(rows, packages.version_of(rows[0].package) if rows else "")
+    if measured.keys() >= {UNIX_SOCKETS, CURVE}:
+        return measured
+    program = argv[0].rpartition("/")[2]
+    package = packages.find_package(command.module if command else "", program)
+    inherited = {}
+    if package is not None:
+        requires = packages.read_requirements(package)
+        inherited = inherited_facts(table, package.name, requires, packages.versions)
+    return combine(declared, inherited, measured)
+
+
+class LearnedCapabilities:
+    """The facts that starts and probes have shown.
+
+    Parameters
+    ----------
+    state_dir : Path, optional
+        The state folder; without one, the facts are kept in memory only.
+    """
+
+    def __init__(self, state_dir: Path | None = None) -> None:
+        self._path = state_dir / LEARNED if state_dir is not None else None
+        self._learned: dict[str, LearnedSoftware] | None = None
+
+    def facts(self, software: Software) -> dict[str, Fact]:
+        """Return all facts about a kernel's software."""
+        learned = self._read().get(software.key)
+        return combine(software.facts, learned.facts if learned is not None else {})
+
+    def learn(self, software: Software, observed: Capabilities) -> dict[str, Fact]:
+        """Store what is new in some observed facts, and return it."""
+        news = news_in(self.facts(software), observed)
+        if not news or not software.key:
+            return {}
+        learned = self._read()
+        known = learned[software.key].facts if software.key in learned else {}
+        learned[software.key] = LearnedSoftware(software.name, {**known, **news})
+        self._save(keep_latest(learned))
+        return news
+
+    def forget(self, key: str) -> bool:
+        """Drop what was learned of a kernel's software; return whether there was anything."""
+        learned = self._read()
+        if learned.pop(key, None) is None:
+            return False
+        self._save(learned)
+        return True
+
+    def _read(self) -> dict[str, LearnedSoftware]:
+        if self._learned is None:
+            self._learned = _read_learned(self._path) if self._path is not None else {}
+        return self._learned
+
+    def _save(self, learned: dict[str, LearnedSoftware]) -> None:
+        self._learned = learned
+        if self._path is None:
+            return
+        content = json.dumps(learned_to_json(learned), indent=1).encode()
+        try:
+            write_private(self._path, content)
+        except OSError as error:
+            log.warning("writing %s: %s; kept in memory", self._path, error)
+
+
+def _read_learned(path: Path) -> dict[str, LearnedSoftware]:
+    """Read the learned facts; a file that cannot be read is put aside."""
+    try:
+        return parse_learned(json.loads(read_regular(path, MAX_LEARNED_BYTES)))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        log.warning("reading %s: %s; it is learned anew", path, error)
+    try:
+        path.rename(path.with_name(f"{LEARNED}.bad"))
+    except OSError as error:
+        log.warning("putting %s aside: %s", path, error)
+    return {}

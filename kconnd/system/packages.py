@@ -1,0 +1,181 @@
+"""Read the packages that are installed in the environment of a program, from their files.
+
+Nothing is imported or run. A program ``PREFIX/bin/NAME`` uses the package folders below PREFIX; a
+Python outside a virtual environment also uses those of its user. The folders of Python have a
+``dist-info`` or ``egg-info`` for each package ("Recording installed projects" of the Python
+Packaging User Guide), and those of R a ``DESCRIPTION`` ("Writing R Extensions"). Any of them can
+be on a file server that hangs, so each step calls ``begin`` first (see
+`kconnd.system.hung_calls`), and only regular files of a limited size are read.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kconnd.core.launch.measured import normalize
+from kconnd.system.files.regular import read_regular
+from kconnd.system.hung_calls import BeginStep
+
+MAX_METADATA_BYTES = 1 << 20
+MAX_RECORD_BYTES = 1 << 18  # the packages of kernels have few files
+MAX_PYTHONPATH_FOLDERS = 8
+PYTHON = re.compile(r"python(\d(\.\d+)?)?")
+R_PROGRAMS = frozenset({"R", "Rscript"})
+R_FOLDERS = ("lib/R/site-library", "lib/R/library", "lib64/R/library")
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_INFO = re.compile(r"(.+?)(?:-(\d[^-]*))?(?:-py\d(?:\.\d+)?)?\.(?:dist|egg)-info")
+
+Stamp = tuple[str, int, int]  # a path, its inode and its time of modification
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed package: its name, its version or ``""``, and the path of its metadata."""
+
+    name: str
+    version: str
+    info: str
+
+
+def package_folders(program: str, env: Mapping[str, str], begin: BeginStep) -> list[str]:
+    """List the package folders of a program's environment, in the order of their precedence.
+
+    Parameters
+    ----------
+    program : str
+        The absolute path of the program.
+    env : mapping
+        Its environment.
+    begin : callable
+        Receives each step.
+    """
+    name = program.rpartition("/")[2]
+    folders = [path for path in env.get("PYTHONPATH", "").split(":") if path.startswith("/")]
+    folders = folders[:MAX_PYTHONPATH_FOLDERS]
+    for prefix in _prefixes(program, env.get("HOME", ""), begin):
+        begin(f"looking for packages in {prefix}")
+        if name in R_PROGRAMS:
+            folders += [f"{prefix}/{folder}" for folder in R_FOLDERS]
+        folders += _python_folders(prefix)
+    return list(dict.fromkeys(folders))
+
+
+def _prefixes(program: str, home: str, begin: BeginStep) -> list[str]:
+    prefix, folder, name = _split(program)
+    if folder != "bin":
+        return []
+    begin(f"resolving {program}")
+    resolved_prefix, resolved_folder, _ = _split(os.path.realpath(program))
+    others = [resolved_prefix] if resolved_folder == "bin" else []
+    settings = _read(f"{prefix}/pyvenv.cfg")
+    if settings and "include-system-site-packages = true" not in settings:
+        return [prefix] if PYTHON.fullmatch(name) else [prefix, *others]
+    user = [f"{home}/.local"] if home else []
+    local = [f"{prefix}/local", *(f"{other}/local" for other in others)]
+    return [*user, prefix, *others, *local]
+
+
+def _split(program: str) -> tuple[str, str, str]:
+    """Split ``PREFIX/FOLDER/NAME``."""
+    path, _, name = program.rpartition("/")
+    prefix, _, folder = path.rpartition("/")
+    return prefix, folder, name
+
+
+def _python_folders(prefix: str) -> Iterator[str]:
+    for library in ("lib", "lib64"):
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(f"{prefix}/{library}")):  # noqa: PTH208  # names suffice
+                if name.startswith("python3"):
+                    yield f"{prefix}/{library}/{name}/site-packages"
+                    yield f"{prefix}/{library}/{name}/dist-packages"
+
+
+def read_stamps(paths: list[str], begin: BeginStep) -> list[Stamp]:
+    """Read the stamps of the paths that exist."""
+    stamps = []
+    for path in paths:
+        begin(f"looking at {path}")
+        with contextlib.suppress(OSError):
+            status = os.stat(path)  # noqa: PTH116  # a dozen paths at each start
+            stamps.append((path, status.st_ino, status.st_mtime_ns))
+    return stamps
+
+
+class InstalledPackages:
+    """The packages in some folders, by normalized name; the first folder takes precedence.
+
+    Parameters
+    ----------
+    folders : list of str
+        The folders.
+    begin : callable
+        Receives each step.
+    """
+
+    def __init__(self, folders: list[str], begin: BeginStep) -> None:
+        self._folders, self._begin = folders, begin
+        self._packages: dict[str, Package] = {}
+        for folder in folders:
+            begin(f"listing the packages in {folder}")
+            with contextlib.suppress(OSError):
+                for name in os.listdir(folder):  # noqa: PTH208  # names suffice
+                    if match := _INFO.fullmatch(name):
+                        package = Package(match[1], match[2] or "", f"{folder}/{name}")
+                        self._packages.setdefault(normalize(match[1]), package)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of each Python package."""
+        return {name: package.version for name, package in self._packages.items()}
+
+    def version_of(self, package: str) -> str:
+        """Return the version of a package for Python or R; ``""`` if that is unknown."""
+        installed = self._packages.get(normalize(package))
+        return installed.version if installed is not None else self._version_in_r(package)
+
+    def _version_in_r(self, package: str) -> str:
+        for folder in self._folders:
+            path = f"{folder}/{package}/DESCRIPTION"
+            self._begin(f"reading {path}")
+            for line in _read(path).splitlines():
+                if line.startswith("Version:"):
+                    return line.partition(":")[2].strip()
+        return ""
+
+    def find_package(self, module: str, program: str) -> Package | None:
+        """Return the package that contains a module, or that has installed a program."""
+        top = module.partition(".")[0]
+        if package := self._packages.get(normalize(top or program)):
+            return package
+        starts = (f"{top}/__init__.py,", f"{top}.py,") if top else (f"../../../bin/{program},",)
+        for package in self._packages.values():
+            self._begin(f"reading {package.info}/RECORD")
+            record = _read(f"{package.info}/RECORD", MAX_RECORD_BYTES)
+            if any(line.startswith(starts) for line in record.splitlines()):
+                return package
+        return None
+
+    def read_requirements(self, package: Package) -> list[str]:
+        """Return the names of the packages that a package always requires."""
+        self._begin(f"reading {package.info}")
+        metadata = _read(f"{package.info}/METADATA") or _read(f"{package.info}/PKG-INFO")
+        header = metadata.partition("\n\n")[0].splitlines()
+        lines = [
+            line.partition(":")[2].strip()
+            for line in header
+            if line.startswith("Requires-Dist:") and "extra ==" not in line
+        ]
+        lines += _read(f"{package.info}/requires.txt").partition("\n[")[0].splitlines()
+        return [match[0] for line in lines if (match := _REQUIREMENT.match(line))]
+
+
+def _read(path: str, max_bytes: int = MAX_METADATA_BYTES) -> str:
+    """Read a text file; ``""`` if it is missing, too large or not regular."""
+    try:
+        return read_regular(Path(path), max_bytes).decode(errors="replace")
+    except OSError:
+        return ""

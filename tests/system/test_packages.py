@@ -1,0 +1,124 @@
+"""Reading the packages of a program's environment: folders, versions, requirements."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kconnd.system.hung_calls import ignore_step
+from kconnd.system.packages import InstalledPackages, package_folders, read_stamps
+
+
+def make_program(folder: Path, *, venv: bool = True, name: str = "python") -> Path:
+    program = folder / "bin" / name
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    if venv:
+        (folder / "pyvenv.cfg").write_text("include-system-site-packages = false\n")
+    return program
+
+
+def make_package(folder: Path, info: str, metadata: str = "", record: str = "") -> None:
+    (folder / info).mkdir(parents=True)
+    (folder / info / "METADATA").write_text(metadata)
+    (folder / info / "RECORD").write_text(record)
+
+
+def folders_of(program: Path, **env: str) -> list[str]:
+    return package_folders(str(program), env, ignore_step)
+
+
+def test_a_virtual_environment_has_its_own_packages_only(tmp_path: Path) -> None:
+    (tmp_path / "env/lib/python3.11/site-packages").mkdir(parents=True)
+    (tmp_path / "home/.local/lib/python3.11/site-packages").mkdir(parents=True)
+    program = make_program(tmp_path / "env")
+    env_folder = f"{tmp_path}/env/lib/python3.11"
+    own = [f"{env_folder}/site-packages", f"{env_folder}/dist-packages"]
+    assert folders_of(program, HOME=str(tmp_path / "home")) == own
+    assert folders_of(program, PYTHONPATH=f"/extra::{tmp_path}") == ["/extra", str(tmp_path), *own]
+
+
+def test_another_python_has_those_of_its_user_first(tmp_path: Path) -> None:
+    for folder in ("usr/lib/python3", "home/.local/lib/python3.11", "usr/local/lib/python3.11"):
+        (tmp_path / folder).mkdir(parents=True)
+    program = make_program(tmp_path / "usr", venv=False)
+    folders = folders_of(program, HOME=str(tmp_path / "home"))
+    assert folders[0] == f"{tmp_path}/home/.local/lib/python3.11/site-packages"
+    assert f"{tmp_path}/usr/lib/python3/dist-packages" in folders
+    assert folders[-1] == f"{tmp_path}/usr/local/lib/python3.11/dist-packages"
+
+
+def test_a_link_to_a_program_leads_to_its_packages(tmp_path: Path) -> None:
+    (tmp_path / "opt/lib/python3.11").mkdir(parents=True)
+    program = make_program(tmp_path / "opt", name="xkernel")
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    link = tmp_path / "usr/bin/xkernel"
+    link.symlink_to(program)
+    assert f"{tmp_path}/opt/lib/python3.11/site-packages" in folders_of(link)
+
+
+def test_a_package_is_stamped_by_its_folder(tmp_path: Path) -> None:
+    before = read_stamps([str(tmp_path), str(tmp_path / "missing")], ignore_step)
+    assert len(before) == 1
+    os.utime(tmp_path, ns=(1, 1))
+    assert read_stamps([str(tmp_path)], ignore_step) != before
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> InstalledPackages:
+    first, second = tmp_path / "first", tmp_path / "second"
+    make_package(first, "bash_kernel-0.10.0.dist-info", "Name: bash_kernel\nRequires-Dist: a\n")
+    make_package(second, "bash_kernel-0.9.dist-info")
+    make_package(
+        second,
+        "My.Kernel-2.0rc1.dist-info",
+        "Name: x\nRequires-Dist: ipykernel (>=4)\n"
+        "Requires-Dist: Meta_Kernel>=1; os_name>'3'\n"
+        "Requires-Dist: pytest ; extra == 'test'\n\nRequires-Dist: not-a-header\n",
+        "mymodule/__init__.py,sha256=x,1\nsingle.py,,\n../../../bin/mykernel,sha256=y,2\n",
+    )
+    (second / "old-1.5-py3.11.egg-info").mkdir()
+    (second / "old-1.5-py3.11.egg-info/requires.txt").write_text(
+        "metakernel>=1\n\n[test]\npytest\n"
+    )
+    (second / "IRkernel").mkdir()
+    (second / "IRkernel/DESCRIPTION").write_text("Package: IRkernel\nVersion: 1.3.2\n")
+    os.mkfifo(second / "My.Kernel-2.0rc1.dist-info/PKG-INFO")
+    return InstalledPackages([str(first), str(second), str(tmp_path / "none")], ignore_step)
+
+
+def test_versions_are_those_that_are_imported(packages: InstalledPackages) -> None:
+    assert packages.versions == {"bash-kernel": "0.10.0", "my-kernel": "2.0rc1", "old": "1.5"}
+    assert packages.version_of("Bash-Kernel") == "0.10.0"
+    assert packages.version_of("IRkernel") == "1.3.2"
+    assert packages.version_of("missing") == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "program", "name"),
+    [
+        ("bash_kernel", "python", "bash_kernel"),
+        ("mymodule.app", "python", "My.Kernel"),
+        ("single", "python", "My.Kernel"),
+        ("", "mykernel", "My.Kernel"),
+        ("mymod", "python", None),
+        ("", "python", None),
+    ],
+)
+def test_the_package_of_a_module_or_program(
+    packages: InstalledPackages, module: str, program: str, name: str | None
+) -> None:
+    package = packages.find_package(module, program)
+    assert (package.name if package else None) == name
+
+
+def test_only_what_is_always_required_counts(packages: InstalledPackages) -> None:
+    def requirements(module: str) -> Any:
+        package = packages.find_package(module, "")
+        assert package is not None
+        return packages.read_requirements(package)
+
+    assert requirements("mymodule") == ["ipykernel", "Meta_Kernel"]
+    assert requirements("old") == ["metakernel"]
+    assert requirements("bash_kernel") == ["a"]
