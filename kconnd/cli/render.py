@@ -49,12 +49,17 @@ def span(seconds: float) -> str:
 
 def seconds_since(text: str | None, now: float) -> float | None:
     """Give the seconds from a time in a reply (ISO 8601, UTC) until now; None if it is invalid."""
-    from datetime import datetime  # noqa: PLC0415  # 1.6 ms, and few verbs print a time
+    if not text:
+        return None
+    # The C part of `datetime` is enough. For the whole module Python 3.11 runs 2,600 more lines,
+    # which costs a look-up about 1 ms.
+    from _datetime import datetime  # type: ignore[import-not-found]  # noqa: PLC0415  # see above
 
     try:
-        return now - datetime.fromisoformat(text).timestamp() if text else None
+        at: float = datetime.fromisoformat(text).timestamp()
     except (TypeError, ValueError):
         return None
+    return now - at
 
 
 def ago(text: str | None, now: float) -> str:

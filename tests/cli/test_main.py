@@ -212,7 +212,7 @@ LIGHT_VERBS = (
 )
 LIGHT = {
     *("__future__", "gc", "_socket", "_json"),  # all that comes with Python
-    *("datetime", "_datetime", "operator", "_operator", "math"),  # for the time in a reply
+    "_datetime",  # for the time in a reply
     *("kconnd", "kconnd.errors", "kconnd.core", "kconnd.core.paths", "kconnd.client"),
     *("kconnd.client.http_reply", "kconnd.client.unix_connection"),
     *("kconnd.core.protocol", "kconnd.core.protocol.request_head", "kconnd.private_tmp"),
