@@ -154,7 +154,11 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         now: bool = False,  # noqa: FBT001, FBT002  # the interface
         restart: bool = False,  # noqa: FBT001, FBT002  # the interface
     ) -> None:
-        """Stop a kernel or detach from it, as its profile says."""
+        """Stop a kernel or detach from it, as its profile says.
+
+        Users and the culling call it. A server that exits does not: `shutdown_all` shuts the
+        managers of the kernels down itself, which only detaches.
+        """
         self._check_kernel_id(kernel_id)
         by_user = not _by_server.get()
         name = self._external_name(kernel_id)
@@ -174,14 +178,6 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
             await self._daemon.post(name, "stop")
         else:
             self.log.info("leaving %s running, as its profile says", name)
-
-    async def shutdown_all(self, now: bool = False) -> None:  # noqa: FBT001, FBT002  # the interface
-        """Detach from all kernels, since the server exits."""
-        token = _by_server.set(True)
-        try:
-            await super().shutdown_all(now=now)
-        finally:
-            _by_server.reset(token)
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """Detach from an idle kernel; the daemon has its own rule for stopping idle kernels."""
