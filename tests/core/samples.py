@@ -1,10 +1,11 @@
-"""Connections and kernel records for tests, as Hypothesis strategies and as one constant."""
+"""Connections, records and states of kernels for tests, as strategies and as constants."""
 
 from hypothesis import strategies as st
 
-from kconnd.core.kernel.events import Step
-from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State, StopCause
+from kconnd.core.kernel.events import Event, Step
+from kconnd.core.kernel.lifecycle import Desired, Lifecycle, Policy, State, StopCause
 from kconnd.core.kernel.record import Decision, Facts, KernelRecord, LastExit, Origin
+from kconnd.core.kernel.transitions import decide
 from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
@@ -49,3 +50,16 @@ RECORDS = st.builds(
     decisions=st.lists(st.builds(Decision, st.floats(0, 4e9), TEXT, TEXT), max_size=3).map(tuple),
     origin=st.none() | st.builds(Origin, TEXT, TEXT, TEXT, TEXT),
 )
+
+
+def after(
+    *events: Event,
+    kernel: Lifecycle | None = None,
+    policy: Policy | None = None,
+    now: float = 0.0,
+) -> Lifecycle:
+    """Return the state of a kernel, by default a new one, after some events at one time."""
+    kernel = kernel or Lifecycle()
+    for event in events:
+        kernel, _ = decide(kernel, event, policy or Policy(), now)
+    return kernel

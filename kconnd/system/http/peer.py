@@ -16,6 +16,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Generic, TypeVar
 
 from kconnd.core.access import Peer
 from kconnd.errors import RefusedError
@@ -30,6 +31,8 @@ MAX_SHOWN_CHARACTERS = 100  # an error truncates a name to this length
 _CREDENTIALS = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
 Identity = tuple[str, frozenset[str]]  # name and groups
+Key = TypeVar("Key", bound=int | str)
+Value = TypeVar("Value")
 
 
 def read_peer(connection: socket.socket) -> Peer:
@@ -70,6 +73,41 @@ def user_as_peer(uid: int, pid: int = 0) -> Peer:
     return Peer(uid, pid, *look_up_user(uid))
 
 
+class Lookups(Generic[Key, Value]):
+    """Look-ups in threads, a few at a time. All callers with the same key share one.
+
+    A look-up can continue long after its callers have disconnected.
+
+    Parameters
+    ----------
+    look_up : callable
+        Returns the value of a key, or raises OSError.
+    """
+
+    def __init__(self, look_up: Callable[[Key], Value]) -> None:
+        self._look_up = look_up
+        self._slots = asyncio.Semaphore(MAX_LOOKUPS)
+        self._threads = ThreadPerCallExecutor()  # the exit of the process does not wait for them
+        self.tasks: dict[Key, asyncio.Task[Value]] = {}
+
+    def task(self, key: Key) -> "asyncio.Task[Value]":
+        """Return the task that looks up a key; it begins unless one is running."""
+        if key not in self.tasks:
+            task = asyncio.get_running_loop().create_task(self._run(key))
+            task.add_done_callback(lambda done: self._remove(key, done))
+            self.tasks[key] = task
+        return self.tasks[key]
+
+    def _remove(self, key: Key, task: "asyncio.Task[Value]") -> None:
+        del self.tasks[key]
+        if not task.cancelled():
+            task.exception()  # the waiting clients have received it
+
+    async def _run(self, key: Key) -> Value:
+        async with self._slots:
+            return await asyncio.wrap_future(self._threads.submit(self._look_up, key))
+
+
 class UserDirectory:
     """The system's database of users and groups, with limits on time and threads.
 
@@ -93,16 +131,9 @@ class UserDirectory:
         find_uid: Callable[[str], int | None] = _find_uid,
     ) -> None:
         self.expiry_s = expiry_s
-        self._look_up, self._find_uid, self._limit_s = look_up, find_uid, limit_s
-        self._uid_slots = asyncio.Semaphore(MAX_LOOKUPS)
-        # Limited, because a client can send any number of names.
-        self._name_slots = asyncio.Semaphore(MAX_LOOKUPS)
-        # The exit of the process does not wait for a hanging look-up.
-        self._threads = ThreadPerCallExecutor()
-        self._uid_tasks: dict[int, asyncio.Task[Identity]] = {}  # at most one look-up per uid
-        # At most one look-up per name. A look-up can continue long after its client has
-        # disconnected.
-        self._name_tasks: dict[str, asyncio.Task[int | None]] = {}
+        self._limit_s = limit_s
+        # A client can send any number of names, so names do not take the slots of uids.
+        self._identities, self._uids = Lookups(look_up), Lookups(find_uid)
 
     async def complete(self, peer: Peer) -> Peer:
         """Add the name and groups to a peer.
@@ -114,7 +145,7 @@ class UserDirectory:
         """
         try:
             async with asyncio.timeout(self._limit_s):
-                name, groups = await asyncio.shield(self._uid_task(peer.uid))
+                name, groups = await asyncio.shield(self._identities.task(peer.uid))
         except (TimeoutError, OSError) as error:
             raise RefusedError(
                 f"looking up the user of uid {peer.uid} failed",
@@ -140,42 +171,13 @@ class UserDirectory:
             ) from error
 
     def _name_task(self, name: str) -> "asyncio.Task[int | None]":
-        if name not in self._name_tasks:
-            if len(self._name_tasks) >= MAX_NAMES:
-                raise RefusedError(
-                    f"looking up the user {name[:MAX_SHOWN_CHARACTERS]!a} failed: {MAX_NAMES} "
-                    "names are being looked up already",
-                    hint="try again in a moment, or use the uid, as 'id -u NAME' prints it",
-                )
-            task = asyncio.get_running_loop().create_task(self._run_find(name))
-            task.add_done_callback(lambda done: self._remove_name_task(name, done))
-            self._name_tasks[name] = task
-        return self._name_tasks[name]
-
-    def _remove_name_task(self, name: str, task: "asyncio.Task[int | None]") -> None:
-        del self._name_tasks[name]
-        if not task.cancelled():
-            task.exception()  # the waiting clients have received the exception
-
-    async def _run_find(self, name: str) -> int | None:
-        async with self._name_slots:
-            return await asyncio.wrap_future(self._threads.submit(self._find_uid, name))
-
-    def _uid_task(self, uid: int) -> "asyncio.Task[Identity]":
-        if uid not in self._uid_tasks:
-            task = asyncio.get_running_loop().create_task(self._run_look_up(uid))
-            task.add_done_callback(lambda done: self._remove_uid_task(uid, done))
-            self._uid_tasks[uid] = task
-        return self._uid_tasks[uid]
-
-    def _remove_uid_task(self, uid: int, task: "asyncio.Task[Identity]") -> None:
-        del self._uid_tasks[uid]
-        if not task.cancelled():
-            task.exception()  # the waiting clients have received the exception
-
-    async def _run_look_up(self, uid: int) -> Identity:
-        async with self._uid_slots:
-            return await asyncio.wrap_future(self._threads.submit(self._look_up, uid))
+        if name not in self._uids.tasks and len(self._uids.tasks) >= MAX_NAMES:
+            raise RefusedError(
+                f"looking up the user {name[:MAX_SHOWN_CHARACTERS]!a} failed: {MAX_NAMES} "
+                "names are being looked up already",
+                hint="try again in a moment, or use the uid, as 'id -u NAME' prints it",
+            )
+        return self._uids.task(name)
 
 
 class Caller:

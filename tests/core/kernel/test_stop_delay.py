@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -10,7 +11,6 @@ from kconnd.core.kernel.events import (
     Answered,
     Command,
     DeadlinePassed,
-    Event,
     ExitDelayed,
     Exited,
     Launched,
@@ -21,21 +21,14 @@ from kconnd.core.kernel.events import (
     TakeStep,
 )
 from kconnd.core.kernel.interrupts import ENDED_BY_WINDOW_S, ended_by_interrupt, has_no_cell
-from kconnd.core.kernel.lifecycle import Desired, Lifecycle, Policy, State
+from kconnd.core.kernel.lifecycle import Desired, Policy, State
 from kconnd.core.kernel.record import KernelRecord, parse_record, to_json
 from kconnd.core.kernel.stop_delay import MAX_NAMED_PROCESSES, describe_delay, describe_wait
 from kconnd.core.kernel.transitions import ENDED_CHILDREN_TIMEOUT_S, decide
+from tests.core import samples
 
 POLICY = Policy()
-
-
-def after(*events: Event, kernel: Lifecycle | None = None, policy: Policy = POLICY) -> Lifecycle:
-    kernel = kernel or Lifecycle()
-    for event in events:
-        kernel, _ = decide(kernel, event, policy, 100.0)
-    return kernel
-
-
+after = partial(samples.after, now=100.0)
 RUNNING = after(StartRequested(), Launched(1), Answered(1))
 STOPPING = after(StopRequested(busy=False), kernel=RUNNING)
 CHILDREN = ExitDelayed(1, "its exited child", children_alone=True, since_request_s=2.0)

@@ -32,37 +32,30 @@ from kconnd.core.kernel.events import (
 )
 from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, Policy, State, StopCause
 from kconnd.core.kernel.transitions import TABLE, backoff_delay, decide
+from tests.core.samples import after
 
 POLICY = Policy()
 
 
-def live(*events: Event, policy: Policy = POLICY, kernel: Lifecycle | None = None) -> Lifecycle:
-    """Take a kernel through events at second 0."""
-    kernel = kernel or Lifecycle()
-    for event in events:
-        kernel, _ = decide(kernel, event, policy, 0.0)
-    return kernel
-
-
 def test_a_stop_that_was_asked_for_in_a_launch_outlives_the_daemon() -> None:
-    asked = live(StartRequested(), StopRequested())
+    asked = after(StartRequested(), StopRequested())
     kernel, commands = decide(asked, Adopted(1), POLICY, 0.0)
     assert (kernel.state, kernel.desired) == (State.STOPPING, Desired.DOWN)
     assert commands == (TakeStep(Step.TERMINATE),)
 
 
 def test_a_full_disk_is_no_failure_of_a_kernel_that_has_worked() -> None:
-    kernel = live(Exited(1, "it crashed"), DeadlinePassed(), kernel=RUNNING)
+    kernel = after(Exited(1, "it crashed"), DeadlinePassed(), kernel=RUNNING)
     for _ in range(20):
-        kernel = live(LaunchFailed(kernel.generation, "disk full", passing=True), kernel=kernel)
+        kernel = after(LaunchFailed(kernel.generation, "disk full", passing=True), kernel=kernel)
         assert (kernel.state, kernel.failures) == (State.BACKOFF, 1)
-        kernel = live(DeadlinePassed(), kernel=kernel)
+        kernel = after(DeadlinePassed(), kernel=kernel)
         assert kernel.state is State.LAUNCHING
-    first = live(StartRequested(), LaunchFailed(1, "disk full", passing=True))
+    first = after(StartRequested(), LaunchFailed(1, "disk full", passing=True))
     assert first.state is State.FAILED, "whoever asked is told, and asks again"
 
 
-RUNNING = live(StartRequested(), Launched(1), Answered(1))
+RUNNING = after(StartRequested(), Launched(1), Answered(1))
 
 
 def test_a_start_launches_with_a_new_key() -> None:
@@ -73,18 +66,18 @@ def test_a_start_launches_with_a_new_key() -> None:
 
 
 def test_ready_means_that_it_answered() -> None:
-    assert live(StartRequested(), Launched(1)).state is State.STARTING
+    assert after(StartRequested(), Launched(1)).state is State.STARTING
     assert RUNNING.state is State.RUNNING
 
 
 def test_a_start_that_dies_before_its_answer_has_failed_and_is_not_tried_again() -> None:
-    kernel = live(StartRequested(), Launched(1), Exited(1, "exited with code 1"))
+    kernel = after(StartRequested(), Launched(1), Exited(1, "exited with code 1"))
     assert kernel.state is State.FAILED
     assert kernel.reason == "exited with code 1, before it was ready"
 
 
 def test_at_boot_nobody_is_there_to_try_again_so_it_is_tried_again() -> None:
-    kernel = live(StartRequested(at_boot=True), Launched(1), Exited(1, "exited with code 1"))
+    kernel = after(StartRequested(at_boot=True), Launched(1), Exited(1, "exited with code 1"))
     assert kernel.state is State.BACKOFF
 
 
@@ -99,7 +92,7 @@ def test_a_death_while_running_is_followed_by_backoff_and_a_launch_with_the_same
 
 
 def test_a_kernel_that_ends_itself_well_stays_down() -> None:
-    kernel = live(Exited(1, "exited with code 0", success=True), kernel=RUNNING)
+    kernel = after(Exited(1, "exited with code 0", success=True), kernel=RUNNING)
     assert (kernel.state, kernel.desired) == (State.STOPPED, Desired.DOWN)
 
 
@@ -110,47 +103,47 @@ ORDER = Exited(1, "stopped by the administrator", ordered=True)
 @pytest.mark.parametrize(
     "kernel",
     [
-        live(StartRequested(at_boot=True), Launched(1)),
+        after(StartRequested(at_boot=True), Launched(1)),
         RUNNING,
-        live(RestartRequested(), kernel=RUNNING),
-        live(StopRequested(), StartRequested(), kernel=RUNNING),
-        live(HeartbeatMissed(1), kernel=RUNNING, policy=Policy(restart_unresponsive=True)),
+        after(RestartRequested(), kernel=RUNNING),
+        after(StopRequested(), StartRequested(), kernel=RUNNING),
+        after(HeartbeatMissed(1), kernel=RUNNING, policy=Policy(restart_unresponsive=True)),
     ],
     ids=lambda kernel: f"{kernel.state}-{kernel.stop_cause}",
 )
 def test_an_administrators_order_goes_before_every_policy(kernel: Lifecycle, restart: str) -> None:
-    after, commands = decide(kernel, ORDER, Policy(restart=restart), 0.0)
-    assert (after.state, after.desired, commands) == (State.STOPPED, Desired.DOWN, (CleanUp(),))
-    assert after.reason == "stopped by the administrator"
+    outcome, commands = decide(kernel, ORDER, Policy(restart=restart), 0.0)
+    assert (outcome.state, outcome.desired, commands) == (State.STOPPED, Desired.DOWN, (CleanUp(),))
+    assert outcome.reason == "stopped by the administrator"
 
 
 def test_policy_always_brings_it_back_even_then() -> None:
     policy = Policy(restart="always")
-    kernel = live(Exited(1, "exited with code 0", success=True), kernel=RUNNING, policy=policy)
+    kernel = after(Exited(1, "exited with code 0", success=True), kernel=RUNNING, policy=policy)
     assert kernel.state is State.BACKOFF
 
 
 def test_policy_no_leaves_it_failed() -> None:
-    kernel = live(Exited(1, "killed"), kernel=RUNNING, policy=Policy(restart="no"))
+    kernel = after(Exited(1, "killed"), kernel=RUNNING, policy=Policy(restart="no"))
     assert kernel.state is State.FAILED
 
 
 def test_too_many_failures_in_a_row_are_given_up_with_the_reason() -> None:
     kernel = RUNNING
     for generation in range(1, POLICY.max_failures + 1):
-        kernel = live(Exited(generation, "killed"), DeadlinePassed(), kernel=kernel)
-        kernel = live(Launched(generation + 1), Answered(generation + 1), kernel=kernel)
+        kernel = after(Exited(generation, "killed"), DeadlinePassed(), kernel=kernel)
+        kernel = after(Launched(generation + 1), Answered(generation + 1), kernel=kernel)
         assert kernel.state is State.RUNNING
-    kernel = live(Exited(kernel.generation, "killed"), kernel=kernel)
+    kernel = after(Exited(kernel.generation, "killed"), kernel=kernel)
     assert kernel.state is State.FAILED
     assert kernel.reason == "killed; 6 failures in a row"
 
 
 def test_a_stable_run_forgets_the_failures() -> None:
-    kernel = live(Exited(1, "killed"), DeadlinePassed(), Launched(2), Answered(2), kernel=RUNNING)
+    kernel = after(Exited(1, "killed"), DeadlinePassed(), Launched(2), Answered(2), kernel=RUNNING)
     assert kernel.failures == 1
     assert kernel.deadline == POLICY.stable_after
-    assert live(DeadlinePassed(), kernel=kernel).failures == 0
+    assert after(DeadlinePassed(), kernel=kernel).failures == 0
 
 
 def test_a_stop_escalates_step_by_step_and_ends_when_all_is_gone() -> None:
@@ -189,7 +182,7 @@ def test_only_a_restart_with_the_same_connection_is_announced_as_one() -> None:
 
 def test_a_restart_keeps_the_key_unless_a_new_one_is_asked_for() -> None:
     for new_key in (False, True):
-        kernel = live(RestartRequested(busy=False, new_key=new_key), kernel=RUNNING)
+        kernel = after(RestartRequested(busy=False, new_key=new_key), kernel=RUNNING)
         assert kernel.stop_cause is StopCause.RESTART
         kernel, commands = decide(kernel, Exited(1, "exited with code 0"), POLICY, 0.0)
         assert kernel.state is State.LAUNCHING
@@ -197,71 +190,71 @@ def test_a_restart_keeps_the_key_unless_a_new_one_is_asked_for() -> None:
 
 
 def test_a_restart_of_what_is_down_is_a_start_with_a_new_key() -> None:
-    failed = live(Exited(1, "killed"), kernel=RUNNING, policy=Policy(restart="no"))
+    failed = after(Exited(1, "killed"), kernel=RUNNING, policy=Policy(restart="no"))
     for kernel in (Lifecycle(), failed):
-        after, commands = decide(kernel, RestartRequested(), POLICY, 0.0)
+        outcome, commands = decide(kernel, RestartRequested(), POLICY, 0.0)
         again = Launch(kernel.generation + 1, new_key=True, new_ports=True)
         assert commands == (again,)
-        assert (after.restarts, after.failures, after.proved) == (0, 0, False)
+        assert (outcome.restarts, outcome.failures, outcome.proved) == (0, 0, False)
 
 
 def test_a_stop_during_the_launch_changes_the_wish_and_the_fact_follows() -> None:
-    kernel = live(StartRequested(), StopRequested())
+    kernel = after(StartRequested(), StopRequested())
     assert (kernel.state, kernel.desired) == (State.LAUNCHING, Desired.DOWN)
     kernel, commands = decide(kernel, Launched(1), POLICY, 0.0)
     assert (kernel.state, commands) == (State.STOPPING, (TakeStep(Step.TERMINATE),))
 
 
 def test_a_start_during_the_stop_brings_it_up_again_with_a_new_key() -> None:
-    kernel = live(StopRequested(), StartRequested(), kernel=RUNNING)
+    kernel = after(StopRequested(), StartRequested(), kernel=RUNNING)
     kernel, commands = decide(kernel, Exited(1, "exited with code 0"), POLICY, 0.0)
     assert commands == (Launch(2, new_key=True),)
 
 
 def test_a_stop_during_the_restart_wins() -> None:
-    kernel = live(RestartRequested(), StopRequested(), Exited(1, "exited"), kernel=RUNNING)
+    kernel = after(RestartRequested(), StopRequested(), Exited(1, "exited"), kernel=RUNNING)
     assert kernel.state is State.STOPPED
 
 
 def test_no_answer_in_time_is_a_failed_start() -> None:
-    kernel = live(StartRequested(), Launched(1), DeadlinePassed())
+    kernel = after(StartRequested(), Launched(1), DeadlinePassed())
     assert kernel.state is State.STOPPING
-    kernel = live(Exited(1, "killed by SIGTERM"), kernel=kernel)
+    kernel = after(Exited(1, "killed by SIGTERM"), kernel=kernel)
     assert kernel.state is State.FAILED
     assert kernel.reason.startswith("no answer to kernel_info_request within 60 s")
 
 
 def test_taken_ports_are_changed_five_times_and_are_no_restart() -> None:
-    kernel = live(StartRequested(), Launched(1))
+    kernel = after(StartRequested(), Launched(1))
     for generation in range(1, 6):
         event = Exited(generation, "exited with code 1", ports_taken=True)
         kernel, commands = decide(kernel, event, POLICY, 0.0)
         assert commands == (Launch(generation + 1, new_ports=True),)
-        kernel = live(Launched(generation + 1), kernel=kernel)
+        kernel = after(Launched(generation + 1), kernel=kernel)
     assert kernel.restarts == 0
-    kernel = live(Exited(6, "exited with code 1", ports_taken=True), kernel=kernel)
+    kernel = after(Exited(6, "exited with code 1", ports_taken=True), kernel=kernel)
     assert kernel.state is State.FAILED
 
 
 def test_missed_heartbeats_end_nothing_unless_the_profile_says_so() -> None:
     kernel, commands = decide(RUNNING, HeartbeatMissed(1), POLICY, 0.0)
     assert (kernel.state, kernel.unresponsive, commands) == (State.RUNNING, True, ())
-    assert not live(HeartbeatResumed(1), kernel=kernel).unresponsive
+    assert not after(HeartbeatResumed(1), kernel=kernel).unresponsive
     policy = Policy(restart_unresponsive=True)
     kernel, commands = decide(RUNNING, HeartbeatMissed(1), policy, 0.0)
     assert commands == (TakeStep(Step.TERMINATE),)
-    assert live(Exited(1, "killed"), kernel=kernel, policy=policy).state is State.BACKOFF
+    assert after(Exited(1, "killed"), kernel=kernel, policy=policy).state is State.BACKOFF
 
 
 def test_a_new_daemon_goes_on_where_the_old_one_was() -> None:
-    assert live(Adopted(1), kernel=RUNNING).state is State.RUNNING
-    assert live(StartRequested(), Adopted(1)).state is State.STARTING
-    stopping = live(StopRequested(busy=False), kernel=RUNNING)
+    assert after(Adopted(1), kernel=RUNNING).state is State.RUNNING
+    assert after(StartRequested(), Adopted(1)).state is State.STARTING
+    stopping = after(StopRequested(busy=False), kernel=RUNNING)
     assert decide(stopping, Adopted(1), POLICY, 0.0)[1] == (TakeStep(Step.SHUTDOWN),)
 
 
 def test_a_launch_that_never_came_to_be_is_made_up_for_with_the_key_it_was_to_have() -> None:
-    kernel = live(StartRequested())
+    kernel = after(StartRequested())
     assert decide(kernel, NeverLaunched(1), POLICY, 0.0)[1] == (Launch(1, new_key=True),)
 
 
@@ -273,11 +266,11 @@ def test_after_a_restart_of_the_machine_it_is_lost_and_not_started() -> None:
 
 def test_an_end_that_nobody_saw_is_lost_not_failed() -> None:
     event = Exited(1, "ended, and nobody saw how", lost=True)
-    assert live(event, kernel=RUNNING, policy=Policy(restart="no")).state is State.LOST
+    assert after(event, kernel=RUNNING, policy=Policy(restart="no")).state is State.LOST
 
 
 def test_a_failed_launch_of_a_start_tells_why() -> None:
-    kernel = live(StartRequested(), LaunchFailed(1, "no such interpreter"))
+    kernel = after(StartRequested(), LaunchFailed(1, "no such interpreter"))
     assert (kernel.state, kernel.desired) == (State.FAILED, Desired.UP)
     assert kernel.reason == "no such interpreter"
 
@@ -393,22 +386,22 @@ def test_each_row_is_of_a_state_and_an_event_that_can_meet() -> None:
     assert handled == set(Event.__args__)
     for state in LIVE:
         assert (state, StopRequested) in TABLE, f"a {state} kernel must hear a stop"
-    assert replace(RUNNING, reason="") == replace(live(Launched(1), kernel=RUNNING), reason="")
+    assert replace(RUNNING, reason="") == replace(after(Launched(1), kernel=RUNNING), reason="")
 
 
 def test_what_was_adopted_before_its_first_answer_gets_all_the_time_that_it_needs() -> None:
     """While no daemon looked it may have got ready, and be in somebody's long cell."""
-    for left in (live(StartRequested()), live(StartRequested(), Launched(1))):
-        kernel = live(Adopted(1), kernel=left)
+    for left in (after(StartRequested()), after(StartRequested(), Launched(1))):
+        kernel = after(Adopted(1), kernel=left)
         assert (kernel.state, kernel.deadline) == (State.STARTING, None)
-        assert live(Answered(1), kernel=kernel).state is State.RUNNING
+        assert after(Answered(1), kernel=kernel).state is State.RUNNING
 
 
 @pytest.mark.parametrize("policy", [Policy(), Policy(restart_unresponsive=True)])
 def test_an_adopted_kernel_that_is_silent_is_unresponsive_and_no_more(policy: Policy) -> None:
     kernel, commands = decide(RUNNING, AdoptionUnanswered(1), policy, 0.0)
     assert (kernel.state, kernel.unresponsive, commands) == (State.RUNNING, True, ())
-    assert not live(HeartbeatResumed(1), kernel=kernel).unresponsive
+    assert not after(HeartbeatResumed(1), kernel=kernel).unresponsive
 
 
 @pytest.mark.parametrize("state", State)

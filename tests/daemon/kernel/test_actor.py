@@ -81,6 +81,18 @@ class Stage:
         found: dict[str, Any] = json.loads(path.read_bytes())
         return found
 
+    def block_saving(self) -> Callable[[], None]:
+        """Keep the record from being saved, until the returned function is called."""
+        folder = self.store.folder("lab")
+        aside = folder.rename(folder.with_name("aside"))
+        folder.write_text("in the way")  # root can write nothing below it, either
+
+        def unblock() -> None:
+            folder.unlink()
+            aside.rename(folder)
+
+        return unblock
+
     async def reach(self, state: State) -> None:
         async with asyncio.timeout(10):
             await self.actor.until(lambda record: record.lifecycle.state is state)
@@ -167,9 +179,7 @@ async def test_a_launch_on_a_decision_that_cannot_be_saved_is_put_off(stage: Sta
     stage.may_answer.set()
     await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
-    folder = stage.store.folder("lab")
-    aside = folder.rename(folder.with_name("aside"))
-    folder.write_text("in the way")
+    unblock = stage.block_saving()
     stage.launcher.end(1, ExitStatus(signal=9))
     await stage.reach(State.BACKOFF)
     stage.actor.enqueue(StartRequested())  # at once, and not after the delay
@@ -177,8 +187,7 @@ async def test_a_launch_on_a_decision_that_cannot_be_saved_is_put_off(stage: Sta
     await stage.reach(State.BACKOFF)
     assert "saving what was decided about lab" in stage.actor.kernel.reason
     assert len(stage.launcher.launched) == 1
-    folder.unlink()
-    aside.rename(folder)
+    unblock()
     stage.actor.enqueue(StartRequested())
     await stage.reach(State.RUNNING)
     assert len(stage.launcher.launched) == 2
@@ -253,9 +262,7 @@ async def test_a_request_that_cannot_be_saved_is_refused_and_changes_nothing(
     stage.may_answer.set()
     await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
-    folder = stage.store.folder("lab")
-    aside = folder.rename(folder.with_name("aside"))
-    folder.write_text("in the way")  # nothing can be written below it now, by root either
+    unblock = stage.block_saving()
     with pytest.raises(StateFileError, match="saving what was decided about lab"):
         await stage.actor.ask(RestartRequested())
     stage.actor.enqueue(HeartbeatMissed(1))
@@ -263,8 +270,7 @@ async def test_a_request_that_cannot_be_saved_is_refused_and_changes_nothing(
     await stage.actor.ask(StartRequested())  # what is so already needs nothing saved
     assert stage.actor.kernel.state is State.RUNNING
     assert stage.actor.kernel.desired is Desired.UP
-    folder.unlink()
-    aside.rename(folder)
+    unblock()
     stage.launcher.end(1, ExitStatus(signal=9))
     await stage.reach(State.BACKOFF)
     await wait_until(lambda: stage.saved()["lifecycle"]["state"] != "running", "the record")
@@ -506,13 +512,10 @@ async def test_what_could_not_be_saved_is_saved_with_the_next_event(
     stage.may_answer.set()
     await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
-    folder = stage.store.folder("lab")
-    aside = folder.rename(folder.with_name("aside"))
-    folder.write_text("in the way")
+    unblock = stage.block_saving()
     stage.launcher.end(1, ExitStatus(signal=9))
     await stage.reach(State.BACKOFF)
-    folder.unlink()
-    aside.rename(folder)
+    unblock()
     assert stage.saved()["lifecycle"]["state"] == "running"
     stage.actor.enqueue(Adopted(1))
     await wait_until(lambda: stage.saved()["lifecycle"]["state"] == "backoff", "the record")
