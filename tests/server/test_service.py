@@ -13,10 +13,12 @@ import pytest
 from kconnd.core.paths import FRONT_SOCKET, daemon_cgroup
 from kconnd.system.profiles.settings_file import SETTLE_DELAY_S
 from tests.conftest import wait_for
-from tests.server.box import USERS, Box
+from tests.page_blocks import links
+from tests.server.box import ROOT, USERS, Box
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 CONFIGS = "/etc/kconnd/configs"
+DOC = Path("/usr/share/doc/kconnd")
 REMEMBER = "run python3 -c 'kept = 6 * 7'"
 
 
@@ -41,6 +43,26 @@ def test_the_units_are_sound_and_the_front_door_is_closed_to_the_rest(box: Box) 
     shown = box.run("systemd-analyze security kconnd.service --no-pager").out
     exposure = float(shown.rpartition("exposure level for kconnd.service:")[2].split()[0])
     assert exposure <= 3.0
+
+
+def test_the_page_that_a_unit_names_is_installed_with_all_that_it_links_to(box: Box) -> None:
+    for unit in ("kconnd.service", "kconnd@0.service", "kconnd-aside@0.service"):
+        named = box.run(f"systemctl show -P Documentation {unit}").out.strip()
+        assert named == f"file://{DOC}/README.md"
+    shown = {Path(path) for path in box.run(f"find {DOC} -type f").out.splitlines()}
+    assert {DOC / file.relative_to(ROOT) for file in linked_files(ROOT / "README.md")} <= shown
+
+
+def linked_files(page: Path) -> set[Path]:
+    """Collect a page and all files that its links lead to, directly or by other pages."""
+    reached, pages = {page}, [page]
+    while pages:
+        place = pages.pop()
+        targets = {link.partition("#")[0] for link in links(place) if "://" not in link} - {""}
+        new = {(place.parent / target).resolve() for target in targets} - reached
+        pages += [target for target in new if target.suffix == ".md"]
+        reached |= new
+    return reached
 
 
 def test_the_first_command_of_a_user_is_all_it_takes(box: Box, kernel: int) -> None:
@@ -1026,6 +1048,7 @@ def test_uninstalling_leaves_state_and_profiles_until_told_otherwise(box: Box, k
     root = __file__.rpartition("/tests/")[0]
     box.run(f"{root}/scripts/uninstall")
     assert box.try_("command -v kconnd-ctl").code != 0
+    assert box.try_(f"test -e {DOC}").code == 1
     box.run(f"test -d /etc/kconnd/configs && test -d /proc/{kernel}")
     box.run(f"test -e /var/lib/kconnd/u/{box.uid('ada')}/kernels/python3/record.json")
     box.run(f"{root}/scripts/install")
