@@ -30,6 +30,7 @@ from jupyter_client.session import Session
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, DaemonError
 
+FIRST_KERNEL_S = 0.5  # a zygote learns from the first kernel what the next ones need
 RUNTIME = "/dev/shm"  # a tmpfs on every Linux; a folder of our own is made in it
 
 
@@ -163,8 +164,10 @@ class Kconnd:
             for kind in self.kinds:
                 self.daemon.profile(kind, PYTHON + PROFILES[kind])
             self.daemon.start()
-            for kind in self.kinds:
-                self.start(kind).end()
+            first = [self.start(kind) for kind in self.kinds]
+            time.sleep(FIRST_KERNEL_S)
+            for kernel in first:
+                kernel.end()
         except BaseException:
             self.__exit__()
             raise

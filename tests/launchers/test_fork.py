@@ -558,6 +558,43 @@ async def test_the_child_of_a_spare_shim_becomes_the_kernel(
         assert (await parents.launcher.wait(one)).signal == signal.SIGKILL
 
 
+async def test_an_early_child_copies_the_memory_that_the_kernel_before_it_has_copied(
+    parents: Parents, wait_until: WaitUntil
+) -> None:
+    size_bytes, written = 8 << 20, parents.folder / "written"
+    parents.write(
+        "ipykernel",
+        f"{SOUND}import __main__, os, time\n"
+        f"DATA = bytearray(b'x') * {size_bytes}\n"
+        "prepare_spare = __main__.ForkServer.prepare_spare\n"
+        "def wait_and_prepare(server):\n"
+        f"    while server.latest and not os.path.exists({str(written)!r}):\n"
+        "        time.sleep(0.01)\n"
+        "    prepare_spare(server)\n"
+        "__main__.ForkServer.prepare_spare = wait_and_prepare\n",
+    )
+    parents.write(
+        "ipykernel_launcher",
+        "import ipykernel, signal\n"
+        "ipykernel.DATA[:] = bytes(len(ipykernel.DATA))\n"
+        f"open({str(written)!r}, 'w').close()\n"
+        "signal.alarm(100); signal.pause()\n",
+    )
+    await parents.launcher.prepare(plan(parents.folder))
+    assert own_bytes(await a_spare_child(parents, wait_until)) < size_bytes
+    first = await parents.launch()
+    child = await a_spare_child(parents, wait_until)
+    await wait_until(lambda: own_bytes(child) >= size_bytes, "it to have copied that memory")
+    os.kill(first.kernel.pid, signal.SIGKILL)
+    assert (await parents.launcher.wait(first)).signal == signal.SIGKILL
+
+
+def own_bytes(pid: int) -> int:
+    """Return the size of the memory that a process shares with no other one."""
+    info = psutil.Process(pid).memory_full_info()
+    return int(info.uss)
+
+
 async def test_an_early_child_that_died_is_no_loss(parents: Parents, wait_until: WaitUntil) -> None:
     assert await parents.code(await parents.launch()) == 3
     child = await a_spare_child(parents, wait_until)

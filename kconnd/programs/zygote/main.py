@@ -58,13 +58,14 @@ TYPE_CHECKING = False  # importing typing would put it among the modules of ever
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import ModuleType
-    from typing import Any
+    from typing import Any, BinaryIO
 
     # Classes of files that are loaded by path: of the shim, and of this folder's other modules.
     Plan = Any
     Child = Any
     Precomputed = Any
     DiskSnapshot = Any
+    CopiedPages = Any
 
 OLDEST_IPYKERNEL = (6, 29)  # the comparison with cold kernels was made with this one and newer ones
 MODULES = (
@@ -91,6 +92,7 @@ SPARE_DELAY_MS = 100  # without a request, until a spare is forked: concurrent f
 MAX_MESSAGE_BYTES = 65536
 MAX_REASON_CHARS = 1000
 MAX_REFUSAL_PATHS = 200  # with more, a refusal would not fit in a message
+MAX_PID_CHARS = 20
 TITLE_BYTES = 2048  # the command line is padded with, as room for the title of each child
 
 FORK = ctypes.PyDLL(None, use_errno=True).fork  # fork(2), without os.fork's handlers
@@ -209,20 +211,26 @@ class WaitingShim:
     Parameters
     ----------
     run_shim : callable
-        Runs the shim, given the socket, and returns its exit status.
+        Runs the shim, given the socket and a pipe, and returns its exit status. A shim that forks
+        its child early writes the child's pid to the pipe.
     """
 
-    def __init__(self, run_shim: Callable[[socket.socket], int]) -> None:
+    def __init__(self, run_shim: Callable[[socket.socket, BinaryIO], int]) -> None:
         self.connection, shim_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with shim_end:
+        pipe = os.pipe()
+        os.set_blocking(pipe[0], False)
+        self.child_pipe, child_pipe = os.fdopen(pipe[0], "rb", 0), os.fdopen(pipe[1], "wb", 0)
+        with shim_end, child_pipe:
             try:
                 self.pid = fork_without_handlers()
             except OSError:
                 self.connection.close()
+                self.child_pipe.close()
                 raise
             if self.pid == 0:
                 self.connection.close()
-                run_and_exit(partial(run_shim, shim_end))
+                self.child_pipe.close()
+                run_and_exit(partial(run_shim, shim_end, child_pipe))
 
     def send(self, descriptors: list[int]) -> bool:
         """Send the descriptors, with which the shim begins; return False where it has died."""
@@ -232,6 +240,11 @@ class WaitingShim:
             except OSError:
                 return False
         return True
+
+    def read_child(self) -> int:
+        """Return the pid of the child that it forked early, or 0 if there is none; ask once."""
+        with self.child_pipe:
+            return int(self.child_pipe.read(MAX_PID_CHARS) or 0)
 
 
 def run_and_exit(run_shim: Callable[[], int]) -> None:
@@ -261,11 +274,13 @@ class ForkServer:
         self.title = ProcessTitle()
         self.staleness = load("staleness")
         self.heap_layout = load("heap_layout")
+        self.copied_pages: CopiedPages = load("prefault").CopiedPages()
         self.snapshot: DiskSnapshot = None
         self.kept_descriptors: set[int] = set()
         self.changed_env: dict[bytes, bytes] = {}
         self.precomputed: Precomputed = None
         self.spare: WaitingShim | None = None
+        self.latest: WaitingShim | None = None  # with the latest kernel
         self.confines = False  # whether the daemon moves shims into control groups
 
     def send(self, **message: object) -> None:
@@ -306,6 +321,7 @@ class ForkServer:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         gc.collect()
         skipped = [*self.precomputed.skipped, *self.heap_layout.arrange()]
+        skipped += filter(None, [self.copied_pages.unsupported()])
         gc.freeze()
         self.send(ready=version, skipped=[reason[:MAX_REASON_CHARS] for reason in skipped])
 
@@ -315,8 +331,7 @@ class ForkServer:
         requests.register(self.connection, select.POLLIN)
         while True:
             if not (self.spare or requests.poll(SPARE_DELAY_MS)):
-                with contextlib.suppress(OSError):  # the next request will report it
-                    self.spare = WaitingShim(self.run_shim)
+                self.prepare_spare()
             message, descriptors, _, _ = socket.recv_fds(self.connection, MAX_MESSAGE_BYTES, 3)
             if not message:
                 return
@@ -331,30 +346,52 @@ class ForkServer:
                 os.close(descriptor)
             self.send(**reply)
 
+    def prepare_spare(self) -> None:
+        """Fork the shim of the next kernel, by what the latest kernel shows."""
+        if self.latest is not None:
+            kernel, self.latest = self.latest.read_child(), None
+            if kernel:
+                self.copied_pages.learn(kernel)
+        with contextlib.suppress(OSError):  # the next request will report it
+            self.spare = WaitingShim(partial(self.run_shim, copies_pages=True))
+
     def hand_over(self, descriptors: list[int]) -> dict[str, object]:
         """Send the descriptors to the spare shim, or to a new one; return the reply."""
         shim, self.spare = self.spare, None
+        if self.latest is not None:
+            self.latest.child_pipe.close()
         try:
             if shim is None or not shim.send(descriptors):
                 shim = WaitingShim(self.run_shim)
                 shim.send(descriptors)
         except OSError as error:  # a shortage of processes or memory, which may pass
             return {"failed": error.strerror}
+        self.latest = shim
         return {"shim": shim.pid}
 
-    def run_shim(self, connection: socket.socket) -> int:
+    def run_shim(
+        self, connection: socket.socket, child_pipe: BinaryIO, *, copies_pages: bool = False
+    ) -> int:
         """Wait in the shim's process for a kernel, then supervise it; return the exit status.
 
         The shim forks its child while it waits, unless the daemon will move the shim into a control
-        group: a child that was forked before would stay outside.
+        group: a child that was forked before would stay outside. With ``copies_pages`` there is
+        time for the child to copy the pages that a kernel will write to.
         """
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else a kernel's exit status could be lost
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
-        self.close_others({connection.fileno()})
-        child = None if self.confines else self.fork_child(connection)
+        self.close_others({connection.fileno(), child_pipe.fileno()})
+        child = (
+            None
+            if self.confines
+            else self.fork_child([connection, child_pipe], copies_pages=copies_pages)
+        )
+        with child_pipe, contextlib.suppress(BrokenPipeError):  # the zygote has a later kernel
+            if child:
+                child_pipe.write(b"%d" % child.pid)
         self.title.set([SPARE_TITLE])
         message, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
         connection.close()
@@ -374,12 +411,17 @@ class ForkServer:
         status: int = self.shim.supervise(plan, lambda: child or self.shim.Child(self.be_kernel))
         return status
 
-    def fork_child(self, connection: socket.socket) -> Child:
+    def fork_child(
+        self, shim_ends: Iterable[socket.socket | BinaryIO], *, copies_pages: bool
+    ) -> Child:
         """Fork the child early: the pages that its shim writes to from here on are not copied."""
 
         def prepare() -> None:
-            connection.close()  # else the zygote would not notice that the shim has died
+            for end in shim_ends:
+                end.close()  # else the zygote would not notice that the shim has died
             self.title.set([CHILD_TITLE])
+            if copies_pages:
+                self.copied_pages.copy()
 
         with contextlib.suppress(OSError):  # a shortage of processes or memory, which may pass
             return self.shim.Child(self.be_kernel, prepare)
