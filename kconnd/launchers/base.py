@@ -1,8 +1,8 @@
 """The launcher interface: a launcher runs kernels in one kind of environment.
 
-Rules. A launcher gets a `LaunchPlan` with all that it needs. It returns a `Handle`, which is plain
-data: the daemon saves it, and a later daemon can use it. All launchers pass the same contract suite
-in ``tests/launchers``.
+Rules. A launcher gets a complete `LaunchPlan` and returns a `Handle`. A handle is plain data, which
+the daemon saves and a later daemon can use. All launchers pass the same contract tests in
+``tests/launchers``.
 """
 
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from kconnd.system.process.processes import ProcessId
 
 @dataclass(frozen=True)
 class Handle:
-    """The data with which any daemon finds a launched kernel.
+    """The data from which any daemon can find a launched kernel.
 
     Parameters
     ----------
     launcher : str
         The name of the launcher.
     generation : int
-        The number of this launch of the kernel.
+        The sequence number of this launch of the kernel.
     boot_id : str
-        The boot of the machine in which it runs.
+        The boot id of the machine at the launch.
     shim, kernel : ProcessId
-        Its two processes.
+        The processes of the shim and of the kernel.
     exit_file : str
-        The file into which the shim writes how the kernel ended.
+        The file into which the shim writes the kernel's exit status.
     lock : str
         The file that the shim holds locked.
     facts : str
@@ -36,9 +36,9 @@ class Handle:
     note : str
         A remark about the launch, such as why the kernel was not forked.
     launch : int, optional
-        The generation that the shim writes, if it differs.
+        The generation in the shim's files, if it differs from ``generation``.
     cgroup : str
-        The cgroup that was created for this kernel alone; empty if there is none.
+        The cgroup that was created for this kernel alone; ``""`` if there is none.
     """
 
     launcher: str
@@ -71,7 +71,7 @@ class Handle:
 
 
 def parse_handle(content: dict[str, Any]) -> Handle:
-    """Parse a saved handle, or the facts that a shim wrote."""
+    """Parse a saved handle or the facts of a shim."""
     return Handle(
         launcher=str(content["launcher"]),
         generation=int(content["generation"]),
@@ -89,20 +89,20 @@ def parse_handle(content: dict[str, Any]) -> Handle:
 
 @dataclass(frozen=True)
 class ExitStatus:
-    """How a kernel ended.
+    """The exit status of a kernel.
 
     Parameters
     ----------
     code, signal : int, optional
-        The exit code or the signal; both are None if no process observed the end.
+        The exit code or the signal; both are None if no process observed the exit.
     at : float, optional
-        The time, in seconds since the epoch.
+        The time of the exit, in seconds since the epoch.
     oom : bool
-        Whether the OOM killer ended it.
+        Whether the OOM killer killed the kernel.
     oom_own : bool
-        Whether it reached its own memory limit; also true if that is unknown.
+        Whether the kernel reached its own memory limit; also true if this is unknown.
     oom_above : str
-        The cgroup above it whose memory limit was reached, if any.
+        The parent cgroup whose memory limit was reached; ``""`` if none was.
     unit_stopped : bool
         Whether the service manager stopped its unit.
     """
@@ -117,7 +117,7 @@ class ExitStatus:
 
     @property
     def lost(self) -> bool:
-        """Whether no process observed the end."""
+        """Whether no process observed the exit."""
         return self.code is None and self.signal is None
 
 
@@ -130,21 +130,21 @@ class Launcher(Protocol):
         Raises
         ------
         StartFailedError
-            If that fails. Nothing remains of the attempt.
+            If the launch fails. Nothing of the attempt is left behind.
         """
         ...
 
     async def prepare(self, plan: LaunchPlan) -> None:
-        """Prepare for a later launch of this kind, to make it fast."""
+        """Prepare a later launch of a similar plan, to make that launch fast."""
         ...
 
     def expect(self, requested_at_ns: int) -> None:
-        """Announce, without waiting, that a kernel was requested and its plan is being made.
+        """Announce that a kernel was requested and that its plan is being made; return at once.
 
         Parameters
         ----------
         requested_at_ns : int
-            The monotonic time of the request, which the plan will contain.
+            The monotonic time of the request; the plan will contain this time.
         """
         ...
 
@@ -153,7 +153,7 @@ class Launcher(Protocol):
         ...
 
     async def stop(self, handle: Handle, step: Step) -> None:
-        """Take one step of a stop by sending a signal."""
+        """Take one step of a stop: send the signal of this step."""
         ...
 
     async def signal(self, handle: Handle, number: int) -> None:
@@ -171,9 +171,9 @@ class Launcher(Protocol):
         ...
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Find the kernel of a launch that a daemon could not record before it died.
+        """Find the kernel of a launch that a daemon did not record before it died.
 
-        If the launch is in progress, this waits for it.
+        If the launch is in progress, this method waits for its end.
 
         Parameters
         ----------

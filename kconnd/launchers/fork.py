@@ -1,8 +1,9 @@
-"""Launches kernels by forking a zygote that has imported ipykernel, in a fraction of a cold start.
+"""Launch kernels by forking a zygote that has already imported ipykernel.
 
-A zygote (`kconnd.programs.zygote`) is a process of the profile's own interpreter. It forks a shim,
-which supervises its kernel like any other shim. So only the launch differs from `LocalLauncher`. A
-kernel that cannot be forked is launched cold, and its handle says why.
+A zygote (`kconnd.programs.zygote`) runs the profile's interpreter and forks a shim for each kernel.
+The shim supervises its kernel like any other shim, so only the launch differs from `LocalLauncher`.
+A fork takes a fraction of the time of a cold start. A kernel that cannot be forked is started cold,
+and the handle contains the reason.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ from kconnd.system.files.private import take_lock
 from kconnd.system.process.cgroups import kernel_cgroup_of
 
 FORK = "fork"
-MAX_ZYGOTES = 8  # of one daemon; beyond it, the least recently used one is closed
+MAX_ZYGOTES = 8  # per daemon; beyond this number, the least recently used zygote is closed
 
 log = logging.getLogger("kconnd")
 
@@ -53,14 +54,14 @@ class ForkLauncher(LocalLauncher):
     Parameters
     ----------
     folder : Path
-        Private; the compiled shim is kept there.
+        A private folder for the compiled shim.
     cold : Launcher
-        Launches the kernels that cannot be forked.
+        The launcher of kernels that cannot be forked.
     confine : callable, optional
-        Moves a shim, given by its pid, into a control group with the plan's limits for it and its
-        kernel, and returns the limits that apply.
+        A function that moves a shim, given by its pid, into a control group for shim and kernel.
+        The control group has the plan's limits. The function returns the limits that apply.
     timeouts : ZygoteTimeouts
-        How long to wait for zygotes.
+        The time limits for zygotes.
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class ForkLauncher(LocalLauncher):
     ) -> None:
         super().__init__(folder)
         self._cold, self._confine, self._timeouts = cold, confine, timeouts
-        self._zygotes: dict[Parent, ZygoteProcess] = {}  # the most recently used one is the last
+        # Ordered by last use, the most recent at the end.
+        self._zygotes: dict[Parent, ZygoteProcess] = {}
         self._zygotes_lock = threading.Lock()
 
     async def launch(self, plan: LaunchPlan) -> Handle:
@@ -87,22 +89,22 @@ class ForkLauncher(LocalLauncher):
         return replace(handle, cgroup=kernel_cgroup_of(handle.shim.pid)) if confined else handle
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Read what the shim recorded; see `Launcher`."""
+        """Read the facts that the shim recorded; see `Launcher`."""
         handle = await super().find(facts, exit_file, lock)
         return handle and replace(handle, launcher=FORK)
 
     async def prepare(self, plan: LaunchPlan) -> None:
-        """Spawn the zygote for such a kernel and wait until it is ready."""
-        with contextlib.suppress(UnforkableError, StaleError):  # the launch will report it
+        """Spawn the zygote for this plan and wait until the zygote is ready."""
+        with contextlib.suppress(UnforkableError, StaleError):  # the launch will report the error
             await asyncio.to_thread(lambda: self._zygote(plan).wait_until_ready())
 
     def expect(self, requested_at_ns: int) -> None:
-        """Make the most recently used zygote check the disk while the plan is made."""
+        """Let the most recently used zygote check the disk while the plan is being made."""
         for zygote in list(self._zygotes.values())[-1:]:
             zygote.announce(requested_at_ns)
 
     def close(self) -> None:
-        """Close all zygotes; no kernel is touched."""
+        """Close all zygotes; their kernels keep running."""
         for zygote in self._zygotes.values():
             zygote.close()
         self._zygotes.clear()
@@ -122,7 +124,7 @@ class ForkLauncher(LocalLauncher):
             os.close(lock)
 
     def _fork_from_current_zygote(self, plan: LaunchPlan, lock: int) -> tuple[dict[str, Any], str]:
-        """Fork from a zygote, or from a new one where the first is stale."""
+        """Fork from a zygote; if the zygote is stale, fork from a new one."""
         for _ in range(2):
             zygote = self._zygote(plan)
             try:
@@ -136,9 +138,10 @@ class ForkLauncher(LocalLauncher):
     def _exchange(
         self, zygote: ZygoteProcess, plan: LaunchPlan, lock: int
     ) -> tuple[dict[str, Any], str]:
-        """Fork a shim, send it its plan and read its answer.
+        """Fork a shim, send the plan to the shim, and read its answer.
 
-        The pipes belong to this request alone. A shim that a closed zygote forks late gets no plan.
+        Each request has its own pipes. A shim that a closed zygote forks too late therefore gets no
+        plan.
         """
         plan_read, plan_write = os.pipe()
         answer_read, answer_write = os.pipe()
@@ -151,10 +154,12 @@ class ForkLauncher(LocalLauncher):
             finally:
                 os.close(plan_read)
                 os.close(answer_write)
-            # The shim waits for its plan. A child that it has already gets these limits from it.
+            # The shim waits for its plan. The shim passes these limits on to a child that it has
+            # already forked.
             limits = plan.limits if self._confine is None else self._confine(plan, shim)
             set_file_limits(shim, choose_open_files(limits, INITIAL_FILE_LIMITS))
-            with contextlib.suppress(BrokenPipeError):  # it has died; its answer says why, if any
+            # The shim has died; its answer, if any, contains the reason.
+            with contextlib.suppress(BrokenPipeError):
                 sending.write(b"".join(_records(plan, confined=confined)))
                 sending.close()
             line, _, failure = receiving.read().decode(errors="replace").partition("\n")
@@ -163,7 +168,7 @@ class ForkLauncher(LocalLauncher):
         return json.loads(line), failure
 
     def _zygote(self, plan: LaunchPlan) -> ZygoteProcess:
-        """Return the zygote for a plan, and spawn it where there is none that is usable."""
+        """Return the zygote for a plan; spawn a new zygote if none is usable."""
         spec = choose_parent(plan.argv, plan.env, plan.cwd, plan.preload)
         if isinstance(spec, str):
             raise UnforkableError(spec)
@@ -187,7 +192,7 @@ class ForkLauncher(LocalLauncher):
 
 
 def _records(plan: LaunchPlan, *, confined: bool) -> Iterator[bytes]:
-    """Encode the plan, with the records that only a forked shim needs."""
+    """Encode the plan, including the records that only a forked shim needs."""
     command = python_module(plan.argv)
     assert command is not None  # noqa: S101  # `choose_parent` has parsed it
     more = [("module_at", str(len(plan.argv) - len(command.args) - 1))]

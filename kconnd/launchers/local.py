@@ -1,7 +1,8 @@
-"""Launch kernels as plain processes of this user, each with a shim.
+"""Launch kernels as ordinary processes of this user, each with a shim.
 
-The daemon passes the plan and a locked file to the shim, and reads the kernel's pid and start time.
-From then on, it controls the kernel through pidfds only, so a later daemon can do so just as well.
+The daemon passes the plan and a locked file to the shim, and reads the kernel's pid and start time
+from the shim's answer. From then on, the daemon controls the kernel only through pidfds. A later
+daemon can open the same pidfds.
 """
 
 import asyncio
@@ -36,11 +37,12 @@ from kconnd.system.process.processes import (
 )
 
 LOCAL = "local"
-SHIM = Path(__file__).parents[1] / "programs/shim.py"  # importing it would cost 0.8 MB
-EXIT_OFFSET = 2048  # of the exit status in a lock file: `kconnd.programs.shim`
-SHIM_START_LIMIT_S = 5.0  # until a spawned shim reports its kernel
-EXIT_LIMIT_S = 1.0  # until a process that has released its lock has exited
-POLL_INTERVAL_S = 0.01  # of the facts file, which sets no event
+# Not imported, because an import would cost 0.8 MB.
+SHIM = Path(__file__).parents[1] / "programs/shim.py"
+EXIT_OFFSET = 2048  # the offset of the exit status in a lock file, as in kconnd.programs.shim
+SHIM_START_LIMIT_S = 5.0  # the limit until a spawned shim reports its kernel
+EXIT_LIMIT_S = 1.0  # the limit until a process has exited after the release of its lock
+POLL_INTERVAL_S = 0.01  # the facts file is polled, because there is no event for a write
 
 log = logging.getLogger("kconnd")
 
@@ -60,14 +62,16 @@ class LocalLauncher:
         self._shims = ShimSpawner(self.shim)
 
     def shim(self) -> str:
-        """Return the path of the compiled shim, which saves 0.9 MB and 2 ms per kernel.
+        """Return the path of the compiled shim.
 
-        If it cannot be written, return the path of the source.
+        Compiling in advance saves 0.9 MB and 2 ms per kernel.
+
+        Return the path of the source if the compiled file cannot be written.
         """
         if not (self._compiled and self._program.exists()):
             try:
                 write_private(self._program, _compiled(SHIM))
-            except OSError:  # a full disk
+            except OSError:  # for example, the disk is full
                 return str(SHIM)
             self._compiled = True
         return str(self._program)
@@ -78,7 +82,7 @@ class LocalLauncher:
         return await handle_of({"launcher": LOCAL, **facts}, plan, trouble)
 
     def close(self) -> None:
-        """Terminate the shims that are ready for the next kernels."""
+        """Terminate the spare shims."""
         self._shims.close()
 
     async def prepare(self, plan: LaunchPlan) -> None:
@@ -88,10 +92,10 @@ class LocalLauncher:
         """Do nothing: a cold start cannot be prepared."""
 
     async def wait(self, handle: Handle) -> ExitStatus:
-        """Wait until the shim and the kernel have ended.
+        """Wait until the shim and the kernel have exited.
 
-        If the shim died first, the kernel's remaining processes are terminated here, provided that
-        the kernel has a cgroup of its own.
+        If the shim dies before the kernel and the kernel has its own cgroup, this method terminates
+        the remaining processes of the cgroup.
         """
         await wait_for_end(handle.shim)
         await wait_for_end(handle.kernel)
@@ -99,12 +103,12 @@ class LocalLauncher:
         if status.lost and handle.cgroup:
             try:
                 await cgroups.terminate_members(handle.cgroup)
-            except OSError as error:  # the kernel itself has ended
+            except OSError as error:  # the kernel itself has exited
                 log.error("terminating the processes in %s: %s", handle.cgroup, error)
         return status
 
     async def stop(self, handle: Handle, step: Step) -> None:
-        """Send SIGTERM to the process group, or SIGKILL to all processes."""
+        """Send SIGTERM to the process group, or SIGKILL to all processes of the kernel."""
         if step is Step.KILL:
             for process in (handle.kernel, *_below(handle)):
                 send_signal(process, signal.SIGKILL)
@@ -117,9 +121,9 @@ class LocalLauncher:
             signal_group(handle.kernel, number)
 
     async def adopt(self, handle: Handle) -> str:
-        """Prove that the shim is the launched process: by boot, pid, start time and lock.
+        """Prove by boot, pid, start time and lock that the shim is the launched process.
 
-        A removed lock file is no evidence for or against it.
+        A removed lock file is not evidence in either direction.
         """
         if handle.boot_id != boot_id():
             return ""
@@ -127,7 +131,7 @@ class LocalLauncher:
             return "start time and boot, without the lock file, which is gone"
         if is_alive(handle.shim) and is_locked(Path(handle.lock)):
             return "start time, boot and lock"
-        # A dying process releases its lock before it has ended.
+        # A process releases its lock shortly before it has exited.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXIT_LIMIT_S):
                 await wait_for_end(handle.shim, reap=False)
@@ -140,7 +144,8 @@ class LocalLauncher:
         handle = _read_facts(facts, exit_file, lock)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SHIM_START_LIMIT_S):
-                # A held lock without facts: the shim has started, and has not written them yet.
+                # If the lock is held and there are no facts, the shim has started and has not
+                # written them yet.
                 while not (handle and is_alive(handle.shim)) and is_locked(Path(lock)):
                     await asyncio.sleep(POLL_INTERVAL_S)
                     handle = _read_facts(facts, exit_file, lock)
@@ -157,12 +162,12 @@ async def handle_of(facts: dict[str, Any], plan: LaunchPlan, trouble: str) -> Ha
     plan : LaunchPlan
         The plan of the launch.
     trouble : str
-        The errno and the step that failed, or ``""``.
+        The errno and the step that failed; ``""`` if none failed.
 
     Raises
     ------
     StartFailedError
-        If a step failed, so that there is no kernel.
+        If a step failed and no kernel was started.
     """
     handle = _handle(facts, plan.files.facts, plan.files.exit, plan.files.lock)
     if trouble:
@@ -172,7 +177,7 @@ async def handle_of(facts: dict[str, Any], plan: LaunchPlan, trouble: str) -> Ha
 
 
 def _compiled(source: Path) -> bytes:
-    """Compile a program to the format of a pyc file, with the header of PEP 552."""
+    """Compile a program to the content of a pyc file, with the header of PEP 552."""
     code = compile(source.read_bytes(), str(source), "exec", dont_inherit=True, optimize=2)
     return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
 
@@ -180,10 +185,10 @@ def _compiled(source: Path) -> bytes:
 def _read_facts(facts: str, exit_file: str, lock: str) -> Handle | None:
     """Read the facts of a shim of any released version; later versions only add fields.
 
-    If the facts file is gone or older, the lock file of a live shim contains its facts, too. The
-    lock file of a dead shim is ignored: a terminated warm kernel can leave its lock under a name
-    that it never got. Facts of another pid namespace are ignored, since their pids mean nothing
-    here.
+    If the facts file is missing or older, the facts are read from the lock file of a live shim. The
+    lock file of a dead shim is ignored, because a terminated warm kernel can leave its lock file
+    under the name of a kernel that it never became. Facts of another pid namespace are ignored,
+    because their pids are not valid here.
     """
     handles, namespace = [], pid_namespace()
     for path in (facts, lock):
@@ -227,14 +232,14 @@ def _parse_exit(content: dict[str, Any]) -> ExitStatus:
         content["signal"],
         content["at"],
         oom=bool(content.get("oom")),
-        oom_own=bool(content.get("oom_own", True)),  # older shims did not write it
+        oom_own=bool(content.get("oom_own", True)),  # older shims did not write this field
         oom_above=str(content.get("oom_above", "")),
         unit_stopped=bool(content.get("unit_stopped")),
     )
 
 
 def start_failure(plan: LaunchPlan, trouble: str) -> StartFailedError:
-    """Create the error of a failed start from the errno and the step that its shim reported."""
+    """Create the error of a failed start from the errno and the step that the shim reported."""
     return StartFailedError(_describe(plan, trouble), hint=_hint(plan, trouble))
 
 

@@ -9,14 +9,14 @@ from kconnd.launchers.base import ExitStatus, Handle, Launcher
 
 
 class Launchers:
-    """All launchers of a daemon, with the interface of one.
+    """All launchers of a daemon, with the interface of a single launcher.
 
     Parameters
     ----------
     launchers : mapping
         The launchers by name; ``auto`` means the first.
     check : callable
-        Raises StartFailedError for the name of a launcher that may not be used now.
+        A function that raises StartFailedError for the name of a launcher that may not be used now.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class Launchers:
         return await self._for(plan).launch(plan)
 
     async def prepare(self, plan: LaunchPlan) -> None:
-        """Prepare for a later launch of this kind, to make it fast."""
+        """Prepare a later launch of a similar plan, to make that launch fast."""
         await self._for(plan).prepare(plan)
 
     def expect(self, requested_at_ns: int) -> None:
-        """Announce a requested kernel to all launchers, since its launcher is not known yet."""
+        """Announce a requested kernel to all launchers, because its launcher is not known yet."""
         for launcher in self._launchers.values():
             launcher.expect(requested_at_ns)
 
@@ -57,7 +57,7 @@ class Launchers:
         return await self._of(handle).wait(handle)
 
     async def stop(self, handle: Handle, step: Step) -> None:
-        """Take one step of a stop by sending a signal."""
+        """Take one step of a stop: send the signal of this step."""
         await self._of(handle).stop(handle, step)
 
     async def signal(self, handle: Handle, number: int) -> None:
@@ -69,7 +69,7 @@ class Launchers:
         return await self._of(handle).adopt(handle)
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Find an unrecorded launch; the shims of all launchers write the same facts."""
+        """Find an unrecorded launch; the facts have the same format for all launchers."""
         return await self._launchers[self._default].find(facts, exit_file, lock)
 
     def _of(self, handle: Handle) -> Launcher:

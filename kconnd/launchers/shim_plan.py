@@ -1,4 +1,4 @@
-"""Encodes the plan in the form that a shim reads, and sets the file limits of a process."""
+"""Encodes the plan in the format that a shim reads, and sets the file limits of a process."""
 
 import contextlib
 import resource
@@ -7,26 +7,27 @@ from collections.abc import Iterator
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StillRunningError
 
-# Soft and hard limit on open files at this process's start, which its kernels inherit. The daemon
-# raises its own limit later.
+# The soft and hard limit on open files at the start of this process. The daemon raises its own
+# limit later; kernels get these initial limits.
 INITIAL_FILE_LIMITS = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 def set_file_limits(pid: int, limits: tuple[int, int]) -> None:
-    """Set the soft and hard limit on open files of a process and its future children."""
-    with contextlib.suppress(ProcessLookupError):  # it has died; its answer says why, if any
+    """Set the soft and hard limit on open files for a process and its future children."""
+    # The shim has died; its answer, if any, contains the reason.
+    with contextlib.suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
 
 
 def plan_records(plan: LaunchPlan, *more: tuple[str, str]) -> Iterator[bytes]:
-    """Encode the plan in the form that `kconnd.programs.shim` documents.
+    """Encode the plan in the format that `kconnd.programs.shim` documents.
 
     Parameters
     ----------
     plan : LaunchPlan
-        What to run.
+        The launch plan.
     *more : tuple of str
-        Key and value of further records, such as those of the lock.
+        Key and value of additional records, such as the records for the lock.
     """
     values = [("name", plan.name), *(("arg", arg) for arg in plan.argv)]
     values += [("env", f"{key}={value}") for key, value in plan.env.items()]
@@ -46,7 +47,7 @@ def plan_records(plan: LaunchPlan, *more: tuple[str, str]) -> Iterator[bytes]:
 
 
 def still_there(plan: LaunchPlan, reason: str) -> StillRunningError:
-    """Make the error for a kernel whose earlier process still holds its lock."""
+    """Create the error for a kernel whose earlier process still holds the lock."""
     return StillRunningError(
         f"an earlier process of {plan.name} still runs ({reason})",
         hint=f"run kconnd-ctl stop {plan.name} to end it",

@@ -1,11 +1,11 @@
 """Spawns shims, and keeps a spare shim ready for the next kernel.
 
-Starting its interpreter takes most of a shim's start time, and so most of the time that kconnd adds
-to a kernel's start. After each start, a spare shim is spawned: a shim that has no plan yet. The
-next start sends it the plan, and spawns a new shim only where the spare has died. `LocalLauncher`
-is the only caller.
+kconnd adds the start time of a shim to the start of a kernel, and the shim's interpreter takes most
+of this time. After each start, a spare shim is therefore spawned: a shim without a plan. The next
+start sends its plan to the spare shim. A new shim is spawned only if the spare shim has died.
+`LocalLauncher` is the only caller.
 
-A spare shim holds only two pipes and exits when the daemon exits, however it exits.
+A spare shim holds only two pipes. It exits when the daemon exits, even if the daemon is killed.
 """
 
 import asyncio
@@ -30,8 +30,9 @@ from kconnd.launchers.shim_plan import (
 )
 from kconnd.system.files.private import is_locked, take_lock
 
-SPARE_DELAY_S = 0.5  # after the last start: spawning a spare must not slow down other starts
-NAME_ROOM = " " * 100  # in the command line of a spare, for the name of its kernel
+# Counted from the last start, so that spawning a spare does not slow down other starts.
+SPARE_DELAY_S = 0.5
+NAME_ROOM = " " * 100  # reserved in the command line of a spare shim for the name of its kernel
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ class ShimProcess:
     Parameters
     ----------
     pid : int
-        Of a child of this process. Once the shim has answered, callers use its pidfd instead.
+        The pid of the shim, a child of this process. After the shim's answer, callers use its pidfd
+        instead.
     plan, answer : int
-        Descriptors of the pipes on which it reads its plan and writes the facts of its kernel.
+        The descriptors of two pipes. The shim reads its plan from the first and writes the facts of
+        its kernel to the second.
     """
 
     pid: int
@@ -51,27 +54,28 @@ class ShimProcess:
     answer: int
 
     def exchange(self, plan: bytes) -> str:
-        """Send the plan and read the answer, which ends when the shim closes its side."""
+        """Send the plan, and read the answer until the shim closes its end of the pipe."""
         with open(self.plan, "wb") as sending, open(self.answer, "rb") as receiving:  # noqa: PTH123  # descriptors
-            with contextlib.suppress(BrokenPipeError):  # it has died; its answer says why, if any
+            # The shim has died; its answer, if any, contains the reason.
+            with contextlib.suppress(BrokenPipeError):
                 sending.write(plan)
                 sending.close()
             return receiving.read().decode(errors="replace")
 
     def wait(self) -> None:
-        """Wait until it has exited."""
+        """Wait until the shim has exited."""
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
     def dismiss(self) -> None:
-        """Close its pipes, so that a shim without a plan exits, and wait for its exit."""
+        """Close the pipes, at which a shim without a plan exits, and wait for the exit."""
         os.close(self.plan)
         os.close(self.answer)
         self.wait()
 
 
 def spawn(program: str, name: str, *inherited: int) -> ShimProcess:
-    """Spawn a shim for the kernel of this name, with some inherited descriptors.
+    """Spawn a shim for the kernel of this name.
 
     Raises
     ------
@@ -103,10 +107,11 @@ def spawn(program: str, name: str, *inherited: int) -> ShimProcess:
     finally:
         os.close(read_plan)
         os.close(write_answer)
-    process.returncode = 0  # other code waits for its exit, so Popen must not
+    process.returncode = 0  # marks the process as finished, because other code waits for its exit
     shim = ShimProcess(process.pid, plan, answer)
     try:
-        set_file_limits(shim.pid, INITIAL_FILE_LIMITS)  # while it has no child, which inherits them
+        # Set now, because the shim's future child inherits the limits.
+        set_file_limits(shim.pid, INITIAL_FILE_LIMITS)
     except BaseException:
         shim.dismiss()
         raise
@@ -119,16 +124,17 @@ class ShimSpawner:
     Parameters
     ----------
     program : callable
-        Returns the path of the shim's program.
+        A function that returns the path of the shim's program.
     """
 
     def __init__(self, program: Callable[[], str]) -> None:
         self._program = program
-        self._spares: deque[ShimProcess] = deque()  # of at most one; threads take it atomically
+        # Holds at most one spare shim; removal is atomic between threads.
+        self._spares: deque[ShimProcess] = deque()
         self._refill: asyncio.TimerHandle | None = None
 
     async def start(self, plan: LaunchPlan) -> tuple[dict[str, Any], str]:
-        """Start a kernel; return its facts, and what went wrong, or ``""``.
+        """Start a kernel; return its facts, and a description of the failure or ``""``.
 
         Raises
         ------
@@ -153,9 +159,9 @@ class ShimSpawner:
             spare.dismiss()
 
     def ensure_spare(self) -> None:
-        """Spawn a spare shim, unless there is one."""
+        """Spawn a spare shim unless there already is one."""
         if not self._spares:
-            with contextlib.suppress(OSError):  # the next start will report it
+            with contextlib.suppress(OSError):  # the next start will report the error
                 self._spares.append(spawn(self._program(), NAME_ROOM))
 
     def _cancel_refill(self) -> None:
@@ -176,7 +182,7 @@ class ShimSpawner:
 
 
 def start_with_spare(plan: LaunchPlan, spare: ShimProcess) -> str:
-    """Send the plan to a spare shim; return its answer, ``""`` if the shim had died before."""
+    """Send the plan to a spare shim; return its answer, or ``""`` if the spare shim had died."""
     try:
         text = b"".join(plan_records(plan, ("lock_file", plan.files.lock)))
         Path(plan.files.exit).unlink(missing_ok=True)
@@ -196,7 +202,7 @@ def start_with_new(plan: LaunchPlan, program: str) -> str:
     except LockedError as error:
         raise still_there(plan, error.message) from error
     try:
-        # Encode the plan first: text that cannot be encoded must raise before anything changes.
+        # The plan is encoded first, so that an encoding error is raised before any change.
         text = b"".join(plan_records(plan, ("lock", str(lock))))
         Path(plan.files.exit).unlink(missing_ok=True)
         shim = spawn(program, plan.name, lock)

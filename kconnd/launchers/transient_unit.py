@@ -1,8 +1,9 @@
-"""Launch kernels as transient services: the shim is a unit's main process, with cgroup limits.
+"""Launch kernels as transient systemd services with cgroup limits.
 
-The front door creates the unit, and sets its owner. The unit contains no secrets. Once the shim has
-reported its kernel, the kernel is controlled through pidfds, as by `LocalLauncher`. If the daemon
-dies before that, the next one finds the unit by the facts that its shim wrote.
+The shim is the main process of the unit. The front door creates the unit and sets its owner. The
+unit contains no secrets. After the shim has reported its kernel, the daemon controls the kernel
+through pidfds, as `LocalLauncher` does. If the daemon dies earlier, the next daemon finds the unit
+through the facts that the shim wrote.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ from kconnd.system.process.cgroups import kernel_cgroup_of
 from kconnd.system.process.processes import wait_for_end
 
 SYSTEMD = "systemd"
-START_LIMIT_S = 30.0  # until the shim has reported its kernel
-POLL_INTERVAL_S = 0.005  # of the facts file, which sets no event
+START_LIMIT_S = 30.0  # the limit until the shim has reported its kernel
+POLL_INTERVAL_S = 0.005  # the facts file is polled, because there is no event for a write
 
 
 class SystemdLauncher(LocalLauncher):
@@ -78,7 +79,7 @@ class SystemdLauncher(LocalLauncher):
         return replace(handle, launcher=SYSTEMD, cgroup=kernel_cgroup_of(handle.shim.pid))
 
     def confine(self, plan: LaunchPlan, shim: int) -> Mapping[str, float]:
-        """Request a scope for a forked shim, in which it will fork the kernel.
+        """Request a scope for a forked shim; the shim then forks the kernel in this scope.
 
         Returns
         -------
@@ -116,7 +117,7 @@ class SystemdLauncher(LocalLauncher):
 
 
 async def _wait_for_facts(plan: LaunchPlan, unit: str) -> dict[str, Any]:
-    """Wait until the shim has reported that the kernel has started, or why not."""
+    """Wait until the shim has reported the start of the kernel or a failure."""
     try:
         async with asyncio.timeout(START_LIMIT_S):
             while True:

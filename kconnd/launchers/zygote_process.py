@@ -1,9 +1,10 @@
 """The daemon's side of one zygote: spawns it, waits until it is ready, and requests forks.
 
-A `ZygoteProcess` speaks the protocol that `kconnd.programs.zygote.main` documents, over a socket
-that one thread at a time uses. It ends in one of three ways: the zygote refuses (`UnforkableError`,
-which holds until a file changes or a while has passed), it is stale or does not answer
-(`StaleError`; another zygote takes its place), or `close` kills it. No kernel ends with it.
+A `ZygoteProcess` uses the protocol that `kconnd.programs.zygote.main` documents, over a socket that
+only one thread at a time uses. A zygote ends in one of three ways. If the zygote refuses to fork,
+`UnforkableError` is raised, and the refusal is valid until a file changes or a time has passed. If
+the zygote is stale or does not answer, `StaleError` is raised, and a new zygote replaces it.
+Otherwise, `close` kills the zygote. Its kernels keep running in all three cases.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from kconnd.launchers.local import SHIM_START_LIMIT_S
 from kconnd.programs.zygote import main as zygote_program
 from kconnd.programs.zygote import staleness
 
-BURST_INTERVAL_S = 0.1  # between two requests that belong to many concurrent starts
+BURST_INTERVAL_S = 0.1  # requests with a shorter interval count as many concurrent starts
 
 log = logging.getLogger("kconnd")
 
@@ -38,16 +39,16 @@ class StaleError(Exception):
 
 @dataclass(frozen=True)
 class Refusal:
-    """The reason why a zygote forks nothing, and how long it holds.
+    """The reason why a zygote refuses to fork, and the validity of this refusal.
 
     Parameters
     ----------
     reason : str
         The zygote's reason.
     retry_at : float
-        The time at which it expires in any case.
+        The time at which the refusal expires in any case.
     signatures : mapping
-        The files that caused it; it expires when one of them changes.
+        The files that caused the refusal. The refusal expires when one of them changes.
     """
 
     reason: str
@@ -55,7 +56,7 @@ class Refusal:
     signatures: Mapping[str, list[int] | None] = field(default_factory=dict)
 
     def holds(self, now: float) -> bool:
-        """Tell whether a new zygote would refuse as well."""
+        """Return whether the refusal is still valid, so that a new zygote would refuse as well."""
         return now < self.retry_at and all(
             staleness.signature(path) == before for path, before in self.signatures.items()
         )
@@ -63,16 +64,16 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ZygoteTimeouts:
-    """How long the daemon waits for a zygote.
+    """The time limits of the daemon for a zygote.
 
     Parameters
     ----------
     import_s : float
-        Until it has imported its modules.
+        The limit for the import of the zygote's modules.
     reply_s : float
-        For the reply to a request, once it is ready.
+        The limit for the reply to a request, after the zygote is ready.
     clock : callable
-        Returns the present time in seconds.
+        A function that returns the present time in seconds.
     """
 
     import_s: float = 60.0
@@ -91,12 +92,12 @@ class ZygoteProcess:
     spec : Parent
         The interpreter, environment and modules of the zygote.
     timeouts : ZygoteTimeouts
-        How long to wait for it.
+        The time limits for the zygote.
 
     Raises
     ------
     UnforkableError
-        If its interpreter cannot be run.
+        If the interpreter cannot be run.
     """
 
     def __init__(self, spec: Parent, timeouts: ZygoteTimeouts) -> None:
@@ -133,7 +134,7 @@ class ZygoteProcess:
             zygote_end.close()
 
     def is_usable(self) -> bool:
-        """Tell whether to send a request: it is ready, still importing, or would refuse again."""
+        """Return whether to use this zygote: it is ready, is importing, or has a valid refusal."""
         if self._refusal is not None:
             return self._refusal.holds(self._timeouts.clock())
         return not self._ready or self._process.poll() is None
@@ -144,17 +145,18 @@ class ZygoteProcess:
         Raises
         ------
         UnforkableError
-            If it refuses.
+            If the zygote refuses to fork.
         StaleError
-            If it was closed meanwhile.
+            If the zygote was closed in the meantime.
         """
         with self._exchange_lock:
             self._receive_readiness()
 
     def announce(self, requested_at_ns: int) -> None:
-        """Make the zygote check the disk now, unless it is busy; see `fork`.
+        """Let the zygote check the disk now, unless the zygote is busy; see `fork`.
 
-        During many concurrent starts it checks only on each request, which follows soon enough.
+        During many concurrent starts, the announcement is omitted, because the request follows
+        soon.
         """
         in_burst = self._timeouts.clock() - self._last_fork_at < BURST_INTERVAL_S
         if in_burst or not self._exchange_lock.acquire(blocking=False):
@@ -164,7 +166,7 @@ class ZygoteProcess:
                 self._socket.settimeout(0)
                 self._socket.send(json.dumps({"ahead": True, "asked": requested_at_ns}).encode())
         except OSError:
-            pass  # the zygote has died, which `fork` reports
+            pass  # the zygote has died; `fork` reports this
         finally:
             self._exchange_lock.release()
 
@@ -176,12 +178,12 @@ class ZygoteProcess:
         Parameters
         ----------
         requested_at_ns : int
-            When the kernel was requested, in nanoseconds of the monotonic clock. The kernel is
-            forked from what was on disk at that time or later.
+            The time of the request, in nanoseconds of the monotonic clock. The kernel contains all
+            changes on disk from before this time.
         descriptors : tuple of int
-            Sent to the shim; see `kconnd.programs.zygote.main`.
+            The descriptors to send to the shim; see `kconnd.programs.zygote.main`.
         confines : bool
-            Whether the shim is moved into a control group of its own before it gets its plan.
+            Whether the shim is moved into its own control group before it gets its plan.
 
         Returns
         -------
@@ -191,9 +193,9 @@ class ZygoteProcess:
         Raises
         ------
         UnforkableError
-            If the zygote refuses or cannot fork.
+            If the zygote refuses to fork or cannot fork.
         StaleError
-            If the zygote differs from what a new process would import, or has died.
+            If the zygote has died, or if a new process would import other modules.
         """
         with self._exchange_lock:
             self._receive_readiness()
@@ -217,17 +219,18 @@ class ZygoteProcess:
         return int(reply["shim"])
 
     def close(self) -> None:
-        """Kill the zygote, even while it imports or forks; its kernels keep running."""
+        """Kill the zygote, even during imports and forks; its kernels keep running."""
         if self._closed:
             return
         self._closed = True
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a message
+            # This call wakes the thread that waits for a message.
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._process.kill()
         threading.Thread(target=self._reap, daemon=True).start()
 
     def _reap(self) -> None:
-        # A thread that still reads must not get another file that has this descriptor's number.
+        # The descriptor stays open while another thread reads, because its number could be reused.
         with self._exchange_lock:
             self._socket.close()
         self._process.wait()
@@ -258,7 +261,7 @@ class ZygoteProcess:
         self.close()
 
     def _first_message(self) -> dict[str, Any]:
-        """Wait for the message that the zygote sends once it has imported its modules."""
+        """Wait for the zygote's first message, which it sends after it has imported its modules."""
         try:
             self._socket.settimeout(self._timeouts.import_s)
             message = self._receive()
@@ -281,6 +284,6 @@ class ZygoteProcess:
         text = self._socket.recv(zygote_program.MAX_MESSAGE_BYTES)
         try:
             message: dict[str, Any] = json.loads(text)
-        except ValueError:  # it has died, or the message is cut off
+        except ValueError:  # the zygote has died, or the message is truncated
             return {}
         return message

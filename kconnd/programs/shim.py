@@ -1,52 +1,54 @@
-"""The shim: the process that supervises one kernel, whether or not a daemon runs.
+"""The shim: the process that supervises one kernel, with or without a running daemon.
 
-It spawns the kernel, writes the kernel's output to a log that it rotates, records the kernel's exit
-status, and terminates every process that the kernel left behind. Run as ``python -I -S shim.pyc
-NAME``. It is compiled in advance, which saves the memory of the compiler in each shim. NAME is
-blank if the name is only in the plan. A `kconnd.programs.zygote` forks its shims instead; they get
-the same input, and their children become the kernel without exec.
+The shim spawns the kernel, writes the kernel's output to a rotated log, records the kernel's exit
+status, and terminates every process that the kernel left behind. Its command is ``python -I -S
+shim.pyc NAME``. The program is compiled in advance, which saves the memory of the compiler in each
+shim. NAME is blank if only the plan contains the name. A zygote (`kconnd.programs.zygote`) forks
+its shims instead. A forked shim gets the same input, and its child becomes the kernel without exec.
 
-Rules. It uses the standard library only and nothing of ours, so that a shim survives any upgrade.
-It accepts no commands: it has no socket and ignores signals, so no fault of a daemon can make it
-lose a kernel. A kernel is ended by signals to the kernel itself. There is one exception: where the
-kernel has a control group of its own, the shim notes a SIGTERM of the service manager, which sends
-it to all processes of a unit that is stopped, and the exit file says so. The shim never blocks the
-kernel's output: output that cannot be written is counted and dropped.
+Rules. The shim imports only the standard library and no other module of kconnd, so it keeps working
+after an upgrade of kconnd. The shim accepts no commands: it has no socket and ignores signals. A
+faulty daemon therefore cannot make the shim lose its kernel. To stop a kernel, the daemon signals
+the kernel itself. There is one exception for a kernel with its own control group. When its unit is
+stopped, the service manager sends SIGTERM to all processes of the unit. The shim then notes this
+signal and records it in the exit file. The shim never blocks the kernel's output: output that
+cannot be written is counted and dropped.
 
 Input
 -----
-The launch plan, on stdin: ``key=value`` records, each ended by a NUL byte, which no value can
-contain. The last record is ``end=``. With a second argument, the plan is in the file of that name,
-which is removed when it has been read. Keys:
+The shim reads the launch plan from stdin. The plan consists of ``key=value`` records, each
+terminated by a NUL byte, which no value can contain. The last record is ``end=``. With a second
+argument, the shim reads the plan from the file of that name and removes the file. Keys:
 
 ==============  ==================================================================================
 ``name``        the kernel's name
 ``arg``         an argument of the command (repeated)
 ``env``         ``NAME=VALUE`` of the environment (repeated)
 ``cwd``         the working folder
-``umask``       in octal
+``umask``       the umask, in octal
 ``generation``  the number of the launch
-``log``         path of the log
-``log_max``     its maximal size in bytes
-``log_keep``    the number of older logs that are kept
-``facts``       path of the facts file
-``exit``        path of the exit file
-``lock``        number of an inherited descriptor on which the caller holds a flock; it stays
-                locked as long as the shim lives
-``lock_file``   path of a file to lock, in place of ``lock``
-``report``      ``1`` to write the facts once more when the kernel has begun, for a caller that
-                cannot read the shim's stdout
-``cgroup``      ``1`` where the kernel has a control group of its own, which tells whether the
-                kernel exceeded its memory limit
+``log``         the path of the log
+``log_max``     the maximal size of a log file, in bytes
+``log_keep``    the number of older logs to keep
+``facts``       the path of the facts file
+``exit``        the path of the exit file
+``lock``        the number of an inherited descriptor on which the caller holds a flock(2); the
+                file stays locked until the shim exits
+``lock_file``   the path of a file to lock, instead of ``lock``
+``report``      ``1``: write the facts again when the kernel has begun, for a caller that cannot
+                read the shim's stdout
+``cgroup``      ``1``: the kernel has its own control group, which counts hits of the kernel's
+                memory limit
 ==============  ==================================================================================
 
 Output
 ------
-The facts, before the kernel's first instruction: in the facts file, on stdout, and in the locked
-file. Then the exit, in the first of three places whose disk has room: the exit file; beside the
-facts file (``NAME.exit.json`` for ``NAME.shim.json``); the locked file from byte ``EXIT_AT`` on, in
-space that was allocated there before the kernel began. All are JSON of version ``PROTOCOL``, and
-are either complete or absent.
+Before the kernel's first instruction, the shim writes the facts to the facts file, to stdout and to
+the locked file. After the exit, the shim writes the exit status to the first of three places whose
+disk has room. The first is the exit file. The second is a file beside the facts file:
+``NAME.exit.json`` for ``NAME.shim.json``. The third is the locked file from byte ``EXIT_AT`` on;
+this space is allocated before the kernel begins. Facts and exit status are JSON of version
+``PROTOCOL``, and each is either complete or absent.
 """
 
 from __future__ import annotations
@@ -64,8 +66,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROTOCOL = 1
-LEFTOVER_GRACE_S = 2.0  # between SIGTERM and SIGKILL for processes that the kernel left behind
-# Loaded here, so that a forked shim need not load it.
+LEFTOVER_GRACE_S = 2.0  # between SIGTERM and SIGKILL to processes that the kernel left behind
+# The codec is loaded here, so that a forked shim does not have to load it.
 LIBC = ctypes.CDLL(None)
 PRCTL, SIGNALFD = LIBC.prctl, LIBC.signalfd
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -79,14 +81,18 @@ EXIT_FORMAT = (
     b'"errno": %s, "step": "%s", "oom": %s, "oom_own": %s, "oom_above": "%s", '
     b'"unit_stopped": %s}\n'
 )
-EXIT_AT, LOCK_BYTES = 2048, 4096  # offset of the exit in the locked file; the file's size
-SERVICE_MANAGER = (1, 0)  # pid and uid of the system's service manager
-UNIT_STOP_GRACE_S = 20.0  # from a unit's stop to SIGKILL; systemd's own follows after 45 or 90 s
-UNIT_STOP_VALID_S = 60.0  # after a unit's stop, in which an exit counts as its consequence
-SIGINFO_BYTES, PID_AT, UID_AT = 128, 12, 16  # size and offsets in a signalfd_siginfo, signalfd(2)
-SIGSET_BYTES = 8  # of the kernel's sigset_t; the C library's is longer
+# The offset of the exit status in the locked file, and the file's size.
+EXIT_AT, LOCK_BYTES = 2048, 4096
+SERVICE_MANAGER = (1, 0)  # the pid and uid of the system's service manager
+# From a unit's stop to SIGKILL; systemd sends its own SIGKILL after 45 or 90 s.
+UNIT_STOP_GRACE_S = 20.0
+# An exit within this time after a unit's stop counts as a consequence of the stop.
+UNIT_STOP_VALID_S = 60.0
+# The size and offsets of a signalfd_siginfo (signalfd(2)).
+SIGINFO_BYTES, PID_AT, UID_AT = 128, 12, 16
+SIGSET_BYTES = 8  # the size of Linux's sigset_t; the C library's sigset_t is larger
 FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # of open(2)
-LOG_HEADER = b"[kconnd: launch %d, %s]\n"  # before the output of each launch
+LOG_HEADER = b"[kconnd: launch %d, %s]\n"  # written before the output of each launch
 CGROUP_ROOT = b"/sys/fs/cgroup"
 PRINTABLE, QUESTION_MARK = range(33, 127), 63  # in ASCII
 IGNORED_SIGNALS = (
@@ -121,12 +127,12 @@ class Plan:
                 self.values[key.decode()] = value
 
     def number(self, key: str, base: int = 10) -> int:
-        """Return the value of a key as a number."""
+        """Return the value of a key as an integer."""
         return int(self.values[key], base)
 
 
 def read_plan(path: str = "") -> Plan | None:
-    """Read the plan from stdin, or from a file and remove it; see `receive_plan`."""
+    """Read the plan from stdin, or read it from a file and remove the file; see `receive_plan`."""
     if not path:
         return receive_plan(0)
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -137,7 +143,7 @@ def read_plan(path: str = "") -> Plan | None:
 
 
 def receive_plan(descriptor: int) -> Plan | None:
-    """Read a plan to its end; None where it is cut short, because its sender has died."""
+    """Read a plan to its end; None if the plan is incomplete because the sender has died."""
     text = b""
     while chunk := os.read(descriptor, CHUNK_BYTES):
         text += chunk
@@ -148,31 +154,35 @@ def receive_plan(descriptor: int) -> Plan | None:
 
 
 class OutputPath:
-    """The path of a file to write, which follows its folder when the folder is moved.
+    """The path of an output file; the path stays valid when the folder of the file is moved.
 
-    On a server, the folders of a deleted account are moved, and the folders that take their places
-    belong to another user: nothing of this kernel may be written there. So the folder is held open.
-    If the folder was removed and created again, its path is used. If the folder is a link, its
-    target changes when a warm kernel gets its name. So the link is read again before each use.
+    On a server, the folders of a deleted account are moved, and new folders of another user can
+    replace them. The shim must not write into these new folders, so it keeps a descriptor of the
+    original folder. If the folder was removed and created again, the path of the new folder is
+    used. If the folder is a symbolic link, its target changes when a warm kernel gets its name. The
+    link is therefore read again before each use.
     """
 
     def __init__(self, path: bytes) -> None:
         self.original = path
         self.name = os.path.basename(path)
         self.folder = -1
-        self.link = b""  # where the folder is a link: its path, by way of its own folder
-        self.target = b""  # and the path that it leads to
+        # If the folder is a link: the path of the link, relative to an open descriptor of its
+        # parent.
+        self.link = b""
+        self.target = b""  # the present target of the link
         folder = os.path.dirname(path) or b"."
         try:
             if os.path.islink(folder):
-                # The link's folder is held open, too, so that the link is found after a move.
+                # The parent folder of the link stays open, so that the link can be read after a
+                # move.
                 parent = os.open(os.path.dirname(folder) or b".", FOLDER_FLAGS)
                 self.link = b"/proc/self/fd/%d/%s" % (parent, os.path.basename(folder))
                 self._follow_link()
             else:
                 self.folder = os.open(folder, FOLDER_FLAGS)
         except OSError:
-            return  # the original path is used
+            return  # `current` then returns the original path
 
     def _follow_link(self) -> None:
         """Open the folder that the link points to, if its target has changed."""
@@ -182,7 +192,7 @@ class OutputPath:
                 return
             folder = os.open(self.link, FOLDER_FLAGS)
         except OSError:
-            return  # the link is gone: the last folder that it led to stays in use
+            return  # the link was removed: its last target stays in use
         if self.folder >= 0:
             os.close(self.folder)
         self.folder, self.target = folder, target
@@ -197,7 +207,7 @@ class OutputPath:
 
 
 class RotatingLog:
-    """The kernel's output, appended to a file that is rotated when it is full."""
+    """The kernel's output: a file that is rotated when it is full."""
 
     def __init__(self, path: bytes, max_bytes: int, keep: int) -> None:
         self.path, self.max_bytes, self.keep = OutputPath(path), max_bytes, keep
@@ -206,7 +216,10 @@ class RotatingLog:
         self.size = 0
 
     def write(self, text: bytes) -> None:
-        """Append text; drop it where that fails, and log the dropped size once writing works."""
+        """Append text.
+
+        Drop the text after an error, and log the dropped size when writing works again.
+        """
         try:
             self._open()
             if self.size + len(text) > self.max_bytes > 0:
@@ -233,7 +246,7 @@ class RotatingLog:
             remaining = remaining[count:]
 
     def _rotate(self) -> None:
-        """Rename log to log.1, log.1 to log.2 and so on; the oldest one is overwritten."""
+        """Rename log to log.1, log.1 to log.2 and so on; the oldest log is overwritten."""
         path = self.path.current()
         for number in range(self.keep, 0, -1):
             newer = path if number == 1 else b"%s.%d" % (path, number - 1)
@@ -247,7 +260,7 @@ class RotatingLog:
 
 
 def write_whole(path: bytes, text: bytes, *, durable: bool) -> None:
-    """Write a private file so that it is complete or absent at every instant."""
+    """Write a private file atomically: the file is complete or absent at every instant."""
     part = path + b".part"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(part, flags, 0o600)
@@ -264,7 +277,7 @@ def write_whole(path: bytes, text: bytes, *, durable: bool) -> None:
 
 
 def read_proc(path: bytes) -> bytes:
-    """Read a file of the kernel's with one read(2), without a file object's memory."""
+    """Read a file of /proc with one read(2), without the memory of a file object."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(file, CHUNK_BYTES)
@@ -273,7 +286,7 @@ def read_proc(path: bytes) -> bytes:
 
 
 def start_time(pid: int) -> int:
-    """Return when a process started, in ticks since boot: field 22 of proc_pid_stat(5)."""
+    """Return a process's start time in ticks since boot: field 22 of proc_pid_stat(5)."""
     return int(read_proc(b"/proc/%d/stat" % pid).rpartition(b")")[2].split()[19])
 
 
@@ -281,10 +294,10 @@ def start_time(pid: int) -> int:
 
 
 def apply_plan(plan: Plan, output: int, failure_pipe: int) -> None:
-    """Apply the plan's session, signals, standard files, umask and folder in the child."""
+    """Apply the plan to the child: session, signals, standard files, umask and folder."""
     try:
         os.setsid()
-        # Python itself ignores the last two.
+        # Python ignores the last two signals by default, so they are reset.
         for number in (*IGNORED_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         null = os.open("/dev/null", os.O_RDONLY)
@@ -303,7 +316,7 @@ def report_failure(failure_pipe: int, error: OSError, step: bytes) -> None:
 
 
 def become_by_exec(plan: Plan, failure_pipe: int) -> None:
-    """Execute the kernel in the child, which closes the failure pipe."""
+    """Execute the kernel in the child; exec closes the failure pipe."""
     try:
         os.execvpe(plan.args[0], plan.args, plan.env)  # noqa: S606  # a shell would be wrong here
     except OSError as error:
@@ -311,7 +324,7 @@ def become_by_exec(plan: Plan, failure_pipe: int) -> None:
 
 
 def fork_or_close(*descriptors: int) -> int:
-    """Fork; close the descriptors where that fails."""
+    """Fork; close the descriptors after an error."""
     try:
         return os.fork()
     except OSError:
@@ -321,14 +334,15 @@ def fork_or_close(*descriptors: int) -> int:
 
 
 class Child:
-    """A forked process that waits for its plan, and then becomes the kernel.
+    """A forked process that waits for its plan and then becomes the kernel.
 
     Parameters
     ----------
     become : callable
-        Becomes the kernel in the child, given the plan and the pipe to report a failure on.
+        A function that turns the child into the kernel. Its arguments are the plan and the failure
+        pipe.
     prepare : callable, optional
-        Runs in the child before it waits for the plan.
+        A function that runs in the child before the child waits for the plan.
     """
 
     def __init__(
@@ -341,32 +355,33 @@ class Child:
         self.pid = fork_or_close(*shim_ends, output, plan_read, failure_pipe)
         if self.pid == 0:
             try:
-                # An open end of the plan's pipe would hide from the child that the shim has died.
+                # The child closes its copy of the pipe's write end. Otherwise, it could not detect
+                # the shim's death.
                 for descriptor in shim_ends:
                     os.close(descriptor)
                 if prepare:
                     prepare()
                 plan = receive_plan(plan_read)
                 if plan is None:
-                    os._exit(0)  # the shim died before it recorded this process
+                    os._exit(0)  # the shim has died before it recorded this process
                 apply_plan(plan, output, failure_pipe)
                 become(plan, failure_pipe)
             except OSError:
-                os._exit(1)  # this copy of the shim must not go on as a shim
+                os._exit(1)  # the child must not continue to run the code of the shim
         for descriptor in (output, plan_read, failure_pipe):
             os.close(descriptor)
 
     def begin(self, plan: Plan) -> bytes:
-        """Record the child, send it the plan, and return what went wrong, or nothing."""
+        """Record the child and send the plan to it; return a description of a failure."""
         record_facts(plan, self.pid)
         remaining = memoryview(plan.text)
         try:
             while remaining:
                 remaining = remaining[os.write(self._plan_pipe, remaining) :]
         except BrokenPipeError:
-            pass  # the child has died, which `Descendants.reap` notices
+            pass  # the child has died; `Descendants.reap` detects this
         os.close(self._plan_pipe)
-        failure = os.read(self._failure_pipe, 100)  # empty once exec has closed the other end
+        failure = os.read(self._failure_pipe, 100)  # empty when exec has closed the other end
         if plan.values.get("report"):
             errno, _, step = failure.partition(b" ")
             record_facts(plan, self.pid, b', "errno": %s, "step": "%s"' % (errno or b"null", step))
@@ -374,11 +389,11 @@ class Child:
         return failure
 
     def is_running(self) -> bool:
-        """Tell whether the child has neither exited nor been stopped."""
+        """Return whether the child runs: it has neither exited nor been stopped."""
         return os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)[0] == 0
 
     def dismiss(self) -> None:
-        """Close its pipes, at which a child without a plan exits; `Descendants` reaps it."""
+        """Close the pipes, at which a child without a plan exits; `Descendants` reaps the child."""
         for descriptor in (self.output, self._plan_pipe, self._failure_pipe):
             os.close(descriptor)
 
@@ -387,7 +402,7 @@ class Child:
 
 
 def record_facts(plan: Plan, pid: int, more: bytes = b"") -> None:
-    """Write the identity of shim and kernel: pid and start time, and where they are valid."""
+    """Write the facts: pid and start time of shim and kernel, boot, host and pid namespace."""
     boot_id = read_proc(b"/proc/sys/kernel/random/boot_id").strip()
     shim = os.getpid()
     generation = plan.number("generation")
@@ -400,29 +415,29 @@ def record_facts(plan: Plan, pid: int, more: bytes = b"") -> None:
 
 
 def host_name() -> bytes:
-    """Return the host's name in the form of `as_word`."""
+    """Return the host name, converted by `as_word`."""
     name = os.uname().nodename.encode("ascii", "replace")
     return as_word(name)
 
 
 def as_word(name: bytes) -> bytes:
-    """Replace each character that cannot be in a JSON string, or in a name, by a question mark."""
+    """Replace each character that JSON strings or names cannot contain by a question mark."""
     return bytes(
         code if code in PRINTABLE and code not in b'"\\' else QUESTION_MARK for code in name
     )
 
 
 def write_into_lock(lock: int, facts: bytes) -> None:
-    """Write the facts into the locked file, and allocate the space for the exit there."""
+    """Write the facts to the locked file, and allocate space for the exit status."""
     try:
         os.pwrite(lock, facts.ljust(LOCK_BYTES), 0)
         os.ftruncate(lock, LOCK_BYTES)
     except OSError:
-        return  # the disk is full: the lock itself is what counts
+        return  # the disk is full; the lock itself is still held
 
 
 def answer_caller(text: bytes) -> None:
-    """Write to stdout; if the caller has died, the next daemon reads the facts file instead."""
+    """Write to stdout; if the caller has died, the next daemon reads the facts file."""
     try:
         os.write(1, text)
     except OSError:
@@ -433,27 +448,28 @@ def answer_caller(text: bytes) -> None:
 
 
 class UnitStop:
-    """Notes that the service manager stops the shim's unit: a SIGTERM whose sender is process 1.
+    """Detects that the service manager stops the shim's unit, by a SIGTERM from process 1.
 
-    The operating system reports the sender. A process can forge it only in signals to itself.
+    The operating system reports the sender of a signal. A process can forge the sender only in
+    signals to itself.
     """
 
     def __init__(self, *, enabled: bool) -> None:
         self.file = -1
-        self.at: float | None = None  # in seconds of the monotonic clock
+        self.at: float | None = None  # the time of the signal, in monotonic seconds
         if enabled:
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
             mask = (1 << signal.SIGTERM - 1).to_bytes(SIGSET_BYTES, sys.byteorder)
-            flags = os.O_NONBLOCK | os.O_CLOEXEC  # equal to SFD_NONBLOCK and SFD_CLOEXEC
+            flags = os.O_NONBLOCK | os.O_CLOEXEC  # SFD_NONBLOCK and SFD_CLOEXEC have these values
             self.file = SIGNALFD(-1, mask + bytes(SIGINFO_BYTES), flags)
 
     def read(self) -> None:
-        """Read all pending signals; those of other senders are ignored."""
+        """Read all pending signals; signals of other senders are ignored."""
         while self.file >= 0:
             try:
                 info = os.read(self.file, SIGINFO_BYTES)
             except OSError:
-                return  # none is pending
+                return  # no signal is pending
             pid, uid = (
                 int.from_bytes(info[start : start + 4], sys.byteorder) for start in (PID_AT, UID_AT)
             )
@@ -461,13 +477,13 @@ class UnitStop:
                 self.at = time.monotonic()
 
     def is_reason(self) -> bool:
-        """Tell whether an exit that has just been noticed is a consequence of the stop."""
+        """Return whether an exit that has just been detected is a consequence of the stop."""
         self.read()
         return self.at is not None and time.monotonic() - self.at < UNIT_STOP_VALID_S
 
 
 def exit_paths(plan: Plan) -> tuple[OutputPath, OutputPath]:
-    """Return the path of the exit file, and the one beside the facts for a full disk."""
+    """Return the path of the exit file, and of its replacement for a full disk."""
     beside_facts = plan.values["facts"].removesuffix(b".shim.json") + b".exit.json"
     return OutputPath(plan.values["exit"]), OutputPath(beside_facts)
 
@@ -481,7 +497,7 @@ def record_exit(
     limits: MemoryLimits | None,
     unit_stopped: bool,
 ) -> None:
-    """Write how the kernel ended; ``errno`` and ``step`` say why it never began."""
+    """Write the exit status; ``errno`` and ``step`` describe a kernel that never started."""
     exit_code = os.waitstatus_to_exitcode(status)
     code, number = (b"null", b"%d" % -exit_code) if exit_code < 0 else (b"%d" % exit_code, b"null")
     seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
@@ -495,35 +511,36 @@ def record_exit(
         try:
             write_whole(path.current(), text, durable=True)
         except OSError:
-            continue  # the disk is full: try the next path
+            continue  # the disk is full; try the next path
         return
     try:
         os.pwrite(plan.number("lock"), text, EXIT_AT)
         os.fsync(plan.number("lock"))
     except OSError:
-        return  # the disk is read-only: the daemon reports that nobody saw the exit
+        return  # the disk is read-only; the daemon reports an unobserved exit
 
 
-# --- which memory limit was reached
+# --- memory limits
 
 NO_OOM = (b"false", b"false", b"")
 
 
 class MemoryLimits:
-    """Tells which memory limit was reached: the kernel's own, or one above it (cgroups(7)).
+    """Finds the memory limit that was reached: the kernel's own or a parent's (cgroups(7)).
 
-    A process that is killed for memory is counted in its own group, whichever group's limit was
-    reached. So the groups that have reached their limits since the start are looked up as well.
+    Linux counts a kill by the OOM killer in the control group of the killed process, even if the
+    limit of a parent group was reached. This class therefore also looks up the groups that have
+    reached their limits since the start.
     """
 
     def __init__(self, root: bytes = CGROUP_ROOT, place: bytes = b"/proc/self/cgroup") -> None:
         self.hits_before = [(group, limit_hits(group)) for group in memory_groups(root, place)]
 
     def verdict(self) -> tuple[bytes, bytes, bytes]:
-        """Tell whether a process was killed for memory, whether by the own limit, and which above.
+        """Return whether a process was killed, whether by the own limit, and the parent's name.
 
-        The last value is the name of the lowest parent group whose limit was reached. If neither
-        the own limit nor a parent's was reached, the machine ran out of memory.
+        The last value is the name of the lowest parent group whose limit was reached. If no limit
+        was reached, the machine ran out of memory.
         """
         if not self.hits_before:
             return NO_OOM
@@ -537,7 +554,7 @@ class MemoryLimits:
 
 
 def memory_groups(root: bytes, place: bytes) -> list[bytes]:
-    """List the folders of the own control group and those above it, which count memory."""
+    """List the folders of the kernel's control group and of its parents that count memory."""
     try:
         rows = [row.split(b":", 2) for row in read_proc(place).splitlines()]
     except OSError:
@@ -555,13 +572,13 @@ def memory_groups(root: bytes, place: bytes) -> list[bytes]:
 
 
 def limit_files(group: bytes) -> list[bytes]:
-    """List a group's files, of cgroup version 2 or 1, that count how often its limit was hit."""
+    """List a group's files that count hits of its limit, for cgroup version 2 and 1."""
     names = (b"memory.events.local", b"memory.events", b"memory.failcnt")
     return [path for path in (group + b"/" + name for name in names) if os.path.exists(path)]
 
 
 def limit_hits(group: bytes) -> int:
-    """Count how often a group reached its limit; version 2 counts only failures to free memory."""
+    """Count the hits of a group's limit; version 2 counts only failed attempts to free memory."""
     for path in limit_files(group)[:1]:
         counts = read_counts(path)
         return counts.get(b"oom", counts.get(b"", 0))
@@ -569,13 +586,13 @@ def limit_hits(group: bytes) -> int:
 
 
 def oom_kills(group: bytes) -> int:
-    """Count the processes of a group that were killed for memory."""
+    """Count the processes of a group that the OOM killer killed."""
     files = (b"/memory.events", b"/memory.oom_control")
     return sum(read_counts(group + file).get(b"oom_kill", 0) for file in files)
 
 
 def read_counts(path: bytes) -> dict[bytes, int]:
-    """Read a file of counts: ``NAME NUMBER`` in each line, or one number alone."""
+    """Read a file of counts: lines ``NAME NUMBER``, or a single number."""
     try:
         rows = [line.rpartition(b" ") for line in read_proc(path).splitlines()]
         return {name: int(number) for name, _, number in rows}
@@ -587,16 +604,16 @@ def read_counts(path: bytes) -> dict[bytes, int]:
 
 
 class Descendants:
-    """Every process below the shim: the kernel, and orphans, which a subreaper inherits.
+    """All descendants of the shim: the kernel, and orphans that the subreaper has inherited.
 
     Parameters
     ----------
     kernel : int
         The kernel's pid.
     record : callable
-        Called once, with the kernel's wait status.
+        A function that is called once, with the kernel's wait status.
     unit_stop : UnitStop
-        Whether the service manager stops the unit.
+        The detector of a unit's stop.
     """
 
     def __init__(self, kernel: int, record: Callable[[int], None], unit_stop: UnitStop) -> None:
@@ -604,10 +621,10 @@ class Descendants:
         self.record = record
         self.unit_stop = unit_stop
         self.kernel_exited = False
-        self.deadline: float | None = None  # of the next signal to the kernel's leftovers
+        self.deadline: float | None = None  # the time of the next signal to the kernel's leftovers
 
     def reap(self) -> bool:
-        """Reap all that have exited, and tell whether any process is left."""
+        """Reap all exited processes, and return whether a process is left."""
         try:
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -620,9 +637,9 @@ class Descendants:
             return False
 
     def terminate_leftovers(self) -> None:
-        """Signal the kernel's leftovers if it is time to: SIGTERM at first, SIGKILL later.
+        """Signal the kernel's leftovers when a signal is due: first SIGTERM, later SIGKILL.
 
-        In a unit that is stopped, the service manager has sent SIGTERM to all, the kernel too.
+        If the unit is being stopped, the service manager has already sent SIGTERM to all processes.
         """
         if not self.kernel_exited:
             if self.unit_stop.at is None:
@@ -638,30 +655,30 @@ class Descendants:
         self.deadline = time.monotonic() + LEFTOVER_GRACE_S
 
     def timeout_ms(self) -> float | None:
-        """Return the time until the next signal is due; None while the kernel is to live."""
+        """Return the time until the next signal is due; None if no signal is planned."""
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - time.monotonic()) * 1000
 
     def _signal(self, number: int) -> None:
-        """Signal every descendant, in all sessions, and no other process."""
+        """Signal every descendant in every session, and no other process."""
         for pid, started in list_descendants(os.getpid()):
             try:
                 pidfd = os.pidfd_open(pid)
             except OSError:
                 continue  # it has exited meanwhile
             try:
-                # Another start time means that the pid was reused before the pidfd was opened.
+                # A different start time means that the pid was reused before the pidfd was opened.
                 if start_time(pid) == started:
                     signal.pidfd_send_signal(pidfd, number)
             except OSError:
-                continue  # it has exited meanwhile, or is a set-uid program of another user
+                continue  # the process has exited, or it is a set-uid program of another user
             finally:
                 os.close(pidfd)
 
 
 def list_descendants(root: int) -> list[tuple[int, int]]:
-    """List the processes below one as pid and start time, children before grandchildren."""
+    """List the descendants of a process by pid and start time, children before grandchildren."""
     children: dict[int, list[tuple[int, int]]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -671,7 +688,7 @@ def list_descendants(root: int) -> list[tuple[int, int]]:
                 continue  # it has exited meanwhile
             children.setdefault(int(fields[1]), []).append((int(name), int(fields[19])))
     descendants = list(children.get(root, ()))
-    for pid, _ in descendants:  # which grows meanwhile
+    for pid, _ in descendants:  # the loop extends the list
         descendants.extend(children.get(pid, ()))
     return descendants
 
@@ -703,7 +720,7 @@ def watch(output: int, log: RotatingLog, descendants: Descendants) -> None:
 
 
 def copy(output: int, log: RotatingLog) -> bool:
-    """Copy one chunk of output to the log; return False where there is no more."""
+    """Copy one chunk of output to the log; return False at the end of the output."""
     try:
         text = os.read(output, CHUNK_BYTES)
     except BlockingIOError:
@@ -714,7 +731,7 @@ def copy(output: int, log: RotatingLog) -> bool:
 
 
 def hold_lock(plan: Plan) -> bool:
-    """Hold the kernel's lock and set its descriptor in the plan; False where a shim holds it."""
+    """Take the kernel's lock and store its descriptor in the plan; False if a shim holds it."""
     if "lock_file" not in plan.values:
         os.set_inheritable(plan.number("lock"), False)  # noqa: FBT003  # it takes no keyword
         return True
@@ -739,7 +756,7 @@ def set_title(name: bytes, room: int) -> None:
 
 
 def main() -> int:
-    """Run one kernel to its end."""
+    """Run one kernel until it exits."""
     plan = read_plan(*sys.argv[2:3])
     if plan and not sys.argv[1].strip():
         set_title(plan.values["name"], len(sys.argv[1]))
@@ -747,19 +764,19 @@ def main() -> int:
 
 
 def supervise(plan: Plan, get_child: Callable[[], Child]) -> int:
-    """Start the kernel in a child and supervise it to its end; return the shim's exit status."""
+    """Start the kernel in a child and supervise it; return the shim's exit status."""
     os.umask(0o077)
     if not hold_lock(plan):
         return 3
-    os.chdir("/")  # any other folder would keep its file system from being unmounted
+    os.chdir("/")  # another working folder would prevent the unmount of its file system
     PRCTL(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     has_cgroup = bool(plan.values.get("cgroup"))
     limits = MemoryLimits() if has_cgroup else None
     child = get_child()
-    # After the fork, since the child must not inherit the mask, and before the kernel begins, since
-    # its unit can be stopped from then on.
+    # The signals are blocked after the fork, because the child must not inherit the mask. They are
+    # blocked before the kernel begins, because its unit can be stopped from then on.
     unit_stop = UnitStop(enabled=has_cgroup)
     failure = child.begin(plan)
     answer_caller(failure)

@@ -1,9 +1,9 @@
-"""The zygote: a process with ipykernel imported, from which kernels are forked.
+"""The zygote: a process that has imported ipykernel and from which kernels are forked.
 
-It is a program of the kernels' own interpreter, where nothing of kconnd is installed. `main` forks;
-`precompute` and `heap_layout` make a forked kernel start fast and use little memory; `staleness`
-detects that the imported modules differ from those on disk.
+The kernels' own interpreter runs the zygote, and kconnd is not installed there. `main` forks
+kernels. `precompute` and `heap_layout` reduce the start time and the memory of a forked kernel.
+`staleness` detects that the imported modules have changed on disk.
 
-Rules. Each file uses the standard library only, runs on Python 3.9 and imports none of the other
-files: they are loaded by path, so that a kernel has no modules that it would not have otherwise.
+Rules. Each file imports only the standard library and runs on Python 3.9. The files do not import
+each other; they are loaded by path, so that no additional modules are visible in a kernel.
 """

@@ -1,14 +1,14 @@
 """Arranges the zygote's heap so that its kernels copy fewer pages.
 
-A kernel that writes one byte copies a whole page. So memory that every kernel writes to is put
-side by side, and free gaps between live objects are used up: what a kernel allocates then lies in
-new pages. This saves a forked kernel 9 % of its own memory, and 4 % of its processor time until the
-first reply. To measure it, make `arrange` return at once and compare the output of
-``scripts/bench --only costs``.
+A forked kernel that writes one byte copies the whole page. This module moves memory that every
+kernel writes to onto adjacent pages. It also allocates the free gaps between live objects, so that
+later allocations of a kernel are in new pages. Both steps save a forked kernel 9 % of its own
+memory, and 4 % of its processor time until the first reply. To measure the effect, let `arrange`
+return at once and compare the output of ``scripts/bench --only costs``.
 
-Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains.
-The zygote calls `arrange` as its last step before it forks. Nothing changes that a program could
-observe. A step that cannot run here is skipped and reported, and the daemon logs it.
+Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains. The
+zygote calls `arrange` as its last step before it forks. A program cannot observe the change. A step
+that is impossible on this system is skipped and reported, and the daemon logs the report.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from __future__ import annotations
 import ctypes
 import sys
 
-# glibc keeps freed chunks of at most this size in caches that mallinfo2 does not count as usable,
-# up to so many of each size.
+# glibc caches freed chunks of at most this size, up to this number of each size. mallinfo2 does not
+# count these chunks as free.
 MAX_CACHED_BYTES, CACHED_CHUNKS = 1032, 7
-# Gaps above the first of these sizes are filled piece by piece.
+# Larger gaps are filled with several chunks of these sizes.
 GAP_BYTES = (
     *range(124 * 1024, MAX_CACHED_BYTES, -512),
     *range(MAX_CACHED_BYTES, 8, -16),
@@ -27,12 +27,12 @@ GAP_BYTES = (
 
 
 def arrange() -> list[str]:
-    """Put memory that kernels write to side by side; return each skipped step with its reason."""
+    """Arrange the heap; return each skipped step with the reason."""
     skipped = []
     for step in (gather_module_names, fill_gaps):
         try:
             step()
-        # A module whose name is no string; a C library without mallinfo2.
+        # The name of a module is not a string, or the C library has no mallinfo2.
         except AttributeError as error:
             skipped.append(f"heap_layout.{step.__name__}: {error}")
     return skipped
@@ -41,8 +41,9 @@ def arrange() -> list[str]:
 def gather_module_names() -> None:
     """Copy the names of all modules to adjacent memory.
 
-    IPython builds a set of them in each kernel, which writes to each name. The originals are
-    scattered, because each was allocated when its module was imported.
+    IPython builds a set of these names in each kernel, which writes to the reference count of each
+    name. The original strings are scattered, because each was allocated when its module was
+    imported.
     """
     modules = [
         (name.encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass"), module)
@@ -67,8 +68,8 @@ class Mallinfo(ctypes.Structure):
 def fill_gaps() -> None:
     """Allocate the free chunks between live objects, so that later allocations get new pages.
 
-    A kernel that allocates from a gap copies the page of the gap. No more is allocated than glibc
-    reports as free, even if another library implements ``malloc``.
+    A kernel that allocates from a gap copies the page of the gap. This function allocates at most
+    as much as glibc reports as free, even if another library implements ``malloc``.
     """
     libc = ctypes.CDLL(None)
     libc.mallinfo2.restype = Mallinfo
@@ -77,12 +78,12 @@ def fill_gaps() -> None:
     libc.free.argtypes = [ctypes.c_void_p]
     for size in GAP_BYTES:
         heap = libc.mallinfo2()
-        unused = libc.sbrk(0) - heap.keepcost  # the address above all that is in use
+        unused = libc.sbrk(0) - heap.keepcost  # the end of the used part of the heap
         cached = CACHED_CHUNKS if size <= MAX_CACHED_BYTES else 0
         for _ in range((heap.fordblks - heap.keepcost) // size + cached):
             address = libc.malloc(size)
             if not address or address >= unused:
-                # A small chunk is not freed: it would become a gap again.
+                # A small chunk is never freed, because it would become a gap again.
                 if size > MAX_CACHED_BYTES:
                     libc.free(address)
                 break

@@ -1,36 +1,37 @@
-"""The zygote: a process that has imported ipykernel and forks kernels that are ready at once.
+"""The zygote: a process that has imported ipykernel and forks kernels.
 
 The command is ``PYTHON [FLAGS] main.py DESCRIPTOR [MODULE...]``. PYTHON is the kernels' own
-interpreter, and the zygote has their exec-time environment. It imports each MODULE, too. Nothing of
-kconnd need be installed there: this folder and `kconnd.programs.shim` beside it use the standard
-library only, and run on Python 3.9.
+interpreter, and the zygote has the kernels' exec-time environment. The zygote also imports each
+MODULE. kconnd need not be installed for PYTHON: this folder and `kconnd.programs.shim` import only
+the standard library and run on Python 3.9.
 
 How it works. The zygote imports everything, freezes its heap, reports that it is ready, and then
-forks one shim per request. The shim forks the kernel, so the end of the zygote ends no kernel.
-While no request comes, the zygote forks a spare shim for the next kernel, and the spare shim forks
-the child that will become this kernel. Both exit when the zygote exits. The zygote exits when its
-daemon does, with `os._exit`: an interpreter's ordinary exit waits for threads and removes temporary
-files, which would hang, or take files away from kernels.
+forks one shim per request. The shim forks the kernel, so kernels keep running when the zygote
+exits. Between requests, the zygote forks a spare shim for the next kernel, and the spare shim forks
+the child that will become this kernel. The spare shim and its child exit when the zygote exits. The
+zygote exits when its daemon exits. It calls `os._exit`, because the ordinary exit of an interpreter
+waits for threads, which could hang, and removes temporary files, which kernels may use.
 
-Rules. A forked kernel is what ``PYTHON [FLAGS] -m ipykernel_launcher`` gives, except for the
-differences that ``tests/end_to_end/test_fork.py`` lists. So the zygote has one thread, no ZMQ
-context and no event loop. It runs no kernel and computes nothing of one except `precompute`'s
-objects.
+Rules. A forked kernel equals a kernel that ``PYTHON [FLAGS] -m ipykernel_launcher`` starts, except
+for the differences that ``tests/end_to_end/test_fork.py`` lists. The zygote therefore has one
+thread, no ZMQ context and no event loop. It does not run any part of a kernel's start, except for
+the objects of `precompute`.
 
-Protocol, over the SEQPACKET socket DESCRIPTOR; each message is a JSON object. The zygote's first
-message is ``{"ready": ipykernel's version, "skipped": [optimizations that ipykernel's internals
-do not allow]}`` or ``{"refused": reason, "seen": {path: signature}}``; a refusal holds only while
+Protocol. DESCRIPTOR is a SEQPACKET socket, and each message is a JSON object. The zygote's first
+message is ``{"ready": ipykernel's version, "skipped": [optimizations that ipykernel's internals do
+not allow]}`` or ``{"refused": reason, "seen": {path: signature}}``; a refusal is valid only while
 these paths have these signatures. The daemon then sends requests of two kinds:
 
 - ``{"asked": nanoseconds of time.monotonic_ns(), "confines": bool}`` with three descriptors: the
-  shim reads its plan from the first, writes its facts to the second, and holds the kernel's lock
-  by the third. ``confines`` says whether the shim is moved into a control group before it gets its
-  plan. The zygote answers ``{"shim": pid}``, ``{"stale": changed path}`` or ``{"failed": reason}``.
+  shim reads its plan from the first, writes its facts to the second, and holds the kernel's lock by
+  the third. ``confines`` states whether the daemon moves the shim into a control group before it
+  sends the plan. The zygote answers ``{"shim": pid}``, ``{"stale": changed path}`` or ``{"failed":
+  reason}``.
 - ``{"ahead": true, "asked": nanoseconds}`` without descriptors announces a request: the zygote
-  checks the disk while the daemon makes the plan. It does not answer.
+  checks the disk while the daemon makes the plan. The zygote sends no reply.
 
-`kconnd.programs.shim` documents the plan. Its ``arg`` records are the command that a cold start
-would run, and ``module_at`` is the index of the module among them.
+`kconnd.programs.shim` documents the plan. The ``arg`` records of the plan are the command of a cold
+start, and ``module_at`` is the index of the module in these records.
 """
 
 from __future__ import annotations
@@ -54,22 +55,23 @@ import time
 import warnings
 from functools import partial
 
-TYPE_CHECKING = False  # importing typing would put it among the modules of every kernel
+TYPE_CHECKING = False  # an import of typing would add it to the modules of every kernel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import ModuleType
     from typing import Any, BinaryIO
 
-    # Classes of files that are loaded by path: of the shim, and of this folder's other modules.
+    # The following names come from files that are loaded by path: the shim and the other modules
+    # here.
     Plan = Any
     Child = Any
     Precomputed = Any
     DiskSnapshot = Any
     CopiedPages = Any
 
-OLDEST_IPYKERNEL = (6, 29)  # the comparison with cold kernels was made with this one and newer ones
+OLDEST_IPYKERNEL = (6, 29)  # forked and cold kernels were compared from this version on
 MODULES = (
-    # The modules that a kernel imports between its start and its first reply, besides kernelapp.
+    # A kernel imports these modules between its start and its first reply, besides kernelapp.
     "ipykernel.kernelapp",
     "ipykernel.debugger",
     "ipykernel.displayhook",
@@ -86,16 +88,17 @@ MODULES = (
     "sqlite3",
     "tornado.platform.asyncio",
 )
-# Process titles: of a shim with a kernel, of a spare shim, and of a spare shim's child.
+# The process titles of a shim with a kernel, of a spare shim, and of a spare shim's child.
 SHIM_TITLE, SPARE_TITLE, CHILD_TITLE = b"kconnd-shim %s", b"kconnd-shim", b"kconnd-kernel"
-SPARE_DELAY_MS = 100  # without a request, until a spare is forked: concurrent forks are slow
+# A spare shim is forked after this time without a request, because concurrent forks are slow.
+SPARE_DELAY_MS = 100
 MAX_MESSAGE_BYTES = 65536
 MAX_REASON_CHARS = 1000
-MAX_REFUSAL_PATHS = 200  # with more, a refusal would not fit in a message
+MAX_REFUSAL_PATHS = 200  # a refusal with more paths would not fit into a message
 MAX_PID_CHARS = 20
-TITLE_BYTES = 2048  # the command line is padded with, as room for the title of each child
+TITLE_BYTES = 2048  # the padding of the command line, which makes room for the titles of children
 
-FORK = ctypes.PyDLL(None, use_errno=True).fork  # fork(2), without os.fork's handlers
+FORK = ctypes.PyDLL(None, use_errno=True).fork  # fork(2) without the handlers of os.fork
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -111,7 +114,7 @@ def load(name: str, folder: str = HERE) -> ModuleType:
 
 
 class PreparationError(Exception):
-    """The reason why no kernel can be forked from this interpreter."""
+    """The interpreter cannot fork kernels; the text contains the reason."""
 
 
 class BecomeKernel(BaseException):
@@ -123,7 +126,7 @@ class BecomeKernel(BaseException):
 
 
 def import_all(modules: Iterable[str]) -> str:
-    """Import ipykernel and the modules that the profile names; return ipykernel's version."""
+    """Import ipykernel and the modules in the profile; return ipykernel's version."""
     try:
         ipykernel = importlib.import_module("ipykernel")
     except BaseException as error:
@@ -132,7 +135,8 @@ def import_all(modules: Iterable[str]) -> str:
         oldest = ".".join(map(str, OLDEST_IPYKERNEL))
         raise PreparationError(f"ipykernel {ipykernel.__version__} is older than {oldest}")
     for name in MODULES:
-        # Another version of ipykernel or IPython may lack it; a kernel that needs it reports that.
+        # Other versions of ipykernel or IPython may lack the module. A kernel that needs it reports
+        # the error.
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     for name in modules:
@@ -144,13 +148,13 @@ def import_all(modules: Iterable[str]) -> str:
 
 
 def require_one_thread() -> None:
-    """Refuse to go on where a module has started threads, which a fork would not copy.
+    """Raise an error if a module has started threads, because a fork does not copy threads.
 
-    Thread pools that handle forks, such as OpenBLAS's, stop their threads before a fork and start
-    new ones when they compute next. So the threads are counted after a first fork.
+    Thread pools that handle forks, such as that of OpenBLAS, stop their threads before a fork and
+    start new threads at their next use. The threads are therefore counted after a first fork.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns about the threads that this looks for
+        warnings.simplefilter("ignore")  # Python warns if the process has threads
         try:
             child = os.fork()
         except OSError as error:
@@ -167,7 +171,7 @@ def require_one_thread() -> None:
 
 
 def open_descriptors() -> set[int]:
-    """List the open file descriptors, without the one that lists them."""
+    """List the open file descriptors, except the descriptor of the listing itself."""
     descriptors = set()
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -179,10 +183,10 @@ def open_descriptors() -> set[int]:
 
 
 def fork_without_handlers() -> int:
-    """Fork a shim, which needs neither a new random state nor new locks.
+    """Fork a shim without the handlers of `os.fork`.
 
-    The handlers that `os.fork` runs write to 200 pages. No lock of the interpreter can be held by
-    another thread, because there is no other thread.
+    The handlers renew the random state and the locks, and write to 200 pages. A shim needs neither:
+    no lock can be held by another thread, because there is only one thread.
     """
     pid: int = FORK()
     if pid < 0:
@@ -191,7 +195,7 @@ def fork_without_handlers() -> int:
 
 
 class ProcessTitle:
-    """The memory of the command line that ``ps`` shows, which a process may overwrite (proc(5))."""
+    """The command line that ``ps`` prints; a process may overwrite its memory (proc(5))."""
 
     def __init__(self) -> None:
         with open("/proc/self/stat", "rb") as file:
@@ -199,14 +203,14 @@ class ProcessTitle:
         self.start, self.end = int(fields[45]), int(fields[46])
 
     def set(self, args: list[bytes]) -> None:
-        """Show these arguments, cut off where the memory ends."""
+        """Replace the command line by these arguments, truncated to the available memory."""
         room = self.end - self.start
         text = b"".join(arg + b"\0" for arg in args)[: room - 1]
         ctypes.memmove(self.start, text.ljust(room, b"\0"), room)
 
 
 class WaitingShim:
-    """A forked shim that waits for its descriptors, on a socket of its own.
+    """A forked shim that waits for its descriptors on its own socket.
 
     Parameters
     ----------
@@ -233,7 +237,7 @@ class WaitingShim:
                 run_and_exit(partial(run_shim, shim_end, child_pipe))
 
     def send(self, descriptors: list[int]) -> bool:
-        """Send the descriptors, with which the shim begins; return False where it has died."""
+        """Send the descriptors, at which the shim begins; return False if the shim has died."""
         with self.connection:
             try:
                 socket.send_fds(self.connection, [b"!"], descriptors)
@@ -248,7 +252,7 @@ class WaitingShim:
 
 
 def run_and_exit(run_shim: Callable[[], int]) -> None:
-    """Run a shim and exit, whatever it raises: the zygote must not go on in its process."""
+    """Run a shim and exit after any exception: the zygote's code must not continue here."""
     status = 1
     try:
         status = run_shim()
@@ -288,7 +292,7 @@ class ForkServer:
         self.connection.send(json.dumps(message).encode())
 
     def run(self, modules: list[str]) -> int:
-        """Prepare, or report why not; then serve until the daemon exits. Return the exit status."""
+        """Prepare, and serve until the daemon exits; return the exit status."""
         try:
             self.prepare(modules)
         except PreparationError as error:
@@ -303,12 +307,12 @@ class ForkServer:
         return 0
 
     def prepare(self, modules: Iterable[str]) -> None:
-        """Import everything, and arrange the memory that all kernels will share."""
+        """Import everything and arrange the memory that all kernels will share."""
         env_before = dict(os.environb)
         missing = self.staleness.MissingModules()
         with missing.recording():
             version = import_all(modules)
-        # ipykernel's debugger sets a variable when it is imported.
+        # The import of ipykernel's debugger sets an environment variable.
         self.changed_env = dict(dict(os.environb).items() - env_before.items())
         self.precomputed = load("precompute").Precomputed()
         require_one_thread()
@@ -317,7 +321,7 @@ class ForkServer:
         own = self.staleness.OwnFolders(own_folders, names)
         self.snapshot = self.staleness.DiskSnapshot(paths, own)
         self.kept_descriptors = open_descriptors()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim stays as a zombie
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no shim becomes a zombie
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         gc.collect()
         skipped = [*self.precomputed.skipped, *self.heap_layout.arrange()]
@@ -339,9 +343,10 @@ class ForkServer:
             changed_path = self.snapshot.changed(request["asked"])
             if request.get("ahead"):
                 continue
-            self.confines = request.get("confines", True)  # an older daemon does not send it
+            self.confines = request.get("confines", True)  # older daemons do not send this field
             reply = {"stale": changed_path} if changed_path else self.hand_over(descriptors)
-            # Close them before the reply, after which the daemon may want to take the lock.
+            # The descriptors are closed before the reply, because the daemon may take the lock
+            # afterwards.
             for descriptor in descriptors:
                 os.close(descriptor)
             self.send(**reply)
@@ -352,7 +357,7 @@ class ForkServer:
             kernel, self.latest = self.latest.read_child(), None
             if kernel:
                 self.copied_pages.learn(kernel)
-        with contextlib.suppress(OSError):  # the next request will report it
+        with contextlib.suppress(OSError):  # the next request will report the error
             self.spare = WaitingShim(partial(self.run_shim, copies_pages=True))
 
     def hand_over(self, descriptors: list[int]) -> dict[str, object]:
@@ -364,7 +369,7 @@ class ForkServer:
             if shim is None or not shim.send(descriptors):
                 shim = WaitingShim(self.run_shim)
                 shim.send(descriptors)
-        except OSError as error:  # a shortage of processes or memory, which may pass
+        except OSError as error:  # a temporary shortage of processes or memory
             return {"failed": error.strerror}
         self.latest = shim
         return {"shim": shim.pid}
@@ -372,13 +377,17 @@ class ForkServer:
     def run_shim(
         self, connection: socket.socket, child_pipe: BinaryIO, *, copies_pages: bool = False
     ) -> int:
-        """Wait in the shim's process for a kernel, then supervise it; return the exit status.
+        """Wait in the shim's process for a request, then supervise the kernel.
 
-        The shim forks its child while it waits, unless the daemon will move the shim into a control
-        group: a child that was forked before would stay outside. With ``copies_pages`` there is
-        time for the child to copy the pages that a kernel will write to.
+        Return the exit status.
+
+        The shim forks its child early, while it waits. If the daemon will move the shim into a
+        control group, the shim forks its child afterwards, because an early child would stay
+        outside the group. With ``copies_pages`` there is time for the child to copy the pages that
+        a kernel will write to.
         """
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else a kernel's exit status could be lost
+        # Otherwise, a kernel's exit status would be lost.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
         for standard in (0, 1, 2):
@@ -414,21 +423,24 @@ class ForkServer:
     def fork_child(
         self, shim_ends: Iterable[socket.socket | BinaryIO], *, copies_pages: bool
     ) -> Child:
-        """Fork the child early: the pages that its shim writes to from here on are not copied."""
+        """Fork the child early, so that it does not copy pages to which the shim writes later."""
 
         def prepare() -> None:
             for end in shim_ends:
-                end.close()  # else the zygote would not notice that the shim has died
+                end.close()  # otherwise, the zygote could not detect the shim's death
             self.title.set([CHILD_TITLE])
             if copies_pages:
                 self.copied_pages.copy()
 
-        with contextlib.suppress(OSError):  # a shortage of processes or memory, which may pass
+        with contextlib.suppress(OSError):  # a temporary shortage of processes or memory
             return self.shim.Child(self.be_kernel, prepare)
         return None
 
     def can_use(self, child: Child, plan: Plan) -> bool:
-        """Give the child its shim's present limits; dismiss it and return False if that fails."""
+        """Set the shim's present limits for the child.
+
+        After an error, dismiss the child and return False.
+        """
         with contextlib.suppress(OSError):
             if "cgroup" not in plan.values and child.is_running():
                 limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -438,7 +450,7 @@ class ForkServer:
         return False
 
     def be_kernel(self, plan: Plan, _failure_pipe: int) -> None:
-        """Undo in the kernel's process what the zygote and the shim set up, then leave them."""
+        """Undo the changes of zygote and shim in the kernel's process, then unwind their stack."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -450,17 +462,18 @@ class ForkServer:
         raise BecomeKernel(plan, self)
 
     def close_others(self, more: set[int]) -> None:
-        """Close all descriptors except ``more``, the standard ones and those of modules."""
+        """Close all descriptors except ``more``, the standard streams and those of modules."""
         kept = (self.kept_descriptors - {self.connection.fileno()}) | {0, 1, 2} | more
         for descriptor in open_descriptors() - kept:
             os.close(descriptor)
 
 
 def renew_identity() -> None:
-    """Replace state that no two processes may share: random state, keys and thread numbers."""
+    """Replace state that must differ between processes: random state, keys and thread ids."""
     set_native_id = getattr(threading.main_thread(), "_set_native_id", None)
     if set_native_id is not None:
-        set_native_id()  # Python 3.11 does not renew it after a fork, and nothing public does
+        # Python 3.11 does not renew the thread id after a fork, and no public function does.
+        set_native_id()
     random.seed()
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
@@ -473,7 +486,8 @@ def renew_identity() -> None:
 def run_kernel(plan: Plan, server: ForkServer) -> None:
     """Run the plan's command in this process, as a new interpreter would.
 
-    ``server`` stays referenced while the kernel runs: freeing it would write to its pages.
+    ``server`` stays referenced while the kernel runs, because freeing it would write to shared
+    pages.
     """
     at = plan.number("module_at")
     args = [os.fsdecode(arg) for arg in plan.args]
@@ -498,7 +512,7 @@ def main() -> tuple[Plan, ForkServer]:
     try:
         status = ForkServer(connection).run([word for word in sys.argv[2:] if word.strip()])
     except BecomeKernel as kernel:
-        connection.detach()  # it is closed, and its number may belong to another file by now
+        connection.detach()  # the socket is closed, and its number may belong to another file
         return kernel.plan, kernel.server
     except BaseException:  # noqa: BLE001, S110  # nobody is there to receive it
         pass
@@ -507,5 +521,6 @@ def main() -> tuple[Plan, ForkServer]:
 
 if __name__ == "__main__":
     if sys.path and sys.path[0] == HERE:
-        del sys.path[0]  # it would hide other modules of these names; -m inserts the cwd later
+        # This folder could hide modules of a kernel; -m inserts the cwd later.
+        del sys.path[0]
     run_kernel(*main())

@@ -1,16 +1,16 @@
-"""Computes objects that are the same in every kernel of a zygote, once before the fork.
+"""Computes objects that are equal in all kernels of a zygote, once before the fork.
 
 A forked kernel shares the zygote's memory until either process writes to a page. Reading a Python
-object writes to its page as well, because it changes the reference count. So a step that visits
-every object once, such as listing the files of all modules, costs a kernel more memory than its
-result takes. The zygote runs two such steps of ipykernel's start ahead of time, both behind names
-that are not public.
+object also writes to its page, because the reference count changes. Some steps of a kernel's start,
+such as listing the files of all modules, read many objects and produce a small result. Such a step
+copies far more memory than the result needs. The zygote therefore runs two such steps of
+ipykernel's start before the fork. Both steps use private names of ipykernel and traitlets.
 
 Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains.
 Each precomputed object replaces one stock function or module attribute; its first use returns the
-precomputed value and restores the original. When ipykernel or traitlets differ from the versions
-known here, the object is skipped: `Precomputed.skipped` says why, the daemon logs it, and the
-kernel computes the value itself.
+precomputed value and restores the original. If the installed ipykernel or traitlets lacks the
+expected names, the object is skipped: `Precomputed.skipped` contains the reason, the daemon logs
+it, and the kernel computes the value itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 import sys
 import types
 
-TYPE_CHECKING = False  # importing typing would put it among the modules of every kernel
+TYPE_CHECKING = False  # an import of typing would add it to the modules of every kernel
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Protocol
@@ -41,7 +41,7 @@ class Precomputed:
     replacements : list of Replacement
         The objects that work with the installed ipykernel and traitlets.
     skipped : list of str
-        The name of each other object, and why it was skipped.
+        The name of each skipped object, and the reason.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,8 @@ class Precomputed:
         for factory in factories:
             try:
                 self.replacements.append(factory())
-            # Internals of another version can fail in any way; the kernel runs without the object.
+            # The internals of another version can raise any exception. The kernel works without the
+            # object.
             except Exception as error:  # noqa: BLE001  # it is reported
                 name = getattr(factory, "__name__", "")
                 self.skipped.append(f"precompute.{name}: {error!r}")
@@ -65,11 +66,11 @@ class Precomputed:
 class CommandLine:
     """The argument parser of ipykernel's command line, with all options added.
 
-    Building the parser takes longer than parsing with it, and depends only on the options that the
-    application's classes declare. The precomputed parser does not call argcomplete either, which
-    has an effect only in a shell that completes a line. It saves a forked kernel 7 % of its
-    processor time until the first reply, and 2 % of its own memory. To measure it, remove the class
-    from `Precomputed` and compare the output of ``scripts/bench --only costs``.
+    Building the parser takes longer than using it. The parser depends only on the options that the
+    application's classes declare. The precomputed parser does not call argcomplete, which is needed
+    only for completion in a shell. This object saves a forked kernel 7 % of its processor time
+    until the first reply, and 2 % of its own memory. To measure the effect, remove the class from
+    `Precomputed` and compare the output of ``scripts/bench --only costs``.
     """
 
     def __init__(self) -> None:
@@ -79,7 +80,8 @@ class CommandLine:
             {"flatten_flags", "_classes_with_config_traits", "_create_loader"},
         )
         app = self.app_class()
-        app.log = logging.getLogger()  # the default is a logger of its own, which would stay
+        # By default, the application would create a new logger, which would persist.
+        app.log = logging.getLogger()
         self.flags = app.flatten_flags()
         self.classes = list(app._classes_with_config_traits())
         flags, aliases = self.flags
@@ -87,7 +89,7 @@ class CommandLine:
         self.loader._create_parser()
 
     def install(self) -> None:
-        """Make the application class return the precomputed parser once."""
+        """Replace a method of the application class, so that its first call returns the parser."""
         app_class, loader = self.app_class, self.loader
 
         def create_loader(app: Any, argv: Sequence[str], *_: object, **__: object) -> Any:
@@ -106,12 +108,13 @@ class CommandLine:
 
 
 class ModuleFiles:
-    """The files of all imported modules, which ipykernel's debugger collects at its start.
+    """The list of the files of all modules, which ipykernel's debugger collects at its start.
 
-    Collecting them reads every module object and so copies its page. The files are kept as one
-    string instead, which is one piece of memory. It saves a forked kernel 12 % of its own memory,
-    and 5 % of its processor time until the first reply. To measure it, remove the class from
-    `Precomputed` and compare the output of ``scripts/bench --only costs``.
+    Collecting the files reads every module object and therefore copies the pages of all modules.
+    The precomputed list is a single string in contiguous memory. This object saves a forked kernel
+    12 % of its own memory, and 5 % of its processor time until the first reply. To measure the
+    effect, remove the class from `Precomputed` and compare the output of ``scripts/bench --only
+    costs``.
     """
 
     def __init__(self) -> None:
@@ -120,17 +123,17 @@ class ModuleFiles:
             self.ipkernel.IPythonKernel.__init__, {"sys", "modules", "copy", "_kernel_modules"}
         )
         self.module_count = len(sys.modules)
-        main = sys.modules["__main__"]  # the zygote's; a kernel has another one
+        main = sys.modules["__main__"]  # excluded, because a kernel has a different `__main__`
         modules = (module for module in sys.modules.values() if module is not main)
         files = (getattr(module, "__file__", None) for module in modules)
         self.files = "\0".join(file for file in files if file)
 
     def install(self) -> None:
-        """Replace the name ``sys`` in ipykernel's module until its modules are copied once."""
+        """Replace ``sys`` in ipykernel's module until the first call of ``sys.modules.copy()``."""
         self.ipkernel.sys = SysUntilCopied(self)
 
     def copy(self) -> dict[str, Any]:
-        """Return an object with a ``__file__`` for each module, as ``sys.modules.copy()`` does."""
+        """Return, like ``sys.modules.copy()``, an object with a ``__file__`` for each module."""
         self.ipkernel.sys = sys
         new_count = max(0, len(sys.modules) - self.module_count)
         new_modules = itertools.islice(reversed(sys.modules.values()), new_count)
@@ -156,7 +159,7 @@ def require_names(function: Any, names: set[str]) -> None:
     Raises
     ------
     LookupError
-        If it does not, because another version does the step in another way.
+        If a name is missing, because another version implements the step differently.
     """
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__

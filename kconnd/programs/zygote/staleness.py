@@ -1,14 +1,15 @@
-"""Detects that a zygote's imported modules differ from what a new process would import.
+"""Detects that a new process would import other modules than the zygote has imported.
 
-A snapshot covers the folders where modules are found and the files of the modules that were
-imported. The standard library's files are left out: another standard library comes with another
-interpreter, whose file is covered. In a folder of installed packages every change counts. In a
-folder of the user's own, such as a project's, files of all kinds come and go; there a change counts
-only if a new process would import something else.
+A snapshot covers the folders on the module search path and the files of the imported modules. It
+does not cover files of the standard library, because these change only together with the
+interpreter, whose file is covered. In a folder of installed packages, every change counts. In a
+user's own folder, such as a project folder, unrelated files change often. There, a change counts
+only if a new process would import other modules.
 
 Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains. A
-check runs while a start waits, so it costs one stat(2) for each path, and a listing of each own
-folder that changed. The changed path is named, because it can be why a kernel was not forked.
+start waits for the check, so a check must be fast: one stat(2) per path, and one listing per
+changed own folder. The result is the changed path, because it can be the reason why a kernel was
+not forked.
 """
 
 from __future__ import annotations
@@ -19,25 +20,26 @@ import os
 import sys
 import time
 
-TYPE_CHECKING = False  # importing typing would put it among the modules of every kernel
+TYPE_CHECKING = False  # an import of typing would add it to the modules of every kernel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-# Endings of names that belong to an installed package, in any folder.
+# In any folder, names with these endings belong to an installed package.
 PACKAGE_ENDINGS = (".dist-info", ".egg-info", ".egg-link", ".pth")
-# Until a timestamp is this old, a later change can still get an equal one.
+# If a timestamp is newer than this, a later change can still get an equal timestamp.
 STAMP_RESOLUTION_S = 2.0
-PACKAGES = "-packages"  # in the path of installed packages: site-packages, dist-packages
-MAX_NUMBER = (1 << 63) - 1  # the largest that fits in an array of signed 64-bit numbers
+PACKAGES = "-packages"  # part of the paths of installed packages: site-packages, dist-packages
+MAX_NUMBER = (1 << 63) - 1  # the largest number in an array of signed 64-bit numbers
 
 
 def import_locations() -> list[str]:
-    """List the paths that decide where a new process finds modules, missing ones too."""
+    """List the paths on which a new process looks for modules, including missing paths."""
     binaries = os.path.dirname(sys.executable)
     folders = list(sys.path)
     site = sys.modules.get("site")
-    if site is not None and site.ENABLE_USER_SITE:  # it is on the path only where it exists
+    # This folder is on the search path only if it exists.
+    if site is not None and site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
     configuration = [
         os.path.join(folder, "pyvenv.cfg") for folder in (binaries, os.path.dirname(binaries))
@@ -56,8 +58,8 @@ def watched_paths() -> tuple[list[str], list[str]]:
     Returns
     -------
     tuple of list
-        Files and folders in which every change counts; folders of the user's own, in which only
-        importable names count.
+        The files and folders in which every change counts, and the user's own folders, in which
+        only importable names count.
     """
     library = os.path.dirname(os.__file__)
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
@@ -75,29 +77,30 @@ def watched_paths() -> tuple[list[str], list[str]]:
 
 
 class MissingModules:
-    """The last finder of an import, which records modules that no finder has found."""
+    """The last finder of an import; it records the modules that no other finder has found."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
 
     def find_spec(self, name: str, *_: object) -> None:
-        """Record the name and find nothing (importlib.abc.MetaPathFinder)."""
+        """Record the name and return None (importlib.abc.MetaPathFinder)."""
         self.names.add(name)
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Be the last finder of all imports until the block ends."""
+        """Install this object as the last finder of all imports until the block ends."""
         finder: Any = self
         sys.meta_path.append(finder)
         try:
             yield
         finally:
-            with contextlib.suppress(ValueError):  # a module has replaced the list of finders
+            # Needed if a module has replaced the list of finders.
+            with contextlib.suppress(ValueError):
                 sys.meta_path.remove(finder)
 
 
 def related_files(modules: Iterable[str], error: BaseException) -> set[str]:
-    """List the files that can have caused a refusal: those of the modules and of the traceback."""
+    """List the files that may have caused a refusal: files of the modules and of the traceback."""
     files = set()
     for name in modules:
         parts = name.split(".")
@@ -106,7 +109,7 @@ def related_files(modules: Iterable[str], error: BaseException) -> set[str]:
             files |= {file, os.path.dirname(file)} if file else set()
     cause: BaseException | None = error
     while cause is not None:
-        files.add(str(getattr(cause, "filename", None) or ""))  # of a SyntaxError
+        files.add(str(getattr(cause, "filename", None) or ""))  # a SyntaxError has this attribute
         trace = cause.__traceback__
         while trace is not None:
             files.add(trace.tb_frame.f_code.co_filename)
@@ -116,7 +119,7 @@ def related_files(modules: Iterable[str], error: BaseException) -> set[str]:
 
 
 def signature(path: str) -> list[int] | None:
-    """Return timestamp, inode and size of a file or folder; None where it does not exist."""
+    """Return the timestamp, inode and size of a file or folder; None if it does not exist."""
     try:
         status = os.stat(path)
     except OSError:
@@ -130,9 +133,9 @@ class FolderSnapshot:
     Parameters
     ----------
     state : list of int, optional
-        Its `signature`, where it exists.
+        The `signature` of the folder; None if the folder does not exist.
     names : frozenset of str
-        The relevant names in it.
+        The relevant names in the folder.
     """
 
     def __init__(self, state: list[int] | None, names: frozenset[str]) -> None:
@@ -143,37 +146,37 @@ class FolderSnapshot:
 
 
 class OwnFolders:
-    """Folders of the user's own, in which a change counts only if it hides or adds a module.
+    """The user's own folders, in which a change counts only if it hides or adds a module.
 
     Parameters
     ----------
     folders : iterable of str
-        Their paths.
+        The paths of the folders.
     names : iterable
-        Names of modules, of which the first part counts. Some programs put names that are not
-        strings into ``sys.modules``.
+        The names of modules. Only the first part of a name counts. Names can be other objects than
+        strings, because some programs add such names to ``sys.modules``.
     """
 
     def __init__(self, folders: Iterable[str], names: Iterable[object]) -> None:
-        # site imports these two before `MissingModules` can record that they are missing.
+        # site tries to import these two modules before `MissingModules` can record them as missing.
         always = {"sitecustomize", "usercustomize"}
         strings = (name for name in names if isinstance(name, str))
         self.names = frozenset({name.partition(".")[0] for name in strings} | always)
         self.snapshots = {folder: self._snapshot(folder) for folder in folders}
 
     def changed(self) -> str | None:
-        """Return a folder that was replaced, or in which relevant names came or went."""
+        """Return a folder that was replaced or whose relevant names have changed."""
         for folder, before in self.snapshots.items():
             if before.is_conclusive and signature(folder) == before.signature:
                 continue
             now = self._snapshot(folder)
             if now.inode != before.inode or now.names != before.names:
                 return folder
-            self.snapshots[folder] = now  # the next check need not list the folder again
+            self.snapshots[folder] = now  # the next check does not have to list the folder again
         return None
 
     def _snapshot(self, folder: str) -> FolderSnapshot:
-        # The signature comes first: a change during the listing then makes it differ.
+        # The signature is read first, so that the next check detects a change during the listing.
         state = signature(folder)
         try:
             entries = os.listdir(folder)
@@ -190,29 +193,30 @@ class OwnFolders:
 class DiskSnapshot:
     """The state of all paths that decide what a new process imports.
 
-    A check takes 2 microseconds for each path, 0.8 ms for ipykernel. The snapshot is kept in two
-    pieces of memory, apart from a few own folders, because a fork copies each page that is touched
-    afterwards.
+    A check takes 2 microseconds per path, and 0.8 ms for ipykernel. Each page that is read after a
+    fork is copied, so the snapshot, except for a few own folders, is stored in only two objects.
 
     Parameters
     ----------
     paths : list of str
-        Files and folders in which every change counts.
+        The files and folders in which every change counts.
     own_folders : OwnFolders
-        Folders in which only relevant names count.
+        The folders in which only relevant names count.
     """
 
     def __init__(self, paths: list[str], own_folders: OwnFolders) -> None:
         self.paths, self.own_folders = os.fsencode("\0".join(paths)), own_folders
-        self.checked_ns = 0  # of the monotonic clock, when the last check began
+        self.checked_ns = 0  # the start of the last check, on the monotonic clock
         self.changed_path: str | None = None
         self.state = self._read()
 
     def changed(self, requested_at_ns: int) -> str | None:
-        """Return a path that changed before a kernel was requested, or later; None if none did.
+        """Return a changed path, by a check that is at least as new as a request.
 
-        A check is valid for all requests that were made before it began. Once a path has changed,
-        the result is always that path.
+        None if unchanged.
+
+        A check is valid for all requests that were made before the check began. After a change, the
+        result is always the changed path.
         """
         if self.changed_path is None and self.checked_ns <= requested_at_ns:
             self.changed_path = self._compare(self._read()) or self.own_folders.changed()

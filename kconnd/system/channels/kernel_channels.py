@@ -49,7 +49,7 @@ OnStatus = Callable[[str, bool], None]
 def new_context() -> zmq.asyncio.Context:
     """Create the daemon's ZMQ context.
 
-    Libzmq's default limit of sockets suffices for 200 kernels.
+    The default limit of sockets in libzmq suffices for 200 kernels.
     """
     context = zmq.asyncio.Context()
     context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
