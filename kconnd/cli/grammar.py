@@ -366,18 +366,22 @@ _VERBS = (
         "run code on a kernel: files, or -c CODE",
         description="Run files, or lines of code, on a kernel, which is started if necessary. "
         "Output is printed as it arrives. An error prints its traceback on stderr and gives exit "
-        "code 1. Answers to input() are read from stdin.\n\nThe code is sent once the kernel is "
-        "idle. Before that, --timeout and Ctrl-C end the command, and the code never runs; after "
-        "that, they interrupt the kernel. A second Ctrl-C ends the command and leaves the kernel "
-        "as it is.",
+        "code 1; sys.exit(3) gives exit code 3. Answers to input() are read from stdin. The value "
+        "of the last expression is printed for -c, and not for a file.\n\nA result without text "
+        "is printed as <image/png, 12 kB>, or with --save as the path of a new file.\n\nThe code "
+        "is sent once the kernel is idle. Before that, --timeout and Ctrl-C end the command, and "
+        "the code never runs; after that, they interrupt the kernel, and Ctrl-C gives exit code "
+        "130. A second Ctrl-C ends the command and leaves the kernel as it is.",
         example="kconnd-ctl run mykernel -c 'print(6 * 7)'",
         json_reply='{"msg_type", "header", "parent_header", "metadata", "content"}: each Jupyter '
         "message, one per line, as it arrives",
         operands=(NAME, Operand("files", "FILE", "a file of code to run; - is stdin", "*")),
         options=(
             Option("-c", "--code", metavar="CODE", is_repeatable=True, summary="code to run"),
+            Option("--save", metavar="DIR", summary="save images, HTML and PDF as files in DIR"),
             TIMEOUT,
         ),
+        exclusive=(("--json", "--save"),),
         changes=True,
     ),
     Verb(

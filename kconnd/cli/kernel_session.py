@@ -7,16 +7,17 @@ So until the kernel's first message about the request, a time limit or Ctrl-C en
 without an interrupt, which would end the other client's cell; the code still runs. After that
 message, a time limit or Ctrl-C interrupts the kernel.
 
+The end of the code is the status idle on iopub. Many kernels send no reply for an interrupted cell;
+then a second request is sent, and its reply proves that the first one has none. Some kernels
+publish output after the idle. The session waits for it, unless the kernel is known to publish its
+output in order.
+
 Only messages that answer our own request are shown, since other clients may use the kernel, too.
-The output of another user's kernel cannot control the terminal.
+`kconnd.cli.message_output` prints them.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import queue
-import re
 import sys
 import time
 from collections import deque
@@ -28,23 +29,26 @@ from jupyter_client.blocking.client import BlockingKernelClient
 
 from kconnd.attach import readable_connection_file
 from kconnd.client import kernel_path
-from kconnd.core.terminal_text import TerminalText
+from kconnd.core.execution_outcome import exit_status_of, message_of
 from kconnd.errors import KconndError, NotRunningError, TimedOutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TextIO
+    from typing import Any
 
     from kconnd.cli.command_line import Arguments
+    from kconnd.cli.message_output import MessageOutput
     from kconnd.client import Client
 
 POLL_INTERVAL_MS = 1000  # of silence, after which the daemon is asked about the kernel
 SUBSCRIPTION_TRIES = 20
 MAX_UNSHOWN = 1000  # messages that are received at a time
-REPLY_TIMEOUT_S = 30.0  # from the end of an execution to its reply
-INTERRUPTED_REPLY_TIMEOUT_S = 1.0  # many kernels send no reply to an interrupted request
+REPLY_WAIT_MS = 100  # from the idle to the reply, which arrives on another socket
+REPLY_TIMEOUT_S = 30.0  # from the idle to any reply of a kernel that has finished the code
+LATE_OUTPUT_S = 0.05  # deno publishes output up to 0.3 ms after the idle
 END_OF_INPUT = "\x04"  # what Jupyter's clients send for the end of stdin
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# Implementations that publish all output of a cell before its idle.
+IN_ORDER = frozenset({"ipython"})
 
 
 class Phase(Enum):
@@ -70,21 +74,25 @@ class KernelSession:
     kernel : dict
         The daemon's description of the kernel.
     arguments : Arguments
-        The command line: ``name``, ``timeout`` and ``json``.
+        The command line: ``name`` and ``timeout``.
     deadline : float
         The time by which all of the code must have finished, in monotonic seconds.
+    output : MessageOutput
+        Prints the messages of the kernel. It is not closed with the session.
     """
 
     def __init__(
-        self, daemon: Client, kernel: dict[str, Any], arguments: Arguments, deadline: float
+        self,
+        daemon: Client,
+        kernel: dict[str, Any],
+        arguments: Arguments,
+        deadline: float,
+        output: MessageOutput,
     ) -> None:
         self._daemon, self._kernel, self._arguments = daemon, kernel, arguments
-        self._deadline = deadline
+        self._deadline, self._output = deadline, output
         self._phase, self._interrupted = Phase.WAITING, False
         self._unshown: deque[dict[str, Any]] = deque()  # messages about the current request
-        # The client puts the uid into the replies of other owners' daemons.
-        self._is_own = kernel.get("uid", os.geteuid()) == os.geteuid()
-        self._filters: dict[TextIO, TerminalText] = {}
         self._client: BlockingKernelClient = BlockingKernelClient(
             connection_file=readable_connection_file(daemon, kernel, arguments.name)
         )
@@ -98,8 +106,6 @@ class KernelSession:
     def close(self) -> None:
         """Disconnect; the kernel keeps running."""
         self._client.stop_channels()
-        for stream, text in self._filters.items():
-            print(text.end(), end="", file=stream, flush=True)
 
     def fate_of_code(self) -> str:
         """Say what becomes of the code if the command ends now."""
@@ -107,11 +113,18 @@ class KernelSession:
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether the last piece of code ended after an interrupt of ours."""
+        """Whether the command has interrupted the last piece of code."""
         return self._interrupted
 
-    def execute(self, code: str) -> bool:
-        """Run one piece of code, and return whether it succeeded.
+    def execute(self, code: str, *, with_result: bool) -> int:
+        """Run one piece of code, and return its exit status.
+
+        Parameters
+        ----------
+        code : str
+            The code.
+        with_result : bool
+            Whether the value of its last expression is printed.
 
         Raises
         ------
@@ -130,10 +143,13 @@ class KernelSession:
         request = self._client.execute(code, allow_stdin=True)
         while self._phase is not Phase.DONE or self._unshown:
             try:
-                self._step(request)
+                self._step(request, with_result=with_result)
             except KeyboardInterrupt:
                 self._interrupt_or_leave(request)
-        return self._outcome(request)
+        self._show_late_output(request, with_result=with_result)
+        reply = self._reply(request)
+        self._output.show_note(message_of(reply))
+        return exit_status_of(reply, interrupted=self._interrupted)
 
     # --- before the code is sent
 
@@ -185,7 +201,7 @@ class KernelSession:
 
     # --- while it runs
 
-    def _step(self, request: str) -> None:
+    def _step(self, request: str, *, with_result: bool) -> None:
         """Receive the messages that have arrived, and show one of them.
 
         They are received before the time is checked, and shown afterwards. Printing can block, for
@@ -198,7 +214,7 @@ class KernelSession:
         if self._phase is not Phase.DONE:
             self._check_time()
         if self._unshown:
-            self._show(self._unshown.popleft())
+            self._output.show(self._unshown.popleft(), with_result=with_result)
 
     def _await_message(self) -> None:
         ready = dict(self._poller.poll(POLL_INTERVAL_MS))
@@ -268,70 +284,74 @@ class KernelSession:
 
     # --- after the end of the code
 
-    def _outcome(self, request: str) -> bool:
-        status = self._reply(request)["content"].get("status")
-        if status == "aborted":
-            print(
-                "kconnd-ctl: the kernel skipped the code, since a request before it failed",
-                file=sys.stderr,
-            )
-        return bool(status == "ok")
+    def _show_late_output(self, request: str, *, with_result: bool) -> None:
+        """Show the output that arrives after the idle, for `LATE_OUTPUT_S`."""
+        if self._kernel.get("implementation") in IN_ORDER:
+            return
+        iopub = self._client.iopub_channel.socket
+        until = time.monotonic() + LATE_OUTPUT_S
+        while iopub.poll(max(0, int((until - time.monotonic()) * 1000))):
+            message = self._client.get_iopub_msg(timeout=1)
+            if _parent_id(message) == request:
+                self._output.show(message, with_result=with_result)
 
     def _reply(self, request: str) -> dict[str, Any]:
-        limit = INTERRUPTED_REPLY_TIMEOUT_S if self._interrupted else REPLY_TIMEOUT_S
-        while True:
-            try:
-                reply: dict[str, Any] = self._client.get_shell_msg(timeout=limit)
-            except queue.Empty:
-                return self._without_reply()
-            if _parent_id(reply) == request:
-                if self._arguments.json:
-                    _print_message(reply)
-                return reply
+        """Return the content of the reply; empty if none comes after an interrupt.
 
-    def _without_reply(self) -> dict[str, Any]:
+        A request that the kernel answers after the idle proves that no earlier reply is on its way.
+        """
+        reply = self._next_reply({request}, REPLY_WAIT_MS)
+        if reply is None and not self._interrupted:
+            reply = self._reply_before_next(request)
+        if reply is not None and _parent_id(reply) == request:
+            self._output.show_json(reply)
+            return dict(reply["content"])
         if self._interrupted:
-            return {"content": {"status": "interrupted"}}
+            return {}
         raise KconndError(
-            f"running code on {self._arguments.name}: the kernel reported the end and sent no "
-            f"reply within {REPLY_TIMEOUT_S:g} s",
-            hint="it is not known whether the code succeeded; all of its output is above",
+            f"running code on {self._arguments.name}: the kernel finished it without a reply",
+            hint="another client interrupted it, or the kernel failed: kconnd-ctl logs "
+            f"{self._arguments.name} may show it; all output of the code is above",
         )
 
-    # --- messages of the kernel
+    def _reply_before_next(self, request: str) -> dict[str, Any] | None:
+        """Send a second request, and return the first reply to either of them."""
+        second = self._client.kernel_info()
+        until = time.monotonic() + REPLY_TIMEOUT_S
+        reply = None
+        while reply is None and time.monotonic() < until:
+            self._look()
+            reply = self._next_reply({request, second}, POLL_INTERVAL_MS)
+        return reply
+
+    def _next_reply(self, requests: set[str], limit_ms: int) -> dict[str, Any] | None:
+        """Receive the reply to one of the requests; None if none arrives in time."""
+        until = time.monotonic() + limit_ms / 1000
+        shell = self._client.shell_channel.socket
+        while shell.poll(max(0, int((until - time.monotonic()) * 1000))):
+            reply: dict[str, Any] = self._client.get_shell_msg(timeout=1)
+            if _parent_id(reply) in requests:
+                return reply
+        return None
+
+    # --- input of the user
 
     def _answer(self, message: dict[str, Any]) -> None:
-        if self._arguments.json:
-            _print_message(message)
-        prompt = self._shown(message["content"]["prompt"], sys.stderr)
-        if message["content"].get("password") and sys.stdin.isatty():
-            self._client.input(getpass(prompt))
-            return
-        print(prompt, end="", file=sys.stderr, flush=True)
+        """Answer an ``input_request`` with a line of stdin.
+
+        async-kernel needs the status and the parent header in the reply.
+        """
+        self._output.show_json(message)
+        content = {"status": "ok", "value": self._read_input(message["content"])}
+        channel = self._client.stdin_channel
+        channel.send(self._client.session.msg("input_reply", content, parent=message))
+
+    def _read_input(self, content: dict[str, Any]) -> str:
+        if content.get("password") and sys.stdin.isatty():
+            return getpass(self._output.filtered(content["prompt"], sys.stderr))
+        self._output.show_prompt(content["prompt"])
         line = sys.stdin.readline()
-        self._client.input(line.rstrip("\n") if line else END_OF_INPUT)
-
-    def _show(self, message: dict[str, Any]) -> None:
-        if self._arguments.json:
-            _print_message(message)
-            return
-        kind, content = message["msg_type"], message["content"]
-        if kind == "stream":
-            self._print(content["text"], sys.stderr if content["name"] == "stderr" else sys.stdout)
-        elif kind in {"execute_result", "display_data"}:
-            self._print(content["data"].get("text/plain", "") + "\n", sys.stdout)
-        elif kind == "error":
-            text = "\n".join(content["traceback"]) or f"{content['ename']}: {content['evalue']}"
-            text = text if sys.stderr.isatty() else _ANSI.sub("", text)
-            self._print(text + "\n", sys.stderr)
-
-    def _print(self, text: str, stream: TextIO) -> None:
-        print(self._shown(text, stream), end="", file=stream, flush=True)
-
-    def _shown(self, text: str, stream: TextIO) -> str:
-        if self._is_own:
-            return text
-        return self._filters.setdefault(stream, TerminalText()).feed(text)
+        return line.rstrip("\n") if line else END_OF_INPUT
 
 
 def _parent_id(message: dict[str, Any]) -> str:
@@ -341,8 +361,3 @@ def _parent_id(message: dict[str, Any]) -> str:
 
 def _execution_state(message: dict[str, Any]) -> str:
     return str(message["content"].get("execution_state", ""))
-
-
-def _print_message(message: dict[str, Any]) -> None:
-    keys = ("msg_type", "header", "parent_header", "metadata", "content")
-    print(json.dumps({key: message[key] for key in keys}, default=str), flush=True)

@@ -6,12 +6,16 @@ Output is printed as it arrives, and a traceback goes to stderr. Ctrl-C interrup
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
 
+from kconnd.cli.message_output import MessageOutput
+from kconnd.cli.saved_output import OutputFolder
 from kconnd.client import kernel_path
-from kconnd.errors import TimedOutError, UnreachableError, UsageError
+from kconnd.core.execution_outcome import INTERRUPTED, SUCCEEDED
+from kconnd.errors import NotRunningError, TimedOutError, UnreachableError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,19 +25,36 @@ if TYPE_CHECKING:
     from kconnd.cli.kernel_session import KernelSession
     from kconnd.client import Client
 
-INTERRUPTED = 130  # the exit code after Ctrl-C
 MIN_TIMEOUT_S = 0.01  # of a socket; a timeout of zero would make it non-blocking
 NOT_SENT = "nothing was sent, so the code will not run; {name} continues to start"
 
 
+class CodePiece:
+    """A piece of code.
+
+    Parameters
+    ----------
+    code : str
+        The code.
+    is_file : bool
+        Whether it is a script, for which the value of the last expression is not printed.
+    """
+
+    def __init__(self, code: str, *, is_file: bool = False) -> None:
+        self.code, self.is_file = code, is_file
+
+
 def run(arguments: Arguments) -> int:
     """Run code on a kernel, which is started if necessary."""
-    sources = [*arguments.code, *map(_read_source, arguments.files)]
+    sources = [CodePiece(code) for code in arguments.code]
+    sources += [CodePiece(_read_source(path), is_file=True) for path in arguments.files]
     if not sources:
         raise UsageError("run: FILE or -c CODE is missing", hint="kconnd-ctl help run describes it")
     deadline = time.monotonic() + _parse_timeout(arguments.timeout)
-    from kconnd.cli.kernel_session import KernelSession  # noqa: PLC0415  # it imports zmq
-    from kconnd.spawn import client_or_start  # noqa: PLC0415  # --help does not need it
+    folder = OutputFolder(arguments.save) if arguments.save else None
+    # They import zmq and start a daemon, which a wrong command line does not need.
+    from kconnd.cli.kernel_session import KernelSession  # noqa: PLC0415
+    from kconnd.spawn import client_or_start  # noqa: PLC0415
 
     daemon = client_or_start(arguments.socket)
     try:
@@ -41,11 +62,19 @@ def run(arguments: Arguments) -> int:
     except KeyboardInterrupt:
         print(f"kconnd-ctl: {NOT_SENT.format(name=arguments.name)}", file=sys.stderr)
         return INTERRUPTED
-    session = KernelSession(daemon, kernel, arguments, deadline)
+    # The client puts the uid into the replies of other owners' daemons.
+    is_own = kernel.get("uid", os.geteuid()) == os.geteuid()
+    output = MessageOutput(as_json=arguments.json, is_own=is_own, folder=folder)
+    session = KernelSession(daemon, kernel, arguments, deadline, output)
     try:
         return _execute(session, sources)
+    except NotRunningError as error:
+        if session.was_interrupted:  # SIGINT ends some kernels
+            error.exit_code = INTERRUPTED
+        raise
     finally:
         session.close()
+        output.close()
 
 
 def _start(daemon: Client, arguments: Arguments, deadline: float) -> dict[str, Any]:
@@ -66,15 +95,16 @@ def _start(daemon: Client, arguments: Arguments, deadline: float) -> dict[str, A
     return kernel
 
 
-def _execute(session: KernelSession, sources: list[str]) -> int:
+def _execute(session: KernelSession, sources: list[CodePiece]) -> int:
+    """Run all pieces of code up to the first that fails, and return its exit status."""
     try:
-        succeeded = all(session.execute(source) for source in sources)
+        for source in sources:
+            if status := session.execute(source.code, with_result=not source.is_file):
+                return status
     except KeyboardInterrupt:
         print(f"kconnd-ctl: {session.fate_of_code()}", file=sys.stderr)
         return INTERRUPTED
-    if session.was_interrupted:
-        return INTERRUPTED
-    return 0 if succeeded else 1
+    return SUCCEEDED
 
 
 def _read_source(path: str) -> str:

@@ -46,6 +46,21 @@ def test_an_error_is_a_traceback_and_exit_code_1(lab: Daemon) -> None:
     assert "\033[" not in done.err
 
 
+def test_a_file_runs_as_a_program(lab: Daemon, folder: Path) -> None:
+    script = folder / "script.py"
+    for end, code, error in (
+        ("(0)", 0, ""),
+        ("(3)", 3, ""),
+        ("('full')", 1, "full\n"),
+        ("()", 0, ""),
+    ):
+        script.write_text(f"import sys\nprint(1)\nsys.exit{end}\nprint(2)", encoding="utf-8")
+        done = ctl(lab, "run", "lab", str(script))
+        assert (done.code, done.out, done.err) == (code, "1\n", error)
+    script.write_text("6 * 7", encoding="utf-8")
+    assert ctl(lab, "run", "lab", str(script)).out == ""
+
+
 def test_stdin_answers_input(lab: Daemon) -> None:
     code = "a = input('name? '); print('hello', a)\ntry: input()\nexcept EOFError: print('end')"
     done = ctl(lab, "run", "lab", "-c", code, input="you\n")
