@@ -1,5 +1,7 @@
 """The command line of the daemon."""
 
+from pathlib import Path
+
 import pytest
 
 from kconnd.core.launch.ports import default_range
@@ -37,3 +39,14 @@ def test_a_time_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="--exit-idle: "):
         parse_options(["--exit-idle=soon"])
     assert parse_options(["--exit-idle=1min"]).exit_idle == 60
+
+
+def test_other_machines_records_are_looked_for_beside_ours_unless_their_folder_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    options = parse_options([])
+    assert options.machines_dir == tmp_path / "kconnd"
+    assert options.state_dir.parent == options.machines_dir
+    chosen = parse_options([f"--state-dir={tmp_path}/own"])
+    assert (chosen.state_dir, chosen.machines_dir) == (tmp_path / "own", None)

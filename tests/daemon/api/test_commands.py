@@ -2,24 +2,30 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kconnd.core.kernel.events import StartRequested
+from kconnd.core.kernel.events import StartRequested, Step
 from kconnd.core.kernel.lifecycle import LIVE, State
 from kconnd.core.profile.model import Profile
+from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api import commands
+from kconnd.daemon.qtconsoles import QtConsole
 from kconnd.errors import (
     NotRunningError,
     RefusedError,
     StartFailedError,
     StateFileError,
+    StopFailedError,
     UsageError,
 )
 from tests.conftest import wait_until
 from tests.daemon.fakes import LAB, STRANGER, House, house_in
+from tests.launchers.fake import NOBODY
 
 ON_DEMAND = {"on_demand": True}
 NO_WAIT = {"wait": False}
@@ -83,6 +89,19 @@ async def test_a_stop_replies_once_the_kernel_has_ended(house: House) -> None:
     reply = await commands.stop(house.request("lab"))
     assert isinstance(reply, dict)
     assert reply["state"] == "stopped"
+
+
+async def test_a_stop_that_nothing_ends_names_what_is_left(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ENDED_CHILDREN_TIMEOUT_S", "KILL_PATIENCE_S"):
+        monkeypatch.setattr(commands, name, 0.05)
+    house.launcher.ignores = set(Step)
+    await _start(house, "lab")
+    left = rf"stopping lab: after \w+ there is still {NOBODY + 1} "
+    with pytest.raises(StopFailedError, match=left):
+        await commands.stop(house.request("lab"))
+    assert house.kernels.find("lab").kernel.state in LIVE
 
 
 @pytest.mark.parametrize(("now", "waits"), [(False, True), (True, False)])
@@ -159,3 +178,72 @@ async def test_the_daemon_opens_a_console_for_its_owner_only(house: House) -> No
     await _start(house, "lab")
     with pytest.raises(RefusedError, match=f"cannot open one for uid {STRANGER.uid}"):
         await commands.open_qtconsole(house.request("lab", peer=STRANGER))
+
+
+class Consoles:
+    """Opens nothing, and notes what it would open."""
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[Any, ...]] = []
+
+    def open(
+        self, kernel: str, command: Sequence[str], env: Mapping[str, str], now: float
+    ) -> QtConsole:
+        self.opened.append((kernel, command, env))
+        return QtConsole(kernel, 4711, now)
+
+
+async def test_a_console_is_opened_on_the_display_of_the_request(house: House) -> None:
+    consoles: Any = Consoles()
+    await _start(house, "lab")
+    house.kernels.consoles = consoles
+    body = {"environment": {"DISPLAY": ":7", "LD_PRELOAD": "/evil.so"}, "options": ["--style=bw"]}
+    reply = await commands.open_qtconsole(house.request("lab", body=body))
+    assert isinstance(reply, dict)
+    assert (reply["kernel"], reply["pid"]) == ("lab", 4711)
+    ((kernel, command, env),) = consoles.opened
+    file = house.kernels.find("lab").process.files.connection_file
+    assert kernel == "lab"
+    assert [command[0], *command[-3:]] == [sys.executable, "--existing", file, "--style=bw"]
+    assert (env["DISPLAY"], "LD_PRELOAD" in env) == (":7", False)
+
+
+async def test_a_console_waits_for_a_kernel_that_starts(house: House) -> None:
+    consoles: Any = Consoles()
+    house.may_answer.clear()
+    await commands.start(house.request("lab", body=NO_WAIT))
+    house.kernels.consoles = consoles
+    opening = asyncio.create_task(commands.open_qtconsole(house.request("lab")))
+    await house.reach("lab", State.STARTING)
+    assert consoles.opened == []
+    house.may_answer.set()
+    await opening
+    assert len(consoles.opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({"options": "--style=bw"}, "options: it is not a list of strings"),
+        ({"options": [7]}, "options: it is not a list of strings"),
+        ({"environment": [":7"]}, "environment: it is not a mapping"),
+    ],
+)
+async def test_a_request_for_a_console_that_makes_no_sense_is_refused(
+    house: House, body: dict[str, object], why: str
+) -> None:
+    await _start(house, "lab")
+    with pytest.raises(UsageError, match=why):
+        await commands.open_qtconsole(house.request("lab", body=body))
+
+
+async def test_a_client_learns_how_to_open_a_console_itself(house: House) -> None:
+    with pytest.raises(NotRunningError, match="opening a Qt console on lab: it is stopped"):
+        await commands.plan_qtconsole(house.request("lab"))
+    await _start(house, "lab")
+    reply = await commands.plan_qtconsole(house.request("lab"))
+    assert isinstance(reply, dict)
+    file = house.kernels.find("lab").process.files.connection_file
+    assert reply["argv"][-2:] == ["--existing", file]
+    assert reply["environment"] == list(SESSION_VARIABLES)
+    assert reply["connection_file"] == file
