@@ -93,7 +93,7 @@ def rows(path: Path) -> Iterator[BrokenLine]:
 
 MODULES = list(modules())
 ROWS = [row for path in sorted(TABLES.glob("*.toml")) for row in rows(path)]
-DONE: set[str] = set()  # the folders whose table is complete; all of them, in the end
+DONE = {"daemon", "front"}  # the folders whose table is complete; all of them, in the end
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.module)
 
 
