@@ -1,1 +1,4 @@
-"""The owner daemon: loop, socket server and one actor per kernel; `main` builds the objects."""
+"""The owner's daemon: event loop, socket server and one actor per kernel.
+
+`main` builds all objects.
+"""

@@ -1,14 +1,15 @@
-"""The catalog of launchable kernels: profiles of the owner's files, and installed kernel specs.
+"""The catalog of launchable kernels: the owner's profiles and the installed kernel specs.
 
-A kernel spec is a profile by itself: ``kconnd-ctl start python3`` works without a profile file. A
-profile file takes precedence over a kernel spec of the same name, even if the file has faults.
+Each installed kernel spec also counts as a profile, so ``kconnd-ctl start python3`` works without a
+profile file. A profile file takes precedence over a kernel spec of the same name, even if the file
+has faults.
 
-The catalog keeps what was read last, so that a look-up does not access the disk. It is read again
-on a reload, when a folder of profiles or of kernel specs changes
-(`kconnd.daemon.tasks.profile_reload`), and for a request that names a kernel which is not in the
-catalog. Any of the folders may hang, so they are read in threads, and no other request waits for
-them. The start of a kernel whose spec was removed since the last scan notices that. `version`
-counts the changes of the catalog: an entry stays valid while `version` is the same.
+The catalog stays in memory, so a look-up does not access the disk. The catalog is read again in
+three cases: on a reload, after a change in a folder of profiles or kernel specs
+(`kconnd.daemon.tasks.profile_reload`), and for a request with an unknown name. A folder can be on a
+file server that hangs, so folders are read in threads, and other requests do not wait. If a spec
+was removed after the last scan, the start of the kernel reports the missing spec. `version` counts
+the changes of the catalog: an entry is valid until `version` changes.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ Scan = Callable[[BeginStep], Mapping[str, Path]]
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A profile, in the forms that a launch and the kernel's record need."""
+    """A profile in several forms: for the launch, for the lifecycle and for the kernel's record."""
 
     profile: Profile
 
@@ -48,7 +49,7 @@ class CatalogEntry:
 
 
 class Source:
-    """The entry of one kernel; it is looked up again only after the catalog has changed."""
+    """The catalog entry of one kernel, cached until the catalog changes."""
 
     def __init__(self, catalog: "Catalog", name: str) -> None:
         self._catalog, self._name = catalog, name
@@ -56,7 +57,7 @@ class Source:
         self._version = -1
 
     def __call__(self) -> CatalogEntry | None:
-        """Return the entry; None where no profile has this name."""
+        """Return the entry; None if no profile has this name."""
         if self._version != self._catalog.version:
             self._entry, self._version = self._catalog.find(self._name), self._catalog.version
         return self._entry
@@ -68,11 +69,11 @@ class Catalog:
     Parameters
     ----------
     paths : PathSteps
-        Runs steps that may hang, in threads.
+        The object that runs steps that may hang in threads.
     kernelspecs : KernelspecIndex
-        Receives the folders of installed kernel specs; readers of a kernel spec look there.
+        The index of installed kernel specs, which each scan updates.
     scan : callable
-        Finds these folders; by default where Jupyter looks.
+        A function that scans for kernel specs; by default on Jupyter's search path.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class Catalog:
         self.version = 0
         self.loaded = LoadedProfiles({}, ())
         self._paths, self._kernelspecs, self._scan = paths, kernelspecs, scan
-        self._written: dict[str, CatalogEntry] = {}  # of files, for the names looked up so far
-        self._installed: dict[str, CatalogEntry] = {}  # of kernel specs, by names in lower case
+        # Entries of profile files, for the names that were looked up so far.
+        self._written: dict[str, CatalogEntry] = {}
+        # Entries of kernel specs, by name in lower case.
+        self._installed: dict[str, CatalogEntry] = {}
         self._scans_begun = 0
         self._scanning = asyncio.Lock()
 
@@ -115,7 +118,7 @@ class Catalog:
         self.version += 1
 
     async def refresh(self) -> None:
-        """Scan for installed kernel specs; calls during a scan share the next one."""
+        """Scan for installed kernel specs; calls during a scan share the next scan."""
         this_scan = self._scans_begun + 1
         async with self._scanning:
             if self._scans_begun >= this_scan:
@@ -127,7 +130,7 @@ class Catalog:
         try:
             folders = await self._paths.run(self._scan)
         except StuckError:
-            return  # the last scan stays valid; the next one leaves out the folder that hangs
+            return  # the last scan stays valid; the next scan omits the folder that hangs
         if folders == self._kernelspecs.folders:
             return
         installed = {name: entry for name, entry in self._installed.items() if name in folders}
@@ -138,7 +141,7 @@ class Catalog:
 
 
 def _entries(names: set[str]) -> dict[str, CatalogEntry]:
-    """Make a profile from each kernel spec; names that are not valid for a kernel are left out."""
+    """Create a profile from each kernel spec; invalid kernel names are omitted."""
     entries = {}
     for name in names:
         try:

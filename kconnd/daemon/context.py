@@ -1,4 +1,4 @@
-"""The surroundings that all kernels of a daemon share, built once in `kconnd.daemon.main`."""
+"""The objects that all kernels of a daemon share; `kconnd.daemon.main` creates them."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ class Channels(Protocol):
 
     @property
     def heard_at(self) -> float:
-        """When the kernel last published a message, in monotonic seconds."""
+        """The time of the kernel's last published message, in monotonic seconds."""
         ...
 
     async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
@@ -54,11 +54,14 @@ class Channels(Protocol):
     async def watch_status(
         self, on_status: Callable[[str, bool], None], on_loss: Callable[[], None]
     ) -> None:
-        """Report which requests the kernel works on, and when messages may have been lost."""
+        """Report the requests that the kernel works on, and possible losses of messages."""
         ...
 
     def heartbeat(self) -> bool | None:
-        """Send a heartbeat; return whether the last one was answered, None if that is unknown."""
+        """Send a heartbeat.
+
+        Return whether the previous one was answered, None if this is unknown.
+        """
         ...
 
     def close(self) -> None:
@@ -68,36 +71,38 @@ class Channels(Protocol):
 
 @dataclass(frozen=True)
 class World:
-    """The daemon's surroundings.
+    """The objects that all kernels of a daemon share.
 
     Parameters
     ----------
     user : User
         The kernels' owner.
     environment : mapping
-        The daemon's own; kernels get a few variables of it.
+        The daemon's environment; kernels get a few of its variables.
     runtime_dir : Path
         The folder of sockets and connection files.
     machines_dir : Path, optional
         The folder with a state folder for each machine that shares this home.
     ports : tuple of int
-        First and last of the automatic ports.
+        The first and the last automatic port.
     slots : asyncio.Semaphore
-        Limits how many kernels start at the same time: more would only slow each other down.
+        The limit of concurrent starts; more starts would only slow each other down.
     launch_limit : float
-        Seconds until a launch has a process. The first imports of a parent count.
+        The time limit of a launch in seconds, until there is a process. The limit includes the
+        imports of a new parent.
     pace : Pace
-        Spreads out the questions to adopted kernels.
+        The pace of requests to adopted kernels.
     paths : PathSteps
-        Runs work on paths that may hang in threads.
+        The object that accesses paths that may hang, in threads.
     kernelspecs : KernelspecIndex
         The folders of installed kernel specs.
     calendar : WallClock
-        Converts monotonic seconds to times of day.
+        The converter of monotonic seconds to times of day.
     clock, wall_clock : callable
-        Monotonic seconds, for decisions, and seconds since the epoch, for people.
+        Functions that return monotonic seconds, for decisions, and seconds since the epoch, for
+        display.
     roll : callable
-        Returns a random number from 0 to 1.
+        A function that returns a random number from 0 to 1.
     """
 
     user: User
@@ -133,5 +138,5 @@ class World:
         return warm_files(str(self.runtime_dir), str(self.store.state_dir), name)
 
     def wall_time(self, at: float) -> float:
-        """Convert monotonic seconds to a time of day, for people to read."""
+        """Convert monotonic seconds to a time of day for display."""
         return self.calendar.time_of(at, self.wall_clock() - self.clock())

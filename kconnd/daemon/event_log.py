@@ -1,4 +1,4 @@
-"""The events of all kernels: logged, kept for a while, and sent to subscribers.
+"""The event bus: logs the events of all kernels, keeps the last ones and sends them to subscribers.
 
 Subscribers are the clients of ``kconnd-ctl events`` and the daemon's own periodic tasks, which wait
 for the next event instead of polling.
@@ -16,15 +16,15 @@ from kconnd.core.kernel.view import iso_time
 from kconnd.system.systemd.journal import EVENT
 
 MAX_KEPT_EVENTS = 1000
-MAX_BACKLOG_EVENTS = 1000  # by which a slow subscriber may be behind; it misses further ones
-SETTLE_TIME_S = 0.05  # in which events that belong together arrive
+MAX_BACKLOG_EVENTS = 1000  # the queue of a subscriber; a slow subscriber misses further events
+SETTLE_TIME_S = 0.05  # related events arrive within this time
 
 log = logging.getLogger("kconnd")
 
 
 @dataclass(frozen=True)
 class KernelEvent:
-    """One event of one kernel, in seconds since the epoch."""
+    """An event of a kernel; ``at`` is in seconds since the epoch."""
 
     at: float
     kernel: str
@@ -37,12 +37,12 @@ class KernelEvent:
 
 
 class EventBus:
-    """Keeps the last events and sends new ones to subscribers.
+    """Keeps the last events and sends new events to subscribers.
 
     Parameters
     ----------
     owner : str
-        The kernels' owner, for the journal.
+        The owner of the kernels, for the journal.
     """
 
     def __init__(self, owner: str = "") -> None:
@@ -50,7 +50,7 @@ class EventBus:
         self._kept: deque[KernelEvent] = deque(maxlen=MAX_KEPT_EVENTS)
         self._subscribers: set[asyncio.Queue[KernelEvent]] = set()
         self._next = asyncio.Event()
-        self.count = 0  # of all events so far
+        self.count = 0  # the number of all events so far
 
     def publish(self, event: KernelEvent) -> None:
         """Log an event, keep it and send it to all subscribers."""
@@ -70,29 +70,30 @@ class EventBus:
         self._next = asyncio.Event()
 
     async def wait_for_change(self, timeout_s: float, since: int) -> None:
-        """Wait for the next event, and for those that belong to it, or until the time is over.
+        """Wait for the next event and related events, at most ``timeout_s`` seconds.
 
-        A caller that then looks at all kernels does so once for several events.
+        A caller that checks all kernels after each call therefore checks them once for several
+        events.
 
         Parameters
         ----------
         since : int
-            The `count` that the caller has seen. If there have been events since, the next one is
-            not waited for.
+            The value of `count` at the caller's last check. If there have been events since, return
+            without waiting for the next event.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 if self.count == since:
                     await self._next.wait()
-                await asyncio.sleep(SETTLE_TIME_S)  # events that belong together come one by one
+                await asyncio.sleep(SETTLE_TIME_S)  # related events arrive one after the other
 
     async def subscribe(self, *, follow: bool) -> AsyncGenerator[KernelEvent, None]:
-        """Yield the kept events, the oldest first, and with ``follow`` each new one.
+        """Yield the kept events, oldest first, and with ``follow`` each new event.
 
-        A subscriber that is too slow misses events.
+        A slow subscriber misses events.
         """
         queue: asyncio.Queue[KernelEvent] = asyncio.Queue(MAX_BACKLOG_EVENTS)
-        # Subscribe before the first yield, so that no event between kept and new ones is missed.
+        # The subscription begins before the first yield, so that no event is missed.
         self._subscribers.add(queue)
         try:
             for event in tuple(self._kept):

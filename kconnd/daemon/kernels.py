@@ -1,8 +1,9 @@
 """All kernels of a daemon, each supervised by an actor.
 
-An actor exists for each profile file, each kernel with a record, and each kernel that somebody has
-asked for. A kernel that belongs to another machine or container, which shares the state folder, is
-foreign: it has no actor and is not changed until it turns out to be ours.
+There is an actor for each profile file, for each kernel with a record, and for each kernel that a
+request has named. The state folder can be shared with other machines and containers. A kernel of
+another machine or container is foreign. A foreign kernel has no actor and is not changed until it
+is proved to be this daemon's.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ from kconnd.system.profiles.loader import LoadedProfiles
 from kconnd.system.store import records_elsewhere
 
 MAX_LOGGED_FAULTS = 100
-MAX_SOURCES = 4096  # bounds what requests of other users for many names can take
+MAX_SOURCES = 4096  # limits the memory that other users' requests for many names can use
 ADOPT_RETRY_DELAY_S = 5.0
 
 log = logging.getLogger("kconnd")
@@ -61,11 +62,11 @@ class Kernels:
     Parameters
     ----------
     world : World
-        The surroundings that they share.
+        The objects that all kernels share.
     load : callable
-        Reads all profile files.
+        A function that reads all profile files.
     pool : Pool, optional
-        Keeps warm kernels.
+        The pool of warm kernels.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Kernels:
         self.world, self.pool = world, pool
         self.catalog = Catalog(world.paths, world.kernelspecs)
         self._source = lru_cache(MAX_SOURCES)(partial(Source, self.catalog))
-        self.adopted = asyncio.Event()  # set once the kernels of an earlier daemon are known
+        self.adopted = asyncio.Event()  # set when the kernels of an earlier daemon are known
         self.readings = Readings(world)
         self.stop_turns = StopTurns()
         self.consoles = QtConsoles()
@@ -84,21 +85,21 @@ class Kernels:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._retries: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
-        self._elsewhere: list[KernelRecord] = []  # as of the last request for an unknown name
+        self._elsewhere: list[KernelRecord] = []  # read at the last request for an unknown name
 
     # --- finding kernels
 
     def all(self) -> list[Actor]:
-        """List every kernel, by name."""
+        """List all kernels by name."""
         return [self._actors[name] for name in sorted(self._actors)]
 
     def find(self, name: str) -> Actor:
-        """Return a kernel by name; a profile or kernel spec is enough for one.
+        """Return a kernel by name; a profile or a kernel spec of that name suffices.
 
         Raises
         ------
         NoSuchKernelError, UsageError
-            If there is no such kernel, or if the name is not valid.
+            If there is no such kernel, or if the name is invalid.
         """
         _, instance = parse_name(name)
         self._check_ours(name)
@@ -109,7 +110,7 @@ class Kernels:
         return self._actor(name)
 
     def find_to_start(self, name: str) -> Actor:
-        """Return a kernel by name, which may be a new instance of a profile.
+        """Return a kernel by name; it can be a new instance of a profile.
 
         Raises
         ------
@@ -130,21 +131,21 @@ class Kernels:
         return self._actor(name)
 
     async def list_elsewhere(self) -> list[KernelRecord]:
-        """Read the records of live kernels of other machines that share our home."""
+        """Read the records of live kernels of other machines that share this home."""
         records = [foreign.record for foreign in self.foreign.values() if foreign.may_live]
         if self.world.machines_dir is not None:
             read = partial(_read_elsewhere, self.world.machines_dir, self.world.store.origin)
-            with contextlib.suppress(StuckError):  # the folder may be on a file server that hangs
+            with contextlib.suppress(StuckError):  # the folder can be on a file server that hangs
                 records += await self.world.paths.run(read)
         return [record for record in records if record.lifecycle.state in LIVE]
 
     def profile(self, name: str) -> Profile | None:
-        """Return the profile that a kernel's next launch follows, if there is one."""
+        """Return the profile for a kernel's next launch; None if there is none."""
         entry = self._source(name)()
         return entry.profile if entry else None
 
     async def search_for(self, name: str) -> None:
-        """Search the disk for a kernel spec or another machine's kernel, if the name is unknown."""
+        """Search the disk for a kernel spec or another machine's kernel with an unknown name."""
         try:
             base, _ = parse_name(name)
         except UsageError:
@@ -157,13 +158,16 @@ class Kernels:
             self._elsewhere = await self.list_elsewhere()
 
     def profile_status(self, actor: Actor) -> str:
-        """Compare the profile of a kernel's process with the present one, in words for people."""
+        """Compare the profile of a kernel's process with the present profile.
+
+        Return text for display.
+        """
         current = actor.source()
         launched = actor.record.profile if actor.kernel.state in LIVE else None
         return profile_status(launched, current and current.plain)
 
     def rules(self, name: str) -> AccessRules | None:
-        """Return the access rules of a kernel's present profile; None if that was removed."""
+        """Return the access rules of a kernel's present profile; None if it was removed."""
         try:
             profile = self.profile(name)
         except UsageError:
@@ -234,7 +238,7 @@ class Kernels:
         await asyncio.gather(self._load_first(), self.catalog.refresh())
         self._log_faults()
         store = self.world.store
-        with contextlib.suppress(OSError):  # a read-only disk keeps unfinished files for now
+        with contextlib.suppress(OSError):  # unfinished files stay on a read-only disk
             remove_temporary_files(self.world.runtime_dir)
             remove_temporary_files(Path(live_dir(str(self.world.runtime_dir))))
         if self.pool is not None:
@@ -248,7 +252,8 @@ class Kernels:
         with contextlib.suppress(OSError):  # a read-only disk
             store.tidy(names - unrecorded - self.foreign.keys())
         boot_id = store.origin.boot_id
-        # A kernel with a record of this boot was started or stopped since: it is not started again.
+        # A kernel with a record of this boot was already started or stopped, so it is not started
+        # again.
         decided = {actor.record.name for actor in self.all() if _boot_of(actor.record) == boot_id}
         async for name in in_turns(set(self.catalog.loaded.profiles) - set(self.foreign)):
             self._actor(name)
@@ -259,11 +264,11 @@ class Kernels:
         await self._start_at_boot(undecided)
 
     def _held(self) -> set[str]:
-        """Return the names of kernels whose lock is held, with a record or without."""
+        """Return the names of kernels whose lock is held; some may have no record."""
         return {name for name in self.world.store.locks() if is_held(self.world, name)}
 
     async def recheck_foreign(self, *names: str) -> None:
-        """Adopt foreign kernels that are ours by now, for example after the other process ended.
+        """Adopt foreign kernels that now belong to this daemon.
 
         Without names, all foreign kernels are checked.
         """
@@ -273,7 +278,7 @@ class Kernels:
                 self.foreign[name] = foreign
                 continue
             if self.foreign.pop(name, None) is None:
-                continue  # another task has adopted it meanwhile
+                continue  # another task has adopted the kernel in the meantime
             launched = name in _launched(self.world.runtime_dir)
             if launched or name in self.world.store.names():
                 unrecorded = not self._restore(name, launched=launched)
@@ -285,29 +290,30 @@ class Kernels:
     async def _load_first(self) -> None:
         try:
             self.catalog.replace(await self._load())
-        except ProfileError as error:  # live kernels are supervised without their profiles, too
+        except ProfileError as error:  # live kernels are also supervised without their profiles
             log.error("%s; %s", error, error.hint)
 
     async def _adopt(self, actor: Actor, unrecorded: bool) -> None:  # noqa: FBT001  # internal
-        """Adopt one kernel; an error is logged, so that the other kernels are adopted."""
+        """Adopt one kernel; an error is logged and does not affect other kernels."""
         name = actor.record.name
         try:
             await actor.revive(forgotten=unrecorded)
-        except OSError as error:  # a lack of file descriptors, for example, may pass
+        except OSError as error:  # the error may be temporary, such as a lack of file descriptors
             delay_s = ADOPT_RETRY_DELAY_S
             log.error("%s: adopting it: %s; next attempt in %g s", name, error, delay_s)
             retry = asyncio.get_running_loop().create_task(self._adopt_later(actor, unrecorded))
             self._retries.add(retry)
             retry.add_done_callback(self._retries.discard)
-        except Exception:  # also nonsense in its record must not affect other kernels
+        except Exception:  # an invalid record must not affect other kernels
             log.exception("%s: adopting it", name)
 
     async def _adopt_later(self, actor: Actor, unrecorded: bool) -> None:  # noqa: FBT001  # internal
-        await asyncio.sleep(ADOPT_RETRY_DELAY_S)  # no event reports the end of a full disk, say
+        # There is no event, for example, for a disk that has room again.
+        await asyncio.sleep(ADOPT_RETRY_DELAY_S)
         await self._adopt(actor, unrecorded)
 
     def _restore(self, name: str, *, launched: bool) -> bool:
-        """Restore a kernel from its record; return false if only its shim knows about it."""
+        """Restore a kernel from its record; return False if only the shim's files describe it."""
         store = self.world.store
         foreign = find_foreign(self.world, name)
         if foreign is not None and not foreign.starts:
@@ -333,9 +339,10 @@ class Kernels:
                 self._actor(name).enqueue(StartRequested(at_boot=True))
 
     async def reload(self) -> Difference:
-        """Read the profiles again; no live kernel is changed.
+        """Reload the profiles; live kernels are not changed.
 
-        The old profiles hold until all new ones are read and compared. They are replaced together.
+        The old profiles stay in force until all new profiles are read and compared. All profiles
+        are replaced at once.
         """
         async with self._reloading:
             loaded, _ = await asyncio.gather(self._load(), self.catalog.refresh())
@@ -350,7 +357,10 @@ class Kernels:
     async def _follow(
         self, difference: Difference, rules: Mapping[str, AccessRules | None]
     ) -> None:
-        """Add and remove kernels after a reload; ``rules`` are the access rules before it."""
+        """Add and remove kernels after a reload.
+
+        ``rules`` are the access rules before the reload.
+        """
         async for actor in in_turns(self.all()):
             self._warn_of_copied_key(actor, rules.get(actor.record.name))
         added = set(difference.added) - set(self.foreign)
@@ -364,7 +374,7 @@ class Kernels:
             self.pool.look_again()
 
     def _log_faults(self) -> None:
-        """Log the first faults; ``kconnd-ctl check`` shows all."""
+        """Log the first faults; ``kconnd-ctl check`` shows all faults."""
         faults = self.catalog.loaded.faults
         for fault in faults[:MAX_LOGGED_FAULTS]:
             log.warning("%s", fault)
@@ -388,7 +398,7 @@ class Kernels:
             self._forget(name)
 
     def _forget(self, name: str) -> None:
-        self._actors.pop(name).end()  # its task may not even have begun
+        self._actors.pop(name).end()  # the actor's task may not have begun
         self._tasks.pop(name).cancel()
 
     async def keep_warm(self) -> None:
@@ -404,7 +414,7 @@ class Kernels:
         return any(actor.kernel.state in starting for actor in self.all())
 
     async def stop_all(self) -> None:
-        """Stop all kernels, and wait until they have ended."""
+        """Stop all kernels, and wait until they have exited."""
         live = [actor for actor in self.all() if actor.kernel.state in LIVE]
         why = "the daemon ended, with --stop-kernels-on-exit"
         for actor in live:
@@ -414,7 +424,7 @@ class Kernels:
             await actor.until(lambda record: record.lifecycle.state not in LIVE)
 
     async def detach_all(self) -> None:
-        """End the supervision; all kernels but the warm ones go on."""
+        """End the supervision; all kernels except warm kernels keep running."""
         if self.pool is not None:
             await self.pool.end()
         for actor in self.all():
@@ -430,7 +440,7 @@ def _profiles_of(loaded: LoadedProfiles) -> dict[str, Profile]:
 
 
 def _launched(runtime_dir: Path) -> set[str]:
-    """Return the names of kernels with facts, which their shims write."""
+    """Return the names of kernels that have a facts file, which their shims write."""
     live = Path(live_dir(str(runtime_dir)))
     return {kernel_of_facts(path.name) for path in live.glob("*") if is_facts(path.name)}
 

@@ -1,7 +1,7 @@
-"""``kconnd``: the owner daemon's command. The one place that builds objects.
+"""``kconnd``: the command of the owner's daemon; this module builds all objects.
 
-It ends on SIGTERM and SIGINT, and leaves every kernel running; SIGHUP reads the profiles
-again. Exit codes are those of `kconnd.errors`.
+The daemon exits on SIGTERM and SIGINT and leaves every kernel running. On SIGHUP, the daemon
+reloads the profiles. `kconnd.errors` defines the exit codes.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from kconnd.system.channels.flow_control import ReadBudget
 
 MAX_STUCK_FILES = 16
-RETRY_DELAY_S = 5.0  # until a background task that failed starts again
+RETRY_DELAY_S = 5.0  # the delay before the restart of a failed background task
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -77,7 +77,7 @@ log = logging.getLogger("kconnd")
 
 
 def build_world(options: Options, gate: Gate) -> World:
-    """Build what all kernels share."""
+    """Build the objects that all kernels share."""
     return World(
         user=own_user(),
         environment=os.environ,
@@ -103,7 +103,7 @@ def _origin() -> Origin:
 def _connector() -> Callable[[ConnectionInfo], Channels]:
     """Return the function that connects to kernels.
 
-    ZMQ is imported at its first call: a daemon without kernels needs 3 MB less memory.
+    The first call imports ZMQ, so a daemon without kernels needs 3 MB less memory.
     """
     context: zmq.asyncio.Context | None = None
     budget: ReadBudget | None = None
@@ -123,7 +123,7 @@ def _connector() -> Callable[[ConnectionInfo], Channels]:
 
 
 def _launchers(options: Options, gate: Gate) -> Launchers:
-    """Build the launchers; where there is a front door, units are what ``auto`` means."""
+    """Build the launchers; with a front door, ``auto`` means systemd units."""
     folder = Path(live_dir(str(options.runtime_dir)))
     local = LocalLauncher(folder)
     if options.front is None:
@@ -134,10 +134,10 @@ def _launchers(options: Options, gate: Gate) -> Launchers:
 
 
 async def serve(options: Options) -> None:
-    """Run the daemon until it is told to end.
+    """Run the daemon until a signal or a task ends it.
 
-    It accepts connections and handles signals before it reads the profiles and adopts kernels. Both
-    may take long; requests that arrive earlier wait.
+    The daemon accepts connections and handles signals before it reads the profiles and adopts
+    kernels. Reading and adopting may take long; requests wait until both are done.
     """
     ending, reloading = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -180,7 +180,8 @@ async def serve(options: Options) -> None:
     try:
         await _until_either(work, ending)
         if options.stop_kernels_on_exit:
-            await _until_either(work, kernels.adopted)  # only adopted kernels can be stopped
+            # A kernel must be adopted before it can be stopped.
+            await _until_either(work, kernels.adopted)
     finally:
         notify(STOPPING=1)
         work.cancel()
@@ -208,13 +209,12 @@ async def _until_either(work: asyncio.Task[None], event: asyncio.Event) -> None:
 async def _work(
     options: Options, kernels: Kernels, site: Site, folders: FolderWatcher, works: Iterable[Work]
 ) -> None:
-    """Adopt the kernels, and then run all background tasks of the daemon concurrently, for ever."""
+    """Adopt the kernels, then run all background tasks of the daemon concurrently."""
     if options.watch:
         with contextlib.suppress(StuckError):
             await kernels.world.paths.run(partial(_make_configs, options.configs[0]))
-        await watch_folders(
-            folders, kernels.world.paths
-        )  # before the profiles are read, so that no change is missed
+        # The watch begins before the profiles are read, so that no change is missed.
+        await watch_folders(folders, kernels.world.paths)
     await kernels.adopt_all()
     log.info("ready: %d kernels, listening on %s", len(kernels.all()), site.address)
     notify(READY=1)
@@ -225,24 +225,24 @@ async def _work(
 
 def _make_configs(folder: Path, begin: BeginStep) -> None:
     begin(f"making the folder {folder}")
-    with contextlib.suppress(OSError):  # an existing folder can be watched
+    with contextlib.suppress(OSError):  # an existing folder is no error
         folder.mkdir(parents=True, exist_ok=True)
 
 
 async def keep_going(work: Work, pause: float = RETRY_DELAY_S) -> None:
-    """Run a background task, and restart it after an exception, which affects no other task."""
+    """Run a background task, and restart it after an exception; other tasks are not affected."""
     while True:
         try:
             await work()
-        except Exception:  # it would end the daemon
+        except Exception:  # an uncaught exception would end the daemon
             log.exception("a fault in the daemon")
-            await asyncio.sleep(pause)  # a lasting fault must not use all processor time
+            await asyncio.sleep(pause)  # a permanent fault must not use all processor time
         else:
             return
 
 
 async def _load(options: Options, world: World) -> LoadedProfiles:
-    """Read all profiles; a file that hangs is reported as a fault, and the next try omits it."""
+    """Read all profiles; a file that hangs becomes a fault, and the next attempt omits it."""
     user = world.user
     read = partial(
         load_tiers, options.system_configs, options.configs, uid=user.uid, user=user.name
@@ -292,9 +292,10 @@ def _make_folders(options: Options) -> None:
 
 
 def _prepare_folders(options: Options, name: str) -> None:
-    """Make the folders; files that an earlier account of this uid left there are not used.
+    """Create the folders; files of an earlier account of this uid are not used.
 
-    On a server the front door puts those files aside. Until it has, the daemon does not start.
+    On a server, the front door puts the files of the earlier account aside. The daemon does not
+    start before this is done.
     """
     if options.front is not None and name:
         check_account(os.geteuid(), name, AccountFiles())
@@ -305,7 +306,7 @@ def _prepare_folders(options: Options, name: str) -> None:
 
 
 def _allow_many_files() -> None:
-    """Raise the soft limit: a kernel needs eight descriptors, so the usual 1024 suffice for 100."""
+    """Raise the soft limit of open files; the default of 1024 suffices for 100 kernels."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -318,7 +319,7 @@ def _read_note(lock: Path) -> str:
 
 
 def _lock_state(options: Options) -> None:
-    """Take the locks that keep a second daemon from using the same folders while this one lives."""
+    """Take the locks that prevent a second daemon from using the same folders."""
     where = f"of {os.uname().nodename}\n{pid_namespace()}"
     note = f"kconnd, pid {os.getpid()} {where}"
     try:
@@ -327,7 +328,7 @@ def _lock_state(options: Options) -> None:
     except LockedError as error:
         hint = "kconnd-ctl talks to the one that runs; end it first to start another"
         holder = _read_note(options.state_dir / "daemon.lock")
-        if " of " in holder and where not in holder:  # older versions did not write it
+        if " of " in holder and where not in holder:  # older versions did not write the host
             hint = (
                 "that is another machine or container, with this state folder and machine-id: "
                 "give each a folder of its own, with --state-dir or XDG_STATE_HOME"
@@ -339,7 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``kconnd``; see ``kconnd --help``."""
     try:
         options = parse_options(arguments)
-        gc.freeze()  # imported objects stay alive, so the garbage collector need not visit them
+        gc.freeze()  # imported objects stay alive, so the garbage collector can skip them
         set_up_logging(options.log_level)
         os.umask(0o077)
         _allow_many_files()

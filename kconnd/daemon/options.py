@@ -1,4 +1,4 @@
-"""The command line of ``kconnd``, with defaults for omitted options."""
+"""The command line of ``kconnd`` and the defaults of its options."""
 
 import argparse
 import math
@@ -27,7 +27,7 @@ the next daemon takes up; SIGHUP reads the profiles again. kconnd-ctl talks to i
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the command line, with their defaults filled in."""
+    """The options of the command line; omitted options have their defaults."""
 
     configs: tuple[Path, ...]
     system_configs: tuple[Path, ...]

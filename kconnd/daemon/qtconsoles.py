@@ -1,8 +1,8 @@
-"""Opens Qt consoles for the daemon's owner, and records how they end.
+"""Opens Qt consoles for the daemon's owner, and records the exit of each console.
 
-A console gets only those variables of the caller's environment that a window needs. It runs in a
-session of its own, and its end affects no kernel. Nobody reads its output while it runs, so the
-last part of it is kept.
+A console gets only those variables of the caller's environment that a window needs. A console runs
+in its own session, and its exit does not affect the kernel. Nobody reads a console's output while
+it runs, so the end of the output is kept.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from kconnd.errors import KconndError, UsageError
 from kconnd.system.process.processes import ProcessId, read_stat, wait_for_end
 
 MAX_KEPT_CONSOLES = 20
-OUTPUT_TAIL_BYTES = 2000  # kept of each console
+OUTPUT_TAIL_BYTES = 2000  # the output to keep of each console
 
 
 @dataclass
@@ -37,12 +37,12 @@ class QtConsole:
     output_tail: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the console as a part of a reply."""
+        """Return the console in the format of a reply."""
         return {**vars(self), "started_at": iso_time(self.started_at)}
 
 
 class QtConsoles:
-    """The consoles that this daemon has opened, running and ended ones."""
+    """The consoles that this daemon has opened, including consoles that have exited."""
 
     def __init__(self) -> None:
         self._consoles: deque[QtConsole] = deque(maxlen=MAX_KEPT_CONSOLES)
@@ -123,6 +123,6 @@ def plan_console(connection_file: str, options: Sequence[str]) -> list[str]:
 def session_environment(
     user: User, own: Mapping[str, str], requested: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Build a console's environment: the user's, and the window's variables of the request."""
+    """Build a console's environment: the user's environment and a request's window variables."""
     window = {name: str(requested[name]) for name in SESSION_VARIABLES if requested.get(name)}
     return base_environment(user, own, "") | window

@@ -1,7 +1,7 @@
-"""Spaces out actions that would otherwise happen to all kernels at the same time.
+"""Spaces out actions that concern all kernels, so that they do not happen at the same time.
 
-A daemon that adopts fifty kernels requests the info of each. If all requests went out together, the
-replies would occupy every processor just when the daemon is busiest.
+A daemon that adopts fifty kernels requests the info of each kernel. If all requests were sent
+together, the replies would occupy every processor while the daemon is busiest.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ class Pace:
     Parameters
     ----------
     interval_s : float
-        Seconds between two turns.
+        The time between two turns, in seconds.
     """
 
     def __init__(self, interval_s: float = TURN_INTERVAL_S) -> None:
@@ -23,8 +23,8 @@ class Pace:
         self._next_at = 0.0
 
     async def turn(self) -> None:
-        """Wait for the next turn; a turn ends at once, however long its owner works."""
+        """Wait for the next turn; the following turn does not wait for the caller's work."""
         now = asyncio.get_running_loop().time()
         turn_at = max(now, self._next_at)
         self._next_at = turn_at + self._interval_s
-        await asyncio.sleep(turn_at - now)  # the delay is the purpose
+        await asyncio.sleep(turn_at - now)  # a fixed delay is the purpose of this class

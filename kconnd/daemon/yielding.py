@@ -1,7 +1,7 @@
 """Divides long work in the event loop into turns, between which other tasks run.
 
-It makes no work quicker. Work that a thread can do belongs in a thread; this is for loops that
-need the daemon's state to stay the same within one iteration.
+The total time of the work is not reduced. If possible, work should run in a thread instead. This
+module is for loops that need an unchanged state of the daemon within one iteration.
 """
 
 import asyncio
@@ -9,19 +9,19 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
-TURN_CPU_S = 0.005  # processor time after which other tasks run
+TURN_CPU_S = 0.005  # the processor time after which other tasks run
 
 T = TypeVar("T")
 
 
 async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield items, and let other tasks run whenever the caller has used up its turn.
+    """Yield items, and let other tasks run when the caller's turn is over.
 
-    The daemon's state may differ from one item to the next.
+    The daemon's state may change between two items.
     """
     started_at = time.thread_time()
     for item in list(items):
         yield item
         if time.thread_time() - started_at >= TURN_CPU_S:
-            await asyncio.sleep(0)  # lets the loop run all tasks that are due
+            await asyncio.sleep(0)  # the event loop runs all due tasks here
             started_at = time.thread_time()

@@ -1,7 +1,7 @@
-"""Admits peers to an owner's daemon by the machine's settings, where there is a front door.
+"""Admits peers to an owner's daemon by the machine's settings, on a machine with a front door.
 
-The front door only returns the address of a daemon, to which every user can connect. So each daemon
-checks root's settings itself, for every peer, its owner included.
+The front door returns the address of a daemon, and every user can connect to this address. Each
+daemon therefore checks root's settings for every peer, including its owner.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from kconnd.system.http.http_server import Site
 from kconnd.system.http.peer import user_as_peer
 from kconnd.system.profiles.settings_file import LiveSettings
 
-SETTINGS_INTERVAL_S = 10.0  # between checks for changed settings
+SETTINGS_INTERVAL_S = 10.0  # the time between two checks for changed settings
 NO_SETTINGS = MachineSettings()
 
 
@@ -25,7 +25,7 @@ class Gate:
     Parameters
     ----------
     live : LiveSettings, optional
-        The settings; None without a front door.
+        The settings; None on a machine without a front door.
     """
 
     def __init__(self, live: LiveSettings | None) -> None:
@@ -38,7 +38,7 @@ class Gate:
         Raises
         ------
         RefusedError
-            If they cannot be read, since rights are never guessed.
+            If the settings cannot be read. Rights are never guessed.
         """
         try:
             return self._live.now() if self._live else NO_SETTINGS
@@ -54,14 +54,15 @@ class Gate:
         return self._live is not None
 
     def check_launcher(self, name: str) -> None:
-        """Refuse the launcher ``local`` if there is a quota, which does not count its kernels.
+        """Refuse the launcher ``local`` if the machine has a quota of kernels.
 
-        Kernels of all other launchers are units, which the front door creates and counts.
+        The front door creates a unit for each kernel of the other launchers, and counts these
+        units. It cannot count kernels of the launcher ``local``.
 
         Raises
         ------
         StartFailedError
-            If the machine has a quota of kernels, and the launcher is ``local``.
+            If the machine has a quota of kernels and the launcher is ``local``.
         """
         if name == LOCAL and self.settings.quotas.kernels is not None:
             raise StartFailedError(
@@ -76,17 +77,18 @@ class Gate:
         Raises
         ------
         RefusedError
-            If the settings do not admit the peer, or cannot be read.
+            If the settings do not admit the peer or cannot be read.
         """
         settings = self.settings
-        # The daemon's own user is identified without a look-up, and so without a name.
+        # The server does not look up the daemon's own user, so this peer has no name yet.
         named = user_as_peer(peer.uid, peer.pid) if settings.users and not peer.name else peer
         check_admitted(settings, named)
 
 
 async def bound_connections_for_ever(gate: Gate, site: Site) -> None:
-    """Apply the settings' limit of connections per user, also after changes."""
+    """Apply the limit of connections per user from the settings, also after each change."""
     while gate.binds:
-        with contextlib.suppress(RefusedError):  # each request reports it
+        with contextlib.suppress(RefusedError):  # each request reports the error
             site.server.max_connections = gate.settings.connections
-        await asyncio.sleep(SETTINGS_INTERVAL_S)  # a poll: settings are read on demand
+        # Polling is needed, because settings are read only on demand.
+        await asyncio.sleep(SETTINGS_INTERVAL_S)

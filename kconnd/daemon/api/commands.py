@@ -37,14 +37,15 @@ from kconnd.system.files.private import try_to_write
 from kconnd.system.http.route_table import Reply
 from kconnd.system.process.processes import age_of, command_of, descendants
 
-LAUNCH_BYTES = 64 << 10  # on disk, for a kernel's record, plan and connection file
-MAX_OUTPUT_LINES = 10  # in the error of a start that failed
-INTERRUPT_WATCH_S = 0.5  # a kernel that an interrupt ends does so within 0.1 s
-KILL_PATIENCE_S = 15.0  # after SIGKILL, until a stop gives up and names the remaining processes
+LAUNCH_BYTES = 64 << 10  # the disk space for a kernel's record, plan and connection file
+MAX_OUTPUT_LINES = 10  # the lines of output in the error of a failed start
+INTERRUPT_WATCH_S = 0.5  # if an interrupt ends a kernel, the kernel exits within 0.1 s
+# The wait after SIGKILL, until a stop fails and lists the remaining processes.
+KILL_PATIENCE_S = 15.0
 
 
 async def start(request: Request) -> Reply:
-    """Start a kernel; with ``wait``, reply once it is ready or has failed."""
+    """Start a kernel; with ``wait``, reply when the kernel is ready or the start has failed."""
     wait = request.flag("wait", default=True)
     await request.kernels.recheck_foreign(request.name)
     if request.flag("on_demand", default=False):
@@ -61,7 +62,7 @@ async def start(request: Request) -> Reply:
 
 
 def _check_demand(actor: Actor) -> None:
-    """Refuse to start a kernel on demand whose profile says ``start: manual``."""
+    """Refuse to start a kernel on demand if its profile says ``start: manual``."""
     if actor.kernel.state not in LIVE and actor.profile.start == "manual":
         name = actor.record.name
         raise NotRunningError(
@@ -71,7 +72,7 @@ def _check_demand(actor: Actor) -> None:
 
 
 async def restart(request: Request) -> Reply:
-    """Restart a kernel; its name, ports and key stay."""
+    """Restart a kernel; the kernel keeps its name, ports and key."""
     await request.kernels.recheck_foreign(request.name)
     wait, new_key = request.flag("wait", default=True), request.flag("new_key", default=False)
     now = request.flag("now", default=False)
@@ -85,7 +86,7 @@ async def restart(request: Request) -> Reply:
 
 
 async def _check_disk(request: Request) -> None:
-    """Check that the disk has room for a launch, before a restart ends the kernel."""
+    """Check that the disk has room for a launch before a restart stops the kernel."""
     world = request.kernels.world
     live = Path(live_dir(str(world.runtime_dir)))
     folders = (world.store.folder(request.name), world.runtime_dir, live)
@@ -101,9 +102,10 @@ async def _check_disk(request: Request) -> None:
 
 
 async def stop(request: Request) -> Reply:
-    """Stop a kernel; with ``wait``, reply once all of its processes have ended.
+    """Stop a kernel; with ``wait``, reply when all of its processes have exited.
 
-    A stop that cannot be saved is carried out, too; ``unrecorded`` in the reply has the reason.
+    The kernel is stopped even if the record cannot be saved; ``unrecorded`` in the reply contains
+    the reason.
     """
     wait, now = request.flag("wait", default=True), request.flag("now", default=False)
     actor = request.kernels.find(request.name)
@@ -117,7 +119,7 @@ async def stop(request: Request) -> Reply:
 
 
 async def plan_qtconsole(request: Request) -> Reply:
-    """Return what a client needs to open a Qt console itself: argv, variables, connection file."""
+    """Return the data with which a client opens a Qt console: argv, variables, connection file."""
     actor = find_live(request, "opening a Qt console on")
     path = actor.process.files.connection_file
     return {
@@ -128,7 +130,7 @@ async def plan_qtconsole(request: Request) -> Reply:
 
 
 async def open_qtconsole(request: Request) -> Reply:
-    """Open a Qt console for the owner, on the display that ``environment`` names."""
+    """Open a Qt console for the owner, on the display in ``environment``."""
     actor = find_live(request, "opening a Qt console on")
     if actor.kernel.state is not State.RUNNING:
         await _until_ready(actor)
@@ -156,7 +158,7 @@ def _words(value: object) -> list[str]:
 
 
 async def interrupt(request: Request) -> Reply:
-    """Interrupt a kernel; with ``wait``, reply with an error if that ends the kernel."""
+    """Interrupt a kernel; with ``wait``, reply with an error if the interrupt ends the kernel."""
     wait = request.flag("wait", default=False)
     actor = find_live(request, "interrupting")
     _check_has_cell(actor)
@@ -168,7 +170,7 @@ async def interrupt(request: Request) -> Reply:
 
 
 def _check_has_cell(actor: Actor) -> None:
-    """Refuse to interrupt a kernel that starts: it runs no cell, and could end."""
+    """Refuse to interrupt a starting kernel, which runs no cell and could exit."""
     handle = actor.process.handle
     age_s = age_of(handle.kernel) if handle else 0.0
     if has_no_cell(actor.kernel, age_s, actor.policy):

@@ -28,13 +28,13 @@ from kconnd.system.http.route_table import Reply
 from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.kernelspecs import KernelspecIndex
 
-MAX_LINE_CHARS = 1 << 16  # of a log in one line of a reply
+MAX_LINE_CHARS = 1 << 16  # the part of a log in one line of a reply
 
 
 async def profiles(request: Request) -> Reply:
-    """List the profiles and the faults of their files; with ``kernel`` only that profile.
+    """List the profiles and the faults of their files; with ``kernel``, only that profile.
 
-    With ``kernel`` the profile may also be an installed kernel spec.
+    ``kernel`` can also be the name of an installed kernel spec.
     """
     kernels, catalog = request.kernels, request.kernels.catalog
     by_name = {name: sourced.profile for name, sourced in catalog.loaded.profiles.items()}
@@ -46,7 +46,8 @@ async def profiles(request: Request) -> Reply:
     rows = [
         _profile_row(request, name, profile, specs[name])
         async for name, profile in in_turns(own.items())
-        if name in catalog.loaded.profiles or kernels.profile(name)  # not removed meanwhile
+        # The profile was not removed in the meantime.
+        if name in catalog.loaded.profiles or kernels.profile(name)
     ]
     return {"profiles": rows, "faults": faults(request)}
 
@@ -69,7 +70,7 @@ def _profile_row(request: Request, name: str, profile: Profile, spec: KernelSpec
 
 
 async def _read_specs(world: World, profiles: Mapping[str, Profile]) -> Mapping[str, KernelSpec]:
-    """Read the kernel specs of profiles; an unreadable one is replaced by an empty one."""
+    """Read the kernel specs of profiles; an unreadable spec is replaced by an empty spec."""
     try:
         return await world.paths.run(partial(_specs_of, profiles, world.kernelspecs))
     except StuckError:
@@ -102,7 +103,7 @@ def faults(request: Request) -> list[dict[str, Any]]:
 
 
 async def events(request: Request) -> Reply:
-    """Stream the last events of kernels, and with ``follow`` each new one."""
+    """Stream the last events of kernels and, with ``follow``, each new event."""
     kernel = request.query.get("kernel")
     bus = request.kernels.world.bus
 
@@ -120,7 +121,7 @@ async def events(request: Request) -> Reply:
 
 
 async def kernels_(request: Request) -> Reply:
-    """List all kernels, and the live kernels of other machines that share this home."""
+    """List all kernels, including live kernels of other machines that share this home."""
     actors = request.visible_kernels()
     await request.kernels.readings.refresh(actors)
     rows = [describe_actor(request, actor) async for actor in in_turns(actors)]
@@ -134,7 +135,7 @@ async def info(request: Request) -> Reply:
 
 
 async def connection(request: Request) -> Reply:
-    """Return the content of a kernel's connection file, the key included."""
+    """Return the content of a kernel's connection file, including the key."""
     actor = find_live(request, "returning the connection of")
     if actor.record.connection is None:
         raise NotRunningError(
@@ -144,7 +145,7 @@ async def connection(request: Request) -> Reply:
 
 
 async def why(request: Request) -> Reply:
-    """List the last decisions about a kernel with their reasons."""
+    """List the last decisions about a kernel and their reasons."""
     actor = request.kernels.find(request.name)
     decisions = [
         {"at": iso_time(decision.at), "what": decision.what, "reason": decision.reason}
@@ -154,7 +155,7 @@ async def why(request: Request) -> Reply:
 
 
 async def logs(request: Request) -> Reply:
-    """Stream the last lines of a kernel's output, and with ``follow`` each new one."""
+    """Stream the last lines of a kernel's output and, with ``follow``, all new output."""
     reader = LogReader(request.kernels.find(request.name).process.runtime.log)
     count = int(request.number("lines", 100, 1e6))
     follows = request.query.get("follow") == "1"
@@ -162,7 +163,8 @@ async def logs(request: Request) -> Reply:
     async def stream() -> AsyncIterator[Mapping[str, Any]]:
         text = await asyncio.to_thread(reader.last_lines, count)
         text += "" if follows else reader.finish()
-        for at in range(0, len(text), MAX_LINE_CHARS):  # each line is written in a turn of its own
+        # The event loop runs other tasks between two lines.
+        for at in range(0, len(text), MAX_LINE_CHARS):
             yield {"text": text[at : at + MAX_LINE_CHARS]}
         if follows:
             async for text in reader.follow():
@@ -172,7 +174,7 @@ async def logs(request: Request) -> Reply:
 
 
 async def wait(request: Request) -> Reply:
-    """Wait until a kernel is ready or stopped, as ``for`` says."""
+    """Wait until a kernel is ready or stopped, according to ``for``."""
     actor = request.kernels.find(request.name)
     goal = request.query.get("for", "ready")
     goals = {"ready": {State.RUNNING}, "stopped": {State.STOPPED, State.FAILED, State.LOST}}

@@ -1,4 +1,4 @@
-"""A request to the daemon with its authorisation, and functions that several routes share."""
+"""A request to the daemon with its authorisation, and functions for several routes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from kconnd.errors import (
 
 @dataclass(frozen=True)
 class Request:
-    """One request: the kernel it names, its query and body, and its peer."""
+    """A request: the name of its kernel, its query and body, and its peer."""
 
     kernels: Kernels
     places: Mapping[str, Any]
@@ -30,9 +30,9 @@ class Request:
     body: Mapping[str, Any] = field(default_factory=dict)
 
     def may(self, right: Right, name: str) -> bool:
-        """Tell whether the peer has a right on one kernel."""
+        """Return whether the peer has a right on a kernel."""
         owner = self.kernels.world.user.uid
-        if may(self.peer, right, owner=owner):  # without the profile, which takes longer
+        if may(self.peer, right, owner=owner):  # this check is faster, because it needs no profile
             return True
         return may(self.peer, right, owner=owner, rules=self.kernels.rules(name))
 
@@ -47,16 +47,18 @@ class Request:
         return may(self.peer, Right.MANAGE, owner=self.kernels.world.user.uid)
 
     def authorise(self, right: Right) -> None:
-        """Refuse a request that its peer has no right to.
+        """Refuse a request if its peer lacks the right.
 
-        The peer must be admitted to the service first. A request about all kernels needs the right
-        on at least one of them, and its reply shows only those. A request that changes the daemon
-        itself needs the rights of its owner.
+        The machine's settings must admit the peer. For a request about all kernels, the peer needs
+        the right on at least one kernel, and the reply contains only kernels on which the peer has
+        the right. For a request that changes the daemon itself, the peer needs the rights of the
+        owner.
 
         Raises
         ------
         RefusedError
-            Also for a kernel that does not exist, so that the reply does not reveal which do.
+            If the peer lacks the right. Also if the kernel does not exist, so that the reply does
+            not reveal which kernels exist.
         """
         self.gate.admit(self.peer)
         kernels, owner = self.kernels, self.kernels.world.user
@@ -99,14 +101,14 @@ class Request:
 
 
 async def info_of(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
-    """Describe a kernel as far as the peer may see it; ``quick`` leaves out fresh readings."""
+    """Describe a kernel within the peer's rights; ``quick`` omits new readings."""
     if not quick:
         await request.kernels.readings.refresh([actor])
     return describe_actor(request, actor, quick=quick)
 
 
 def describe_actor(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
-    """Describe a kernel by its last readings, as far as the peer may see it."""
+    """Describe a kernel by its last readings, within the peer's rights."""
     status = request.kernels.profile_status(actor)
     sight = request.kernels.readings.sight(actor, status, quick=quick)
     consoles = request.kernels.consoles.of(actor.record.name)

@@ -1,8 +1,8 @@
-"""The table of routes: each has one function, and the right that it needs.
+"""The table of routes: each route has a function and a required right.
 
-The server checks the right before it calls the function. A function takes a `Request` and returns
-plain data, or an iterator for a stream; it does not use the socket. Replies are an interface:
-fields are only added.
+The server checks the right before it calls the function. The function takes a `Request` and returns
+plain data, or an iterator for a stream. The function does not use the socket. The fields of a reply
+are a public interface: fields are added and never removed.
 """
 
 import os
@@ -37,7 +37,7 @@ from kconnd.system.http.route_table import Parameter, Reply, Route
 
 
 async def health(request: Request) -> Reply:
-    """Describe the daemon: its process, folders, and counts of what the peer may see."""
+    """Describe the daemon: its process, its folders and the number of visible kernels."""
     actors, manages_all = request.visible_kernels(), request.manages_all
     return {
         "version": kconnd.__version__,
@@ -55,7 +55,8 @@ async def health(request: Request) -> Reply:
 async def get_ready(kernels: Kernels, route: Route, peer: Peer, name: str) -> None:
     """Wait until the daemon knows whether the kernel of a request exists.
 
-    During the adoption of an earlier daemon's kernels, no reply may deny that a kernel exists.
+    Until all kernels of an earlier daemon are adopted, no reply may state that a kernel does not
+    exist.
     """
     if route.at_once:
         return
@@ -70,7 +71,7 @@ async def openapi(_request: Request) -> Reply:
 
 
 async def reload(request: Request) -> Reply:
-    """Read the profiles again; no live kernel is changed."""
+    """Reload the profiles; live kernels are not changed."""
     difference = await request.kernels.reload()
     return {
         "added": list(difference.added),

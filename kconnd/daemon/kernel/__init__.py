@@ -1,1 +1,1 @@
-"""The supervision of one kernel: its actor, its process, and what is observed of it."""
+"""The supervision of one kernel: its actor, its process and its observed state."""

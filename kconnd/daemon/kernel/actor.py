@@ -1,17 +1,17 @@
-"""The actor of one kernel: a queue of all events, and one place that decides about them.
+"""The actor of one kernel: it takes events from a queue and makes all decisions about the kernel.
 
-The actor takes one event after the other. It decides, saves the record, and only then acts, so a
-crash in between is recoverable. The results of an action come back as events. Observations for the
-record arrive in the same queue, since only the actor changes the record.
+The actor handles one event at a time. It decides, saves the record, and acts afterwards, so a crash
+in between is recoverable. The result of an action is a new event. Observations about the kernel
+arrive in the same queue, because only the actor changes the record.
 
 A start writes the record twice. The decision to launch is saved before the launch, together with
-the profile. How far the launch got is on disk in the shim's files, so it is saved with the first
-answer of the kernel (`kconnd.core.kernel.learned`).
+the profile. During the launch, the shim's files on disk show the progress. The record is therefore
+saved again only after the first answer of the kernel (`kconnd.core.kernel.learned`).
 
-On a full disk the record cannot be saved. A request is then refused and changes nothing, with two
-exceptions: a stop, and a request for the present state. These two requests, and all events of the
-process, are kept in memory until the next event or the daemon's regular repair saves them. Nothing
-is launched on a decision that is not saved.
+On a full disk, the record cannot be saved. A request is then refused and changes nothing, with two
+exceptions: a stop, and a request that does not change the state. The effects of these requests and
+of all events of the process are kept in memory. The next event or the daemon's periodic repair
+saves them. A launch never follows from a decision that is not saved.
 """
 
 import asyncio
@@ -45,13 +45,14 @@ from kconnd.daemon.kernel.prepared import WarmKernels
 from kconnd.daemon.kernel.process import Process, Target
 from kconnd.errors import NoSuchKernelError, StateFileError, UnsafePathError
 
-UNKNOWN = CatalogEntry(Profile(name="unknown", kernel="unknown"))  # of a record without a profile
+# Used for a record without a profile.
+UNKNOWN = CatalogEntry(Profile(name="unknown", kernel="unknown"))
 
 log = logging.getLogger("kconnd")
 
 Request = StartRequested | StopRequested | RestartRequested
 News = Event | Learned | ProcessMet
-Entry = tuple[News, asyncio.Future[None] | None]  # the future is resolved once it is decided
+Entry = tuple[News, asyncio.Future[None] | None]  # the future is resolved when the decision is made
 
 
 class Actor:
@@ -60,11 +61,12 @@ class Actor:
     Parameters
     ----------
     record : KernelRecord
-        Its record, as saved.
+        The kernel's record, as saved.
     world : World
-        What all kernels share.
+        The objects that all kernels share.
     source : callable
-        Returns the catalog's entry for its next launch; None where its profile was removed.
+        A function that returns the catalog's entry for the next launch; None if the profile was
+        removed.
     pool : WarmKernels, optional
         The warm kernels that a launch can use instead of starting a process.
     """
@@ -81,7 +83,7 @@ class Actor:
             record.name, world, self.enqueue, connection=record.connection, habits=record.habits
         )
         self.launching = Launching(self.process, world, self.enqueue, pool)
-        self.unrecorded = ""  # why the record could not be saved last time
+        self.unrecorded = ""  # why the last save of the record failed
         self._world = world
         self.source = source
         self._saved = record
@@ -89,7 +91,7 @@ class Actor:
         self._changed = asyncio.Event()
         self._ended = False  # whether the queue is no longer read
         self._launched: CatalogEntry | None = None
-        self._unparsed = record.profile  # of a process that an earlier daemon launched
+        self._unparsed = record.profile  # the profile of a process that an earlier daemon launched
 
     @property
     def kernel(self) -> Lifecycle:
@@ -98,12 +100,12 @@ class Actor:
 
     @property
     def busy(self) -> bool:
-        """Whether a cell may be running."""
+        """Whether the kernel may be running a cell."""
         return self.process.watch.execution_state in {"busy", "unknown"}
 
     @property
     def profile(self) -> Profile:
-        """The profile of the present process, or else of the next."""
+        """The profile of the present process; without a process, the profile of the next launch."""
         return self._followed().profile
 
     @property
@@ -117,9 +119,10 @@ class Actor:
         return self.source() or self._find_launched() or UNKNOWN
 
     def _find_launched(self) -> CatalogEntry | None:
-        """Return the entry that the last process was launched from, if it is known.
+        """Return the entry that the last process was launched from; None if unknown.
 
-        A profile that an older version accepted must not fail the rules of this version.
+        The rules of this version are not applied, because an older version may have accepted the
+        profile.
         """
         if self._unparsed is not None:
             profile, _ = parse_profile(self._unparsed, name=self.record.name)
@@ -127,23 +130,23 @@ class Actor:
             self._unparsed = None
         return self._launched
 
-    # --- for others
+    # --- the interface of the actor
 
     def enqueue(self, event: News) -> None:
         """Put an event into the queue."""
         self._queue.put_nowait((event, None))
 
     async def ask(self, request: Request) -> None:
-        """Make a request, and wait until it is decided and saved.
+        """Make a request, and wait until the decision is made and saved.
 
-        A stop is carried out even where it cannot be saved; `unrecorded` then says why.
+        A stop is carried out even if it cannot be saved; `unrecorded` then contains the reason.
 
         Raises
         ------
         StateFileError
-            If any other request cannot be saved; nothing has changed then.
+            If any other request cannot be saved. The request then changes nothing.
         NoSuchKernelError
-            If the kernel was forgotten meanwhile: it had ended, and its profile was removed.
+            If the actor has ended: the kernel had exited and its profile was removed.
         """
         if self._ended:
             raise self._gone()
@@ -152,13 +155,13 @@ class Actor:
         await decided
 
     async def until(self, condition: Callable[[KernelRecord], bool]) -> KernelRecord:
-        """Wait until the record meets a condition."""
+        """Wait until a condition on the record is true."""
         while not condition(self.record):
             await self._changed.wait()
         return self.record
 
     async def run(self) -> None:
-        """Take events until cancelled; requests that are still in the queue then are refused."""
+        """Handle events until cancelled, then refuse the requests that are still in the queue."""
         try:
             while True:
                 await self._take_next()
@@ -180,7 +183,7 @@ class Actor:
         )
 
     def save_again(self) -> None:
-        """Save what could not be saved before, and finish the clean-up that waited for it."""
+        """Retry a failed save of the record, and finish the clean-up that depends on it."""
         if not self.unrecorded:
             return
         self._save(self.record, refusable=False)
@@ -191,15 +194,15 @@ class Actor:
         """Publish an event about this kernel to all subscribers."""
         self._world.announce(self.record.name, kind, message)
 
-    # --- adopting what an earlier daemon left
+    # --- adoption
 
     async def revive(self, *, forgotten: bool = False) -> None:
-        """Find out what became of the kernel while no daemon supervised it.
+        """Determine the kernel's state after a time without a daemon, and supervise it again.
 
         Parameters
         ----------
         forgotten : bool
-            Whether its record was lost, so that only its shim knows it.
+            Whether the kernel's record was lost, so that only the shim's files describe the kernel.
         """
         runtime, fresh = (
             self.process.runtime,
@@ -213,10 +216,13 @@ class Actor:
         if discovery.handle is not None:
             self._adopt(discovery, fresh=fresh and not discovery.is_new)
         elif not self._is_live():
-            self.process.clean_up()  # an earlier daemon may have died before its clean-up
+            self.process.clean_up()  # the earlier daemon may have died before the clean-up
 
     def _adopt(self, discovery: Discovery, *, fresh: bool) -> None:
-        """Supervise a process that an earlier daemon launched; if it is dead, report its exit."""
+        """Supervise a process that an earlier daemon launched.
+
+        If the process is dead, report its exit.
+        """
         handle, connection, facts = discovery.handle, discovery.connection, discovery.facts
         if handle is None:
             return
@@ -249,7 +255,7 @@ class Actor:
             self._take(event, refusable=decided is not None)
         except StateFileError as refusal:
             error = refusal
-        except Exception as fault:  # the supervision continues after any exception
+        except Exception as fault:  # the actor continues after any exception
             log.exception("%s: a fault in the daemon, at %s", self.record.name, event)
             error = fault
         if decided is None or decided.done():
@@ -283,7 +289,7 @@ class Actor:
         self._wake()
 
     def _decide(self, event: Event | Learned) -> tuple[KernelRecord, tuple[Command, ...]]:
-        """Return the record after an event, and what is to be done."""
+        """Return the record after an event, and the commands to run."""
         if isinstance(event, Learned):
             return learn(self.record, event), ()
         before = self.kernel
@@ -321,9 +327,9 @@ class Actor:
         self, record: KernelRecord, event: Event | Learned, *, refusable: bool, act: bool
     ) -> None:
         changed = without_deadline(record) != without_deadline(self.record)
-        # A stop is carried out on a full disk, too: it may be what frees some.
+        # A stop is also carried out on a full disk, because it may free disk space.
         must = refusable and changed and not isinstance(event, StopRequested)
-        # Of several events in the queue, the last one saves what all of them have changed.
+        # If several events are queued, the changes of all of them are saved after the last one.
         due = must or act or self._queue.empty()
         if due and needs_saving(self._saved, record, event):
             self._save(record, refusable=must)
@@ -352,7 +358,7 @@ class Actor:
 
 
 def _story(before: Lifecycle, after: Lifecycle) -> str:
-    """Describe a change for ``kconnd-ctl why``; ``""`` where nothing changed."""
+    """Describe a change for ``kconnd-ctl why``; ``""`` if there is no change."""
     if before.state is not after.state:
         return f"{before.state} → {after.state}"
     if before.generation != after.generation:

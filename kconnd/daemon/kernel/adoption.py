@@ -1,9 +1,9 @@
-"""Discovery of a kernel's process that an earlier daemon launched.
+"""Finds the process of a kernel that an earlier daemon launched.
 
 The handle in the record identifies the process. If the handle is missing or belongs to another
-launch, the shim's facts and its lock identify it. A record that was saved before the kernel
-answered contains the decision to launch, and nothing about the process; the rest is read from the
-connection file and from the kernel spec.
+launch, the shim's facts and lock identify the process. A record that was saved before the kernel's
+first answer contains only the decision to launch. The facts about the process are then read from
+the connection file and from the kernel spec.
 """
 
 import logging
@@ -27,21 +27,21 @@ log = logging.getLogger("kconnd")
 
 @dataclass(frozen=True)
 class Discovery:
-    """The fate of a kernel while no daemon supervised it.
+    """The state of a kernel after a time without a daemon.
 
     Parameters
     ----------
     event : Event, optional
-        The event to report; None if the record is right, or if the end of the process is reported
-        later.
+        The event to report; None if the record is correct, or if the exit of the process is
+        reported later.
     handle : Handle, optional
-        Its process, dead or alive, if it is to be supervised.
+        The process to supervise, dead or alive; None if there is none.
     proof : str
-        How the process was identified; empty where it is dead.
+        The evidence that identified the process; ``""`` if the process is dead.
     connection : ConnectionInfo, optional
-        How to connect to it.
+        The connection info of the process.
     facts : Facts
-        What is known about it.
+        The known facts about the process.
     """
 
     event: Event | None
@@ -52,25 +52,25 @@ class Discovery:
 
     @property
     def is_new(self) -> bool:
-        """Whether the record did not know of the process."""
+        """Whether the process is missing from the record."""
         return isinstance(self.event, Discovered)
 
 
 async def discover(
     world: World, record: KernelRecord, files: RuntimeFiles, profile: Profile, *, forgotten: bool
 ) -> Discovery:
-    """Find a kernel's process and decide what happened to it.
+    """Find a kernel's process and decide which event describes its state.
 
     Parameters
     ----------
     record : KernelRecord
-        The record as it was saved.
+        The record of the kernel, as saved.
     files : RuntimeFiles
-        Where the kernel's shim left its facts.
+        The kernel's files, including the facts of its shim.
     profile : Profile
-        The profile that it was launched with.
+        The profile that the kernel was launched with.
     forgotten : bool
-        Whether the record was lost, so that only the shim's files are left.
+        Whether the record was lost, so that only the shim's files describe the kernel.
     """
     origin, here = record.origin, world.store.origin
     handle = await _find_handle(world, record, files)
@@ -96,7 +96,7 @@ async def discover(
 
 
 async def _find_handle(world: World, record: KernelRecord, files: RuntimeFiles) -> Handle | None:
-    """Find the kernel's process in this boot of the machine, by the record or by its shim."""
+    """Find the kernel's process in this boot, by the record or by the shim's files."""
     handle = _recorded_handle(record)
     if handle is None or not _is_on_record(record, handle):
         facts, exit_file = files.paths.facts, files.paths.exit
@@ -110,7 +110,7 @@ def _is_on_record(record: KernelRecord, handle: Handle) -> bool:
 
 
 def _recorded_handle(record: KernelRecord) -> Handle | None:
-    """Parse a record's handle; a damaged one counts as missing, since the shim's facts remain."""
+    """Parse a record's handle; a damaged handle counts as missing."""
     try:
         return parse_handle(dict(record.handle)) if record.handle else None
     except (KeyError, TypeError, ValueError) as error:
@@ -119,9 +119,10 @@ def _recorded_handle(record: KernelRecord) -> Handle | None:
 
 
 def _started_at(files: RuntimeFiles, handle: Handle) -> float:
-    """Return when the kernel was launched.
+    """Return the time of the kernel's launch.
 
-    A forked process may be older than the launch, so the time of the shim's facts comes first.
+    The time of the shim's facts is preferred, because a forked process can be older than its
+    launch.
     """
     return files.recorded_at() or started_at(handle.kernel)
 

@@ -11,12 +11,12 @@ log = logging.getLogger("kconnd")
 
 
 class BackgroundTasks:
-    """Tasks that run until they end or are cancelled together.
+    """Tasks that are cancelled together.
 
     Parameters
     ----------
     name : str
-        The kernel, for the log.
+        The kernel's name, for the log.
     """
 
     def __init__(self, name: str) -> None:
@@ -31,12 +31,12 @@ class BackgroundTasks:
         return task
 
     def cancel(self) -> None:
-        """Cancel all tasks but the one that calls this."""
+        """Cancel all tasks except the calling task."""
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        # Nothing awaits these tasks, so an exception would pass unseen.
+        # Nobody awaits these tasks, so their exceptions must be logged here.
         if not task.cancelled() and (error := task.exception()):
             log.error("%s: a task of its supervision failed", self._name, exc_info=error)

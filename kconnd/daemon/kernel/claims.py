@@ -1,10 +1,10 @@
 """Decides, without changing anything, whether a recorded kernel belongs to this daemon.
 
 The evidence is the kernel's record, its lock in the state folder, and the facts that its shim wrote
-into the locked file and into the runtime folder. A process counts as ours if a process with its pid
-and start time lives, in this boot of the machine and in this pid namespace, and has our host name.
-For a container that sees all pids of its machine, only the host name distinguishes its own kernels
-from the machine's.
+to the locked file and to the runtime folder. A process belongs to this daemon's system under four
+conditions: its pid and start time match a live process, and its boot id, pid namespace and host
+name match those of the daemon. The host name is needed for a container that shares the pid
+namespace of its machine.
 """
 
 from collections.abc import Iterator
@@ -28,12 +28,12 @@ class Foreign:
     Parameters
     ----------
     record : KernelRecord
-        Its record; the origin says where it runs.
+        The kernel's record; its origin is the system on which the kernel runs.
     locked : bool
-        Whether a process holds its lock.
+        Whether a process holds the kernel's lock.
     here : bool
-        Whether that process should be on this machine, but was not found. It may have taken the
-        lock, and may not have written its facts yet.
+        Whether the process should be on this machine and was not found. The process may have taken
+        the lock and may not have written its facts yet.
     """
 
     record: KernelRecord
@@ -42,22 +42,22 @@ class Foreign:
 
     @property
     def starts(self) -> bool:
-        """Whether the shim of our own launch may be about to write its facts."""
+        """Whether a shim that this daemon launched may not have written its facts yet."""
         return self.here and self.record.lifecycle.state is State.LAUNCHING
 
     @property
     def host(self) -> str:
-        """The host that it runs on, by the latest evidence."""
+        """The host on which the kernel runs, according to the latest evidence."""
         return (self.record.origin.host if self.record.origin else "") or "another machine"
 
     @property
     def may_live(self) -> bool:
-        """Whether it may be a live kernel, which must not be touched."""
+        """Whether the kernel may be alive; a live kernel must not be touched."""
         return self.locked or self.record.lifecycle.state in LIVE
 
 
 def refuse(foreign: Foreign, world: World) -> RefusedError:
-    """Build the error that names a kernel's owner, and what its user can do."""
+    """Build the error for a request about a foreign kernel, with a hint for the user."""
     name, files = foreign.record.name, world.files(foreign.record.name)
     if foreign.here:
         return RefusedError(
@@ -74,7 +74,7 @@ def refuse(foreign: Foreign, world: World) -> RefusedError:
 
 
 def find_foreign(world: World, name: str) -> Foreign | None:
-    """Return a kernel of another machine or container; None if it is ours or does not exist."""
+    """Return a kernel of another machine or container; None for a local or unknown kernel."""
     record, here = world.store.peek(name), world.store.origin
     evidence = _gather(world, name, record, probe_lock(Path(world.files(name).lock)))
     if not is_elsewhere(evidence, here):
@@ -88,13 +88,13 @@ def find_foreign(world: World, name: str) -> Foreign | None:
 
 
 def is_held(world: World, name: str) -> bool:
-    """Return whether a process holds a kernel's lock, in its present or in its old place."""
+    """Return whether a process holds a kernel's lock, at its present or its old path."""
     files = world.files(name)
     return Lock.HELD in {probe_lock(Path(lock)) for lock in (files.lock, files.old_lock)}
 
 
 def is_held_elsewhere(world: World, lock: Path) -> bool:
-    """Return whether a process holds a lock whose facts show that it does not run here."""
+    """Return whether a process of another system holds a lock, by the facts in the lock."""
     holder = read_holder(lock)
     locked = probe_lock(lock) is Lock.HELD
     return locked and holder is not None and not _is_found(holder, None, world.store.origin)
@@ -114,19 +114,19 @@ def _gather(world: World, name: str, record: KernelRecord | None, lock: Lock) ->
 
 
 def _holders(record: KernelRecord | None, *recorded: Holder | None) -> Iterator[Holder]:
-    """Yield each process that the record or a shim's facts name."""
+    """Yield each process in the record and in the shim's facts."""
     if record is not None and record.handle is not None and record.origin is not None:
         try:
             handle = parse_handle(dict(record.handle))
             origin = replace(record.origin, boot_id=handle.boot_id)
             yield Holder(origin, handle.shim, handle.kernel)
         except (KeyError, TypeError, ValueError):
-            pass  # the shim's facts remain
+            pass  # the shim's facts are used instead
     yield from (holder for holder in recorded if holder is not None)
 
 
 def _is_found(holder: Holder, facts: Holder | None, here: Origin) -> bool:
-    """Return whether a recorded process lives, in our pid namespace and under our host name."""
+    """Return whether a recorded process is alive in this pid namespace and has this host name."""
     origin = holder.origin
     other_pids = origin.pid_namespace and origin.pid_namespace != here.pid_namespace
     if origin.boot_id != here.boot_id or other_pids:
@@ -139,5 +139,5 @@ def _is_found(holder: Holder, facts: Holder | None, here: Origin) -> bool:
 def _is_alive(process: ProcessId) -> bool:
     try:
         return is_alive(process)
-    except OSError:  # such as for lack of file descriptors; the regular repair checks again
+    except OSError:  # for example, no free file descriptor; the periodic repair checks again
         return False

@@ -1,9 +1,9 @@
 """The files of one kernel on disk: its connection file, sockets, lock and granted ports.
 
-A full or read-only disk must not end a running kernel. So the failure of a step that can be
-repeated later is only logged: rewriting a connection file, or removing files after the end. A
-launch needs its connection file and fails without it. Nothing of a kernel is removed or replaced
-while one of its processes holds the lock.
+A full or read-only disk must not stop a running kernel. If a step can be repeated later, its
+failure is only logged. Examples are rewriting a connection file and removing files after the exit.
+A launch needs its connection file and fails without it. While a process of the kernel holds the
+lock, none of its files is removed or replaced.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from kconnd.errors import StillRunningError
 from kconnd.system.files.private import is_locked, is_private, read_tail, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 
-OUTPUT_TAIL_BYTES = 4096  # of the last output, kept with an exit
-LAUNCH_MARK = "[kconnd: launch "  # with which the shim begins the output of each process
+OUTPUT_TAIL_BYTES = 4096  # the part of the output that is stored with an exit
+LAUNCH_MARK = "[kconnd: launch "  # the shim writes this before the output of each process
 
 log = logging.getLogger("kconnd")
 
@@ -33,7 +33,7 @@ class RuntimeFiles:
     name : str
         The kernel's name.
     world : World
-        What all kernels share.
+        The objects that all kernels share.
     """
 
     def __init__(self, name: str, world: World) -> None:
@@ -44,12 +44,12 @@ class RuntimeFiles:
         self._world = world
 
     def check_unlocked(self) -> None:
-        """Check that no process of the kernel lives, before a launch replaces its files.
+        """Check that no process of the kernel is alive before a launch replaces its files.
 
         Raises
         ------
         StillRunningError
-            If one holds the kernel's lock.
+            If a process holds the kernel's lock.
         """
         if is_held(self._world, self.name):
             raise StillRunningError(
@@ -60,32 +60,32 @@ class RuntimeFiles:
     def lock_to_search(self) -> Path:
         """Return the lock that identifies the kernel's shim.
 
-        Versions before 0.1.0 had the lock in the runtime folder. If no process holds that lock, it
-        belongs to an earlier process.
+        Versions before 0.1.0 stored the lock in the runtime folder. A lock there counts only if a
+        process holds it.
         """
         old_lock = Path(self.paths.old_lock)
         return old_lock if is_locked(old_lock) else Path(self.paths.lock)
 
     def recorded_at(self) -> float | None:
-        """Return when the shim wrote its facts, in seconds since the epoch."""
+        """Return the time at which the shim wrote its facts, in seconds since the epoch."""
         try:
             return Path(self.paths.facts).stat().st_mtime
         except OSError:
             return None
 
     def last_output(self) -> str:
-        """Return the end of what the latest process has written."""
+        """Return the end of the latest process's output."""
         tail = read_tail(self.log, OUTPUT_TAIL_BYTES)
         return tail.rpartition(LAUNCH_MARK)[2].partition("\n")[2]
 
     # --- the connection file
 
     def write_connection(self, connection: ConnectionInfo) -> None:
-        """Write the connection file, which clients read."""
+        """Write the connection file for clients."""
         write_private(self.connection_file, _serialize(connection))
 
     def read_connection(self) -> ConnectionInfo | None:
-        """Read the connection file; None where it is missing or damaged."""
+        """Read the connection file; None if the file is missing or damaged."""
         try:
             return parse_connection(json.loads(read_regular(self.connection_file, MAX_OWN_BYTES)))
         except (OSError, ValueError) as error:
@@ -108,15 +108,15 @@ class RuntimeFiles:
             Path(path).unlink(missing_ok=True)
 
     def clean_up(self, connection: ConnectionInfo | None, *, recorded: bool = True) -> None:
-        """Remove the files of a kernel that has ended, except for its log and its record.
+        """Remove the files of a kernel that has exited, except its log and its record.
 
         Parameters
         ----------
         connection : ConnectionInfo, optional
-            Its sockets.
+            The connection info, for the paths of the sockets.
         recorded : bool
-            Whether the end is on record. Until then the shim's files stay, since nothing else
-            tells the next daemon about the end.
+            Whether the record contains the exit. Otherwise, the shim's files are kept, because the
+            next daemon needs them to detect the exit.
         """
         with self._logging("cleaning up after it"):
             if is_held(self._world, self.name):
@@ -131,7 +131,7 @@ class RuntimeFiles:
 
     @contextlib.contextmanager
     def _logging(self, action: str) -> Iterator[None]:
-        """Log what a full or read-only disk prevents; the kernel goes on."""
+        """Log an error of a full or read-only disk; the kernel keeps running."""
         try:
             yield
         except OSError as error:

@@ -1,12 +1,12 @@
 """Launches a kernel: from the decision to a supervised process.
 
-A launch reads its files from disk and uses a warm kernel if one fits. Otherwise it waits for a
-slot, chooses ports and keys, writes the connection file and lets its launcher start a process. It
-holds the slot until the kernel has answered. The decision is saved before a launch begins, so a
-daemon that dies on the way leaves a process that the next daemon finds by its shim's files.
+A launch reads its files from disk and uses a warm kernel if possible. Otherwise, the launch waits
+for a slot, chooses ports and keys, writes the connection file and calls the launcher. The launch
+holds its slot until the kernel has answered. The decision is saved before the launch begins. If the
+daemon dies during a launch, the next daemon finds the process by the shim's files.
 
-Each launch ends with one of three reports: `Launched`, `LaunchFailed`, or `ProcessMet` where a
-process of the kernel was there already.
+Each launch ends with one of three reports: `Launched`, `LaunchFailed`, or `ProcessMet` if a process
+of the kernel already exists.
 """
 
 import asyncio
@@ -49,12 +49,12 @@ log = logging.getLogger("kconnd")
 
 @dataclass(frozen=True)
 class ProcessMet:
-    """A launch has met a live process of the kernel.
+    """A launch has found a live process of the kernel.
 
     Parameters
     ----------
     failure : LaunchFailed
-        What to report where that process cannot be adopted.
+        The event to report if that process cannot be adopted.
     """
 
     failure: LaunchFailed
@@ -62,18 +62,18 @@ class ProcessMet:
 
 @dataclass(frozen=True)
 class Order:
-    """A launch that was decided.
+    """A launch that the actor has decided.
 
     Parameters
     ----------
     command : Launch
-        The decision.
+        The command of the decision.
     profile : Profile
-        What to launch.
+        The profile to launch.
     previous : ConnectionInfo, optional
-        The connection to keep; None where key and ports are to be new.
+        The connection to keep; None for a new key and new ports.
     asked_ns : int
-        When it was decided, in nanoseconds of the monotonic clock.
+        The time of the decision, in nanoseconds of the monotonic clock.
     """
 
     command: Launch
@@ -83,7 +83,7 @@ class Order:
 
     @property
     def generation(self) -> int:
-        """Counts the launches of the kernel."""
+        """The number of launches of the kernel, including this one."""
         return self.command.generation
 
 
@@ -97,16 +97,16 @@ class Start:
 
 
 class Launching:
-    """Launches a kernel, once at a time.
+    """Launches a kernel; at most one launch runs at a time.
 
     Parameters
     ----------
     process : Process
-        Supervises what was launched.
+        The supervision of the launched process.
     world : World
-        What all kernels share.
+        The objects that all kernels share.
     report : callable
-        Takes events, news for the record, and `ProcessMet`.
+        A function that receives events, observations for the record, and `ProcessMet`.
     pool : WarmKernels, optional
         The warm kernels that a launch can use instead of starting a process.
     """
@@ -122,23 +122,24 @@ class Launching:
         self._process, self._world, self._report, self._pool = process, world, report, pool
         self._tasks = BackgroundTasks(process.name)
         self._task: asyncio.Task[None] | None = None
-        self._is_waiting = False  # waits for a disk or a slot; no process has been started
+        # The launch waits for a disk or a slot, and has not started a process.
+        self._is_waiting = False
 
     def begin(
         self, command: Launch, profile: Profile, previous: ConnectionInfo | None = None
     ) -> None:
-        """Begin a launch; a report about its end follows."""
+        """Begin a launch; its end is reported later."""
         order = Order(command, profile, previous, time.monotonic_ns())
         self._task = self._tasks.spawn(self._launch(order))
 
     def withdraw(self, generation: int) -> None:
-        """Cancel a launch that still waits for a disk or for a slot."""
+        """Cancel a launch that is still waiting for a disk or for a slot."""
         if self._is_waiting and self._task:
             self._task.cancel()
             self._report(LaunchFailed(generation, "it was stopped before it had begun"))
 
     def refuse(self, generation: int, error: KconndError | OSError) -> None:
-        """Report a launch as failed, before or after it has begun."""
+        """Report the failure of a launch, before or after its beginning."""
         self._report(self._failure(generation, error))
 
     async def _launch(self, order: Order) -> None:
@@ -160,7 +161,7 @@ class Launching:
             await self._start_in_slot(order, files)
 
     async def _start_in_slot(self, order: Order, files: LaunchFiles) -> None:
-        """Start a process, and hold the slot until it has answered or ended."""
+        """Start a process, and hold the slot until the process has answered or exited."""
         self._process.settled.clear()
         try:
             self._world.launcher.expect(order.asked_ns)
@@ -204,12 +205,12 @@ class Launching:
             )
         )
 
-    # --- the two ways to a process
+    # --- warm kernel or new process
 
     async def _use_warm(
         self, order: Order, files: LaunchFiles
     ) -> tuple[Start, Handle, WarmKernel] | None:
-        """Use a warm kernel instead of a new process, if one fits."""
+        """Use a warm kernel instead of a new process, if a suitable one is ready."""
         pool = self._pool
         if order.previous is not None or pool is None or not pool.has(order.profile):
             return None
@@ -249,7 +250,7 @@ class Launching:
             return start, await self._pool.launch_with_room(plan, error)
 
     def _prepare(self, order: Order, spec: KernelSpec, wire: Wire) -> Start:
-        """Build the connection and the facts of the next process, and report them."""
+        """Build and report the connection and the facts of the next process."""
         facts = Facts(
             started_at=self._world.wall_clock(),
             kernel_name=spec.name,

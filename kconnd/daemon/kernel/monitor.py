@@ -1,8 +1,8 @@
-"""Listens to a kernel's messages: its first answer, its status, heartbeats.
+"""Listens to a kernel: its first answer, its status messages and its heartbeats.
 
-This module decides nothing: it reports events to the actor, each with the generation of its
-process. It reports a silent kernel as silent, never as ended. `kconnd.core.kernel.activity` says
-what a status message means, and `kconnd.core.kernel.habits` what a missing heartbeat means.
+This module makes no decisions. It reports events to the actor, each with the generation of the
+process. A silent kernel is reported as silent and never as exited. `kconnd.core.kernel.activity`
+interprets status messages, and `kconnd.core.kernel.habits` interprets missing heartbeats.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ from kconnd.daemon.kernel.questions import (
     ask_until_answered,
 )
 
-CONFIRM_TIMEOUT_S = 10.0  # of silence, after which an adopted kernel counts as unresponsive
-IDLE_PROOF_TIMEOUT_S = 5.0  # in which an idle kernel answers on each shell
-IOPUB_LAG_S = 0.3  # that a status may arrive after the reply on shell
-FIRST_BEATS_S = (0.0, 0.05, 0.2, 0.5, 2.0)  # pauses until the first heartbeat is answered
+CONFIRM_TIMEOUT_S = 10.0  # an adopted kernel counts as unresponsive after this silence
+IDLE_PROOF_TIMEOUT_S = 5.0  # an idle kernel answers on each shell within this time
+IOPUB_LAG_S = 0.3  # a status may arrive this much later than the reply on shell
+FIRST_BEATS_S = (0.0, 0.05, 0.2, 0.5, 2.0)  # the pauses before the first heartbeats
 
 log = logging.getLogger("kconnd")
 
@@ -44,17 +44,18 @@ class Watch:
     Parameters
     ----------
     report : callable
-        Takes events.
+        A function that receives events.
     answered : callable
-        Takes the content of a ``kernel_info_reply``, and whether it is the first of this process.
+        A function that receives the content of a ``kernel_info_reply``, and whether it is the first
+        reply of this process.
     learned : callable
-        Takes the habits of the kernel whenever they change.
+        A function that receives the kernel's habits after each change.
     clock : callable
-        Monotonic seconds.
+        A function that returns monotonic seconds.
     turn : callable
-        Waits until it is this adopted kernel's turn to be asked.
+        A function that waits for the next turn to probe an adopted kernel.
     spawn : callable
-        Runs a task in the background until the process ends.
+        A function that runs a background task until the process exits.
     """
 
     def __init__(
@@ -67,20 +68,21 @@ class Watch:
         turn: Callable[[], Awaitable[None]],
         spawn: Callable[[Work], object],
     ) -> None:
-        self.activity: Activity | None = None  # None until a new process has answered
+        self.activity: Activity | None = None  # None before the first answer of a new process
         self.heartbeat_at: float | None = None
-        self.busy_at = -math.inf  # when it last began a request
-        self.missed = 0  # heartbeats in a row that it should have answered
+        self.busy_at = -math.inf  # the time at which the kernel last began a request
+        self.missed = 0  # the number of consecutive missed heartbeats
         self.habits = Habits()
         self._report, self._answered, self._learned = report, answered, learned
         self._clock, self._turn, self._spawn = clock, turn, spawn
         self._channels: Channels | None = None
         self._generation = 0
         self._alive = asyncio.Event()  # set by any message of this process
-        self._unsure = asyncio.Event()  # set while it may be necessary to ask whether it is busy
-        self._reported = False  # whether its silence has been reported
+        self._unsure = asyncio.Event()  # set while a probe of the kernel may be needed
+        self._reported = False  # whether the kernel's silence has been reported
         self._beat_at = 0.0
-        self._open_at_beat: frozenset[str] = frozenset()  # requests at the last heartbeat
+        # The requests that were open at the last heartbeat.
+        self._open_at_beat: frozenset[str] = frozenset()
         self._missed_busy = False
 
     @property
@@ -90,7 +92,7 @@ class Watch:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the kernel is certainly idle, which its last status alone does not prove."""
+        """Whether the kernel is certainly idle; its last status alone is no proof."""
         return self.activity is not None and self.activity.is_sure
 
     @property
@@ -99,11 +101,11 @@ class Watch:
         if self._channels is None or self.heartbeat_at is None:
             return "unknown"
         if self._missed_busy and not self.missed:
-            return "unknown"  # the kernel may answer no heartbeats while it is busy
+            return "unknown"  # the kernel may not answer heartbeats while it is busy
         return "missed" if self.missed else "alive"
 
     def begin(self, *, fresh: bool, habits: Habits) -> None:
-        """Reset the state for a new process; ``fresh`` if its first answer is still to come."""
+        """Reset the state for a new process; ``fresh`` means that it has not answered yet."""
         self.habits = habits
         self.activity = None if fresh else self._new_activity(idle=False)
         self.missed, self.heartbeat_at, self._beat_at = 0, None, self._clock()
@@ -124,20 +126,20 @@ class Watch:
         answer: Mapping[str, Any] | None = None,
         beats: bool = True,
     ) -> Iterator[Work]:
-        """Return the tasks that listen to a process until `end`.
+        """Return the coroutines that listen to a process until `end`.
 
         Parameters
         ----------
         channels : Channels
-            The connection; `end` closes it.
+            The connection to the kernel; `end` closes it.
         generation : int
-            The launch of the process.
+            The generation of the process.
         fresh : bool
-            Whether its first answer is still to come.
+            Whether the process has not answered yet.
         answer : mapping, optional
-            Its reply, if it has already answered.
+            The reply of the process; None if it has not answered yet.
         beats : bool
-            Whether its profile asks for heartbeats.
+            Whether the profile enables heartbeats.
         """
         self._channels, self._generation = channels, generation
         if fresh and answer is None:
@@ -166,7 +168,7 @@ class Watch:
             await self._channels.request(kind, content)
 
     async def control(self, kind: str, content: Mapping[str, Any]) -> bool:
-        """Send a request on the control channel, and wait for its reply; false if not connected."""
+        """Send a request on the control channel and wait for its reply; False if not connected."""
         if self._channels is None:
             return False
         await self._channels.control(kind, content)
@@ -191,23 +193,24 @@ class Watch:
             self._unsure.set()
 
     async def _keep_right(self, channels: Channels) -> None:
-        """Ask the kernel whether it is busy, whenever its status messages do not show it."""
+        """Probe the kernel whenever its status messages do not show whether it is busy."""
         await self._unsure.wait()
-        await self._turn()  # kernels that were adopted together are asked one after the other
+        await self._turn()  # kernels that were adopted together are probed one after the other
         while True:
             await self._unsure.wait()
             due = self.activity.next_probe_at(channels.heard_at) if self.activity else None
             if due is None:
                 self._unsure.clear()
             elif due > self._clock():
-                await asyncio.sleep(due - self._clock())  # a status may answer it first
+                # A status message may make the probe unnecessary.
+                await asyncio.sleep(due - self._clock())
             else:
                 await self._question(channels)
 
     async def _question(self, channels: Channels) -> None:
-        """Ask each shell; the answer may take as long as a cell does.
+        """Probe each shell; the answer can take as long as a cell.
 
-        Only one question waits at a time. A status that answers it cancels it.
+        At most one probe is pending. A status message that makes the probe unnecessary cancels it.
         """
         activity = self.activity
         if activity is None:
@@ -230,19 +233,19 @@ class Watch:
     ) -> None:
         if error := asking.exception():
             log.warning("asking a kernel whether it is idle: its reply is invalid: %s", error)
-            await asyncio.sleep(CONFIRM_TIMEOUT_S)  # its next reply will be invalid, too
+            await asyncio.sleep(CONFIRM_TIMEOUT_S)  # the next reply would be invalid as well
             return
         reply = asking.result()
         self._show_life()
-        await asyncio.sleep(IOPUB_LAG_S)  # an `idle` may come a moment after the reply
+        await asyncio.sleep(IOPUB_LAG_S)  # an `idle` may arrive shortly after the reply
         self._answered(reply, False)  # noqa: FBT003  # see the class's docstring
         activity.record_answer(question, self._clock())
 
     async def is_idle(self) -> bool:
-        """Ask each shell; only an idle kernel replies on all of them in time.
+        """Probe each shell; only an idle kernel replies on all shells in time.
 
-        Its last status proves nothing: a cell that holds the GIL keeps ipykernel from publishing
-        that it is busy.
+        The last status is no proof: during a cell that holds the GIL, ipykernel cannot publish
+        ``busy``.
         """
         channels, activity = self._channels, self.activity
         if channels is None or activity is None:
@@ -258,7 +261,7 @@ class Watch:
     # --- the first answer
 
     async def _first_answer(self, channels: Channels, generation: int) -> None:
-        """Wait for the first answer, then listen; before it, a kernel refuses connections."""
+        """Wait for the first answer, then listen; a starting kernel may refuse connections."""
         self._take_first(await ask_until_answered(channels, FIRST_ANSWER_RETRY_S), generation)
         await channels.watch_status(self._status_seen, self._lost)
 
@@ -269,10 +272,10 @@ class Watch:
         self._report(Answered(generation))
 
     async def _confirm(self, channels: Channels, generation: int) -> None:
-        """Wait for a sign of life of an adopted kernel; a silent kernel stays adopted.
+        """Wait for any message of an adopted kernel; a silent kernel stays adopted.
 
-        Many kernels do not answer on control, and no kernel answers on shell during a cell, so any
-        message counts.
+        Any message counts, because many kernels do not answer on control, and no kernel answers on
+        shell during a cell.
         """
         await self._turn()
         asking = asyncio.ensure_future(channels.kernel_info("control"))
@@ -291,7 +294,7 @@ class Watch:
             alive.cancel()
 
     def _show_life(self) -> None:
-        """Note that the process has sent a message."""
+        """Record that the process has sent a message."""
         self._alive.set()
         if self._reported:
             self._reported = False
@@ -300,22 +303,22 @@ class Watch:
     # --- heartbeats
 
     async def _first_beats(self, channels: Channels) -> None:
-        """Send heartbeats early, since the first regular one may be a minute away."""
+        """Send early heartbeats, because the first regular heartbeat may be a minute away."""
         if self.activity is None:
             await self._alive.wait()
         for pause in FIRST_BEATS_S:
-            await asyncio.sleep(pause)  # no event reports the answer
+            await asyncio.sleep(pause)  # there is no event for the answer
             if channels.heartbeat():
                 self._heard()
                 return
 
     def beat(self, allowed: int) -> None:
-        """Check the last heartbeat, and send the next.
+        """Check the last heartbeat, and send the next one.
 
         Parameters
         ----------
         allowed : int
-            The number of missing heartbeats in a row that is reported.
+            The number of consecutive missed heartbeats that is reported.
         """
         if self._channels is None:
             return
@@ -336,7 +339,7 @@ class Watch:
         self._show_life()
 
     def _missed_one(self) -> bool:
-        """Count a missing heartbeat, unless it may be missing because the kernel is busy."""
+        """Count a missed heartbeat, unless the kernel may have missed it because it is busy."""
         activity = self.activity
         idle = activity and activity.state == "idle" and activity.active_at <= self._beat_at
         self._missed_busy = self._missed_busy or bool(self._open_at_beat & self._requests())
@@ -347,7 +350,7 @@ class Watch:
         return False
 
     async def _check_silence(self, channels: Channels) -> None:
-        """Send a request; if the kernel does not answer that either, report its silence."""
+        """Send a request; if the kernel does not answer it, report the kernel's silence."""
         generation = self._generation
         try:
             async with asyncio.timeout(IDLE_PROOF_TIMEOUT_S):
@@ -359,7 +362,7 @@ class Watch:
                 self._report(HeartbeatMissed(generation))
 
     def learn(self, habits: Habits) -> None:
-        """Keep new habits of the kernel."""
+        """Store new habits of the kernel."""
         if habits != self.habits:
             self.habits = habits
             self._learned(habits)

@@ -1,9 +1,9 @@
-"""Builds a launch plan from a profile, and looks up everything that the plan needs.
+"""Builds a launch plan from a profile, and reads the data that the plan needs.
 
-This module does the look-ups; `kconnd.core.launch.plan` decides. Each launch reads everything anew,
-so a changed profile, kernel spec or environment file applies from the next launch on.
-`read_launch_files` reads in a thread and with a time limit, since any path in a profile may lead to
-a file server that hangs.
+This module reads files and users; `kconnd.core.launch.plan` decides. Each launch reads all files
+again, so a changed profile, kernel spec or environment file applies from the next launch on. A path
+in a profile can lead to a file server that hangs. `read_launch_files` therefore reads in a thread
+with a time limit.
 """
 
 import asyncio
@@ -43,10 +43,11 @@ from kconnd.system.kernelspecs import KernelspecIndex, interpreter_of, python_sp
 from kconnd.system.keys import new_curve_keys, new_key
 from kconnd.system.ledger import is_free
 
-PORTS_TIMEOUT_S = 2.0  # that a restart waits for the kernel's own ports
-PORTS_POLL_S = 0.05  # no event reports that a port is free
-RESERVED_DESCRIPTORS = 160  # one for each connection that a user may have, and some for files
-MAX_ENV_FILE_BYTES = 256 << 10  # execve(2) limits arguments and environment to a few times that
+PORTS_TIMEOUT_S = 2.0  # the time that a restart waits for the kernel's own ports
+PORTS_POLL_S = 0.05  # there is no event for a port that becomes free
+RESERVED_DESCRIPTORS = 160  # one for each allowed connection of a user, and some for files
+# execve(2) limits arguments and environment to a few times this size.
+MAX_ENV_FILE_BYTES = 256 << 10
 
 
 def check_descriptors(usage: tuple[int, int]) -> None:
@@ -55,7 +56,7 @@ def check_descriptors(usage: tuple[int, int]) -> None:
     Raises
     ------
     StartFailedError
-        If too few would be left.
+        If too few descriptors would be left.
     """
     used, limit = usage
     if limit - used < RESERVED_DESCRIPTORS:
@@ -68,7 +69,7 @@ def check_descriptors(usage: tuple[int, int]) -> None:
 
 @dataclass(frozen=True)
 class Wire:
-    """The connection of the next process, and messages about it for the user."""
+    """The connection of the next process, and messages about the connection for the user."""
 
     connection: ConnectionInfo
     notes: tuple[str, ...]
@@ -77,14 +78,14 @@ class Wire:
 
 @dataclass(frozen=True)
 class LaunchFiles:
-    """The files of a profile, as read for a launch.
+    """The content of a profile's files, read for a launch.
 
     Parameters
     ----------
     spec : KernelSpec
-        The command.
+        The kernel spec with the command.
     interpreter : str
-        The Python of the environment that the spec is installed in, or ``""``.
+        The Python of the environment in which the spec is installed; ``""`` if there is none.
     variables : mapping
         The content of the profile's ``env_file``.
     cwd : str
@@ -98,7 +99,7 @@ class LaunchFiles:
 
 
 async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
-    """Read the files of a profile, and touch the paths that its process will use.
+    """Read the files of a profile, and access the paths that its process will use.
 
     Raises
     ------
@@ -131,9 +132,9 @@ def _read_launch_files(
 
 
 def _touch(begin: BeginStep, action: str, path: str) -> None:
-    """Call stat(2) on a path, so that a dead file server hangs this thread and not the kernel."""
+    """Call stat(2) on a path, so that a dead file server blocks this thread and not the kernel."""
     begin(f"{action} {path}")
-    with contextlib.suppress(OSError, ValueError):  # the launch itself reports this
+    with contextlib.suppress(OSError, ValueError):  # the launch itself reports this error
         os.stat(path)  # noqa: PTH116  # for its side effect
 
 
@@ -143,7 +144,7 @@ def find_spec(profile: Profile, kernelspecs: KernelspecIndex, begin: BeginStep) 
     Raises
     ------
     StartFailedError
-        If it names a kernel spec that is not installed.
+        If the profile names a kernel spec that is not installed.
     StuckError
         If a disk or file server does not answer.
     """
@@ -171,7 +172,7 @@ def _read_env_file(profile: Profile, begin: BeginStep) -> Mapping[str, str]:
 
 
 def _expanded(path: str, key: str) -> str:
-    """Expand ``~`` or ``~NAME``."""
+    """Expand ``~`` or ``~NAME`` in a path."""
     try:
         return str(Path(path).expanduser())
     except RuntimeError as error:
@@ -189,22 +190,22 @@ async def prepare_wire(
     previous: ConnectionInfo | None,
     command: Launch,
 ) -> Wire:
-    """Choose a kernel's transport, ports and keys; keep the previous ones where they still fit.
+    """Choose a kernel's transport, ports and keys; keep the previous values if possible.
 
     Parameters
     ----------
     previous : ConnectionInfo, optional
-        The connection to keep: a restart keeps key, ports and path.
+        The connection to keep. A restart keeps key, ports and path.
     command : Launch
-        Says whether to make a new key, and whether to choose new ports because another program may
-        use the old ones.
+        The command, which states whether to create a new key and whether to choose new ports. New
+        ports are chosen if another program may use the old ports.
 
     Raises
     ------
     PortsTakenError
         If no ports in the profile's range are free.
     StartFailedError
-        If the profile lets other users connect, and every user of the machine could read the
+        If the profile lets other users connect and every user of the machine could read the
         traffic.
     """
     transport = choose_transport(profile.transport, spec, needs_tcp=needs_tcp(profile))
@@ -243,7 +244,7 @@ async def prepare_wire(
 
 
 def warnings_about(profile: Profile, connection: ConnectionInfo) -> tuple[str, ...]:
-    """Return warnings about who can read a connection and from where it can be reached."""
+    """Return warnings about the readers and the reachability of a connection."""
     address = ipaddress.ip_address(profile.ip)
     return warn_about(
         connection.transport,
@@ -254,7 +255,7 @@ def warnings_about(profile: Profile, connection: ConnectionInfo) -> tuple[str, .
 
 
 def _check_privacy(name: str, profile: Profile) -> None:
-    """Refuse an unencrypted shared kernel, unless its profile says ``encryption: none``."""
+    """Refuse an unencrypted shared kernel unless its profile says ``encryption: none``."""
     if is_shared(profile) and profile.encryption != "none":
         raise StartFailedError(
             f"starting {name}: others are to connect, its kernel has no encryption, and on plain "
@@ -285,7 +286,7 @@ async def _choose_ports(
 
 
 async def _become_free(ip: str, ports: tuple[int, ...]) -> bool:
-    """Wait a moment for a kernel's own ports, which its last process may still hold."""
+    """Wait for a kernel's own ports, which its last process may still hold."""
     try:
         async with asyncio.timeout(PORTS_TIMEOUT_S):
             while not all(is_free(ip, port) for port in ports):  # noqa: ASYNC110  # no event reports it

@@ -1,7 +1,7 @@
 """The warm kernels that a launch can use instead of starting a process.
 
-`kconnd.daemon.warm` keeps them. This module holds what a launch needs of them, so that a launch
-depends on a small interface and not on how warm kernels are made.
+`kconnd.daemon.warm` creates and keeps the warm kernels. This module defines the small interface
+that a launch needs, so that a launch does not depend on `kconnd.daemon.warm`.
 """
 
 from collections.abc import Mapping
@@ -19,18 +19,18 @@ from kconnd.system.files.signatures import Signatures
 
 @dataclass(frozen=True)
 class WarmKernel:
-    """A kernel that runs and has no name yet.
+    """A running kernel that has no name yet.
 
     Parameters
     ----------
     plan, handle, wire : LaunchPlan, Handle, Wire
-        How it was launched, its process and how to connect to it.
+        The plan of the launch, the process, and the connection.
     channels : Channels
-        The daemon's connection to it.
+        The daemon's connection to the kernel.
     answer : mapping
-        Its reply to ``kernel_info_request``.
+        The kernel's reply to ``kernel_info_request``.
     signatures : Signatures
-        The files that it has read, with their state at that time.
+        The files that the kernel has read, with their state at that time.
     """
 
     plan: LaunchPlan
@@ -42,24 +42,24 @@ class WarmKernel:
 
 
 class WarmKernels(Protocol):
-    """The part of `kconnd.daemon.warm.pool.Pool` that a launch uses."""
+    """The interface of `kconnd.daemon.warm.pool.Pool` that a launch uses."""
 
     def has(self, profile: Profile) -> bool:
-        """Return whether a kernel of a profile is ready."""
+        """Return whether a warm kernel of a profile is ready."""
         ...
 
     async def take(
         self, name: str, generation: int, profile: Profile, files: LaunchFiles
     ) -> tuple[WarmKernel, LaunchPlan] | None:
-        """Take out a kernel that is identical to a new one, and send it its name."""
+        """Take a warm kernel that is identical to a new kernel, and send the name to it."""
         ...
 
     def hand_over(self, warm: WarmKernel, plan: LaunchPlan) -> Handle:
-        """Move the files of a kernel that was taken to the paths of its name."""
+        """Move the files of a taken kernel to the paths of its name."""
         ...
 
     def discard(self, warm: WarmKernel, why: str) -> object:
-        """Terminate a kernel that was taken and cannot be used."""
+        """Terminate a taken kernel that cannot be used."""
         ...
 
     async def launch_with_room(self, plan: LaunchPlan, refusal: StartFailedError) -> Handle:

@@ -1,8 +1,8 @@
-"""Supervises a kernel's present process: its answers, its end, and signals to it.
+"""Supervises a kernel's present process: answers, signals and exit.
 
-This module decides nothing. It reports events and observations to the actor in the order in which
-they occur, each with the generation of its process. `Process.detach` cancels every task that was
-started here.
+This module makes no decisions. It reports events and observations to the actor in the order of
+their occurrence, each with the generation of the process. `Process.detach` cancels every task of
+this module.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ from kconnd.errors import NotRunningError
 from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.channels.attach_check import AttachCheck
 
-BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # for a kernel that answers before it has bound all sockets
-EXPLAIN_BEFORE_S = 0.5  # before the startup timeout
+BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # a kernel may answer before it has bound all sockets
+EXPLAIN_BEFORE_S = 0.5  # the check runs this long before the startup timeout
 SOCKETS_GONE = "its sockets were deleted: no new client can attach until it is restarted"
 
 log = logging.getLogger("kconnd")
@@ -49,21 +49,22 @@ class Target:
     Parameters
     ----------
     handle : Handle
-        Identifies the process.
+        The handle that identifies the process.
     connection : ConnectionInfo, optional
-        How to connect to it; None where that is lost.
+        The connection info; None if it is lost.
     facts : Facts
-        What is known about it.
+        The known facts about the process.
     beats : bool
-        Whether its profile asks for heartbeats.
+        Whether the profile enables heartbeats.
     fresh : bool
-        Whether its first answer is still to come; otherwise it was adopted.
+        Whether this daemon has launched the process and waits for its first answer; otherwise, the
+        process was adopted.
     launched_at : float, optional
-        When this daemon launched it, in monotonic seconds.
+        The time at which this daemon launched the process, in monotonic seconds.
     startup_timeout : float
-        Seconds that the first answer may take.
+        The time limit of the first answer, in seconds.
     warm : WarmKernel, optional
-        The warm kernel whose process it is; that kernel has already answered.
+        The warm kernel that owns the process; it has already answered.
     """
 
     handle: Handle
@@ -84,13 +85,13 @@ class Process:
     name : str
         The kernel's name.
     world : World
-        What all kernels share.
+        The objects that all kernels share.
     report : callable
-        Takes events, and news for the record.
+        A function that receives events and observations for the record.
     connection : ConnectionInfo, optional
         The connection of the latest process, according to the record.
     habits : Habits
-        How the kernel's software behaves, according to the record.
+        The habits of the kernel's software, according to the record.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class Process:
         self.handle: Handle | None = None
         self.connection = connection
         self.reach: AttachCheck | None = None
-        self.fault = ""  # why no new client can attach, by the latest check
+        self.fault = ""  # why no new client can attach, according to the latest check
         self.settled = asyncio.Event()  # set when a start has succeeded or failed
         self._tasks = BackgroundTasks(name)
         self.spawn = self._tasks.spawn
@@ -165,7 +166,7 @@ class Process:
         )
 
     def detach(self) -> None:
-        """Stop the supervision; the process is not touched."""
+        """Stop the supervision; the process keeps running."""
         self.settled.set()
         self.handle = self.reach = None
         self.fault = ""
@@ -198,14 +199,14 @@ class Process:
         )
 
     def _since_interrupt_s(self) -> float | None:
-        """Return the seconds since a user's interrupt; None where the kernel survived it.
+        """Return the seconds since a user's interrupt; None if the kernel survived it.
 
-        A kernel that begins to work on a request after the interrupt has survived it.
+        A kernel has survived the interrupt if it begins to work on a request afterwards.
         """
         at = self._interrupted_at
         return None if at is None or self.watch.busy_at > at else self._world.clock() - at
 
-    # --- news from the kernel
+    # --- observations
 
     def _answered(self, reply: Mapping[str, Any], first: bool) -> None:  # noqa: FBT001  # see `Watch`
         before, facts = self._facts, facts_of(reply)
@@ -214,7 +215,7 @@ class Process:
             self._answered_at = self._world.clock()
             self.settled.set()
         elif self._facts.language:
-            facts.pop("language", None)  # the language name from the kernel spec is kept
+            facts.pop("language", None)  # the language name of the kernel spec is kept
         self._facts = replace(self._facts, **facts)
         if self._facts != before:
             self._report(Learned(self._generation, facts=self._facts))
@@ -225,7 +226,7 @@ class Process:
     def _seconds_to_start(self) -> float:
         if self._launched_at is not None:
             return round(self._world.clock() - self._launched_at, 4)
-        # Another daemon launched it, and recorded only the wall-clock time.
+        # Another daemon launched the process and recorded only the wall-clock time.
         now = self._world.wall_clock()
         return max(0.0, round(now - (self._facts.started_at or now), 4))
 
@@ -262,10 +263,10 @@ class Process:
             self._warn(SOCKETS_GONE)
 
     async def find_fault(self) -> str:
-        """Return why no new client can attach to a kernel that has answered; empty if one can.
+        """Return why no new client can attach to a ready kernel; ``""`` if clients can attach.
 
-        A connection file that was removed is written again. A kernel that has just answered gets a
-        moment to bind the remaining sockets.
+        A removed connection file is written again. A kernel that has just answered gets some time
+        to bind its remaining sockets.
         """
         while (reach := self.reach) is not None:
             if self.connection is not None and not reach.has_file():
@@ -273,25 +274,27 @@ class Process:
             self.fault = await asyncio.to_thread(reach.find_fault)
             if not self.fault or self._world.clock() - self._answered_at > BIND_TIMEOUT_S:
                 break
-            await asyncio.sleep(BIND_POLL_S)  # no event reports that a kernel has bound its sockets
+            # There is no event for a kernel that binds its sockets.
+            await asyncio.sleep(BIND_POLL_S)
         return self.fault
 
     def note_fault(self, handle: Handle, fault: str) -> None:
-        """Store why no new client can attach, unless another process has replaced this one."""
+        """Store why no new client can attach, unless a new process has replaced this process."""
         if self.handle is handle and self.is_ready and self.connection is not None:
             self.fault = fault
 
     async def _explain_silence(self, reach: AttachCheck, startup_timeout: float) -> None:
-        """Check, shortly before a start times out, whether the kernel listens somewhere else."""
-        await asyncio.sleep(max(0.0, startup_timeout - EXPLAIN_BEFORE_S))  # no event is due
+        """Check, before a start times out, whether the kernel listens on other addresses."""
+        # There is no event at this time.
+        await asyncio.sleep(max(0.0, startup_timeout - EXPLAIN_BEFORE_S))
         fault = await asyncio.to_thread(reach.find_fault)
         if not self.is_ready and BOUND_INSTEAD in fault:
             self._warn(f"it does not follow its connection file: {fault}")
 
-    # --- signals and the end
+    # --- signals and exit
 
     async def interrupt(self) -> None:
-        """Interrupt the running cell, in the way that the kernel spec asks for."""
+        """Interrupt the running cell, by the kernel spec's ``interrupt_mode``."""
         self._interrupted_at = self._world.clock()
         await self._interrupt()
 
@@ -307,7 +310,7 @@ class Process:
         Raises
         ------
         NotRunningError
-            If there is no process.
+            If the kernel has no process.
         """
         if number == signal.SIGINT:
             self._interrupted_at = self._world.clock()
@@ -319,8 +322,8 @@ class Process:
         await self._world.launcher.signal(self.handle, number)
 
     def take(self, command: TakeStep) -> None:
-        """Take one step of a stop; if the process outlives the deadline, the next step follows."""
-        self._interrupted_at = None  # from now on an exit is attributed to the stop
+        """Take one step of a stop; the actor takes the next step after a deadline."""
+        self._interrupted_at = None  # from now on, an exit is attributed to the stop
         if self._shutdown is not None:
             self._shutdown.cancel()
             self._shutdown = None
@@ -347,7 +350,7 @@ class Process:
 
 
 def describe_end(end: ExitStatus, handle: Handle, *, interrupted: bool) -> str:
-    """Say how a process ended."""
+    """Describe how a process exited."""
     if end.oom:
         reason = describe_oom(own=end.oom_own, above=end.oom_above)
     else:

@@ -1,4 +1,4 @@
-"""``kernel_info_request``s: until a starting kernel answers, and on each of its subshells."""
+"""Sends ``kernel_info_request``: to a starting kernel, and to each shell of a running kernel."""
 
 import asyncio
 import contextlib
@@ -8,18 +8,18 @@ from typing import Any
 from kconnd.core.kernel.activity import PROBE_INTERVAL_S
 from kconnd.daemon.context import Channels
 
-FIRST_ANSWER_RETRY_S = 5.0  # doubled each time: a starting kernel may drop a request
+FIRST_ANSWER_RETRY_S = 5.0  # doubled after each retry; a starting kernel may drop a request
 MAX_RETRY_S = 60.0
-SUBSHELLS = "kernel subshells"  # in the features of a kernel_info_reply (JEP 91)
+SUBSHELLS = "kernel subshells"  # a feature in kernel_info_reply (JEP 91)
 
 
 async def ask_each_shell(channels: Channels) -> Mapping[str, Any]:
-    """Ask a kernel on its shell and on each of its subshells; return the reply on its shell.
+    """Send a request to the main shell and to each subshell; return the main shell's reply.
 
     Raises
     ------
     ValueError
-        If it has subshells and does not list them.
+        If the kernel has subshells and does not list them.
     """
     reply = await channels.kernel_info()
     features = reply.get("supported_features")
@@ -29,10 +29,10 @@ async def ask_each_shell(channels: Channels) -> Mapping[str, Any]:
 
 
 async def _ask_subshells(channels: Channels) -> None:
-    """Ask each subshell, and wait for the replies of all that still exist.
+    """Send a request to each subshell, and wait for the replies of all existing subshells.
 
-    A deleted subshell never answers, so the list is read again. The question is not repeated:
-    copies of it would pile up behind a cell that takes hours.
+    A deleted subshell never answers, so the list of subshells is read again. The request itself is
+    not repeated, because copies would accumulate behind a long cell.
     """
     listed = await channels.list_subshells()
     asking = {
@@ -55,7 +55,10 @@ async def _ask_subshells(channels: Channels) -> None:
 
 
 async def ask_until_answered(channels: Channels, pause: float) -> Mapping[str, Any]:
-    """Wait for a starting kernel's answer; repeat the question, which it may have dropped."""
+    """Wait for a starting kernel's answer.
+
+    Repeat the request, which the kernel may have dropped.
+    """
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):

@@ -1,10 +1,10 @@
-"""The memory and the clients of each kernel, as last read from /proc, and why it is kept alive.
+"""The latest readings of each kernel from /proc, and the reason why an idle kernel is not stopped.
 
-A thread reads /proc, at most once in `MAX_AGE_S` for each kernel: a hundred requests about one
-kernel cost little more than one request. A request about many kernels reads them together, since
-the table of all sockets is then parsed once. Each reading is kept here, keyed by kernel. The
-supervision of a kernel does not use it. `kconnd.daemon.tasks.idle_stop` adds why it does not stop
-a kernel whose ``idle.stop_after`` has passed.
+A thread reads /proc, at most once in `MAX_AGE_S` per kernel, so a hundred requests about a kernel
+cost little more than one request. A request about many kernels reads all of them together, so the
+table of sockets is parsed once. This module keeps the readings by kernel. The supervision of a
+kernel does not use the readings. If `kconnd.daemon.tasks.idle_stop` does not stop a kernel after
+``idle.stop_after``, it stores the reason here.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from kconnd.system.process.connected_clients import ClientCounter
 from kconnd.system.process.processes import ProcessId
 from kconnd.system.process.resource_usage import tree_memory
 
-MAX_AGE_S = 1.0  # after which a reading is repeated
+MAX_AGE_S = 1.0  # an older reading is repeated
 
 Subject = tuple[Handle | None, ConnectionInfo | None, AttachCheck | None]
 
@@ -35,16 +35,16 @@ class Reading:
     Parameters
     ----------
     at : float
-        When it was read, in monotonic seconds.
+        The time of the reading, in monotonic seconds.
     shim : ProcessId
-        The shim of that process.
+        The shim of the process.
     ready : bool
-        Whether the kernel had answered by then. The memory of a kernel that still starts says
-        little about how much it will use.
+        Whether the kernel had answered before the reading. The memory of a starting kernel is not
+        representative.
     memory : int
-        Bytes.
+        The memory in bytes.
     clients : int, optional
-        None where they cannot be counted.
+        The number of clients; None if they cannot be counted.
     """
 
     at: float
@@ -60,7 +60,7 @@ class Readings:
     Parameters
     ----------
     world : World
-        What all kernels share.
+        The objects that all kernels share.
     """
 
     def __init__(self, world: World) -> None:
@@ -70,7 +70,7 @@ class Readings:
         self._kept_alive: WeakKeyDictionary[Actor, tuple[int, str]] = WeakKeyDictionary()
 
     def latest(self, actor: Actor) -> Reading | None:
-        """Return the latest reading, unless it is of an earlier process or of its start."""
+        """Return the latest reading; None if it is from an earlier process or from the start."""
         process, reading = actor.process, self._latest.get(actor)
         if process.handle is None or reading is None:
             return None
@@ -78,7 +78,7 @@ class Readings:
         return reading if current else None
 
     def is_fresh(self, actor: Actor) -> bool:
-        """Return whether the latest reading is recent, or the kernel has no process to read."""
+        """Return whether the latest reading is recent, or the kernel has no process."""
         reading = self.latest(actor)
         if reading is None:
             return actor.process.handle is None
@@ -92,7 +92,7 @@ class Readings:
             for actor in unread:
                 self._pending[actor] = reading
         pending = {self._pending[actor] for actor in stale if actor in self._pending}
-        # A caller that is cancelled must not cancel the reading for the others.
+        # A cancelled caller must not cancel the reading for other callers.
         await asyncio.gather(*map(asyncio.shield, pending))
 
     async def _read(self, actors: Sequence[Actor]) -> None:
@@ -116,7 +116,10 @@ class Readings:
                 self._pending.pop(actor, None)
 
     def note_kept_alive(self, actor: Actor, reason: str) -> None:
-        """Note why the present process of a kernel is not stopped as idle; ``""`` for no reason."""
+        """Store why the present process of a kernel is not stopped as idle.
+
+        ``""`` for no reason.
+        """
         if reason:
             self._kept_alive[actor] = (actor.kernel.generation, reason)
         else:
@@ -128,7 +131,7 @@ class Readings:
         return reason if current else None
 
     def sight(self, actor: Actor, profile_status: str, *, quick: bool = False) -> LiveStatus:
-        """Collect the observations shown with a kernel's record; ``quick`` leaves out readings."""
+        """Collect the live status of a kernel for replies; ``quick`` omits new readings."""
         reading = None if quick else self.latest(actor)
         world, process, kernel = self._world, actor.process, actor.kernel
         heard_at = process.watch.heartbeat_at if process.handle else None
@@ -152,7 +155,7 @@ class Readings:
 
 
 def _read_proc(subjects: Iterable[Subject]) -> list[tuple[int, int | None, str]]:
-    """Read memory and clients of kernels, and why no new client can attach."""
+    """Read the memory and clients of kernels, and check whether new clients can attach."""
     counter = ClientCounter()
     return [
         (
@@ -165,7 +168,10 @@ def _read_proc(subjects: Iterable[Subject]) -> list[tuple[int, int | None, str]]
 
 
 def _last_activity(actor: Actor, world: World) -> float | None:
-    """Return when a kernel last worked; None for an adopted kernel that has published nothing."""
+    """Return the time of a kernel's last activity.
+
+    None if it has published nothing since its adoption.
+    """
     activity = actor.process.watch.activity
     if activity is None or actor.process.handle is None or activity.state == "unknown":
         return None

@@ -1,7 +1,7 @@
-"""The orderly shutdown of one kernel: ``shutdown_request``, its reply, and what delays the exit.
+"""The orderly shutdown of a kernel: sends ``shutdown_request`` and reports delays of the exit.
 
-This module decides nothing. If a kernel has replied and still lives, its child processes show what
-it waits for.
+This module makes no decisions. If a kernel has replied and has not exited, its child processes show
+what it waits for.
 """
 
 import asyncio
@@ -18,23 +18,23 @@ from kconnd.system.process.processes import (
     split_zombies,
 )
 
-FIRST_CHECK_S = 0.4  # after the reply; nearly all kernels have exited by then
-# Doubled after each check, since many kernels may end at once.
+FIRST_CHECK_S = 0.4  # after the reply; nearly all kernels exit within this time
+# The interval doubles after each check, because many kernels may exit at once.
 FIRST_INTERVAL_S, MAX_INTERVAL_S = 0.5, 2.0
 
 
 @dataclass(frozen=True)
 class Ending:
-    """The process that shuts down.
+    """A process that is shutting down.
 
     Parameters
     ----------
     process : ProcessId
-        The kernel.
+        The process of the kernel.
     generation : int
-        Of its launch.
+        The generation of the process.
     implementation : str
-        The kernel's name for its software.
+        The implementation in the kernel_info_reply.
     """
 
     process: ProcessId
@@ -53,13 +53,14 @@ async def shut_down(
     Parameters
     ----------
     request : callable
-        Sends the request and waits for the reply; returns false where it could not be sent.
+        A function that sends the request and waits for the reply; False if the request could not be
+        sent.
     ending : Ending
-        Which kernel.
+        The process that is shutting down.
     report : callable
-        Takes an event each time that the cause of the delay changes.
+        A function that receives an event whenever the cause of the delay changes.
     clock : callable
-        Monotonic seconds.
+        A function that returns monotonic seconds.
     """
     requested_at = clock()
     if not await request():
@@ -77,10 +78,10 @@ async def shut_down(
 
 
 def find_delay(ending: Ending) -> tuple[str, bool]:
-    """Return what delays a kernel's exit, and whether it is only children that have exited.
+    """Return the cause of a delayed exit, and whether zombies are the only cause.
 
-    ipykernel waits for the children in its own process group. Children that a cell has started in
-    another group live on, and the shim terminates them afterwards.
+    ipykernel waits for the children in its own process group. Children in other process groups keep
+    running until the kernel's exit; then the shim terminates them.
     """
     below = descendants(ending.process)
     live, ended = split_zombies(in_group(ending.process.pid, below))

@@ -1,10 +1,10 @@
-"""A queue for stops: if many are requested at once, only a few kernels end at a time.
+"""A queue for stops: if many stops are requested, only a few kernels exit at a time.
 
-An interpreter that exits keeps a processor busy while it frees its memory. Three hundred of them at
-once slow the daemon down by a second, although it needs little itself; with the queue, the last of
-them ends no later. A stop waits for its turn before it is decided, so none of its deadlines runs
-meanwhile. A turn ends with the kernel, and after `TURN_S` at the latest: a kernel that takes longer
-mostly waits for something, and needs no processor.
+An exiting interpreter occupies a processor while it frees its memory. Three hundred concurrent
+exits delay the daemon's replies by a second. With the queue, the last kernel exits no later. A stop
+waits for its turn before the actor decides about it, so its deadlines do not run during the wait. A
+turn ends with the exit of the kernel, or after `TURN_S`. A kernel that takes longer usually waits
+for something and needs no processor.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ AT_ONCE_PER_PROCESSOR = 2
 
 
 class StopTurns:
-    """The stops that are under way, of which a few may run at a time.
+    """The pending stops, of which only a few run at a time.
 
     Parameters
     ----------
     at_once : int
-        The number of kernels that may end at a time.
+        The number of kernels that may exit at the same time.
     turn_s : float
         The longest duration of a turn, in seconds.
     """
@@ -39,7 +39,7 @@ class StopTurns:
         self._turns: set[asyncio.Task[None]] = set()
 
     async def take(self, actor: Actor) -> None:
-        """Wait until it is a kernel's turn to end."""
+        """Wait for a kernel's turn to stop."""
         await self._free.acquire()
         turn = asyncio.get_running_loop().create_task(self._hold(actor))
         self._turns.add(turn)

@@ -1,7 +1,8 @@
-"""Ends the daemon when its uid is given to another account, which it would serve as its owner.
+"""Ends the daemon when its uid is reassigned to another account.
 
-The account's name is looked up when ``/etc/passwd`` changes, and periodically, since not every
-account is in that file. A uid without a name changes nothing: a directory server may be down.
+Otherwise, the daemon would serve the new account as its owner. The account's name is looked up
+after each change of ``/etc/passwd``, and periodically, because some accounts are not in this file.
+A uid without a name changes nothing, because a directory server may be down.
 """
 
 import asyncio
@@ -23,12 +24,12 @@ log = logging.getLogger("kconnd")
 async def end_with_account(
     name: str, ending: asyncio.Event, directory: UserDirectory | None = None
 ) -> None:
-    """Set ``ending`` once the name of our uid differs from the one at start."""
+    """Set ``ending`` when the name of this uid differs from the name at start."""
     directory = directory or UserDirectory()
     clock = asyncio.get_running_loop().time
     last_stamp, looked_up_at = stamp_file(ACCOUNTS_FILE).marks, clock()
     while name:
-        await asyncio.sleep(CHECK_INTERVAL_S)  # a poll, since inotify instances are scarce
+        await asyncio.sleep(CHECK_INTERVAL_S)  # polling, because inotify instances are scarce
         stamp = stamp_file(ACCOUNTS_FILE).marks
         if stamp == last_stamp and clock() - looked_up_at < LOOKUP_INTERVAL_S:
             continue
@@ -36,7 +37,7 @@ async def end_with_account(
         try:
             now = (await directory.complete(Peer(os.geteuid(), os.getpid()))).name
         except KconndError:
-            continue  # the directory does not answer now
+            continue  # the directory server does not answer now
         if now and now != name:
             log.warning(
                 "the account of uid %d changed from %s to %s: this daemon ends",

@@ -1,9 +1,9 @@
-"""Stops kernels that idle for longer than their profile allows.
+"""Stops kernels that have been idle for longer than their profile allows.
 
-A kernel is stopped once it has passed all of these checks, in this order: no request has been open
-for ``idle.stop_after``, according to the messages that the kernel published; no client is
-connected; its processes have used next to no processor time; each of its shells answers. ``info``
-shows which check keeps a kernel alive.
+A kernel is stopped if it passes four checks, in this order. First, no request has been open for
+``idle.stop_after``, according to the kernel's status messages. Second, no client is connected.
+Third, the kernel's processes have used almost no processor time. Fourth, each of the kernel's
+shells answers. ``info`` shows the check that keeps a kernel alive.
 
 Processes and sockets are read in a thread, for all due kernels together.
 """
@@ -28,19 +28,19 @@ log = logging.getLogger("kconnd")
 
 SAMPLES_PER_SPAN = 6
 UNPROVEN = "it has not reported the end of a request"
-SPANS_AHEAD = 2.0  # before the stop is due, in which processor time is sampled
+SPANS_AHEAD = 2.0  # sampling of processor time begins this many spans before the stop is due
 
 
 @dataclass
 class Idler:
-    """The samples of a kernel that seems to be idle.
+    """The samples of a kernel that may be idle.
 
     Parameters
     ----------
     generation : int
-        The generation of its process.
+        The generation of the process.
     samples : sequence of Sample
-        The processor time of this process and its descendants.
+        The processor time of the process and its descendants.
     """
 
     generation: int
@@ -48,7 +48,7 @@ class Idler:
 
 
 class Idling:
-    """Finds and stops kernels that idle.
+    """Finds and stops idle kernels.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Idling:
         self._check: asyncio.Task[None] | None = None
 
     def check(self, actors: Iterable[Actor]) -> None:
-        """Begin to check the kernels that are due, unless a check is still under way."""
+        """Begin to check the kernels that are due, unless a check is still running."""
         if self._check is None or self._check.done():
             due = [actor for actor in actors if self._is_due(actor)]
             if due:
@@ -86,7 +86,7 @@ class Idling:
         return not idler.samples or now - idler.samples[-1].at >= span / SAMPLES_PER_SPAN
 
     async def _check_all(self, actors: Sequence[Actor]) -> None:
-        """Check kernels; a fault is logged, and the next round tries again."""
+        """Check kernels; an exception is logged, and the next round tries again."""
         try:
             await self._sample(actors)
         except Exception:
@@ -114,7 +114,7 @@ class Idling:
             actor.process.spawn(self._stop(actor, stop_after, idler))
 
     async def _stop(self, actor: Actor, stop_after: float, idler: Idler) -> None:
-        """Stop an idle kernel if each of its shells answers and no client has connected since."""
+        """Stop an idle kernel if each of its shells answers and no client has connected."""
         process = actor.process
         if not await process.watch.is_idle():
             self._readings.note_kept_alive(actor, "one of its shells did not answer in time")
@@ -132,7 +132,7 @@ def _stop_after(actor: Actor) -> float:
 
 
 def _is_unproven(actor: Actor, before: float) -> bool:
-    """Return whether only a request that may still be open keeps a kernel from being stopped."""
+    """Return whether an unproven request is the only reason not to stop a kernel."""
     activity = actor.process.watch.activity
     return bool(
         activity and activity.unproven and activity.state == "idle" and activity.active_at < before
@@ -140,7 +140,7 @@ def _is_unproven(actor: Actor, before: float) -> bool:
 
 
 def idle_for(actor: Actor, now: float) -> float | None:
-    """Return for how many seconds a kernel has been idle; None if it may be busy."""
+    """Return the seconds for which a kernel has been idle; None if it may be busy."""
     activity = actor.process.watch.activity
     return now - activity.active_at if activity and activity.is_sure else None
 
@@ -148,9 +148,10 @@ def idle_for(actor: Actor, now: float) -> float | None:
 def _read(
     processes: Iterable[tuple[Handle | None, ConnectionInfo | None]],
 ) -> list[tuple[dict[tuple[int, int], float], int | None]]:
-    """Read the processor time of each kernel's processes, and how many clients are connected.
+    """Read the processor time of each kernel's processes and the number of connected clients.
 
-    The kernel of a killed shim has another parent, so both trees are read.
+    The trees of the shim and of the kernel are both read, because a killed shim is no longer the
+    kernel's parent.
     """
     counter = ClientCounter()
     return [

@@ -1,14 +1,15 @@
 """Publishes kernels in Jupyter's runtime folder: links to connection files, and external kernels.
 
-``jupyter console --existing kernel-NAME.json`` looks in Jupyter's runtime folder, which has a link
-to the connection file of each live kernel. A Jupyter server lists every file in the subfolder
-``external_kernels`` as a kernel; kernels with ``publish: jupyter`` in their profile have one there.
+``jupyter console --existing kernel-NAME.json`` looks in Jupyter's runtime folder. The daemon
+creates a link to the connection file of each live kernel in this folder. A Jupyter server lists
+every file in the subfolder ``external_kernels`` as a kernel. The daemon writes a file there for
+each kernel with ``publish: jupyter`` in its profile.
 
-The daemon writes as its user, into the user's own folders. Each file appears atomically: it is
-written outside the subfolder and then renamed into it. A changed file gets another name, since a
-server reads each name only once. Files whose name or kind is not ours are left alone. When a kernel
-starts or ends, only the differences are written; changes that others make are noticed every
-`PUBLISH_INTERVAL_S`.
+The daemon runs as the user and writes into the user's own folders. Each file is written outside the
+subfolder and then renamed into it, so it appears atomically. A changed file gets a new name,
+because a server reads each name only once. Files of other programs are not changed; the daemon
+recognises its own files by name and type. When a kernel starts or exits, only the differences are
+written. Changes by other programs are detected every `PUBLISH_INTERVAL_S`.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ from kconnd.daemon.kernels import Kernels
 from kconnd.system.files.private import write_private
 from kconnd.system.hung_calls import BeginStep, StuckError
 
-PUBLISH_INTERVAL_S = 30.0  # between comparisons with the folders' real content
+PUBLISH_INTERVAL_S = 30.0  # the time between comparisons with the real content of the folders
 EXTERNAL = "external_kernels"
 External = tuple[str, ConnectionInfo, str]  # a kernel's name, connection and kernel spec
 
@@ -36,9 +37,9 @@ log = logging.getLogger("kconnd")
 
 
 async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
-    """Publish the kernels that run whenever they change.
+    """Publish the running kernels after each change.
 
-    The files stay when the daemon ends, since the kernels do.
+    The files stay when the daemon exits, because the kernels keep running.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
 
 
 async def publish_once(kernels: Kernels, folder: Path) -> None:
-    """Publish the present state, when the daemon has stopped its kernels and ends."""
+    """Publish the present state once, when the daemon has stopped its kernels and exits."""
     published = _published(kernels, folder)
     await _write(kernels, published, partial(published.show, *_publications(kernels)))
 
@@ -72,7 +73,7 @@ def _published(kernels: Kernels, folder: Path) -> "Published":
 
 
 async def _write(kernels: Kernels, published: "Published", write: Callable[[], None]) -> None:
-    """Write to Jupyter's folders in a thread: they may be on a file server that hangs."""
+    """Write to Jupyter's folders in a thread, because they can be on a file server that hangs."""
 
     def work(begin: BeginStep) -> None:
         begin(f"publishing the kernels in {published.folder}")
@@ -94,16 +95,17 @@ def _externals(kernels: Kernels) -> Iterator[External]:
         connection = actor.record.connection
         if connection is not None and _is_up(actor.kernel):
             name = actor.record.name
-            profile = kernels.profile(name) or actor.profile  # a removed profile ends no listing
+            # A kernel stays listed when its profile is removed.
+            profile = kernels.profile(name) or actor.profile
             if profile.publish == "jupyter":
                 yield name, connection, actor.record.facts.kernel_name or name
 
 
 def _is_up(kernel: Lifecycle) -> bool:
-    """Tell whether a kernel is running, or is being restarted.
+    """Return whether a kernel is running or is being restarted.
 
-    A restart must not remove it from a server's list, since the server would take it for another
-    kernel afterwards.
+    A kernel stays in a server's list during a restart. Otherwise, the server would treat it as a
+    new kernel afterwards.
     """
     if kernel.state is State.RUNNING:
         return True
@@ -117,19 +119,20 @@ def _links(kernels: Kernels) -> dict[str, str]:
 
 
 class Published:
-    """Our files in Jupyter's folders.
+    """The daemon's files in Jupyter's folders.
 
     Parameters
     ----------
     folder : Path
         Jupyter's runtime folder.
     runtime_dir : Path
-        The daemon's runtime folder, to which links lead.
+        The daemon's runtime folder, the target of the links.
     machine : str
-        This machine's id, since machines may share the home.
+        The id of this machine; several machines may share the home.
     is_foreign : callable
-        Tells whether the kernel of a name belongs to another machine, or to a container, which may
-        have our machine-id. Files that its daemon has published are left alone.
+        A function that returns whether the kernel of a name belongs to another machine or
+        container. The files of its daemon are not changed. Machine ids alone do not suffice,
+        because a container can have the machine-id of its host.
     """
 
     def __init__(
@@ -144,7 +147,7 @@ class Published:
         self._runtime_dir, self._machine = runtime_dir, machine
         self._prefix = f"kconnd-{machine[:8]}-"
         self._file_names: set[str] | None = None  # None until the folder has been listed
-        self._linked: dict[str, str] | None = None  # the links that are ours to remove
+        self._linked: dict[str, str] | None = None  # the links of this daemon
         self._is_foreign = is_foreign
         self._error = ""
 
@@ -155,10 +158,10 @@ class Published:
         *,
         rescan: bool = True,
     ) -> None:
-        """Write the files of these kernels, and remove our files of all others.
+        """Write the files of these kernels, and remove this daemon's files of other kernels.
 
-        With ``rescan`` the folders are listed first; otherwise they are assumed to be as the last
-        call left them. After a call that failed they are listed in any case.
+        With ``rescan`` or after a failed call, the folders are listed first. Otherwise, they are
+        assumed to be unchanged since the last call.
         """
         rescan = rescan or bool(self._error)
         try:
@@ -183,12 +186,12 @@ class Published:
     def _content(
         self, name: str, connection: ConnectionInfo, kernel_name: str
     ) -> dict[str, object]:
-        """Return the content of a connection file, with fields that name kernel and machine."""
+        """Return the content of a connection file, with fields for kernel and machine."""
         fields = {"kernel_name": kernel_name, "kconnd": name, "kconnd_machine": self._machine}
         return {**connection.to_file(), **fields}
 
     def _show_external(self, externals: dict[str, External], *, rescan: bool) -> None:
-        """Write the files that servers list, by their names."""
+        """Write the files that servers list."""
         if not rescan and self._file_names == set(externals):
             return
         existing = {path.name for path in self._external.glob(f"{self._prefix}*.json")}
@@ -203,14 +206,15 @@ class Published:
         self._file_names = set(externals)
 
     def _show_links(self, links: dict[str, str], *, rescan: bool) -> None:
-        """Make a link for each of these kernels, and try to remove every other link once.
+        """Create a link for each of these kernels, and try once to remove every other link.
 
-        A removed link may appear again: in a shared home the daemon of another machine makes it.
+        A removed link may reappear: in a shared home, the daemon of another machine can create it.
         """
         targets = {connection_file_name(name): target for name, target in links.items()}
         before = self._linked
         if before is not None:
-            self._linked = {**before, **targets}  # ours to remove, also if some cannot be made
+            # Recorded first, because an error may occur after some links are created.
+            self._linked = {**before, **targets}
         existing = dict(self._own_links()) if rescan or before is None else before
         for name in set(existing if before is None else before) - set(targets):
             kernel = kernel_of_connection_file(name)
@@ -218,12 +222,13 @@ class Published:
                 (self._folder / name).unlink(missing_ok=True)
         for name in set(targets) - set(existing):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):  # a file of another program
+            # The file of another program is not replaced.
+            with contextlib.suppress(FileExistsError):
                 (self._folder / name).symlink_to(targets[name])
         self._linked = targets
 
     def _own_links(self) -> Iterator[tuple[str, str]]:
-        """List the links to connection files of this daemon, and their targets."""
+        """List the links to connection files of this daemon and their targets."""
         for path in self._folder.glob(connection_file_name("*")):
             if target := self._target(path.name):
                 yield path.name, target

@@ -1,7 +1,7 @@
 """Reloads profiles and kernel specs when files in their folders change.
 
-As with any reload, no live kernel is changed. A folder is read only once it has been
-quiet for a moment, so that no half-written file is read.
+A reload does not change live kernels. A folder is read only after a time without changes, so that
+no incomplete file is read.
 """
 
 import asyncio
@@ -13,19 +13,20 @@ from kconnd.errors import ProfileError
 from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.hung_calls import PathSteps, StuckError
 
-QUIET_TIME_S = 0.3  # without a change, after which a write counts as complete
+QUIET_TIME_S = 0.3  # a write counts as complete after this time without a change
 MAX_QUIET_WAIT_S = 5.0
-SCAN_INTERVAL_S = 30.0  # between scans for kernel specs: file servers report no changes
-MISSING_FOLDER_INTERVAL_S = 10.0  # between checks for folders that were missing or replaced
+# Kernel specs are also scanned periodically, because file servers report no changes.
+SCAN_INTERVAL_S = 30.0
+MISSING_FOLDER_INTERVAL_S = 10.0  # the time between checks for missing and replaced folders
 
 log = logging.getLogger("kconnd")
 
 
 async def watch_folders(folders: FolderWatcher, paths: PathSteps) -> bool:
-    """Watch folders that exist by now, and return whether one has appeared or disappeared.
+    """Watch the folders that exist now; return whether a folder has appeared or disappeared.
 
-    A thread touches each of them first, so that a folder that hangs does not block the loop. The
-    reason why a folder cannot be watched is logged.
+    A thread first accesses each folder, so that a hanging folder does not block the event loop. If
+    a folder cannot be watched, the reason is logged.
     """
     logged_error, has_changed = folders.trouble, False
     try:
@@ -40,7 +41,7 @@ async def watch_folders(folders: FolderWatcher, paths: PathSteps) -> bool:
 
 
 async def pick_up_for_ever(kernels: Kernels, folders: FolderWatcher, paths: PathSteps) -> None:
-    """Reload the profiles whenever one of their folders changes."""
+    """Reload the profiles after each change in their folders."""
     with folders:
         while True:
             changed = await folders.wait_for_change(MISSING_FOLDER_INTERVAL_S)
@@ -54,7 +55,7 @@ async def pick_up_for_ever(kernels: Kernels, folders: FolderWatcher, paths: Path
 
 
 async def follow_kernelspecs(kernels: Kernels, folders: FolderWatcher, paths: PathSteps) -> None:
-    """Scan for kernel specs whenever a folder of them changes, and every `SCAN_INTERVAL_S`."""
+    """Scan for kernel specs after each change in their folders, and every `SCAN_INTERVAL_S`."""
     with folders:
         while True:
             await watch_folders(folders, paths)

@@ -1,7 +1,7 @@
-"""Restores folders, the socket and connection files that were deleted from the runtime folder.
+"""Restores folders, the socket and connection files after a deletion from the runtime folder.
 
-Programs that clean up /tmp delete them while daemon and kernels live. Missing ones are looked for
-periodically and written again. No kernel is changed.
+Programs that clean up /tmp delete such files while daemon and kernels run. The daemon periodically
+looks for missing files and creates them again. No kernel is changed.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from kconnd.system.files.stamps import stamp_file
 from kconnd.system.http.http_server import Site
 
 REPAIR_INTERVAL_S = 5.0
-STAMP_RESOLUTION_S = 2.0  # most file systems' times are exact to 10 ms, a few to whole seconds
+STAMP_RESOLUTION_S = 2.0  # times of most file systems are exact to 10 ms, of some only to seconds
 
 log = logging.getLogger("kconnd")
 
 
 def make_folders(runtime_dir: Path) -> None:
-    """Make the private runtime folder and its subfolders where they are missing.
+    """Create the private runtime folder and its subfolders if they are missing.
 
     Raises
     ------
     UnsafePathError
-        If another user may have changed one of them.
+        If another user may have changed a folder.
     """
     path = str(runtime_dir)
     for folder in (path, ipc_dir(path), live_dir(path)):
@@ -40,7 +40,7 @@ async def repair_for_ever(kernels: Kernels, site: Site) -> None:
     """Repair every `REPAIR_INTERVAL_S`; an error is logged once, and the repair is retried."""
     logged_error, settled = "", Settled()
     while True:
-        await asyncio.sleep(REPAIR_INTERVAL_S)  # a poll: the folder's inode may be another one
+        await asyncio.sleep(REPAIR_INTERVAL_S)  # polling, because the folder may have been replaced
         try:
             make_folders(kernels.world.runtime_dir)
             site.restore_socket()
@@ -61,16 +61,16 @@ async def repair_for_ever(kernels: Kernels, site: Site) -> None:
 
 
 def read_stamps(kernels: Kernels) -> object:
-    """Return a value that differs once a kernel or a folder's content has changed."""
+    """Return a value that changes with each change of a kernel or of a folder's content."""
     stamps = [stamp_file(folder) for folder in _folders(kernels)]
     return kernels.world.bus.count, [stamp.marks for stamp in stamps]
 
 
 class Settled:
-    """Tells whether nothing has changed since the last repair.
+    """Decides whether anything has changed since the last repair.
 
-    Two changes in quick succession may leave the same time in the file system. So repairs go on
-    until the stamps have been the same for `STAMP_RESOLUTION_S`, by the monotonic clock.
+    Two changes shortly after each other can have equal times in the file system. Repairs therefore
+    continue until the stamps have been equal for `STAMP_RESOLUTION_S`, by the monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -78,29 +78,30 @@ class Settled:
         self._changed_at, self._repaired_at = 0.0, 0.0
 
     def holds(self, stamps: object, now: float) -> bool:
-        """Return whether there is nothing to repair."""
+        """Return whether no repair is needed."""
         if stamps != self._stamps:
             self._stamps, self._changed_at, self._repaired_at = stamps, now, now
         return self._repaired_at - self._changed_at >= STAMP_RESOLUTION_S
 
     def note_repair(self, stamps: object, now: float) -> None:
-        """Record that a repair was made, with the stamps that were read before it."""
+        """Record a repair, with the stamps that were read before the repair."""
         if stamps == self._stamps:
             self._repaired_at = now
 
 
 def repair_files(kernels: Kernels) -> None:
     """Restore the deleted files of all kernels."""
-    paths: set[str] = set()  # listing a few folders is cheaper than six stat calls for each kernel
+    paths: set[str] = set()  # listing a few folders is faster than six stat calls per kernel
     for folder in _folders(kernels):
-        with contextlib.suppress(FileNotFoundError):  # the folder of an earlier daemon
+        # An earlier daemon used another folder, which may be gone.
+        with contextlib.suppress(FileNotFoundError):
             paths |= {f"{folder}/{name}" for name in os.listdir(folder)}  # noqa: PTH208  # paths as text
     for actor in kernels.all():
         actor.process.mend(paths)
 
 
 def _folders(kernels: Kernels) -> list[str]:
-    """List the folders of connection files and sockets; adopted kernels may have other ones."""
+    """List the folders of connection files and sockets, including those of adopted kernels."""
     runtime_dir = str(kernels.world.runtime_dir)
     connections = (actor.process.connection for actor in kernels.all())
     prefixes = [ipc.ip for ipc in connections if ipc and ipc.transport == "ipc"]

@@ -1,7 +1,8 @@
-"""Reports the daemon's status to the service manager, and ends an idle daemon.
+"""Reports the daemon's status to the service manager, and ends an unused daemon.
 
-The watchdog notification comes from the event loop, so that systemd notices a loop that hangs. A
-daemon with socket activation may end when no kernel lives: the next client starts it again.
+The event loop sends the watchdog notification, so systemd detects a hanging event loop. A daemon
+with socket activation may exit when there is no live kernel, because the next client starts it
+again.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ log = logging.getLogger("kconnd")
 async def report_for_ever(
     kernels: Kernels, site: Site, exit_idle: float, ending: asyncio.Event
 ) -> None:
-    """Report the status; set ``ending`` once the daemon was idle for ``exit_idle`` seconds."""
+    """Report the status; set ``ending`` when the daemon was unused for ``exit_idle`` seconds."""
     clock = kernels.world.clock
     interval_s = min(MAX_INTERVAL_S, exit_idle / 4, (watchdog_interval(os.environ) or math.inf) / 3)
     needed_at = clock()
@@ -43,11 +44,11 @@ async def report_for_ever(
                 exit_idle,
             )
             ending.set()
-        await asyncio.sleep(interval_s)  # the watchdog expects a notification at least this often
+        await asyncio.sleep(interval_s)  # the watchdog expects a notification within this interval
 
 
 async def register_at_front_for_ever(kernels: Kernels, front: Path | None) -> None:
-    """Register this daemon with the front door for a start at boot, if a profile asks for one."""
+    """Register this daemon for a start at boot with the front door, if a profile requires it."""
     registered: bool | None = None
     logged_error = ""
     while front is not None:
@@ -60,7 +61,8 @@ async def register_at_front_for_ever(kernels: Kernels, front: Path | None) -> No
                 await asyncio.to_thread(post, "/v1/boot", {"wanted": needed})
                 registered, logged_error = needed, ""
             except KconndError as error:
-                if error.message != logged_error:  # every attempt may be refused
+                # Logged once, because every attempt may be refused.
+                if error.message != logged_error:
                     log.warning("registering for a start at boot: %s", error.message)
                 logged_error = error.message
-        await asyncio.sleep(FRONT_INTERVAL_S)  # no event reports that the front door is back
+        await asyncio.sleep(FRONT_INTERVAL_S)  # there is no event for a front door that runs again

@@ -1,14 +1,14 @@
-"""The hand-over: a warm kernel gets a name, and its files move to the paths of that name.
+"""The hand-over: a warm kernel gets a name, and its files are moved to the paths of this name.
 
-The order of the steps decides what a crash leaves behind. First the link through which the shim
-finds its exit file and its logs is pointed at the kernel's folder, then the lock moves, and last
-the facts, in one rename. A daemon that dies before that rename leaves the facts of a warm kernel:
-the next daemon terminates it, and nobody's work is lost. A daemon that dies after it leaves the
-facts of a named kernel with its generation, and the next daemon adopts it.
+The order of the steps is chosen for the case of a crash. First, the link is changed to the folder
+of the named kernel; the shim writes its exit file and its logs through this link. Second, the lock
+is moved. Last, the facts are moved by one rename. If the daemon dies before this rename, the facts
+belong to a warm kernel. The next daemon terminates the warm kernel, and no work is lost. If the
+daemon dies after the rename, the facts belong to the named kernel and contain its generation. The
+next daemon adopts the named kernel.
 
-The kernel itself receives its name by a message. When it has replied, its first folder is removed.
-If the first folder still exists although the link was changed, the next daemon sends the name
-again.
+A message sends the name to the kernel. After the kernel's reply, its first folder is removed. If
+the link was changed and the first folder still exists, the next daemon sends the name again.
 """
 
 import asyncio
@@ -39,7 +39,10 @@ log = logging.getLogger("kconnd")
 
 
 async def send_name(world: World, channels: Channels, old: str, new: str) -> bool:
-    """Send a kernel its name; return whether it has replied. Sending twice does no harm."""
+    """Send the name to a kernel; return whether the kernel has replied.
+
+    A repeated call is harmless.
+    """
     before, after = world.warm_files(old), world.files(new)
     code = renaming_code(before.connection_file, new, after.connection_file)
     try:
@@ -50,7 +53,7 @@ async def send_name(world: World, channels: Channels, old: str, new: str) -> boo
 
 
 async def confirm_name(world: World, naming: Awaitable[bool], old: str, new: str) -> None:
-    """Wait until a kernel knows its name, then remove its first folder."""
+    """Wait until a kernel has received its name, then remove its first folder."""
     try:
         if await naming:
             remove_folder(Path(world.warm_files(old).first_folder))
@@ -64,7 +67,7 @@ async def confirm_name(world: World, naming: Awaitable[bool], old: str, new: str
 
 
 async def resend_name(world: World, old: str, new: str) -> None:
-    """Send a kernel its name again: its daemon died before it had replied."""
+    """Send the name to a kernel again, because its daemon died before the kernel's reply."""
     try:
         file = read_regular(world.files(new).connection_file, MAX_OWN_BYTES)
         channels = world.connect(parse_connection(json.loads(file)))
@@ -78,12 +81,12 @@ async def resend_name(world: World, old: str, new: str) -> None:
 
 
 def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
-    """Move a kernel's files to the paths of its name; the new connection file exists already.
+    """Move a kernel's files to the paths of its name; the new connection file already exists.
 
     Raises
     ------
     OSError
-        If a step fails; the kernel stays without a name.
+        If a step fails. The kernel then has no name.
     """
     handle = replace(
         warm.handle,
@@ -91,7 +94,7 @@ def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
         launch=warm.plan.generation,
         exit_file=plan.files.exit,
         lock=plan.files.lock,
-        # On a full disk its shim still writes the spare exit file beside these.
+        # On a full disk, the shim writes the spare exit file beside these facts.
         facts=warm.plan.files.facts,
         note=NOTE,
     )
@@ -100,10 +103,10 @@ def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
     _shift(Path(plan.files.log), plan.log_keep)
     with contextlib.suppress(FileNotFoundError):
         Path(warm.plan.files.log).rename(plan.files.log)
-    # Each warm kernel is its shim's first launch, so an older exit file would pass for its own.
+    # An older exit file is removed, because it could be mistaken for the exit file of this process.
     Path(plan.files.exit).unlink(missing_ok=True)
     _turn(world.warm_files(warm.plan.name), Path(plan.files.folder))
-    # A user may have removed the lock; the kernel runs on without it.
+    # A user may have removed the lock file; the kernel keeps running without it.
     with contextlib.suppress(FileNotFoundError):
         Path(warm.plan.files.lock).rename(plan.files.lock)
     facts, plain, here = Path(warm.plan.files.facts), handle.to_json(), world.store.origin
@@ -111,17 +114,17 @@ def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
     content = {"protocol": 1, **where, **{key: plain[key] for key in FACT_KEYS}}
     serialized = json.dumps(content).encode()
     write_private(facts, serialized)
-    facts.rename(plan.files.facts)  # from here on the kernel has its name
+    facts.rename(plan.files.facts)  # after this rename, the kernel has its name
     _write_into_lock(Path(plan.files.lock), serialized + b"\n")
     return handle
 
 
 def _write_into_lock(path: Path, facts: bytes) -> None:
-    """Write the facts into the first line of the locked file.
+    """Write the facts to the first line of the locked file.
 
-    The bytes after that line belong to the shim, which reserves them for the kernel's end.
+    The shim reserves the bytes after this line for the kernel's exit status.
     """
-    with contextlib.suppress(OSError):  # on a full disk; the lock holds without its content
+    with contextlib.suppress(OSError):  # the disk is full; the lock is valid without its content
         file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.pwrite(file, facts, 0)
@@ -130,7 +133,10 @@ def _write_into_lock(path: Path, facts: bytes) -> None:
 
 
 def named_by(files: WarmFiles) -> str:
-    """Return the name of the kernel to whose folder a link leads; ``""`` before the hand-over."""
+    """Return the name of the kernel whose folder is the link's target.
+
+    ``""`` before the hand-over.
+    """
     try:
         target = Path(files.folder).readlink()
     except OSError:
@@ -146,10 +152,10 @@ def _keep_ports(world: World, warm: WarmKernel, plan: LaunchPlan) -> None:
 
 
 def _turn(files: WarmFiles, folder: Path) -> None:
-    """Point a link at another folder, atomically.
+    """Change the target of a link atomically.
 
-    The link is relative, so it stays valid when the whole state folder is moved, as happens when an
-    account is deleted.
+    The link is relative, so it stays valid when the state folder is moved after the deletion of an
+    account.
     """
     next_link = Path(files.next_link)
     next_link.symlink_to(os.path.relpath(folder, next_link.parent))
@@ -157,7 +163,7 @@ def _turn(files: WarmFiles, folder: Path) -> None:
 
 
 def _shift(path: Path, keep: int) -> None:
-    """Rotate the logs of a kernel, as a shim does with its own."""
+    """Rotate the logs of a kernel, as a shim rotates its logs."""
     if not path.exists():
         return
     for number in range(keep, 0, -1):

@@ -1,9 +1,9 @@
 """Stops the warm kernels that a killed daemon left behind; nobody has used them.
 
-A kernel that was handed over has a name and an owner: it is not stopped, and the link by which its
-shim finds its exit file and its logs stays as long as that shim may live. A process is identified
-by its shim's facts, or else by the shim's command line. Neither a process that does not end nor a
-disk that cannot be written keeps the daemon from starting.
+A kernel that was handed over may contain a user's work, so it is not stopped. Its shim writes the
+exit file and the logs through a link. This link is kept as long as the shim may be alive. A process
+is identified by its shim's facts, or else by the shim's command line. The daemon starts even if a
+process does not exit or the disk is not writable.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process.find_shim import find_shim
 from kconnd.system.process.processes import boot_id, descendants, is_alive, shares_host_name
 
-SWEEP_TIMEOUT_S = 1.0  # after which the daemon starts, and the stops go on in the background
+SWEEP_TIMEOUT_S = 1.0  # after this time, the daemon starts and the stops continue in the background
 
 log = logging.getLogger("kconnd")
 
@@ -47,11 +47,11 @@ class HandedOver:
     Parameters
     ----------
     old, name : str
-        Its names before and after the hand-over.
+        The names of the kernel before and after the hand-over.
     handle : Handle, optional
-        Its live process; None where that is not certain.
+        The live process; None if it was not found.
     knows_name : bool
-        Whether it has replied when it was sent its name.
+        Whether the kernel has confirmed its name.
     """
 
     old: str
@@ -61,14 +61,14 @@ class HandedOver:
 
 
 async def sweep(world: World, maker: Maker) -> list[HandedOver]:
-    """Begin to terminate the warm kernels, and return those that were handed over."""
+    """Begin to terminate the warm kernels; return the kernels that were handed over."""
     handed_over = []
     ending = []
     for old in set(_names(world)):
         files = world.warm_files(old)
         name = named_by(files)
         if not name or Path(files.facts).exists():  # noqa: ASYNC240  # short
-            # The hand-over did not reach its last step.
+            # The last step of the hand-over is missing.
             ending.append(maker.spawn(_end(world, maker, old)))
             continue
         handle = _live_handle(world, name)
@@ -99,7 +99,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _live_handle(world: World, name: str) -> Handle | None:
-    """Return the live process of a kernel by its shim's facts or by its record."""
+    """Return the live process of a kernel, by its shim's facts or by its record."""
     files = world.files(name)
     facts, record = _read(files.facts), _read(files.record)
     for handle in map(_handle, (facts, record.get("handle") or {})):
@@ -110,7 +110,7 @@ def _live_handle(world: World, name: str) -> Handle | None:
 
 
 def _may_live(world: World, name: str) -> bool:
-    """Return whether a kernel may live, by its lock or because it is another machine's."""
+    """Return whether a kernel may be alive: its lock is held, or it belongs to another machine."""
     machine = world.store.origin.machine
     origin = _read(world.files(name).record).get("origin") or {}
     return is_held(world, name) or origin.get("machine", machine) != machine
@@ -153,7 +153,7 @@ async def _end(world: World, maker: Maker, name: str) -> None:
 
 
 def _own_sockets(world: World, files: WarmFiles) -> list[str]:
-    """List the sockets of a warm kernel, unless they belong to a named kernel by its record."""
+    """List the sockets of a warm kernel that do not belong to a named kernel."""
     if not Path(files.folder).is_symlink():
         return []
     try:
@@ -168,11 +168,11 @@ def _own_sockets(world: World, files: WarmFiles) -> list[str]:
 
 
 def _by_command_line(name: str, files: KernelFiles) -> Handle | None:
-    """Find a warm kernel whose facts are missing by the command line of its shim."""
+    """Find a warm kernel without facts, by the command line of its shim."""
     shim = find_shim(name)
     if shim is not None and not shares_host_name(shim):
-        return None  # it belongs to a container, whose pids are visible here
+        return None  # the process belongs to a container whose pids are visible here
     below = descendants(shim) if shim is not None else []
     if shim is None or not below:
-        return None  # a shim that has received no plan exits by itself
+        return None  # a shim without a plan exits by itself
     return Handle("", 1, boot_id(), shim, below[0], files.exit, files.lock)

@@ -1,9 +1,9 @@
 """Starts warm kernels and terminates them.
 
-A link in the state folder and a lock announce each warm kernel before its launch, so a daemon that
-dies at any step leaves nothing that the next daemon cannot find (`kconnd.daemon.warm.leftovers`). A
-launch that has begun is never abandoned: its process is awaited and terminated, and only then are
-its files removed.
+A link in the state folder and a lock are created before the launch of each warm kernel. If the
+daemon dies at any step, the next daemon finds the warm kernel by them
+(`kconnd.daemon.warm.leftovers`). A launch that has begun is never abandoned. If it is cancelled,
+the maker waits for its process, terminates it, and removes its files afterwards.
 """
 
 import asyncio
@@ -32,18 +32,18 @@ from kconnd.system.files.signatures import Signatures
 from kconnd.system.process.priority import LowPriority
 
 NAMEABLE = frozenset({"ipykernel", "ipykernel_launcher"})
-END_TIMEOUT_S = 5.0  # for all that are being terminated when the daemon ends
+END_TIMEOUT_S = 5.0  # the limit for all pending terminations when the daemon exits
 
 log = logging.getLogger("kconnd")
 
 
 class Maker:
-    """Starts warm kernels, and terminates them.
+    """Starts and terminates warm kernels.
 
     Parameters
     ----------
     world : World
-        What all kernels share.
+        The objects that all kernels share.
     """
 
     def __init__(self, world: World) -> None:
@@ -63,12 +63,13 @@ class Maker:
         return plan, wire
 
     async def make(self, profile: Profile) -> WarmKernel:
-        """Start a warm kernel, and wait until it has answered.
+        """Start a warm kernel, and wait for its first answer.
 
         Raises
         ------
         KconndError, OSError, TimeoutError
-            If it cannot be started; its files are removed, at once or when its process has ended.
+            If the kernel cannot be started. Its files are removed at once, or when its process has
+            exited.
         """
         plan, wire = await self.plan(profile)
         since = self._world.wall_clock()
@@ -134,7 +135,7 @@ class Maker:
         self.forget(plan.name, wire.connection.socket_paths())
 
     def forget(self, name: str, sockets: Iterable[str] = ()) -> None:
-        """Remove the files of a warm kernel that has ended."""
+        """Remove the files of a warm kernel that has exited."""
         try:
             self._world.ledger.release(name)
             for socket in sockets:
@@ -154,7 +155,7 @@ class Maker:
         return task
 
     async def end(self) -> None:
-        """Wait until all terminated kernels have ended, or for `END_TIMEOUT_S`."""
+        """Wait until all terminated kernels have exited, at most `END_TIMEOUT_S`."""
         if self._ending:
             await asyncio.wait(self._ending, timeout=END_TIMEOUT_S)
 
@@ -168,7 +169,7 @@ def _check_nameable(plan: LaunchPlan) -> None:
 
 
 async def _ask_what_it_read(channels: Channels, plan: LaunchPlan, since: float) -> Signatures:
-    """Ask a kernel which files it has read, and check that none has changed since a moment."""
+    """Request the list of files that a kernel has read, and check that they are unchanged."""
     reading = parse_reading(await channels.evaluate(READING))
     if reading is None:
         raise StartFailedError("it did not list the files that it has read")
@@ -179,7 +180,7 @@ async def _ask_what_it_read(channels: Channels, plan: LaunchPlan, since: float) 
 
 
 async def _log_fault(work: Coroutine[Any, Any, None]) -> None:
-    """Log an exception, since nothing awaits this task."""
+    """Log an exception, because nobody awaits this task."""
     try:
         await work
     except Exception:

@@ -1,11 +1,12 @@
-"""The pool of warm kernels (``warm: N``), and the parents that kernels are forked from.
+"""The pool of warm kernels (``warm: N``); it also prepares the parents of forked kernels.
 
-A warm kernel is a process like any other, with a shim, an empty namespace and no name. A start of
-its profile, or of an instance of it, receives it instead of a new process. It is handed over only
-if a new process would be identical (`same_start`), and it learns its name and the path of its
-connection file. Until then nobody has worked in it, so it ends with the daemon; a killed daemon's
-warm kernels are terminated by the next. They are started one at a time, when no user waits for a
-start and enough memory is free.
+A warm kernel is an ordinary kernel process with a shim and an empty namespace, but without a name.
+A start of its profile, or of an instance of the profile, uses the warm kernel instead of a new
+process. The hand-over requires that a new process would be identical (`same_start`). At the
+hand-over, the kernel gets its name and the path of its connection file. Before that, nobody has
+worked in the kernel. The daemon therefore terminates its warm kernels when it exits, and the next
+daemon terminates the warm kernels of a killed daemon. Warm kernels are started one at a time, when
+no user waits for a start and enough memory is free.
 """
 
 import asyncio
@@ -34,11 +35,12 @@ from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.process.memory import available_memory
 from kconnd.system.process.resource_usage import count_descriptors, tree_memory
 
-CHECK_INTERVAL_S = 10.0  # between checks that the ready kernels equal new ones
-MIN_RETRY_DELAY_S = 0.1  # while a user waits or memory is short; doubled each time
+# The time between checks that ready kernels are still identical to new kernels.
+CHECK_INTERVAL_S = 10.0
+MIN_RETRY_DELAY_S = 0.1  # used while a user waits or memory is short; doubled after each attempt
 MIN_FREE_BYTES = 256 << 20
-LAUNCH_RETRY_DELAYS_S = (0.0, 0.1, 0.3, 1.0)  # of a launch that a quota refused
-MAX_RETRY_DELAY_S = 60.0  # after a failed start
+LAUNCH_RETRY_DELAYS_S = (0.0, 0.1, 0.3, 1.0)  # the delays of a launch that a quota refused
+MAX_RETRY_DELAY_S = 60.0  # the longest delay after a failed start
 
 log = logging.getLogger("kconnd")
 
@@ -49,9 +51,9 @@ class Pool:
     Parameters
     ----------
     world : World
-        What all kernels share.
+        The objects that all kernels share.
     available : callable
-        Returns the bytes of memory that are available.
+        A function that returns the available memory in bytes.
     """
 
     def __init__(self, world: World, available: Callable[[], int] = available_memory) -> None:
@@ -59,7 +61,7 @@ class Pool:
         self._ready: dict[str, list[WarmKernel]] = {}
         self._failures: dict[str, int] = {}
         self._retry: dict[str, float] = {}
-        self._reasons: dict[str, str] = {}  # of the last failure of each profile
+        self._reasons: dict[str, str] = {}  # the reason of the last failure of each profile
         self._delays: dict[str, float] = {}
         self._making: asyncio.Task[WarmKernel] | None = None
         self._prepared: set[str] = set()
@@ -74,12 +76,12 @@ class Pool:
         return sum(map(len, self._ready.values()))
 
     def look_again(self) -> None:
-        """Check now: profiles have changed, or a kernel is missing."""
+        """Check the pool now, because profiles have changed or a kernel is missing."""
         self._delays.clear()
         self._due.set()
 
     def has(self, profile: Profile) -> bool:
-        """Return whether a kernel of a profile is ready."""
+        """Return whether a warm kernel of a profile is ready."""
         return bool(self._ready.get(profile.name))
 
     # --- handing over
@@ -87,12 +89,12 @@ class Pool:
     async def take(
         self, name: str, generation: int, profile: Profile, files: LaunchFiles
     ) -> tuple[WarmKernel, LaunchPlan] | None:
-        """Take out a kernel that is identical to a new one, and send it its name.
+        """Take a warm kernel that is identical to a new kernel, and send the name to it.
 
         Returns
         -------
         tuple, optional
-            The kernel, and the plan that it replaces.
+            The kernel, and the plan of the new process that it replaces.
         """
         ready = self._ready.get(profile.name, [])
         for warm in list(ready):
@@ -108,15 +110,15 @@ class Pool:
                 continue
             naming = send_name(self._world, warm.channels, warm.plan.name, plan.name)
             self._naming[warm.plan.name] = asyncio.create_task(naming)
-            await asyncio.sleep(0)  # so that the message is sent before the hand-over goes on
+            await asyncio.sleep(0)  # lets the message be sent before the hand-over continues
             return warm, plan
         return None
 
     def hand_over(self, warm: WarmKernel, plan: LaunchPlan) -> Handle:
-        """Move the files of a kernel that was taken; see `kconnd.daemon.warm.handover`.
+        """Move the files of a taken kernel; see `kconnd.daemon.warm.handover`.
 
-        Nothing waits for the kernel's reply, since the kernel handles requests in order: it learns
-        its name before it handles any later request.
+        The hand-over does not wait for the kernel's reply. The kernel handles requests in order, so
+        it processes its name before any later request.
         """
         old = warm.plan.name
         handle = hand_over(self._world, warm, plan)
@@ -125,7 +127,7 @@ class Pool:
         return handle
 
     async def _remove_link_after(self, handle: Handle, old: str) -> None:
-        """Remove the link of a handed-over kernel after its shim has ended, which uses it."""
+        """Remove the link of a handed-over kernel after the exit of its shim."""
         await self._world.launcher.wait(handle)
         self._maker.forget(old)
 
@@ -134,14 +136,14 @@ class Pool:
     async def keep_for_ever(
         self, profiles: Callable[[], Iterable[Profile]], waiting: Callable[[], bool]
     ) -> None:
-        """Keep as many kernels ready as the profiles ask for.
+        """Keep the number of kernels ready that the profiles require.
 
         Parameters
         ----------
         profiles : callable
-            Returns the present profiles.
+            A function that returns the present profiles.
         waiting : callable
-            Returns whether a user waits for a start.
+            A function that returns whether a user waits for a start.
         """
         while True:
             self._due.clear()
@@ -175,7 +177,7 @@ class Pool:
                 self.discard(warm, "memory has run short")
 
     async def _prepare(self, profile: Profile) -> None:
-        """Start the parent that kernels of a profile are forked from."""
+        """Start the parent from which kernels of a profile are forked."""
         forked = profile.launcher == "fork" or profile.preload
         if not forked or profile.start == "manual":
             return
@@ -187,18 +189,18 @@ class Pool:
             await self._world.launcher.prepare(plan)
 
     async def _keep(self, profile: Profile, waiting: Callable[[], bool]) -> float:
-        """Terminate the outdated kernels of a profile, and start the missing ones.
+        """Terminate the outdated kernels of a profile and start the missing kernels.
 
         Returns
         -------
         float
-            Seconds until the next check, doubled each time while no kernel can be started.
+            Seconds until the next check; doubled each time while no kernel can be started.
         """
         name = profile.name
         ready = self._ready.setdefault(name, [])
         for warm in list(ready):
             why = await self._stale(profile, warm)
-            if warm not in ready:  # it was taken or has ended during the check
+            if warm not in ready:  # the kernel was taken or has exited during the check
                 continue
             if why or len(ready) > profile.warm:
                 ready.remove(warm)
@@ -217,7 +219,7 @@ class Pool:
         return CHECK_INTERVAL_S
 
     async def _stale(self, profile: Profile, warm: WarmKernel) -> str:
-        """Return why a kernel differs from what a start would make now; ``""`` if it does not."""
+        """Return why a kernel differs from a new kernel; ``""`` if they are identical."""
         try:
             files = await read_launch_files(self._world, profile)
             connection = warm.wire.connection
@@ -230,7 +232,7 @@ class Pool:
         return await self._changed(warm)
 
     async def _changed(self, warm: WarmKernel) -> str:
-        """Return a file that has changed since a kernel read it; ``""`` if there is none."""
+        """Return a file that has changed since a kernel has read it; ``""`` if there is none."""
 
         def compare(begin: BeginStep) -> str:
             begin(f"checking the files that {warm.plan.name} has read")
@@ -249,13 +251,13 @@ class Pool:
         return self._available() > MIN_FREE_BYTES + 2 * similar_bytes
 
     async def _add(self, profile: Profile) -> None:
-        """Start a kernel, and keep it when it has answered."""
+        """Start a kernel and add it to the pool after its first answer."""
         name = profile.name
         making = self._making = asyncio.create_task(self._maker.make(profile))
         try:
             check_descriptors(count_descriptors())
             await asyncio.wait([making])
-            if not making.cancelled():  # a launch that needed its place has cancelled it
+            if not making.cancelled():  # a launch that needed the place has cancelled this start
                 self._keep_ready(name, making.result())
         except (KconndError, OSError, TimeoutError) as error:
             self._failed(name, str(error) or "it did not answer")
@@ -275,7 +277,7 @@ class Pool:
         log.log(level, "%s: starting a warm kernel: %s; next try in %g s", name, why, pause)
 
     def _worked(self, name: str) -> None:
-        """Reset the retries of a profile: one of its kernels was used or has lived for long."""
+        """Reset the retries of a profile after one of its kernels was used or ran for long."""
         for by_name in (self._failures, self._retry, self._reasons):
             by_name.pop(name, None)
 
@@ -300,12 +302,12 @@ class Pool:
         Raises
         ------
         StartFailedError
-            If there is no warm kernel, or the launch fails again.
+            If there is no warm kernel, or if the launch fails again.
         """
         if not await self._release():
             raise refusal
         for pause in LAUNCH_RETRY_DELAYS_S:
-            # The service manager counts a unit for a moment after its end.
+            # The service manager still counts a unit for a short time after its end.
             await asyncio.sleep(pause)
             try:
                 return await self._world.launcher.launch(plan)
@@ -316,7 +318,7 @@ class Pool:
         raise refusal
 
     async def _release(self) -> bool:
-        """Terminate a kernel that is ready or starts; return whether there was one."""
+        """Terminate a ready or starting warm kernel; return whether there was one."""
         why = "another kernel needs its place"
         for ready in self._ready.values():
             if ready:
@@ -330,7 +332,7 @@ class Pool:
         return True
 
     def discard(self, warm: WarmKernel, why: str) -> asyncio.Task[None]:
-        """Terminate a kernel."""
+        """Terminate a warm kernel."""
         if naming := self._naming.pop(warm.plan.name, None):
             naming.cancel()
         return self._maker.discard(warm, why)
@@ -344,7 +346,7 @@ class Pool:
                 self._spawn(resend_name(self._world, kernel.old, kernel.name))
 
     async def end(self) -> None:
-        """Terminate all kernels that were not handed over."""
+        """Terminate all warm kernels that were not handed over."""
         for ready in self._ready.values():
             for warm in ready:
                 self.discard(warm, "the daemon ends")
