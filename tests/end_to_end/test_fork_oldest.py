@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.programs.zygote.main import OLDEST_IPYKERNEL
+from kconnd.programs.zygote.imports import OLDEST_IPYKERNEL
 from tests.end_to_end.daemon import Daemon, run
 
 PROBE = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")

@@ -50,14 +50,14 @@ USER_SITE = f"user/lib/python{sys.version_info.major}.{sys.version_info.minor}/s
 WATCHING = """\
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from kconnd.programs.zygote import main as zygote
+from kconnd.programs.zygote import imports
 read = set()
 real = os._Environ.__getitem__
 def watching(self, name):
     read.add(os.fsdecode(name))
     return real(self, name)
 os._Environ.__getitem__ = watching
-zygote.import_all([])
+imports.import_all([])
 print(json.dumps(sorted(read)))
 """
 

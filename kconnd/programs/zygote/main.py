@@ -39,7 +39,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import importlib
 import importlib.util
 import json
 import os
@@ -52,7 +51,6 @@ import socket
 import sys
 import threading
 import time
-import warnings
 from functools import partial
 
 TYPE_CHECKING = False  # an import of typing would add it to the modules of every kernel
@@ -69,25 +67,6 @@ if TYPE_CHECKING:
     DiskSnapshot = Any
     CopiedPages = Any
 
-OLDEST_IPYKERNEL = (6, 29)  # forked and cold kernels were compared from this version on
-MODULES = (
-    # A kernel imports these modules between its start and its first reply, besides kernelapp.
-    "ipykernel.kernelapp",
-    "ipykernel.debugger",
-    "ipykernel.displayhook",
-    "IPython.core.completerlib",
-    "IPython.core.debugger",
-    "IPython.core.logger",
-    "IPython.core.magics",
-    "IPython.core.oinspect",
-    "IPython.extensions.storemagic",
-    "IPython.utils.wildcard",
-    "encodings.idna",
-    "faulthandler",
-    "pdb",
-    "sqlite3",
-    "tornado.platform.asyncio",
-)
 # The process titles of a shim with a kernel, of a spare shim, and of a spare shim's child.
 SHIM_TITLE, SPARE_TITLE, CHILD_TITLE = b"kconnd-shim %s", b"kconnd-shim", b"kconnd-kernel"
 # A spare shim is forked after this time without a request, because concurrent forks are slow.
@@ -113,61 +92,12 @@ def load(name: str, folder: str = HERE) -> ModuleType:
     return module
 
 
-class PreparationError(Exception):
-    """The interpreter cannot fork kernels; the text contains the reason."""
-
-
 class BecomeKernel(BaseException):
     """Raised in a kernel's process, to unwind the stack of the zygote and the shim."""
 
     def __init__(self, plan: Plan, server: ForkServer) -> None:
         super().__init__()
         self.plan, self.server = plan, server
-
-
-def import_all(modules: Iterable[str]) -> str:
-    """Import ipykernel and the modules in the profile; return ipykernel's version."""
-    try:
-        ipykernel = importlib.import_module("ipykernel")
-    except BaseException as error:
-        raise PreparationError(f"importing ipykernel: {str(error) or repr(error)}") from error
-    if ipykernel.version_info[:2] < OLDEST_IPYKERNEL:
-        oldest = ".".join(map(str, OLDEST_IPYKERNEL))
-        raise PreparationError(f"ipykernel {ipykernel.__version__} is older than {oldest}")
-    for name in MODULES:
-        # Other versions of ipykernel or IPython may lack the module. A kernel that needs it reports
-        # the error.
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    for name in modules:
-        try:
-            importlib.import_module(name)
-        except BaseException as error:
-            raise PreparationError(f"preloading {name}: {error!r}") from error
-    return str(ipykernel.__version__)
-
-
-def require_one_thread() -> None:
-    """Raise an error if a module has started threads, because a fork does not copy threads.
-
-    Thread pools that handle forks, such as that of OpenBLAS, stop their threads before a fork and
-    start new threads at their next use. The threads are therefore counted after a first fork.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns if the process has threads
-        try:
-            child = os.fork()
-        except OSError as error:
-            raise PreparationError(f"forking: {error.strerror}") from error
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    threads = os.listdir("/proc/self/task")
-    if len(threads) > 1:
-        count = len(threads) - 1
-        raise PreparationError(
-            f"preloading has started {count} threads, which a fork would not have"
-        )
 
 
 def open_descriptors() -> set[int]:
@@ -276,6 +206,7 @@ class ForkServer:
         self.connection = connection
         self.shim = load("shim", os.path.dirname(HERE))
         self.title = ProcessTitle()
+        self.imports = load("imports")
         self.staleness = load("staleness")
         self.heap_layout = load("heap_layout")
         self.copied_pages: CopiedPages = load("prefault").CopiedPages()
@@ -295,7 +226,7 @@ class ForkServer:
         """Prepare, and serve until the daemon exits; return the exit status."""
         try:
             self.prepare(modules)
-        except PreparationError as error:
+        except self.imports.PreparationError as error:
             modules = ["ipykernel", *modules]
             locations = self.staleness.import_locations()
             paths = {*locations, *self.staleness.related_files(modules, error)}
@@ -311,11 +242,11 @@ class ForkServer:
         env_before = dict(os.environb)
         missing = self.staleness.MissingModules()
         with missing.recording():
-            version = import_all(modules)
+            version = self.imports.import_all(modules)
         # The import of ipykernel's debugger sets an environment variable.
         self.changed_env = dict(dict(os.environb).items() - env_before.items())
         self.precomputed = load("precompute").Precomputed()
-        require_one_thread()
+        self.imports.require_one_thread()
         paths, own_folders = self.staleness.watched_paths()
         names = {*sys.modules, *missing.names}
         own = self.staleness.OwnFolders(own_folders, names)
