@@ -57,8 +57,9 @@ def parse_arguments(verb: Verb, words: Sequence[str]) -> Arguments:
     Returns
     -------
     Arguments
-        One attribute for each operand and option. ``passed_words`` holds the words after ``--``
-        for a verb that passes them to a program. With ``help`` true nothing else is checked.
+        One attribute for each operand and option. ``passed_words`` holds the words after ``--``,
+        or after an operand, for a verb that passes them to a program. With ``help`` true nothing
+        else is checked.
 
     Raises
     ------
@@ -92,11 +93,13 @@ class _ArgumentParser:
 
     def parse(self) -> Arguments:
         passed_words: list[str] = []
+        options_ended = False
         for word in self._words:
-            if word == "--":
-                after = passed_words if self._verb.passes_words_to else self._operands
-                after.extend(self._words)
-            elif self._is_option(word):
+            if self._passes_rest() or (options_ended and self._verb.passes_words_to):
+                passed_words = [word, *self._words]
+            elif word == "--" and not options_ended:
+                options_ended = True
+            elif not options_ended and self._is_option(word):
                 self._parse_option(word)
             else:
                 self._operands.append(word)
@@ -105,6 +108,12 @@ class _ArgumentParser:
         self._assign_operands()
         self._check_options()
         return Arguments({**self._values, "passed_words": passed_words})
+
+    def _passes_rest(self) -> bool:
+        """Tell whether all further words are those of a program that an operand names."""
+        metavars = [operand.metavar for operand in self._verb.operands]
+        last = self._verb.passes_words_after
+        return bool(last) and len(self._operands) > metavars.index(last)
 
     def _is_option(self, word: str) -> bool:
         """Tell whether a word is an option; ``-``, ``-1`` and ``-x + y`` are not."""

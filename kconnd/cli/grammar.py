@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         options: tuple[Option, ...]
         exclusive: tuple[tuple[str, ...], ...]
         passes_words_to: str
+        passes_words_after: str
         changes: bool
 
 
@@ -118,11 +119,13 @@ class Verb:
         ``description`` and ``example``: texts for its help. ``json_reply``: the fields of its
         output with ``--json``. ``operands`` and ``options``: its arguments, without the
         `COMMON_OPTIONS`. ``exclusive``: groups of options of which one at most is allowed.
-        ``passes_words_to``: the program that gets the words after ``--``. ``changes``: whether the
-        verb changes anything; such a verb is never suggested for a word that asks for no change.
+        ``passes_words_to``: the program that gets the words after ``--``. ``passes_words_after``:
+        the metavar of the operand after which all words are those of another program, options
+        included. ``changes``: whether the verb changes anything; such a verb is never suggested for
+        a word that asks for no change.
     """
 
-    description = example = json_reply = passes_words_to = ""
+    description = example = json_reply = passes_words_to = passes_words_after = ""
     operands: tuple[Operand, ...] = ()
     options: tuple[Option, ...] = ()
     exclusive: tuple[tuple[str, ...], ...] = ()
@@ -363,11 +366,13 @@ _VERBS = (
         "run",
         ATTACH,
         "run:run",
-        "run code on a kernel: files, or -c CODE",
-        description="Run files, or lines of code, on a kernel, which is started if necessary. "
+        "run code on a kernel: a file, or -c CODE",
+        description="Run a file, or lines of code, on a kernel, which is started if necessary. "
         "Output is printed as it arrives. An error prints its traceback on stderr and gives exit "
         "code 1; sys.exit(3) gives exit code 3. Answers to input() are read from stdin. The value "
-        "of the last expression is printed for -c, and not for a file.\n\nA result without text "
+        "of the last expression is printed for -c, and not for a file.\n\nAll words "
+        "after FILE are arguments of the script, which finds them in sys.argv, on a Python kernel "
+        "only.\n\nA result without text "
         "is printed as <image/png, 12 kB>, or with --save as the path of a new file.\n\nThe code "
         "is sent once the kernel is idle. Before that, --timeout and Ctrl-C end the command, and "
         "the code never runs; after that, they interrupt the kernel, and Ctrl-C gives exit code "
@@ -375,7 +380,8 @@ _VERBS = (
         example="kconnd-ctl run mykernel -c 'print(6 * 7)'",
         json_reply='{"msg_type", "header", "parent_header", "metadata", "content"}: each Jupyter '
         "message, one per line, as it arrives",
-        operands=(NAME, Operand("files", "FILE", "a file of code to run; - is stdin", "*")),
+        operands=(NAME, Operand("file", "FILE", "a file of code to run; - is stdin", "?")),
+        passes_words_after="FILE",
         options=(
             Option("-c", "--code", metavar="CODE", is_repeatable=True, summary="code to run"),
             Option("--save", metavar="DIR", summary="save images, HTML and PDF as files in DIR"),

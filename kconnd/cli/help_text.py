@@ -110,6 +110,7 @@ def _usage(verb: Verb, columns: int) -> list[str]:
     words = [_option_usage(option) for option in options_of(verb)]
     words += [_operand_usage(operand) for operand in verb.operands]
     words += ["[-- WORD ...]"] if verb.passes_words_to else []
+    words += ["[ARGUMENT ...]"] if verb.passes_words_after else []
     # A word such as "[--socket PATH]" must not be broken at its space.
     text = " ".join(word.replace(" ", "\0") for word in words)
     lines = textwrap.wrap(

@@ -36,6 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from kconnd.cli.code_piece import CodePiece
     from kconnd.cli.command_line import Arguments
     from kconnd.cli.message_output import MessageOutput
     from kconnd.client import Client
@@ -116,37 +117,35 @@ class KernelSession:
         """Whether the command has interrupted the last piece of code."""
         return self._interrupted
 
-    def execute(self, code: str, *, with_result: bool) -> int:
+    def execute(self, piece: CodePiece) -> int:
         """Run one piece of code, and return its exit status.
-
-        Parameters
-        ----------
-        code : str
-            The code.
-        with_result : bool
-            Whether the value of its last expression is printed.
 
         Raises
         ------
+        UsageError
+            If the kernel cannot be given the arguments of a script.
         TimedOutError
             If the code does not finish in time; the error says what happens to it.
         NotRunningError
             If the kernel ends before the code has finished.
         """
         self._phase = Phase.WAITING if self._phase is Phase.WAITING else Phase.BETWEEN
+        preparation = piece.preparation(str(self._kernel.get("language")))
         self._wait_until_idle()
         if not self._subscribed:
             self._subscribe()
             self._wait_until_idle()
+        if preparation:
+            self._prepare(preparation, is_needed=piece.must_be_prepared())
         self._check_time()
         self._phase, self._interrupted = Phase.SENT, False
-        request = self._client.execute(code, allow_stdin=True)
+        request = self._client.execute(piece.code, allow_stdin=True)
         while self._phase is not Phase.DONE or self._unshown:
             try:
-                self._step(request, with_result=with_result)
+                self._step(request, with_result=piece.with_result)
             except KeyboardInterrupt:
                 self._interrupt_or_leave(request)
-        self._show_late_output(request, with_result=with_result)
+        self._show_late_output(request, with_result=piece.with_result)
         reply = self._reply(request)
         self._output.show_note(message_of(reply))
         return exit_status_of(reply, interrupted=self._interrupted)
@@ -198,6 +197,26 @@ class KernelSession:
             if _parent_id(message) == request and _execution_state(message) == "idle":
                 return True
         return False
+
+    def _prepare(self, code: str, *, is_needed: bool) -> None:
+        """Execute code before the code of the user, silently.
+
+        Raises
+        ------
+        KconndError
+            If it fails and is needed.
+        """
+        request = self._client.execute(code, silent=True, stop_on_error=False)
+        while (reply := self._next_reply({request}, POLL_INTERVAL_MS)) is None:
+            self._look()
+            self._check_time()
+        if is_needed and reply["content"].get("status") != "ok":
+            reason = f"{reply['content'].get('ename')}: {reply['content'].get('evalue')}"
+            raise KconndError(
+                f"running code on {self._arguments.name}: the kernel cannot pass arguments to a "
+                f"script: {reason}",
+                hint="the script was not sent; only kernels with IPython can",
+            )
 
     # --- while it runs
 

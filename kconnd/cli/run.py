@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 
+from kconnd.cli.code_piece import pieces_of
 from kconnd.cli.message_output import MessageOutput
 from kconnd.cli.saved_output import OutputFolder
 from kconnd.client import kernel_path
@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from kconnd.cli.code_piece import CodePiece
     from kconnd.cli.command_line import Arguments
     from kconnd.cli.kernel_session import KernelSession
     from kconnd.client import Client
@@ -29,27 +30,9 @@ MIN_TIMEOUT_S = 0.01  # of a socket; a timeout of zero would make it non-blockin
 NOT_SENT = "nothing was sent, so the code will not run; {name} continues to start"
 
 
-class CodePiece:
-    """A piece of code.
-
-    Parameters
-    ----------
-    code : str
-        The code.
-    is_file : bool
-        Whether it is a script, for which the value of the last expression is not printed.
-    """
-
-    def __init__(self, code: str, *, is_file: bool = False) -> None:
-        self.code, self.is_file = code, is_file
-
-
 def run(arguments: Arguments) -> int:
     """Run code on a kernel, which is started if necessary."""
-    sources = [CodePiece(code) for code in arguments.code]
-    sources += [CodePiece(_read_source(path), is_file=True) for path in arguments.files]
-    if not sources:
-        raise UsageError("run: FILE or -c CODE is missing", hint="kconnd-ctl help run describes it")
+    pieces = pieces_of(arguments)
     deadline = time.monotonic() + _parse_timeout(arguments.timeout)
     folder = OutputFolder(arguments.save) if arguments.save else None
     # They import zmq and start a daemon, which a wrong command line does not need.
@@ -67,7 +50,7 @@ def run(arguments: Arguments) -> int:
     output = MessageOutput(as_json=arguments.json, is_own=is_own, folder=folder)
     session = KernelSession(daemon, kernel, arguments, deadline, output)
     try:
-        return _execute(session, sources)
+        return _execute(session, pieces)
     except NotRunningError as error:
         if session.was_interrupted:  # SIGINT ends some kernels
             error.exit_code = INTERRUPTED
@@ -95,26 +78,16 @@ def _start(daemon: Client, arguments: Arguments, deadline: float) -> dict[str, A
     return kernel
 
 
-def _execute(session: KernelSession, sources: list[CodePiece]) -> int:
+def _execute(session: KernelSession, pieces: list[CodePiece]) -> int:
     """Run all pieces of code up to the first that fails, and return its exit status."""
     try:
-        for source in sources:
-            if status := session.execute(source.code, with_result=not source.is_file):
+        for piece in pieces:
+            if status := session.execute(piece):
                 return status
     except KeyboardInterrupt:
         print(f"kconnd-ctl: {session.fate_of_code()}", file=sys.stderr)
         return INTERRUPTED
     return SUCCEEDED
-
-
-def _read_source(path: str) -> str:
-    if path == "-":
-        return sys.stdin.read()
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"reading {path}: {reason}") from None
 
 
 def _parse_timeout(text: str) -> float:

@@ -190,6 +190,15 @@ def test_words_after_two_dashes_are_passed_to_the_program() -> None:
     assert (arguments.name, arguments.json) == ("a", True)
 
 
+def test_words_after_a_file_are_those_of_the_script() -> None:
+    words = ["a", "-c", "1", "--", "script.py", "--json", "--", "-h", "b"]
+    arguments = parse_arguments(VERBS["run"], words)
+    assert (arguments.name, arguments.code, arguments.file) == ("a", ["1"], "script.py")
+    assert arguments.passed_words == ["--json", "--", "-h", "b"]
+    assert not arguments.json
+    assert parse_arguments(VERBS["run"], ["a", "-h", "script.py"]).help
+
+
 def test_help_is_shown_without_the_required_arguments() -> None:
     assert parse_arguments(VERBS["signal"], ["-h"]).help
 

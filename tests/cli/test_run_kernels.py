@@ -254,6 +254,28 @@ def test_a_file_prints_no_value_of_its_last_expression(
     assert kinds == ["status", "execute_result", "status", "execute_reply"]
 
 
+@pytest.mark.parametrize("arguments", [(), ("x",)])
+def test_arguments_that_the_kernel_cannot_take_are_refused(
+    ctl: Ctl, play: Play, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("1", encoding="utf-8")
+
+    def raw(kernel: ScriptedKernel) -> None:
+        error = {"ename": "NameError", "evalue": "get_ipython", "traceback": []}
+        is_script = kernel.codes[-1] == "1"
+        finish(kernel, **({"status": "ok"} if is_script else {"status": "error", **error}))
+
+    with play(raw) as kernel:
+        done = ctl("run", "a", str(script), *arguments)
+        assert ("1" in kernel.codes) is not bool(arguments)
+    if arguments:
+        assert done.code == 1
+        assert "cannot pass arguments to a script: NameError: get_ipython" in done.err
+    else:
+        assert done == Outcome(0, "", "")
+
+
 def test_an_error_without_a_name_is_its_value_alone(ctl: Ctl, play: Play) -> None:
     error = {"ename": "", "evalue": "127", "traceback": []}
 

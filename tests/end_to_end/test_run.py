@@ -33,8 +33,9 @@ def test_output_goes_where_it_belongs(lab: Daemon) -> None:
 def test_files_run_in_order_on_one_memory(lab: Daemon, folder: Path) -> None:
     (folder / "a.py").write_text("x = 1\n", encoding="utf-8")
     (folder / "b.py").write_text("print(x + 1)\n", encoding="utf-8")
-    assert ctl(lab, "run", "lab", f"{folder}/a.py", f"{folder}/b.py").out == "2\n"
-    assert ctl(lab, "run", "lab", "-", input="print(x)").out == "1\n"
+    assert ctl(lab, "run", "lab", f"{folder}/a.py").code == 0
+    assert ctl(lab, "run", "lab", "-c", "x += 1", f"{folder}/b.py").out == "3\n"
+    assert ctl(lab, "run", "lab", "-", input="print(x)").out == "2\n"
     assert ctl(lab, "run", "lab", f"{folder}/none.py").code == 2
     assert ctl(lab, "run", "lab").code == 2
 
@@ -59,6 +60,35 @@ def test_a_file_runs_as_a_program(lab: Daemon, folder: Path) -> None:
         assert (done.code, done.out, done.err) == (code, "1\n", error)
     script.write_text("6 * 7", encoding="utf-8")
     assert ctl(lab, "run", "lab", str(script)).out == ""
+
+
+SHOW = "import sys\nprint(sys.argv, __file__, __name__)\n"
+
+
+def test_a_script_has_its_arguments_and_a_cell_has_not(lab: Daemon, folder: Path) -> None:
+    (folder / "script.py").write_text(SHOW, encoding="utf-8")
+    cells = "import sys; print('-f' in sys.argv, '__file__' in globals())"
+    with contextlib.chdir(folder):
+        done = ctl(lab, "run", "lab", "script.py", "a", "--json", "--", "-b")
+        assert done.out == "['script.py', 'a', '--json', '--', '-b'] script.py __main__\n"
+        assert ctl(lab, "run", "lab", "-c", cells, "script.py").out == (
+            "True False\n['script.py'] script.py __main__\n"
+        )
+        (folder / "script.py").write_text(f"{SHOW}__file__ = 1\n1 / 0", encoding="utf-8")
+        assert ctl(lab, "run", "lab", "script.py", "x").code == 1
+    assert ctl(lab, "run", "lab", "-c", cells).out == "True False\n"
+    assert ctl(lab, "run", "lab", "-", "a", input=SHOW).out == "['-', 'a'] - __main__\n"
+
+
+def test_a_script_of_another_language_takes_no_arguments(lab: Daemon, folder: Path) -> None:
+    lab.profile("small", SMALL)
+    ctl(lab, "reload")
+    (folder / "script").write_text("ok", encoding="utf-8")
+    done = ctl(lab, "run", "small", str(folder / "script"), "--timeout", "3s")
+    assert done.code == 2
+    assert f"'--timeout' is an argument of {folder}/script" in done.err
+    assert "a kernel of small" in done.err
+    assert ctl(lab, "run", "small", str(folder / "script")).code == 0
 
 
 def test_stdin_answers_input(lab: Daemon) -> None:

@@ -1,0 +1,113 @@
+"""The pieces of code that ``kconnd-ctl run`` executes, read from the command line and a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from kconnd.core.python_script import script_preparation
+from kconnd.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kconnd.cli.command_line import Arguments
+
+STDIN = "-"
+
+
+class CodePiece:
+    """A piece of code: the value of an option ``-c``.
+
+    Attributes
+    ----------
+    code : str
+        The code.
+    with_result : bool
+        Whether the value of its last expression is printed.
+    """
+
+    with_result = True
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def preparation(self, language: str) -> str:  # noqa: ARG002  # Script needs it
+        """Return the code that is executed before this one; empty if none is needed."""
+        return ""
+
+    def must_be_prepared(self) -> bool:
+        """Return whether the code would be wrong without its preparation."""
+        return False
+
+
+class Script(CodePiece):
+    """A file with its arguments.
+
+    Parameters
+    ----------
+    path : str
+        The path of the file, or `STDIN`.
+    arguments : sequence of str
+        The arguments of the script.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read.
+    """
+
+    with_result = False
+
+    def __init__(self, path: str, arguments: Sequence[str]) -> None:
+        super().__init__(_read_code(path))
+        self._path, self._arguments = path, arguments
+
+    def preparation(self, language: str) -> str:
+        """Return the code that sets ``sys.argv`` and ``__file__`` on a Python kernel.
+
+        Raises
+        ------
+        UsageError
+            If the script has arguments, which other kernels cannot be given.
+        """
+        if language == "python":
+            return script_preparation(self.code, self._path, self._arguments)
+        if self._arguments:
+            raise UsageError(
+                f"run: {self._arguments[0]!r} is an argument of {self._path}, and only a Python "
+                f"kernel takes arguments; this is a kernel of {language or 'an unknown language'}",
+                hint="options of kconnd-ctl stand before FILE",
+            )
+        return ""
+
+    def must_be_prepared(self) -> bool:
+        """Return whether the script has arguments."""
+        return bool(self._arguments)
+
+
+def pieces_of(arguments: Arguments) -> list[CodePiece]:
+    """Read all code of a command line.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or if the file cannot be read.
+    """
+    pieces = [CodePiece(code) for code in arguments.code]
+    if arguments.file is not None:
+        pieces.append(Script(arguments.file, arguments.passed_words))
+    if not pieces:
+        raise UsageError("run: FILE or -c CODE is missing", hint="kconnd-ctl help run describes it")
+    return pieces
+
+
+def _read_code(path: str) -> str:
+    if path == STDIN:
+        return sys.stdin.read()
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"reading {path}: {reason}") from None
