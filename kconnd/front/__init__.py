@@ -1,1 +1,1 @@
-"""The front door: a root service that starts a daemon for each user and units for kernels."""
+"""The front door: a root service that starts users' daemons and creates units for kernels."""

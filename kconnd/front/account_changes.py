@@ -1,16 +1,17 @@
-"""Detects that a uid has gone to another account, and puts the earlier account's files aside.
+"""Detects that a uid was reassigned to another account, and puts the earlier account's files aside.
 
-Everything that kconnd keeps for a user is named by uid, and a uid can be given to another account
-once the first one is deleted. `Accounts.settle` compares the account that the files belong to with
-the account that has the uid now. Where they differ, it starts ``kconnd-aside@UID.service``, which
-stops the daemon (this terminates no kernel) and moves the files (see
-`kconnd.system.files.account_files`). The front door itself has no right to move them.
+kconnd names the files of a user by uid, and a uid can be reassigned after its account is deleted.
+`Accounts.settle` compares the account of the files with the present account of the uid. If the
+accounts differ, `Accounts.settle` starts ``kconnd-aside@UID.service``. This service stops the
+daemon and moves the files (see `kconnd.system.files.account_files`); kernels keep running. The
+front door itself has no right to move the files.
 
-The front door runs this check before it opens an owner's socket or starts a daemon, whenever
-``/etc/passwd`` changes, and once a minute, because not every account is in that file.
+The front door runs this check before it opens an owner's socket or starts a daemon. The check also
+runs after each change of ``/etc/passwd``, and once a minute, because some accounts are not in this
+file.
 
-A uid without an account changes nothing: a user database that is unreachable for a while looks
-exactly like one from which the account was deleted.
+A uid without an account changes nothing, because a deleted account and an unreachable user database
+look the same.
 """
 
 import asyncio
@@ -34,8 +35,8 @@ from kconnd.system.process.processes import user_processes
 from kconnd.system.systemd.unit_control import Systemd
 
 CHECK_INTERVAL_S = 60.0
-START_TIMEOUT_S = 20.0  # for all uids together, before the front door is ready
-MIN_SCAN_INTERVAL_S = 5.0  # between two scans of /proc for one earlier account
+START_TIMEOUT_S = 20.0  # the limit for all uids together, before the front door is ready
+MIN_SCAN_INTERVAL_S = 5.0  # the time between two scans of /proc for an earlier account
 MAX_UID_DIGITS = 10
 PASSWD = Path("/etc/passwd")
 
@@ -44,16 +45,16 @@ log = logging.getLogger("kconnd")
 
 @dataclass(frozen=True)
 class EarlierAccount:
-    """The files of an earlier account of a uid, and its processes that still run.
+    """The files of an earlier account of a uid, and the account's running processes.
 
     Parameters
     ----------
     aside : Aside
-        The files that were put aside.
+        The description of the files that were put aside.
     units : list of str
-        The active units of its kernels.
+        The active units of the account's kernels.
     pids : list of int
-        All processes of the uid that are older than the move.
+        All processes of the uid that are older than the move of the files.
     """
 
     aside: Aside
@@ -62,14 +63,14 @@ class EarlierAccount:
 
 
 class Accounts:
-    """Maps each uid to the account that its files belong to.
+    """Maps each uid to the account that owns its files.
 
     Parameters
     ----------
     systemd : Systemd
-        Starts the service that puts files aside.
+        The service manager, which starts the service that puts files aside.
     files : AccountFiles
-        The account of each uid, on disk.
+        The files that record the account of each uid.
     directory : Directory, optional
         The system's user database.
     """
@@ -81,7 +82,8 @@ class Accounts:
         self._directory = directory or UserDirectory()
         self._uid_locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._scan_lock = asyncio.Lock()
-        self._scans: dict[Aside, tuple[float, list[int]]] = {}  # time of the scan, and pids
+        # The time of the last scan, and the pids.
+        self._scans: dict[Aside, tuple[float, list[int]]] = {}
 
     async def look_up(self, uid: int) -> Peer:
         """Look up the user who has a uid now; the name is empty if no user has it.
@@ -143,14 +145,14 @@ class Accounts:
     def _record(self, uid: int, account: Account, recorded: Account | None) -> None:
         """Write the account of a uid to disk.
 
-        A failure for the first account of a uid is logged only, because that account can be served
-        without the record.
+        If this fails for the first account of a uid, the error is only logged, because this account
+        can be served without the record.
 
         Raises
         ------
         KconndError
-            If a later account cannot be recorded: its files would be put aside as those of the
-            earlier one.
+            If a later account cannot be recorded. Its files would then be treated as files of the
+            earlier account.
         """
         try:
             self.files.write(uid, account)
@@ -210,7 +212,7 @@ class Accounts:
     async def _older_processes(self, aside: Aside) -> list[int]:
         """List the uid's processes that are older than the move.
 
-        This reads all of /proc, so only one scan runs at a time, and its result is cached.
+        A scan reads all of /proc, so only one scan runs at a time, and its result is cached.
         """
         clock = asyncio.get_running_loop().time
         async with self._scan_lock:
@@ -234,21 +236,21 @@ class Accounts:
         try:
             await self.settle(uid)
         except RefusedError:
-            pass  # the user database does not answer now; the next round tries again
+            pass  # the user database does not answer; the next round tries again
         except (KconndError, OSError) as error:
             log.warning("checking which account uid %d belongs to: %s", uid, error)
 
     async def settle_at_start(self) -> None:
         """Settle all uids before any daemon starts; give up after `START_TIMEOUT_S`.
 
-        A user database that does not answer must not keep the front door from starting.
+        The front door starts even if the user database does not answer.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self.settle_all()
 
     async def watch(self) -> None:
-        """Settle all uids whenever ``/etc/passwd`` changes, and every `CHECK_INTERVAL_S`."""
+        """Settle all uids after each change of ``/etc/passwd``, and every `CHECK_INTERVAL_S`."""
         with FolderWatcher([PASSWD.parent], lambda name: name == PASSWD.name) as folders:
             while True:
                 folders.refresh()

@@ -1,9 +1,9 @@
-"""The HTTP routes of the front door: they open owners' sockets, list kernels and start units.
+"""The HTTP routes of the front door: open owners' sockets, list kernels and start units.
 
-The routes marked ``daemons_only`` are for owners' daemons alone; the caller's control group proves
-that it is one (see `kconnd.system.process.daemon_process`). Any other process that an owner runs in
-that group counts as the daemon. Such a process can only send this fixed list of requests, as that
-owner and within that owner's quota.
+Routes with ``daemons_only`` accept only owners' daemons. The caller's control group proves that the
+caller is a daemon (see `kconnd.system.process.daemon_process`). Every process of the owner in this
+group counts as the daemon. Such a process can send only these requests, only for its own owner, and
+within the owner's quota.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ from kconnd.system.process.cgroups import unit_of
 from kconnd.system.process.daemon_process import daemon_process
 from kconnd.system.process.processes import user_of
 
-SCOPE_TIMEOUT_S = 5.0  # for systemd to move a process into its scope
+SCOPE_TIMEOUT_S = 5.0  # the limit until systemd has moved a process into its scope
 POLL_INTERVAL_S = 0.001
-MAX_CONCURRENT_QUERIES = 16  # of owners' daemons
+MAX_CONCURRENT_QUERIES = 16  # concurrent queries of owners' daemons
 
 
 @dataclass(frozen=True)
 class FrontRequest:
-    """One request to the front door, with the peer that sent it."""
+    """A request to the front door, and its peer."""
 
     owners: Owners
     peer: Peer
@@ -56,11 +56,11 @@ class FrontRequest:
     body: Mapping[str, Any] = field(default_factory=dict)
 
     def authorise(self, right: Right) -> None:
-        """Refuse peers that may not use the service, or may not see several owners' kernels.
+        """Refuse a peer that may not use the service or may not list all kernels.
 
-        Rights on one owner's kernels are decided by that owner's daemon. A uid without an account
-        is refused, since a user with a range of such uids (subuid(5)) could fill the manager with
-        units.
+        The daemon of each owner decides the rights on the owner's kernels. A uid without an account
+        is refused, because a user can have a range of such uids (subuid(5)) and could create too
+        many units.
         """
         if self.peer.uid != 0 and not self.peer.name:
             raise RefusedError(
@@ -117,7 +117,7 @@ async def kernels(request: FrontRequest) -> Reply:
 
 
 async def _kernels_of(uid: int, slots: asyncio.Semaphore) -> list[dict[str, Any]] | KconndError:
-    """Query one owner's daemon, whose reply is not trusted."""
+    """Query one owner's daemon; the reply is untrusted."""
     try:
         async with slots:
             reply = await get_json(owner_socket(uid), "/v1/kernels")
@@ -146,7 +146,7 @@ async def aside(request: FrontRequest) -> Reply:
 
 
 async def make_unit(request: FrontRequest) -> Reply:
-    """Start a kernel's shim in a unit of its own, as the caller and in the caller's slice."""
+    """Start a kernel's shim in its own unit, as the caller's user and in the caller's slice."""
     uid = request.peer.uid
     account = request.owners.accounts.expect(uid, request.peer.name)
     name, generation, program, plan, requested = parse_request(request.body)
@@ -160,19 +160,19 @@ async def make_unit(request: FrontRequest) -> Reply:
 
 
 async def _limits(owners: Owners, name: str, requested: Mapping[str, float]) -> dict[str, float]:
-    """Return the limits of a kernel: the requested ones, capped by the machine's profile."""
+    """Return the limits of a kernel: the requested limits, capped by the machine's profile."""
     profiles = (await owners.machine.profiles()).profiles
     machine = profiles.get(profile_of(name))
     return stricter(requested, machine.profile.limits if machine else None)
 
 
 def _has_pam() -> bool:
-    """Return whether our PAM service is installed; PAM would use ``other`` in its place."""
+    """Return whether kconnd's PAM service is installed; without it, PAM would use ``other``."""
     return Path("/etc/pam.d", PAM_SERVICE).exists()
 
 
 async def make_scope(request: FrontRequest) -> Reply:
-    """Move a shim that the caller's daemon has forked, and all that it forks, into a scope."""
+    """Move a shim that the caller's daemon has forked into a scope, with its future children."""
     uid = request.peer.uid
     account = request.owners.accounts.expect(uid, request.peer.name)
     name, generation, pid, requested = parse_scope(request.body)
@@ -181,7 +181,7 @@ async def make_scope(request: FrontRequest) -> Reply:
     rows = scope_properties(uid, name, pid, limits, await request.owners.systemd_version())
     with daemon_process(pid, uid) as check:
         await request.owners.make_unit(uid, scope, rows, check)
-        # The reply lets the shim fork the kernel, which has to start inside the scope.
+        # The shim forks the kernel after this reply, so that the kernel starts inside the scope.
         await _wait_until_moved(pid, scope)
     return {"unit": scope, "limits": limits}
 

@@ -1,7 +1,7 @@
-"""Caches the profiles and settings that root has written for the whole machine.
+"""Caches the profiles and settings of the machine, which root writes.
 
-`MachineConfig` compares a stamp of the folder with the stamp of its last read, and reads the
-profiles again once a change has settled, that is, once nobody has written for `QUIET` seconds.
+`MachineConfig` compares the stamp of the folder with the stamp at its last read. After a change, it
+reads the profiles again when nobody has written for a short time.
 """
 
 import asyncio
@@ -12,33 +12,33 @@ from kconnd.system.files.stamps import Marks, Settling, Stamp, stamp_folder
 from kconnd.system.profiles.loader import LoadedProfiles, is_profile, load_profiles
 from kconnd.system.profiles.settings_file import SETTLE_DELAY_S, LiveSettings
 
-SETTLE_TIMEOUT_S = 5.0  # for a folder that somebody writes to without a pause
+SETTLE_TIMEOUT_S = 5.0  # the limit of the wait for a folder that is written to without a pause
 POLL_INTERVAL_S = 0.02
 
 log = logging.getLogger("kconnd")
 
 
 class MachineConfig:
-    """Gives the machine's profiles and settings, and reads them again when they change.
+    """The machine's profiles and settings; they are read again after a change.
 
     Parameters
     ----------
     configs, settings : str
         The folder of profiles and the settings file.
     uid : int
-        The user who must own them.
+        The user who must own the files.
 
     Raises
     ------
     ProfileError
-        If the settings are invalid when they are read for the first time.
+        If the settings are invalid at the first read.
     """
 
     def __init__(self, configs: str, settings: str, *, uid: int = 0) -> None:
         self._configs, self._uid = configs, uid
         self._settings = LiveSettings(settings, uid=uid)
         self._settling = Settling()
-        self._marks: Marks | None = None  # of the last read
+        self._marks: Marks | None = None  # the marks of the last read
         self._refresh: asyncio.Task[None] | None = None
         self._profiles = LoadedProfiles({}, ())
         self.reload()
@@ -46,12 +46,12 @@ class MachineConfig:
     async def profiles(self) -> LoadedProfiles:
         """Return the machine's profiles; wait for a profile that is being written.
 
-        A user's daemon may see a change a moment before the front door does, and the limits of the
-        earlier version must not apply to its kernel. If the writing does not end within
+        A user's daemon may detect a change before the front door does. The limits of the earlier
+        profile must not apply to the daemon's kernel. If the files do not settle within
         `SETTLE_TIMEOUT_S`, the earlier profiles stay in force.
         """
         if not self._read_if_settled():
-            # All callers share one task, so that the folder is polled once for all of them.
+            # All callers share one task, so only one task polls the folder.
             if self._refresh is None or self._refresh.done():
                 self._refresh = asyncio.create_task(self._wait_until_settled())
             await asyncio.shield(self._refresh)
@@ -74,12 +74,15 @@ class MachineConfig:
         return self._settings.now()
 
     def reload(self) -> None:
-        """Read profiles and settings at once, on request of an administrator."""
+        """Read profiles and settings at once, at the request of an administrator."""
         self._settings.reload()
         self._read(self._stamp())
 
     def _read_if_settled(self) -> bool:
-        """Read changed profiles if the change has settled; return whether the cache is current."""
+        """Read changed profiles if the change has settled.
+
+        Return whether the cache is up to date.
+        """
         stamp = self._stamp()
         if stamp.marks != self._marks and self._settling.is_settled(stamp, SETTLE_DELAY_S):
             self._read(stamp)

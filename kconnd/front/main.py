@@ -1,8 +1,8 @@
 """The command ``kconnd-front``: the front door, a small server that runs as root.
 
-A client asks it for the socket of an owner's daemon. The front door has systemd start that daemon
-as the owner and returns the path. It launches no process itself and reads no user's files. This
-module builds all of its objects.
+A client requests the socket of an owner's daemon from the front door. The front door lets systemd
+start the daemon as the owner, and returns the path of the socket. The front door does not launch
+processes itself and does not read files of users. This module builds all objects.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from kconnd.system.systemd.journal import set_up_logging
 from kconnd.system.systemd.notify import notify, passed_sockets, watchdog_interval
 from kconnd.system.systemd.unit_control import Systemd
 
-POLL_INTERVAL_S = 10.0  # of the settings, and of the status line
+POLL_INTERVAL_S = 10.0  # the interval of checks of the settings and updates of the status line
 
 log = logging.getLogger("kconnd")
 

@@ -1,9 +1,10 @@
 """Applies the memory quota to the slice of each owner.
 
-Rules. An administrator may limit a slice too (``systemctl set-property``, or a drop-in). So the
-lower of both limits applies, no slice is touched without a quota, and removing the quota restores
-the administrator's limit. That limit is recorded in a file below /run: the file outlives the front
-door, and a reboot removes it together with the limits that the front door has set.
+Rules. An administrator can also limit a slice (``systemctl set-property``, or a drop-in). The lower
+of both limits applies. Without a quota, no slice is changed. If the quota is removed, the
+administrator's limit is restored. The administrator's limit is recorded in a file below /run, which
+outlives the front door. A reboot removes this file together with the limits that the front door has
+set.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ class AppliedLimit:
 def decide(
     quota: int | None, current: int, applied: AppliedLimit | None
 ) -> tuple[int | None, AppliedLimit | None]:
-    """Decide on the limit of a slice: the limit to set, or None, and the record to keep.
+    """Decide the limit of a slice: return the limit to set (or None) and the record to keep.
 
     Parameters
     ----------
@@ -62,10 +63,11 @@ class Slices:
 
     def __init__(self, systemd: Systemd, folder: Path) -> None:
         self._systemd, self._folder = systemd, folder
-        self._lock = asyncio.Lock()  # no other request changes a limit between reading and setting
+        # Held from reading to setting, so that no other request changes a limit in between.
+        self._lock = asyncio.Lock()
 
     async def limit(self, uid: int, quota: int | None) -> None:
-        """Apply the quota to an owner's slice; with None restore the administrator's limit."""
+        """Apply the quota to an owner's slice; None restores the administrator's limit."""
         async with self._lock:
             await self._limit(uid, quota)
 
@@ -75,7 +77,8 @@ class Slices:
         if quota is None and applied is None:
             return
         size, record = decide(quota, await self._systemd.memory_limit(unit), applied)
-        # Record before setting, so that a crash between the two loses no administrator's limit.
+        # The record is written before the limit is set, so that a crash cannot lose the
+        # administrator's limit.
         if record is not None and record != applied:
             write_private(file, json.dumps(asdict(record)).encode())
         if size is not None:
@@ -85,7 +88,7 @@ class Slices:
             file.unlink(missing_ok=True)
 
     async def uids(self) -> list[int]:
-        """List the uids that have an active slice, or one that the front door has limited."""
+        """List the uids whose slice is active or has a limit of the front door."""
         units = await self._systemd.list_active("kconnd-*.slice")
         names = [unit.removeprefix("kconnd-").removesuffix(".slice") for unit in units]
         return sorted({*_numbers(names), *_numbers(path.name for path in self._folder.iterdir())})

@@ -1,8 +1,8 @@
-"""Sends GET requests to owners' daemons, which may lie, stall or never stop sending.
+"""Sends GET requests to owners' daemons, which are untrusted.
 
-Rules. One timeout covers the whole reply, however slowly the daemon sends it. A request runs in
-the event loop and holds no thread. The reply must state its length first, and no more than
-`MAX_REPLY_BYTES` are read.
+Rules. A daemon may send invalid data, stop sending or send without end. One timeout therefore
+covers the whole reply. A request runs in the event loop and occupies no thread. The head of the
+reply must state the length, and at most `MAX_REPLY_BYTES` are read.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from typing import Any
 from kconnd.core.protocol.request_head import request_head
 from kconnd.errors import KconndError
 
-REPLY_TIMEOUT_S = 5.0  # for the whole reply
+REPLY_TIMEOUT_S = 5.0  # the limit for the whole reply
 MAX_REPLY_BYTES = 2 << 20
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 
 
 async def get_json(socket_path: str, target: str, timeout_s: float = REPLY_TIMEOUT_S) -> Any:
-    """Send a GET request to a daemon and return its reply, read as JSON.
+    """Send a GET request to a daemon and return the reply, parsed as JSON.
 
     Raises
     ------
@@ -34,8 +34,8 @@ async def get_json(socket_path: str, target: str, timeout_s: float = REPLY_TIMEO
             f"the daemon on {socket_path} did not reply within {timeout_s:g} s"
         ) from None
     except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError) as error:
-        # These are the types that reading and json.loads raise for a truncated, garbled or too
-        # deeply nested reply.
+        # Reading and json.loads raise these types for a truncated, invalid or too deeply nested
+        # reply.
         raise KconndError(f"the daemon on {socket_path} gave no valid reply") from error
 
 
@@ -48,7 +48,7 @@ async def _exchange(socket_path: str, target: str) -> bytes:
             raise ValueError("the reply states no length, or one over the limit")
         return await reader.readexactly(int(length[1]))
     finally:
-        writer.transport.abort()  # at once, even if the daemon is still sending
+        writer.transport.abort()  # closes at once, even if the daemon is still sending
 
 
 def _parse(text: bytes) -> Any:
@@ -56,5 +56,5 @@ def _parse(text: bytes) -> Any:
 
 
 def _refuse_constant(text: str) -> float:
-    """Refuse NaN and Infinity, which json.loads accepts and which are not JSON."""
+    """Refuse NaN and Infinity: json.loads accepts them although they are not JSON."""
     raise ValueError(f"{text} is not JSON")

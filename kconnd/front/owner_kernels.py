@@ -1,9 +1,9 @@
 """Checks the list of kernels that an owner's daemon sends to the front door.
 
-An owner's daemon is that owner's program. It may send anything about its own kernels, and nothing
-about anybody else's: the front door does not read the owner from the reply, and a pid must belong
-to a process of that owner. Each field is typed and bounded by `kconnd.core.untrusted_reply`; a row
-with an invalid field is dropped.
+The owner controls the daemon. A daemon can report anything about its owner's kernels, but nothing
+about other users' kernels. The front door therefore does not read the owner from the reply, and a
+pid must belong to a process of the owner. `kconnd.core.untrusted_reply` checks the type and size of
+each field. A row with an invalid field is dropped.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,11 +29,11 @@ def sound_kernels(
     Parameters
     ----------
     reply : object
-        The daemon's reply, read as JSON.
+        The daemon's reply, parsed as JSON.
     uid, owner : int and str
-        The owner of the daemon. They replace the owner that the reply states.
+        The uid and name of the daemon's owner; they replace the owner in the reply.
     user_of : callable
-        Returns the uid of a process.
+        A function that returns the uid of a process.
     """
     rows = reply.get("kernels") if isinstance(reply, dict) else None
     if not isinstance(rows, list):

@@ -1,7 +1,8 @@
-"""Opens sockets and starts daemons and kernel units for the owners of kernels, through systemd.
+"""Opens sockets, starts daemons and starts kernels' units for owners, through systemd.
 
-Rules. Nothing here reads a user's file or follows a user's path. A uid comes from the system's user
-database or from the peer of a connection, and a unit's name is built from the uid alone.
+Rules. This module does not read a user's file or follow a user's path. A uid comes from the
+system's user database or from the peer of a connection. The name of a daemon's unit contains only
+the uid.
 """
 
 import asyncio
@@ -25,26 +26,26 @@ from kconnd.system.files.private import write_private
 from kconnd.system.systemd.systemd_version import read_version
 from kconnd.system.systemd.unit_control import Systemd
 
-MARKS_MODE = 0o700  # of a folder of marks: root only
+MARKS_MODE = 0o700  # only root can enter a folder of marks
 
 log = logging.getLogger("kconnd")
 
 
 class Owners:
-    """The users of this machine, as owners of kernels.
+    """The users of this machine who own kernels.
 
     Parameters
     ----------
     systemd : Systemd
-        Starts their daemons.
+        The service manager, which starts the daemons.
     boot : Path
         A folder with an empty file for each uid whose daemon starts with the machine.
     machine : MachineConfig
         The machine's profiles and settings.
     slices : Slices
-        Applies the memory quota.
+        The slices, to which the memory quota is applied.
     accounts : Accounts
-        Maps uids to accounts.
+        The accounts of the uids.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Owners:
         self._version = 0
 
     async def systemd_version(self) -> int:
-        """Return the version of the running manager; 0 as long as it does not answer."""
+        """Return the version of the running service manager; 0 if it does not answer."""
         self._version = self._version or await read_version()
         return self._version
 
@@ -86,13 +87,13 @@ class Owners:
         return uid
 
     async def open(self, uid: int, peer: Peer) -> str:
-        """Open the socket of a user's daemon if it is closed, and return its path.
+        """Open the socket of a user's daemon if necessary, and return its path.
 
         Raises
         ------
         RefusedError
-            If the peer may not start the daemon of another user, or systemd cannot run anything as
-            this uid.
+            If the peer may not start the daemon of another user, or if systemd cannot run processes
+            as this uid.
         """
         if not is_usable_uid(uid):
             raise RefusedError(
@@ -133,7 +134,7 @@ class Owners:
         return len(admitted_uids)
 
     async def _is_admitted(self, uid: int) -> bool:
-        """Return whether a uid has an account that may use the service; log why not."""
+        """Return whether the account of a uid may use the service; log the reason otherwise."""
         try:
             user = await self.accounts.look_up(uid)
         except RefusedError as error:
@@ -164,11 +165,11 @@ class Owners:
         properties: list[list[object]],
         check: Callable[[], object] = lambda: None,
     ) -> None:
-        """Start a kernel's unit if its owner's quota allows it.
+        """Start a kernel's unit if the owner's quota allows another kernel.
 
-        Requests of one owner run one after another, so that each counts the units of those before
-        it. ``check`` runs right before the start and raises if the request has become invalid while
-        it waited.
+        Requests of one owner run one after another, so that each request counts the units of
+        earlier requests. ``check`` runs immediately before the start, and raises an error if the
+        request has become invalid during the wait.
 
         Raises
         ------
@@ -185,7 +186,7 @@ class Owners:
             await self.systemd.start_transient(unit, properties)
 
     async def limit_memory(self, uids: Iterable[int] | None = None) -> None:
-        """Apply the memory quota to the slices of these owners, by default of all."""
+        """Apply the memory quota to the slices of these owners; by default, of all owners."""
         quota = self.machine.settings.quotas.memory
         for uid in await self._slices.uids() if uids is None else uids:
             await self._slices.limit(uid, quota)
@@ -197,7 +198,10 @@ class Owners:
         return sorted(int(number) for number in numbers if number.isdecimal())
 
     async def _users_of_machine_profiles(self, *, boot: bool = False) -> set[int]:
-        """Return the uids that run kernels of machine profiles; with ``boot``, kernels at boot."""
+        """Return the uids in machine profiles.
+
+        With ``boot``, only in profiles with ``start: boot``.
+        """
         loaded = (await self.machine.profiles()).profiles.values()
         profiles = [entry.profile for entry in loaded]
         users = {
@@ -209,12 +213,12 @@ class Owners:
 
 
 def check_quota(uid: int, count: int, max_kernels: int) -> None:
-    """Refuse a further kernel to an owner who has reached the quota.
+    """Refuse another kernel to an owner who has reached the quota.
 
     Raises
     ------
     RefusedError
-        If ``count`` kernels are running already.
+        If the owner has reached the quota.
     """
     if count >= max_kernels:
         raise RefusedError(
@@ -232,7 +236,7 @@ def _uids(users: Iterable[str]) -> Iterable[int]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder of marks that only root can enter."""
+    """Create a folder of marks that only root can enter."""
     path.mkdir(mode=MARKS_MODE, parents=True, exist_ok=True)
-    if path.stat().st_mode & 0o777 != MARKS_MODE:  # on a read-only disk chmod fails
+    if path.stat().st_mode & 0o777 != MARKS_MODE:  # chmod would fail on a read-only disk
         os.chmod(path, MARKS_MODE)  # noqa: PTH101  # follows no link: its parent is root's

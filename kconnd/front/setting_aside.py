@@ -1,9 +1,9 @@
 """Implements ``kconnd-front --put-aside UID`` and ``kconnd-front --hand-over UID``.
 
 ``kconnd-aside@UID.service`` runs ``--put-aside`` after it has stopped the uid's daemon. An
-administrator runs ``--hand-over`` after renaming an account (usermod -l): the command gives the
-uid the files back that were put aside last, live kernels included, and puts aside the files that
-the renamed account has made meanwhile.
+administrator runs ``--hand-over`` after renaming an account (usermod -l). The command restores the
+files of the uid that were put aside last, including live kernels. The files that the renamed
+account has created in the meantime are put aside.
 """
 
 import subprocess
@@ -22,12 +22,12 @@ MAX_UID_DIGITS = len(str(1 << 32))
 
 
 def parse_uid(text: str) -> int:
-    """Parse a uid of the command line.
+    """Parse a uid from the command line.
 
     Raises
     ------
     UsageError
-        If no process can have that uid.
+        If no process can have this uid.
     """
     is_number = text.isascii() and text.isdecimal() and len(text) <= MAX_UID_DIGITS
     uid = int(text) if is_number else -1
@@ -47,21 +47,21 @@ def put_aside(uid: int, files: AccountFiles) -> str:
 def hand_over(
     uid: int, files: AccountFiles, stop_daemon: Callable[[int], None] | None = None
 ) -> str:
-    """Stop a uid's daemon and give the uid its earlier files back; return the message to print.
+    """Stop a uid's daemon and restore the uid's earlier files; return the message to print.
 
     Parameters
     ----------
     uid : int
         The uid of the renamed account.
     files : AccountFiles
-        The account of each uid, and the files put aside.
+        The record of the accounts of each uid and of the files that were put aside.
     stop_daemon : callable, optional
-        Stops the daemon of a uid; systemctl by default.
+        A function that stops the daemon of a uid; by default with systemctl.
 
     Raises
     ------
     KconndError
-        If no files are put aside, the uid has no account, or its daemon cannot be stopped.
+        If no files are put aside, if the uid has no account, or if its daemon cannot be stopped.
     """
     name, _ = look_up_user(uid)
     if not name:
@@ -75,9 +75,9 @@ def hand_over(
 
 
 def _stop_daemon(uid: int) -> None:
-    """Stop the daemon of a uid, which terminates no kernel.
+    """Stop the daemon of a uid; kernels keep running.
 
-    Without a running systemd there is no daemon to stop.
+    Without a running systemd, there is no daemon to stop.
     """
     if not Path("/run/systemd/system").is_dir():
         return

@@ -1,8 +1,9 @@
-"""Builds the properties of the systemd units that run kernels: a fixed list.
+"""Builds the fixed list of properties for the systemd units of kernels.
 
-Rules. A unit runs as the uid of the peer that requested it, whatever the request says, and in that
-owner's slice. The limits in a machine profile apply to every kernel of that name; a request can
-only lower them. Everybody can read the properties of a unit, so they contain no secret.
+Rules. A unit runs as the uid of the requesting peer and in the slice of this uid; the request
+cannot change the uid. The limits in a machine profile apply to every kernel of that name; a request
+can only lower these limits. Every user can read the properties of a unit, so they contain no
+secret.
 """
 
 import re
@@ -20,30 +21,31 @@ from kconnd.errors import UsageError
 PAM_SERVICE = "kconnd"  # in /etc/pam.d
 MAX_PATH_CHARS = 1024
 MAX_PID = 1 << 22  # proc_sys_kernel(5), pid_max
-MAX_GENERATION = 10**9 - 1  # more launches than any kernel has
-MAX_LIMIT = 1e15  # above any real amount of memory, processors or tasks
-MIN_CPU_US = 1000  # the smallest CPUQuotaPerSecUSec that systemd takes
-Rows = list[list[object]]  # each a name and a value
-# From this version on, scopes have OOMPolicy=, and systemd stops the whole scope if the OOM killer
-# takes one of its processes. Earlier versions leave the other processes alone and refuse the
-# property.
+MAX_GENERATION = 10**9 - 1  # more than the launches of any kernel
+MAX_LIMIT = 1e15  # greater than any real amount of memory, processors or tasks
+MIN_CPU_US = 1000  # the smallest CPUQuotaPerSecUSec that systemd accepts
+Rows = list[list[object]]  # each row is a name and a value
+# From this version on, scopes have OOMPolicy=. By default, systemd then stops the whole scope if
+# the OOM killer kills one of its processes. Earlier versions refuse this property and do not stop
+# the other processes.
 SCOPE_OOM_VERSION = 253
 # From this version on, ExitType=cgroup keeps a unit active after its main process has exited, so
-# that the end of the shim does not end the kernel.
+# that the kernel survives the exit of the shim.
 EXIT_TYPE_VERSION = 250
-# systemd sends SIGKILL to the rest of a unit, the shim included, this long after its stop.
+# systemd sends SIGKILL to the remaining processes of a unit, including the shim, this long after a
+# stop.
 STOP_TIMEOUT_S = 45
 LIMIT_NAMES = ("memory", "cpu", "tasks", "open_files")
 
 
 def unit_name(uid: int, name: str, generation: int, kind: str = "service") -> str:
-    """Return the name of a kernel's unit, escaped as systemd.unit(5) asks for."""
+    """Return the name of a kernel's unit, escaped as systemd.unit(5) requires."""
     safe = re.sub(r"[^A-Za-z0-9._-]", lambda match: f"\\x{ord(match[0]):02x}", name)
     return f"{KERNEL_UNIT_PREFIX}{uid}-{safe}-{generation}.{kind}"
 
 
 def profile_of(name: str) -> str:
-    """Return the profile of a kernel, which may be a warm one."""
+    """Return the profile of a kernel or of a warm kernel."""
     return parse_name(without_warm_suffix(name))[0]
 
 
@@ -108,7 +110,7 @@ def _limits(body: Mapping[str, Any]) -> dict[str, float]:
 
 
 def stricter(requested: Mapping[str, float], machine: Limits | None) -> dict[str, float]:
-    """Return the lower of the requested and the machine's limit, key by key."""
+    """Return, for each key, the lower of the requested limit and the machine's limit."""
     machine_limits = machine.model_dump(exclude_none=True) if machine is not None else {}
     merged = {**requested, **machine_limits}
     return {key: min(requested.get(key, limit), limit) for key, limit in merged.items()}
@@ -119,22 +121,22 @@ def properties(
 ) -> Rows:
     """Build the properties of a kernel's unit, for ``StartTransientUnit``.
 
-    The kernel survives if its shim, which is the unit's main process, is killed.
+    The shim is the main process of the unit. The kernel survives if the shim is killed.
 
     Parameters
     ----------
     uid : int
         The owner.
     argv : list of str
-        The command of the shim; its last two words are the kernel's name and the plan.
+        The command of the shim. The last two words are the kernel's name and the plan.
     limits : mapping
-        Limits of the cgroup and of open files.
+        The limits of the cgroup and of open files.
     systemd : int
         The version of the running manager.
     pam : bool
-        Whether our PAM service is installed, through which an administrator sets limits for each
-        user. Before `EXIT_TYPE_VERSION` it is ignored, since a unit with PAM then always ends with
-        its main process.
+        Whether kconnd's PAM service is installed. Through PAM, an administrator sets limits for
+        each user. Before `EXIT_TYPE_VERSION`, this parameter is ignored, because a unit with PAM
+        would always stop with its main process.
     """
     has_exit_type = systemd >= EXIT_TYPE_VERSION
     pam = pam and has_exit_type
@@ -143,13 +145,14 @@ def properties(
         "Description": Variant("s", f"Jupyter kernel {argv[-2]} of uid {uid}"),
         "User": Variant("s", str(uid)),
         "Slice": Variant("s", f"kconnd-{uid}.slice"),
-        # systemd 252 learns of the exec by a descriptor that the helper process of PAM keeps open:
-        # with Type=exec the unit would stay in "starting" until its start times out.
+        # Type=exec does not work with PAM in systemd 252. systemd detects the exec when a
+        # descriptor closes, but PAM's helper process keeps this descriptor open. The unit would be
+        # "starting" until its start times out.
         "Type": Variant("s", "simple" if pam else "exec"),
         "ExecStart": Variant("a(sasb)", [[command[0], command, False]]),
         "WorkingDirectory": Variant("s", "/"),
         "KillMode": Variant("s", "control-group" if has_exit_type else "process"),
-        # The shim records that the OOM killer took the kernel, so it has to outlive the kernel.
+        # The shim must outlive the kernel, because the shim records a kill by the OOM killer.
         "OOMPolicy": Variant("s", "continue"),
         "CollectMode": Variant("s", "inactive-or-failed"),
         **_stop_order(uid),
@@ -166,8 +169,8 @@ def properties(
     if pam:
         rows["PAMName"] = Variant("s", PAM_SERVICE)
         if "tasks" in limits:
-            # Two processes are not the kernel's: the shim, and systemd's helper that closes the
-            # PAM session.
+            # Two processes are added: the shim, and systemd's helper process that closes the PAM
+            # session.
             rows["TasksMax"] = Variant("t", int(limits["tasks"]) + 2)
     return _rows(rows)
 
@@ -175,8 +178,8 @@ def properties(
 def _lower_open_files(argv: list[str], limits: Mapping[str, float]) -> list[str]:
     """Wrap a command in a shell that lowers the limit of open files.
 
-    A limit that PAM sets overrides LimitNOFILE=, so the unit's limit has to be set once more after
-    PAM. A lower limit of PAM stays, since nobody but root may raise it.
+    A limit from PAM overrides LimitNOFILE=, so the unit's limit is set again after PAM. A lower
+    limit from PAM stays, because only root can raise it.
     """
     if "open_files" not in limits:
         return argv
@@ -203,23 +206,23 @@ def scope_properties(
         **_cgroup_limits(limits),
     }
     if systemd >= SCOPE_OOM_VERSION:
-        # See the comment in `properties`.
+        # The shim must outlive the kernel to record a kill by the OOM killer.
         rows["OOMPolicy"] = Variant("s", "continue")
     return _rows(rows)
 
 
 def _stop_order(uid: int) -> dict[str, Variant]:
-    """Return the properties that decide when systemd stops a kernel's unit.
+    """Return the properties that determine when systemd stops a kernel's unit.
 
-    ``systemctl isolate`` to another target leaves the unit alone, as it does user@.service. When
-    the machine shuts down, the owner's daemon stops before its kernels, so that it does not record
-    their end as an administrator's order.
+    ``systemctl isolate`` to another target does not stop the unit; the same is true for
+    user@.service. At a shutdown of the machine, systemd stops the owner's daemon before the
+    kernels. Otherwise, the daemon would record that an administrator stopped each kernel.
     """
     return {
         "IgnoreOnIsolate": Variant("b", True),  # noqa: FBT003  # its own signature
         "Before": Variant("as", [f"kconnd@{uid}.service"]),
-        # The shim kills a kernel that ignores SIGTERM after 20 s, and then records how it ended.
-        # The machine's default timeout can be shorter.
+        # If a kernel ignores SIGTERM, the shim kills it after 20 s and records its exit. The
+        # machine's default timeout can be shorter.
         "TimeoutStopUSec": Variant("t", STOP_TIMEOUT_S * 1_000_000),
     }
 
@@ -237,5 +240,5 @@ def _cgroup_limits(limits: Mapping[str, float]) -> dict[str, Variant]:
     if "cpu" in limits:
         rows["CPUQuotaPerSecUSec"] = Variant("t", max(MIN_CPU_US, int(limits["cpu"] * 1_000_000)))
     if "tasks" in limits:
-        rows["TasksMax"] = Variant("t", int(limits["tasks"]) + 1)  # the shim is one of them
+        rows["TasksMax"] = Variant("t", int(limits["tasks"]) + 1)  # the shim is the additional task
     return rows
