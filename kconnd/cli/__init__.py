@@ -1,1 +1,1 @@
-"""`kconnd-ctl`: arguments in, text or JSON out; nothing heavy is imported before it is needed."""
+"""`kconnd-ctl`, the command line client; heavy modules are imported only when they are needed."""

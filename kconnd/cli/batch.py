@@ -1,4 +1,4 @@
-"""Makes requests for several kernels concurrently, and collects the failures."""
+"""Sends requests for several kernels concurrently, and collects the failures."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     Failures = list[tuple[str, KconndError]]
 
 WILDCARDS = frozenset("*?[")
-MAX_CONNECTIONS = 32  # at a time; the daemon accepts 128 of a user
+MAX_CONNECTIONS = 32  # concurrent connections; the daemon accepts 128 per user
 
 
 def client_for(arguments: Arguments) -> Client:
-    """Make a client for the socket that the options or the environment name."""
+    """Create a client for the socket in the options or in the environment."""
     return Client(find_socket(os.environ, arguments.socket))
 
 
 def is_pattern(name: str) -> bool:
-    """Tell whether a name is a shell pattern."""
+    """Return whether a name is a shell pattern."""
     return not WILDCARDS.isdisjoint(name)
 
 
 def expand_patterns(client: Client, names: Iterable[str]) -> list[str]:
-    """Replace each pattern by the names of the kernels that match it, without duplicates.
+    """Replace each pattern by the names of the matching kernels, without duplicates.
 
     Raises
     ------
@@ -60,16 +60,16 @@ def expand_patterns(client: Client, names: Iterable[str]) -> list[str]:
 def run_for_each(
     names: list[str], request: Callable[[str], Any], on_success: Callable[[Any], object]
 ) -> Failures:
-    """Make a request for each kernel, concurrently, and print each failure.
+    """Send a request for each kernel, concurrently, and print each failure.
 
     Parameters
     ----------
     names : list of str
         The names of kernels, without duplicates.
     request : callable
-        Makes the request for a name.
+        A function that sends the request for a name.
     on_success : callable
-        Is called with each reply, in the order of the names.
+        A function that is called with each reply, in the order of the names.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def run_for_each(
 
 
 def exit_code_of(failures: Failures) -> int:
-    """Give the exit code for several kernels: that of the first failure, or 0."""
+    """Return the exit code for several kernels: the code of the first failure, or 0."""
     return failures[0][1].exit_code if failures else 0
 
 
@@ -103,7 +103,7 @@ def failures_to_json(failures: Failures) -> list[dict[str, str]]:
 
 
 def _outcomes(names: list[str], request: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
-    """Yield each name with the reply to its request, or the exception that it raised."""
+    """Yield each name with the reply to its request, or with the exception of the request."""
 
     def attempt(name: str) -> Any:
         try:
@@ -125,13 +125,14 @@ def _outcomes(names: list[str], request: Callable[[str], Any]) -> Iterator[tuple
             outcomes[name].put(attempt(name))
 
     for _ in range(min(len(names), MAX_CONNECTIONS)):
-        Thread(target=work, daemon=True).start()  # daemon: Ctrl-C does not wait for threads
+        # A daemon thread, so that Ctrl-C does not wait for it.
+        Thread(target=work, daemon=True).start()
     for name in names:
         yield name, outcomes[name].get()
 
 
 def get_each(arguments: Arguments, verb: str) -> tuple[list[dict[str, Any]], int]:
-    """Look up each kernel; with ``--json`` print an object for one name, or else a list.
+    """Look up each kernel; with ``--json``, print an object for one name, otherwise a list.
 
     Returns
     -------

@@ -1,7 +1,8 @@
-"""``kconnd-ctl check`` and ``kconnd-ctl schema``: work on profiles without a daemon.
+"""``kconnd-ctl check`` and ``kconnd-ctl schema``: both work without a daemon.
 
-Rules: both only read. One run reports all faults, one per line, in the format that editors and CI
-systems can jump to. pydantic and yaml are imported only after the arguments have been checked.
+Rules. Both verbs only read. One run reports all faults, one per line, in the format from which
+editors and CI systems can open the file at the fault. pydantic and yaml are imported only after the
+arguments have been checked.
 """
 
 import json
@@ -62,7 +63,7 @@ def _load(paths: list[str]) -> "LoadedProfiles":
 
 
 def _to_text(loaded: "LoadedProfiles") -> str:
-    """List the faults, one per line, and count profiles and faults."""
+    """Format the faults, one per line, and the number of profiles and faults."""
     summary = f"{_count(len(loaded.profiles), 'profile')}, {_count(len(loaded.faults), 'fault')}"
     return "\n".join([*map(str, loaded.faults), *loaded.overrides, summary])
 

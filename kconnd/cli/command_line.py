@@ -1,10 +1,9 @@
 """Parses the command line of a verb by its entry in `kconnd.cli.grammar`.
 
-Options and operands may be mixed. An option is written as ``--lines 5``, ``--lines=5`` or
-``-n5``; flags with one letter may be joined (``-fn5``); an unambiguous beginning of a long option
-is enough (``--li 5``). After ``--`` every word is an operand, or a word for the program that the
-verb starts. These are the conventions of argparse, whose import would cost a look-up six
-milliseconds.
+Options and operands may be mixed. An option is written as ``--lines 5``, ``--lines=5`` or ``-n5``;
+flags with one letter may be joined (``-fn5``); an unambiguous beginning of a long option is enough
+(``--li 5``). After ``--`` every word is an operand, or a word for the program that the verb starts.
+argparse has the same conventions, but importing argparse takes six milliseconds.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ LIST_COUNTS = frozenset("*+")
 
 
 class Arguments:
-    """The parsed arguments of a verb, each as an attribute named in the grammar."""
+    """The parsed arguments of a verb, as attributes with the names in the grammar."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         vars(self).update(values)
@@ -57,20 +56,21 @@ def parse_arguments(verb: Verb, words: Sequence[str]) -> Arguments:
     Returns
     -------
     Arguments
-        One attribute for each operand and option. ``passed_words`` holds the words after ``--``,
-        or after an operand, for a verb that passes them to a program. With ``help`` true nothing
+        One attribute for each operand and option. ``passed_words`` holds the words after ``--``, or
+        after an operand, for a verb that passes them to a program. If ``help`` is true, nothing
         else is checked.
 
     Raises
     ------
     UsageError
-        If the words do not fit the grammar. It names the verb, the word, and what is allowed.
+        If the words do not fit the grammar. The message names the verb, the word and the allowed
+        words.
     """
     return _ArgumentParser(verb, words).parse()
 
 
 def usage_error(verb: Verb, message: str, hint: str = "") -> UsageError:
-    """Make the error for a command line that does not fit the grammar of a verb."""
+    """Create the error for a command line that does not fit the grammar of a verb."""
     more = f"kconnd-ctl help {verb.name} describes it"
     return UsageError(f"{verb.name}: {message}", hint=f"{hint}; {more}" if hint else more)
 
@@ -116,7 +116,7 @@ class _ArgumentParser:
         return bool(last) and len(self._operands) > metavars.index(last)
 
     def _is_option(self, word: str) -> bool:
-        """Tell whether a word is an option; ``-``, ``-1`` and ``-x + y`` are not."""
+        """Return whether a word is an option; ``-``, ``-1`` and ``-x + y`` are not options."""
         if not word.startswith("-") or word == "-":
             return False
         if word in self._by_spelling or "=" in word or word[:2] in self._by_spelling:
@@ -128,7 +128,7 @@ class _ArgumentParser:
             name, equals, text = word.partition("=")
             self._store(self._find_long(name), name, text if equals else None)
             return
-        # Every flag of a group such as -fn5 but the last is followed by further letters.
+        # In a group of flags such as -fn5, further letters follow each flag except the last.
         letters = word[1:]
         while letters:
             spelling, letters = f"-{letters[0]}", letters[1:]
@@ -141,7 +141,7 @@ class _ArgumentParser:
             self._store(option, spelling, None)
 
     def _find_long(self, name: str) -> Option:
-        """Find a long option by its name or an unambiguous beginning of it."""
+        """Find a long option by its name or by an unambiguous prefix of its name."""
         if name in self._by_spelling:
             return self._by_spelling[name]
         matches = [spelling for spelling in self._by_spelling if spelling.startswith(name)]

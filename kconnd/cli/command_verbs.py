@@ -1,6 +1,7 @@
-"""The verbs that change something: start, stop, restart, interrupt, signal, reload.
+"""The verbs that change a kernel or the daemon: start, stop, restart, interrupt, signal, reload.
 
-Rule: kernels that were not named one by one are listed before they stop, and the user confirms.
+Rule: if a pattern or ``--all`` selects kernels to stop, they are listed first and the user must
+confirm.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _describe_start(kernel: dict[str, Any]) -> str:
         return f"{kernel['name']} is {kernel['state']}"
     if reason := kernel.get("unreachable"):
         return f"{kernel['name']} runs, and no new client can attach: {reason}"
-    if "uid" in kernel:  # another owner's kernel, whose files this user cannot read
+    if "uid" in kernel:  # the kernel of another owner, whose files this user cannot read
         return f"{kernel['owner']}/{kernel['name']} is ready"
     return f"{kernel['name']} is ready: {kernel['connection_file']}"
 
@@ -65,9 +66,9 @@ def stop(arguments: Arguments) -> int:
 
 
 def _live_kernels(client: Client, names: list[str] | None) -> dict[str, Any]:
-    """Find the kernels that are up, or will start again, among some names or all kernels.
+    """Find the kernels that are up or will restart, among some names or all kernels.
 
-    A name that the daemon does not list is included, with None as its kernel.
+    A name that the daemon does not list is included with the value None.
     """
     kernels = {kernel["name"]: kernel for kernel in client.get("/v1/kernels")["kernels"]}
     selected = list(kernels) if names is None else expand_patterns(client, names)
@@ -80,7 +81,7 @@ def _live_kernels(client: Client, names: list[str] | None) -> dict[str, Any]:
 
 
 def _confirm(kernels: dict[str, Any], verb: str, *, yes: bool) -> list[str]:
-    """List the kernels that would lose their memory, and return their names once confirmed."""
+    """List the kernels that would lose their memory, and return their names after confirmation."""
     if not kernels:
         print(f"nothing to {verb}", file=sys.stderr)
     if not kernels or yes:
@@ -140,7 +141,7 @@ def signal(arguments: Arguments) -> int:
 
 
 def reload(arguments: Arguments) -> int:
-    """Make the daemon read its profiles again."""
+    """Let the daemon reload its profiles."""
     reply = client_for(arguments).post("/v1/reload")
     if arguments.json:
         render.print_json(reply)
@@ -161,7 +162,7 @@ def _print_difference(reply: dict[str, Any]) -> None:
 def _post(
     client: Client, arguments: Arguments, verb: str, describe: Describe, **body: object
 ) -> int:
-    """Make a POST request for each kernel, and print the outcomes."""
+    """Send a POST request for each kernel, and print the outcomes."""
     kernels: list[dict[str, Any]] = []
 
     def on_success(kernel: dict[str, Any]) -> None:
@@ -179,7 +180,7 @@ def _post(
 
 
 def _describe_unrecorded(verb: str, name: str, reason: str) -> str:
-    """Say what the daemon could not record on disk, and what that can lead to."""
+    """Describe a change that the daemon could not record on disk, and its consequence."""
     consequence = (
         f"the daemon retries; if it exits first, the next daemon may start {name} again"
         if verb == "stop"

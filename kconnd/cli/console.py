@@ -37,8 +37,8 @@ def console(arguments: Arguments) -> int:
 def find_console(name: str, socket: str = "") -> list[str]:
     """Build the command that opens a console.
 
-    The console is `kconnd.jupyter.console_app` if this interpreter has jupyter_console, or else
-    ``jupyter-console`` from the PATH.
+    If this interpreter has jupyter_console, the console is `kconnd.jupyter.console_app`. Otherwise,
+    it is ``jupyter-console`` from the PATH.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def find_console(name: str, socket: str = "") -> list[str]:
     from importlib.util import find_spec  # noqa: PLC0415  # --help does not need it
 
     if find_spec("jupyter_console"):
-        # -P keeps modules in the current folder from being imported instead of installed ones.
+        # With -P, modules in the current folder cannot replace installed modules.
         return [sys.executable, "-P", "-m", "kconnd.jupyter.console_app", name, socket or ""]
     program = shutil.which("jupyter-console")
     if program:

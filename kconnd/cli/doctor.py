@@ -1,4 +1,4 @@
-"""``kconnd-ctl doctor``: checks this machine for problems, and prints how to fix each of them."""
+"""``kconnd-ctl doctor``: checks this machine for problems, and prints a cure for each."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 MIN_OPEN_FILES = 1024
 FILES_PER_KERNEL = 8
-MAX_NAME = "x" * 40  # the longest name of a kernel
-HEALTH_LIMIT_S = 5.0  # for the daemon to answer
+MAX_NAME = "x" * 40  # the longest possible name of a kernel
+HEALTH_LIMIT_S = 5.0  # the time limit for the daemon's answer
 LEVEL_COLOURS = {"ok": "32", "warn": "33", "bad": "31"}
 QT_BINDINGS = ("PySide6", "PyQt6", "PyQt5", "PySide2")
 
@@ -46,9 +46,9 @@ class Finding:
     level : str
         ``ok``, ``warn`` (a problem under some conditions) or ``bad`` (a problem now).
     message : str
-        The state of what was checked; ``--json`` calls it ``what``.
+        The result of the check; with ``--json``, the field ``what``.
     cure : str
-        How to fix the problem; ``""`` if there is none.
+        Instructions to fix the problem; ``""`` if there is no problem.
     """
 
     level: str
@@ -64,7 +64,7 @@ class Finding:
 class Surroundings:
     """The input of the checks."""
 
-    health: Mapping[str, Any] | KconndError  # the daemon's reply, or why there is none
+    health: Mapping[str, Any] | KconndError  # the daemon's reply, or the error if there is no reply
     runtime: Path
     state: Path
     configs: tuple[Path, ...]
@@ -83,7 +83,7 @@ def doctor(arguments: Arguments) -> int:
 
 
 def _collect_surroundings(client: Client) -> Surroundings:
-    """Collect the folders of the daemon, or those that a daemon started now would use."""
+    """Collect the folders of the daemon; without a daemon, the folders of a new daemon."""
     user = own_user()
     runtime = resolve_folder(
         runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid
@@ -111,7 +111,7 @@ def _print_findings(findings: list[Finding]) -> None:
 
 
 def check_daemon(surroundings: Surroundings) -> Iterator[Finding]:
-    """Check that a daemon answers, and that its profiles have no faults."""
+    """Check that a daemon answers and that its profiles have no faults."""
     health = surroundings.health
     if isinstance(health, KconndError):
         yield Finding("warn", health.message, health.hint or "kconnd-ctl start NAME starts one")
@@ -240,7 +240,7 @@ def check_open_files(_surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_earlier_accounts(_surroundings: Surroundings) -> Iterator[Finding]:
-    """List the data that the front door has set aside: of earlier accounts with a reused uid."""
+    """List the data of earlier accounts of this uid that the front door has put aside."""
     from kconnd.client import Client, has_front_door  # noqa: PLC0415  # for this check only
     from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # for this check only
 
@@ -255,7 +255,7 @@ def check_earlier_accounts(_surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def describe_earlier_account(account: Mapping[str, Any]) -> Finding:
-    """Describe the data and processes of an earlier account, and what to do about them."""
+    """Describe the data and processes of an earlier account, with instructions."""
     uid, units, pids = account["uid"], account["units"], account["pids"]
     message = (
         f"uid {uid} was another account, {account['name']}, until {account['at']}; kconnd set its "
@@ -266,7 +266,8 @@ def describe_earlier_account(account: Mapping[str, Any]) -> Finding:
         return Finding("ok", message, cure)
     message += f", and {len(pids)} of its processes still run with the rights of uid {uid}"
     stop = f"systemctl stop {' '.join(units)}; then " if units else ""
-    # The new account may have used the uid before this was noticed: some processes may be its own.
+    # Some processes may belong to the new account, if it used the uid before the change was
+    # detected.
     inspect = f"ps -o pid,lstart,args -p {','.join(map(str, pids))}"
     return Finding(
         "warn", message, f"{cure}; otherwise, as root: {stop}check whose they are: {inspect}"
@@ -274,7 +275,7 @@ def describe_earlier_account(account: Mapping[str, Any]) -> Finding:
 
 
 def check_runtime_folder(surroundings: Surroundings) -> Iterator[Finding]:
-    """List the runtime folders of earlier accounts, on a machine without the front door."""
+    """List the runtime folders of earlier accounts, on a machine without a front door."""
     from kconnd.system.files.runtime_owner import list_put_aside  # noqa: PLC0415  # this check only
 
     for folder in list_put_aside(surroundings.runtime):

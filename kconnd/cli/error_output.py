@@ -1,4 +1,4 @@
-"""Prints errors: for people on stderr, for programs as JSON."""
+"""Prints errors: as text on stderr, or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def print_error(error: KconndError) -> None:
-    """Print an error on stderr: its sentence, the last output of the kernel, and the hint."""
+    """Print an error on stderr: the message, the last output of the kernel, and the hint."""
     print(f"kconnd-ctl: {printable(error.message)}", file=sys.stderr)
     if error.output:
         for line in last_words(error.output.rstrip("\n")):
@@ -22,7 +22,7 @@ def print_error(error: KconndError) -> None:
 
 
 def error_to_json(error: KconndError) -> dict[str, str]:
-    """Convert an error to the fields that the daemon sends for it."""
+    """Convert an error to the fields of an error reply of the daemon."""
     return {
         "code": error.code,
         "message": error.message,

@@ -1,12 +1,13 @@
-"""The grammar of ``kconnd-ctl``: every verb with its operands, options and texts, as plain data.
+"""The grammar of ``kconnd-ctl`` as plain data: every verb with its operands, options and texts.
 
-`VERBS` is the only place that lists verbs and options. `kconnd.cli.command_line` parses a command
-line by it, `kconnd.cli.help_text` renders every help text from it, and `kconnd.cli.suggestions`
-proposes a verb or an option for a misspelled one.
+`VERBS` is the only list of verbs and options. Three modules use this list:
+`kconnd.cli.command_line` parses command lines, `kconnd.cli.help_text` renders help texts, and
+`kconnd.cli.suggestions` suggests corrections of misspelled verbs and options.
 
-Rules. A look-up imports this module, so it imports nothing and only holds data. Texts are not
-wrapped here: the help is wrapped to the width of the terminal. A blank line separates paragraphs.
-Later versions may add fields to what ``--json`` prints, and remove none.
+Rules. Every look-up imports this module, so the module contains only data and imports nothing at
+run time. Texts are not wrapped here, because the help is wrapped to the width of the terminal. A
+blank line separates paragraphs. Later versions may add fields to the output of ``--json``, but
+never remove fields.
 """
 
 from __future__ import annotations
@@ -46,16 +47,17 @@ class Operand:
     Parameters
     ----------
     name : str
-        The attribute that holds its value.
+        The name of the attribute with the value.
     metavar : str
-        Its name in help texts: ``NAME``, ``FILE``, ``PATH`` …
+        The operand's name in help texts: ``NAME``, ``FILE``, ``PATH`` …
     summary : str
         One line for the help.
     count : str
         ``""`` for exactly one, ``?`` for at most one, ``*`` for any number, ``+`` for at least one.
-        With ``*`` and ``+`` the value is a list, and the operand is the last of its verb.
+        With ``*`` and ``+``, the value is a list, and the operand must be the last operand of the
+        verb.
     choices : tuple of str
-        The allowed values; empty for any.
+        The allowed values; empty if any value is allowed.
     """
 
     def __init__(
@@ -83,8 +85,8 @@ class Option:
         ``name``: the attribute that holds the value, derived from the longest spelling by default.
         ``metavar``: the value's name in help texts; an option without metavar and choices is a
         flag. ``default``: the value if the option is absent. ``choices``: the allowed values.
-        ``is_number``: the value is a whole number. ``is_required``: the verb needs it.
-        ``is_repeatable``: the value is a list, to which each occurrence adds.
+        ``is_number``: the value is a whole number. ``is_required``: the option is mandatory.
+        ``is_repeatable``: the value is a list, and each occurrence appends to it.
     """
 
     name = ""
@@ -110,9 +112,9 @@ class Verb:
     name : str
         The word that the user types.
     group : str
-        The heading under which the overview lists it.
+        The heading of the verb in the overview.
     handler : str
-        The module in `kconnd.cli` and its function that runs the verb, as ``module:function``.
+        The function that runs the verb, as ``module:function`` in `kconnd.cli`.
     summary : str
         One line for the overview.
     **details
@@ -174,7 +176,7 @@ KERNELS_JSON = """\
 KERNEL is the object that kconnd-ctl info --json prints."""
 
 _VERBS = (
-    # --- verbs that look
+    # --- verbs that only read
     Verb(
         "list",
         LOOK,
@@ -542,7 +544,7 @@ class ForeignVerb:
     equivalent : str
         The sentence that names the verbs to use instead.
     changes : bool
-        Whether the word asks for a change; if not, `equivalent` names only verbs that look.
+        Whether the verb changes something. If it does not, `equivalent` names only verbs that read.
     """
 
     def __init__(self, equivalent: str, *, changes: bool) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kconnd.cli.grammar import Operand, Option, Verb
 
 MIN_COLUMNS, DEFAULT_COLUMNS, MAX_COLUMNS = 40, 80, 100
-LABEL_COLUMNS = 18  # of the left column; a longer label gets a line of its own
+LABEL_COLUMNS = 18  # the width of the left column; a longer label gets its own line
 OVERVIEW_HEAD = "kconnd-ctl: start, find and manage Jupyter kernels."
 OVERVIEW_FOOT = """\
 NAME can be several names, shell patterns ('lab*'), or NAME@INSTANCE for a further kernel of a \
@@ -57,7 +57,7 @@ def show_help(arguments: Arguments) -> int:
 
 
 def terminal_columns(env: Mapping[str, str]) -> int:
-    """Give the width for help texts: that of the terminal, of COLUMNS, or 80."""
+    """Return the width for help texts: the terminal's width, COLUMNS, or 80."""
     try:
         columns = os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns
     except (OSError, ValueError):
@@ -111,7 +111,7 @@ def _usage(verb: Verb, columns: int) -> list[str]:
     words += [_operand_usage(operand) for operand in verb.operands]
     words += ["[-- WORD ...]"] if verb.passes_words_to else []
     words += ["[ARGUMENT ...]"] if verb.passes_words_after else []
-    # A word such as "[--socket PATH]" must not be broken at its space.
+    # A part such as "[--socket PATH]" must not be broken at its space.
     text = " ".join(word.replace(" ", "\0") for word in words)
     lines = textwrap.wrap(
         text,
@@ -145,7 +145,7 @@ def _value_label(option: Option) -> str:
 
 
 def _short_usage(verb: Verb) -> str:
-    """Give a verb with its arguments and required options."""
+    """Return a verb with its arguments and required options."""
     operands = [
         operand.metavar if operand.count in REQUIRED_COUNTS else f"[{operand.metavar}]"
         for operand in verb.operands
@@ -168,7 +168,7 @@ def _rows(rows: Iterable[tuple[str, str]], columns: int) -> Iterator[str]:
 
 
 def _wrap(text: str, columns: int, indent: str = "") -> list[str]:
-    """Wrap paragraphs, which a blank line separates."""
+    """Wrap paragraphs, which are separated by blank lines."""
     lines: list[str] = []
     for paragraph in text.split("\n\n") if text else ():
         lines += [""] if lines else []

@@ -1,4 +1,4 @@
-"""``kconnd-ctl info``: everything about a kernel."""
+"""``kconnd-ctl info``: prints all details of a kernel."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     Rows = list[tuple[str, str]]
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
-OUTPUT_LINES = 5  # of the output before the last exit
+OUTPUT_LINES = 5  # the lines of output before the last exit
 
 
 def info(arguments: Arguments) -> int:
-    """Show everything about kernels."""
+    """Print all details of kernels."""
     kernels, exit_code = get_each(arguments, "")
     if kernels and not arguments.json:
         print("\n\n".join("\n".join(_info_lines(kernel)) for kernel in kernels))
@@ -59,11 +59,11 @@ def _state_rows(kernel: dict[str, Any]) -> Rows:
 
 
 def _attach_rows(kernel: dict[str, Any]) -> Rows:
-    """Explain why no new client can attach, and what to do."""
+    """Explain why no new client can attach, with a hint."""
     reason = kernel.get("unreachable")
     if not reason:
         return []
-    # It imports modules that other look-ups do not need.
+    # Imported here, because it imports modules that other look-ups do not need.
     from kconnd.core.kernel.reachability import attach_hint  # noqa: PLC0415  # rarely
 
     return [
@@ -91,7 +91,7 @@ def _launch_rows(kernel: dict[str, Any]) -> Rows:
 
 
 def _software(kernel: dict[str, Any]) -> str:
-    """Give kernel spec, language and implementation: ``python3 (python 3.11.7, ipython 9.1.0)``."""
+    """Return spec, language and implementation: ``python3 (python 3.11.7, ipython 9.1.0)``."""
     words = [kernel["language"], kernel.get("language_version") or ""]
     versions = " ".join(word for word in words if word)
     if kernel.get("implementation"):

@@ -21,7 +21,7 @@ NUMERIC_COLUMNS = frozenset({2, 3, 4, 5, 6})
 
 
 def list_kernels(arguments: Arguments) -> int:
-    """List all kernels, or those that match the names."""
+    """List all kernels, or the kernels that match the names."""
     reply = _kernels_of_all_users() if arguments.all_users else _own_kernels(arguments)
     if arguments.names:
         selected = set(expand_patterns(client_for(arguments), arguments.names))
@@ -62,7 +62,7 @@ def _print_kernels(kernels: list[dict[str, Any]], elsewhere: list[dict[str, Any]
 
 
 def list_lines(kernels: list[dict[str, Any]]) -> list[str]:
-    """Render the table of kernels, cut to the terminal if stdout is one."""
+    """Render the table of kernels; on a terminal, cut it to the terminal's width."""
     now = time.time()
     in_colour = render.use_colours(os.environ, is_terminal=sys.stdout.isatty())
     width = os.get_terminal_size(1).columns if sys.stdout.isatty() else 0
@@ -91,7 +91,7 @@ def _row(kernel: dict[str, Any], now: float) -> tuple[str, ...]:
 
 
 def _activity(kernel: dict[str, Any], now: float) -> str:
-    """Give the idle time of an idle kernel, and the activity of any other."""
+    """Return the idle time of an idle kernel, or the activity of another kernel."""
     if kernel["execution_state"] != "idle":
         return kernel["execution_state"] or "-"
     seconds = render.seconds_since(kernel["last_activity"], now)
@@ -99,7 +99,7 @@ def _activity(kernel: dict[str, Any], now: float) -> str:
 
 
 def _note(kernel: dict[str, Any], now: float) -> str:
-    """Explain the state of a kernel where it is not simply up or down."""
+    """Explain an unusual state of a kernel, such as backoff or failed."""
     if kernel["state"] in {"failed", "lost"}:
         return str(kernel["reason"])
     if kernel["state"] == "backoff":

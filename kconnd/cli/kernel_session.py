@@ -1,19 +1,19 @@
 """A connection to a kernel over which ``kconnd-ctl run`` executes code, piece by piece.
 
-How it works. The session polls the daemon until the kernel is idle, and then sends the code.
-Before that, nothing of the code is in the kernel's queue: a time limit or Ctrl-C ends the command,
-and the code never runs. After the code was sent, another client's cell may still begin before it.
-So until the kernel's first message about the request, a time limit or Ctrl-C ends the command
-without an interrupt, which would end the other client's cell; the code still runs. After that
-message, a time limit or Ctrl-C interrupts the kernel.
+How it works. The session polls the daemon until the kernel is idle, and then sends the code. The
+effect of a time limit or of Ctrl-C depends on the phase. Before the code is sent, the command ends
+and the code never runs. After the code is sent, another client's cell may still run before it.
+Until the kernel's first message about the code, the command ends without an interrupt, because an
+interrupt would hit the other client's cell. The code then still runs. After this message, the
+kernel is interrupted.
 
 The end of the code is the status idle on iopub. Many kernels send no reply for an interrupted cell;
 then a second request is sent, and its reply proves that the first one has none. Some kernels
 publish output after the idle. The session waits for it, unless the kernel is known to publish its
 output in order.
 
-Only messages that answer our own request are shown, since other clients may use the kernel, too.
-`kconnd.cli.message_output` prints them.
+Other clients may use the kernel at the same time, so only replies to this session's own requests
+are shown. `kconnd.cli.message_output` prints them.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from kconnd.cli.message_output import MessageOutput
     from kconnd.client import Client
 
-POLL_INTERVAL_MS = 1000  # of silence, after which the daemon is asked about the kernel
+POLL_INTERVAL_MS = 1000  # after this silence, the state of the kernel is requested from the daemon
 SUBSCRIPTION_TRIES = 20
-MAX_UNSHOWN = 1000  # messages that are received at a time
+MAX_UNSHOWN = 1000  # the maximum of messages to receive at a time
 REPLY_WAIT_MS = 100  # from the idle to the reply, which arrives on another socket
 REPLY_TIMEOUT_S = 30.0  # from the idle to any reply of a kernel that has finished the code
 LATE_OUTPUT_S = 0.05  # deno publishes output up to 0.3 ms after the idle
-END_OF_INPUT = "\x04"  # what Jupyter's clients send for the end of stdin
+END_OF_INPUT = "\x04"  # Jupyter's clients send this at the end of stdin
 # Implementations that publish all output of a cell before its idle.
 IN_ORDER = frozenset({"ipython"})
 
@@ -93,7 +93,8 @@ class KernelSession:
         self._daemon, self._kernel, self._arguments = daemon, kernel, arguments
         self._deadline, self._output = deadline, output
         self._phase, self._interrupted = Phase.WAITING, False
-        self._unshown: deque[dict[str, Any]] = deque()  # messages about the current request
+        # Messages about the current request that are not printed yet.
+        self._unshown: deque[dict[str, Any]] = deque()
         self._client: BlockingKernelClient = BlockingKernelClient(
             connection_file=readable_connection_file(daemon, kernel, arguments.name)
         )
@@ -109,7 +110,7 @@ class KernelSession:
         self._client.stop_channels()
 
     def fate_of_code(self) -> str:
-        """Say what becomes of the code if the command ends now."""
+        """Describe what happens to the code if the command ends now."""
         return self._phase.value.format(name=self._arguments.name)
 
     @property
@@ -125,7 +126,7 @@ class KernelSession:
         UsageError
             If the kernel cannot be given the arguments of a script.
         TimedOutError
-            If the code does not finish in time; the error says what happens to it.
+            If the code does not finish in time. The error describes what happens to the code.
         NotRunningError
             If the kernel ends before the code has finished.
         """
@@ -175,11 +176,11 @@ class KernelSession:
                 return
 
     def _subscribe(self) -> None:
-        """Wait until the subscription to iopub has reached the kernel, so that no output is missed.
+        """Wait until the subscription to iopub is active, so that no output is missed.
 
-        From then on, the kernel's status about our requests arrives on iopub. If only the reply on
+        The session sends a request and waits for its status message on iopub. If only the reply on
         shell arrives, the request is repeated, up to `SUBSCRIPTION_TRIES` times. A kernel that
-        never publishes a status is accepted.
+        never publishes a status message is accepted.
         """
         for _ in range(SUBSCRIPTION_TRIES):
             request = self._client.kernel_info()
@@ -218,14 +219,14 @@ class KernelSession:
                 hint="the script was not sent; only kernels with IPython can",
             )
 
-    # --- while it runs
+    # --- while the code runs
 
     def _step(self, request: str, *, with_result: bool) -> None:
         """Receive the messages that have arrived, and show one of them.
 
-        They are received before the time is checked, and shown afterwards. Printing can block, for
-        example on a pipe that nobody reads. Meanwhile our code may finish, and another client's
-        cell may begin, which must not be interrupted.
+        All messages are received before the time limit is checked, and they are printed afterwards.
+        Printing can block, for example on a pipe that nobody reads. In the meantime, this session's
+        code may finish and another client's cell may begin. That cell must not be interrupted.
         """
         if not self._unshown:
             self._await_message()
@@ -242,10 +243,10 @@ class KernelSession:
         if not ready:
             self._look()
             if self._client.shell_channel.socket.poll(0):
-                self._phase = Phase.DONE  # it has replied, so its idle on iopub was lost
+                self._phase = Phase.DONE  # the kernel has replied, so its `idle` on iopub was lost
 
     def _receive(self, request: str) -> None:
-        """Keep the messages that have arrived about our request, and update the phase."""
+        """Store the messages about this session's request, and update the phase."""
         iopub = self._client.iopub_channel.socket
         for _ in range(MAX_UNSHOWN):
             if self._phase is Phase.DONE or not iopub.poll(0):
@@ -257,7 +258,7 @@ class KernelSession:
                 self._unshown.append(message)
 
     def _interrupt_or_leave(self, request: str) -> None:
-        """Interrupt our own code once; end the command if it does not run, or the second time."""
+        """Interrupt the running code of this session; end the command instead at a second call."""
         self._receive(request)
         if self._phase is not Phase.RUNNING or self._interrupted:
             raise KeyboardInterrupt
@@ -284,12 +285,12 @@ class KernelSession:
         )
 
     def _look(self) -> dict[str, Any]:
-        """Ask the daemon about the kernel.
+        """Request the kernel's state from the daemon.
 
         Raises
         ------
         NotRunningError
-            If the kernel does not run, or is not the process that this session is connected to.
+            If the kernel is not running, or if a new process has replaced the connected process.
         """
         now: dict[str, Any] = self._daemon.get(kernel_path(self._arguments.name))
         if now["generation"] == self._kernel["generation"] and now["state"] == "running":
@@ -374,7 +375,7 @@ class KernelSession:
 
 
 def _parent_id(message: dict[str, Any]) -> str:
-    """Give the id of the request that a message answers, or ``""``; xeus may send a null header."""
+    """Return the id of the request that a message answers; ``""`` for xeus's null header."""
     return str((message.get("parent_header") or {}).get("msg_id", ""))
 
 

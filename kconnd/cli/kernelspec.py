@@ -1,4 +1,4 @@
-"""``kconnd-ctl kernelspec``: writes, removes and lists the kernel specs that lead to profiles."""
+"""``kconnd-ctl kernelspec``: writes, removes and lists kernel specs for profiles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kconnd.cli.command_line import Arguments
     from kconnd.client import Client
 
-    InstalledSpec = dict[str, str]  # name, profile and path
+    InstalledSpec = dict[str, str]  # the name, the profile and the path
 
 LOGOS = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 
@@ -65,7 +65,7 @@ def _install(arguments: Arguments, folder: Path) -> list[InstalledSpec]:
 
 
 def _look_up_row(client: Client, name: str) -> dict[str, Any]:
-    """Look up a kernel without a profile: that of a kernel spec, or of another owner."""
+    """Look up a name without a profile: a kernel spec, or the kernel of another owner."""
     if "/" in name:
         return _foreign_row(client, name)
     try:
@@ -82,12 +82,12 @@ def _look_up_row(client: Client, name: str) -> dict[str, Any]:
 
 
 def _foreign_row(client: Client, name: str) -> dict[str, Any]:
-    """Look up another owner's kernel; its language is used, and none of its paths."""
+    """Look up another owner's kernel; of its fields, only the language is used."""
     return {"language": client.get(kernel_path(name))["language"]}
 
 
 def _check_names(profiles: Iterable[str], installed: list[InstalledSpec]) -> None:
-    """Refuse two profiles whose specs have the same name, since one would hide the other."""
+    """Refuse two profiles whose specs would have the same name."""
     profile_of = {spec["name"]: spec["profile"] for spec in installed}
     for profile in profiles:
         owner = profile_of.setdefault(_spec_name(profile), profile)
@@ -100,7 +100,7 @@ def _check_names(profiles: Iterable[str], installed: list[InstalledSpec]) -> Non
 
 
 def _write_spec(folder: Path, profile: str, row: dict[str, Any]) -> InstalledSpec:
-    """Write a spec with the logos of its kernel; kernel.json is replaced atomically."""
+    """Write a spec and the logos of its kernel; kernel.json is replaced atomically."""
     spec_folder = folder / _spec_name(profile)
     command = shutil.which("kconnd-ctl") or str(Path(sys.executable).with_name("kconnd-ctl"))
     content = provisioned_spec(profile, str(row.get("language") or ""), command)
@@ -122,7 +122,7 @@ def _write_spec(folder: Path, profile: str, row: dict[str, Any]) -> InstalledSpe
 
 
 def _spec_name(profile: str) -> str:
-    """Derive the name of a spec: Jupyter uses lower case only, and neither slash nor @."""
+    """Derive the name of a spec: lower case, without slash and @, as Jupyter requires."""
     return PREFIX + profile.lower().replace("/", "-").replace("@", "-")
 
 
@@ -133,7 +133,7 @@ def _installed_specs(folder: Path) -> list[InstalledSpec]:
             content = json.loads((spec_folder / "kernel.json").read_bytes())
             profile = content["metadata"]["kernel_provisioner"]["config"]["profile"]
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # its name has our prefix, but kconnd did not write it
+            continue  # the name has the prefix of kconnd, but kconnd did not write the spec
         specs.append({"name": spec_folder.name, "profile": str(profile), "path": str(spec_folder)})
     return specs
 

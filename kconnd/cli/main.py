@@ -1,8 +1,8 @@
 """``kconnd-ctl``: parses the command line by the grammar, then imports and runs the verb.
 
 Rules. Look-ups must be fast, so a module is imported only when it is needed. An error is printed on
-stderr as one sentence and one hint, and its class determines the exit code. With ``--json``
-nothing but JSON is printed on stdout; an error that ends the verb is then printed there as well,
+stderr as a sentence and a hint, and the class of the error determines the exit code. With
+``--json``, stdout contains only JSON. An error that ends the verb is then also printed on stdout,
 as one line ``{"error": {"code", "message", "hint", "output"}}``.
 """
 
@@ -17,7 +17,7 @@ from kconnd.cli.command_line import parse_arguments, split_at_verb
 from kconnd.cli.grammar import VERBS
 from kconnd.errors import KconndError, UsageError
 
-TYPE_CHECKING = False  # importing typing would cost a look-up five milliseconds
+TYPE_CHECKING = False  # importing typing would take five milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
@@ -42,10 +42,10 @@ def main(words: list[str] | None = None) -> int:
             return _run_and_report(words)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader closed the pipe: kconnd-ctl logs NAME | head
+    except BrokenPipeError:  # the reader has closed the pipe, as in kconnd-ctl logs NAME | head
         _discard_stdout()
         return 0
-    except OSError as error:  # errors of the connection are UnreachableError
+    except OSError as error:  # stdout; errors of the connection are UnreachableError
         _discard_stdout()
         _report(KconndError(f"writing to stdout: {error.strerror}"))
         return KconndError.exit_code
@@ -54,10 +54,10 @@ def main(words: list[str] | None = None) -> int:
 def run() -> NoReturn:
     """Run ``kconnd-ctl`` as a process and exit.
 
-    `main` has flushed stdout, so the process exits at once: finalizing the interpreter takes a
-    seventh of the time of a look-up, and could wait for threads that still read. The threshold
-    keeps the garbage collector from running during imports, which saves verbs with many imports a
-    twentieth of their time.
+    `main` has flushed stdout, so the process exits without finalizing the interpreter. Finalizing
+    would take a seventh of the time of a look-up and could wait for threads that are still reading.
+    The threshold prevents garbage collection during imports, which saves a twentieth of the time of
+    verbs with many imports.
     """
     gc.set_threshold(100_000)
     os._exit(main())
@@ -133,15 +133,16 @@ class _SafeStdout:
 
     def __enter__(self) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # some locales lack characters
+            # Some encodings cannot represent all characters.
+            sys.stdout.reconfigure(errors="backslashreplace")
 
     def __exit__(self, *_: object) -> None:
-        if sys.stdout is not None:  # it is None where the caller closed it
+        if sys.stdout is not None:  # None if the caller has closed stdout
             sys.stdout.flush()
 
 
 def _discard_stdout() -> None:
-    """Redirect stdout, so that Python does not fail when it flushes at its exit."""
+    """Redirect stdout to /dev/null, so that Python's flush at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

@@ -1,7 +1,7 @@
-"""Prints what kernels wait for while requests about them are in progress.
+"""Prints, during requests about kernels, what the kernels wait for.
 
-The reply to a stop arrives once all processes of the kernel have exited, which can take half a
-minute. A thread polls the kernels in question and prints each reason once, on stderr.
+The reply to a stop arrives when all processes of the kernel have exited, which can take half a
+minute. Meanwhile, a thread polls the kernels and prints each reason once on stderr.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 
     from kconnd.client import Client
 
-FIRST_POLL_S = 0.5  # nearly all kernels have exited by then
+FIRST_POLL_S = 0.5  # nearly all kernels exit within this time
 POLL_INTERVAL_S = 0.5
 
 
 class Progress:
-    """Watches kernels during requests; a context manager.
+    """A context manager that watches kernels during requests.
 
     Parameters
     ----------
     client : Client
-        The daemon.
+        The client of the daemon.
     verb : str
         The verb of the requests, as ``kconnd-ctl`` calls it.
     """
 
     def __init__(self, client: Client, verb: str) -> None:
         self._client, self._verb = client, verb
-        self._printed: dict[str, str] = {}  # the last reason, by kernel with a request
+        # The last printed reason of each kernel with a pending request.
+        self._printed: dict[str, str] = {}
         self._ended = Event()
         self._thread = Thread(target=self._watch, daemon=True)
 
@@ -51,7 +52,7 @@ class Progress:
         self._thread.join()
 
     def during(self, name: str, request: Callable[[], Any]) -> Any:
-        """Make a request about a kernel, and watch the kernel until the reply arrives."""
+        """Send a request about a kernel, and watch the kernel until the reply arrives."""
         self._printed[name] = ""
         try:
             return request()
@@ -63,7 +64,7 @@ class Progress:
         while not self._ended.wait(delay):
             delay = POLL_INTERVAL_S
             for name in list(self._printed):
-                with contextlib.suppress(KconndError):  # the request itself reports it
+                with contextlib.suppress(KconndError):  # the request itself reports the error
                     self._poll(name)
 
     def _poll(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The short verbs that only look: why, wait, connection, profiles, health."""
+"""Verbs that only read: why, wait, connection, profiles, health."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from kconnd.cli.command_line import Arguments
 
-MAX_WAIT_S = 1e9  # the daemon takes no infinity
+MAX_WAIT_S = 1e9  # the daemon does not accept infinity
 
 
 def why(arguments: Arguments) -> int:
-    """Show the latest decisions about kernels."""
+    """Print the latest decisions about kernels."""
     replies, exit_code = get_each(arguments, "why")
     for reply in () if arguments.json else replies:
         _print_decisions(reply, with_name=len(replies) > 1)
@@ -52,7 +52,7 @@ def _print_decisions(reply: dict[str, Any], *, with_name: bool) -> None:
 
 
 def wait(arguments: Arguments) -> int:
-    """Wait until kernels have a state."""
+    """Wait until kernels reach a state."""
     client = client_for(arguments)
     query = f"for={arguments.goal}&timeout={_parse_timeout(arguments.timeout)}"
     kernels: list[dict[str, Any]] = []
@@ -109,7 +109,7 @@ def profiles(arguments: Arguments) -> int:
 
 
 def health(arguments: Arguments) -> int:
-    """Show the daemon that answers."""
+    """Print the details of the daemon that answers."""
     reply = client_for(arguments).get("/v1/health")
     if arguments.json:
         render.print_json(reply)

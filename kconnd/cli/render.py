@@ -1,6 +1,7 @@
-"""Formats values for a terminal: times, sizes, tables, colours. Pure, except for `print_json`.
+"""Formats values for a terminal: times, sizes, tables and colours.
 
-Colours are used only on a terminal, and not if NO_COLOR is set (no-color.org).
+Colours are used only on a terminal, and only if NO_COLOR is unset (no-color.org). All functions are
+pure, except `print_json`.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ COLOURS = {
 }
 SPAN_UNITS = ((604800, "w"), (86400, "d"), (3600, "h"), (60, "min"))
 SIZE_UNITS = ("K", "M", "G", "T")
-MAX_NUMBER = 999.5  # numbers from here on round to 1000, which has four digits
-MIN_CELL_CHARS = 10  # of the last cell of a table, when it is cut
+MAX_NUMBER = 999.5  # larger numbers round to 1000, which has four digits
+MIN_CELL_CHARS = 10  # the minimal width of the last cell of a table, when it is cut
 
 
 def use_colours(env: Mapping[str, str], *, is_terminal: bool) -> bool:
-    """Tell whether to use colours."""
+    """Return whether to use colours."""
     return is_terminal and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
 
 
 def coloured(text: str, state: str, *, in_colour: bool) -> str:
-    """Give a text the colour of a state."""
+    """Return a text in the colour of a state."""
     code = COLOURS.get(state)
     return f"\033[{code}m{text}\033[0m" if in_colour and code else text
 
@@ -48,7 +49,7 @@ def span(seconds: float) -> str:
 
 
 def seconds_since(text: str | None, now: float) -> float | None:
-    """Give the seconds from a time in a reply (ISO 8601, UTC) until now; None if it is invalid."""
+    """Return the seconds since a time in a reply (ISO 8601, UTC); None for an invalid time."""
     if not text:
         return None
     # The C part of `datetime` is enough. For the whole module Python 3.11 runs 2,600 more lines,
@@ -63,13 +64,13 @@ def seconds_since(text: str | None, now: float) -> float | None:
 
 
 def ago(text: str | None, now: float) -> str:
-    """Format a time as its distance to now; ``-`` if there is none."""
+    """Format a time relative to now; ``-`` if there is no time."""
     seconds = seconds_since(text, now)
     return "-" if seconds is None else f"{span(seconds)} ago"
 
 
 def size(count: int | None) -> str:
-    """Format a number of bytes with at most three digits: ``48.2M``; ``-`` if it is unknown."""
+    """Format a number of bytes with at most three digits: ``48.2M``; ``-`` if unknown."""
     if count is None:
         return "-"
     if count < MAX_NUMBER:
@@ -81,7 +82,7 @@ def size(count: int | None) -> str:
 
 
 def plain(text: str) -> str:
-    """Replace the characters that steer a terminal, since a kernel determines these texts."""
+    """Replace the control characters of an untrusted text."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else " " if char in "\t\n" else "?" for char in text)
@@ -90,8 +91,9 @@ def plain(text: str) -> str:
 def last_words(output: str) -> list[str]:
     """Split the last output of a kernel into lines that are safe to print on a terminal.
 
-    Control sequences are removed whole, colours included, since a traceback is full of them. In a
-    name or a sentence they are suspicious, so `plain` replaces each by a mark.
+    Control sequences are removed completely, including colours, because a traceback contains many
+    of them. In a name or a sentence they are suspicious, so `plain` replaces each control character
+    by a mark.
     """
     from kconnd.core.terminal_text import clean  # noqa: PLC0415  # for kernels that exited only
 
@@ -99,9 +101,9 @@ def last_words(output: str) -> list[str]:
 
 
 def printable(reply: Any) -> Any:
-    """Apply `plain` to all texts of a reply, since the daemon can be another user's program.
+    """Apply `plain` to all texts of a reply, which can come from another user's program.
 
-    Line breaks stay, and `table` replaces them in its cells by spaces.
+    Line breaks are kept; `table` replaces them by spaces in its cells.
     """
     if isinstance(reply, str):
         return "\n".join(map(plain, reply.split("\n")))
@@ -118,7 +120,7 @@ def printable(reply: Any) -> Any:
 
 
 def fault_line(fault: Mapping[str, Any]) -> str:
-    """Format a profile's fault as compilers do: file, line, column, message."""
+    """Format a profile's fault like a compiler: file, line, column, message."""
     key = f"{fault['path']}: " if fault["path"] else ""
     hint = f"; {fault['hint']}" if fault["hint"] else ""
     return plain(
@@ -127,7 +129,7 @@ def fault_line(fault: Mapping[str, Any]) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """Cut a text to a width, and mark the cut."""
+    """Truncate a text to a width, and mark the truncation."""
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
@@ -139,7 +141,7 @@ def table(
     width: int = 0,
     paint: Callable[[str, str], str] = lambda _cell, padded: padded,
 ) -> list[str]:
-    """Lay out a table, each column as wide as its widest cell.
+    """Lay out a table; each column is as wide as its widest cell.
 
     Parameters
     ----------
@@ -152,7 +154,8 @@ def table(
     width : int
         The width of the terminal, to which the last cell is cut; 0 for no limit.
     paint : callable
-        Colours a cell of the second column, given its text and its padded text.
+        A function that colours a cell of the second column. Its arguments are the text and the
+        padded text.
     """
     rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -170,7 +173,7 @@ def table(
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Lay out names and values; the further lines of a value are indented below its first."""
+    """Lay out names and values; further lines of a value are indented below its first line."""
     width = max(len(name) for name, _ in rows)
     lines = []
     for name, value in rows:

@@ -1,7 +1,8 @@
-"""``kconnd-ctl run``: runs code on a kernel as if it were a program.
+"""``kconnd-ctl run``: runs code on a kernel like a program.
 
 Output is printed as it arrives, and a traceback goes to stderr. Ctrl-C interrupts the kernel.
-``input()`` in the code reads from stdin. `kconnd.cli.kernel_session` talks to the kernel.
+``input()`` in the code reads from stdin. `kconnd.cli.kernel_session` exchanges messages with the
+kernel.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from kconnd.cli.kernel_session import KernelSession
     from kconnd.client import Client
 
-MIN_TIMEOUT_S = 0.01  # of a socket; a timeout of zero would make it non-blocking
+MIN_TIMEOUT_S = 0.01  # the minimal timeout of a socket; zero would make the socket non-blocking
 NOT_SENT = "nothing was sent, so the code will not run; {name} continues to start"
 
 
 def run(arguments: Arguments) -> int:
-    """Run code on a kernel, which is started if necessary."""
+    """Run code on a kernel; start the kernel if necessary."""
     pieces = pieces_of(arguments)
     deadline = time.monotonic() + _parse_timeout(arguments.timeout)
     folder = OutputFolder(arguments.save) if arguments.save else None

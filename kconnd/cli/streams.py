@@ -1,7 +1,7 @@
 """The verbs that print a stream of lines: ``logs`` and ``events``.
 
-Rules: only the main thread prints, so Ctrl-C and a closed pipe end the verb at once. Lines of
-different kernels never mix. The content of a log cannot steer the terminal
+Rules. Only the main thread prints, so Ctrl-C and a closed pipe end the verb at once. Lines of
+different kernels are never mixed. Control sequences of a log are filtered
 (`kconnd.core.terminal_text`).
 """
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from kconnd.cli.command_line import Arguments
 
-    # The name of a kernel with a piece of its output, the error of its stream, or None at its end.
+    # An item is the name of a kernel with a piece of its output, with an error of its stream, or
+    # with None at the end of the stream.
     Piece = tuple[str, str | Exception | None]
 
 
@@ -41,13 +42,13 @@ def logs(arguments: Arguments) -> int:
     show = _print_as_json if arguments.json else _make_printer(names, raw=arguments.raw)
     try:
         return _print_pieces(pieces, show)
-    finally:  # Ctrl-C ends `logs -f` in the middle of a line, whose colour must be reset
+    finally:  # Ctrl-C can end `logs -f` within a coloured line, so the colour is reset
         if isinstance(show, _Filtered):
             show.end()
 
 
 def events(arguments: Arguments) -> int:
-    """Print what happened to kernels."""
+    """Print the events of kernels."""
     query = f"follow={int(arguments.follow)}"
     query += f"&kernel={quote(arguments.name)}" if arguments.name else ""
     for event in client_for(arguments).stream(f"/v1/events?{query}"):
@@ -86,14 +87,16 @@ def _print(_name: str, text: str) -> None:
 
 
 class _Filtered:
-    """Removes the control sequences that steer a terminal from the output of each kernel.
+    """Filters the control sequences in the output of each kernel.
 
     Parameters
     ----------
     names : list of str
-        The kernels. Each has a filter of its own, since sequences span pieces.
+        The names of the kernels. Each kernel has its own filter, because a sequence can span
+        several pieces.
     show : callable
-        Takes the name of a kernel and a piece of its output; an empty piece marks the end.
+        A function that receives the name of a kernel and a piece of its output; an empty piece
+        marks the end.
     """
 
     def __init__(self, names: list[str], show: Callable[[str, str], None]) -> None:
@@ -109,7 +112,7 @@ class _Filtered:
             self._show(name, "")
 
     def end(self) -> None:
-        """Reset the colour that an unfinished stream has set."""
+        """Reset the colours of unfinished streams."""
         if any(text_filter.end().endswith(RESET) for text_filter in self._filters.values()):
             print(RESET, end="", flush=True)
 
@@ -117,12 +120,13 @@ class _Filtered:
 class _PrefixedLines:
     """Prints whole lines of several kernels, each after the name of its kernel.
 
-    A carriage return starts a new line here, since it would let a kernel overwrite its name.
+    A carriage return starts a new line, because otherwise a kernel could overwrite the printed
+    name.
     """
 
     def __init__(self, *, raw: bool) -> None:
         self._raw = raw
-        self._unfinished: dict[str, str] = {}  # by kernel, a line without its end
+        self._unfinished: dict[str, str] = {}  # the incomplete last line of each kernel
 
     def __call__(self, name: str, text: str) -> None:
         """Print the lines that a piece completes; an empty piece completes the last line."""
@@ -137,7 +141,7 @@ class _PrefixedLines:
 
 
 def _reset_at_end(line: str) -> str:
-    """Reset the colour at the end of a line, since the next line can be another kernel's."""
+    """Reset the colour at the end of a line, since the next line can belong to another kernel."""
     return line + RESET if ESCAPE in line and not line.endswith(RESET) else line
 
 

@@ -1,8 +1,8 @@
 """Suggestions for a misspelled verb or option, and for verbs of docker and systemctl.
 
-Rule: a verb that changes something is never suggested for a word that may ask only to look. If any
-verb that only looks is near the word, of kconnd-ctl or of those programs, only such verbs are
-suggested.
+Rule: a verb that changes something is never suggested if the user may have meant a verb that only
+reads. If any verb that only reads is similar to the word, only such verbs are suggested. The verbs
+of docker and systemctl count as well.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from kconnd.cli.grammar import Option
 
-MIN_PREFIX_CHARS = 3  # of a shortened verb, such as "conn"
-LETTERS_PER_EDIT = 3  # of the correct word, for each allowed edit
+MIN_PREFIX_CHARS = 3  # the minimal length of a shortened verb, such as "conn"
+LETTERS_PER_EDIT = 3  # one edit is allowed for this many letters of the correct word
 
 
 def unknown_verb(word: str) -> UsageError:
-    """Make the error for a word that is not a verb."""
+    """Create the error for a word that is not a verb."""
     return UsageError(f"{word!r} is not a verb of kconnd-ctl", hint=suggest_verb(word))
 
 
 def suggest_verb(word: str) -> str:
-    """Give the sentence that says which verb to use instead of a word."""
+    """Return a sentence that names the verb to use instead of a word."""
     if word in FOREIGN_VERBS:
         return FOREIGN_VERBS[word].equivalent
     looking = {name for name, verb in VERBS.items() if not verb.changes}
@@ -40,7 +40,7 @@ def suggest_verb(word: str) -> str:
 
 
 def suggest_option(spelling: str, options: Sequence[Option]) -> str:
-    """Give the sentence that lists the options of a verb, and the one that was probably meant."""
+    """Return a sentence that lists the options of a verb and suggests the closest one."""
     labels = [f"{'/'.join(option.spellings)} {option.metavar}".rstrip() for option in options]
     allowed = f"allowed: {', '.join(labels)}"
     spellings = {name for option in options for name in option.spellings if name[:2] == "--"}
@@ -49,7 +49,7 @@ def suggest_option(spelling: str, options: Sequence[Option]) -> str:
 
 
 def _nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """Find the candidate with the fewest edits to a word, or None if all are too far."""
+    """Find the candidate closest to a word; None if no candidate is close."""
     distances = {
         (_distance(word, candidate), candidate)
         for candidate in candidates
@@ -66,10 +66,10 @@ def _is_near(word: str, candidate: str) -> bool:
 
 
 def _distance(left: str, right: str) -> int:
-    """Count the edits between two words: insert, delete, replace, or swap two neighbours.
+    """Count the edits between two words: insertion, deletion, replacement, swap of neighbours.
 
-    This is the optimal string alignment distance; each row holds the distances between a
-    beginning of ``left`` and every beginning of ``right``.
+    This is the optimal string alignment distance. Each row contains the distances between a prefix
+    of ``left`` and every prefix of ``right``.
     """
     before_last: list[int] = []
     last = list(range(len(right) + 1))

@@ -1,19 +1,21 @@
-"""Client of a kconnd daemon: HTTP/1.1 and JSON on a Unix socket, with the standard library only.
+"""The client of a kconnd daemon: HTTP/1.1 and JSON on a Unix socket.
 
-Rules. A look-up imports no slow module: http.client takes 30 ms, socket and json 10 ms each. The
-parts of socket and json that are written in C are sufficient. The server is checked before anything
-is sent: the operating system reports its uid, which must be the caller's, root's, or one that the
-caller names. The size of a reply is limited, and its syntax is checked. Every text in a request is
-validated where the request is written (`kconnd.core.protocol.request_head`).
+Rules. This package imports only the standard library, and a look-up imports no slow module.
+Importing http.client takes 30 ms, and importing socket and json takes 10 ms each. Their parts in C,
+`_socket` and `_json`, are sufficient. The server is checked before anything is sent. The operating
+system reports the uid of the server, which must be the caller, root, or the owner that the caller
+names. The size of a reply is limited, and its syntax is checked.
+`kconnd.core.protocol.request_head` validates every text in a request.
 
-This package decides to whose daemon a request goes. A bare name goes to the caller's own daemon,
-``OWNER/NAME`` to the daemon of a user in the system's user database. Only the caller's own daemon
-can redirect a bare name to another owner (`ElsewhereError`), and the client follows one redirect.
-The daemon of another owner never redirects, whatever it replies, and only known fields of its
-reply are used (`kconnd.core.untrusted_reply`).
+This package chooses the daemon of a request. A request for ``NAME`` goes to the caller's own
+daemon. A request for ``OWNER/NAME`` goes to the daemon of OWNER, a user in the system's user
+database. Only the caller's own daemon can redirect a request for ``NAME`` to another owner
+(`ElsewhereError`), and the client follows one redirect. A redirect by another owner's daemon is
+ignored. Only known fields of another owner's reply are used (`kconnd.core.untrusted_reply`).
 
-The modules: `unix_connection` connects and checks the server, `http_reply` parses replies, and
-`other_owners`, which is imported only for another owner's daemon, resolves and validates its data.
+Modules: `unix_connection` connects and checks the server. `http_reply` parses replies.
+`other_owners` looks up other owners and validates their daemons' replies; it is imported only if
+needed.
 
 Example::
 
@@ -31,7 +33,7 @@ from kconnd.client.unix_connection import is_foreign, listens, open_connection
 from kconnd.core.protocol.request_head import quote, request_head, unquote
 from kconnd.errors import ElsewhereError, error_class
 
-TYPE_CHECKING = False  # importing typing would cost more than the rest of this module
+TYPE_CHECKING = False  # importing typing would take longer than the rest of this module
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
@@ -50,14 +52,15 @@ __all__ = [
     "socket_candidates",
 ]
 
-MAX_REPLY_BYTES = 64 << 20  # of a reply that is not a stream, and of one line of a stream
-MAX_FOREIGN_REPLY_BYTES = 4 << 20  # of a whole reply of another owner's daemon
-LOOKUP_LIMIT_S = 60.0  # of silence; for another owner's daemon, of the whole look-up
+MAX_REPLY_BYTES = 64 << 20  # the limit of a reply, and of one line of a streamed reply
+MAX_FOREIGN_REPLY_BYTES = 4 << 20  # the limit of a whole reply of another owner's daemon
+# The limit of silence; for another owner's daemon, the limit of the whole look-up.
+LOOKUP_LIMIT_S = 60.0
 KERNELS = "/v1/kernels/"
 
 
 class Client:
-    """Client of one daemon; each request uses a connection of its own.
+    """The client of one daemon; each request uses its own connection.
 
     Parameters
     ----------
@@ -75,11 +78,11 @@ class Client:
         self._owner = os.geteuid() if owner is None else owner
 
     def get(self, path: str, *, limit: float | None = LOOKUP_LIMIT_S) -> Any:
-        """Make a GET request; see `request`."""
+        """Send a GET request; see `request`."""
         return self.request("GET", path, limit=limit)
 
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
-        """Make a POST request; see `request`."""
+        """Send a POST request; see `request`."""
         return self.request("POST", path, body or {})
 
     def request(
@@ -90,21 +93,22 @@ class Client:
         *,
         limit: float | None = None,
     ) -> Any:
-        """Make a request and return the daemon's reply.
+        """Send a request and return the daemon's reply.
 
         Parameters
         ----------
         method, path : str
-            As listed in the daemon's ``/v1/openapi.json``; `kernel_path` makes paths of kernels.
+            The method and the path, as in the daemon's ``/v1/openapi.json``; `kernel_path` builds
+            paths of kernels.
         body : mapping, optional
             The content, which is sent as JSON.
         limit : float, optional
-            Seconds of silence after which the request fails; by default it waits without limit.
+            Seconds of silence after which the request fails; by default, there is no limit.
 
         Raises
         ------
         UnreachableError
-            If no daemon answers, or the reply is malformed.
+            If no daemon answers, or if the reply is malformed.
         RefusedError
             If the socket belongs to another user.
         KconndError
@@ -120,17 +124,17 @@ class Client:
         return _client_of(owner)._request_once(method, path, body, limit)  # noqa: SLF001  # a Client
 
     def stream(self, path: str) -> Iterator[Any]:
-        """Make a GET request and yield each line of the reply as it arrives.
+        """Send a GET request and yield each line of the reply as it arrives.
 
         Raises
         ------
         KconndError
-            As `request`; a stream that is cut off raises UnreachableError.
+            As `request`; an incomplete stream raises UnreachableError.
         """
         client, target = self._resolve(path)
         try:
             yield from client._stream_once(target)  # noqa: SLF001  # a Client
-        except ElsewhereError as error:  # raised before the first line
+        except ElsewhereError as error:  # only raised before the first line
             if not _may_follow(error, path):
                 raise
             owner = error.owner
@@ -185,20 +189,20 @@ class Client:
         try:
             connection.sendall(head + content)
         except BrokenPipeError:
-            pass  # the daemon can have replied before it closed the connection
+            pass  # the daemon may have replied before it closed the connection
         except OSError as error:
             raise garbled_reply(self.path, str(error)) from None
 
-    # --- its reply
+    # --- the reply
 
     def _limit_for(self, owner: int) -> int:
-        """Give the largest reply in bytes that is read from an owner's daemon."""
+        """Return the limit in bytes of a reply of an owner's daemon."""
         if is_foreign(owner):
             return min(self._max_reply_bytes, MAX_FOREIGN_REPLY_BYTES)
         return self._max_reply_bytes
 
     def _content(self, reply: HttpReply, owner: int) -> Any:
-        """Parse a whole reply, and raise the error that it reports."""
+        """Parse a whole reply; raise an error if the reply reports one."""
         content = reply.content()
         if reply.status < ERROR_STATUS:
             return content
@@ -220,7 +224,7 @@ class Client:
 
     @staticmethod
     def _checked(path: str, content: Any, owner: int) -> Any:
-        """Return a reply of the caller's own daemon unchanged, or the valid fields of any other."""
+        """Return a reply of the own daemon, or the valid fields of another owner's reply."""
         if not is_foreign(owner):
             return content
         from kconnd.client.other_owners import foreign_reply  # noqa: PLC0415  # see the head
@@ -229,7 +233,7 @@ class Client:
 
 
 def kernel_path(name: str, verb: str = "") -> str:
-    """Give the path of a kernel or of one of its verbs: ``/v1/kernels/NAME/VERB``."""
+    """Return the path of a kernel or of a kernel's verb: ``/v1/kernels/NAME/VERB``."""
     return f"{KERNELS}{quote(name)}" + (f"/{verb}" if verb else "")
 
 
@@ -239,7 +243,7 @@ def _to_json(body: Mapping[str, object]) -> bytes:
     return json.dumps(body).encode()
 
 
-# --- which daemon
+# --- choice of the daemon
 
 
 def find_socket(env: Mapping[str, str], path: str = "") -> str:
@@ -250,12 +254,12 @@ def find_socket(env: Mapping[str, str], path: str = "") -> str:
     env : mapping
         The environment: ``KCONND_SOCKET`` names a socket, ``XDG_RUNTIME_DIR`` a folder.
     path : str
-        A socket that takes precedence, or ``""``.
+        A socket that takes precedence; ``""`` for none.
 
     Returns
     -------
     str
-        The first candidate on which something listens, or else the last candidate.
+        The first candidate on which a process listens; the last candidate if there is none.
     """
     explicit = path or env.get("KCONND_SOCKET", "")
     if explicit:
@@ -275,12 +279,13 @@ def find_socket(env: Mapping[str, str], path: str = "") -> str:
 
 
 def socket_candidates(env: Mapping[str, str], uid: int) -> Iterator[str]:
-    """Yield the paths on which a user's daemon can listen, the likeliest first.
+    """Yield the paths on which a user's daemon can listen, the most likely first.
 
     The folder depends on whether the user lingered (loginctl(1)) when the daemon started. cron and
     su set no ``XDG_RUNTIME_DIR``; the default is then the folder that systemd creates
-    (pam_systemd(8)). A folder below /tmp that another user owns is skipped. The folder that the
-    daemon uses instead comes last, since finding it requires reading /tmp.
+    (pam_systemd(8)). A folder below /tmp that another user owns is skipped. In this case, the
+    daemon uses a fallback folder. The fallback folder comes last, because the search for it reads
+    /tmp.
     """
     from kconnd.core.paths import SOCKET_NAME, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
     from kconnd.private_tmp import fallback_folders, is_occupied  # noqa: PLC0415  # not with KCONND_SOCKET
@@ -292,21 +297,21 @@ def socket_candidates(env: Mapping[str, str], uid: int) -> Iterator[str]:
 
 
 def has_front_door() -> bool:
-    """Tell whether kconnd is installed as a system service on this machine."""
+    """Return whether kconnd is installed as a system service on this machine."""
     from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # few look-ups need it
 
     return os.path.exists(FRONT_SOCKET)
 
 
 def _open_socket(owner: str) -> None:
-    """Make the front door open the socket of an owner: ``self``, or a uid in digits."""
+    """Let the front door open the socket of an owner: ``self``, or a uid in digits."""
     from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # few look-ups need it
 
     Client(FRONT_SOCKET).post(f"/v1/owners/{quote(owner)}/open")
 
 
 def _may_follow(error: ElsewhereError, path: str) -> bool:
-    """Tell whether to repeat a request at the daemon of the owner that an error names.
+    """Return whether to repeat a request at the daemon of the owner that an error names.
 
     Only the caller's own daemon can name an owner (`Client._content`). A request that names its
     owner is never redirected.
@@ -316,7 +321,7 @@ def _may_follow(error: ElsewhereError, path: str) -> bool:
 
 
 def _client_of(owner: str) -> Client:
-    """Make a client of another owner's daemon, whose socket the front door opens if necessary.
+    """Create a client of another owner's daemon; the front door opens the socket if necessary.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Parses the reply of a daemon: an HTTP/1.1 head (RFC 9112), and JSON within limits.
 
-Every violation raises UnreachableError: the server is then not a daemon, or a daemon that exited
-while it replied.
+Every violation raises UnreachableError. Either the server is not a daemon, or the daemon has exited
+during its reply.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, BinaryIO
 
-MAX_LINE_BYTES = 64 << 10  # of a header line, and of the size of a chunk
+MAX_LINE_BYTES = 64 << 10  # the limit of a header line and of the line with a chunk's size
 MAX_HEADERS = 100
-MAX_DIGITS = 18  # of a status or a length; int() refuses texts that are much longer
+MAX_DIGITS = 18  # the limit of a status or a length; int() refuses very long texts
 SUCCESS_STATUS, REDIRECT_STATUS, ERROR_STATUS = 200, 300, 400  # the first status of each class
 
 
 class HttpReply:
-    """One reply, whose head is parsed at once and whose body is read on demand.
+    """A reply; its head is parsed at once, and its body is read on demand.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class HttpReply:
     def _parse_json(self, text: bytes) -> Any:
         try:
             return parse_json(text)
-        except (ValueError, RecursionError):  # RecursionError: a thousand nested brackets
+        except (ValueError, RecursionError):  # a thousand nested brackets raise RecursionError
             raise self._garbled("its reply is not JSON") from None
 
     def _garbled(self, problem: str) -> UnreachableError:
@@ -137,7 +137,7 @@ class HttpReply:
 
 
 def garbled_reply(path: str, problem: str) -> UnreachableError:
-    """Make the error for a reply that is cut off or malformed."""
+    """Create the error for an incomplete or malformed reply."""
     return UnreachableError(
         f"talking to the daemon on {path}: {problem}",
         hint="the daemon may have exited just now; try again, or see its log",
@@ -145,12 +145,12 @@ def garbled_reply(path: str, problem: str) -> UnreachableError:
 
 
 def _parse_number(text: bytes) -> int | None:
-    """Parse a number without sign; None for any other text."""
+    """Parse a number without sign; return None for any other text."""
     return int(text) if text.isdigit() and len(text) <= MAX_DIGITS else None
 
 
 class _JsonOptions:
-    """The options of `json.JSONDecoder`, as the scanner written in C reads them."""
+    """The options of `json.JSONDecoder`, as attributes for the scanner written in C."""
 
     strict = True
     object_hook = object_pairs_hook = array_hook = None
@@ -169,7 +169,8 @@ def parse_json(text: bytes) -> Any:
         from _json import make_scanner  # noqa: PLC0415  # some Pythons lack it
 
         decoded = text.decode()
-        # The stub of _json requires a JSONDecoder; the scanner only reads its attributes.
+        # The type stub of _json requires a JSONDecoder, but the scanner only reads these
+        # attributes.
         content, end = make_scanner(_JsonOptions)(decoded, 0)  # type: ignore[arg-type]
         if end == len(decoded):
             return content

@@ -1,4 +1,4 @@
-"""Resolves the owners of kernels to users, and validates the replies of their daemons.
+"""Looks up the owners of kernels, and validates the replies of their daemons.
 
 `kconnd.client` imports this module only for the daemon of another owner.
 """
@@ -37,7 +37,7 @@ def find_uid(owner: str) -> int:
 
 
 def foreign_error(fields: dict[str, Any], owner: int) -> KconndError:
-    """Make the error that the daemon of another owner reports, from its valid fields."""
+    """Create the error that another owner's daemon reports, from the valid fields."""
     return validate_error(fields, _user_name(owner))
 
 
@@ -54,7 +54,7 @@ def _user_name(uid: int) -> str:
 
 
 def _process_uid(pid: int) -> int | None:
-    """Give the uid of a process; None if it does not exist or is hidden (proc(5))."""
+    """Return the uid of a process; None if the process does not exist or is hidden (proc(5))."""
     try:
         return os.stat(f"/proc/{pid}").st_uid
     except OSError:

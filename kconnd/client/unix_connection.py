@@ -1,7 +1,7 @@
-"""Connects to a daemon's Unix socket, and checks who listens before anything is sent.
+"""Connects to a daemon's Unix socket, and checks the server before anything is sent.
 
-Only `_socket`, the part of socket that is written in C, is imported: `socket` itself would cost a
-look-up ten milliseconds.
+This module imports only `_socket`, the part of socket in C, because importing `socket` takes ten
+milliseconds.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-CONNECT_LIMIT_S = 60  # until the listener of another owner has room in its queue
+CONNECT_LIMIT_S = 60  # the limit until another owner's listener has room in its queue
 MIN_TIMEOUT_S = 0.001  # a timeout of zero would make the socket non-blocking
-UCRED_BYTES = 12  # struct ucred: pid, uid and gid, four bytes each
+UCRED_BYTES = 12  # struct ucred contains pid, uid and gid, four bytes each
 HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wrong"
 
 
 class UnixConnection(_socket.socket):
-    """A connected Unix socket with those methods of `socket.socket` that a request needs."""
+    """A connected Unix socket with the methods of `socket.socket` that a request needs."""
 
     owner = -1  # the uid of the owner of the daemon
-    deadline: float | None = None  # on the monotonic clock, for the whole reply
+    deadline: float | None = None  # the deadline of the whole reply, on the monotonic clock
 
     def __init__(self) -> None:
         super().__init__(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -44,15 +44,15 @@ class UnixConnection(_socket.socket):
     def limit_connecting(self, seconds: int) -> None:
         """Limit the wait for a listener whose queue is full (unix(7)).
 
-        The limit for sending (SO_SNDTIMEO) applies to that wait. With Python's own timeout the
-        socket would be non-blocking, and would not wait at all.
+        The limit for sending (SO_SNDTIMEO) applies to this wait. Python's own timeout makes the
+        socket non-blocking, and a non-blocking socket does not wait.
         """
         from struct import pack  # noqa: PLC0415  # for another owner's daemon only
 
         self.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, pack("ll", seconds, 0))
 
     def reader(self) -> BinaryIO:
-        """Make a buffered file that reads from the connection."""
+        """Return a buffered file that reads from the connection."""
         return io.BufferedReader(_RawReader(self))
 
 
@@ -78,7 +78,7 @@ def open_connection(path: str, owner: int) -> UnixConnection:
     Raises
     ------
     UnreachableError
-        If nothing listens.
+        If no process listens.
     RefusedError
         If another user listens.
     """
@@ -99,7 +99,7 @@ def open_connection(path: str, owner: int) -> UnixConnection:
 
 
 def listens(path: str) -> bool:
-    """Tell whether anything accepts connections on a socket."""
+    """Return whether a process accepts connections on a socket."""
     with UnixConnection() as probe:
         try:
             probe.connect(path)
@@ -109,15 +109,16 @@ def listens(path: str) -> bool:
 
 
 def is_foreign(owner: int) -> bool:
-    """Tell whether a daemon belongs to another user, so that its replies are not trusted."""
+    """Return whether a daemon belongs to another user, whose replies are untrusted."""
     return owner != os.geteuid()
 
 
 def _checked_owner(connection: UnixConnection, path: str, owner: int) -> int:
     """Return the uid of the daemon's owner; refuse a server that another user started.
 
-    The operating system reports who listens (SO_PEERCRED, unix(7)). For a socket that systemd made
-    for an owner's daemon it reports root, so the name of the socket identifies the owner then.
+    The operating system reports the uid of the listening process (SO_PEERCRED, unix(7)). For a
+    socket that systemd created for an owner's daemon, this uid is root. In this case, the name of
+    the socket identifies the owner.
     """
     ucred = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, UCRED_BYTES)
     uid = int.from_bytes(ucred[4:8], sys.byteorder)
@@ -132,7 +133,7 @@ def _checked_owner(connection: UnixConnection, path: str, owner: int) -> int:
 
 
 def _owner_by_name(path: str | bytes, default: int) -> int:
-    """Read the owner from the name of a socket that systemd made; else return ``default``."""
+    """Read the owner from the name of a socket that systemd created; else return ``default``."""
     from kconnd.core.paths import OWNER_SOCKETS_DIR  # noqa: PLC0415  # most daemons are the caller's
 
     folder, _, name = os.fsdecode(path).rpartition("/")
