@@ -1,3 +1,3 @@
-"""kconnd makes Jupyter kernels into services of a machine."""
+"""kconnd runs Jupyter kernels as services of a machine."""
 
 __version__ = "0.1.0"

@@ -1,13 +1,13 @@
 """Provides a connection file that the caller can read: the kernel's own file, or a private copy.
 
-The connection file of a shared kernel is in a folder of its owner. A user who may connect gets its
-content over the socket, and the client keeps it in a file of the user's own, so no file is ever
-shared between users.
+The connection file of a shared kernel is in a folder of the kernel's owner. A user with the right
+to connect gets the content over the socket, and the client writes the content to a file of this
+user. No file is therefore shared between users.
 
-Rules. Only the caller's own daemon can name a file. Another owner's daemon is not trusted: no path
-that it names is opened, and its texts are quoted before they become part of a file name. That
-daemon sends the connection of the kernel, and `validated_connection` accepts the connection only if
-it leads to sockets of the owner on this machine.
+Rules. Only the caller's own daemon can name a file. Another owner's daemon is untrusted. No path in
+its replies is opened, and its texts are quoted before they are used in a file name.
+`validated_connection` accepts a connection from such a daemon only if the connection leads to
+sockets of the owner on this machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kconnd.private_tmp import resolve_folder
 from kconnd.system.files.private import ensure_private_dir, write_private
 from kconnd.system.machine import machine_id
 
-MAX_NAME_CHARS = 100  # of the owner and of the kernel, in the name of a copy
+MAX_NAME_CHARS = 100  # the maximum for the owner and for the kernel in the name of a copy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def readable_connection_file(client: Client, kernel: dict[str, Any], name: str) 
     Parameters
     ----------
     client : Client
-        Fetches the content if the file is not the caller's own.
+        The client that fetches the content if the file does not belong to the caller.
     kernel : dict
-        The kernel, as its daemon describes it.
+        The description of the kernel from its daemon.
     name : str
         The kernel's name, as the caller spells it.
 
@@ -69,7 +69,7 @@ def readable_connection_file(client: Client, kernel: dict[str, Any], name: str) 
 def validated_connection(
     content: Mapping[str, Any], name: str, uid: int, owner: str
 ) -> ConnectionInfo:
-    """Parse the connection of a kernel, and check that it leads to the kernel's owner.
+    """Parse the connection of a kernel, and check that it leads to sockets of the owner.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def validated_connection(
     Raises
     ------
     RefusedError
-        If this user cannot connect to the kernel, even with its key, or if the connection leads
-        to sockets of anybody but the owner.
+        If this user cannot connect to the kernel even with its key. Also if the connection leads to
+        sockets of another user.
     UnreachableError
         If the connection is invalid.
     """
@@ -102,7 +102,7 @@ def validated_connection(
 
 
 def _check_reach(connection: ConnectionInfo, name: str, uid: int, owner: str) -> None:
-    """Refuse a connection that leads to anybody but the owner."""
+    """Refuse a connection that leads to sockets of another user than the owner."""
     if connection.transport == "ipc" and os.geteuid() != 0:
         raise RefusedError(
             f"connecting to {name}: its sockets are in a folder that only {owner} and "
@@ -122,11 +122,11 @@ def _check_reach(connection: ConnectionInfo, name: str, uid: int, owner: str) ->
 
 
 def _is_socket_of(path: str, uid: int) -> bool:
-    """Tell whether a path is a socket of an owner, in the folder of that owner's kernels.
+    """Return whether a path is a socket of an owner in the folder of the owner's kernels.
 
-    This runs for root only. The folder belongs to the owner, who can still replace a socket by a
-    link after this check: root's client then sends a ZeroMQ greeting to whatever listens there,
-    and nothing more unless ZeroMQ answers.
+    Only root's client calls this function. The owner of the folder can still replace a socket by a
+    link after this check. In this case, root's client sends a ZeroMQ greeting to the target of the
+    link. The client sends more only after a ZeroMQ reply.
     """
     if not path.startswith(f"{owner_folder(uid)}/"):
         return False
@@ -138,7 +138,7 @@ def _is_socket_of(path: str, uid: int) -> bool:
 
 
 def _invalid_ports(connection: ConnectionInfo, uid: int) -> list[str]:
-    """List the ports on which the owner does not listen, or which are on another machine."""
+    """List the ports on which the owner does not listen or which are on another machine."""
     ports = [f"{connection.ip} port {port}" for port in connection.ports]
     if not _is_local_address(connection.ip):
         return ports
@@ -148,7 +148,7 @@ def _invalid_ports(connection: ConnectionInfo, uid: int) -> list[str]:
 
 
 def _read_table(name: str) -> str:
-    """Read a table of sockets; empty if the machine lacks the protocol or hides the table."""
+    """Read a table of sockets; ``""`` if the protocol is missing or the table is hidden."""
     try:
         return Path("/proc/self/net", name).read_text(encoding="ascii")
     except OSError:
@@ -156,7 +156,7 @@ def _read_table(name: str) -> str:
 
 
 def _is_local_address(ip: str) -> bool:
-    """Tell whether an address belongs to this machine, by binding to it; nothing is sent."""
+    """Return whether an address belongs to this machine, by binding to it; nothing is sent."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -172,12 +172,12 @@ def this_machine() -> str:
 
 
 def _is_own_file(path: object) -> bool:
-    """Tell whether a path is a regular file of the caller, and not a link."""
+    """Return whether a path is a regular file of the caller and not a link."""
     if not isinstance(path, str):
         return False
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):  # ValueError: the path contains a NUL
+    except (OSError, ValueError):  # ValueError means that the path contains a NUL
         return False
     try:
         status = os.fstat(descriptor)
@@ -187,21 +187,22 @@ def _is_own_file(path: object) -> bool:
 
 
 def copies_folder() -> Path:
-    """Create and return the folder for copies, which no other user can block.
+    """Create and return the folder for copies.
 
-    With the front door, it is in the folder that the front door creates for the caller's daemon:
-    below /tmp another user could create a folder of that name first. Copies are not kept with the
-    connection files of the caller's own kernels, since a copy could have the name of one of them.
+    With a front door, the folder for copies is in the folder that the front door creates for the
+    caller's daemon. Below /tmp, another user could create a folder of this name first. Copies are
+    not stored with the connection files of the caller's own kernels, because the names could
+    collide.
 
     Raises
     ------
     UnsafePathError
-        If another user owns or can write it.
+        If another user owns the folder or can write to it.
     """
     home = Path(owner_folder(os.geteuid()))
     if has_front_door() and not home.is_dir():
-        # The start of the daemon creates the folder. A user who is not allowed to start a daemon
-        # can still connect to the kernels of others.
+        # The start of the daemon creates the folder. An error is ignored, because a user who may
+        # not start a daemon may still connect to other users' kernels.
         with contextlib.suppress(KconndError):
             Client(find_socket({})).get("/v1/health")
     if not home.is_dir():

@@ -1,7 +1,7 @@
-"""Writes, finds and reads connection files, and opens a qtconsole, as ipykernel's functions do.
+"""Writes, finds and reads connection files, and opens a qtconsole, like ipykernel's functions.
 
-The five functions are named as in ipykernel's documentation ("Connection Management"); their
-contracts are stricter. The measured differences from ipykernel 7.4 and jupyter_client 8.10:
+The five functions have the names of ipykernel's functions (documentation, "Connection Management")
+and stricter contracts. The measured differences from ipykernel 7.4 and jupyter_client 8.10:
 
 ================== ============================= ===========================================
 behaviour          ipykernel, jupyter_client     kconnd
@@ -23,8 +23,8 @@ qtconsole: output  pipes that fill up            discarded, so it never blocks
 qtconsole: missing an exit that nobody sees      ``ImportError`` before anything is started
 ================== ============================= ===========================================
 
-Rules. Nothing here needs a daemon. A kernel that runs in this process takes precedence over
-``KCONND_CONNECTION_FILE``, the variable that kconnd sets for kernels and their children.
+Rules. No function needs a daemon. A kernel in this process takes precedence over
+``KCONND_CONNECTION_FILE``, an environment variable that kconnd sets for kernels and their children.
 """
 
 import fnmatch
@@ -97,14 +97,14 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
     fname : path, optional
         The path; by default a new name in Jupyter's runtime folder. An existing file is replaced.
     shell_port, iopub_port, stdin_port, control_port, hb_port : int
-        The ports. A port of 0 is replaced by a free port, which is granted to nobody else as
-        long as the file exists. Other ports are not probed, since the kernel may already run, or
-        run on another machine.
+        The ports. A port of 0 is replaced by a free port, which is reserved as long as the file
+        exists. Other ports are not probed, because the kernel may already be running, or may run on
+        another machine.
     ip : str
         The address; with ipc, the prefix of the sockets' paths. The default prefix is the path of
         the connection file, with ``-ipc`` instead of ``.json``.
     key : bytes or str
-        The HMAC key; by default a random one, so that messages are always signed.
+        The HMAC key; by default a random key, so that messages are always signed.
     transport : str
         ``tcp`` or ``ipc``.
     signature_scheme : str
@@ -177,8 +177,8 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
 def get_connection_file() -> str | None:
     """Return the path of the current kernel's connection file.
 
-    The current kernel is the ipykernel in this process. Without one, it is the kernel that kconnd
-    launched and whose environment this process has inherited.
+    The current kernel is the ipykernel in this process. Otherwise, it is the kernel of kconnd whose
+    environment this process has inherited.
 
     Returns
     -------
@@ -195,7 +195,7 @@ def get_connection_file() -> str | None:
 def find_connection_file(
     filename_or_glob: str = "kernel-*.json", profile: str | None = None
 ) -> str:
-    """Find a connection file by name or pattern; deprecated, as it is in ipykernel.
+    """Find a connection file by name or pattern; deprecated, as in ipykernel.
 
     Use `get_connection_info` instead, with the name of the kernel.
 
@@ -228,7 +228,7 @@ def find_connection_file(
 
 
 def get_connection_info(kernel: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-    """Read how to connect to a kernel.
+    """Return the connection info of a kernel.
 
     Parameters
     ----------
@@ -244,11 +244,11 @@ def get_connection_info(kernel: str | os.PathLike[str] | None = None) -> dict[st
     Raises
     ------
     RuntimeError
-        If no kernel is named, and this process does not belong to one.
+        If no kernel is named and this process does not belong to a kernel.
     OSError
-        If there is no such file, or it cannot be read.
+        If the file does not exist or cannot be read.
     ValueError
-        If it is not a valid connection file; the message names the fault.
+        If the file is not a valid connection file; the message names the fault.
     """
     if kernel is not None:
         path = _find(os.fspath(kernel))
@@ -277,20 +277,21 @@ def connect_qtconsole(
     connection_file : path, optional
         The kernel's connection file; by default that of the current kernel.
     **kwargs
-        Options of qtconsole: ``style="monokai"`` is ``--style=monokai``, a bool is a switch
-        (``confirm_exit=False`` is ``--no-confirm-exit``).
+        Options of qtconsole: ``style="monokai"`` means ``--style=monokai``. A bool is a switch:
+        ``confirm_exit=False`` means ``--no-confirm-exit``.
 
     Returns
     -------
     subprocess.Popen
-        The console. It has a session of its own (setsid(2)), and its output is discarded.
+        The console. It runs in its own session (setsid(2)), and its output is discarded.
 
     Raises
     ------
     RuntimeError
-        If no file is named, and this process does not belong to a kernel.
+        If no file is named and this process does not belong to a kernel.
     ImportError
-        If qtconsole or a Qt binding is not installed; the message says how to install it.
+        If qtconsole or a Qt binding is not installed; the message contains the command to install
+        it.
     """
     path = os.fspath(connection_file) if connection_file else get_connection_file()
     if not path:
@@ -317,7 +318,7 @@ def qtconsole_command(path: str, options: Sequence[str]) -> list[str]:
         raise ImportError(f"qtconsole is not installed: {install} qtconsole PySide6-Essentials")
     if not any(map(importlib.util.find_spec, BINDINGS)):
         raise ImportError(f"no Qt binding is installed: {install} PySide6-Essentials")
-    # -P keeps modules in the current folder from being imported instead of installed ones.
+    # With -P, modules in the current folder cannot replace installed modules.
     return [sys.executable, "-P", "-m", "qtconsole", "--existing", path, *options]
 
 
@@ -402,7 +403,7 @@ def _new_path() -> Path:
 
 
 def _find(wanted: str) -> str:
-    if os.sep in wanted:  # a path, for which the caller is responsible
+    if os.sep in wanted:  # a path; the caller is responsible for the choice
         if not Path(wanted).is_file():
             raise FileNotFoundError(f"there is no connection file {wanted}")
         return str(Path(wanted).absolute())
@@ -427,7 +428,7 @@ def _folders() -> list[Path]:
 
 
 def _ours(folder: Path, pattern: str) -> Iterator[Path]:
-    """Yield the matching files that no other user can have created."""
+    """Yield the matching files that belong to this user."""
     try:
         about = folder.stat()
         if about.st_uid not in {os.geteuid(), 0} or about.st_mode & 0o022:

@@ -21,8 +21,8 @@
 
 The columns are the class, its ``code`` in replies, the exit code and the HTTP status.
 
-Rules. A message says in one sentence what was being done, to what, and why it failed; ``hint``
-says what to do next. This module imports nothing, since every program imports it.
+Rules. A message is one sentence: the action, its object and the cause of the failure. ``hint`` is
+the next step for the user. This module imports nothing, because every program imports this module.
 """
 
 
@@ -32,11 +32,11 @@ class KconndError(Exception):
     Parameters
     ----------
     message : str
-        One sentence: what was being done, to what, and why it failed.
+        One sentence: the action, its object and the cause of the failure.
     hint : str
-        What to do next, or ``""``.
+        The next step for the user; ``""`` for none.
     output : str
-        The last lines of the kernel's own output, or ``""``.
+        The last lines of the kernel's output; ``""`` for none.
     """
 
     code = "failed"
@@ -57,7 +57,7 @@ class UsageError(KconndError):
 
 
 class NotRunningError(KconndError):
-    """The request needs a live kernel, and this one has no process."""
+    """The request needs a live kernel, and this kernel has no process."""
 
     code, exit_code, http_status = "not-running", 3, 409
 
@@ -76,7 +76,7 @@ class ElsewhereError(KconndError):
 
 
 class RefusedError(KconndError):
-    """The caller has no right to do this."""
+    """The caller lacks the right for this request."""
 
     code, exit_code, http_status = "refused", 5, 403
 
@@ -88,7 +88,7 @@ class UnreachableError(KconndError):
 
 
 class ProfileError(KconndError):
-    """A profile has faults, so the kernel cannot be started from it."""
+    """A profile has faults, so its kernel cannot be started."""
 
     code, exit_code, http_status = "bad-profile", 1, 422
 
@@ -100,11 +100,11 @@ class StartFailedError(KconndError):
 
 
 class StillRunningError(StartFailedError):
-    """An earlier process of the kernel is still alive; a kernel never gets a second one."""
+    """An earlier process of the kernel is still alive, so no second process is started."""
 
 
 class StopFailedError(KconndError):
-    """Some process of the kernel did not exit."""
+    """A process of the kernel did not exit."""
 
     code = "stop-failed"
 
@@ -140,5 +140,5 @@ class LockedError(KconndError):
 
 
 def error_class(code: str) -> type[KconndError]:
-    """Return the exception class for a ``code`` of a reply; `KconndError` for an unknown one."""
+    """Return the exception class for a ``code`` of a reply; `KconndError` for an unknown code."""
     return next((kind for kind in KconndError.__subclasses__() if kind.code == code), KconndError)

@@ -1,12 +1,14 @@
 """Chooses the private folder below /tmp for sockets and connection files.
 
-Any user of the machine can create ``/tmp/kconnd-UID`` first. Then the daemon creates a fallback
-folder ``/tmp/kconnd-UID-RANDOM``. Clients and later daemons find it by listing /tmp: it is a
-folder of the user with mode 0700, and nobody else can create such a folder. Nothing has to
-be recorded, so this works with a full disk and with any state folder.
+Any user of the machine can create ``/tmp/kconnd-UID`` first. In this case, the daemon creates a
+fallback folder ``/tmp/kconnd-UID-RANDOM``. Clients and later daemons find the fallback folder by
+listing /tmp. They recognise it by its owner and its mode 0700, which no other user can produce. The
+path of the fallback folder is not recorded, so the search also works with a full disk and with any
+state folder.
 
-Rules. Standard library only, and fast, since each run of `kconnd.client` calls it. A name is
-occupied if another user's folder, a file or a link has that name; none of these is used.
+Rules. This module imports only the standard library and is fast, because every run of the client
+calls it. A path is occupied if it is another user's folder, a file or a link. An occupied path is
+not used.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ import os
 
 TMP = "/tmp"  # noqa: S108  # owner and mode of the folder are verified
 RANDOM_BYTES = 8
-# inode(7); importing the module stat would cost each command time.
+# The values of inode(7); importing the module stat would slow down each command.
 _TYPE, _DIRECTORY, _OTHERS = 0o170000, 0o040000, 0o077
 
 
 def is_own(path: str, uid: int) -> bool:
-    """Return whether a path is a user's folder that nobody else can enter."""
+    """Return whether a path is a folder of the user that no other user can enter."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -51,9 +53,10 @@ def fallback_folders(uid: int, tmp: str = TMP) -> list[str]:
 
 
 def choose_folder(uid: int, tmp: str = TMP) -> str:
-    """Choose the folder below /tmp for a daemon; the caller creates it with mode 0700 if missing.
+    """Choose the folder below /tmp for a daemon; the caller creates it with mode 0700.
 
-    An existing fallback comes first, since it holds the connection files of live kernels.
+    An existing fallback folder is preferred, because it contains the connection files of live
+    kernels.
     """
     default = f"{tmp}/kconnd-{uid}"
     if fallbacks := fallback_folders(uid, tmp):
@@ -64,10 +67,10 @@ def choose_folder(uid: int, tmp: str = TMP) -> str:
 
 
 def is_fallback(folder: str, tmp: str = TMP) -> bool:
-    """Return whether a folder is a fallback."""
+    """Return whether a folder is a fallback folder."""
     return folder in fallback_folders(os.geteuid(), tmp)
 
 
 def resolve_folder(folder: str, uid: int) -> str:
-    """Return the folder of `kconnd.core.paths.runtime_dir`, or its fallback below /tmp."""
+    """Return the folder of `kconnd.core.paths.runtime_dir`, or the fallback folder below /tmp."""
     return choose_folder(uid) if folder == f"{TMP}/kconnd-{uid}" else folder

@@ -1,9 +1,9 @@
-"""Starts a daemon for a user who has none; the daemon outlives the terminal and the login.
+"""Starts a daemon for a user without a daemon; it outlives the terminal and the login.
 
-The daemon gets a session of its own, / as its working directory, and only the variables in `KEPT`
-and the locale (``LC_*``) from the caller's environment. So it does not depend on the terminal or
-the folder in which it is started. If several clients start a daemon at the same time, one of them
-starts it, and the others use it.
+The daemon gets its own session and / as its working directory. From the caller's environment, the
+daemon gets only the variables in `KEPT` and the locale (``LC_*``). The daemon therefore does not
+depend on the terminal or on the folder in which it is started. If several clients need a daemon at
+the same time, one client starts the daemon and all of them use it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# -P keeps a package in the daemon's working directory, /, from being imported instead of ours.
+# With -P, a package in the daemon's working directory, /, cannot replace kconnd's package.
 DAEMON = (sys.executable, "-P", "-m", "kconnd.daemon.main")
-START_TIMEOUT_S = 15.0  # until the daemon answers
+START_TIMEOUT_S = 15.0  # the limit until the daemon answers
 NO_DISK = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 POLL_INTERVAL_S = 0.02
 KEPT = (
@@ -41,12 +41,12 @@ KEPT = (
 
 
 def client_or_start(socket: str, command: Sequence[str] = DAEMON) -> Client:
-    """Return a client of the user's daemon, and start the daemon first if none answers.
+    """Return a client of the user's daemon; first start a daemon if none answers.
 
     Parameters
     ----------
     socket : str
-        The path that ``--socket`` names, or ``""``.
+        The path in ``--socket``; ``""`` without this option.
     command : sequence of str
         The command that runs the daemon.
 
@@ -60,7 +60,7 @@ def client_or_start(socket: str, command: Sequence[str] = DAEMON) -> Client:
     try:
         client.get("/v1/health")
     except UnreachableError:
-        if listens(client.path):  # a daemon listens, so a second one would not help
+        if listens(client.path):  # a daemon listens already, so a second daemon would not help
             client.get("/v1/health")
             return client
         start_daemon(socket, command)
@@ -69,7 +69,7 @@ def client_or_start(socket: str, command: Sequence[str] = DAEMON) -> Client:
 
 
 def start_daemon(socket: str, command: Sequence[str] = DAEMON) -> None:
-    """Start a daemon, unless another client just did, and wait until it answers."""
+    """Start a daemon, unless another client has just started one; wait until it answers."""
     user = own_user()
     _warn_of_logout(user.name)
     folder = Path(state_dir(os.environ, user.home, machine_id()))
@@ -95,9 +95,9 @@ def _warn_of_logout(user: str) -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Wait for other clients that are starting a daemon; each takes `START_TIMEOUT_S` at the most.
+    """Wait for other clients that are starting a daemon, for `START_TIMEOUT_S` at most.
 
-    If the disk is full or read-only, and the lock file is missing, the folder is locked instead.
+    If the lock file cannot be created on a full or read-only disk, the folder is locked instead.
     """
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -123,7 +123,7 @@ def _launch(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
             raise
         output = os.open(os.devnull, os.O_WRONLY)
     try:
-        return subprocess.Popen(  # our own program
+        return subprocess.Popen(  # the command is kconnd's own program
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -148,15 +148,15 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], socket: str, log: P
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         if _answers(socket):
-            process.returncode = 0  # keeps Popen from waiting for a daemon that continues
+            process.returncode = 0  # prevents Popen from waiting for the running daemon
             return
-        time.sleep(POLL_INTERVAL_S)  # no event reports that the daemon answers
-    if _answers(socket):  # another daemon holds the lock, so ours exited
+        time.sleep(POLL_INTERVAL_S)  # there is no event for a daemon that begins to answer
+    if _answers(socket):  # another daemon holds the lock, so the new daemon has exited
         return
     state = "it ended"
     if process.poll() is None:
         state = f"no answer within {START_TIMEOUT_S:g} s from pid {process.pid}"
-        process.returncode = 0  # it may still become ready, so it is not terminated
+        process.returncode = 0  # the daemon may still become ready, so it is not terminated
     raise UnreachableError(
         f"starting a daemon: {state}",
         hint=f"run kconnd in a terminal to see why; its log is {log}",

@@ -1,1 +1,1 @@
-"""Extensions that Jupyter loads to use kernels of kconnd; the daemon does not import them."""
+"""Extensions with which Jupyter uses kernels of kconnd; the daemon does not import them."""

@@ -1,4 +1,4 @@
-"""An asyncio client of the daemon for Jupyter, and the names of per-session kernels."""
+"""The asyncio client of the daemon for Jupyter; also chooses the names of per-session kernels."""
 
 import asyncio
 import hashlib
@@ -15,13 +15,13 @@ from kconnd.errors import UsageError
 from kconnd.spawn import client_or_start
 
 TIMEOUTS_S = {"interrupt": 60.0, "signal": 60.0}  # other verbs have no timeout
-MAX_STEM_CHARS = 30  # of a notebook's name in the name of its kernel
-ID_CHARS = 8  # of Jupyter's kernel id in the name of a kernel without a notebook
+MAX_STEM_CHARS = 30  # the part of a notebook's name in the name of its kernel
+ID_CHARS = 8  # the part of Jupyter's kernel id in the name of a kernel without a notebook
 DIGEST_CHARS = 6
 
 
 def instance_for(session: str, kernel_id: str) -> str:
-    """Derive the instance name of a per-session kernel from its notebook, if it has one.
+    """Derive the instance name of a per-session kernel from its notebook or from its id.
 
     Parameters
     ----------
@@ -33,8 +33,9 @@ def instance_for(session: str, kernel_id: str) -> str:
     Returns
     -------
     str
-        A valid instance name, which follows the ``@`` of a kernel's name. A notebook always gets
-        the same instance; notebooks with the same name in different folders get different ones.
+        A valid instance name: the part of a kernel's name after the ``@``. A notebook always gets
+        the same instance. Notebooks with the same name in different folders get different
+        instances.
     """
     if not session:
         return f"run-{kernel_id[:ID_CHARS]}"
@@ -45,12 +46,12 @@ def instance_for(session: str, kernel_id: str) -> str:
 
 
 def split_owner(profile: str) -> tuple[str, str]:
-    """Split ``OWNER/NAME`` into its parts; the owner is optional.
+    """Split ``OWNER/NAME`` into owner and name; the owner is optional.
 
     Raises
     ------
     UsageError
-        If the owner is empty, or the name is invalid.
+        If the owner is empty or the name is invalid.
     """
     owner, slash, name = profile.rpartition("/")
     if slash and not owner:
@@ -60,7 +61,7 @@ def split_owner(profile: str) -> tuple[str, str]:
 
 
 class AsyncClient:
-    """Sends requests to the daemon, each in a thread, so that the event loop goes on.
+    """Sends requests to the daemon, each in a thread, so that the event loop is not blocked.
 
     `settings` and `start` start the daemon if none is running; the other methods do not.
     """
@@ -72,18 +73,18 @@ class AsyncClient:
         return next((row for row in rows if row["name"] == profile), {})
 
     async def get(self, kernel: str, resource: str = "") -> dict[str, Any]:
-        """Send a GET request for a kernel, or for a resource of it."""
+        """Send a GET request for a kernel or for a resource of the kernel."""
         return await asyncio.to_thread(lambda: _client().get(kernel_path(kernel, resource)))
 
     async def connection(self, kernel: str, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return the content of a kernel's connection file.
 
-        The sockets are checked first: they must belong to the kernel's owner.
+        The sockets are checked before: they must belong to the kernel's owner.
 
         Parameters
         ----------
         kernel : str
-            Its name.
+            The kernel's name.
         state : mapping
             The daemon's description of the kernel.
 
@@ -98,7 +99,7 @@ class AsyncClient:
         return connection.to_file()
 
     async def start(self, kernel: str) -> dict[str, Any]:
-        """Start a kernel, unless its profile says ``start: manual``; return its state."""
+        """Start a kernel unless its profile says ``start: manual``; return the kernel's state."""
         path = kernel_path(kernel, "start")
         state: dict[str, Any] = await asyncio.to_thread(
             lambda: client_or_start("").post(path, {"on_demand": True})
@@ -108,7 +109,7 @@ class AsyncClient:
     async def post(
         self, kernel: str, verb: str, body: Mapping[str, object] | None = None
     ) -> dict[str, Any]:
-        """Send a command to a kernel; return its state."""
+        """Send a command to a kernel; return the kernel's state."""
         state: dict[str, Any] = await asyncio.to_thread(
             lambda: _client().request(
                 "POST", kernel_path(kernel, verb), dict(body or {}), limit=TIMEOUTS_S.get(verb)

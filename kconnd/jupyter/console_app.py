@@ -1,8 +1,9 @@
 """``python -m kconnd.jupyter.console_app NAME SOCKET OPTION...`` runs jupyter console for kconnd.
 
-It is Jupyter's own console with two changes, because a kernel of kconnd outlives its consoles.
-``exit`` closes the console; sent to the kernel, the word would terminate it and lose its memory.
-Ctrl-C interrupts the kernel through the daemon. SOCKET is ``""`` for the default socket.
+This console is Jupyter's own console with two changes, because a kernel of kconnd outlives its
+consoles. First, ``exit`` closes the console and is not sent to the kernel, which would exit and
+lose its memory. Second, Ctrl-C interrupts the kernel through the daemon. SOCKET is ``""`` for the
+default socket.
 """
 
 import os
@@ -16,9 +17,9 @@ from kconnd.client import Client, find_socket, kernel_path
 from kconnd.core.terminal_text import clean
 from kconnd.errors import KconndError
 
-EXIT_CELL = re.compile(r"\s*(exit|quit|q)(\(\))?;?\s*")  # q() is R's
+EXIT_CELL = re.compile(r"\s*(exit|quit|q)(\(\))?;?\s*")  # R has q()
 
-_Stock: Any = ZMQTerminalIPythonApp  # it has no types
+_Stock: Any = ZMQTerminalIPythonApp  # the class has no type annotations
 
 
 class KconndConsoleApp(_Stock):  # type: ignore[misc]  # see above
@@ -28,7 +29,7 @@ class KconndConsoleApp(_Stock):  # type: ignore[misc]  # see above
     socket = ""
 
     def init_shell(self) -> None:
-        """Make the shell, and have it close the console on ``exit``."""
+        """Create the shell, which closes the console on ``exit``."""
         super().init_shell()
         run_cell = self.shell.run_cell
 
@@ -41,7 +42,7 @@ class KconndConsoleApp(_Stock):  # type: ignore[misc]  # see above
         self.shell.run_cell = run_or_exit
 
     def handle_sigint(self, *args: Any) -> None:
-        """Interrupt the running cell; without one, discard the input line."""
+        """Interrupt the running cell; without a running cell, discard the input line."""
         if not self.shell._executing:  # noqa: SLF001  # the overridden method reads it, too
             super().handle_sigint(*args)
             return

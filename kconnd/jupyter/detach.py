@@ -1,8 +1,9 @@
-"""Replaces the parts of a kernel manager that end a kernel without asking its provisioner.
+"""Replaces the parts of a kernel manager that bypass the provisioner to end a kernel.
 
-A kernel manager and its clients send ``shutdown_request`` to the kernel themselves, and a manager
-removes the files of the ipc sockets that it believes to be its own. jupyter_client documents no way
-for a provisioner to change that, so every change of its private attributes is in this module.
+A kernel manager and its clients send ``shutdown_request`` directly to the kernel. A manager also
+removes the files of ipc sockets, because it assumes that it owns them. jupyter_client has no
+documented interface with which a provisioner can prevent this. This module therefore changes
+private attributes, and no other module does.
 """
 
 import functools
@@ -13,7 +14,7 @@ from jupyter_client.client import KernelClient
 
 
 class NullSocket:
-    """Stands in for a manager's control socket and drops every message."""
+    """Replaces a manager's control socket and drops every message."""
 
     closed = False
     linger = 0
@@ -26,27 +27,27 @@ class NullSocket:
 
 
 class DetachingClient:
-    """Mixin for a kernel client whose ``shutdown`` sends nothing, so that the kernel survives.
+    """A mixin for kernel clients: ``shutdown`` sends nothing, so the kernel survives.
 
     A console calls ``shutdown`` when it exits.
     """
 
     def shutdown(self: Any, restart: bool = False, **_: Any) -> str:  # noqa: FBT001, FBT002  # the interface
-        """Send nothing; return the id of a message, as the interface requires."""
+        """Send nothing; return a message id, as the interface requires."""
         message = self.session.msg("shutdown_request", {"restart": restart})
         return str(message["header"]["msg_id"])
 
 
 @functools.cache
 def detaching_class(client_class: type[KernelClient]) -> type[KernelClient]:
-    """Return a subclass of a client class that mixes in `DetachingClient`."""
+    """Return a subclass of a client class with the mixin `DetachingClient`."""
     if issubclass(client_class, DetachingClient):
         return client_class
     return types.new_class(f"Detaching{client_class.__name__}", (DetachingClient, client_class))
 
 
 def keep_from_ending(manager: Any) -> None:
-    """Keep a kernel manager and its future clients from ending the kernel."""
+    """Prevent a kernel manager and its future clients from ending the kernel."""
     if manager._control_socket is not None:  # noqa: SLF001  # see the module's docstring
         manager._control_socket.close()  # noqa: SLF001  # see the module's docstring
     manager._control_socket = NullSocket()  # noqa: SLF001  # see the module's docstring
@@ -55,4 +56,4 @@ def keep_from_ending(manager: Any) -> None:
 
 
 def _keep_files() -> None:
-    """Remove no socket: they are the kernel's, and a new process may listen on them."""
+    """Do nothing: the sockets belong to the kernel, and a new process may listen on them."""

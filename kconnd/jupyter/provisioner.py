@@ -1,14 +1,14 @@
 """The kernel provisioner ``kconnd``: Jupyter attaches to a kernel that the daemon runs.
 
-``kconnd-ctl kernelspec install`` writes kernel specs that name this provisioner. To Jupyter the
-kernel looks like one that it has launched. Whatever Jupyter does to end the kernel only detaches
+``kconnd-ctl kernelspec install`` writes kernel specs that name this provisioner. Jupyter treats the
+kernel like a kernel that it has launched. Each attempt of Jupyter to end the kernel only detaches
 from it. Source of the interface: "Kernel Provisioning" in the jupyter_client documentation.
 
-Rules. Documented interfaces are used where they exist: the methods of a provisioner, and the traits
-of the kernel manager (``autorestart``, ``restarter_class``, ``client_factory``, the ports,
+Rules. Documented interfaces are used if they exist: the methods of a provisioner, and the traits of
+the kernel manager (``autorestart``, ``restarter_class``, ``client_factory``, the ports,
 `load_connection_info`, ``shutting_down``). `kconnd.jupyter.detach` replaces the parts of a manager
-that would end the kernel without asking its provisioner; ``tests/jupyter`` proves that with the
-oldest and the newest supported jupyter_client.
+that bypass the provisioner. ``tests/jupyter`` runs with the oldest and the newest supported
+jupyter_client.
 """
 
 import logging
@@ -47,12 +47,13 @@ class KconndProvisioner(KernelProvisionerBase):
         config=True,
         help="A kconnd profile, or OWNER/NAME for a kernel that another user shares.",
     )
-    # kconnd.jupyter.server sets it, because only the server knows why it shuts a kernel down.
+    # kconnd.jupyter.server sets this attribute, because only the server knows the reason of a
+    # shutdown.
     user_requested_shutdown = Bool(default_value=False)
 
-    _kernel = ""  # its name with instance and owner
+    _kernel = ""  # the kernel's name with instance and owner
     _generation = 0
-    _connection: dict[str, Any]  # the content of its connection file
+    _connection: dict[str, Any]  # the content of the kernel's connection file
     _attached = False
     _restarting = False
     _on_shutdown = "detach"
@@ -64,7 +65,7 @@ class KconndProvisioner(KernelProvisionerBase):
 
     @property
     def kernel(self) -> str:
-        """The kernel's name in kconnd; ``""`` before its start."""
+        """The kernel's name in kconnd; ``""`` before the start."""
         return self._kernel
 
     @property
@@ -83,12 +84,12 @@ class KconndProvisioner(KernelProvisionerBase):
         return self._generation
 
     async def poll(self) -> int | None:
-        """Return None while the attached process is running, and its exit status once it is not.
+        """Return None while the attached process is running, and its exit status afterwards.
 
-        A kernel that the daemon has restarted is a new process: the old one's memory is lost, and
-        clients that wait for its reply have to learn that. So the first poll after a restart
-        returns an exit status, and the next one is about the new process, if that has the
-        connection of the old one.
+        After a restart by the daemon, the kernel is a new process and its memory is lost. Clients
+        that wait for a reply of the old process must be notified. The first poll after a restart
+        therefore returns an exit status. If the new process has the old connection, the next poll
+        returns the status of the new process.
         """
         if not self._attached:
             return UNKNOWN_EXIT
@@ -96,12 +97,12 @@ class KconndProvisioner(KernelProvisionerBase):
         return None if status is None or status.fate is Fate.RUNNING else status.code
 
     async def poll_status(self) -> ProcessStatus | None:
-        """Query the status of the attached process, and attach to the process that replaced it.
+        """Query the status of the attached process; attach to a new process that has replaced it.
 
         Returns
         -------
         ProcessStatus, optional
-            None if the daemon did not answer, which does not mean that the kernel has died.
+            None if the daemon did not answer. The kernel may still be running in this case.
         """
         try:
             kernel = await self._daemon.get(self._kernel)
@@ -117,7 +118,7 @@ class KconndProvisioner(KernelProvisionerBase):
         return status
 
     async def _has_same_connection(self, kernel: dict[str, Any]) -> bool:
-        """Return whether the kernel's present process has the key and ports of the attached one."""
+        """Return whether the present process has the key and ports of the attached process."""
         if kernel["state"] not in UP or kernel["generation"] == self._generation:
             return True
         return await self._daemon.connection(self._kernel, kernel) == self._connection
@@ -134,7 +135,7 @@ class KconndProvisioner(KernelProvisionerBase):
             try:
                 await self._daemon.post(self._kernel, "interrupt")
             except NotRunningError as error:
-                # A local provisioner raises nothing either for a process that has ended.
+                # A local provisioner also ignores a signal to a process that has ended.
                 log.warning("%s", error.message)
         elif signum != 0:
             await self._daemon.post(self._kernel, "signal", {"signal": signum})
@@ -152,7 +153,7 @@ class KconndProvisioner(KernelProvisionerBase):
         self._detach()
 
     async def cleanup(self, restart: bool = False) -> None:  # noqa: FBT001, FBT002  # the interface
-        """Stop the kernel if a user shut it down and its profile says so."""
+        """Stop the kernel after a shutdown by a user, if the profile requires it."""
         self._restarting = restart
         by_user, self.user_requested_shutdown = self.user_requested_shutdown, False
         if by_user and not restart and self._on_shutdown == "stop" and self._kernel:
@@ -186,12 +187,12 @@ class KconndProvisioner(KernelProvisionerBase):
     def _check_encryption(self) -> None:
         """Refuse an encrypted connection that this jupyter_client does not support.
 
-        Its client would only see a kernel that does not answer.
+        Without this check, the kernel would seem not to answer.
 
         Raises
         ------
         StartFailedError
-            If the connection is encrypted and the kernel manager has no CURVE traits.
+            If the connection is encrypted and the kernel manager has no traits for CURVE.
         """
         if "curve_publickey" in self._connection and not self._manager.has_trait("curve_publickey"):
             raise StartFailedError(
@@ -206,7 +207,7 @@ class KconndProvisioner(KernelProvisionerBase):
         return self.connection_info
 
     async def post_launch(self, **_kwargs: Any) -> None:
-        """Keep the kernel manager from ending the kernel without asking this provisioner."""
+        """Prevent the kernel manager from bypassing this provisioner to end the kernel."""
         keep_from_ending(self._manager)
 
     async def get_provisioner_info(self) -> dict[str, Any]:
@@ -216,7 +217,7 @@ class KconndProvisioner(KernelProvisionerBase):
         return {**info, **process, "connection": self._connection}
 
     async def load_provisioner_info(self, provisioner_info: dict[str, Any]) -> None:
-        """Attach to the kernel that another process was attached to."""
+        """Attach to a kernel with the data of another process's provisioner."""
         await super().load_provisioner_info(provisioner_info)
         self._kernel = provisioner_info["kernel"]
         self._generation = provisioner_info["generation"]
@@ -224,11 +225,11 @@ class KconndProvisioner(KernelProvisionerBase):
         self._attached = True
 
     def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
-        """Return the default: detaching takes no time, so any wait is long enough."""
+        """Return the default; detaching takes no time, so every limit suffices."""
         return recommended
 
     async def _choose_kernel(self, session: str) -> str:
-        """Return the name of the kernel to attach to, and read its profile's settings."""
+        """Read the profile's settings, and return the name of the kernel to attach to."""
         owner, name = split_owner(str(self.profile))
         settings = {} if owner else await self._daemon.settings(name)
         self._on_shutdown = settings.get("on_frontend_shutdown", "detach")
@@ -237,16 +238,16 @@ class KconndProvisioner(KernelProvisionerBase):
         return f"{owner}/{name}" if owner else name
 
     def _adjust_manager(self) -> None:
-        """Load the connection into the kernel manager, and keep it from restarting the kernel."""
+        """Load the connection into the kernel manager, and disable its restarts of the kernel."""
         manager = self._manager
         leave_restarts_to_daemon(manager)
-        # load_connection_info sets no port that is set already.
+        # load_connection_info does not overwrite a port that is already set.
         for port in port_names:
             setattr(manager, port, 0)
         manager.load_connection_info(self.connection_info)
 
     def _detach(self) -> None:
-        """Detach, so that to the manager the kernel has no process that it could end."""
+        """Detach: the manager then sees no process that it could end."""
         self._attached = False
 
 

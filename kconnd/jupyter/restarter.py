@@ -1,8 +1,8 @@
-"""Replaces a kernel manager's restarter: the daemon restarts kernels, the manager only follows.
+"""Replaces a kernel manager's restarter, because the daemon restarts kernels.
 
-A manager that serves front ends (`AsyncIOLoopKernelManager`, which a Jupyter server uses) has a
-restarter that polls its kernel every few seconds, restarts a dead one, and calls the callbacks of
-front ends. `KconndRestarter` polls too and calls those callbacks, but restarts nothing. Source:
+A Jupyter server uses `AsyncIOLoopKernelManager`, which has a restarter. The restarter polls its
+kernel every few seconds, restarts a dead kernel, and calls the callbacks of front ends.
+`KconndRestarter` also polls and calls the callbacks, but does not restart a kernel. Source:
 ``restarter_class`` and ``add_restart_callback`` in the jupyter_client documentation.
 """
 
@@ -14,12 +14,12 @@ from typing import Any, Protocol
 from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
 
-UNKNOWN_EXIT = 1  # the exit status of a process whose exit status is unknown
-UP = frozenset({"launching", "starting", "running", "stopping"})  # states that have a process
+UNKNOWN_EXIT = 1  # the exit status to report if the real one is unknown
+UP = frozenset({"launching", "starting", "running", "stopping"})  # states with a process
 
 
 class Fate(Enum):
-    """The present state of the process that a front end is attached to."""
+    """The present state of a front end's attached process."""
 
     RUNNING = "it is running"
     REPLACED = "the daemon has restarted the kernel, or will"
@@ -28,16 +28,16 @@ class Fate(Enum):
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """The state of an attached process, and of the kernel's present one.
+    """The state of an attached process and of the kernel's present process.
 
     Parameters
     ----------
     fate : Fate
         The state of the attached process.
     generation : int
-        The generation of the present process, or of the next one during a backoff.
+        The generation of the present process; during a backoff, of the next process.
     code : int
-        The exit status of the attached process, if it has ended.
+        The exit status of the attached process, if it has exited.
     """
 
     fate: Fate
@@ -48,7 +48,7 @@ class ProcessStatus:
 def process_status(
     kernel: Mapping[str, Any], generation: int, *, same_connection: bool
 ) -> ProcessStatus:
-    """Decide on the status of an attached process from the daemon's description of its kernel.
+    """Derive the status of an attached process from the daemon's description of its kernel.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def process_status(
     generation : int
         The generation of the attached process.
     same_connection : bool
-        Whether the present process has the key and ports of the attached one.
+        Whether the present process has the key and ports of the attached process.
     """
     present = int(kernel["generation"])
     if kernel["state"] in UP:
@@ -72,7 +72,7 @@ def process_status(
 
 
 class AttachedProvisioner(Protocol):
-    """The part of `kconnd.jupyter.provisioner.KconndProvisioner` that the restarter uses."""
+    """The interface of `kconnd.jupyter.provisioner.KconndProvisioner` that the restarter uses."""
 
     generation: int
 
@@ -81,11 +81,11 @@ class AttachedProvisioner(Protocol):
         ...
 
 
-_Stock: Any = AsyncIOLoopKernelRestarter  # its annotations do not fit its callers
+_Stock: Any = AsyncIOLoopKernelRestarter  # its type annotations do not match its callers
 
 
 class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
-    """Notifies front ends that the daemon has restarted their kernel, or that it has ended."""
+    """Notifies front ends that their kernel was restarted by the daemon or has ended."""
 
     _announced_generation = 0
 
@@ -95,16 +95,16 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
         return provisioner
 
     def start(self) -> None:
-        """Poll every ``time_to_dead`` seconds from now on."""
+        """Begin to poll every ``time_to_dead`` seconds."""
         self._announced_generation = self._provisioner.generation
         super().start()
 
     async def poll(self) -> None:
-        """Query the status once, and call the callbacks of front ends if it has changed."""
+        """Query the status once; call the callbacks of front ends if it has changed."""
         if self.kernel_manager.shutting_down:
             return
         status = await self._provisioner.poll_status()
-        # A shutdown may have begun while the daemon answered.
+        # A shutdown may have begun during the query.
         if status is None or self.kernel_manager.shutting_down:
             return
         if status.fate is Fate.ENDED:
@@ -116,7 +116,7 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
 
 
 def leave_restarts_to_daemon(manager: Any) -> None:
-    """Keep a kernel manager from restarting its kernel."""
+    """Prevent a kernel manager from restarting its kernel."""
     if isinstance(manager, AsyncIOLoopKernelManager):
         manager.restarter_class = KconndRestarter
     else:

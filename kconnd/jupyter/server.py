@@ -4,13 +4,13 @@ One line in ``jupyter_server_config.py`` enables it::
 
     c.ServerApp.kernel_manager_class = "kconnd.jupyter.server.KconndMappingKernelManager"
 
-Without it, a server cannot interrupt, restart or shut down a kernel that it lists as external (it
-replies with status 500, or starts another kernel in its place), lists a dead kernel as idle, and
-treats a user's "shut down kernel" like its own exit.
+Without this class, a server has three problems. It cannot interrupt, restart or shut down an
+external kernel: it replies with status 500, or starts another kernel instead. It lists a dead
+kernel as idle. It treats a user's "shut down kernel" like its own exit.
 
-Rules. Kernels that are not kconnd's are left to the stock class. When the server closes or culls a
-kernel, or exits, it detaches from the kernel. A user who shuts a kernel down stops it if its
-profile says ``on_frontend_shutdown: stop``.
+Rules. The stock class handles all kernels that are not kernels of kconnd. When the server closes a
+kernel, culls a kernel or exits, it only detaches from the kernel. When a user shuts a kernel down,
+the kernel is stopped if its profile says ``on_frontend_shutdown: stop``.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ from kconnd.errors import KconndError, UsageError
 from kconnd.jupyter.async_client import AsyncClient
 from kconnd.jupyter.provisioner import KconndProvisioner
 
-# Whether the server shuts a kernel down by itself, without a user's request.
+# True while the server shuts a kernel down without a user's request.
 _by_server: ContextVar[bool] = ContextVar("by_server", default=False)
 
 MAX_PHRASE_CHARS = 300
-ENDED = frozenset({"stopped", "failed", "lost"})  # states of kernels that nobody can attach to
+ENDED = frozenset({"stopped", "failed", "lost"})  # no client can attach to a kernel in these states
 
-_Stock: Any = AsyncMappingKernelManager  # its annotations do not fit its callers
+_Stock: Any = AsyncMappingKernelManager  # its type annotations do not match its callers
 
 
 class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
@@ -50,10 +50,10 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
     def list_kernel_ids(self) -> list[str]:
         """List the ids of all kernels.
 
-        The stock method raises KeyError for an external kernel that was shut down here and whose
-        file is removed afterwards. Every ``if kernel_manager:`` calls it, also in the server's
-        shutdown, which then never finishes. It drops the file from its table before it raises, so
-        a retry succeeds.
+        The stock method raises KeyError for an external kernel that was shut down here, after its
+        file is removed. Every ``if kernel_manager:`` calls this method, so the server's shutdown
+        would never finish. The stock method forgets the file before it raises, so a second call
+        succeeds.
         """
         while True:
             with contextlib.suppress(KeyError):
@@ -61,11 +61,12 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
                 return ids
 
     async def list_kernels(self) -> list[dict[str, Any]]:
-        """List all kernels, with the present state of kconnd's from the daemon."""
+        """List all kernels; the state of kconnd's kernels comes from the daemon."""
         states = await self._query_states() if self.kernel_id_to_connection_file else None
         models: list[dict[str, Any]] = []
         for kernel_id in self.list_kernel_ids():
-            with contextlib.suppress(HTTPError, KeyError):  # removed since list_kernel_ids
+            # The kernel was removed after list_kernel_ids.
+            with contextlib.suppress(HTTPError, KeyError):
                 model = self._update_model(super().kernel_model(kernel_id), states)
                 if model is not None:
                     models.append(model)
@@ -79,7 +80,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         return self._update_model(model, await self._query_states()) or model
 
     async def _query_states(self) -> Mapping[str, dict[str, Any]] | None:
-        """Query the state of the daemon's kernels, by name; None if it does not answer."""
+        """Query the state of the daemon's kernels by name; None if the daemon does not answer."""
         try:
             return {kernel["name"]: kernel for kernel in await self._daemon.list()}
         except KconndError as error:
@@ -89,13 +90,16 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
     def _update_model(
         self, model: dict[str, Any], states: Mapping[str, dict[str, Any]] | None
     ) -> dict[str, Any] | None:
-        """Replace the server's guesses about an external kernel; None if the kernel has ended."""
+        """Replace the server's assumptions about an external kernel.
+
+        None if the kernel has ended.
+        """
         published = self._read_published(model["id"])
         if published is None:
             return model
         name, is_on_this_machine = published
         if not is_on_this_machine:
-            return None  # another machine shares this home folder; its kernels are out of reach
+            return None  # the kernel of another machine with this home folder cannot be reached
         if states is None:
             return model
         kernel = states.get(name)
@@ -117,7 +121,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         return published[0] if published is not None and published[1] else None
 
     def _read_published(self, kernel_id: str) -> tuple[str, bool] | None:
-        """Read the kernel's name in a published file, and whether it is on this machine."""
+        """Read a published file: the kernel's name, and whether the kernel is on this machine."""
         path = self.kernel_id_to_connection_file.get(kernel_id)
         if path is None:
             return None
@@ -154,7 +158,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         now: bool = False,  # noqa: FBT001, FBT002  # the interface
         restart: bool = False,  # noqa: FBT001, FBT002  # the interface
     ) -> None:
-        """Stop a kernel or detach from it, as its profile says.
+        """Stop a kernel or detach from the kernel, according to its profile.
 
         Users and the culling call it. A server that exits does not: `shutdown_all` shuts the
         managers of the kernels down itself, which only detaches.
@@ -190,7 +194,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
 
 @contextlib.contextmanager
 def as_http_error() -> Iterator[None]:
-    """Turn an error of the daemon into an HTTP error that users read, with its own status."""
+    """Convert an error of the daemon to an HTTP error with the status of the error."""
     try:
         yield
     except KconndError as error:

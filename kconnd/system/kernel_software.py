@@ -1,10 +1,10 @@
-"""Read what is known of a kernel's software before its start, and keep what was learned of it.
+"""Read known facts about a kernel's software before its start, and store learned facts.
 
 `SoftwareReader` derives the key of the software and reads the facts in the shipped table, in the
 metadata of packages and in the kernel spec. A key that was read before costs a few calls of
 stat(2). `LearnedCapabilities` keeps the facts that starts and probes have shown, in a private file
-of the state folder. The facts are only needed to choose better, so a file that cannot be read or
-written is logged, and no start fails for it.
+of the state folder. A start does not depend on the facts, so an error of reading or writing a file
+is only logged.
 """
 
 import json
@@ -45,7 +45,7 @@ from kconnd.system.hung_calls import BeginStep
 from kconnd.system.packages import InstalledPackages, package_folders, read_stamps
 
 TABLE = Path(__file__).with_name("measured_kernels.json")
-LEARNED = "capabilities.json"  # in the state folder
+LEARNED = "capabilities.json"  # a file in the state folder
 MAX_LEARNED_BYTES = 4 << 20
 MAX_CACHED = 256
 
@@ -59,7 +59,7 @@ def read_table() -> tuple[MeasuredKernel, ...]:
 
 
 class SoftwareReader:
-    """Reads what is known of kernels' software before their start."""
+    """Reads known facts about the software of kernels before their start."""
 
     def __init__(self) -> None:
         self._cache: dict[str, Capabilities] = {}
@@ -72,18 +72,18 @@ class SoftwareReader:
         settings: tuple[object, ...],
         begin: BeginStep,
     ) -> Software:
-        """Read what is known of a kernel's software.
+        """Read the known facts about a kernel's software.
 
         Parameters
         ----------
         spec : KernelSpec
             The kernel spec.
         argv, env : tuple, mapping
-            The command, with the interpreter that it uses, and the environment.
+            The command, including its interpreter, and the environment.
         settings : tuple
-            Settings of the profile that change the command.
+            The settings of the profile that change the command.
         begin : callable
-            Receives each step.
+            A function that receives each step.
         """
         begin(f"looking for {argv[0]}")
         program = shutil.which(argv[0], path=env.get("PATH", SYSTEM_PATH)) or argv[0]
@@ -126,7 +126,7 @@ class LearnedCapabilities:
     Parameters
     ----------
     state_dir : Path, optional
-        The state folder; without one, the facts are kept in memory only.
+        The state folder. Without a state folder, the facts are kept only in memory.
     """
 
     def __init__(self, state_dir: Path | None = None) -> None:
@@ -139,7 +139,7 @@ class LearnedCapabilities:
         return combine(software.facts, learned.facts if learned is not None else {})
 
     def learn(self, software: Software, observed: Capabilities) -> dict[str, Fact]:
-        """Store what is new in some observed facts, and return it."""
+        """Store the new facts among observed facts, and return the new facts."""
         news = news_in(self.facts(software), observed)
         if not news or not software.key:
             return {}
@@ -150,7 +150,7 @@ class LearnedCapabilities:
         return news
 
     def forget(self, key: str) -> bool:
-        """Drop what was learned of a kernel's software; return whether there was anything."""
+        """Drop the learned facts about a kernel's software; return whether there were any."""
         learned = self._read()
         if learned.pop(key, None) is None:
             return False
@@ -174,7 +174,7 @@ class LearnedCapabilities:
 
 
 def _read_learned(path: Path) -> dict[str, LearnedSoftware]:
-    """Read the learned facts; a file that cannot be read is put aside."""
+    """Read the learned facts; an invalid file is put aside."""
     try:
         return parse_learned(json.loads(read_regular(path, MAX_LEARNED_BYTES)))
     except FileNotFoundError:

@@ -1,11 +1,12 @@
 """Read the packages that are installed in the environment of a program, from their files.
 
-Nothing is imported or run. A program ``PREFIX/bin/NAME`` uses the package folders below PREFIX; a
-Python outside a virtual environment also uses those of its user. The folders of Python have a
-``dist-info`` or ``egg-info`` for each package ("Recording installed projects" of the Python
-Packaging User Guide), and those of R a ``DESCRIPTION`` ("Writing R Extensions"). Any of them can
-be on a file server that hangs, so each step calls ``begin`` first (see
-`kconnd.system.hung_calls`), and only regular files of a limited size are read.
+No package is imported, and no program is run. A program ``PREFIX/bin/NAME`` uses the package
+folders below PREFIX. A Python outside a virtual environment also uses the package folders of its
+user. In package folders of Python, each package has a ``dist-info`` or ``egg-info`` ("Recording
+installed projects" in the Python Packaging User Guide). In package folders of R, each package has a
+``DESCRIPTION`` ("Writing R Extensions"). A folder can be on a file server that hangs, so each step
+calls ``begin`` first (see `kconnd.system.hung_calls`). Only regular files of a limited size are
+read.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from kconnd.system.files.regular import read_regular
 from kconnd.system.hung_calls import BeginStep
 
 MAX_METADATA_BYTES = 1 << 20
-MAX_RECORD_BYTES = 1 << 18  # the packages of kernels have few files
+MAX_RECORD_BYTES = 1 << 18  # sufficient, because packages of kernels have few files
 MAX_PYTHONPATH_FOLDERS = 8
 PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 R_PROGRAMS = frozenset({"R", "Rscript"})
@@ -28,12 +29,12 @@ R_FOLDERS = ("lib/R/site-library", "lib/R/library", "lib64/R/library")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _INFO = re.compile(r"(.+?)(?:-(\d[^-]*))?(?:-py\d(?:\.\d+)?)?\.(?:dist|egg)-info")
 
-Stamp = tuple[str, int, int]  # a path, its inode and its time of modification
+Stamp = tuple[str, int, int]  # a path, its inode and its modification time
 
 
 @dataclass(frozen=True)
 class Package:
-    """An installed package: its name, its version or ``""``, and the path of its metadata."""
+    """An installed package: its name, its version (``""`` if unknown) and its metadata's path."""
 
     name: str
     version: str
@@ -48,7 +49,7 @@ def package_folders(program: str, env: Mapping[str, str], begin: BeginStep) -> l
     program : str
         The absolute path of the program.
     env : mapping
-        Its environment.
+        The environment of the program.
     begin : callable
         Receives each step.
     """
@@ -79,7 +80,7 @@ def _prefixes(program: str, home: str, begin: BeginStep) -> list[str]:
 
 
 def _split(program: str) -> tuple[str, str, str]:
-    """Split ``PREFIX/FOLDER/NAME``."""
+    """Split a path ``PREFIX/FOLDER/NAME``."""
     path, _, name = program.rpartition("/")
     prefix, _, folder = path.rpartition("/")
     return prefix, folder, name
@@ -111,7 +112,7 @@ class InstalledPackages:
     Parameters
     ----------
     folders : list of str
-        The folders.
+        The paths of the folders.
     begin : callable
         Receives each step.
     """
@@ -133,7 +134,7 @@ class InstalledPackages:
         return {name: package.version for name, package in self._packages.items()}
 
     def version_of(self, package: str) -> str:
-        """Return the version of a package for Python or R; ``""`` if that is unknown."""
+        """Return the version of a package for Python or R; ``""`` if unknown."""
         installed = self._packages.get(normalize(package))
         return installed.version if installed is not None else self._version_in_r(package)
 
@@ -147,7 +148,7 @@ class InstalledPackages:
         return ""
 
     def find_package(self, module: str, program: str) -> Package | None:
-        """Return the package that contains a module, or that has installed a program."""
+        """Return the package that contains a module or a program."""
         top = module.partition(".")[0]
         if package := self._packages.get(normalize(top or program)):
             return package
@@ -174,7 +175,7 @@ class InstalledPackages:
 
 
 def _read(path: str, max_bytes: int = MAX_METADATA_BYTES) -> str:
-    """Read a text file; ``""`` if it is missing, too large or not regular."""
+    """Read a text file; ``""`` if the file is missing, too large or not regular."""
     try:
         return read_regular(Path(path), max_bytes).decode(errors="replace")
     except OSError:

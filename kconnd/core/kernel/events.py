@@ -188,7 +188,7 @@ Event = (
 
 @dataclass(frozen=True)
 class Launch:
-    """Launch a process with the kernel's key and ports, or with new ones."""
+    """Launch a process, with the kernel's key and ports or with a new key and new ports."""
 
     generation: int
     new_key: bool = False

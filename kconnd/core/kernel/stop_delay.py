@@ -1,8 +1,8 @@
 """Describes to users what delays the exit of a kernel that is being stopped.
 
 A kernel replies to ``shutdown_request`` before it exits. Its child processes show what it waits
-for. ipykernel terminates its children and waits until each has disappeared. A zombie, an exited
-child that nobody has collected, does not disappear, so ipykernel waits for its whole timeout.
+for. ipykernel terminates its children and waits until each has disappeared. A zombie is an exited
+child that was not collected. A zombie never disappears, so ipykernel waits for its whole timeout.
 ipykernel runs its atexit functions after this wait.
 """
 

@@ -1,13 +1,14 @@
 """Capabilities of a kernel's software: facts, each with its evidence and date.
 
-How it works. A fact is known from one of five sources. The table that kconnd ships has facts that
-were measured with certain versions. The metadata of installed packages shows what a kernel is built
-on. A kernel spec declares facts. An ordinary start shows facts, and a probe tries all of them.
-`combine` lets a stronger source win: a probe before the table, the table before ordinary starts,
-and these before metadata and declarations, which are only likely to be right.
+How it works. A fact comes from one of five sources. kconnd ships a table of facts that were
+measured with certain versions. The metadata of installed packages shows the base package of a
+kernel. A kernel spec declares facts. An ordinary start shows some facts, and a probe tests all
+facts. If sources disagree, `combine` chooses the strongest source: first a probe, second the table,
+third an ordinary start, and last metadata and declarations. Metadata and declarations are only
+likely to be correct.
 
-Facts that were learned are stored under a key (`software_key`). It covers everything that is known
-of the software before a start, so facts about other versions of it are never used.
+Learned facts are stored under a key (`software_key`). The key is derived from all information about
+the software before a start, so facts about other versions are never used.
 """
 
 import hashlib
@@ -18,8 +19,8 @@ from enum import StrEnum
 from math import isfinite
 from typing import Any
 
-VERSION = 1  # of the format of learned facts
-MAX_KERNELS = 256  # whose facts are kept
+VERSION = 1  # the version of the format of learned facts
+MAX_KERNELS = 256  # the maximum of kernels with stored facts
 MAX_EVIDENCE_CHARS = 200
 MAX_SECONDS = 86400.0
 
@@ -29,7 +30,7 @@ SECONDS_TO_START = "seconds_to_start"
 SURVIVES_SIGINT = "survives_sigint"
 EXITS_AFTER_SHUTDOWN = "exits_after_shutdown"
 
-# Each fact with its meaning, for people. A fact of another name is ignored.
+# Each fact with its meaning, as shown to users. A fact with another name is ignored.
 MEANINGS: Mapping[str, str] = {
     UNIX_SOCKETS: "binds the Unix sockets that its connection file names",
     CURVE: "encrypts its channels with the CURVE keys of its connection file",
@@ -42,15 +43,15 @@ MEANINGS: Mapping[str, str] = {
 class FactSource(StrEnum):
     """The source of a fact, from the weakest to the strongest."""
 
-    DECLARED = "declared"  # by the kernel spec
-    METADATA = "metadata"  # of the installed packages
-    START = "start"  # an ordinary start, or what followed it
-    MEASURED = "measured"  # in the table that kconnd ships
+    DECLARED = "declared"  # declared by the kernel spec
+    METADATA = "metadata"  # the metadata of the installed packages
+    START = "start"  # an ordinary start, or an observation after the start
+    MEASURED = "measured"  # the table that kconnd ships
     PROBE = "probe"
 
 
 _STRENGTH = tuple(FactSource)
-LIKELY = frozenset({FactSource.DECLARED, FactSource.METADATA})  # sources that nobody has checked
+LIKELY = frozenset({FactSource.DECLARED, FactSource.METADATA})  # sources that are not verified
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,13 @@ class Fact:
     Parameters
     ----------
     value : bool or float
-        Whether it holds, or the number of seconds.
+        Whether the fact is true, or a number of seconds.
     source : FactSource
-        How it is known.
+        The source of the fact.
     evidence : str
-        The observation behind it, for people.
+        The observation that shows the fact, for display.
     at : float, optional
-        Its date in seconds since the epoch; None for what was read just now.
+        The date of the fact in seconds since the epoch; None for a fact that was just read.
     """
 
     value: bool | float
@@ -85,9 +86,9 @@ class Software:
     Parameters
     ----------
     key : str
-        Identifies it; facts are stored under this key.
+        The key of the software, under which its facts are stored.
     name : str
-        The name of its kernel spec, for people.
+        The name of the kernel spec, for display.
     facts : mapping
         The facts from the table, from metadata and from the kernel spec.
     """
@@ -105,16 +106,16 @@ def software_key(spec: Iterable[object], program: str, stamps: Iterable[object])
     spec : iterable
         The content of the kernel spec, and the settings of a profile that change the command.
     program : str
-        The resolved path of its program.
+        The resolved path of the kernel's program.
     stamps : iterable
-        The stamps of the program and of the package folders of its environment.
+        The stamps of the program and of the package folders in the program's environment.
     """
     content = json.dumps([list(spec), program, list(stamps)], default=str, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def combine(*facts: Capabilities) -> dict[str, Fact]:
-    """Combine facts; the strongest source of each fact wins, and then the last mapping."""
+    """Combine facts; for each fact, the strongest source wins, or else the last mapping."""
     combined: dict[str, Fact] = {}
     for mapping in facts:
         for name, fact in mapping.items():
@@ -124,15 +125,15 @@ def combine(*facts: Capabilities) -> dict[str, Fact]:
 
 
 def is_stronger(first: Fact, second: Fact) -> bool:
-    """Return whether the source of the first fact is stronger than that of the second."""
+    """Return whether the first fact has a stronger source than the second fact."""
     return _STRENGTH.index(first.source) > _STRENGTH.index(second.source)
 
 
 def news_in(known: Capabilities, observed: Capabilities) -> dict[str, Fact]:
-    """Return the observed facts that are worth storing: new ones, and those with another value.
+    """Return the observed facts to store: new facts, and facts with a changed value.
 
-    A start takes a little longer or shorter each time, so only the first time is stored, and a much
-    longer one.
+    The duration of a start varies slightly, so only the first duration and much longer durations
+    are stored.
     """
     return {
         name: fact
@@ -165,7 +166,7 @@ def facts_to_json(facts: Capabilities) -> dict[str, Any]:
 
 
 def parse_facts(content: object) -> dict[str, Fact]:
-    """Parse the plain data of facts; unknown facts and invalid ones are left out."""
+    """Parse the plain data of facts; unknown and invalid facts are omitted."""
     if not isinstance(content, dict):
         return {}
     facts = {name: _parse_fact(name, content[name]) for name in MEANINGS if name in content}
@@ -209,7 +210,7 @@ class LearnedSoftware:
 
     @property
     def learned_at(self) -> float:
-        """When its latest fact was learned, in seconds since the epoch."""
+        """The date of the latest learned fact, in seconds since the epoch."""
         return max((fact.at or 0.0 for fact in self.facts.values()), default=0.0)
 
 
@@ -219,7 +220,7 @@ def parse_learned(content: object) -> dict[str, LearnedSoftware]:
     Raises
     ------
     ValueError
-        If the data has another version, or is not such data.
+        If the data has another version or another form.
     """
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ValueError("it is not a file of learned capabilities, or of a newer version")
@@ -234,6 +235,6 @@ def parse_learned(content: object) -> dict[str, LearnedSoftware]:
 
 
 def keep_latest(learned: Mapping[str, LearnedSoftware]) -> dict[str, LearnedSoftware]:
-    """Drop the facts that were learned longest ago where there are too many."""
+    """Drop the oldest learned facts if there are too many."""
     by_age = sorted(learned, key=lambda key: learned[key].learned_at, reverse=True)
     return {key: learned[key] for key in by_age[:MAX_KERNELS]}

@@ -160,7 +160,7 @@ def _check(holds: bool, fault: str) -> None:  # noqa: FBT001  # the condition
 
 
 def _is_plain_path(path: str) -> bool:
-    """Tell whether a path is absolute, without empty parts, ``.`` and ``..``."""
+    """Return whether a path is absolute and has no empty parts, ``.`` or ``..``."""
     parts = path.split("/")
     return path.isprintable() and path.startswith("/") and not {"", ".", ".."} & set(parts[1:])
 

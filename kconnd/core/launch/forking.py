@@ -57,7 +57,7 @@ REFUSAL_PER_ATTEMPT = 10
 
 @dataclass(frozen=True)
 class Parent:
-    """The properties of a parent process; kernels with equal ones share a parent.
+    """The properties of a parent process; kernels with equal properties share a parent.
 
     Parameters
     ----------

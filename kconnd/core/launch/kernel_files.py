@@ -136,7 +136,7 @@ def warm_files(runtime_dir: str, state_dir: str, name: str) -> WarmFiles:
 
 
 def connection_file_name(name: str) -> str:
-    """Name a kernel's connection file; ``jupyter --existing NAME`` looks for this form, too."""
+    """Name a kernel's connection file, in a form that ``jupyter --existing NAME`` also finds."""
     return f"kernel-{name}.json"
 
 

@@ -1,12 +1,14 @@
-"""The table of measured kernels, and which of its rows hold for a kernel.
+"""The table of measured kernels, and the choice of the rows for a kernel.
 
-A row says what was measured of one kernel, with which versions, and when. A kernel is recognized by
-its command: the Python module that it runs, its program, or a text in its arguments. Its version is
-that of its package. If the version cannot be read, a fact holds only if all rows of the kernel
-agree on it. If the version is outside of all rows, nothing is known: it is learned.
+A row contains measured facts about a kernel, the measured versions and the date. A kernel is
+recognized by its command: the Python module that it runs, its program, or a text in its arguments.
+The version of a kernel is the version of its package. If the version cannot be read, a fact is used
+only if all rows of the kernel agree. If no row covers the version, no fact is known before the
+first start.
 
-Packages tell more. Every kernel that requires ipykernel or metakernel is built on ipykernel, which
-binds the sockets, so the wire is that of the installed ipykernel.
+Requirements of packages give further facts. A kernel that requires ipykernel or metakernel is built
+on ipykernel. ipykernel binds the kernel's sockets, so the facts about the wire of the installed
+ipykernel also apply to this kernel.
 """
 
 import re
@@ -25,9 +27,10 @@ from kconnd.core.launch.capabilities import (
 )
 from kconnd.core.launch.kernelspec_file import python_module
 
-BASES = ("ipykernel", "metakernel")  # packages that kernels are built on
-BASE = "ipykernel"  # which binds the sockets of all of these
-INHERITED = (UNIX_SOCKETS, CURVE, EXITS_AFTER_SHUTDOWN)  # facts that hold for what is built on it
+BASES = ("ipykernel", "metakernel")  # base packages of kernels
+BASE = "ipykernel"  # binds the sockets of all kernels with a base package
+# Facts that also apply to kernels that are built on ipykernel.
+INHERITED = (UNIX_SOCKETS, CURVE, EXITS_AFTER_SHUTDOWN)
 _CONDITION = re.compile(r"(>=|<)(\d+(?:\.\d+)*)")
 _SEPARATORS = re.compile(r"[-_.]+")
 
@@ -39,17 +42,18 @@ class MeasuredKernel:
     Parameters
     ----------
     package : str
-        The name of its package, which has the version.
+        The name of the kernel's package, whose version counts.
     modules, programs, arguments : tuple of str
-        How its command is recognized: Python modules, names of programs, and parts of an argument.
+        The patterns of the kernel's command: Python modules, names of programs, and parts of an
+        argument.
     versions : str
-        The versions that the row holds for, such as ``>=6.17,<7.3``.
+        The versions that the row covers, such as ``>=6.17,<7.3``.
     measured : tuple of str
         The versions that were measured.
     at : float
-        When, in seconds since the epoch.
+        The date of the measurement, in seconds since the epoch.
     facts : mapping
-        The facts.
+        The measured facts.
     """
 
     package: str
@@ -62,7 +66,7 @@ class MeasuredKernel:
     facts: Mapping[str, bool] = field(default_factory=dict)
 
     def holds_for(self, version: str) -> bool:
-        """Return whether a version is one that the row holds for."""
+        """Return whether the row covers a version."""
         number = parse_version(version)
         for operator, bound in _CONDITION.findall(self.versions):
             is_before = number < parse_version(bound)
@@ -87,7 +91,7 @@ def parse_table(content: Mapping[str, Any]) -> tuple[MeasuredKernel, ...]:
     Raises
     ------
     ValueError, KeyError, TypeError
-        If it is damaged.
+        If the table is damaged.
     """
     return tuple(_parse_row(row) for row in content["kernels"])
 
@@ -121,24 +125,24 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def normalize(package: str) -> str:
-    """Return the form of a package's name that is equal for all spellings."""
+    """Return the normalized form of a package's name, equal for all spellings."""
     return _SEPARATORS.sub("-", package).lower()
 
 
 def find_rows(table: Iterable[MeasuredKernel], argv: tuple[str, ...]) -> list[MeasuredKernel]:
-    """Return the rows about the kernel that a command runs."""
+    """Return the rows of the kernel that a command runs."""
     return [row for row in table if row.matches(argv)]
 
 
 def measured_facts(rows: Iterable[MeasuredKernel], version: str) -> dict[str, Fact]:
-    """Return the facts that hold for a version of a kernel.
+    """Return the measured facts about a version of a kernel.
 
     Parameters
     ----------
     rows : iterable of MeasuredKernel
         All rows about the kernel.
     version : str
-        Its version, or ``""`` if that is unknown.
+        The version of the kernel; ``""`` if unknown.
     """
     rows = list(rows)
     if version:
@@ -162,7 +166,7 @@ def inherited_facts(
     requires: Iterable[str],
     versions: Mapping[str, str],
 ) -> dict[str, Fact]:
-    """Return the facts that a kernel has from the package that it is built on.
+    """Return the facts that a kernel inherits from its base package.
 
     Parameters
     ----------
@@ -171,7 +175,7 @@ def inherited_facts(
     package : str
         The package of the kernel.
     requires : iterable of str
-        The packages that it requires.
+        The packages that the kernel's package requires.
     versions : mapping
         The version of each installed package.
     """

@@ -1,11 +1,12 @@
 """Chooses the wire of a kernel: private Unix sockets, tcp with CURVE, or plain tcp.
 
-``transport: auto`` prefers Unix sockets, since they exclude other users, then CURVE, then plain tcp
-with a warning. A wire that the kernel is known to speak is used. A wire that it may speak is tried,
-and if that fails, the same start falls back to plain tcp. Of a kernel without any known facts, the
-first start is on plain tcp, as Jupyter's, and shows how long a start takes. The next start tries
-Unix sockets, and one after that CURVE, if it does not bind Unix sockets. A restart tries nothing
-and keeps the wire, since clients are attached to it.
+``transport: auto`` prefers Unix sockets, because file permissions keep other users out. The second
+choice is CURVE, and the third is plain tcp with a warning. If the kernel is known to support a
+wire, the wire is used. If the kernel may support a wire, the wire is tried; after a failure, the
+same start falls back to plain tcp. Without known facts, the first start uses plain tcp, as Jupyter
+does, and measures the duration of a start. The next start tries Unix sockets. If the kernel does
+not bind Unix sockets, a later start tries CURVE. A restart keeps the wire, because clients are
+attached.
 """
 
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ from kconnd.core.launch.capabilities import (
     Capabilities,
 )
 
-TRIAL_FACTOR = 3  # times that a start usually takes
-MIN_TRIAL_S = 5.0  # other starts on the machine can delay one by seconds
+TRIAL_FACTOR = 3  # multiplied by the usual duration of a start
+MIN_TRIAL_S = 5.0  # other starts on the machine can delay a start by seconds
 
 
 class Trial(StrEnum):
-    """The wire that a start tries."""
+    """The wire that a start tries without knowing whether it works."""
 
     UNIX_SOCKETS = "Unix sockets"
     CURVE = "CURVE"
@@ -36,23 +37,23 @@ TRIED_FACT = {Trial.UNIX_SOCKETS: UNIX_SOCKETS, Trial.CURVE: CURVE}
 class Attempts(StrEnum):
     """The wires that a start may use."""
 
-    KNOWN = "known"  # only wires that the kernel is known to speak: after a trial failed
-    LIKELY = "likely"  # also wires that it probably speaks
+    KNOWN = "known"  # after a failed trial: only wires that the kernel is known to support
+    LIKELY = "likely"  # also wires that the kernel probably supports
     ALL = "all"
 
 
 @dataclass(frozen=True)
 class WireSettings:
-    """The settings of a profile that decide about the wire.
+    """The settings of a profile that affect the choice of the wire.
 
     Parameters
     ----------
     transport, encryption : str
-        The values of these keys.
+        The values of the keys ``transport`` and ``encryption``.
     needs_tcp : bool
         Whether another setting needs tcp.
     needs_privacy : bool
-        Whether plain tcp is not allowed, because the kernel is shared.
+        Whether plain tcp is forbidden because the kernel is shared.
     """
 
     transport: str = "auto"
@@ -72,7 +73,7 @@ class WireChoice:
     encrypted : bool
         Whether the channels use CURVE.
     trial : Trial, optional
-        What the start tries; it falls back to plain tcp.
+        The wire that the start tries before it falls back to plain tcp.
     """
 
     transport: str
@@ -141,7 +142,7 @@ def _is_used(certainty: _Certainty, attempts: Attempts) -> bool:
 
 
 def _is_worth_trying(certainty: _Certainty, facts: Capabilities, attempts: Attempts) -> bool:
-    """Return whether to try a wire of which nothing is known, after a first start."""
+    """Return whether to try an unknown wire, which requires an earlier start."""
     return _may_try(certainty, attempts) and SECONDS_TO_START in facts
 
 
@@ -150,7 +151,7 @@ def _may_try(certainty: _Certainty, attempts: Attempts) -> bool:
 
 
 def trial_limit_s(facts: Capabilities, startup_timeout_s: float) -> float:
-    """Return how long a trial waits for an answer of a kernel that listens nowhere."""
+    """Return the time limit of a trial, in seconds, for a kernel that does not listen."""
     if SECONDS_TO_START not in facts:
         return startup_timeout_s / 2
     usual_s = float(facts[SECONDS_TO_START].value)
@@ -160,11 +161,11 @@ def trial_limit_s(facts: Capabilities, startup_timeout_s: float) -> float:
 class TrialFailure(StrEnum):
     """The way in which a trial failed."""
 
-    ELSEWHERE = "elsewhere"  # it listened at other addresses
-    PLAIN = "plain"  # it listened without encryption
-    EXIT = "exit"  # it exited before it answered
-    KILLED = "killed"  # somebody killed it
-    SILENCE = "silence"  # it did not answer in time
+    ELSEWHERE = "elsewhere"  # the kernel listened at other addresses
+    PLAIN = "plain"  # the kernel listened without encryption
+    EXIT = "exit"  # the kernel exited before it answered
+    KILLED = "killed"  # the kernel was killed
+    SILENCE = "silence"  # the kernel did not answer in time
 
 
 @dataclass(frozen=True)
@@ -176,13 +177,13 @@ class FailedTrial:
     key : str
         The key of the kernel's software.
     trial : Trial
-        What was tried.
+        The wire that was tried.
     failure : TrialFailure
         The way in which it failed.
     waited_s : float
-        How long the trial took, in seconds.
+        The duration of the trial, in seconds.
     evidence : str
-        The observation, for people.
+        The observation, for display.
     """
 
     key: str
@@ -192,17 +193,17 @@ class FailedTrial:
     evidence: str
 
     def proves(self, key: str, answered_after_s: float) -> bool:
-        """Return whether the kernel does not speak what was tried.
+        """Return whether the failure proves that the kernel does not support the wire.
 
-        The same start has fallen back to plain tcp. Its answer shows that nothing else is wrong
-        with the kernel.
+        The start has fallen back to plain tcp. If the kernel then answers, the tried wire was the
+        only problem.
 
         Parameters
         ----------
         key : str
             The key of the software that has answered.
         answered_after_s : float
-            Seconds until it has answered.
+            Seconds from the launch to the answer.
         """
         if key != self.key or self.failure is TrialFailure.KILLED:
             return False

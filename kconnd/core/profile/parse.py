@@ -106,7 +106,7 @@ def _intended_keys(problems: Iterable[Problem]) -> set[str]:
 
 
 def _without(data: Mapping[str, object], unsure: set[str]) -> dict[str, object]:
-    """Copy the keys without the unsure ones; the required ``name`` gets a placeholder."""
+    """Copy the keys except the unsure keys; the required ``name`` gets a placeholder."""
     sound: dict[str, object] = {"name": "unnamed"}
     for key, value in data.items():
         if key in unsure:

@@ -169,7 +169,7 @@ class Actor:
             self.end()
 
     def end(self) -> None:
-        """Refuse the requests in the queue and all later ones."""
+        """Refuse the requests in the queue and all later requests."""
         self._ended = True
         while not self._queue.empty():
             _, decided = self._queue.get_nowait()

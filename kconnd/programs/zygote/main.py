@@ -283,7 +283,7 @@ class ForkServer:
             self.send(**reply)
 
     def prepare_spare(self) -> None:
-        """Fork the shim of the next kernel, by what the latest kernel shows."""
+        """Fork the shim of the next kernel, after a look at the latest kernel's pages."""
         if self.latest is not None:
             kernel, self.latest = self.latest.read_child(), None
             if kernel:

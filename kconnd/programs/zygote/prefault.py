@@ -1,17 +1,17 @@
 """Copies in advance the memory pages that a kernel writes to while it starts.
 
 A forked kernel shares the zygote's memory, and each first write to a page makes the operating
-system copy that page. A start of ipykernel copies some 3,700 pages one by one, and all kernels of a
-zygote copy nearly the same ones. So the zygote reads from the page tables of its first kernels
-which pages these are. The child that waits for the next kernel's plan then copies them while nobody
-waits. The kernel takes no more memory: it takes the same memory earlier. A forked start takes 0.7
-of the time it takes without. To measure it, make `CopiedPages.copy` return at once and compare the
-output of ``scripts/bench --only starts``.
+system copy that page. A start of ipykernel copies about 3,700 pages one by one, and all kernels of
+a zygote copy nearly the same pages. The zygote therefore reads the list of these pages from the
+page tables of its first kernels. The child that waits for the next kernel's plan then copies these
+pages while no user waits. A kernel needs the same amount of memory, only earlier. With this module,
+a forked start takes 0.7 times as long. To measure the effect, let `CopiedPages.copy` return at once
+and compare the output of ``scripts/bench --only starts``.
 
-Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains. A
-page list changes no content: a wrong one costs memory or time, and nothing else. Linux has the
-needed request since 5.14 (madvise(2), ``MADV_POPULATE_WRITE``); on an older one `unsupported` says
-so, and the daemon logs it.
+Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains.
+Copying a page does not change its content, so a wrong list only costs memory or time. Linux
+supports the request since 5.14 (madvise(2), ``MADV_POPULATE_WRITE``). On an older Linux,
+`unsupported` returns a reason, and the daemon logs this reason.
 """
 
 from __future__ import annotations
@@ -22,40 +22,41 @@ import ctypes
 import errno
 import os
 
-TYPE_CHECKING = False  # importing typing would put it among the modules of every kernel
+TYPE_CHECKING = False  # an import of typing would add it to the modules of every kernel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-ENTRY_BYTES = 8  # of one page in /proc/PID/pagemap
-# Bits of an entry (proc(5)): the page is in memory, is a file's, is mapped by this process alone.
+ENTRY_BYTES = 8  # the entry of one page in /proc/PID/pagemap
+# The bits of an entry (proc(5)): the page is in memory, belongs to a file, is mapped by one
+# process.
 PRESENT, FILE, EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
-POPULATE_WRITE = 23  # MADV_POPULATE_WRITE of <linux/mman.h>
-SAMPLE_COUNT = 3  # kernels that are examined: one of them can be examined before it has started
-MAX_BYTES = 32 << 20  # a kernel that has copied more has run code of its user's
+POPULATE_WRITE = 23  # MADV_POPULATE_WRITE in <linux/mman.h>
+SAMPLE_COUNT = 3  # several kernels are examined, because one of them may not have started yet
+MAX_BYTES = 32 << 20  # a kernel that has copied more pages has run code of its user
 
 
 class CopiedPages:
     """The pages that the first kernels of a zygote have copied, as ranges of addresses."""
 
     def __init__(self) -> None:
-        self.ranges = array.array("Q")  # start and size of each range, in bytes, one after another
+        self.ranges = array.array("Q")  # the start and the size of each range, in bytes
         self.size_bytes = 0
         self.samples = 0
         self._madvise = ctypes.CDLL(None, use_errno=True).madvise
         self._madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
     def unsupported(self) -> str:
-        """Return the reason why this system cannot copy pages in advance, or ``""``."""
+        """Return the reason why this system cannot copy pages in advance; ``""`` if it can."""
         if self._madvise(None, 0, POPULATE_WRITE) == 0:
             return ""
         return f"prefault: madvise: {os.strerror(ctypes.get_errno())}"
 
     def learn(self, kernel: int) -> None:
-        """Examine a kernel, given by its pid, and keep the longest list of the first few ones."""
+        """Examine one of the first kernels, given by its pid; keep the longest list of pages."""
         if self.samples == SAMPLE_COUNT:
             return
-        with contextlib.suppress(OSError):  # the kernel has ended
+        with contextlib.suppress(OSError):  # the kernel has exited
             ranges = merge(copied_pages(kernel))
             self.samples += 1
             size_bytes = sum(ranges[1::2])
@@ -68,11 +69,11 @@ class CopiedPages:
             start, size_bytes = self.ranges[at : at + 2]
             failed = self._madvise(start, size_bytes, POPULATE_WRITE)
             if failed and ctypes.get_errno() == errno.EINVAL:
-                return  # the system does not know the request
+                return  # the system does not support the request
 
 
 def copied_pages(pid: int) -> Iterator[int]:
-    """Yield, in ascending order, the addresses of the pages that belong to a process alone."""
+    """Yield, in ascending order, the addresses of the pages that only one process maps."""
     with (
         open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps,
         open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap,

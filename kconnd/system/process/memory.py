@@ -1,4 +1,4 @@
-"""Available memory: that of the machine, within the limits of this process's cgroups."""
+"""The available memory of the machine, within the limits of this process's cgroups."""
 
 from collections.abc import Iterator
 from pathlib import Path
