@@ -5,18 +5,18 @@ from pathlib import Path
 
 import psutil
 
-CGROUP_ROOT = Path("/sys/fs/cgroup")
+OWN_CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int:
     """Return the bytes that can be allocated without swapping or exceeding a cgroup's limit."""
-    return min([psutil.virtual_memory().available, *_available_in_cgroups()])
+    return min([psutil.virtual_memory().available, *available_in_cgroups()])
 
 
-def _available_in_cgroups() -> Iterator[int]:
+def available_in_cgroups(place: Path = OWN_CGROUP, root: Path = CGROUP_ROOT) -> Iterator[int]:
     """Yield the free bytes of this process's cgroup and of each parent (cgroups(7), v1 and v2)."""
     try:
-        rows = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        rows = place.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for row in rows:
@@ -26,10 +26,10 @@ def _available_in_cgroups() -> Iterator[int]:
         is_v1 = bool(controllers)
         names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
         limit, usage = names if is_v1 else ("memory.max", "memory.current")
-        top = CGROUP_ROOT / "memory" if is_v1 else CGROUP_ROOT
+        top = root / "memory" if is_v1 else root
         cgroup = top / path.lstrip("/")
         for folder in (cgroup, *cgroup.parents):
-            if folder == CGROUP_ROOT or not folder.is_relative_to(top):
+            if folder == root or not folder.is_relative_to(top):
                 break
             free_bytes = _free_bytes(folder, limit, usage)
             if free_bytes is not None:
