@@ -13,26 +13,26 @@ from tests.jupyter.fake_client import CONNECTION
 
 
 @pytest.fixture
-def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaemon]:
+def fake_daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaemon]:
     with tempfile.TemporaryDirectory(prefix="kj-", dir="/tmp") as folder:
         path = Path(folder, "s")
         monkeypatch.setenv("KCONND_SOCKET", str(path))
-        with FakeDaemon(path) as daemon:
-            daemon.add("lab")
-            yield daemon
+        with FakeDaemon(path) as fake_daemon:
+            fake_daemon.add("lab")
+            yield fake_daemon
 
 
-async def test_each_method_sends_its_request(daemon: FakeDaemon) -> None:
+async def test_each_method_sends_its_request(fake_daemon: FakeDaemon) -> None:
     client = AsyncClient()
     lab = kernel("lab")
     for path in ("start", "interrupt"):
-        daemon.replies["POST", f"/v1/kernels/lab/{path}"] = lab
+        fake_daemon.replies["POST", f"/v1/kernels/lab/{path}"] = lab
     assert await client.get("lab") == lab
     assert await client.list() == [lab]
     assert await client.start("lab") == lab
     assert await client.post("lab", "interrupt") == lab
     assert await client.post("lab", "signal", {"signal": 15}) == lab
-    requests = [request for request in daemon.requests if request.path != "/v1/health"]
+    requests = [request for request in fake_daemon.requests if request.path != "/v1/health"]
     assert [(request.method, request.path) for request in requests] == [
         ("GET", "/v1/kernels/lab"),
         ("GET", "/v1/kernels"),
@@ -43,16 +43,16 @@ async def test_each_method_sends_its_request(daemon: FakeDaemon) -> None:
     assert [request.body for request in requests[2:]] == [{"on_demand": True}, {}, {"signal": 15}]
 
 
-async def test_settings_are_those_of_the_profile(daemon: FakeDaemon) -> None:
+async def test_settings_are_those_of_the_profile(fake_daemon: FakeDaemon) -> None:
     row = {"name": "lab", "instance": "per-session"}
-    daemon.replies["GET", "/v1/profiles"] = {"profiles": [{"name": "other"}, row]}
+    fake_daemon.replies["GET", "/v1/profiles"] = {"profiles": [{"name": "other"}, row]}
     assert await AsyncClient().settings("lab") == row
     assert await AsyncClient().settings("missing") == {}
 
 
-async def test_a_connection_is_read_and_checked(daemon: FakeDaemon) -> None:
-    daemon.replies["GET", "/v1/kernels/lab/connection"] = CONNECTION
-    connection = await AsyncClient().connection("lab", daemon.kernels["lab"])
+async def test_a_connection_is_read_and_checked(fake_daemon: FakeDaemon) -> None:
+    fake_daemon.replies["GET", "/v1/kernels/lab/connection"] = CONNECTION
+    connection = await AsyncClient().connection("lab", fake_daemon.kernels["lab"])
     assert (connection["key"], connection["shell_port"]) == ("a-key", 1)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from hypothesis import given
 
-from kconnd.core.kernel.record import KernelRecord
+from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State
+from kconnd.core.kernel.record import Facts, KernelRecord
 from kconnd.core.kernel.view import LiveStatus, describe, describe_exit, describe_oom, iso_time
 from kconnd.core.profile.difference import CURRENT
 from tests.core.samples import RECORDS, SECRETS
@@ -27,6 +28,25 @@ FIELDS = {
     *("started_at", "ready_after", "launcher", "kernel_name", "language", "connection_file"),
     *("connection", "heartbeat", "execution_state", "last_activity", "last_exit", "log_file"),
 }
+
+
+def test_a_live_kernel_shows_its_process_and_an_ended_one_shows_none() -> None:
+    live = KernelRecord(
+        "lab@1",
+        Lifecycle(State.RUNNING, Desired.UP, generation=3),
+        handle={"launcher": "fork", "kernel": [7, 1]},
+        facts=Facts(started_at=0.0),
+    )
+    status = LiveStatus("me", CURRENT, "/c", "/l")
+    of_process = ("pid", "launcher", "started_at", "connection_file")
+    shown = describe(live, status)
+    assert (shown["name"], shown["profile"], shown["generation"]) == ("lab@1", "lab", 3)
+    assert (shown["state"], shown["wanted"]) == ("running", "up")
+    assert [shown[key] for key in of_process] == [7, "fork", "1970-01-01T00:00:00.000Z", "/c"]
+    ended = replace(live, lifecycle=Lifecycle(State.FAILED, Desired.UP))
+    shown = describe(ended, status)
+    assert shown["state"] == "failed"
+    assert [shown[key] for key in of_process] == [None] * 4
 
 
 def test_words_for_an_exit() -> None:

@@ -1,9 +1,18 @@
 """Which unit of the system's a place in the tree of control groups is in."""
 
+import os
+
 import pytest
 
 from kconnd.core.paths import daemon_cgroup
-from kconnd.system.process.cgroups import parse_cgroup, strip_manager_root, unit_in
+from kconnd.system.process.cgroups import (
+    cgroup_of,
+    members,
+    parse_cgroup,
+    strip_manager_root,
+    unit_in,
+)
+from kconnd.system.process.processes import ProcessId, read_stat
 
 
 @pytest.mark.parametrize(
@@ -58,3 +67,9 @@ def test_a_daemons_place_is_exactly_one(place: str, manager: str, is_daemon: obj
 )
 def test_the_managers_tree(rows: bytes, unified: bool, place: str) -> None:  # noqa: FBT001
     assert parse_cgroup(rows, unified=unified) == place
+
+
+def test_the_members_of_a_cgroup_are_the_processes_in_it() -> None:
+    ours = ProcessId(os.getpid(), read_stat(os.getpid())[2])
+    assert ours in members(cgroup_of(ours.pid))
+    assert ours not in members("/no-such.slice")

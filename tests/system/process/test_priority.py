@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kconnd.system.process import priority
 from kconnd.system.process.priority import LOWEST_NICE, NORMAL_NICE, LowPriority, read_group_nice
 from kconnd.system.process.processes import ProcessId, read_stat
 from tests.conftest import wait_until
@@ -22,7 +23,7 @@ def is_grouped() -> bool:
         return False
 
 
-pytestmark = pytest.mark.skipif(
+grouped = pytest.mark.skipif(
     not is_grouped(), reason="this Linux does not group processes by session"
 )
 
@@ -32,6 +33,24 @@ def sleeper(*, leads: bool) -> tuple[subprocess.Popen[bytes], ProcessId]:
     return process, ProcessId(process.pid, read_stat(process.pid)[2])
 
 
+async def test_the_priority_is_lowered_in_the_block_and_normal_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On any Linux, whether or not it groups processes."""
+    values: list[int] = []
+
+    def write(_pid: int, nice: int) -> bool:
+        values.append(nice)
+        return True
+
+    monkeypatch.setattr(priority, "read_group_nice", lambda _process: NORMAL_NICE)
+    monkeypatch.setattr(priority, "_write_group_nice", write)
+    async with LowPriority(ProcessId(os.getpid(), read_stat(os.getpid())[2])):
+        await wait_until(lambda: values, "it to give way")
+    assert values == [LOWEST_NICE, NORMAL_NICE]
+
+
+@grouped
 async def test_it_gives_way_while_the_block_runs_and_not_after_it() -> None:
     process, one = sleeper(leads=True)
     try:
@@ -44,6 +63,7 @@ async def test_it_gives_way_while_the_block_runs_and_not_after_it() -> None:
         process.wait()
 
 
+@grouped
 async def test_what_shares_a_session_or_has_ended_is_left_alone() -> None:
     process, one = sleeper(leads=False)
     read_ours = partial(Path("/proc/self/autogroup").read_text, encoding="utf-8")
@@ -61,12 +81,14 @@ async def test_what_shares_a_session_or_has_ended_is_left_alone() -> None:
         pass
 
 
+@grouped
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to be another user")
 def test_a_user_without_privileges_can_take_it_back() -> None:
     """Others than root may change a group ten times in a second, all together."""
     script = """
 import asyncio, json, os, subprocess
+from kconnd.system.process import priority
 from kconnd.system.process.priority import LowPriority, read_group_nice
 from kconnd.system.process.processes import ProcessId, read_stat
 os.setgid(65534); os.setuid(65534)

@@ -55,6 +55,15 @@ async def test_a_number_that_a_thread_has_by_now_is_of_no_process() -> None:
         thread.join()
 
 
+async def test_a_number_that_another_process_has_by_now_reaches_nobody(child: ProcessId) -> None:
+    before = ProcessId(child.pid, child.started - 1)
+    assert not is_alive(before)
+    assert not send_signal(before, signal.SIGKILL)
+    async with asyncio.timeout(5):
+        await wait_for_end(before)
+    assert is_alive(child)
+
+
 def test_a_process_can_be_known_by_any_descriptor(child: ProcessId) -> None:
     """A daemon of 130 kernels has more than 1024 of them, where select(2) ends."""
     with limited(4096), contextlib.ExitStack() as held:

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dbus_fast import Message
@@ -59,6 +60,43 @@ async def asking(address: str, limit: float = 10.0) -> AsyncIterator[Systemd]:
         yield systemd
     finally:
         await systemd.close()
+
+
+class PlayedManager(Systemd):
+    """A manager with one unit, which is in one state after the other.
+
+    Parameters
+    ----------
+    states : str
+        The states; the last one lasts.
+    """
+
+    def __init__(self, *states: str) -> None:
+        super().__init__()
+        self._states = [*states]
+        self.calls: list[str] = []
+
+    async def _call(self, member: str, *_: object, **__: object) -> list[Any]:
+        self.calls.append(member)
+        if member != "ListUnitsByNames":
+            return []
+        state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
+        return [[["k.service", "", "loaded", state, "", "", "/", 0, "", "/"]]]
+
+
+async def test_a_start_waits_until_the_unit_is_active() -> None:
+    manager = PlayedManager("activating", "activating", "active")
+    await manager.start("k.service")
+    assert manager.calls == ["StartUnit", *["ListUnitsByNames"] * 3]
+    assert await manager.is_active("k.service")
+
+
+async def test_a_unit_that_fails_is_an_error_with_its_state() -> None:
+    with pytest.raises(KconndError, match=r"starting k.service: it is failed"):
+        await PlayedManager("activating", "failed").start("k.service")
+    with pytest.raises(KconndError, match=r"running k.service: it is active"):
+        await PlayedManager("active").run_to_completion("k.service")
+    await PlayedManager("activating", "inactive").run_to_completion("k.service")
 
 
 async def test_all_who_ask_at_first_share_one_connection(path: Path) -> None:
