@@ -144,7 +144,10 @@ def command_lines(draw: st.DrawFn) -> tuple[Verb, dict[str, Any], list[str], lis
         expected[operand.name] = drawn if most > 1 else (drawn or [None])[0]
         operands += drawn
     plain = [word for piece, _ in pieces for word in piece] + operands
-    mixed = draw(st.permutations([*(piece for _, piece in pieces), *(["\0"] for _ in operands)]))
+    options, places = [piece for _, piece in pieces], [["\0"] for _ in operands]
+    # Options cannot follow an operand after which all words are passed on.
+    passes = bool(verb.passes_words_after)
+    mixed = [*options, *places] if passes else draw(st.permutations([*options, *places]))
     in_order = iter(operands)
     free = [next(in_order) if word == "\0" else word for piece in mixed for word in piece]
     return verb, expected, plain, free
