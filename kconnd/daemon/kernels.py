@@ -416,7 +416,7 @@ class Kernels:
     async def stop_all(self) -> None:
         """Stop all kernels, and wait until they have exited."""
         live = [actor for actor in self.all() if actor.kernel.state in LIVE]
-        why = "the daemon ended, with --stop-kernels-on-exit"
+        why = "the daemon exited with --stop-kernels-on-exit"
         for actor in live:
             await self.stop_turns.take(actor)
             await actor.ask(StopRequested(busy=actor.busy, why=why))

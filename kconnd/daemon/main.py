@@ -192,7 +192,7 @@ async def serve(options: Options) -> None:
         await site.close()
         await kernels.detach_all()
         await asyncio.to_thread(kernels.world.store.close)
-    log.info("ended; kernels that run are left running")
+    log.info("exiting; running kernels keep running")
 
 
 async def _until_either(work: asyncio.Task[None], event: asyncio.Event) -> None:
@@ -326,12 +326,12 @@ def _lock_state(options: Options) -> None:
         take_lock(options.state_dir / "daemon.lock", note)
         take_lock(options.runtime_dir / "daemon.lock", note)
     except LockedError as error:
-        hint = "kconnd-ctl talks to the one that runs; end it first to start another"
+        hint = "kconnd-ctl uses the running daemon; stop it before you start another one"
         holder = _read_note(options.state_dir / "daemon.lock")
         if " of " in holder and where not in holder:  # older versions did not write the host
             hint = (
-                "that is another machine or container, with this state folder and machine-id: "
-                "give each a folder of its own, with --state-dir or XDG_STATE_HOME"
+                "the daemon runs on another machine or container with the same state folder and "
+                "machine-id: give each its own folder, with --state-dir or XDG_STATE_HOME"
             )
         raise LockedError(f"starting the daemon: {error.message}", hint=hint) from error
 

@@ -20,8 +20,8 @@ from kconnd.system.machine import ephemeral_ports, lingers, machine_id, own_user
 DESCRIPTION = """\
 Run Jupyter kernels from YAML profiles, and keep them running.
 
-The daemon stays in the foreground. SIGTERM and SIGINT end it and leave the kernels, which
-the next daemon takes up; SIGHUP reads the profiles again. kconnd-ctl talks to it.
+The daemon stays in the foreground. SIGTERM and SIGINT stop the daemon; the kernels keep
+running, and the next daemon adopts them. SIGHUP reloads the profiles. The client is kconnd-ctl.
 """
 
 
@@ -66,21 +66,21 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
     )
     add("--runtime-dir", metavar="DIR", type=Path, help="sockets and connection files")
     add("--state-dir", metavar="DIR", type=Path, help="records and logs of kernels")
-    add("--socket", metavar="PATH", type=Path, help="where kconnd-ctl reaches this daemon")
+    add("--socket", metavar="PATH", type=Path, help="the socket of this daemon")
     add("--jupyter-dir", metavar="DIR", type=Path, help="where Jupyter looks for kernels by name")
     add("--ports", metavar="FIRST-LAST", help="ports for kernels that use tcp")
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     add(
         "--stop-kernels-on-exit",
         action="store_true",
-        help="end all kernels when the daemon ends, instead of leaving them",
+        help="stop all kernels when the daemon exits",
     )
-    add("--exit-idle", metavar="TIME", help="end after nothing has run for this long, such as 1min")
+    add("--exit-idle", metavar="TIME", help="exit after this time without a live kernel: 1min")
     add("--front", metavar="PATH", type=Path, help="socket of the machine's front door")
     add(
         "--no-watch",
         action="store_true",
-        help="read profiles again only on SIGHUP and kconnd-ctl reload",
+        help="reload profiles only on SIGHUP and kconnd-ctl reload",
     )
     add("--version", action="version", version=f"kconnd {kconnd.__version__}")
     parsed = parser.parse_args(arguments)

@@ -133,7 +133,7 @@ class ForkLauncher(LocalLauncher):
                 self._remove(zygote)
                 reason = str(error)
                 log.info("%s: forking it from a new zygote: %s", plan.name, reason)
-        raise UnforkableError(f"{reason}, and so it was with the zygote before")
+        raise UnforkableError(f"{reason}, and the previous zygote had the same problem")
 
     def _exchange(
         self, zygote: ZygoteProcess, plan: LaunchPlan, lock: int

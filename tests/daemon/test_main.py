@@ -161,7 +161,7 @@ def test_a_second_daemon_is_refused_in_either_folder(folder: Path, name: str) ->
     lock = take_lock(folder / name / "daemon.lock", OURS)
     with pytest.raises(LockedError, match=r"starting the daemon: locking .* pid 7 of") as error:
         _lock_state(options)
-    assert "end it first" in error.value.hint
+    assert "stop it before" in error.value.hint
     os.close(lock)
 
 
@@ -186,7 +186,7 @@ def test_the_command_says_why_it_does_not_start(folder: Path) -> None:
     os.close(lock)
     problem, hint = run.stderr.splitlines()
     assert problem.startswith(f"kconnd: starting the daemon: locking {folder}/s/daemon.lock: ")
-    assert hint.startswith("  kconnd-ctl talks to the one that runs")
+    assert hint.startswith("  kconnd-ctl uses the running daemon")
     assert run.returncode == LockedError.exit_code
 
 

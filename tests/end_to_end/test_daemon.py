@@ -138,7 +138,7 @@ def test_a_second_daemon_is_refused_and_told_who_is_there(daemon: Daemon) -> Non
     assert second.returncode == 1
     holder = f"kconnd, pid {daemon.process.pid} of {os.uname().nodename}"
     assert f"{holder} holds it" in second.stderr
-    assert "kconnd-ctl talks to the one that runs" in second.stderr
+    assert "kconnd-ctl uses the running daemon" in second.stderr
     assert daemon.get("/v1/health")["pid"] == daemon.process.pid
 
 

@@ -218,7 +218,7 @@ _HINTS = (
     ),
     (r"No module named '?([\w.]+)", "install {0} in the kernel's interpreter"),
     (r"[Aa]ddress already in use", "another program has one of its ports; see 'ports:'"),
-    (r"MemoryError|[Cc]annot allocate memory", "the machine or its limits left it no memory"),
+    (r"MemoryError|[Cc]annot allocate memory", "the machine or a limit left no memory"),
     (r"No space left on device", "free some disk space, then start it again"),
     (r"Permission denied", "check the permissions of the path named in the output"),
 )

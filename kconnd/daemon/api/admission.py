@@ -66,8 +66,8 @@ class Gate:
         """
         if name == LOCAL and self.settings.quotas.kernels is not None:
             raise StartFailedError(
-                "this machine counts each user's kernels, and one of 'launcher: local' is not "
-                "counted",
+                "this machine counts each user's kernels, and kernels of 'launcher: local' "
+                "cannot be counted",
                 hint="leave 'launcher' out of the profile (quotas in /etc/kconnd/kconnd.yaml)",
             )
 

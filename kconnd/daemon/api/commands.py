@@ -270,6 +270,6 @@ def _stop_failed(actor: Actor) -> StopFailedError:
     remaining = "; ".join(f"{pid} ({command_of(pid)})" for pid in pids)
     return StopFailedError(
         f"stopping {name}: after {actor.kernel.step or Step.KILL} there is still {remaining}",
-        hint="a process that SIGKILL does not end waits for a device or file server, and ends "
-        "once that answers",
+        hint="a process that survives SIGKILL waits for a device or file server, and exits when "
+        "it answers",
     )

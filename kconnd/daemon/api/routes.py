@@ -82,9 +82,9 @@ async def reload(request: Request) -> Reply:
     }
 
 
-_WAIT = Parameter("wait", "boolean", "Whether to reply only once it is done; true by default.")
+_WAIT = Parameter("wait", "boolean", "Whether to wait for the outcome; true by default.")
 _NOW = Parameter("now", "boolean", "Whether to send SIGTERM at once, also during another stop.")
-_FOLLOW = Parameter("follow", "string", "1 to go on with what is new.")
+_FOLLOW = Parameter("follow", "string", "1 to continue with new lines.")
 _ONE = "/v1/kernels/{name}"
 
 ROUTES: tuple[Route, ...] = (
@@ -125,7 +125,7 @@ ROUTES: tuple[Route, ...] = (
         wait,
         (
             Parameter("for", "string", "ready or stopped."),
-            Parameter("timeout", "number", "Seconds; without it there is no limit."),
+            Parameter("timeout", "number", "The limit in seconds; by default there is none."),
         ),
     ),
     Route(
@@ -135,7 +135,7 @@ ROUTES: tuple[Route, ...] = (
         start,
         (
             _WAIT,
-            Parameter("on_demand", "boolean", "Whether to refuse a kernel that starts manually."),
+            Parameter("on_demand", "boolean", "Whether to refuse a kernel with start: manual."),
         ),
     ),
     Route("POST", f"{_ONE}/stop", Right.MANAGE, stop, (_WAIT, _NOW)),
@@ -166,7 +166,7 @@ ROUTES: tuple[Route, ...] = (
             Parameter(
                 "wait",
                 "boolean",
-                "Whether to report if it ends the kernel.",
+                "Whether to report an interrupt that ends the kernel.",
             ),
         ),
     ),
@@ -175,6 +175,6 @@ ROUTES: tuple[Route, ...] = (
         f"{_ONE}/signal",
         Right.MANAGE,
         send_signal,
-        (Parameter("signal", "string", "Its name or number."),),
+        (Parameter("signal", "string", "The name or number of the signal."),),
     ),
 )

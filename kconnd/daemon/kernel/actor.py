@@ -347,9 +347,9 @@ class Actor:
 
     def _unsaved_error(self, why: object) -> StateFileError:
         return StateFileError(
-            f"saving what was decided about {self.record.name}: {why}",
-            hint="the request was not carried out; free disk space or mend the state "
-            "folder's permissions, then ask again",
+            f"saving the decision about {self.record.name}: {why}",
+            hint="the request was not carried out; free disk space or correct the "
+            "permissions of the state folder, then repeat the request",
         )
 
     def _wake(self) -> None:
@@ -376,5 +376,5 @@ def _story_of_stop(before: Lifecycle, after: Lifecycle) -> str:
     if before.step is not after.step and after.step is not None:
         return f"stopping by {after.step}"
     if before.waits_for != after.waits_for and after.waits_for:
-        return f"its end waits for {after.waits_for}"
+        return f"its exit waits for {after.waits_for}"
     return ""

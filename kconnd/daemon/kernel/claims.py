@@ -62,7 +62,7 @@ def refuse(foreign: Foreign, world: World) -> RefusedError:
     if foreign.here:
         return RefusedError(
             f"a process that cannot be found from here holds the lock of {name}",
-            hint=f"'fuser {files.lock}' may find it; nothing of {name} is touched until it ends",
+            hint=f"'fuser {files.lock}' may find it; {name} is not touched until the process exits",
         )
     hint = "ask the daemon there; or give each machine or container a folder, with --state-dir"
     if not foreign.locked:

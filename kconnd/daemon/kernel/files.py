@@ -53,8 +53,8 @@ class RuntimeFiles:
         """
         if is_held(self._world, self.name):
             raise StillRunningError(
-                f"an earlier process of it holds {self.paths.lock}",
-                hint=f"kconnd-ctl stop {self.name} ends it, where it is one of this machine's",
+                f"an earlier process of the kernel holds {self.paths.lock}",
+                hint=f"kconnd-ctl stop {self.name} stops it if it runs on this machine",
             )
 
     def lock_to_search(self) -> Path:
@@ -120,7 +120,7 @@ class RuntimeFiles:
         """
         with self._logging("cleaning up after it"):
             if is_held(self._world, self.name):
-                log.error("%s: a process of it still lives, so nothing was removed", self.name)
+                log.error("%s: a process is still alive, so nothing was removed", self.name)
                 return
             self.remove_sockets(connection)
             self.connection_file.unlink(missing_ok=True)

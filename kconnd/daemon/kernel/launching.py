@@ -269,9 +269,9 @@ def _as_trouble(error: Exception, limit_s: float) -> KconndError:
     if isinstance(error, TimeoutError):
         return StartFailedError(
             f"launching it: no process within {limit_s:g} s",
-            hint="a folder or program of it may be on a disk that does not answer; once it does, "
-            "start it again",
+            hint="a folder or program of the kernel may be on a disk that does not answer; "
+            "start it again when the disk answers",
         )
     return StartFailedError(
-        f"preparing it: {error}", hint="mend what the message names, then start it again"
+        f"preparing it: {error}", hint="correct the reported problem, then start it again"
     )

@@ -63,7 +63,7 @@ def check_descriptors(usage: tuple[int, int]) -> None:
         raise StartFailedError(
             f"the daemon uses {used} of its {limit} file descriptors, and a kernel needs several",
             hint="stop kernels; or raise the limit (ulimit -n, LimitNOFILE=) and restart the "
-            "daemon, which no kernel notices",
+            "daemon; kernels keep running",
         )
 
 
@@ -258,9 +258,9 @@ def _check_privacy(name: str, profile: Profile) -> None:
     """Refuse an unencrypted shared kernel unless its profile says ``encryption: none``."""
     if is_shared(profile) and profile.encryption != "none":
         raise StartFailedError(
-            f"starting {name}: others are to connect, its kernel has no encryption, and on plain "
-            "tcp every user of the machine could read its output",
-            hint="write encryption: none in its profile where that may be, or drop access",
+            f"starting {name}: other users may connect, the kernel has no encryption, and every "
+            "user of the machine could read its output on plain tcp",
+            hint="write encryption: none in the profile if this is acceptable, or drop access",
         )
 
 

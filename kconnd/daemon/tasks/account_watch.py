@@ -40,7 +40,7 @@ async def end_with_account(
             continue  # the directory server does not answer now
         if now and now != name:
             log.warning(
-                "the account of uid %d changed from %s to %s: this daemon ends",
+                "the account of uid %d changed from %s to %s: this daemon exits",
                 os.geteuid(),
                 name,
                 now,

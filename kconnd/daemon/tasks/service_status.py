@@ -40,7 +40,7 @@ async def report_for_ever(
             needed_at = clock()
         if clock() - needed_at >= exit_idle:
             log.info(
-                "no kernel has been live and no client connected for %g s: this daemon ends",
+                "no kernel has been live and no client connected for %g s: this daemon exits",
                 exit_idle,
             )
             ending.set()

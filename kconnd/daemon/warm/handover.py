@@ -59,7 +59,7 @@ async def confirm_name(world: World, naming: Awaitable[bool], old: str, new: str
             remove_folder(Path(world.warm_files(old).first_folder))
         else:
             log.warning(
-                "%s: it did not reply when it was sent its name; the next daemon sends it again",
+                "%s: it did not confirm its name; the next daemon sends the name again",
                 new,
             )
     except OSError as error:
@@ -72,7 +72,7 @@ async def resend_name(world: World, old: str, new: str) -> None:
         file = read_regular(world.files(new).connection_file, MAX_OWN_BYTES)
         channels = world.connect(parse_connection(json.loads(file)))
     except (OSError, ValueError) as error:
-        log.warning("%s: sending it its name: %s", new, error)
+        log.warning("%s: sending the name to the kernel: %s", new, error)
         return
     try:
         await confirm_name(world, send_name(world, channels, old, new), old, new)

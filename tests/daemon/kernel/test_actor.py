@@ -185,7 +185,7 @@ async def test_a_launch_on_a_decision_that_cannot_be_saved_is_put_off(stage: Sta
     stage.actor.enqueue(StartRequested())  # at once, and not after the delay
     await stage.actor.until(lambda record: record.lifecycle.generation == 2)
     await stage.reach(State.BACKOFF)
-    assert "saving what was decided about lab" in stage.actor.kernel.reason
+    assert "saving the decision about lab" in stage.actor.kernel.reason
     assert len(stage.launcher.launched) == 1
     unblock()
     stage.actor.enqueue(StartRequested())
@@ -263,7 +263,7 @@ async def test_a_request_that_cannot_be_saved_is_refused_and_changes_nothing(
     await stage.actor.ask(StartRequested())
     await stage.reach(State.RUNNING)
     unblock = stage.block_saving()
-    with pytest.raises(StateFileError, match="saving what was decided about lab"):
+    with pytest.raises(StateFileError, match="saving the decision about lab"):
         await stage.actor.ask(RestartRequested())
     stage.actor.enqueue(HeartbeatMissed(1))
     await wait_until(lambda: stage.actor.unrecorded, "what could not be saved")
@@ -418,7 +418,7 @@ async def test_nothing_of_a_process_that_is_still_there_is_replaced_by_a_start(
     stage.connection_file.write_text("its own")
     await stage.actor.ask(StartRequested())
     await stage.reach(State.FAILED)
-    assert "an earlier process of it holds" in stage.actor.kernel.reason
+    assert "an earlier process of the kernel holds" in stage.actor.kernel.reason
     assert stage.connection_file.read_text() == "its own"
     assert stage.launcher.launched == []
     os.close(held)

@@ -47,7 +47,7 @@ def test_a_held_lock_refuses_a_launch_and_protects_all_files(
     connection = a_connection(tmp_path)
     files.write_connection(connection)
     held = take_lock(Path(files.paths.lock), "a shim")
-    with pytest.raises(StillRunningError, match="an earlier process of it holds"):
+    with pytest.raises(StillRunningError, match="an earlier process of the kernel holds"):
         files.check_unlocked()
     files.clean_up(connection)
     assert files.connection_file.exists()

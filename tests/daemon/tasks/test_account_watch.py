@@ -48,7 +48,7 @@ async def test_it_ends_with_another_name_alone(
     passwd.write_text("bob")  # noqa: ASYNC240  # short
     await asyncio.wait_for(ending.wait(), 10)
     await task
-    assert "changed from ada to bob: this daemon ends" in caplog.text
+    assert "changed from ada to bob: this daemon exits" in caplog.text
 
 
 async def test_a_uid_without_a_name_is_not_watched() -> None:
