@@ -2,9 +2,9 @@
 
 Any user of the machine can create ``/tmp/kconnd-UID`` first. In this case, the daemon creates a
 fallback folder ``/tmp/kconnd-UID-RANDOM``. Clients and later daemons find the fallback folder by
-listing /tmp. They recognise it by its owner and its mode 0700, which no other user can produce. The
-path of the fallback folder is not recorded, so the search also works with a full disk and with any
-state folder.
+listing /tmp. They recognise the fallback folder by its owner and its mode 0700; no other user can
+create such a folder. The path of the fallback folder is not recorded, so the search also works with
+a full disk and with any state folder.
 
 Rules. This module imports only the standard library and is fast, because every run of the client
 calls it. A path is occupied if it is another user's folder, a file or a link. An occupied path is

@@ -110,7 +110,7 @@ class _ArgumentParser:
         return Arguments({**self._values, "passed_words": passed_words})
 
     def _passes_rest(self) -> bool:
-        """Tell whether all further words are those of a program that an operand names."""
+        """Return whether all further words are arguments of a program that an operand names."""
         metavars = [operand.metavar for operand in self._verb.operands]
         last = self._verb.passes_words_after
         return bool(last) and len(self._operands) > metavars.index(last)

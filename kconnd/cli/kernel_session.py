@@ -79,7 +79,7 @@ class KernelSession:
     deadline : float
         The time by which all of the code must have finished, in monotonic seconds.
     output : MessageOutput
-        Prints the messages of the kernel. It is not closed with the session.
+        Prints the messages of the kernel. The session does not close this object.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class KernelSession:
         Raises
         ------
         KconndError
-            If it fails and is needed.
+            If the preparation fails and is required.
         """
         request = self._client.execute(code, silent=True, stop_on_error=False)
         while (reply := self._next_reply({request}, POLL_INTERVAL_MS)) is None:

@@ -1,4 +1,4 @@
-"""Prints the messages of a kernel for ``kconnd-ctl run``: as text, or each as a line of JSON.
+"""Prints the messages of a kernel for ``kconnd-ctl run``, as text or as one line of JSON each.
 
 Output goes to stdout, and errors, prompts and the kernel's stderr go to stderr. The output of
 another user's kernel cannot control the terminal.
@@ -32,7 +32,7 @@ class MessageOutput:
     as_json : bool
         Whether messages are printed as JSON, and nothing else is printed on stdout.
     is_own : bool
-        Whether the kernel is the caller's own, so that its output is not filtered.
+        Whether the kernel belongs to the caller; the output of such a kernel is not filtered.
     folder : OutputFolder, optional
         The folder in which images and HTML are saved.
     """
@@ -42,7 +42,7 @@ class MessageOutput:
         self._filters: dict[TextIO, TerminalText] = {}
 
     def close(self) -> None:
-        """Print what the filters have kept back."""
+        """Print the text that the filters still hold."""
         for stream, text in self._filters.items():
             print(text.end(), end="", file=stream, flush=True)
 
@@ -78,7 +78,7 @@ class MessageOutput:
         self._print(text, sys.stderr)
 
     def show_note(self, text: str) -> None:
-        """Print a line on stderr; nothing for an empty text."""
+        """Print a line on stderr; an empty text is not printed."""
         if text:
             self._print(f"{text}\n", sys.stderr)
 

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class OutputFolder:
-    """A folder for output, in which no existing file is overwritten.
+    """A folder for output; existing files are never overwritten.
 
     Parameters
     ----------
     path : str
-        The folder. It is created if it is missing.
+        The path of the folder; a missing folder is created.
 
     Raises
     ------
     UsageError
-        If it cannot be created.
+        If the folder cannot be created.
     """
 
     def __init__(self, path: str) -> None:
@@ -36,7 +36,7 @@ class OutputFolder:
             raise UsageError(f"--save {path}: {error.strerror}") from None
 
     def save(self, data: Mapping[str, Any]) -> list[Path]:
-        """Save the parts of a MIME bundle that files can hold, and return their paths.
+        """Save the images, HTML and PDF of a MIME bundle, and return the paths of the files.
 
         Raises
         ------

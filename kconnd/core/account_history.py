@@ -1,10 +1,10 @@
 """Detects that a uid was reassigned to another account.
 
 On a server, kconnd names a user's files and units by uid. The system can reassign a uid after its
-account is deleted. kconnd therefore stores the login name of each uid. If the login name of a uid
-changes, kconnd treats the uid as a new account: it sets the files of the earlier account aside, and
-the new account starts without files. kconnd cannot distinguish a renamed account from a new one.
-For a renamed account, an administrator restores the files with ``kconnd-front --hand-over UID``.
+account is deleted. kconnd therefore stores the login name of each uid. If the login name changes,
+kconnd treats the uid as a new account. The files of the earlier account are put aside, and the new
+account starts without files. kconnd cannot distinguish a renamed account from a new one. For a
+renamed account, an administrator restores the files with ``kconnd-front --hand-over UID``.
 
 The accounts of one uid are numbered from 1. The names of kernels' units contain this number,
 because kernels of an earlier account may still be running.
@@ -70,7 +70,7 @@ def parse_runtime_owner(text: bytes) -> RuntimeOwner:
     Raises
     ------
     ValueError
-        If it has another form.
+        If the content has another form.
     """
     try:
         content = json.loads(text)
@@ -137,7 +137,7 @@ def parse_account(text: bytes, where: str) -> Account:
     Raises
     ------
     StateFileError
-        If it has another form.
+        If the content has another form.
     """
     try:
         content = json.loads(text)

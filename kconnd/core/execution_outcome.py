@@ -8,8 +8,9 @@ cell has the status ``error`` and the name of an exception. An interrupted cell 
 - octave, gnuplot, GAP, deno: the status ``ok``, as if nothing had happened.
 - Other kernels that wrap a program with ipykernel's class ``Kernel``: no reply at all.
 
-So the exit status is 130 whenever the command itself has interrupted the cell, whatever the kernel
-replies. ``sys.exit(n)`` is an error named ``SystemExit``, whose value is the text of ``n``.
+If the command itself has interrupted the cell, the exit status is therefore 130 for every reply.
+``sys.exit(n)`` is an error with the name ``SystemExit``, and the value of this error is the text of
+``n``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 SUCCEEDED, FAILED, INTERRUPTED = 0, 1, 130
 STATUS_MASK = 0xFF  # exit() keeps the lowest eight bits
 INTERRUPTS = frozenset({"KeyboardInterrupt", "KernelInterrupt"})  # names of errors
-INTERRUPTED_STATUS = "abort"  # not "aborted", which means that the request was skipped
+# The status "aborted" is different: it means that the request was skipped.
+INTERRUPTED_STATUS = "abort"
 SYSTEM_EXIT = "SystemExit"
 EXIT_ADVICE = "To exit: use 'exit', 'quit', or Ctrl-D."  # a warning of IPython after SystemExit
 SKIPPED = "the kernel skipped the code, since a request before it failed"
@@ -34,7 +36,7 @@ def exit_status_of(reply: Mapping[str, Any], *, interrupted: bool) -> int:
     Parameters
     ----------
     reply : mapping
-        The content of the ``execute_reply``; empty if the kernel sent none after an interrupt.
+        The content of the ``execute_reply``; empty if the kernel sent no reply after an interrupt.
     interrupted : bool
         Whether the command has interrupted the cell.
     """
@@ -59,7 +61,7 @@ def message_of(reply: Mapping[str, Any]) -> str:
 
 
 def is_exit_notice(kind: str, content: Mapping[str, Any]) -> bool:
-    """Return whether a message only reports ``SystemExit``, which is no failure of the code.
+    """Return whether a message only reports ``SystemExit``, which does not count as a failure.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Chooses the text of a result for a terminal, and the parts of it that can be saved as files.
+"""Chooses the text of a result for a terminal, and the parts to save as files.
 
 A kernel publishes a result as a MIME bundle: the same value in several formats. A terminal shows
-``text/plain``. If that is missing, Markdown and LaTeX are readable as they are, HTML is shown
-without its tags, and for anything else the format and the size are shown: ``<image/png, 12 kB>``.
+``text/plain``. Without ``text/plain``, Markdown and LaTeX are shown unchanged, and HTML is shown
+without tags. For other formats, only the format and the size are shown: ``<image/png, 12 kB>``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-TEXT_TYPES = ("text/plain", "text/markdown", "text/latex")  # the best first
+TEXT_TYPES = ("text/plain", "text/markdown", "text/latex")  # the best format first
 HTML = "text/html"
 EXTENSIONS = {
     "image/png": "png",
@@ -25,12 +25,12 @@ EXTENSIONS = {
     "application/pdf": "pdf",
     HTML: "html",
 }
-TEXT_FILES = frozenset({"image/svg+xml", HTML})  # the others are base64
+TEXT_FILES = frozenset({"image/svg+xml", HTML})  # other formats are base64
 KB_BYTES = 1000
 
 
 def text_of(data: Mapping[str, Any]) -> str:
-    """Return the text of a MIME bundle for a terminal; it is empty only for an empty bundle."""
+    """Return the text of a MIME bundle for a terminal; ``""`` only for an empty bundle."""
     for mime in TEXT_TYPES:
         if isinstance(data.get(mime), str):
             return str(data[mime])
@@ -52,7 +52,7 @@ def files_of(data: Mapping[str, Any]) -> list[tuple[str, bytes]]:
 
 
 def _content_of(mime: str, value: object) -> bytes:
-    """Return the bytes of one part; empty if it is missing or is no valid base64."""
+    """Return the bytes of one part; empty if the part is missing or is not valid base64."""
     if not isinstance(value, str):
         return b""
     if mime in TEXT_FILES:

@@ -1,10 +1,10 @@
 """Builds the code that gives a script on a Python kernel its ``sys.argv`` and ``__file__``.
 
 How it works. The script itself is sent unchanged, so line numbers, ``await`` and magic commands
-work as in a cell. The code of this module is executed before it, silently, and binds no name. It
-registers callbacks of IPython: before a cell whose text is that of the script, they set
-``sys.argv`` and ``__file__``, and after the cell they restore both. So the cells of other clients
-see neither, whichever comes next.
+work as in a cell. The code of this module is executed silently before the script, and binds no
+name. The code registers two callbacks of IPython. The first callback runs before each cell: if the
+text of the cell is the script, it sets ``sys.argv`` and ``__file__``. The second callback restores
+both after this cell. Cells of other clients therefore never see the changed values.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def script_preparation(code: str, path: str, arguments: Sequence[str]) -> str:
     code : str
         The script.
     path : str
-        The path of the script as the user has spelled it; ``-`` for stdin.
+        The path of the script as the user wrote it; ``-`` for stdin.
     arguments : sequence of str
         The arguments of the script.
     """

@@ -5,11 +5,11 @@ profile file. A profile file takes precedence over a kernel spec of the same nam
 has faults.
 
 The catalog stays in memory, so a look-up does not access the disk. The catalog is read again in
-three cases: on a reload, after a change in a folder of profiles or kernel specs
-(`kconnd.daemon.tasks.profile_reload`), and for a request with an unknown name. A folder can be on a
-file server that hangs, so folders are read in threads, and other requests do not wait. If a spec
-was removed after the last scan, the start of the kernel reports the missing spec. `version` counts
-the changes of the catalog: an entry is valid until `version` changes.
+three cases: on a reload, after a change in its folders (`kconnd.daemon.tasks.profile_reload`), and
+for a request with an unknown name. A folder can be on a file server that hangs, so folders are read
+in threads, and other requests do not wait. If a spec was removed after the last scan, the start of
+the kernel reports the missing spec. `version` counts the changes of the catalog: an entry is valid
+until `version` changes.
 """
 
 import asyncio

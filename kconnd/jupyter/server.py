@@ -4,9 +4,10 @@ One line in ``jupyter_server_config.py`` enables it::
 
     c.ServerApp.kernel_manager_class = "kconnd.jupyter.server.KconndMappingKernelManager"
 
-Without this class, a server has three problems. It cannot interrupt, restart or shut down an
-external kernel: it replies with status 500, or starts another kernel instead. It lists a dead
-kernel as idle. It treats a user's "shut down kernel" like its own exit.
+Without this class, a server has three problems. First, the server cannot interrupt, restart or shut
+down an external kernel: it replies with status 500, or starts another kernel instead. Second, the
+server lists a dead kernel as idle. Third, the server treats a user's "shut down kernel" like its
+own exit.
 
 Rules. The stock class handles all kernels that are not kernels of kconnd. When the server closes a
 kernel, culls a kernel or exits, it only detaches from the kernel. When a user shuts a kernel down,

@@ -5,7 +5,8 @@ of this time. After each start, a spare shim is therefore spawned: a shim withou
 start sends its plan to the spare shim. A new shim is spawned only if the spare shim has died.
 `LocalLauncher` is the only caller.
 
-A spare shim holds only two pipes. It exits when the daemon exits, even if the daemon is killed.
+A spare shim holds only two pipes. A spare shim exits when the daemon exits, even if the daemon is
+killed.
 """
 
 import asyncio

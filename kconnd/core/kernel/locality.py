@@ -107,8 +107,8 @@ def _may_live(evidence: Evidence) -> bool:
 def choose_holder(evidence: Evidence, here: Origin) -> Origin | None:
     """Choose the system to report as the kernel's owner.
 
-    The locked file is the most reliable source. It is ignored if it names this system, because the
-    process was not found here.
+    The locked file is the most reliable source. A locked file that names this system is ignored,
+    because the process was not found here.
     """
     first, second = evidence.locked, evidence.recorded
     if evidence.lock is not Lock.HELD or (second and second.machine != here.machine):

@@ -1,9 +1,9 @@
 """Decides from sockets and ports whether a new client can attach to a live kernel.
 
-A kernel that answers the daemon may still be unreachable for new clients. There are four causes:
-the kernel's sockets were deleted, the kernel bound other ports than its connection file says,
-another program uses one of its ports, or its connection file is missing and cannot be rewritten. A
-client needs shell, iopub, control and heartbeat. A missing stdin channel is no fault, since only
+A kernel that answers the daemon may still be unreachable for new clients. There are four causes.
+The kernel's sockets were deleted. The kernel did not bind the ports in its connection file. Another
+program uses one of the ports. The connection file is missing and cannot be rewritten. A client
+needs shell, iopub, control and heartbeat. A missing stdin channel is no fault, since only
 ``input()`` needs it.
 """
 

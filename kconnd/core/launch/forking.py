@@ -2,8 +2,8 @@
 
 A forked kernel must behave like a kernel that was started by exec. Its parent is a zygote
 (`kconnd.programs.zygote`). The interpreter, the dynamic loader, libc and some modules read
-environment variables when they start, which in a forked kernel happened in the parent. These
-variables are called the exec-time environment, and they must have the same values in the parent and
+environment variables when a process starts. In a forked kernel, the parent has already read these
+variables. They are called the exec-time environment, and must have equal values in the parent and
 in the kernel. Each parent therefore serves one exec-time environment. The test suite checks which
 variables the modules of a kernel read during their import.
 """

@@ -57,7 +57,7 @@ class Gate:
         """Refuse the launcher ``local`` if the machine has a quota of kernels.
 
         The front door creates a unit for each kernel of the other launchers, and counts these
-        units. It cannot count kernels of the launcher ``local``.
+        units. The front door cannot count kernels of the launcher ``local``.
 
         Raises
         ------

@@ -1,10 +1,10 @@
 """Decides, without changing anything, whether a recorded kernel belongs to this daemon.
 
 The evidence is the kernel's record, its lock in the state folder, and the facts that its shim wrote
-to the locked file and to the runtime folder. A process belongs to this daemon's system under four
-conditions: its pid and start time match a live process, and its boot id, pid namespace and host
-name match those of the daemon. The host name is needed for a container that shares the pid
-namespace of its machine.
+to the locked file and to the runtime folder. A process belongs to this daemon's system under two
+conditions. Its pid and start time match a live process. Its boot id, pid namespace and host name
+equal those of the daemon. The host name is needed for a container that shares the pid namespace of
+its machine.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
-"""Imports what kernels need into the zygote, and refuses what a fork would not copy.
+"""Imports the modules of kernels into the zygote, and refuses modules that start threads.
 
-A zygote forks kernels only if its modules are those of a cold kernel and none of them has started a
-thread: a fork copies one thread. `PreparationError` says why no kernel can be forked; the daemon
-shows it to the user, and launches the kernels cold.
+A zygote forks kernels under two conditions: it has imported the modules of a cold kernel, and no
+module has started a thread. A fork copies only one thread. `PreparationError` contains the reason
+why no kernel can be forked. The daemon shows the reason to the user and launches the kernels cold.
 
 Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains.
 """

@@ -46,7 +46,7 @@ class KernelListener(Protocol):
         ...
 
     async def listen(self, on_message: OnMessage, on_loss: OnLoss) -> None:
-        """Pass each iopub message to a callback, and report possible losses, without an end."""
+        """Pass each iopub message to a callback, and report possible losses; never return."""
         ...
 
     def send_heartbeat(self) -> bool | None:
@@ -97,7 +97,7 @@ class UnixListener:
         return self._reader.heard_at if self._reader else 0.0
 
     async def listen(self, on_message: OnMessage, on_loss: OnLoss) -> None:
-        """Pass each iopub message to a callback, and report possible losses, without an end."""
+        """Pass each iopub message to a callback, and report possible losses; never return."""
         self._task = asyncio.current_task()
         delay_s = RECONNECT_DELAY_S
         while True:
@@ -233,7 +233,7 @@ class ZmqListener:
         return self._reader.heard_at if self._reader else 0.0
 
     async def listen(self, on_message: OnMessage, on_loss: OnLoss) -> None:
-        """Pass each iopub message to a callback, and report possible losses, without an end."""
+        """Pass each iopub message to a callback, and report possible losses; never return."""
         end = _End()
 
         def receive() -> int | None:

@@ -6,9 +6,9 @@ creates units and scopes only for a process of exactly this cgroup and this uid.
 the user are refused. A command that root runs is refused as well, so nothing is created for uid 0.
 
 A pid can be reused. A pidfd is therefore opened before the cgroup is read, and the process must be
-alive afterwards. If it is alive, the cgroup was that of the process. The pidfd of a peer comes from
-the socket (SO_PEERPIDFD, Linux 6.5). An older Linux opens a pidfd of the process that has the pid
-now. If the pid has been reused, the new process must pass the same checks.
+alive afterwards. If the process is alive, the cgroup that was read is its own. The pidfd of a peer
+comes from the socket (SO_PEERPIDFD, Linux 6.5). An older Linux opens a pidfd of the process that
+has the pid now. If the pid has been reused, the new process must pass the same checks.
 """
 
 import contextlib
