@@ -51,7 +51,12 @@ from kconnd.core.launch.connection import (
     CurveKeys,
     parse_connection,
 )
-from kconnd.core.launch.kernel_files import MAX_SOCKET_PATH_BYTES
+from kconnd.core.launch.kernel_files import (
+    MAX_SOCKET_PATH_BYTES,
+    connection_file_name,
+    kernel_of_connection_file,
+    live_dir,
+)
 from kconnd.core.launch.ports import default_range
 from kconnd.private_tmp import fallback_folders, resolve_folder
 from kconnd.system.files.private import ensure_private_dir, write_private
@@ -283,7 +288,8 @@ def connect_qtconsole(
     Returns
     -------
     subprocess.Popen
-        The console. It runs in its own session (setsid(2)), and its output is discarded.
+        The console. It runs in its own session (setsid(2)), and its output is discarded. It
+        interrupts and restarts a kernel of kconnd through the daemon.
 
     Raises
     ------
@@ -297,7 +303,7 @@ def connect_qtconsole(
     if not path:
         raise RuntimeError("not in a kernel: pass a connection_file")
     return subprocess.Popen(
-        qtconsole_command(path, [*_options(kwargs), *(argv or ())]),
+        qtconsole_command(path, [*_options(kwargs), *(argv or ())], *_kernel_and_socket(path)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -305,8 +311,20 @@ def connect_qtconsole(
     )
 
 
-def qtconsole_command(path: str, options: Sequence[str]) -> list[str]:
+def qtconsole_command(
+    path: str, options: Sequence[str], kernel: str = "", socket: str = ""
+) -> list[str]:
     """Build the command that opens a qtconsole with this interpreter.
+
+    Parameters
+    ----------
+    path : str
+        The kernel's connection file.
+    options : sequence of str
+        Further arguments for qtconsole.
+    kernel, socket : str
+        The kernel's name, and the socket of its daemon, through which the console interrupts and
+        restarts the kernel; ``""`` for a kernel without a daemon, and for the default socket.
 
     Raises
     ------
@@ -319,7 +337,18 @@ def qtconsole_command(path: str, options: Sequence[str]) -> list[str]:
     if not any(map(importlib.util.find_spec, BINDINGS)):
         raise ImportError(f"no Qt binding is installed: {install} PySide6-Essentials")
     # With -P, modules in the current folder cannot replace installed modules.
-    return [sys.executable, "-P", "-m", "qtconsole", "--existing", path, *options]
+    program = [sys.executable, "-P", "-m", "kconnd.jupyter.qtconsole_app", kernel, socket]
+    return [*program, "--existing", path, *options]
+
+
+def _kernel_and_socket(path: str) -> tuple[str, str]:
+    """Return the name of a connection file's kernel and its daemon's socket, if a daemon has it."""
+    file = Path(path).absolute()
+    socket = file.with_name(paths.SOCKET_NAME)
+    is_ours = file.name == connection_file_name(kernel_of_connection_file(file.name))
+    if not is_ours or not Path(live_dir(str(file.parent))).is_dir():
+        return "", ""
+    return kernel_of_connection_file(file.name), str(socket) if socket.is_socket() else ""
 
 
 def _options(options: Mapping[str, object]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -236,6 +237,17 @@ def test_a_missing_qtconsole_is_told_before_anything_starts(home: Path) -> None:
         )
         assert said in done.stdout
         assert "pip install" in done.stdout
+
+
+def test_a_connection_file_names_the_kernel_and_the_socket_of_its_daemon(home: Path) -> None:
+    assert connect._kernel_and_socket(str(home / "kernel-lab.json")) == ("", "")
+    (home / "live").mkdir()
+    assert connect._kernel_and_socket(str(home / "kernel-lab.json")) == ("lab", "")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home / "kconnd.sock"))
+        socket_path = str(home / "kconnd.sock")
+        assert connect._kernel_and_socket(str(home / "kernel-lab.json")) == ("lab", socket_path)
+        assert connect._kernel_and_socket(str(home / "other.json")) == ("", "")
 
 
 def test_options_of_the_console() -> None:

@@ -24,7 +24,8 @@ def console(arguments: Arguments) -> int:
     client = client_or_start(arguments.socket)
     kernel: dict[str, Any] = client.post(kernel_path(arguments.name, "start"), {"on_demand": True})
     file = readable_connection_file(client, kernel, arguments.name)
-    command = find_console(arguments.name, arguments.socket)
+    encrypted = bool((kernel["connection"] or {}).get("encrypted"))
+    command = find_console(arguments.name, arguments.socket, encrypted=encrypted)
     command += ["--existing", file, *arguments.passed_words]
     if not arguments.json:
         os.execv(command[0], command)  # noqa: S606  # the console takes over the terminal
@@ -34,16 +35,16 @@ def console(arguments: Arguments) -> int:
     return 0
 
 
-def find_console(name: str, socket: str = "") -> list[str]:
+def find_console(name: str, socket: str = "", *, encrypted: bool = False) -> list[str]:
     """Build the command that opens a console.
 
     If this interpreter has jupyter_console, the console is `kconnd.jupyter.console_app`. Otherwise,
-    it is ``jupyter-console`` from the PATH.
+    it is ``jupyter-console`` from the PATH, which cannot use an encrypted connection.
 
     Raises
     ------
     KconndError
-        If jupyter_console is not installed.
+        If jupyter_console is not installed, or only where it cannot reach the kernel.
     """
     from importlib.util import find_spec  # noqa: PLC0415  # --help does not need it
 
@@ -51,10 +52,17 @@ def find_console(name: str, socket: str = "") -> list[str]:
         # With -P, modules in the current folder cannot replace installed modules.
         return [sys.executable, "-P", "-m", "kconnd.jupyter.console_app", name, socket or ""]
     program = shutil.which("jupyter-console")
+    install = f"{sys.executable} -m pip install jupyter_console"
+    if program and encrypted:
+        raise KconndError(
+            f"opening a console on {name}: its connection is encrypted (CURVE), and {program} does "
+            "not use the keys",
+            hint=install,
+        )
     if program:
         print("kconnd-ctl: leave the console with Ctrl-D: 'exit' stops the kernel", file=sys.stderr)
         return [program]
     raise KconndError(
         "opening a console: jupyter console is not installed",
-        hint=f"{sys.executable} -m pip install jupyter_console",
+        hint=install,
     )

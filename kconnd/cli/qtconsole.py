@@ -34,7 +34,9 @@ def qtconsole(arguments: Arguments) -> int:
     kernel: dict[str, Any] = client.post(kernel_path(arguments.name, "start"), {"on_demand": True})
     try:
         file = readable_connection_file(client, kernel, arguments.name)
-        command = qtconsole_command(file, arguments.passed_words)
+        command = qtconsole_command(
+            file, arguments.passed_words, arguments.name, arguments.socket or ""
+        )
     except ImportError as error:
         raise KconndError(f"opening a Qt console: {error}", hint=hint) from None
     if arguments.json:

@@ -104,8 +104,10 @@ async def _watch(
         )
 
 
-def plan_console(connection_file: str, options: Sequence[str]) -> list[str]:
-    """Build the command that opens a console.
+def plan_console(
+    connection_file: str, options: Sequence[str], kernel: str, socket: str
+) -> list[str]:
+    """Build the command that opens a console on a kernel of the daemon that listens on a socket.
 
     Raises
     ------
@@ -113,7 +115,7 @@ def plan_console(connection_file: str, options: Sequence[str]) -> list[str]:
         If qtconsole or a Qt binding is not installed beside the daemon.
     """
     try:
-        return qtconsole_command(connection_file, options)
+        return qtconsole_command(connection_file, options, kernel, socket)
     except ImportError as error:
         raise KconndError(
             f"opening a Qt console: {error}", hint="kconnd-ctl console opens one in the terminal"

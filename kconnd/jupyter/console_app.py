@@ -1,56 +1,171 @@
 """``python -m kconnd.jupyter.console_app NAME SOCKET OPTION...`` runs jupyter console for kconnd.
 
-This console is Jupyter's own console with two changes, because a kernel of kconnd outlives its
-consoles. First, ``exit`` closes the console and is not sent to the kernel, which would exit and
-lose its memory. Second, Ctrl-C interrupts the kernel through the daemon. SOCKET is ``""`` for the
-default socket.
+This console is Jupyter's own console with four changes, because a kernel of kconnd outlives its
+consoles and its own processes. First, ``exit`` closes the console and is not sent to the kernel,
+which would exit and lose its memory. Second, Ctrl-C interrupts the kernel through the daemon. Third,
+a connection with CURVE keys works. Fourth, a restart or an end of the kernel is printed above the
+prompt. SOCKET is ``""`` for the default socket.
+
+How a cell ends that a restart has interrupted: Jupyter's console waits for the reply to its cell and
+gives up if the kernel misses heartbeats. After a quick restart no heartbeat is missing. Therefore,
+the console sends ``kernel_info_request`` after each restart. A kernel answers its requests in their
+order. If the cell was lost with the old process, this reply ends the wait; a cell that the new
+process runs is answered first. The console sends the first cell after a restart once messages on
+iopub arrive again. It would wait for ever for an ``idle`` that was published earlier.
 """
 
-import os
+import contextlib
 import re
 import sys
+import threading
+import time
+from queue import Empty
 from typing import Any
 
+from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_console.app import ZMQTerminalIPythonApp
+from prompt_toolkit.patch_stdout import patch_stdout
 
-from kconnd.client import Client, find_socket, kernel_path
 from kconnd.core.terminal_text import clean
 from kconnd.errors import KconndError
+from kconnd.jupyter.console_connection import CurveConnection
+from kconnd.jupyter.kernel_follower import Change, KernelFollower
 
 EXIT_CELL = re.compile(r"\s*(exit|quit|q)(\(\))?;?\s*")  # R has q()
+EXPLAIN_AFTER_S = 2.0  # of a wait for the kernel's first reply
+IOPUB_TIMEOUT_S, IOPUB_RETRY_S = 5.0, 0.2  # for the first message of a new process on iopub
+INFO_TIMEOUT_S = 1.0  # for the reply of a kernel that has just finished a cell
+INTERRUPTED_STATUS = 130  # the exit status of a program that Ctrl-C has ended
 
 _Stock: Any = ZMQTerminalIPythonApp  # the class has no type annotations
+_StockClient: Any = BlockingKernelClient  # its annotations do not fit its callers
 
 
-class KconndConsoleApp(_Stock):  # type: ignore[misc]  # see above
+class ConsoleClient(_StockClient):  # type: ignore[misc]  # see above
+    """A client that asks the daemon whether its kernel is alive, and not only the heartbeat."""
+
+    follower: KernelFollower | None = None
+
+    def is_alive(self) -> bool:
+        """Return whether the kernel has a process, or is about to get a new one."""
+        ended = self.follower.has_ended if self.follower else None
+        return bool(super().is_alive()) if ended is None else not ended
+
+
+class KconndConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see above
     """A terminal console that is attached to a kernel of the daemon."""
 
     kernel = ""
     socket = ""
+    kernel_client_class = ConsoleClient
+    shell: Any = None
 
     def init_shell(self) -> None:
-        """Create the shell, which closes the console on ``exit``."""
-        super().init_shell()
-        run_cell = self.shell.run_cell
+        """Create the shell, once the kernel has answered."""
+        self._pending_info = ""  # the id of our last kernel_info_request
+        self._replaced = threading.Event()  # by a new process, while a cell was running
+        self._unheard = threading.Event()  # set while a new process has not been heard on iopub
+        self.follower = KernelFollower(self.kernel, self.socket, self.report)
+        self.follower.start()
+        timer = threading.Timer(EXPLAIN_AFTER_S, self._explain_wait)
+        timer.daemon = True
+        timer.start()
+        try:
+            super().init_shell()
+        except RuntimeError as error:
+            tell(f"opening a console on {self.kernel}: {error}\n  {self._hint()}")
+            self.exit(1)
+        finally:
+            timer.cancel()
+        self.kernel_client.follower = self.follower
+        self._adapt_shell(self.shell)
 
-        def run_or_exit(cell: str, **options: Any) -> None:
+    def _explain_wait(self) -> None:
+        tell(f"{self.kernel} has not answered yet{self._why_silent()}; Ctrl-C ends the wait")
+
+    def _why_silent(self) -> str:
+        return ": it is running a cell" if self.follower.is_busy else ""
+
+    def _hint(self) -> str:
+        if self.follower.is_busy:
+            return f"it is running a cell; kconnd-ctl interrupt {self.kernel} interrupts it"
+        return f"kconnd-ctl info {self.kernel} shows its state"
+
+    def _adapt_shell(self, shell: Any) -> None:
+        """Replace the methods of Jupyter's shell that do not fit a kernel which outlives it."""
+        stock_run_cell, stock_prompt = shell.run_cell, shell.prompt_for_code
+        stock_input = shell.handle_input_request
+
+        def run_cell(cell: str, **options: Any) -> None:
             if is_exit(cell):
-                self.shell.ask_exit()
-            else:
-                run_cell(cell, **options)
+                shell.ask_exit()
+                return
+            self._await_iopub()
+            stock_run_cell(cell, **options)
+            self._drop_replies()
 
-        self.shell.run_cell = run_or_exit
+        async def prompt_for_code() -> Any:
+            with patch_stdout(raw=True):  # prints above the prompt
+                return await stock_prompt()
+
+        def handle_input_request(*args: Any, **options: Any) -> Any:
+            """Take a request for input; the shell calls this every 50 ms while a cell runs."""
+            if self._replaced.is_set():
+                self._replaced.clear()
+                self._pending_info = shell.client.kernel_info()
+            return stock_input(*args, **options)
+
+        shell.run_cell, shell.prompt_for_code = run_cell, prompt_for_code
+        shell.handle_input_request = handle_input_request
+
+    def _await_iopub(self) -> None:
+        """Wait until the messages of a new process arrive on iopub, but not for ever."""
+        if not self._unheard.is_set():
+            return
+        self._unheard.clear()
+        client, deadline = self.shell.client, time.monotonic() + IOPUB_TIMEOUT_S
+        while time.monotonic() < deadline:
+            self._pending_info = client.kernel_info()
+            with contextlib.suppress(Empty):
+                client.get_iopub_msg(timeout=IOPUB_RETRY_S)
+                break
+        self._drop_replies()
+
+    def _drop_replies(self) -> None:
+        """Take the reply to our own request, which the shell would take for another one."""
+        pending, self._pending_info = self._pending_info, ""
+        with contextlib.suppress(Empty):
+            while pending:
+                reply = self.shell.client.get_shell_msg(timeout=INFO_TIMEOUT_S)
+                if reply["parent_header"].get("msg_id") == pending:
+                    return
+
+    def report(self, change: Change) -> None:
+        """Print a change of the kernel, and begin again at ``In [1]`` after a restart."""
+        tell(change.text)
+        if change.is_new_process and self.shell is not None:
+            executing = self.shell._executing  # noqa: SLF001  # the stock class reads it, too
+            (self._replaced if executing else self._unheard).set()
+            self.shell.execution_count = 1
+            if app := getattr(self.shell.pt_cli, "app", None):
+                app.invalidate()
 
     def handle_sigint(self, *args: Any) -> None:
         """Interrupt the running cell; without a running cell, discard the input line."""
+        if self.shell is None:
+            raise KeyboardInterrupt  # the kernel has not answered yet
         if not self.shell._executing:  # noqa: SLF001  # the overridden method reads it, too
             super().handle_sigint(*args)
             return
         try:
-            Client(find_socket(os.environ, self.socket)).post(kernel_path(self.kernel, "interrupt"))
+            self.follower.post("interrupt")
         except KconndError as error:
-            text = clean(f"kconnd-ctl: {error.message}\n  {error.hint}")
-            print(text, file=sys.stderr)  # noqa: T201  # a program for the terminal
+            tell(f"{error.message}\n  {error.hint}")
+
+
+def tell(text: str) -> None:
+    """Print a message; it can contain words of another user's daemon."""
+    print(clean(f"kconnd-ctl: {text}"), file=sys.stderr)  # noqa: T201  # a program for the terminal
 
 
 def is_exit(cell: str) -> bool:
@@ -61,7 +176,10 @@ def is_exit(cell: str) -> bool:
 def main() -> None:
     """Run the console."""
     KconndConsoleApp.kernel, KconndConsoleApp.socket = sys.argv[1:3]
-    KconndConsoleApp.launch_instance(argv=sys.argv[3:])
+    try:
+        KconndConsoleApp.launch_instance(argv=sys.argv[3:])
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED_STATUS)
 
 
 if __name__ == "__main__":

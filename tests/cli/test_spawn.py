@@ -152,6 +152,30 @@ def test_console_starts_the_kernel_and_becomes_jupyter_console(
     assert daemon.requests[-1].path == "/v1/kernels/a/start"
 
 
+def test_a_console_of_another_environment_is_not_opened_on_an_encrypted_kernel(
+    daemon: FakeDaemon, folder: Path, connection_file: str
+) -> None:
+    """It would wait for ever."""
+    program = folder / "jupyter-console"
+    program.write_text("#!/bin/sh\necho opened")
+    program.chmod(0o755)
+    hide = "import importlib.util as u\nu.find_spec = lambda *_: None\n"
+    script = f"{hide}import sys; from kconnd.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "--socket", str(daemon.path), "console", "a"]
+
+    def opened(*, encrypted: bool) -> "subprocess.CompletedProcess[str]":
+        connection = {"transport": "tcp", "encrypted": encrypted}
+        daemon.add("a", connection_file=connection_file, connection=connection)
+        env = {**os.environ, "PATH": str(folder)}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    assert opened(encrypted=False).stdout == "opened\n"
+    refused = opened(encrypted=True)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "a: its connection is encrypted (CURVE), and" in refused.stderr
+    assert "pip install jupyter_console" in refused.stderr
+
+
 def test_console_passes_on_a_failed_start(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.replies["POST", "/v1/kernels/a/start"] = RefusedError("it is not yours")
     assert ctl("console", "a").code == 5

@@ -93,6 +93,9 @@ def test_a_console_from_inside_the_kernel(daemon: Daemon) -> None:
     code = "from kconnd.connect import connect_qtconsole as c; p = c(style='monokai'); print(p.pid)"
     pid = int(run(path, code))
     wait_for(lambda: daemon.info("lab")["clients"] == 1, "the console to attach", 60)
-    assert b"--style=monokai" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")
+    assert "--style=monokai" in words
+    through_daemon = words.index("kconnd.jupyter.qtconsole_app") + 1
+    assert words[through_daemon : through_daemon + 2] == ["lab", str(daemon.socket)]
     assert run(path, "p.terminate(); print(p.wait(30))") == "-15\n"
     assert daemon.state_of("lab") == "running"

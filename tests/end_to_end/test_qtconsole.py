@@ -91,6 +91,59 @@ def test_a_real_window_is_typed_into(lab: Daemon, screen: dict[str, str], tmp_pa
     assert run(file, "print(typed_here)") == "42\n"
 
 
+@needs_screen
+def test_a_window_interrupts_and_restarts_an_encrypted_kernel(
+    daemon: Daemon, screen: dict[str, str], tmp_path: Path
+) -> None:
+    daemon.profile("lab", f"{IPYKERNEL}transport: tcp\nencryption: curve\n")
+    daemon.start()
+    env = {**screen, "KCONND_SOCKET": str(daemon.socket)}
+    command = [*CTL, "qtconsole", "lab", "--", "--no-confirm-exit"]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    console = subprocess.Popen(command, env=env, **quiet)
+    window = xdotool(screen, "search", "--sync", "--onlyvisible", "--name", "Jupyter").split()[0]
+    file = daemon.wait_state("lab", "running")["connection_file"]
+    wait_for(lambda: typed(screen, window, file), "what was typed to be in the kernel", 60)
+
+    gate = tmp_path / "gate"
+    type_line(screen, f"open({str(gate)!r}, 'w'); __import__('time').sleep(600)")
+    wait_for(gate.exists, "the cell to run")
+    wait_for(lambda: daemon.info("lab")["execution_state"] == "busy", "the kernel to be busy")
+    wait_for(lambda: interrupted(daemon, screen), "the interrupt to end the cell")
+
+    xdotool(screen, "key", "ctrl+period")
+    dialog = xdotool(
+        screen, "search", "--sync", "--onlyvisible", "--name", "Restart kernel"
+    ).split()
+    xdotool(screen, "windowfocus", "--sync", dialog[0], "key", "alt+y")
+    wait_for(lambda: daemon.info("lab")["generation"] == 2, "the restart")
+    daemon.wait_state("lab", "running")
+    assert run(file, "print(globals().get('typed_here'))") == "None\n"
+    xdotool(screen, "windowfocus", "--sync", window)
+    type_line(screen, "first_line = 6 * 7; print('first line', first_line)")  # once
+    in_kernel = "print(globals().get('first_line'))"
+    wait_for(lambda: run(file, in_kernel) == "42\n", "the first line to run")
+    kept = Path(os.environ.get("KCONND_TEST_ARTIFACTS", tmp_path)) / "qtconsole-restart.png"
+    subprocess.run([tool("import"), "-window", window, str(kept)], env=screen, check=True)
+    xdotool(screen, "windowactivate", "--sync", window, "key", "alt+F4")
+    assert console.wait(30) == 0
+    assert daemon.state_of("lab") == "running"
+
+
+def interrupted(daemon: Daemon, env: dict[str, str]) -> bool:
+    xdotool(env, "key", "ctrl+c")
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        if daemon.info("lab")["execution_state"] == "idle":
+            return True
+    return False
+
+
+def type_line(env: dict[str, str], line: str) -> None:
+    xdotool(env, "type", "--delay", "15", line)
+    xdotool(env, "key", "shift+Return")
+
+
 def alive(processes: "list[subprocess.Popen[bytes]]") -> int:
     return sum(process.poll() is None for process in processes)
 
@@ -109,8 +162,7 @@ def typed(env: dict[str, str], window: str, file: str) -> bool:
     """Type a line; a window that just opened may not have the focus yet."""
     xdotool(env, "windowfocus", "--sync", window)
     line = "typed_here = 6 * 7; print('typed into process', __import__('os').getpid())"
-    xdotool(env, "type", "--delay", "15", line)
-    xdotool(env, "key", "shift+Return")
+    type_line(env, line)
     deadline = time.monotonic() + 3
     while time.monotonic() < deadline:
         if run(file, "print(globals().get('typed_here'))") == "42\n":
@@ -121,8 +173,8 @@ def typed(env: dict[str, str], window: str, file: str) -> bool:
 def test_the_daemon_opens_one_and_records_its_end(lab: Daemon) -> None:
     lab.post("lab", "start")
     plan = lab.get("/v1/kernels/lab/qtconsole")
-    assert plan["argv"][1:5] == ["-P", "-m", "qtconsole", "--existing"]
-    assert plan["argv"][5] == plan["connection_file"]
+    program = ["-P", "-m", "kconnd.jupyter.qtconsole_app", "lab", str(lab.socket)]
+    assert plan["argv"][1:] == [*program, "--existing", plan["connection_file"]]
     assert "DISPLAY" in plan["environment"]
     opened = lab.post("lab", "qtconsole", environment={**OFFSCREEN, "LD_PRELOAD": "/evil"})
     wait_for(lambda: lab.info("lab")["clients"] == 1, "the console to attach", 60)

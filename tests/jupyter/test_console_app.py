@@ -1,13 +1,14 @@
-"""The console's two changes, with a fake shell and a fake daemon: ``exit`` and Ctrl-C."""
+"""The console's changes, with a fake shell and a fake daemon; real ones: test_attached_console."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jupyter_console.app import ZMQTerminalIPythonApp
 
-from kconnd.jupyter.console_app import KconndConsoleApp, main
+from kconnd.jupyter.console_app import ConsoleClient, KconndConsoleApp, main
 from tests.cli.fake_daemon import FakeDaemon
 
 
@@ -18,6 +19,7 @@ class Shell:
         self.cells: list[str] = []
         self.exits = 0
         self._executing = False
+        self.client = None
 
     def run_cell(self, cell: str, **_: object) -> None:
         self.cells.append(cell)
@@ -25,15 +27,34 @@ class Shell:
     def ask_exit(self) -> None:
         self.exits += 1
 
+    async def prompt_for_code(self) -> str:
+        return ""
+
+    def handle_input_request(self) -> None:
+        """Do nothing: no kernel requests input."""
+
 
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> Any:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaemon]:
+    folder = tempfile.TemporaryDirectory(prefix="kj-", dir="/tmp")
+    with folder as path, FakeDaemon(Path(path, "s")) as daemon:
+        daemon.add("lab")
+        daemon.replies["GET", "/v1/kernels/lab/why"] = {"name": "lab", "decisions": []}
+        monkeypatch.setattr(KconndConsoleApp, "kernel", "lab")
+        monkeypatch.setattr(KconndConsoleApp, "socket", str(daemon.path))
+        yield daemon
+
+
+@pytest.fixture
+def app(fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Any:
     def init_shell(self: Any) -> None:
+        self.kernel_client = ConsoleClient()
         self.shell = Shell()
 
     monkeypatch.setattr(ZMQTerminalIPythonApp, "init_shell", init_shell)
     app: Any = KconndConsoleApp()
     app.init_shell()
+    fake.requests.clear()
     return app
 
 
@@ -45,18 +66,33 @@ def test_exit_closes_the_console_and_is_not_run(app: Any) -> None:
 
 
 def test_ctrl_c_interrupts_a_running_cell_through_the_daemon(
-    app: Any, capsys: pytest.CaptureFixture[str]
+    app: Any, fake: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="kj-", dir="/tmp") as folder:
-        app.kernel, app.socket = "lab", str(Path(folder, "s"))
-        app.shell._executing = True
-        with FakeDaemon(Path(app.socket)) as daemon:
-            daemon.add("lab")
-            app.handle_sigint()
-            assert daemon.asked() == [("POST", "/v1/kernels/lab/interrupt")]
-            daemon.kernels.clear()
-            app.handle_sigint()
-    assert capsys.readouterr().err == "kconnd-ctl: there is no kernel lab\n  kconnd-ctl list\n"
+    app.shell._executing = True
+    app.handle_sigint()
+    assert ("POST", "/v1/kernels/lab/interrupt") in fake.asked()
+    fake.kernels.clear()
+    app.handle_sigint()
+    assert "kconnd-ctl: there is no kernel lab\n  kconnd-ctl list\n" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_the_first_answer_ends_the_wait(app: Any) -> None:
+    app.shell = None
+    with pytest.raises(KeyboardInterrupt):
+        app.handle_sigint()
+
+
+def test_the_daemon_knows_better_than_the_heartbeat_whether_the_kernel_lives(
+    app: Any, fake: FakeDaemon
+) -> None:
+    client = app.kernel_client
+    assert client.is_alive()  # its channels were never started
+    fake.add("lab", state="backoff")
+    app.follower.poll()
+    assert client.is_alive()
+    fake.add("lab", state="failed", reason="it crashed")
+    app.follower.poll()
+    assert not client.is_alive()
 
 
 def test_ctrl_c_at_the_prompt_is_jupyters_own(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:

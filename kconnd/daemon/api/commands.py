@@ -123,7 +123,7 @@ async def plan_qtconsole(request: Request) -> Reply:
     actor = find_live(request, "opening a Qt console on")
     path = actor.process.files.connection_file
     return {
-        "argv": plan_console(path, ()),
+        "argv": plan_console(path, (), request.name, request.places["socket"]),
         "environment": list(SESSION_VARIABLES),
         "connection_file": path,
     }
@@ -142,7 +142,8 @@ async def open_qtconsole(request: Request) -> Reply:
             hint=f"kconnd-ctl qtconsole {request.name} opens one in your own session",
         )
     path = actor.process.files.connection_file
-    command = plan_console(path, _words(request.body.get("options", [])))
+    options = _words(request.body.get("options", []))
+    command = plan_console(path, options, request.name, request.places["socket"])
     variables = request.body.get("environment", {})
     if not isinstance(variables, Mapping):
         raise UsageError("environment: it is not a mapping")
