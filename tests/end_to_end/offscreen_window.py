@@ -2,7 +2,7 @@
 
 The window is on Qt's offscreen platform. Its text is written into the file TEXT, and each line of
 the file COMMANDS is executed in the window: ``!METHOD`` calls a method of its widget, and any other
-line is a cell.
+line is a cell. The file TEXT.done has the number of executed lines.
 """
 
 import sys
@@ -33,6 +33,7 @@ def main() -> None:
                 getattr(app.widget, line[1:])()
             else:
                 app.widget.execute(line)
+            text.with_suffix(".done").write_text(str(done), encoding="utf-8")
 
     timer = QtCore.QTimer()
     timer.timeout.connect(turn)

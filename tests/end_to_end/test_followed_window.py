@@ -41,6 +41,10 @@ class Window:
         with self._commands.open("a", encoding="utf-8") as commands:
             commands.write(f"{line}\n")
 
+    def has_executed(self, count: int) -> bool:
+        done = self._text.with_suffix(".done")
+        return done.exists() and done.read_text(encoding="utf-8") == str(count)
+
     @property
     def text(self) -> str:
         return self._text.read_text(encoding="utf-8") if self._text.exists() else ""
@@ -104,7 +108,20 @@ def test_a_crash_in_a_cell_gives_a_new_prompt(daemon: Daemon, open_window: Open)
     window.wait_for("begun", "lab was restarted (killed by SIGKILL)", "In [1]:")
     window.execute("6 * 7")
     window.wait_for("killed by SIGKILL", "Out[1]: 42")
-    assert window.text.count("Kernel died") == 0
+    assert "Kernel died" not in window.text
+
+
+def test_a_prompt_that_the_old_process_was_asked_for_comes_from_the_new_one(
+    daemon: Daemon, open_window: Open
+) -> None:
+    window = open_window(IPYKERNEL)
+    window.wait_for("In [1]:")
+    pid = daemon.info("lab")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    window.execute("!_show_interpreter_prompt")
+    wait_for(lambda: window.has_executed(1), "the request")
+    os.kill(pid, signal.SIGKILL)
+    window.wait_for("lab was restarted (killed by SIGKILL)", "In [1]:")
 
 
 def test_the_menu_goes_through_the_daemon_and_a_refusal_is_shown(
