@@ -2,11 +2,11 @@
 
 This console is Jupyter's own console with four changes, because a kernel of kconnd outlives its
 consoles and its own processes. First, ``exit`` closes the console and is not sent to the kernel,
-which would exit and lose its memory. Second, Ctrl-C interrupts the kernel through the daemon. Third,
-a connection with CURVE keys works. Fourth, a restart or an end of the kernel is printed above the
+which would exit and lose its memory. Second, Ctrl-C interrupts the kernel through the daemon.
+Third, a connection with CURVE keys works. Fourth, a restart or an end of the kernel is printed above the
 prompt. SOCKET is ``""`` for the default socket.
 
-How a cell ends that a restart has interrupted: Jupyter's console waits for the reply to its cell and
+How a cell ends after a restart: Jupyter's console waits for the reply to its cell and
 gives up if the kernel misses heartbeats. After a quick restart no heartbeat is missing. Therefore,
 the console sends ``kernel_info_request`` after each restart. A kernel answers its requests in their
 order. If the cell was lost with the old process, this reply ends the wait; a cell that the new
