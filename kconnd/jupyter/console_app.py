@@ -3,8 +3,8 @@
 This console is Jupyter's own console with four changes, because a kernel of kconnd outlives its
 consoles and its own processes. First, ``exit`` closes the console and is not sent to the kernel,
 which would exit and lose its memory. Second, Ctrl-C interrupts the kernel through the daemon.
-Third, a connection with CURVE keys works. Fourth, a restart or an end of the kernel is printed above the
-prompt. SOCKET is ``""`` for the default socket.
+Third, a connection with CURVE keys works. Fourth, a restart or an end of the kernel is printed
+above the prompt. SOCKET is ``""`` for the default socket.
 
 How a cell ends after a restart: Jupyter's console waits for the reply to its cell and
 gives up if the kernel misses heartbeats. After a quick restart no heartbeat is missing. Therefore,

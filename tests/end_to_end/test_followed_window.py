@@ -121,7 +121,12 @@ def test_a_prompt_that_the_old_process_was_asked_for_comes_from_the_new_one(
     window.execute("!_show_interpreter_prompt")
     wait_for(lambda: window.has_executed(1), "the request")
     os.kill(pid, signal.SIGKILL)
-    window.wait_for("lab was restarted (killed by SIGKILL)", "In [1]:")
+    restarted = "lab was restarted (killed by SIGKILL)"
+    window.wait_for(restarted)
+    window.execute("print('be' + 'gun'); __import__('time').sleep(600)")
+    window.wait_for("begun")
+    os.kill(daemon.info("lab")["pid"], signal.SIGKILL)
+    window.wait_for(restarted, "begun", restarted, "In [1]:")
 
 
 def test_the_menu_goes_through_the_daemon_and_a_refusal_is_shown(
