@@ -405,7 +405,8 @@ def _ipc(path: Path, ip: str, ports: tuple[int, ...]) -> tuple[str, tuple[int, .
     if len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES:
         name = "ip" if ip != "127.0.0.1" else "fname"
         raise ValueError(
-            f"{name}: {longest} is longer than the {MAX_SOCKET_PATH_BYTES} bytes of a socket's path"
+            f"{name}: {longest} is longer than the {MAX_SOCKET_PATH_BYTES} bytes of a socket's "
+            "path; pass a shorter ip, or transport='tcp'"
         )
     return prefix, chosen
 

@@ -81,6 +81,8 @@ def open_connection(path: str, owner: int) -> UnixConnection:
         If no process listens.
     RefusedError
         If another user listens.
+    UsageError
+        If the path is too long for a socket.
     """
     connection = UnixConnection()
     try:
@@ -90,12 +92,19 @@ def open_connection(path: str, owner: int) -> UnixConnection:
         connection.owner = _checked_owner(connection, path, owner)
     except OSError as error:
         connection.close()
+        _check_length(path)
         reason = error.strerror or error
         raise UnreachableError(f"no kconnd daemon answers on {path}: {reason}", hint=HINT) from None
     except KconndError:
         connection.close()
         raise
     return connection
+
+
+def _check_length(path: str) -> None:
+    from kconnd.core.launch.kernel_files import check_socket_path  # noqa: PLC0415  # for an error
+
+    check_socket_path(path, "name a shorter one with --socket or KCONND_SOCKET")
 
 
 def listens(path: str) -> bool:

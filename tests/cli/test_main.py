@@ -132,6 +132,17 @@ def test_without_a_daemon_look_ups_say_so_and_start_none(ctl: Ctl, folder: Path)
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("verb", [["list"], ["start", "a"]])
+def test_a_path_too_long_for_a_socket_is_named_with_the_way_out(
+    ctl: Ctl, folder: Path, verb: list[str]
+) -> None:
+    path = folder / ("x" * 100)
+    shown = ctl(*verb, "--socket", str(path))
+    assert shown.code == 2
+    assert f"{path} is too long a path for a Unix socket: {len(str(path))} bytes" in shown.err
+    assert "name a shorter one with --socket or KCONND_SOCKET" in shown.err
+
+
 @pytest.mark.parametrize("place", ["before", "after", "between"])
 def test_the_socket_can_be_named_before_and_after_the_verb(
     place: str, ctl: Ctl, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch

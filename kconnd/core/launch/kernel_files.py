@@ -186,8 +186,26 @@ def socket_prefix(runtime_dir: str, name: str) -> str:
     raise UsageError(
         f"{folder}/ is too long a path for Unix sockets, which may have "
         f"{MAX_SOCKET_PATH_BYTES} bytes",
-        hint="use a shorter --runtime-dir, or 'transport: tcp' in the profile",
+        hint="start kconnd with a shorter --runtime-dir or XDG_RUNTIME_DIR, or write "
+        "'transport: tcp' in the profile",
     )
+
+
+def check_socket_path(path: str, cure: str) -> None:
+    """Refuse a path that is too long for a Unix socket; ``cure`` becomes the hint.
+
+    Raises
+    ------
+    UsageError
+        If it is.
+    """
+    length = len(path.encode(errors="surrogateescape"))
+    if length > MAX_SOCKET_PATH_BYTES:
+        raise UsageError(
+            f"{path} is too long a path for a Unix socket: {length} bytes, of at most "
+            f"{MAX_SOCKET_PATH_BYTES}",
+            hint=cure,
+        )
 
 
 def is_facts(file_name: str) -> bool:

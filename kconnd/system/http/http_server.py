@@ -33,6 +33,7 @@ from tornado.httputil import (
 )
 
 from kconnd.core.access import Peer
+from kconnd.core.launch.kernel_files import check_socket_path
 from kconnd.errors import KconndError, LockedError, RefusedError, UsageError
 from kconnd.system.fast_json import as_json
 from kconnd.system.http.audit import HUNG_UP, Audit, is_name
@@ -384,7 +385,10 @@ class Site(HTTPServerConnectionDelegate):
         ------
         LockedError
             If a live daemon listens on the path.
+        UsageError
+            If the path is too long.
         """
+        check_socket_path(str(path), "use a shorter --socket or --runtime-dir")
         if path.is_socket() and _is_listening(path):
             raise LockedError(
                 f"listening on {path}: another daemon is listening there",

@@ -21,7 +21,7 @@ from typing import Any, Self
 import pytest
 
 from kconnd.core.access import Peer, Right
-from kconnd.errors import RefusedError
+from kconnd.errors import RefusedError, UsageError
 from kconnd.system.http.audit import MAX_LINES, Audit
 from kconnd.system.http.body_limits import DRAIN_LIMIT_S, MAX_BODY_BYTES, MAX_DRAINED_BYTES
 from kconnd.system.http.connections import highest_descriptor
@@ -513,3 +513,12 @@ async def test_refusals_are_summed_up_and_changes_are_not(
         assert (await place.post("/v1/units", b"{}"))[0] == 200
     assert caplog.text.count("requested units : done") == 30
     await wait_until(lambda: f"{30 - MAX_LINES} more requests" in caplog.text, "the sum")
+
+
+async def test_a_path_too_long_for_a_socket_is_named_with_the_way_out(folder: Path) -> None:
+    place = Place(folder)
+    place.path = folder / ("x" * 100)
+    with pytest.raises(UsageError, match=r"/x+ is too long a path .* of at most 107") as caught:
+        async with place.listening():
+            pass
+    assert "shorter --socket or --runtime-dir" in caught.value.hint
