@@ -41,8 +41,7 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
     if kernel.get("kept_alive"):
         reason = render.plain(kernel["kept_alive"])
         rows.append(("kept alive", f"idle.stop_after has passed; {reason}"))
-    if kernel["profile_status"] != "current":
-        rows.append(("profile", kernel["profile_status"]))
+    rows += _profile_rows(kernel)
     rows.append(("log", kernel["log_file"]))
     rows += _last_exit_rows(kernel, now)
     rows += [("warning", render.plain(text)) for text in kernel["warnings"]]
@@ -56,6 +55,13 @@ def _state_rows(kernel: dict[str, Any]) -> Rows:
     if kernel.get("waits_for"):
         rows.append(("waits for", render.plain(kernel["waits_for"])))
     return rows
+
+
+def _profile_rows(kernel: dict[str, Any]) -> Rows:
+    status = render.profile_status(kernel)
+    if kernel["profile_status"] == "orphaned":
+        status = "removed; a restart uses the profile that the kernel was launched with"
+    return [("profile", status)] if status else []
 
 
 def _attach_rows(kernel: dict[str, Any]) -> Rows:

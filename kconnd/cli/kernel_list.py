@@ -111,4 +111,4 @@ def _note(kernel: dict[str, Any], now: float) -> str:
         return f"no new client can attach: {reason}"
     if kernel["heartbeat"]["state"] == "unresponsive":
         return "unresponsive"
-    return "" if kernel["profile_status"] == "current" else str(kernel["profile_status"])
+    return render.profile_status(kernel)

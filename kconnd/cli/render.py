@@ -119,6 +119,12 @@ def printable(reply: Any) -> Any:
     return reply
 
 
+def profile_status(kernel: Mapping[str, Any]) -> str:
+    """Describe the profile of a kernel compared with that of its process; ``""`` if it is that."""
+    status = str(kernel["profile_status"])
+    return {"current": "", "orphaned": "profile removed"}.get(status, status)
+
+
 def fault_line(fault: Mapping[str, Any]) -> str:
     """Format a profile's fault like a compiler: file, line, column, message."""
     key = f"{fault['path']}: " if fault["path"] else ""

@@ -204,12 +204,21 @@ class Kernels:
         similar = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {similar[0]}?" if similar else "kconnd-ctl list shows all kernels"
         base, instance = parse_name(name)
+        if self._was_removed(base) and self.world.store.peek(name) is not None:
+            return NoSuchKernelError(
+                f"there is no kernel {name} any more: its profile or kernel spec was removed",
+                hint=f"restore {base} to start it; its log is {self.world.files(name).log}",
+            )
         if instance and self.profile(base):
             hint = f"kconnd-ctl start {name} creates it from the profile {base}"
         for record in self._elsewhere:
             if record.name == name and record.origin:
                 hint = f"{record.origin.host}, which shares this home, has a kernel {name}"
         return NoSuchKernelError(f"there is no kernel {name}", hint=hint)
+
+    def _was_removed(self, base: str) -> bool:
+        """Return whether a kernel with a record must have had a profile that is gone now."""
+        return self.profile(base) is None and base not in self.catalog.loaded.first_faults
 
     def _faulty(self, name: str) -> ProfileError | None:
         base, _ = parse_name(name)

@@ -35,6 +35,13 @@ def test_list_shows_a_line_for_each_kernel(ctl: Ctl, daemon: FakeDaemon) -> None
     assert " ".join(lines[2]) == "broken failed - - - - 0 it exited with code 3"
 
 
+def test_a_profile_that_was_removed_is_called_that(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.add("a", profile_status="orphaned")
+    assert ctl("list").out.rstrip().endswith("  profile removed")
+    shown = dict(line.strip().split("  ", 1) for line in ctl("info", "a").out.splitlines())
+    assert shown["profile"].startswith("removed; a restart uses the profile that")
+
+
 def test_an_empty_list_says_what_to_do_next(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert daemon.kernels == {}
     shown = ctl("list")

@@ -63,6 +63,22 @@ async def test_an_unknown_kernel_is_not_found(house: House) -> None:
     assert names_of(house) == []
 
 
+async def test_a_kernel_whose_profile_was_removed_says_so(house: House) -> None:
+    await house.kernels.adopt_all()
+    house.world.store.save(KernelRecord("lab"))
+    fault = Fault("boot.yaml", 3, 1, "kernal", "unknown key", "write kernel")
+    house.world.store.save(KernelRecord("boot@1"))
+    house.hold()
+    house.loaded = replace(house.loaded, first_faults={"boot": fault})
+    await house.kernels.reload()
+    for find in (house.kernels.find, house.kernels.find_to_start):
+        with pytest.raises(NoSuchKernelError, match="profile or kernel spec was removed") as e:
+            find("lab")
+        assert str(house.world.files("lab").log) in e.value.hint
+    with pytest.raises(NoSuchKernelError, match=r"there is no kernel boot@1$"):
+        house.kernels.find("boot@1")
+
+
 async def test_an_instance_exists_once_it_was_started(house: House) -> None:
     with pytest.raises(NoSuchKernelError) as caught:
         house.kernels.find("lab@x")

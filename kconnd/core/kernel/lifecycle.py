@@ -111,8 +111,8 @@ class Lifecycle:
     generation : int
         The number of launches so far. An event of another generation is ignored.
     restarts : int
-        The number of relaunches since the last start from ``stopped``; a relaunch with other ports
-        does not count.
+        The number of relaunches in the kernel's whole life. Neither a start from ``stopped`` nor a
+        relaunch with other ports counts.
     failures : int
         The number of failures since the last stable run.
     port_tries : int

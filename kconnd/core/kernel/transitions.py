@@ -104,6 +104,7 @@ def _start(
         state=State.LAUNCHING,
         desired=Desired.UP,
         generation=generation,
+        restarts=kernel.restarts,
         proved=at_boot,
         new_key=True,
         reason="started at boot" if at_boot else "start was requested",

@@ -162,6 +162,15 @@ def test_an_idle_kernel_is_not_interrupted_first() -> None:
     assert decide(RUNNING, StopRequested(busy=False), POLICY, 0.0)[1] == (TakeStep(Step.SHUTDOWN),)
 
 
+def test_all_restarts_are_counted_also_those_before_a_stop() -> None:
+    ended = "exited with code 0"
+    kernel = after(RestartRequested(), Exited(1, ended), Launched(2), Answered(2), kernel=RUNNING)
+    kernel = after(StopRequested(), Exited(2, ended), StartRequested(), kernel=kernel)
+    assert (kernel.generation, kernel.restarts) == (3, 1)
+    kernel = after(Launched(3), Answered(3), Exited(3, "killed"), DeadlinePassed(), kernel=kernel)
+    assert (kernel.generation, kernel.restarts) == (4, 2)
+
+
 def test_only_a_restart_with_the_same_connection_is_announced_as_one() -> None:
     def request(*events: Event) -> Command:
         kernel = RUNNING
