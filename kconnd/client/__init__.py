@@ -161,7 +161,7 @@ class Client:
                 connection.deadline = time.monotonic() + limit
             self._send(connection, method, path, body)
             reply = HttpReply(stream, self.path, self._limit_for(connection.owner))
-            content = self._content(reply, connection.owner)
+            content = self._content(path, reply, connection.owner)
             return self._checked(path, content, connection.owner)
 
     def _stream_once(self, path: str) -> Iterator[Any]:
@@ -170,7 +170,7 @@ class Client:
             reply = HttpReply(stream, self.path, self._max_reply_bytes)
             if reply.status >= ERROR_STATUS:
                 reply.max_bytes = self._limit_for(connection.owner)
-                self._content(reply, connection.owner)
+                self._content(path, reply, connection.owner)
             for content in reply.lines():
                 yield self._checked(path, content, connection.owner)
 
@@ -201,7 +201,7 @@ class Client:
             return min(self._max_reply_bytes, MAX_FOREIGN_REPLY_BYTES)
         return self._max_reply_bytes
 
-    def _content(self, reply: HttpReply, owner: int) -> Any:
+    def _content(self, path: str, reply: HttpReply, owner: int) -> Any:
         """Parse a whole reply; raise an error if the reply reports one."""
         content = reply.content()
         if reply.status < ERROR_STATUS:
@@ -212,7 +212,7 @@ class Client:
         if is_foreign(owner):
             from kconnd.client.other_owners import foreign_error  # noqa: PLC0415  # see the head
 
-            raise foreign_error(fields, owner)
+            raise foreign_error(fields, owner, path)
         error = error_class(str(fields.get("code")))(
             str(fields.get("message", "")),
             hint=str(fields.get("hint", "")),

@@ -36,9 +36,9 @@ def find_uid(owner: str) -> int:
     return user.pw_uid
 
 
-def foreign_error(fields: dict[str, Any], owner: int) -> KconndError:
+def foreign_error(fields: dict[str, Any], owner: int, path: str) -> KconndError:
     """Create the error that another owner's daemon reports, from the valid fields."""
-    return validate_error(fields, _user_name(owner))
+    return validate_error(fields, _user_name(owner), path)
 
 
 def foreign_reply(path: str, content: Any, owner: int) -> Any:

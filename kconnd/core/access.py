@@ -85,6 +85,16 @@ def may(peer: Peer, right: Right, *, owner: int, rules: AccessRules | None = Non
     return any(_is_named(peer, names) for level, names in granted if level >= right)
 
 
+def describe_managers(owner: str, rules: AccessRules | None) -> str:
+    """List who may manage a kernel: ``ada, bob or the group ops``; administrators are left out."""
+    named = (
+        f"the group {name[1:]}" if name.startswith("@") else name
+        for name in (rules.manage if rules else ())
+    )
+    *others, last = dict.fromkeys((owner, *named))
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _is_named(peer: Peer, names: Sequence[str]) -> bool:
     return any(
         name[1:] in peer.groups if name.startswith("@") else bool(peer.name) and name == peer.name

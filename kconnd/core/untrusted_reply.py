@@ -328,7 +328,7 @@ def _read_reply(route: str, content: object) -> dict[str, Any]:
     return reply
 
 
-def validate_error(content: object, owner: str) -> KconndError:
+def validate_error(content: object, owner: str, path: str = "") -> KconndError:
     """Build the exception for an error that another owner's daemon replied.
 
     Parameters
@@ -337,15 +337,31 @@ def validate_error(content: object, owner: str) -> KconndError:
         The error object of the reply.
     owner : str
         The owner of the daemon; the exception marks message and hint as this owner's words.
+    path : str
+        The path and query of the request. In the commands of the hint, ``OWNER/NAME`` replaces the
+        name of its kernel, since the bare name can be a kernel of the user's own.
     """
     try:
         fault = _error(content)
     except ValueError as error:
         return _invalid_reply(owner, error)
     says = f"the daemon of {owner} says: "
-    hint = f"{says}{fault['hint']}" if fault["hint"] else ""
+    hint = says + _add_owner(fault["hint"], _kernel_of(path), owner) if fault["hint"] else ""
     kind = error_class(fault["code"])
     return kind(says + fault["message"], hint=hint, output=fault["output"] or "")
+
+
+def _kernel_of(path: str) -> str:
+    route = path.partition("?")[0]
+    return unquote(route.removeprefix(f"{KERNELS}/").partition("/")[0])
+
+
+def _add_owner(hint: str, kernel: str, owner: str) -> str:
+    words = hint.split(" ")
+    for number, word in enumerate(words[2:], 2):
+        if words[number - 2].endswith("kconnd-ctl") and word.rstrip(".,;:?)'") == kernel:
+            words[number] = f"{owner}/{word}"
+    return " ".join(words)
 
 
 def _invalid_reply(owner: str, fault: ValueError) -> UnreachableError:

@@ -228,9 +228,9 @@ def test_silence_has_a_limit_where_one_is_asked_for(folder: Path) -> None:
             Client(str(folder / "s")).get("/v1/health", limit=0.05)
 
 
-@pytest.mark.parametrize("state", ["absent", "dead", "a file", "a long path"])
+@pytest.mark.parametrize("state", ["absent", "dead", "a file"])
 def test_where_nobody_listens_the_error_says_where_and_what_to_do(state: str, folder: Path) -> None:
-    path = folder / ("x" * 200 if state == "a long path" else "s")
+    path = folder / "s"
     if state == "dead":
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))

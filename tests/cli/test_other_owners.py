@@ -33,6 +33,8 @@ def test_a_kernel_is_its_owners_and_its_process_too() -> None:
 
 
 def test_an_error_keeps_its_kind_and_says_whose_it_is() -> None:
-    error = foreign_error({"code": "refused", "message": "not you", "hint": ""}, STRANGER)
+    fields = {"code": "refused", "message": "not you", "hint": "kconnd-ctl info lab"}
+    error = foreign_error(fields, STRANGER, "/v1/kernels/lab")
     assert isinstance(error, RefusedError)
     assert "says: not you" in error.message
+    assert error.hint.endswith("/lab")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.access import ADMIN_GROUP, Peer, Right, may
+from kconnd.core.access import ADMIN_GROUP, Peer, Right, describe_managers, may
 from kconnd.core.profile.model import Access
 
 OWNER = 1000
@@ -67,3 +67,9 @@ def test_a_right_includes_those_before_it(name: str, groups: frozenset[str], rul
     members = {*rules.see, *rules.connect, *rules.manage}
     mine = {name} | {f"@{group}" for group in groups}
     assert granted[0] == bool(members & mine)
+
+
+def test_the_managers_are_listed_once_each() -> None:
+    assert describe_managers("own", None) == "own"
+    assert describe_managers("own", RULES) == "own or the group ops"
+    assert describe_managers("own", Access(manage=("own", "b", "@c"))) == "own, b or the group c"

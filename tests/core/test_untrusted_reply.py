@@ -261,6 +261,21 @@ def test_an_error_is_told_as_words_of_its_owner() -> None:
     assert error.output == "o\x1b[1m"
 
 
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("kconnd-ctl start lab starts it", "kconnd-ctl start ada/lab starts it"),
+        ("it ran; (kconnd-ctl why lab)", "it ran; (kconnd-ctl why ada/lab)"),
+        ("lab: kconnd-ctl start labs, lab", "lab: kconnd-ctl start labs, lab"),
+        ("kconnd-ctl list shows lab", "kconnd-ctl list shows lab"),
+    ],
+)
+def test_the_commands_of_a_hint_name_the_owner(hint: str, shown: str) -> None:
+    fields = {"code": "not-running", "message": "m", "hint": hint, "output": ""}
+    error = validate_error(fields, "ada", "/v1/kernels/lab/logs?lines=3")
+    assert error.hint == f"the daemon of ada says: {shown}"
+
+
 @given(JUNK | st.fixed_dictionaries(dict.fromkeys(("code", "message", "hint", "output"), JUNK)))
 def test_no_error_is_more_than_text(told: Any) -> None:
     error = validate_error(told, "eve")

@@ -26,6 +26,7 @@ from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.qtconsoles import plan_console, session_environment
 from kconnd.errors import (
     KconndError,
+    NoSuchKernelError,
     NotRunningError,
     RefusedError,
     StartFailedError,
@@ -45,30 +46,38 @@ KILL_PATIENCE_S = 15.0
 
 
 async def start(request: Request) -> Reply:
-    """Start a kernel; with ``wait``, reply when the kernel is ready or the start has failed."""
+    """Start a kernel; with ``wait``, reply when the kernel is ready or the start has failed.
+
+    Users who may connect and not manage can start a kernel on demand only, and no new instance.
+    """
     wait = request.flag("wait", default=True)
     await request.kernels.recheck_foreign(request.name)
-    if request.flag("on_demand", default=False):
-        manages = request.may(Right.MANAGE, request.name)
-        find = request.kernels.find_to_start if manages else request.kernels.find
-        _check_demand(actor := find(request.name))
-    else:
-        request.authorise(Right.MANAGE)
-        actor = request.kernels.find_to_start(request.name)
+    on_demand = request.flag("on_demand", default=False)
+    manages = request.may(Right.MANAGE, request.name)
+    find = request.kernels.find_to_start if manages else request.kernels.find
+    try:
+        actor = find(request.name)
+    except NoSuchKernelError as error:
+        if manages:
+            raise
+        raise NoSuchKernelError(error.message, hint=request.whom_to_ask()) from None
+    if on_demand or not manages:
+        _check_demand(request, actor, manages=manages)
     await actor.ask(StartRequested())
     if wait:
         await _until_ready(actor)
     return await info_of(request, actor, quick=True)
 
 
-def _check_demand(actor: Actor) -> None:
+def _check_demand(request: Request, actor: Actor, *, manages: bool) -> None:
     """Refuse to start a kernel on demand if its profile says ``start: manual``."""
-    if actor.kernel.state not in LIVE and actor.profile.start == "manual":
-        name = actor.record.name
-        raise NotRunningError(
-            f"{name} is {actor.kernel.state}, and its profile says start: manual",
-            hint=f"kconnd-ctl start {name} starts it",
-        )
+    if actor.kernel.state in LIVE or actor.profile.start != "manual":
+        return
+    name = actor.record.name
+    reason = f"{name} is {actor.kernel.state}, and its profile says start: manual"
+    if not manages:
+        raise RefusedError(reason, hint=request.whom_to_ask())
+    raise NotRunningError(reason, hint=f"kconnd-ctl start {name} starts it")
 
 
 async def restart(request: Request) -> Reply:

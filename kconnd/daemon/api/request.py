@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kconnd.core.access import Peer, Right, may
+from kconnd.core.access import Peer, Right, describe_managers, may
 from kconnd.core.kernel.lifecycle import LIVE
 from kconnd.core.kernel.view import describe, without_output
 from kconnd.daemon.api.admission import Gate
@@ -76,8 +76,18 @@ class Request:
             raise RefusedError(
                 f"uid {self.peer.uid} may not {right.name.lower()} "
                 f"{self.name or 'kernels'} of {owner.name}",
-                hint=f"ask {owner.name}",
+                hint=self.whom_to_ask(),
             )
+
+    def whom_to_ask(self) -> str:
+        """Return the hint of a refusal, which names the managers to users who may see the kernel.
+
+        A hint that names them to others would reveal which kernels exist.
+        """
+        owner = self.kernels.world.user.name
+        if not self.name or not self.may(Right.SEE, self.name):
+            return f"ask {owner}"
+        return f"ask {describe_managers(owner, self.kernels.rules(self.name))}, who may manage it"
 
     def flag(self, key: str, *, default: bool) -> bool:
         """Read a boolean of the body."""

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from kconnd.core.access import Right
 from kconnd.core.kernel.events import StartRequested, Step
 from kconnd.core.kernel.lifecycle import LIVE, State
-from kconnd.core.profile.model import Profile
+from kconnd.core.profile.model import Access, Profile
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api import commands
 from kconnd.daemon.qtconsoles import QtConsole
 from kconnd.errors import (
+    NoSuchKernelError,
     NotRunningError,
     RefusedError,
     StartFailedError,
@@ -78,10 +80,38 @@ async def test_a_manual_kernel_is_not_started_on_demand_and_counts_once_it_runs(
     assert len(house.launcher.launched) == 1
 
 
-async def test_a_start_that_is_not_on_demand_needs_the_right_to_manage(house: House) -> None:
-    with pytest.raises(RefusedError, match="may not manage lab"):
-        await commands.start(house.request("lab", peer=STRANGER))
-    assert house.launcher.launched == []
+@pytest.mark.parametrize("body", [{}, ON_DEMAND])
+async def test_who_may_connect_starts_on_demand_and_is_told_who_may_do_more(
+    house: House, body: dict[str, bool]
+) -> None:
+    access = Access(connect=("eve",), manage=("bob", "@ops"))
+    lab, manual = (one.model_copy(update={"access": access}) for one in (LAB, MANUAL))
+    house.hold(lab, manual)
+    await house.kernels.reload()
+    await commands.start(house.request("lab", peer=STRANGER, body=body))
+    assert house.kernels.find("lab").kernel.state is State.RUNNING
+    with pytest.raises(RefusedError, match="its profile says start: manual") as caught:
+        await commands.start(house.request("manual", peer=STRANGER, body=body))
+    managers = f"ask {house.world.user.name}, bob or the group ops, who may manage it"
+    assert caught.value.hint == managers
+    with pytest.raises(NoSuchKernelError, match="there is no kernel lab@x") as unknown:
+        await commands.start(house.request("lab@x", peer=STRANGER, body=body))
+    assert unknown.value.hint == managers
+    with pytest.raises(RefusedError, match="may not manage lab") as refused:
+        house.request("lab", peer=STRANGER).authorise(Right.MANAGE)
+    assert refused.value.hint == managers
+    assert len(house.launcher.launched) == 1
+
+
+async def test_a_refusal_does_not_reveal_the_managers_to_those_who_may_not_see(
+    house: House,
+) -> None:
+    house.hold(LAB.model_copy(update={"access": Access(manage=("bob",))}))
+    await house.kernels.reload()
+    for name in ("lab", "nosuch"):
+        with pytest.raises(RefusedError) as caught:
+            house.request(name, peer=STRANGER).authorise(Right.SEE)
+        assert caught.value.hint == f"ask {house.world.user.name}"
 
 
 async def test_a_stop_replies_once_the_kernel_has_ended(house: House) -> None:
