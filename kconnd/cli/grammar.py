@@ -185,9 +185,11 @@ _VERBS = (
         description="List kernels with their state, the memory of all their processes, and their "
         "idle time.",
         example="kconnd-ctl list 'lab*'",
-        json_reply='{"kernels": [KERNEL], "elsewhere": [{"name", "machine", "state", "as_of"}]}'
+        json_reply='{"kernels": [KERNEL], "elsewhere": [{"name", "machine", "state", "as_of"}], '
+        '"shared": [KERNEL]}'
         "\n\nKERNEL is the object that kconnd-ctl info --json prints; elsewhere lists kernels on "
-        "other machines that share this home folder.",
+        "other machines that share this home folder; shared lists the kernels of other users that "
+        "the machine's profiles let you see, each named OWNER/NAME.",
         operands=(Operand("names", "NAME", "list only these kernels; patterns work", "*"),),
         options=(
             Option("--all-users", summary="list everybody's kernels; for root and kconnd-admin"),

@@ -8,7 +8,8 @@ import time
 
 from kconnd.cli import render
 from kconnd.cli.batch import client_for, expand_patterns
-from kconnd.client import Client
+from kconnd.client import Client, owner_client
+from kconnd.errors import KconndError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from kconnd.cli.command_line import Arguments
 
 COLUMNS = ("NAME", "STATE", "PID", "MEMORY", "IDLE", "UP", "RESTARTS", "NOTE")
+SHARED_LIMIT_S = 2.0  # for one owner's daemon, which may hang
 NUMERIC_COLUMNS = frozenset({2, 3, 4, 5, 6})
 
 
@@ -26,20 +28,40 @@ def list_kernels(arguments: Arguments) -> int:
     if arguments.names:
         selected = set(expand_patterns(client_for(arguments), arguments.names))
         reply["kernels"] = [kernel for kernel in reply["kernels"] if kernel["name"] in selected]
-        reply["elsewhere"] = []
+        reply["elsewhere"] = reply["shared"] = []
+    elif reply.get("shared"):
+        _add_shared_kernels(reply)
     for error in reply.get("errors", []):
         print(render.plain(f"kconnd-ctl: {error['message']}"), file=sys.stderr)
     if arguments.json:
         render.print_json(reply)
     else:
         elsewhere = reply.get("elsewhere", [])
-        _print_kernels(render.printable(reply["kernels"]), render.printable(elsewhere))
+        kernels = [*reply["kernels"], *reply.get("shared", [])]
+        _print_kernels(render.printable(kernels), render.printable(elsewhere))
     return 0
 
 
 def _own_kernels(arguments: Arguments) -> dict[str, Any]:
     reply: dict[str, Any] = client_for(arguments).get("/v1/kernels")
     return reply
+
+
+def _add_shared_kernels(reply: dict[str, Any]) -> None:
+    """Replace the names of shared kernels by what their owners' daemons reply."""
+    names_of: dict[str, set[str]] = {}
+    for kernel in reply["shared"]:
+        names_of.setdefault(kernel["owner"], set()).add(kernel["name"])
+    reply["shared"], reply["errors"] = [], []
+    for owner, names in names_of.items():
+        try:
+            kernels = owner_client(owner).get("/v1/kernels", limit=SHARED_LIMIT_S)["kernels"]
+        except KconndError as error:
+            reply["errors"].append({"message": f"listing the kernels of {owner}: {error.message}"})
+            continue
+        for kernel in kernels:
+            if kernel["name"].partition("@")[0] in names:
+                reply["shared"].append({**kernel, "name": f"{owner}/{kernel['name']}"})
 
 
 def _kernels_of_all_users() -> dict[str, Any]:

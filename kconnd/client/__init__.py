@@ -48,6 +48,7 @@ __all__ = [
     "has_front_door",
     "kernel_path",
     "listens",
+    "owner_client",
     "parse_json",
     "socket_candidates",
 ]
@@ -121,7 +122,7 @@ class Client:
             if not _may_follow(error, path):
                 raise
             owner = error.owner
-        return _client_of(owner)._request_once(method, path, body, limit)  # noqa: SLF001  # a Client
+        return owner_client(owner)._request_once(method, path, body, limit)  # noqa: SLF001  # a Client
 
     def stream(self, path: str) -> Iterator[Any]:
         """Send a GET request and yield each line of the reply as it arrives.
@@ -140,7 +141,7 @@ class Client:
             owner = error.owner
         else:
             return
-        yield from _client_of(owner)._stream_once(path)  # noqa: SLF001  # a Client
+        yield from owner_client(owner)._stream_once(path)  # noqa: SLF001  # a Client
 
     # --- one request, without redirects
 
@@ -150,7 +151,7 @@ class Client:
         owner = start.removeprefix(KERNELS)
         if not slash or owner == start or "/" in owner or not has_front_door():
             return self, path
-        return _client_of(unquote(owner)), KERNELS + end
+        return owner_client(unquote(owner)), KERNELS + end
 
     def _request_once(
         self, method: str, path: str, body: Mapping[str, object] | None, limit: float | None
@@ -320,7 +321,7 @@ def _may_follow(error: ElsewhereError, path: str) -> bool:
     return bool(error.owner) and is_bare and has_front_door()
 
 
-def _client_of(owner: str) -> Client:
+def owner_client(owner: str) -> Client:
     """Create a client of another owner's daemon; the front door opens the socket if necessary.
 
     Raises

@@ -161,3 +161,56 @@ def check_files(
     specs = {f"prefix/share/jupyter/kernels/kconnd-{EVE}-{NAME}/kernel.json"}
     assert changed <= specs
     assert set(before) <= set(after)
+
+
+def list_shared(machine: Machine, *options: str) -> int:
+    shared = [{"name": NAME, "owner": EVE}, {"name": "gone", "owner": "no such user"}]
+    machine.own.replies["GET", "/v1/kernels"] = {"kernels": [], "elsewhere": [], "shared": shared}
+    return main(["list", *options])
+
+
+def test_list_shows_the_shared_kernels_of_other_owners(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{**SOUND[""], "name": name} for name in (NAME, f"{NAME}@x", "private")]
+    machine.eve.replies["GET", "/v1/kernels"] = {"kernels": rows}
+    assert list_shared(machine) == 0
+    out, err = capfd.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [WHO, f"{WHO}@x"]
+    assert "listing the kernels of no such user" in err
+    assert list_shared(machine, "--json") == 0
+    reply = json.loads(capfd.readouterr().out)
+    assert [kernel["name"] for kernel in reply["shared"]] == [WHO, f"{WHO}@x"]
+    assert reply["kernels"] == []
+    machine.asked_for_eve(2)
+    machine.bystanders_saw_nothing()
+
+
+@settings(
+    max_examples=25 * TIMES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_a_hostile_owner_keeps_nobody_from_listing_kernels(
+    machine: Machine, data: st.DataObject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    check_list(machine, data.draw(hostile_replies("", str(machine.folder))), capfd)
+
+
+def test_no_field_of_a_hostile_list_does_any_harm(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for field in fields_of(SOUND[""]):
+        for value in worst(str(machine.folder)):
+            row = spoiled(SOUND[""], field, value)
+            check_list(machine, framed({"kernels": [row]}), capfd)
+
+
+def check_list(machine: Machine, reply: Raw, capfd: pytest.CaptureFixture[str]) -> None:
+    machine.clear()
+    machine.eve.replies["GET", "/v1/kernels"] = reply
+    capfd.readouterr()
+    assert list_shared(machine) == 0
+    check_printed("".join(capfd.readouterr()), MAX_PRINTED_CHARS)
+    machine.bystanders_saw_nothing()

@@ -967,6 +967,15 @@ def test_a_shared_kernel_is_what_its_profile_says_to_each(box: Box) -> None:
     box.try_("kconnd-ctl reload", "ada")
     for user in ("bob", "eve", "max"):
         box.try_("kconnd-ctl reload", user)
+    # bob, who may connect, sees it in his list and starts it, since its profile says on-demand.
+    rows = {row["name"]: row["state"] for row in box.ctl("list", "bob")["shared"]}
+    assert rows == {"ada/shared": "stopped"}
+    box.run("kconnd-ctl start ada/shared", "bob")
+    assert box.ctl("list", "bob")["shared"][0]["state"] == "running"
+    refused = box.try_("kconnd-ctl stop ada/shared --yes", "bob")
+    assert (refused.code, "ask ada or the group ops, who may manage it" in refused.err) == (5, True)
+    box.run("kconnd-ctl stop shared", "max")
+    box.run("kconnd-ctl kernelspec install ada/shared --user", "bob")
     box.run("kconnd-ctl start shared", "max")
     pid = box.pid("shared", "ada")
     assert box.run(f"stat -c %U /proc/{pid}").out == "ada\n"

@@ -121,12 +121,21 @@ async def events(request: Request) -> Reply:
 
 
 async def kernels_(request: Request) -> Reply:
-    """List all kernels, including live kernels of other machines that share this home."""
+    """List all kernels, including live kernels of other machines that share this home.
+
+    ``shared`` names the kernels of other owners that this owner may see, by the profiles of the
+    machine. Only their owners' daemons know their state.
+    """
     actors = request.visible_kernels()
     await request.kernels.readings.refresh(actors)
     rows = [describe_actor(request, actor) async for actor in in_turns(actors)]
     elsewhere = await request.kernels.list_elsewhere()
-    return {"kernels": rows, "elsewhere": [describe_elsewhere(record) for record in elsewhere]}
+    shared = request.kernels.catalog.loaded.shared if request.manages_all else {}
+    return {
+        "kernels": rows,
+        "elsewhere": [describe_elsewhere(record) for record in elsewhere],
+        "shared": [{"name": name, "owner": owner} for name, owner in sorted(shared.items())],
+    }
 
 
 async def info(request: Request) -> Reply:

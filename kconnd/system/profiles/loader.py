@@ -51,6 +51,8 @@ class LoadedProfiles:
         All faults, file by file.
     elsewhere : dict
         Machine profiles that belong to another user: profile name to user.
+    shared : dict
+        The part of ``elsewhere`` that the reader's user may see.
     overrides : tuple of str
         One sentence for each user profile that overrides a machine profile.
     first_faults : dict
@@ -60,6 +62,7 @@ class LoadedProfiles:
     profiles: dict[str, SourcedProfile]
     faults: tuple[Fault, ...]
     elsewhere: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     first_faults: dict[str, Fault] = field(default_factory=dict)
 

@@ -7,9 +7,11 @@ A user's profile overrides the machine profile of the same name. A machine profi
 import os
 from collections.abc import Iterable
 
+from kconnd.core.access import Right, may
 from kconnd.core.profile.model import Access, Profile
 from kconnd.core.profile.problems import format_value
-from kconnd.system.hung_calls import BeginStep, ignore_step
+from kconnd.system.http.peer import user_as_peer
+from kconnd.system.hung_calls import BeginStep, StuckError, ignore_step
 from kconnd.system.profiles.faults import Fault
 from kconnd.system.profiles.loader import (
     LoadedProfiles,
@@ -18,6 +20,8 @@ from kconnd.system.profiles.loader import (
     fault_of,
     load_profiles,
 )
+
+NO_UID = -1  # of the owner, who is another user in any case
 
 
 def load_machine(
@@ -72,6 +76,7 @@ def load_tiers(
         usable | own_profiles,
         (*machine.faults, *own_loaded.faults),
         {name: owner for name, owner in elsewhere.items() if name not in own_profiles},
+        _shared_with(uid, [machine.profiles[name].profile for name in elsewhere], begin),
         first_faults=own_loaded.first_faults | machine.first_faults,
         overrides=tuple(
             f"{mine.file}:{mine.line}: {name} hides {shared.file}:{shared.line}, "
@@ -80,6 +85,23 @@ def load_tiers(
             if (shared := machine.profiles.get(name))
         ),
     )
+
+
+def _shared_with(uid: int, profiles: Iterable[Profile], begin: BeginStep) -> dict[str, str]:
+    """Return the names and users of the profiles that a user may see."""
+    shared = [profile for profile in profiles if profile.access != Access()]
+    if not shared:
+        return {}
+    try:
+        begin(f"looking up the groups of uid {uid}")
+    except StuckError:  # the database of users does not answer; the profiles can be used
+        return {}
+    peer = user_as_peer(uid)
+    return {
+        profile.name: profile.user
+        for profile in shared
+        if may(peer, Right.SEE, owner=NO_UID, rules=profile.access)
+    }
 
 
 def _shares_all_users(profile: Profile) -> bool:

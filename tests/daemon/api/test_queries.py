@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ async def test_kernels_are_listed_to_those_who_may_see_them(house: House) -> Non
     assert [row["name"] for row in rows] == ["lab", "shared"]
     rows = fields_of(await queries.kernels_(house.request(peer=STRANGER)))["kernels"]
     assert [row["name"] for row in rows] == ["shared"]
+
+
+async def test_the_shared_kernels_of_others_are_named_to_the_owner_alone(house: House) -> None:
+    house.loaded = replace(house.loaded, elsewhere={"x": "ada"}, shared={"x": "ada"})
+    await house.kernels.reload()
+    own = await queries.kernels_(house.request())
+    other = await queries.kernels_(house.request(peer=STRANGER))
+    assert isinstance(own, dict)
+    assert isinstance(other, dict)
+    assert own["shared"] == [{"name": "x", "owner": "ada"}]
+    assert other["shared"] == []
 
 
 async def test_profiles_of_foreign_kernels_are_not_listed(house: House) -> None:

@@ -1,6 +1,7 @@
 """Profiles from real files: places of faults, what a fault leaves alone, and hostile files."""
 
 import os
+import pwd
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from kconnd.core.profile.schema import profile_schema
+from kconnd.system.hung_calls import StuckError
 from kconnd.system.profiles.loader import LoadedProfiles, load_profiles
 from kconnd.system.profiles.settings_file import read_settings
 from kconnd.system.profiles.tiers import load_tiers
@@ -455,6 +457,25 @@ def test_a_profile_of_the_machine_opens_nobodys_own_kernel_to_others(folder: Pat
     (line,) = told(loaded, folder)
     assert line.startswith("lab.yaml:1:1: access: it would open every user's own kernel")
     assert "lab" in load_tiers([], [folder], uid=0, user="root").profiles
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to write a profile of the machine")
+def test_the_machines_profiles_that_a_user_may_see_are_named(folder: Path) -> None:
+    folder.chmod(0o755)
+    for name, access in (("a", "see: [daemon]"), ("b", "connect: ['@daemon']"), ("c", "see: [x]")):
+        text = f"kernel: x\nuser: nobody\naccess: {{{access}}}\n"
+        write(folder, f"{name}.yaml", text).chmod(0o644)
+    write(folder, "d.yaml", "kernel: x\nuser: nobody\n").chmod(0o644)
+    uid = pwd.getpwnam("daemon").pw_uid
+
+    def begin(what: str) -> None:
+        if "groups" in what:
+            raise StuckError(what)
+
+    assert load_tiers([folder], [], uid=uid, user="daemon").shared == {"a": "nobody", "b": "nobody"}
+    assert load_tiers([folder], [], uid=uid, user="daemon", begin=begin).shared == {}
+    assert load_tiers([folder], [], uid=12345, user="eve").shared == {}
 
 
 def test_a_key_cannot_send_escapes_to_a_terminal(folder: Path) -> None:
