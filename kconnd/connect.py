@@ -14,7 +14,8 @@ write: ports of 0  bound and released: a race    granted through a locked ledger
 write: bad ports   accepted                      ``ValueError`` that names the argument
 write: IPv6        fails                         works
 find: parameters   ``(filename, path, profile)`` ``(filename_or_glob, profile)``
-find: folders      also the current folder       folders that only you can write
+find: folders      also the current folder       folders that only you can write; those of the
+                                                 daemon of ``KCONND_SOCKET`` first
 find: files        of any user                   your own; for a path, any user's
 info: key          ``bytes`` with ``unpack``     ``str``, always a ``dict``
 info: no kernel    ``RuntimeError``              ``RuntimeError``
@@ -23,10 +24,12 @@ qtconsole: output  pipes that fill up            discarded, so it never blocks
 qtconsole: missing an exit that nobody sees      ``ImportError`` before anything is started
 ================== ============================= ===========================================
 
-Rules. No function needs a daemon. A kernel in this process takes precedence over
-``KCONND_CONNECTION_FILE``, an environment variable that kconnd sets for kernels and their children.
+Rules. Nothing here needs a daemon; one that ``KCONND_SOCKET`` names is asked where it keeps
+connection files. A kernel that runs in this process takes precedence over
+``KCONND_CONNECTION_FILE``, the variable that kconnd sets for kernels and their children.
 """
 
+import contextlib
 import fnmatch
 import hashlib
 import importlib.util
@@ -43,6 +46,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_runtime_dir
 
+from kconnd.client import Client, has_front_door
 from kconnd.core import paths
 from kconnd.core.launch.connection import (
     CHANNELS,
@@ -58,6 +62,7 @@ from kconnd.core.launch.kernel_files import (
     live_dir,
 )
 from kconnd.core.launch.ports import default_range
+from kconnd.errors import KconndError
 from kconnd.private_tmp import fallback_folders, resolve_folder
 from kconnd.system.files.private import ensure_private_dir, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
@@ -76,6 +81,7 @@ __all__ = [
 VARIABLE = "KCONND_CONNECTION_FILE"
 BINDINGS = ("PySide6", "PyQt6", "PyQt5", "PySide2")
 LAST_PORT = 65535
+HEALTH_LIMIT_S = 2.0  # for a daemon that may hang
 Z85_LENGTH = 40  # characters of a CURVE key: RFC 32 of ZeroMQ
 
 
@@ -154,8 +160,8 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
     given = tuple(ports.values())
     if transport == "ipc":
         ip, given = _ipc(path, ip, given)
-    elif transport != "tcp":
-        raise ValueError(f"transport: {transport!r} is neither 'tcp' nor 'ipc'")
+    else:
+        _check_transport(transport)
     if not ip:
         raise ValueError("ip: it is empty")
 
@@ -262,7 +268,9 @@ def get_connection_info(kernel: str | os.PathLike[str] | None = None) -> dict[st
         if not path:
             raise RuntimeError("not in a kernel: pass the name of one, or its connection file")
     try:
-        return parse_connection(json.loads(read_regular(path, MAX_OWN_BYTES))).to_file()
+        connection = parse_connection(json.loads(read_regular(path, MAX_OWN_BYTES)))
+        _check_transport(connection.transport)
+        return connection.to_file()
     except ValueError as error:
         raise ValueError(f"reading the connection file {path}: {error}") from error
 
@@ -279,8 +287,9 @@ def connect_qtconsole(
     ----------
     argv : sequence of str, optional
         Further arguments for qtconsole.
-    connection_file : path, optional
-        The kernel's connection file; by default that of the current kernel.
+    connection_file : str or path, optional
+        The kernel's connection file, or its name as in ``kconnd-ctl list``; by default the file of
+        the current kernel.
     **kwargs
         Options of qtconsole: ``style="monokai"`` means ``--style=monokai``. A bool is a switch:
         ``confirm_exit=False`` means ``--no-confirm-exit``.
@@ -295,11 +304,20 @@ def connect_qtconsole(
     ------
     RuntimeError
         If no file is named and this process does not belong to a kernel.
+    TypeError
+        If ``argv`` is one text.
+    OSError
+        If no kernel has the name.
     ImportError
         If qtconsole or a Qt binding is not installed; the message contains the command to install
         it.
     """
-    path = os.fspath(connection_file) if connection_file else get_connection_file()
+    if isinstance(argv, str):
+        raise TypeError(
+            f"argv: {argv!r} is one text: pass a sequence of options, or the name of a kernel as "
+            "connection_file"
+        )
+    path = _find(os.fspath(connection_file)) if connection_file else get_connection_file()
     if not path:
         raise RuntimeError("not in a kernel: pass a connection_file")
     return subprocess.Popen(
@@ -382,6 +400,11 @@ def _text(given: bytes | str, name: str) -> str:
         raise ValueError(f"{name}: its bytes are not UTF-8 text ({error.reason})") from None
 
 
+def _check_transport(transport: str) -> None:
+    if transport not in {"tcp", "ipc"}:
+        raise ValueError(f"transport: {transport!r} is neither 'tcp' nor 'ipc'")
+
+
 def _check_scheme(scheme: str) -> None:
     kind, _, name = scheme.partition("-")
     if kind != "hmac" or name not in hashlib.algorithms_available or name.startswith("shake"):
@@ -437,24 +460,42 @@ def _find(wanted: str) -> str:
         if not Path(wanted).is_file():
             raise FileNotFoundError(f"there is no connection file {wanted}")
         return str(Path(wanted).absolute())
-    folders = _folders()
-    for pattern in (wanted, f"kernel-{wanted}.json", f"*{wanted}*"):
-        found = [path for folder in folders for path in _ours(folder, pattern)]
-        if found:
-            return str(max(found, key=lambda path: path.stat().st_mtime))
-    looked = ", ".join(map(str, folders))
+    own, others = _folders_of_socket(), _folders()
+    for folders in (own, others):
+        for pattern in (wanted, f"kernel-{wanted}.json", f"*{wanted}*"):
+            files = [path for folder in folders for path in _ours(folder, pattern)]
+            if files:
+                return str(max(files, key=lambda path: path.stat().st_mtime))
+    looked = ", ".join(map(str, dict.fromkeys([*own, *others])))
     raise FileNotFoundError(f"no connection file of yours fits {wanted!r}; looked in {looked}")
+
+
+def _folders_of_socket() -> list[Path]:
+    """List the folders of the daemon that ``KCONND_SOCKET`` names; they have precedence.
+
+    By default, the socket is in the folder of the connection files. If it is not, the daemon knows
+    the folder.
+    """
+    socket = os.environ.get("KCONND_SOCKET")
+    if not socket:
+        return []
+    folders = [Path(socket).absolute().parent]
+    with contextlib.suppress(KconndError):
+        health = Client(socket).get("/v1/health", limit=HEALTH_LIMIT_S)
+        folders.append(Path(health["runtime_dir"]))
+    return folders
 
 
 def _folders() -> list[Path]:
     """List the folders of this user's connection files; the current folder is not searched."""
     user = own_user()
+    on_server = [Path(paths.owner_folder(user.uid))] if has_front_door() else []
     ours = [Path(paths.runtime_dir(os.environ, user.uid, lingers=yes)) for yes in (True, False)]
     ours += map(Path, fallback_folders(user.uid))
     current = os.environ.get(VARIABLE)
     if current:
         ours.append(Path(current).parent)
-    return list(dict.fromkeys([*ours, Path(jupyter_runtime_dir())]))
+    return list(dict.fromkeys([*on_server, *ours, Path(jupyter_runtime_dir())]))
 
 
 def _ours(folder: Path, pattern: str) -> Iterator[Path]:

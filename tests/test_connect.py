@@ -19,6 +19,7 @@ import pytest
 
 from kconnd import connect
 from kconnd.core import paths
+from tests.cli.fake_daemon import FakeDaemon
 
 PORTS: dict[str, Any] = {
     "shell_port": 31001,
@@ -37,7 +38,8 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("JUPYTER_RUNTIME_DIR", f"{name}/jupyter")
         monkeypatch.setattr(connect, "_runtime_dir", lambda: folder / "kconnd")
         monkeypatch.setattr(paths, "runtime_dir", lambda *_, **__: f"{name}/kconnd")
-        monkeypatch.delenv("KCONND_CONNECTION_FILE", raising=False)
+        for variable in ("KCONND_CONNECTION_FILE", "KCONND_SOCKET"):
+            monkeypatch.delenv(variable, raising=False)
         yield folder
 
 
@@ -190,6 +192,58 @@ def test_finding_by_name_and_pattern(home: Path, monkeypatch: pytest.MonkeyPatch
         find("kernel-cwd.json")
     assert find(planted) == find("./kernel-cwd.json") == planted
     assert connect.get_connection_info("lab")["shell_port"] == 31001
+
+
+def test_the_daemon_of_the_socket_variable_is_asked_first(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are beside its socket, or where it says."""
+    for folder in ("kconnd", "own", "far"):
+        (home / folder).mkdir(mode=0o700)
+    default = connect.write_connection_file(home / "kconnd/kernel-lab.json", **PORTS)
+    own = connect.write_connection_file(home / "own/kernel-lab.json", **PORTS)
+    os.utime(own, (1, 1))
+    assert find("lab") == default
+    monkeypatch.setenv("KCONND_SOCKET", str(home / "own/s"))
+    assert find("lab") == own
+    monkeypatch.setenv("KCONND_SOCKET", str(home / "s"))
+    assert find("lab") == default
+    far = connect.write_connection_file(home / "far/kernel-lab.json", **PORTS)
+    os.utime(far, (1, 1))
+    with FakeDaemon(home / "s") as daemon:
+        daemon.replies["GET", "/v1/health"] = {"runtime_dir": str(home / "far")}
+        assert find("lab") == far
+        with pytest.raises(OSError, match=rf"looked in {home}, {home}/far, {home}/kconnd"):
+            find("nobody")
+
+
+def test_on_a_server_the_daemon_keeps_its_files_elsewhere(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "FRONT_SOCKET", str(home / "front"))
+    monkeypatch.setattr(paths, "OWNER_RUNTIME_DIR", str(home / "u"))
+    (home / "u" / str(os.geteuid())).mkdir(mode=0o700, parents=True)
+    file = home / "u" / str(os.geteuid()) / "kernel-lab.json"
+    path = connect.write_connection_file(file, **PORTS)
+    with pytest.raises(OSError, match="no connection file of yours"):
+        find("lab")
+    (home / "front").touch()
+    assert find("lab") == path
+    assert connect.get_connection_info("lab")["shell_port"] == 31001
+
+
+def test_an_unknown_transport_is_refused(home: Path) -> None:
+    path = Path(connect.write_connection_file(home / "k.json", **PORTS))
+    path.write_text(path.read_text().replace('"tcp"', '"inproc"'))
+    with pytest.raises(ValueError, match=f"file {path}: transport: 'inproc' is neither 'tcp' nor"):
+        connect.get_connection_info(path)
+
+
+def test_a_console_takes_a_name_and_refuses_a_text_for_its_options() -> None:
+    with pytest.raises(OSError, match="no connection file of yours fits 'nobody'"):
+        connect.connect_qtconsole(connection_file="nobody")
+    with pytest.raises(TypeError, match="argv: '--style=monokai' is one text"):
+        connect.connect_qtconsole("--style=monokai")
 
 
 def test_a_planted_file_is_not_found(home: Path) -> None:

@@ -90,7 +90,8 @@ def test_a_console_from_inside_the_kernel(daemon: Daemon) -> None:
     daemon.profile("lab", f"python: {sys.executable}\n{env}")
     daemon.start()
     path = daemon.post("lab", "start")["connection_file"]
-    code = "from kconnd.connect import connect_qtconsole as c; p = c(style='monokai'); print(p.pid)"
+    console = "c(['--style=monokai'], connection_file='lab')"
+    code = f"from kconnd.connect import connect_qtconsole as c; p = {console}; print(p.pid)"
     pid = int(run(path, code))
     wait_for(lambda: daemon.info("lab")["clients"] == 1, "the console to attach", 60)
     words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")
