@@ -14,6 +14,7 @@ from kconnd.daemon.event_log import EventBus, KernelEvent
 from kconnd.daemon.staggering import Pace
 from kconnd.launchers.base import Launcher
 from kconnd.system.hung_calls import PathSteps
+from kconnd.system.kernel_software import LearnedCapabilities, SoftwareReader
 from kconnd.system.kernelspecs import KernelspecIndex
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
@@ -96,6 +97,10 @@ class World:
         The object that accesses paths that may hang, in threads.
     kernelspecs : KernelspecIndex
         The folders of installed kernel specs.
+    software : SoftwareReader
+        Reads what is known of kernels' software before their start.
+    capabilities : LearnedCapabilities
+        Keeps what was learned of it.
     calendar : WallClock
         The converter of monotonic seconds to times of day.
     clock, wall_clock : callable
@@ -123,6 +128,8 @@ class World:
     pace: Pace = field(default_factory=Pace)
     paths: PathSteps = field(default_factory=PathSteps)
     kernelspecs: KernelspecIndex = field(default_factory=KernelspecIndex)
+    software: SoftwareReader = field(default_factory=SoftwareReader)
+    capabilities: LearnedCapabilities = field(default_factory=LearnedCapabilities)
     calendar: WallClock = field(default_factory=WallClock)
 
     def announce(self, kernel: str, kind: str, message: str) -> None:

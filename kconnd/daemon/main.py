@@ -52,6 +52,7 @@ from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.http.http_server import Site
 from kconnd.system.http.peer import look_up_user
 from kconnd.system.hung_calls import BeginStep, StuckError, ThreadPerCallExecutor
+from kconnd.system.kernel_software import LearnedCapabilities
 from kconnd.system.kernelspecs import search_path
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import machine_id, own_user
@@ -93,6 +94,7 @@ def build_world(options: Options, gate: Gate) -> World:
         clock=asyncio.get_running_loop().time,
         wall_clock=time.time,
         roll=random.random,
+        capabilities=LearnedCapabilities(options.state_dir),
     )
 
 

@@ -6,7 +6,9 @@
 which outlives the kernel unless it is killed), ``queue`` (log the request without an answer, like a
 busy kernel), and ``skip`` (answer "aborted", like ipykernel after a failed cell). The environment
 variable ``SMALL_KERNEL_BANNER`` names a file with a number N: each reply has N more bytes, or, if N
-is negative, -N more empty frames.
+is negative, -N more empty frames. ``SMALL_KERNEL_WIRE`` says what it does instead of binding Unix
+sockets: ``exit`` (with code 1), ``ports`` (bind random ports), ``colon`` (bind other paths) or
+``silent`` (bind nothing).
 """
 
 import hashlib
@@ -22,6 +24,7 @@ import zmq
 
 KINDS = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.PUB}
 INFO = {"status": "ok", "protocol_version": "5.3", "language_info": {"name": "small"}}
+WIRE = os.environ.get("SMALL_KERNEL_WIRE", "")
 BANNER = os.environ.get("SMALL_KERNEL_BANNER", "")  # a file with its length
 
 
@@ -30,9 +33,13 @@ def main() -> None:
     wire = json.loads(Path(sys.argv[1]).read_bytes())
     context = zmq.Context()
     sockets = {name: context.socket(kind) for name, kind in {**KINDS, "hb": zmq.ROUTER}.items()}
-    for name, socket in sockets.items():
-        separator = "-" if wire["transport"] == "ipc" else ":"
-        socket.bind(f"{wire['transport']}://{wire['ip']}{separator}{wire[f'{name}_port']}")
+    way = WIRE if wire["transport"] == "ipc" else ""
+    if way == "exit":
+        raise SystemExit(1)
+    for name, socket in sockets.items() if way != "silent" else ():
+        separator = "-" if wire["transport"] == "ipc" and way != "colon" else ":"
+        url = f"{wire['transport']}://{wire['ip']}{separator}{wire[f'{name}_port']}"
+        socket.bind("tcp://127.0.0.1:*" if way == "ports" else url)
     poller = zmq.Poller()
     for name in ("shell", "control", "hb"):
         poller.register(sockets[name], zmq.POLLIN)

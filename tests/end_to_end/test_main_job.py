@@ -15,7 +15,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 
 from kconnd.core.launch.connection import CHANNELS
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import Daemon, DaemonError, begin, client, run, run_on
+from tests.end_to_end.daemon import SMALL_KERNEL, Daemon, DaemonError, begin, client, run, run_on
 
 WIRES = {
     "ipc": "transport: ipc",
@@ -100,27 +100,40 @@ def test_a_restart_keeps_name_file_ports_and_key_and_an_attached_client(daemon: 
         assert run_on(attached, "print('x' in globals())") == "False\n"
 
 
-def test_a_shared_kernel_is_not_in_the_clear_unless_told_to(daemon: Daemon, folder: Path) -> None:
-    """bash_kernel has no encryption; everybody on the machine could read its iopub channel."""
-    spec = folder / "kernels" / "bashful"
+def make_spec(folder: Path, name: str, *argv: str) -> None:
+    spec = folder / "kernels" / name
     spec.mkdir(parents=True)
-    argv = [sys.executable, "-m", "bash_kernel", "-f", "{connection_file}"]
-    content = {"argv": argv, "display_name": "Bash", "language": "bash"}
+    content = {"argv": [sys.executable, *argv], "display_name": name, "language": name}
     (spec / "kernel.json").write_text(json.dumps(content), encoding="utf-8")
-    profile = "kernel: bashful\naccess: {connect: [eve]}\nrestart: {policy: no}\n"
-    daemon.profile("bash", profile)
+
+
+def test_a_shared_kernel_is_not_in_the_clear_unless_told_to(daemon: Daemon, folder: Path) -> None:
+    """The small kernel ignores CURVE keys; everybody could read its iopub channel."""
+    make_spec(folder, "plain", str(SMALL_KERNEL), "{connection_file}")
+    profile = "kernel: plain\naccess: {connect: [eve]}\nrestart: {policy: no}\n"
+    daemon.profile("small", profile)
     daemon.profile("own", BASH + "access: {connect: [eve]}\n")
     daemon.start(env={**os.environ, "JUPYTER_PATH": str(folder)})
     with pytest.raises(DaemonError) as refused:
-        daemon.post("bash", "start")
+        daemon.post("small", "start")
     assert "every user of the machine could read" in refused.value.message
     assert "encryption: none" in refused.value.hint
     (fault,) = daemon.get("/v1/profiles")["faults"]
     assert (fault["profile"], fault["path"]) == ("own", "encryption")
-    daemon.profile("bash", profile + "encryption: none\n")
+    daemon.profile("small", profile + "encryption: none\n")
     daemon.ask("POST", "/v1/reload")
-    wire = daemon.post("bash", "start")["connection"]
+    wire = daemon.post("small", "start")["connection"]
     assert (wire["transport"], wire["encrypted"]) == ("tcp", False)
+
+
+def test_a_shared_kernel_that_is_built_on_ipykernel_is_encrypted(
+    daemon: Daemon, folder: Path
+) -> None:
+    make_spec(folder, "bashful", "-m", "bash_kernel", "-f", "{connection_file}")
+    daemon.profile("bash", "kernel: bashful\naccess: {connect: [eve]}\n")
+    daemon.start(env={**os.environ, "JUPYTER_PATH": str(folder)})
+    wire = daemon.post("bash", "start")["connection"]
+    assert (wire["transport"], wire["encrypted"]) == ("tcp", True)
 
 
 @pytest.mark.parametrize("wire", ["ipc", "tcp"])

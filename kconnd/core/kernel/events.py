@@ -79,8 +79,9 @@ class Exited:
     """All processes of the kernel have exited.
 
     ``reason`` is shown to users. ``lost`` means that the exit status is unknown. ``ordered`` means
-    that an administrator stopped the kernel's unit. ``roll`` is a random number from 0 to 1 for the
-    jitter of a retry; `decide` itself uses no random numbers.
+    that an administrator stopped the kernel's unit. ``trial_failed`` means that the start tried a
+    wire, and that the kernel exited before it answered. ``roll`` is a random number from 0 to 1 for
+    the jitter of a retry; `decide` itself uses no random numbers.
     """
 
     generation: int
@@ -89,7 +90,20 @@ class Exited:
     lost: bool = False
     ordered: bool = False
     ports_taken: bool = False
+    trial_failed: bool = False
     roll: float = 0.5
+
+
+@dataclass(frozen=True)
+class WireRefused:
+    """The kernel does not use its connection file's sockets, or not with its keys.
+
+    ``may_fall_back`` means that the start was a trial, so that a launch on plain tcp follows.
+    """
+
+    generation: int
+    reason: str
+    may_fall_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,6 +186,7 @@ Event = (
     | LaunchFailed
     | Answered
     | Exited
+    | WireRefused
     | HeartbeatMissed
     | HeartbeatResumed
     | ExitDelayed
@@ -188,11 +203,15 @@ Event = (
 
 @dataclass(frozen=True)
 class Launch:
-    """Launch a process, with the kernel's key and ports or with a new key and new ports."""
+    """Launch a process, with the kernel's key and ports or with a new key and new ports.
+
+    ``fallback`` means that the previous process of the same start has tried a wire in vain.
+    """
 
     generation: int
     new_key: bool = False
     new_ports: bool = False
+    fallback: bool = False
 
 
 @dataclass(frozen=True)

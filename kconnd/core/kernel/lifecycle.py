@@ -32,6 +32,7 @@ starting   answered                              running
 starting   deadline                              stopping, because of a failure
 starting   exited                                backoff, failed, lost; stopped if its unit was
                                                  stopped; launching again if ports were taken
+starting   wire refused                          stopping; launching on plain tcp follows a trial
 starting   stop, restart                         stopping
 running    exited                                stopped, backoff, failed, lost
 running    heartbeat missed                      running; stopping if the policy restarts it
@@ -126,6 +127,9 @@ class Lifecycle:
         While stopping: the current step, and why the kernel is being stopped.
     new_key : bool
         Whether the next launch gets a new key, or the present launch got one.
+    fallback : bool
+        Whether the launch that follows a stop uses plain tcp, because another wire was tried in
+        vain. Never saved: a new daemon repeats the trial.
     waits_for : str
         The cause that delays the exit after the reply to ``shutdown_request``, as shown to users.
     children_alone : bool
@@ -148,6 +152,7 @@ class Lifecycle:
     step: Step | None = None
     stop_cause: StopCause | None = None
     new_key: bool = False
+    fallback: bool = False
     waits_for: str = ""
     children_alone: bool = False
     deadline: float | None = None

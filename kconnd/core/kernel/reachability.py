@@ -15,24 +15,38 @@ from kconnd.core.launch.connection import CHANNELS, ConnectionInfo
 REQUIRED_CHANNELS = tuple(channel for channel in CHANNELS if channel != "stdin")
 BOUND_INSTEAD = "instead it has bound"
 LISTENING = "0A"  # TCP_LISTEN in proc_pid_net(5)
+ACCEPTS_CONNECTIONS = 1 << 16  # __SO_ACCEPTCON of Linux, in the flags of a Unix socket
+UNIX_FIELDS = 8  # of a socket with a path
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A listening TCP socket: its port and its inode."""
+    """A listening TCP socket: its port, its inode, and whether it listens on every address."""
 
     port: int
     inode: int
+    on_every_address: bool = False
 
 
 def parse_listeners(tables: Iterable[str]) -> frozenset[Listener]:
     """Parse the listening sockets out of tables such as ``/proc/net/tcp``."""
     rows = (line.split() for table in tables for line in table.splitlines()[1:])
-    return frozenset(
-        Listener(int(row[1].rpartition(":")[2], 16), int(row[9]))
+    return frozenset(_parse_listener(row) for row in rows if row[3] == LISTENING)
+
+
+def _parse_listener(row: list[str]) -> Listener:
+    address, _, port = row[1].rpartition(":")
+    return Listener(int(port, 16), int(row[9]), on_every_address=not address.strip("0"))
+
+
+def parse_unix_listeners(table: str) -> dict[int, str]:
+    """Parse the path of each listening Unix socket, by inode, out of ``/proc/net/unix``."""
+    rows = (line.split(maxsplit=7) for line in table.splitlines()[1:])
+    return {
+        int(row[6]): row[7]
         for row in rows
-        if row[3] == LISTENING
-    )
+        if len(row) == UNIX_FIELDS and int(row[3], 16) & ACCEPTS_CONNECTIONS
+    }
 
 
 def find_ipc_fault(connection: ConnectionInfo, listens: Callable[[str], bool]) -> str:

@@ -36,6 +36,7 @@ from kconnd.core.kernel.events import (
     Step,
     StopRequested,
     TakeStep,
+    WireRefused,
 )
 from kconnd.core.kernel.lifecycle import (
     LIVE,
@@ -170,6 +171,14 @@ def _startup_timed_out(
     return _begin_stop(kernel, StopCause.FAILURE, Step.TERMINATE, policy, now, reason)
 
 
+def _wire_refused(kernel: Lifecycle, event: WireRefused, policy: Policy, now: float) -> Outcome:
+    if not event.may_fall_back:
+        return _begin_stop(kernel, StopCause.FAILURE, Step.TERMINATE, policy, now, event.reason)
+    kernel = replace(kernel, fallback=True)
+    reason = f"{event.reason}; trying plain tcp"
+    return _begin_stop(kernel, StopCause.RESTART, Step.TERMINATE, policy, now, reason)
+
+
 def _forget_failures(
     kernel: Lifecycle, _event: DeadlinePassed, _policy: Policy, _now: float
 ) -> Outcome:
@@ -201,6 +210,9 @@ def _exited_early(kernel: Lifecycle, event: Exited, policy: Policy, now: float) 
     if event.ports_taken and kernel.port_tries < MAX_PORT_TRIES:
         kernel = replace(kernel, port_tries=kernel.port_tries + 1)
         return _relaunch(kernel, "other programs have its ports; trying new ones", new_ports=True)
+    if event.trial_failed:
+        reason = f"{event.reason}, before it was ready; trying plain tcp"
+        return _relaunch(kernel, reason, new_ports=True, fallback=True)
     reason = f"{event.reason}, before it was ready"
     return _fail(kernel, reason, policy, now, event.roll, lost=event.lost)
 
@@ -281,8 +293,13 @@ def _exited_while_stopping(kernel: Lifecycle, event: Exited, policy: Policy, now
     if kernel.stop_cause is StopCause.FAILURE:
         return _fail(kernel, reason, policy, now, event.roll)
     if kernel.desired is Desired.UP:
-        return _relaunch(kernel, reason, new_key=kernel.new_key)
+        return _relaunch_after_stop(kernel, reason)
     return _end_in(kernel, State.STOPPED, reason)
+
+
+def _relaunch_after_stop(kernel: Lifecycle, reason: str) -> Outcome:
+    fallback = kernel.fallback
+    return _relaunch(kernel, reason, new_key=kernel.new_key, new_ports=fallback, fallback=fallback)
 
 
 def _adopted_early(kernel: Lifecycle, _event: Adopted, policy: Policy, now: float) -> Outcome:
@@ -386,7 +403,12 @@ def _begin_step(kernel: Lifecycle, step: Step, policy: Policy, now: float) -> Ou
 
 
 def _relaunch(
-    kernel: Lifecycle, reason: str, *, new_key: bool = False, new_ports: bool = False
+    kernel: Lifecycle,
+    reason: str,
+    *,
+    new_key: bool = False,
+    new_ports: bool = False,
+    fallback: bool = False,
 ) -> Outcome:
     kernel = replace(
         kernel,
@@ -398,12 +420,14 @@ def _relaunch(
         step=None,
         stop_cause=None,
         new_key=new_key,
+        fallback=False,
         waits_for="",
         children_alone=False,
         deadline=None,
         reason=reason,
     )
-    return kernel, (Launch(kernel.generation, new_key=new_key, new_ports=new_ports),)
+    launch = Launch(kernel.generation, new_key=new_key, new_ports=new_ports, fallback=fallback)
+    return kernel, (launch,)
 
 
 def _fail(
@@ -432,6 +456,7 @@ def _end_in(
         step=None,
         stop_cause=None,
         new_key=False,
+        fallback=False,
         waits_for="",
         children_alone=False,
         unresponsive=False,
@@ -462,6 +487,7 @@ TABLE: dict[tuple[State, type], Transition] = {
     (State.STARTING, Answered): _answered,
     (State.STARTING, DeadlinePassed): _startup_timed_out,
     (State.STARTING, Exited): _exited_early,
+    (State.STARTING, WireRefused): _wire_refused,
     (State.STARTING, StopRequested): _stop,
     (State.STARTING, RestartRequested): _restart,
     (State.STARTING, Adopted): _adopted_early,

@@ -79,6 +79,12 @@ class ConnectionInfo:
             return ()
         return tuple(f"{self.ip}-{port}" for port in self.ports)
 
+    def stray_paths(self) -> tuple[str, ...]:
+        """Return the paths that a kernel binds if it takes an ipc address for a tcp address."""
+        if self.transport != "ipc":
+            return ()
+        return tuple(f"{self.ip}:{port}" for port in self.ports)
+
     def describe(self) -> dict[str, Any]:
         """Return all fields except the keys, for users who may see the kernel."""
         ports = {f"{name}_port": port for name, port in zip(CHANNELS, self.ports, strict=True)}

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Modules whose kernels work with ipc; tests/end_to_end starts each of them with ipc.
-SPEAKS_IPC = frozenset({"ipykernel", "ipykernel_launcher", "bash_kernel"})
 _FLAG = re.compile(r"-([bBdEIOPqsSuvx]+|[XW].*)")  # the options that python --help lists
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 
@@ -33,12 +31,6 @@ class KernelSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     encryptions: tuple[str, ...] = ()
     resource_dir: str = ""
-
-    @property
-    def speaks_ipc(self) -> bool:
-        """Whether this kernel is known to work with the ipc transport."""
-        command = python_module(self.argv)
-        return command is not None and command.module in SPEAKS_IPC
 
     @property
     def prefix(self) -> str:

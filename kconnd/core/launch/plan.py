@@ -1,4 +1,4 @@
-"""Builds a launch plan from a profile: the transport, the command and the environment.
+"""Builds a launch plan from a profile: the command and the environment.
 
 All functions are pure; the caller looks up files, users and ports. A kernel does not inherit the
 daemon's environment, so its environment does not depend on how the daemon was started. The
@@ -72,23 +72,6 @@ class LaunchPlan:
     limits: Mapping[str, float] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
     asked: int | None = None
-
-
-def choose_transport(transport: str, spec: KernelSpec, *, needs_tcp: bool = False) -> str:
-    """Choose the transport; ``auto`` prefers ipc, because file permissions keep other users out."""
-    if transport != "auto":
-        return transport
-    return "ipc" if spec.speaks_ipc and not needs_tcp else "tcp"
-
-
-def choose_encryption(encryption: str, transport: str, spec: KernelSpec) -> bool:
-    """Choose whether to encrypt the channels.
-
-    ``auto`` encrypts tcp if the kernel supports CURVE.
-    """
-    if encryption != "auto":
-        return encryption == "curve"
-    return transport == "tcp" and "curve" in spec.encryptions
 
 
 def warn_about(

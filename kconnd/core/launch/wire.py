@@ -120,8 +120,7 @@ def _choose_on_tcp(settings: WireSettings, facts: Capabilities, attempts: Attemp
         return WireChoice("tcp", encrypted=True)
     if _is_used(certainty, attempts):
         return WireChoice("tcp", encrypted=True, trial=Trial.CURVE if is_auto else None)
-    has_no_sockets = settings.needs_tcp or _certainty(facts, UNIX_SOCKETS) is _Certainty.NO
-    worth = _is_worth_trying(certainty, facts, attempts) and has_no_sockets
+    worth = _is_worth_trying(certainty, facts, attempts)
     if is_auto and (worth or (settings.needs_privacy and _may_try(certainty, attempts))):
         return WireChoice("tcp", encrypted=True, trial=Trial.CURVE)
     return WireChoice("tcp", encrypted=False)
@@ -207,4 +206,5 @@ class FailedTrial:
         """
         if key != self.key or self.failure is TrialFailure.KILLED:
             return False
-        return self.failure is not TrialFailure.SILENCE or answered_after_s < self.waited_s
+        # A start can be slow by chance, so silence counts only if the fallback was much faster.
+        return self.failure is not TrialFailure.SILENCE or 2 * answered_after_s < self.waited_s

@@ -100,9 +100,24 @@ class MessageReader:
         self._frames, self._size = [], 0
 
 
-def _check_greeting(data: bytes) -> None:
+def parse_mechanism(greeting: bytes) -> str:
+    """Return the security mechanism in a greeting; ``""`` for anything but a whole greeting."""
+    try:
+        if len(greeting) < len(GREETING):
+            return ""
+        _check_signature(greeting)
+        return greeting[12:32].rstrip(b"\0").decode("ascii")
+    except ValueError:
+        return ""
+
+
+def _check_signature(data: bytes) -> None:
     if data[0] != GREETING[0] or data[9] != GREETING[9] or data[10] < ZMTP_VERSION:
         raise ValueError("the peer does not speak ZMTP 3")
+
+
+def _check_greeting(data: bytes) -> None:
+    _check_signature(data)
     if data[12:32] != MECHANISM:
         raise ValueError("the peer requires a security mechanism")
 

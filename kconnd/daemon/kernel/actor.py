@@ -43,6 +43,7 @@ from kconnd.daemon.kernel.adoption import Discovery, discover
 from kconnd.daemon.kernel.launching import Launching, ProcessMet
 from kconnd.daemon.kernel.prepared import WarmKernels
 from kconnd.daemon.kernel.process import Process, Target
+from kconnd.daemon.kernel.wiring import Previous, wire_settings
 from kconnd.errors import NoSuchKernelError, StateFileError, UnsafePathError
 
 # Used for a record without a profile.
@@ -317,9 +318,14 @@ class Actor:
             self.launching.refuse(command.generation, self._unsaved_error(self.unrecorded))
             return
         renewed = command.new_key and command.new_ports
-        previous = None if renewed else self.record.connection
+        old, connection = self._find_launched(), None if renewed else self.record.connection
         self._launched, self._unparsed = self._entry_to_launch(), None
-        self.launching.begin(command, self._launched.profile, previous)
+        profile = self._launched.profile
+        previous = None
+        if connection is not None:
+            same = old is not None and wire_settings(old.profile) == wire_settings(profile)
+            previous = Previous(connection, same_wire=same)
+        self.launching.begin(command, profile, previous)
 
     # --- the record
 

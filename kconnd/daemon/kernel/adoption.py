@@ -17,7 +17,8 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.files import RuntimeFiles
-from kconnd.daemon.kernel.prepare import read_launch_files, warnings_about
+from kconnd.daemon.kernel.prepare import read_launch_files
+from kconnd.daemon.kernel.wiring import warnings_about
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle, parse_handle
 from kconnd.system.process.processes import started_at

@@ -103,8 +103,9 @@ class RuntimeFiles:
     # --- removal
 
     def remove_sockets(self, connection: ConnectionInfo | None) -> None:
-        """Remove the sockets of an earlier process."""
-        for path in connection.socket_paths() if connection else ():
+        """Remove the sockets of an earlier process, under whatever names it has bound them."""
+        paths = (*connection.socket_paths(), *connection.stray_paths()) if connection else ()
+        for path in paths:
             Path(path).unlink(missing_ok=True)
 
     def clean_up(self, connection: ConnectionInfo | None, *, recorded: bool = True) -> None:

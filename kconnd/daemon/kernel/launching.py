@@ -20,20 +20,19 @@ from kconnd.core.kernel.events import Event, Launch, Launched, LaunchFailed
 from kconnd.core.kernel.learned import Learned
 from kconnd.core.kernel.record import Facts
 from kconnd.core.launch.connection import ConnectionInfo
-from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.background import BackgroundTasks
+from kconnd.daemon.kernel.observing import Attempt
 from kconnd.daemon.kernel.prepare import (
     LaunchFiles,
-    Wire,
     check_descriptors,
     make_plan,
-    prepare_wire,
     read_launch_files,
 )
 from kconnd.daemon.kernel.prepared import WarmKernel, WarmKernels
 from kconnd.daemon.kernel.process import Process, Target
+from kconnd.daemon.kernel.wiring import Previous, Wire, prepare_wire
 from kconnd.errors import (
     KconndError,
     RefusedError,
@@ -70,7 +69,7 @@ class Order:
         The command of the decision.
     profile : Profile
         The profile to launch.
-    previous : ConnectionInfo, optional
+    previous : Previous, optional
         The connection to keep; None for a new key and new ports.
     asked_ns : int
         The time of the decision, in nanoseconds of the monotonic clock.
@@ -78,7 +77,7 @@ class Order:
 
     command: Launch
     profile: Profile
-    previous: ConnectionInfo | None
+    previous: Previous | None
     asked_ns: int
 
     @property
@@ -89,10 +88,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Start:
-    """The connection and the facts of a process that is about to start."""
+    """The connection and the facts of a process that is about to start, and what it tries."""
 
     connection: ConnectionInfo
     facts: Facts
+    attempt: Attempt
     at: float  # monotonic seconds
 
 
@@ -125,9 +125,7 @@ class Launching:
         # The launch waits for a disk or a slot, and has not started a process.
         self._is_waiting = False
 
-    def begin(
-        self, command: Launch, profile: Profile, previous: ConnectionInfo | None = None
-    ) -> None:
+    def begin(self, command: Launch, profile: Profile, previous: Previous | None = None) -> None:
         """Begin a launch; its end is reported later."""
         order = Order(command, profile, previous, time.monotonic_ns())
         self._task = self._tasks.spawn(self._launch(order))
@@ -202,6 +200,7 @@ class Launching:
                 launched_at=start.at,
                 startup_timeout=order.profile.startup_timeout,
                 warm=warm,
+                attempt=start.attempt if warm is None else Attempt(),
             )
         )
 
@@ -220,7 +219,7 @@ class Launching:
             return None
         warm, plan = reserved
         try:
-            start = self._prepare(order, files.spec, warm.wire)
+            start = self._prepare(order, files, warm.wire)
             self._process.runtime.write_connection(start.connection)
             handle = pool.hand_over(warm, plan)
         except BaseException:
@@ -232,11 +231,11 @@ class Launching:
         world, process, generation = self._world, self._process, order.generation
         check_descriptors(count_descriptors())
         wire = await prepare_wire(
-            world, process.name, order.profile, files.spec, order.previous, order.command
+            world, process.name, order.profile, files, order.command, order.previous
         )
         for note in wire.notes:
             world.announce(process.name, "ports-changed", note)
-        start = self._prepare(order, files.spec, wire)
+        start = self._prepare(order, files, wire)
         process.runtime.remove_sockets(start.connection)
         process.runtime.write_connection(start.connection)
         paths = process.runtime.paths
@@ -249,8 +248,9 @@ class Launching:
                 raise
             return start, await self._pool.launch_with_room(plan, error)
 
-    def _prepare(self, order: Order, spec: KernelSpec, wire: Wire) -> Start:
+    def _prepare(self, order: Order, files: LaunchFiles, wire: Wire) -> Start:
         """Build and report the connection and the facts of the next process."""
+        spec = files.spec
         facts = Facts(
             started_at=self._world.wall_clock(),
             kernel_name=spec.name,
@@ -260,7 +260,9 @@ class Launching:
         )
         self._process.connection = wire.connection
         self._report(Learned(order.generation, connection=wire.connection, facts=facts))
-        return Start(wire.connection, facts, self._world.clock())
+        fallback = order.command.fallback
+        attempt = Attempt(files.software, wire.trial, wire.trial_limit_s, fallback)
+        return Start(wire.connection, facts, attempt, self._world.clock())
 
 
 def _as_trouble(error: Exception, limit_s: float) -> KconndError:

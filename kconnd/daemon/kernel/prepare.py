@@ -6,46 +6,37 @@ in a profile can lead to a file server that hangs. `read_launch_files` therefore
 with a time limit.
 """
 
-import asyncio
 import contextlib
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from kconnd.core.kernel.events import Launch
+from kconnd.core.launch.capabilities import Software
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.envfile import parse_env_file
-from kconnd.core.launch.kernel_files import IPC_PORTS, KernelFiles, ipc_dir, socket_prefix
+from kconnd.core.launch.kernel_files import KernelFiles
 from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.core.launch.plan import (
     LaunchPlan,
     base_environment,
-    choose_encryption,
-    choose_transport,
     enable_ipv6,
     expand,
     fill_in,
     kernel_variables,
     through_shell,
-    warn_about,
     with_interpreter,
 )
 from kconnd.core.profile.model import Profile
-from kconnd.core.profile.policy import is_shared, needs_tcp
 from kconnd.daemon.context import World
-from kconnd.errors import PortsTakenError, StartFailedError
+from kconnd.errors import StartFailedError
 from kconnd.system.files.regular import read_regular
 from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.kernelspecs import KernelspecIndex, interpreter_of, python_spec
-from kconnd.system.keys import new_curve_keys, new_key
-from kconnd.system.ledger import is_free
 
-PORTS_TIMEOUT_S = 2.0  # the time that a restart waits for the kernel's own ports
-PORTS_POLL_S = 0.05  # there is no event for a port that becomes free
 RESERVED_DESCRIPTORS = 160  # one for each allowed connection of a user, and some for files
+SOFTWARE_VARIABLES = ("PYTHONPATH", "LD_LIBRARY_PATH")  # they choose other software
 # execve(2) limits arguments and environment to a few times this size.
 MAX_ENV_FILE_BYTES = 256 << 10
 
@@ -68,15 +59,6 @@ def check_descriptors(usage: tuple[int, int]) -> None:
 
 
 @dataclass(frozen=True)
-class Wire:
-    """The connection of the next process, and messages about the connection for the user."""
-
-    connection: ConnectionInfo
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class LaunchFiles:
     """The content of a profile's files, read for a launch.
 
@@ -90,12 +72,15 @@ class LaunchFiles:
         The content of the profile's ``env_file``.
     cwd : str
         The working directory, with ``~`` expanded.
+    software : Software
+        What is known of the kernel's software.
     """
 
     spec: KernelSpec
     interpreter: str
     variables: Mapping[str, str]
     cwd: str
+    software: Software
 
 
 async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
@@ -107,7 +92,7 @@ async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
         If a file is missing or unreadable, or if a disk or file server does not answer.
     """
     try:
-        return await world.paths.run(partial(_read_launch_files, profile, world.kernelspecs))
+        return await world.paths.run(partial(_read_launch_files, world, profile))
     except StuckError as error:
         raise StartFailedError(
             f"{error.step}: the disk or file server does not answer",
@@ -115,11 +100,9 @@ async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
         ) from error
 
 
-def _read_launch_files(
-    profile: Profile, kernelspecs: KernelspecIndex, begin: BeginStep
-) -> LaunchFiles:
+def _read_launch_files(world: World, profile: Profile, begin: BeginStep) -> LaunchFiles:
     begin(f"finding the home folder of {profile.user or 'its user'}")
-    spec = find_spec(profile, kernelspecs, begin)
+    spec = find_spec(profile, world.kernelspecs, begin)
     cwd = _expanded(profile.cwd, "cwd")
     interpreter = ""
     if spec.prefix:
@@ -128,7 +111,28 @@ def _read_launch_files(
     if Path(spec.argv[0]).is_absolute():
         _touch(begin, "looking for its program", spec.argv[0])
     _touch(begin, "looking for its folder", cwd)
-    return LaunchFiles(spec, interpreter, _read_env_file(profile, begin), cwd)
+    variables = _read_env_file(profile, begin)
+    argv, env = _command(world, profile, spec, interpreter, variables)
+    settings = (profile.shell, *profile.setup, *map(env.get, SOFTWARE_VARIABLES))
+    software = world.software.read(spec, argv, env, settings, begin)
+    return LaunchFiles(spec, interpreter, variables, cwd, software)
+
+
+def _command(
+    world: World,
+    profile: Profile,
+    spec: KernelSpec,
+    interpreter: str,
+    variables: Mapping[str, str],
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Build the command, with its placeholders, and the environment of a kernel."""
+    base = base_environment(
+        world.user, world.environment, world.environment.get("XDG_RUNTIME_DIR", "")
+    )
+    argv, env = with_interpreter(spec, base, interpreter)
+    env |= expand(spec.env, env)
+    env |= variables
+    return argv, env | expand(profile.env, env)
 
 
 def _touch(begin: BeginStep, action: str, path: str) -> None:
@@ -182,120 +186,6 @@ def _expanded(path: str, key: str) -> str:
         ) from error
 
 
-async def prepare_wire(
-    world: World,
-    name: str,
-    profile: Profile,
-    spec: KernelSpec,
-    previous: ConnectionInfo | None,
-    command: Launch,
-) -> Wire:
-    """Choose a kernel's transport, ports and keys; keep the previous values if possible.
-
-    Parameters
-    ----------
-    previous : ConnectionInfo, optional
-        The connection to keep. A restart keeps key, ports and path.
-    command : Launch
-        The command, which states whether to create a new key and whether to choose new ports. New
-        ports are chosen if another program may use the old ports.
-
-    Raises
-    ------
-    PortsTakenError
-        If no ports in the profile's range are free.
-    StartFailedError
-        If the profile lets other users connect and every user of the machine could read the
-        traffic.
-    """
-    transport = choose_transport(profile.transport, spec, needs_tcp=needs_tcp(profile))
-    encrypted = choose_encryption(profile.encryption, transport, spec)
-    if transport == "tcp" and not encrypted:
-        _check_privacy(name, profile)
-    kept = previous if previous and previous.transport == transport else None
-    notes: tuple[str, ...] = ()
-    ports: tuple[int, ...] = IPC_PORTS
-    if transport == "ipc":
-        here = f"{ipc_dir(str(world.runtime_dir))}/"
-        ip = (
-            kept.ip
-            if kept and kept.ip.startswith(here)
-            else socket_prefix(str(world.runtime_dir), name)
-        )
-    else:
-        ip = profile.ip
-        old = kept.ports if kept and kept.ip == ip and not command.new_ports else None
-        ports = await _choose_ports(world, name, profile, old)
-        if kept and kept.ports != ports:
-            notes = (f"its ports changed from {kept.ports} to {ports}",)
-    secret = None if command.new_key else previous
-    curve = None
-    if encrypted:
-        curve = (secret.curve if secret else None) or new_curve_keys()
-    connection = ConnectionInfo(
-        transport=transport,
-        ip=ip,
-        ports=ports,
-        key=secret.key if secret else new_key(),
-        kernel_name=spec.name,
-        curve=curve,
-    )
-    return Wire(connection, notes, warnings_about(profile, connection))
-
-
-def warnings_about(profile: Profile, connection: ConnectionInfo) -> tuple[str, ...]:
-    """Return warnings about the readers and the reachability of a connection."""
-    address = ipaddress.ip_address(profile.ip)
-    return warn_about(
-        connection.transport,
-        encrypted=connection.curve is not None,
-        loopback=address.is_loopback,
-        ipv6=connection.transport == "tcp" and address.version == 6,  # noqa: PLR2004  # it is its name
-    )
-
-
-def _check_privacy(name: str, profile: Profile) -> None:
-    """Refuse an unencrypted shared kernel unless its profile says ``encryption: none``."""
-    if is_shared(profile) and profile.encryption != "none":
-        raise StartFailedError(
-            f"starting {name}: other users may connect, the kernel has no encryption, and every "
-            "user of the machine could read its output on plain tcp",
-            hint="write encryption: none in the profile if this is acceptable, or drop access",
-        )
-
-
-async def _choose_ports(
-    world: World, name: str, profile: Profile, old: tuple[int, ...] | None
-) -> tuple[int, ...]:
-    preferred = profile.ports.fixed or old
-    if (
-        preferred
-        and await _become_free(profile.ip, preferred)
-        and world.ledger.keep(name, preferred)
-    ):
-        return preferred
-    if profile.ports.fixed:
-        busy_ports = [port for port in profile.ports.fixed if not is_free(profile.ip, port)]
-        numbers = ", ".join(map(str, busy_ports or profile.ports.fixed))
-        raise PortsTakenError(
-            f"another program uses {numbers} of its fixed ports",
-            hint="'ss -ltnp' shows which one; end it, or change 'ports' in the profile",
-        )
-    first, last = (profile.ports.first, profile.ports.last) if profile.ports.last else world.ports
-    return world.ledger.grant(name, profile.ip, first, last)
-
-
-async def _become_free(ip: str, ports: tuple[int, ...]) -> bool:
-    """Wait for a kernel's own ports, which its last process may still hold."""
-    try:
-        async with asyncio.timeout(PORTS_TIMEOUT_S):
-            while not all(is_free(ip, port) for port in ports):  # noqa: ASYNC110  # no event reports it
-                await asyncio.sleep(PORTS_POLL_S)
-    except TimeoutError:
-        return False
-    return True
-
-
 def make_plan(
     world: World,
     kernel_files: KernelFiles,
@@ -307,13 +197,8 @@ def make_plan(
     """Build the plan for one launch."""
     spec = files.spec
     name, file = kernel_files.name, kernel_files.connection_file
-    base = base_environment(
-        world.user, world.environment, world.environment.get("XDG_RUNTIME_DIR", "")
-    )
-    argv, env = with_interpreter(spec, base, files.interpreter)
-    env |= expand(spec.env, env)
-    env |= files.variables
-    env |= expand(profile.env, env) | kernel_variables(name, file)
+    argv, env = _command(world, profile, spec, files.interpreter, files.variables)
+    env |= kernel_variables(name, file)
     argv = fill_in(argv, file, spec.resource_dir)
     if connection.transport == "tcp" and ":" in connection.ip:
         argv = enable_ipv6(argv)

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import Channels
-from kconnd.daemon.kernel.prepare import LaunchFiles, Wire
+from kconnd.daemon.kernel.prepare import LaunchFiles
+from kconnd.daemon.kernel.wiring import Wire
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.files.signatures import Signatures

@@ -10,7 +10,7 @@ import logging
 import math
 import signal
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +27,7 @@ from kconnd.daemon.context import World
 from kconnd.daemon.kernel.background import BackgroundTasks, Work
 from kconnd.daemon.kernel.files import RuntimeFiles
 from kconnd.daemon.kernel.monitor import Watch
+from kconnd.daemon.kernel.observing import Attempt, Observer
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.shutdown import Ending, shut_down
 from kconnd.errors import NotRunningError
@@ -65,6 +66,8 @@ class Target:
         The time limit of the first answer, in seconds.
     warm : WarmKernel, optional
         The warm kernel that owns the process; it has already answered.
+    attempt : Attempt
+        What its start tries and may show.
     """
 
     handle: Handle
@@ -75,6 +78,7 @@ class Target:
     launched_at: float | None = None
     startup_timeout: float = math.inf
     warm: WarmKernel | None = None
+    attempt: Attempt = field(default_factory=Attempt)
 
 
 class Process:
@@ -122,6 +126,7 @@ class Process:
             spawn=self.spawn,
         )
         self._world, self._report = world, report
+        self._observer = Observer(name, world)
         self._habits = habits or Habits()
         self._facts = Facts()
         self._generation = 0
@@ -151,8 +156,14 @@ class Process:
             self._world.announce(self.name, "unreachable", f"{self.fault}; restart it")
             return
         self.reach = AttachCheck(target.connection, self.runtime.connection_file, handle.shim)
+        self._observer.begin(target.attempt, target.connection, target.launched_at or 0.0)
         if target.fresh and target.warm is None:
             self.spawn(self._explain_silence(self.reach, target.startup_timeout))
+            self.spawn(
+                self._observer.watch(
+                    handle.shim, handle.generation, lambda: self.is_ready, self._report
+                )
+            )
         for work in self._listen(target, target.connection):
             self.spawn(work)
 
@@ -181,6 +192,11 @@ class Process:
             end.code, end.signal, oom=end.oom, interrupted_s=since_interrupt_s
         )
         reason = describe_end(end, handle, interrupted=interrupted)
+        trial_failed = not self.is_ready and self._observer.note_exit(
+            reason, killed=end.oom or end.signal == signal.SIGKILL
+        )
+        if trial_failed:
+            self.runtime.remove_sockets(self.connection)
         at = end.at or self._world.wall_clock()
         last_exit = LastExit(end.code, end.signal, reason, at, output)
         self._report(Learned(handle.generation, last_exit=last_exit))
@@ -194,6 +210,7 @@ class Process:
                 lost=end.lost,
                 ordered=end.unit_stopped,
                 ports_taken=tcp and "ddress already in use" in output,
+                trial_failed=trial_failed,
                 roll=self._world.roll(),
             )
         )
@@ -214,6 +231,8 @@ class Process:
             self._facts = replace(self._facts, ready_after=self._seconds_to_start())
             self._answered_at = self._world.clock()
             self.settled.set()
+            if self._launched_at is not None:
+                self._observer.note_answer(self._facts.ready_after or 0.0)
         elif self._facts.language:
             facts.pop("language", None)  # the language name of the kernel spec is kept
         self._facts = replace(self._facts, **facts)

@@ -20,11 +20,13 @@ from kconnd.core.launch.kernel_files import warm_name
 from kconnd.core.launch.kernelspec_file import python_module
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.launch.warm import READING, parse_reading
+from kconnd.core.launch.wire import Attempts
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import Channels, World
-from kconnd.daemon.kernel.prepare import Wire, make_plan, prepare_wire, read_launch_files
+from kconnd.daemon.kernel.prepare import make_plan, read_launch_files
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.questions import FIRST_ANSWER_RETRY_S, ask_until_answered
+from kconnd.daemon.kernel.wiring import Wire, prepare_wire
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.files.private import ensure_private_dir, write_private
@@ -56,7 +58,9 @@ class Maker:
         files = await read_launch_files(self._world, profile)
         name = warm_name(profile.name, secrets.token_hex(4))
         launch = Launch(1, new_key=True, new_ports=True)
-        wire = await prepare_wire(self._world, name, profile, files.spec, None, launch)
+        wire = await prepare_wire(
+            self._world, name, profile, files, launch, attempts=Attempts.LIKELY
+        )
         plan = make_plan(
             self._world, self._world.warm_files(name), 1, profile, files, wire.connection
         )

@@ -13,6 +13,7 @@ from kconnd.core.kernel.reachability import (
     find_ipc_fault,
     find_tcp_fault,
     parse_listeners,
+    parse_unix_listeners,
 )
 from kconnd.core.launch.connection import CHANNELS, ConnectionInfo
 
@@ -30,6 +31,26 @@ TABLE = """\
 
 def test_listeners_are_read_and_connections_are_not() -> None:
     assert parse_listeners([TABLE, TABLE.splitlines()[0]]) == {Listener(11, 111)}
+
+
+def test_a_listener_on_every_address_is_marked() -> None:
+    everywhere = TABLE.replace("0100007F:000B", "00000000:000B")
+    assert parse_listeners([everywhere]) == {Listener(11, 111, on_every_address=True)}
+    six = TABLE.replace("0100007F:000B", f"{'0' * 32}:000B")
+    assert parse_listeners([six]) == {Listener(11, 111, on_every_address=True)}
+
+
+UNIX_TABLE = """\
+Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000002 00000000 00010000 0001 01 17 /run/k-1
+0000000000000000: 00000002 00000000 00010000 0001 01 18 /run/with space-1
+0000000000000000: 00000003 00000000 00000000 0001 03 19 /run/k-1
+0000000000000000: 00000002 00000000 00010000 0001 01 20
+"""
+
+
+def test_only_unix_sockets_that_listen_at_a_path_are_read() -> None:
+    assert parse_unix_listeners(UNIX_TABLE) == {17: "/run/k-1", 18: "/run/with space-1"}
 
 
 @given(st.sets(st.sampled_from(CHANNELS)))

@@ -29,6 +29,7 @@ from kconnd.core.kernel.events import (
     Step,
     StopRequested,
     TakeStep,
+    WireRefused,
 )
 from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, Policy, State, StopCause
 from kconnd.core.kernel.transitions import TABLE, backoff_delay, decide
@@ -245,6 +246,44 @@ def test_taken_ports_are_changed_five_times_and_are_no_restart() -> None:
     assert kernel.state is State.FAILED
 
 
+REFUSED = WireRefused(1, "it listens elsewhere", may_fall_back=True)
+
+
+def test_a_refused_trial_is_stopped_and_launched_again_on_plain_tcp() -> None:
+    refused, commands = decide(after(StartRequested(), Launched(1)), REFUSED, POLICY, 0.0)
+    assert (refused.state, refused.desired) == (State.STOPPING, Desired.UP)
+    assert commands == (TakeStep(Step.TERMINATE),)
+    fallback, commands = decide(refused, Exited(1, "killed by SIGTERM"), POLICY, 0.0)
+    assert commands == (Launch(2, new_ports=True, fallback=True),)
+    assert (fallback.restarts, fallback.failures, fallback.fallback) == (0, 0, False)
+    assert fallback.reason.startswith("it listens elsewhere; trying plain tcp")
+
+
+def test_a_trial_that_ends_the_kernel_is_followed_by_plain_tcp_at_once() -> None:
+    for events in ((), (Launched(1),)):
+        kernel = after(StartRequested(), *events)
+        event = Exited(1, "exited with code 1", trial_failed=True)
+        fallback, commands = decide(kernel, event, POLICY, 0.0)
+        assert fallback.state is State.LAUNCHING
+        assert commands == (Launch(2, new_ports=True, fallback=True),)
+        failed = after(Launched(2), Exited(2, "exited with code 1"), kernel=fallback)
+        assert failed.state is State.FAILED
+
+
+def test_a_stop_during_a_trial_wins() -> None:
+    kernel = after(StartRequested(), Launched(1), REFUSED, StopRequested())
+    assert after(Exited(1, "killed by SIGTERM"), kernel=kernel).state is State.STOPPED
+    stopped = after(StartRequested(), StopRequested(), Exited(1, "exited", trial_failed=True))
+    assert stopped.state is State.STOPPED
+
+
+def test_a_wire_that_the_profile_asks_for_and_the_kernel_refuses_is_a_failed_start() -> None:
+    kernel = after(StartRequested(), Launched(1), WireRefused(1, "it listens elsewhere"))
+    failed = after(Exited(1, "killed by SIGTERM"), kernel=kernel)
+    assert failed.state is State.FAILED
+    assert "it listens elsewhere" in failed.reason
+
+
 def test_missed_heartbeats_end_nothing_unless_the_profile_says_so() -> None:
     kernel, commands = decide(RUNNING, HeartbeatMissed(1), POLICY, 0.0)
     assert (kernel.state, kernel.unresponsive, commands) == (State.RUNNING, True, ())
@@ -292,7 +331,9 @@ def generations(kernel: Lifecycle) -> st.SearchStrategy[int]:
 def event_after(draw: st.DrawFn, kernel: Lifecycle) -> Event:
     """Draw any event, mostly of the present generation."""
     generation = draw(generations(kernel))
-    flags = {name: draw(st.booleans()) for name in ("success", "lost", "ports_taken")}
+    flags = {
+        name: draw(st.booleans()) for name in ("success", "lost", "ports_taken", "trial_failed")
+    }
     events: list[Event] = [
         StartRequested(),
         StartRequested(at_boot=True),
@@ -307,6 +348,7 @@ def event_after(draw: st.DrawFn, kernel: Lifecycle) -> Event:
         Answered(generation),
         Exited(generation, "ended", **flags),
         Exited(generation, "ordered", ordered=True),
+        WireRefused(generation, "it does not speak it", draw(st.booleans())),
         HeartbeatMissed(generation),
         HeartbeatResumed(generation),
         DeadlinePassed(),

@@ -11,8 +11,6 @@ from kconnd.core.launch.kernelspec_file import KernelSpec, ipykernel_spec, parse
 from kconnd.core.launch.plan import (
     User,
     base_environment,
-    choose_encryption,
-    choose_transport,
     expand,
     fill_in,
     hint_for,
@@ -26,35 +24,6 @@ from kconnd.errors import PortsTakenError, UsageError
 IPYKERNEL = ipykernel_spec("/env/bin/python", ("curve",))
 OTHER = KernelSpec("ir", ("R", "--args", "{connection_file}"))
 ME = User("me", 1000, "/home/me", "/bin/bash")
-
-
-@pytest.mark.parametrize(
-    ("asked", "spec", "chosen"),
-    [
-        ("auto", IPYKERNEL, "ipc"),
-        ("auto", OTHER, "tcp"),
-        ("tcp", IPYKERNEL, "tcp"),
-        ("ipc", OTHER, "ipc"),
-        ("auto", KernelSpec("b", ("python", "-m", "bash_kernel", "-f", "x")), "ipc"),
-        ("auto", KernelSpec("x", ("python", "-m")), "tcp"),
-    ],
-)
-def test_transport(asked: str, spec: KernelSpec, chosen: str) -> None:
-    assert choose_transport(asked, spec) == chosen
-
-
-@pytest.mark.parametrize(
-    ("asked", "transport", "spec", "encrypted"),
-    [
-        ("auto", "tcp", IPYKERNEL, True),
-        ("auto", "tcp", OTHER, False),
-        ("auto", "ipc", IPYKERNEL, False),
-        ("curve", "ipc", OTHER, True),
-        ("none", "tcp", IPYKERNEL, False),
-    ],
-)
-def test_encryption(asked: str, transport: str, spec: KernelSpec, *, encrypted: bool) -> None:
-    assert choose_encryption(asked, transport, spec) is encrypted
 
 
 def test_plain_tcp_is_warned_about_and_nothing_else() -> None:

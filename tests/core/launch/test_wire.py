@@ -142,8 +142,8 @@ def test_a_trial_takes_no_longer_than_three_usual_starts() -> None:
         (TrialFailure.ELSEWHERE, 100.0, True),
         (TrialFailure.PLAIN, 100.0, True),
         (TrialFailure.EXIT, 100.0, True),
-        (TrialFailure.SILENCE, 4.9, True),
-        (TrialFailure.SILENCE, 5.1, False),
+        (TrialFailure.SILENCE, 2.4, True),
+        (TrialFailure.SILENCE, 2.6, False),
         (TrialFailure.KILLED, 1.0, False),
     ],
 )

@@ -13,14 +13,10 @@ from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.launching import Launching, ProcessMet
-from kconnd.daemon.kernel.prepare import (
-    LaunchFiles,
-    make_plan,
-    prepare_wire,
-    read_launch_files,
-)
+from kconnd.daemon.kernel.prepare import LaunchFiles, make_plan, read_launch_files
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.process import Process
+from kconnd.daemon.kernel.wiring import prepare_wire
 from kconnd.errors import RefusedError, StartFailedError, StateFileError
 from kconnd.launchers.base import Handle
 from tests.conftest import wait_until
@@ -176,7 +172,7 @@ class FakePool:
 
 async def warm_kernel(world: World, process: Process) -> WarmKernel:
     files = await read_launch_files(world, LAB)
-    wire = await prepare_wire(world, "lab", LAB, files.spec, None, FIRST)
+    wire = await prepare_wire(world, "lab", LAB, files, FIRST)
     handle = await world.launcher.launch(_plan(process))
     answer: Any = {"language_info": {"name": "warm"}}
     signatures: Any = None  # nothing of a launch reads them

@@ -6,7 +6,8 @@ import pytest
 
 from kconnd.core.kernel.events import Launch
 from kconnd.core.profile.model import Profile
-from kconnd.daemon.kernel.prepare import check_descriptors, prepare_wire, read_launch_files
+from kconnd.daemon.kernel.prepare import check_descriptors, read_launch_files
+from kconnd.daemon.kernel.wiring import Previous, prepare_wire
 from kconnd.errors import StartFailedError
 from tests.daemon.kernel.fakes import make_world
 
@@ -40,10 +41,10 @@ async def test_a_restart_keeps_key_and_ports_unless_told_otherwise(
     same_ports: bool,  # noqa: FBT001  # pytest's way
 ) -> None:
     world = make_world(tmp_path)
-    spec = (await read_launch_files(world, LAB)).spec
-    first = (await prepare_wire(world, "lab", LAB, spec, None, FIRST)).connection
+    files = await read_launch_files(world, LAB)
+    first = (await prepare_wire(world, "lab", LAB, files, FIRST)).connection
     world.ledger.grant("other", LAB.ip, *world.ports)
-    wire = await prepare_wire(world, "lab", LAB, spec, first, command)
+    wire = await prepare_wire(world, "lab", LAB, files, command, Previous(first))
     assert (wire.connection.key == first.key) is same_key
     assert (wire.connection.ports == first.ports) is same_ports or not same_ports
     assert wire.connection.kernel_name == first.kernel_name

@@ -1,0 +1,216 @@
+"""Chooses how a kernel is connected: its wire, its ports and its keys.
+
+`kconnd.core.launch.wire` decides about the wire. This module grants ports, waits for those that the
+kernel's previous process may still hold, and makes keys.
+"""
+
+import asyncio
+import ipaddress
+from dataclasses import dataclass
+
+from kconnd.core.kernel.events import Launch
+from kconnd.core.launch.capabilities import Capabilities
+from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.kernel_files import IPC_PORTS, ipc_dir, socket_prefix
+from kconnd.core.launch.plan import warn_about
+from kconnd.core.launch.wire import (
+    Attempts,
+    Trial,
+    WireChoice,
+    WireSettings,
+    choose_wire,
+    trial_limit_s,
+)
+from kconnd.core.profile.model import Profile
+from kconnd.core.profile.policy import is_shared, needs_tcp
+from kconnd.daemon.context import World
+from kconnd.daemon.kernel.prepare import LaunchFiles
+from kconnd.errors import PortsTakenError, StartFailedError
+from kconnd.system.keys import new_curve_keys, new_key
+from kconnd.system.ledger import is_free
+
+PORTS_TIMEOUT_S = 2.0  # the time that a restart waits for the kernel's own ports
+PORTS_POLL_S = 0.05  # there is no event for a port that becomes free
+
+
+@dataclass(frozen=True)
+class Wire:
+    """The connection of the next process, and messages about it for the user.
+
+    Parameters
+    ----------
+    connection : ConnectionInfo
+        The addresses and keys.
+    notes, warnings : tuple of str
+        Messages about this launch, and about the connection.
+    trial : Trial, optional
+        What the start tries.
+    trial_limit_s : float
+        Seconds that a trial waits for an answer.
+    """
+
+    connection: ConnectionInfo
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    trial: Trial | None = None
+    trial_limit_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The connection of a kernel's previous process.
+
+    Parameters
+    ----------
+    connection : ConnectionInfo
+        The connection to keep: a restart keeps key, ports and path.
+    same_wire : bool
+        Whether to keep the wire, too, since the profile asks for the same one.
+    """
+
+    connection: ConnectionInfo
+    same_wire: bool = True
+
+
+def wire_settings(profile: Profile) -> WireSettings:
+    """Return the settings of a profile that decide about the wire."""
+    needs_privacy = is_shared(profile) and profile.encryption != "none"
+    return WireSettings(profile.transport, profile.encryption, needs_tcp(profile), needs_privacy)
+
+
+async def prepare_wire(
+    world: World,
+    name: str,
+    profile: Profile,
+    files: LaunchFiles,
+    command: Launch,
+    previous: Previous | None = None,
+    attempts: Attempts = Attempts.ALL,
+) -> Wire:
+    """Choose a kernel's wire, ports and keys; keep the previous ones where they still fit.
+
+    Parameters
+    ----------
+    command : Launch
+        Says whether to make a new key, and whether to choose new ports because another program may
+        use the old ones.
+    previous : Previous, optional
+        The connection to keep.
+    attempts : Attempts
+        The wires that may be tried.
+
+    Raises
+    ------
+    PortsTakenError
+        If no ports in the profile's range are free.
+    StartFailedError
+        If the profile lets other users connect, and every user of the machine could read the
+        traffic.
+    """
+    facts = world.capabilities.facts(files.software)
+    choice = _choose(profile, facts, command, previous, attempts)
+    if choice.transport == "tcp" and not choice.encrypted:
+        _check_privacy(name, profile)
+    old = previous.connection if previous else None
+    kept = old if old and old.transport == choice.transport else None
+    notes: tuple[str, ...] = ()
+    ports: tuple[int, ...] = IPC_PORTS
+    if choice.transport == "ipc":
+        ip = _choose_prefix(world, name, kept)
+    else:
+        ip = profile.ip
+        old_ports = kept.ports if kept and kept.ip == ip and not command.new_ports else None
+        ports = await _choose_ports(world, name, profile, old_ports)
+        if kept and kept.ports != ports:
+            notes = (f"its ports changed from {kept.ports} to {ports}",)
+    secret = None if command.new_key else old
+    curve = None
+    if choice.encrypted:
+        curve = (secret.curve if secret else None) or new_curve_keys()
+    connection = ConnectionInfo(
+        transport=choice.transport,
+        ip=ip,
+        ports=ports,
+        key=secret.key if secret else new_key(),
+        kernel_name=files.spec.name,
+        curve=curve,
+    )
+    limit_s = trial_limit_s(facts, profile.startup_timeout)
+    warnings = warnings_about(profile, connection)
+    return Wire(connection, notes, warnings, choice.trial, limit_s)
+
+
+def _choose(
+    profile: Profile,
+    facts: Capabilities,
+    command: Launch,
+    previous: Previous | None,
+    attempts: Attempts,
+) -> WireChoice:
+    if command.fallback:
+        attempts = Attempts.KNOWN
+    elif previous is not None and previous.same_wire:
+        connection = previous.connection
+        return WireChoice(connection.transport, encrypted=connection.curve is not None)
+    return choose_wire(wire_settings(profile), facts, attempts)
+
+
+def _choose_prefix(world: World, name: str, kept: ConnectionInfo | None) -> str:
+    """Choose the path that the sockets begin with."""
+    runtime = str(world.runtime_dir)
+    if kept is not None and kept.ip.startswith(f"{ipc_dir(runtime)}/"):
+        return kept.ip
+    return socket_prefix(runtime, name)
+
+
+def warnings_about(profile: Profile, connection: ConnectionInfo) -> tuple[str, ...]:
+    """Return warnings about the readers and the reachability of a connection."""
+    address = ipaddress.ip_address(profile.ip)
+    return warn_about(
+        connection.transport,
+        encrypted=connection.curve is not None,
+        loopback=address.is_loopback,
+        ipv6=connection.transport == "tcp" and address.version == 6,  # noqa: PLR2004  # it is its name
+    )
+
+
+def _check_privacy(name: str, profile: Profile) -> None:
+    """Refuse an unencrypted shared kernel unless its profile says ``encryption: none``."""
+    if is_shared(profile) and profile.encryption != "none":
+        raise StartFailedError(
+            f"starting {name}: other users may connect, the kernel has no encryption, and every "
+            "user of the machine could read its output on plain tcp",
+            hint="write encryption: none in the profile if this is acceptable, or drop access",
+        )
+
+
+async def _choose_ports(
+    world: World, name: str, profile: Profile, old: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    preferred = profile.ports.fixed or old
+    if (
+        preferred
+        and await _become_free(profile.ip, preferred)
+        and world.ledger.keep(name, preferred)
+    ):
+        return preferred
+    if profile.ports.fixed:
+        busy_ports = [port for port in profile.ports.fixed if not is_free(profile.ip, port)]
+        numbers = ", ".join(map(str, busy_ports or profile.ports.fixed))
+        raise PortsTakenError(
+            f"another program uses {numbers} of its fixed ports",
+            hint="'ss -ltnp' shows which one; end it, or change 'ports' in the profile",
+        )
+    first, last = (profile.ports.first, profile.ports.last) if profile.ports.last else world.ports
+    return world.ledger.grant(name, profile.ip, first, last)
+
+
+async def _become_free(ip: str, ports: tuple[int, ...]) -> bool:
+    """Wait for a kernel's own ports, which its last process may still hold."""
+    try:
+        async with asyncio.timeout(PORTS_TIMEOUT_S):
+            while not all(is_free(ip, port) for port in ports):  # noqa: ASYNC110  # no event reports it
+                await asyncio.sleep(PORTS_POLL_S)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,65 @@
+"""Read the sockets on which a kernel's processes listen, and greet those that may speak ZMTP.
+
+A greeting is the first 64 bytes of ZMTP 3 (https://rfc.zeromq.org/spec/23/). It names the security
+mechanism, so it shows whether a kernel encrypts its channels. The kernel's libzmq drops the
+connection afterwards; no socket of the kernel sees a message.
+"""
+
+import contextlib
+import socket
+from pathlib import Path
+
+from kconnd.core.kernel.reachability import parse_listeners, parse_unix_listeners
+from kconnd.core.kernel.refused_wire import ListeningSockets, RefusedWire, find_refusal
+from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.protocol.zmtp import GREETING, parse_mechanism
+from kconnd.system.process.processes import ProcessId, descendants
+from kconnd.system.process.resource_usage import sockets_of
+
+GREETING_TIMEOUT_S = 0.5
+VERSION_END = 12  # of the signature and the version, with which a greeting begins
+NET = Path("/proc/self/net")
+
+
+def read_listeners(root: ProcessId) -> ListeningSockets:
+    """Read the sockets on which a process and its descendants listen.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the system's tables cannot be read.
+    """
+    inodes: set[int] = set()
+    for process in (root, *descendants(root)):
+        with contextlib.suppress(OSError):  # it has exited
+            inodes.update(sockets_of(process.pid))
+    tables = [(NET / name).read_text("ascii") for name in ("tcp", "tcp6")]
+    unix = parse_unix_listeners((NET / "unix").read_text("utf-8", "replace"))
+    return ListeningSockets(
+        tcp=frozenset(item for item in parse_listeners(tables) if item.inode in inodes),
+        unix=frozenset(path for inode, path in unix.items() if inode in inodes),
+    )
+
+
+def read_refusal(connection: ConnectionInfo, root: ProcessId) -> RefusedWire | None:
+    """Return how a starting kernel ignores its connection file; None if that is not visible."""
+    ip = connection.ip if connection.transport == "tcp" else "127.0.0.1"
+    try:
+        return find_refusal(connection, read_listeners(root), lambda port: greet(ip, port))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def greet(ip: str, port: int) -> str:
+    """Return the ZMTP mechanism of a listener; ``""`` if it does not speak ZMTP."""
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ip, ip)  # noqa: S104  # to connect to
+    greeting = b""
+    try:
+        with socket.create_connection((address, port), GREETING_TIMEOUT_S) as peer:
+            # Without our mechanism, the listener cannot refuse it before it has sent its own.
+            peer.sendall(GREETING[:VERSION_END])
+            while len(greeting) < len(GREETING) and (data := peer.recv(len(GREETING))):
+                greeting += data
+    except OSError:
+        return ""
+    return parse_mechanism(greeting)

@@ -1,0 +1,122 @@
+"""What the starts of a kernel show of its software, and the end of a trial."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kconnd.core.kernel.events import WireRefused
+from kconnd.core.launch.capabilities import (
+    CURVE,
+    SECONDS_TO_START,
+    UNIX_SOCKETS,
+    Fact,
+    FactSource,
+    Software,
+)
+from kconnd.core.launch.wire import Trial
+from kconnd.daemon.context import World
+from kconnd.daemon.kernel.observing import Attempt, Observer
+from kconnd.system.process.processes import ProcessId
+from tests.daemon.kernel.fakes import Reports, a_connection, make_world
+
+SOFTWARE = Software("key", "mine")
+PLAIN = Attempt(SOFTWARE)
+FALLBACK = Attempt(SOFTWARE, is_fallback=True)
+TRIAL = Attempt(SOFTWARE, Trial.UNIX_SOCKETS, limit_s=0.3)
+NOBODY = ProcessId(1 << 22, 1)
+
+
+def observe(folder: Path) -> tuple[Observer, World]:
+    world = make_world(folder)
+    return Observer("lab", world), world
+
+
+def learned(world: World) -> dict[str, Any]:
+    return {name: fact.value for name, fact in world.capabilities.facts(SOFTWARE).items()}
+
+
+def begin(observer: Observer, attempt: Attempt, folder: Path) -> None:
+    now = asyncio.get_running_loop().time()
+    observer.begin(attempt, a_connection(folder, "ipc" if attempt.trial else "tcp"), now)
+
+
+async def test_the_first_start_shows_how_long_a_start_takes(tmp_path: Path) -> None:
+    observer, world = observe(tmp_path)
+    begin(observer, PLAIN, tmp_path)
+    observer.note_answer(1.5)
+    assert learned(world) == {SECONDS_TO_START: 1.5}
+
+
+async def test_a_kernel_whose_wire_is_known_needs_no_time(tmp_path: Path) -> None:
+    observer, world = observe(tmp_path)
+    fact = Fact(True, FactSource.MEASURED, "")  # noqa: FBT003  # the value
+    begin(observer, Attempt(Software("key", "", {UNIX_SOCKETS: fact, CURVE: fact})), tmp_path)
+    observer.note_answer(1.5)
+    assert learned(world) == {}
+
+
+async def test_an_answer_proves_what_was_tried(tmp_path: Path) -> None:
+    observer, world = observe(tmp_path)
+    begin(observer, TRIAL, tmp_path)
+    observer.note_answer(1.5)
+    assert learned(world) == {UNIX_SOCKETS: True}
+
+
+@pytest.mark.parametrize(("killed", "proves"), [(False, True), (True, False)])
+async def test_an_exit_refutes_it_once_the_fallback_has_answered(
+    tmp_path: Path,
+    killed: bool,  # noqa: FBT001  # pytest's way
+    proves: bool,  # noqa: FBT001  # pytest's way
+) -> None:
+    observer, world = observe(tmp_path)
+    begin(observer, TRIAL, tmp_path)
+    assert observer.note_exit("exited with code 1", killed=killed)
+    assert learned(world) == {}
+    begin(observer, FALLBACK, tmp_path)
+    observer.note_answer(1.5)
+    assert learned(world) == {SECONDS_TO_START: 1.5} | ({UNIX_SOCKETS: False} if proves else {})
+
+
+async def test_a_trial_that_was_stopped_proves_nothing_in_another_start(tmp_path: Path) -> None:
+    observer, world = observe(tmp_path)
+    begin(observer, TRIAL, tmp_path)
+    observer.note_exit("killed by SIGTERM", killed=False)
+    begin(observer, PLAIN, tmp_path)
+    assert not observer.note_exit("exited with code 1", killed=False)
+    begin(observer, PLAIN, tmp_path)
+    observer.note_answer(1.5)
+    assert learned(world) == {SECONDS_TO_START: 1.5}
+
+
+@pytest.mark.parametrize(("ready_after_s", "refuted"), [(0.1, True), (30.0, False)])
+async def test_silence_refutes_it_if_the_fallback_is_faster(
+    tmp_path: Path,
+    ready_after_s: float,
+    refuted: bool,  # noqa: FBT001  # pytest's way
+) -> None:
+    observer, world = observe(tmp_path)
+    reports = Reports()
+    begin(observer, TRIAL, tmp_path)
+    async with asyncio.timeout(10):
+        await observer.watch(NOBODY, 3, lambda: False, reports.append)
+    (refusal,) = reports
+    assert isinstance(refusal, WireRefused)
+    assert (refusal.generation, refusal.may_fall_back) == (3, True)
+    assert "no answer on Unix sockets within 0." in refusal.reason
+    assert observer.note_exit("killed by SIGKILL", killed=True)
+    begin(observer, FALLBACK, tmp_path)
+    observer.note_answer(ready_after_s)
+    assert (UNIX_SOCKETS in learned(world)) is refuted
+
+
+async def test_a_kernel_that_has_answered_is_not_looked_at(tmp_path: Path) -> None:
+    observer, _ = observe(tmp_path)
+    reports = Reports()
+    begin(observer, TRIAL, tmp_path)
+    async with asyncio.timeout(10):
+        await observer.watch(NOBODY, 3, lambda: True, reports.append)
+        begin(observer, PLAIN, tmp_path)
+        await observer.watch(NOBODY, 3, lambda: False, reports.append)  # plain tcp
+    assert reports == []

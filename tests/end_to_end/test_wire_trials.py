@@ -1,0 +1,108 @@
+"""What starts learn of a kernel's wire, and the fallback within one start, on small kernels."""
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from kconnd.core.launch.wire import MIN_TRIAL_S
+from tests.end_to_end.daemon import SMALL, Daemon, DaemonError
+
+AUTO = SMALL.replace("transport: ipc\n", "")
+
+
+def stubborn(way: str, text: str = AUTO) -> str:
+    """Return the profile of a small kernel that does not use Unix sockets; see small_kernel.py."""
+    return f"{text}env: {{SMALL_KERNEL_WIRE: {way}}}\n"
+
+
+def learned(daemon: Daemon) -> dict[str, Any]:
+    content = json.loads((daemon.state / "capabilities.json").read_bytes())
+    (kernel,) = content["kernels"].values()
+    return {name: fact["value"] for name, fact in kernel["facts"].items()}
+
+
+def start(daemon: Daemon) -> dict[str, Any]:
+    """Start the kernel and stop it again; return how it was connected."""
+    daemon.post("small", "start")
+    info: dict[str, Any] = daemon.info("small")
+    daemon.post("small", "stop")
+    assert os.listdir(daemon.runtime / "ipc") == []  # noqa: PTH208  # names suffice
+    return info
+
+
+def reasons(daemon: Daemon) -> list[str]:
+    return [one["reason"] for one in daemon.get("/v1/kernels/small/why")["decisions"]]
+
+
+def test_a_second_start_finds_that_unix_sockets_are_spoken(daemon: Daemon) -> None:
+    daemon.profile("small", AUTO)
+    daemon.start()
+    first = start(daemon)
+    assert first["connection"]["transport"] == "tcp"
+    assert first["warnings"]
+    second = start(daemon)
+    assert second["connection"]["transport"] == "ipc"
+    assert not second["warnings"]
+    assert learned(daemon)["unix_sockets"] is True
+    daemon.end()
+    daemon.start()
+    assert start(daemon)["connection"]["transport"] == "ipc"
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("exit", "exited with code 1, before it was ready; trying plain tcp"),
+        ("ports", "it listens on the tcp ports"),
+        ("colon", "ipc/small:1 and similar paths"),
+    ],
+)
+def test_a_start_falls_back_to_tcp_and_the_next_ones_know(
+    daemon: Daemon, way: str, reason: str
+) -> None:
+    daemon.profile("small", stubborn(way))
+    daemon.start()
+    start(daemon)
+    trial = start(daemon)
+    assert (trial["connection"]["transport"], trial["connection"]["encrypted"]) == ("tcp", False)
+    assert (trial["state"], trial["restarts"], trial["failures"]) == ("running", 0, 0)
+    assert any(reason in text for text in reasons(daemon)), reasons(daemon)
+    assert learned(daemon)["unix_sockets"] is False
+    assert "curve" not in learned(daemon)
+    start(daemon)  # it tries CURVE, which the small kernel ignores
+    assert any("does not encrypt" in text for text in reasons(daemon))
+    assert learned(daemon)["curve"] is False
+    before = len(reasons(daemon))
+    assert start(daemon)["connection"]["transport"] == "tcp"
+    assert not any("trying" in text for text in reasons(daemon)[before:])
+
+
+def test_a_kernel_that_is_silent_is_waited_for_three_usual_starts(daemon: Daemon) -> None:
+    daemon.profile("small", stubborn("silent"))
+    daemon.start()
+    start(daemon)
+    trial = start(daemon)
+    assert trial["connection"]["transport"] == "tcp"
+    assert any(f"within {MIN_TRIAL_S:.0f}." in text for text in reasons(daemon)), reasons(daemon)
+    assert learned(daemon)["unix_sockets"] is False
+
+
+def test_a_wire_that_is_asked_for_and_not_spoken_fails_at_once(daemon: Daemon) -> None:
+    daemon.profile("small", stubborn("ports", SMALL))
+    daemon.start()
+    with pytest.raises(DaemonError, match="it listens on the tcp ports"):
+        daemon.post("small", "start")
+    assert daemon.info("small")["state"] == "failed"
+
+
+def test_a_restart_keeps_the_wire_although_more_is_known(daemon: Daemon) -> None:
+    daemon.profile("small", AUTO)
+    daemon.start()
+    daemon.post("small", "start")
+    first = daemon.info("small")["connection"]
+    daemon.post("small", "restart")
+    assert daemon.info("small")["connection"] == first
+    daemon.post("small", "stop")
+    assert start(daemon)["connection"]["transport"] == "ipc"
