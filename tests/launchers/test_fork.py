@@ -499,7 +499,9 @@ async def test_a_parent_that_does_not_answer_is_ended_and_its_work_done_by_anoth
     await wait_until(lambda: silent.poll() is not None, "it to be ended: it would fork later")
 
 
-async def test_a_fork_that_fails_is_told_and_the_parent_goes_on(parents: Parents) -> None:
+async def test_a_fork_that_fails_is_told_and_the_parent_goes_on(
+    parents: Parents, wait_until: WaitUntil
+) -> None:
     full = parents.folder / "full"
     parents.write(
         "ipykernel",
@@ -519,6 +521,7 @@ async def test_a_fork_that_fails_is_told_and_the_parent_goes_on(parents: Parents
         assert await parents.code(first) == 3
     assert await parents.why_not() == "forking: Resource temporarily unavailable"
     full.unlink()
+    await a_spare(parents, wait_until)
     assert await parents.code(await parents.launch()) == 3
     assert parents.process.pid == before
 

@@ -296,6 +296,7 @@ class ForkServer:
         shim, self.spare = self.spare, None
         if self.latest is not None:
             self.latest.child_pipe.close()
+            self.latest = None
         try:
             if shim is None or not shim.send(descriptors):
                 shim = WaitingShim(self.run_shim)

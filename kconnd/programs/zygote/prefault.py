@@ -73,9 +73,13 @@ class CopiedPages:
 
 
 def copied_pages(pid: int) -> Iterator[int]:
-    """Yield, in ascending order, the addresses of the pages that only one process maps."""
+    """Yield, in ascending order, the addresses of the pages that only one process maps.
+
+    Only the calling process's own mappings are examined, because a later fork has no others. The
+    mappings of a kernel can be large enough to take gigabytes of page table entries.
+    """
     with (
-        open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps,
+        open("/proc/self/maps", encoding="utf-8", errors="replace") as maps,
         open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap,
     ):
         for line in maps:

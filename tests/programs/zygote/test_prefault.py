@@ -11,16 +11,12 @@ from kconnd.programs.zygote import prefault
 from kconnd.programs.zygote.prefault import PAGE_BYTES, CopiedPages, merge
 from tests.programs.zygote.program import run
 
-# A process with 100 pages forks a child that writes to some of them, and then two more children:
-# the first copies pages in advance, the second does not.
+# A process with 100 pages forks a child that writes to some of them and to a mapping of its own.
+# Then it forks two more children: the first copies pages in advance, the second does not.
 FAMILY = """
 import json, mmap, os, sys
 from kconnd.programs.zygote.prefault import PAGE_BYTES, CopiedPages, copied_pages
 import ctypes
-
-area = mmap.mmap(-1, 100 * PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-area[:] = b"x" * len(area)
-start = ctypes.addressof(ctypes.c_char.from_buffer(area))
 
 def numbers_of(pid):
     numbers = ((page - start) // PAGE_BYTES for page in copied_pages(pid))
@@ -31,35 +27,44 @@ def in_child(action):
     pid = os.fork()
     if pid == 0:
         os.close(end)
-        action()
-        os.write(ready, b"!")
+        os.write(ready, b"%d" % (action() or 0))
         os.read(wait, 1)
         os._exit(area[:] != b"x" * len(area))
-    os.read(reading, 1)
-    return pid, end
+    return pid, end, int(os.read(reading, 20))
+
+def map_area():
+    area = mmap.mmap(-1, 100 * PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    area[:] = b"x" * len(area)
+    return area, ctypes.addressof(ctypes.c_char.from_buffer(area))
 
 def write():
+    global own
     for number in (*range(10, 20), 30):
         area[number * PAGE_BYTES] = ord("y")
+    own, address = map_area()
+    return address
 
+area, start = map_area()
 pages = CopiedPages()
-writer, _ = in_child(write)
+writer, _, own_start = in_child(write)
+has_own = own_start in list(copied_pages(writer))
 pages.learn(writer)
-ahead, end_of_ahead = in_child(pages.copy)
-plain, end_of_plain = in_child(lambda: None)
+ahead, end_of_ahead, _ = in_child(pages.copy)
+plain, end_of_plain, _ = in_child(lambda: None)
 numbers = [numbers_of(pid) for pid in (writer, ahead, plain)]
 os.close(end_of_ahead), os.close(end_of_plain)
 statuses = [os.waitpid(pid, 0)[1] for pid in (ahead, plain)]
 os.kill(writer, 9)
-print(json.dumps([numbers, statuses, pages.unsupported()]))
+print(json.dumps([numbers, statuses, has_own, pages.unsupported()]))
 """
 
 
 def test_a_child_copies_the_pages_that_an_earlier_child_has_written_to() -> None:
-    ((written, ahead, plain), statuses, unsupported), _ = run(FAMILY)
+    ((written, ahead, plain), statuses, has_own, unsupported), _ = run(FAMILY)
     assert not unsupported
     assert written == ahead == [*range(10, 20), 30]
     assert plain == []
+    assert not has_own, "a mapping that only the first child has cannot be copied by another"
     assert statuses == [0, 0], "their content is the same"
 
 
