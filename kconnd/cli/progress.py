@@ -74,6 +74,6 @@ class Progress:
             return
         self._printed[name] = reason
         print(render.plain(f"{name} waits for {reason}"), file=sys.stderr, flush=True)
-        if not printed:
+        if not printed and "its shim" not in reason:  # --now sends a signal to the kernel alone
             hint = f"  kconnd-ctl {self._verb} --now {name} ends the wait"
             print(hint, file=sys.stderr, flush=True)

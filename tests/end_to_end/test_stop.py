@@ -4,6 +4,7 @@ ipykernel 7.4 waits 29 s for a child that has ended and was not collected. Most 
 kernel that does the same in 2 s, which is longer than its profile's ``stop_timeout``.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -249,3 +250,23 @@ def test_a_kernel_that_is_ready_lives_through_interrupts(lab: Daemon) -> None:
     with client(info["connection_file"]) as attached:
         assert attached.execute_interactive("1", timeout=20)["content"]["status"] == "ok"
     assert lab.info("lab")["pid"] == info["pid"]
+
+
+def test_a_stop_names_a_shim_that_keeps_it_waiting(lab: Daemon) -> None:
+    lab.profile("lab", f"{SMALL}stop_timeout: 500ms\n")
+    lab.ask("POST", "/v1/reload")
+    lab.post("lab", "start")
+    shim = json.loads((lab.runtime / "live" / "lab.shim.json").read_bytes())["shim"][0]
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        stopping = stop(lab)
+        wait_for(lambda: "its shim" in (lab.info("lab")["waits_for"] or ""), "the reason")
+        assert f"kill -CONT {shim}" in lab.info("lab")["waits_for"]
+        wait_for(lambda: "SIGKILL" in lab.said().rpartition("stopping by")[2], "the last step")
+        wait_for(lambda: "its shim" in (lab.info("lab")["waits_for"] or ""), "the reason again")
+    finally:
+        os.kill(shim, signal.SIGCONT)
+    _, told = stopping.communicate(timeout=30)
+    assert (stopping.returncode, lab.state_of("lab")) == (0, "stopped")
+    assert f"lab waits for its shim, pid {shim}" in told
+    assert "ends the wait" not in told.partition("its exit after")[0]

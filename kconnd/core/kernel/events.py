@@ -122,17 +122,19 @@ class HeartbeatResumed:
 
 @dataclass(frozen=True)
 class ExitDelayed:
-    """A kernel replied to ``shutdown_request`` and has not exited yet.
+    """A kernel has not exited yet, or its shim has not recorded the exit.
 
     ``waits_for`` is shown to users. ``children_alone`` is true if the kernel has no live descendant
     and at least one zombie: a child that has exited and that the kernel has not collected.
-    ``since_request_s`` is the number of seconds since the request.
+    ``since_request_s`` is the number of seconds since the request. ``by_shim`` is true if only the
+    shim delays the exit.
     """
 
     generation: int
     waits_for: str
     children_alone: bool
     since_request_s: float
+    by_shim: bool = False
 
 
 @dataclass(frozen=True)

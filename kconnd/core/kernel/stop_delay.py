@@ -48,6 +48,21 @@ def describe_delay(live: Sequence[tuple[int, str]], ended: int, implementation: 
     return "its own exit; it has replied to shutdown_request and has no children"
 
 
+def describe_shim(pid: int, *, stopped: bool) -> str:
+    """Describe the shim of a kernel whose process has exited, and which does not record the exit.
+
+    Parameters
+    ----------
+    pid : int
+        The shim.
+    stopped : bool
+        Whether a signal has stopped it.
+    """
+    if stopped:
+        return f"its shim, pid {pid}, which a signal has stopped; kill -CONT {pid} continues it"
+    return f"its shim, pid {pid}, which hangs; it may wait for a disk that does not answer"
+
+
 def describe_wait(kernel: Lifecycle) -> str | None:
     """Describe what the present stop waits for; None if the kernel is not being stopped."""
     if kernel.state is not State.STOPPING or kernel.step is None:

@@ -245,7 +245,7 @@ def _stop_again(kernel: Lifecycle, event: StopRequested, policy: Policy, now: fl
 
 def _exit_delayed(kernel: Lifecycle, event: ExitDelayed, _policy: Policy, now: float) -> Outcome:
     """Extend the deadline of a kernel whose exit only zombies delay."""
-    if kernel.step is not Step.SHUTDOWN:
+    if kernel.step is not Step.SHUTDOWN and not event.by_shim:
         return kernel, ()
     deadline = kernel.deadline
     if event.children_alone and deadline is not None:
@@ -395,7 +395,8 @@ def _begin_step(kernel: Lifecycle, step: Step, policy: Policy, now: float) -> Ou
         Step.TERMINATE: min(TERMINATE_TIMEOUT_S, policy.stop_timeout),
         Step.KILL: KILL_INTERVAL_S,
     }
-    kernel = replace(kernel, step=step, waits_for="", children_alone=False)
+    waits_for = kernel.waits_for if step is kernel.step else ""
+    kernel = replace(kernel, step=step, waits_for=waits_for, children_alone=False)
     # A process with a new key is none that the clients of this one could go on with.
     followed = kernel.desired is Desired.UP and not kernel.new_key
     restart = step is Step.SHUTDOWN and followed

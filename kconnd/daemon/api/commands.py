@@ -23,6 +23,7 @@ from kconnd.core.launch.plan import hint_for
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api.request import Request, find_live, info_of
 from kconnd.daemon.kernel.actor import Actor
+from kconnd.daemon.kernel.shutdown import find_shim_delay
 from kconnd.daemon.qtconsoles import plan_console, session_environment
 from kconnd.errors import (
     KconndError,
@@ -275,6 +276,8 @@ async def _until_gone(actor: Actor) -> None:
 
 def _stop_failed(actor: Actor) -> StopFailedError:
     name, handle = actor.record.name, actor.process.handle
+    if handle and (reason := find_shim_delay(handle)):
+        return StopFailedError(f"stopping {name}: its process has exited; it waits for {reason}")
     processes = [handle.kernel, *descendants(handle.shim)] if handle else []
     pids = [process.pid for process in dict.fromkeys(processes)]
     remaining = "; ".join(f"{pid} ({command_of(pid)})" for pid in pids)

@@ -29,7 +29,7 @@ from kconnd.daemon.kernel.files import RuntimeFiles
 from kconnd.daemon.kernel.monitor import Watch
 from kconnd.daemon.kernel.observing import Attempt, Observer
 from kconnd.daemon.kernel.prepared import WarmKernel
-from kconnd.daemon.kernel.shutdown import Ending, shut_down
+from kconnd.daemon.kernel.shutdown import Ending, shut_down, watch_shim
 from kconnd.errors import NotRunningError
 from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.channels.attach_check import AttachCheck
@@ -134,6 +134,7 @@ class Process:
         self._answered_at = -math.inf
         self._interrupted_at: float | None = None
         self._shutdown: asyncio.Task[None] | None = None
+        self._shim_watch: asyncio.Task[None] | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -346,6 +347,10 @@ class Process:
         if self._shutdown is not None:
             self._shutdown.cancel()
             self._shutdown = None
+        if self._shim_watch is not None:
+            self._shim_watch.cancel()
+        if self.handle is not None:
+            self._shim_watch = self.spawn(watch_shim(self.handle, self._report))
         if command.step is Step.SHUTDOWN and self.handle is not None:
             self._shutdown = self.spawn(self._shut_down(self.handle, restart=command.restart))
         else:

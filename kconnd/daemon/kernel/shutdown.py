@@ -9,17 +9,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from kconnd.core.kernel.events import ExitDelayed
-from kconnd.core.kernel.stop_delay import describe_delay
+from kconnd.core.kernel.stop_delay import describe_delay, describe_shim
+from kconnd.launchers.base import Handle
 from kconnd.system.process.processes import (
+    DEAD_STATES,
     ProcessId,
     descendants,
     in_group,
     program_of,
     split_zombies,
+    state_of,
 )
 
 FIRST_CHECK_S = 0.4  # after the reply; nearly all kernels exit within this time
 # The interval doubles after each check, because many kernels may exit at once.
+STOPPED_STATES = frozenset("Tt")  # in proc_pid_stat(5): by a signal, by a debugger
 FIRST_INTERVAL_S, MAX_INTERVAL_S = 0.5, 2.0
 
 
@@ -70,11 +74,36 @@ async def shut_down(
     await asyncio.sleep(FIRST_CHECK_S)
     while True:
         delay = await asyncio.to_thread(find_delay, ending)
-        if delay != reported:
+        is_alive = state_of(ending.process).encode() not in DEAD_STATES  # if not, see watch_shim
+        if delay != reported and is_alive:
             reported = delay
             report(ExitDelayed(ending.generation, *delay, clock() - requested_at))
         await asyncio.sleep(interval)
         interval = min(2 * interval, MAX_INTERVAL_S)
+
+
+async def watch_shim(handle: Handle, report: Callable[[ExitDelayed], None]) -> None:
+    """Report, until cancelled, if a shim does not record the exit of its kernel.
+
+    Parameters
+    ----------
+    handle : Handle
+        The kernel and its shim.
+    report : callable
+        A function that receives the event, once.
+    """
+    while True:
+        await asyncio.sleep(FIRST_CHECK_S)  # a shim records an exit within milliseconds
+        if reason := find_shim_delay(handle):
+            report(ExitDelayed(handle.generation, reason, False, 0.0, by_shim=True))  # noqa: FBT003  # children_alone
+            return
+
+
+def find_shim_delay(handle: Handle) -> str:
+    """Describe why the exit of a kernel's process is not recorded; empty if it still runs."""
+    if state_of(handle.kernel).encode() not in DEAD_STATES:
+        return ""
+    return describe_shim(handle.shim.pid, stopped=state_of(handle.shim) in STOPPED_STATES)
 
 
 def find_delay(ending: Ending) -> tuple[str, bool]:

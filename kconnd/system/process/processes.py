@@ -261,6 +261,15 @@ def split_zombies(processes: Iterable[ProcessId]) -> tuple[list[ProcessId], int]
     return live, zombie_count
 
 
+def state_of(process: ProcessId) -> str:
+    """Return the letter of a process's state, see proc_pid_stat(5); empty if it is gone."""
+    with contextlib.suppress(OSError):
+        fields = read_stat_fields(process.pid)
+        if int(fields[19]) == process.started:
+            return fields[0].decode()
+    return ""
+
+
 def user_of(pid: int) -> int | None:
     """Return the uid of a process; None if it is gone, or if its real and effective uids differ."""
     try:

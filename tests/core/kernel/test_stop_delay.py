@@ -50,6 +50,13 @@ def test_ended_children_alone_stretch_the_time_for_a_request(stop_timeout: float
 def test_anything_else_stretches_nothing() -> None:
     assert after(LIVE_CHILD, kernel=STOPPING).deadline == STOPPING.deadline
     pressed = after(DeadlinePassed(), kernel=STOPPING)
+    by_shim = ExitDelayed(1, "its shim", False, 0.0, by_shim=True)  # noqa: FBT003  # children_alone
+    waiting = after(by_shim, kernel=pressed)
+    assert describe_wait(waiting) == "its shim"
+    killed = after(DeadlinePassed(), kernel=waiting)
+    assert describe_wait(killed) == "its exit after SIGKILL"
+    again = after(by_shim, DeadlinePassed(), kernel=killed)
+    assert describe_wait(again) == "its shim", "each further SIGKILL changes nothing"
     assert after(CHILDREN, kernel=pressed) == pressed, "SIGTERM was sent already"
     assert after(replace(CHILDREN, generation=7), kernel=STOPPING) == STOPPING
     assert after(CHILDREN, kernel=RUNNING) == RUNNING

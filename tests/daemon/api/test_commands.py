@@ -1,9 +1,11 @@
 """Routes that act on kernels: the checks before the action, and the errors after it."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from kconnd.errors import (
     StopFailedError,
     UsageError,
 )
+from kconnd.system.process.processes import ProcessId, read_stat, state_of
 from tests.conftest import wait_until
 from tests.daemon.fakes import LAB, STRANGER, House, house_in
 from tests.launchers.fake import NOBODY
@@ -119,6 +122,19 @@ async def test_a_stop_replies_once_the_kernel_has_ended(house: House) -> None:
     reply = await commands.stop(house.request("lab"))
     assert isinstance(reply, dict)
     assert reply["state"] == "stopped"
+
+
+async def test_a_stop_that_fails_names_a_shim_that_records_no_exit(house: House) -> None:
+    await _start(house, "lab")
+    actor = house.kernels.find("lab")
+    exited = os.posix_spawn("/bin/true", ["true"], {})  # noqa: ASYNC221  # asyncio would collect it
+    kernel = ProcessId(exited, read_stat(exited)[2])
+    await wait_until(lambda: state_of(kernel) == "Z", "its exit")
+    assert actor.process.handle is not None
+    actor.process.handle = replace(actor.process.handle, kernel=kernel)
+    error = commands._stop_failed(actor)
+    os.waitpid(exited, 0)  # noqa: ASYNC222  # it has exited
+    assert f"it waits for its shim, pid {NOBODY + 1}, which hangs" in error.message
 
 
 async def test_a_stop_that_nothing_ends_names_what_is_left(

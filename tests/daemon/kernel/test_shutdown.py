@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 
@@ -10,8 +11,9 @@ import pytest
 from kconnd.core.kernel.events import ExitDelayed
 from kconnd.daemon.kernel import shutdown
 from kconnd.daemon.kernel.shutdown import Ending, find_delay, shut_down
-from kconnd.system.process.processes import ProcessId, read_stat
-from tests.conftest import wait_until
+from kconnd.launchers.base import Handle
+from kconnd.system.process.processes import ProcessId, read_stat, state_of
+from tests.conftest import LIMIT, wait_until
 from tests.daemon.kernel.fakes import Reports
 
 WITH_CHILD = "import subprocess; subprocess.run(['/bin/sleep', '60'])"
@@ -65,3 +67,30 @@ async def test_nothing_is_reported_where_the_request_could_not_be_sent(ending: E
     reports = Reports()
     await shut_down(request, ending, reports.append, lambda: 0.0)
     assert reports == []
+
+
+@pytest.mark.parametrize(("stopped", "said"), [(True, "a signal has stopped"), (False, "hangs")])
+async def test_a_shim_that_does_not_record_an_exit_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    stopped: bool,  # noqa: FBT001  # pytest's
+    said: str,
+) -> None:
+    """This process takes the part of the shim: it does not collect the kernel."""
+    monkeypatch.setattr(shutdown, "FIRST_CHECK_S", 0.001)
+    shim = await asyncio.create_subprocess_exec("/bin/sleep", "60")
+    kernel = os.posix_spawn("/bin/true", ["true"], {})  # noqa: ASYNC221  # asyncio would collect it
+    started = read_stat(kernel)[2]
+    place = ProcessId(shim.pid, read_stat(shim.pid)[2])
+    handle = Handle("fake", 3, "boot", place, ProcessId(kernel, started), "", "")
+    if stopped:
+        shim.send_signal(signal.SIGSTOP)
+        await wait_until(lambda: state_of(place) == "T", "it to stop")
+    reports = Reports()
+    await asyncio.wait_for(shutdown.watch_shim(handle, reports.append), LIMIT)
+    (report,) = reports
+    assert (report.generation, report.by_shim) == (3, True)
+    assert f"its shim, pid {shim.pid}, which {said}" in report.waits_for
+    os.waitpid(kernel, 0)  # noqa: ASYNC222  # it has exited
+    assert shutdown.find_shim_delay(handle) == ""
+    shim.kill()
+    await shim.wait()
