@@ -189,7 +189,7 @@ def _check_has_cell(actor: Actor) -> None:
         raise NotRunningError(
             f"interrupting {name}: it is {actor.kernel.state} and runs no cell, and an interrupt "
             "could end it; none was sent",
-            hint=f"kconnd-ctl stop {name} ends it",
+            hint=f"kconnd-ctl wait {name} returns when it is ready",
         )
 
 

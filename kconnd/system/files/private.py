@@ -38,17 +38,16 @@ def ensure_private_dir(path: Path) -> None:
         path.mkdir(mode=0o700)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        trouble = "it is not a folder"
+        trouble, cure = "it is not a folder", f"mv {path} {path}.old moves it out of the way"
     elif status.st_uid != os.geteuid():
         trouble = f"it belongs to uid {status.st_uid}"
+        cure = f"root can move it out of the way: mv {path} {path}.old"
     elif status.st_mode & 0o077:
         trouble = f"its mode is {stat.S_IMODE(status.st_mode):04o}, so others can enter it"
+        cure = f"chmod 700 {path} makes it private"
     else:
         return
-    raise UnsafePathError(
-        f"using the folder {path}: {trouble}",
-        hint=f"remove it, or make it private: chown {os.geteuid()} and chmod 700",
-    )
+    raise UnsafePathError(f"using the folder {path}: {trouble}", hint=cure)
 
 
 def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:

@@ -197,8 +197,9 @@ async def test_an_interrupt_is_sent_to_a_running_kernel_only(house: House) -> No
     house.may_answer.clear()
     await house.kernels.find("lab").ask(StartRequested())
     await house.reach("lab", State.STARTING)
-    with pytest.raises(NotRunningError, match="it is starting and runs no cell"):
+    with pytest.raises(NotRunningError, match="it is starting and runs no cell") as caught:
         await commands.interrupt(house.request("lab"))
+    assert "kconnd-ctl wait lab" in caught.value.hint, "who may only connect can do that, too"
     assert house.launcher.signals == []
     house.may_answer.set()
     await house.reach("lab", State.RUNNING)

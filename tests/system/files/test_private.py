@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -117,8 +118,12 @@ def test_a_folder_is_ours_alone_or_refused(tmp_path: Path) -> None:
         (tmp_path / "link", "not a folder"),
         (tmp_path / "file", "not a folder"),
     ):
-        with pytest.raises(UnsafePathError, match=why):
+        with pytest.raises(UnsafePathError, match=why) as caught:
             ensure_private_dir(bad)
+        command = re.match(r"(?:chmod|mv) \S+ \S+", caught.value.hint)
+        assert command, "the hint begins with a command that works"
+        subprocess.run(command[0].split(), check=True)
+        ensure_private_dir(bad)
 
 
 @pytest.mark.root
@@ -127,8 +132,9 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     planted = tmp_path / "kconnd"
     planted.mkdir(mode=0o700)
     os.chown(planted, 65534, 65534)
-    with pytest.raises(UnsafePathError, match="it belongs to uid 65534"):
+    with pytest.raises(UnsafePathError, match="it belongs to uid 65534") as caught:
         ensure_private_dir(planted)
+    assert caught.value.hint == f"root can move it out of the way: mv {planted} {planted}.old"
 
 
 def test_a_lock_is_held_by_one_and_tells_who(tmp_path: Path) -> None:
