@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class CodePiece:
     def __init__(self, code: str) -> None:
         self.code = code
 
-    def preparation(self, language: str) -> str:  # noqa: ARG002  # Script needs it
+    def preparation(self, language: str, session: str) -> str:  # noqa: ARG002  # Script needs both
         """Return the code that is executed before this one; empty if none is needed."""
         return ""
 
@@ -64,8 +65,17 @@ class Script(CodePiece):
         super().__init__(_read_code(path))
         self._path, self._arguments = path, arguments
 
-    def preparation(self, language: str) -> str:
+    def preparation(self, language: str, session: str) -> str:
         """Return the code that sets ``sys.argv`` and ``__file__`` on a Python kernel.
+
+        ``__file__`` is an absolute path, because the kernel has another working directory.
+
+        Parameters
+        ----------
+        language : str
+            The language of the kernel; ``""`` if it is unknown.
+        session : str
+            The id of the session that executes the script.
 
         Raises
         ------
@@ -73,7 +83,8 @@ class Script(CodePiece):
             If the script has arguments, which other kernels cannot be given.
         """
         if language == "python":
-            return script_preparation(self.code, self._path, self._arguments)
+            path = self._path if self._path == STDIN else os.path.abspath(self._path)  # noqa: PTH100  # no link is resolved
+            return script_preparation(session, path, [self._path, *self._arguments])
         if self._arguments:
             raise UsageError(
                 f"run: {self._arguments[0]!r} is an argument of {self._path}, and only a Python "

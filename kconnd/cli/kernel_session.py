@@ -131,7 +131,8 @@ class KernelSession:
             If the kernel ends before the code has finished.
         """
         self._phase = Phase.WAITING if self._phase is Phase.WAITING else Phase.BETWEEN
-        preparation = piece.preparation(str(self._kernel.get("language")))
+        session = self._client.session.session
+        preparation = piece.preparation(self._kernel.get("language") or "", session)
         self._wait_until_idle()
         if not self._subscribed:
             self._subscribe()

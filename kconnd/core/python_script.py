@@ -3,8 +3,9 @@
 How it works. The script itself is sent unchanged, so line numbers, ``await`` and magic commands
 work as in a cell. The code of this module is executed silently before the script, and binds no
 name. The code registers two callbacks of IPython. The first callback runs before each cell: if the
-text of the cell is the script, it sets ``sys.argv`` and ``__file__``. The second callback restores
-both after this cell. Cells of other clients therefore never see the changed values.
+request of the cell is from the script's session, it sets ``sys.argv`` and ``__file__``. The second
+callback restores both after this cell. Cells of other clients therefore never see the changed
+values, even if another client runs the same script with other arguments at the same time.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ import sys
 class Script:
     MISSING = object()
 
-    def __init__(self, shell, namespace, code, path, argv):
-        self.shell, self.namespace, self.code = shell, namespace, code
+    def __init__(self, shell, namespace, session, path, argv):
+        self.shell, self.namespace, self.session = shell, namespace, session
+        self.get_request = shell.kernel.get_parent
         self.path, self.argv, self.runs = path, argv, False
         shell.events.register("pre_run_cell", self.enter)
         shell.events.register("post_run_cell", self.leave)
 
     def enter(self, info):
-        if self.runs or info.raw_cell != self.code:
+        request = self.get_request() or {}
+        if self.runs or request.get("header", {}).get("session") != self.session:
             return
         self.runs, self.old_argv = True, sys.argv
         self.old_path = self.namespace.get("__file__", self.MISSING)
@@ -43,21 +46,22 @@ class Script:
         else:
             self.namespace["__file__"] = self.old_path
 
-Script(shell, namespace, code, path, argv)
+Script(shell, namespace, session, path, argv)
 """
 
 
-def script_preparation(code: str, path: str, arguments: Sequence[str]) -> str:
-    """Return the code that is executed before a script.
+def script_preparation(session: str, path: str, argv: Sequence[str]) -> str:
+    """Return the code to execute before a script.
 
     Parameters
     ----------
-    code : str
-        The script.
+    session : str
+        The id of the session that executes the script, as in the headers of its requests. The
+        session executes nothing between this code and the script.
     path : str
-        The path of the script as the user wrote it; ``-`` for stdin.
-    arguments : sequence of str
-        The arguments of the script.
+        The script's ``__file__``.
+    argv : sequence of str
+        The script's ``sys.argv``.
     """
-    names = {"code": code, "path": path, "argv": [path, *arguments]}
+    names = {"session": session, "path": path, "argv": list(argv)}
     return f"exec({_PREPARATION!r}, {{'shell': get_ipython(), 'namespace': globals()}} | {names!r})"

@@ -156,6 +156,7 @@ def test_an_interrupt_that_ends_the_kernel_gives_130(play: Play, daemon: FakeDae
 
 
 EXITS = {"": 0, "None": 0, "0": 0, "3": 3, "-1": 255, "256": 0, "full": 1, "(1, 2)": 1}
+EXITS |= {"False": 0, "True": 1}
 
 
 @pytest.mark.parametrize("value", EXITS)
@@ -165,12 +166,12 @@ def test_sys_exit_gives_the_exit_status(ctl: Ctl, play: Play, value: str) -> Non
 
     def leave(kernel: ScriptedKernel) -> None:
         kernel.publish("error", traceback=["use %tb"], **error)
-        kernel.publish("stream", name="stderr", text=advice)
+        kernel.publish("stream", name="stderr", text=f"before\n{advice}")
         finish(kernel, "error", traceback=["use %tb"], **error)
 
-    text = f"{value}\n" if EXITS[value] == 1 else ""
+    text = f"{value}\n" if value in {"full", "(1, 2)"} else ""
     with play(leave):
-        assert ctl("run", "a", "-c", "1") == Outcome(EXITS[value], "", text)
+        assert ctl("run", "a", "-c", "1") == Outcome(EXITS[value], "", f"before\n{text}")
 
 
 def test_input_is_answered_in_the_way_that_every_kernel_understands(
@@ -274,6 +275,28 @@ def test_arguments_that_the_kernel_cannot_take_are_refused(
         assert "cannot pass arguments to a script: NameError: get_ipython" in done.err
     else:
         assert done == Outcome(0, "", "")
+
+
+def test_a_kernel_of_an_unknown_language_takes_no_arguments(
+    ctl: Ctl, play: Play, tmp_path: Path
+) -> None:
+    (tmp_path / "script").touch()
+    with play(finish, language=None) as kernel:
+        done = ctl("run", "a", str(tmp_path / "script"), "x")
+        assert done.code == 2
+        assert "this is a kernel of an unknown language" in done.err
+        assert kernel.codes == []
+
+
+def test_output_that_looks_like_ipythons_advice_is_shown(ctl: Ctl, play: Play) -> None:
+    text = "a\nTo exit: use 'exit', 'quit', or Ctrl-D.\nb\n"
+
+    def printing(kernel: ScriptedKernel) -> None:
+        kernel.publish("stream", name="stdout", text=text)
+        finish(kernel)
+
+    with play(printing):
+        assert ctl("run", "a", "-c", "1") == Outcome(0, text, "")
 
 
 def test_an_error_without_a_name_is_its_value_alone(ctl: Ctl, play: Play) -> None:

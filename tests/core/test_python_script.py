@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kconnd.core.python_script import script_preparation
 
-CODE = "print(__file__)"
+SESSION = "f00d"
 
 
 class PlayedEvents:
@@ -24,26 +23,40 @@ class PlayedEvents:
     def unregister(self, event: str, callback: Callable[[Any], None]) -> None:
         self.callbacks[event].remove(callback)
 
-    def run(self, event: str, cell: str = "") -> None:
+    def run(self, event: str) -> None:
         for callback in list(self.callbacks[event]):
-            callback(SimpleNamespace(raw_cell=cell))
+            callback(None)
+
+
+class PlayedShell:
+    """A shell whose kernel executes a request."""
+
+    def __init__(self) -> None:
+        self.events, self.kernel = PlayedEvents(), self
+        self.request: Any = None
+
+    def get_parent(self) -> Any:
+        return self.request
 
 
 @pytest.mark.parametrize("path_before", [None, "/of/a/user.py"])
 def test_only_the_scripts_own_cell_has_its_arguments_and_path(
     path_before: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events, before = PlayedEvents(), ["ipykernel"]
+    shell, before = PlayedShell(), ["ipykernel"]
+    events = shell.events
     monkeypatch.setattr(sys, "argv", before)
-    namespace: dict[str, Any] = {"get_ipython": lambda: SimpleNamespace(events=events)}
+    namespace: dict[str, Any] = {"get_ipython": lambda: shell}
     if path_before is not None:
         namespace["__file__"] = path_before
-    exec(script_preparation(CODE, "x.py", ["a", "b'c"]), namespace)  # noqa: S102  # as a kernel does
-    for cell in ("another", CODE):
+    argv = ["x.py", "a", "b'c"]
+    exec(script_preparation(SESSION, "/x.py", argv), namespace)  # noqa: S102  # as a kernel does
+    for request in (None, {}, {"header": {"session": "other"}}, {"header": {"session": SESSION}}):
         assert sys.argv is before
-        events.run("pre_run_cell", cell)
+        shell.request = request
+        events.run("pre_run_cell")
     assert sys.argv == ["x.py", "a", "b'c"]
-    assert namespace["__file__"] == "x.py"
+    assert namespace["__file__"] == "/x.py"
     events.run("post_run_cell")
     assert sys.argv is before
     assert namespace.get("__file__") == path_before

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kconnd.core.python_script import script_preparation
 from tests.conftest import wait_for
 from tests.end_to_end.daemon import SMALL, SMALL_KERNEL, Daemon, begin, client, run, run_on
 from tests.end_to_end.test_ctl import CTL, IPYKERNEL, ctl, talk
@@ -52,6 +53,7 @@ def test_a_file_runs_as_a_program(lab: Daemon, folder: Path) -> None:
     for end, code, error in (
         ("(0)", 0, ""),
         ("(3)", 3, ""),
+        ("(False)", 0, ""),
         ("('full')", 1, "full\n"),
         ("()", 0, ""),
     ):
@@ -62,7 +64,7 @@ def test_a_file_runs_as_a_program(lab: Daemon, folder: Path) -> None:
     assert ctl(lab, "run", "lab", str(script)).out == ""
 
 
-SHOW = "import sys\nprint(sys.argv, __file__, __name__)\n"
+SHOW = "import sys\nprint(sys.argv, open(__file__).readline(), __name__)\n"
 
 
 def test_a_script_has_its_arguments_and_a_cell_has_not(lab: Daemon, folder: Path) -> None:
@@ -70,14 +72,32 @@ def test_a_script_has_its_arguments_and_a_cell_has_not(lab: Daemon, folder: Path
     cells = "import sys; print('-f' in sys.argv, '__file__' in globals())"
     with contextlib.chdir(folder):
         done = ctl(lab, "run", "lab", "script.py", "a", "--json", "--", "-b")
-        assert done.out == "['script.py', 'a', '--json', '--', '-b'] script.py __main__\n"
+        assert done.out == "['script.py', 'a', '--json', '--', '-b'] import sys\n __main__\n"
         assert ctl(lab, "run", "lab", "-c", cells, "script.py").out == (
-            "True False\n['script.py'] script.py __main__\n"
+            "True False\n['script.py'] import sys\n __main__\n"
         )
         (folder / "script.py").write_text(f"{SHOW}__file__ = 1\n1 / 0", encoding="utf-8")
         assert ctl(lab, "run", "lab", "script.py", "x").code == 1
     assert ctl(lab, "run", "lab", "-c", cells).out == "True False\n"
-    assert ctl(lab, "run", "lab", "-", "a", input=SHOW).out == "['-', 'a'] - __main__\n"
+    show = "import sys; print(sys.argv, __file__)"
+    assert ctl(lab, "run", "lab", "-", "a", input=show).out == "['-', 'a'] -\n"
+
+
+def test_one_script_that_runs_twice_at_once_has_its_own_arguments(lab: Daemon) -> None:
+    file = lab.post("lab", "start")["connection_file"]
+    script = "import sys; print(sys.argv)"
+    with client(file) as first, client(file) as second:
+        sessions = {"first": first, "second": second}
+        for name, attached in sessions.items():
+            code = script_preparation(attached.session.session, "/s.py", [name])
+            attached.execute_interactive(code, silent=True, timeout=30)
+        requests = {attached.execute(script): name for name, attached in sessions.items()}
+        for _ in requests:
+            while (message := first.get_iopub_msg(timeout=30))["msg_type"] != "stream":
+                pass
+            name = requests[message["parent_header"]["msg_id"]]
+            assert message["content"]["text"] == f"['{name}']\n"
+        assert "-f" in run_on(first, script), "the arguments of the kernel are back"
 
 
 def test_a_script_of_another_language_takes_no_arguments(lab: Daemon, folder: Path) -> None:
