@@ -10,7 +10,7 @@ import json
 import re
 import sys
 
-from kconnd.core.execution_outcome import is_exit_notice
+from kconnd.core.execution_outcome import is_exit, without_exit_advice
 from kconnd.core.mime_bundle import text_of
 from kconnd.core.terminal_text import TerminalText
 
@@ -59,13 +59,13 @@ class MessageOutput:
         kind, content = message["msg_type"], message["content"]
         if self._as_json:
             self.show_json(message)
-        elif is_exit_notice(kind, content):
-            return
+        elif kind == "stream" and content["name"] == "stderr":
+            self._print(without_exit_advice(content["text"]), sys.stderr)
         elif kind == "stream":
-            self._print(content["text"], sys.stderr if content["name"] == "stderr" else sys.stdout)
+            self._print(content["text"], sys.stdout)
         elif kind == "display_data" or (kind == "execute_result" and with_result):
             self._show_bundle(content["data"])
-        elif kind == "error":
+        elif kind == "error" and not is_exit(content):
             self._show_error(content)
 
     def show_json(self, message: dict[str, Any]) -> None:

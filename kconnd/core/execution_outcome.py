@@ -10,10 +10,12 @@ cell has the status ``error`` and the name of an exception. An interrupted cell 
 
 If the command itself has interrupted the cell, the exit status is therefore 130 for every reply.
 ``sys.exit(n)`` is an error with the name ``SystemExit``, and the value of this error is the text of
-``n``.
+``n``. xeus-python names errors like ``<class 'SystemExit'>``.
 """
 
 from __future__ import annotations
+
+import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +24,16 @@ if TYPE_CHECKING:
 
 SUCCEEDED, FAILED, INTERRUPTED = 0, 1, 130
 STATUS_MASK = 0xFF  # exit() keeps the lowest eight bits
+STATUS_DIGITS = 8  # the last digits, which determine these bits: 10 ** 8 is a multiple of 256
 INTERRUPTS = frozenset({"KeyboardInterrupt", "KernelInterrupt"})  # names of errors
 # The status "aborted" is different: it means that the request was skipped.
 INTERRUPTED_STATUS = "abort"
 SYSTEM_EXIT = "SystemExit"
+EXIT_WORDS = {"": SUCCEEDED, "None": SUCCEEDED, "False": SUCCEEDED, "True": FAILED}
 EXIT_ADVICE = "To exit: use 'exit', 'quit', or Ctrl-D."  # a warning of IPython after SystemExit
+_ADVICE_LINES = re.compile(
+    rf"^.*: UserWarning: {re.escape(EXIT_ADVICE)}\n(?:  warn\(.*\n)?", re.MULTILINE
+)
 SKIPPED = "the kernel skipped the code, since a request before it failed"
 
 
@@ -40,13 +47,14 @@ def exit_status_of(reply: Mapping[str, Any], *, interrupted: bool) -> int:
     interrupted : bool
         Whether the command has interrupted the cell.
     """
-    status, name = reply.get("status"), reply.get("ename")
+    status, name = reply.get("status"), _error_name(reply)
     if interrupted or status == INTERRUPTED_STATUS or name in INTERRUPTS:
         return INTERRUPTED
     if status == "ok":
         return SUCCEEDED
     if name == SYSTEM_EXIT:
-        return _status_of_exit(str(reply.get("evalue", "")))
+        number = _exit_number(str(reply.get("evalue", "")))
+        return FAILED if number is None else number & STATUS_MASK
     return FAILED
 
 
@@ -55,36 +63,35 @@ def message_of(reply: Mapping[str, Any]) -> str:
     if reply.get("status") == "aborted":
         return f"kconnd-ctl: {SKIPPED}"
     value = str(reply.get("evalue", ""))
-    if reply.get("ename") == SYSTEM_EXIT and not _is_no_text(value):
-        return value
-    return ""
+    return value if is_exit(reply) and _exit_number(value) is None else ""
 
 
-def is_exit_notice(kind: str, content: Mapping[str, Any]) -> bool:
-    """Return whether a message only reports ``SystemExit``, which does not count as a failure.
+def is_exit(error: Mapping[str, Any]) -> bool:
+    """Return whether an error is ``SystemExit``, which is not a failure of the code.
 
     Parameters
     ----------
-    kind : str
-        The type of the message.
-    content : mapping
-        The content of the message.
+    error : mapping
+        The content of the message or reply.
     """
-    if kind == "error":
-        return content.get("ename") == SYSTEM_EXIT
-    return kind == "stream" and EXIT_ADVICE in str(content.get("text"))
+    return _error_name(error) == SYSTEM_EXIT
 
 
-def _status_of_exit(value: str) -> int:
-    """Return the exit status for the text of the argument of ``sys.exit``."""
-    if _is_number(value):
-        return int(value) & STATUS_MASK
-    return SUCCEEDED if _is_no_text(value) else FAILED
+def without_exit_advice(text: str) -> str:
+    """Remove IPython's warning about ``SystemExit`` from a text on stderr."""
+    return _ADVICE_LINES.sub("", text) if EXIT_ADVICE in text else text
 
 
-def _is_no_text(value: str) -> bool:
-    return value in {"", "None"} or _is_number(value)
+def _error_name(error: Mapping[str, Any]) -> str:
+    return str(error.get("ename", "")).removeprefix("<class '").removesuffix("'>")
 
 
-def _is_number(value: str) -> bool:
-    return value.removeprefix("-").isascii() and value.removeprefix("-").isdecimal()
+def _exit_number(value: str) -> int | None:
+    """Return the number for the text of the argument of ``sys.exit``; None for any other text."""
+    if value in EXIT_WORDS:
+        return EXIT_WORDS[value]
+    digits = value.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal()):
+        return None
+    number = int(digits[-STATUS_DIGITS:])
+    return number if value == digits else -number

@@ -50,6 +50,10 @@ class _TextParser(HTMLParser):
         if HIDDEN_TAGS.isdisjoint(self._open):
             self.pieces.append(data if "pre" in self._open else self._collapse(data))
 
+    def parse_marked_section(self, i: int, report: int = 1) -> int:
+        """Skip ``<![...>``, for which `html.parser` of some Python versions raises an error."""
+        return self.parse_bogus_comment(i, bool(report))
+
     def _break_line(self, tag: str) -> None:
         if tag in LINE_TAGS:
             self.pieces.append("\n")

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.execution_outcome import exit_status_of, is_exit_notice, message_of
+from kconnd.core.execution_outcome import (
+    exit_status_of,
+    is_exit,
+    message_of,
+    without_exit_advice,
+)
 
 REPLIES: list[tuple[dict[str, Any], int, str]] = [
     ({"status": "ok"}, 0, ""),
@@ -23,6 +28,12 @@ REPLIES: list[tuple[dict[str, Any], int, str]] = [
     ({"status": "error", "ename": "SystemExit", "evalue": "3"}, 3, ""),
     ({"status": "error", "ename": "SystemExit", "evalue": "-1"}, 255, ""),
     ({"status": "error", "ename": "SystemExit"}, 0, ""),
+    ({"status": "error", "ename": "SystemExit", "evalue": "False"}, 0, ""),
+    ({"status": "error", "ename": "SystemExit", "evalue": "True"}, 1, ""),
+    ({"status": "error", "ename": "SystemExit", "evalue": "9" * 5000}, 255, ""),
+    ({"status": "error", "ename": "<class 'SystemExit'>", "evalue": "3"}, 3, ""),
+    ({"status": "error", "ename": "<class 'KeyboardInterrupt'>"}, 130, ""),
+    ({"status": "error", "ename": ["KeyboardInterrupt"]}, 1, ""),
     ({"status": "error", "ename": "SystemExit", "evalue": "no disk"}, 1, "no disk"),
     ({"status": "error", "ename": "SystemExit", "evalue": "²"}, 1, "²"),
     ({}, 1, ""),
@@ -48,9 +59,13 @@ def test_sys_exit_with_a_text_fails_unless_it_is_a_number(text: str) -> None:
     assert (exit_status_of(reply, interrupted=False) == 1) or not message_of(reply)
 
 
-def test_only_messages_about_the_exit_are_notices() -> None:
-    assert is_exit_notice("error", {"ename": "SystemExit"})
-    assert not is_exit_notice("error", {"ename": "ValueError"})
-    advice = {"name": "stderr", "text": "UserWarning: To exit: use 'exit', 'quit', or Ctrl-D.\n"}
-    assert is_exit_notice("stream", advice)
-    assert not is_exit_notice("stream", {"name": "stdout", "text": "SystemExit"})
+def test_only_system_exit_is_no_failure() -> None:
+    assert is_exit({"ename": "SystemExit"})
+    assert not is_exit({"ename": "ValueError"})
+
+
+def test_only_the_advice_is_removed_from_stderr() -> None:
+    advice = "To exit: use 'exit', 'quit', or Ctrl-D."
+    warning = f'x.py:1: UserWarning: {advice}\n  warn("{advice}", stacklevel=1)\n'
+    assert without_exit_advice(f"a\n{warning}b\n") == "a\nb\n"
+    assert without_exit_advice(f"{advice}\n") == f"{advice}\n"
