@@ -99,7 +99,7 @@ class KernelSession:
             connection_file=readable_connection_file(daemon, kernel, arguments.name)
         )
         self._client.load_connection_file()
-        self._client.start_channels()
+        self._client.start_channels(hb=False)  # the daemon reports the death of the kernel
         self._poller = zmq.Poller()
         for channel in (self._client.iopub_channel, self._client.stdin_channel):
             self._poller.register(channel.socket, zmq.POLLIN)
