@@ -1,5 +1,6 @@
 """The pages say what is so: their commands are run, and their tables compared with the code."""
 
+import json
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from kconnd.core.profile.settings import MachineSettings, parse_settings
 from kconnd.daemon.api.routes import ROUTES
 from tests.conftest import wait_for
 from tests.end_to_end.container import SHARED, Container, needs_namespaces
+from tests.jupyter.kernel_table import ROWS
 from tests.page_blocks import (
     LANGUAGES,
     PAGES,
@@ -359,6 +361,19 @@ def test_the_state_diagram_is_that_of_the_table() -> None:
     text = ARCHITECTURE_PAGE.read_text(encoding="utf-8")
     shown = text.partition("<!-- scripts/draw-states -->\n")[2].partition("<!-- end of")[0]
     assert shown == drawn.stdout, "scripts/draw-states --write draws it anew"
+
+
+def test_the_table_of_kernels_is_what_was_measured() -> None:
+    command = [sys.executable, str(ROOT / "scripts/draw-kernels")]
+    drawn = subprocess.run(command, capture_output=True, text=True, check=True)
+    text = (ROOT / "kconnd/jupyter/README.md").read_text(encoding="utf-8")
+    shown = text.partition("<!-- scripts/draw-kernels -->\n")[2].partition("<!-- end of")[0]
+    assert shown == drawn.stdout, "scripts/draw-kernels --write makes it anew"
+    measured = json.loads((ROOT / "tests/data/kernels.json").read_bytes())
+    assert list(measured) == [row.name for row in ROWS], "scripts/nightly measures all"
+    for row in ROWS:
+        values = measured[row.name]
+        assert {key: values[key] for key in row.expected()} == row.expected()
 
 
 def test_findings_are_listed() -> None:
