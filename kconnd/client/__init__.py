@@ -1,21 +1,23 @@
 """The client of a kconnd daemon: HTTP/1.1 and JSON on a Unix socket.
 
 Rules. This package imports only the standard library, and a look-up imports no slow module.
-Importing http.client takes 30 ms, and importing socket and json takes 10 ms each. Their parts in C,
-`_socket` and `_json`, are sufficient. The server is checked before anything is sent. The operating
-system reports the uid of the server, which must be the caller, root, or the owner that the caller
-names. The size of a reply is limited, and its syntax is checked.
-`kconnd.core.protocol.request_head` validates every text in a request.
+Importing http.client takes 30 ms, and importing socket and json takes 10 ms each. This package
+therefore parses HTTP itself, and uses `_socket` and `_json`, the parts of socket and json in C. It
+checks the server before it sends anything. The operating system reports the uid of the server. The
+uid must be that of the caller, of root, or of the owner that the caller names. The size of a reply
+is limited, and the syntax of a reply is checked. `kconnd.core.protocol.request_head` validates
+every text in the head of a request.
 
-This package chooses the daemon of a request. A request for ``NAME`` goes to the caller's own
-daemon. A request for ``OWNER/NAME`` goes to the daemon of OWNER, a user in the system's user
-database. Only the caller's own daemon can redirect a request for ``NAME`` to another owner
-(`ElsewhereError`), and the client follows one redirect. A redirect by another owner's daemon is
-ignored. Only known fields of another owner's reply are used (`kconnd.core.untrusted_reply`).
+This package chooses the daemon that a request goes to. A request for ``NAME`` goes to the caller's
+own daemon. A request for ``OWNER/NAME`` goes to the daemon of OWNER, a user in the system's user
+database. The caller's own daemon can redirect a request for ``NAME`` to another owner's daemon
+(`ElsewhereError`). The client follows one redirect. If another owner's daemon redirects a request,
+the request fails. In a reply of another owner's daemon, unknown fields are dropped
+(`kconnd.core.untrusted_reply`).
 
 Modules: `unix_connection` connects and checks the server. `http_reply` parses replies.
-`other_owners` looks up other owners and validates their daemons' replies; it is imported only if
-needed.
+`other_owners` looks up other owners and validates the replies of their daemons; this package
+imports `other_owners` when a request to another owner's daemon needs it.
 
 Example::
 
@@ -33,7 +35,7 @@ from kconnd.client.unix_connection import is_foreign, listens, open_connection
 from kconnd.core.protocol.request_head import quote, request_head, unquote
 from kconnd.errors import ElsewhereError, error_class
 
-TYPE_CHECKING = False  # importing typing would take longer than the rest of this module
+TYPE_CHECKING = False  # importing typing takes longer than importing the rest of this module
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
@@ -55,7 +57,8 @@ __all__ = [
 
 MAX_REPLY_BYTES = 64 << 20  # the limit of a reply, and of one line of a streamed reply
 MAX_FOREIGN_REPLY_BYTES = 4 << 20  # the limit of a whole reply of another owner's daemon
-# The limit of silence; for another owner's daemon, the limit of the whole look-up.
+# The limit of a daemon's silence during a look-up. For another owner's daemon, it is the limit of
+# the whole look-up.
 LOOKUP_LIMIT_S = 60.0
 KERNELS = "/v1/kernels/"
 
@@ -68,9 +71,9 @@ class Client:
     path : str
         The daemon's socket.
     owner : int, optional
-        The uid of the daemon's owner; by default the caller's. Root is always accepted.
+        The uid of the daemon's owner; by default, the caller's uid.
     most : int
-        The largest reply in bytes.
+        The limit of the size of a reply, in bytes.
     """
 
     def __init__(self, path: str, owner: int | None = None, *, most: int = MAX_REPLY_BYTES) -> None:
@@ -104,16 +107,17 @@ class Client:
         body : mapping, optional
             The content, which is sent as JSON.
         limit : float, optional
-            Seconds of silence after which the request fails; by default, there is no limit.
+            Seconds of the daemon's silence after which the request fails; by default, there is no
+            limit. For another owner's daemon, the limit of the whole request in seconds.
 
         Raises
         ------
         UnreachableError
             If no daemon answers, or if the reply is malformed.
         RefusedError
-            If the socket belongs to another user.
+            If another user listens on the socket.
         KconndError
-            The daemon's error, as the subclass with its code.
+            If the daemon reports an error; the error's code determines the subclass.
         """
         client, target = self._resolve(path)
         try:
@@ -130,7 +134,7 @@ class Client:
         Raises
         ------
         KconndError
-            As `request`; an incomplete stream raises UnreachableError.
+            In the cases that `request` lists. A stream that ends too early raises UnreachableError.
         """
         client, target = self._resolve(path)
         try:
@@ -146,7 +150,10 @@ class Client:
     # --- one request, without redirects
 
     def _resolve(self, path: str) -> tuple[Client, str]:
-        """Resolve ``OWNER/NAME`` in the path of a kernel to that owner's client and a bare path."""
+        """Return the client and the path for a request.
+
+        For ``OWNER/NAME``, these are a client of the owner's daemon and the path of ``NAME``.
+        """
         start, slash, end = path.partition("%2F")
         owner = start.removeprefix(KERNELS)
         if not slash or owner == start or "/" in owner or not has_front_door():
@@ -197,13 +204,13 @@ class Client:
     # --- the reply
 
     def _limit_for(self, owner: int) -> int:
-        """Return the limit in bytes of a reply of an owner's daemon."""
+        """Return the limit, in bytes, of the size of a reply from an owner's daemon."""
         if is_foreign(owner):
             return min(self._max_reply_bytes, MAX_FOREIGN_REPLY_BYTES)
         return self._max_reply_bytes
 
     def _content(self, path: str, reply: HttpReply, owner: int) -> Any:
-        """Parse a whole reply; raise an error if the reply reports one."""
+        """Return the parsed content of a whole reply; raise the error that the reply reports."""
         content = reply.content()
         if reply.status < ERROR_STATUS:
             return content
@@ -225,7 +232,7 @@ class Client:
 
     @staticmethod
     def _checked(path: str, content: Any, owner: int) -> Any:
-        """Return a reply of the own daemon, or the valid fields of another owner's reply."""
+        """Validate content from another owner's daemon; return other content unchanged."""
         if not is_foreign(owner):
             return content
         from kconnd.client.other_owners import foreign_reply  # noqa: PLC0415  # see the head
@@ -234,7 +241,7 @@ class Client:
 
 
 def kernel_path(name: str, verb: str = "") -> str:
-    """Return the path of a kernel or of a kernel's verb: ``/v1/kernels/NAME/VERB``."""
+    """Return the path of a kernel: ``/v1/kernels/NAME``, or with a verb ``.../NAME/VERB``."""
     return f"{KERNELS}{quote(name)}" + (f"/{verb}" if verb else "")
 
 
@@ -255,12 +262,14 @@ def find_socket(env: Mapping[str, str], path: str = "") -> str:
     env : mapping
         The environment: ``KCONND_SOCKET`` names a socket, ``XDG_RUNTIME_DIR`` a folder.
     path : str
-        A socket that takes precedence; ``""`` for none.
+        The path of a socket, which takes precedence over the environment; ``""`` for no path.
 
     Returns
     -------
     str
-        The first candidate on which a process listens; the last candidate if there is none.
+        ``path``, else the socket that the environment names. Without either: on a machine with the
+        front door, the caller's socket, which the front door opens; on any other machine, the first
+        of `socket_candidates` on which a process listens, or the last one if no process listens.
     """
     explicit = path or env.get("KCONND_SOCKET", "")
     if explicit:
@@ -280,13 +289,13 @@ def find_socket(env: Mapping[str, str], path: str = "") -> str:
 
 
 def socket_candidates(env: Mapping[str, str], uid: int) -> Iterator[str]:
-    """Yield the paths on which a user's daemon can listen, the most likely first.
+    """Yield the paths on which a user's daemon can listen, the most likely path first.
 
-    The folder depends on whether the user lingered (loginctl(1)) when the daemon started. cron and
-    su set no ``XDG_RUNTIME_DIR``; the default is then the folder that systemd creates
-    (pam_systemd(8)). A folder below /tmp that another user owns is skipped. In this case, the
-    daemon uses a fallback folder. The fallback folder comes last, because the search for it reads
-    /tmp.
+    The folder of the socket depends on whether the user lingered (loginctl(1)) when the daemon
+    started. cron and su set no ``XDG_RUNTIME_DIR``; in this case, the default is the folder that
+    systemd creates (pam_systemd(8)). If another user owns the folder below /tmp, this function
+    skips it: the daemon uses a fallback folder instead. Fallback folders come last, because the
+    search for them has to list /tmp.
     """
     from kconnd.core.paths import SOCKET_NAME, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
     from kconnd.private_tmp import fallback_folders, is_occupied  # noqa: PLC0415  # not with KCONND_SOCKET
@@ -305,24 +314,24 @@ def has_front_door() -> bool:
 
 
 def _open_socket(owner: str) -> None:
-    """Let the front door open the socket of an owner: ``self``, or a uid in digits."""
+    """Request the front door to open an owner's socket; ``owner`` is a uid or ``self``."""
     from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # few look-ups need it
 
     Client(FRONT_SOCKET).post(f"/v1/owners/{quote(owner)}/open")
 
 
 def _may_follow(error: ElsewhereError, path: str) -> bool:
-    """Return whether to repeat a request at the daemon of the owner that an error names.
+    """Return whether to repeat a request, because an error redirects it to another owner's daemon.
 
-    Only the caller's own daemon can name an owner (`Client._content`). A request that names its
-    owner is never redirected.
+    The error names an owner if the caller's own daemon reported it, and otherwise none
+    (`Client._content`). A request for ``OWNER/NAME`` is never redirected.
     """
     is_bare = path.startswith(KERNELS) and "%2F" not in path
     return bool(error.owner) and is_bare and has_front_door()
 
 
 def owner_client(owner: str) -> Client:
-    """Create a client of another owner's daemon; the front door opens the socket if necessary.
+    """Create a client of an owner's daemon, after the front door has opened the daemon's socket.
 
     Raises
     ------

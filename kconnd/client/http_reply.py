@@ -1,7 +1,7 @@
-"""Parses the reply of a daemon: an HTTP/1.1 head (RFC 9112), and JSON within limits.
+"""Parses the reply of a daemon: a head of HTTP/1.1 (RFC 9112), and a body of JSON.
 
-Every violation raises UnreachableError. Either the server is not a daemon, or the daemon has exited
-during its reply.
+The size of each part is limited. A reply that is malformed, incomplete or too large raises
+UnreachableError: either the server is not a daemon, or the daemon exited while it was replying.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 MAX_LINE_BYTES = 64 << 10  # the limit of a header line and of the line with a chunk's size
 MAX_HEADERS = 100
-MAX_DIGITS = 18  # the limit of a status or a length; int() refuses very long texts
+MAX_DIGITS = 18  # of a status or a length; int() refuses very long texts
 SUCCESS_STATUS, REDIRECT_STATUS, ERROR_STATUS = 200, 300, 400  # the first status of each class
 
 
 class HttpReply:
-    """A reply; its head is parsed at once, and its body is read on demand.
+    """A reply. The constructor parses the head; `content` or `lines` reads the body.
 
     Parameters
     ----------
     stream : file
-        The connection, before the first byte of the reply.
+        A file that reads from the connection, at the first byte of the reply.
     path : str
-        The daemon's socket, for errors.
+        The path of the daemon's socket, for error messages.
     max_bytes : int
-        The largest body, and the longest line of a streamed body.
+        The limit of the size of a body, or of each line of a streamed body.
     """
 
     def __init__(self, stream: BinaryIO, path: str, max_bytes: int) -> None:
@@ -49,7 +49,7 @@ class HttpReply:
         return self._parse_json(bytes(body))
 
     def lines(self) -> Iterator[Any]:
-        """Yield each line of the body as it arrives, parsed as JSON."""
+        """Parse each line of the body as JSON, and yield it as soon as the line has arrived."""
         unfinished = b""
         for piece in self._pieces():
             *lines, unfinished = (unfinished + piece).split(b"\n")
@@ -150,7 +150,7 @@ def _parse_number(text: bytes) -> int | None:
 
 
 class _JsonOptions:
-    """The options of `json.JSONDecoder`, as attributes for the scanner written in C."""
+    """The options of a `json.JSONDecoder`, as attributes that the scanner in C reads."""
 
     strict = True
     object_hook = object_pairs_hook = array_hook = None
@@ -158,19 +158,21 @@ class _JsonOptions:
 
 
 def parse_json(text: bytes) -> Any:
-    """Parse JSON as `json.loads` does; the module json is imported only for unusual texts.
+    """Parse JSON as `json.loads` does, with the scanner in C.
+
+    The module json is imported only for a text that the scanner alone cannot parse.
 
     Raises
     ------
     ValueError, RecursionError
-        As `json.loads`.
+        For the texts for which `json.loads` raises them.
     """
     try:
         from _json import make_scanner  # noqa: PLC0415  # some Pythons lack it
 
         decoded = text.decode()
-        # The type stub of _json requires a JSONDecoder, but the scanner only reads these
-        # attributes.
+        # The type stub of _json requires a JSONDecoder, but the scanner reads only the attributes
+        # that _JsonOptions has.
         content, end = make_scanner(_JsonOptions)(decoded, 0)  # type: ignore[arg-type]
         if end == len(decoded):
             return content

@@ -1,6 +1,6 @@
-"""Looks up the owners of kernels, and validates the replies of their daemons.
+"""Looks up other owners, and validates the replies of their daemons.
 
-`kconnd.client` imports this module only for the daemon of another owner.
+`kconnd.client` imports this module when a request to another owner's daemon needs it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def find_uid(owner: str) -> int:
 
 
 def foreign_error(fields: dict[str, Any], owner: int, path: str) -> KconndError:
-    """Create the error that another owner's daemon reports, from the valid fields."""
+    """Create the exception for an error that another owner's daemon reports; validate the error."""
     return validate_error(fields, _user_name(owner), path)
 
 
 def foreign_reply(path: str, content: Any, owner: int) -> Any:
-    """Return the valid fields of a reply of another owner's daemon."""
+    """Validate a reply of another owner's daemon, and return its known fields."""
     return validate_reply(path, content, owner, _user_name(owner), _process_uid)
 
 

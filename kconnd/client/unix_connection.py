@@ -1,7 +1,7 @@
 """Connects to a daemon's Unix socket, and checks the server before anything is sent.
 
-This module imports only `_socket`, the part of socket in C, because importing `socket` takes ten
-milliseconds.
+This module imports `_socket`, the part of `socket` in C, because importing `socket` itself takes
+ten milliseconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-CONNECT_LIMIT_S = 60  # the limit until another owner's listener has room in its queue
+CONNECT_LIMIT_S = 60  # the longest wait for room in the queue of another owner's daemon
 MIN_TIMEOUT_S = 0.001  # a timeout of zero would make the socket non-blocking
 UCRED_BYTES = 12  # struct ucred contains pid, uid and gid, four bytes each
 HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wrong"
@@ -29,8 +29,8 @@ HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wr
 class UnixConnection(_socket.socket):
     """A connected Unix socket with the methods of `socket.socket` that a request needs."""
 
-    owner = -1  # the uid of the owner of the daemon
-    deadline: float | None = None  # the deadline of the whole reply, on the monotonic clock
+    owner = -1  # the uid of the daemon's owner, once the server is checked
+    deadline: float | None = None  # for the whole reply, in monotonic seconds
 
     def __init__(self) -> None:
         super().__init__(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -42,10 +42,10 @@ class UnixConnection(_socket.socket):
         self.close()
 
     def limit_connecting(self, seconds: int) -> None:
-        """Limit the wait for a listener whose queue is full (unix(7)).
+        """Limit how long connecting waits for a listener whose queue is full (unix(7)).
 
-        The limit for sending (SO_SNDTIMEO) applies to this wait. Python's own timeout makes the
-        socket non-blocking, and a non-blocking socket does not wait.
+        Linux applies the timeout for sending (SO_SNDTIMEO) to this wait. Python's own timeout would
+        make the socket non-blocking, and connecting a non-blocking socket does not wait at all.
         """
         from struct import pack  # noqa: PLC0415  # for another owner's daemon only
 
@@ -57,7 +57,7 @@ class UnixConnection(_socket.socket):
 
 
 class _RawReader(io.RawIOBase):
-    """Reads from a connection, within its deadline."""
+    """Reads from a connection, until the connection's deadline."""
 
     def __init__(self, connection: UnixConnection) -> None:
         self._connection = connection
@@ -73,7 +73,7 @@ class _RawReader(io.RawIOBase):
 
 
 def open_connection(path: str, owner: int) -> UnixConnection:
-    """Connect to the daemon of an owner, and check that the owner or root listens.
+    """Connect to an owner's daemon, and check that the owner, the caller or root listens.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def listens(path: str) -> bool:
 
 
 def is_foreign(owner: int) -> bool:
-    """Return whether a daemon belongs to another user, whose replies are untrusted."""
+    """Return whether an owner is not the caller; replies of other owners' daemons are untrusted."""
     return owner != os.geteuid()
 
 
@@ -126,8 +126,8 @@ def _checked_owner(connection: UnixConnection, path: str, owner: int) -> int:
     """Return the uid of the daemon's owner; refuse a server that another user started.
 
     The operating system reports the uid of the listening process (SO_PEERCRED, unix(7)). For a
-    socket that systemd created for an owner's daemon, this uid is root. In this case, the name of
-    the socket identifies the owner.
+    socket that systemd created for an owner's daemon, the reported uid is 0, and the path of the
+    socket identifies the owner.
     """
     ucred = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, UCRED_BYTES)
     uid = int.from_bytes(ucred[4:8], sys.byteorder)
@@ -142,7 +142,7 @@ def _checked_owner(connection: UnixConnection, path: str, owner: int) -> int:
 
 
 def _owner_by_name(path: str | bytes, default: int) -> int:
-    """Read the owner from the name of a socket that systemd created; else return ``default``."""
+    """Return the uid in the path of a socket that systemd created; ``default`` for other paths."""
     from kconnd.core.paths import OWNER_SOCKETS_DIR  # noqa: PLC0415  # most daemons are the caller's
 
     folder, _, name = os.fsdecode(path).rpartition("/")

@@ -1,8 +1,8 @@
 """Access control: decides from plain values whether a peer has a right on a kernel.
 
 The table "Who may do what" of ``configs/README.md`` lists the rights. Each right includes the lower
-ones: `Right.MANAGE`, for example, includes `Right.CONNECT`. Access is refused unless a grant allows
-it.
+ones: `Right.MANAGE`, for example, includes `Right.CONNECT`. The owner, root and members of
+`ADMIN_GROUP` have all rights. Any other user has the rights that a grant of the profile gives.
 """
 
 from collections.abc import Sequence

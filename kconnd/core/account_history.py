@@ -1,13 +1,14 @@
 """Detects that a uid was reassigned to another account.
 
-On a server, kconnd names a user's files and units by uid. The system can reassign a uid after its
-account is deleted. kconnd therefore stores the login name of each uid. If the login name changes,
-kconnd treats the uid as a new account. The files of the earlier account are put aside, and the new
-account starts without files. kconnd cannot distinguish a renamed account from a new one. For a
-renamed account, an administrator restores the files with ``kconnd-front --hand-over UID``.
+On a server, kconnd names a user's files and units by uid. After an account is deleted, the system
+can assign its uid to a new account. kconnd therefore stores the login name of each uid. If the
+login name changes, kconnd assumes that the uid belongs to a new account: it puts the files of the
+earlier account aside, and the new account starts without files. kconnd cannot distinguish a renamed
+account from a new one. For a renamed account, an administrator restores the files with
+``kconnd-front --hand-over UID``.
 
-The accounts of one uid are numbered from 1. The names of kernels' units contain this number,
-because kernels of an earlier account may still be running.
+The accounts of one uid are numbered from 1. From number 2 on, the names of the units of an
+account's kernels contain the number, because kernels of an earlier account may still be running.
 """
 
 import json
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass
 
 from kconnd.errors import StateFileError
 
-NO_UIDS = frozenset({(1 << 16) - 1, (1 << 32) - 1})  # -1 in 16 and 32 bits; it means "no user"
+NO_UIDS = frozenset({(1 << 16) - 1, (1 << 32) - 1})  # -1 in 16 and in 32 bits means "no user"
 ROOT_UID = 0
 _NUMBERED = re.compile(r":([1-9][0-9]{0,8})\.(service|scope)$", re.ASCII)
 
@@ -40,7 +41,7 @@ class Account:
 
 @dataclass(frozen=True)
 class RuntimeOwner:
-    """The account that owns a runtime folder, on a machine without a front door.
+    """The account that owns a runtime folder on a machine without the front door.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ class RuntimeOwner:
     inode: int
 
     def is_same(self, other: "RuntimeOwner") -> bool:
-        """Return whether two owners are the same account: the name or the state folder is equal."""
+        """Return whether two owners are one account: their names or state folders are equal."""
         same_folder = (self.device, self.inode) == (other.device, other.inode)
         return same_folder or self.name == other.name
 
@@ -65,12 +66,12 @@ class RuntimeOwner:
 
 
 def parse_runtime_owner(text: bytes) -> RuntimeOwner:
-    """Parse the content of an owner file.
+    """Parse the content of an owner file, which `RuntimeOwner.as_dict` describes.
 
     Raises
     ------
     ValueError
-        If the content has another form.
+        If the content is malformed.
     """
     try:
         content = json.loads(text)
@@ -95,14 +96,14 @@ def current_account(previous: Account | None, name: str, used: Iterable[int] = (
     previous : Account, optional
         The account that the uid belonged to at the last check.
     name : str
-        The present login name of the uid in the system's database.
+        The uid's present login name in the system's user database.
     used : iterable of int
-        The numbers of the uid's accounts that have files set aside.
+        The numbers of those earlier accounts of the uid whose files were put aside.
 
     Returns
     -------
     Account
-        ``previous`` itself if the name is unchanged.
+        ``previous`` itself if the name is unchanged, else a new account with the next number.
     """
     if previous is None:
         return Account(name, max(used, default=0) + 1)
@@ -118,10 +119,7 @@ def account_number(unit: str) -> int:
 
 
 def unit_of_account(unit: str, number: int) -> str:
-    """Return the unit name for an account.
-
-    The name has no number for the first account of a uid.
-    """
+    """Add an account's number to the name of a unit; number 1 leaves the name as it is."""
     stem, dot, kind = unit.rpartition(".")
     return unit if number == 1 else f"{stem}:{number}{dot}{kind}"
 
@@ -132,12 +130,12 @@ def dump_account(account: Account) -> bytes:
 
 
 def parse_account(text: bytes, where: str) -> Account:
-    """Parse the content of an account file.
+    """Parse the content of an account file, which `dump_account` builds.
 
     Raises
     ------
     StateFileError
-        If the content has another form.
+        If the content is malformed; the error names ``where``, the file.
     """
     try:
         content = json.loads(text)

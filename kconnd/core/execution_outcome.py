@@ -1,16 +1,17 @@
 """Decides the exit status of ``kconnd-ctl run`` from the reply to an ``execute_request``.
 
-How kernels reply (measured; `tests/jupyter/kernel_table.py` has a row for each kernel). A failed
-cell has the status ``error`` and the name of an exception. An interrupted cell has no common form:
+How kernels reply (measured; `tests/jupyter/kernel_table.py` has a row for each kernel). The reply
+about a failed cell has the status ``error`` and the name of an exception. The reply about an
+interrupted cell depends on the kernel:
 
 - ipykernel, async-kernel: an error named ``KeyboardInterrupt`` or ``KernelInterrupt``.
 - IRkernel, bash_kernel, fish-kernel: the status ``abort``.
 - octave, gnuplot, GAP, deno: the status ``ok``, as if nothing had happened.
 - Other kernels that wrap a program with ipykernel's class ``Kernel``: no reply at all.
 
-If the command itself has interrupted the cell, the exit status is therefore 130 for every reply.
-``sys.exit(n)`` is an error with the name ``SystemExit``, and the value of this error is the text of
-``n``. xeus-python names errors like ``<class 'SystemExit'>``.
+If ``kconnd-ctl run`` itself has interrupted the cell, the exit status is therefore 130, independent
+of the reply. Kernels report ``sys.exit(n)`` as an error with the name ``SystemExit`` and with the
+text of ``n`` as its value. xeus-python writes the name as ``<class 'SystemExit'>``.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def exit_status_of(reply: Mapping[str, Any], *, interrupted: bool) -> int:
     reply : mapping
         The content of the ``execute_reply``; empty if the kernel sent no reply after an interrupt.
     interrupted : bool
-        Whether the command has interrupted the cell.
+        Whether ``kconnd-ctl run`` has interrupted the cell.
     """
     status, name = reply.get("status"), _error_name(reply)
     if interrupted or status == INTERRUPTED_STATUS or name in INTERRUPTS:
@@ -59,7 +60,7 @@ def exit_status_of(reply: Mapping[str, Any], *, interrupted: bool) -> int:
 
 
 def message_of(reply: Mapping[str, Any]) -> str:
-    """Return the text for stderr that the kernel itself has not published as output."""
+    """Return a text to print on stderr, because the kernel does not publish it; ``""`` for none."""
     if reply.get("status") == "aborted":
         return f"kconnd-ctl: {SKIPPED}"
     value = str(reply.get("evalue", ""))

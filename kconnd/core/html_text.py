@@ -32,7 +32,7 @@ class _TextParser(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.pieces: list[str] = []
-        self._open: list[str] = []  # tags whose text is treated in a special way
+        self._open: list[str] = []  # open tags whose text is hidden or keeps its white space
 
     def handle_starttag(self, tag: str, _attributes: object) -> None:
         if tag in HIDDEN_TAGS or tag == "pre":
@@ -59,7 +59,7 @@ class _TextParser(HTMLParser):
             self.pieces.append("\n")
 
     def _collapse(self, data: str) -> str:
-        """Return a text with single spaces, and none at the start of a line or cell."""
+        """Replace white space by single spaces, and remove it at the start of a line or cell."""
         at_start = not self.pieces or self.pieces[-1] in {"\n", CELL_SEPARATOR}
         text = _SPACE.sub(" ", data)
         return text.lstrip() if at_start else text

@@ -1,10 +1,10 @@
-"""Decides whether a logout terminates a process, and which command prevents that.
+"""Decides whether a logout terminates a process, and which command prevents the termination.
 
 Sources: logind.conf(5) on KillUserProcesses, loginctl(1) on lingering, systemd-run(1), example
 "Start screen as a user service". A process is terminated when its unit stops. At logout, logind
-stops the unit of the login (``session-3.scope``) if its configuration says so. After the last
-logout, the unit of the user's own systemd (``user@1000.service``) stops unless the user lingers.
-Desktops put their terminals into the latter unit.
+stops the unit of the login (``session-3.scope``) if KillUserProcesses is set for the user. After
+the last logout, the unit of the user's own systemd (``user@1000.service``) stops unless the user
+lingers. The terminals of a desktop run in the unit of the user's own systemd.
 """
 
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ def ends_at_logout(settings: Mapping[str, str], user: str) -> bool:
     Parameters
     ----------
     settings : mapping
-        ``KillUserProcesses``, ``KillOnlyUsers`` and ``KillExcludeUsers``, as written.
+        The texts of ``KillUserProcesses``, ``KillOnlyUsers`` and ``KillExcludeUsers``.
     user : str
         The user's login name.
     """

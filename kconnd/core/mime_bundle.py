@@ -25,12 +25,12 @@ EXTENSIONS = {
     "application/pdf": "pdf",
     HTML: "html",
 }
-TEXT_FILES = frozenset({"image/svg+xml", HTML})  # other formats are base64
+TEXT_FILES = frozenset({"image/svg+xml", HTML})  # the other formats to save are in base64
 KB_BYTES = 1000
 
 
 def text_of(data: Mapping[str, Any]) -> str:
-    """Return the text of a MIME bundle for a terminal; ``""`` only for an empty bundle."""
+    """Return the text of a MIME bundle for a terminal; ``""`` if the bundle is empty."""
     for mime in TEXT_TYPES:
         if isinstance(data.get(mime), str):
             return str(data[mime])
@@ -43,7 +43,7 @@ def text_of(data: Mapping[str, Any]) -> str:
 
 
 def files_of(data: Mapping[str, Any]) -> list[tuple[str, bytes]]:
-    """List the parts of a MIME bundle that can be saved, each as an extension and a content."""
+    """Return the file extension and the content of each part of a MIME bundle that can be saved."""
     return [
         (extension, content)
         for mime, extension in EXTENSIONS.items()
@@ -52,7 +52,7 @@ def files_of(data: Mapping[str, Any]) -> list[tuple[str, bytes]]:
 
 
 def _content_of(mime: str, value: object) -> bytes:
-    """Return the bytes of one part; empty if the part is missing or is not valid base64."""
+    """Return the bytes to save for one part; empty if the part is missing or is invalid base64."""
     if not isinstance(value, str):
         return b""
     if mime in TEXT_FILES:

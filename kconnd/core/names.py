@@ -1,7 +1,7 @@
 """The syntax of kernel names: ``NAME``, or ``NAME@INSTANCE`` for an instance of a profile.
 
 A name is used as a file name, in a socket path and as a word on a command line. The syntax
-therefore excludes characters that need quoting and names that lead out of a folder.
+therefore excludes characters that need quoting, and names such as ``..`` that lead out of a folder.
 """
 
 import re

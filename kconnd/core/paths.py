@@ -1,16 +1,16 @@
 """The paths of kconnd's sockets, state and configuration.
 
-Rules. All functions are pure; the caller passes the environment. Every command of the client
-imports this module, so it imports only `os.path`. The folder below /tmp is for users who do not
-linger. Their ``$XDG_RUNTIME_DIR`` is deleted at the last logout, while their kernels must survive
-(see "XDG Base Directory Specification" and loginctl(1)).
+Rules. All functions are pure; the caller passes the environment. This module imports nothing slow,
+because every command of the client imports it. For users who do not linger, the folder for sockets
+and connection files is below /tmp: their ``$XDG_RUNTIME_DIR`` is deleted at the last logout, but
+their kernels must survive (see "XDG Base Directory Specification" and loginctl(1)).
 """
 
 from __future__ import annotations
 
 import os.path
 
-TYPE_CHECKING = False  # importing typing would take longer than the rest of this module
+TYPE_CHECKING = False  # importing typing takes longer than importing the rest of this module
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ SETTINGS_FILE = "/etc/kconnd/kconnd.yaml"
 SYSTEM_CONFIGS_DIR = "/etc/kconnd/configs"
 BOOT_DIR = "/var/lib/kconnd/boot"
 LIMITS_DIR = "/run/kconnd/limits"
-KERNEL_UNIT_PREFIX = "kconnd-kernel-"  # the prefix of the name of a kernel's unit
+KERNEL_UNIT_PREFIX = "kconnd-kernel-"  # the unit of each kernel has a name with this prefix
 
 
 def owner_socket(uid: int) -> str:
@@ -34,7 +34,7 @@ def owner_socket(uid: int) -> str:
 
 
 def owner_folder(uid: int) -> str:
-    """Return the folder for sockets and connection files on a machine with the front door."""
+    """Return a user's folder for sockets and connection files on a machine with the front door."""
     return f"{OWNER_RUNTIME_DIR}/{uid}"
 
 
@@ -44,7 +44,7 @@ def daemon_cgroup(uid: int) -> str:
 
 
 def runtime_dir(env: Mapping[str, str], uid: int, *, lingers: bool) -> str:
-    """Choose the folder for sockets and connection files.
+    """Choose a user's folder for sockets and connection files on a machine without the front door.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def runtime_dir(env: Mapping[str, str], uid: int, *, lingers: bool) -> str:
 def state_dir(env: Mapping[str, str], home: str, machine_id: str) -> str:
     """Return the folder for records and logs.
 
-    Each machine has its own, since homes can be shared.
+    Each machine uses its own folder, because machines can share a home.
     """
     base = _xdg(env, "XDG_STATE_HOME", os.path.join(home, ".local", "state"))
     return os.path.join(base, "kconnd", machine_id)
@@ -82,7 +82,7 @@ def config_dir(env: Mapping[str, str], home: str) -> str:
 
 
 def jupyter_data_dir(env: Mapping[str, str], home: str) -> str:
-    """Return the folder of a user's Jupyter kernel specs (jupyter_core.paths)."""
+    """Return a user's data folder of Jupyter, which contains kernel specs (jupyter_core.paths)."""
     default = os.path.join(_xdg(env, "XDG_DATA_HOME", os.path.join(home, ".local", "share")))
     return env.get("JUPYTER_DATA_DIR") or os.path.join(default, "jupyter")
 
@@ -93,6 +93,9 @@ def jupyter_runtime_dir(env: Mapping[str, str], home: str) -> str:
 
 
 def _xdg(env: Mapping[str, str], name: str, default: str) -> str:
-    """Return a base directory; a relative value is ignored, as the specification requires."""
+    """Return a base directory from the environment, or ``default``.
+
+    A relative path in the environment is ignored, as the specification requires.
+    """
     value = env.get(name, "")
     return value if os.path.isabs(value) else default

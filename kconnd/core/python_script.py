@@ -1,11 +1,12 @@
 """Builds the code that gives a script on a Python kernel its ``sys.argv`` and ``__file__``.
 
 How it works. The script itself is sent unchanged, so line numbers, ``await`` and magic commands
-work as in a cell. The code of this module is executed silently before the script, and binds no
-name. The code registers two callbacks of IPython. The first callback runs before each cell: if the
-request of the cell is from the script's session, it sets ``sys.argv`` and ``__file__``. The second
-callback restores both after this cell. Cells of other clients therefore never see the changed
-values, even if another client runs the same script with other arguments at the same time.
+work as in a cell. A preparation, which this module builds, is executed silently before the script,
+and binds no name. The preparation registers two callbacks with IPython. The first callback runs
+before each cell: if the request of the cell is from the script's session, the callback sets
+``sys.argv`` and ``__file__``. The second callback restores both values after the script's cell.
+Cells of other clients therefore never see the changed values, even if another client runs the same
+script with other arguments at the same time.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ Script(shell, namespace, session, path, argv)
 
 
 def script_preparation(session: str, path: str, argv: Sequence[str]) -> str:
-    """Return the code to execute before a script.
+    """Return the preparation for a script: the code to execute before the script.
 
     Parameters
     ----------

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-# A program needs these variables of a user's session to open a window. Only they are passed on.
+# The variables of a user's session that a program needs to open a window. A console gets these and
+# no other variables of the session.
 SESSION_VARIABLES = (
     "DISPLAY",
     "WAYLAND_DISPLAY",
@@ -21,12 +22,12 @@ _SIGNS = (
 
 
 def has_screen(env: Mapping[str, str]) -> bool:
-    """Return whether this environment names a display, so that a program can open a window."""
+    """Return whether an environment names a display on which a program can open a window."""
     return any(env.get(name) for name in _SCREENS)
 
 
 def explain_exit(output: str, code: int, env: Mapping[str, str]) -> str:
-    """Describe why a console exited, from its exit status and last output."""
+    """Describe why a console exited, judging from the console's last output and exit status."""
     for sign, sentence in _SIGNS:
         if sign in output:
             return sentence.format(display=env.get("DISPLAY", "") or "of Wayland")

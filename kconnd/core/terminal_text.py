@@ -2,14 +2,15 @@
 
 A terminal executes escape sequences (ECMA-48, xterm's "Control Sequences"). An escape sequence can
 set the terminal's title, write to the clipboard, insert input as if the user had typed it, or hide
-text. The output of a kernel, its log, and the replies of another user's daemon are therefore
-filtered before they are written to a terminal. `TerminalText` is the only filter for them.
+text. The output of a kernel, the log of a kernel, and the replies of another owner's daemon are
+therefore filtered before they are written to a terminal. `TerminalText` is the filter for all of
+them.
 
-How it works. Text is a sequence of plain runs and control functions. Tab, line feed, carriage
+How it works. Text consists of printable characters and control functions. Tab, line feed, carriage
 return and control sequences for colours and weight (``CSI ... m``) pass. Any other sequence is
 dropped completely, including its parameters. A lone control character, or a mark that reorders a
-line (Unicode's bidirectional controls), becomes ``?``. A sequence that is cut at the end of a piece
-waits for the next piece, up to a bounded length.
+line (Unicode's bidirectional controls), becomes ``?``. An incomplete sequence at the end of a piece
+is kept until the next piece arrives, up to a bounded length.
 
 `re` is imported at the first text with a control character, because most commands print no such
 text.
@@ -30,13 +31,13 @@ SUBSTITUTE = "?"  # replaces a control character
 # and lines, 30 to 49 and 90 to 107 set colours. Blinking (5, 6), concealed text (8) and other fonts
 # are not allowed.
 _ATTRIBUTES = frozenset({0, 1, 2, 3, 4, 7, 9, *range(21, 30), *range(30, 50), *range(90, 108)})
-# The number of parameters after 38 or 48: an index, or red, green and blue.
+# The number of parameters that follow 38;5 or 48;5 (an index), and 38;2 or 48;2 (red, green, blue).
 _EXTENDED = {5: 1, 2: 3}
 _compiled: list[tuple[re.Pattern[str], re.Pattern[str]]] = []
 
 
 class TerminalText:
-    """Filters one stream of text that arrives in pieces.
+    """Filters a stream of text, which arrives in pieces.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ class TerminalText:
         return self._filter(text)
 
     def end(self) -> str:
-        """Return the pending text, and reset the colour if the stream left one on."""
+        """Return the rest of the stream; if a colour is still on, the rest ends with a reset."""
         tail, self._pending = self._filter(self._pending), ""
         reset, self._coloured = RESET if self._coloured else "", False
         return tail + reset
@@ -98,7 +99,7 @@ def clean(text: str, *, colours: bool = False) -> str:
 
 
 def is_colour(parameters: str) -> bool:
-    """Return whether the parameters of an SGR sequence select only colours and weight.
+    """Return whether the parameters of an SGR sequence set nothing but colours and weight.
 
     Parameters
     ----------
@@ -125,12 +126,12 @@ def _is_reset(parameters: str) -> bool:
 
 
 def _is_harmless(text: str) -> bool:
-    """Return whether a text needs no filter: a quick check."""
+    """Check quickly whether a text surely needs no filter."""
     return text.isprintable() or text.replace("\n", "").isprintable()
 
 
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Compile, once, the patterns of a complete and of an incomplete control function.
+    """Return the patterns of a complete and of an incomplete control function; compile them once.
 
     Sources: ECMA-48, sections 5.3 to 5.6, and the strings of xterm's "Control Sequences".
     """

@@ -1,20 +1,20 @@
 """Validates the reply of another owner's daemon; only known fields of bounded size pass.
 
-A daemon runs as its owner, so the owner can replace the daemon by any program. The fields of a
-reply are therefore only displayed. No path in a reply is opened, and no request is sent to a name
-in a reply. Both the client (`kconnd.client`) and the front door (`kconnd.front.owner_kernels`)
-validate such replies with this module.
+A daemon runs as its owner, so the owner can replace the daemon by any program. The fields of such a
+daemon's reply are therefore displayed and not used for anything else: no path in a reply is opened,
+and no request is sent to a name in a reply. The client (`kconnd.client`) and the front door
+(`kconnd.front.owner_kernels`) use this module.
 
 How it works. A reader is a function that takes a value of the reply and returns the valid value, or
-raises `ValueError`. `record` and `rows` build readers from readers; a field without a reader is
-dropped. `validate_reply` chooses the reader by the path of the request. Text of one line is made
-printable and truncated. Output of a kernel (``text``, ``output_tail``) keeps its control
-characters, since `kconnd.core.terminal_text` filters it when it is displayed.
+raises `ValueError`. `record` and `rows` build readers from other readers; a field without a reader
+is dropped. `validate_reply` chooses the reader by the path of the request. A text of one line is
+made printable and truncated. The output of a kernel (``text``, ``output_tail``) keeps its control
+characters, because `kconnd.core.terminal_text` filters the output when it is displayed.
 
 Compatibility. A field that a later version adds must be optional here, because daemons of earlier
 versions do not send the field.
 
-Rule: this module imports nothing slow, since each command of the client imports it.
+Rule: this module imports nothing slow, because commands of the client import it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _TIMES = {f"0000-00-00T00:00:00{f'.{0:0{n}}' if n else ''}Z" for n in range(7)}
 
 
 def line(limit: int = MAX_LINE_CHARS) -> Reader:
-    """Read one line of text; the result is truncated and has no control characters."""
+    """Return a reader of a line of text; it truncates the text and replaces control characters."""
 
     def read(value: object) -> str:
         if not isinstance(value, str):
@@ -67,7 +67,7 @@ def line(limit: int = MAX_LINE_CHARS) -> Reader:
 
 
 def output(limit: int = MAX_OUTPUT_CHARS) -> Reader:
-    """Read output of a kernel: the last characters; only invalid Unicode is replaced."""
+    """Return a reader of a kernel's output; it keeps the end and replaces only invalid Unicode."""
 
     def read(value: object) -> str:
         if not isinstance(value, str):
@@ -78,7 +78,7 @@ def output(limit: int = MAX_OUTPUT_CHARS) -> Reader:
 
 
 def word(*choices: str) -> Reader:
-    """Read one of a fixed set of words."""
+    """Return a reader that accepts only these words."""
 
     def read(value: object) -> str:
         if isinstance(value, str) and value in choices:
@@ -150,12 +150,12 @@ def flag(value: object) -> bool:
 
 
 def optional(read: Reader) -> Reader:
-    """Read a value that may be missing or null."""
+    """Return a reader that also accepts a missing value or null."""
     return lambda value: None if value is None else read(value)
 
 
 def rows(read: Reader, limit: int = MAX_ROWS) -> Reader:
-    """Read a list; items above the limit are dropped."""
+    """Return a reader of lists; it reads each item with ``read`` and drops items over the limit."""
 
     def read_rows(value: object) -> list[Any]:
         if not isinstance(value, list):
@@ -166,7 +166,7 @@ def rows(read: Reader, limit: int = MAX_ROWS) -> Reader:
 
 
 def record(fields: Mapping[str, Reader]) -> Reader:
-    """Read an object with these fields; other fields are dropped."""
+    """Return a reader of objects with these fields; it drops other fields."""
 
     def read(value: object) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -197,7 +197,8 @@ _console = {
     "reason": _line,
     "output_tail": output(),
 }
-# The fields of `kconnd.core.kernel.view.describe`, and the daemon's list of consoles.
+# The fields that `kconnd.core.kernel.view.describe` builds, and the list of consoles that the
+# daemon adds.
 KERNEL_FIELDS: dict[str, Reader] = {
     "name": name,
     "profile": name,
@@ -255,7 +256,7 @@ READERS: dict[str, Reader] = {
 }
 
 
-# The requests to another owner's daemon that do not concern a single kernel.
+# The readers by path, for the requests that do not concern a single kernel.
 OWNER_READERS: dict[str, Reader] = {
     KERNELS: lambda value: {**_list(value), "elsewhere": []},
     "/v1/events": record({"at": optional(time), "kernel": name, "event": label, "message": _line}),
@@ -291,15 +292,15 @@ def validate_reply(
         The uid and the login name of the daemon's owner. They replace the owner in each kernel of
         the reply.
     user_of : callable
-        A function that returns the uid of a process, or None if the uid cannot be determined. If a
-        process is not the owner's, its pid is removed from the reply, so that nobody signals the
-        wrong process.
+        A function that returns the uid of a process, or None if the uid cannot be determined. The
+        pid of a process that belongs to another user than the owner is removed from the reply, so
+        that nobody sends a signal to this process by mistake.
 
     Raises
     ------
     UnreachableError
-        If a field has a wrong type, if the reply is about another kernel, or if only the user's own
-        daemon may answer such a request. The message quotes nothing of the reply.
+        If a field is invalid, if the reply is about another kernel, or if the request is one for
+        the user's own daemon only. The error message quotes nothing of the reply.
     """
     route = path.partition("?")[0]
     try:
@@ -329,17 +330,19 @@ def _read_reply(route: str, content: object) -> dict[str, Any]:
 
 
 def validate_error(content: object, owner: str, path: str = "") -> KconndError:
-    """Build the exception for an error that another owner's daemon replied.
+    """Build the exception for an error that another owner's daemon reported.
 
     Parameters
     ----------
     content : object
         The error object of the reply.
     owner : str
-        The owner of the daemon; the exception marks message and hint as this owner's words.
+        The login name of the daemon's owner. The exception quotes the error's message and hint as
+        words of this daemon.
     path : str
-        The path and query of the request. In the commands of the hint, ``OWNER/NAME`` replaces the
-        name of its kernel, since the bare name can be a kernel of the user's own.
+        The path and query of the request. In the commands that the hint contains, ``OWNER/NAME``
+        replaces the name of the requested kernel, because the name alone would mean a kernel of
+        the user who reads the hint.
     """
     try:
         fault = _error(content)

@@ -1,20 +1,22 @@
 """Tracks which requests a kernel works on, from its ``status`` messages.
 
-A kernel publishes ``busy`` and then ``idle`` for each request, with the request as parent. A
-request of any type, on any shell or subshell, is open from its ``busy`` to its ``idle``. A kernel
-with an open request is busy. iopub may drop messages, so the published status is not proof. In
-three situations the daemon sends a probe, a request that each shell of the kernel has to answer:
+For each request, a kernel publishes a ``busy`` message and later an ``idle`` message; the parent
+header of both messages contains the id of the request. A request of any type, on the main shell or
+on a subshell, is open from its ``busy`` to its ``idle``. A kernel with an open request is busy.
+iopub may drop messages, so the published status is no proof. In three situations the daemon sends a
+probe, a request that the main shell and each subshell of the kernel have to answer:
 
 - a request stays open, and the kernel is silent;
-- messages may have been lost, because the reader fell behind or reconnected;
+- messages may have been lost, because the daemon read too slowly or reconnected;
 - the kernel was adopted, so its earlier messages are unknown.
 
 A shell answers requests in the order in which they arrive. The answer to a probe therefore shows
 that the requests that were open before the probe are done, and that their ``idle`` messages were
-lost. If no message can have been lost, there is another explanation: the kernel may answer during a
-request, as async-kernel does. Such a request no longer makes the kernel busy, but the kernel is not
-stopped as idle until the ``idle`` arrives. If the ``idle`` arrives long after the answer, the
-kernel is known to answer during requests. From then on, its answers are no proof.
+lost. If no message can have been lost, there is another explanation: some kernels, such as
+async-kernel, answer a probe while they work on a request. A request that was open at the probe then
+no longer counts as open, but the kernel is not stopped as idle before the ``idle`` of the request
+arrives. If this ``idle`` arrives long after the answer to the probe, the kernel is known to answer
+during requests. From then on, an answer of this kernel proves nothing about open requests.
 
 Rule: this module reads no clock. Times are arguments, in monotonic seconds.
 """
@@ -24,15 +26,23 @@ from dataclasses import dataclass
 
 QUIET_PERIOD_S = 1.5  # a kernel with an open request is probed after this silence
 PROBE_INTERVAL_S = 30.0  # between two probes of a kernel that keeps publishing
-# After a loss of messages, a kernel that does not answer in time counts as busy.
+# If messages may have been lost, a kernel that does not answer a probe in this time counts as busy.
 ANSWER_TIMEOUT_S = 1.0
-LATE_IDLE_S = 2.0  # an `idle` this long after the answer was not delayed by the transport
-MAX_OPEN_REQUESTS = 1000  # beyond this number, the oldest is dropped and the kernel is probed
+LATE_IDLE_S = 2.0  # the transport never delays an `idle` this long after the answer to a probe
+MAX_OPEN_REQUESTS = 1000  # above it, the oldest request is dropped and the kernel is probed
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A probe of all shells: its time in monotonic seconds, and the requests open at that time."""
+    """A probe of the main shell and all subshells.
+
+    Parameters
+    ----------
+    at : float
+        The time of the probe, in monotonic seconds.
+    requests : frozenset of str
+        The ids of the requests that were open at that time.
+    """
 
     at: float
     requests: frozenset[str]
@@ -44,11 +54,11 @@ class Activity:
     Parameters
     ----------
     now : float
-        Monotonic seconds.
+        The present time in monotonic seconds.
     history_complete : bool
         Whether the daemon received every message of the process; false for an adopted kernel.
     overlaps : bool
-        Whether the kernel is known to answer on shell during a request.
+        Whether the kernel is known to answer a request on shell while it works on another request.
     """
 
     def __init__(self, now: float, *, history_complete: bool, overlaps: bool = False) -> None:
@@ -58,8 +68,8 @@ class Activity:
         self.active_at = now  # the time of the last sign of a client's request
         self._history_complete = history_complete
         self.overlaps = overlaps
-        self._lost_at = -math.inf  # the last possible loss of messages
-        self._settled_at = -math.inf  # the time of the last probe that was answered
+        self._lost_at = -math.inf  # when messages may have been lost last
+        self._settled_at = -math.inf  # when the last answered probe was sent
         # An adopted kernel is probed at once.
         self._probed_at = now if history_complete else -math.inf
         self._is_deaf = False  # messages may have been lost, and a shell has not answered a probe
@@ -81,7 +91,7 @@ class Activity:
         return self._lost_at > self._settled_at
 
     def record_status(self, request: str, *, busy: bool, now: float) -> None:
-        """Record a published status of a request."""
+        """Record that the kernel published ``busy`` or ``idle`` for a request."""
         self.active_at = now
         if busy:
             self._open(request, now)
@@ -101,9 +111,9 @@ class Activity:
         self._lost_at = now
 
     def next_probe_at(self, heard_at: float) -> float | None:
-        """Return the time of the next probe; None if none is needed.
+        """Return the time of the next probe; None if no probe is needed.
 
-        ``heard_at`` is the time of the last message of any kind.
+        ``heard_at`` is the time of the kernel's last message of any kind.
         """
         if not self.open and self._history_complete and not self._may_have_lost:
             return None
@@ -113,14 +123,14 @@ class Activity:
         return min(max(changed_at, heard_at) + QUIET_PERIOD_S, self._probed_at + PROBE_INTERVAL_S)
 
     def begin_probe(self, now: float) -> Probe:
-        """Record that a probe is sent to each shell, and return it."""
+        """Record that a probe is sent to each shell, and return the probe."""
         self._probed_at = now
         return Probe(now, frozenset(self.open))
 
     def record_no_answer(self) -> None:
-        """Record that a shell has not answered.
+        """Record that a shell has not answered a probe.
 
-        After a loss of messages the kernel counts as busy.
+        If messages may have been lost, the kernel then counts as busy.
         """
         self._is_deaf = self._may_have_lost
 
@@ -135,7 +145,7 @@ class Activity:
             self._settle(request, now)
 
     def _settle(self, request: str, now: float) -> None:
-        """Close a request that the answer to a probe proves done."""
+        """Close a request that was open at an answered probe, unless the answer proves nothing."""
         lost = self._lost_at >= self.open[request]
         if self.overlaps and not lost:
             return

@@ -1,6 +1,6 @@
-"""Events of a kernel and the commands that answer them, as immutable values.
+"""The events of a kernel, and the commands with which the daemon reacts, as immutable values.
 
-Rules. An event about a process carries the generation of its launch; an event of an earlier
+Rules. An event about a process carries the generation of the process; an event of an earlier
 generation is ignored. A command names an action, and the launcher chooses how to perform the
 action.
 """
@@ -18,14 +18,15 @@ class Step(StrEnum):
     KILL = "SIGKILL"
 
 
-# --- events; an event about a process carries the generation of its launch
+# --- events
 
 
 @dataclass(frozen=True)
 class StartRequested:
-    """A user or the start of the daemon requests a start.
+    """A user, or the daemon when it starts itself, requests a start of the kernel.
 
-    A start at boot is retried after an early exit.
+    ``at_boot`` means that the daemon requests the start. If the kernel exits before its first
+    answer, such a start is retried; a user's start is not.
     """
 
     at_boot: bool = False
@@ -33,21 +34,21 @@ class StartRequested:
 
 @dataclass(frozen=True)
 class StopRequested:
-    """A user or the daemon requests a stop."""
+    """A user or the daemon requests a stop; ``busy`` means that the kernel is working."""
 
     busy: bool = True
     why: str = "stop was requested"
-    # Whether to signal at once, without a shutdown_request, which the kernel may delay.
+    # Whether to send a signal at once. A shutdown_request would let the kernel delay its exit.
     now: bool = False
 
 
 @dataclass(frozen=True)
 class RestartRequested:
-    """A user restarts the kernel: a new process under the same name."""
+    """A user requests a restart: a new process under the same name."""
 
     busy: bool = True
     new_key: bool = False
-    now: bool = False  # whether to signal at once, without a shutdown_request
+    now: bool = False  # whether to send a signal at once, without a shutdown_request
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,10 @@ class Exited:
     """All processes of the kernel have exited.
 
     ``reason`` is shown to users. ``lost`` means that the exit status is unknown. ``ordered`` means
-    that an administrator stopped the kernel's unit. ``trial_failed`` means that the start tried a
-    wire, and that the kernel exited before it answered. ``roll`` is a random number from 0 to 1 for
-    the jitter of a retry; `decide` itself uses no random numbers.
+    that an administrator stopped the kernel's unit. ``ports_taken`` means that other programs used
+    the kernel's ports. ``trial_failed`` means that the start tried a wire, and that the kernel
+    exited before it answered. ``roll`` is a random number from 0 to 1 for the jitter of a retry;
+    the event carries the number, because `decide` draws no random numbers.
     """
 
     generation: int
@@ -96,9 +98,9 @@ class Exited:
 
 @dataclass(frozen=True)
 class WireRefused:
-    """The kernel does not use its connection file's sockets, or not with its keys.
+    """The kernel does not use the sockets or the keys of its connection file.
 
-    ``may_fall_back`` means that the start was a trial, so that a launch on plain tcp follows.
+    ``may_fall_back`` means that the start was a trial; a launch on plain tcp then follows.
     """
 
     generation: int
@@ -122,12 +124,12 @@ class HeartbeatResumed:
 
 @dataclass(frozen=True)
 class ExitDelayed:
-    """A kernel has not exited yet, or its shim has not recorded the exit.
+    """A kernel that is being stopped has not exited yet, or its shim has not recorded the exit.
 
     ``waits_for`` is shown to users. ``children_alone`` is true if the kernel has no live descendant
     and at least one zombie: a child that has exited and that the kernel has not collected.
-    ``since_request_s`` is the number of seconds since the request. ``by_shim`` is true if only the
-    shim delays the exit.
+    ``since_request_s`` is the number of seconds since the ``shutdown_request``. ``by_shim`` is true
+    if the kernel has exited and its shim delays the end.
     """
 
     generation: int
@@ -144,16 +146,20 @@ class DeadlinePassed:
 
 @dataclass(frozen=True)
 class Adopted:
-    """A new daemon found the process of the recorded generation alive."""
+    """A new daemon adopts the kernel.
+
+    Either the process of the recorded generation is alive, or the kernel waits in ``backoff``.
+    """
 
     generation: int
 
 
 @dataclass(frozen=True)
 class Discovered:
-    """A new daemon found a live process that the kernel's record does not contain.
+    """A new daemon found, through the facts of a shim, a process that the record does not contain.
 
-    ``launch`` is the generation of the process and becomes the generation of the kernel.
+    The process is alive, unless the kernel's record was lost. ``launch`` is the generation of the
+    process and becomes the generation of the kernel.
     """
 
     launch: int
@@ -168,14 +174,14 @@ class AdoptionUnanswered:
 
 @dataclass(frozen=True)
 class NeverLaunched:
-    """A new daemon found that the previous one exited between its decision and the launch."""
+    """A new daemon found that the previous daemon had decided to launch, but exited before that."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class MachineRestarted:
-    """A new daemon found that the machine has restarted since the launch of the process."""
+    """A new daemon found that the machine has restarted since the kernel's process was launched."""
 
     generation: int
 
@@ -205,9 +211,9 @@ Event = (
 
 @dataclass(frozen=True)
 class Launch:
-    """Launch a process, with the kernel's key and ports or with a new key and new ports.
+    """Launch a process; ``new_key`` and ``new_ports`` say what to replace in the connection.
 
-    ``fallback`` means that the previous process of the same start has tried a wire in vain.
+    ``fallback`` means that the previous process of this start has tried a wire in vain.
     """
 
     generation: int
@@ -220,7 +226,8 @@ class Launch:
 class TakeStep:
     """Take one step of a stop.
 
-    ``restart`` is a part of ``shutdown_request``: a new process with the same connection follows.
+    ``restart`` is a field of the ``shutdown_request``. It tells the kernel and its clients that a
+    new process with the same connection follows.
     """
 
     step: Step

@@ -1,8 +1,8 @@
 """The observed behaviour of a kernel's software, such as whether it answers during a request.
 
-Rules. Only observed behaviour counts. A missing heartbeat is a fault only if the same kernel has
-answered heartbeats in the same situation. Some kernels do not: a kernel for R answers no heartbeat
-during a cell, and akernel answers none at all.
+Rules. Nothing but observed behaviour counts. A missing heartbeat is a fault if the same kernel has
+answered heartbeats in the same situation before. Otherwise it is no fault: a kernel for R, for
+example, answers no heartbeat during a cell, and akernel never answers a heartbeat.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +15,8 @@ class Habits:
     Parameters
     ----------
     of : str
-        The software that was observed. Other software starts with no habits.
+        The software that was observed: implementation and version. The habits do not apply to other
+        software.
     beats : bool
         Whether the kernel has answered a heartbeat.
     beats_busy : bool
@@ -23,7 +24,7 @@ class Habits:
     silent_busy : bool
         Whether the kernel has missed a heartbeat during a request and answered a later one.
     overlaps : bool
-        Whether the kernel answers on shell during a request.
+        Whether the kernel answers a request on shell while it works on another request.
     """
 
     of: str = ""
@@ -33,11 +34,11 @@ class Habits:
     overlaps: bool = False
 
     def for_software(self, software: str) -> "Habits":
-        """Return these habits if they belong to this software, else empty habits."""
+        """Return these habits if ``software`` is the observed software, else empty habits."""
         return self if self.of == software else Habits(of=software)
 
     def with_heartbeat(self, *, busy: bool, missed_busy: bool) -> "Habits":
-        """Learn from an answered heartbeat.
+        """Return the habits after the kernel has answered a heartbeat.
 
         Parameters
         ----------

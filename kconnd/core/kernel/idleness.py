@@ -2,11 +2,12 @@
 
 A background thread or a child process can compute without publishing anything on iopub. A kernel is
 therefore stopped as idle only if its process tree used less than `MAX_IDLE_CORE_SHARE` of a core
-over the last `SPAN_S`. This time includes the handling of the daemon's heartbeats and probes. An
-idle ipykernel uses about 2 ms a minute.
+over the last `SPAN_S` seconds. The processor time that the kernel uses to answer the daemon's
+heartbeats and probes is included: an idle ipykernel uses about 2 ms a minute.
 
-Rule: in doubt, the kernel counts as working. If a process started or exited during `SPAN_S`, the
-kernel may have worked, because the processor time of an exited process is unknown.
+Rule: in doubt, the kernel counts as working. It also counts as working if one of its processes
+started or exited in the last `SPAN_S` seconds. A started process is a sign of work, and the
+processor time of an exited process is unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +20,14 @@ ALLOWED_USE_S = 0.02  # always allowed, because Linux counts processor time in s
 
 @dataclass(frozen=True)
 class Sample:
-    """The processor time that a kernel's processes have used up to one moment.
+    """The total processor time of each process of a kernel, at one moment.
 
     Parameters
     ----------
     at : float
-        Monotonic seconds.
+        The moment in monotonic seconds.
     used : mapping
-        Seconds of processor time of each process, by pid and start time.
+        The processor time of each process in seconds, by pid and start time.
     """
 
     at: float
@@ -34,24 +35,24 @@ class Sample:
 
 
 def measured_span_s(stop_after: float) -> float:
-    """Return the length of a measurement, in seconds, for a value of ``idle.stop_after``."""
+    """Return how many seconds a measurement covers, for a value of ``idle.stop_after``."""
     return min(SPAN_S, stop_after)
 
 
 def trim_samples(samples: Sequence[Sample], span: float) -> Sequence[Sample]:
-    """Drop the oldest samples that a measurement over a span does not need."""
+    """Return the samples without the old ones that a measurement over ``span`` does not need."""
     newest = samples[-1].at if samples else 0.0
     enough = [index for index, sample in enumerate(samples) if newest - sample.at >= span]
     return samples[enough[-1] if enough else 0 :]
 
 
 def describe_use(samples: Sequence[Sample], span: float) -> str | None:
-    """Describe the signs that a kernel works; ``""`` if there are none.
+    """Describe a sign that the kernel is working; ``""`` if there is no such sign.
 
     Parameters
     ----------
     samples : sequence of Sample
-        The samples, in the order of time.
+        The samples, the oldest first.
     span : float
         The length of the measurement, in seconds.
 

@@ -1,25 +1,30 @@
-"""Decides whether a kernel may be interrupted, and whether an interrupt ended it.
+"""Decides whether a kernel may be interrupted, and whether an interrupt caused a kernel's exit.
 
-Rules. A starting kernel has no cell to interrupt. SIGINT terminates many kernels before their first
-answer, including ipykernel 7.4. SIGINT terminates xeus-python, deno, Kotlin, JJava and ilua at any
-time.
+Rules. A starting kernel is not interrupted. It has no cell to interrupt, and SIGINT terminates many
+kernels, including ipykernel 7.4, that have not answered yet. xeus-python, deno, Kotlin, JJava and
+ilua are terminated by SIGINT at any time.
 
-An exit counts as caused by an interrupt under three conditions. A user requested the interrupt
-shortly before the exit. The kernel was killed by SIGINT or exited by itself. Between interrupt and
-exit, no stop began and the kernel worked on no other request. A stop sends an interrupt of its own.
-A kernel that works on another request has survived the interrupt, and the user may have called
-`exit()`.
+An interrupt counts as the cause of an exit under three conditions:
+
+- A user requested the interrupt shortly before the exit.
+- The kernel was killed by SIGINT, or exited by itself.
+- Between the interrupt and the exit, no stop began and the kernel worked on no other request. (A
+  stop sends an interrupt of its own. A kernel that works on another request has survived the user's
+  interrupt, and this request may be a call of `exit()`.)
 """
 
 import signal
 
 from kconnd.core.kernel.lifecycle import Lifecycle, Policy, State
 
-ENDED_BY_WINDOW_S = 3.0  # the longest time from an interrupt to an exit that counts as its effect
+ENDED_BY_WINDOW_S = 3.0  # the longest time from an interrupt to an exit that it caused
 
 
 def has_no_cell(kernel: Lifecycle, age_s: float, policy: Policy) -> bool:
     """Return whether a kernel cannot run a cell yet, because it is launching or starting.
+
+    A kernel that was adopted in ``starting`` has no deadline. After the start timeout, such a
+    kernel may be running a cell, and may therefore not have answered the new daemon.
 
     Parameters
     ----------
@@ -28,9 +33,7 @@ def has_no_cell(kernel: Lifecycle, age_s: float, policy: Policy) -> bool:
     age_s : float
         Seconds since the process was started.
     policy : Policy
-        The rules of the kernel's profile. A kernel that was adopted during its start has no
-        deadline. After its start timeout, such a kernel may be running a cell and therefore not
-        answer.
+        The rules of the kernel's profile.
     """
     if kernel.state is State.LAUNCHING:
         return True
@@ -46,13 +49,13 @@ def ended_by_interrupt(
     Parameters
     ----------
     code, number : int, optional
-        The exit code, or the signal that killed the kernel; both are None if the exit status is
-        unknown.
+        The exit code of the kernel, or the number of the signal that killed it. Both are None if
+        the exit status is unknown.
     oom : bool
         Whether the kernel was killed because memory ran out.
     interrupted_s : float, optional
         Seconds from the last requested interrupt to the exit. None if no interrupt was requested,
-        or if a stop or another request followed the interrupt.
+        or if a stop or another request followed the last interrupt.
     """
     if interrupted_s is None or interrupted_s > ENDED_BY_WINDOW_S or oom:
         return False

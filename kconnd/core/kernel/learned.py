@@ -1,9 +1,10 @@
-"""Applies observations about a process to the kernel's record, and decides when to save it.
+"""Applies observations about a process to the kernel's record, and decides when to save the record.
 
-A record is written as a whole, so each write is expensive. Two rules keep the writes few. First, a
-launch is saved once, before it begins. Until the kernel answers, the shim's files on disk show the
-progress of the launch, and a new daemon finds the process by these files. Second, a change of
-habits is written with the next save if losing it would only cost a probe or two.
+A record is written as a whole, so each write is expensive. Two rules keep the number of writes
+small. First, a launch is saved once, before the launch begins. Until the kernel answers, the shim's
+files on disk show the progress of the launch, and a new daemon finds the process by these files.
+Second, a change of habits causes no write of its own if losing the change costs no more than one or
+two probes; the next save includes the change.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from kconnd.core.kernel.lifecycle import Lifecycle, State
 from kconnd.core.kernel.record import Facts, KernelRecord, LastExit
 from kconnd.core.launch.connection import ConnectionInfo
 
-MAX_FACT_CHARACTERS = 100  # the longest text that is kept of a kernel's self-description
+MAX_FACT_CHARACTERS = 100  # each text of a kernel's self-description is cut to this length
 LAUNCH = frozenset({State.LAUNCHING, State.STARTING})
 
 
@@ -74,7 +75,7 @@ def without_deadline(record: KernelRecord) -> KernelRecord:
 
 
 def _is_launch_progress(before: Lifecycle, after: Lifecycle) -> bool:
-    """Return whether an event is only the progress of a launch that is already saved."""
+    """Return whether a change is mere progress of a launch whose beginning is already saved."""
     within = before.state in LAUNCH and after.state in LAUNCH
     decided = (before.generation, before.desired, before.port_tries, before.proved)
     return within and decided == (
@@ -86,12 +87,12 @@ def _is_launch_progress(before: Lifecycle, after: Lifecycle) -> bool:
 
 
 def _matters(before: Habits, after: Habits) -> bool:
-    """Return whether new habits are worth a save, because a user's work may depend on them."""
+    """Return whether changed habits must be saved, because a user's work may depend on them."""
     return (before.silent_busy, before.overlaps) != (after.silent_busy, after.overlaps)
 
 
 def facts_of(reply: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse the self-description of a kernel in a ``kernel_info_reply``; fields may be missing."""
+    """Return the facts from a ``kernel_info_reply``; missing and invalid fields are left out."""
     info = reply.get("language_info")
     language = info if isinstance(info, dict) else {}
     fields = {

@@ -80,7 +80,7 @@ class Desired(StrEnum):
 
 
 class StopCause(StrEnum):
-    """The reason why a kernel is being stopped; this reason determines the state after the exit."""
+    """The reason why a kernel is being stopped, which determines the state after the exit."""
 
     STOP = "stop"
     RESTART = "restart"
@@ -126,19 +126,20 @@ class Lifecycle:
     step, stop_cause : Step, StopCause, optional
         While stopping: the current step, and why the kernel is being stopped.
     new_key : bool
-        Whether the next launch gets a new key, or the present launch got one.
+        In ``launching``: whether this launch gets a new key. In ``stopping``: whether the next
+        launch gets a new key.
     fallback : bool
         Whether the launch that follows a stop uses plain tcp, because another wire was tried in
         vain. Never saved: a new daemon repeats the trial.
     waits_for : str
         The cause that delays the exit after the reply to ``shutdown_request``, as shown to users.
     children_alone : bool
-        Whether the only cause of the delay is child processes that have exited and that the kernel
-        has not collected.
+        Whether nothing but zombies delays the exit: child processes that have exited and that the
+        kernel has not collected.
     deadline : float, optional
         Monotonic seconds at which `DeadlinePassed` is due. Never saved.
     reason : str
-        Why the kernel is in this state, as shown to users.
+        Why the kernel is in its present state, as shown to users.
     """
 
     state: State = State.STOPPED

@@ -1,15 +1,17 @@
-"""Decides whether a recorded kernel runs on this system, or on another machine or container.
+"""Decides whether a recorded kernel belongs to this system or to another system.
 
-Several machines or containers can share a state folder, and some of them have the same machine-id.
-The shim of a kernel takes a lock in that folder before it spawns the kernel, and holds the lock
-until the kernel's last process has exited. The locked file names the system of the shim. Containers
-of one machine have the same boot id, so the name of a system includes its pid namespace.
+A system is a machine or a container. Several systems can share a state folder, and some of them
+have the same machine-id. The shim of a kernel takes a lock in the state folder before it spawns the
+kernel, and holds the lock until the kernel's last process has exited. The locked file names the
+system of the shim. Containers of one machine have the same boot id, so the name of a system
+includes its pid namespace.
 
-Rules. A daemon treats a kernel as elsewhere unless the evidence proves that the kernel runs here,
-and changes no file of a kernel that is elsewhere. If a lock is held and its process is not found
-here, the kernel is elsewhere, even if the record names this system. On a file system that only this
-machine mounts, a free lock proves that the kernel has exited. On a network file system, a lock can
-be lost while the kernel runs; there, the host names in the record and in the locked file decide.
+Rules. In doubt, a daemon treats a kernel as elsewhere. A daemon changes no file of a kernel that is
+elsewhere. If the lock is held and the kernel's process is not found here, the kernel is elsewhere,
+even if the record names this system. On a file system that only this machine mounts, a free lock
+proves that the kernel has exited. On a network file system, a lock can be lost while the kernel
+runs; a free lock proves nothing there, and the host names in the record and in the locked file
+decide.
 """
 
 from collections.abc import Iterable
@@ -35,7 +37,7 @@ class Lock(StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """The facts that decide to which system a recorded kernel belongs.
+    """The facts that decide which system a recorded kernel belongs to.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ class Evidence:
     lock : Lock
         Whether the lock is held.
     proved : bool
-        Whether the process was found alive here, by pid and start time.
+        Whether the kernel's process was found alive here, by its pid and start time.
     local : bool
         Whether the state folder is on a file system that only this machine mounts.
     """
@@ -62,7 +64,7 @@ class Evidence:
 
 
 def is_elsewhere(evidence: Evidence, here: Origin) -> bool:
-    """Decide whether a kernel belongs to another system; this daemon must not touch such a kernel.
+    """Return whether a kernel belongs to another system, so that this daemon must not touch it.
 
     Parameters
     ----------
@@ -86,7 +88,10 @@ def is_elsewhere(evidence: Evidence, here: Origin) -> bool:
 
 
 def is_here(writer: Origin, here: Origin) -> bool:
-    """Return whether a daemon or shim ran on this system, during this boot or an earlier one."""
+    """Return whether a daemon or shim ran on this system, in the present boot or an earlier boot.
+
+    ``writer`` is the system that the daemon or shim wrote into a file.
+    """
     if writer.host != here.host or writer.machine not in {here.machine, ""}:
         return False
     # A pid namespace identifies a system only within one boot. Records of earlier versions contain
@@ -99,16 +104,18 @@ def is_here(writer: Origin, here: Origin) -> bool:
 def _may_live(evidence: Evidence) -> bool:
     """Return whether a kernel of another system may be alive although it has no lock file."""
     if evidence.state in {State.LAUNCHING, State.BACKOFF} and evidence.local:
-        # Every version that records the pid namespace also locks a file for each kernel.
+        # Every version that records the pid namespace also makes a lock file for each kernel that
+        # it launches. Without a lock file, the kernel was not launched.
         return not (evidence.recorded is not None and evidence.recorded.pid_namespace)
     return evidence.state is None or evidence.state in {*LIVE, State.BACKOFF}
 
 
 def choose_holder(evidence: Evidence, here: Origin) -> Origin | None:
-    """Choose the system to report as the kernel's owner.
+    """Choose the system to report as the one that a kernel elsewhere belongs to.
 
-    The locked file is the most reliable source. A locked file that names this system is ignored,
-    because the process was not found here.
+    While the lock is held, the locked file is more reliable than the record. In other cases, and if
+    the record names another machine, the record counts first. A source that names this system
+    counts last, because the kernel was not found here.
     """
     first, second = evidence.locked, evidence.recorded
     if evidence.lock is not Lock.HELD or (second and second.machine != here.machine):
@@ -118,7 +125,7 @@ def choose_holder(evidence: Evidence, here: Origin) -> Origin | None:
 
 
 def file_system_of(mountinfo: Iterable[str], path: str) -> str:
-    """Return the type of the file system that holds a path.
+    """Return the type of the file system that contains a path.
 
     Parameters
     ----------
@@ -140,7 +147,7 @@ def file_system_of(mountinfo: Iterable[str], path: str) -> str:
             continue
         point = _unescape(fields[4])
         is_below = path == point or path.startswith(point.rstrip("/") + "/")
-        # A later mount hides an earlier mount at its mount point.
+        # Of two mounts at one mount point, the later mount hides the earlier mount.
         if is_below and len(point) >= longest:
             longest, file_system = len(point), source_fields[0]
     return file_system

@@ -1,10 +1,14 @@
 """Decides from sockets and ports whether a new client can attach to a live kernel.
 
-A kernel that answers the daemon may still be unreachable for new clients. There are four causes.
-The kernel's sockets were deleted. The kernel did not bind the ports in its connection file. Another
-program uses one of the ports. The connection file is missing and cannot be rewritten. A client
-needs shell, iopub, control and heartbeat. A missing stdin channel is no fault, since only
-``input()`` needs it.
+A kernel that answers the daemon may still be unreachable for new clients. There are four causes:
+
+- The kernel's Unix sockets were deleted.
+- The kernel has not bound the ports in its connection file.
+- Another program uses one of the ports.
+- The connection file is missing and cannot be rewritten.
+
+A client needs the channels shell, iopub, control and heartbeat. A missing stdin channel is no
+fault, because nothing but ``input()`` needs it.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -29,7 +33,7 @@ class Listener:
 
 
 def parse_listeners(tables: Iterable[str]) -> frozenset[Listener]:
-    """Parse the listening sockets out of tables such as ``/proc/net/tcp``."""
+    """Return the listening sockets in the texts of tables such as ``/proc/net/tcp``."""
     rows = (line.split() for table in tables for line in table.splitlines()[1:])
     return frozenset(_parse_listener(row) for row in rows if row[3] == LISTENING)
 
@@ -50,14 +54,14 @@ def parse_unix_listeners(table: str) -> dict[int, str]:
 
 
 def find_ipc_fault(connection: ConnectionInfo, listens: Callable[[str], bool]) -> str:
-    """Describe the Unix sockets of a kernel that accept no clients; ``""`` if all accept clients.
+    """Describe which Unix sockets of a kernel accept no clients; ``""`` if all accept clients.
 
     Parameters
     ----------
     connection : ConnectionInfo
-        The kernel's connection file.
+        The content of the kernel's connection file.
     listens : callable
-        Returns whether a path is a Unix socket that accepts connections.
+        A function that returns whether a path is a Unix socket that accepts connections.
     """
     paths = dict(zip(CHANNELS, connection.socket_paths(), strict=True))
     dead = [channel for channel in REQUIRED_CHANNELS if not listens(paths[channel])]
@@ -70,18 +74,18 @@ def find_ipc_fault(connection: ConnectionInfo, listens: Callable[[str], bool]) -
 def find_tcp_fault(
     connection: ConnectionInfo, listeners: Collection[Listener], own: Collection[int]
 ) -> str:
-    """Describe the TCP ports of a kernel that accept no clients or belong to another program.
+    """Describe which TCP ports of a kernel accept no clients or belong to another program.
 
-    ``""`` if there are none.
+    The result is ``""`` if there are no such ports.
 
     Parameters
     ----------
     connection : ConnectionInfo
-        The kernel's connection file.
+        The content of the kernel's connection file.
     listeners : collection of Listener
         All listening sockets of this machine.
     own : collection of int
-        The inodes of the sockets of the kernel's processes; empty if they cannot be read.
+        The inodes of the sockets of the kernel's processes; empty if the inodes cannot be read.
     """
     ports = dict(zip(CHANNELS, connection.ports, strict=True))
     inodes = {
@@ -94,8 +98,8 @@ def find_tcp_fault(
         instead = f"; {BOUND_INSTEAD} {_numbers(sorted(bound))}" if bound else ""
         numbers = _numbers(ports[channel] for channel in dead)
         return f"nothing listens on its {_join_channels(dead)} ({numbers}){instead}"
-    # Another user's proxy can listen on all ports of a kernel, such as the proxy of a container. In
-    # this case the kernel owns none of the sockets.
+    # A proxy of another user, such as that of a container, can listen on all ports of a kernel. In
+    # this case the kernel owns none of the listening sockets, and there is no fault.
     own_channels = {channel for channel in CHANNELS if inodes[ports[channel]] & set(own)}
     foreign = [c for c in REQUIRED_CHANNELS if own_channels and c not in own_channels]
     if not foreign:

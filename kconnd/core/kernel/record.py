@@ -1,9 +1,9 @@
-"""The record of a kernel that outlives the daemon, and its JSON form in a state file.
+"""A kernel's record, which outlives the daemon, and the record's JSON form in a state file.
 
-Rules. A record holds no open handle and no monotonic time. The JSON form has a version number, and
+Rules. A record contains no open file and no monotonic time. The JSON form has a version number, and
 files of every released version load for ever (``tests/data``). The record contains the kernel's
-key: if the connection file is deleted, the daemon can write it again. The record's file is
-therefore private.
+key, with which the daemon can rewrite a deleted connection file. Because of the key, the record's
+file is private.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,10 +24,11 @@ from kconnd.core.kernel.lifecycle import (
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 
 T = TypeVar("T")
-_field_types = cache(get_type_hints)  # the hints are needed for each decision of each record
+_field_types = cache(get_type_hints)  # parsing a record needs the hints for each of its decisions
 
 VERSION = 1
-# Version 0.1.0 stores `Lifecycle.desired` and `Lifecycle.stop_cause` under these keys.
+# The keys of `Lifecycle.desired` and `Lifecycle.stop_cause` in the JSON form; version 0.1.0 chose
+# these names, and they cannot change.
 WANTED, ENDING = "wanted", "ending"
 MAX_DECISIONS = 50  # the number of decisions to keep for ``kconnd-ctl why``
 
@@ -87,7 +88,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class KernelRecord:
-    """All facts about one kernel that outlive the daemon.
+    """The data about one kernel that outlives the daemon.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ class KernelRecord:
     connection : ConnectionInfo, optional
         The connection info; a restart keeps it.
     habits : Habits
-        The observed behaviour of the kernel's software; records of older versions have none.
+        The observed behaviour of the kernel's software; empty in records of older versions.
     origin : Origin, optional
         The system that saved the record; the store sets it.
     """
@@ -159,7 +160,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
 
 
 def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
-    """Convert the origin, without the pid namespace, which older daemons refuse here."""
+    """Convert an origin; its pid namespace is a field outside, because older daemons refuse it."""
     if origin is None:
         return {"origin": None}
     saved = dict(vars(origin))
@@ -167,9 +168,9 @@ def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
 
 
 def _delay(kernel: Lifecycle) -> dict[str, Any]:
-    """Convert the fields of a delayed exit.
+    """Convert the fields about a delayed exit.
 
-    Unset fields are omitted, because older daemons refuse them.
+    They are omitted if no exit is delayed, because older daemons refuse these fields.
     """
     if not kernel.waits_for:
         return {}
@@ -182,7 +183,7 @@ def parse_record(content: Mapping[str, Any]) -> KernelRecord:
     Raises
     ------
     ValueError
-        If the data is not a record, or has a version that this program does not know.
+        If the data is not a valid record, or has a version that this program does not know.
     """
     if not isinstance(content, Mapping):
         raise ValueError("not a kernel's record")  # noqa: TRY004  # one error for all damage
@@ -221,7 +222,7 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
 def _parse_origin(content: Mapping[str, Any]) -> Origin | None:
     """Parse the origin.
 
-    Early records contain the pid namespace in the origin, later ones in a separate field.
+    Early records contain the pid namespace within the origin, later records in a separate field.
     """
     if content["origin"] is None:
         return None

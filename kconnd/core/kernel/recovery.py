@@ -1,8 +1,9 @@
 """Decides which event describes a kernel that an earlier daemon launched.
 
-Rules. A live process holds a user's work, so the daemon adopts it in every recorded state. A
-process that exited while no daemon ran is supervised like a live process: its exit status is in its
-exit file. This module does not restart processes of an earlier boot.
+Rules. A live process holds a user's work, so the daemon adopts the process, whatever state its
+record contains. If a process exited while no daemon ran, the daemon watches it like a live process,
+and thereby finds the exit status in the exit file. A process of an earlier boot is not launched
+again by this module.
 """
 
 from kconnd.core.kernel.events import (
@@ -24,21 +25,22 @@ def recover(
     Parameters
     ----------
     kernel : Lifecycle
-        The kernel as its record has it.
+        The kernel's state in its record.
     launch : int, optional
-        The generation that a shim recorded in this run of the machine, whether its process lives
-        or not; None without such a record.
+        The generation of the process that a shim recorded since the last boot, even if the process
+        is dead; None if no shim recorded a process.
     alive : bool
-        Whether that process lives and is proved to be ours.
+        Whether the process that the shim recorded is alive and is proved to be the kernel's.
     forgotten : bool
-        Whether the kernel's own record was lost, so that ``kernel`` is a default.
+        Whether the kernel's record was lost, so that ``kernel`` has only default values.
     rebooted : bool
-        Whether the record is from an earlier run of the machine.
+        Whether the record was saved before the last boot.
 
     Returns
     -------
     Event, optional
-        The event to apply; None if the record is right, or if watching the process will show it.
+        The event to apply; None if the record is correct, or if the daemon will see the exit of the
+        process when it watches the process.
     """
     lives, waits = kernel.state in LIVE, kernel.state is State.BACKOFF
     if lives and launch == kernel.generation:

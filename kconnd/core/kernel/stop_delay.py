@@ -1,9 +1,9 @@
 """Describes to users what delays the exit of a kernel that is being stopped.
 
-A kernel replies to ``shutdown_request`` before it exits. Its child processes show what it waits
-for. ipykernel terminates its children and waits until each has disappeared. A zombie is an exited
-child that was not collected. A zombie never disappears, so ipykernel waits for its whole timeout.
-ipykernel runs its atexit functions after this wait.
+A kernel replies to ``shutdown_request`` before it exits. The kernel's child processes show what the
+kernel waits for. ipykernel terminates its children and waits until each child has disappeared. A
+zombie, an exited child that the kernel has not collected, never disappears; ipykernel then waits
+for its whole timeout. ipykernel runs its atexit functions after this wait.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from kconnd.core.kernel.events import Step
 from kconnd.core.kernel.lifecycle import Lifecycle, State
 
 MAX_NAMED_PROCESSES = 3  # further processes are only counted
-IPYKERNEL = "ipython"  # the implementation in its kernel_info_reply
+IPYKERNEL = "ipython"  # the field "implementation" in a kernel_info_reply of ipykernel
 IPYKERNEL_WAIT = "ipykernel 7.4 waits 29 s for it"
 _BY_STEP = {
     Step.INTERRUPT: "its cell to end after an interrupt",
@@ -30,7 +30,7 @@ def describe_delay(live: Sequence[tuple[int, str]], ended: int, implementation: 
     live : sequence of tuple
         Pid and program name of each live process below the kernel.
     ended : int
-        The number of the kernel's zombies: children that have exited and were not collected.
+        The number of zombies: children that have exited and that the kernel has not collected.
     implementation : str
         The kernel's implementation, from its kernel_info_reply.
     """

@@ -6,8 +6,8 @@ of state and event; a pair without a row changes nothing. The head of
 `kconnd.core.kernel.lifecycle` has the state diagram.
 
 Rules. An event of another generation is about an earlier process and changes nothing. A live kernel
-is stopped only by request or because of a setting of its profile. A process that has never answered
-does not count as a live kernel.
+is stopped on request or because of a setting of its profile, and for no other reason. A process
+that has never answered does not count as a live kernel.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ from kconnd.core.kernel.lifecycle import (
     StopCause,
 )
 
-# Consecutive launches with new ports, because other programs used the chosen ports.
+# The limit of consecutive launches with new ports after other programs used the chosen ports.
 MAX_PORT_TRIES = 5
 # After a passing failure, such as a full disk, the wait is as long as after 4 failures.
 PASSING_FAILURE_WEIGHT = 4
@@ -79,7 +79,8 @@ def decide(kernel: Lifecycle, event: Event, policy: Policy, now: float) -> Outco
     Returns
     -------
     tuple
-        The kernel after the event, to be saved first, and the commands to run then.
+        The kernel after the event, and the commands. The caller saves the kernel before it runs the
+        commands.
     """
     if getattr(event, "generation", kernel.generation) != kernel.generation:
         return kernel, ()
@@ -88,7 +89,10 @@ def decide(kernel: Lifecycle, event: Event, policy: Policy, now: float) -> Outco
 
 
 def backoff_delay(failures: int, policy: Policy, roll: float) -> float:
-    """Return the wait before a retry, in seconds; it doubles with each failure and has jitter."""
+    """Return the wait before a retry, in seconds.
+
+    The wait doubles with each failure; ``roll``, from 0 to 1, adds jitter.
+    """
     doubled = policy.backoff * 2.0 ** min(failures - 1, 60)
     return min(policy.backoff_max, doubled * (0.75 + 0.5 * roll))
 
@@ -244,7 +248,7 @@ def _stop_again(kernel: Lifecycle, event: StopRequested, policy: Policy, now: fl
 
 
 def _exit_delayed(kernel: Lifecycle, event: ExitDelayed, _policy: Policy, now: float) -> Outcome:
-    """Extend the deadline of a kernel whose exit only zombies delay."""
+    """Record what delays an exit; extend the deadline if nothing but zombies delays it."""
     if kernel.step is not Step.SHUTDOWN and not event.by_shim:
         return kernel, ()
     deadline = kernel.deadline
@@ -367,7 +371,7 @@ def _machine_restarted(
 def _first_step(kernel: Lifecycle, event: StopRequested | RestartRequested) -> Step:
     """Choose the first step of a stop.
 
-    A kernel that has never answered gets a signal instead of a message.
+    A kernel that has not answered yet gets a signal instead of a message.
     """
     if event.now or kernel.state is State.STARTING:
         return Step.TERMINATE
@@ -397,7 +401,8 @@ def _begin_step(kernel: Lifecycle, step: Step, policy: Policy, now: float) -> Ou
     }
     waits_for = kernel.waits_for if step is kernel.step else ""
     kernel = replace(kernel, step=step, waits_for=waits_for, children_alone=False)
-    # A process with a new key is none that the clients of this one could go on with.
+    # The kernel is told that a restart follows if its clients can use the next process. With a new
+    # key, they cannot.
     followed = kernel.desired is Desired.UP and not kernel.new_key
     restart = step is Step.SHUTDOWN and followed
     return replace(kernel, deadline=now + times[step]), (TakeStep(step, restart),)

@@ -1,7 +1,7 @@
 """Builds the reply about a kernel from its record and its live status.
 
-The field names of the reply are a public interface: fields are added and never renamed or
-removed.
+The field names of the reply are a public interface: later versions may add fields, but rename and
+remove none.
 """
 
 import signal
@@ -39,7 +39,7 @@ class LiveStatus:
     clients : int, optional
         Number of connected clients.
     unrecorded : str
-        Why the record could not be saved; empty if it was saved.
+        Why the kernel's record could not be saved; empty if it was saved.
     kept_alive : str, optional
         Why ``idle.stop_after`` does not stop the kernel although it is idle.
     unreachable : str
@@ -72,14 +72,15 @@ def iso_time(at: float | None) -> str | None:
 
 
 def describe_oom(*, own: bool, above: str) -> str:
-    """Describe the memory limit that caused the kill of a kernel.
+    """Describe which memory limit caused a kernel to be killed.
 
     Parameters
     ----------
     own : bool
         Whether the kernel reached the limit of its own control group.
     above : str
-        The parent control group that reached its limit, such as a user's slice; ``""`` if none did.
+        The control group above the kernel's that reached its limit, such as a user's slice; ``""``
+        if none did.
     """
     if not above:
         if own:
@@ -111,7 +112,7 @@ def describe_unit_stop(unit: str, how: str) -> str:
 
 
 def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
-    """Build the reply for a user who may see the kernel; it contains no key."""
+    """Build the reply about a kernel for a user who may see the kernel; it contains no key."""
     kernel = record.lifecycle
     alive = kernel.state in {State.STARTING, State.RUNNING, State.STOPPING}
     facts = record.facts
@@ -156,13 +157,13 @@ def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
 
 
 def without_output(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove the kernel's output, for a user who may see the kernel and not connect to it."""
+    """Return a reply without output, for a user who may see the kernel but not connect to it."""
     last = shown["last_exit"]
     return {**shown, "last_exit": last and {**last, "output_tail": ""}, "log_file": ""}
 
 
 def describe_elsewhere(record: KernelRecord) -> dict[str, Any]:
-    """Build the reply about a kernel that runs on another machine, from its last record."""
+    """Build the reply about a kernel that is elsewhere, from the kernel's last record."""
     origin, decisions = record.origin, record.decisions
     return {
         "name": record.name,

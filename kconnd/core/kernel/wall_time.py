@@ -21,8 +21,9 @@ class WallClock:
         at : float
             Monotonic seconds.
         offset : float
-            The present difference between both clocks, in seconds. The difference varies slightly
-            between calls, because the clocks are read one after the other.
+            The present difference between the wall clock and the monotonic clock, in seconds. The
+            difference varies slightly between calls, because the clocks are read one after the
+            other.
         """
         if abs(offset - self._offset) > CLOCK_STEP_S:
             self._offset = offset

@@ -3,12 +3,13 @@
 How it works. A fact comes from one of five sources. kconnd ships a table of facts that were
 measured with certain versions. The metadata of installed packages shows the base package of a
 kernel. A kernel spec declares facts. An ordinary start shows some facts, and a probe tests all
-facts. If sources disagree, `combine` chooses the strongest source: first a probe, second the table,
-third an ordinary start, and last metadata and declarations. Metadata and declarations are only
-likely to be correct.
+facts. If sources disagree, `combine` chooses the strongest source. The order is: a probe, the
+table, an ordinary start, metadata, declarations. Metadata and declarations are probably correct,
+but this is not certain.
 
-Learned facts are stored under a key (`software_key`). The key is derived from all information about
-the software before a start, so facts about other versions are never used.
+Learned facts are stored under the key of the software (`software_key`). The key is derived from all
+information about the software before a start. A changed version has a different key, so facts about
+other versions are never used.
 """
 
 import hashlib
@@ -61,13 +62,13 @@ class Fact:
     Parameters
     ----------
     value : bool or float
-        Whether the fact is true, or a number of seconds.
+        A number of seconds for `SECONDS_TO_START`; for any other fact, whether it is true.
     source : FactSource
         The source of the fact.
     evidence : str
         The observation that shows the fact, for display.
     at : float, optional
-        The date of the fact in seconds since the epoch; None for a fact that was just read.
+        The date of the fact in seconds since the epoch; None if the fact was read a moment ago.
     """
 
     value: bool | float
@@ -115,7 +116,11 @@ def software_key(spec: Iterable[object], program: str, stamps: Iterable[object])
 
 
 def combine(*facts: Capabilities) -> dict[str, Fact]:
-    """Combine facts; for each fact, the strongest source wins, or else the last mapping."""
+    """Merge mappings of facts.
+
+    If several mappings contain a fact, the one with the strongest source wins. If the sources are
+    equally strong, the last mapping wins.
+    """
     combined: dict[str, Fact] = {}
     for mapping in facts:
         for name, fact in mapping.items():
@@ -130,10 +135,11 @@ def is_stronger(first: Fact, second: Fact) -> bool:
 
 
 def news_in(known: Capabilities, observed: Capabilities) -> dict[str, Fact]:
-    """Return the observed facts to store: new facts, and facts with a changed value.
+    """Return the observed facts to store.
 
-    The duration of a start varies slightly, so only the first duration and much longer durations
-    are stored.
+    A fact is stored if it is new, if its value has changed, or if it confirms metadata or a
+    declaration. The duration of a start varies slightly; a duration is stored if it is the first or
+    more than twice as long as the known duration.
     """
     return {
         name: fact
@@ -166,7 +172,7 @@ def facts_to_json(facts: Capabilities) -> dict[str, Any]:
 
 
 def parse_facts(content: object) -> dict[str, Fact]:
-    """Parse the plain data of facts; unknown and invalid facts are omitted."""
+    """Parse the plain data of facts; facts that are unknown or invalid are omitted."""
     if not isinstance(content, dict):
         return {}
     facts = {name: _parse_fact(name, content[name]) for name in MEANINGS if name in content}
@@ -203,7 +209,7 @@ def learned_to_json(learned: Mapping[str, "LearnedSoftware"]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LearnedSoftware:
-    """The facts that were learned of a kernel's software, and the name of its kernel spec."""
+    """The facts that were learned about some software, and the name of its kernel spec."""
 
     name: str
     facts: Capabilities
@@ -220,7 +226,7 @@ def parse_learned(content: object) -> dict[str, LearnedSoftware]:
     Raises
     ------
     ValueError
-        If the data has another version or another form.
+        If the data has another version or is malformed.
     """
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ValueError("it is not a file of learned capabilities, or of a newer version")
@@ -235,6 +241,6 @@ def parse_learned(content: object) -> dict[str, LearnedSoftware]:
 
 
 def keep_latest(learned: Mapping[str, LearnedSoftware]) -> dict[str, LearnedSoftware]:
-    """Drop the oldest learned facts if there are too many."""
+    """Return the learned facts of the `MAX_KERNELS` kernels whose facts are the latest."""
     by_age = sorted(learned, key=lambda key: learned[key].learned_at, reverse=True)
     return {key: learned[key] for key in by_age[:MAX_KERNELS]}

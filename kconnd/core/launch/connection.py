@@ -1,4 +1,4 @@
-"""Connection info: how a client reaches a kernel, and its form in a connection file.
+"""Connection info: the data with which a client reaches a kernel, as in a connection file.
 
 The format is Jupyter's ("Connection files" in the jupyter_client documentation); the CURVE fields
 are those of jupyter_client 8.9 and ipykernel 7.3. The HMAC key and the CURVE keys are secret.
@@ -74,7 +74,7 @@ class ConnectionInfo:
         return f"tcp://{host}:{port}"
 
     def socket_paths(self) -> tuple[str, ...]:
-        """Return the paths of the sockets; empty with tcp."""
+        """Return the paths of the kernel's Unix sockets; empty with tcp."""
         if self.transport != "ipc":
             return ()
         return tuple(f"{self.ip}-{port}" for port in self.ports)
@@ -134,14 +134,14 @@ def parse_connection(content: Mapping[str, Any]) -> ConnectionInfo:
 def parse_foreign_connection(content: Mapping[str, Any]) -> ConnectionInfo:
     """Parse the untrusted connection info of another owner's kernel.
 
-    A kernel that listens on all addresses of this machine is reached at its loopback address.
+    If the kernel listens on all addresses of this machine, the result contains the loopback
+    address.
 
     Raises
     ------
     ValueError
         If a field is missing or has a wrong type, or if a value is impossible for a kernel of
-        kconnd: another transport, a host name instead of an address, an empty key, or a malformed
-        key.
+        kconnd, such as an unknown transport, a host name instead of an address, or an empty key.
     """
     connection = parse_connection(content)
     if connection.transport == "ipc":

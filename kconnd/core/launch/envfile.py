@@ -1,6 +1,6 @@
 """Parses environment files: ``KEY=VALUE`` lines, as in systemd's EnvironmentFile=.
 
-Comments begin with ``#``. Values may be quoted as in a shell. Nothing is expanded.
+Comments begin with ``#``. Values may be quoted as in a shell. Variables in values are not expanded.
 """
 
 import shlex

@@ -1,11 +1,12 @@
-"""Chooses the parent process that a kernel can be forked from, or explains why it cannot be forked.
+"""Chooses the parent process to fork a kernel from, or explains why the kernel cannot be forked.
 
-A forked kernel must behave like a kernel that was started by exec. Its parent is a zygote
-(`kconnd.programs.zygote`). The interpreter, the dynamic loader, libc and some modules read
-environment variables when a process starts. In a forked kernel, the parent has already read these
-variables. They are called the exec-time environment, and must have equal values in the parent and
-in the kernel. Each parent therefore serves one exec-time environment. The test suite checks which
-variables the modules of a kernel read during their import.
+A forked kernel must behave like a kernel that was started by exec. The parent of a forked kernel is
+a zygote (`kconnd.programs.zygote`). The interpreter, the dynamic loader, libc and some modules read
+environment variables when a process starts. These variables are called the exec-time environment.
+A forked kernel uses the values that its parent has read, so each variable of the exec-time
+environment must have the same value in the parent and in the kernel. Each parent therefore serves
+one exec-time environment. The test suite checks which variables the modules of a kernel read during
+their import.
 """
 
 import fnmatch
@@ -23,7 +24,7 @@ EXEC_TIME = (
     "OPENSSL_*",
     "PYTHON*",
     "_PYTHON*",
-    "HOME",  # contains the user's own site-packages
+    "HOME",  # the folder that contains the user's own site-packages
     "PATH",  # read by an interpreter that is a script
     "USER",  # the user name in messages (jupyter_client.session)
     "TERM",
@@ -50,7 +51,7 @@ EXEC_TIME = (
     "PATHS_FROM_ECLIPSE_TO_PYTHON",
     "GEVENT_*",
 )
-OWN_PREFIX = "KCONND_"  # these variables differ for each kernel, and no module reads them
+OWN_PREFIX = "KCONND_"  # variables that differ for each kernel and that no module reads
 MIN_REFUSAL_S = 60.0
 REFUSAL_PER_ATTEMPT = 10
 
@@ -75,7 +76,7 @@ class Parent:
 
 
 def exec_time(env: Mapping[str, str], *, whole: bool) -> tuple[tuple[str, str], ...]:
-    """Return the exec-time environment: the variables that are read at the start of a process.
+    """Return a kernel's exec-time environment: the variables that are read when a process starts.
 
     Parameters
     ----------
@@ -97,10 +98,11 @@ def exec_time(env: Mapping[str, str], *, whole: bool) -> tuple[tuple[str, str], 
 def choose_parent(
     argv: tuple[str, ...], env: Mapping[str, str], cwd: str, preload: tuple[str, ...]
 ) -> Parent | str:
-    """Choose the parent that a command can be forked from, or return the reason why it cannot be.
+    """Choose the parent for a kernel's command; return a text if the kernel cannot be forked.
 
-    An interpreter resolves relative and empty entries of PYTHONPATH against its working directory.
-    A parent and its kernels have different working directories, so these entries are made absolute.
+    The text is the reason. An interpreter resolves relative and empty entries of PYTHONPATH against
+    its working directory. A parent and its kernels have different working directories, so this
+    function makes such entries absolute.
     """
     command = python_module(argv)
     if command is None:
@@ -115,7 +117,7 @@ def choose_parent(
 
 
 def wants_more_files(limits: Mapping[str, float], own: tuple[int, int]) -> bool:
-    """Return whether a profile sets a limit of open files above the daemon's own hard limit."""
+    """Return whether a profile's limit of open files is above the hard limit of the daemon."""
     return 0 <= own[1] < limits.get("open_files", 0)
 
 
@@ -127,8 +129,8 @@ def choose_open_files(limits: Mapping[str, float], own: tuple[int, int]) -> tupl
     limits : mapping
         The limits of the profile.
     own : tuple of int
-        The soft and hard limit that the daemon started with; negative means unlimited. Kernels
-        without a limit in their profile inherit them.
+        The soft and hard limit that the daemon started with; negative means unlimited. A kernel
+        without a limit in its profile inherits both limits.
     """
     if "open_files" not in limits:
         return own
@@ -139,9 +141,10 @@ def choose_open_files(limits: Mapping[str, float], own: tuple[int, int]) -> tupl
 
 
 def refusal_time_s(attempt_s: float) -> float:
-    """Return how long a refused fork is not tried again, unless files change on disk.
+    """Return how many seconds to wait after a refused fork before the next attempt to fork.
 
-    The cause of a refusal may be temporary, such as a lack of memory or a server that does not
-    answer. Each new attempt delays a start by ``attempt_s``, so slow attempts are repeated rarely.
+    The wait ends early if files change on disk. The cause of a refusal may be temporary, such as a
+    lack of memory or a server that does not answer. Each new attempt delays a start by
+    ``attempt_s`` seconds, so slow attempts are repeated rarely.
     """
     return max(MIN_REFUSAL_S, REFUSAL_PER_ATTEMPT * attempt_s)

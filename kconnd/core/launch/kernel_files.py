@@ -1,4 +1,4 @@
-"""The paths of a kernel's files; no other module spells them out.
+"""The paths of a kernel's files; no other module contains these paths.
 
 A kernel has files in two folders. Files in the state folder outlive a reboot; files in the runtime
 folder do not:
@@ -10,7 +10,7 @@ folder do not:
     RUNTIME/kernel-NAME.json            the connection file
     RUNTIME/ipc/NAME-1 to NAME-5        the kernel's sockets, with ipc
     RUNTIME/live/NAME.shim.json         the facts: pids and start times, written by the shim
-    RUNTIME/live/NAME.exit.json         the exit status, if the disk of the state folder is full
+    RUNTIME/live/NAME.exit.json         used instead of exit.json if the disk of STATE is full
     RUNTIME/live/NAME.plan              the launch plan, for a shim that systemd starts
     RUNTIME/live/NAME.lock              the lock of versions before 0.1.0
 
@@ -101,7 +101,7 @@ class WarmFiles(KernelFiles):
 
 
 def kernel_files(runtime_dir: str, state_dir: str, name: str) -> KernelFiles:
-    """Return the paths of a kernel's files; they depend only on the folders and the name."""
+    """Return the paths of a kernel's files, which follow from the two folders and the name."""
     folder, live = f"{kernels_dir(state_dir)}/{name}", f"{live_dir(runtime_dir)}/{name}"
     return KernelFiles(
         name=name,
@@ -127,8 +127,8 @@ def warm_files(runtime_dir: str, state_dir: str, name: str) -> WarmFiles:
         "record": f"{link}/{RECORD}",
         "log": f"{link}/log",
         "exit": f"{link}/exit.json",
-        # The path of the lock does not contain the link, because the link changes before the lock
-        # moves.
+        # The path of the lock does not contain the link, because a hand-over changes the link
+        # before it moves the lock.
         "lock": f"{link}.d/{LOCK}",
         "connection_file": f"{live_dir(runtime_dir)}/{name}.connection.json",
     }
@@ -136,12 +136,12 @@ def warm_files(runtime_dir: str, state_dir: str, name: str) -> WarmFiles:
 
 
 def connection_file_name(name: str) -> str:
-    """Name a kernel's connection file, in a form that ``jupyter --existing NAME`` also finds."""
+    """Return the name of a kernel's connection file; ``jupyter --existing NAME`` can find it."""
     return f"kernel-{name}.json"
 
 
 def kernel_of_connection_file(file_name: str) -> str:
-    """Return the name of the kernel whose connection file has this name."""
+    """Return the name of the kernel that a connection file belongs to."""
     return file_name.removeprefix("kernel-").removesuffix(".json")
 
 
@@ -166,12 +166,14 @@ def warm_dir(state_dir: str) -> str:
 
 
 def records_pattern() -> str:
-    """Return a glob pattern, relative to a folder of state folders, for all records."""
+    """Return a glob pattern for all records, relative to a folder that contains state folders."""
     return f"*/{_KERNELS}/*/{RECORD}"
 
 
 def socket_prefix(runtime_dir: str, name: str) -> str:
-    """Choose the common prefix of the paths of a kernel's sockets; a hash replaces a long name.
+    """Choose the common prefix of the paths of a kernel's sockets.
+
+    A hash of the name replaces a name that would make the paths too long.
 
     Raises
     ------
@@ -226,7 +228,8 @@ def kernel_of_facts(file_name: str) -> str:
 def spare_exit_of(facts: str, lock: str) -> str:
     """Return the path of a kernel's spare exit file.
 
-    Versions before 0.1.0 recorded only the lock.
+    ``facts`` is empty for a kernel of a version before 0.1.0, which recorded the path of the lock
+    and not the path of the facts.
     """
     return (facts.removesuffix(_FACTS) if facts else lock.removesuffix(_OLD_LOCK)) + _EXIT
 

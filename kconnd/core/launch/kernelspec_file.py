@@ -1,8 +1,8 @@
-"""Jupyter's kernel specs as values: the content of a `kernel.json`, and the folder of the spec.
+"""Jupyter's kernel specs as values: the content of a `kernel.json`, and the folder of this file.
 
-The format is documented in "Kernel specs" of the jupyter_client documentation. kconnd runs a bare
-``python`` in a spec as the Python of the environment in which the spec is installed. Jupyter runs
-the Python of the Jupyter server instead.
+The format is documented in "Kernel specs" of the jupyter_client documentation. If the command of a
+kernel spec begins with ``python`` without a path, kconnd runs the Python of the environment in
+which the kernel spec is installed. Jupyter runs the Python of the Jupyter server instead.
 """
 
 import re
@@ -34,7 +34,7 @@ class KernelSpec:
 
     @property
     def prefix(self) -> str:
-        """The ``PREFIX`` of a spec in ``PREFIX/share/jupyter/kernels/NAME``, or ``""``."""
+        """The ``PREFIX`` of the folder, if this is ``PREFIX/share/jupyter/kernels/NAME``."""
         prefix, folder, _ = self.resource_dir.partition("/share/jupyter/kernels/")
         return prefix if folder else ""
 
@@ -102,7 +102,8 @@ def provisioned_spec(profile: str, language: str, command: str) -> dict[str, Any
         "argv": [command, "start", profile],
         "display_name": f"{profile} (kconnd)",
         "language": language or "python",
-        # With this mode, Jupyter calls the provisioner, which sends the request to the daemon.
+        # With this mode, Jupyter calls the provisioner for an interrupt; the provisioner sends the
+        # request to the daemon.
         "interrupt_mode": "signal",
         "metadata": {
             "supported_encryption": "curve",
@@ -112,7 +113,7 @@ def provisioned_spec(profile: str, language: str, command: str) -> dict[str, Any
 
 
 def ipykernel_spec(python: str, encryptions: tuple[str, ...] = ()) -> KernelSpec:
-    """Return the kernel spec that runs ipykernel with this interpreter."""
+    """Return a kernel spec that runs ipykernel with the interpreter ``python``."""
     return KernelSpec(
         name="python3",
         argv=(python, "-m", "ipykernel_launcher", "-f", "{connection_file}"),

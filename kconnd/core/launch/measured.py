@@ -1,14 +1,14 @@
-"""The table of measured kernels, and the choice of the rows for a kernel.
+"""The table of kernel measurements, and the choice of the rows for a kernel.
 
-A row contains measured facts about a kernel, the measured versions and the date. A kernel is
-recognized by its command: the Python module that it runs, its program, or a text in its arguments.
-The version of a kernel is the version of its package. If the version cannot be read, a fact is used
-only if all rows of the kernel agree. If no row covers the version, no fact is known before the
-first start.
+A row contains the facts that were measured about a kernel, the measured versions and the date. The
+command of a kernel determines its rows: by the Python module that the command runs, by the program,
+or by a text in the arguments. The version of a kernel is the version of the kernel's package. If
+the version cannot be read, a fact is used if all rows of the kernel agree on the fact. If no row
+covers the version, the table gives no facts.
 
-Requirements of packages give further facts. A kernel that requires ipykernel or metakernel is built
-on ipykernel. ipykernel binds the kernel's sockets, so the facts about the wire of the installed
-ipykernel also apply to this kernel.
+The requirements of packages give further facts. A kernel whose package requires ipykernel or
+metakernel is built on ipykernel. ipykernel binds the sockets of such a kernel, so the facts about
+connections and shutdown that were measured with ipykernel also apply to this kernel.
 """
 
 import re
@@ -42,14 +42,14 @@ class MeasuredKernel:
     Parameters
     ----------
     package : str
-        The name of the kernel's package, whose version counts.
+        The name of the kernel's package; its version is the version of the kernel.
     modules, programs, arguments : tuple of str
         The patterns of the kernel's command: Python modules, names of programs, and parts of an
         argument.
     versions : str
         The versions that the row covers, such as ``>=6.17,<7.3``.
     measured : tuple of str
-        The versions that were measured.
+        The versions with which the facts were measured.
     at : float
         The date of the measurement, in seconds since the epoch.
     facts : mapping
@@ -75,7 +75,7 @@ class MeasuredKernel:
         return True
 
     def matches(self, argv: tuple[str, ...]) -> bool:
-        """Return whether a command runs this kernel."""
+        """Return whether a command runs the kernel of the row."""
         command = python_module(argv)
         if command is not None:
             return command.module in self.modules
@@ -125,7 +125,7 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def normalize(package: str) -> str:
-    """Return the normalized form of a package's name, equal for all spellings."""
+    """Return the normalized form of a package's name, which is equal for all spellings."""
     return _SEPARATORS.sub("-", package).lower()
 
 

@@ -1,9 +1,9 @@
 """Builds a launch plan from a profile: the command and the environment.
 
-All functions are pure; the caller looks up files, users and ports. A kernel does not inherit the
-daemon's environment, so its environment does not depend on how the daemon was started. The
-environment never contains JPY_PARENT_PID; with this variable, ipykernel exits when its launcher
-exits.
+All functions are pure; the caller looks up files, users and ports. From the daemon's environment, a
+kernel inherits the language and the time zone (`KEPT`) and nothing else. The kernel's environment
+therefore does not depend on how the daemon was started. The environment never contains
+JPY_PARENT_PID: this variable would make ipykernel exit when the process with this pid exits.
 """
 
 import re
@@ -41,8 +41,8 @@ class LaunchPlan:
     generation : int
         The number of launches of the kernel, including this one.
     argv, env, cwd, umask
-        The attributes of the process. The environment contains no secret of kconnd, but may contain
-        secrets of the user.
+        The attributes of the kernel's process. The environment contains no secret of kconnd, but
+        may contain secrets of the user.
     files : KernelFiles
         The paths of the kernel's files; `kconnd.programs.shim` describes the content of each file.
     log_max, log_keep : int
@@ -56,7 +56,7 @@ class LaunchPlan:
         The modules that a parent must have imported for this kernel to be forked from it.
     asked : int, optional
         The time of the request, in nanoseconds of the monotonic clock. The kernel must see all
-        changes on disk from before this time. None means the time of the launch.
+        changes on disk that were made before this time. None means the time of the launch.
     """
 
     name: str
@@ -77,7 +77,7 @@ class LaunchPlan:
 def warn_about(
     transport: str, *, encrypted: bool, loopback: bool, ipv6: bool = False
 ) -> tuple[str, ...]:
-    """Return warnings about the chosen transport, for the user."""
+    """Return warnings for the user about the chosen transport."""
     if ipv6:
         note = "IPv6: Jupyter clients must be told to use it (zmq.Context().ipv6 = True)"
         warnings = warn_about(transport, encrypted=encrypted, loopback=loopback)
@@ -100,7 +100,7 @@ def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[s
     user : User
         The owner of the kernel.
     own : mapping
-        The daemon's environment, from which only language and time zone are copied.
+        The daemon's environment, from which the language and the time zone are copied.
     runtime : str
         The user's ``XDG_RUNTIME_DIR``, or ``""``.
     """
@@ -129,7 +129,7 @@ def expand(values: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]
 def with_interpreter(
     spec: KernelSpec, env: Mapping[str, str], interpreter: str
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Replace a bare ``python`` by the interpreter, and put its folder first on PATH.
+    """Replace ``python`` without a path by ``interpreter``; put the program's folder first on PATH.
 
     With this PATH, ``!pip`` in a cell runs the pip of the interpreter's environment, for example.
     """
@@ -179,15 +179,15 @@ def enable_ipv6(argv: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def kernel_variables(name: str, connection_file: str) -> dict[str, str]:
-    """Return the environment variables that identify a kernel to its own code.
+    """Return the environment variables by which code in a kernel identifies the kernel.
 
-    None of them is secret.
+    The values are not secret.
     """
     return {"KCONND_KERNEL": name, "KCONND_CONNECTION_FILE": connection_file}
 
 
 def hint_for(output: str) -> str:
-    """Derive a hint for the user from a kernel's last output; ``""`` without a known error."""
+    """Return a hint for the user about an error in a kernel's last output; ``""`` without one."""
     for sign, hint in _HINTS:
         if match := re.search(sign, output):
             return hint.format(*match.groups())

@@ -1,11 +1,11 @@
-"""Chooses a kernel's ports: candidates that are free and not granted to other kernels."""
+"""Chooses the ports of a kernel among those that are free and not granted to another kernel."""
 
 from collections.abc import Callable, Iterable
 
 from kconnd.errors import PortsTakenError
 
 PORTS_PER_KERNEL = 5
-MIN_PORT, MAX_PORT = 20000, 32767  # the default range, shortened to stay below the ephemeral range
+MIN_PORT, MAX_PORT = 20000, 32767  # the default range; its part below the ephemeral range is used
 
 
 def default_range(ephemeral: tuple[int, int]) -> tuple[int, int]:
@@ -19,7 +19,8 @@ def default_range(ephemeral: tuple[int, int]) -> tuple[int, int]:
     Returns
     -------
     tuple of int
-        First and last port; above the ephemeral range if there is no room below.
+        First and last port. If the default range has too little room below the ephemeral range, the
+        range is all ports below or all ports above the ephemeral range, whichever is larger.
     """
     first, last = ephemeral
     top = min(MAX_PORT, first - 1)
@@ -68,6 +69,9 @@ def choose_ports(
 
 
 def in_order(first: int, last: int, start: int) -> Iterable[int]:
-    """Yield the ports of a range, beginning at ``start``; different starts make collisions rare."""
+    """Yield all ports of a range, beginning at the offset ``start``.
+
+    If concurrent callers use different offsets, they rarely try the same port.
+    """
     size = last - first + 1
     return (first + (start + step) % size for step in range(size))

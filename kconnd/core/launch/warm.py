@@ -1,8 +1,8 @@
-"""Decides whether a warm kernel can replace a launch, and lists the files it has read.
+"""Decides whether a warm kernel can replace a launch, and lists the files that a kernel has read.
 
-All functions are pure. A warm kernel reports the files that it has read when it evaluates the
-expression `READING`. `READING` and `renaming_code` run in the kernel and leave no names in the
-user's namespace.
+All functions are pure. The value of the expression `READING` in a warm kernel is the list of the
+files that this kernel has read. `READING` and the code of `renaming_code` run in the kernel and
+leave no names in the user's namespace.
 """
 
 import ast
@@ -16,7 +16,7 @@ _NO_FILES = kernel_files("", "", "")
 
 
 def same_start(first: LaunchPlan, second: LaunchPlan) -> bool:
-    """Return whether two plans differ only in names, so that one process can replace the other."""
+    """Return whether two plans differ only in names, so that one process can serve both plans."""
     return _nameless(first) == _nameless(second)
 
 
@@ -34,7 +34,7 @@ def _nameless(plan: LaunchPlan) -> LaunchPlan:
 
 
 def renaming_code(old_file: str, name: str, file: str) -> str:
-    """Return the code that sets the name and the connection file's path in a Python kernel.
+    """Return code that gives a Python kernel a new name and a new path of its connection file.
 
     The code leaves nothing in the user's namespace, and a second run changes nothing.
     """
@@ -50,7 +50,7 @@ __import__("ipykernel.kernelapp").kernelapp.IPKernelApp.instance().connection_fi
 
 @dataclass(frozen=True)
 class FilesRead:
-    """The files that a process has read at its start and that a new process would read again.
+    """The files that a process read when it started, and that a new process would read again.
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ class FilesRead:
         IPython's configuration and startup scripts. Paths that were looked up and do not exist are
         included.
     folders : tuple of str
-        The user's own folders on the module search path. Unrelated files change there, so only a
-        file that would hide one of ``names`` counts.
+        The user's own folders on the module search path. Unrelated files often change in these
+        folders. A change counts only if a file would shadow a module of ``names``.
     names : frozenset of str
         The top-level package or module name of each imported module.
     """
@@ -103,7 +103,7 @@ READING = f"(lambda space: (exec({_READING!r}, space), space['found'])[1])({{}})
 
 
 def parse_reading(answer: str) -> FilesRead | None:
-    """Parse the reply of a kernel to `READING`; None if it is invalid."""
+    """Parse a kernel's reply to `READING`; return None if the reply is invalid."""
     try:
         places, folders, names = json.loads(ast.literal_eval(answer))
         if not all(isinstance(word, str) for word in (*places, *folders, *names)):

@@ -1,12 +1,12 @@
 """Chooses the wire of a kernel: private Unix sockets, tcp with CURVE, or plain tcp.
 
 ``transport: auto`` prefers Unix sockets, because file permissions keep other users out. The second
-choice is CURVE, and the third is plain tcp with a warning. If the kernel is known to support a
-wire, the wire is used. If the kernel may support a wire, the wire is tried; after a failure, the
-same start falls back to plain tcp. Without known facts, the first start uses plain tcp, as Jupyter
-does, and measures the duration of a start. The next start tries Unix sockets. If the kernel does
-not bind Unix sockets, a later start tries CURVE. A restart keeps the wire, because clients are
-attached.
+choice is tcp with CURVE, and the third choice is plain tcp with a warning. A wire that the kernel
+is known to support is used. A wire that the kernel may support is tried; if the kernel cannot be
+reached, the same start falls back to plain tcp. Without known facts, the first start uses plain
+tcp, as Jupyter does, and measures how long the start takes. The next start tries Unix sockets. If
+the kernel does not bind Unix sockets, a later start tries CURVE. A restart keeps the wire, because
+clients are attached.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from kconnd.core.launch.capabilities import (
     Capabilities,
 )
 
-TRIAL_FACTOR = 3  # multiplied by the usual duration of a start
+TRIAL_FACTOR = 3  # a trial may take this many times as long as a usual start
 MIN_TRIAL_S = 5.0  # other starts on the machine can delay a start by seconds
 
 
 class Trial(StrEnum):
-    """The wire that a start tries without knowing whether it works."""
+    """The wire that a start tries although it is uncertain whether the kernel supports the wire."""
 
     UNIX_SOCKETS = "Unix sockets"
     CURVE = "CURVE"
@@ -141,7 +141,7 @@ def _is_used(certainty: _Certainty, attempts: Attempts) -> bool:
 
 
 def _is_worth_trying(certainty: _Certainty, facts: Capabilities, attempts: Attempts) -> bool:
-    """Return whether to try an unknown wire, which requires an earlier start."""
+    """Return whether to try an unknown wire; the duration of an earlier start must be known."""
     return _may_try(certainty, attempts) and SECONDS_TO_START in facts
 
 
@@ -150,7 +150,7 @@ def _may_try(certainty: _Certainty, attempts: Attempts) -> bool:
 
 
 def trial_limit_s(facts: Capabilities, startup_timeout_s: float) -> float:
-    """Return the time limit of a trial, in seconds, for a kernel that does not listen."""
+    """Return how many seconds a trial waits for a kernel that does not answer."""
     if SECONDS_TO_START not in facts:
         return startup_timeout_s / 2
     usual_s = float(facts[SECONDS_TO_START].value)
@@ -178,7 +178,7 @@ class FailedTrial:
     trial : Trial
         The wire that was tried.
     failure : TrialFailure
-        The way in which it failed.
+        The way in which the trial failed.
     waited_s : float
         The duration of the trial, in seconds.
     evidence : str
@@ -194,8 +194,9 @@ class FailedTrial:
     def proves(self, key: str, answered_after_s: float) -> bool:
         """Return whether the failure proves that the kernel does not support the wire.
 
-        The start has fallen back to plain tcp. If the kernel then answers, the tried wire was the
-        only problem.
+        After the failed trial, the start falls back to plain tcp. If the kernel answers on plain
+        tcp, the tried wire was the problem. If the trial failed by silence, the answer must also
+        come faster than the trial ended.
 
         Parameters
         ----------

@@ -37,9 +37,9 @@ def compare_profiles(old: Mapping[str, Any], new: Mapping[str, Any]) -> Differen
 
 
 def revoked_names(before: AccessRules | None, after: AccessRules | None) -> tuple[str, ...]:
-    """List the users and groups that lost the right to connect.
+    """Return the users and groups that have lost the right to connect.
 
-    A key that they copied still works.
+    If a user has copied the kernel's key, the user can still connect.
     """
     return tuple(sorted(_may_connect(before) - _may_connect(after)))
 
@@ -56,7 +56,7 @@ def profile_status(launched: object | None, current: object | None) -> str:
     launched : object, optional
         The profile that the process was launched from; None if there is no process.
     current : object, optional
-        The present profile of that name; None if the profile was removed.
+        The present profile of the kernel; None if the profile was removed.
     """
     if current is None:
         return ORPHANED

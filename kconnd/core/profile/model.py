@@ -1,8 +1,8 @@
 """The model of a profile: its keys, their types, defaults and descriptions.
 
 Rules. A profile is frozen and fully parsed, so its text is not needed again. The type of a key
-validates the value; `kconnd.core.profile.parse` checks keys against each other. Paths keep their
-``~``, because this module has no I/O and cannot look up the home folder.
+validates the key's value; `kconnd.core.profile.parse` checks keys against each other. Paths keep
+their ``~``, because this module has no I/O and cannot look up the home folder.
 """
 
 import math
@@ -55,7 +55,7 @@ _PORTS_SCHEMA = {
 
 
 def _false_means(word: str) -> BeforeValidator:
-    """Convert YAML 1.1's false back to the word that it stands for, such as ``no``."""
+    """Return a validator that replaces false by ``word``; YAML 1.1 reads ``no`` as false."""
     return BeforeValidator(lambda value: word if value is False else value)
 
 
@@ -91,14 +91,14 @@ Size = Annotated[
 
 
 class Section(BaseModel):
-    """A mapping of a profile: immutable, and without unknown keys."""
+    """A mapping in a profile; it is immutable and has no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _has_value(cls, value: object) -> object:
-        """Refuse a key without a value, because its meaning is ambiguous."""
+        """Refuse a key without a value, because the meaning of such a key is ambiguous."""
         if value is None:
             raise InvalidValueError(
                 "has no value", "give it one, or drop the key to have the default"
@@ -290,12 +290,12 @@ class Profile(Section):
 
 
 def instantiate(profile: Profile, instance: str) -> Profile:
-    """Build the profile of an instance by replacing ``{instance}``.
+    """Build the profile of an instance: replace ``{instance}`` in the profile.
 
     Parameters
     ----------
     profile : Profile
-        The template; the instance keeps its name.
+        The profile that may contain ``{instance}``; the result has the same ``name``.
     instance : str
         The text after the ``@`` in the kernel's name; ``""`` for the profile's own kernel.
     """

@@ -3,9 +3,9 @@
 How it works. pydantic validates each key by its type (`model`) and lists all errors.
 `problems.problem_of` converts each error to a `Problem`. Then the rows of `rules.RULES` check the
 keys against each other. A profile with faulty keys is validated a second time without these keys,
-so that the rules can check the valid keys. A rule that reads a faulty key is skipped, because it
-would check the key's default instead of the text of the file. A rule is also skipped if it reads a
-key that the author probably misspelt.
+so that the rules can check the valid keys. A rule that reads a faulty key is skipped, because the
+rule would check the key's default instead of the text of the file. A rule is also skipped if it
+reads a key that the author probably misspelt.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ def parse_profile(
     keys : mapping
         The keys and values of the file.
     name : str
-        The profile's name if the mapping has no ``name``.
+        The profile's name if ``keys`` contains no ``name``.
 
     Returns
     -------
@@ -52,9 +52,9 @@ def parse_profile(
 
 
 def allowed_keys(path: KeyPath) -> tuple[str, ...]:
-    """List the keys of a section.
+    """Return the keys that are allowed in a section of a profile.
 
-    ``()`` is the whole profile, ``("restart",)`` the mapping ``restart``.
+    The path ``()`` is the whole profile; ``("restart",)`` is the mapping ``restart``.
     """
     fields = Profile.model_fields
     if not path:
@@ -100,13 +100,13 @@ def _with_sections(keys: tuple[str, ...]) -> set[str]:
 
 
 def _intended_keys(problems: Iterable[Problem]) -> set[str]:
-    """Collect the keys that the author probably misspelt."""
+    """Return the known keys that the author probably meant by unknown keys."""
     unknown = (problem.path for problem in problems if problem.message == UNKNOWN_KEY)
     return {_key((*path[:-1], closest(str(path[-1]), allowed_keys(path[:-1])))) for path in unknown}
 
 
 def _without(data: Mapping[str, object], unsure: set[str]) -> dict[str, object]:
-    """Copy the keys except the unsure keys; the required ``name`` gets a placeholder."""
+    """Return the data without the unsure keys; if ``name`` is unsure, a placeholder replaces it."""
     sound: dict[str, object] = {"name": "unnamed"}
     for key, value in data.items():
         if key in unsure:

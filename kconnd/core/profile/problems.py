@@ -68,7 +68,7 @@ class InvalidValueError(ValueError):
 
 
 def format_value(value: object) -> str:
-    """Format a value as its author wrote it, short and on one line."""
+    """Format a value on one short line, in the notation of the profile."""
     match value:
         case None:
             return "nothing"
@@ -99,9 +99,9 @@ def closest(word: str, choices: Collection[str]) -> str:
 
 
 def unknown_key(path: KeyPath, allowed: Collection[str]) -> Problem:
-    """Build the problem of an unknown key, the last part of ``path``.
+    """Build the problem for an unknown key, which is the last part of ``path``.
 
-    Its hint is the closest known key.
+    The hint names the closest known key, or says which keys are known.
     """
     meant = closest(str(path[-1]), allowed)
     all_keys = f"the keys here are {', '.join(allowed)}"
@@ -116,16 +116,17 @@ def problem_of(error: Mapping[str, object], path: KeyPath, allowed: Collection[s
     Parameters
     ----------
     error : mapping
-        ``type``, ``input`` and ``ctx`` of the error.
+        The error's ``type``, ``input`` and, optionally, ``ctx``.
     path : tuple
         The place of the error.
     allowed : collection of str
-        The keys that are known at that place.
+        The keys that are known at the place of the error.
     """
     kind, value = str(error["type"]), error["input"]
     context = error.get("ctx")
     context = context if isinstance(context, Mapping) else {}
-    # pydantic ends the path of a key's error with this marker. A user's key can have this name too.
+    # If a key of a mapping is invalid, pydantic appends this marker to the path. A user's key can
+    # be spelt like the marker, so the position of the marker counts too.
     on_key = path[2:] == ("[key]",)
     path = path[:2] if on_key else path
     if kind == "extra_forbidden":
@@ -144,7 +145,7 @@ def problem_of(error: Mapping[str, object], path: KeyPath, allowed: Collection[s
 
 
 def _not_a_choice(path: KeyPath, value: object, choices: list[str]) -> Problem:
-    """Build the problem of a value outside some choices, with the closest choice."""
+    """Build the problem for a value that is none of the choices; the hint is the closest choice."""
     meant = closest(value, choices) if isinstance(value, str) else ""
     message = f"{format_value(value)} is not one of {', '.join(choices)}"
     return Problem(path, message, f"did you mean '{meant}'?" if meant else "")

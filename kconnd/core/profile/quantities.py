@@ -33,7 +33,7 @@ _MICROSECONDS = {
 _PRINTED = ("d", "h", "min", "s", "ms", "us")
 _BYTES = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
-# 285 years; beyond this, a float of seconds is not exact to the microsecond.
+# 285 years; for longer times, a float of seconds is not exact to the microsecond.
 _MAX_DURATION_US = 2**53
 _MAX_SIZE_BYTES = 2**63
 _MAX_TEXT_CHARS = 100
@@ -49,8 +49,8 @@ def parse_duration(value: object) -> float:
     Parameters
     ----------
     value : str, int or float
-        ``"1h 30min"``, ``"500ms"``, ``"infinity"``; a bare number is seconds. The value comes
-        unchecked from YAML, so other types are refused here.
+        ``"1h 30min"``, ``"500ms"``, ``"infinity"``; a bare number is in seconds. The value comes
+        unchecked from YAML, so this function refuses any other type.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def parse_size(value: object) -> int:
     Parameters
     ----------
     value : str or int
-        ``"2G"``, ``"1.5M"``, ``"512K"`` (base 1024); a bare number is bytes.
+        ``"2G"``, ``"1.5M"``, ``"512K"`` (base 1024); a bare number is in bytes.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def format_size(size: int) -> str:
 
 
 def _span(text: str) -> Fraction | float:
-    """Parse a time span, in microseconds."""
+    """Parse a time span, and return it in microseconds."""
     text, whole = text.strip(), text
     if text == "infinity":
         return math.inf

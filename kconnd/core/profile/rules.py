@@ -1,7 +1,7 @@
-"""The table of contradictions between valid keys of a profile.
+"""The table of contradictions between keys of a profile whose values are valid by themselves.
 
 Each row describes one contradiction. No other module checks keys against each other. A row lists
-all keys that it reads; the parser skips the row if one of these keys is faulty.
+all keys that the row reads; the parser skips the row if one of these keys is faulty.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,8 @@ class Rule:
     Parameters
     ----------
     keys : tuple of str
-        The keys that the rule reads, such as ``restart.backoff``; the problem is reported at the
-        first.
+        The keys that the rule reads, such as ``restart.backoff``. The problem is reported at the
+        first of these keys.
     broken : callable
         A function that returns whether a profile has the contradiction.
     message, hint : str

@@ -1,8 +1,8 @@
 """The JSON Schema of a profile file, for editors that complete keys and mark faults.
 
-pydantic derives most of the schema from the models. This module adds two rules that a single model
-cannot express: a profile has exactly one of kernel, python and argv, and a file can contain several
-profiles.
+pydantic derives most of the schema from the models. This module adds two rules that the models do
+not express: a profile has exactly one of the keys kernel, python and argv, and a file can contain
+several profiles.
 """
 
 from typing import Any

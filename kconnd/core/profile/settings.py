@@ -54,7 +54,7 @@ def _allowed_keys(error: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def admits(settings: MachineSettings, peer: Peer) -> bool:
-    """Return whether a user may use the service."""
+    """Return whether the settings allow a user to use the service."""
     if not settings.users or peer.uid == 0:
         return True
     return any(

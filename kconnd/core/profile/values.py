@@ -30,7 +30,7 @@ _RANGE = re.compile(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]*\$?")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
-# jupyter_client.kernelspec accepts these names, and also names that lead out of a folder.
+# jupyter_client.kernelspec also accepts ".." and other names that begin with a dot.
 _SPEC = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -41,7 +41,7 @@ class Ports:
     Parameters
     ----------
     first, last : int
-        The range to choose from, both ends included; 0 and 0 mean the default range.
+        The range to choose from, including both ends; 0 and 0 mean the default range.
     fixed : tuple of int
         The ports for shell, iopub, stdin, control and hb; empty if the ports are chosen from the
         range.
@@ -58,7 +58,7 @@ class Ports:
 
 
 def parse_ports(value: object) -> Ports:
-    """Parse ``auto``, a range ``20000-20999``, a list of five ports or a mapping from channels.
+    """Parse ``auto``, a range ``20000-20999``, five ports, or a mapping of channels to ports.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def _validate_five(ports: list[object] | tuple[object, ...]) -> tuple[int, ...]:
 
 
 def parse_duration_within(low: float, high: float, value: object) -> float:
-    """Parse a duration from ``low`` to ``high`` seconds, both included."""
+    """Parse a duration, which must be from ``low`` to ``high`` seconds, including both ends."""
     seconds = parse_duration(value)
     if seconds < low:
         raise InvalidValueError(
@@ -130,14 +130,14 @@ def parse_duration_within(low: float, high: float, value: object) -> float:
 
 
 def parse_duration_or_off(low: float, value: object) -> float:
-    """Parse a duration, or "off" as ``math.inf``; YAML reads ``off`` as false."""
+    """Parse a duration; ``off``, which YAML reads as false, means ``math.inf``."""
     if value is False or value == "off":
         return math.inf
     return parse_duration_within(low, math.inf, value)
 
 
 def parse_size_from(low: int, value: object) -> int:
-    """Parse a size of at least ``low`` bytes."""
+    """Parse a size, which must be at least ``low`` bytes."""
     size = parse_size(value)
     if size < low:
         raise InvalidValueError(f"{format_value(value)} is too small: at least {format_size(low)}")
@@ -168,7 +168,7 @@ def check_text(value: str) -> str:
 
 
 def check_not_empty(value: str) -> str:
-    """Refuse an empty string, because it would act like an absent key."""
+    """Refuse an empty string, because an empty string would act like an absent key."""
     if not value.strip():
         raise InvalidValueError(
             f"{format_value(value)} is empty", "give it a value, or drop the key"
@@ -185,7 +185,7 @@ def check_absolute(value: str) -> str:
 
 
 def reject_instance(value: str) -> str:
-    """Refuse ``{instance}`` in a key whose value is not a template."""
+    """Refuse ``{instance}`` in the value of a key in which it is not replaced."""
     if "{instance}" in value:
         hint = "it is replaced in cwd and in the values of env"
         raise InvalidValueError(f"{{instance}} cannot stand in {format_value(value)}", hint)
@@ -212,7 +212,7 @@ def check_env_name(name: str) -> str:
 
 
 def env_text(value: object) -> object:
-    """Convert numbers to text; refuse truth values, since ``no`` may be meant as text."""
+    """Convert a number to text; refuse a truth value, because YAML reads the text ``no`` as one."""
     if isinstance(value, bool):
         raise InvalidValueError(
             f"{format_value(value)} is a truth value in YAML", "put the text in quotes"
@@ -298,7 +298,7 @@ def flatten_lines(items: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_command(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Validate a command: its program, and an argument with the connection file."""
+    """Validate a command: it needs a program and an argument with ``{connection_file}``."""
     if not argv:
         raise InvalidValueError(
             "the list is empty", "write the command, with '{connection_file}' in it"

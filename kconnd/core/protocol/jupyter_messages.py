@@ -18,7 +18,7 @@ PROTOCOL_VERSION = "5.3"
 
 @dataclass(frozen=True)
 class Message:
-    """A message of a kernel whose signature was verified."""
+    """A message from a kernel, after its signature was verified."""
 
     kind: str
     parent_kind: str
@@ -88,9 +88,10 @@ def pack_request(
 
 
 def may_have_type(kind: str, frames: Sequence[bytes]) -> bool:
-    """Return whether a message may have a type: a quick check before its signature is computed.
+    """Check quickly whether a message may have the type ``kind``.
 
-    The daemon subscribes to iopub and receives all output of the kernel, which can be long.
+    On iopub, the daemon receives all output of the kernel. This check comes before the signature is
+    computed, because messages with output can be long.
     """
     try:
         header = frames[frames.index(DELIMITER) + 2]

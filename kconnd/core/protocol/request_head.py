@@ -4,7 +4,7 @@ A blank ends the target of a request line and a line feed ends the line (RFC 911
 from a user, a file or another program can contain such characters and could inject a second
 request. `quote` makes any text safe; `request_head` refuses unquoted text.
 
-Rule: this module imports nothing slow, since each command of the client imports it.
+Rule: this module imports nothing slow, because every command of the client imports it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _UNRESERVED = "-._~@"  # allowed besides letters and digits; RFC 3986 allows @ i
 
 
 def request_head(method: str, target: str, length: int) -> bytes:
-    """Build the head of a request that closes its connection.
+    """Build the head of a request; the daemon closes the connection after its reply.
 
     Parameters
     ----------

@@ -2,10 +2,10 @@
 
 All functions are pure: they map the tables to a number. A `Connection` is the kernel's end of a
 connection. Two kinds of connections do not count: connections of the daemon, and connections of a
-kernel to itself. ipykernel connects to its own shell channel.
+kernel to itself. ipykernel, for example, connects to its own shell channel.
 
 Sources: proc_pid_net(5) for ``/proc/net/tcp``; sock_diag(7) and ``linux/unix_diag.h`` for the
-peers of Unix sockets, which are in no file.
+peers of Unix sockets, which no file in ``/proc`` contains.
 """
 
 import struct
@@ -38,13 +38,16 @@ class Connection:
 
 
 def count_clients(connections: Iterable[Connection], own_inodes: Collection[int]) -> int:
-    """Count clients: the highest number of connections on any channel, without the daemon's own."""
+    """Return the highest number of connections to a channel, without the peers in ``own_inodes``.
+
+    A client may have a connection to each channel, so the channel with most connections counts.
+    """
     counts = Counter(link.endpoint for link in connections if link.peer not in own_inodes)
     return max(counts.values(), default=0)
 
 
 def tcp_connections(tables: Iterable[str], ports: Sequence[int]) -> Iterator[Connection]:
-    """Yield the established connections to local ports in ``/proc/net/tcp`` tables."""
+    """Yield the established connections to these local ports, from ``/proc/net/tcp`` tables."""
     rows = [line.split() for table in tables for line in table.splitlines()[1:]]
     live = [row for row in rows if int(row[3], 16) == ESTABLISHED]
     inodes = {row[1]: int(row[9]) for row in live}

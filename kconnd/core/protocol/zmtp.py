@@ -1,8 +1,9 @@
 """A subset of ZMTP 3.0, sufficient to subscribe to a kernel and to send requests.
 
-Source: RFC 23 of ZeroMQ (https://rfc.zeromq.org/spec/23/): each side sends a greeting, a READY
-command, then messages of frames. Nothing is encrypted, because the permissions of the socket's
-folder control access. The reason not to use libzmq: it needs 40 kB for each idle connection.
+Source: RFC 23 of ZeroMQ (https://rfc.zeromq.org/spec/23/): each side sends a greeting, then a READY
+command, then messages, which consist of frames. Nothing is encrypted, because the permissions of
+the socket's folder control access. libzmq is not used, because it needs 40 kB for each idle
+connection.
 
 Rule: a message that is too long is discarded while it arrives; no part of the message is kept.
 """
@@ -51,16 +52,16 @@ class MessageReader:
 
     def __init__(self, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self._max_bytes = max_bytes
-        # Whether the peer's READY has arrived; before that, no message may be sent.
+        # Whether the peer's READY has arrived. Before READY arrives, no message may be sent.
         self.ready = False
         self._greeted = False
         self._pending = b""  # an incomplete greeting or frame
-        self._skip = 0  # the bytes of a too long frame that have not arrived yet
+        self._skip = 0  # how many bytes of a frame that is too long are still to arrive
         self._frames: list[bytes] = []  # the frames of an incomplete message
         self._size = 0  # the bytes of the incomplete message so far
 
     def feed(self, data: bytes) -> list[list[bytes]]:
-        """Parse further bytes, and return the messages that they complete.
+        """Parse the next bytes of the stream, and return the messages that are complete now.
 
         Raises
         ------
