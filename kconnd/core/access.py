@@ -86,7 +86,7 @@ def may(peer: Peer, right: Right, *, owner: int, rules: AccessRules | None = Non
 
 
 def describe_managers(owner: str, rules: AccessRules | None) -> str:
-    """List who may manage a kernel: ``ada, bob or the group ops``; administrators are left out."""
+    """Name the users who may manage a kernel, except administrators: ``ada or the group ops``."""
     named = (
         f"the group {name[1:]}" if name.startswith("@") else name
         for name in (rules.manage if rules else ())

@@ -51,7 +51,7 @@ class _TextParser(HTMLParser):
             self.pieces.append(data if "pre" in self._open else self._collapse(data))
 
     def parse_marked_section(self, i: int, report: int = 1) -> int:
-        """Skip ``<![...>``, for which `html.parser` of some Python versions raises an error."""
+        """Skip ``<![...>``; without this method, `html.parser` in some Python versions fails."""
         return self.parse_bogus_comment(i, bool(report))
 
     def _break_line(self, tag: str) -> None:

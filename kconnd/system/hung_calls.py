@@ -1,12 +1,13 @@
 """Run calls that may hang for ever, each in its own daemon thread.
 
 A user's path can be on a file server that does not answer. A thread that accesses such a path is
-blocked in the kernel and cannot be interrupted. The pool of `asyncio.to_thread` is unsuitable. On a
-machine with two processors it has six threads, so six blocked calls would stop all other work of
-the daemon. Python also waits for all threads of the pool at exit, so one blocked call would prevent
-the daemon's exit. The daemon therefore uses `ThreadPerCallExecutor` as its loop's executor. Only
-the caller waits for a thread, with a time limit. `MAX_THREADS` limits the number of blocked
-threads. `PathSteps` does not start another thread for a path on which a thread is blocked.
+blocked in a system call and cannot be interrupted. The pool of `asyncio.to_thread` is unsuitable
+for such calls. On a machine with two processors, the pool has six threads, so six blocked calls
+would stop all other work of the daemon. Python also waits for all threads of the pool at exit, so
+one blocked call would prevent the daemon's exit. The daemon therefore uses `ThreadPerCallExecutor`
+as its event loop's executor. The caller waits for its thread with a time limit, and nothing else
+waits for the thread. `MAX_THREADS` limits the number of blocked threads. With `PathSteps`, no
+second thread accesses a path on which a thread is blocked.
 """
 
 import asyncio
@@ -22,7 +23,8 @@ from kconnd.errors import TimedOutError
 
 MAX_THREADS = 256
 STEP_LIMIT_S = 5.0  # the limit of a step; most disks spin up in less time
-# The limit while another step hangs, because all paths of a file server hang together.
+# The limit of a step while another step hangs. All paths on a file server hang together, so this
+# step will probably hang too.
 NEXT_LIMIT_S = 2.0
 
 P = ParamSpec("P")
@@ -30,7 +32,9 @@ T = TypeVar("T")
 
 
 class ThreadPerCallExecutor(ThreadPoolExecutor):
-    """An executor without a pool. asyncio accepts only a subclass of `ThreadPoolExecutor`.
+    """An executor that runs each call in a new thread.
+
+    It derives from `ThreadPoolExecutor` because asyncio requires this of an event loop's executor.
 
     Parameters
     ----------
@@ -49,7 +53,7 @@ class ThreadPerCallExecutor(ThreadPoolExecutor):
         Raises
         ------
         TimedOutError
-            If the maximum number of calls is running.
+            If the maximum number of calls is already running.
         """
         if not self._free_threads.acquire(blocking=False):
             raise TimedOutError(
@@ -92,7 +96,7 @@ def _name_of(fn: Callable[..., object]) -> str:
 
 
 class StuckError(OSError):
-    """A step hangs; ``step`` describes it."""
+    """A step hangs; ``step`` is the description of the step."""
 
     def __init__(self, step: str) -> None:
         super().__init__(f"{step}: the disk or file server does not answer")
@@ -104,11 +108,11 @@ BeginStep = Callable[[str], None]  # receives the description of the next step; 
 
 
 def ignore_step(_step: str) -> None:
-    """Do nothing at a step, in a program that its user can interrupt."""
+    """Do nothing: for programs whose user can interrupt a step that hangs."""
 
 
 class PathSteps:
-    """Runs work in threads, in steps that each access one path that may hang.
+    """Runs work in threads. The work has steps, and each step accesses a path that may hang.
 
     Parameters
     ----------
@@ -123,17 +127,18 @@ class PathSteps:
         self._lock = threading.Lock()
 
     async def run(self, work: Callable[[BeginStep], T]) -> T:
-        """Run work in a thread, for as long as it makes progress.
+        """Run work in a thread, and return its result; give up if a step hangs.
 
         Parameters
         ----------
         work : callable
-            A function that calls its argument with a description before it accesses a path.
+            A function with one argument, a `BeginStep`. Before each access to a path, the function
+            calls this argument with a description of the step.
 
         Raises
         ------
         StuckError
-            If a step exceeds its time limit, or if another thread hangs at the step.
+            If a step exceeds its time limit, or if another thread already hangs at this step.
         """
         progress = _Progress(self)
         loop = asyncio.get_running_loop()
@@ -193,7 +198,7 @@ class _Progress:
             self._step, self.began_at = step, time.monotonic()
 
     def give_up(self, limit_s: float) -> str:
-        """Abandon the thread if its step exceeds the limit. Return that step, or ``""``."""
+        """Abandon the thread if its step exceeds the limit; return the step, or ``""`` if not."""
         with self._lock:
             if self._has_ended or time.monotonic() < self.began_at + limit_s:
                 return ""
@@ -211,7 +216,7 @@ class _Progress:
                 self._note_progress()
 
     def _note_progress(self) -> None:
-        """Note that the step at which the thread was hanging has ended."""
+        """If the thread was hanging at a step, note that this step has ended."""
         if self._stuck_step and not self._has_continued:
             self._has_continued = True
             self._steps.note(self._stuck_step, -1)

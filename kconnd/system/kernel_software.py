@@ -1,10 +1,10 @@
-"""Read known facts about a kernel's software before its start, and store learned facts.
+"""Read known facts about a kernel's software before the kernel's start, and store learned facts.
 
-`SoftwareReader` derives the key of the software and reads the facts in the shipped table, in the
-metadata of packages and in the kernel spec. A key that was read before costs a few calls of
-stat(2). `LearnedCapabilities` keeps the facts that starts and probes have shown, in a private file
-of the state folder. A start does not depend on the facts, so an error of reading or writing a file
-is only logged.
+`SoftwareReader` derives the key of the software. It reads the facts in the table of kernel
+measurements, in the metadata of packages and in the kernel spec. If the facts for this key were
+read before, a few calls of stat(2) suffice. `LearnedCapabilities` stores the facts that starts and
+probes have shown in a private file of the state folder. A start is possible without the facts, so
+an error while this file is read or written is logged and ignored.
 """
 
 import json
@@ -54,12 +54,12 @@ log = logging.getLogger("kconnd")
 
 @cache
 def read_table() -> tuple[MeasuredKernel, ...]:
-    """Read the table of measured kernels that kconnd ships."""
+    """Read the table of kernel measurements, which is a file of this package."""
     return parse_table(json.loads(TABLE.read_bytes()))
 
 
 class SoftwareReader:
-    """Reads known facts about the software of kernels before their start."""
+    """Reads the facts about kernels' software that are known before the kernels start."""
 
     def __init__(self) -> None:
         self._cache: dict[str, Capabilities] = {}
@@ -79,11 +79,12 @@ class SoftwareReader:
         spec : KernelSpec
             The kernel spec.
         argv, env : tuple, mapping
-            The command, including its interpreter, and the environment.
+            The kernel's command, which begins with the interpreter or the program, and the kernel's
+            environment.
         settings : tuple
             The settings of the profile that change the command.
         begin : callable
-            A function that receives each step.
+            Called with a description of each step when the step begins.
         """
         begin(f"looking for {argv[0]}")
         program = shutil.which(argv[0], path=env.get("PATH", SYSTEM_PATH)) or argv[0]
@@ -126,7 +127,7 @@ class LearnedCapabilities:
     Parameters
     ----------
     state_dir : Path, optional
-        The state folder. Without a state folder, the facts are kept only in memory.
+        The state folder. Without a state folder, the facts are kept in memory and are not stored.
     """
 
     def __init__(self, state_dir: Path | None = None) -> None:
@@ -134,7 +135,7 @@ class LearnedCapabilities:
         self._learned: dict[str, LearnedSoftware] | None = None
 
     def facts(self, software: Software) -> dict[str, Fact]:
-        """Return all facts about a kernel's software."""
+        """Return the known and the learned facts about a kernel's software."""
         learned = self._read().get(software.key)
         return combine(software.facts, learned.facts if learned is not None else {})
 
@@ -174,7 +175,7 @@ class LearnedCapabilities:
 
 
 def _read_learned(path: Path) -> dict[str, LearnedSoftware]:
-    """Read the learned facts; an invalid file is put aside."""
+    """Read the learned facts; an invalid file is renamed and counts as empty."""
     try:
         return parse_learned(json.loads(read_regular(path, MAX_LEARNED_BYTES)))
     except FileNotFoundError:

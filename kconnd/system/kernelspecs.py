@@ -1,9 +1,10 @@
 """Find the kernel specs that a user has installed.
 
-The search path is Jupyter's (`jupyter_core.paths`). A spec is a JSON file. This module does not
-import jupyter_client, which would cost the daemon 15 MB. A folder of the search path can be on a
-file server that hangs, so each step calls ``begin`` first (see `kconnd.system.hung_calls`). A file
-in the folder can have any type and size, so only regular files of a limited size are read.
+The search path is Jupyter's (`jupyter_core.paths`). A kernel spec is a folder with a JSON file.
+This module does not import jupyter_client, because the import would cost the daemon 15 MB. A folder
+of the search path can be on a file server that hangs, so this module calls ``begin`` before each
+access (see `kconnd.system.hung_calls`). A file in such a folder can have any type and size. This
+module reads regular files of a limited size and no other files.
 """
 
 import json
@@ -29,19 +30,21 @@ MAX_KERNELSPEC_BYTES = 1 << 20
 
 
 def search_path() -> list[Path]:
-    """List Jupyter's folders of kernel specs, some of which may be missing."""
+    """Return the folders in which Jupyter looks for kernel specs; a folder may be missing."""
     return [Path(folder) for folder in jupyter_path("kernels")]
 
 
 def installed_names(
     begin: BeginStep = ignore_step, stuck: list[StuckError] | None = None
 ) -> dict[str, Path]:
-    """List the installed kernel specs by name; the first on the search path wins.
+    """Return the folders of the installed kernel specs by name in lower case.
+
+    If several kernel specs have one name, the first on the search path wins.
 
     Parameters
     ----------
     begin : callable
-        A function that receives each step.
+        Called with a description of each step when the step begins.
     stuck : list, optional
         A list that receives the error of each folder that hangs. The specs of such a folder are not
         listed.
@@ -75,7 +78,7 @@ class KernelspecIndex:
         self.folders: Mapping[str, Path] = {}
 
     def read(self, name: str, begin: BeginStep = ignore_step) -> KernelSpec:
-        """Read an installed kernel spec; scan Jupyter's search path again if the spec has moved.
+        """Read an installed kernel spec; scan the search path if the spec's folder is not known.
 
         Raises
         ------
@@ -122,7 +125,11 @@ def _read_json(folder: Path) -> Mapping[str, Any]:
 
 
 def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
-    """Return a spec for ipykernel in an interpreter, with the features of its installed spec."""
+    """Return a kernel spec that runs ipykernel with an interpreter.
+
+    If a kernel spec is installed in the interpreter's environment, the encryption that it supports
+    is copied from it.
+    """
     folder = Path(python).parent.parent / "share/jupyter/kernels/python3"
     begin(f"reading the kernel spec {folder}")
     try:
@@ -133,7 +140,10 @@ def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
 
 
 def interpreter_of(spec: KernelSpec) -> str:
-    """Return the Python of the environment in which a spec is installed; ``""`` if unknown."""
+    """Return the interpreter for a spec whose command begins with ``python`` without a path.
+
+    This is the Python of the environment in which the spec is installed; ``""`` if unknown.
+    """
     if not spec.prefix or not is_bare_python(spec.argv[0]):
         return ""
     python = Path(spec.prefix, "bin", spec.argv[0])

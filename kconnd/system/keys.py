@@ -15,7 +15,7 @@ def new_key() -> str:
 
 def new_curve_keys() -> CurveKeys:
     """Generate a CURVE key pair (zmq_curve_keypair(3))."""
-    import zmq  # noqa: PLC0415  # few kernels need CURVE keys, and an idle daemon no ZMQ
+    import zmq  # noqa: PLC0415  # few kernels need CURVE keys, and an idle daemon needs no ZMQ
 
     public, secret = zmq.curve_keypair()
     return CurveKeys(public.decode("ascii"), secret.decode("ascii"))

@@ -1,8 +1,8 @@
 """The port ledger: a file that records which ports are granted to which kernel.
 
-The file outlives the daemon. It contains one JSON object that maps kernel names to ports. A process
-changes the file only while it holds a lock on a second file, so that two processes never grant the
-same port. A port is bound once before it is granted, so that no port of another program is granted.
+The file outlives the daemon. It contains one JSON object that maps kernel names to ports. While a
+process changes the file, it holds a lock on a second file; two processes therefore never grant the
+same port. Before a port is granted, it is bound once, to check that no other program uses the port.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ Grants = dict[str, list[int]]
 
 
 class PortLedger:
-    """The grants of one user on this machine.
+    """The port grants of one user on this machine.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class PortLedger:
         ports: tuple[int, ...],
         write: Callable[[tuple[int, ...]], None] = lambda _: None,
     ) -> tuple[int, ...]:
-        """Grant five ports: a free port for each 0, and the others unchecked.
+        """Grant five ports: a free port for each 0, and each other port without a check.
 
         Parameters
         ----------
@@ -68,7 +68,8 @@ class PortLedger:
         ports : tuple of int
             Five ports.
         write : callable
-            A function that writes the connection file with these ports, while the ledger is locked.
+            A function that writes the connection file. It is called with the granted ports while
+            the ledger is locked.
 
         Raises
         ------
@@ -133,7 +134,8 @@ class PortLedger:
         try:
             grants: Grants = json.loads(read_regular(self._file, MAX_OWN_BYTES))
         except (OSError, ValueError):
-            # Lost with the runtime folder; the check by binding still prevents a conflict.
+            # The file may have been removed with the runtime folder. In this case, the check by
+            # binding still prevents a conflict.
             return {}
         return grants
 
@@ -143,7 +145,7 @@ def _ports_of_others(grants: Grants, name: str) -> set[int]:
 
 
 def _is_valid(name: str) -> bool:
-    """Check whether a grant is valid; a grant to a connection file ends with the file."""
+    """Check whether a grant is valid; a grant to a file is valid while the file exists."""
     return not name.startswith("/") or Path(name).exists()
 
 

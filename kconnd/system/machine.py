@@ -11,7 +11,7 @@ DEFAULT_EPHEMERAL_PORTS = (32768, 60999)  # Linux's default
 
 
 def machine_id() -> str:
-    """Read the id that distinguishes machines with a shared home (machine-id(5))."""
+    """Read the id that distinguishes the machines that share a home (machine-id(5))."""
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         try:
             if text := Path(path).read_text(encoding="ascii").strip():
@@ -78,7 +78,7 @@ def kills_user_processes(user: str) -> bool:
 
 
 def _logind_files() -> list[Path]:
-    """List logind's configuration files; later files override earlier ones."""
+    """Return logind's configuration files; a later file overrides an earlier file."""
     drop_ins: dict[str, Path] = {}
     for root in ("/usr/lib/systemd", "/run/systemd", "/etc/systemd"):
         for path in Path(root, "logind.conf.d").glob("*.conf"):

@@ -1,12 +1,12 @@
-"""Read the packages that are installed in the environment of a program, from their files.
+"""Find out which packages are installed in the environment of a program.
 
-No package is imported, and no program is run. A program ``PREFIX/bin/NAME`` uses the package
-folders below PREFIX. A Python outside a virtual environment also uses the package folders of its
-user. In package folders of Python, each package has a ``dist-info`` or ``egg-info`` ("Recording
-installed projects" in the Python Packaging User Guide). In package folders of R, each package has a
-``DESCRIPTION`` ("Writing R Extensions"). A folder can be on a file server that hangs, so each step
-calls ``begin`` first (see `kconnd.system.hung_calls`). Only regular files of a limited size are
-read.
+No package is imported, and no program is run; this module reads files. A program
+``PREFIX/bin/NAME`` uses the package folders below PREFIX. A Python outside a virtual environment
+also uses the package folder below the user's home. In a package folder of Python, each package has
+a ``dist-info`` or ``egg-info`` ("Recording installed projects" in the Python Packaging User Guide).
+In a package folder of R, each package has a ``DESCRIPTION`` ("Writing R Extensions"). A folder can
+be on a file server that hangs, so this module calls ``begin`` before each access (see
+`kconnd.system.hung_calls`). It reads regular files of a limited size and no other files.
 """
 
 import contextlib
@@ -49,9 +49,9 @@ def package_folders(program: str, env: Mapping[str, str], begin: BeginStep) -> l
     program : str
         The absolute path of the program.
     env : mapping
-        The environment of the program.
+        The environment variables of the program.
     begin : callable
-        Receives each step.
+        Called with a description of each step when the step begins.
     """
     name = program.rpartition("/")[2]
     folders = [path for path in env.get("PYTHONPATH", "").split(":") if path.startswith("/")]
@@ -96,7 +96,7 @@ def _python_folders(prefix: str) -> Iterator[str]:
 
 
 def read_stamps(paths: list[str], begin: BeginStep) -> list[Stamp]:
-    """Read the stamps of the paths that exist."""
+    """Return a stamp for each of the paths that exists."""
     stamps = []
     for path in paths:
         begin(f"looking at {path}")
@@ -107,14 +107,14 @@ def read_stamps(paths: list[str], begin: BeginStep) -> list[Stamp]:
 
 
 class InstalledPackages:
-    """The packages in some folders, by normalized name; the first folder takes precedence.
+    """The packages in some folders, by normalized name; an earlier folder takes precedence.
 
     Parameters
     ----------
     folders : list of str
         The paths of the folders.
     begin : callable
-        Receives each step.
+        Called with a description of each step when the step begins.
     """
 
     def __init__(self, folders: list[str], begin: BeginStep) -> None:
@@ -161,7 +161,7 @@ class InstalledPackages:
         return None
 
     def read_requirements(self, package: Package) -> list[str]:
-        """Return the names of the packages that a package always requires."""
+        """Return the names of the packages that a package requires without an extra."""
         self._begin(f"reading {package.info}")
         metadata = _read(f"{package.info}/METADATA") or _read(f"{package.info}/PKG-INFO")
         header = metadata.partition("\n\n")[0].splitlines()

@@ -1,11 +1,12 @@
 """Kernel records on disk: one private folder per kernel, with one file for its record.
 
 ``STATE/kernels/NAME/record.json`` is the record; the kernel's log and exit file are beside it. A
-file that cannot be parsed is renamed to ``record.bad-N.json`` and never deleted. If machines share
-a home folder, records of other machines are read but never changed.
+record that cannot be parsed is renamed to ``record.bad-N.json`` and never deleted. If machines
+share a home folder, records of other machines are read but never changed.
 
-A saved record survives the exit of the daemon immediately, and a crash of the machine after about a
-second (`kconnd.system.files.writeback`). No caller waits for this second. A crash of the machine
+As soon as `Store.save` returns, the record survives an exit of the daemon. About a second later, a
+background thread has written the record to disk, and it survives a crash of the machine
+(`kconnd.system.files.writeback`). No caller waits for the write to disk. A crash of the machine
 terminates all kernels anyway, so at most the last change of a kernel's desired state is lost. Until
 a record is on disk, its previous version is kept (``.record.json.*``), and `Store.read` can restore
 the previous version.
@@ -55,7 +56,7 @@ class Store:
         self.origin = origin
         self._writeback = WritebackQueue(flush)
         self.state_dir = state_dir
-        self.warm = Path(warm_dir(str(state_dir)))  # warm kernels, which have no name yet
+        self.warm = Path(warm_dir(str(state_dir)))  # the folder of warm kernels
         self._folder = Path(kernels_dir(str(state_dir)))
         ensure_private_dir(state_dir)
         ensure_private_dir(self._folder)
@@ -84,9 +85,9 @@ class Store:
     def tidy(self, read: Collection[str]) -> None:
         """Remove the temporary files and previous versions that a dead daemon left behind.
 
-        ``read`` contains the kernels whose records were read. Any other kernel keeps these files if
-        it has a record or a lock. Its record may be damaged, and its lock may belong to a live
-        kernel of another machine.
+        ``read`` contains the kernels whose records were read. The files of any other kernel are
+        kept if the kernel has a record or a lock file: the record may be damaged, and the lock may
+        belong to a live kernel of another machine.
         """
         for folder in self._folder.iterdir():
             may_need_them = os.path.lexists(folder / RECORD) or os.path.lexists(folder / LOCK)
@@ -114,8 +115,9 @@ class Store:
         Raises
         ------
         StateFileError
-            If both are damaged or of a newer version. The record is renamed, and the error states
-            the new name.
+            If the file cannot be read, or if the record and its previous versions are damaged or
+            have a newer version number. A damaged record is renamed, and the error states the new
+            name.
         """
         path = self._folder / name / RECORD
         try:
@@ -174,7 +176,7 @@ def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:
     Parameters
     ----------
     folder : Path
-        A folder that contains one state folder per machine, named by machine id.
+        A folder that contains a state folder for each machine; its name is the machine id.
     origin : Origin
         This machine.
     """

@@ -112,8 +112,8 @@ class Lifecycle:
     generation : int
         The number of launches so far. An event of another generation is ignored.
     restarts : int
-        The number of relaunches in the kernel's whole life. Neither a start from ``stopped`` nor a
-        relaunch with other ports counts.
+        The number of relaunches in the kernel's whole life. A start from ``stopped`` and a relaunch
+        with other ports do not count.
     failures : int
         The number of failures since the last stable run.
     port_tries : int
@@ -129,8 +129,8 @@ class Lifecycle:
         In ``launching``: whether this launch gets a new key. In ``stopping``: whether the next
         launch gets a new key.
     fallback : bool
-        Whether the launch that follows a stop uses plain tcp, because another wire was tried in
-        vain. Never saved: a new daemon repeats the trial.
+        In ``stopping``: whether the next launch uses plain tcp, because this launch has tried
+        another wire in vain. Never saved: a new daemon repeats the trial.
     waits_for : str
         The cause that delays the exit after the reply to ``shutdown_request``, as shown to users.
     children_alone : bool

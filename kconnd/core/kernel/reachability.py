@@ -20,7 +20,7 @@ REQUIRED_CHANNELS = tuple(channel for channel in CHANNELS if channel != "stdin")
 BOUND_INSTEAD = "instead it has bound"
 LISTENING = "0A"  # TCP_LISTEN in proc_pid_net(5)
 ACCEPTS_CONNECTIONS = 1 << 16  # __SO_ACCEPTCON of Linux, in the flags of a Unix socket
-UNIX_FIELDS = 8  # of a socket with a path
+UNIX_FIELDS = 8  # the number of fields in the row of a Unix socket that has a path
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _parse_listener(row: list[str]) -> Listener:
 
 
 def parse_unix_listeners(table: str) -> dict[int, str]:
-    """Parse the path of each listening Unix socket, by inode, out of ``/proc/net/unix``."""
+    """Return the path of each listening Unix socket, by inode, from ``/proc/net/unix``."""
     rows = (line.split(maxsplit=7) for line in table.splitlines()[1:])
     return {
         int(row[6]): row[7]

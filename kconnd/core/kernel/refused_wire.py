@@ -1,12 +1,13 @@
-"""Decides from a kernel's listening sockets whether it ignores its connection file.
+"""Decides from the listening sockets of a kernel whether the kernel ignores its connection file.
 
-A kernel that cannot use Unix sockets may exit, or listen at other addresses without a word. JeroMQ
-emulates Unix sockets by tcp ports on loopback. ilua binds the paths with a colon in the place of
-the hyphen, which no client looks for. A kernel that ignores its CURVE keys listens in the clear.
+A kernel that cannot use Unix sockets may exit, or may listen at other addresses without an error
+message. JeroMQ emulates Unix sockets by tcp ports on loopback. ilua binds paths that have a colon
+in place of the hyphen; no client connects to such paths. A kernel that ignores its CURVE keys
+listens without encryption.
 
-Rule: a process may listen on sockets of its own, such as those of a debugger or of Spark, while it
-is still starting. Other tcp ports are evidence only if the peer speaks ZMTP on enough of them for
-all channels.
+Rule: while a kernel is starting, it may also listen on sockets that are no channels, such as those
+of a debugger or of Spark. Tcp ports that are not in the connection file are therefore no evidence,
+unless the kernel speaks ZMTP on enough of them for all channels.
 """
 
 from collections.abc import Callable, Collection
@@ -17,9 +18,9 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.wire import TrialFailure
 
 MIN_SOCKETS = len(REQUIRED_CHANNELS)  # fewer sockets cannot serve all channels
-MAX_PORTS = 32  # that are asked whether they speak ZMTP
+MAX_PORTS = 32  # the maximum of ports to which a greeting is sent
 NO_SECURITY = "NULL"  # the mechanism of an unencrypted ZMTP peer
-SHELL = 0  # its index in the ports of a connection
+SHELL = 0  # the index of the shell channel in `ConnectionInfo.ports`
 
 Greet = Callable[[int], str]
 
@@ -31,9 +32,9 @@ class ListeningSockets:
     Parameters
     ----------
     tcp : collection of Listener
-        Listening TCP sockets.
+        The listening TCP sockets.
     unix : collection of str
-        The paths of listening Unix sockets.
+        The paths of the listening Unix sockets.
     """
 
     tcp: Collection[Listener] = ()
@@ -42,7 +43,7 @@ class ListeningSockets:
 
 @dataclass(frozen=True)
 class RefusedWire:
-    """A kernel's refusal of its wire, and the observation behind it, as shown to users."""
+    """The way in which a kernel does not use the chosen wire, and the evidence for users."""
 
     failure: TrialFailure
     evidence: str
@@ -51,17 +52,17 @@ class RefusedWire:
 def find_refusal(
     connection: ConnectionInfo, sockets: ListeningSockets, greet: Greet
 ) -> RefusedWire | None:
-    """Return how a starting kernel ignores its connection file; None if it does not.
+    """Return how a starting kernel ignores its connection file; None if there is no sign of this.
 
     Parameters
     ----------
     connection : ConnectionInfo
-        The connection file.
+        The content of the connection file.
     sockets : ListeningSockets
         The sockets on which the kernel's processes listen.
     greet : callable
-        Takes a TCP port, and returns the ZMTP mechanism of its listener; ``""`` if the listener
-        does not speak ZMTP.
+        A function that returns the ZMTP security mechanism of the process that listens on a TCP
+        port; ``""`` if this process does not speak ZMTP.
     """
     if connection.transport == "ipc":
         return _find_other_sockets(connection, sockets, greet)

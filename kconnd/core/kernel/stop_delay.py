@@ -49,14 +49,14 @@ def describe_delay(live: Sequence[tuple[int, str]], ended: int, implementation: 
 
 
 def describe_shim(pid: int, *, stopped: bool) -> str:
-    """Describe the shim of a kernel whose process has exited, and which does not record the exit.
+    """Describe a shim that does not record the exit of its kernel, although the kernel has exited.
 
     Parameters
     ----------
     pid : int
-        The shim.
+        The pid of the shim.
     stopped : bool
-        Whether a signal has stopped it.
+        Whether a signal has stopped the shim.
     """
     if stopped:
         return f"its shim, pid {pid}, which a signal has stopped; kill -CONT {pid} continues it"

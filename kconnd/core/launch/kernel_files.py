@@ -194,12 +194,12 @@ def socket_prefix(runtime_dir: str, name: str) -> str:
 
 
 def check_socket_path(path: str, cure: str) -> None:
-    """Refuse a path that is too long for a Unix socket; ``cure`` becomes the hint.
+    """Refuse a path that is too long for a Unix socket.
 
     Raises
     ------
     UsageError
-        If it is.
+        If the path is too long; ``cure`` is the hint of the error.
     """
     length = len(path.encode(errors="surrogateescape"))
     if length > MAX_SOCKET_PATH_BYTES:

@@ -195,8 +195,8 @@ class FailedTrial:
         """Return whether the failure proves that the kernel does not support the wire.
 
         After the failed trial, the start falls back to plain tcp. If the kernel answers on plain
-        tcp, the tried wire was the problem. If the trial failed by silence, the answer must also
-        come faster than the trial ended.
+        tcp, the tried wire was the problem. If the trial failed by silence, the kernel must also
+        have answered in less than half of the duration of the trial.
 
         Parameters
         ----------
@@ -207,5 +207,6 @@ class FailedTrial:
         """
         if key != self.key or self.failure is TrialFailure.KILLED:
             return False
-        # A start can be slow by chance, so silence counts only if the fallback was much faster.
+        # A start can be slow by chance. Silence is therefore no proof unless the fallback was much
+        # faster.
         return self.failure is not TrialFailure.SILENCE or 2 * answered_after_s < self.waited_s

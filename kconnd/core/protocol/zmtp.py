@@ -102,7 +102,7 @@ class MessageReader:
 
 
 def parse_mechanism(greeting: bytes) -> str:
-    """Return the security mechanism in a greeting; ``""`` for anything but a whole greeting."""
+    """Return the security mechanism in a greeting; ``""`` if this is no complete greeting."""
     try:
         if len(greeting) < len(GREETING):
             return ""

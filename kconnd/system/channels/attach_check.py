@@ -1,8 +1,8 @@
-"""Check whether a new client can attach to a kernel: its connection file and its sockets.
+"""Check whether a new client can attach to a kernel, by its connection file and its sockets.
 
-The first check connects to the Unix sockets. Later checks only compare the inodes of the files,
-because a live kernel keeps its sockets open. TCP ports are looked up in the system's tables of
-listening sockets, so no connection to the kernel is made.
+The first check connects to the Unix sockets. Later checks compare the inodes of the files and do
+not connect, because a live kernel keeps its sockets open. TCP ports are looked up in the system's
+tables of listening sockets, without a connection to the kernel.
 """
 
 import json
@@ -40,7 +40,7 @@ class AttachCheck:
     def find_fault(self) -> str:
         """Explain why a new client could not attach.
 
-        ``""`` if it can attach, or if this is unknown.
+        The result is ``""`` if a new client can attach, or if the system's tables cannot be read.
         """
         ids = _file_ids((str(self._file), *self._connection.socket_paths()))
         if ids == self._good_ids and self._connection.transport == "ipc":

@@ -1,11 +1,12 @@
 """Limit the time that the event loop spends on reading from kernels that publish fast.
 
-How it works. A turn reads for at most `TURN_S` of processor time. All kernels that publish faster
-than they are read share a budget of `CORE_SHARE` of a core. A kernel that has used up its share is
-not read until it has credit again. Meanwhile, the kernel's own socket drops the messages that it
-cannot send (ZMQ_SNDHWM). A quiet kernel saves credit up to `MAX_CREDIT_S`, so that the output of a
-usual cell is read without a pause. Few messages are buffered between kernel and daemon, so messages
-are recent when they are read (see `kconnd.system.channels.listeners`).
+How it works. A turn reads from one kernel for at most `TURN_S` seconds of processor time. All
+kernels that publish faster than the daemon reads share a budget of `CORE_SHARE` of a core. If a
+kernel has used up its share, the daemon reads nothing from the kernel until the kernel has credit
+again. During this pause, the kernel's own socket drops the messages that it cannot send
+(ZMQ_SNDHWM). A quiet kernel saves credit up to `MAX_CREDIT_S`, so that the output of a usual cell
+is read without a pause. Few messages are buffered between a kernel and the daemon, so messages are
+recent when the daemon reads them (see `kconnd.system.channels.listeners`).
 
 Rule: a `ThrottledReader` reports when messages may have been lost.
 """
@@ -23,7 +24,7 @@ COUNT_INTERVAL_S = 1.0
 
 
 class ReadBudget:
-    """The processor time that a daemon's fast publishing kernels share."""
+    """The processor time that all kernels that publish too fast share."""
 
     def __init__(self) -> None:
         self.readers: set[ThrottledReader] = set()
@@ -41,7 +42,8 @@ class Clocks:
     Parameters
     ----------
     now, thread_time : callable
-        Return monotonic seconds, and the processor seconds of this thread.
+        A function that returns monotonic seconds, and one that returns the processor seconds of
+        this thread.
     """
 
     now: Callable[[], float] = time.monotonic
@@ -56,7 +58,8 @@ class ThrottledReader:
     budget : ReadBudget
         The budget of the daemon.
     receive : callable
-        Reads some messages without waiting, and returns their number; None if no message is left.
+        A function that reads some messages without waiting, and returns the number of messages. It
+        returns None if there is no message to read.
     lost : callable
         A function that is called when messages may have been lost.
     clocks : Clocks
@@ -125,7 +128,7 @@ class ThrottledReader:
         return used_s, count, has_more
 
     def _charge(self, now: float, used_s: float) -> float:
-        """Subtract processor time from the credit; return the seconds until it is positive."""
+        """Subtract processor time from the credit; return the seconds until the next turn."""
         credit_s = self._credit_s + (now - self._credit_at) * self._budget.core_share
         self._credit_s, self._credit_at = min(MAX_CREDIT_S, credit_s) - used_s, now
         if self._credit_s > 0:
@@ -144,7 +147,7 @@ class ThrottledReader:
 
 
 class ReadTurns:
-    """Schedules the turns of a reader whenever its descriptor is readable, until closed.
+    """Runs a turn of a reader whenever its descriptor is readable, until `close` is called.
 
     Parameters
     ----------
@@ -153,7 +156,8 @@ class ReadTurns:
     reader : ThrottledReader
         The reader of this descriptor.
     failed : callable
-        A function that receives an exception of the reader; no turn follows.
+        A function that is called with an exception of the reader. No further turn runs after an
+        exception.
     """
 
     __slots__ = ("_descriptor", "_failed", "_loop", "_reader", "_timer")

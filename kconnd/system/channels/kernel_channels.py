@@ -1,10 +1,11 @@
 """The daemon's own connection to one kernel: probes, control requests, status and heartbeat.
 
-Rules. A message is accepted only if it is signed with the kernel's key. The content of messages is
-not stored; only the kernel's status is used. The daemon's own requests also make a kernel report
-busy and idle. The daemon therefore remembers the ids of its requests and ignores each status with
-such a parent. The long-lived connections are in `kconnd.system.channels.listeners`. Each request
-has its own socket.
+Rules. A message is accepted only if it is signed with the kernel's key. From iopub, the daemon uses
+the kernel's status messages; the content of other messages is neither parsed nor stored. The
+daemon's own requests also make a kernel publish busy and idle. The daemon therefore remembers the
+ids of its requests, and ignores each status message whose parent header has one of these ids. The
+long-lived connections are in `kconnd.system.channels.listeners`. Each request has its own socket,
+except code that is executed silently.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ OnStatus = Callable[[str, bool], None]
 def new_context() -> zmq.asyncio.Context:
     """Create the daemon's ZMQ context.
 
-    The default limit of sockets in libzmq suffices for 200 kernels.
+    Its limit of sockets is raised, because libzmq's default suffices for no more than 200 kernels.
     """
     context = zmq.asyncio.Context()
     context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
@@ -88,12 +89,12 @@ class KernelChannels:
         return self._listener.heard_at
 
     async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
-        """Request the kernel's info, and wait for the reply without a limit.
+        """Send a ``kernel_info_request``, and wait for the reply without a time limit.
 
         Parameters
         ----------
         channel : str
-            ``shell`` replies when no cell is running; ``control`` replies at any time.
+            On ``shell``, the kernel replies when no cell is running; on ``control``, at any time.
         subshell : str
             The id of the subshell that replies; by default the main shell.
         """
@@ -114,7 +115,7 @@ class KernelChannels:
         return [str(subshell_id)[:MAX_ID_CHARACTERS] for subshell_id in ids]
 
     async def control(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Send a request on control, and wait for its reply without a limit."""
+        """Send a request on control, and wait for the reply without a time limit."""
         await self._inquire("control", kind, content)
 
     async def _inquire(
@@ -161,7 +162,7 @@ class KernelChannels:
 
     @contextlib.contextmanager
     def _connected(self, channel: str, linger_ms: int = 0) -> Iterator[zmq.asyncio.Socket]:
-        """Open a socket for one request only, since each open socket takes 40 kB."""
+        """Open a socket for a single request; it is closed afterwards, because it takes 40 kB."""
         socket = self._context.socket(zmq.DEALER)
         socket.maxmsgsize = MAX_REPLY_BYTES  # libzmq closes the connection if a message is longer
         self._connect(socket, channel)
@@ -171,7 +172,7 @@ class KernelChannels:
             socket.close(linger=linger_ms)
 
     async def watch_status(self, on_status: OnStatus, on_loss: Callable[[], None]) -> None:
-        """Report the requests that the kernel begins and finishes; never return.
+        """Report each request of a client that the kernel begins or finishes; never return.
 
         Parameters
         ----------
@@ -195,9 +196,9 @@ class KernelChannels:
         await self._listener.listen(handle, on_loss)
 
     def heartbeat(self) -> bool | None:
-        """Send the next heartbeat, and return whether the previous one was answered.
+        """Send the next heartbeat, and return whether the previous heartbeat was answered.
 
-        Return None if there was no previous heartbeat, or if the answer is unknown.
+        Return None if there was no previous heartbeat, or if it is unknown whether it was answered.
         """
         return self._listener.send_heartbeat()
 
@@ -267,10 +268,10 @@ class KernelChannels:
 
 
 async def _receive(socket: zmq.asyncio.Socket) -> tuple[list[bytes], int]:
-    """Receive a message and its size; a message that exceeds the limits is empty.
+    """Receive a message; return its frames and its size, or no frames if it exceeds the limits.
 
-    pyzmq returns frames that have already arrived without yielding to the event loop. This function
-    therefore yields between batches.
+    If a frame has already arrived, pyzmq returns it without yielding to the event loop. This
+    function therefore yields regularly while it receives the rest of a message that is too long.
     """
     frames = [await socket.recv()]
     size, count = len(frames[0]), 1

@@ -1,8 +1,8 @@
 """Read the sockets on which a kernel's processes listen, and greet those that may speak ZMTP.
 
-A greeting is the first 64 bytes of ZMTP 3 (https://rfc.zeromq.org/spec/23/). It names the security
-mechanism, so it shows whether a kernel encrypts its channels. The kernel's libzmq drops the
-connection afterwards; no socket of the kernel sees a message.
+A greeting is the first 64 bytes of a ZMTP 3 connection (https://rfc.zeromq.org/spec/23/). The
+greeting of a kernel names the kernel's security mechanism, and so shows whether the kernel encrypts
+its channels. This module then closes the connection, so the kernel receives no message.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from kconnd.system.process.processes import ProcessId, descendants
 from kconnd.system.process.resource_usage import sockets_of
 
 GREETING_TIMEOUT_S = 0.5
-VERSION_END = 12  # of the signature and the version, with which a greeting begins
+VERSION_END = 12  # the end of the signature and the version, which come first in a greeting
 NET = Path("/proc/self/net")
 
 
@@ -42,7 +42,7 @@ def read_listeners(root: ProcessId) -> ListeningSockets:
 
 
 def read_refusal(connection: ConnectionInfo, root: ProcessId) -> RefusedWire | None:
-    """Return how a starting kernel ignores its connection file; None if that is not visible."""
+    """Return how a starting kernel ignores its connection file; None if nothing shows this."""
     ip = connection.ip if connection.transport == "tcp" else "127.0.0.1"
     try:
         return find_refusal(connection, read_listeners(root), lambda port: greet(ip, port))
@@ -51,12 +51,13 @@ def read_refusal(connection: ConnectionInfo, root: ProcessId) -> RefusedWire | N
 
 
 def greet(ip: str, port: int) -> str:
-    """Return the ZMTP mechanism of a listener; ``""`` if it does not speak ZMTP."""
+    """Return the ZMTP security mechanism of a listener; ``""`` if it does not speak ZMTP."""
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ip, ip)  # noqa: S104  # to connect to
     greeting = b""
     try:
         with socket.create_connection((address, port), GREETING_TIMEOUT_S) as peer:
-            # Without our mechanism, the listener cannot refuse it before it has sent its own.
+            # The listener sends its whole greeting before it can refuse our mechanism, because we
+            # never send our mechanism.
             peer.sendall(GREETING[:VERSION_END])
             while len(greeting) < len(GREETING) and (data := peer.recv(len(GREETING))):
                 greeting += data

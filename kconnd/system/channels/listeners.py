@@ -2,12 +2,13 @@
 
 Rules. The event loop never waits for the reply to a heartbeat; the reply is read when the next
 heartbeat is due. A lost connection is re-established. Most kernels use Unix sockets, and an open
-socket of libzmq takes 40 kB. `UnixListener` therefore implements ZMTP for Unix sockets itself.
-`ZmqListener` uses libzmq for TCP, IPv6 and encryption.
+socket of libzmq takes 40 kB. `UnixListener` therefore speaks ZMTP on Unix sockets without libzmq.
+`ZmqListener` uses libzmq, for TCP, IPv6 and encryption.
 
 A kernel can publish faster than the daemon can read, so `kconnd.system.channels.flow_control`
-limits the reading. The receive buffers are small, so that messages are recent when they are read.
-The kernel's own socket buffers 1000 messages and drops further messages.
+limits the time that the daemon spends on reading. The daemon's receive buffers are small, so that
+messages are recent when they are read. The kernel's own socket buffers 1000 messages and drops
+further messages.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ OnLoss = Callable[[], None]
 
 
 class KernelListener(Protocol):
-    """The interface of both listeners."""
+    """The interface of `UnixListener` and `ZmqListener`."""
 
     @property
     def heard_at(self) -> float:
@@ -50,9 +51,9 @@ class KernelListener(Protocol):
         ...
 
     def send_heartbeat(self) -> bool | None:
-        """Send the next heartbeat, and return whether the previous one was answered.
+        """Send the next heartbeat, and return whether the previous heartbeat was answered.
 
-        None if there was no previous heartbeat, or if it is unknown whether it was answered.
+        Return None if there was no previous heartbeat, or if it is unknown whether it was answered.
         """
         ...
 
@@ -135,10 +136,11 @@ class UnixListener:
             turns.close()
 
     def send_heartbeat(self) -> bool | None:
-        """Send the next heartbeat, and return whether the previous one was answered.
+        """Send the next heartbeat, and return whether the previous heartbeat was answered.
 
-        The first call only connects. A lost connection is re-established at once. Return None if
-        the daemon itself lacks a resource, such as file descriptors.
+        The first call connects and sends nothing. A lost connection is re-established at once.
+        Return None if it is unknown whether the heartbeat was answered, for example because the
+        daemon has no free file descriptors.
         """
         was_answered: bool | None = None
         if self._heartbeat is not None:
@@ -154,9 +156,9 @@ class UnixListener:
         return was_answered
 
     def _send_next(self, connection: ZmtpConnection) -> bool | None:
-        """Send the first heartbeat, or the next one if the previous one was answered.
+        """Send a heartbeat if it is the first, or if the previous heartbeat was answered.
 
-        Heartbeats that the kernel does not answer would only fill a queue.
+        Further heartbeats to a kernel that does not answer would fill a queue.
         """
         was_ready = connection.is_ready
         was_answered = bool(connection.receive())
@@ -190,7 +192,7 @@ class ZmqListener:
     heartbeat : zmq.Socket
         A DEALER socket that is not connected yet.
     connect : callable
-        Connects a socket to a channel.
+        A function that connects a socket to a channel.
     budget : ReadBudget
         The daemon's budget for kernels that publish too fast.
     """
@@ -275,7 +277,7 @@ class ZmqListener:
         self._turns = []
 
     def send_heartbeat(self) -> bool | None:
-        """Send the next heartbeat, and return whether the previous one was answered."""
+        """Send the next heartbeat, and return whether the previous heartbeat was answered."""
         was_answered = False if self._has_sent else None
         with contextlib.suppress(zmq.Again):
             for _ in range(MAX_PING_REPLIES):

@@ -1,4 +1,4 @@
-"""A connection to a ZMQ socket behind a Unix socket, without libzmq."""
+"""A connection over a Unix socket to the ZMQ socket of a kernel, without libzmq."""
 
 import asyncio
 import contextlib
@@ -79,7 +79,7 @@ class ZmtpConnection:
         return self._reader.feed(chunk)
 
     def send(self, *frames: bytes) -> None:
-        """Send a message that fits into the buffer of the socket.
+        """Send a message, which has to fit into the socket's buffer.
 
         Raises
         ------
@@ -98,7 +98,7 @@ async def exchange(
     frames: Sequence[bytes],
     parse_reply: Callable[[list[bytes]], Reply | None],
 ) -> Reply:
-    """Send a message after the handshake, and wait for the first message that is a reply.
+    """Send a request after the handshake, and wait for the first message that is the reply.
 
     Raises
     ------
@@ -137,7 +137,7 @@ async def request_reply(
     Parameters
     ----------
     path : str
-        The Unix socket of a kernel, which need not listen yet.
+        The path of a Unix socket. The kernel need not listen on it yet.
     frames : sequence of bytes
         The request.
     parse_reply : callable

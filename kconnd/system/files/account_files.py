@@ -6,10 +6,10 @@ can read the file, and only root can write it.
 When a uid is reassigned, the state of the earlier account is put aside: it is moved and never
 removed. The state folder is moved to ``/var/lib/kconnd/aside/UID-NUMBER/state``, with a description
 in ``about.json`` beside it. The sockets and connection files are moved to
-``/run/kconnd/aside/UID-NUMBER``. Only root can enter these folders, because the files are still
-owned by the uid, which now belongs to the new account. Live kernels keep writing to their logs,
-because a moved file stays open. No operation follows a path that a user created; each operation
-renames an entry of a folder that root owns.
+``/run/kconnd/aside/UID-NUMBER``. Only root can enter these folders: the uid still owns the files,
+and the new account, to which the uid now belongs, must not read them. Live kernels keep writing to
+their logs, because a moved file stays open. No operation follows a path that a user created; each
+operation renames an entry of a folder that root owns.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ MAX_DUPLICATES = 1000
 
 @dataclass(frozen=True)
 class Aside:
-    """The state of an earlier account that was put aside.
+    """A description of the state that was put aside for an earlier account.
 
     Parameters
     ----------
@@ -72,13 +72,13 @@ class AccountFiles:
                 folder.chmod(mode)
 
     def uids(self) -> list[int]:
-        """List the uids that have a recorded account or any state."""
+        """Return the uids that have a recorded account, a state folder or a runtime folder."""
         folders = [self._owners, self.state / "u", self.run / "u"]
         names = (file.name for folder in folders if folder.is_dir() for file in folder.iterdir())
         return sorted({int(name) for name in names if _is_number(name)})
 
     def read(self, uid: int) -> Account | None:
-        """Read the account that owns the state of a uid; None if none is recorded.
+        """Read the account that owns the state of a uid; None if no account is recorded.
 
         Raises
         ------
@@ -114,22 +114,23 @@ class AccountFiles:
             try:
                 yield Aside(**json.loads(file.read_bytes()))
             except (OSError, ValueError, TypeError):
-                # A folder without a valid about.json, for example while an administrator edits it.
+                # The file is invalid, for example while an administrator edits it.
                 continue
 
     def place_of(self, aside: Aside) -> Path:
-        """Return the folder of an account's state that is put aside."""
+        """Return the folder below ``aside`` that contains the state of an earlier account."""
         return self.aside / f"{aside.uid}-{aside.number}"
 
     def put_aside(self, uid: int, now: float) -> Aside | None:
-        """Put the state of a uid aside, and stop its daemon from starting at boot.
+        """Put the state of a uid aside; the uid's daemon no longer starts at boot.
 
-        The uid's daemon must be stopped; its kernels may run. An interrupted call can be repeated.
+        The uid's daemon must not run during the call; kernels may run. An interrupted call can be
+        repeated.
 
         Returns
         -------
         Aside, optional
-            None if no account is recorded for the uid.
+            The description of the state; None if no account is recorded for the uid.
         """
         account = self.read(uid)
         if account is None:
@@ -145,15 +146,15 @@ class AccountFiles:
         return aside
 
     def hand_over(self, uid: int, name: str, now: float) -> Aside:
-        """Restore the last state of a uid that was put aside, and put the present state aside.
+        """Put the present state of a uid aside, and restore the state that was put aside last.
 
         Raises
         ------
         NoSuchKernelError
             If no state of the uid is put aside.
         KconndError
-            If the uid's daemon has created new state in the meantime. The earlier state is not
-            moved, and the call can be repeated.
+            If the uid's daemon has created new state during the call. In this case, the earlier
+            state is not moved, and the call can be repeated.
         """
         account = self.read(uid)
         earlier = [aside for aside in self.list_aside() if aside.uid == uid]
@@ -162,7 +163,7 @@ class AccountFiles:
                 f"handing over the state that is put aside for uid {uid}: there is none",
                 hint=f"the folder {self.aside} contains all state that is put aside",
             )
-        # A state with the account's present number belongs to a hand-over that failed.
+        # State with the account's present number was put aside by an earlier call that failed.
         last = ([aside for aside in earlier if aside.number != account.number] or earlier)[-1]
         self.put_aside(uid, now)
         self._restore(uid, self.place_of(last))
@@ -170,9 +171,9 @@ class AccountFiles:
         return last
 
     def _restore(self, uid: int, place: Path) -> None:
-        """Move all state in a folder back to its original names.
+        """Move all state of an earlier account back to the original paths, or move nothing.
 
-        Move nothing if that is impossible.
+        ``place`` is the folder below ``aside`` that contains the state.
         """
         run = self.run / "aside" / place.name
         moves = [(place / "state", self.state / "u" / str(uid)), (run, self.run / "u" / str(uid))]
@@ -192,14 +193,15 @@ class AccountFiles:
                 hint="stop the programs that contact that user's daemon, which start it, and "
                 "repeat the command: nothing is lost, and new state of the daemon is put aside",
             ) from error
-        # An administrator created any further entries: keep the folder and its description.
+        # Any further entry was created by an administrator. The folder and its description are then
+        # kept.
         if [*place.iterdir()] == [place / ABOUT]:
             (place / ABOUT).unlink()
             with contextlib.suppress(OSError):
                 place.rmdir()
 
     def current(self, uid: int, name: str) -> Account:
-        """Return the account of a uid with this login name: the recorded one, or a new one."""
+        """Return the recorded account of a uid if it has this login name, else a new account."""
         account = self.read(uid)
         if account is not None and account.name == name:
             return account
@@ -207,13 +209,13 @@ class AccountFiles:
 
 
 def check_account(uid: int, name: str, files: AccountFiles) -> None:
-    """Refuse to use the state of a uid that belongs to another account.
+    """Refuse to use the state of a uid if an earlier account with this uid created the state.
 
     Raises
     ------
     KconndError
-        If the state belongs to another account. The front door puts such state aside when it
-        starts.
+        If the state belongs to an earlier account. The front door puts such state aside when the
+        front door starts.
     """
     account = files.read(uid)
     if account is not None and account.name != name:
@@ -228,7 +230,7 @@ def _is_number(text: str) -> bool:
 
 
 def _move(old: Path, new: Path) -> None:
-    """Move a folder that root owns to a free name; do nothing if the folder is missing."""
+    """Move ``old``, if it exists, to ``new``, or to a similar name if ``new`` exists already."""
     if not os.path.lexists(old):
         return
     for count in range(2, MAX_DUPLICATES):

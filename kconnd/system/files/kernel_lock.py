@@ -23,7 +23,7 @@ OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Holder:
-    """A shim, according to its lock file or its facts file.
+    """A shim, as its lock file or its facts file describes it.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def probe_lock(path: Path) -> Lock:
     """Check whether a process holds a lock; in doubt, the lock counts as held.
 
     The check takes and releases a shared lock, so two concurrent checks do not affect each other.
-    An exclusive lock would also require a file that is open for writing on NFS.
+    On NFS, an exclusive lock would also require that the file is open for writing.
     """
     try:
         descriptor = os.open(path, OPEN_FLAGS)
@@ -60,7 +60,7 @@ def probe_lock(path: Path) -> Lock:
 
 
 def read_holder(path: Path) -> Holder | None:
-    """Read the shim from a lock file or a facts file; None if the content is invalid."""
+    """Read the shim that a lock file or a facts file describes; None if the content is invalid."""
     try:
         descriptor = os.open(path, OPEN_FLAGS)
     except OSError:
@@ -86,7 +86,7 @@ def _parse(content: dict[str, Any]) -> Holder:
 
 @cache  # cached until the daemon exits: reading thousands of mounts takes milliseconds
 def is_local(folder: Path) -> bool:
-    """Check whether a folder is on a file system that no other running machine can mount."""
+    """Check whether a folder is on a file system that only one machine at a time can mount."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
         return file_system_of(mounts.splitlines(), str(folder.resolve())) in LOCAL_FILE_SYSTEMS

@@ -1,10 +1,11 @@
 """Read a kernel's log: the last lines, and new output, across rotations.
 
-How it works. The shim appends to ``log``, and renames it to ``log.1``, ``log.2`` ... when it is
-full (`kconnd.programs.shim`). `LogReader` reads these parts as bytes and decodes them as one
-stream, so that a multi-byte character is never split. `LogReader` remembers the inode and the
-offset at which it stopped. It ignores paths that are not regular files. A log has no maximum
-length, so `LogReader` reads at most the last `MAX_TAIL_BYTES` of all parts together.
+How it works. The shim appends to ``log``. When ``log`` is full, the shim renames it to ``log.1``,
+and older parts to ``log.2`` and so on (`kconnd.programs.shim`). `LogReader` reads these parts as
+bytes and decodes them as one stream, so that a multi-byte character is never split. `LogReader`
+remembers the inode and the offset at which it stopped, and ignores paths that are not regular
+files. A log can be long, so `LogReader` looks for the last lines in the last `MAX_TAIL_BYTES` of
+all parts together.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ MAX_TAIL_BYTES = 16 << 20
 
 
 class LogReader:
-    """Reads one log: first `last_lines`, then optionally `follow`.
+    """Reads one log. `last_lines` is called first; then `follow` can yield the further output.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ class LogReader:
         self._inode, self._offset = 0, -1
 
     def last_lines(self, count: int) -> str:
-        """Read the last lines of the newest part, and of older parts if it has too few lines.
+        """Read the last lines of the log, from as many parts as necessary.
 
         Parameters
         ----------
@@ -62,7 +63,7 @@ class LogReader:
         return self._decoder.decode(b"".join(lines))
 
     def finish(self) -> str:
-        """Return the replacement character if the last character is incomplete."""
+        """Return the replacement character if the last character is incomplete, else ``""``."""
         return self._decoder.decode(b"", final=True)
 
     async def follow(self) -> AsyncIterator[str]:
@@ -84,7 +85,7 @@ class LogReader:
                 stream.close()
 
     def _resume(self) -> BinaryIO | None:
-        """Open the part that was read last; a rotation may have renamed it."""
+        """Open the part that was read last, even if a rotation has renamed this part."""
         for part in reversed(_parts(self._path)) if self._offset >= 0 else ():
             stream = _open(part)
             if stream is None:

@@ -26,7 +26,7 @@ _TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
 def ensure_private_dir(path: Path) -> None:
-    """Create a folder with mode 0700, or check that the existing one is private.
+    """Create a folder with mode 0700, or check that an existing folder is private.
 
     Raises
     ------
@@ -51,12 +51,12 @@ def ensure_private_dir(path: Path) -> None:
 
 
 def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Write a file of mode 0600, and replace an existing one atomically.
+    """Write a file of mode 0600, and replace an existing file atomically.
 
     Parameters
     ----------
     path : Path
-        The file's final name. A symlink there is replaced, not followed.
+        The file's final path. A symlink at this path is replaced, not followed.
     content : bytes
         The whole content.
     durable : bool
@@ -154,7 +154,7 @@ def flush(path: Path) -> None:
 
 
 def is_private(path: Path, content: bytes) -> bool:
-    """Check whether `write_private` with this content would change nothing.
+    """Check whether a file already has the state in which `write_private` would leave it.
 
     Reading the file takes far less time than writing it.
     """
@@ -184,7 +184,7 @@ def try_to_write(folder: Path, size: int) -> None:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove the temporary files of processes that died while they wrote a file."""
+    """Remove all temporary files in a folder, which processes that died have left there."""
     for path in folder.glob(".*"):
         if is_temporary(path.name):
             path.unlink(missing_ok=True)
@@ -215,7 +215,8 @@ def take_lock(path: Path, note: str = "") -> int:
     path : Path
         The lock file; it is created if missing.
     note : str
-        A description of the holder; the error of the next process that tries quotes the first line.
+        A description of this process. If another process tries to take the lock, the error there
+        quotes the first line of the description.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""Read files at untrusted paths: from a profile, a kernel spec, a user or a kernel.
+"""Read files at untrusted paths, which come from a profile, a kernel spec, a user or a kernel.
 
-Such a path can lead to a named pipe, a device or an endless file. Opening a named pipe waits for a
-writer, and opening a device may rewind a tape or start a watchdog. The type of the file is
+An untrusted path can lead to a named pipe, a device or an endless file. Opening a named pipe waits
+for a writer, and opening a device may rewind a tape or start a watchdog. The type of the file is
 therefore checked before the file is opened and again on the descriptor. The file is opened without
-blocking, and the number of bytes read is limited. `kconnd.system.hung_calls` handles a file server
-that hangs.
+blocking, and the number of bytes to read is limited. `kconnd.system.hung_calls` handles the case
+that a file server hangs.
 """
 
 import errno

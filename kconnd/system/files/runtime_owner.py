@@ -1,15 +1,17 @@
-"""Record the account that owns a runtime folder, on a machine without a front door.
+"""Record the account that owns a runtime folder on a machine without the front door.
 
 The name of a runtime folder contains a uid (``/tmp/kconnd-UID``). A uid can be reassigned to
-another account while kernels of the first account run. The folder therefore contains a record of
-its owner: the account's name, and the device and inode of the state folder. A starting daemon
-compares this record with its own account. If both name and state folder differ, the daemon renames
-the folder and creates an empty one. The kernels of the first account keep running. If a daemon of
-the first account is still running, the new daemon waits for its exit. The first daemon exits when
-it detects that the name of its uid has changed (`kconnd.daemon.tasks.account_watch`).
+another account while kernels of the first account run. The folder therefore contains an owner file:
+the account's name, and the device and inode of the account's state folder. A starting daemon
+compares the owner file with its own account. If both the name and the state folder differ, the
+daemon renames the runtime folder and creates an empty runtime folder. The kernels of the first
+account keep running. If a daemon of the first account is still running, the new daemon waits until
+that daemon has exited. The daemon of the first account exits when it detects that the login name of
+its uid has changed (`kconnd.daemon.tasks.account_watch`).
 
-Containers can share the folder and use other names for a uid. If a process of another container
-uses the folder, the folder is left unchanged and the daemon does not start.
+Several containers can share a runtime folder and can have different login names for a uid. If a
+process of another container uses the folder, the new daemon leaves the folder unchanged and does
+not start.
 
 A renamed account keeps its state folder and therefore its runtime folder.
 """
@@ -33,7 +35,7 @@ from kconnd.system.files.private import write_private
 
 OWNER = "owner.json"
 LOCK = "daemon.lock"
-WAIT_LIMIT_S = 15.0  # longer than the 5 s between two checks of a uid's name by a daemon
+WAIT_LIMIT_S = 15.0  # longer than 5 s, the interval at which a daemon checks its uid's login name
 POLL_INTERVAL_S = 0.02
 _WRONG_ACCOUNT = "it belongs to another account with this uid"
 _HINT = "use a different folder for each account: kconnd --runtime-dir DIR"
@@ -42,28 +44,28 @@ log = logging.getLogger("kconnd")
 
 
 def settle_runtime(runtime: Path, state: Path, name: str, here: Origin) -> bool:
-    """Claim a runtime folder for this account, or rename it if it belongs to another account.
+    """Claim a runtime folder for this account; rename a folder that belongs to another account.
 
     Parameters
     ----------
     runtime, state : Path
-        Existing folders.
+        The runtime folder and the state folder; both must exist.
     name : str
-        The account of this process.
+        The login name of this account.
     here : Origin
-        This machine and container.
+        The machine and container of this process.
 
     Returns
     -------
     bool
-        False if the runtime folder was renamed. The caller then creates it and calls this function
-        again.
+        False if the runtime folder was renamed. In this case, the caller creates a new runtime
+        folder and calls this function again.
 
     Raises
     ------
     LockedError
-        If a daemon of the other account does not exit, or if kernels of the folder run in another
-        container.
+        If a daemon of the other account does not exit, or if a kernel that uses the folder may run
+        in another container.
     """
     status = state.stat()
     new_owner = RuntimeOwner(name, status.st_dev, status.st_ino)
@@ -86,7 +88,7 @@ def settle_runtime(runtime: Path, state: Path, name: str, here: Origin) -> bool:
 
 
 def list_put_aside(runtime: Path) -> list[Path]:
-    """List the renamed runtime folders of earlier accounts."""
+    """Return the renamed runtime folders of earlier accounts."""
     pattern = re.compile(rf"{re.escape(runtime.name)}\.[A-Za-z0-9_-]+\.[0-9a-f]{{8}}")
     with contextlib.suppress(OSError):
         names = sorted(name for name in os.listdir(runtime.parent) if pattern.fullmatch(name))  # noqa: PTH208  # the names alone
@@ -96,7 +98,7 @@ def list_put_aside(runtime: Path) -> list[Path]:
 
 
 def _read(file: Path) -> RuntimeOwner | None:
-    """Read the owner of a folder; None if there is no record, as in folders of older versions."""
+    """Read an owner file; None if there is none, as in folders of older versions."""
     try:
         return parse_runtime_owner(file.read_bytes())
     except (OSError, ValueError):
@@ -106,8 +108,8 @@ def _read(file: Path) -> RuntimeOwner | None:
 def _wait_for_daemon(lock: Path) -> None:
     """Wait until the daemon of the other account has exited.
 
-    The daemon is not signalled, because a pid from another container can be an unrelated process
-    here.
+    No signal is sent to the daemon: it may run in another container, and its pid may then be that
+    of an unrelated process in this container.
     """
     deadline = time.monotonic() + WAIT_LIMIT_S
     while probe_lock(lock) is Lock.HELD:
@@ -119,7 +121,7 @@ def _wait_for_daemon(lock: Path) -> None:
 
 
 def _check_kernels(live: Path, here: Origin) -> None:
-    """Refuse a folder with kernels that may run in another container or on another machine.
+    """Refuse a folder if one of its kernels may run in another container or on another machine.
 
     Each shim records its origin in its facts file, and in its lock file if the lock is in this
     folder.

@@ -29,15 +29,15 @@ class Signatures:
         self._folders = OwnFolders({*reading.folders, cwd}, reading.names)
 
     def first_changed_since(self, time: float) -> str:
-        """Return a path that changed after a time in seconds since the epoch.
+        """Return a path that changed after ``time``, in seconds since the epoch.
 
-        ``""`` if none did.
+        The result is ``""`` if no path changed.
         """
         limit = time - CLOCK_TICK_S
         return next((path for path in self._signatures if _changed_at(path) > limit), "")
 
     def first_changed(self) -> str:
-        """Return a path whose signature has changed; ``""`` if there is none."""
+        """Return a path that has changed since the signatures were taken; ``""`` if none has."""
         for path, original in self._signatures.items():
             if signature(path) != original:
                 return path

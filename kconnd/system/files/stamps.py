@@ -1,9 +1,9 @@
 """Detect changes of files and folders by their metadata, and wait until changes have settled.
 
-A file that has just changed may be incomplete, so the reader waits until the change has settled.
-There are two rules. A change has settled if the file system's change time is old enough. A change
-has also settled if no further change was observed for long enough. The second rule covers file
-systems whose clock is wrong.
+A file that has just changed may be incomplete, so the reader waits until the change has settled. A
+change has settled if one of two conditions holds. The first condition: the change time that the
+file system reports is old enough. The second condition: no further change was observed for long
+enough. The second condition covers file systems whose clock is wrong.
 """
 
 import os
@@ -23,8 +23,8 @@ class Stamp:
     Parameters
     ----------
     marks : tuple
-        Each path with metadata that changes with every change of its content; empty for a missing
-        path.
+        Each path with its metadata. Every change of the content changes the metadata. The metadata
+        of a missing path is empty.
     changed_at : float
         The time of the latest change, in seconds since the epoch.
     """
@@ -45,9 +45,10 @@ def stamp_folder(path: str, counts: Callable[[str], bool]) -> Stamp:
     Parameters
     ----------
     path : str
-        The folder. Its own change time covers removed entries.
+        The folder. The change time of the folder itself covers removed entries.
     counts : callable
-        A function that selects entries by name, for example without an editor's temporary files.
+        A function that selects entries by name. It can exclude an editor's temporary files, for
+        example.
     """
     try:
         with os.scandir(path) as entries:
@@ -77,12 +78,12 @@ def _mark(path: str) -> Mark:
 
 
 class Settling:
-    """Decides whether a stamp has been unchanged for long enough.
+    """Decides whether the changes of a file or folder have settled.
 
     Parameters
     ----------
     clock, wall_clock : callable
-        Return monotonic seconds, and seconds since the epoch.
+        A function that returns monotonic seconds, and one that returns seconds since the epoch.
     """
 
     def __init__(

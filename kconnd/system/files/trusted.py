@@ -1,7 +1,7 @@
-"""Read profiles and settings, only if no untrusted user can write them.
+"""Read files of profiles and settings; refuse a file that an untrusted user can write.
 
 Profiles decide which programs run and who has access. A file is opened once and checked by its
-descriptor, so that nobody can replace the file between check and read.
+descriptor, so that nobody can replace the file between the check and the read.
 """
 
 import os
@@ -26,7 +26,7 @@ def open_unblocked(path: str, flags: int, folder: int | None = None) -> Iterator
     path : str
         The path, relative to ``folder``.
     flags : int
-        Flags of open(2). With ``O_DIRECTORY``, a folder is opened.
+        Flags of open(2). With ``O_DIRECTORY``, the path must be a folder, else a regular file.
     folder : int, optional
         The descriptor of the folder that ``path`` is relative to.
     """
@@ -42,9 +42,9 @@ def open_unblocked(path: str, flags: int, folder: int | None = None) -> Iterator
 def check_folder(folder: int, uid: int) -> None:
     """Refuse a folder in which another user can replace files.
 
-    If a user reads the folder, the sticky bit suffices, because it protects each user's files from
-    other users. The sticky bit does not prevent others from adding files. If root reads the folder,
-    its files apply to all users, so only root may be able to write to it.
+    For a reader other than root, a folder with the sticky bit is accepted: the sticky bit allows
+    other users to add files, but not to replace the reader's files. If root reads the folder, the
+    files in it apply to all users, so root must be the only user who can write to the folder.
 
     Raises
     ------
@@ -64,12 +64,12 @@ def check_folder(folder: int, uid: int) -> None:
 
 
 def read_trusted(descriptor: int, uid: int) -> bytes:
-    """Read a file of at most 1 MiB that only the reader and root can write.
+    """Read a file; refuse the file if any user except the reader and root can write it.
 
     Raises
     ------
     UnsafePathError
-        If another user can write the file, or if the file is larger.
+        If another user can write the file, or if the file is larger than 1 MiB.
     """
     status = os.fstat(descriptor)
     _check_regular(status)

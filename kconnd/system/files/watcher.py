@@ -1,7 +1,8 @@
 """Watch folders for changes with inotify(7).
 
-No thread and no polling runs while nothing changes. A folder that is moved or removed counts as
-changed, and is missing from then on. inotify does not report the creation of a missing folder.
+While nothing changes, no thread runs and nothing is polled. A folder that is moved or removed
+counts as changed, and is missing from then on. inotify does not report the creation of a missing
+folder.
 inotify also does not report that a path now leads to another folder, for example after a mount or a
 change of a symlink. `refresh` detects both cases.
 """
@@ -18,7 +19,7 @@ from inotify_simple import INotify, flags
 
 from kconnd.system.hung_calls import BeginStep
 
-# inotify also reports IGNORED after a removal and after an unmount.
+# inotify reports IGNORED when a watch ends, for example after the folder is removed or unmounted.
 GONE = flags.IGNORED | flags.MOVE_SELF
 WRITTEN = flags.CREATE | flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB
 CHANGES = WRITTEN | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO | flags.MOVE_SELF
@@ -43,7 +44,7 @@ class FolderWatcher:
         self.missing = set(folders)
         self.trouble = ""
         self._counts = counts
-        # Several paths can lead to one folder, which has one watch.
+        # The paths of each watch. Several paths can lead to one folder, and then share its watch.
         self._watches: dict[int, set[Path]] = {}
         self._inodes: dict[Path, tuple[int, int]] = {}  # device and inode of each watched folder
         self._changed = asyncio.Event()
@@ -62,16 +63,16 @@ class FolderWatcher:
             self._drop_watch(watch)
 
     def probe(self, begin: BeginStep) -> None:
-        """Call stat(2) on each folder, in a thread, to find a hanging folder before `refresh`."""
+        """Call stat(2) on each folder; a caller in a thread thus finds a folder that hangs."""
         for folder in sorted({*self.missing, *list(self._inodes)}):
             begin(f"reading the folder {folder}")
             _inode_of(folder)
 
     def refresh(self) -> bool:
-        """Watch the folders that exist now; return whether any appeared, moved or vanished.
+        """Watch the folders that exist now; return whether a folder appeared, moved or vanished.
 
-        Afterwards, `trouble` explains why a folder cannot be watched; it is empty if all are
-        watched.
+        Afterwards, `trouble` explains why a folder that exists cannot be watched; `trouble` is
+        empty if there is no such folder.
         """
         self.trouble, has_changed = "", self._drop_moved()
         for folder in sorted(self.missing):
@@ -105,8 +106,8 @@ class FolderWatcher:
         return bool(moved)
 
     def _watch(self, folder: Path) -> None:
-        # The inode is read first. If the folder is replaced in between, the next refresh detects
-        # it.
+        # The inode is read first. If the folder is replaced before it is watched, the next refresh
+        # sees a different inode.
         inode = _inode_of(folder)
         watch = self._open_inotify().add_watch(folder, CHANGES | flags.ONLYDIR)
         self._watches.setdefault(watch, set()).add(folder)
@@ -137,7 +138,7 @@ class FolderWatcher:
             self.missing.add(folder)
             del self._inodes[folder]
         if self._inotify is not None:
-            # inotify has removed the watch together with the folder.
+            # If the folder was removed, inotify has removed the watch already.
             with contextlib.suppress(OSError):
                 self._inotify.rm_watch(watch)
 

@@ -1,8 +1,8 @@
 """Write saved files through to disk in a background thread, shortly after they were saved.
 
 How it works. `WritebackQueue.schedule` adds a file to the queue, and a thread calls fsync(2) on all
-queued files about a second later. For each queued file, the queue keeps the previous version: the
-last content that reached the disk, under another name. If a file is saved twice before its fsync,
+queued files about a second later. For each queued file, the previous version is kept: a file with
+another name and the last content that reached the disk. If a file is saved twice before its fsync,
 the intermediate version is removed and the previous version is kept. Once the new content is on
 disk, the previous version is removed. A crash of the machine therefore loses at most the last
 second of changes and never the whole file. If the fsync of a file fails, the file stays queued and
@@ -23,19 +23,19 @@ log = logging.getLogger("kconnd")
 
 
 class WritebackQueue:
-    """Flushes files to disk one after the other, in a thread that runs only while files are queued.
+    """Flushes files to disk one after the other, in a thread that waits while no file is queued.
 
     Parameters
     ----------
     flush : callable
-        Writes one file through to disk, as `kconnd.system.files.private.flush` does.
+        A function that writes a file through to disk: `kconnd.system.files.private.flush`.
     """
 
     def __init__(self, flush: Callable[[Path], None]) -> None:
         self._flush = flush
         self._thread = ThreadPoolExecutor(1, "disk")
         self._lock = threading.Lock()
-        # Each queued file, with its version that is on disk.
+        # Each queued file, with the path of its previous version.
         self._previous: dict[Path, Path | None] = {}
         self._failed: set[Path] = set()  # files whose failure has been logged
         self._is_running = self._is_closed = False
@@ -70,7 +70,7 @@ class WritebackQueue:
                 self._is_running = False
 
     def _run(self) -> None:
-        """Flush until the queue is empty or closed."""
+        """Flush the queued files repeatedly, until the queue is empty or closed."""
         delay_s = WRITE_DELAY_S
         while True:
             self._wake.wait(delay_s)

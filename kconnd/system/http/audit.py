@@ -1,9 +1,11 @@
-"""Audit log: who sent which request, and its outcome, for each change and each disclosed key.
+"""The audit log of the requests that change something or disclose a key.
+
+A line says who sent which request, and the outcome.
 
 Rules. A request that changed something, may have changed something, or disclosed a key has its own
-line. For requests without an effect, each user gets a few lines a minute, and a summary line counts
-the remaining requests. A user can therefore not flood the log. Each line is printable, for any
-content of the request.
+line. Of a user's requests without an effect, a few in each minute have their own lines, and a
+summary line counts the remaining requests. A user can therefore not flood the log. Each line is
+printable, whatever the request contains.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ log = logging.getLogger("kconnd")
 
 @dataclass
 class _Tally:
-    """The requests without an effect of one user in the current interval."""
+    """How many requests without an effect one user has sent in the current interval."""
 
     logged: int = 0
     omitted: int = 0
@@ -82,12 +84,12 @@ class Audit:
 
 
 def printable(name: str) -> str:
-    """Return a valid name unchanged, and any other text quoted and escaped."""
+    """Return a valid name unchanged; quote and escape any other text."""
     return name if not name or is_name(name) else ascii(name[:MAX_SHOWN_CHARACTERS])
 
 
 def is_name(text: object) -> bool:
-    """Check whether a text is a kernel's name, or the provisional name of a warm kernel."""
+    """Check whether a text is a kernel's name, or the temporary name of a warm kernel."""
     if not isinstance(text, str):
         return False
     try:

@@ -1,9 +1,9 @@
 """Limit the size of request bodies, and drain the bodies of refused requests.
 
 A body without ``Content-Length`` (RFC 9112, section 6.3) is refused. The head of every accepted
-request therefore states the size, and a body that is too large is refused before it is read. After
-a refusal, the server reads and drops the rest of the body for a limited time. Otherwise, a client
-that is still writing would get a broken pipe instead of the reply.
+request therefore states the size of the body, and a body that is too large is refused before it is
+read. After a refusal, the server reads and drops the rest of the body for a limited time. Without
+this, a client that is still writing would get a broken pipe instead of the reply.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ def check_size(headers: HTTPHeaders) -> None:
 
 
 def bytes_to_drain(headers: HTTPHeaders) -> int:
-    """Return the number of bytes of a refused body to read and drop."""
+    """Return how many bytes of a refused body to read and drop."""
     length = _length(headers)
     return MAX_DRAINED_BYTES if length is None else min(length, MAX_DRAINED_BYTES)
 

@@ -1,9 +1,10 @@
-"""Accept connections, within limits per user and of file descriptors.
+"""Accept connections, up to a limit for each user and a limit of file descriptors.
 
-Rules. The decision uses only the uid and happens before any read or look-up. A new descriptor
-always has the lowest free number (open(2)), so this number shows how many descriptors are in use.
-Some descriptors are reserved for connections of the owner and root, and some for the server's own
-work. The log has at most one line a minute about each kind of rejection.
+Rules. A connection is accepted or closed before anything is read from it or looked up; the decision
+depends on the peer's uid. A new descriptor always has the lowest free number (open(2)), so this
+number shows how many descriptors are in use. Some descriptors are reserved for connections of the
+owner and root, and some for the server's own work. The log has at most one line a minute about each
+kind of rejection.
 """
 
 import asyncio
@@ -34,14 +35,17 @@ log = logging.getLogger("kconnd")
 
 
 def highest_descriptor(limit: int, *, stranger: bool) -> int:
-    """Return the highest descriptor that a connection may have; a low limit is divided."""
+    """Return the highest descriptor that a connection may have.
+
+    If ``limit`` is low, the reserved descriptors are a fraction of it.
+    """
     owner_reserve = min(OWNER_DESCRIPTORS, limit // 3)
     work_reserve = min(WORK_DESCRIPTORS, limit // 6)
     return limit - (owner_reserve if stranger else work_reserve) - 1
 
 
 class PeerStream(IOStream):
-    """A connection that can check for input that has not been read."""
+    """A connection that can check whether it has unread input."""
 
     def has_unread(self) -> bool:
         """Check whether the client has sent bytes that the server has not parsed yet."""
@@ -54,7 +58,7 @@ class PeerStream(IOStream):
 
 
 class ConnectionServer(tornado.httpserver.HTTPServer):
-    """Accepts connections and stores the peer of each; `new_server` creates it."""
+    """Accepts connections and stores the peer of each; `new_server` creates an instance."""
 
     callers: "WeakKeyDictionary[PeerStream, Caller]"
     max_connections: int

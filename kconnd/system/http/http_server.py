@@ -1,10 +1,10 @@
 """Serve HTTP/1.1 and JSON on a Unix socket from a route table; every request is authorised.
 
-Rules. The operating system identifies the peer when it connects. A peer without an identity gets no
-reply. The right that a route needs is checked after the request's head and before the body is read.
-A connection handles one request at a time. A request that arrives before the previous reply is
-refused, because it may be text that was injected into the head of the previous request. Sizes and
-times are limited, so that no client can block others.
+Rules. The operating system identifies the peer when the peer connects. A peer without an identity
+gets no reply. The right that a route needs is checked after the head of a request is read and
+before the body is read. A connection handles one request at a time. If a request arrives before the
+reply to the previous request, it is refused: it may be text that was injected into the head of the
+previous request. Sizes and times are limited, so that no client can block others.
 """
 
 import asyncio
@@ -60,8 +60,8 @@ log = logging.getLogger("kconnd")
 class Exchange(HTTPMessageDelegate):
     """Handles one HTTP request: parses it, calls the function of its route, sends the reply.
 
-    A request is refused after its head, before the body is read, if the peer lacks the right of the
-    route or if the body is too large. The connection is then closed.
+    If the peer lacks the right that the route needs, or if the body is too large, the request is
+    refused before its body is read, and the connection is closed.
 
     Parameters
     ----------
@@ -121,13 +121,13 @@ class Exchange(HTTPMessageDelegate):
         """Do nothing: the client closed the connection before its request was complete."""
 
     async def _admit(self) -> None:
-        """Refuse a request because of its head.
+        """Find the route and the peer of a request, and check whether the request is allowed.
 
         Raises
         ------
         KconndError
-            If the request arrives before the previous reply, has no route, is not allowed, or is
-            too large.
+            If the request arrives before the reply to the previous request, has no route, is not
+            allowed, or is too large.
         """
         if self._caller is None:
             raise RefusedError("the operating system does not identify the peer")
@@ -191,7 +191,7 @@ class Exchange(HTTPMessageDelegate):
         return self._site.make_request(peer=peer, name=name, query=query, body=body)
 
     async def _recheck_right(self) -> None:
-        """Refuse a peer that has lost the right or a group, or whose name has changed."""
+        """Refuse the peer if it has lost the right or a group, or if its name has changed."""
         peer = await cast("Caller", self._caller).identify()
         if not self._peer.groups <= peer.groups or self._peer.name != peer.name:
             raise RefusedError(f"the name or groups of uid {peer.uid} have changed")
@@ -232,7 +232,7 @@ class Exchange(HTTPMessageDelegate):
         lines: AsyncIterator[Mapping[str, Any]],
         recheck: Callable[[], Awaitable[None]] | None,
     ) -> None:
-        """Send lines until their end, or until the peer loses its right."""
+        """Send all lines; stop early if the peer loses its right."""
         next_line = asyncio.ensure_future(anext(lines, None))
         try:
             while True:
@@ -420,7 +420,7 @@ class Site(HTTPServerConnectionDelegate):
         return self._passed_address or str(self._path)
 
     def restore_socket(self) -> None:
-        """Create the socket again if it was removed; open connections are not affected."""
+        """Create the server's socket again if it was removed; open connections are not affected."""
         if self._path is None:
             return
         if self._path.exists() and self._path.stat().st_ino == self._inode:

@@ -1,9 +1,10 @@
 """Identify the peer of a Unix socket: uid and pid from the kernel, name and groups from NSS.
 
 Rules. The uid and pid are those at the time of the connection, and reading them is cheap. Names and
-groups come from the system's user database, which may be a remote server. Look-ups run in threads
-of their own, a few at a time and with a time limit, and their results expire. A peer whose look-up
-fails is refused. The owner and root have all rights, so they are not looked up.
+groups come from the system's user database, which may be a remote server. Each look-up runs in a
+thread of its own. The number of threads and the waiting time are limited, and results expire. A
+peer whose look-up fails is refused. The owner and root have all rights, so their names and groups
+are not looked up.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ from kconnd.system.hung_calls import ThreadPerCallExecutor
 
 EXPIRY_S = 10.0  # the lifetime of a look-up's result
 LOOKUP_LIMIT_S = 5.0
-MAX_LOOKUPS = 4  # concurrent look-ups by uid, and by name; further look-ups wait
-MAX_NAMES = 64  # the maximum of names that are being looked up or wait, of all peers together
+MAX_LOOKUPS = 4  # concurrent look-ups by uid, and as many by name; further look-ups wait
+MAX_NAMES = 64  # for all peers together: names that are being looked up or wait for a look-up
 MAX_SHOWN_CHARACTERS = 100  # an error truncates a name to this length
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
@@ -69,19 +70,19 @@ def _find_uid(name: str) -> int | None:
 
 
 def user_as_peer(uid: int, pid: int = 0) -> Peer:
-    """Return a user with name and groups, looked up without a time limit."""
+    """Look up a user's name and groups without a time limit, and return the user as a peer."""
     return Peer(uid, pid, *look_up_user(uid))
 
 
 class Lookups(Generic[Key, Value]):
-    """Look-ups in threads, a few at a time. All callers with the same key share one.
+    """Look-ups in threads, a few at a time. All callers with the same key share one look-up.
 
-    A look-up can continue long after its callers have disconnected.
+    A look-up can continue long after the clients that wait for it have disconnected.
 
     Parameters
     ----------
     look_up : callable
-        Returns the value of a key, or raises OSError.
+        A function that returns the value of a key, or raises OSError.
     """
 
     def __init__(self, look_up: Callable[[Key], Value]) -> None:
@@ -91,7 +92,7 @@ class Lookups(Generic[Key, Value]):
         self.tasks: dict[Key, asyncio.Task[Value]] = {}
 
     def task(self, key: Key) -> "asyncio.Task[Value]":
-        """Return the task that looks up a key; it begins unless one is running."""
+        """Return the task that looks up a key; create the task if there is none for this key."""
         if key not in self.tasks:
             task = asyncio.get_running_loop().create_task(self._run(key))
             task.add_done_callback(lambda done: self._remove(key, done))
@@ -132,11 +133,12 @@ class UserDirectory:
     ) -> None:
         self.expiry_s = expiry_s
         self._limit_s = limit_s
-        # A client can send any number of names, so names do not take the slots of uids.
+        # A client can send any number of names. Look-ups of names therefore have their own slots,
+        # so that look-ups of uids do not wait for them.
         self._identities, self._uids = Lookups(look_up), Lookups(find_uid)
 
     async def complete(self, peer: Peer) -> Peer:
-        """Add the name and groups to a peer.
+        """Return a copy of a peer with its name and groups.
 
         Raises
         ------
@@ -181,7 +183,9 @@ class UserDirectory:
 
 
 class Caller:
-    """The peer of one connection, looked up at its first request and again after the expiry.
+    """The peer of one connection.
+
+    Its name and groups are looked up at the first request, and again when they have expired.
 
     Parameters
     ----------
@@ -196,16 +200,16 @@ class Caller:
         # Whether the peer sent a request before the reply to its previous request.
         self.is_pipelining = False
         self._directory = directory
-        # The owner and root have all rights, so they are not looked up.
+        # The owner and root have all rights, so their names and groups are not looked up.
         self._valid_until = float("inf") if peer.uid in {0, os.geteuid()} else 0.0
 
     @property
     def known(self) -> Peer | None:
-        """The peer; None if the last look-up has expired."""
+        """The peer with its name and groups; None if they have expired."""
         return self.peer if time.monotonic() < self._valid_until else None
 
     async def identify(self) -> Peer:
-        """Return the peer, looked up if the last result has expired.
+        """Return the peer with its name and groups; look them up if they have expired.
 
         Raises
         ------

@@ -26,8 +26,9 @@ class Parameter:
 class Route:
     """A row of the table.
 
-    ``daemons_only`` admits only the owner's daemon and no other process of the owner. ``at_once``
-    routes are answered before the server has read the state of an earlier daemon.
+    A route with ``daemons_only`` admits the owner's daemon and no other process of the owner. A
+    request for a route with ``at_once`` is answered even before the server has read the state that
+    an earlier daemon left.
     """
 
     method: str
@@ -51,7 +52,7 @@ class Route:
 
 
 class Authorisable(Protocol):
-    """A request and its peer. Each server has its own class."""
+    """A request and its peer. The daemon and the front door have their own classes."""
 
     def authorise(self, right: Right) -> None:
         """Raise RefusedError if the peer lacks a right."""
@@ -62,7 +63,7 @@ class AwaitReady(Protocol):
     """Waits until a server can handle a request; see `Site`."""
 
     async def __call__(self, route: Route, peer: Peer, name: str) -> None:
-        """Wait for a route, with the peer and the ``{name}`` of the path."""
+        """Wait until a request of the peer can be handled; ``name`` is ``{name}`` in the path."""
         ...
 
 
@@ -72,5 +73,5 @@ class MakeRequest(Protocol):
     def __call__(
         self, *, peer: Peer, name: str, query: Mapping[str, str], body: Mapping[str, Any]
     ) -> Authorisable:
-        """Create a request from the peer, the ``{name}`` of the path, the query and the body."""
+        """Combine the peer, the ``{name}`` in the path, the query and the body into a request."""
         ...

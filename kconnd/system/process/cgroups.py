@@ -1,8 +1,9 @@
 """Control groups: the cgroup and unit of a process, and the processes of a cgroup.
 
-Rules. The name of a cgroup is no proof, because a user who controls a part of the tree can create a
-cgroup with any name in it. Only the first name below the slices was chosen by the system's manager.
-Processes are terminated only in a cgroup that was created for a single kernel.
+Rules. The name of a cgroup is no proof: a user who controls a part of the tree can create a cgroup
+with any name there. The system's service manager has chosen the first name below the slices; a user
+may have chosen the names below that. Processes are terminated only in a cgroup that was created for
+a single kernel.
 """
 
 import asyncio
@@ -31,20 +32,20 @@ def cgroup_of(pid: int) -> str:
 
 @cache  # the result does not change until the machine reboots
 def _is_unified() -> bool:
-    """Check, by the mounts as systemd does, whether the manager uses the version 2 tree."""
+    """Check whether the service manager uses the tree of cgroup v2: by the mounts, as systemd."""
     return Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
 def parse_cgroup(rows: bytes, *, unified: bool) -> str:
-    """Find the path in the service manager's tree in ``/proc/PID/cgroup``.
+    """Return a process's path in the service manager's tree, from its ``/proc/PID/cgroup``.
 
     Parameters
     ----------
     rows : bytes
         One line per tree: ``ID:CONTROLLERS:PATH``.
     unified : bool
-        Whether the manager uses the version 2 tree. Otherwise, the version 1 tree ``name=systemd``
-        counts, or the version 2 tree if that is missing.
+        Whether the service manager uses the tree of cgroup v2. If not, the v1 tree ``name=systemd``
+        counts; if there is no such tree, the v2 tree counts after all.
     """
     fields = (row.split(b":", 2) for row in rows.split(b"\n"))
     paths = {row[1]: os.fsdecode(row[2]) for row in fields if len(row) == 3}  # noqa: PLR2004  # cgroups(7)
@@ -53,21 +54,23 @@ def parse_cgroup(rows: bytes, *, unified: bool) -> str:
 
 
 def unit_of(pid: int) -> str:
-    """Return the unit of the system's manager that a process is in; empty if unknown.
+    """Return the unit of the system's service manager that a process is in; empty if unknown.
 
-    A cgroup below a unit can have any name. For example, a user's own manager runs in a unit and
-    creates cgroups there.
+    The names of cgroups below the unit do not count, because they can be any. For example, a user's
+    own service manager runs in a unit and creates cgroups below the unit.
     """
     return unit_in(system_cgroup_of(pid))
 
 
 def system_cgroup_of(pid: int) -> str:
-    """Return a process's cgroup relative to the root of the system's manager; empty if unknown."""
+    """Return a process's cgroup relative to the service manager's root; empty if unknown."""
     return strip_manager_root(cgroup_of(pid), cgroup_of(1))
 
 
 def strip_manager_root(path: str, manager: str) -> str:
-    """Remove the manager's root from a path; in a container, this root is inside the host's tree.
+    """Remove the service manager's root from the path of a cgroup.
+
+    In a container, the root of the service manager is a cgroup within the host's tree.
 
     Parameters
     ----------
@@ -87,7 +90,8 @@ def unit_in(path: str) -> str:
 def kernel_cgroup_of(shim: int) -> str:
     """Return the cgroup that was created for the kernel of a shim; empty if there is none.
 
-    A cgroup that contains this process does not count: the daemon was started in another kernel.
+    If the daemon was started in a kernel, it and its shims are in the cgroup of that kernel. A
+    cgroup that contains the daemon itself therefore does not count.
     """
     path = cgroup_of(shim)
     is_kernel_unit = path.rpartition("/")[2].startswith(KERNEL_UNIT_PREFIX)

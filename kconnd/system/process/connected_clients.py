@@ -18,7 +18,7 @@ from kconnd.system.process.resource_usage import sockets_of
 
 NETLINK_SOCK_DIAG = 4
 NETLINK_TIMEOUT_S = 1.0
-# The request is a struct nlmsghdr and a struct unix_diag_req of sock_diag(7). It dumps all
+# A struct nlmsghdr and a struct unix_diag_req of sock_diag(7). The reply to this request lists all
 # established Unix sockets with their names and peers.
 _DUMP_REQUEST = struct.pack("=IHHII", 40, 20, 0x301, 1, 0) + struct.pack(
     "=BBHIIIII", socket.AF_UNIX, 0, 0, 1 << 1, 0, 1 | 4, 0xFFFFFFFF, 0xFFFFFFFF

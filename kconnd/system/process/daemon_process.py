@@ -7,8 +7,9 @@ the user are refused. A command that root runs is refused as well, so nothing is
 
 A pid can be reused. A pidfd is therefore opened before the cgroup is read, and the process must be
 alive afterwards. If the process is alive, the cgroup that was read is its own. The pidfd of a peer
-comes from the socket (SO_PEERPIDFD, Linux 6.5). An older Linux opens a pidfd of the process that
-has the pid now. If the pid has been reused, the new process must pass the same checks.
+comes from the socket (SO_PEERPIDFD, Linux 6.5). With an older Linux, this module opens a pidfd of
+the process that has the peer's pid now. If the pid has been reused, the checks apply to the process
+that has it now.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ SO_PEERPIDFD = 77  # defined in asm-generic/socket.h; the socket module does not
 
 
 def check_peer_is_daemon(connection: socket.socket, peer: Peer) -> None:
-    """Refuse a peer that is not its owner's daemon.
+    """Refuse a peer that does not belong to the daemon of the user that the peer runs as.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def check_peer_is_daemon(connection: socket.socket, peer: Peer) -> None:
 
 @contextlib.contextmanager
 def daemon_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
-    """Check that a pid is a process of an owner's daemon, and yield a check that it is alive.
+    """Check that a process belongs to an owner's daemon; yield a check that it is still alive.
 
     systemd 252 accepts only pids, and a pid can be reused during any wait. The caller therefore
     runs the yielded check immediately before it sends the pid. The context manager also runs the
@@ -65,7 +66,7 @@ def daemon_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
     Raises
     ------
     RefusedError
-        If the pid belongs to another process.
+        If the process does not belong to the daemon of ``uid``, or has ended.
     """
     try:
         pidfd = os.pidfd_open(pid)

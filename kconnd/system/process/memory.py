@@ -14,7 +14,7 @@ def available_memory() -> int:
 
 
 def available_in_cgroups(place: Path = OWN_CGROUP, root: Path = CGROUP_ROOT) -> Iterator[int]:
-    """Yield the free bytes of this process's cgroup and of each parent (cgroups(7), v1 and v2)."""
+    """Yield the free bytes of each limited cgroup, from this process's upwards (cgroups(7))."""
     try:
         rows = place.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,10 +1,10 @@
 """Lower a process's CPU priority for a while, without privileges.
 
-An unprivileged process cannot revert the niceness or SCHED_IDLE of a thread (sched(7),
-RLIMIT_NICE). With autogroups, Linux schedules processes by session, and the niceness of a thread
-has no effect on other sessions. The owner of an autogroup can raise the niceness of the whole group
-and lower it again. This module changes the niceness of an autogroup. It has no effect if autogroups
-are off, or if cgroups divide the processor time.
+If an unprivileged process raises the niceness of a thread or sets SCHED_IDLE, it cannot revert this
+(sched(7), RLIMIT_NICE). With autogroups, Linux schedules processes by session, and the niceness of
+a thread has no effect on other sessions. The owner of an autogroup can raise the niceness of the
+whole autogroup and lower it again. This module therefore changes the niceness of an autogroup. The
+change has no effect if autogroups are off, or if cgroups divide the processor time.
 """
 
 import asyncio

@@ -47,9 +47,9 @@ def pid_namespace(pid: int | str = "self") -> str:
 
 
 def shares_host_name(process: ProcessId) -> bool:
-    """Check whether a live process of this pid namespace is in the UTS namespace of this process.
+    """Check whether a process is alive and in the UTS namespace of this process.
 
-    Such a process has this process's host name, even after a change of the host name.
+    Two processes in one UTS namespace have the same host name, even after it is changed.
     """
     uts_namespace = _namespace(process.pid, "uts")
     is_shared = bool(uts_namespace) and uts_namespace == _namespace("self", "uts")
@@ -109,7 +109,7 @@ def open_pidfd(process: ProcessId) -> Iterator[int | None]:
         yield None
         return
     except OSError as error:
-        # EINVAL means that the number now belongs to a thread. Newer kernels return ENOENT.
+        # EINVAL means that the number now belongs to a thread. A newer Linux returns ENOENT.
         if error.errno not in {errno.EINVAL, errno.ENOENT} or _has_start_time(process):
             raise
         yield None
@@ -155,8 +155,8 @@ async def wait_for_end(process: ProcessId, *, reap: bool = True) -> None:
     Parameters
     ----------
     process : ProcessId
-        The process to watch. If watching fails, for example without free file descriptors, the
-        function retries.
+        The process to watch. If watching fails, for example for lack of file descriptors, the
+        function tries again.
     reap : bool
         Whether to collect the exit status if the process is a child of this process. False if the
         caller needs the status.
@@ -221,9 +221,9 @@ def descendants(root: ProcessId) -> list[ProcessId]:
 
 
 def _children(pid: int) -> list[int]:
-    """List a process's children from proc_pid_task(5), or with psutil if that file is missing.
+    """List a process's children, from the file ``children`` of each thread (proc_pid_task(5)).
 
-    psutil is slower, because it reads all of /proc.
+    A Linux without this file requires psutil, which is slower because it reads all of /proc.
     """
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
@@ -237,7 +237,7 @@ def _children(pid: int) -> list[int]:
 
 
 def in_group(leader: int, processes: Iterable[ProcessId]) -> list[ProcessId]:
-    """Return the processes in the process group of a leader, zombies included."""
+    """Return those of some processes that are in the process group of a leader, even if zombies."""
     members = []
     for process in processes:
         with contextlib.suppress(OSError):
@@ -262,7 +262,7 @@ def split_zombies(processes: Iterable[ProcessId]) -> tuple[list[ProcessId], int]
 
 
 def state_of(process: ProcessId) -> str:
-    """Return the letter of a process's state, see proc_pid_stat(5); empty if it is gone."""
+    """Return the letter for a process's state (proc_pid_stat(5)); empty if the process is gone."""
     with contextlib.suppress(OSError):
         fields = read_stat_fields(process.pid)
         if int(fields[19]) == process.started:
@@ -271,7 +271,7 @@ def state_of(process: ProcessId) -> str:
 
 
 def user_of(pid: int) -> int | None:
-    """Return the uid of a process; None if it is gone, or if its real and effective uids differ."""
+    """Return the uid of a process; None if the process is gone or its uids are not all equal."""
     try:
         uids = set(psutil.Process(pid).uids())
     except psutil.Error:
@@ -282,7 +282,7 @@ def user_of(pid: int) -> int | None:
 def user_processes(uid: int, before: float) -> list[int]:
     """List the pids of a user's processes that started before a time in seconds since the epoch.
 
-    The comparison uses the running time of each process, so no other file of /proc is read.
+    Start times are compared in ticks since boot, so that no further file of /proc has to be read.
     """
     uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
     limit_ticks = (uptime_s - (time.time() - before)) * os.sysconf("SC_CLK_TCK")

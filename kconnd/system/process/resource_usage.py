@@ -32,7 +32,7 @@ def _read_pss(pid: int) -> int:
 def tree_cpu_seconds(*roots: ProcessId) -> dict[tuple[int, int], float]:
     """Read the processor time of each process in some trees, in seconds by pid and start time.
 
-    The time of an ended child is included in the time of the parent that collected it.
+    The time of an ended child is included in the time of the parent that has waited for the child.
     """
     cpu_seconds: dict[tuple[int, int], float] = {}
     for root in roots:

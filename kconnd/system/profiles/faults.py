@@ -22,7 +22,7 @@ class Fault:
         A description of the fault, and the text to write instead; the hint can be ``""``.
     profile : str
         The name of the profile that is excluded because of the fault; ``""`` for a fault of the
-        whole file. A reload uses it to distinguish a faulty profile from a removed profile.
+        whole file. By this name, a reload distinguishes a faulty profile from a removed profile.
     """
 
     file: str

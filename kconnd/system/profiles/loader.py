@@ -3,8 +3,9 @@
 Rules.
 
 - A fault in one profile, file or folder does not affect others.
-- A file that another user can write is not read, since a profile decides which program runs.
-- A file is opened once and checked by its descriptor, so that nobody can replace it in between.
+- A file that another user can write is not read, because a profile decides which program runs.
+- A file is opened once and checked by its descriptor, so that nobody can replace the file between
+  the check and the read.
 - The size of a file, the number of its values and the number of faults are limited.
 - Before each access to a folder or file, ``begin`` is called (see `kconnd.system.hung_calls`). For
   a path that hangs, ``begin`` raises an error, which is reported as a fault.
@@ -50,13 +51,14 @@ class LoadedProfiles:
     faults : tuple of Fault
         All faults, file by file.
     elsewhere : dict
-        Machine profiles that belong to another user: profile name to user.
+        The user of each machine profile that belongs to another user, by profile name.
     shared : dict
         The part of ``elsewhere`` that the reader's user may see.
     overrides : tuple of str
         One sentence for each user profile that overrides a machine profile.
     first_faults : dict
-        The first fault of each faulty profile by name, and of each faulty file by stem.
+        The first fault of each faulty profile, by the profile's name, and of each faulty file, by
+        the stem of the file's name.
     """
 
     profiles: dict[str, SourcedProfile]
@@ -88,9 +90,11 @@ def load_profiles(
     missing_ok : bool
         Whether a missing path equals an empty folder. Otherwise, a missing path is a fault.
     uid_of : callable
-        A function that returns the uid of a user name. On some machines, several names have uid 0.
+        A function that returns the uid of a user name. The uid identifies root, because on some
+        machines several names have uid 0.
     begin : callable
-        A function that receives each step, and raises StuckError if the step hangs.
+        Called with a description of each step when the step begins; it raises StuckError if
+        another thread hangs at the step.
     """
     reader = _FileReader(os.geteuid() if uid is None else uid, missing_ok=missing_ok, begin=begin)
     for path in paths:
@@ -250,7 +254,7 @@ class _FileReader:
         return profile, [replace(p, path=(*entry.path, *p.path)) for p in problems]
 
     def _name_problems(self, entry: _Entry, source: str) -> Iterator[Problem]:
-        """Yield a problem for a name that is in use, and for a name that differs from its key."""
+        """Yield a problem if the name is in use, or if it differs from the key of the profile."""
         name = entry.own_name
         path = ("name",) if "name" in entry.keys else ()
         if entry.path and name != entry.name:
@@ -315,7 +319,7 @@ def _entries(data: object, stem: str) -> tuple[list[_Entry], list[Problem]]:
 
 
 def _env_as_written(document: Document, entry: _Entry) -> dict[str, object]:
-    """Return the numbers in ``env`` as text, as they are written: ``3.10`` or ``007``."""
+    """Return ``env`` with each number as the text that the file contains, such as ``3.10``."""
     env = entry.keys.get("env")
     if not isinstance(env, dict):
         return {}
@@ -338,8 +342,8 @@ def _named_by_file(entry: _Entry, problem: Problem) -> Problem:
 def _is_below(path: KeyPath, profile: KeyPath) -> bool:
     """Check whether a path is inside a profile.
 
-    The profile's own path does not count as inside. For a name that is defined twice, only the
-    second definition is faulty.
+    The profile's own path does not count as inside. An error with this path means that the name is
+    defined a second time; the first definition is still valid.
     """
     is_inside = len(path) > len(profile) or not profile
     return path[: len(profile)] == profile and is_inside

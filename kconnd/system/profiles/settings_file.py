@@ -56,8 +56,8 @@ class LiveSettings:
     """The current settings; a change of the file is applied automatically.
 
     Rules. The previous settings stay in force while the file is faulty or has just changed. An
-    empty or missing file admits all users and removes all quotas, and writing a file with ``>`` in
-    a shell empties it for an instant. An empty or missing file therefore takes effect only after a
+    empty or missing file admits all users and removes all quotas. When a shell writes a file with
+    ``>``, the file is empty for an instant. An empty or missing file therefore takes effect after a
     longer delay.
 
     Parameters
@@ -65,7 +65,7 @@ class LiveSettings:
     path : str
         The file.
     uid : int
-        The required owner of the file.
+        The reader; the file must belong to the reader or to root.
     settling : Settling, optional
         The object that decides whether the file is complete.
     """
@@ -83,8 +83,8 @@ class LiveSettings:
         Raises
         ------
         ProfileError
-            If the file cannot be read and there are no previous settings. Permissions are never
-            guessed.
+            If the file cannot be read and there are no previous settings. The defaults are not used
+            in this case, because they admit all users.
         """
         stamp = stamp_file(self._path)
         if stamp != self._read_stamp and self._is_complete(stamp):
@@ -97,7 +97,7 @@ class LiveSettings:
         return self._settings
 
     def reload(self) -> MachineSettings:
-        """Read the file at once, at the request of the user who wrote it."""
+        """Read the file without waiting until it is complete: the user who wrote it requests so."""
         self._read(stamp_file(self._path))
         return self.now()
 

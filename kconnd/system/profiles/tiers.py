@@ -21,7 +21,7 @@ from kconnd.system.profiles.loader import (
     load_profiles,
 )
 
-NO_UID = -1  # of the owner, who is another user in any case
+NO_UID = -1  # used for the owner's uid, because the owner is certainly another user
 
 
 def load_machine(
@@ -29,10 +29,9 @@ def load_machine(
 ) -> LoadedProfiles:
     """Read the machine profiles.
 
-    A shared profile must name the user that it runs as.
-
-    Without a user, the profile would open every user's own kernel of that name to others, without
-    the consent of these users.
+    A machine profile that gives rights to other users must name the user that its kernel runs as.
+    Without this key, every user has an own kernel of the profile, and the profile would open each
+    of these kernels to others without the consent of its user.
     """
     loaded = load_profiles(paths, uid=0, begin=begin)
     return exclude(loaded, lambda sourced: _shares_all_users(sourced.profile), _shares_all_fault)
@@ -88,7 +87,7 @@ def load_tiers(
 
 
 def _shared_with(uid: int, profiles: Iterable[Profile], begin: BeginStep) -> dict[str, str]:
-    """Return the names and users of the profiles that a user may see."""
+    """Return those profiles of other users that a user may see, each with its owner's name."""
     shared = [profile for profile in profiles if profile.access != Access()]
     if not shared:
         return {}

@@ -16,7 +16,7 @@ from kconnd.core.profile.problems import KeyPath, format_value
 
 _MAX_VALUES: Final = 10_000
 _MAX_DEPTH: Final = 30
-# Python refuses to print numbers that are much longer, so an error message could not show them.
+# Python refuses to print much longer numbers, so an error message could not show such a number.
 _MAX_NUMBER_DIGITS: Final = 100
 _TAG: Final = "tag:yaml.org,2002:"
 _MERGE: Final = f"{_TAG}merge"
@@ -84,8 +84,8 @@ def read_yaml(content: bytes) -> Document:
     Raises
     ------
     NotYamlError
-        If the content is not UTF-8, is not YAML, or has more than one document. Also if the
-        document is too deep or, with aliases expanded, too large.
+        If the content is not UTF-8, is not YAML, or has more than one document; or if the document
+        is nested too deeply or, with its aliases expanded, is too large.
     """
     text = _decode(content)
     try:
@@ -116,9 +116,9 @@ def _end_position(text: str) -> tuple[int, int]:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's loader with limits, which reject a malicious file early.
+    """PyYAML's loader with limits, by which a malicious file is rejected early.
 
-    This class derives from the pure Python loader, because the recursion of libyaml cannot be
+    This class derives from the loader in pure Python, because the recursion of libyaml cannot be
     limited.
     """
 
@@ -207,7 +207,7 @@ class _Builder:
     def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, object]:
         """Build a mapping.
 
-        Merged mappings are built first, so that the mapping's own keys override them.
+        Merged mappings are built first, so that the mapping's own keys override merged keys.
         """
         data: dict[str, object] = {}
         for merged in self._merged_mappings(node, path):

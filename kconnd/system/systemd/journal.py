@@ -1,4 +1,4 @@
-"""Set up logging: to the journal with fields if stderr is the journal, else as plain text.
+"""Set up logging: to the journal, with fields, if stderr is the journal; else as plain text.
 
 The ``extra`` argument of a log call carries the fields (systemd.journal-fields(7)). Kernel events
 have ``KCONND_KERNEL``, ``KCONND_OWNER``, ``KCONND_EVENT`` and ``MESSAGE_ID``. Audited requests have
@@ -18,8 +18,9 @@ TEXT_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 def set_up_logging(level: str) -> None:
     """Set up logging: through systemd-python if stderr is the journal, else to stderr.
 
-    A service that starts while journald is down has ``/dev/null`` as stderr until it exits. Its
-    lines are therefore sent to the journal's socket, which works again once journald runs.
+    If a service starts while journald is down, its stderr is ``/dev/null`` until the service exits.
+    The lines of such a service are sent to the journal's socket, which works again once journald
+    runs.
     """
     logging.basicConfig(level=level.upper(), format=TEXT_FORMAT, handlers=[_handler()])
     logging.getLogger("tornado").setLevel(logging.ERROR)

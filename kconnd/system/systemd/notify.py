@@ -1,7 +1,7 @@
 """The protocol between systemd and a service: sd_notify(3), sd_listen_fds(3) and the watchdog.
 
 The protocol consists of environment variables and text on a socket, so no library is needed.
-Without systemd, each function does nothing.
+Without systemd, `notify` does nothing, and the other functions find nothing.
 """
 
 import os

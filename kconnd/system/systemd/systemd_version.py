@@ -9,13 +9,16 @@ from kconnd.system.systemd.unit_control import MANAGER, NAME, PATH
 
 
 def parse_version(text: str) -> int:
-    """Parse the major version of a text such as ``252.38-1~deb12u1``; 0 if there is none."""
+    """Parse the major version in a text such as ``252.38-1~deb12u1``; 0 for a text without one."""
     digits = re.search(r"\d+", text)
     return int(digits[0]) if digits else 0
 
 
 async def read_version() -> int:
-    """Query the running manager, which can be older than the installed one; 0 after an error."""
+    """Return the version of the running service manager; 0 after an error.
+
+    The running service manager can be older than the installed one.
+    """
     get = Message(
         NAME,
         PATH,

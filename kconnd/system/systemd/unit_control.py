@@ -28,12 +28,12 @@ CHANGING_STATES = {"activating", "reloading", "deactivating", "starting", "resta
 
 
 class Systemd:
-    """A connection to the system's manager; a lost connection is re-established.
+    """A connection to the system's service manager; a call after a loss connects again.
 
     Parameters
     ----------
     address : str, optional
-        The address of the bus; by default the system bus.
+        The address of the bus; by default, the address of the system bus.
     limit_s : float
         The time limit of a call.
     """
@@ -50,7 +50,7 @@ class Systemd:
         Raises
         ------
         KconndError
-            If the manager rejects the job, or the unit does not become active.
+            If the service manager rejects the job, or if the unit does not become active.
         """
         await self._start_and_wait(unit, "active", action="starting", timed_out="still starting")
 
@@ -60,7 +60,7 @@ class Systemd:
         Raises
         ------
         KconndError
-            If the manager rejects the job, or the unit fails.
+            If the service manager rejects the job, or if the unit fails.
         """
         await self._start_and_wait(unit, "inactive", action="running", timed_out="still running")
 
@@ -85,7 +85,7 @@ class Systemd:
         Raises
         ------
         KconndError
-            If the manager rejects the unit.
+            If the service manager rejects the unit.
         """
         try:
             await self._call(
@@ -112,7 +112,7 @@ class Systemd:
         return await self._state(unit) == "active"
 
     async def _state(self, unit: str) -> str:
-        """Return a unit's state, or the pending state if a job is about to change it."""
+        """Return a unit's state; while a job for the unit is queued, for example ``starting``."""
         reply = await self._call("ListUnitsByNames", "as", [[unit]])
         states = [f"{row[8]}ing" if row[7] else str(row[3]) for row in reply[0]]
         return states[0] if states else "inactive"
