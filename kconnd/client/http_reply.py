@@ -49,7 +49,7 @@ class HttpReply:
         return self._parse_json(bytes(body))
 
     def lines(self) -> Iterator[Any]:
-        """Parse each line of the body as JSON, and yield it as soon as the line has arrived."""
+        """Yield the parsed JSON of each line of the body, as soon as the line has arrived."""
         unfinished = b""
         for piece in self._pieces():
             *lines, unfinished = (unfinished + piece).split(b"\n")

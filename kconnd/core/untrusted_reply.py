@@ -1,9 +1,10 @@
 """Validates the reply of another owner's daemon; only known fields of bounded size pass.
 
-A daemon runs as its owner, so the owner can replace the daemon by any program. The fields of such a
-daemon's reply are therefore displayed and not used for anything else: no path in a reply is opened,
-and no request is sent to a name in a reply. The client (`kconnd.client`) and the front door
-(`kconnd.front.owner_kernels`) use this module.
+A daemon runs as its owner, so the owner can replace the daemon by any program. Fields of a reply
+are therefore displayed, and no path in a reply is opened and no request is sent to a name in a
+reply. The one exception is the connection info, to which the user's client connects;
+`kconnd.core.launch.connection.parse_foreign_connection` checks its values. The client
+(`kconnd.client`) and the front door (`kconnd.front.owner_kernels`) use this module.
 
 How it works. A reader is a function that takes a value of the reply and returns the valid value, or
 raises `ValueError`. `record` and `rows` build readers from other readers; a field without a reader
@@ -280,7 +281,7 @@ def validate_reply(
     owner: str,
     user_of: Callable[[int], int | None] = lambda _pid: None,
 ) -> dict[str, Any]:
-    """Validate a reply, or one line of a stream, of another owner's daemon.
+    """Validate a reply of another owner's daemon, or one line of a streamed reply.
 
     Parameters
     ----------
@@ -299,8 +300,8 @@ def validate_reply(
     Raises
     ------
     UnreachableError
-        If a field is invalid, if the reply is about another kernel, or if the request is one for
-        the user's own daemon only. The error message quotes nothing of the reply.
+        If a field is invalid, if the reply is about another kernel, or if no daemon but the user's
+        own may answer the request. The error message quotes nothing of the reply.
     """
     route = path.partition("?")[0]
     try:

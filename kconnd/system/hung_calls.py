@@ -1,4 +1,4 @@
-"""Run calls that may hang for ever, each in its own daemon thread.
+"""Run calls that may hang for ever, each in a thread that does not delay the daemon's exit.
 
 A user's path can be on a file server that does not answer. A thread that accesses such a path is
 blocked in a system call and cannot be interrupted. The pool of `asyncio.to_thread` is unsuitable

@@ -1,10 +1,10 @@
 """Read known facts about a kernel's software before the kernel's start, and store learned facts.
 
-`SoftwareReader` derives the key of the software. It reads the facts in the table of kernel
+`SoftwareReader` derives the key of the software, and reads the facts in the table of kernel
 measurements, in the metadata of packages and in the kernel spec. If the facts for this key were
-read before, a few calls of stat(2) suffice. `LearnedCapabilities` stores the facts that starts and
-probes have shown in a private file of the state folder. A start is possible without the facts, so
-an error while this file is read or written is logged and ignored.
+read before, a few calls of stat(2) suffice. The facts that starts and probes have shown are learned
+facts; `LearnedCapabilities` stores them in a private file of the state folder. A start is possible
+without learned facts, so an error while this file is read or written is logged and ignored.
 """
 
 import json

@@ -127,8 +127,8 @@ def _read_json(folder: Path) -> Mapping[str, Any]:
 def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
     """Return a kernel spec that runs ipykernel with an interpreter.
 
-    If a kernel spec is installed in the interpreter's environment, the encryption that it supports
-    is copied from it.
+    If a kernel spec for ipykernel is installed in the interpreter's environment, the result
+    supports the encryption that the installed kernel spec declares.
     """
     folder = Path(python).parent.parent / "share/jupyter/kernels/python3"
     begin(f"reading the kernel spec {folder}")

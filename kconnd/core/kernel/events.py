@@ -129,7 +129,7 @@ class ExitDelayed:
     ``waits_for`` is shown to users. ``children_alone`` is true if the kernel has no live descendant
     and at least one zombie: a child that has exited and that the kernel has not collected.
     ``since_request_s`` is the number of seconds since the ``shutdown_request``. ``by_shim`` is true
-    if the kernel has exited and its shim delays the end.
+    if the kernel has exited and the shim has not recorded the exit.
     """
 
     generation: int
@@ -226,8 +226,8 @@ class Launch:
 class TakeStep:
     """Take one step of a stop.
 
-    ``restart`` is a field of the ``shutdown_request``. It tells the kernel and its clients that a
-    new process with the same connection follows.
+    ``restart`` is a field of the ``shutdown_request``, which tells the kernel and its clients that
+    a new process with the same connection follows.
     """
 
     step: Step

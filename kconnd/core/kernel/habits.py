@@ -1,6 +1,6 @@
 """The observed behaviour of a kernel's software, such as whether it answers during a request.
 
-Rules. Nothing but observed behaviour counts. A missing heartbeat is a fault if the same kernel has
+Rules. Habits come from observation alone. A missing heartbeat is a fault if the same kernel has
 answered heartbeats in the same situation before. Otherwise it is no fault: a kernel for R, for
 example, answers no heartbeat during a cell, and akernel never answers a heartbeat.
 """

@@ -5,9 +5,9 @@ therefore stopped as idle only if its process tree used less than `MAX_IDLE_CORE
 over the last `SPAN_S` seconds. The processor time that the kernel uses to answer the daemon's
 heartbeats and probes is included: an idle ipykernel uses about 2 ms a minute.
 
-Rule: in doubt, the kernel counts as working. It also counts as working if one of its processes
-started or exited in the last `SPAN_S` seconds. A started process is a sign of work, and the
-processor time of an exited process is unknown.
+Rule: in doubt, the kernel counts as working. A kernel also counts as working if one of its
+processes started or exited in the last `SPAN_S` seconds: a started process is a sign of work, and
+the processor time of an exited process is unknown.
 """
 
 from collections.abc import Mapping, Sequence

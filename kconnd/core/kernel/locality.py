@@ -111,11 +111,11 @@ def _may_live(evidence: Evidence) -> bool:
 
 
 def choose_holder(evidence: Evidence, here: Origin) -> Origin | None:
-    """Choose the system to report as the one that a kernel elsewhere belongs to.
+    """Choose the system to name to users for a kernel that is elsewhere.
 
-    While the lock is held, the locked file is more reliable than the record. In other cases, and if
-    the record names another machine, the record counts first. A source that names this system
-    counts last, because the kernel was not found here.
+    While the lock is held, the locked file is more reliable than the record. If the lock is not
+    held, or if the record names another machine, the record counts first. A source that names this
+    system counts last, because the kernel was not found here.
     """
     first, second = evidence.locked, evidence.recorded
     if evidence.lock is not Lock.HELD or (second and second.machine != here.machine):

@@ -77,7 +77,7 @@ class Origin:
     """The system that wrote a record: machine (machine-id(5)), host name and boot.
 
     Containers of one machine may differ only in host name and pid namespace (namespaces(7)).
-    Records of earlier versions contain no pid namespace, so this field can be empty.
+    Records of earlier versions contain no pid namespace, so ``pid_namespace`` can be empty.
     """
 
     machine: str
@@ -160,7 +160,10 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
 
 
 def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
-    """Convert an origin; its pid namespace is a field outside, because older daemons refuse it."""
+    """Convert an origin.
+
+    The pid namespace becomes a separate field, because older daemons refuse it within the origin.
+    """
     if origin is None:
         return {"origin": None}
     saved = dict(vars(origin))

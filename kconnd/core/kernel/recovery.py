@@ -1,9 +1,9 @@
 """Decides which event describes a kernel that an earlier daemon launched.
 
-Rules. A live process holds a user's work, so the daemon adopts the process, whatever state its
-record contains. If a process exited while no daemon ran, the daemon watches it like a live process,
-and thereby finds the exit status in the exit file. A process of an earlier boot is not launched
-again by this module.
+Rules. A live process holds a user's work, so the daemon adopts the process, whatever state the
+kernel's record contains. If a process exited while no daemon ran, the daemon watches the process as
+if it were alive, and thereby finds the exit status in the exit file. This module never decides to
+launch the kernels of an earlier boot again.
 """
 
 from kconnd.core.kernel.events import (

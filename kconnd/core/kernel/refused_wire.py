@@ -43,7 +43,7 @@ class ListeningSockets:
 
 @dataclass(frozen=True)
 class RefusedWire:
-    """The way in which a kernel does not use the chosen wire, and the evidence for users."""
+    """How a kernel ignores its connection file, and the evidence, as shown to users."""
 
     failure: TrialFailure
     evidence: str

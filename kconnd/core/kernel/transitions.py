@@ -278,7 +278,7 @@ def _start_after_stop(kernel: Lifecycle, event: Event, policy: Policy, now: floa
 
 
 def _request_reason(event: Event) -> str:
-    """Describe a request for display."""
+    """Describe a request as the reason that users see."""
     return f"{'restart' if isinstance(event, RestartRequested) else 'start'} was requested"
 
 

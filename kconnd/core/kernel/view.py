@@ -112,7 +112,7 @@ def describe_unit_stop(unit: str, how: str) -> str:
 
 
 def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
-    """Build the reply about a kernel for a user who may see the kernel; it contains no key."""
+    """Build the reply about a kernel, without its key, for a user who may see the kernel."""
     kernel = record.lifecycle
     alive = kernel.state in {State.STARTING, State.RUNNING, State.STOPPING}
     facts = record.facts

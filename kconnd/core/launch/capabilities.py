@@ -209,7 +209,7 @@ def learned_to_json(learned: Mapping[str, "LearnedSoftware"]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LearnedSoftware:
-    """The facts that were learned about some software, and the name of its kernel spec."""
+    """The facts that were learned about a kernel's software, and the name of its kernel spec."""
 
     name: str
     facts: Capabilities

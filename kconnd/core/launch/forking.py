@@ -58,7 +58,7 @@ REFUSAL_PER_ATTEMPT = 10
 
 @dataclass(frozen=True)
 class Parent:
-    """The properties of a parent process; kernels with equal properties share a parent.
+    """The properties of a parent process; kernels that need equal properties share a parent.
 
     Parameters
     ----------

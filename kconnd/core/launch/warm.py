@@ -1,8 +1,8 @@
 """Decides whether a warm kernel can replace a launch, and lists the files that a kernel has read.
 
-All functions are pure. The value of the expression `READING` in a warm kernel is the list of the
-files that this kernel has read. `READING` and the code of `renaming_code` run in the kernel and
-leave no names in the user's namespace.
+All functions are pure. When a warm kernel evaluates the expression `READING`, the value is the list
+of the files that this kernel has read. `READING` and the code of `renaming_code` run in the kernel
+and leave no names in the user's namespace.
 """
 
 import ast

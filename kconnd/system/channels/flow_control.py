@@ -128,7 +128,7 @@ class ThrottledReader:
         return used_s, count, has_more
 
     def _charge(self, now: float, used_s: float) -> float:
-        """Subtract processor time from the credit; return the seconds until the next turn."""
+        """Subtract processor time from the credit; return the pause before the next turn."""
         credit_s = self._credit_s + (now - self._credit_at) * self._budget.core_share
         self._credit_s, self._credit_at = min(MAX_CREDIT_S, credit_s) - used_s, now
         if self._credit_s > 0:

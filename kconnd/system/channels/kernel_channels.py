@@ -50,7 +50,7 @@ OnStatus = Callable[[str, bool], None]
 def new_context() -> zmq.asyncio.Context:
     """Create the daemon's ZMQ context.
 
-    Its limit of sockets is raised, because libzmq's default suffices for no more than 200 kernels.
+    The limit of sockets is raised, because libzmq's default suffices for no more than 200 kernels.
     """
     context = zmq.asyncio.Context()
     context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)

@@ -193,15 +193,15 @@ class AccountFiles:
                 hint="stop the programs that contact that user's daemon, which start it, and "
                 "repeat the command: nothing is lost, and new state of the daemon is put aside",
             ) from error
-        # Any further entry was created by an administrator. The folder and its description are then
-        # kept.
+        # If the folder has further entries, an administrator created them. In this case, the folder
+        # and its description are kept.
         if [*place.iterdir()] == [place / ABOUT]:
             (place / ABOUT).unlink()
             with contextlib.suppress(OSError):
                 place.rmdir()
 
     def current(self, uid: int, name: str) -> Account:
-        """Return the recorded account of a uid if it has this login name, else a new account."""
+        """Return a uid's recorded account if the login name is unchanged, else a new account."""
         account = self.read(uid)
         if account is not None and account.name == name:
             return account

@@ -154,7 +154,7 @@ def flush(path: Path) -> None:
 
 
 def is_private(path: Path, content: bytes) -> bool:
-    """Check whether a file already has the state in which `write_private` would leave it.
+    """Check whether a file is already as `write_private` would write it.
 
     Reading the file takes far less time than writing it.
     """
@@ -215,8 +215,8 @@ def take_lock(path: Path, note: str = "") -> int:
     path : Path
         The lock file; it is created if missing.
     note : str
-        A description of this process. If another process tries to take the lock, the error there
-        quotes the first line of the description.
+        A description of this process. If another process tries to take the lock, the error in that
+        process quotes the first line of the description.
 
     Raises
     ------

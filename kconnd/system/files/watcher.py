@@ -63,7 +63,10 @@ class FolderWatcher:
             self._drop_watch(watch)
 
     def probe(self, begin: BeginStep) -> None:
-        """Call stat(2) on each folder; a caller in a thread thus finds a folder that hangs."""
+        """Call stat(2) on each folder, so that a folder that hangs is found before `refresh`.
+
+        The caller runs this method in a thread.
+        """
         for folder in sorted({*self.missing, *list(self._inodes)}):
             begin(f"reading the folder {folder}")
             _inode_of(folder)

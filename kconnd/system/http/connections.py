@@ -37,7 +37,7 @@ log = logging.getLogger("kconnd")
 def highest_descriptor(limit: int, *, stranger: bool) -> int:
     """Return the highest descriptor that a connection may have.
 
-    If ``limit`` is low, the reserved descriptors are a fraction of it.
+    If ``limit`` is low, the number of reserved descriptors is a fraction of ``limit``.
     """
     owner_reserve = min(OWNER_DESCRIPTORS, limit // 3)
     work_reserve = min(WORK_DESCRIPTORS, limit // 6)

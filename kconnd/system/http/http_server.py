@@ -1,10 +1,11 @@
-"""Serve HTTP/1.1 and JSON on a Unix socket from a route table; every request is authorised.
+"""Serve HTTP/1.1 and JSON on a Unix socket; authorise every request by its row in a route table.
 
 Rules. The operating system identifies the peer when the peer connects. A peer without an identity
 gets no reply. The right that a route needs is checked after the head of a request is read and
-before the body is read. A connection handles one request at a time. If a request arrives before the
-reply to the previous request, it is refused: it may be text that was injected into the head of the
-previous request. Sizes and times are limited, so that no client can block others.
+before the body is read. A connection handles one request at a time. A request that arrives before
+the reply to the previous request is refused, because the later request may be text that was
+injected into the head of the earlier one. Sizes and times are limited, so that no client can block
+others.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Identify the peer of a Unix socket: uid and pid from the kernel, name and groups from NSS.
+"""Identify the peer of a Unix socket: uid and pid from Linux, name and groups from NSS.
 
 Rules. The uid and pid are those at the time of the connection, and reading them is cheap. Names and
 groups come from the system's user database, which may be a remote server. Each look-up runs in a

@@ -52,7 +52,7 @@ class Route:
 
 
 class Authorisable(Protocol):
-    """A request and its peer. The daemon and the front door have their own classes."""
+    """The interface of a request with its peer, which the daemon and the front door implement."""
 
     def authorise(self, right: Right) -> None:
         """Raise RefusedError if the peer lacks a right."""

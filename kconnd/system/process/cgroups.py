@@ -32,7 +32,10 @@ def cgroup_of(pid: int) -> str:
 
 @cache  # the result does not change until the machine reboots
 def _is_unified() -> bool:
-    """Check whether the service manager uses the tree of cgroup v2: by the mounts, as systemd."""
+    """Check whether the service manager uses the tree of cgroup v2.
+
+    Like systemd itself, this function looks at the mounts.
+    """
     return Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
@@ -44,8 +47,8 @@ def parse_cgroup(rows: bytes, *, unified: bool) -> str:
     rows : bytes
         One line per tree: ``ID:CONTROLLERS:PATH``.
     unified : bool
-        Whether the service manager uses the tree of cgroup v2. If not, the v1 tree ``name=systemd``
-        counts; if there is no such tree, the v2 tree counts after all.
+        Whether the service manager uses the tree of cgroup v2. Otherwise, it uses the v1 tree
+        ``name=systemd``; the path in the v2 tree is returned if there is no such v1 tree.
     """
     fields = (row.split(b":", 2) for row in rows.split(b"\n"))
     paths = {row[1]: os.fsdecode(row[2]) for row in fields if len(row) == 3}  # noqa: PLR2004  # cgroups(7)
@@ -56,8 +59,8 @@ def parse_cgroup(rows: bytes, *, unified: bool) -> str:
 def unit_of(pid: int) -> str:
     """Return the unit of the system's service manager that a process is in; empty if unknown.
 
-    The names of cgroups below the unit do not count, because they can be any. For example, a user's
-    own service manager runs in a unit and creates cgroups below the unit.
+    A cgroup below the unit can have any name, so the names of such cgroups do not count. For
+    example, a user's own service manager runs in a unit and creates cgroups below the unit.
     """
     return unit_in(system_cgroup_of(pid))
 
@@ -90,8 +93,8 @@ def unit_in(path: str) -> str:
 def kernel_cgroup_of(shim: int) -> str:
     """Return the cgroup that was created for the kernel of a shim; empty if there is none.
 
-    If the daemon was started in a kernel, it and its shims are in the cgroup of that kernel. A
-    cgroup that contains the daemon itself therefore does not count.
+    If a user starts the daemon in a kernel, the daemon and its shims are in the cgroup of that
+    kernel. A cgroup that contains the daemon itself therefore does not count.
     """
     path = cgroup_of(shim)
     is_kernel_unit = path.rpartition("/")[2].startswith(KERNEL_UNIT_PREFIX)

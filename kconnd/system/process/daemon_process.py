@@ -57,11 +57,11 @@ def check_peer_is_daemon(connection: socket.socket, peer: Peer) -> None:
 
 @contextlib.contextmanager
 def daemon_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
-    """Check that a process belongs to an owner's daemon; yield a check that it is still alive.
+    """Check that a process belongs to an owner's daemon, and yield a second check.
 
-    systemd 252 accepts only pids, and a pid can be reused during any wait. The caller therefore
-    runs the yielded check immediately before it sends the pid. The context manager also runs the
-    check on exit.
+    The second check is a function that refuses the process if it has ended. systemd 252 accepts
+    only pids, and a pid can be reused during any wait. The caller therefore calls this function
+    immediately before it sends the pid. The context manager also calls the function on exit.
 
     Raises
     ------

@@ -14,7 +14,10 @@ def available_memory() -> int:
 
 
 def available_in_cgroups(place: Path = OWN_CGROUP, root: Path = CGROUP_ROOT) -> Iterator[int]:
-    """Yield the free bytes of each limited cgroup, from this process's upwards (cgroups(7))."""
+    """Yield how many bytes may still be allocated in this process's cgroup and in each parent.
+
+    Cgroups without a limit are omitted (cgroups(7), v1 and v2).
+    """
     try:
         rows = place.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,10 +1,10 @@
 """Lower a process's CPU priority for a while, without privileges.
 
-If an unprivileged process raises the niceness of a thread or sets SCHED_IDLE, it cannot revert this
-(sched(7), RLIMIT_NICE). With autogroups, Linux schedules processes by session, and the niceness of
-a thread has no effect on other sessions. The owner of an autogroup can raise the niceness of the
-whole autogroup and lower it again. This module therefore changes the niceness of an autogroup. The
-change has no effect if autogroups are off, or if cgroups divide the processor time.
+An unprivileged process can raise the niceness of a thread or set SCHED_IDLE, but cannot revert the
+change (sched(7), RLIMIT_NICE). With autogroups, Linux schedules processes by session, and the
+niceness of a thread has no effect on other sessions. The owner of an autogroup can raise the
+niceness of the whole autogroup and lower it again. This module therefore changes the niceness of an
+autogroup. The change has no effect if autogroups are off, or if cgroups divide the processor time.
 """
 
 import asyncio

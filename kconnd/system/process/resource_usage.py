@@ -30,7 +30,7 @@ def _read_pss(pid: int) -> int:
 
 
 def tree_cpu_seconds(*roots: ProcessId) -> dict[tuple[int, int], float]:
-    """Read the processor time of each process in some trees, in seconds by pid and start time.
+    """Return the processor time in seconds of each process in some trees, by pid and start time.
 
     The time of an ended child is included in the time of the parent that has waited for the child.
     """

@@ -82,8 +82,8 @@ def load_profiles(
     Parameters
     ----------
     paths : iterable of path
-        Files, and folders. In a folder, ``*.yaml`` and ``*.yml`` are read in the order of their
-        names, except hidden files.
+        Files and folders. Of a folder, the files ``*.yaml`` and ``*.yml`` are read in the order of
+        their names; hidden files are not read.
     uid : int, optional
         The uid of the reader, by default that of this process. Files must belong to the reader or
         to root.

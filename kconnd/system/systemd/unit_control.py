@@ -112,7 +112,7 @@ class Systemd:
         return await self._state(unit) == "active"
 
     async def _state(self, unit: str) -> str:
-        """Return a unit's state; while a job for the unit is queued, for example ``starting``."""
+        """Return a unit's state; a queued job takes precedence, for example as ``starting``."""
         reply = await self._call("ListUnitsByNames", "as", [[unit]])
         states = [f"{row[8]}ing" if row[7] else str(row[3]) for row in reply[0]]
         return states[0] if states else "inactive"
