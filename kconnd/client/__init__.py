@@ -139,7 +139,7 @@ class Client:
         client, target = self._resolve(path)
         try:
             yield from client._stream_once(target)  # noqa: SLF001  # a Client
-        except ElsewhereError as error:  # only raised before the first line
+        except ElsewhereError as error:  # raised, if at all, before the first line
             if not _may_follow(error, path):
                 raise
             owner = error.owner

@@ -42,7 +42,7 @@ class TerminalText:
     Parameters
     ----------
     colours : bool
-        Whether SGR colours pass. Otherwise no escape sequence passes.
+        Whether SGR colours pass. If not, no escape sequence passes at all.
     """
 
     def __init__(self, *, colours: bool = True) -> None:

@@ -64,7 +64,8 @@ class Activity:
 
     def __init__(self, now: float, *, history_complete: bool, overlaps: bool = False) -> None:
         self.open: dict[str, float] = {}  # open requests, each with the time of its `busy`
-        # Requests that an answer closed and whose `idle` has not arrived.
+        # Requests that the answer to a probe has closed, each with the time of the answer. The
+        # `idle` of these requests has not arrived.
         self.unproven: dict[str, float] = {}
         self.active_at = now  # the time of the last sign of a client's request
         self._history_complete = history_complete

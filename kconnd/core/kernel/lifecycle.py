@@ -2,7 +2,8 @@
 
 How it works. A `Lifecycle` is an immutable value. `kconnd.core.kernel.transitions.decide` takes a
 `Lifecycle` and an event, and returns the next `Lifecycle` and the commands to run. The daemon saves
-the next `Lifecycle` before it runs the commands, so a crash in between is recoverable.
+the next `Lifecycle` before it runs the commands, so it can recover from a crash before or during
+the commands.
 
 The actual state and the desired state are two fields. A stop request during a launch changes
 `Lifecycle.desired` at once; `Lifecycle.state` changes when the process exists.

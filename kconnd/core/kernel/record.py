@@ -76,7 +76,8 @@ class Facts:
 class Origin:
     """The system that wrote a record: machine (machine-id(5)), host name and boot.
 
-    Containers of one machine may differ only in host name and pid namespace (namespaces(7)).
+    Two containers of one machine may be equal except for host name and pid namespace
+    (namespaces(7)).
     Records of earlier versions contain no pid namespace, so ``pid_namespace`` can be empty.
     """
 

@@ -54,9 +54,9 @@ PASSING_FAILURE_WEIGHT = 4
 INTERRUPT_TIMEOUT_S = 1.0  # the time for a running cell to clean up after its interrupt
 TERMINATE_TIMEOUT_S = 5.0  # the wait between SIGTERM and SIGKILL
 KILL_INTERVAL_S = 5.0  # SIGKILL is repeated, because processes may have forked in between
-# ipykernel 7.4 waits 29 s for zombies: children that have exited and that it has not collected. Its
-# atexit functions run after this wait, and SIGTERM would skip them. Users save work in atexit
-# functions.
+# ipykernel 7.4 waits 29 s for zombies: children that have exited and that the kernel has not
+# collected. The kernel's atexit functions run after this wait, and SIGTERM would skip them. Users
+# save work in atexit functions.
 ENDED_CHILDREN_TIMEOUT_S = 35.0
 
 Outcome = tuple[Lifecycle, tuple[Command, ...]]

@@ -62,7 +62,7 @@ class LiveStatus:
     unreachable: str = ""
 
 
-@lru_cache(1024)  # replies repeat a few distinct times
+@lru_cache(1024)  # successive replies contain few different times
 def iso_time(at: float | None) -> str | None:
     """Format seconds since the epoch as ISO 8601 in UTC with milliseconds."""
     if at is None:

@@ -47,7 +47,7 @@ class FactSource(StrEnum):
     DECLARED = "declared"  # declared by the kernel spec
     METADATA = "metadata"  # the metadata of the installed packages
     START = "start"  # an ordinary start, or an observation after the start
-    MEASURED = "measured"  # the table that kconnd ships
+    MEASURED = "measured"  # the table of kernel measurements
     PROBE = "probe"
 
 

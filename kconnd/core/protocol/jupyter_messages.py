@@ -1,8 +1,8 @@
 """Packs, signs and parses the few Jupyter messages that the daemon exchanges with a kernel.
 
 Source: "The wire protocol" in the jupyter_client documentation, protocol 5.x: identities,
-``<IDS|MSG>``, HMAC, header, parent header, metadata, content, buffers. The daemon needs only four
-message types, and the `Session` of jupyter_client would cost 15 MB and 0.15 s.
+``<IDS|MSG>``, HMAC, header, parent header, metadata, content, buffers. The daemon needs few message
+types, and the `Session` of jupyter_client would cost 15 MB and 0.15 s.
 """
 
 import hashlib

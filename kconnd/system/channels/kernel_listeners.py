@@ -31,7 +31,7 @@ def read_listeners(root: ProcessId) -> ListeningSockets:
     """
     inodes: set[int] = set()
     for process in (root, *descendants(root)):
-        with contextlib.suppress(OSError):  # it has exited
+        with contextlib.suppress(OSError):  # the process has exited
             inodes.update(sockets_of(process.pid))
     tables = [(NET / name).read_text("ascii") for name in ("tcp", "tcp6")]
     unix = parse_unix_listeners((NET / "unix").read_text("utf-8", "replace"))

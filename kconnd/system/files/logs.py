@@ -54,7 +54,7 @@ class LogReader:
         for stream in _open_tail(_parts(self._path)):
             with stream:
                 for line in stream:
-                    # The first line of the newer part continues this part's last line.
+                    # The first line of a newer part can continue the last line of the older part.
                     if lines and not lines[-1].endswith(b"\n"):
                         lines[-1] += line
                     else:

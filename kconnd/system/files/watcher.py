@@ -2,9 +2,8 @@
 
 While nothing changes, no thread runs and nothing is polled. A folder that is moved or removed
 counts as changed, and is missing from then on. inotify does not report the creation of a missing
-folder.
-inotify also does not report that a path now leads to another folder, for example after a mount or a
-change of a symlink. `refresh` detects both cases.
+folder, nor that a path now leads to another folder, for example after a mount or a change of a
+symlink. `refresh` detects new folders and changed paths.
 """
 
 import asyncio

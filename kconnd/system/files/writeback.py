@@ -119,5 +119,5 @@ class WritebackQueue:
 
 
 def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # the next start of the daemon removes it
+    with contextlib.suppress(OSError):  # the next start of the daemon removes the file
         path.unlink(missing_ok=True)

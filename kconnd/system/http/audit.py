@@ -21,7 +21,7 @@ from kconnd.system.systemd.journal import AUDIT
 MAX_LINES = 5  # lines about requests without an effect, per user and interval
 SUMMARY_INTERVAL_S = 60.0
 MAX_SHOWN_CHARACTERS = 100  # an invalid name is truncated to this length
-HUNG_UP = "hung up"  # the outcome if the client disconnects before it is identified
+HUNG_UP = "hung up"  # the outcome if the client disconnects before its request is handled
 WITHOUT_EFFECT = frozenset(
     {HUNG_UP, "refused", "usage", "no-such-kernel", "elsewhere", "bad-profile", "not-running"}
 )

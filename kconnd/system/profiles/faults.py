@@ -15,7 +15,7 @@ class Fault:
     file : str
         The path of the file, as the caller passed it.
     line, column : int
-        The position, from 1. Both are 1 for a fault of the whole file.
+        The position, counted from 1. Line and column are 1 for a fault of the whole file.
     path : str
         The key, such as ``restart.policy``; ``""`` for a fault without a key.
     message, hint : str

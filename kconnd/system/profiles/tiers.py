@@ -93,7 +93,7 @@ def _shared_with(uid: int, profiles: Iterable[Profile], begin: BeginStep) -> dic
         return {}
     try:
         begin(f"looking up the groups of uid {uid}")
-    except StuckError:  # the database of users does not answer; the profiles can be used
+    except StuckError:  # the user database does not answer; profiles are usable without an answer
         return {}
     peer = user_as_peer(uid)
     return {
