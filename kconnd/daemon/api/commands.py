@@ -14,7 +14,7 @@ from kconnd.core.kernel.events import (
     StopRequested,
 )
 from kconnd.core.kernel.interrupts import has_no_cell
-from kconnd.core.kernel.lifecycle import LIVE, State
+from kconnd.core.kernel.lifecycle import LIVE, Desired, State
 from kconnd.core.kernel.reachability import BOUND_INSTEAD, attach_hint
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.transitions import ENDED_CHILDREN_TIMEOUT_S
@@ -72,7 +72,8 @@ async def start(request: Request) -> Reply:
 
 def _check_demand(request: Request, actor: Actor, *, manages: bool) -> None:
     """Refuse to start a kernel on demand if its profile says ``start: manual``."""
-    if actor.kernel.state in LIVE or actor.profile.start != "manual":
+    is_kept_up = actor.kernel.state in LIVE and actor.kernel.desired is Desired.UP
+    if is_kept_up or actor.profile.start != "manual":
         return
     name = actor.record.name
     reason = f"{name} is {actor.kernel.state}, and its profile says start: manual"
@@ -269,9 +270,19 @@ async def _until_gone(actor: Actor) -> None:
     budget = 2 * actor.policy.stop_timeout + ENDED_CHILDREN_TIMEOUT_S + KILL_PATIENCE_S
     try:
         async with asyncio.timeout(budget):
-            await actor.until(lambda record: record.lifecycle.state not in LIVE)
+            record = await actor.until(_has_outcome)
     except TimeoutError:
         raise _stop_failed(actor) from None
+    if record.lifecycle.state in LIVE:
+        raise StopFailedError(
+            f"stopping {record.name}: another request has cancelled the stop",
+            hint=f"kconnd-ctl why {record.name} shows the request",
+        )
+
+
+def _has_outcome(record: KernelRecord) -> bool:
+    """Return whether a kernel has stopped, or is to be started after its stop."""
+    return record.lifecycle.state not in LIVE or record.lifecycle.desired is Desired.UP
 
 
 def _stop_failed(actor: Actor) -> StopFailedError:

@@ -13,7 +13,7 @@ import pytest
 
 from kconnd.core.access import Right
 from kconnd.core.kernel.events import StartRequested, Step
-from kconnd.core.kernel.lifecycle import LIVE, State
+from kconnd.core.kernel.lifecycle import LIVE, Desired, State
 from kconnd.core.profile.model import Access, Profile
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api import commands
@@ -28,7 +28,7 @@ from kconnd.errors import (
     UsageError,
 )
 from kconnd.system.process.processes import ProcessId, read_stat, state_of
-from tests.conftest import wait_until
+from tests.conftest import LIMIT, wait_until
 from tests.daemon.fakes import LAB, STRANGER, House, house_in
 from tests.launchers.fake import NOBODY
 
@@ -104,6 +104,25 @@ async def test_who_may_connect_starts_on_demand_and_is_told_who_may_do_more(
         house.request("lab", peer=STRANGER).authorise(Right.MANAGE)
     assert refused.value.hint == managers
     assert len(house.launcher.launched) == 1
+
+
+async def test_a_start_on_demand_cancels_no_stop_of_a_manual_kernel(house: House) -> None:
+    house.launcher.ignores = set(Step)
+    await _start(house, "manual")
+    await commands.stop(house.request("manual", body=NO_WAIT))
+    with pytest.raises(NotRunningError, match="manual is stopping, and its profile says start"):
+        await commands.start(house.request("manual", body=ON_DEMAND))
+    assert house.kernels.find("manual").kernel.desired is Desired.DOWN
+
+
+async def test_a_stop_that_a_start_cancels_says_so_at_once(house: House) -> None:
+    house.launcher.ignores = set(Step)
+    await _start(house, "lab")
+    stop = asyncio.create_task(commands.stop(house.request("lab")))
+    await house.reach("lab", State.STOPPING)
+    await commands.start(house.request("lab", body=NO_WAIT))
+    with pytest.raises(StopFailedError, match="stopping lab: another request has cancelled"):
+        await asyncio.wait_for(stop, LIMIT)
 
 
 async def test_a_refusal_does_not_reveal_the_managers_to_those_who_may_not_see(
