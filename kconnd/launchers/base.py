@@ -1,8 +1,8 @@
-"""The launcher interface: a launcher runs kernels in one kind of environment.
+"""The launcher interface: a launcher starts, controls and finds the processes of kernels.
 
-Rules. A launcher gets a complete `LaunchPlan` and returns a `Handle`. A handle is plain data, which
-the daemon saves and a later daemon can use. All launchers pass the same contract tests in
-``tests/launchers``.
+Rules. A launcher gets a complete `LaunchPlan` and returns a `Handle`. A handle is plain data: the
+daemon saves the handle, and a later daemon can use it. All launchers pass the same contract tests
+in ``tests/launchers``.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Handle:
     exit_file : str
         The file into which the shim writes the kernel's exit status.
     lock : str
-        The file that the shim holds locked.
+        The lock file, which the shim keeps locked.
     facts : str
         The file into which the shim wrote its facts; empty for a kernel of an older version.
     note : str
@@ -94,17 +94,19 @@ class ExitStatus:
     Parameters
     ----------
     code, signal : int, optional
-        The exit code or the signal; both are None if no process observed the exit.
+        The exit code, or the number of the signal that ended the kernel; the other is None. Both
+        are None if no process observed the exit.
     at : float, optional
         The time of the exit, in seconds since the epoch.
     oom : bool
         Whether the OOM killer killed the kernel.
     oom_own : bool
-        Whether the kernel reached its own memory limit; also true if this is unknown.
+        Whether the kernel's own cgroup reached its memory limit; True if the exit file does not
+        say.
     oom_above : str
         The parent cgroup whose memory limit was reached; ``""`` if none was.
     unit_stopped : bool
-        Whether the service manager stopped its unit.
+        Whether the service manager stopped the kernel's unit.
     """
 
     code: int | None = None
@@ -135,11 +137,11 @@ class Launcher(Protocol):
         ...
 
     async def prepare(self, plan: LaunchPlan) -> None:
-        """Prepare a later launch of a similar plan, to make that launch fast."""
+        """Do work in advance that makes a later launch of a similar plan fast."""
         ...
 
     def expect(self, requested_at_ns: int) -> None:
-        """Announce that a kernel was requested and that its plan is being made; return at once.
+        """Announce a requested kernel while the daemon still makes its plan; return at once.
 
         Parameters
         ----------
@@ -161,7 +163,7 @@ class Launcher(Protocol):
         ...
 
     async def adopt(self, handle: Handle) -> str:
-        """Prove that the kernel is alive and that the handle's processes are its own.
+        """Prove that the kernel is alive and that the handle's processes belong to the kernel.
 
         Returns
         -------
@@ -171,9 +173,9 @@ class Launcher(Protocol):
         ...
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Find the kernel of a launch that a daemon did not record before it died.
+        """Find the kernel of a launch that a daemon began but did not record, because it died.
 
-        If the launch is in progress, this method waits for its end.
+        If the launch is still in progress, this method waits until the launch has finished.
 
         Parameters
         ----------

@@ -1,9 +1,9 @@
 """Launch kernels by forking a zygote that has already imported ipykernel.
 
 A zygote (`kconnd.programs.zygote`) runs the profile's interpreter and forks a shim for each kernel.
-The shim supervises its kernel like any other shim, so only the launch differs from `LocalLauncher`.
-A fork takes a fraction of the time of a cold start. A kernel that cannot be forked is started cold,
-and the handle contains the reason.
+A forked shim supervises its kernel like any other shim. Apart from the launch, a `ForkLauncher`
+therefore works like a `LocalLauncher`. A fork takes a fraction of the time of a cold start. A
+kernel that cannot be forked is started cold, and the handle contains the reason.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ Confine = Callable[[LaunchPlan, int], Mapping[str, float]]
 
 
 class ForkLauncher(LocalLauncher):
-    """Launches kernels by fork, if a cold start would give an identical kernel.
+    """Launches kernels by fork if the forked kernel would equal a kernel that is started cold.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ class ForkLauncher(LocalLauncher):
     cold : Launcher
         The launcher of kernels that cannot be forked.
     confine : callable, optional
-        A function that moves a shim, given by its pid, into a control group for shim and kernel.
-        The control group has the plan's limits. The function returns the limits that apply.
+        A function that moves a shim into a new cgroup for shim and kernel. Its arguments are the
+        plan, whose limits the cgroup gets, and the shim's pid. It returns the limits that apply.
     timeouts : ZygoteTimeouts
         The time limits for zygotes.
     """
@@ -73,7 +73,7 @@ class ForkLauncher(LocalLauncher):
     ) -> None:
         super().__init__(folder)
         self._cold, self._confine, self._timeouts = cold, confine, timeouts
-        # Ordered by last use, the most recent at the end.
+        # Ordered by last use; the most recently used zygote is the last.
         self._zygotes: dict[Parent, ZygoteProcess] = {}
         self._zygotes_lock = threading.Lock()
 
@@ -89,7 +89,7 @@ class ForkLauncher(LocalLauncher):
         return replace(handle, cgroup=kernel_cgroup_of(handle.shim.pid)) if confined else handle
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Read the facts that the shim recorded; see `Launcher`."""
+        """Find an unrecorded launch by the shim's facts; see `Launcher`."""
         handle = await super().find(facts, exit_file, lock)
         return handle and replace(handle, launcher=FORK)
 
@@ -124,7 +124,7 @@ class ForkLauncher(LocalLauncher):
             os.close(lock)
 
     def _fork_from_current_zygote(self, plan: LaunchPlan, lock: int) -> tuple[dict[str, Any], str]:
-        """Fork from a zygote; if the zygote is stale, fork from a new one."""
+        """Fork a shim from the plan's zygote; if that zygote is stale, from a new zygote."""
         for _ in range(2):
             zygote = self._zygote(plan)
             try:
@@ -138,10 +138,10 @@ class ForkLauncher(LocalLauncher):
     def _exchange(
         self, zygote: ZygoteProcess, plan: LaunchPlan, lock: int
     ) -> tuple[dict[str, Any], str]:
-        """Fork a shim, send the plan to the shim, and read its answer.
+        """Fork a shim, send the plan to the shim, and read the shim's answer.
 
-        Each request has its own pipes. A shim that a closed zygote forks too late therefore gets no
-        plan.
+        Each request has its own pipes. If a zygote is closed because it did not answer in time, it
+        may still fork a shim. Such a late shim gets no plan.
         """
         plan_read, plan_write = os.pipe()
         answer_read, answer_write = os.pipe()
@@ -154,11 +154,11 @@ class ForkLauncher(LocalLauncher):
             finally:
                 os.close(plan_read)
                 os.close(answer_write)
-            # The shim waits for its plan. The shim passes these limits on to a child that it has
-            # already forked.
+            # At this point, the shim waits for its plan. After it has read the plan, the shim sets
+            # these file limits for the child that it forked early.
             limits = plan.limits if self._confine is None else self._confine(plan, shim)
             set_file_limits(shim, choose_open_files(limits, INITIAL_FILE_LIMITS))
-            # The shim has died; its answer, if any, contains the reason.
+            # A broken pipe means that the shim has died; its answer, if any, contains the reason.
             with contextlib.suppress(BrokenPipeError):
                 sending.write(b"".join(_records(plan, confined=confined)))
                 sending.close()
@@ -192,7 +192,7 @@ class ForkLauncher(LocalLauncher):
 
 
 def _records(plan: LaunchPlan, *, confined: bool) -> Iterator[bytes]:
-    """Encode the plan, including the records that only a forked shim needs."""
+    """Encode the plan, with the additional records for a forked shim."""
     command = python_module(plan.argv)
     assert command is not None  # noqa: S101  # `choose_parent` has parsed it
     more = [("module_at", str(len(plan.argv) - len(command.args) - 1))]

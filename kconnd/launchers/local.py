@@ -1,8 +1,8 @@
 """Launch kernels as ordinary processes of this user, each with a shim.
 
 The daemon passes the plan and a locked file to the shim, and reads the kernel's pid and start time
-from the shim's answer. From then on, the daemon controls the kernel only through pidfds. A later
-daemon can open the same pidfds.
+from the shim's answer. From then on, the daemon controls the kernel through pidfds alone. A later
+daemon can open pidfds of the same processes.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ from kconnd.system.process.processes import (
 )
 
 LOCAL = "local"
-# Not imported, because an import would cost 0.8 MB.
+# The daemon does not import the shim, because the import would cost 0.8 MB.
 SHIM = Path(__file__).parents[1] / "programs/shim.py"
 EXIT_OFFSET = 2048  # the offset of the exit status in a lock file, as in kconnd.programs.shim
 SHIM_START_LIMIT_S = 5.0  # the limit until a spawned shim reports its kernel
-EXIT_LIMIT_S = 1.0  # the limit until a process has exited after the release of its lock
+EXIT_LIMIT_S = 1.0  # the limit from a process's release of its lock to its exit
 POLL_INTERVAL_S = 0.01  # the facts file is polled, because there is no event for a write
 
 log = logging.getLogger("kconnd")
@@ -62,11 +62,10 @@ class LocalLauncher:
         self._shims = ShimSpawner(self.shim)
 
     def shim(self) -> str:
-        """Return the path of the compiled shim.
+        """Compile the shim unless this is done, and return the path of the compiled file.
 
-        Compiling in advance saves 0.9 MB and 2 ms per kernel.
-
-        Return the path of the source if the compiled file cannot be written.
+        A compiled shim saves 0.9 MB and 2 ms per kernel. If the compiled file cannot be written,
+        return the path of the source.
         """
         if not (self._compiled and self._program.exists()):
             try:
@@ -82,7 +81,7 @@ class LocalLauncher:
         return await handle_of({"launcher": LOCAL, **facts}, plan, trouble)
 
     def close(self) -> None:
-        """Terminate the spare shims."""
+        """Dismiss the spare shim."""
         self._shims.close()
 
     async def prepare(self, plan: LaunchPlan) -> None:
@@ -108,7 +107,7 @@ class LocalLauncher:
         return status
 
     async def stop(self, handle: Handle, step: Step) -> None:
-        """Send SIGTERM to the process group, or SIGKILL to all processes of the kernel."""
+        """Send SIGKILL to all processes of the kernel in the step KILL, else signal its group."""
         if step is Step.KILL:
             for process in (handle.kernel, *_below(handle)):
                 send_signal(process, signal.SIGKILL)
@@ -121,9 +120,9 @@ class LocalLauncher:
             signal_group(handle.kernel, number)
 
     async def adopt(self, handle: Handle) -> str:
-        """Prove by boot, pid, start time and lock that the shim is the launched process.
+        """Prove by boot id, start time and lock that the kernel is alive; see `Launcher`.
 
-        A removed lock file is not evidence in either direction.
+        If the lock file was removed or the shim is dead, boot id and start time suffice.
         """
         if handle.boot_id != boot_id():
             return ""
@@ -131,7 +130,7 @@ class LocalLauncher:
             return "start time and boot, without the lock file, which is gone"
         if is_alive(handle.shim) and is_locked(Path(handle.lock)):
             return "start time, boot and lock"
-        # A process releases its lock shortly before it has exited.
+        # An exiting shim releases its lock shortly before the end of its exit.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXIT_LIMIT_S):
                 await wait_for_end(handle.shim, reap=False)
@@ -140,12 +139,12 @@ class LocalLauncher:
         return "start time and boot, without the shim, which is dead"
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Read the facts that the shim wrote into its facts file or lock file; see `Launcher`."""
+        """Find an unrecorded launch by the facts in the facts file or lock file; see `Launcher`."""
         handle = _read_facts(facts, exit_file, lock)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SHIM_START_LIMIT_S):
-                # If the lock is held and there are no facts, the shim has started and has not
-                # written them yet.
+                # If the lock is held and there are no facts, the shim has started but has not
+                # written its facts yet.
                 while not (handle and is_alive(handle.shim)) and is_locked(Path(lock)):
                     await asyncio.sleep(POLL_INTERVAL_S)
                     handle = _read_facts(facts, exit_file, lock)
@@ -153,12 +152,12 @@ class LocalLauncher:
 
 
 async def handle_of(facts: dict[str, Any], plan: LaunchPlan, trouble: str) -> Handle:
-    """Create a handle from the reply of a shim.
+    """Create a handle from a shim's answer.
 
     Parameters
     ----------
     facts : dict
-        The facts in the reply.
+        The facts in the answer.
     plan : LaunchPlan
         The plan of the launch.
     trouble : str
@@ -183,12 +182,13 @@ def _compiled(source: Path) -> bytes:
 
 
 def _read_facts(facts: str, exit_file: str, lock: str) -> Handle | None:
-    """Read the facts of a shim of any released version; later versions only add fields.
+    """Read a shim's facts from the facts file or the lock file; None if there are no facts.
 
-    If the facts file is missing or older, the facts are read from the lock file of a live shim. The
-    lock file of a dead shim is ignored, because a terminated warm kernel can leave its lock file
-    under the name of a kernel that it never became. Facts of another pid namespace are ignored,
-    because their pids are not valid here.
+    Facts of a live shim are preferred. The lock file counts only while its shim is alive, because a
+    terminated warm kernel can leave its lock file under the name of a kernel that it never became.
+    Facts of another pid namespace are ignored, because their pids are not valid in this namespace.
+    The facts of every released version can be read, because newer versions add fields and change
+    none.
     """
     handles, namespace = [], pid_namespace()
     for path in (facts, lock):
@@ -214,7 +214,7 @@ def _handle(content: dict[str, Any], facts: str, exit_file: str, lock: str) -> H
 
 
 def _read_exit(handle: Handle) -> ExitStatus:
-    """Read the exit status from the first of the shim's files that contains it."""
+    """Read the exit status from the first of the shim's files that contains one."""
     spare_exit = spare_exit_of(handle.facts, handle.lock)
     for path, offset in ((handle.exit_file, 0), (spare_exit, 0), (handle.lock, EXIT_OFFSET)):
         try:

@@ -33,11 +33,11 @@ class Launchers:
         return await self._for(plan).launch(plan)
 
     async def prepare(self, plan: LaunchPlan) -> None:
-        """Prepare a later launch of a similar plan, to make that launch fast."""
+        """Do work in advance that makes a later launch of a similar plan fast."""
         await self._for(plan).prepare(plan)
 
     def expect(self, requested_at_ns: int) -> None:
-        """Announce a requested kernel to all launchers, because its launcher is not known yet."""
+        """Announce a requested kernel to all launchers; the right launcher is not known yet."""
         for launcher in self._launchers.values():
             launcher.expect(requested_at_ns)
 
@@ -65,11 +65,11 @@ class Launchers:
         await self._of(handle).signal(handle, number)
 
     async def adopt(self, handle: Handle) -> str:
-        """Prove that the kernel is alive and that the handle's processes are its own."""
+        """Prove that the kernel is alive and that the handle's processes belong to the kernel."""
         return await self._of(handle).adopt(handle)
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Find an unrecorded launch; the facts have the same format for all launchers."""
+        """Find an unrecorded launch; any launcher can read the facts, which have one format."""
         return await self._launchers[self._default].find(facts, exit_file, lock)
 
     def _of(self, handle: Handle) -> Launcher:

@@ -14,7 +14,7 @@ INITIAL_FILE_LIMITS = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 def set_file_limits(pid: int, limits: tuple[int, int]) -> None:
     """Set the soft and hard limit on open files for a process and its future children."""
-    # The shim has died; its answer, if any, contains the reason.
+    # This error means that the shim has died; its answer, if any, contains the reason.
     with contextlib.suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
 

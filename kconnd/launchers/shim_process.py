@@ -1,12 +1,12 @@
 """Spawns shims, and keeps a spare shim ready for the next kernel.
 
-kconnd adds the start time of a shim to the start of a kernel, and the shim's interpreter takes most
-of this time. After each start, a spare shim is therefore spawned: a shim without a plan. The next
-start sends its plan to the spare shim. A new shim is spawned only if the spare shim has died.
-`LocalLauncher` is the only caller.
+A kernel's start includes the start of its shim, and most of the shim's start is the start of an
+interpreter. To save this time, a spare shim (a shim without a plan) is spawned after each start.
+The next start sends its plan to the spare shim. A start without a usable spare shim spawns a new
+shim. `LocalLauncher` is the only caller.
 
-A spare shim holds only two pipes. A spare shim exits when the daemon exits, even if the daemon is
-killed.
+A spare shim holds two pipes and nothing else. A spare shim exits when the daemon exits, even if the
+daemon is killed.
 """
 
 import asyncio
@@ -31,7 +31,8 @@ from kconnd.launchers.shim_plan import (
 )
 from kconnd.system.files.private import is_locked, take_lock
 
-# Counted from the last start, so that spawning a spare does not slow down other starts.
+# The time from the last start of a kernel to the spawn of a spare shim. The delay keeps the spawn
+# from slowing down a series of starts.
 SPARE_DELAY_S = 0.5
 NAME_ROOM = " " * 100  # reserved in the command line of a spare shim for the name of its kernel
 
@@ -43,7 +44,7 @@ class ShimProcess:
     Parameters
     ----------
     pid : int
-        The pid of the shim, a child of this process. After the shim's answer, callers use its pidfd
+        The pid of the shim, a child of this process. After the shim's answer, callers use a pidfd
         instead.
     plan, answer : int
         The descriptors of two pipes. The shim reads its plan from the first and writes the facts of
@@ -57,7 +58,7 @@ class ShimProcess:
     def exchange(self, plan: bytes) -> str:
         """Send the plan, and read the answer until the shim closes its end of the pipe."""
         with open(self.plan, "wb") as sending, open(self.answer, "rb") as receiving:  # noqa: PTH123  # descriptors
-            # The shim has died; its answer, if any, contains the reason.
+            # A broken pipe means that the shim has died; its answer, if any, contains the reason.
             with contextlib.suppress(BrokenPipeError):
                 sending.write(plan)
                 sending.close()
@@ -69,7 +70,7 @@ class ShimProcess:
             os.waitpid(self.pid, 0)
 
     def dismiss(self) -> None:
-        """Close the pipes, at which a shim without a plan exits, and wait for the exit."""
+        """Close the pipes and wait for the exit; a shim without a plan then exits."""
         os.close(self.plan)
         os.close(self.answer)
         self.wait()
@@ -108,10 +109,10 @@ def spawn(program: str, name: str, *inherited: int) -> ShimProcess:
     finally:
         os.close(read_plan)
         os.close(write_answer)
-    process.returncode = 0  # marks the process as finished, because other code waits for its exit
+    process.returncode = 0  # tells Popen not to wait: other code waits for the exit
     shim = ShimProcess(process.pid, plan, answer)
     try:
-        # Set now, because the shim's future child inherits the limits.
+        # The limits are set now, because the shim's future child inherits them.
         set_file_limits(shim.pid, INITIAL_FILE_LIMITS)
     except BaseException:
         shim.dismiss()
@@ -120,7 +121,7 @@ def spawn(program: str, name: str, *inherited: int) -> ShimProcess:
 
 
 class ShimSpawner:
-    """Starts kernels by shims, and keeps one spare shim.
+    """Starts kernels through shims, and keeps one spare shim.
 
     Parameters
     ----------
@@ -130,7 +131,8 @@ class ShimSpawner:
 
     def __init__(self, program: Callable[[], str]) -> None:
         self._program = program
-        # Holds at most one spare shim; removal is atomic between threads.
+        # Holds at most one spare shim. Two threads cannot both remove it, because pop is
+        # atomic.
         self._spares: deque[ShimProcess] = deque()
         self._refill: asyncio.TimerHandle | None = None
 
@@ -203,7 +205,7 @@ def start_with_new(plan: LaunchPlan, program: str) -> str:
     except LockedError as error:
         raise still_there(plan, error.message) from error
     try:
-        # The plan is encoded first, so that an encoding error is raised before any change.
+        # The plan is encoded first, so that an encoding error is raised before anything is changed.
         text = b"".join(plan_records(plan, ("lock", str(lock))))
         Path(plan.files.exit).unlink(missing_ok=True)
         shim = spawn(program, plan.name, lock)

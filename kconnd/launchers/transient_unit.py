@@ -2,8 +2,8 @@
 
 The shim is the main process of the unit. The front door creates the unit and sets its owner. The
 unit contains no secrets. After the shim has reported its kernel, the daemon controls the kernel
-through pidfds, as `LocalLauncher` does. If the daemon dies earlier, the next daemon finds the unit
-through the facts that the shim wrote.
+through pidfds, as `LocalLauncher` does. If the daemon dies earlier, the next daemon finds the
+kernel through the facts that the shim wrote.
 """
 
 import asyncio
@@ -72,14 +72,14 @@ class SystemdLauncher(LocalLauncher):
         return handle
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Read the facts that the shim wrote; see `Launcher`."""
+        """Find an unrecorded launch by the shim's facts; see `Launcher`."""
         handle = await super().find(facts, exit_file, lock)
         if handle is None:
             return None
         return replace(handle, launcher=SYSTEMD, cgroup=kernel_cgroup_of(handle.shim.pid))
 
     def confine(self, plan: LaunchPlan, shim: int) -> Mapping[str, float]:
-        """Request a scope for a forked shim; the shim then forks the kernel in this scope.
+        """Move a forked shim into a new scope; the shim then forks the kernel in this scope.
 
         Returns
         -------

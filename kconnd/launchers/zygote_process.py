@@ -4,7 +4,7 @@ A `ZygoteProcess` uses the protocol that `kconnd.programs.zygote.main` documents
 only one thread at a time uses. A zygote ends in one of three ways. If the zygote refuses to fork,
 `UnforkableError` is raised, and the refusal is valid until a file changes or a time has passed. If
 the zygote is stale or does not answer, `StaleError` is raised, and a new zygote replaces it.
-Otherwise, `close` kills the zygote. Its kernels keep running in all three cases.
+Otherwise, `close` kills the zygote. In all three cases, the kernels of the zygote keep running.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from kconnd.launchers.local import SHIM_START_LIMIT_S
 from kconnd.programs.zygote import main as zygote_program
 from kconnd.programs.zygote import staleness
 
-BURST_INTERVAL_S = 0.1  # requests with a shorter interval count as many concurrent starts
+BURST_INTERVAL_S = 0.1  # requests at shorter intervals count as concurrent starts
 
 log = logging.getLogger("kconnd")
 
@@ -39,7 +39,7 @@ class StaleError(Exception):
 
 @dataclass(frozen=True)
 class Refusal:
-    """The reason why a zygote refuses to fork, and the validity of this refusal.
+    """The reason why a zygote refuses to fork, and how long the refusal is valid.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ class Refusal:
     retry_at : float
         The time at which the refusal expires in any case.
     signatures : mapping
-        The files that caused the refusal. The refusal expires when one of them changes.
+        The signatures of the files that may have caused the refusal, by path. The refusal expires
+        when a file has another signature.
     """
 
     reason: str
@@ -56,7 +57,7 @@ class Refusal:
     signatures: Mapping[str, list[int] | None] = field(default_factory=dict)
 
     def holds(self, now: float) -> bool:
-        """Return whether the refusal is still valid, so that a new zygote would refuse as well."""
+        """Return whether the refusal is still valid; if so, a new zygote would refuse as well."""
         return now < self.retry_at and all(
             staleness.signature(path) == before for path, before in self.signatures.items()
         )
@@ -153,10 +154,10 @@ class ZygoteProcess:
             self._receive_readiness()
 
     def announce(self, requested_at_ns: int) -> None:
-        """Let the zygote check the disk now, unless the zygote is busy; see `fork`.
+        """Let the zygote check the disk now for the request that will follow.
 
-        During many concurrent starts, the announcement is omitted, because the request follows
-        soon.
+        The announcement is omitted if the zygote is not ready or busy. It is also omitted during
+        concurrent starts, because the request then follows soon.
         """
         in_burst = self._timeouts.clock() - self._last_fork_at < BURST_INTERVAL_S
         if in_burst or not self._exchange_lock.acquire(blocking=False):
@@ -173,13 +174,13 @@ class ZygoteProcess:
     def fork(
         self, requested_at_ns: int, descriptors: tuple[int, int, int], *, confines: bool
     ) -> int:
-        """Fork a shim.
+        """Let the zygote fork a shim.
 
         Parameters
         ----------
         requested_at_ns : int
-            The time of the request, in nanoseconds of the monotonic clock. The kernel contains all
-            changes on disk from before this time.
+            The time of the request, in nanoseconds of the monotonic clock. The modules in the
+            kernel are as new as the files on disk at this time.
         descriptors : tuple of int
             The descriptors to send to the shim; see `kconnd.programs.zygote.main`.
         confines : bool
@@ -230,7 +231,8 @@ class ZygoteProcess:
         threading.Thread(target=self._reap, daemon=True).start()
 
     def _reap(self) -> None:
-        # The descriptor stays open while another thread reads, because its number could be reused.
+        # The socket is closed after other threads have stopped reading. If it were closed earlier,
+        # other code could reuse the number of its descriptor.
         with self._exchange_lock:
             self._socket.close()
         self._process.wait()

@@ -2,23 +2,27 @@
 
 The shim spawns the kernel, writes the kernel's output to a rotated log, records the kernel's exit
 status, and terminates every process that the kernel left behind. Its command is ``python -I -S
-shim.pyc NAME``. The program is compiled in advance, which saves the memory of the compiler in each
-shim. NAME is blank if only the plan contains the name. A zygote (`kconnd.programs.zygote`) forks
-its shims instead. A forked shim gets the same input, and its child becomes the kernel without exec.
+shim.pyc NAME [PLAN]``. The program is compiled in advance, so that no shim needs memory for a
+compiler. NAME is the kernel's name. A spare shim gets spaces as NAME and learns the kernel's name
+from the launch plan. A zygote (`kconnd.programs.zygote`) does not run this command: it forks its
+shims. A forked shim reads the same input. The child of a forked shim becomes the kernel without
+exec.
 
 Rules. The shim imports only the standard library and no other module of kconnd, so it keeps working
 after an upgrade of kconnd. The shim accepts no commands: it has no socket and ignores signals. A
 faulty daemon therefore cannot make the shim lose its kernel. To stop a kernel, the daemon signals
-the kernel itself. There is one exception for a kernel with its own control group. When its unit is
-stopped, the service manager sends SIGTERM to all processes of the unit. The shim then notes this
-signal and records it in the exit file. The shim never blocks the kernel's output: output that
-cannot be written is counted and dropped.
+the kernel itself. There is one exception: the shim of a kernel with its own cgroup handles the
+SIGTERM of the service manager. The service manager sends this signal to all processes of a unit
+when it stops the unit. The shim then records the stop of the unit in the exit file, and sends
+SIGKILL to the kernel if the kernel still runs after `UNIT_STOP_GRACE_S`. The shim never blocks the
+kernel's output: output that cannot be written is counted and dropped.
 
 Input
 -----
 The shim reads the launch plan from stdin. The plan consists of ``key=value`` records, each
-terminated by a NUL byte, which no value can contain. The last record is ``end=``. With a second
-argument, the shim reads the plan from the file of that name and removes the file. Keys:
+terminated by a NUL byte, which no value can contain. The last record is ``end=``. If the argument
+PLAN is present, the shim reads the plan from the file PLAN instead, and removes this file. The keys
+of the records are:
 
 ==============  ==================================================================================
 ``name``        the kernel's name
@@ -32,23 +36,25 @@ argument, the shim reads the plan from the file of that name and removes the fil
 ``log_keep``    the number of older logs to keep
 ``facts``       the path of the facts file
 ``exit``        the path of the exit file
-``lock``        the number of an inherited descriptor on which the caller holds a flock(2); the
-                file stays locked until the shim exits
-``lock_file``   the path of a file to lock, instead of ``lock``
-``report``      ``1``: write the facts again when the kernel has begun, for a caller that cannot
-                read the shim's stdout
-``cgroup``      ``1``: the kernel has its own control group, which counts hits of the kernel's
+``lock``        the number of an inherited descriptor of the lock file, on which the caller holds a
+                flock(2); the lock file stays locked until the shim exits
+``lock_file``   the path of the lock file, which the shim then locks itself; a plan contains
+                either ``lock`` or ``lock_file``
+``report``      ``1``: write the facts a second time after the start of the kernel, with the failure
+                of the start, for a caller that cannot read the shim's stdout
+``cgroup``      ``1``: the kernel has its own cgroup, which counts how often the kernel reached its
                 memory limit
 ==============  ==================================================================================
 
 Output
 ------
-Before the kernel's first instruction, the shim writes the facts to the facts file, to stdout and to
-the locked file. After the exit, the shim writes the exit status to the first of three places whose
-disk has room. The first is the exit file. The second is a file beside the facts file:
-``NAME.exit.json`` for ``NAME.shim.json``. The third is the locked file from byte ``EXIT_AT`` on;
-this space is allocated before the kernel begins. Facts and exit status are JSON of version
-``PROTOCOL``, and each is either complete or absent.
+The facts are the pids and start times of shim and kernel. Before the kernel's first instruction,
+the shim writes the facts to the facts file, to stdout and to the lock file. After the kernel's
+exit, the shim writes the exit status to the exit file. If the disk of the exit file is full, the
+shim writes the exit status to a file beside the facts file: to ``NAME.exit.json`` if the facts file
+is ``NAME.shim.json``. If that disk is full, too, the shim writes to the lock file, from byte
+``EXIT_AT`` on; this part of the lock file is allocated before the kernel begins. The facts and the
+exit status are JSON objects of the version ``PROTOCOL``, and each is either complete or absent.
 """
 
 from __future__ import annotations
@@ -67,7 +73,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 LEFTOVER_GRACE_S = 2.0  # between SIGTERM and SIGKILL to processes that the kernel left behind
-# The codec is loaded here, so that a forked shim does not have to load it.
+# The C library is loaded in the zygote, so that a forked shim does not have to load it.
 LIBC = ctypes.CDLL(None)
 PRCTL, SIGNALFD = LIBC.prctl, LIBC.signalfd
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -81,17 +87,17 @@ EXIT_FORMAT = (
     b'"errno": %s, "step": "%s", "oom": %s, "oom_own": %s, "oom_above": "%s", '
     b'"unit_stopped": %s}\n'
 )
-# The offset of the exit status in the locked file, and the file's size.
+# The offset of the exit status in the lock file, and the size of the lock file.
 EXIT_AT, LOCK_BYTES = 2048, 4096
 SERVICE_MANAGER = (1, 0)  # the pid and uid of the system's service manager
-# From a unit's stop to SIGKILL; systemd sends its own SIGKILL after 45 or 90 s.
+# From a unit's stop to the shim's SIGKILL; systemd sends its own SIGKILL after 45 s.
 UNIT_STOP_GRACE_S = 20.0
 # An exit within this time after a unit's stop counts as a consequence of the stop.
 UNIT_STOP_VALID_S = 60.0
 # The size and offsets of a signalfd_siginfo (signalfd(2)).
 SIGINFO_BYTES, PID_AT, UID_AT = 128, 12, 16
 SIGSET_BYTES = 8  # the size of Linux's sigset_t; the C library's sigset_t is larger
-FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # of open(2)
+FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # flags of open(2)
 LOG_HEADER = b"[kconnd: launch %d, %s]\n"  # written before the output of each launch
 CGROUP_ROOT = b"/sys/fs/cgroup"
 PRINTABLE, QUESTION_MARK = range(33, 127), 63  # in ASCII
@@ -132,7 +138,10 @@ class Plan:
 
 
 def read_plan(path: str = "") -> Plan | None:
-    """Read the plan from stdin, or read it from a file and remove the file; see `receive_plan`."""
+    """Read the plan from stdin, or from the file ``path``, which is then removed.
+
+    Return None if the plan is incomplete because the sender has died.
+    """
     if not path:
         return receive_plan(0)
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -143,7 +152,7 @@ def read_plan(path: str = "") -> Plan | None:
 
 
 def receive_plan(descriptor: int) -> Plan | None:
-    """Read a plan to its end; None if the plan is incomplete because the sender has died."""
+    """Read a plan until end of file; None if the plan is incomplete because the sender has died."""
     text = b""
     while chunk := os.read(descriptor, CHUNK_BYTES):
         text += chunk
@@ -156,26 +165,26 @@ def receive_plan(descriptor: int) -> Plan | None:
 class OutputPath:
     """The path of an output file; the path stays valid when the folder of the file is moved.
 
-    On a server, the folders of a deleted account are moved, and new folders of another user can
-    replace them. The shim must not write into these new folders, so it keeps a descriptor of the
-    original folder. If the folder was removed and created again, the path of the new folder is
-    used. If the folder is a symbolic link, its target changes when a warm kernel gets its name. The
-    link is therefore read again before each use.
+    On a server, the folders of a deleted account are moved, and folders of another user can appear
+    at the old paths. The shim must not write into folders of another user, so it keeps a descriptor
+    of the original folder. If the original folder was removed instead of moved, the shim uses the
+    path again. A warm kernel's folder is reached by a symbolic link, which gets another target when
+    the kernel gets its name. The shim therefore reads such a link again before each use.
     """
 
     def __init__(self, path: bytes) -> None:
         self.original = path
         self.name = os.path.basename(path)
         self.folder = -1
-        # If the folder is a link: the path of the link, relative to an open descriptor of its
-        # parent.
+        # The path of the link if the folder is a link, else ``b""``. The path leads through a
+        # descriptor of the folder that contains the link.
         self.link = b""
         self.target = b""  # the present target of the link
         folder = os.path.dirname(path) or b"."
         try:
             if os.path.islink(folder):
-                # The parent folder of the link stays open, so that the link can be read after a
-                # move.
+                # The folder that contains the link stays open, so that the link can still be read
+                # when this folder was moved.
                 parent = os.open(os.path.dirname(folder) or b".", FOLDER_FLAGS)
                 self.link = b"/proc/self/fd/%d/%s" % (parent, os.path.basename(folder))
                 self._follow_link()
@@ -185,14 +194,14 @@ class OutputPath:
             return  # `current` then returns the original path
 
     def _follow_link(self) -> None:
-        """Open the folder that the link points to, if its target has changed."""
+        """Open the target of the link if the link has another target than before."""
         try:
             target = os.readlink(self.link)
             if target == self.target:
                 return
             folder = os.open(self.link, FOLDER_FLAGS)
         except OSError:
-            return  # the link was removed: its last target stays in use
+            return  # the link was removed; the last target stays in use
         if self.folder >= 0:
             os.close(self.folder)
         self.folder, self.target = folder, target
@@ -207,7 +216,7 @@ class OutputPath:
 
 
 class RotatingLog:
-    """The kernel's output: a file that is rotated when it is full."""
+    """The log of the kernel's output: a file that is rotated when it reaches its maximal size."""
 
     def __init__(self, path: bytes, max_bytes: int, keep: int) -> None:
         self.path, self.max_bytes, self.keep = OutputPath(path), max_bytes, keep
@@ -216,9 +225,9 @@ class RotatingLog:
         self.size = 0
 
     def write(self, text: bytes) -> None:
-        """Append text.
+        """Append text to the log.
 
-        Drop the text after an error, and log the dropped size when writing works again.
+        If an error occurs, drop the text. The next successful write first logs the dropped size.
         """
         try:
             self._open()
@@ -294,10 +303,10 @@ def start_time(pid: int) -> int:
 
 
 def apply_plan(plan: Plan, output: int, failure_pipe: int) -> None:
-    """Apply the plan to the child: session, signals, standard files, umask and folder."""
+    """Prepare the child for the kernel: session, signals, standard files, umask and folder."""
     try:
         os.setsid()
-        # Python ignores the last two signals by default, so they are reset.
+        # SIGPIPE and SIGXFSZ are also reset, because Python ignores them by default.
         for number in (*IGNORED_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         null = os.open("/dev/null", os.O_RDONLY)
@@ -310,13 +319,13 @@ def apply_plan(plan: Plan, output: int, failure_pipe: int) -> None:
 
 
 def report_failure(failure_pipe: int, error: OSError, step: bytes) -> None:
-    """Send the shim the errno and the step that failed, and exit the child."""
+    """Send the errno and the name of the failed step to the shim, and exit the child."""
     os.write(failure_pipe, b"%d %s" % (error.errno or 0, step))
     os._exit(127)
 
 
 def become_by_exec(plan: Plan, failure_pipe: int) -> None:
-    """Execute the kernel in the child; exec closes the failure pipe."""
+    """Execute the kernel's command in the child; a successful exec closes the failure pipe."""
     try:
         os.execvpe(plan.args[0], plan.args, plan.env)  # noqa: S606  # a shell would be wrong here
     except OSError as error:
@@ -324,7 +333,7 @@ def become_by_exec(plan: Plan, failure_pipe: int) -> None:
 
 
 def fork_or_close(*descriptors: int) -> int:
-    """Fork; close the descriptors after an error."""
+    """Fork; if the fork fails, close the descriptors."""
     try:
         return os.fork()
     except OSError:
@@ -355,8 +364,8 @@ class Child:
         self.pid = fork_or_close(*shim_ends, output, plan_read, failure_pipe)
         if self.pid == 0:
             try:
-                # The child closes its copy of the pipe's write end. Otherwise, it could not detect
-                # the shim's death.
+                # The child closes its copies of the shim's ends. Otherwise, it would keep the plan
+                # pipe open and could not detect the shim's death.
                 for descriptor in shim_ends:
                     os.close(descriptor)
                 if prepare:
@@ -372,7 +381,7 @@ class Child:
             os.close(descriptor)
 
     def begin(self, plan: Plan) -> bytes:
-        """Record the child and send the plan to it; return a description of a failure."""
+        """Record the child and send it the plan; return errno and step of a failure, or ``b""``."""
         record_facts(plan, self.pid)
         remaining = memoryview(plan.text)
         try:
@@ -381,7 +390,7 @@ class Child:
         except BrokenPipeError:
             pass  # the child has died; `Descendants.reap` detects this
         os.close(self._plan_pipe)
-        failure = os.read(self._failure_pipe, 100)  # empty when exec has closed the other end
+        failure = os.read(self._failure_pipe, 100)  # empty if exec has closed the other end
         if plan.values.get("report"):
             errno, _, step = failure.partition(b" ")
             record_facts(plan, self.pid, b', "errno": %s, "step": "%s"' % (errno or b"null", step))
@@ -389,11 +398,11 @@ class Child:
         return failure
 
     def is_running(self) -> bool:
-        """Return whether the child runs: it has neither exited nor been stopped."""
+        """Return whether the child runs; False if it has exited or a signal has stopped it."""
         return os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)[0] == 0
 
     def dismiss(self) -> None:
-        """Close the pipes, at which a child without a plan exits; `Descendants` reaps the child."""
+        """Close the pipes; a child without a plan then exits, and `Descendants` reaps the child."""
         for descriptor in (self.output, self._plan_pipe, self._failure_pipe):
             os.close(descriptor)
 
@@ -402,7 +411,7 @@ class Child:
 
 
 def record_facts(plan: Plan, pid: int, more: bytes = b"") -> None:
-    """Write the facts: pid and start time of shim and kernel, boot, host and pid namespace."""
+    """Write the facts: pid and start time of shim and kernel, boot id, host, pid namespace."""
     boot_id = read_proc(b"/proc/sys/kernel/random/boot_id").strip()
     shim = os.getpid()
     generation = plan.number("generation")
@@ -421,14 +430,14 @@ def host_name() -> bytes:
 
 
 def as_word(name: bytes) -> bytes:
-    """Replace each character that JSON strings or names cannot contain by a question mark."""
+    """Replace quotes, backslashes, spaces and bytes that are not printable ASCII by ``?``."""
     return bytes(
         code if code in PRINTABLE and code not in b'"\\' else QUESTION_MARK for code in name
     )
 
 
 def write_into_lock(lock: int, facts: bytes) -> None:
-    """Write the facts to the locked file, and allocate space for the exit status."""
+    """Write the facts to the lock file, and allocate space in it for the exit status."""
     try:
         os.pwrite(lock, facts.ljust(LOCK_BYTES), 0)
         os.ftruncate(lock, LOCK_BYTES)
@@ -437,7 +446,7 @@ def write_into_lock(lock: int, facts: bytes) -> None:
 
 
 def answer_caller(text: bytes) -> None:
-    """Write to stdout; if the caller has died, the next daemon reads the facts file."""
+    """Write to stdout; if the caller has died, its successor reads the facts file instead."""
     try:
         os.write(1, text)
     except OSError:
@@ -448,10 +457,10 @@ def answer_caller(text: bytes) -> None:
 
 
 class UnitStop:
-    """Detects that the service manager stops the shim's unit, by a SIGTERM from process 1.
+    """Detects a stop of the shim's unit by the SIGTERM that the service manager (process 1) sends.
 
-    The operating system reports the sender of a signal. A process can forge the sender only in
-    signals to itself.
+    The operating system reports the sender of a signal. A process can forge the sender in a signal
+    to itself, but not in a signal to another process.
     """
 
     def __init__(self, *, enabled: bool) -> None:
@@ -464,7 +473,7 @@ class UnitStop:
             self.file = SIGNALFD(-1, mask + bytes(SIGINFO_BYTES), flags)
 
     def read(self) -> None:
-        """Read all pending signals; signals of other senders are ignored."""
+        """Read all pending signals; ignore those that the service manager did not send."""
         while self.file >= 0:
             try:
                 info = os.read(self.file, SIGINFO_BYTES)
@@ -477,13 +486,13 @@ class UnitStop:
                 self.at = time.monotonic()
 
     def is_reason(self) -> bool:
-        """Return whether an exit that has just been detected is a consequence of the stop."""
+        """Return whether to count a kernel's exit at this moment as a result of the stop."""
         self.read()
         return self.at is not None and time.monotonic() - self.at < UNIT_STOP_VALID_S
 
 
 def exit_paths(plan: Plan) -> tuple[OutputPath, OutputPath]:
-    """Return the path of the exit file, and of its replacement for a full disk."""
+    """Return the path of the exit file, and the path to use if the exit file's disk is full."""
     beside_facts = plan.values["facts"].removesuffix(b".shim.json") + b".exit.json"
     return OutputPath(plan.values["exit"]), OutputPath(beside_facts)
 
@@ -497,7 +506,7 @@ def record_exit(
     limits: MemoryLimits | None,
     unit_stopped: bool,
 ) -> None:
-    """Write the exit status; ``errno`` and ``step`` describe a kernel that never started."""
+    """Write the exit status; ``failure`` is errno and step of a failed start, or ``b""``."""
     exit_code = os.waitstatus_to_exitcode(status)
     code, number = (b"null", b"%d" % -exit_code) if exit_code < 0 else (b"%d" % exit_code, b"null")
     seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
@@ -517,7 +526,7 @@ def record_exit(
         os.pwrite(plan.number("lock"), text, EXIT_AT)
         os.fsync(plan.number("lock"))
     except OSError:
-        return  # the disk is read-only; the daemon reports an unobserved exit
+        return  # the disk is read-only; the daemon will report an unobserved exit
 
 
 # --- memory limits
@@ -526,21 +535,22 @@ NO_OOM = (b"false", b"false", b"")
 
 
 class MemoryLimits:
-    """Finds the memory limit that was reached: the kernel's own or a parent's (cgroups(7)).
+    """Finds which memory limit was reached: that of the kernel's cgroup or of a parent cgroup.
 
-    Linux counts a kill by the OOM killer in the control group of the killed process, even if the
-    limit of a parent group was reached. This class therefore also looks up the groups that have
-    reached their limits since the start.
+    Linux counts a kill by the OOM killer in the cgroup of the killed process, even if a parent
+    cgroup reached its limit. This class therefore also compares how often each of these cgroups had
+    reached its limit before and after the run of the kernel (cgroups(7)).
     """
 
     def __init__(self, root: bytes = CGROUP_ROOT, place: bytes = b"/proc/self/cgroup") -> None:
         self.hits_before = [(group, limit_hits(group)) for group in memory_groups(root, place)]
 
     def verdict(self) -> tuple[bytes, bytes, bytes]:
-        """Return whether a process was killed, whether by the own limit, and the parent's name.
+        """Return ``oom``, ``oom_own`` and ``oom_above`` of the exit status, as JSON text.
 
-        The last value is the name of the lowest parent group whose limit was reached. If no limit
-        was reached, the machine ran out of memory.
+        ``oom`` is true if the OOM killer killed a process of the kernel's cgroup, and ``oom_own``
+        if this cgroup reached its limit. ``oom_above`` is the name of the lowest parent cgroup that
+        reached its limit. If no cgroup reached its limit, the machine ran out of memory.
         """
         if not self.hits_before:
             return NO_OOM
@@ -554,7 +564,7 @@ class MemoryLimits:
 
 
 def memory_groups(root: bytes, place: bytes) -> list[bytes]:
-    """List the folders of the kernel's control group and of its parents that count memory."""
+    """List the folders of the kernel's memory cgroup and of all parent cgroups, lowest first."""
     try:
         rows = [row.split(b":", 2) for row in read_proc(place).splitlines()]
     except OSError:
@@ -572,13 +582,13 @@ def memory_groups(root: bytes, place: bytes) -> list[bytes]:
 
 
 def limit_files(group: bytes) -> list[bytes]:
-    """List a group's files that count hits of its limit, for cgroup version 2 and 1."""
+    """List the files in which a cgroup (v2 or v1) counts how often it reached its memory limit."""
     names = (b"memory.events.local", b"memory.events", b"memory.failcnt")
     return [path for path in (group + b"/" + name for name in names) if os.path.exists(path)]
 
 
 def limit_hits(group: bytes) -> int:
-    """Count the hits of a group's limit; version 2 counts only failed attempts to free memory."""
+    """Count how often a cgroup reached its limit; in v2, only when no memory could be freed."""
     for path in limit_files(group)[:1]:
         counts = read_counts(path)
         return counts.get(b"oom", counts.get(b"", 0))
@@ -586,13 +596,13 @@ def limit_hits(group: bytes) -> int:
 
 
 def oom_kills(group: bytes) -> int:
-    """Count the processes of a group that the OOM killer killed."""
+    """Count the processes of a cgroup that the OOM killer killed."""
     files = (b"/memory.events", b"/memory.oom_control")
     return sum(read_counts(group + file).get(b"oom_kill", 0) for file in files)
 
 
 def read_counts(path: bytes) -> dict[bytes, int]:
-    """Read a file of counts: lines ``NAME NUMBER``, or a single number."""
+    """Read a file of counts: lines ``NAME NUMBER``, or one number, which gets the name ``b""``."""
     try:
         rows = [line.rpartition(b" ") for line in read_proc(path).splitlines()]
         return {name: int(number) for name, _, number in rows}
@@ -604,14 +614,14 @@ def read_counts(path: bytes) -> dict[bytes, int]:
 
 
 class Descendants:
-    """All descendants of the shim: the kernel, and orphans that the subreaper has inherited.
+    """All descendants of the shim: the kernel, its descendants, and orphans that the shim adopted.
 
     Parameters
     ----------
     kernel : int
         The kernel's pid.
     record : callable
-        A function that is called once, with the kernel's wait status.
+        A function that is called once, after the kernel's exit, with the kernel's wait status.
     unit_stop : UnitStop
         The detector of a unit's stop.
     """
@@ -624,7 +634,7 @@ class Descendants:
         self.deadline: float | None = None  # the time of the next signal to the kernel's leftovers
 
     def reap(self) -> bool:
-        """Reap all exited processes, and return whether a process is left."""
+        """Reap all exited children; return whether the shim still has children."""
         try:
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -637,9 +647,10 @@ class Descendants:
             return False
 
     def terminate_leftovers(self) -> None:
-        """Signal the kernel's leftovers when a signal is due: first SIGTERM, later SIGKILL.
+        """Send the kernel's leftovers the signal that is due: first SIGTERM, later SIGKILL.
 
-        If the unit is being stopped, the service manager has already sent SIGTERM to all processes.
+        If the unit is being stopped, SIGTERM is omitted, because the service manager has already
+        sent it to all processes. SIGKILL is then also sent to a kernel that still runs.
         """
         if not self.kernel_exited:
             if self.unit_stop.at is None:
@@ -655,13 +666,13 @@ class Descendants:
         self.deadline = time.monotonic() + LEFTOVER_GRACE_S
 
     def timeout_ms(self) -> float | None:
-        """Return the time until the next signal is due; None if no signal is planned."""
+        """Return the time until the next signal is due; None if no signal is due later."""
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - time.monotonic()) * 1000
 
     def _signal(self, number: int) -> None:
-        """Signal every descendant in every session, and no other process."""
+        """Send a signal to all descendants, including those in other sessions."""
         for pid, started in list_descendants(os.getpid()):
             try:
                 pidfd = os.pidfd_open(pid)
@@ -678,7 +689,7 @@ class Descendants:
 
 
 def list_descendants(root: int) -> list[tuple[int, int]]:
-    """List the descendants of a process by pid and start time, children before grandchildren."""
+    """List pid and start time of each descendant of a process, children before grandchildren."""
     children: dict[int, list[tuple[int, int]]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -720,7 +731,7 @@ def watch(output: int, log: RotatingLog, descendants: Descendants) -> None:
 
 
 def copy(output: int, log: RotatingLog) -> bool:
-    """Copy one chunk of output to the log; return False at the end of the output."""
+    """Copy one chunk of output to the log; return False if there is no output to read."""
     try:
         text = os.read(output, CHUNK_BYTES)
     except BlockingIOError:
@@ -731,7 +742,10 @@ def copy(output: int, log: RotatingLog) -> bool:
 
 
 def hold_lock(plan: Plan) -> bool:
-    """Take the kernel's lock and store its descriptor in the plan; False if a shim holds it."""
+    """Take the kernel's lock if the caller has not; return False if another shim holds the lock.
+
+    Afterwards, ``lock`` in the plan is the descriptor of the lock file.
+    """
     if "lock_file" not in plan.values:
         os.set_inheritable(plan.number("lock"), False)  # noqa: FBT003  # it takes no keyword
         return True
@@ -746,7 +760,7 @@ def hold_lock(plan: Plan) -> bool:
 
 
 def set_title(name: bytes, room: int) -> None:
-    """Write the name into the last ``room`` bytes of the command line that ``ps`` shows.
+    """Write the name into the command line that ``ps`` shows, if that ends with ``room`` spaces.
 
     Field 49 of proc_pid_stat(5) is the address at which the command line ends.
     """
@@ -756,7 +770,7 @@ def set_title(name: bytes, room: int) -> None:
 
 
 def main() -> int:
-    """Run one kernel until it exits."""
+    """Run one kernel until its exit; return the shim's exit status."""
     plan = read_plan(*sys.argv[2:3])
     if plan and not sys.argv[1].strip():
         set_title(plan.values["name"], len(sys.argv[1]))
@@ -768,15 +782,15 @@ def supervise(plan: Plan, get_child: Callable[[], Child]) -> int:
     os.umask(0o077)
     if not hold_lock(plan):
         return 3
-    os.chdir("/")  # another working folder would prevent the unmount of its file system
+    os.chdir("/")  # another working folder would keep its file system from being unmounted
     PRCTL(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     has_cgroup = bool(plan.values.get("cgroup"))
     limits = MemoryLimits() if has_cgroup else None
     child = get_child()
-    # The signals are blocked after the fork, because the child must not inherit the mask. They are
-    # blocked before the kernel begins, because its unit can be stopped from then on.
+    # `UnitStop` blocks SIGTERM. This happens after the fork, because the child must not inherit the
+    # signal mask, and before the kernel begins, because the unit can be stopped from then on.
     unit_stop = UnitStop(enabled=has_cgroup)
     failure = child.begin(plan)
     answer_caller(failure)

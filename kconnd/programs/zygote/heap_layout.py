@@ -1,14 +1,16 @@
-"""Arranges the zygote's heap so that its kernels copy fewer pages.
+"""Arranges the zygote's heap so that forked kernels copy fewer memory pages.
 
-A forked kernel that writes one byte copies the whole page. This module moves memory that every
-kernel writes to onto adjacent pages. It also allocates the free gaps between live objects, so that
-later allocations of a kernel are in new pages. Both steps save a forked kernel 9 % of its own
-memory, and 4 % of its processor time until the first reply. To measure the effect, let `arrange`
-return at once and compare the output of ``scripts/bench --only costs``.
+When a forked kernel writes one byte of a shared page, the operating system copies the whole page.
+This module gathers strings that every kernel writes to on adjacent pages. It also allocates the
+free gaps between live objects, so that later allocations of a kernel are in new pages. Together,
+the two steps save a forked kernel 9 % of its own memory, and 4 % of its processor time until the
+first reply. To measure the effect, let `arrange` return at once and compare the output of
+``scripts/bench --only costs``.
 
 Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains. The
-zygote calls `arrange` as its last step before it forks. A program cannot observe the change. A step
-that is impossible on this system is skipped and reported, and the daemon logs the report.
+zygote calls `arrange` as its last step before it forks. A program in a kernel cannot observe the
+new layout. A step that is impossible on this system is skipped and reported, and the daemon logs
+the report.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from __future__ import annotations
 import ctypes
 import sys
 
-# glibc caches freed chunks of at most this size, up to this number of each size. mallinfo2 does not
-# count these chunks as free.
+# glibc caches freed chunks of up to MAX_CACHED_BYTES, and at most CACHED_CHUNKS of each size.
+# mallinfo2 does not count the cached chunks as free.
 MAX_CACHED_BYTES, CACHED_CHUNKS = 1032, 7
-# Larger gaps are filled with several chunks of these sizes.
+# The sizes of the chunks that fill the gaps. A large gap is filled with several chunks.
 GAP_BYTES = (
     *range(124 * 1024, MAX_CACHED_BYTES, -512),
     *range(MAX_CACHED_BYTES, 8, -16),
@@ -32,7 +34,7 @@ def arrange() -> list[str]:
     for step in (gather_module_names, fill_gaps):
         try:
             step()
-        # The name of a module is not a string, or the C library has no mallinfo2.
+        # Raised if the name of a module is not a string, or if the C library has no mallinfo2.
         except AttributeError as error:
             skipped.append(f"heap_layout.{step.__name__}: {error}")
     return skipped
@@ -41,9 +43,9 @@ def arrange() -> list[str]:
 def gather_module_names() -> None:
     """Copy the names of all modules to adjacent memory.
 
-    IPython builds a set of these names in each kernel, which writes to the reference count of each
-    name. The original strings are scattered, because each was allocated when its module was
-    imported.
+    In each kernel, IPython builds a set of these names. This writes to the reference count of each
+    name. The original strings are scattered over the heap, because each was allocated when its
+    module was imported.
     """
     modules = [
         (name.encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass"), module)
@@ -69,7 +71,8 @@ def fill_gaps() -> None:
     """Allocate the free chunks between live objects, so that later allocations get new pages.
 
     A kernel that allocates from a gap copies the page of the gap. This function allocates at most
-    as much as glibc reports as free, even if another library implements ``malloc``.
+    as much memory as glibc reports as free. This limit also holds if another library implements
+    ``malloc``.
     """
     libc = ctypes.CDLL(None)
     libc.mallinfo2.restype = Mallinfo
@@ -83,7 +86,8 @@ def fill_gaps() -> None:
         for _ in range((heap.fordblks - heap.keepcost) // size + cached):
             address = libc.malloc(size)
             if not address or address >= unused:
-                # A small chunk is never freed, because it would become a gap again.
+                # This chunk is not in a gap. It is freed unless it is small: a small free chunk
+                # would be a new gap.
                 if size > MAX_CACHED_BYTES:
                     libc.free(address)
                 break

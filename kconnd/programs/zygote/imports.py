@@ -1,8 +1,9 @@
 """Imports the modules of kernels into the zygote, and refuses modules that start threads.
 
-A zygote forks kernels under two conditions: it has imported the modules of a cold kernel, and no
-module has started a thread. A fork copies only one thread. `PreparationError` contains the reason
-why no kernel can be forked. The daemon shows the reason to the user and launches the kernels cold.
+A zygote forks kernels under two conditions. First, the zygote has imported the modules that a cold
+kernel (a kernel that is not forked) would import. Second, no module has started a thread, because a
+fork copies a single thread. `PreparationError` contains the reason why no kernel can be forked. The
+daemon shows the reason to the user and launches the kernels cold.
 
 Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains.
 """
@@ -14,13 +15,13 @@ import importlib
 import os
 import warnings
 
-TYPE_CHECKING = False  # an import of typing would add it to the modules of every kernel
+TYPE_CHECKING = False  # importing typing would add a module to every kernel
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-OLDEST_IPYKERNEL = (6, 29)  # forked and cold kernels were compared from this version on
+OLDEST_IPYKERNEL = (6, 29)  # forked and cold kernels were compared with this version and later
 MODULES = (
-    # A kernel imports these modules between its start and its first reply, besides kernelapp.
+    # kernelapp, and modules that a kernel also imports between its start and its first reply.
     "ipykernel.kernelapp",
     "ipykernel.debugger",
     "ipykernel.displayhook",
@@ -40,11 +41,11 @@ MODULES = (
 
 
 class PreparationError(Exception):
-    """The interpreter cannot fork kernels; the text contains the reason."""
+    """The zygote cannot fork kernels; the text contains the reason."""
 
 
 def import_all(modules: Iterable[str]) -> str:
-    """Import ipykernel and the modules in the profile; return ipykernel's version."""
+    """Import ipykernel, `MODULES` and the profile's ``modules``; return ipykernel's version."""
     try:
         ipykernel = importlib.import_module("ipykernel")
     except BaseException as error:
@@ -53,8 +54,8 @@ def import_all(modules: Iterable[str]) -> str:
         oldest = ".".join(map(str, OLDEST_IPYKERNEL))
         raise PreparationError(f"ipykernel {ipykernel.__version__} is older than {oldest}")
     for name in MODULES:
-        # Other versions of ipykernel or IPython may lack the module. A kernel that needs it reports
-        # the error.
+        # Some versions of ipykernel or IPython lack one of the modules. If a kernel needs a missing
+        # module, that kernel reports the error.
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     for name in modules:
@@ -68,11 +69,12 @@ def import_all(modules: Iterable[str]) -> str:
 def require_one_thread() -> None:
     """Raise an error if a module has started threads, because a fork does not copy threads.
 
-    Thread pools that handle forks, such as that of OpenBLAS, stop their threads before a fork and
-    start new threads at their next use. The threads are therefore counted after a first fork.
+    Some thread pools, such as that of OpenBLAS, are prepared for forks: they stop their threads
+    before a fork, and start new threads at their next use. This function therefore forks once
+    before it counts the threads.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns if the process has threads
+        warnings.simplefilter("ignore")  # Python warns about a fork with several threads
         try:
             child = os.fork()
         except OSError as error:

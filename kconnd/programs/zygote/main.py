@@ -1,37 +1,41 @@
 """The zygote: a process that has imported ipykernel and forks kernels.
 
 The command is ``PYTHON [FLAGS] main.py DESCRIPTOR [MODULE...]``. PYTHON is the kernels' own
-interpreter, and the zygote has the kernels' exec-time environment. The zygote also imports each
-MODULE. kconnd need not be installed for PYTHON: this folder and `kconnd.programs.shim` import only
-the standard library and run on Python 3.9.
+interpreter, and the zygote has the kernels' exec-time environment (see
+`kconnd.core.launch.forking`). Besides ipykernel, the zygote imports each MODULE. kconnd need not be
+installed for PYTHON: this folder and `kconnd.programs.shim` import only the standard library and
+run on Python 3.9.
 
 How it works. The zygote imports everything, freezes its heap, reports that it is ready, and then
 forks one shim per request. The shim forks the kernel, so kernels keep running when the zygote
 exits. Between requests, the zygote forks a spare shim for the next kernel, and the spare shim forks
-the child that will become this kernel. The spare shim and its child exit when the zygote exits. The
-zygote exits when its daemon exits. It calls `os._exit`, because the ordinary exit of an interpreter
-waits for threads, which could hang, and removes temporary files, which kernels may use.
+the child that will become the next kernel. The spare shim and its child exit when the zygote exits.
+The zygote exits when its daemon exits, and calls `os._exit` for this. An ordinary exit of the
+interpreter would wait for threads, which could hang, and would remove temporary files that kernels
+may use.
 
 Rules. A forked kernel equals a kernel that ``PYTHON [FLAGS] -m ipykernel_launcher`` starts, except
 for the differences that ``tests/end_to_end/test_fork.py`` lists. The zygote therefore has one
-thread, no ZMQ context and no event loop. It does not run any part of a kernel's start, except for
-the objects of `precompute`.
+thread, no ZMQ context and no event loop. The zygote runs no part of a kernel's start except the two
+steps in `precompute`.
 
 Protocol. DESCRIPTOR is a SEQPACKET socket, and each message is a JSON object. The zygote's first
 message is ``{"ready": ipykernel's version, "skipped": [optimizations that ipykernel's internals do
-not allow]}`` or ``{"refused": reason, "seen": {path: signature}}``; a refusal is valid only while
-these paths have these signatures. The daemon then sends requests of two kinds:
+not allow]}`` or ``{"refused": reason, "seen": {path: signature}}``. A refusal is valid as long as
+each path in ``seen`` has this signature. A ready zygote then gets requests of two kinds from the
+daemon:
 
 - ``{"asked": nanoseconds of time.monotonic_ns(), "confines": bool}`` with three descriptors: the
-  shim reads its plan from the first, writes its facts to the second, and holds the kernel's lock by
-  the third. ``confines`` states whether the daemon moves the shim into a control group before it
-  sends the plan. The zygote answers ``{"shim": pid}``, ``{"stale": changed path}`` or ``{"failed":
-  reason}``.
-- ``{"ahead": true, "asked": nanoseconds}`` without descriptors announces a request: the zygote
-  checks the disk while the daemon makes the plan. The zygote sends no reply.
+  shim reads its plan from the first descriptor, writes its facts to the second, and holds the
+  kernel's lock by the third. ``asked`` is the time at which the kernel was requested. ``confines``
+  states whether the daemon moves the shim into a cgroup before it sends the plan. The zygote
+  answers ``{"shim": pid}``, ``{"stale": changed path}`` or ``{"failed": reason}``.
+- ``{"ahead": true, "asked": nanoseconds}`` without descriptors announces a request of the first
+  kind: the zygote checks the disk while the daemon makes the plan. The zygote sends no reply to an
+  announcement.
 
-`kconnd.programs.shim` documents the plan. The ``arg`` records of the plan are the command of a cold
-start, and ``module_at`` is the index of the module in these records.
+`kconnd.programs.shim` documents the plan. The ``arg`` records of the plan are the command ``PYTHON
+[FLAGS] -m MODULE ...`` of a cold start, and ``module_at`` is the index of MODULE in these records.
 """
 
 from __future__ import annotations
@@ -53,14 +57,14 @@ import threading
 import time
 from functools import partial
 
-TYPE_CHECKING = False  # an import of typing would add it to the modules of every kernel
+TYPE_CHECKING = False  # importing typing would add a module to every kernel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import ModuleType
     from typing import Any, BinaryIO
 
-    # The following names come from files that are loaded by path: the shim and the other modules
-    # here.
+    # These classes are in the shim and in other modules of this folder. A type checker cannot see
+    # them, because these modules are loaded by path.
     Plan = Any
     Child = Any
     Precomputed = Any
@@ -69,7 +73,8 @@ if TYPE_CHECKING:
 
 # The process titles of a shim with a kernel, of a spare shim, and of a spare shim's child.
 SHIM_TITLE, SPARE_TITLE, CHILD_TITLE = b"kconnd-shim %s", b"kconnd-shim", b"kconnd-kernel"
-# A spare shim is forked after this time without a request, because concurrent forks are slow.
+# A spare shim is forked after this time without a request. Concurrent forks are slow, so a
+# spare shim is not forked during a series of requests.
 SPARE_DELAY_MS = 100
 MAX_MESSAGE_BYTES = 65536
 MAX_REASON_CHARS = 1000
@@ -82,7 +87,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def load(name: str, folder: str = HERE) -> ModuleType:
-    """Load a program from its file without adding it to ``sys.modules``."""
+    """Load a module from its file without adding the module to ``sys.modules``."""
     spec = importlib.util.spec_from_file_location(name, os.path.join(folder, f"{name}.py"))
     assert spec is not None and spec.loader is not None  # noqa: PT018, S101  # for the type checker
     module = importlib.util.module_from_spec(spec)
@@ -115,8 +120,9 @@ def open_descriptors() -> set[int]:
 def fork_without_handlers() -> int:
     """Fork a shim without the handlers of `os.fork`.
 
-    The handlers renew the random state and the locks, and write to 200 pages. A shim needs neither:
-    no lock can be held by another thread, because there is only one thread.
+    The handlers renew the random state and the locks, and thereby write to 200 pages. A shim uses
+    no random numbers. It needs no new locks, because there is no other thread that could hold a
+    lock during the fork.
     """
     pid: int = FORK()
     if pid < 0:
@@ -125,7 +131,7 @@ def fork_without_handlers() -> int:
 
 
 class ProcessTitle:
-    """The command line that ``ps`` prints; a process may overwrite its memory (proc(5))."""
+    """The command line that ``ps`` prints: memory that the process may overwrite (proc(5))."""
 
     def __init__(self) -> None:
         with open("/proc/self/stat", "rb") as file:
@@ -133,20 +139,21 @@ class ProcessTitle:
         self.start, self.end = int(fields[45]), int(fields[46])
 
     def set(self, args: list[bytes]) -> None:
-        """Replace the command line by these arguments, truncated to the available memory."""
+        """Overwrite the command line with these arguments, truncated to its original size."""
         room = self.end - self.start
         text = b"".join(arg + b"\0" for arg in args)[: room - 1]
         ctypes.memmove(self.start, text.ljust(room, b"\0"), room)
 
 
 class WaitingShim:
-    """A forked shim that waits for its descriptors on its own socket.
+    """A forked shim that waits on its own socket for its descriptors.
 
     Parameters
     ----------
     run_shim : callable
-        Runs the shim, given the socket and a pipe, and returns its exit status. A shim that forks
-        its child early writes the child's pid to the pipe.
+        A function that runs the shim and returns the shim's exit status. Its arguments are the
+        shim's socket and a pipe. A shim that forks its child early writes the child's pid to the
+        pipe.
     """
 
     def __init__(self, run_shim: Callable[[socket.socket, BinaryIO], int]) -> None:
@@ -167,7 +174,7 @@ class WaitingShim:
                 run_and_exit(partial(run_shim, shim_end, child_pipe))
 
     def send(self, descriptors: list[int]) -> bool:
-        """Send the descriptors, at which the shim begins; return False if the shim has died."""
+        """Send the descriptors to the shim, which then begins; return False if it has died."""
         with self.connection:
             try:
                 socket.send_fds(self.connection, [b"!"], descriptors)
@@ -176,13 +183,16 @@ class WaitingShim:
         return True
 
     def read_child(self) -> int:
-        """Return the pid of the child that it forked early, or 0 if there is none; ask once."""
+        """Return the pid of the child that the shim forked early, or 0; close the pipe."""
         with self.child_pipe:
             return int(self.child_pipe.read(MAX_PID_CHARS) or 0)
 
 
 def run_and_exit(run_shim: Callable[[], int]) -> None:
-    """Run a shim and exit after any exception: the zygote's code must not continue here."""
+    """Run a shim, then exit: the zygote's code must not continue in the shim's process.
+
+    `BecomeKernel` is not caught, because the kernel's process continues in `main`.
+    """
     status = 1
     try:
         status = run_shim()
@@ -215,15 +225,15 @@ class ForkServer:
         self.changed_env: dict[bytes, bytes] = {}
         self.precomputed: Precomputed = None
         self.spare: WaitingShim | None = None
-        self.latest: WaitingShim | None = None  # with the latest kernel
-        self.confines = False  # whether the daemon moves shims into control groups
+        self.latest: WaitingShim | None = None  # the shim of the latest kernel
+        self.confines = False  # whether the daemon moves shims into cgroups
 
     def send(self, **message: object) -> None:
         """Send a message to the daemon."""
         self.connection.send(json.dumps(message).encode())
 
     def run(self, modules: list[str]) -> int:
-        """Prepare, and serve until the daemon exits; return the exit status."""
+        """Prepare this process, then serve until the daemon exits; return the exit status."""
         try:
             self.prepare(modules)
         except self.imports.PreparationError as error:
@@ -238,12 +248,12 @@ class ForkServer:
         return 0
 
     def prepare(self, modules: Iterable[str]) -> None:
-        """Import everything and arrange the memory that all kernels will share."""
+        """Import all modules, arrange the memory that kernels will share, and report readiness."""
         env_before = dict(os.environb)
         missing = self.staleness.MissingModules()
         with missing.recording():
             version = self.imports.import_all(modules)
-        # The import of ipykernel's debugger sets an environment variable.
+        # The import of ipykernel's debugger sets an environment variable, which kernels need, too.
         self.changed_env = dict(dict(os.environb).items() - env_before.items())
         self.precomputed = load("precompute").Precomputed()
         self.imports.require_one_thread()
@@ -276,14 +286,14 @@ class ForkServer:
                 continue
             self.confines = request.get("confines", True)  # older daemons do not send this field
             reply = {"stale": changed_path} if changed_path else self.hand_over(descriptors)
-            # The descriptors are closed before the reply, because the daemon may take the lock
-            # afterwards.
+            # The descriptors are closed before the reply. Otherwise, this process would still hold
+            # the kernel's lock when the daemon takes it again.
             for descriptor in descriptors:
                 os.close(descriptor)
             self.send(**reply)
 
     def prepare_spare(self) -> None:
-        """Fork the shim of the next kernel, after a look at the latest kernel's pages."""
+        """Examine the latest kernel's pages, then fork a spare shim for the next kernel."""
         if self.latest is not None:
             kernel, self.latest = self.latest.read_child(), None
             if kernel:
@@ -292,7 +302,7 @@ class ForkServer:
             self.spare = WaitingShim(partial(self.run_shim, copies_pages=True))
 
     def hand_over(self, descriptors: list[int]) -> dict[str, object]:
-        """Send the descriptors to the spare shim, or to a new one; return the reply."""
+        """Send the descriptors to the spare shim or a new shim; return the reply to the daemon."""
         shim, self.spare = self.spare, None
         if self.latest is not None:
             self.latest.child_pipe.close()
@@ -309,16 +319,17 @@ class ForkServer:
     def run_shim(
         self, connection: socket.socket, child_pipe: BinaryIO, *, copies_pages: bool = False
     ) -> int:
-        """Wait in the shim's process for a request, then supervise the kernel.
+        """Wait in the shim's process for the descriptors, then supervise the kernel.
 
-        Return the exit status.
+        Return the shim's exit status.
 
-        The shim forks its child early, while it waits. If the daemon will move the shim into a
-        control group, the shim forks its child afterwards, because an early child would stay
-        outside the group. With ``copies_pages`` there is time for the child to copy the pages that
-        a kernel will write to.
+        The shim forks its child early, before it waits. If the daemon will move the shim into a
+        cgroup, the shim forks its child after this move instead, because an early child would stay
+        outside the cgroup. With ``copies_pages``, an early child copies the pages to which a kernel
+        writes while it starts.
         """
-        # Otherwise, a kernel's exit status would be lost.
+        # The zygote ignores SIGCHLD. With SIGCHLD ignored, the shim could not read the kernel's
+        # exit status.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
@@ -330,7 +341,7 @@ class ForkServer:
             if self.confines
             else self.fork_child([connection, child_pipe], copies_pages=copies_pages)
         )
-        with child_pipe, contextlib.suppress(BrokenPipeError):  # the zygote has a later kernel
+        with child_pipe, contextlib.suppress(BrokenPipeError):  # the zygote reads no more
             if child:
                 child_pipe.write(b"%d" % child.pid)
         self.title.set([SPARE_TITLE])
@@ -355,11 +366,14 @@ class ForkServer:
     def fork_child(
         self, shim_ends: Iterable[socket.socket | BinaryIO], *, copies_pages: bool
     ) -> Child:
-        """Fork the child early, so that it does not copy pages to which the shim writes later."""
+        """Fork the child early; return None if this fails.
+
+        A child that is forked later also has to copy the pages to which the shim has written.
+        """
 
         def prepare() -> None:
             for end in shim_ends:
-                end.close()  # otherwise, the zygote could not detect the shim's death
+                end.close()  # an open copy would hide the shim's death from the zygote
             self.title.set([CHILD_TITLE])
             if copies_pages:
                 self.copied_pages.copy()
@@ -369,9 +383,9 @@ class ForkServer:
         return None
 
     def can_use(self, child: Child, plan: Plan) -> bool:
-        """Set the shim's present limits for the child.
+        """Give an early child the shim's file limits; return whether the child is usable.
 
-        After an error, dismiss the child and return False.
+        A child that is not usable is dismissed: it has died, or the kernel needs its own cgroup.
         """
         with contextlib.suppress(OSError):
             if "cgroup" not in plan.values and child.is_running():
@@ -382,7 +396,7 @@ class ForkServer:
         return False
 
     def be_kernel(self, plan: Plan, _failure_pipe: int) -> None:
-        """Undo the changes of zygote and shim in the kernel's process, then unwind their stack."""
+        """Undo, in the kernel's process, the changes by zygote and shim; then unwind the stack."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -394,7 +408,7 @@ class ForkServer:
         raise BecomeKernel(plan, self)
 
     def close_others(self, more: set[int]) -> None:
-        """Close all descriptors except ``more``, the standard streams and those of modules."""
+        """Close all descriptors except ``more``, the standard streams and those used by modules."""
         kept = (self.kept_descriptors - {self.connection.fileno()}) | {0, 1, 2} | more
         for descriptor in open_descriptors() - kept:
             os.close(descriptor)
@@ -404,7 +418,8 @@ def renew_identity() -> None:
     """Replace state that must differ between processes: random state, keys and thread ids."""
     set_native_id = getattr(threading.main_thread(), "_set_native_id", None)
     if set_native_id is not None:
-        # Python 3.11 does not renew the thread id after a fork, and no public function does.
+        # Python 3.11 does not renew the thread id after a fork, and has no public function for
+        # this.
         set_native_id()
     random.seed()
     numpy = sys.modules.get("numpy.random")
@@ -418,8 +433,8 @@ def renew_identity() -> None:
 def run_kernel(plan: Plan, server: ForkServer) -> None:
     """Run the plan's command in this process, as a new interpreter would.
 
-    ``server`` stays referenced while the kernel runs, because freeing it would write to shared
-    pages.
+    ``server`` is an argument so that it stays referenced while the kernel runs. Freeing the server
+    would write to shared pages.
     """
     at = plan.number("module_at")
     args = [os.fsdecode(arg) for arg in plan.args]
@@ -444,7 +459,7 @@ def main() -> tuple[Plan, ForkServer]:
     try:
         status = ForkServer(connection).run([word for word in sys.argv[2:] if word.strip()])
     except BecomeKernel as kernel:
-        connection.detach()  # the socket is closed, and its number may belong to another file
+        connection.detach()  # already closed; its number may belong to another file
         return kernel.plan, kernel.server
     except BaseException:  # noqa: BLE001, S110  # nobody is there to receive it
         pass
@@ -453,6 +468,7 @@ def main() -> tuple[Plan, ForkServer]:
 
 if __name__ == "__main__":
     if sys.path and sys.path[0] == HERE:
-        # This folder could hide modules of a kernel; -m inserts the cwd later.
+        # Modules in this folder could shadow modules of a kernel. `run_kernel` inserts the working
+        # folder later, as -m would.
         del sys.path[0]
     run_kernel(*main())

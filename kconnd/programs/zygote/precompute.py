@@ -1,16 +1,16 @@
-"""Computes objects that are equal in all kernels of a zygote, once before the fork.
+"""Computes, once before the forks, objects that are equal in all kernels of a zygote.
 
 A forked kernel shares the zygote's memory until either process writes to a page. Reading a Python
 object also writes to its page, because the reference count changes. Some steps of a kernel's start,
 such as listing the files of all modules, read many objects and produce a small result. Such a step
 copies far more memory than the result needs. The zygote therefore runs two such steps of
-ipykernel's start before the fork. Both steps use private names of ipykernel and traitlets.
+ipykernel's start before the fork. The code here uses private names of ipykernel and traitlets.
 
 Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains.
-Each precomputed object replaces one stock function or module attribute; its first use returns the
-precomputed value and restores the original. If the installed ipykernel or traitlets lacks the
-expected names, the object is skipped: `Precomputed.skipped` contains the reason, the daemon logs
-it, and the kernel computes the value itself.
+Each precomputed object replaces methods of a class or an attribute of a module. The first use of
+the replacement returns the precomputed value and restores the original. If the installed ipykernel
+or traitlets lacks the expected names, the object is skipped: `Precomputed.skipped` contains the
+reason, the daemon logs it, and the kernel computes the value itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 import sys
 import types
 
-TYPE_CHECKING = False  # an import of typing would add it to the modules of every kernel
+TYPE_CHECKING = False  # importing typing would add a module to every kernel
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Protocol
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         """A precomputed object that replaces a step of a kernel's start."""
 
         def install(self) -> None:
-            """Replace the stock step, in the kernel's process."""
+            """Replace the original step in the kernel's process."""
 
 
 class Precomputed:
@@ -51,14 +51,14 @@ class Precomputed:
         for factory in factories:
             try:
                 self.replacements.append(factory())
-            # The internals of another version can raise any exception. The kernel works without the
-            # object.
+            # With another version of ipykernel or traitlets, a factory can raise any exception. A
+            # kernel works without the object.
             except Exception as error:  # noqa: BLE001  # it is reported
                 name = getattr(factory, "__name__", "")
                 self.skipped.append(f"precompute.{name}: {error!r}")
 
     def install(self) -> None:
-        """Replace the stock steps in a kernel's process, before ipykernel runs."""
+        """Replace the original steps in a kernel's process, before ipykernel runs."""
         for replacement in self.replacements:
             replacement.install()
 
@@ -68,9 +68,9 @@ class CommandLine:
 
     Building the parser takes longer than using it. The parser depends only on the options that the
     application's classes declare. The precomputed parser does not call argcomplete, which is needed
-    only for completion in a shell. This object saves a forked kernel 7 % of its processor time
-    until the first reply, and 2 % of its own memory. To measure the effect, remove the class from
-    `Precomputed` and compare the output of ``scripts/bench --only costs``.
+    only for completion in a shell. The precomputed parser saves a forked kernel 7 % of its
+    processor time until the first reply, and 2 % of its own memory. To measure the effect, remove
+    the class from `Precomputed` and compare the output of ``scripts/bench --only costs``.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class CommandLine:
             {"flatten_flags", "_classes_with_config_traits", "_create_loader"},
         )
         app = self.app_class()
-        # By default, the application would create a new logger, which would persist.
+        # Without this assignment, the application would create a logger that stays in every kernel.
         app.log = logging.getLogger()
         self.flags = app.flatten_flags()
         self.classes = list(app._classes_with_config_traits())
@@ -89,7 +89,7 @@ class CommandLine:
         self.loader._create_parser()
 
     def install(self) -> None:
-        """Replace a method of the application class, so that its first call returns the parser."""
+        """Replace methods of the application class until `_create_loader` is called."""
         app_class, loader = self.app_class, self.loader
 
         def create_loader(app: Any, argv: Sequence[str], *_: object, **__: object) -> Any:
@@ -111,10 +111,10 @@ class ModuleFiles:
     """The list of the files of all modules, which ipykernel's debugger collects at its start.
 
     Collecting the files reads every module object and therefore copies the pages of all modules.
-    The precomputed list is a single string in contiguous memory. This object saves a forked kernel
-    12 % of its own memory, and 5 % of its processor time until the first reply. To measure the
-    effect, remove the class from `Precomputed` and compare the output of ``scripts/bench --only
-    costs``.
+    The precomputed list is a single string in contiguous memory. The precomputed list saves a
+    forked kernel 12 % of its own memory, and 5 % of its processor time until the first reply. To
+    measure the effect, remove the class from `Precomputed` and compare the output of
+    ``scripts/bench --only costs``.
     """
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class ModuleFiles:
         self.ipkernel.sys = SysUntilCopied(self)
 
     def copy(self) -> dict[str, Any]:
-        """Return, like ``sys.modules.copy()``, an object with a ``__file__`` for each module."""
+        """Replace ``sys.modules.copy()``: return an object with a ``__file__`` for each module."""
         self.ipkernel.sys = sys
         new_count = max(0, len(sys.modules) - self.module_count)
         new_modules = itertools.islice(reversed(sys.modules.values()), new_count)
@@ -154,12 +154,12 @@ class SysUntilCopied(types.ModuleType):
 
 
 def require_names(function: Any, names: set[str]) -> None:
-    """Check that a function's code, below its decorators, still refers to some names.
+    """Check that the code of a function, without its decorators, refers to all of these names.
 
     Raises
     ------
     LookupError
-        If a name is missing, because another version implements the step differently.
+        If a name is missing: the installed version implements the step differently.
     """
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__

@@ -4,14 +4,14 @@ A forked kernel shares the zygote's memory, and each first write to a page makes
 system copy that page. A start of ipykernel copies about 3,700 pages one by one, and all kernels of
 a zygote copy nearly the same pages. The zygote therefore reads the list of these pages from the
 page tables of its first kernels. The child that waits for the next kernel's plan then copies these
-pages while no user waits. A kernel needs the same amount of memory, only earlier. With this module,
-a forked start takes 0.7 times as long. To measure the effect, let `CopiedPages.copy` return at once
-and compare the output of ``scripts/bench --only starts``.
+pages while no user waits. A kernel uses as much memory as without this module, but uses it earlier.
+With this module, a forked start takes 0.7 times as long as without. To measure the effect, let
+`CopiedPages.copy` return at once and compare the output of ``scripts/bench --only starts``.
 
 Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains.
-Copying a page does not change its content, so a wrong list only costs memory or time. Linux
-supports the request since 5.14 (madvise(2), ``MADV_POPULATE_WRITE``). On an older Linux,
-`unsupported` returns a reason, and the daemon logs this reason.
+Copying a page does not change its content, so a wrong list costs memory or time and does no other
+harm. Linux can copy pages on request since 5.14 (madvise(2), ``MADV_POPULATE_WRITE``). On an older
+Linux, `unsupported` returns a reason, and the daemon logs this reason.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import ctypes
 import errno
 import os
 
-TYPE_CHECKING = False  # an import of typing would add it to the modules of every kernel
+TYPE_CHECKING = False  # importing typing would add a module to every kernel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ENTRY_BYTES = 8  # the entry of one page in /proc/PID/pagemap
-# The bits of an entry (proc(5)): the page is in memory, belongs to a file, is mapped by one
-# process.
+# Three bits of an entry, in the order of the names below (proc(5)): the page is in memory, the page
+# belongs to a file, a single process maps the page.
 PRESENT, FILE, EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
 POPULATE_WRITE = 23  # MADV_POPULATE_WRITE in <linux/mman.h>
 SAMPLE_COUNT = 3  # several kernels are examined, because one of them may not have started yet
@@ -73,10 +73,10 @@ class CopiedPages:
 
 
 def copied_pages(pid: int) -> Iterator[int]:
-    """Yield, in ascending order, the addresses of the pages that only one process maps.
+    """Yield the addresses of the pages that no other process maps, in ascending order.
 
-    Only the calling process's own mappings are examined, because a later fork has no others. The
-    mappings of a kernel can be large enough to take gigabytes of page table entries.
+    Only the mappings that the calling process has, too, are examined, because a later fork has no
+    other mappings. The other mappings of a kernel can have gigabytes of page table entries.
     """
     with (
         open("/proc/self/maps", encoding="utf-8", errors="replace") as maps,

@@ -1,15 +1,15 @@
 """Detects that a new process would import other modules than the zygote has imported.
 
-A snapshot covers the folders on the module search path and the files of the imported modules. It
-does not cover files of the standard library, because these change only together with the
-interpreter, whose file is covered. In a folder of installed packages, every change counts. In a
-user's own folder, such as a project folder, unrelated files change often. There, a change counts
-only if a new process would import other modules.
+A snapshot covers the folders on the module search path and the files of the imported modules. A
+snapshot does not cover files of the standard library. These files change together with the
+interpreter, and the interpreter's file is covered. In a folder of installed packages, every change
+counts. In a user's own folder, such as a project folder, unrelated files change often. There, a
+change counts only if a new process would import other modules.
 
 Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains. A
 start waits for the check, so a check must be fast: one stat(2) per path, and one listing per
-changed own folder. The result is the changed path, because it can be the reason why a kernel was
-not forked.
+changed own folder. The result of a check is the changed path, so that kconnd can show the user why
+a kernel was not forked.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import os
 import sys
 import time
 
-TYPE_CHECKING = False  # an import of typing would add it to the modules of every kernel
+TYPE_CHECKING = False  # importing typing would add a module to every kernel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
 # In any folder, names with these endings belong to an installed package.
 PACKAGE_ENDINGS = (".dist-info", ".egg-info", ".egg-link", ".pth")
-# If a timestamp is newer than this, a later change can still get an equal timestamp.
+# Two changes within this time can give a folder equal timestamps.
 STAMP_RESOLUTION_S = 2.0
-PACKAGES = "-packages"  # part of the paths of installed packages: site-packages, dist-packages
+PACKAGES = "-packages"  # in the paths of installed packages: site-packages, dist-packages
 MAX_NUMBER = (1 << 63) - 1  # the largest number in an array of signed 64-bit numbers
 
 
 def import_locations() -> list[str]:
-    """List the paths on which a new process looks for modules, including missing paths."""
+    """List the paths that determine where a new process finds modules, including missing paths."""
     binaries = os.path.dirname(sys.executable)
     folders = list(sys.path)
     site = sys.modules.get("site")
-    # This folder is on the search path only if it exists.
+    # The user's site-packages are missing in sys.path if the folder does not exist yet.
     if site is not None and site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
     configuration = [
@@ -77,7 +77,7 @@ def watched_paths() -> tuple[list[str], list[str]]:
 
 
 class MissingModules:
-    """The last finder of an import; it records the modules that no other finder has found."""
+    """The last import finder, which records the modules that no other finder has found."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -94,7 +94,7 @@ class MissingModules:
         try:
             yield
         finally:
-            # Needed if a module has replaced the list of finders.
+            # ValueError means that a module has replaced the list of finders.
             with contextlib.suppress(ValueError):
                 sys.meta_path.remove(finder)
 
@@ -119,7 +119,7 @@ def related_files(modules: Iterable[str], error: BaseException) -> set[str]:
 
 
 def signature(path: str) -> list[int] | None:
-    """Return the timestamp, inode and size of a file or folder; None if it does not exist."""
+    """Return the timestamp, inode and size of a file or folder; None if the path does not exist."""
     try:
         status = os.stat(path)
     except OSError:
@@ -141,20 +141,21 @@ class FolderSnapshot:
     def __init__(self, state: list[int] | None, names: frozenset[str]) -> None:
         self.signature, self.names = state, names
         self.inode = state[1] if state else 0
-        # An equal signature proves that nothing has changed only if its timestamp is old enough.
+        # If the timestamp is recent, the folder can change and keep an equal signature. An equal
+        # signature then proves nothing.
         self.is_conclusive = state is None or state[0] < (time.time() - STAMP_RESOLUTION_S) * 1e9
 
 
 class OwnFolders:
-    """The user's own folders, in which a change counts only if it hides or adds a module.
+    """The user's own folders, in which a change counts if it can affect the import of a module.
 
     Parameters
     ----------
     folders : iterable of str
         The paths of the folders.
     names : iterable
-        The names of modules. Only the first part of a name counts. Names can be other objects than
-        strings, because some programs add such names to ``sys.modules``.
+        The names of modules, of which the first parts count. Objects that are not strings are
+        ignored; some programs add such objects to the keys of ``sys.modules``.
     """
 
     def __init__(self, folders: Iterable[str], names: Iterable[object]) -> None:
@@ -165,7 +166,7 @@ class OwnFolders:
         self.snapshots = {folder: self._snapshot(folder) for folder in folders}
 
     def changed(self) -> str | None:
-        """Return a folder that was replaced or whose relevant names have changed."""
+        """Return a folder that was replaced or whose relevant names have changed, or None."""
         for folder, before in self.snapshots.items():
             if before.is_conclusive and signature(folder) == before.signature:
                 continue
@@ -193,8 +194,9 @@ class OwnFolders:
 class DiskSnapshot:
     """The state of all paths that determine the imports of a new process.
 
-    A check takes 2 microseconds per path, and 0.8 ms for ipykernel. Each page that is read after a
-    fork is copied, so the snapshot, except for a few own folders, is stored in only two objects.
+    A check takes 2 microseconds per path, and 0.8 ms for all paths of ipykernel. After a fork,
+    reading a Python object copies the object's page. All paths are therefore stored in a single
+    object, and their states in another. The own folders are few and are stored separately.
 
     Parameters
     ----------
@@ -211,19 +213,17 @@ class DiskSnapshot:
         self.state = self._read()
 
     def changed(self, requested_at_ns: int) -> str | None:
-        """Return a changed path, by a check that is at least as new as a request.
+        """Return a changed path, by a check that began after the request; None if nothing changed.
 
-        None if unchanged.
-
-        A check is valid for all requests that were made before the check began. After a change, the
-        result is always the changed path.
+        The last check is used again if it began after the request. Once a changed path was found,
+        all later calls return this path.
         """
         if self.changed_path is None and self.checked_ns <= requested_at_ns:
             self.changed_path = self._compare(self._read()) or self.own_folders.changed()
         return self.changed_path
 
     def _read(self) -> bytes:
-        """Read the state of all paths as a row of numbers."""
+        """Read the states of all paths into one array of numbers."""
         self.checked_ns = time.monotonic_ns()
         numbers: list[int] = []
         for path in self.paths.split(b"\0"):
