@@ -5,11 +5,12 @@ profile file. A profile file takes precedence over a kernel spec of the same nam
 has faults.
 
 The catalog stays in memory, so a look-up does not access the disk. The catalog is read again in
-three cases: on a reload, after a change in its folders (`kconnd.daemon.tasks.profile_reload`), and
-for a request with an unknown name. A folder can be on a file server that hangs, so folders are read
-in threads, and other requests do not wait. If a spec was removed after the last scan, the start of
-the kernel reports the missing spec. `version` counts the changes of the catalog: an entry is valid
-until `version` changes.
+three cases: on a reload, after a change in the folders of profiles or kernel specs
+(`kconnd.daemon.tasks.profile_reload`), and for a request with an unknown name. A folder can be on a
+file server that hangs. Folders are therefore read in threads, and other requests do not wait. A
+kernel spec can be removed after the last scan; the start of its kernel then reports the missing
+spec. `Catalog.version` counts the changes of the catalog. An entry is valid until `Catalog.version`
+changes.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ Scan = Callable[[BeginStep], Mapping[str, Path]]
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A profile in several forms: for the launch, for the lifecycle and for the kernel's record."""
+    """A profile in the three forms that launch, lifecycle and record of a kernel use."""
 
     profile: Profile
 
@@ -57,7 +58,7 @@ class Source:
         self._version = -1
 
     def __call__(self) -> CatalogEntry | None:
-        """Return the entry; None if no profile has this name."""
+        """Return the entry; None if there is no profile for the kernel's name."""
         if self._version != self._catalog.version:
             self._entry, self._version = self._catalog.find(self._name), self._catalog.version
         return self._entry
@@ -69,7 +70,7 @@ class Catalog:
     Parameters
     ----------
     paths : PathSteps
-        The object that runs steps that may hang in threads.
+        The object that uses threads to run steps that may hang.
     kernelspecs : KernelspecIndex
         The index of installed kernel specs, which each scan updates.
     scan : callable
@@ -90,7 +91,7 @@ class Catalog:
         self._scanning = asyncio.Lock()
 
     def find(self, name: str) -> CatalogEntry | None:
-        """Return the entry for a kernel's next launch; None if no profile has this name."""
+        """Return the entry for a kernel's next launch; None without a profile for this name."""
         base, instance = parse_name(name)
         entry = self._find_written(base) or self._find_installed(base)
         if entry is None:
@@ -118,7 +119,7 @@ class Catalog:
         self.version += 1
 
     async def refresh(self) -> None:
-        """Scan for installed kernel specs; calls during a scan share the next scan."""
+        """Scan for installed kernel specs; all calls during one scan share the next scan."""
         this_scan = self._scans_begun + 1
         async with self._scanning:
             if self._scans_begun >= this_scan:
@@ -130,7 +131,7 @@ class Catalog:
         try:
             folders = await self._paths.run(self._scan)
         except StuckError:
-            return  # the last scan stays valid; the next scan omits the folder that hangs
+            return  # the last result stays valid; the next scan omits the folder that hangs
         if folders == self._kernelspecs.folders:
             return
         installed = {name: entry for name, entry in self._installed.items() if name in folders}

@@ -55,13 +55,13 @@ class Channels(Protocol):
     async def watch_status(
         self, on_status: Callable[[str, bool], None], on_loss: Callable[[], None]
     ) -> None:
-        """Report the requests that the kernel works on, and possible losses of messages."""
+        """Report the beginning and the end of each request, and each possible loss of messages."""
         ...
 
     def heartbeat(self) -> bool | None:
         """Send a heartbeat.
 
-        Return whether the previous one was answered, None if this is unknown.
+        Return whether the previous heartbeat was answered; None if this is unknown.
         """
         ...
 
@@ -83,29 +83,29 @@ class World:
     runtime_dir : Path
         The folder of sockets and connection files.
     machines_dir : Path, optional
-        The folder with a state folder for each machine that shares this home.
+        The folder that contains a state folder for each machine that shares this home.
     ports : tuple of int
         The first and the last automatic port.
     slots : asyncio.Semaphore
-        The limit of concurrent starts; more starts would only slow each other down.
+        The limit of concurrent starts; with more starts, each start would take longer.
     launch_limit : float
-        The time limit of a launch in seconds, until there is a process. The limit includes the
-        imports of a new parent.
+        The time limit in seconds from the beginning of a launch to the start of the process. For a
+        forked kernel, the limit includes the imports of a new zygote.
     pace : Pace
-        The pace of requests to adopted kernels.
+        The object that spaces out requests to adopted kernels.
     paths : PathSteps
-        The object that accesses paths that may hang, in threads.
+        The object that uses threads to access paths that may hang.
     kernelspecs : KernelspecIndex
         The folders of installed kernel specs.
     software : SoftwareReader
-        Reads what is known of kernels' software before their start.
+        The reader of facts about a kernel's software before the kernel's start.
     capabilities : LearnedCapabilities
-        Keeps what was learned of it.
+        The store of facts that starts of kernels have shown about their software.
     calendar : WallClock
         The converter of monotonic seconds to times of day.
     clock, wall_clock : callable
-        Functions that return monotonic seconds, for decisions, and seconds since the epoch, for
-        display.
+        Functions that return the time: monotonic seconds for decisions, and seconds since the epoch
+        for display.
     roll : callable
         A function that returns a random number from 0 to 1.
     """

@@ -1,4 +1,4 @@
-"""The event bus: logs the events of all kernels, keeps the last ones and sends them to subscribers.
+"""The event bus: logs the events of all kernels, sends them to subscribers and keeps the last ones.
 
 Subscribers are the clients of ``kconnd-ctl events`` and the daemon's own periodic tasks, which wait
 for the next event instead of polling.
@@ -16,7 +16,7 @@ from kconnd.core.kernel.view import iso_time
 from kconnd.system.systemd.journal import EVENT
 
 MAX_KEPT_EVENTS = 1000
-MAX_BACKLOG_EVENTS = 1000  # the queue of a subscriber; a slow subscriber misses further events
+MAX_BACKLOG_EVENTS = 1000  # queued for a subscriber; a slow subscriber misses further events
 SETTLE_TIME_S = 0.05  # related events arrive within this time
 
 log = logging.getLogger("kconnd")
@@ -32,7 +32,7 @@ class KernelEvent:
     message: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the event as a line of a reply."""
+        """Return the event in the format of a reply."""
         return {**vars(self), "at": iso_time(self.at)}
 
 
@@ -70,16 +70,16 @@ class EventBus:
         self._next = asyncio.Event()
 
     async def wait_for_change(self, timeout_s: float, since: int) -> None:
-        """Wait for the next event and related events, at most ``timeout_s`` seconds.
+        """Wait for the next event and for related events, at most ``timeout_s`` seconds.
 
-        A caller that checks all kernels after each call therefore checks them once for several
-        events.
+        A caller can check all kernels after each call. Because related events are awaited together,
+        the caller then checks the kernels once for several events.
 
         Parameters
         ----------
         since : int
-            The value of `count` at the caller's last check. If there have been events since, return
-            without waiting for the next event.
+            The value of `count` at the caller's last check. If `count` has changed since that
+            check, the call does not wait for a further event.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -90,7 +90,7 @@ class EventBus:
     async def subscribe(self, *, follow: bool) -> AsyncGenerator[KernelEvent, None]:
         """Yield the kept events, oldest first, and with ``follow`` each new event.
 
-        A slow subscriber misses events.
+        A subscriber misses events while its queue is full.
         """
         queue: asyncio.Queue[KernelEvent] = asyncio.Queue(MAX_BACKLOG_EVENTS)
         # The subscription begins before the first yield, so that no event is missed.

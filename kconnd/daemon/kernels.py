@@ -1,9 +1,10 @@
 """All kernels of a daemon, each supervised by an actor.
 
 There is an actor for each profile file, for each kernel with a record, and for each kernel that a
-request has named. The state folder can be shared with other machines and containers. A kernel of
-another machine or container is foreign. A foreign kernel has no actor and is not changed until it
-is proved to be this daemon's.
+request has named. The state folder can be shared with other machines and containers. A kernel in
+this folder is foreign if it belongs, or may belong, to another machine or container. A foreign
+kernel has no actor, and the daemon does not change it. When the evidence shows that the kernel is
+the daemon's own, the daemon adopts it.
 """
 
 import asyncio
@@ -50,7 +51,7 @@ from kconnd.system.profiles.loader import LoadedProfiles
 from kconnd.system.store import records_elsewhere
 
 MAX_LOGGED_FAULTS = 100
-MAX_SOURCES = 4096  # limits the memory that other users' requests for many names can use
+MAX_SOURCES = 4096  # limits the memory for other users' requests with many names
 ADOPT_RETRY_DELAY_S = 5.0
 
 log = logging.getLogger("kconnd")
@@ -75,7 +76,7 @@ class Kernels:
         self.world, self.pool = world, pool
         self.catalog = Catalog(world.paths, world.kernelspecs)
         self._source = lru_cache(MAX_SOURCES)(partial(Source, self.catalog))
-        self.adopted = asyncio.Event()  # set when the kernels of an earlier daemon are known
+        self.adopted = asyncio.Event()  # set when all kernels of an earlier daemon are adopted
         self.readings = Readings(world)
         self.stop_turns = StopTurns()
         self.consoles = QtConsoles()
@@ -85,16 +86,16 @@ class Kernels:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._retries: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
-        self._elsewhere: list[KernelRecord] = []  # read at the last request for an unknown name
+        self._elsewhere: list[KernelRecord] = []  # as of the last request for an unknown name
 
     # --- finding kernels
 
     def all(self) -> list[Actor]:
-        """List all kernels by name."""
+        """List all kernels, sorted by name."""
         return [self._actors[name] for name in sorted(self._actors)]
 
     def find(self, name: str) -> Actor:
-        """Return a kernel by name; a profile or a kernel spec of that name suffices.
+        """Return the kernel of a name, which has an actor, a profile or a kernel spec.
 
         Raises
         ------
@@ -110,7 +111,7 @@ class Kernels:
         return self._actor(name)
 
     def find_to_start(self, name: str) -> Actor:
-        """Return a kernel by name; it can be a new instance of a profile.
+        """Return the kernel of a name in order to start it; create a new instance if necessary.
 
         Raises
         ------
@@ -131,7 +132,7 @@ class Kernels:
         return self._actor(name)
 
     async def list_elsewhere(self) -> list[KernelRecord]:
-        """Read the records of live kernels of other machines that share this home."""
+        """Read the records of live kernels that belong to other machines with this home."""
         records = [foreign.record for foreign in self.foreign.values() if foreign.may_live]
         if self.world.machines_dir is not None:
             read = partial(_read_elsewhere, self.world.machines_dir, self.world.store.origin)
@@ -140,12 +141,12 @@ class Kernels:
         return [record for record in records if record.lifecycle.state in LIVE]
 
     def profile(self, name: str) -> Profile | None:
-        """Return the profile for a kernel's next launch; None if there is none."""
+        """Return the profile for a kernel's next launch; None without a profile or kernel spec."""
         entry = self._source(name)()
         return entry.profile if entry else None
 
     async def search_for(self, name: str) -> None:
-        """Search the disk for a kernel spec or another machine's kernel with an unknown name."""
+        """Search the disk for an unknown name: for a kernel spec and other machines' kernels."""
         try:
             base, _ = parse_name(name)
         except UsageError:
@@ -158,16 +159,13 @@ class Kernels:
             self._elsewhere = await self.list_elsewhere()
 
     def profile_status(self, actor: Actor) -> str:
-        """Compare the profile of a kernel's process with the present profile.
-
-        Return text for display.
-        """
+        """Describe how the present profile differs from the profile of a kernel's process."""
         current = actor.source()
         launched = actor.record.profile if actor.kernel.state in LIVE else None
         return profile_status(launched, current and current.plain)
 
     def rules(self, name: str) -> AccessRules | None:
-        """Return the access rules of a kernel's present profile; None if it was removed."""
+        """Return the access rules of a kernel's present profile; None without a profile."""
         try:
             profile = self.profile(name)
         except UsageError:
@@ -185,7 +183,7 @@ class Kernels:
             raise refuse(self.foreign[name], self.world)
 
     def _check_claim(self, name: str) -> None:
-        """Check that no other machine has launched a kernel of this name since the last check."""
+        """Refuse a kernel that another machine or container has launched since the last check."""
         actor = self._actors.get(name)
         if actor is not None and actor.kernel.state in LIVE:
             return
@@ -217,7 +215,7 @@ class Kernels:
         return NoSuchKernelError(f"there is no kernel {name}", hint=hint)
 
     def _was_removed(self, base: str) -> bool:
-        """Return whether a kernel with a record must have had a profile that is gone now."""
+        """Return whether there is neither a profile nor a faulty profile of this name."""
         return self.profile(base) is None and base not in self.catalog.loaded.first_faults
 
     def _faulty(self, name: str) -> ProfileError | None:
@@ -247,7 +245,7 @@ class Kernels:
         await asyncio.gather(self._load_first(), self.catalog.refresh())
         self._log_faults()
         store = self.world.store
-        with contextlib.suppress(OSError):  # unfinished files stay on a read-only disk
+        with contextlib.suppress(OSError):  # on a read-only disk, unfinished files stay
             remove_temporary_files(self.world.runtime_dir)
             remove_temporary_files(Path(live_dir(str(self.world.runtime_dir))))
         if self.pool is not None:
@@ -261,8 +259,8 @@ class Kernels:
         with contextlib.suppress(OSError):  # a read-only disk
             store.tidy(names - unrecorded - self.foreign.keys())
         boot_id = store.origin.boot_id
-        # A kernel with a record of this boot was already started or stopped, so it is not started
-        # again.
+        # If a kernel has a record of this boot, an earlier daemon has already applied ``start:
+        # boot`` to it. Since then, a user may have stopped the kernel.
         decided = {actor.record.name for actor in self.all() if _boot_of(actor.record) == boot_id}
         async for name in in_turns(set(self.catalog.loaded.profiles) - set(self.foreign)):
             self._actor(name)
@@ -273,7 +271,7 @@ class Kernels:
         await self._start_at_boot(undecided)
 
     def _held(self) -> set[str]:
-        """Return the names of kernels whose lock is held; some may have no record."""
+        """Return the names of kernels whose lock is held, including kernels without a record."""
         return {name for name in self.world.store.locks() if is_held(self.world, name)}
 
     async def recheck_foreign(self, *names: str) -> None:
@@ -287,7 +285,7 @@ class Kernels:
                 self.foreign[name] = foreign
                 continue
             if self.foreign.pop(name, None) is None:
-                continue  # another task has adopted the kernel in the meantime
+                continue  # another task has already adopted the kernel
             launched = name in _launched(self.world.runtime_dir)
             if launched or name in self.world.store.names():
                 unrecorded = not self._restore(name, launched=launched)
@@ -299,7 +297,7 @@ class Kernels:
     async def _load_first(self) -> None:
         try:
             self.catalog.replace(await self._load())
-        except ProfileError as error:  # live kernels are also supervised without their profiles
+        except ProfileError as error:  # live kernels are supervised even without profiles
             log.error("%s; %s", error, error.hint)
 
     async def _adopt(self, actor: Actor, unrecorded: bool) -> None:  # noqa: FBT001  # internal
@@ -317,12 +315,12 @@ class Kernels:
             log.exception("%s: adopting it", name)
 
     async def _adopt_later(self, actor: Actor, unrecorded: bool) -> None:  # noqa: FBT001  # internal
-        # There is no event, for example, for a disk that has room again.
+        # This is a fixed delay, because there is no event when, for example, a disk has room again.
         await asyncio.sleep(ADOPT_RETRY_DELAY_S)
         await self._adopt(actor, unrecorded)
 
     def _restore(self, name: str, *, launched: bool) -> bool:
-        """Restore a kernel from its record; return False if only the shim's files describe it."""
+        """Restore a kernel from its record; return False if the record is damaged."""
         store = self.world.store
         foreign = find_foreign(self.world, name)
         if foreign is not None and not foreign.starts:
@@ -350,8 +348,8 @@ class Kernels:
     async def reload(self) -> Difference:
         """Reload the profiles; live kernels are not changed.
 
-        The old profiles stay in force until all new profiles are read and compared. All profiles
-        are replaced at once.
+        The old profiles stay in force until all new profiles are read and compared. Then all
+        profiles are replaced at once.
         """
         async with self._reloading:
             loaded, _ = await asyncio.gather(self._load(), self.catalog.refresh())
@@ -368,7 +366,7 @@ class Kernels:
     ) -> None:
         """Add and remove kernels after a reload.
 
-        ``rules`` are the access rules before the reload.
+        ``rules`` contains the access rules from before the reload, by the names of the kernels.
         """
         async for actor in in_turns(self.all()):
             self._warn_of_copied_key(actor, rules.get(actor.record.name))
@@ -383,7 +381,7 @@ class Kernels:
             self.pool.look_again()
 
     def _log_faults(self) -> None:
-        """Log the first faults; ``kconnd-ctl check`` shows all faults."""
+        """Log the first faults of the profiles; ``kconnd-ctl check`` shows all faults."""
         faults = self.catalog.loaded.faults
         for fault in faults[:MAX_LOGGED_FAULTS]:
             log.warning("%s", fault)
@@ -407,7 +405,7 @@ class Kernels:
             self._forget(name)
 
     def _forget(self, name: str) -> None:
-        self._actors.pop(name).end()  # the actor's task may not have begun
+        self._actors.pop(name).end()  # needed if the actor's task has not begun
         self._tasks.pop(name).cancel()
 
     async def keep_warm(self) -> None:
@@ -449,7 +447,7 @@ def _profiles_of(loaded: LoadedProfiles) -> dict[str, Profile]:
 
 
 def _launched(runtime_dir: Path) -> set[str]:
-    """Return the names of kernels that have a facts file, which their shims write."""
+    """Return the names of kernels that have a facts file of their shim."""
     live = Path(live_dir(str(runtime_dir)))
     return {kernel_of_facts(path.name) for path in live.glob("*") if is_facts(path.name)}
 

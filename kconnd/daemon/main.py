@@ -105,7 +105,8 @@ def _origin() -> Origin:
 def _connector() -> Callable[[ConnectionInfo], Channels]:
     """Return the function that connects to kernels.
 
-    The first call imports ZMQ, so a daemon without kernels needs 3 MB less memory.
+    ZMQ is imported at the first call of the returned function. A daemon that connects to no kernel
+    therefore needs 3 MB less memory.
     """
     context: zmq.asyncio.Context | None = None
     budget: ReadBudget | None = None
@@ -138,8 +139,8 @@ def _launchers(options: Options, gate: Gate) -> Launchers:
 async def serve(options: Options) -> None:
     """Run the daemon until a signal or a task ends it.
 
-    The daemon accepts connections and handles signals before it reads the profiles and adopts
-    kernels. Reading and adopting may take long; requests wait until both are done.
+    The daemon first accepts connections and handles signals. Then it reads the profiles and adopts
+    kernels. Because these two steps may take long, requests that depend on them wait.
     """
     ending, reloading = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -198,7 +199,7 @@ async def serve(options: Options) -> None:
 
 
 async def _until_either(work: asyncio.Task[None], event: asyncio.Event) -> None:
-    """Wait for an event; if the daemon's task fails first, raise its exception."""
+    """Wait for an event or for the end of ``work``; raise the exception of a failed ``work``."""
     stop = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -211,7 +212,7 @@ async def _until_either(work: asyncio.Task[None], event: asyncio.Event) -> None:
 async def _work(
     options: Options, kernels: Kernels, site: Site, folders: FolderWatcher, works: Iterable[Work]
 ) -> None:
-    """Adopt the kernels, then run all background tasks of the daemon concurrently."""
+    """Adopt the kernels, then run all ``works`` (the daemon's background tasks) concurrently."""
     if options.watch:
         with contextlib.suppress(StuckError):
             await kernels.world.paths.run(partial(_make_configs, options.configs[0]))
@@ -232,7 +233,7 @@ def _make_configs(folder: Path, begin: BeginStep) -> None:
 
 
 async def keep_going(work: Work, pause: float = RETRY_DELAY_S) -> None:
-    """Run a background task, and restart it after an exception; other tasks are not affected."""
+    """Run a background task, and restart it after an exception without effect on other tasks."""
     while True:
         try:
             await work()
@@ -244,7 +245,7 @@ async def keep_going(work: Work, pause: float = RETRY_DELAY_S) -> None:
 
 
 async def _load(options: Options, world: World) -> LoadedProfiles:
-    """Read all profiles; a file that hangs becomes a fault, and the next attempt omits it."""
+    """Read all profiles; report a file that hangs as a fault, and omit it next time."""
     user = world.user
     read = partial(
         load_tiers, options.system_configs, options.configs, uid=user.uid, user=user.name
@@ -294,10 +295,9 @@ def _make_folders(options: Options) -> None:
 
 
 def _prepare_folders(options: Options, name: str) -> None:
-    """Create the folders; files of an earlier account of this uid are not used.
+    """Create the folders of the daemon; refuse to use files of an earlier account of this uid.
 
-    On a server, the front door puts the files of the earlier account aside. The daemon does not
-    start before this is done.
+    On a server, the front door puts these files aside. Until then, the daemon does not start.
     """
     if options.front is not None and name:
         check_account(os.geteuid(), name, AccountFiles())
@@ -330,7 +330,7 @@ def _lock_state(options: Options) -> None:
     except LockedError as error:
         hint = "kconnd-ctl uses the running daemon; stop it before you start another one"
         holder = _read_note(options.state_dir / "daemon.lock")
-        if " of " in holder and where not in holder:  # older versions did not write the host
+        if " of " in holder and where not in holder:  # older versions did not write the host's name
             hint = (
                 "the daemon runs on another machine or container with the same state folder and "
                 "machine-id: give each its own folder, with --state-dir or XDG_STATE_HOME"

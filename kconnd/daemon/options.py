@@ -27,7 +27,7 @@ running, and the next daemon adopts them. SIGHUP reloads the profiles. The clien
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the command line; omitted options have their defaults."""
+    """The options of the command line, with a default for each omitted option."""
 
     configs: tuple[Path, ...]
     system_configs: tuple[Path, ...]

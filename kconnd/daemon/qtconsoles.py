@@ -1,8 +1,8 @@
 """Opens Qt consoles for the daemon's owner, and records the exit of each console.
 
-A console gets only those variables of the caller's environment that a window needs. A console runs
-in its own session, and its exit does not affect the kernel. Nobody reads a console's output while
-it runs, so the end of the output is kept.
+From the caller's environment, a console gets the variables that a window needs and no others. A
+console runs in its own session, and its exit does not affect the kernel. Nobody reads a console's
+output while the console runs. The end of the output is therefore kept.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class QtConsole:
     output_tail: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the console in the format of a reply."""
+        """Return the description of the console for a reply."""
         return {**vars(self), "started_at": iso_time(self.started_at)}
 
 
@@ -107,7 +107,7 @@ async def _watch(
 def plan_console(
     connection_file: str, options: Sequence[str], kernel: str, socket: str
 ) -> list[str]:
-    """Build the command that opens a console on a kernel of the daemon that listens on a socket.
+    """Build the command that opens a console; ``socket`` is the socket of the kernel's daemon.
 
     Raises
     ------
@@ -125,6 +125,6 @@ def plan_console(
 def session_environment(
     user: User, own: Mapping[str, str], requested: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Build a console's environment: the user's environment and a request's window variables."""
+    """Build a console's environment: the user's, and the window variables of the request."""
     window = {name: str(requested[name]) for name in SESSION_VARIABLES if requested.get(name)}
     return base_environment(user, own, "") | window

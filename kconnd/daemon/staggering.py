@@ -1,7 +1,8 @@
-"""Spaces out actions that concern all kernels, so that they do not happen at the same time.
+"""Spaces out actions on many kernels, so that these actions do not happen at the same time.
 
 A daemon that adopts fifty kernels requests the info of each kernel. If all requests were sent
-together, the replies would occupy every processor while the daemon is busiest.
+together, the kernels would occupy every processor with their replies, while the daemon also needs a
+processor for the adoption.
 """
 
 import asyncio
@@ -23,8 +24,8 @@ class Pace:
         self._next_at = 0.0
 
     async def turn(self) -> None:
-        """Wait for the next turn; the following turn does not wait for the caller's work."""
+        """Wait for the next turn; a turn does not depend on how long earlier callers work."""
         now = asyncio.get_running_loop().time()
         turn_at = max(now, self._next_at)
         self._next_at = turn_at + self._interval_s
-        await asyncio.sleep(turn_at - now)  # a fixed delay is the purpose of this class
+        await asyncio.sleep(turn_at - now)  # this class exists to delay its callers

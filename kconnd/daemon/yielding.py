@@ -1,7 +1,7 @@
 """Divides long work in the event loop into turns, between which other tasks run.
 
-The total time of the work is not reduced. If possible, work should run in a thread instead. This
-module is for loops that need an unchanged state of the daemon within one iteration.
+The total time of the work stays equal. Work that can run in a thread should run in a thread
+instead. This module is for loops in which the daemon's state must not change during an iteration.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield items, and let other tasks run when the caller's turn is over.
+    """Yield items, and let other tasks run when a turn of `TURN_CPU_S` is over.
 
     The daemon's state may change between two items.
     """

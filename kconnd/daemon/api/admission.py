@@ -1,7 +1,7 @@
 """Admits peers to an owner's daemon by the machine's settings, on a machine with a front door.
 
-The front door returns the address of a daemon, and every user can connect to this address. Each
-daemon therefore checks root's settings for every peer, including its owner.
+Every user can ask the front door for the address of a daemon and connect to this address. Each
+daemon therefore checks the machine's settings for every peer, including its owner.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Gate:
         Raises
         ------
         RefusedError
-            If the settings cannot be read. Rights are never guessed.
+            If the settings cannot be read, because the peers' rights are then unknown.
         """
         try:
             return self._live.now() if self._live else NO_SETTINGS
@@ -50,14 +50,14 @@ class Gate:
 
     @property
     def binds(self) -> bool:
-        """Whether there is a front door, and therefore settings to apply."""
+        """Whether the machine has a front door, whose settings then apply."""
         return self._live is not None
 
     def check_launcher(self, name: str) -> None:
         """Refuse the launcher ``local`` if the machine has a quota of kernels.
 
-        The front door creates a unit for each kernel of the other launchers, and counts these
-        units. The front door cannot count kernels of the launcher ``local``.
+        The front door counts kernels by their units. It creates a unit for each kernel of the other
+        launchers. A kernel of the launcher ``local`` has no unit.
 
         Raises
         ------
@@ -80,15 +80,15 @@ class Gate:
             If the settings do not admit the peer or cannot be read.
         """
         settings = self.settings
-        # The server does not look up the daemon's own user, so this peer has no name yet.
+        # The server does not look up the name of a peer that is the daemon's own user.
         named = user_as_peer(peer.uid, peer.pid) if settings.users and not peer.name else peer
         check_admitted(settings, named)
 
 
 async def bound_connections_for_ever(gate: Gate, site: Site) -> None:
-    """Apply the limit of connections per user from the settings, also after each change."""
+    """Apply the settings' limit of connections per user now and after each change."""
     while gate.binds:
         with contextlib.suppress(RefusedError):  # each request reports the error
             site.server.max_connections = gate.settings.connections
-        # Polling is needed, because settings are read only on demand.
+        # This loop polls, because no event reports a change of the settings.
         await asyncio.sleep(SETTINGS_INTERVAL_S)

@@ -39,17 +39,18 @@ from kconnd.system.files.private import try_to_write
 from kconnd.system.http.route_table import Reply
 from kconnd.system.process.processes import age_of, command_of, descendants
 
-LAUNCH_BYTES = 64 << 10  # the disk space for a kernel's record, plan and connection file
+LAUNCH_BYTES = 64 << 10  # disk space for a kernel's record, plan and connection file
 MAX_OUTPUT_LINES = 10  # the lines of output in the error of a failed start
-INTERRUPT_WATCH_S = 0.5  # if an interrupt ends a kernel, the kernel exits within 0.1 s
-# The wait after SIGKILL, until a stop fails and lists the remaining processes.
+INTERRUPT_WATCH_S = 0.5  # a kernel that an interrupt ends exits within 0.1 s
+# A stop fails and lists the remaining processes if they have not exited after this time.
 KILL_PATIENCE_S = 15.0
 
 
 async def start(request: Request) -> Reply:
     """Start a kernel; with ``wait``, reply when the kernel is ready or the start has failed.
 
-    Users who may connect and not manage can start a kernel on demand only, and no new instance.
+    A user who may connect to a kernel and may not manage it can start the kernel if its profile
+    allows a start on demand. Such a user cannot create an instance.
     """
     wait = request.flag("wait", default=True)
     await request.kernels.recheck_foreign(request.name)
@@ -71,7 +72,7 @@ async def start(request: Request) -> Reply:
 
 
 def _check_demand(request: Request, actor: Actor, *, manages: bool) -> None:
-    """Refuse to start a kernel on demand if its profile says ``start: manual``."""
+    """Refuse a start on demand if the profile says ``start: manual`` and the kernel is not up."""
     is_kept_up = actor.kernel.state in LIVE and actor.kernel.desired is Desired.UP
     if is_kept_up or actor.profile.start != "manual":
         return
@@ -97,7 +98,7 @@ async def restart(request: Request) -> Reply:
 
 
 async def _check_disk(request: Request) -> None:
-    """Check that the disk has room for a launch before a restart stops the kernel."""
+    """Refuse a restart, before it stops the kernel, if the disk has no room for a launch."""
     world = request.kernels.world
     live = Path(live_dir(str(world.runtime_dir)))
     folders = (world.store.folder(request.name), world.runtime_dir, live)
@@ -115,8 +116,8 @@ async def _check_disk(request: Request) -> None:
 async def stop(request: Request) -> Reply:
     """Stop a kernel; with ``wait``, reply when all of its processes have exited.
 
-    The kernel is stopped even if the record cannot be saved; ``unrecorded`` in the reply contains
-    the reason.
+    The kernel is stopped even if its record cannot be saved. In this case, ``unrecorded`` in the
+    reply contains the error.
     """
     wait, now = request.flag("wait", default=True), request.flag("now", default=False)
     actor = request.kernels.find(request.name)
@@ -130,7 +131,7 @@ async def stop(request: Request) -> Reply:
 
 
 async def plan_qtconsole(request: Request) -> Reply:
-    """Return the data with which a client opens a Qt console: argv, variables, connection file."""
+    """Return argv, variables and connection file with which a client opens a Qt console."""
     actor = find_live(request, "opening a Qt console on")
     path = actor.process.files.connection_file
     return {
@@ -170,7 +171,7 @@ def _words(value: object) -> list[str]:
 
 
 async def interrupt(request: Request) -> Reply:
-    """Interrupt a kernel; with ``wait``, reply with an error if the interrupt ends the kernel."""
+    """Interrupt a kernel; with ``wait``, reply with an error if the kernel exits from it."""
     wait = request.flag("wait", default=False)
     actor = find_live(request, "interrupting")
     _check_has_cell(actor)
@@ -182,7 +183,7 @@ async def interrupt(request: Request) -> Reply:
 
 
 def _check_has_cell(actor: Actor) -> None:
-    """Refuse to interrupt a starting kernel, which runs no cell and could exit."""
+    """Refuse to interrupt a starting kernel: it runs no cell, and the interrupt could end it."""
     handle = actor.process.handle
     age_s = age_of(handle.kernel) if handle else 0.0
     if has_no_cell(actor.kernel, age_s, actor.policy):

@@ -28,13 +28,13 @@ from kconnd.system.http.route_table import Reply
 from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.kernelspecs import KernelspecIndex
 
-MAX_LINE_CHARS = 1 << 16  # the part of a log in one line of a reply
+MAX_LINE_CHARS = 1 << 16  # the longest part of a log in one line of a reply
 
 
 async def profiles(request: Request) -> Reply:
-    """List the profiles and the faults of their files; with ``kernel``, only that profile.
+    """List the profiles and the faults of their files.
 
-    ``kernel`` can also be the name of an installed kernel spec.
+    With ``kernel`` in the query, the list contains the profile or kernel spec of this name alone.
     """
     kernels, catalog = request.kernels, request.kernels.catalog
     by_name = {name: sourced.profile for name, sourced in catalog.loaded.profiles.items()}
@@ -46,7 +46,7 @@ async def profiles(request: Request) -> Reply:
     rows = [
         _profile_row(request, name, profile, specs[name])
         async for name, profile in in_turns(own.items())
-        # The profile was not removed in the meantime.
+        # Other tasks run between two rows, so a profile may have been removed.
         if name in catalog.loaded.profiles or kernels.profile(name)
     ]
     return {"profiles": rows, "faults": faults(request)}
@@ -70,7 +70,7 @@ def _profile_row(request: Request, name: str, profile: Profile, spec: KernelSpec
 
 
 async def _read_specs(world: World, profiles: Mapping[str, Profile]) -> Mapping[str, KernelSpec]:
-    """Read the kernel specs of profiles; an unreadable spec is replaced by an empty spec."""
+    """Read the kernel specs of profiles; replace each unreadable spec by an empty spec."""
     try:
         return await world.paths.run(partial(_specs_of, profiles, world.kernelspecs))
     except StuckError:
@@ -121,10 +121,10 @@ async def events(request: Request) -> Reply:
 
 
 async def kernels_(request: Request) -> Reply:
-    """List all kernels, including live kernels of other machines that share this home.
+    """List all kernels of this owner, including live kernels on other machines with this home.
 
-    ``shared`` names the kernels of other owners that this owner may see, by the profiles of the
-    machine. Only their owners' daemons know their state.
+    ``shared`` in the reply names kernels of other owners. The machine's profiles let this owner see
+    them. The state of such a kernel is known to the daemon of its owner and not to this daemon.
     """
     actors = request.visible_kernels()
     await request.kernels.readings.refresh(actors)
@@ -139,7 +139,7 @@ async def kernels_(request: Request) -> Reply:
 
 
 async def info(request: Request) -> Reply:
-    """Describe one kernel, without its key."""
+    """Describe one kernel; the description does not contain the kernel's key."""
     return await info_of(request, request.kernels.find(request.name))
 
 
@@ -172,7 +172,7 @@ async def logs(request: Request) -> Reply:
     async def stream() -> AsyncIterator[Mapping[str, Any]]:
         text = await asyncio.to_thread(reader.last_lines, count)
         text += "" if follows else reader.finish()
-        # The event loop runs other tasks between two lines.
+        # Long text is sent in several lines, so that the event loop runs other tasks in between.
         for at in range(0, len(text), MAX_LINE_CHARS):
             yield {"text": text[at : at + MAX_LINE_CHARS]}
         if follows:
@@ -183,7 +183,7 @@ async def logs(request: Request) -> Reply:
 
 
 async def wait(request: Request) -> Reply:
-    """Wait until a kernel is ready or stopped, according to ``for``."""
+    """Wait until a kernel is in the state that ``for`` in the query names: ready or stopped."""
     actor = request.kernels.find(request.name)
     goal = request.query.get("for", "ready")
     goals = {"ready": {State.RUNNING}, "stopped": {State.STOPPED, State.FAILED, State.LOST}}

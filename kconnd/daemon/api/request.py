@@ -1,4 +1,4 @@
-"""A request to the daemon with its authorisation, and functions for several routes."""
+"""A request to the daemon and its authorisation, and functions that several routes use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from kconnd.errors import (
 
 @dataclass(frozen=True)
 class Request:
-    """A request: the name of its kernel, its query and body, and its peer."""
+    """A request: its peer, the name of its kernel (``""`` for none), its query and its body."""
 
     kernels: Kernels
     places: Mapping[str, Any]
@@ -32,12 +32,12 @@ class Request:
     def may(self, right: Right, name: str) -> bool:
         """Return whether the peer has a right on a kernel."""
         owner = self.kernels.world.user.uid
-        if may(self.peer, right, owner=owner):  # this check is faster, because it needs no profile
+        if may(self.peer, right, owner=owner):  # checked first, because no profile is needed
             return True
         return may(self.peer, right, owner=owner, rules=self.kernels.rules(name))
 
     def visible_kernels(self) -> list[Actor]:
-        """List the kernels that the peer may see, by name."""
+        """List the kernels that the peer may see, sorted by name."""
         kernels = self.kernels.all()
         return [actor for actor in kernels if self.may(Right.SEE, actor.record.name)]
 
@@ -47,18 +47,18 @@ class Request:
         return may(self.peer, Right.MANAGE, owner=self.kernels.world.user.uid)
 
     def authorise(self, right: Right) -> None:
-        """Refuse a request if its peer lacks the right.
+        """Refuse this request if its peer lacks the right.
 
-        The machine's settings must admit the peer. For a request about all kernels, the peer needs
-        the right on at least one kernel, and the reply contains only kernels on which the peer has
-        the right. For a request that changes the daemon itself, the peer needs the rights of the
-        owner.
+        The machine's settings must admit the peer. For a request about one kernel, the peer needs
+        the right on this kernel. For a request that changes the daemon itself, the peer needs the
+        rights of the owner. For any other request about all kernels, the peer needs the right on at
+        least one kernel; the reply then omits kernels on which the peer lacks the right.
 
         Raises
         ------
         RefusedError
-            If the peer lacks the right. Also if the kernel does not exist, so that the reply does
-            not reveal which kernels exist.
+            If the peer lacks the right. A peer without rights gets this error for every name, so
+            that the error does not reveal which kernels exist.
         """
         self.gate.admit(self.peer)
         kernels, owner = self.kernels, self.kernels.world.user
@@ -80,9 +80,10 @@ class Request:
             )
 
     def whom_to_ask(self) -> str:
-        """Return the hint of a refusal, which names the managers to users who may see the kernel.
+        """Return the hint of a refusal: whom the peer can ask.
 
-        A hint that names them to others would reveal which kernels exist.
+        If the peer may see the kernel, the hint names the kernel's managers. To another peer, these
+        names would reveal that the kernel exists.
         """
         owner = self.kernels.world.user.name
         if not self.name or not self.may(Right.SEE, self.name):
@@ -90,14 +91,14 @@ class Request:
         return f"ask {describe_managers(owner, self.kernels.rules(self.name))}, who may manage it"
 
     def flag(self, key: str, *, default: bool) -> bool:
-        """Read a boolean of the body."""
+        """Read a boolean from the body."""
         value = self.body.get(key, default)
         if not isinstance(value, bool):
             raise UsageError(f"{key}: {value!r} is not true or false")
         return value
 
     def number(self, key: str, default: float, maximum: float) -> float:
-        """Read a number of the query."""
+        """Read a number from the query."""
         text = self.query.get(key)
         if text is None:
             return default
@@ -111,14 +112,14 @@ class Request:
 
 
 async def info_of(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
-    """Describe a kernel within the peer's rights; ``quick`` omits new readings."""
+    """Describe a kernel within the peer's rights, with new readings unless ``quick``."""
     if not quick:
         await request.kernels.readings.refresh([actor])
     return describe_actor(request, actor, quick=quick)
 
 
 def describe_actor(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
-    """Describe a kernel by its last readings, within the peer's rights."""
+    """Describe a kernel within the peer's rights, with its last readings unless ``quick``."""
     status = request.kernels.profile_status(actor)
     sight = request.kernels.readings.sight(actor, status, quick=quick)
     consoles = request.kernels.consoles.of(actor.record.name)

@@ -1,8 +1,8 @@
 """The table of routes: each route has a function and a required right.
 
-The server checks the right before it calls the function. The function takes a `Request` and returns
-plain data, or an iterator for a stream. The function does not use the socket. The fields of a reply
-are a public interface: fields are added and never removed.
+The server checks the right before it calls a route's function. The function takes a `Request` and
+returns plain data, or an iterator for a stream. The function does not use the socket. The fields of
+a reply are a public interface: fields are added and never removed.
 """
 
 import os
@@ -55,8 +55,8 @@ async def health(request: Request) -> Reply:
 async def get_ready(kernels: Kernels, route: Route, peer: Peer, name: str) -> None:
     """Wait until the daemon knows whether the kernel of a request exists.
 
-    Until all kernels of an earlier daemon are adopted, no reply may state that a kernel does not
-    exist.
+    The daemon knows this when all kernels of an earlier daemon are adopted. A reply before that
+    time could wrongly state that the kernel does not exist.
     """
     if route.at_once:
         return
@@ -66,7 +66,7 @@ async def get_ready(kernels: Kernels, route: Route, peer: Peer, name: str) -> No
 
 
 async def openapi(_request: Request) -> Reply:
-    """Return this table as an OpenAPI document."""
+    """Return the table of routes as an OpenAPI document."""
     return document(ROUTES)
 
 

@@ -1,17 +1,18 @@
 """The actor of one kernel: it takes events from a queue and makes all decisions about the kernel.
 
-The actor handles one event at a time. It decides, saves the record, and acts afterwards, so a crash
-in between is recoverable. The result of an action is a new event. Observations about the kernel
-arrive in the same queue, because only the actor changes the record.
+The actor handles one event at a time. It decides, saves the record, and then acts. If the daemon
+crashes between these steps, the next daemon can recover. The result of an action is a new event.
+Observations about the kernel arrive in the same queue, so that the actor alone changes the record.
 
-A start writes the record twice. The decision to launch is saved before the launch, together with
-the profile. During the launch, the shim's files on disk show the progress. The record is therefore
-saved again only after the first answer of the kernel (`kconnd.core.kernel.learned`).
+A start writes the record twice. First, the decision to launch and the profile are saved before the
+launch. Second, the record is saved after the first answer of the kernel
+(`kconnd.core.kernel.learned`). Between these two times, the shim's files on disk show the progress
+of the launch.
 
 On a full disk, the record cannot be saved. A request is then refused and changes nothing, with two
-exceptions: a stop, and a request that does not change the state. The effects of these requests and
-of all events of the process are kept in memory. The next event or the daemon's periodic repair
-saves them. A launch never follows from a decision that is not saved.
+exceptions: a stop, and a request that does not change the state. A stop and all events of the
+process take effect in memory. Their effects are saved at the next event or by the daemon's periodic
+repair. The actor never launches a process before the decision to launch is saved.
 """
 
 import asyncio
@@ -46,14 +47,14 @@ from kconnd.daemon.kernel.process import Process, Target
 from kconnd.daemon.kernel.wiring import Previous, wire_settings
 from kconnd.errors import NoSuchKernelError, StateFileError, UnsafePathError
 
-# Used for a record without a profile.
+# The entry of a kernel whose record contains no profile and which has no profile now.
 UNKNOWN = CatalogEntry(Profile(name="unknown", kernel="unknown"))
 
 log = logging.getLogger("kconnd")
 
 Request = StartRequested | StopRequested | RestartRequested
 News = Event | Learned | ProcessMet
-Entry = tuple[News, asyncio.Future[None] | None]  # the future is resolved when the decision is made
+Entry = tuple[News, asyncio.Future[None] | None]  # the future ends when the decision is made
 
 
 class Actor:
@@ -66,8 +67,7 @@ class Actor:
     world : World
         The objects that all kernels share.
     source : callable
-        A function that returns the catalog's entry for the next launch; None if the profile was
-        removed.
+        A function that returns the catalog's entry for the next launch; None without a profile.
     pool : WarmKernels, optional
         The warm kernels that a launch can use instead of starting a process.
     """
@@ -84,15 +84,15 @@ class Actor:
             record.name, world, self.enqueue, connection=record.connection, habits=record.habits
         )
         self.launching = Launching(self.process, world, self.enqueue, pool)
-        self.unrecorded = ""  # why the last save of the record failed
+        self.unrecorded = ""  # why the last save failed; empty if it succeeded
         self._world = world
         self.source = source
         self._saved = record
         self._queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._changed = asyncio.Event()
-        self._ended = False  # whether the queue is no longer read
+        self._ended = False  # True when the queue is no longer read
         self._launched: CatalogEntry | None = None
-        self._unparsed = record.profile  # the profile of a process that an earlier daemon launched
+        self._unparsed = record.profile  # the profile in the record, until it is parsed
 
     @property
     def kernel(self) -> Lifecycle:
@@ -106,7 +106,7 @@ class Actor:
 
     @property
     def profile(self) -> Profile:
-        """The profile of the present process; without a process, the profile of the next launch."""
+        """The profile of the present process or, without a process, of the next launch."""
         return self._followed().profile
 
     @property
@@ -120,10 +120,10 @@ class Actor:
         return self.source() or self._find_launched() or UNKNOWN
 
     def _find_launched(self) -> CatalogEntry | None:
-        """Return the entry that the last process was launched from; None if unknown.
+        """Return the entry that the last process was launched with; None if unknown.
 
-        The rules of this version are not applied, because an older version may have accepted the
-        profile.
+        The profile is not checked against the rules, because an older version of kconnd with other
+        rules may have accepted it.
         """
         if self._unparsed is not None:
             profile, _ = parse_profile(self._unparsed, name=self.record.name)
@@ -134,20 +134,21 @@ class Actor:
     # --- the interface of the actor
 
     def enqueue(self, event: News) -> None:
-        """Put an event into the queue."""
+        """Put an event into the queue of this actor."""
         self._queue.put_nowait((event, None))
 
     async def ask(self, request: Request) -> None:
         """Make a request, and wait until the decision is made and saved.
 
-        A stop is carried out even if it cannot be saved; `unrecorded` then contains the reason.
+        A stop is carried out even if the record cannot be saved; `unrecorded` is then the reason.
 
         Raises
         ------
         StateFileError
-            If any other request cannot be saved. The request then changes nothing.
+            If the decision about another request than a stop cannot be saved. The request then
+            changes nothing.
         NoSuchKernelError
-            If the actor has ended: the kernel had exited and its profile was removed.
+            If the actor has ended, because the kernel had exited and its profile was removed.
         """
         if self._ended:
             raise self._gone()
@@ -156,13 +157,13 @@ class Actor:
         await decided
 
     async def until(self, condition: Callable[[KernelRecord], bool]) -> KernelRecord:
-        """Wait until a condition on the record is true."""
+        """Wait until the record meets a condition; return the record."""
         while not condition(self.record):
             await self._changed.wait()
         return self.record
 
     async def run(self) -> None:
-        """Handle events until cancelled, then refuse the requests that are still in the queue."""
+        """Handle events until this task is cancelled, then refuse the remaining requests."""
         try:
             while True:
                 await self._take_next()
@@ -184,7 +185,7 @@ class Actor:
         )
 
     def save_again(self) -> None:
-        """Retry a failed save of the record, and finish the clean-up that depends on it."""
+        """Retry a failed save of the record; then clean up if the kernel has no process."""
         if not self.unrecorded:
             return
         self._save(self.record, refusable=False)
@@ -198,12 +199,13 @@ class Actor:
     # --- adoption
 
     async def revive(self, *, forgotten: bool = False) -> None:
-        """Determine the kernel's state after a time without a daemon, and supervise it again.
+        """Determine the kernel's state after a time without a daemon; supervise its process again.
 
         Parameters
         ----------
         forgotten : bool
-            Whether the kernel's record was lost, so that only the shim's files describe the kernel.
+            Whether the record is lost or does not contain the process. The shim's files then
+            describe the process.
         """
         runtime, fresh = (
             self.process.runtime,
@@ -220,9 +222,9 @@ class Actor:
             self.process.clean_up()  # the earlier daemon may have died before the clean-up
 
     def _adopt(self, discovery: Discovery, *, fresh: bool) -> None:
-        """Supervise a process that an earlier daemon launched.
+        """Supervise a process that an earlier daemon launched; it may already be dead.
 
-        If the process is dead, report its exit.
+        If it is dead, the supervision reports its exit.
         """
         handle, connection, facts = discovery.handle, discovery.connection, discovery.facts
         if handle is None:
@@ -256,7 +258,7 @@ class Actor:
             self._take(event, refusable=decided is not None)
         except StateFileError as refusal:
             error = refusal
-        except Exception as fault:  # the actor continues after any exception
+        except Exception as fault:  # the actor must continue after any exception
             log.exception("%s: a fault in the daemon, at %s", self.record.name, event)
             error = fault
         if decided is None or decided.done():
@@ -333,9 +335,9 @@ class Actor:
         self, record: KernelRecord, event: Event | Learned, *, refusable: bool, act: bool
     ) -> None:
         changed = without_deadline(record) != without_deadline(self.record)
-        # A stop is also carried out on a full disk, because it may free disk space.
+        # A stop is not refused on a full disk, because the stop may free disk space.
         must = refusable and changed and not isinstance(event, StopRequested)
-        # If several events are queued, the changes of all of them are saved after the last one.
+        # If more events are queued, their changes are saved together after the last event.
         due = must or act or self._queue.empty()
         if due and needs_saving(self._saved, record, event):
             self._save(record, refusable=must)

@@ -1,9 +1,9 @@
 """Finds the process of a kernel that an earlier daemon launched.
 
 The handle in the record identifies the process. If the handle is missing or belongs to another
-launch, the shim's facts and lock identify the process. A record that was saved before the kernel's
-first answer contains only the decision to launch. The facts about the process are then read from
-the connection file and from the kernel spec.
+launch, the shim's facts and lock identify the process. If the daemon died before the kernel's first
+answer, the record contains the decision to launch, but no facts about the process. These facts are
+then read from the connection file and from the kernel spec.
 """
 
 import logging
@@ -33,10 +33,10 @@ class Discovery:
     Parameters
     ----------
     event : Event, optional
-        The event to report; None if the record is correct, or if the exit of the process is
-        reported later.
+        The event to report to the actor. None if the record is correct, or if the supervision of
+        ``handle`` will report the exit.
     handle : Handle, optional
-        The process to supervise, dead or alive; None if there is none.
+        The process to supervise, which can be dead; None if there is no process.
     proof : str
         The evidence that identified the process; ``""`` if the process is dead.
     connection : ConnectionInfo, optional
@@ -53,7 +53,7 @@ class Discovery:
 
     @property
     def is_new(self) -> bool:
-        """Whether the process is missing from the record."""
+        """Whether the process is alive and missing from the record."""
         return isinstance(self.event, Discovered)
 
 
@@ -65,13 +65,14 @@ async def discover(
     Parameters
     ----------
     record : KernelRecord
-        The record of the kernel, as saved.
+        The saved record of the kernel.
     files : RuntimeFiles
         The kernel's files, including the facts of its shim.
     profile : Profile
         The profile that the kernel was launched with.
     forgotten : bool
-        Whether the record was lost, so that only the shim's files describe the kernel.
+        Whether the record is lost or does not contain the process. The shim's files then describe
+        the process.
     """
     origin, here = record.origin, world.store.origin
     handle = await _find_handle(world, record, files)
@@ -120,10 +121,10 @@ def _recorded_handle(record: KernelRecord) -> Handle | None:
 
 
 def _started_at(files: RuntimeFiles, handle: Handle) -> float:
-    """Return the time of the kernel's launch.
+    """Return the time of the kernel's launch, in seconds since the epoch.
 
-    The time of the shim's facts is preferred, because a forked process can be older than its
-    launch.
+    This is the time at which the shim wrote its facts, or else the start time of the process. The
+    process of a forked kernel can be older than the launch.
     """
     return files.recorded_at() or started_at(handle.kernel)
 
@@ -135,7 +136,7 @@ async def _restore_facts(
     profile: Profile,
     connection: ConnectionInfo | None,
 ) -> Facts:
-    """Restore the unsaved facts about a process that has not answered."""
+    """Read the facts about a process that has not answered and whose facts are not saved."""
     facts = Facts(started_at=_started_at(files, handle))
     if connection is not None:
         warnings = warnings_about(profile, connection)

@@ -24,7 +24,7 @@ class BackgroundTasks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Work) -> asyncio.Task[None]:
-        """Start a task and keep a reference to it."""
+        """Start a task; keep a reference to the task until it ends."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finish)
@@ -37,6 +37,6 @@ class BackgroundTasks:
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        # Nobody awaits these tasks, so their exceptions must be logged here.
+        # Nobody awaits the task, so its exception must be logged here.
         if not task.cancelled() and (error := task.exception()):
             log.error("%s: a task of its supervision failed", self._name, exc_info=error)

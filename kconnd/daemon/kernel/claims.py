@@ -1,10 +1,10 @@
 """Decides, without changing anything, whether a recorded kernel belongs to this daemon.
 
-The evidence is the kernel's record, its lock in the state folder, and the facts that its shim wrote
-to the locked file and to the runtime folder. A process belongs to this daemon's system under two
-conditions. Its pid and start time match a live process. Its boot id, pid namespace and host name
-equal those of the daemon. The host name is needed for a container that shares the pid namespace of
-its machine.
+The evidence is the kernel's record, the kernel's lock in the state folder, and the facts that the
+shim wrote to the lock file and to the runtime folder. A recorded process belongs to this daemon
+under two conditions. First, its pid and start time are those of a live process. Second, its boot
+id, pid namespace and host name equal those of the daemon. The host name distinguishes a container
+that shares the pid namespace of its machine.
 """
 
 from collections.abc import Iterator
@@ -32,8 +32,8 @@ class Foreign:
     locked : bool
         Whether a process holds the kernel's lock.
     here : bool
-        Whether the process should be on this machine and was not found. The process may have taken
-        the lock and may not have written its facts yet.
+        Whether the evidence points to this system, but no live process was found. A shim that has
+        just taken the lock may not have written its facts yet.
     """
 
     record: KernelRecord
@@ -42,7 +42,7 @@ class Foreign:
 
     @property
     def starts(self) -> bool:
-        """Whether a shim that this daemon launched may not have written its facts yet."""
+        """Whether the kernel may be in a launch of this daemon, before the shim wrote its facts."""
         return self.here and self.record.lifecycle.state is State.LAUNCHING
 
     @property
@@ -52,7 +52,7 @@ class Foreign:
 
     @property
     def may_live(self) -> bool:
-        """Whether the kernel may be alive; a live kernel must not be touched."""
+        """Whether the kernel may be alive; if so, its files must not be changed."""
         return self.locked or self.record.lifecycle.state in LIVE
 
 
@@ -74,7 +74,7 @@ def refuse(foreign: Foreign, world: World) -> RefusedError:
 
 
 def find_foreign(world: World, name: str) -> Foreign | None:
-    """Return a kernel of another machine or container; None for a local or unknown kernel."""
+    """Return the kernel of a name if it is foreign (see `Foreign`), else None."""
     record, here = world.store.peek(name), world.store.origin
     evidence = _gather(world, name, record, probe_lock(Path(world.files(name).lock)))
     if not is_elsewhere(evidence, here):
@@ -88,13 +88,13 @@ def find_foreign(world: World, name: str) -> Foreign | None:
 
 
 def is_held(world: World, name: str) -> bool:
-    """Return whether a process holds a kernel's lock, at its present or its old path."""
+    """Return whether a process holds a kernel's lock, at the present or the old path of locks."""
     files = world.files(name)
     return Lock.HELD in {probe_lock(Path(lock)) for lock in (files.lock, files.old_lock)}
 
 
 def is_held_elsewhere(world: World, lock: Path) -> bool:
-    """Return whether a process of another system holds a lock, by the facts in the lock."""
+    """Return whether a process of another system holds a lock, by the facts in the lock file."""
     holder = read_holder(lock)
     locked = probe_lock(lock) is Lock.HELD
     return locked and holder is not None and not _is_found(holder, None, world.store.origin)
@@ -114,7 +114,7 @@ def _gather(world: World, name: str, record: KernelRecord | None, lock: Lock) ->
 
 
 def _holders(record: KernelRecord | None, *recorded: Holder | None) -> Iterator[Holder]:
-    """Yield each process in the record and in the shim's facts."""
+    """Yield each process that the record or the shim's facts name."""
     if record is not None and record.handle is not None and record.origin is not None:
         try:
             handle = parse_handle(dict(record.handle))
@@ -126,7 +126,7 @@ def _holders(record: KernelRecord | None, *recorded: Holder | None) -> Iterator[
 
 
 def _is_found(holder: Holder, facts: Holder | None, here: Origin) -> bool:
-    """Return whether a recorded process is alive in this pid namespace and has this host name."""
+    """Return whether a recorded process is alive in ``here``: this boot, pid namespace and host."""
     origin = holder.origin
     other_pids = origin.pid_namespace and origin.pid_namespace != here.pid_namespace
     if origin.boot_id != here.boot_id or other_pids:

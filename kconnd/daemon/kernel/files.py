@@ -1,9 +1,10 @@
 """The files of one kernel on disk: its connection file, sockets, lock and granted ports.
 
-A full or read-only disk must not stop a running kernel. If a step can be repeated later, its
-failure is only logged. Examples are rewriting a connection file and removing files after the exit.
-A launch needs its connection file and fails without it. While a process of the kernel holds the
-lock, none of its files is removed or replaced.
+A full or read-only disk must not stop a running kernel. If a step fails that can be repeated later,
+the failure is logged and nothing else happens. Such steps are the restoration of a connection file
+and the removal of files after the exit. A launch needs a connection file, and fails if the file
+cannot be written. While a process of the kernel holds the lock, none of the kernel's files is
+removed or replaced.
 """
 
 import contextlib
@@ -19,8 +20,8 @@ from kconnd.errors import StillRunningError
 from kconnd.system.files.private import is_locked, is_private, read_tail, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 
-OUTPUT_TAIL_BYTES = 4096  # the part of the output that is stored with an exit
-LAUNCH_MARK = "[kconnd: launch "  # the shim writes this before the output of each process
+OUTPUT_TAIL_BYTES = 4096  # the end of the output, which is stored with an exit
+LAUNCH_MARK = "[kconnd: launch "  # the shim writes this line before each process's output
 
 log = logging.getLogger("kconnd")
 
@@ -44,7 +45,7 @@ class RuntimeFiles:
         self._world = world
 
     def check_unlocked(self) -> None:
-        """Check that no process of the kernel is alive before a launch replaces its files.
+        """Check that no process of the kernel is alive, before a launch replaces the files.
 
         Raises
         ------
@@ -58,10 +59,10 @@ class RuntimeFiles:
             )
 
     def lock_to_search(self) -> Path:
-        """Return the lock that identifies the kernel's shim.
+        """Return the path of the lock file by which to find the kernel's shim.
 
-        Versions before 0.1.0 stored the lock in the runtime folder. A lock there counts only if a
-        process holds it.
+        Versions before 0.1.0 stored the lock file in the runtime folder. This old path is returned
+        if a process holds the lock there.
         """
         old_lock = Path(self.paths.old_lock)
         return old_lock if is_locked(old_lock) else Path(self.paths.lock)
@@ -103,21 +104,21 @@ class RuntimeFiles:
     # --- removal
 
     def remove_sockets(self, connection: ConnectionInfo | None) -> None:
-        """Remove the sockets of an earlier process, under whatever names it has bound them."""
+        """Remove the sockets of an earlier process, including those it bound to wrong paths."""
         paths = (*connection.socket_paths(), *connection.stray_paths()) if connection else ()
         for path in paths:
             Path(path).unlink(missing_ok=True)
 
     def clean_up(self, connection: ConnectionInfo | None, *, recorded: bool = True) -> None:
-        """Remove the files of a kernel that has exited, except its log and its record.
+        """Remove the files of the exited kernel, except the log and the record.
 
         Parameters
         ----------
         connection : ConnectionInfo, optional
-            The connection info, for the paths of the sockets.
+            The last connection of the kernel, which contains the paths of the sockets.
         recorded : bool
-            Whether the record contains the exit. Otherwise, the shim's files are kept, because the
-            next daemon needs them to detect the exit.
+            Whether the saved record contains the exit. If not, the shim's files are kept, because
+            the next daemon needs them to detect the exit.
         """
         with self._logging("cleaning up after it"):
             if is_held(self._world, self.name):
@@ -132,7 +133,7 @@ class RuntimeFiles:
 
     @contextlib.contextmanager
     def _logging(self, action: str) -> Iterator[None]:
-        """Log an error of a full or read-only disk; the kernel keeps running."""
+        """Log an error of the disk instead of raising it, because the kernel must keep running."""
         try:
             yield
         except OSError as error:

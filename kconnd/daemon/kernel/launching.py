@@ -1,9 +1,10 @@
 """Launches a kernel: from the decision to a supervised process.
 
-A launch reads its files from disk and uses a warm kernel if possible. Otherwise, the launch waits
-for a slot, chooses ports and keys, writes the connection file and calls the launcher. The launch
-holds its slot until the kernel has answered. The decision is saved before the launch begins. If the
-daemon dies during a launch, the next daemon finds the process by the shim's files.
+A launch reads the files that the profile names, and uses a warm kernel if possible. Otherwise, the
+launch waits for a slot, chooses ports and keys, writes the connection file and calls the launcher.
+The launch holds its slot until the kernel has answered or exited. The actor saves the decision to
+launch before the launch begins. If the daemon dies during a launch, the next daemon finds the
+process by the shim's files.
 
 Each launch ends with one of three reports: `Launched`, `LaunchFailed`, or `ProcessMet` if a process
 of the kernel already exists.
@@ -48,7 +49,7 @@ log = logging.getLogger("kconnd")
 
 @dataclass(frozen=True)
 class ProcessMet:
-    """A launch has found a live process of the kernel.
+    """A report: a launch has met a process of the kernel that is already alive.
 
     Parameters
     ----------
@@ -61,18 +62,18 @@ class ProcessMet:
 
 @dataclass(frozen=True)
 class Order:
-    """A launch that the actor has decided.
+    """The order to launch a process, which follows from a decision of the actor.
 
     Parameters
     ----------
     command : Launch
-        The command of the decision.
+        The actor's command.
     profile : Profile
         The profile to launch.
     previous : Previous, optional
         The connection to keep; None for a new key and new ports.
     asked_ns : int
-        The time of the decision, in nanoseconds of the monotonic clock.
+        The time of the order, in nanoseconds of the monotonic clock.
     """
 
     command: Launch
@@ -82,13 +83,13 @@ class Order:
 
     @property
     def generation(self) -> int:
-        """The number of launches of the kernel, including this one."""
+        """The generation of the process to launch."""
         return self.command.generation
 
 
 @dataclass(frozen=True)
 class Start:
-    """The connection and the facts of a process that is about to start, and what it tries."""
+    """A process that is about to start: its connection, its facts and what its start tries."""
 
     connection: ConnectionInfo
     facts: Facts
@@ -122,11 +123,11 @@ class Launching:
         self._process, self._world, self._report, self._pool = process, world, report, pool
         self._tasks = BackgroundTasks(process.name)
         self._task: asyncio.Task[None] | None = None
-        # The launch waits for a disk or a slot, and has not started a process.
+        # True while a launch waits for a disk or a slot, before it starts a process.
         self._is_waiting = False
 
     def begin(self, command: Launch, profile: Profile, previous: Previous | None = None) -> None:
-        """Begin a launch; its end is reported later."""
+        """Begin a launch; the end of the launch is reported later."""
         order = Order(command, profile, previous, time.monotonic_ns())
         self._task = self._tasks.spawn(self._launch(order))
 
@@ -137,7 +138,7 @@ class Launching:
             self._report(LaunchFailed(generation, "it was stopped before it had begun"))
 
     def refuse(self, generation: int, error: KconndError | OSError) -> None:
-        """Report the failure of a launch, before or after its beginning."""
+        """Report that a launch failed; the launch need not have begun."""
         self._report(self._failure(generation, error))
 
     async def _launch(self, order: Order) -> None:
@@ -209,7 +210,7 @@ class Launching:
     async def _use_warm(
         self, order: Order, files: LaunchFiles
     ) -> tuple[Start, Handle, WarmKernel] | None:
-        """Use a warm kernel instead of a new process, if a suitable one is ready."""
+        """Use a warm kernel instead of a new process; None if no suitable kernel is ready."""
         pool = self._pool
         if order.previous is not None or pool is None or not pool.has(order.profile):
             return None
@@ -249,7 +250,7 @@ class Launching:
             return start, await self._pool.launch_with_room(plan, error)
 
     def _prepare(self, order: Order, files: LaunchFiles, wire: Wire) -> Start:
-        """Build and report the connection and the facts of the next process."""
+        """Collect connection and facts of the next process, and report them to the actor."""
         spec = files.spec
         facts = Facts(
             started_at=self._world.wall_clock(),

@@ -1,8 +1,9 @@
 """Listens to a kernel: its first answer, its status messages and its heartbeats.
 
 This module makes no decisions. It reports events to the actor, each with the generation of the
-process. A silent kernel is reported as silent and never as exited. `kconnd.core.kernel.activity`
-interprets status messages, and `kconnd.core.kernel.habits` interprets missing heartbeats.
+process. A kernel that does not answer is reported as silent, and never as exited.
+`kconnd.core.kernel.activity` interprets status messages, and `kconnd.core.kernel.habits` interprets
+missing heartbeats.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from kconnd.daemon.kernel.questions import (
 
 CONFIRM_TIMEOUT_S = 10.0  # an adopted kernel counts as unresponsive after this silence
 IDLE_PROOF_TIMEOUT_S = 5.0  # an idle kernel answers on each shell within this time
-IOPUB_LAG_S = 0.3  # a status may arrive this much later than the reply on shell
+IOPUB_LAG_S = 0.3  # a status may arrive this long after the reply on shell
 FIRST_BEATS_S = (0.0, 0.05, 0.2, 0.5, 2.0)  # the pauses before the first heartbeats
 
 log = logging.getLogger("kconnd")
@@ -46,10 +47,10 @@ class Watch:
     report : callable
         A function that receives events.
     answered : callable
-        A function that receives the content of a ``kernel_info_reply``, and whether it is the first
-        reply of this process.
+        A function that receives the content of each ``kernel_info_reply``, and whether the reply is
+        the process's first.
     learned : callable
-        A function that receives the kernel's habits after each change.
+        A function that receives the kernel's habits when they have changed.
     clock : callable
         A function that returns monotonic seconds.
     turn : callable
@@ -68,9 +69,9 @@ class Watch:
         turn: Callable[[], Awaitable[None]],
         spawn: Callable[[Work], object],
     ) -> None:
-        self.activity: Activity | None = None  # None before the first answer of a new process
+        self.activity: Activity | None = None  # None until a new process has answered
         self.heartbeat_at: float | None = None
-        self.busy_at = -math.inf  # the time at which the kernel last began a request
+        self.busy_at = -math.inf  # when the kernel last began to work on a request
         self.missed = 0  # the number of consecutive missed heartbeats
         self.habits = Habits()
         self._report, self._answered, self._learned = report, answered, learned
@@ -87,17 +88,17 @@ class Watch:
 
     @property
     def execution_state(self) -> str | None:
-        """``busy``, ``idle``, or ``unknown`` after an adoption; None before the first answer."""
+        """``busy``, ``idle`` or, after an adoption, ``unknown``; None before the first answer."""
         return self.activity.state if self.activity else None
 
     @property
     def is_sure(self) -> bool:
-        """Whether the kernel is certainly idle; its last status alone is no proof."""
+        """Whether the kernel is certainly idle, which its last status alone does not prove."""
         return self.activity is not None and self.activity.is_sure
 
     @property
     def heartbeat(self) -> str:
-        """``alive`` if the last heartbeat was answered, ``missed`` or ``unknown``."""
+        """``alive`` if the last heartbeat was answered, else ``missed`` or ``unknown``."""
         if self._channels is None or self.heartbeat_at is None:
             return "unknown"
         if self._missed_busy and not self.missed:
@@ -105,7 +106,7 @@ class Watch:
         return "missed" if self.missed else "alive"
 
     def begin(self, *, fresh: bool, habits: Habits) -> None:
-        """Reset the state for a new process; ``fresh`` means that it has not answered yet."""
+        """Reset the state for a process; ``fresh`` means that the process has not answered yet."""
         self.habits = habits
         self.activity = None if fresh else self._new_activity(idle=False)
         self.missed, self.heartbeat_at, self._beat_at = 0, None, self._clock()
@@ -126,7 +127,7 @@ class Watch:
         answer: Mapping[str, Any] | None = None,
         beats: bool = True,
     ) -> Iterator[Work]:
-        """Return the coroutines that listen to a process until `end`.
+        """Yield the coroutines that listen to a process until `end` is called.
 
         Parameters
         ----------
@@ -135,9 +136,11 @@ class Watch:
         generation : int
             The generation of the process.
         fresh : bool
-            Whether the process has not answered yet.
+            Whether the process is new: False for an adopted process that has answered an earlier
+            daemon.
         answer : mapping, optional
-            The reply of the process; None if it has not answered yet.
+            The first reply of the process, if the caller has already received it (from a warm
+            kernel).
         beats : bool
             Whether the profile enables heartbeats.
         """
@@ -168,7 +171,7 @@ class Watch:
             await self._channels.request(kind, content)
 
     async def control(self, kind: str, content: Mapping[str, Any]) -> bool:
-        """Send a request on the control channel and wait for its reply; False if not connected."""
+        """Send a request on the control channel, wait for the reply; False if not connected."""
         if self._channels is None:
             return False
         await self._channels.control(kind, content)
@@ -193,7 +196,7 @@ class Watch:
             self._unsure.set()
 
     async def _keep_right(self, channels: Channels) -> None:
-        """Probe the kernel whenever its status messages do not show whether it is busy."""
+        """Probe the kernel whenever its status messages leave open whether it is busy."""
         await self._unsure.wait()
         await self._turn()  # kernels that were adopted together are probed one after the other
         while True:
@@ -208,9 +211,10 @@ class Watch:
                 await self._question(channels)
 
     async def _question(self, channels: Channels) -> None:
-        """Probe each shell; the answer can take as long as a cell.
+        """Probe the main shell and all subshells; the answer can take as long as a cell.
 
-        At most one probe is pending. A status message that makes the probe unnecessary cancels it.
+        This method ends when the kernel has answered, or when a status message has made the probe
+        unnecessary. At most one probe is therefore pending.
         """
         activity = self.activity
         if activity is None:
@@ -233,7 +237,7 @@ class Watch:
     ) -> None:
         if error := asking.exception():
             log.warning("asking a kernel whether it is idle: its reply is invalid: %s", error)
-            await asyncio.sleep(CONFIRM_TIMEOUT_S)  # the next reply would be invalid as well
+            await asyncio.sleep(CONFIRM_TIMEOUT_S)  # another reply would be invalid as well
             return
         reply = asking.result()
         self._show_life()
@@ -242,9 +246,9 @@ class Watch:
         activity.record_answer(question, self._clock())
 
     async def is_idle(self) -> bool:
-        """Probe each shell; only an idle kernel replies on all shells in time.
+        """Prove that the kernel is idle: probe all shells, which must reply in time.
 
-        The last status is no proof: during a cell that holds the GIL, ipykernel cannot publish
+        The last status proves nothing: during a cell that holds the GIL, ipykernel cannot publish
         ``busy``.
         """
         channels, activity = self._channels, self.activity
@@ -261,7 +265,10 @@ class Watch:
     # --- the first answer
 
     async def _first_answer(self, channels: Channels, generation: int) -> None:
-        """Wait for the first answer, then listen; a starting kernel may refuse connections."""
+        """Wait for the first answer, then listen to status messages.
+
+        A starting kernel may refuse connections before its first answer.
+        """
         self._take_first(await ask_until_answered(channels, FIRST_ANSWER_RETRY_S), generation)
         await channels.watch_status(self._status_seen, self._lost)
 
@@ -272,10 +279,11 @@ class Watch:
         self._report(Answered(generation))
 
     async def _confirm(self, channels: Channels, generation: int) -> None:
-        """Wait for any message of an adopted kernel; a silent kernel stays adopted.
+        """Wait for a message of an adopted kernel, and report a kernel that is silent.
 
-        Any message counts, because many kernels do not answer on control, and no kernel answers on
-        shell during a cell.
+        A silent kernel stays adopted. Every message counts as a sign of life, because many kernels
+        do not answer on the control channel, and no kernel answers on the shell channel during a
+        cell.
         """
         await self._turn()
         asking = asyncio.ensure_future(channels.kernel_info("control"))
@@ -294,7 +302,7 @@ class Watch:
             alive.cancel()
 
     def _show_life(self) -> None:
-        """Record that the process has sent a message."""
+        """Note a sign of life: the process has sent a message."""
         self._alive.set()
         if self._reported:
             self._reported = False
@@ -303,7 +311,7 @@ class Watch:
     # --- heartbeats
 
     async def _first_beats(self, channels: Channels) -> None:
-        """Send early heartbeats, because the first regular heartbeat may be a minute away."""
+        """Send early heartbeats, because the first regular heartbeat may follow after a minute."""
         if self.activity is None:
             await self._alive.wait()
         for pause in FIRST_BEATS_S:
@@ -318,7 +326,7 @@ class Watch:
         Parameters
         ----------
         allowed : int
-            The number of consecutive missed heartbeats that is reported.
+            The number of consecutive missed heartbeats after which the kernel's silence is checked.
         """
         if self._channels is None:
             return
@@ -339,7 +347,7 @@ class Watch:
         self._show_life()
 
     def _missed_one(self) -> bool:
-        """Count a missed heartbeat, unless the kernel may have missed it because it is busy."""
+        """Count a missed heartbeat and return True; return False if the kernel may be busy."""
         activity = self.activity
         idle = activity and activity.state == "idle" and activity.active_at <= self._beat_at
         self._missed_busy = self._missed_busy or bool(self._open_at_beat & self._requests())
@@ -350,7 +358,7 @@ class Watch:
         return False
 
     async def _check_silence(self, channels: Channels) -> None:
-        """Send a request; if the kernel does not answer it, report the kernel's silence."""
+        """Send a request; if no answer comes in time, report that the kernel is silent."""
         generation = self._generation
         try:
             async with asyncio.timeout(IDLE_PROOF_TIMEOUT_S):
@@ -362,7 +370,7 @@ class Watch:
                 self._report(HeartbeatMissed(generation))
 
     def learn(self, habits: Habits) -> None:
-        """Store new habits of the kernel."""
+        """Store and report the kernel's habits if they have changed."""
         if habits != self.habits:
             self.habits = habits
             self._learned(habits)

@@ -1,9 +1,9 @@
-"""Notes what an ordinary start shows of a kernel's software, and watches the trial of a wire.
+"""Records facts that a kernel's start shows about its software, and watches the trial of a wire.
 
-Nothing is tried on a kernel that a user waits for, except the wire that its start has chosen to try
-(`kconnd.core.launch.wire`). A trial has failed as soon as the kernel listens elsewhere, exits, or
-does not answer in time; the same start then falls back to plain tcp. The failure is noted once the
-fallback has answered, since only that shows that nothing else was wrong.
+A start can try a wire that the kernel may or may not support (`kconnd.core.launch.wire`). Nothing
+else is tried on a user's kernel. A trial fails if the kernel listens on other addresses, exits, or
+does not answer in time. The start then falls back to plain tcp. If the kernel answers on plain tcp,
+the wire was the cause of the failure, and the failed trial is recorded as a fact.
 """
 
 import asyncio
@@ -26,25 +26,25 @@ from kconnd.daemon.context import World
 from kconnd.system.channels.kernel_listeners import read_refusal
 from kconnd.system.process.processes import ProcessId
 
-TRIAL_POLL_S = 0.2  # no event reports that a process listens
-FIRST_LOOK_S = 2.0  # after which a start that is no trial is looked at; most have answered by then
+TRIAL_POLL_S = 0.2  # polled, because no event reports that a process listens
+FIRST_LOOK_S = 2.0  # the first check of a start without a trial; most kernels answer earlier
 POLL_S = 1.0
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the start of a process tries and may show.
+    """The wire that a start tries, and the software about which the start shows facts.
 
     Parameters
     ----------
     software : Software
-        The kernel's software; without a key for a process of an earlier daemon.
+        The kernel's software. The software of an adopted process has no key.
     trial : Trial, optional
         The wire that the start tries.
     limit_s : float
-        Seconds that the trial may take.
+        The time limit of the trial, in seconds.
     is_fallback : bool
-        Whether the previous process of the same start has tried a wire in vain.
+        Whether this process is a fallback: the previous process of this start failed its trial.
     """
 
     software: Software = field(default_factory=Software)
@@ -61,7 +61,7 @@ class Observer:
     name : str
         The kernel's name.
     world : World
-        What all kernels share.
+        The objects that all kernels share.
     """
 
     def __init__(self, name: str, world: World) -> None:
@@ -69,7 +69,7 @@ class Observer:
         self._attempt = Attempt()
         self._connection: ConnectionInfo | None = None
         self._began_at = 0.0
-        self._failed: FailedTrial | None = None  # in the process before this one
+        self._failed: FailedTrial | None = None  # the trial of the previous process
 
     def begin(self, attempt: Attempt, connection: ConnectionInfo | None, began_at: float) -> None:
         """Begin to observe a process.
@@ -77,11 +77,11 @@ class Observer:
         Parameters
         ----------
         attempt : Attempt
-            What its start tries.
+            The wire that the start tries, and the kernel's software.
         connection : ConnectionInfo, optional
-            Its connection.
+            The connection of the process.
         began_at : float
-            When it was launched, in monotonic seconds.
+            The time of the launch, in monotonic seconds.
         """
         self._attempt, self._connection, self._began_at = attempt, connection, began_at
         if not attempt.is_fallback:
@@ -101,18 +101,18 @@ class Observer:
         is_ready: Callable[[], bool],
         report: Callable[[WireRefused], None],
     ) -> None:
-        """Report the refusal of the wire, until the kernel has answered.
+        """Watch until the kernel has answered; report if the kernel refuses the wire.
 
         Parameters
         ----------
         root : ProcessId
             The common ancestor of the kernel's processes.
         generation : int
-            Of the process.
+            The generation of the process.
         is_ready : callable
-            Returns whether the kernel has answered.
+            A function that returns whether the kernel has answered.
         report : callable
-            Takes the refusal.
+            A function that receives the refusal.
         """
         connection = self._connection
         if connection is None or (connection.transport == "tcp" and connection.curve is None):
@@ -142,14 +142,14 @@ class Observer:
             self._failed = FailedTrial(key, trial, failure, waited_s, evidence)
 
     def note_exit(self, reason: str, *, killed: bool) -> bool:
-        """Note the exit of a process that has not answered; return whether its trial has failed.
+        """Handle the exit of a process that has not answered; return whether it was a trial.
 
         Parameters
         ----------
         reason : str
-            How it has ended.
+            The description of the exit.
         killed : bool
-            Whether it was killed, which shows nothing about the wire.
+            Whether the process was killed, which shows nothing about the wire.
         """
         if self.is_trial and self._failed is None:
             failure = TrialFailure.KILLED if killed else TrialFailure.EXIT
@@ -159,12 +159,12 @@ class Observer:
     # --- what a start shows
 
     def note_answer(self, ready_after_s: float) -> None:
-        """Note what the first answer of a process shows.
+        """Record the facts that the first answer of a process shows.
 
         Parameters
         ----------
         ready_after_s : float
-            Seconds since its launch.
+            The time from the launch to the answer, in seconds.
         """
         attempt, failed = self._attempt, self._failed
         if attempt.trial is not None:

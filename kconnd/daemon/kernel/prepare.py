@@ -1,9 +1,9 @@
 """Builds a launch plan from a profile, and reads the data that the plan needs.
 
-This module reads files and users; `kconnd.core.launch.plan` decides. Each launch reads all files
-again, so a changed profile, kernel spec or environment file applies from the next launch on. A path
-in a profile can lead to a file server that hangs. `read_launch_files` therefore reads in a thread
-with a time limit.
+This module reads files and accounts; `kconnd.core.launch.plan` decides. Each launch reads the
+kernel spec and the environment file again, so a changed file applies from the next launch on. A
+path in a profile can lead to a file server that hangs. `read_launch_files` therefore reads in a
+thread with a time limit.
 """
 
 import contextlib
@@ -35,9 +35,9 @@ from kconnd.system.files.regular import read_regular
 from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.kernelspecs import KernelspecIndex, interpreter_of, python_spec
 
-RESERVED_DESCRIPTORS = 160  # one for each allowed connection of a user, and some for files
-SOFTWARE_VARIABLES = ("PYTHONPATH", "LD_LIBRARY_PATH")  # they choose other software
-# execve(2) limits arguments and environment to a few times this size.
+RESERVED_DESCRIPTORS = 160  # for the allowed connections of a user, and for files
+SOFTWARE_VARIABLES = ("PYTHONPATH", "LD_LIBRARY_PATH")  # they can select other software
+# execve(2) limits arguments and environment together to a few times this size.
 MAX_ENV_FILE_BYTES = 256 << 10
 
 
@@ -60,7 +60,7 @@ def check_descriptors(usage: tuple[int, int]) -> None:
 
 @dataclass(frozen=True)
 class LaunchFiles:
-    """The content of a profile's files, read for a launch.
+    """The content of the files that a profile names, read for one launch.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class LaunchFiles:
     cwd : str
         The working directory, with ``~`` expanded.
     software : Software
-        What is known of the kernel's software.
+        The known facts about the kernel's software.
     """
 
     spec: KernelSpec
@@ -84,7 +84,7 @@ class LaunchFiles:
 
 
 async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
-    """Read the files of a profile, and access the paths that its process will use.
+    """Read the files that a profile names, and access the paths that the process will use.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def _command(
     interpreter: str,
     variables: Mapping[str, str],
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Build the command, with its placeholders, and the environment of a kernel."""
+    """Build a kernel's command, which still contains placeholders, and its environment."""
     base = base_environment(
         world.user, world.environment, world.environment.get("XDG_RUNTIME_DIR", "")
     )
@@ -136,14 +136,14 @@ def _command(
 
 
 def _touch(begin: BeginStep, action: str, path: str) -> None:
-    """Call stat(2) on a path, so that a dead file server blocks this thread and not the kernel."""
+    """Call stat(2) on a path: a dead file server then blocks this thread instead of the kernel."""
     begin(f"{action} {path}")
     with contextlib.suppress(OSError, ValueError):  # the launch itself reports this error
         os.stat(path)  # noqa: PTH116  # for its side effect
 
 
 def find_spec(profile: Profile, kernelspecs: KernelspecIndex, begin: BeginStep) -> KernelSpec:
-    """Find the kernel spec of a profile, or build one from its command.
+    """Find the kernel spec of a profile, or build a spec from the profile's command.
 
     Raises
     ------

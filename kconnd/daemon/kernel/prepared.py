@@ -1,7 +1,7 @@
 """The warm kernels that a launch can use instead of starting a process.
 
-`kconnd.daemon.warm` creates and keeps the warm kernels. This module defines the small interface
-that a launch needs, so that a launch does not depend on `kconnd.daemon.warm`.
+`kconnd.daemon.warm` creates and keeps the warm kernels. This module defines the interface through
+which a launch uses them. The launch therefore need not import `kconnd.daemon.warm`.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class WarmKernel:
     answer : mapping
         The kernel's reply to ``kernel_info_request``.
     signatures : Signatures
-        The files that the kernel has read, with their state at that time.
+        The files that the kernel has read, with the state of each file when it was read.
     """
 
     plan: LaunchPlan
@@ -43,7 +43,7 @@ class WarmKernel:
 
 
 class WarmKernels(Protocol):
-    """The interface of `kconnd.daemon.warm.pool.Pool` that a launch uses."""
+    """The part of `kconnd.daemon.warm.pool.Pool` that a launch uses."""
 
     def has(self, profile: Profile) -> bool:
         """Return whether a warm kernel of a profile is ready."""
@@ -52,11 +52,11 @@ class WarmKernels(Protocol):
     async def take(
         self, name: str, generation: int, profile: Profile, files: LaunchFiles
     ) -> tuple[WarmKernel, LaunchPlan] | None:
-        """Take a warm kernel that is identical to a new kernel, and send the name to it."""
+        """Take a warm kernel that equals a new kernel, and send it the name; None without one."""
         ...
 
     def hand_over(self, warm: WarmKernel, plan: LaunchPlan) -> Handle:
-        """Move the files of a taken kernel to the paths of its name."""
+        """Move the files of a taken kernel to the paths of its new name."""
         ...
 
     def discard(self, warm: WarmKernel, why: str) -> object:
@@ -64,5 +64,5 @@ class WarmKernels(Protocol):
         ...
 
     async def launch_with_room(self, plan: LaunchPlan, refusal: StartFailedError) -> Handle:
-        """Launch a plan that a quota refused, after terminating a warm kernel."""
+        """Terminate a warm kernel, then launch a plan again that a quota has refused."""
         ...

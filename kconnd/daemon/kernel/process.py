@@ -1,8 +1,8 @@
 """Supervises a kernel's present process: answers, signals and exit.
 
-This module makes no decisions. It reports events and observations to the actor in the order of
-their occurrence, each with the generation of the process. `Process.detach` cancels every task of
-this module.
+This module makes no decisions. It reports events and observations to the actor in the order in
+which they occur, each with the generation of the process. `Process.detach` cancels all tasks of the
+supervision.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ from kconnd.errors import NotRunningError
 from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.channels.attach_check import AttachCheck
 
-BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # a kernel may answer before it has bound all sockets
-EXPLAIN_BEFORE_S = 0.5  # the check runs this long before the startup timeout
+BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # a kernel may answer before it binds all sockets
+EXPLAIN_BEFORE_S = 0.5  # the time from the check to the startup timeout
 SOCKETS_GONE = "its sockets were deleted: no new client can attach until it is restarted"
 
 log = logging.getLogger("kconnd")
@@ -52,22 +52,23 @@ class Target:
     handle : Handle
         The handle that identifies the process.
     connection : ConnectionInfo, optional
-        The connection info; None if it is lost.
+        The connection of the process; None if it is lost.
     facts : Facts
         The known facts about the process.
     beats : bool
         Whether the profile enables heartbeats.
     fresh : bool
-        Whether this daemon has launched the process and waits for its first answer; otherwise, the
-        process was adopted.
+        Whether the process is new: False for an adopted process that has answered an earlier
+        daemon.
     launched_at : float, optional
-        The time at which this daemon launched the process, in monotonic seconds.
+        The time at which this daemon launched the process, in monotonic seconds; None for an
+        adopted process.
     startup_timeout : float
         The time limit of the first answer, in seconds.
     warm : WarmKernel, optional
-        The warm kernel that owns the process; it has already answered.
+        The warm kernel, if the process is that of a warm kernel. It has already answered.
     attempt : Attempt
-        What its start tries and may show.
+        The wire that the start tries, and the kernel's software.
     """
 
     handle: Handle
@@ -113,7 +114,7 @@ class Process:
         self.handle: Handle | None = None
         self.connection = connection
         self.reach: AttachCheck | None = None
-        self.fault = ""  # why no new client can attach, according to the latest check
+        self.fault = ""  # why no new client can attach; empty if clients can
         self.settled = asyncio.Event()  # set when a start has succeeded or failed
         self._tasks = BackgroundTasks(name)
         self.spawn = self._tasks.spawn
@@ -217,9 +218,10 @@ class Process:
         )
 
     def _since_interrupt_s(self) -> float | None:
-        """Return the seconds since a user's interrupt; None if the kernel survived it.
+        """Return the seconds since the last interrupt by a user, or None.
 
-        A kernel has survived the interrupt if it begins to work on a request afterwards.
+        None means that there was no interrupt, or that the kernel has survived it. A kernel has
+        survived an interrupt if it later begins to work on a request.
         """
         at = self._interrupted_at
         return None if at is None or self.watch.busy_at > at else self._world.clock() - at
@@ -235,7 +237,7 @@ class Process:
             if self._launched_at is not None:
                 self._observer.note_answer(self._facts.ready_after or 0.0)
         elif self._facts.language:
-            facts.pop("language", None)  # the language name of the kernel spec is kept
+            facts.pop("language", None)  # the kernel spec's name of the language is kept
         self._facts = replace(self._facts, **facts)
         if self._facts != before:
             self._report(Learned(self._generation, facts=self._facts))
@@ -246,7 +248,7 @@ class Process:
     def _seconds_to_start(self) -> float:
         if self._launched_at is not None:
             return round(self._world.clock() - self._launched_at, 4)
-        # Another daemon launched the process and recorded only the wall-clock time.
+        # An earlier daemon launched the process and recorded the wall-clock time of the launch.
         now = self._world.wall_clock()
         return max(0.0, round(now - (self._facts.started_at or now), 4))
 
@@ -263,7 +265,7 @@ class Process:
     # --- whether clients can attach
 
     def mend(self, existing: Collection[str]) -> None:
-        """Restore the connection file of a live kernel if it was removed.
+        """Restore the connection file of a live kernel, and warn of removed sockets.
 
         Parameters
         ----------
@@ -294,18 +296,18 @@ class Process:
             self.fault = await asyncio.to_thread(reach.find_fault)
             if not self.fault or self._world.clock() - self._answered_at > BIND_TIMEOUT_S:
                 break
-            # There is no event for a kernel that binds its sockets.
+            # This loop polls, because no event reports that a kernel binds its sockets.
             await asyncio.sleep(BIND_POLL_S)
         return self.fault
 
     def note_fault(self, handle: Handle, fault: str) -> None:
-        """Store why no new client can attach, unless a new process has replaced this process."""
+        """Store why no new client can attach, if ``handle`` is still the present process."""
         if self.handle is handle and self.is_ready and self.connection is not None:
             self.fault = fault
 
     async def _explain_silence(self, reach: AttachCheck, startup_timeout: float) -> None:
-        """Check, before a start times out, whether the kernel listens on other addresses."""
-        # There is no event at this time.
+        """Warn, shortly before a start times out, if the kernel listens on other addresses."""
+        # This is a fixed delay, because no event marks this time.
         await asyncio.sleep(max(0.0, startup_timeout - EXPLAIN_BEFORE_S))
         fault = await asyncio.to_thread(reach.find_fault)
         if not self.is_ready and BOUND_INSTEAD in fault:
@@ -314,7 +316,7 @@ class Process:
     # --- signals and exit
 
     async def interrupt(self) -> None:
-        """Interrupt the running cell, by the kernel spec's ``interrupt_mode``."""
+        """Interrupt the running cell in the way that the kernel spec's ``interrupt_mode`` names."""
         self._interrupted_at = self._world.clock()
         await self._interrupt()
 
@@ -342,7 +344,7 @@ class Process:
         await self._world.launcher.signal(self.handle, number)
 
     def take(self, command: TakeStep) -> None:
-        """Take one step of a stop; the actor takes the next step after a deadline."""
+        """Take one step of a stop; after a deadline, the actor orders the next step."""
         self._interrupted_at = None  # from now on, an exit is attributed to the stop
         if self._shutdown is not None:
             self._shutdown.cancel()
@@ -374,7 +376,7 @@ class Process:
 
 
 def describe_end(end: ExitStatus, handle: Handle, *, interrupted: bool) -> str:
-    """Describe how a process exited."""
+    """Describe how a process exited, for users."""
     if end.oom:
         reason = describe_oom(own=end.oom_own, above=end.oom_above)
     else:

@@ -1,4 +1,4 @@
-"""Sends ``kernel_info_request``: to a starting kernel, and to each shell of a running kernel."""
+"""Sends ``kernel_info_request`` to a starting kernel, and to all shells of a running kernel."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from typing import Any
 from kconnd.core.kernel.activity import PROBE_INTERVAL_S
 from kconnd.daemon.context import Channels
 
-FIRST_ANSWER_RETRY_S = 5.0  # doubled after each retry; a starting kernel may drop a request
+FIRST_ANSWER_RETRY_S = 5.0  # doubled each time; a starting kernel may drop a request
 MAX_RETRY_S = 60.0
 SUBSHELLS = "kernel subshells"  # a feature in kernel_info_reply (JEP 91)
 
@@ -19,7 +19,7 @@ async def ask_each_shell(channels: Channels) -> Mapping[str, Any]:
     Raises
     ------
     ValueError
-        If the kernel has subshells and does not list them.
+        If the kernel supports subshells and its list of subshells is invalid.
     """
     reply = await channels.kernel_info()
     features = reply.get("supported_features")
@@ -31,8 +31,9 @@ async def ask_each_shell(channels: Channels) -> Mapping[str, Any]:
 async def _ask_subshells(channels: Channels) -> None:
     """Send a request to each subshell, and wait for the replies of all existing subshells.
 
-    A deleted subshell never answers, so the list of subshells is read again. The request itself is
-    not repeated, because copies would accumulate behind a long cell.
+    A deleted subshell never answers. While replies are missing, the list of subshells is therefore
+    read again, and deleted subshells are dropped. The request itself is sent once, because copies
+    would accumulate behind a long cell.
     """
     listed = await channels.list_subshells()
     asking = {
@@ -55,9 +56,9 @@ async def _ask_subshells(channels: Channels) -> None:
 
 
 async def ask_until_answered(channels: Channels, pause: float) -> Mapping[str, Any]:
-    """Wait for a starting kernel's answer.
+    """Send the request until a starting kernel answers; return the answer.
 
-    Repeat the request, which the kernel may have dropped.
+    A starting kernel may drop a request, so the request is repeated after a pause.
     """
     while True:
         with contextlib.suppress(TimeoutError):

@@ -1,10 +1,10 @@
 """The latest readings of each kernel from /proc, and the reason why an idle kernel is not stopped.
 
-A thread reads /proc, at most once in `MAX_AGE_S` per kernel, so a hundred requests about a kernel
-cost little more than one request. A request about many kernels reads all of them together, so the
-table of sockets is parsed once. This module keeps the readings by kernel. The supervision of a
-kernel does not use the readings. If `kconnd.daemon.tasks.idle_stop` does not stop a kernel after
-``idle.stop_after``, it stores the reason here.
+A thread reads /proc for each kernel at most once in `MAX_AGE_S`. A hundred requests about a kernel
+therefore cost little more than one request. A request about many kernels reads the data of all of
+them together, so that the table of sockets is parsed once. The readings are for replies; the
+supervision of a kernel does not use them. If `kconnd.daemon.tasks.idle_stop` does not stop a kernel
+after ``idle.stop_after``, `Readings.note_kept_alive` stores the reason.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from kconnd.system.process.connected_clients import ClientCounter
 from kconnd.system.process.processes import ProcessId
 from kconnd.system.process.resource_usage import tree_memory
 
-MAX_AGE_S = 1.0  # an older reading is repeated
+MAX_AGE_S = 1.0  # an older reading is replaced by a new reading
 
 Subject = tuple[Handle | None, ConnectionInfo | None, AttachCheck | None]
 
@@ -70,7 +70,10 @@ class Readings:
         self._kept_alive: WeakKeyDictionary[Actor, tuple[int, str]] = WeakKeyDictionary()
 
     def latest(self, actor: Actor) -> Reading | None:
-        """Return the latest reading; None if it is from an earlier process or from the start."""
+        """Return the latest reading of the present process; None without one.
+
+        A reading from before the kernel's first answer does not count after the answer.
+        """
         process, reading = actor.process, self._latest.get(actor)
         if process.handle is None or reading is None:
             return None
@@ -78,21 +81,21 @@ class Readings:
         return reading if current else None
 
     def is_fresh(self, actor: Actor) -> bool:
-        """Return whether the latest reading is recent, or the kernel has no process."""
+        """Return whether the latest reading is recent; also True for a kernel without a process."""
         reading = self.latest(actor)
         if reading is None:
             return actor.process.handle is None
         return self._world.clock() - reading.at < MAX_AGE_S
 
     async def refresh(self, actors: Iterable[Actor]) -> None:
-        """Repeat each reading that is too old; concurrent callers share one reading."""
+        """Replace readings that are too old; concurrent callers share new readings."""
         stale = [actor for actor in actors if not self.is_fresh(actor)]
         if unread := [actor for actor in stale if actor not in self._pending]:
             reading = asyncio.get_running_loop().create_task(self._read(unread))
             for actor in unread:
                 self._pending[actor] = reading
         pending = {self._pending[actor] for actor in stale if actor in self._pending}
-        # A cancelled caller must not cancel the reading for other callers.
+        # The tasks are shielded: a caller that is cancelled must not cancel them for other callers.
         await asyncio.gather(*map(asyncio.shield, pending))
 
     async def _read(self, actors: Sequence[Actor]) -> None:
@@ -116,9 +119,9 @@ class Readings:
                 self._pending.pop(actor, None)
 
     def note_kept_alive(self, actor: Actor, reason: str) -> None:
-        """Store why the present process of a kernel is not stopped as idle.
+        """Store the reason why the present process of a kernel is not stopped as idle.
 
-        ``""`` for no reason.
+        ``""`` removes the stored reason.
         """
         if reason:
             self._kept_alive[actor] = (actor.kernel.generation, reason)
@@ -131,7 +134,7 @@ class Readings:
         return reason if current else None
 
     def sight(self, actor: Actor, profile_status: str, *, quick: bool = False) -> LiveStatus:
-        """Collect the live status of a kernel for replies; ``quick`` omits new readings."""
+        """Collect the live status of a kernel for replies; ``quick`` omits memory and clients."""
         reading = None if quick else self.latest(actor)
         world, process, kernel = self._world, actor.process, actor.kernel
         heard_at = process.watch.heartbeat_at if process.handle else None
@@ -168,9 +171,9 @@ def _read_proc(subjects: Iterable[Subject]) -> list[tuple[int, int | None, str]]
 
 
 def _last_activity(actor: Actor, world: World) -> float | None:
-    """Return the time of a kernel's last activity.
+    """Return the time of a kernel's last activity; None if this is unknown.
 
-    None if it has published nothing since its adoption.
+    It is unknown after an adoption until the kernel has published a status.
     """
     activity = actor.process.watch.activity
     if activity is None or actor.process.handle is None or activity.state == "unknown":

@@ -1,7 +1,7 @@
 """The orderly shutdown of a kernel: sends ``shutdown_request`` and reports delays of the exit.
 
-This module makes no decisions. If a kernel has replied and has not exited, its child processes show
-what it waits for.
+This module makes no decisions. If a kernel has replied to ``shutdown_request`` and has not exited,
+its child processes show the reason of the delay.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from kconnd.system.process.processes import (
     state_of,
 )
 
-FIRST_CHECK_S = 0.4  # after the reply; nearly all kernels exit within this time
+FIRST_CHECK_S = 0.4  # after the reply; nearly all kernels have exited by then
+STOPPED_STATES = frozenset("Tt")  # in proc_pid_stat(5): stopped by a signal or by a debugger
 # The interval doubles after each check, because many kernels may exit at once.
-STOPPED_STATES = frozenset("Tt")  # in proc_pid_stat(5): by a signal, by a debugger
 FIRST_INTERVAL_S, MAX_INTERVAL_S = 0.5, 2.0
 
 
@@ -38,7 +38,7 @@ class Ending:
     generation : int
         The generation of the process.
     implementation : str
-        The implementation in the kernel_info_reply.
+        The name of the implementation in the kernel_info_reply.
     """
 
     process: ProcessId
@@ -52,13 +52,13 @@ async def shut_down(
     report: Callable[[ExitDelayed], None],
     clock: Callable[[], float],
 ) -> None:
-    """Send ``shutdown_request``, and report what delays the exit, until cancelled.
+    """Send ``shutdown_request``; then report the causes of a delayed exit until cancelled.
 
     Parameters
     ----------
     request : callable
-        A function that sends the request and waits for the reply; False if the request could not be
-        sent.
+        A function that sends the request, waits for the reply and returns True; it returns False if
+        the request could not be sent.
     ending : Ending
         The process that is shutting down.
     report : callable
@@ -74,7 +74,7 @@ async def shut_down(
     await asyncio.sleep(FIRST_CHECK_S)
     while True:
         delay = await asyncio.to_thread(find_delay, ending)
-        is_alive = state_of(ending.process).encode() not in DEAD_STATES  # if not, see watch_shim
+        is_alive = state_of(ending.process).encode() not in DEAD_STATES  # if dead, see watch_shim
         if delay != reported and is_alive:
             reported = delay
             report(ExitDelayed(ending.generation, *delay, clock() - requested_at))
@@ -83,7 +83,7 @@ async def shut_down(
 
 
 async def watch_shim(handle: Handle, report: Callable[[ExitDelayed], None]) -> None:
-    """Report, until cancelled, if a shim does not record the exit of its kernel.
+    """Watch until cancelled; report if the shim does not record the exit of its kernel.
 
     Parameters
     ----------
@@ -100,17 +100,17 @@ async def watch_shim(handle: Handle, report: Callable[[ExitDelayed], None]) -> N
 
 
 def find_shim_delay(handle: Handle) -> str:
-    """Describe why the exit of a kernel's process is not recorded; empty if it still runs."""
+    """Describe why a kernel's exit is not recorded; ``""`` if the kernel's process still runs."""
     if state_of(handle.kernel).encode() not in DEAD_STATES:
         return ""
     return describe_shim(handle.shim.pid, stopped=state_of(handle.shim) in STOPPED_STATES)
 
 
 def find_delay(ending: Ending) -> tuple[str, bool]:
-    """Return the cause of a delayed exit, and whether zombies are the only cause.
+    """Return the cause of a delayed exit, and whether the cause consists of zombies alone.
 
-    ipykernel waits for the children in its own process group. Children in other process groups keep
-    running until the kernel's exit; then the shim terminates them.
+    ipykernel waits for the children in its own process group. After the kernel's exit, the shim
+    terminates the children in other process groups.
     """
     below = descendants(ending.process)
     live, ended = split_zombies(in_group(ending.process.pid, below))

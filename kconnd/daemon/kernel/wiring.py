@@ -1,7 +1,8 @@
 """Chooses how a kernel is connected: its wire, its ports and its keys.
 
-`kconnd.core.launch.wire` decides about the wire. This module grants ports, waits for those that the
-kernel's previous process may still hold, and makes keys.
+`kconnd.core.launch.wire` chooses the wire: the transport, and whether the connection is encrypted.
+This module grants ports and creates keys. It also waits for ports that the kernel's previous
+process may still hold.
 """
 
 import asyncio
@@ -35,18 +36,18 @@ PORTS_POLL_S = 0.05  # there is no event for a port that becomes free
 
 @dataclass(frozen=True)
 class Wire:
-    """The connection of the next process, and messages about it for the user.
+    """The connection of the next process, and messages about the connection for the user.
 
     Parameters
     ----------
     connection : ConnectionInfo
         The addresses and keys.
     notes, warnings : tuple of str
-        Messages about this launch, and about the connection.
+        The messages about this launch, and the messages about the connection.
     trial : Trial, optional
-        What the start tries.
+        The wire that the start tries; None if the kernel is known to support the wire.
     trial_limit_s : float
-        Seconds that a trial waits for an answer.
+        The time limit of the trial, in seconds.
     """
 
     connection: ConnectionInfo
@@ -63,9 +64,10 @@ class Previous:
     Parameters
     ----------
     connection : ConnectionInfo
-        The connection to keep: a restart keeps key, ports and path.
+        The connection, of which a restart keeps key, ports and path.
     same_wire : bool
-        Whether to keep the wire, too, since the profile asks for the same one.
+        Whether to keep the wire, too: the settings of the profile that decide about it are
+        unchanged.
     """
 
     connection: ConnectionInfo
@@ -87,17 +89,17 @@ async def prepare_wire(
     previous: Previous | None = None,
     attempts: Attempts = Attempts.ALL,
 ) -> Wire:
-    """Choose a kernel's wire, ports and keys; keep the previous ones where they still fit.
+    """Choose a kernel's wire, ports and keys; keep the previous values if possible.
 
     Parameters
     ----------
     command : Launch
-        Says whether to make a new key, and whether to choose new ports because another program may
-        use the old ones.
+        The command, which states whether to create a new key and whether to choose new ports. New
+        ports are chosen if another program may use the old ports.
     previous : Previous, optional
-        The connection to keep.
+        The previous connection, of which values are kept.
     attempts : Attempts
-        The wires that may be tried.
+        The wires that the start may try.
 
     Raises
     ------
@@ -156,7 +158,7 @@ def _choose(
 
 
 def _choose_prefix(world: World, name: str, kept: ConnectionInfo | None) -> str:
-    """Choose the path that the sockets begin with."""
+    """Choose the path with which the paths of the sockets begin."""
     runtime = str(world.runtime_dir)
     if kept is not None and kept.ip.startswith(f"{ipc_dir(runtime)}/"):
         return kept.ip
@@ -164,7 +166,7 @@ def _choose_prefix(world: World, name: str, kept: ConnectionInfo | None) -> str:
 
 
 def warnings_about(profile: Profile, connection: ConnectionInfo) -> tuple[str, ...]:
-    """Return warnings about the readers and the reachability of a connection."""
+    """Return warnings about who can read a connection, and about who cannot reach it."""
     address = ipaddress.ip_address(profile.ip)
     return warn_about(
         connection.transport,
@@ -206,7 +208,10 @@ async def _choose_ports(
 
 
 async def _become_free(ip: str, ports: tuple[int, ...]) -> bool:
-    """Wait for a kernel's own ports, which its last process may still hold."""
+    """Wait until ports are free; return False if the wait times out.
+
+    The kernel's previous process may still hold the ports.
+    """
     try:
         async with asyncio.timeout(PORTS_TIMEOUT_S):
             while not all(is_free(ip, port) for port in ports):  # noqa: ASYNC110  # no event reports it

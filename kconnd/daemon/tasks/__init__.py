@@ -1,1 +1,1 @@
-"""Periodic and background tasks of the daemon."""
+"""Background tasks of the daemon, most of which are periodic."""

@@ -1,8 +1,9 @@
 """Ends the daemon when its uid is reassigned to another account.
 
-Otherwise, the daemon would serve the new account as its owner. The account's name is looked up
-after each change of ``/etc/passwd``, and periodically, because some accounts are not in this file.
-A uid without a name changes nothing, because a directory server may be down.
+Otherwise, the daemon would serve the new account as its owner. The name of the uid is looked up
+after each change of ``/etc/passwd``. It is also looked up periodically, because some accounts are
+not in this file. If the look-up finds no name, the daemon continues, because a directory server may
+be down.
 """
 
 import asyncio
@@ -24,12 +25,12 @@ log = logging.getLogger("kconnd")
 async def end_with_account(
     name: str, ending: asyncio.Event, directory: UserDirectory | None = None
 ) -> None:
-    """Set ``ending`` when the name of this uid differs from the name at start."""
+    """Set ``ending`` when the daemon's uid has another account name than ``name``."""
     directory = directory or UserDirectory()
     clock = asyncio.get_running_loop().time
     last_stamp, looked_up_at = stamp_file(ACCOUNTS_FILE).marks, clock()
     while name:
-        await asyncio.sleep(CHECK_INTERVAL_S)  # polling, because inotify instances are scarce
+        await asyncio.sleep(CHECK_INTERVAL_S)  # polled, because inotify instances are scarce
         stamp = stamp_file(ACCOUNTS_FILE).marks
         if stamp == last_stamp and clock() - looked_up_at < LOOKUP_INTERVAL_S:
             continue

@@ -12,15 +12,15 @@ from kconnd.daemon.tasks.idle_stop import Idling
 
 log = logging.getLogger("kconnd")
 
-MAX_INTERVAL_S = 60.0  # the longest time between two checks of a kernel
+MAX_INTERVAL_S = 60.0  # the longest time between two checks of one kernel
 MIN_PAUSE_S = 0.1  # the shortest heartbeat interval that a profile can have
 
 
 async def beat_for_ever(kernels: Kernels) -> None:
     """Check each kernel at the heartbeat interval of its profile.
 
-    Kernels with the same interval are checked together. A daemon with idle kernels therefore wakes
-    up rarely, even with many kernels.
+    Kernels with equal intervals are checked together. A daemon with many idle kernels therefore
+    wakes up rarely.
     """
     due: dict[str, float] = {}
     idling = Idling(kernels.readings, kernels.world.clock)
@@ -42,16 +42,17 @@ async def beat_for_ever(kernels: Kernels) -> None:
 
 
 def next_turn(now: float, interval: float) -> float:
-    """Return the time of a kernel's next check: a multiple of its interval, for common wake-ups.
+    """Return the time of a kernel's next check: a multiple of the kernel's heartbeat interval.
 
-    A kernel without heartbeats is also checked, because it may be idle.
+    Multiples give kernels with equal intervals common times. A kernel without heartbeats has an
+    infinite interval and is checked every `MAX_INTERVAL_S`, because it may be idle.
     """
     span = min(interval, MAX_INTERVAL_S)
     return (math.floor(now / span) + 1) * span
 
 
 def _send_heartbeat(actor: Actor, profile: Profile) -> None:
-    """Send a heartbeat to a kernel; an exception is logged and does not affect other kernels."""
+    """Send a heartbeat to a kernel; log an exception, so that it does not affect other kernels."""
     try:
         if math.isfinite(profile.heartbeat.interval):
             actor.process.watch.beat(profile.heartbeat.misses)

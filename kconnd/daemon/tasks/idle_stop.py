@@ -2,10 +2,10 @@
 
 A kernel is stopped if it passes four checks, in this order. First, no request has been open for
 ``idle.stop_after``, according to the kernel's status messages. Second, no client is connected.
-Third, the kernel's processes have used almost no processor time. Fourth, each of the kernel's
-shells answers. ``info`` shows the check that keeps a kernel alive.
+Third, the kernel's processes have used almost no processor time. Fourth, the kernel's main shell
+and all its subshells answer. If a kernel fails a check, ``kconnd-ctl info`` shows the reason.
 
-Processes and sockets are read in a thread, for all due kernels together.
+A thread reads the processes and sockets of all due kernels together.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ log = logging.getLogger("kconnd")
 
 SAMPLES_PER_SPAN = 6
 UNPROVEN = "it has not reported the end of a request"
-SPANS_AHEAD = 2.0  # sampling of processor time begins this many spans before the stop is due
+SPANS_AHEAD = 2.0  # how many spans before a due stop the sampling of processor time begins
 
 
 @dataclass
 class Idler:
-    """The samples of a kernel that may be idle.
+    """The samples of one kernel that may be idle.
 
     Parameters
     ----------
@@ -53,9 +53,9 @@ class Idling:
     Parameters
     ----------
     readings : Readings
-        Shows why a kernel is kept alive.
+        The object that stores why a kernel is kept alive.
     clock : callable
-        Returns monotonic seconds.
+        A function that returns monotonic seconds.
     """
 
     def __init__(self, readings: Readings, clock: Callable[[], float]) -> None:
@@ -64,14 +64,14 @@ class Idling:
         self._check: asyncio.Task[None] | None = None
 
     def check(self, actors: Iterable[Actor]) -> None:
-        """Begin to check the kernels that are due, unless a check is still running."""
+        """Begin to check the kernels that are due; do nothing if a check is still running."""
         if self._check is None or self._check.done():
             due = [actor for actor in actors if self._is_due(actor)]
             if due:
                 self._check = asyncio.get_running_loop().create_task(self._check_all(due))
 
     def _is_due(self, actor: Actor) -> bool:
-        """Return whether a kernel needs a sample; the samples of a busy kernel are dropped."""
+        """Return whether a kernel needs a sample now; drop the samples of a busy kernel."""
         name, now, stop_after = actor.record.name, self._clock(), _stop_after(actor)
         idle = idle_for(actor, now)
         span = measured_span_s(stop_after)
@@ -86,7 +86,7 @@ class Idling:
         return not idler.samples or now - idler.samples[-1].at >= span / SAMPLES_PER_SPAN
 
     async def _check_all(self, actors: Sequence[Actor]) -> None:
-        """Check kernels; an exception is logged, and the next round tries again."""
+        """Check kernels; log an exception, because the next round repeats the check."""
         try:
             await self._sample(actors)
         except Exception:
@@ -114,7 +114,7 @@ class Idling:
             actor.process.spawn(self._stop(actor, stop_after, idler))
 
     async def _stop(self, actor: Actor, stop_after: float, idler: Idler) -> None:
-        """Stop an idle kernel if each of its shells answers and no client has connected."""
+        """Stop an idle kernel if all its shells answer and no client has connected meanwhile."""
         process = actor.process
         if not await process.watch.is_idle():
             self._readings.note_kept_alive(actor, "one of its shells did not answer in time")
@@ -132,7 +132,7 @@ def _stop_after(actor: Actor) -> float:
 
 
 def _is_unproven(actor: Actor, before: float) -> bool:
-    """Return whether an unproven request is the only reason not to stop a kernel."""
+    """Return whether a kernel would be idle if it had reported the end of all requests."""
     activity = actor.process.watch.activity
     return bool(
         activity and activity.unproven and activity.state == "idle" and activity.active_at < before
@@ -140,7 +140,7 @@ def _is_unproven(actor: Actor, before: float) -> bool:
 
 
 def idle_for(actor: Actor, now: float) -> float | None:
-    """Return the seconds for which a kernel has been idle; None if it may be busy."""
+    """Return for how many seconds a kernel has been idle; None if the kernel may be busy."""
     activity = actor.process.watch.activity
     return now - activity.active_at if activity and activity.is_sure else None
 
@@ -148,10 +148,10 @@ def idle_for(actor: Actor, now: float) -> float | None:
 def _read(
     processes: Iterable[tuple[Handle | None, ConnectionInfo | None]],
 ) -> list[tuple[dict[tuple[int, int], float], int | None]]:
-    """Read the processor time of each kernel's processes and the number of connected clients.
+    """Read, for each kernel, the processor time of its processes and the number of its clients.
 
-    The trees of the shim and of the kernel are both read, because a killed shim is no longer the
-    kernel's parent.
+    The descendants of the shim and those of the kernel are both read, because a shim that was
+    killed is no longer the kernel's parent.
     """
     counter = ClientCounter()
     return [

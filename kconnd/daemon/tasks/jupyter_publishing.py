@@ -1,15 +1,16 @@
 """Publishes kernels in Jupyter's runtime folder: links to connection files, and external kernels.
 
-``jupyter console --existing kernel-NAME.json`` looks in Jupyter's runtime folder. The daemon
-creates a link to the connection file of each live kernel in this folder. A Jupyter server lists
-every file in the subfolder ``external_kernels`` as a kernel. The daemon writes a file there for
-each kernel with ``publish: jupyter`` in its profile.
+``jupyter console --existing kernel-NAME.json`` looks for the file in Jupyter's runtime folder. For
+each live kernel, the daemon creates a link in this folder to the kernel's connection file. A
+Jupyter server lists every file in the subfolder ``external_kernels`` as a kernel. For each kernel
+with ``publish: jupyter`` in its profile, the daemon writes a file into this subfolder.
 
 The daemon runs as the user and writes into the user's own folders. Each file is written outside the
-subfolder and then renamed into it, so it appears atomically. A changed file gets a new name,
-because a server reads each name only once. Files of other programs are not changed; the daemon
-recognises its own files by name and type. When a kernel starts or exits, only the differences are
-written. Changes by other programs are detected every `PUBLISH_INTERVAL_S`.
+subfolder and then renamed into it, so the file appears there atomically. A file with changed
+content gets a new name, because a server reads a file of each name once. Files of other programs
+are not changed; the daemon recognises its own files by name and type. When a kernel starts or
+exits, the daemon writes the differences and leaves the other files unchanged. Every
+`PUBLISH_INTERVAL_S`, the daemon detects changes by other programs.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from kconnd.daemon.kernels import Kernels
 from kconnd.system.files.private import write_private
 from kconnd.system.hung_calls import BeginStep, StuckError
 
-PUBLISH_INTERVAL_S = 30.0  # the time between comparisons with the real content of the folders
+PUBLISH_INTERVAL_S = 30.0  # between comparisons with the content of the folders
 EXTERNAL = "external_kernels"
 External = tuple[str, ConnectionInfo, str]  # a kernel's name, connection and kernel spec
 
@@ -37,9 +38,9 @@ log = logging.getLogger("kconnd")
 
 
 async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
-    """Publish the running kernels after each change.
+    """Publish the running kernels now and after each change.
 
-    The files stay when the daemon exits, because the kernels keep running.
+    When the daemon exits, the files stay, because the kernels keep running.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ async def publish_for_ever(kernels: Kernels, folder: Path) -> None:
 
 
 async def publish_once(kernels: Kernels, folder: Path) -> None:
-    """Publish the present state once, when the daemon has stopped its kernels and exits."""
+    """Publish the present state once; for a daemon that has stopped its kernels and exits."""
     published = _published(kernels, folder)
     await _write(kernels, published, partial(published.show, *_publications(kernels)))
 
@@ -95,7 +96,7 @@ def _externals(kernels: Kernels) -> Iterator[External]:
         connection = actor.record.connection
         if connection is not None and _is_up(actor.kernel):
             name = actor.record.name
-            # A kernel stays listed when its profile is removed.
+            # If the profile was removed, the kernel stays listed by the profile of its launch.
             profile = kernels.profile(name) or actor.profile
             if profile.publish == "jupyter":
                 yield name, connection, actor.record.facts.kernel_name or name
@@ -104,8 +105,8 @@ def _externals(kernels: Kernels) -> Iterator[External]:
 def _is_up(kernel: Lifecycle) -> bool:
     """Return whether a kernel is running or is being restarted.
 
-    A kernel stays in a server's list during a restart. Otherwise, the server would treat it as a
-    new kernel afterwards.
+    During a restart, a kernel stays in a server's list. If it were removed, the server would treat
+    it as a new kernel after the restart.
     """
     if kernel.state is State.RUNNING:
         return True
@@ -126,13 +127,14 @@ class Published:
     folder : Path
         Jupyter's runtime folder.
     runtime_dir : Path
-        The daemon's runtime folder, the target of the links.
+        The daemon's runtime folder, which contains the targets of the links.
     machine : str
-        The id of this machine; several machines may share the home.
+        The id of this machine, because several machines may share the home.
     is_foreign : callable
         A function that returns whether the kernel of a name belongs to another machine or
-        container. The files of its daemon are not changed. Machine ids alone do not suffice,
-        because a container can have the machine-id of its host.
+        container. Files that another daemon has published for such a kernel are not changed.
+        Machine ids alone do not suffice for this, because a container can have the machine id of
+        its host.
     """
 
     def __init__(
@@ -147,7 +149,7 @@ class Published:
         self._runtime_dir, self._machine = runtime_dir, machine
         self._prefix = f"kconnd-{machine[:8]}-"
         self._file_names: set[str] | None = None  # None until the folder has been listed
-        self._linked: dict[str, str] | None = None  # the links of this daemon
+        self._linked: dict[str, str] | None = None  # None until the links were listed
         self._is_foreign = is_foreign
         self._error = ""
 
@@ -158,10 +160,10 @@ class Published:
         *,
         rescan: bool = True,
     ) -> None:
-        """Write the files of these kernels, and remove this daemon's files of other kernels.
+        """Write the files and links of these kernels; remove the daemon's other files and links.
 
-        With ``rescan`` or after a failed call, the folders are listed first. Otherwise, they are
-        assumed to be unchanged since the last call.
+        With ``rescan`` or after a failed call, the folders are listed first. Otherwise, the folders
+        are assumed to be unchanged since the last call.
         """
         rescan = rescan or bool(self._error)
         try:
@@ -173,7 +175,7 @@ class Published:
             self.log_error(str(error))
 
     def log_error(self, message: str) -> None:
-        """Log an error, unless the last logged error was the same."""
+        """Log an error unless it equals the last logged error."""
         if message != self._error:
             log.warning("publishing kernels for Jupyter: %s", message)
         self._error = message
@@ -186,12 +188,12 @@ class Published:
     def _content(
         self, name: str, connection: ConnectionInfo, kernel_name: str
     ) -> dict[str, object]:
-        """Return the content of a connection file, with fields for kernel and machine."""
+        """Return the content of a published file: connection, name of the kernel, and machine."""
         fields = {"kernel_name": kernel_name, "kconnd": name, "kconnd_machine": self._machine}
         return {**connection.to_file(), **fields}
 
     def _show_external(self, externals: dict[str, External], *, rescan: bool) -> None:
-        """Write the files that servers list."""
+        """Write the files that Jupyter servers list."""
         if not rescan and self._file_names == set(externals):
             return
         existing = {path.name for path in self._external.glob(f"{self._prefix}*.json")}
@@ -208,12 +210,14 @@ class Published:
     def _show_links(self, links: dict[str, str], *, rescan: bool) -> None:
         """Create a link for each of these kernels, and try once to remove every other link.
 
-        A removed link may reappear: in a shared home, the daemon of another machine can create it.
+        A removed link may reappear, because the daemon of another machine can create it in a shared
+        home.
         """
         targets = {connection_file_name(name): target for name, target in links.items()}
         before = self._linked
         if before is not None:
-            # Recorded first, because an error may occur after some links are created.
+            # The links are recorded before they are created, because an error may occur after some
+            # of them.
             self._linked = {**before, **targets}
         existing = dict(self._own_links()) if rescan or before is None else before
         for name in set(existing if before is None else before) - set(targets):
@@ -222,19 +226,19 @@ class Published:
                 (self._folder / name).unlink(missing_ok=True)
         for name in set(targets) - set(existing):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # The file of another program is not replaced.
+            # A file of another program is not replaced.
             with contextlib.suppress(FileExistsError):
                 (self._folder / name).symlink_to(targets[name])
         self._linked = targets
 
     def _own_links(self) -> Iterator[tuple[str, str]]:
-        """List the links to connection files of this daemon and their targets."""
+        """Yield the name and the target of each link that belongs to this daemon."""
         for path in self._folder.glob(connection_file_name("*")):
             if target := self._target(path.name):
                 yield path.name, target
 
     def _target(self, name: str) -> str:
-        """Return the target of a link; ``""`` if it is not a link of this daemon."""
+        """Return the target of a link; ``""`` if the path is not a link of this daemon."""
         with contextlib.suppress(OSError):
             target = os.readlink(self._folder / name)  # noqa: PTH115  # Path.readlink changes the text
             if Path(target).parent == self._runtime_dir:

@@ -1,7 +1,7 @@
 """Reloads profiles and kernel specs when files in their folders change.
 
-A reload does not change live kernels. A folder is read only after a time without changes, so that
-no incomplete file is read.
+A reload does not change live kernels. After a change, the folders are read when nothing has changed
+for a while, so that no incomplete file is read.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from kconnd.errors import ProfileError
 from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.hung_calls import PathSteps, StuckError
 
-QUIET_TIME_S = 0.3  # a write counts as complete after this time without a change
+QUIET_TIME_S = 0.3  # after this time without changes, writes count as complete
 MAX_QUIET_WAIT_S = 5.0
 # Kernel specs are also scanned periodically, because file servers report no changes.
 SCAN_INTERVAL_S = 30.0
@@ -25,8 +25,8 @@ log = logging.getLogger("kconnd")
 async def watch_folders(folders: FolderWatcher, paths: PathSteps) -> bool:
     """Watch the folders that exist now; return whether a folder has appeared or disappeared.
 
-    A thread first accesses each folder, so that a hanging folder does not block the event loop. If
-    a folder cannot be watched, the reason is logged.
+    A thread accesses each folder first, so that a folder that hangs does not block the event loop.
+    If a folder cannot be watched, the reason is logged.
     """
     logged_error, has_changed = folders.trouble, False
     try:
@@ -41,7 +41,7 @@ async def watch_folders(folders: FolderWatcher, paths: PathSteps) -> bool:
 
 
 async def pick_up_for_ever(kernels: Kernels, folders: FolderWatcher, paths: PathSteps) -> None:
-    """Reload the profiles after each change in their folders."""
+    """Reload the profiles after each change in the folders of profiles."""
     with folders:
         while True:
             changed = await folders.wait_for_change(MISSING_FOLDER_INTERVAL_S)
@@ -55,7 +55,7 @@ async def pick_up_for_ever(kernels: Kernels, folders: FolderWatcher, paths: Path
 
 
 async def follow_kernelspecs(kernels: Kernels, folders: FolderWatcher, paths: PathSteps) -> None:
-    """Scan for kernel specs after each change in their folders, and every `SCAN_INTERVAL_S`."""
+    """Scan for kernel specs after each change in their folders and every `SCAN_INTERVAL_S`."""
     with folders:
         while True:
             await watch_folders(folders, paths)

@@ -1,7 +1,8 @@
-"""Restores folders, the socket and connection files after a deletion from the runtime folder.
+"""Restores folders, the socket and connection files that were deleted from the runtime folder.
 
-Programs that clean up /tmp delete such files while daemon and kernels run. The daemon periodically
-looks for missing files and creates them again. No kernel is changed.
+Programs that clean up /tmp can delete the content of the runtime folder while daemon and kernels
+run. The daemon periodically looks for missing files and creates them again. The kernels themselves
+are not changed.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from kconnd.system.files.stamps import stamp_file
 from kconnd.system.http.http_server import Site
 
 REPAIR_INTERVAL_S = 5.0
-STAMP_RESOLUTION_S = 2.0  # times of most file systems are exact to 10 ms, of some only to seconds
+STAMP_RESOLUTION_S = 2.0  # most file systems store times to 10 ms, some to seconds
 
 log = logging.getLogger("kconnd")
 
@@ -37,10 +38,10 @@ def make_folders(runtime_dir: Path) -> None:
 
 
 async def repair_for_ever(kernels: Kernels, site: Site) -> None:
-    """Repair every `REPAIR_INTERVAL_S`; an error is logged once, and the repair is retried."""
+    """Repair every `REPAIR_INTERVAL_S`; after an error, log it once and try again."""
     logged_error, settled = "", Settled()
     while True:
-        await asyncio.sleep(REPAIR_INTERVAL_S)  # polling, because the folder may have been replaced
+        await asyncio.sleep(REPAIR_INTERVAL_S)  # polled, because the folder may be replaced
         try:
             make_folders(kernels.world.runtime_dir)
             site.restore_socket()
@@ -61,7 +62,7 @@ async def repair_for_ever(kernels: Kernels, site: Site) -> None:
 
 
 def read_stamps(kernels: Kernels) -> object:
-    """Return a value that changes with each change of a kernel or of a folder's content."""
+    """Return a value that differs after each change of a kernel or of a folder's content."""
     stamps = [stamp_file(folder) for folder in _folders(kernels)]
     return kernels.world.bus.count, [stamp.marks for stamp in stamps]
 
@@ -70,7 +71,7 @@ class Settled:
     """Decides whether anything has changed since the last repair.
 
     Two changes shortly after each other can have equal times in the file system. Repairs therefore
-    continue until the stamps have been equal for `STAMP_RESOLUTION_S`, by the monotonic clock.
+    continue until the stamps have been equal for `STAMP_RESOLUTION_S`.
     """
 
     def __init__(self) -> None:
@@ -91,9 +92,9 @@ class Settled:
 
 def repair_files(kernels: Kernels) -> None:
     """Restore the deleted files of all kernels."""
-    paths: set[str] = set()  # listing a few folders is faster than six stat calls per kernel
+    paths: set[str] = set()  # listing folders is faster than six stat calls per kernel
     for folder in _folders(kernels):
-        # An earlier daemon used another folder, which may be gone.
+        # An earlier daemon may have used another folder, which may be missing now.
         with contextlib.suppress(FileNotFoundError):
             paths |= {f"{folder}/{name}" for name in os.listdir(folder)}  # noqa: PTH208  # paths as text
     for actor in kernels.all():

@@ -1,8 +1,8 @@
 """Reports the daemon's status to the service manager, and ends an unused daemon.
 
-The event loop sends the watchdog notification, so systemd detects a hanging event loop. A daemon
-with socket activation may exit when there is no live kernel, because the next client starts it
-again.
+The event loop sends the watchdog notification, so that systemd detects an event loop that hangs. A
+daemon with socket activation may exit when there is no live kernel, because the next client starts
+the daemon again.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ log = logging.getLogger("kconnd")
 async def report_for_ever(
     kernels: Kernels, site: Site, exit_idle: float, ending: asyncio.Event
 ) -> None:
-    """Report the status; set ``ending`` when the daemon was unused for ``exit_idle`` seconds."""
+    """Report the status; set ``ending`` after ``exit_idle`` seconds without use of the daemon."""
     clock = kernels.world.clock
     interval_s = min(MAX_INTERVAL_S, exit_idle / 4, (watchdog_interval(os.environ) or math.inf) / 3)
     needed_at = clock()
@@ -48,7 +48,7 @@ async def report_for_ever(
 
 
 async def register_at_front_for_ever(kernels: Kernels, front: Path | None) -> None:
-    """Register this daemon for a start at boot with the front door, if a profile requires it."""
+    """If a profile requires it, let the front door start this daemon at each boot."""
     registered: bool | None = None
     logged_error = ""
     while front is not None:
@@ -61,8 +61,8 @@ async def register_at_front_for_ever(kernels: Kernels, front: Path | None) -> No
                 await asyncio.to_thread(post, "/v1/boot", {"wanted": needed})
                 registered, logged_error = needed, ""
             except KconndError as error:
-                # Logged once, because every attempt may be refused.
+                # An equal error is logged once, because every attempt may be refused.
                 if error.message != logged_error:
                     log.warning("registering for a start at boot: %s", error.message)
                 logged_error = error.message
-        await asyncio.sleep(FRONT_INTERVAL_S)  # there is no event for a front door that runs again
+        await asyncio.sleep(FRONT_INTERVAL_S)  # no event reports that the front door runs again

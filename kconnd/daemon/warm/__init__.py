@@ -1,1 +1,1 @@
-"""Warm kernels: kernels that are started in advance and handed over to the next matching start."""
+"""Warm kernels: kernels that are started in advance and get their names at a later start."""

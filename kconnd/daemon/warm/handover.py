@@ -1,14 +1,15 @@
 """The hand-over: a warm kernel gets a name, and its files are moved to the paths of this name.
 
-The order of the steps is chosen for the case of a crash. First, the link is changed to the folder
-of the named kernel; the shim writes its exit file and its logs through this link. Second, the lock
-is moved. Last, the facts are moved by one rename. If the daemon dies before this rename, the facts
-belong to a warm kernel. The next daemon terminates the warm kernel, and no work is lost. If the
-daemon dies after the rename, the facts belong to the named kernel and contain its generation. The
-next daemon adopts the named kernel.
+The shim writes its exit file and its logs through a link to the kernel's folder. The order of the
+steps allows a crash of the daemon between any two of them. First, the link is changed to the folder
+of the named kernel. Second, the lock file is moved. Last, the facts file is moved by one rename. If
+the daemon dies before this rename, the facts belong to a warm kernel. The next daemon terminates
+the warm kernel, and no work is lost. If the daemon dies after the rename, the facts belong to the
+named kernel and contain its generation. The next daemon adopts the named kernel.
 
-A message sends the name to the kernel. After the kernel's reply, its first folder is removed. If
-the link was changed and the first folder still exists, the next daemon sends the name again.
+A message sends the name to the kernel. After the kernel's reply, the folder that the kernel had
+before the hand-over (its first folder) is removed. If the link was changed and the first folder
+still exists, the next daemon sends the name again.
 """
 
 import asyncio
@@ -39,9 +40,9 @@ log = logging.getLogger("kconnd")
 
 
 async def send_name(world: World, channels: Channels, old: str, new: str) -> bool:
-    """Send the name to a kernel; return whether the kernel has replied.
+    """Send the name to a kernel; return whether the kernel has confirmed the name.
 
-    A repeated call is harmless.
+    The name can be sent again without harm.
     """
     before, after = world.warm_files(old), world.files(new)
     code = renaming_code(before.connection_file, new, after.connection_file)
@@ -53,7 +54,7 @@ async def send_name(world: World, channels: Channels, old: str, new: str) -> boo
 
 
 async def confirm_name(world: World, naming: Awaitable[bool], old: str, new: str) -> None:
-    """Wait until a kernel has received its name, then remove its first folder."""
+    """Wait until a kernel has confirmed its name, then remove the kernel's first folder."""
     try:
         if await naming:
             remove_folder(Path(world.warm_files(old).first_folder))
@@ -67,7 +68,7 @@ async def confirm_name(world: World, naming: Awaitable[bool], old: str, new: str
 
 
 async def resend_name(world: World, old: str, new: str) -> None:
-    """Send the name to a kernel again, because its daemon died before the kernel's reply."""
+    """Send the name to a kernel again, because an earlier daemon died before the reply."""
     try:
         file = read_regular(world.files(new).connection_file, MAX_OWN_BYTES)
         channels = world.connect(parse_connection(json.loads(file)))
@@ -81,7 +82,9 @@ async def resend_name(world: World, old: str, new: str) -> None:
 
 
 def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
-    """Move a kernel's files to the paths of its name; the new connection file already exists.
+    """Move a warm kernel's files to the paths of the name in ``plan``.
+
+    The caller has already written the connection file of this name.
 
     Raises
     ------
@@ -94,7 +97,8 @@ def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
         launch=warm.plan.generation,
         exit_file=plan.files.exit,
         lock=plan.files.lock,
-        # On a full disk, the shim writes the spare exit file beside these facts.
+        # This is the shim's own facts path: on a full disk, the shim writes the exit status beside
+        # it.
         facts=warm.plan.files.facts,
         note=NOTE,
     )
@@ -103,10 +107,11 @@ def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
     _shift(Path(plan.files.log), plan.log_keep)
     with contextlib.suppress(FileNotFoundError):
         Path(warm.plan.files.log).rename(plan.files.log)
-    # An older exit file is removed, because it could be mistaken for the exit file of this process.
+    # An older exit file at the new path is removed, because it would be read as that of this
+    # process.
     Path(plan.files.exit).unlink(missing_ok=True)
     _turn(world.warm_files(warm.plan.name), Path(plan.files.folder))
-    # A user may have removed the lock file; the kernel keeps running without it.
+    # A missing lock file is ignored: a user may have removed it, and the kernel runs without it.
     with contextlib.suppress(FileNotFoundError):
         Path(warm.plan.files.lock).rename(plan.files.lock)
     facts, plain, here = Path(warm.plan.files.facts), handle.to_json(), world.store.origin
@@ -120,7 +125,7 @@ def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
 
 
 def _write_into_lock(path: Path, facts: bytes) -> None:
-    """Write the facts to the first line of the locked file.
+    """Write the facts to the first line of the lock file.
 
     The shim reserves the bytes after this line for the kernel's exit status.
     """
@@ -133,10 +138,7 @@ def _write_into_lock(path: Path, facts: bytes) -> None:
 
 
 def named_by(files: WarmFiles) -> str:
-    """Return the name of the kernel whose folder is the link's target.
-
-    ``""`` before the hand-over.
-    """
+    """Return the name that the link's target shows; ``""`` before the hand-over."""
     try:
         target = Path(files.folder).readlink()
     except OSError:
@@ -152,10 +154,10 @@ def _keep_ports(world: World, warm: WarmKernel, plan: LaunchPlan) -> None:
 
 
 def _turn(files: WarmFiles, folder: Path) -> None:
-    """Change the target of a link atomically.
+    """Change the target of a warm kernel's link atomically.
 
-    The link is relative, so it stays valid when the state folder is moved after the deletion of an
-    account.
+    The link is relative. It therefore stays valid when the state folder of a deleted account is
+    moved.
     """
     next_link = Path(files.next_link)
     next_link.symlink_to(os.path.relpath(folder, next_link.parent))
@@ -163,7 +165,7 @@ def _turn(files: WarmFiles, folder: Path) -> None:
 
 
 def _shift(path: Path, keep: int) -> None:
-    """Rotate the logs of a kernel, as a shim rotates its logs."""
+    """Rotate the logs of a kernel in the way in which a shim rotates them."""
     if not path.exists():
         return
     for number in range(keep, 0, -1):

@@ -1,9 +1,9 @@
-"""Stops the warm kernels that a killed daemon left behind; nobody has used them.
+"""Terminates the warm kernels that a killed daemon left behind; nobody has used them.
 
-A kernel that was handed over may contain a user's work, so it is not stopped. Its shim writes the
-exit file and the logs through a link. This link is kept as long as the shim may be alive. A process
-is identified by its shim's facts, or else by the shim's command line. The daemon starts even if a
-process does not exit or the disk is not writable.
+A kernel that was handed over may contain a user's work, so it is not terminated. The shim of such a
+kernel writes the exit file and the logs through a link, which is kept as long as the shim may be
+alive. The process of a warm kernel is found by the shim's facts, or else by the shim's command
+line. The daemon starts even if a process does not exit or the disk is not writable.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process.find_shim import find_shim
 from kconnd.system.process.processes import boot_id, descendants, is_alive, shares_host_name
 
-SWEEP_TIMEOUT_S = 1.0  # after this time, the daemon starts and the stops continue in the background
+SWEEP_TIMEOUT_S = 1.0  # after this time, the daemon starts while processes are still terminated
 
 log = logging.getLogger("kconnd")
 
@@ -49,7 +49,7 @@ class HandedOver:
     old, name : str
         The names of the kernel before and after the hand-over.
     handle : Handle, optional
-        The live process; None if it was not found.
+        The live process; None if no process was found.
     knows_name : bool
         Whether the kernel has confirmed its name.
     """
@@ -61,14 +61,14 @@ class HandedOver:
 
 
 async def sweep(world: World, maker: Maker) -> list[HandedOver]:
-    """Begin to terminate the warm kernels; return the kernels that were handed over."""
+    """Begin to terminate the warm kernels without a name; return those that were handed over."""
     handed_over = []
     ending = []
     for old in set(_names(world)):
         files = world.warm_files(old)
         name = named_by(files)
         if not name or Path(files.facts).exists():  # noqa: ASYNC240  # short
-            # The last step of the hand-over is missing.
+            # There was no hand-over, or its last step is missing.
             ending.append(maker.spawn(_end(world, maker, old)))
             continue
         handle = _live_handle(world, name)
@@ -99,7 +99,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _live_handle(world: World, name: str) -> Handle | None:
-    """Return the live process of a kernel, by its shim's facts or by its record."""
+    """Return the live process that a kernel's facts or record names; None without one."""
     files = world.files(name)
     facts, record = _read(files.facts), _read(files.record)
     for handle in map(_handle, (facts, record.get("handle") or {})):
@@ -110,7 +110,7 @@ def _live_handle(world: World, name: str) -> Handle | None:
 
 
 def _may_live(world: World, name: str) -> bool:
-    """Return whether a kernel may be alive: its lock is held, or it belongs to another machine."""
+    """Return whether a kernel may be alive: its lock is held, or another machine owns it."""
     machine = world.store.origin.machine
     origin = _read(world.files(name).record).get("origin") or {}
     return is_held(world, name) or origin.get("machine", machine) != machine
@@ -153,7 +153,7 @@ async def _end(world: World, maker: Maker, name: str) -> None:
 
 
 def _own_sockets(world: World, files: WarmFiles) -> list[str]:
-    """List the sockets of a warm kernel that do not belong to a named kernel."""
+    """List the sockets of a warm kernel; leave out sockets that a named kernel uses."""
     if not Path(files.folder).is_symlink():
         return []
     try:
@@ -168,7 +168,7 @@ def _own_sockets(world: World, files: WarmFiles) -> list[str]:
 
 
 def _by_command_line(name: str, files: KernelFiles) -> Handle | None:
-    """Find a warm kernel without facts, by the command line of its shim."""
+    """Find the process of a warm kernel without facts, by the command line of the shim."""
     shim = find_shim(name)
     if shim is not None and not shares_host_name(shim):
         return None  # the process belongs to a container whose pids are visible here

@@ -1,9 +1,9 @@
 """Starts warm kernels and terminates them.
 
-A link in the state folder and a lock are created before the launch of each warm kernel. If the
-daemon dies at any step, the next daemon finds the warm kernel by them
-(`kconnd.daemon.warm.leftovers`). A launch that has begun is never abandoned. If it is cancelled,
-the maker waits for its process, terminates it, and removes its files afterwards.
+Before the launch of each warm kernel, a link in the state folder and a lock file are created. If
+the daemon dies at any step, the next daemon finds the warm kernel by this link and this lock file
+(`kconnd.daemon.warm.leftovers`). A launch that has begun is never abandoned. If the launch is
+cancelled, the maker waits for the process, terminates the process, and then removes the files.
 """
 
 import asyncio
@@ -72,8 +72,8 @@ class Maker:
         Raises
         ------
         KconndError, OSError, TimeoutError
-            If the kernel cannot be started. Its files are removed at once, or when its process has
-            exited.
+            If the kernel cannot be started. The files of the failed kernel are removed: at once if
+            there is no process, else after the exit of the process.
         """
         plan, wire = await self.plan(profile)
         since = self._world.wall_clock()
@@ -173,7 +173,7 @@ def _check_nameable(plan: LaunchPlan) -> None:
 
 
 async def _ask_what_it_read(channels: Channels, plan: LaunchPlan, since: float) -> Signatures:
-    """Request the list of files that a kernel has read, and check that they are unchanged."""
+    """Request the list of files that a kernel has read, and check that the files are unchanged."""
     reading = parse_reading(await channels.evaluate(READING))
     if reading is None:
         raise StartFailedError("it did not list the files that it has read")
@@ -184,7 +184,7 @@ async def _ask_what_it_read(channels: Channels, plan: LaunchPlan, since: float) 
 
 
 async def _log_fault(work: Coroutine[Any, Any, None]) -> None:
-    """Log an exception, because nobody awaits this task."""
+    """Run a task's work and log an exception, because nobody awaits the task."""
     try:
         await work
     except Exception:
@@ -192,7 +192,7 @@ async def _log_fault(work: Coroutine[Any, Any, None]) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with its files."""
+    """Remove a folder and the files in it."""
     for path in folder.glob("*"):
         path.unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):

@@ -1,12 +1,12 @@
-"""The pool of warm kernels (``warm: N``); it also prepares the parents of forked kernels.
+"""The pool of warm kernels (``warm: N``), which also prepares the zygotes of forked kernels.
 
 A warm kernel is an ordinary kernel process with a shim and an empty namespace, but without a name.
-A start of its profile, or of an instance of the profile, uses the warm kernel instead of a new
-process. The hand-over requires that a new process would be identical (`same_start`). At the
-hand-over, the kernel gets its name and the path of its connection file. Before that, nobody has
-worked in the kernel. The daemon therefore terminates its warm kernels when it exits, and the next
-daemon terminates the warm kernels of a killed daemon. Warm kernels are started one at a time, when
-no user waits for a start and enough memory is free.
+A start of the profile, or of an instance of the profile, uses a warm kernel instead of a new
+process, if a new process would be identical (`same_start`). At the hand-over, the kernel gets its
+name and the path of its connection file. Before the hand-over, nobody has worked in the kernel. The
+daemon therefore terminates its warm kernels when it exits, and the next daemon terminates the warm
+kernels of a killed daemon. Warm kernels are started one at a time, when no user waits for a start
+and enough memory is free.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.process.memory import available_memory
 from kconnd.system.process.resource_usage import count_descriptors, tree_memory
 
-# The time between checks that ready kernels are still identical to new kernels.
+# The time between two checks whether warm kernels are still identical to new kernels.
 CHECK_INTERVAL_S = 10.0
-MIN_RETRY_DELAY_S = 0.1  # used while a user waits or memory is short; doubled after each attempt
+MIN_RETRY_DELAY_S = 0.1  # while a user waits or memory is short; doubled each time
 MIN_FREE_BYTES = 256 << 20
-LAUNCH_RETRY_DELAYS_S = (0.0, 0.1, 0.3, 1.0)  # the delays of a launch that a quota refused
+LAUNCH_RETRY_DELAYS_S = (0.0, 0.1, 0.3, 1.0)  # before each retry of a launch that a quota refused
 MAX_RETRY_DELAY_S = 60.0  # the longest delay after a failed start
 
 log = logging.getLogger("kconnd")
@@ -61,7 +61,7 @@ class Pool:
         self._ready: dict[str, list[WarmKernel]] = {}
         self._failures: dict[str, int] = {}
         self._retry: dict[str, float] = {}
-        self._reasons: dict[str, str] = {}  # the reason of the last failure of each profile
+        self._reasons: dict[str, str] = {}  # why each profile's last attempt failed
         self._delays: dict[str, float] = {}
         self._making: asyncio.Task[WarmKernel] | None = None
         self._prepared: set[str] = set()
@@ -72,7 +72,7 @@ class Pool:
 
     @property
     def ready(self) -> int:
-        """The number of kernels that can be handed over."""
+        """The number of warm kernels that can be handed over."""
         return sum(map(len, self._ready.values()))
 
     def look_again(self) -> None:
@@ -89,12 +89,13 @@ class Pool:
     async def take(
         self, name: str, generation: int, profile: Profile, files: LaunchFiles
     ) -> tuple[WarmKernel, LaunchPlan] | None:
-        """Take a warm kernel that is identical to a new kernel, and send the name to it.
+        """Take a warm kernel that equals a new kernel, and send the name to it.
 
         Returns
         -------
         tuple, optional
-            The kernel, and the plan of the new process that it replaces.
+            The warm kernel, and the plan of the new process that it replaces; None if no warm
+            kernel equals a new kernel.
         """
         ready = self._ready.get(profile.name, [])
         for warm in list(ready):
@@ -110,15 +111,15 @@ class Pool:
                 continue
             naming = send_name(self._world, warm.channels, warm.plan.name, plan.name)
             self._naming[warm.plan.name] = asyncio.create_task(naming)
-            await asyncio.sleep(0)  # lets the message be sent before the hand-over continues
+            await asyncio.sleep(0)  # the message is sent before the hand-over continues
             return warm, plan
         return None
 
     def hand_over(self, warm: WarmKernel, plan: LaunchPlan) -> Handle:
         """Move the files of a taken kernel; see `kconnd.daemon.warm.handover`.
 
-        The hand-over does not wait for the kernel's reply. The kernel handles requests in order, so
-        it processes its name before any later request.
+        The hand-over does not wait for the kernel's reply. The kernel handles messages in order, so
+        it handles the message with its name before any request of a client.
         """
         old = warm.plan.name
         handle = hand_over(self._world, warm, plan)
@@ -136,7 +137,7 @@ class Pool:
     async def keep_for_ever(
         self, profiles: Callable[[], Iterable[Profile]], waiting: Callable[[], bool]
     ) -> None:
-        """Keep the number of kernels ready that the profiles require.
+        """Keep as many warm kernels ready as the profiles require.
 
         Parameters
         ----------
@@ -154,7 +155,7 @@ class Pool:
                     await self._due.wait()
 
     async def _look(self, profiles: list[Profile], waiting: Callable[[], bool]) -> float:
-        """Check all profiles once; return the seconds until the next check."""
+        """Check the warm kernels of all profiles; return the seconds until the next check."""
         pause = CHECK_INTERVAL_S
         self._make_room()
         for profile in profiles:
@@ -168,7 +169,7 @@ class Pool:
         return pause
 
     def _make_room(self) -> None:
-        """Terminate ready kernels until enough memory is free."""
+        """Terminate warm kernels until enough memory is free."""
         lacking = MIN_FREE_BYTES - self._available()
         for ready in self._ready.values():
             while ready and lacking > 0:
@@ -177,7 +178,7 @@ class Pool:
                 self.discard(warm, "memory has run short")
 
     async def _prepare(self, profile: Profile) -> None:
-        """Start the parent from which kernels of a profile are forked."""
+        """Start the zygote from which kernels of a profile are forked, if the profile needs one."""
         forked = profile.launcher == "fork" or profile.preload
         if not forked or profile.start == "manual":
             return
@@ -189,12 +190,13 @@ class Pool:
             await self._world.launcher.prepare(plan)
 
     async def _keep(self, profile: Profile, waiting: Callable[[], bool]) -> float:
-        """Terminate the outdated kernels of a profile and start the missing kernels.
+        """Terminate the outdated warm kernels of a profile, and start the missing ones.
 
         Returns
         -------
         float
-            Seconds until the next check; doubled each time while no kernel can be started.
+            The seconds until the next check. While no kernel can be started, they are doubled each
+            time.
         """
         name = profile.name
         ready = self._ready.setdefault(name, [])
@@ -219,7 +221,7 @@ class Pool:
         return CHECK_INTERVAL_S
 
     async def _stale(self, profile: Profile, warm: WarmKernel) -> str:
-        """Return why a kernel differs from a new kernel; ``""`` if they are identical."""
+        """Return why a warm kernel differs from a new kernel; ``""`` if they are identical."""
         try:
             files = await read_launch_files(self._world, profile)
             connection = warm.wire.connection
@@ -232,7 +234,7 @@ class Pool:
         return await self._changed(warm)
 
     async def _changed(self, warm: WarmKernel) -> str:
-        """Return a file that has changed since a kernel has read it; ``""`` if there is none."""
+        """Describe a change of a file since a kernel has read the file; ``""`` for no change."""
 
         def compare(begin: BeginStep) -> str:
             begin(f"checking the files that {warm.plan.name} has read")
@@ -251,13 +253,13 @@ class Pool:
         return self._available() > MIN_FREE_BYTES + 2 * similar_bytes
 
     async def _add(self, profile: Profile) -> None:
-        """Start a kernel and add it to the pool after its first answer."""
+        """Start a warm kernel; add it to the pool after its first answer."""
         name = profile.name
         making = self._making = asyncio.create_task(self._maker.make(profile))
         try:
             check_descriptors(count_descriptors())
             await asyncio.wait([making])
-            if not making.cancelled():  # a launch that needed the place has cancelled this start
+            if not making.cancelled():  # `_release` may have cancelled this start
                 self._keep_ready(name, making.result())
         except (KconndError, OSError, TimeoutError) as error:
             self._failed(name, str(error) or "it did not answer")
@@ -277,7 +279,7 @@ class Pool:
         log.log(level, "%s: starting a warm kernel: %s; next try in %g s", name, why, pause)
 
     def _worked(self, name: str) -> None:
-        """Reset the retries of a profile after one of its kernels was used or ran for long."""
+        """Reset the retries of a profile after a warm kernel of it was used or ran for long."""
         for by_name in (self._failures, self._retry, self._reasons):
             by_name.pop(name, None)
 
@@ -297,17 +299,17 @@ class Pool:
     # --- termination
 
     async def launch_with_room(self, plan: LaunchPlan, refusal: StartFailedError) -> Handle:
-        """Launch a plan that a quota refused, after terminating a warm kernel.
+        """Terminate a warm kernel, then launch a plan again that a quota has refused.
 
         Raises
         ------
         StartFailedError
-            If there is no warm kernel, or if the launch fails again.
+            If there is no warm kernel to terminate, or if the launch fails again.
         """
         if not await self._release():
             raise refusal
         for pause in LAUNCH_RETRY_DELAYS_S:
-            # The service manager still counts a unit for a short time after its end.
+            # For a short time after the end of a unit, the service manager still counts it.
             await asyncio.sleep(pause)
             try:
                 return await self._world.launcher.launch(plan)
@@ -318,7 +320,7 @@ class Pool:
         raise refusal
 
     async def _release(self) -> bool:
-        """Terminate a ready or starting warm kernel; return whether there was one."""
+        """Terminate a warm kernel that is ready or starting; return False if there is none."""
         why = "another kernel needs its place"
         for ready in self._ready.values():
             if ready:
@@ -338,7 +340,7 @@ class Pool:
         return self._maker.discard(warm, why)
 
     async def sweep(self) -> None:
-        """Terminate the warm kernels that a killed daemon left behind."""
+        """Terminate the warm kernels of a killed daemon, and complete its hand-overs."""
         for kernel in await sweep(self._world, self._maker):
             if kernel.handle is not None:
                 self._spawn(self._remove_link_after(kernel.handle, kernel.old))
