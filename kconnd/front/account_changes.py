@@ -2,16 +2,16 @@
 
 kconnd names the files of a user by uid, and a uid can be reassigned after its account is deleted.
 `Accounts.settle` compares the account of the files with the present account of the uid. If the
-accounts differ, `Accounts.settle` starts ``kconnd-aside@UID.service``. This service stops the
+accounts differ, `Accounts.settle` starts ``kconnd-aside@UID.service``. This service stops the uid's
 daemon and moves the files (see `kconnd.system.files.account_files`); kernels keep running. The
 front door itself has no right to move the files.
 
-The front door runs this check before it opens an owner's socket or starts a daemon. The check also
-runs after each change of ``/etc/passwd``, and once a minute, because some accounts are not in this
-file.
+The front door calls `Accounts.settle` for a uid before it starts the uid's daemon or returns the
+path of the daemon's socket. It also calls `Accounts.settle` for all uids after each change of
+``/etc/passwd``, and once a minute, because some accounts are not in this file.
 
-A uid without an account changes nothing, because a deleted account and an unreachable user database
-look the same.
+If a uid has no account at present, its files stay: the account may be deleted, or the user database
+may be unreachable.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ from kconnd.system.process.processes import user_processes
 from kconnd.system.systemd.unit_control import Systemd
 
 CHECK_INTERVAL_S = 60.0
-START_TIMEOUT_S = 20.0  # the limit for all uids together, before the front door is ready
-MIN_SCAN_INTERVAL_S = 5.0  # the time between two scans of /proc for an earlier account
+START_TIMEOUT_S = 20.0  # for all uids together, before the front door is ready
+MIN_SCAN_INTERVAL_S = 5.0  # between two scans of /proc for an earlier account
 MAX_UID_DIGITS = 10
 PASSWD = Path("/etc/passwd")
 
@@ -54,7 +54,7 @@ class EarlierAccount:
     units : list of str
         The active units of the account's kernels.
     pids : list of int
-        All processes of the uid that are older than the move of the files.
+        All processes of the uid that were started before its files were moved.
     """
 
     aside: Aside
@@ -63,7 +63,7 @@ class EarlierAccount:
 
 
 class Accounts:
-    """Maps each uid to the account that owns its files.
+    """Maps each uid to the account that owns the uid's files.
 
     Parameters
     ----------
@@ -82,11 +82,11 @@ class Accounts:
         self._directory = directory or UserDirectory()
         self._uid_locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._scan_lock = asyncio.Lock()
-        # The time of the last scan, and the pids.
+        # The time of the last scan, and the pids that it found.
         self._scans: dict[Aside, tuple[float, list[int]]] = {}
 
     async def look_up(self, uid: int) -> Peer:
-        """Look up the user who has a uid now; the name is empty if no user has it.
+        """Look up the user who has a uid now; without such a user, the name is empty.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class Accounts:
         return await self._directory.complete(Peer(uid, 0))
 
     async def name_of(self, uid: int) -> str:
-        """Look up a user's name; see `look_up_user`."""
+        """Look up the name of the user who has a uid now; see `look_up`."""
         return (await self.look_up(uid)).name
 
     async def find(self, name: str) -> int | None:
@@ -118,14 +118,15 @@ class Accounts:
         Parameters
         ----------
         uid : int
-            The owner whose daemon is about to be opened or started.
+            The owner whose daemon the front door is about to start or whose socket it is about to
+            name.
         name : str
             The account's name, if the caller has just looked it up.
 
         Raises
         ------
         KconndError
-            If the files cannot be put aside. The caller must not give access to them.
+            If the files cannot be put aside. The caller must then give nobody access to the files.
         """
         if uid == ROOT_UID:
             return Account("root")
@@ -145,14 +146,14 @@ class Accounts:
     def _record(self, uid: int, account: Account, recorded: Account | None) -> None:
         """Write the account of a uid to disk.
 
-        If this fails for the first account of a uid, the error is only logged, because this account
-        can be served without the record.
+        If the write fails for the first account of a uid, the error is logged and not raised,
+        because this account can be served without the record.
 
         Raises
         ------
         KconndError
-            If a later account cannot be recorded. Its files would then be treated as files of the
-            earlier account.
+            If a later account cannot be recorded. The files of the later account would then be
+            treated as files of the earlier account.
         """
         try:
             self.files.write(uid, account)
@@ -196,7 +197,7 @@ class Accounts:
         )
 
     async def live_kernels(self, uid: int, number: int) -> list[str]:
-        """List the units of running kernels of one account."""
+        """List the units of the running kernels of one account of a uid."""
         units = await self._systemd.list_up(f"{KERNEL_UNIT_PREFIX}{uid}-*")
         return sorted(unit for unit in units if account_number(unit) == number)
 
@@ -210,9 +211,9 @@ class Accounts:
         return EarlierAccount(aside, units, await self._older_processes(aside))
 
     async def _older_processes(self, aside: Aside) -> list[int]:
-        """List the uid's processes that are older than the move.
+        """List the uid's processes that were started before the files were moved.
 
-        A scan reads all of /proc, so only one scan runs at a time, and its result is cached.
+        A scan reads all of /proc. Scans therefore run one at a time, and results are cached.
         """
         clock = asyncio.get_running_loop().time
         async with self._scan_lock:
@@ -224,7 +225,7 @@ class Accounts:
             return pids
 
     async def settle_all(self) -> None:
-        """Settle every uid for which files exist; log failures."""
+        """Call `settle` for every uid that has files; log failures."""
         try:
             uids = self.files.uids()
         except OSError as error:
@@ -241,16 +242,16 @@ class Accounts:
             log.warning("checking which account uid %d belongs to: %s", uid, error)
 
     async def settle_at_start(self) -> None:
-        """Settle all uids before any daemon starts; give up after `START_TIMEOUT_S`.
+        """Call `settle` for all uids before any daemon starts; give up after `START_TIMEOUT_S`.
 
-        The front door starts even if the user database does not answer.
+        The time limit lets the front door start even if the user database does not answer.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self.settle_all()
 
     async def watch(self) -> None:
-        """Settle all uids after each change of ``/etc/passwd``, and every `CHECK_INTERVAL_S`."""
+        """Call `settle` for all uids after each change of ``/etc/passwd``, and periodically."""
         with FolderWatcher([PASSWD.parent], lambda name: name == PASSWD.name) as folders:
             while True:
                 folders.refresh()

@@ -1,9 +1,9 @@
 """The HTTP routes of the front door: open owners' sockets, list kernels and start units.
 
-Routes with ``daemons_only`` accept only owners' daemons. The caller's control group proves that the
-caller is a daemon (see `kconnd.system.process.daemon_process`). Every process of the owner in this
-group counts as the daemon. Such a process can send only these requests, only for its own owner, and
-within the owner's quota.
+Routes with ``daemons_only`` refuse all callers except owners' daemons. The caller's cgroup proves
+that the caller is a daemon (see `kconnd.system.process.daemon_process`). Every process of the owner
+in the daemon's cgroup counts as the daemon. This is harmless: these routes act for the owner of the
+caller alone, and within this owner's quota.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ from kconnd.system.process.cgroups import unit_of
 from kconnd.system.process.daemon_process import daemon_process
 from kconnd.system.process.processes import user_of
 
-SCOPE_TIMEOUT_S = 5.0  # the limit until systemd has moved a process into its scope
+SCOPE_TIMEOUT_S = 5.0  # the limit for systemd to move a process into a scope
 POLL_INTERVAL_S = 0.001
-MAX_CONCURRENT_QUERIES = 16  # concurrent queries of owners' daemons
+MAX_CONCURRENT_QUERIES = 16  # concurrent requests to owners' daemons
 
 
 @dataclass(frozen=True)
 class FrontRequest:
-    """A request to the front door, and its peer."""
+    """A request to the front door, and the peer that sent the request."""
 
     owners: Owners
     peer: Peer
@@ -58,9 +58,9 @@ class FrontRequest:
     def authorise(self, right: Right) -> None:
         """Refuse a peer that may not use the service or may not list all kernels.
 
-        The daemon of each owner decides the rights on the owner's kernels. A uid without an account
-        is refused, because a user can have a range of such uids (subuid(5)) and could create too
-        many units.
+        The right to use a kernel is checked by the daemon of the kernel's owner. A uid without an
+        account is refused, because a user can have a range of such uids (subuid(5)) and could
+        create too many units with them.
         """
         if self.peer.uid != 0 and not self.peer.name:
             raise RefusedError(
@@ -76,18 +76,18 @@ class FrontRequest:
 
 
 async def health(request: FrontRequest) -> Reply:
-    """Report that the front door works, with its version and the number of running daemons."""
+    """Report the version of the front door and the number of running daemons."""
     active = await request.owners.active_uids()
     return {"version": kconnd.__version__, "pid": os.getpid(), "owners": len(active)}
 
 
 async def openapi(_request: FrontRequest) -> Reply:
-    """Describe these routes as an OpenAPI document."""
+    """Return the table of routes as an OpenAPI document."""
     return document(ROUTES)
 
 
 async def open_(request: FrontRequest) -> Reply:
-    """Open the socket of an owner's daemon, and return its path."""
+    """Open the socket of an owner's daemon, and return the path of the socket."""
     uid = request.peer.uid if request.name == "self" else await request.owners.find(request.name)
     return {"uid": uid, "socket": await request.owners.open(uid, request.peer)}
 
@@ -117,7 +117,7 @@ async def kernels(request: FrontRequest) -> Reply:
 
 
 async def _kernels_of(uid: int, slots: asyncio.Semaphore) -> list[dict[str, Any]] | KconndError:
-    """Query one owner's daemon; the reply is untrusted."""
+    """Request the kernels of one owner from the owner's daemon, and check the untrusted reply."""
     try:
         async with slots:
             reply = await get_json(owner_socket(uid), "/v1/kernels")
@@ -128,7 +128,7 @@ async def _kernels_of(uid: int, slots: asyncio.Semaphore) -> list[dict[str, Any]
 
 
 async def aside(request: FrontRequest) -> Reply:
-    """List earlier accounts of the caller's uid; for administrators, of all uids."""
+    """List the earlier accounts of the caller's uid or, for an administrator, of all uids."""
     everybody = may(request.peer, Right.MANAGE, owner=0)
     accounts = request.owners.accounts
     earlier = await accounts.list_earlier(None if everybody else request.peer.uid)
@@ -146,7 +146,7 @@ async def aside(request: FrontRequest) -> Reply:
 
 
 async def make_unit(request: FrontRequest) -> Reply:
-    """Start a kernel's shim in its own unit, as the caller's user and in the caller's slice."""
+    """Start a kernel's shim in a new unit, as the caller's user and in the caller's slice."""
     uid = request.peer.uid
     account = request.owners.accounts.expect(uid, request.peer.name)
     name, generation, program, plan, requested = parse_request(request.body)
@@ -167,12 +167,12 @@ async def _limits(owners: Owners, name: str, requested: Mapping[str, float]) -> 
 
 
 def _has_pam() -> bool:
-    """Return whether kconnd's PAM service is installed; without it, PAM would use ``other``."""
+    """Return whether kconnd's PAM service is installed; if not, PAM would use ``other``."""
     return Path("/etc/pam.d", PAM_SERVICE).exists()
 
 
 async def make_scope(request: FrontRequest) -> Reply:
-    """Move a shim that the caller's daemon has forked into a scope, with its future children."""
+    """Move a forked shim of the caller into a new scope, which its future children share."""
     uid = request.peer.uid
     account = request.owners.accounts.expect(uid, request.peer.name)
     name, generation, pid, requested = parse_scope(request.body)
@@ -181,7 +181,7 @@ async def make_scope(request: FrontRequest) -> Reply:
     rows = scope_properties(uid, name, pid, limits, await request.owners.systemd_version())
     with daemon_process(pid, uid) as check:
         await request.owners.make_unit(uid, scope, rows, check)
-        # The shim forks the kernel after this reply, so that the kernel starts inside the scope.
+        # The reply waits for the move, because the shim forks the kernel after the reply.
         await _wait_until_moved(pid, scope)
     return {"unit": scope, "limits": limits}
 

@@ -1,7 +1,8 @@
 """Caches the profiles and settings of the machine, which root writes.
 
-`MachineConfig` compares the stamp of the folder with the stamp at its last read. After a change, it
-reads the profiles again when nobody has written for a short time.
+`MachineConfig` compares the present stamp of the folder of profiles with the stamp at the last
+read. If the stamps differ, `MachineConfig` reads the profiles again, but waits until nobody has
+written to the folder for a short time.
 """
 
 import asyncio
@@ -12,14 +13,14 @@ from kconnd.system.files.stamps import Marks, Settling, Stamp, stamp_folder
 from kconnd.system.profiles.loader import LoadedProfiles, is_profile, load_profiles
 from kconnd.system.profiles.settings_file import SETTLE_DELAY_S, LiveSettings
 
-SETTLE_TIMEOUT_S = 5.0  # the limit of the wait for a folder that is written to without a pause
+SETTLE_TIMEOUT_S = 5.0  # the longest wait for a pause in writes to the folder
 POLL_INTERVAL_S = 0.02
 
 log = logging.getLogger("kconnd")
 
 
 class MachineConfig:
-    """The machine's profiles and settings; they are read again after a change.
+    """The machine's profiles and settings, which are read again after each change.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ class MachineConfig:
     Raises
     ------
     ProfileError
-        If the settings are invalid at the first read.
+        If the settings are invalid when this object is created.
     """
 
     def __init__(self, configs: str, settings: str, *, uid: int = 0) -> None:
@@ -44,10 +45,10 @@ class MachineConfig:
         self.reload()
 
     async def profiles(self) -> LoadedProfiles:
-        """Return the machine's profiles; wait for a profile that is being written.
+        """Return the machine's profiles; wait while a profile is being written.
 
-        A user's daemon may detect a change before the front door does. The limits of the earlier
-        profile must not apply to the daemon's kernel. If the files do not settle within
+        A user's daemon may read a changed profile before the front door does. The kernel that this
+        daemon starts must not get the limits of the earlier profile. If writes continue for
         `SETTLE_TIMEOUT_S`, the earlier profiles stay in force.
         """
         if not self._read_if_settled():
@@ -79,7 +80,7 @@ class MachineConfig:
         self._read(self._stamp())
 
     def _read_if_settled(self) -> bool:
-        """Read changed profiles if the change has settled.
+        """Read changed profiles unless they may still be written to.
 
         Return whether the cache is up to date.
         """

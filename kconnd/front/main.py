@@ -1,8 +1,9 @@
 """The command ``kconnd-front``: the front door, a small server that runs as root.
 
-A client requests the socket of an owner's daemon from the front door. The front door lets systemd
-start the daemon as the owner, and returns the path of the socket. The front door does not launch
-processes itself and does not read files of users. This module builds all objects.
+A client asks the front door for the socket of an owner's daemon. If necessary, the front door lets
+systemd start the daemon as the owner. The front door then returns the path of the socket. The front
+door does not launch processes itself and does not read files of users. This module builds all
+objects.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from kconnd.system.systemd.journal import set_up_logging
 from kconnd.system.systemd.notify import notify, passed_sockets, watchdog_interval
 from kconnd.system.systemd.unit_control import Systemd
 
-POLL_INTERVAL_S = 10.0  # the interval of checks of the settings and updates of the status line
+POLL_INTERVAL_S = 10.0  # for checks of the settings, and for the status line
 
 log = logging.getLogger("kconnd")
 
@@ -66,7 +67,7 @@ async def serve(owners: Owners, socket: Path = Path(FRONT_SOCKET)) -> None:
     owners : Owners
         The users to serve.
     socket : Path
-        The socket to listen on, unless systemd has passed one.
+        The path of the socket to listen on; ignored if systemd has passed a socket.
     """
     stopping, reloading = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -108,7 +109,7 @@ async def _reload_on(requested: asyncio.Event, owners: Owners) -> None:
 
 
 async def _apply_settings(owners: Owners, site: Site) -> None:
-    """Apply changed settings to running slices and to the server."""
+    """Apply the present settings to the active slices and to the server."""
     applied = None
     while True:
         settings = owners.machine.settings

@@ -1,10 +1,10 @@
 """Applies the memory quota to the slice of each owner.
 
 Rules. An administrator can also limit a slice (``systemctl set-property``, or a drop-in). The lower
-of both limits applies. Without a quota, no slice is changed. If the quota is removed, the
-administrator's limit is restored. The administrator's limit is recorded in a file below /run, which
-outlives the front door. A reboot removes this file together with the limits that the front door has
-set.
+one of the quota and the administrator's limit applies. Without a quota, no slice is changed. If the
+quota is removed, the administrator's limit is restored. For this, the administrator's limit is
+recorded in a file below /run, which outlives the front door. A reboot removes both this file and
+the limits that the front door has set.
 """
 
 import asyncio
@@ -32,18 +32,18 @@ class AppliedLimit:
 def decide(
     quota: int | None, current: int, applied: AppliedLimit | None
 ) -> tuple[int | None, AppliedLimit | None]:
-    """Decide the limit of a slice: return the limit to set (or None) and the record to keep.
+    """Return the limit to set for a slice (None for no change), and the record to keep.
 
     Parameters
     ----------
     quota : int, optional
         The quota of each user, in bytes.
     current : int
-        The limit in force.
+        The limit of the slice that is in force, in bytes.
     applied : AppliedLimit, optional
-        The record of the limit that the front door has set.
+        The record of the limit that the front door has set for this slice.
     """
-    # An administrator has set a limit that differs from the record.
+    # The limit differs from the record, so an administrator has set it since.
     admin_limit = applied.before if applied is not None and applied.size == current else current
     limit = admin_limit if quota is None else min(quota, admin_limit)
     record = None if limit == admin_limit else AppliedLimit(limit, admin_limit)
@@ -58,16 +58,18 @@ class Slices:
     systemd : Systemd
         The service manager.
     folder : Path
-        A private folder with a file for each uid whose slice the front door has limited.
+        A private folder, which contains a record for each uid whose slice the front door has
+        limited.
     """
 
     def __init__(self, systemd: Systemd, folder: Path) -> None:
         self._systemd, self._folder = systemd, folder
-        # Held from reading to setting, so that no other request changes a limit in between.
+        # Held from the read of a limit until the new limit is set, so that no other request changes
+        # the limit in between.
         self._lock = asyncio.Lock()
 
     async def limit(self, uid: int, quota: int | None) -> None:
-        """Apply the quota to an owner's slice; None restores the administrator's limit."""
+        """Apply the quota to an owner's slice; for None, restore the administrator's limit."""
         async with self._lock:
             await self._limit(uid, quota)
 
@@ -88,7 +90,7 @@ class Slices:
             file.unlink(missing_ok=True)
 
     async def uids(self) -> list[int]:
-        """List the uids whose slice is active or has a limit of the front door."""
+        """List the uids whose slice is active or was limited by the front door."""
         units = await self._systemd.list_active("kconnd-*.slice")
         names = [unit.removeprefix("kconnd-").removesuffix(".slice") for unit in units]
         return sorted({*_numbers(names), *_numbers(path.name for path in self._folder.iterdir())})

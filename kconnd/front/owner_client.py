@@ -1,8 +1,8 @@
 """Sends GET requests to owners' daemons, which are untrusted.
 
-Rules. A daemon may send invalid data, stop sending or send without end. One timeout therefore
-covers the whole reply. A request runs in the event loop and occupies no thread. The head of the
-reply must state the length, and at most `MAX_REPLY_BYTES` are read.
+Rules. A daemon may send invalid data, stop sending or send without end. One time limit therefore
+covers the whole reply, and at most `MAX_REPLY_BYTES` are read. The head of the reply must state the
+length of the body. A request runs in the event loop and occupies no thread.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ async def get_json(socket_path: str, target: str, timeout_s: float = REPLY_TIMEO
     Raises
     ------
     KconndError
-        If no valid reply arrives in time. The message quotes nothing of the reply.
+        If no valid reply arrives in time. The message does not quote the reply.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -34,8 +34,7 @@ async def get_json(socket_path: str, target: str, timeout_s: float = REPLY_TIMEO
             f"the daemon on {socket_path} did not reply within {timeout_s:g} s"
         ) from None
     except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError) as error:
-        # Reading and json.loads raise these types for a truncated, invalid or too deeply nested
-        # reply.
+        # These exceptions mean that the reply is truncated, invalid or too deeply nested.
         raise KconndError(f"the daemon on {socket_path} gave no valid reply") from error
 
 
@@ -56,5 +55,5 @@ def _parse(text: bytes) -> Any:
 
 
 def _refuse_constant(text: str) -> float:
-    """Refuse NaN and Infinity: json.loads accepts them although they are not JSON."""
+    """Refuse NaN and Infinity, which json.loads accepts although they are not JSON."""
     raise ValueError(f"{text} is not JSON")

@@ -1,9 +1,9 @@
 """Checks the list of kernels that an owner's daemon sends to the front door.
 
-The owner controls the daemon. A daemon can report anything about its owner's kernels, but nothing
-about other users' kernels. The front door therefore does not read the owner from the reply, and a
-pid must belong to a process of the owner. `kconnd.core.untrusted_reply` checks the type and size of
-each field. A row with an invalid field is dropped.
+The owner controls the daemon, so the daemon can send wrong data about its owner's kernels. It must
+not be able to send data about other users' kernels. The front door therefore ignores the owner in
+the reply, and accepts a pid only if the process belongs to the owner. `kconnd.core.untrusted_reply`
+checks the type and size of each field. A row with an invalid field is dropped.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ def sound_kernels(
     reply : object
         The daemon's reply, parsed as JSON.
     uid, owner : int and str
-        The uid and name of the daemon's owner; they replace the owner in the reply.
+        The uid and name of the daemon's owner, which replace those in the reply.
     user_of : callable
         A function that returns the uid of a process.
     """

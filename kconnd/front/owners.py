@@ -1,8 +1,8 @@
 """Opens sockets, starts daemons and starts kernels' units for owners, through systemd.
 
 Rules. This module does not read a user's file or follow a user's path. A uid comes from the
-system's user database or from the peer of a connection. The name of a daemon's unit contains only
-the uid.
+system's user database or from the peer of a connection. The uid is the one variable part in the
+name of a daemon's unit.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from kconnd.system.files.private import write_private
 from kconnd.system.systemd.systemd_version import read_version
 from kconnd.system.systemd.unit_control import Systemd
 
-MARKS_MODE = 0o700  # only root can enter a folder of marks
+MARKS_MODE = 0o700  # root alone can enter a folder of marks
 
 log = logging.getLogger("kconnd")
 
@@ -39,7 +39,7 @@ class Owners:
     systemd : Systemd
         The service manager, which starts the daemons.
     boot : Path
-        A folder with an empty file for each uid whose daemon starts with the machine.
+        A folder that contains a mark, an empty file, for each uid whose daemon starts at boot.
     machine : MachineConfig
         The machine's profiles and settings.
     slices : Slices
@@ -70,7 +70,7 @@ class Owners:
         return self._version
 
     async def find(self, name: str) -> int:
-        """Find a user's uid by name or number.
+        """Find the uid of a user, who is given by name or number.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class Owners:
         return uid
 
     async def open(self, uid: int, peer: Peer) -> str:
-        """Open the socket of a user's daemon if necessary, and return its path.
+        """Let systemd listen on the socket of a user's daemon; return the path of the socket.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class Owners:
         return owner_socket(uid)
 
     def set_boot(self, uid: int, *, enabled: bool) -> None:
-        """Record whether a user's daemon starts with the machine."""
+        """Record whether a user's daemon starts at boot."""
         mark = self._boot / str(uid)
         if enabled:
             write_private(mark, b"", durable=True)
@@ -125,7 +125,7 @@ class Owners:
             mark.unlink(missing_ok=True)
 
     async def start_at_boot(self) -> int:
-        """Start the daemons of users with kernels that start at boot; return their number."""
+        """Start the daemons of users with kernels that start at boot; return how many there are."""
         marked = {int(path.name) for path in self._boot.iterdir() if path.name.isdecimal()}
         uids = sorted(marked | await self._users_of_machine_profiles(boot=True))
         admitted = await asyncio.gather(*(self._is_admitted(uid) for uid in uids))
@@ -134,7 +134,7 @@ class Owners:
         return len(admitted_uids)
 
     async def _is_admitted(self, uid: int) -> bool:
-        """Return whether the account of a uid may use the service; log the reason otherwise."""
+        """Return whether the account of a uid may use the service; if not, log the reason."""
         try:
             user = await self.accounts.look_up(uid)
         except RefusedError as error:
@@ -168,8 +168,8 @@ class Owners:
         """Start a kernel's unit if the owner's quota allows another kernel.
 
         Requests of one owner run one after another, so that each request counts the units of
-        earlier requests. ``check`` runs immediately before the start, and raises an error if the
-        request has become invalid during the wait.
+        earlier requests. ``check`` is called immediately before the unit is started. It raises an
+        error if the request has become invalid while it waited for earlier requests.
 
         Raises
         ------
@@ -186,7 +186,7 @@ class Owners:
             await self.systemd.start_transient(unit, properties)
 
     async def limit_memory(self, uids: Iterable[int] | None = None) -> None:
-        """Apply the memory quota to the slices of these owners; by default, of all owners."""
+        """Apply the memory quota to the slices of these owners or, by default, of all owners."""
         quota = self.machine.settings.quotas.memory
         for uid in await self._slices.uids() if uids is None else uids:
             await self._slices.limit(uid, quota)
@@ -198,9 +198,9 @@ class Owners:
         return sorted(int(number) for number in numbers if number.isdecimal())
 
     async def _users_of_machine_profiles(self, *, boot: bool = False) -> set[int]:
-        """Return the uids in machine profiles.
+        """Return the uids of the users that the machine's profiles name.
 
-        With ``boot``, only in profiles with ``start: boot``.
+        With ``boot``, leave out profiles that do not say ``start: boot``.
         """
         loaded = (await self.machine.profiles()).profiles.values()
         profiles = [entry.profile for entry in loaded]
@@ -236,7 +236,7 @@ def _uids(users: Iterable[str]) -> Iterable[int]:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder of marks that only root can enter."""
+    """Create a folder of marks, which root alone can enter."""
     path.mkdir(mode=MARKS_MODE, parents=True, exist_ok=True)
     if path.stat().st_mode & 0o777 != MARKS_MODE:  # chmod would fail on a read-only disk
         os.chmod(path, MARKS_MODE)  # noqa: PTH101  # follows no link: its parent is root's

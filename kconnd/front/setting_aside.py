@@ -1,9 +1,10 @@
 """Implements ``kconnd-front --put-aside UID`` and ``kconnd-front --hand-over UID``.
 
 ``kconnd-aside@UID.service`` runs ``--put-aside`` after it has stopped the uid's daemon. An
-administrator runs ``--hand-over`` after renaming an account (usermod -l). The command restores the
-files of the uid that were put aside last, including live kernels. The files that the renamed
-account has created in the meantime are put aside.
+administrator runs ``--hand-over`` after renaming an account (usermod -l). kconnd has then put the
+files of the old name aside, because it took the new name for a new account. ``--hand-over``
+restores these files, including those of live kernels. The files that the renamed account has
+created in the meantime are put aside instead.
 """
 
 import subprocess
@@ -54,7 +55,7 @@ def hand_over(
     uid : int
         The uid of the renamed account.
     files : AccountFiles
-        The record of the accounts of each uid and of the files that were put aside.
+        The object that records the account of each uid and the files that were put aside.
     stop_daemon : callable, optional
         A function that stops the daemon of a uid; by default with systemctl.
 
@@ -77,7 +78,7 @@ def hand_over(
 def _stop_daemon(uid: int) -> None:
     """Stop the daemon of a uid; kernels keep running.
 
-    Without a running systemd, there is no daemon to stop.
+    Do nothing if systemd does not run, because there is no daemon without systemd.
     """
     if not Path("/run/systemd/system").is_dir():
         return

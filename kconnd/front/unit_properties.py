@@ -1,9 +1,9 @@
 """Builds the fixed list of properties for the systemd units of kernels.
 
 Rules. A unit runs as the uid of the requesting peer and in the slice of this uid; the request
-cannot change the uid. The limits in a machine profile apply to every kernel of that name; a request
-can only lower these limits. Every user can read the properties of a unit, so they contain no
-secret.
+cannot change the uid. The limits in a machine profile apply to every kernel of this profile. A
+request can lower these limits, and cannot raise them. Every user can read the properties of a unit,
+so the properties contain no secret.
 """
 
 import re
@@ -21,19 +21,19 @@ from kconnd.errors import UsageError
 PAM_SERVICE = "kconnd"  # in /etc/pam.d
 MAX_PATH_CHARS = 1024
 MAX_PID = 1 << 22  # proc_sys_kernel(5), pid_max
-MAX_GENERATION = 10**9 - 1  # more than the launches of any kernel
+MAX_GENERATION = 10**9 - 1  # greater than any real generation
 MAX_LIMIT = 1e15  # greater than any real amount of memory, processors or tasks
 MIN_CPU_US = 1000  # the smallest CPUQuotaPerSecUSec that systemd accepts
 Rows = list[list[object]]  # each row is a name and a value
-# From this version on, scopes have OOMPolicy=. By default, systemd then stops the whole scope if
-# the OOM killer kills one of its processes. Earlier versions refuse this property and do not stop
-# the other processes.
+# From this version of systemd on, scopes have the property OOMPolicy=. By default, these versions
+# stop a whole scope if the OOM killer kills a process of the scope. Earlier versions refuse the
+# property and do not stop the other processes.
 SCOPE_OOM_VERSION = 253
-# From this version on, ExitType=cgroup keeps a unit active after its main process has exited, so
-# that the kernel survives the exit of the shim.
+# From this version of systemd on, ExitType=cgroup keeps a unit active after its main process has
+# exited, so that the kernel survives the exit of the shim.
 EXIT_TYPE_VERSION = 250
-# systemd sends SIGKILL to the remaining processes of a unit, including the shim, this long after a
-# stop.
+# At this time after a stop, systemd sends SIGKILL to the remaining processes of a unit, including
+# the shim.
 STOP_TIMEOUT_S = 45
 LIMIT_NAMES = ("memory", "cpu", "tasks", "open_files")
 
@@ -45,7 +45,7 @@ def unit_name(uid: int, name: str, generation: int, kind: str = "service") -> st
 
 
 def profile_of(name: str) -> str:
-    """Return the profile of a kernel or of a warm kernel."""
+    """Return the name of the profile of a kernel or of a warm kernel."""
     return parse_name(without_warm_suffix(name))[0]
 
 
@@ -110,7 +110,7 @@ def _limits(body: Mapping[str, Any]) -> dict[str, float]:
 
 
 def stricter(requested: Mapping[str, float], machine: Limits | None) -> dict[str, float]:
-    """Return, for each key, the lower of the requested limit and the machine's limit."""
+    """Return the lower one of the requested limit and the machine's limit, for each key."""
     machine_limits = machine.model_dump(exclude_none=True) if machine is not None else {}
     merged = {**requested, **machine_limits}
     return {key: min(requested.get(key, limit), limit) for key, limit in merged.items()}
@@ -121,22 +121,22 @@ def properties(
 ) -> Rows:
     """Build the properties of a kernel's unit, for ``StartTransientUnit``.
 
-    The shim is the main process of the unit. The kernel survives if the shim is killed.
+    The shim is the main process of the unit. If the shim is killed, the kernel keeps running.
 
     Parameters
     ----------
     uid : int
         The owner.
     argv : list of str
-        The command of the shim. The last two words are the kernel's name and the plan.
+        The command of the shim. Its last two words are the kernel's name and the path of the plan.
     limits : mapping
         The limits of the cgroup and of open files.
     systemd : int
         The version of the running manager.
     pam : bool
         Whether kconnd's PAM service is installed. Through PAM, an administrator sets limits for
-        each user. Before `EXIT_TYPE_VERSION`, this parameter is ignored, because a unit with PAM
-        would always stop with its main process.
+        each user. With a systemd older than `EXIT_TYPE_VERSION`, this parameter is ignored, because
+        a unit with PAM would always stop with its main process.
     """
     has_exit_type = systemd >= EXIT_TYPE_VERSION
     pam = pam and has_exit_type
@@ -152,7 +152,7 @@ def properties(
         "ExecStart": Variant("a(sasb)", [[command[0], command, False]]),
         "WorkingDirectory": Variant("s", "/"),
         "KillMode": Variant("s", "control-group" if has_exit_type else "process"),
-        # The shim must outlive the kernel, because the shim records a kill by the OOM killer.
+        # If the OOM killer kills the kernel, the shim must survive to record this.
         "OOMPolicy": Variant("s", "continue"),
         "CollectMode": Variant("s", "inactive-or-failed"),
         **_stop_order(uid),
@@ -169,8 +169,8 @@ def properties(
     if pam:
         rows["PAMName"] = Variant("s", PAM_SERVICE)
         if "tasks" in limits:
-            # Two processes are added: the shim, and systemd's helper process that closes the PAM
-            # session.
+            # Two more processes need tasks: the shim, and systemd's helper process that closes the
+            # PAM session.
             rows["TasksMax"] = Variant("t", int(limits["tasks"]) + 2)
     return _rows(rows)
 
@@ -178,8 +178,8 @@ def properties(
 def _lower_open_files(argv: list[str], limits: Mapping[str, float]) -> list[str]:
     """Wrap a command in a shell that lowers the limit of open files.
 
-    A limit from PAM overrides LimitNOFILE=, so the unit's limit is set again after PAM. A lower
-    limit from PAM stays, because only root can raise it.
+    A limit from PAM overrides LimitNOFILE=. The shell therefore sets the unit's limit again after
+    PAM. If the limit from PAM is lower, it stays, because no user except root can raise a limit.
     """
     if "open_files" not in limits:
         return argv
@@ -206,7 +206,7 @@ def scope_properties(
         **_cgroup_limits(limits),
     }
     if systemd >= SCOPE_OOM_VERSION:
-        # The shim must outlive the kernel to record a kill by the OOM killer.
+        # If the OOM killer kills the kernel, the shim must survive to record this.
         rows["OOMPolicy"] = Variant("s", "continue")
     return _rows(rows)
 
@@ -214,15 +214,17 @@ def scope_properties(
 def _stop_order(uid: int) -> dict[str, Variant]:
     """Return the properties that determine when systemd stops a kernel's unit.
 
-    ``systemctl isolate`` to another target does not stop the unit; the same is true for
+    ``systemctl isolate`` to another target does not stop the unit, just as it does not stop
     user@.service. At a shutdown of the machine, systemd stops the owner's daemon before the
-    kernels. Otherwise, the daemon would record that an administrator stopped each kernel.
+    kernels. In the reverse order, the daemon would record that an administrator stopped each
+    kernel.
     """
     return {
         "IgnoreOnIsolate": Variant("b", True),  # noqa: FBT003  # its own signature
         "Before": Variant("as", [f"kconnd@{uid}.service"]),
-        # If a kernel ignores SIGTERM, the shim kills it after 20 s and records its exit. The
-        # machine's default timeout can be shorter.
+        # If a kernel ignores SIGTERM, the shim kills the kernel after 20 s and records the exit.
+        # Therefore, the timeout is set here: the machine's default timeout can be shorter than 20
+        # s.
         "TimeoutStopUSec": Variant("t", STOP_TIMEOUT_S * 1_000_000),
     }
 
@@ -232,7 +234,7 @@ def _rows(properties_by_name: Mapping[str, Variant]) -> Rows:
 
 
 def _cgroup_limits(limits: Mapping[str, float]) -> dict[str, Variant]:
-    """Return the limits that the cgroup enforces."""
+    """Return the properties for the limits that the unit's cgroup enforces."""
     rows: dict[str, Variant] = {}
     if "memory" in limits:
         rows["MemoryMax"] = Variant("t", int(limits["memory"]))
