@@ -1,1 +1,1 @@
-"""Extensions with which Jupyter uses kernels of kconnd; the daemon does not import them."""
+"""Extensions of Jupyter through which Jupyter uses kernels of kconnd; the daemon imports none."""

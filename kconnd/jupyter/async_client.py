@@ -1,4 +1,4 @@
-"""The asyncio client of the daemon for Jupyter; also chooses the names of per-session kernels."""
+"""The asyncio client through which Jupyter uses the daemon; names of per-session kernels."""
 
 import asyncio
 import hashlib
@@ -15,13 +15,13 @@ from kconnd.errors import UsageError
 from kconnd.spawn import client_or_start
 
 TIMEOUTS_S = {"interrupt": 60.0, "signal": 60.0}  # other verbs have no timeout
-MAX_STEM_CHARS = 30  # the part of a notebook's name in the name of its kernel
-ID_CHARS = 8  # the part of Jupyter's kernel id in the name of a kernel without a notebook
+MAX_STEM_CHARS = 30  # how much of a notebook's name is in the name of its kernel
+ID_CHARS = 8  # how much of Jupyter's kernel id is in the name of a kernel without a notebook
 DIGEST_CHARS = 6
 
 
 def instance_for(session: str, kernel_id: str) -> str:
-    """Derive the instance name of a per-session kernel from its notebook or from its id.
+    """Derive the instance name of a per-session kernel from its notebook or from Jupyter's id.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def instance_for(session: str, kernel_id: str) -> str:
     Returns
     -------
     str
-        A valid instance name: the part of a kernel's name after the ``@``. A notebook always gets
-        the same instance. Notebooks with the same name in different folders get different
+        A valid instance name: the part of a kernel's name after the ``@``. Every session of one
+        notebook gets the same instance. Notebooks of equal names in different folders get different
         instances.
     """
     if not session:
@@ -46,7 +46,7 @@ def instance_for(session: str, kernel_id: str) -> str:
 
 
 def split_owner(profile: str) -> tuple[str, str]:
-    """Split ``OWNER/NAME`` into owner and name; the owner is optional.
+    """Split ``OWNER/NAME`` into owner and name; for ``NAME`` alone, the owner is ``""``.
 
     Raises
     ------
@@ -63,11 +63,11 @@ def split_owner(profile: str) -> tuple[str, str]:
 class AsyncClient:
     """Sends requests to the daemon, each in a thread, so that the event loop is not blocked.
 
-    `settings` and `start` start the daemon if none is running; the other methods do not.
+    If no daemon is running, `settings` and `start` start one; the other methods raise an error.
     """
 
     async def settings(self, profile: str) -> dict[str, Any]:
-        """Return a profile's settings for front ends; empty if there is no such profile."""
+        """Return a profile's settings for front ends; ``{}`` if the profile does not exist."""
         reply = await asyncio.to_thread(lambda: client_or_start("").get("/v1/profiles"))
         rows: list[dict[str, Any]] = reply["profiles"]
         return next((row for row in rows if row["name"] == profile), {})
@@ -77,9 +77,9 @@ class AsyncClient:
         return await asyncio.to_thread(lambda: _client().get(kernel_path(kernel, resource)))
 
     async def connection(self, kernel: str, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the content of a kernel's connection file.
+        """Return the content of a kernel's connection file, after a check of the sockets.
 
-        The sockets are checked before: they must belong to the kernel's owner.
+        The sockets must belong to the kernel's owner.
 
         Parameters
         ----------

@@ -1,17 +1,21 @@
 """``python -m kconnd.jupyter.console_app NAME SOCKET OPTION...`` runs jupyter console for kconnd.
 
-This console is Jupyter's own console with four changes, because a kernel of kconnd outlives its
-consoles and its own processes. First, ``exit`` closes the console and is not sent to the kernel,
-which would exit and lose its memory. Second, Ctrl-C interrupts the kernel through the daemon.
-Third, a connection with CURVE keys works. Fourth, a restart or an end of the kernel is printed
-above the prompt. SOCKET is ``""`` for the default socket.
+NAME is the kernel's name. SOCKET is the daemon's socket, or ``""`` for the default socket. The
+console is Jupyter's own console with four changes. First, ``exit`` closes the console and is not
+sent to the kernel. If it were sent, the kernel would exit and lose its memory. Second, Ctrl-C
+interrupts the kernel through the daemon. Third, a connection with CURVE keys works. Fourth, the
+console prints a restart or the end of the kernel above the prompt.
 
-How a cell ends after a restart: Jupyter's console waits for the reply to its cell and
-gives up if the kernel misses heartbeats. After a quick restart no heartbeat is missing. Therefore,
-the console sends ``kernel_info_request`` after each restart. A kernel answers its requests in their
-order. If the cell was lost with the old process, this reply ends the wait; a cell that the new
-process runs is answered first. The console sends the first cell after a restart once messages on
-iopub arrive again. It would wait for ever for an ``idle`` that was published earlier.
+How a cell ends after a restart. Jupyter's console waits for the reply to the cell, and gives up if
+the kernel misses heartbeats. During a quick restart, no heartbeat is missed. The console therefore
+sends ``kernel_info_request`` after each restart that occurs while a cell runs. If the cell was lost
+with the old process, the reply to this request ends the wait. If the new process runs the cell, the
+reply to the cell arrives first, because a kernel answers requests in order.
+
+How the next cell begins after a restart. Jupyter's console waits for the status ``idle`` of each
+cell on iopub, and a message is lost if the kernel publishes it before iopub has reconnected. The
+console therefore sends the first cell after a restart when messages of the new process arrive on
+iopub.
 """
 
 import contextlib
@@ -32,7 +36,7 @@ from kconnd.jupyter.console_connection import CurveConnection
 from kconnd.jupyter.kernel_follower import Change, KernelFollower
 
 EXIT_CELL = re.compile(r"\s*(exit|quit|q)(\(\))?;?\s*")  # R has q()
-EXPLAIN_AFTER_S = 2.0  # of a wait for the kernel's first reply
+EXPLAIN_AFTER_S = 2.0  # the wait for the kernel's first reply is explained after this time
 IOPUB_TIMEOUT_S, IOPUB_RETRY_S = 5.0, 0.2  # for the first message of a new process on iopub
 INFO_TIMEOUT_S = 1.0  # for the reply of a kernel that has just finished a cell
 INTERRUPTED_STATUS = 130  # the exit status of a program that Ctrl-C has ended
@@ -42,12 +46,12 @@ _StockClient: Any = BlockingKernelClient  # its annotations do not fit its calle
 
 
 class ConsoleClient(_StockClient):  # type: ignore[misc]  # see above
-    """A client that asks the daemon whether its kernel is alive, and not only the heartbeat."""
+    """A client that asks the daemon, or else the heartbeat, whether the kernel is alive."""
 
     follower: KernelFollower | None = None
 
     def is_alive(self) -> bool:
-        """Return whether the kernel has a process, or is about to get a new one."""
+        """Return whether the kernel has a process or is about to get a new process."""
         ended = self.follower.has_ended if self.follower else None
         return bool(super().is_alive()) if ended is None else not ended
 
@@ -61,10 +65,10 @@ class KconndConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see ab
     shell: Any = None
 
     def init_shell(self) -> None:
-        """Create the shell, once the kernel has answered."""
-        self._pending_info = ""  # the id of our last kernel_info_request
-        self._replaced = threading.Event()  # by a new process, while a cell was running
-        self._unheard = threading.Event()  # set while a new process has not been heard on iopub
+        """Wait until the kernel has answered, and create the shell."""
+        self._pending_info = ""  # the id of this class's last kernel_info_request
+        self._replaced = threading.Event()  # set when a new process replaces one during a cell
+        self._unheard = threading.Event()  # set until a new process is heard on iopub
         self.follower = KernelFollower(self.kernel, self.socket, self.report)
         self.follower.start()
         timer = threading.Timer(EXPLAIN_AFTER_S, self._explain_wait)
@@ -92,7 +96,7 @@ class KconndConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see ab
         return f"kconnd-ctl info {self.kernel} shows its state"
 
     def _adapt_shell(self, shell: Any) -> None:
-        """Replace the methods of Jupyter's shell that do not fit a kernel which outlives it."""
+        """Replace those methods of Jupyter's shell that do not fit a kernel of a daemon."""
         stock_run_cell, stock_prompt = shell.run_cell, shell.prompt_for_code
         stock_input = shell.handle_input_request
 
@@ -105,11 +109,11 @@ class KconndConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see ab
             self._drop_replies()
 
         async def prompt_for_code() -> Any:
-            with patch_stdout(raw=True):  # prints above the prompt
+            with patch_stdout(raw=True):  # lets other threads print above the prompt
                 return await stock_prompt()
 
         def handle_input_request(*args: Any, **options: Any) -> Any:
-            """Take a request for input; the shell calls this every 50 ms while a cell runs."""
+            """Handle a request for input; the shell calls this every 50 ms while a cell runs."""
             if self._replaced.is_set():
                 self._replaced.clear()
                 self._pending_info = shell.client.kernel_info()
@@ -119,7 +123,7 @@ class KconndConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see ab
         shell.handle_input_request = handle_input_request
 
     def _await_iopub(self) -> None:
-        """Wait until the messages of a new process arrive on iopub, but not for ever."""
+        """Wait until messages of a new process arrive on iopub, at most `IOPUB_TIMEOUT_S`."""
         if not self._unheard.is_set():
             return
         self._unheard.clear()
@@ -132,7 +136,7 @@ class KconndConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see ab
         self._drop_replies()
 
     def _drop_replies(self) -> None:
-        """Take the reply to our own request, which the shell would take for another one."""
+        """Receive the reply to this class's own request, so that the shell does not get it."""
         pending, self._pending_info = self._pending_info, ""
         with contextlib.suppress(Empty):
             while pending:
@@ -141,7 +145,7 @@ class KconndConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see ab
                     return
 
     def report(self, change: Change) -> None:
-        """Print a change of the kernel, and begin again at ``In [1]`` after a restart."""
+        """Print a change of the kernel; after a restart, number the prompts from ``In [1]`` on."""
         tell(change.text)
         if change.is_new_process and self.shell is not None:
             executing = self.shell._executing  # noqa: SLF001  # the stock class reads it, too
@@ -164,12 +168,12 @@ class KconndConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see ab
 
 
 def tell(text: str) -> None:
-    """Print a message; it can contain words of another user's daemon."""
+    """Print a message, filtered because it can contain text from another user's daemon."""
     print(clean(f"kconnd-ctl: {text}"), file=sys.stderr)  # noqa: T201  # a program for the terminal
 
 
 def is_exit(cell: str) -> bool:
-    """Return whether a cell is a command to leave the console."""
+    """Return whether a cell consists of a command to leave the console."""
     return EXIT_CELL.fullmatch(cell) is not None
 
 

@@ -1,11 +1,12 @@
-"""What both consoles of kconnd change in Jupyter's: how their clients connect to the kernel.
+"""Connects the clients of kconnd's terminal console and Qt console to a kernel.
 
-`JupyterConsoleApp` of jupyter_client 8.10 reads CURVE keys from the connection file, and makes its
-client without them. The kernel then ignores the client, and the console waits for a reply that
-cannot come.
+`JupyterConsoleApp` of jupyter_client 8.10 reads CURVE keys from the connection file, but creates
+its client without these keys. The kernel then ignores the client, and the console waits for a reply
+that cannot come.
 
-After a restart each socket of a client reconnects on its own. Until iopub has, what the kernel
-publishes is lost. So the sockets try to reconnect more often than libzmq's default of 100 ms.
+After a restart, each socket of a client reconnects on its own. Messages that the kernel publishes
+before the iopub socket has reconnected are lost. The sockets therefore try to reconnect more often
+than every 100 ms, which is libzmq's default.
 """
 
 import functools
@@ -21,15 +22,15 @@ KEYS = ("curve_publickey", "curve_secretkey")
 
 
 class CurveConnection:
-    """Mixin for a `JupyterConsoleApp` that passes the CURVE keys to its client."""
+    """A mixin for `JupyterConsoleApp`: passes the CURVE keys to the app's client."""
 
     kernel_client_class: Any
 
     def init_kernel_client(self: Any) -> None:
-        """Make the client, and start its channels."""
+        """Create the app's client, and start the client's channels."""
         stock = self.kernel_client_class
         context = zmq.Context()
-        context.reconnect_ivl = RECONNECT_INTERVAL_MS  # of its sockets
+        context.reconnect_ivl = RECONNECT_INTERVAL_MS  # for each socket of this context
         self.kernel_client_class = functools.partial(stock, context=context, **curve_keys(self))
         try:
             super().init_kernel_client()  # type: ignore[misc]  # the class that it is mixed into
@@ -38,9 +39,10 @@ class CurveConnection:
 
 
 def curve_keys(app: Any) -> dict[str, bytes]:
-    """Return the CURVE keys that a console app has read; empty for a plain connection.
+    """Return the CURVE keys that a console app has read; ``{}`` for an unencrypted connection.
 
-    An old jupyter_client drops the keys. Its client would wait for ever, so the app exits.
+    An old jupyter_client does not read the keys. The app then exits, because its client would wait
+    for ever.
     """
     if all(app.has_trait(key) for key in KEYS):
         return {key: getattr(app, key) for key in KEYS if getattr(app, key)}

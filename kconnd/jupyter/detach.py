@@ -1,9 +1,9 @@
-"""Replaces the parts of a kernel manager that bypass the provisioner to end a kernel.
+"""Replaces the parts of a kernel manager that end a kernel without calling the provisioner.
 
 A kernel manager and its clients send ``shutdown_request`` directly to the kernel. A manager also
-removes the files of ipc sockets, because it assumes that it owns them. jupyter_client has no
-documented interface with which a provisioner can prevent this. This module therefore changes
-private attributes, and no other module does.
+removes the files of ipc sockets, because the manager assumes that it owns these files.
+jupyter_client has no documented interface through which a provisioner can prevent this. This module
+is therefore the one module that changes private attributes of jupyter_client.
 """
 
 import functools
@@ -14,7 +14,7 @@ from jupyter_client.client import KernelClient
 
 
 class NullSocket:
-    """Replaces a manager's control socket and drops every message."""
+    """A stand-in for a manager's control socket, which drops every message."""
 
     closed = False
     linger = 0
@@ -29,7 +29,7 @@ class NullSocket:
 class DetachingClient:
     """A mixin for kernel clients: ``shutdown`` sends nothing, so the kernel survives.
 
-    A console calls ``shutdown`` when it exits.
+    A console calls ``shutdown`` of its client when the console exits.
     """
 
     def shutdown(self: Any, restart: bool = False, **_: Any) -> str:  # noqa: FBT001, FBT002  # the interface
@@ -40,14 +40,14 @@ class DetachingClient:
 
 @functools.cache
 def detaching_class(client_class: type[KernelClient]) -> type[KernelClient]:
-    """Return a subclass of a client class with the mixin `DetachingClient`."""
+    """Return a subclass of a client class that has the mixin `DetachingClient`."""
     if issubclass(client_class, DetachingClient):
         return client_class
     return types.new_class(f"Detaching{client_class.__name__}", (DetachingClient, client_class))
 
 
 def keep_from_ending(manager: Any) -> None:
-    """Prevent a kernel manager and its future clients from ending the kernel."""
+    """Prevent a kernel manager, and clients that it creates later, from ending the kernel."""
     if manager._control_socket is not None:  # noqa: SLF001  # see the module's docstring
         manager._control_socket.close()  # noqa: SLF001  # see the module's docstring
     manager._control_socket = NullSocket()  # noqa: SLF001  # see the module's docstring
@@ -56,4 +56,4 @@ def keep_from_ending(manager: Any) -> None:
 
 
 def _keep_files() -> None:
-    """Do nothing: the sockets belong to the kernel, and a new process may listen on them."""
+    """Remove no file: the sockets belong to the kernel, and a new process may listen on them."""

@@ -1,8 +1,9 @@
-"""Follows a kernel's state in the daemon, so that a console can say what happens to its kernel.
+"""Follows a kernel's state in the daemon, so that a console can report restarts and the end.
 
-A kernel publishes on iopub only what it still can: it announces a restart that was requested, and
-nothing when it is killed. Its new process publishes nothing that says so. The daemon knows, so a
-thread of the console polls it. `is_news` decides what is reported.
+The messages on iopub do not suffice for this: a kernel announces a restart that was requested, but
+publishes nothing when it is killed, and the messages of a new process do not show that it is new.
+The daemon knows the kernel's state. A thread of the console therefore polls the daemon. `is_news`
+decides which changes are reported.
 """
 
 import contextlib
@@ -17,20 +18,20 @@ from kconnd.core.terminal_text import clean
 from kconnd.errors import KconndError, NoSuchKernelError
 
 POLL_INTERVAL_S = 0.5
-ENDED = frozenset({"stopped", "failed", "lost"})  # states without a process, now or soon
+ENDED = frozenset({"stopped", "failed", "lost"})  # states without a process or planned restart
 GONE = {"state": "stopped", "generation": 0, "reason": "it was removed"}
 
 
 @dataclass(frozen=True)
 class Change:
-    """What has happened to a kernel.
+    """A change of a kernel: its end, or a new process.
 
     Parameters
     ----------
     text : str
-        A line for people.
+        A line that describes the change to the user.
     is_new_process : bool
-        Whether a new process has taken the place of the old one and is ready.
+        Whether a new process has replaced the old process and is ready.
     """
 
     text: str
@@ -38,12 +39,12 @@ class Change:
 
 
 def is_news(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Return whether a kernel has ended, or has a new process that is ready.
+    """Return whether a kernel has ended, or has a new process that is ready, since a report.
 
     Parameters
     ----------
     before, after : mapping
-        The description that was reported last, and the present one, as the daemon replies them.
+        The daemon's descriptions of the kernel at the last report and at present.
     """
     had_ended = before["state"] in ENDED
     if after["state"] in ENDED:
@@ -62,11 +63,11 @@ def describe_change(
     name : str
         The kernel's name, as the user spells it.
     after : mapping
-        See `is_news`.
+        The daemon's present description of the kernel.
     reason : str
-        Why the old process ended; ``""`` if that is unknown.
+        Why the old process ended; ``""`` if this is unknown.
     same_connection : bool
-        Whether the present process has the key and ports of the one that the console knows.
+        Whether the present process has the key and ports with which the console was attached.
     """
     if after["state"] in ENDED:
         why = after["reason"] or reason or "unknown"
@@ -81,7 +82,7 @@ def describe_change(
 
 
 def reason_of_end(decisions: list[Mapping[str, Any]]) -> str:
-    """Find in the daemon's decisions why the last process ended; ``""`` if they do not show it."""
+    """Return why the last process ended, from the daemon's decisions; ``""`` if unknown."""
     ends = (decision for decision in reversed(decisions) if _ends_process(str(decision["what"])))
     return str(next(ends, {"reason": ""})["reason"])
 
@@ -92,7 +93,7 @@ def _ends_process(what: str) -> bool:
 
 
 class KernelFollower:
-    """Polls the daemon in a thread, and reports what happens to a kernel.
+    """Polls the daemon in a thread, and reports changes of a kernel.
 
     Parameters
     ----------
@@ -101,9 +102,9 @@ class KernelFollower:
     socket : str
         The daemon's socket; ``""`` for the default socket.
     report : callable
-        Takes each `Change`, in the thread.
+        A function that receives each `Change`. It is called in the thread.
     interval_s : float
-        Seconds between two requests.
+        The time between two polls, in seconds.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class KernelFollower:
 
     @property
     def has_ended(self) -> bool | None:
-        """Whether the kernel has no process and gets none; None if the daemon does not answer."""
+        """Whether the kernel has ended and will not restart; None if the daemon does not answer."""
         return None if self._latest is None else self._latest["state"] in ENDED
 
     @property
@@ -132,28 +133,28 @@ class KernelFollower:
         return bool(self._latest and self._latest["execution_state"] == "busy")
 
     def start(self) -> None:
-        """Poll from now on; changes are relative to the present state."""
+        """Begin to poll; report changes that occur after this call."""
         self.poll()
         with contextlib.suppress(KconndError):
             self._connection = self._client().get(kernel_path(self.kernel, "connection"))
         self._thread.start()
 
     def poll_now(self) -> None:
-        """Poll without waiting for the next turn."""
+        """Poll now instead of at the end of the present interval."""
         self._due.set()
 
     def post(self, verb: str, body: Mapping[str, object] | None = None) -> None:
-        """Send a command about the kernel to the daemon.
+        """Send a command for the kernel to the daemon.
 
         Raises
         ------
         KconndError
-            If the daemon refuses, or does not answer.
+            If the daemon refuses the command or does not answer.
         """
         self._client().post(kernel_path(self.kernel, verb), body)
 
     def poll(self) -> None:
-        """Query the kernel's state once, and report a change."""
+        """Query the kernel's state once; report a change if there is one."""
         client = self._client()
         try:
             self._latest = client.get(kernel_path(self.kernel))

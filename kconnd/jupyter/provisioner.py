@@ -1,14 +1,15 @@
 """The kernel provisioner ``kconnd``: Jupyter attaches to a kernel that the daemon runs.
 
 ``kconnd-ctl kernelspec install`` writes kernel specs that name this provisioner. Jupyter treats the
-kernel like a kernel that it has launched. Each attempt of Jupyter to end the kernel only detaches
-from it. Source of the interface: "Kernel Provisioning" in the jupyter_client documentation.
+kernel like a kernel that Jupyter has launched. When Jupyter tries to end the kernel, the
+provisioner detaches from the kernel instead. Source of the interface: "Kernel Provisioning" in the
+jupyter_client documentation.
 
-Rules. Documented interfaces are used if they exist: the methods of a provisioner, and the traits of
-the kernel manager (``autorestart``, ``restarter_class``, ``client_factory``, the ports,
-`load_connection_info`, ``shutting_down``). `kconnd.jupyter.detach` replaces the parts of a manager
-that bypass the provisioner. ``tests/jupyter`` runs with the oldest and the newest supported
-jupyter_client.
+Rules. Where jupyter_client has a documented interface, this module uses that interface: the methods
+of a provisioner, and the traits of the kernel manager (``autorestart``, ``restarter_class``,
+``client_factory``, the ports, `load_connection_info`, ``shutting_down``). `kconnd.jupyter.detach`
+replaces the parts of a manager that end a kernel without calling the provisioner. ``tests/jupyter``
+runs with the oldest and the newest supported jupyter_client.
 """
 
 import logging
@@ -47,7 +48,7 @@ class KconndProvisioner(KernelProvisionerBase):
         config=True,
         help="A kconnd profile, or OWNER/NAME for a kernel that another user shares.",
     )
-    # kconnd.jupyter.server sets this attribute, because only the server knows the reason of a
+    # kconnd.jupyter.server sets this attribute, because a provisioner cannot know who requested a
     # shutdown.
     user_requested_shutdown = Bool(default_value=False)
 
@@ -86,10 +87,10 @@ class KconndProvisioner(KernelProvisionerBase):
     async def poll(self) -> int | None:
         """Return None while the attached process is running, and its exit status afterwards.
 
-        After a restart by the daemon, the kernel is a new process and its memory is lost. Clients
-        that wait for a reply of the old process must be notified. The first poll after a restart
-        therefore returns an exit status. If the new process has the old connection, the next poll
-        returns the status of the new process.
+        When the daemon restarts the kernel, the memory of the old process is lost, and clients that
+        wait for a reply of the old process must be notified. The first poll after a restart
+        therefore returns an exit status. If the new process has the connection of the old process,
+        the next poll returns the status of the new process.
         """
         if not self._attached:
             return UNKNOWN_EXIT
@@ -97,12 +98,12 @@ class KconndProvisioner(KernelProvisionerBase):
         return None if status is None or status.fate is Fate.RUNNING else status.code
 
     async def poll_status(self) -> ProcessStatus | None:
-        """Query the status of the attached process; attach to a new process that has replaced it.
+        """Query the status of the attached process; if it was replaced, attach to the new process.
 
         Returns
         -------
         ProcessStatus, optional
-            None if the daemon did not answer. The kernel may still be running in this case.
+            None if the daemon did not answer; the kernel may then still be running.
         """
         try:
             kernel = await self._daemon.get(self._kernel)
@@ -124,18 +125,18 @@ class KconndProvisioner(KernelProvisionerBase):
         return await self._daemon.connection(self._kernel, kernel) == self._connection
 
     async def wait(self) -> int | None:
-        """Return the exit status of the attached process."""
+        """Return the result of `poll`."""
         return await self.poll()
 
     async def send_signal(self, signum: int) -> None:
-        """Interrupt the kernel or send it a signal, unless the manager is shutting it down."""
+        """Interrupt the kernel or send it a signal; do nothing while the manager shuts it down."""
         if not self._attached or getattr(self._manager, "shutting_down", False):
             return
         if signum == signal.SIGINT:
             try:
                 await self._daemon.post(self._kernel, "interrupt")
             except NotRunningError as error:
-                # A local provisioner also ignores a signal to a process that has ended.
+                # Jupyter's local provisioner ignores a signal to a process that has ended, too.
                 log.warning("%s", error.message)
         elif signum != 0:
             await self._daemon.post(self._kernel, "signal", {"signal": signum})
@@ -153,7 +154,7 @@ class KconndProvisioner(KernelProvisionerBase):
         self._detach()
 
     async def cleanup(self, restart: bool = False) -> None:  # noqa: FBT001, FBT002  # the interface
-        """Stop the kernel after a shutdown by a user, if the profile requires it."""
+        """If a user requested the shutdown and the profile requires it, stop the kernel."""
         self._restarting = restart
         by_user, self.user_requested_shutdown = self.user_requested_shutdown, False
         if by_user and not restart and self._on_shutdown == "stop" and self._kernel:
@@ -177,7 +178,7 @@ class KconndProvisioner(KernelProvisionerBase):
         return kwargs
 
     async def _restart(self) -> dict[str, Any]:
-        """Restart the kernel; stay attached if the daemon refuses."""
+        """Restart the kernel; if the daemon refuses, stay attached and raise the error."""
         try:
             return await self._daemon.post(self._kernel, "restart")
         except RefusedError:
@@ -185,9 +186,9 @@ class KconndProvisioner(KernelProvisionerBase):
             raise
 
     def _check_encryption(self) -> None:
-        """Refuse an encrypted connection that this jupyter_client does not support.
+        """Refuse an encrypted connection if the installed jupyter_client does not support CURVE.
 
-        Without this check, the kernel would seem not to answer.
+        Without this check, Jupyter would wait in vain for an answer of the kernel.
 
         Raises
         ------
@@ -207,7 +208,7 @@ class KconndProvisioner(KernelProvisionerBase):
         return self.connection_info
 
     async def post_launch(self, **_kwargs: Any) -> None:
-        """Prevent the kernel manager from bypassing this provisioner to end the kernel."""
+        """Prevent the kernel manager from ending the kernel without calling this provisioner."""
         keep_from_ending(self._manager)
 
     async def get_provisioner_info(self) -> dict[str, Any]:
@@ -225,7 +226,7 @@ class KconndProvisioner(KernelProvisionerBase):
         self._attached = True
 
     def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
-        """Return the default; detaching takes no time, so every limit suffices."""
+        """Return the recommended time; every time suffices, because detaching takes none."""
         return recommended
 
     async def _choose_kernel(self, session: str) -> str:
@@ -238,16 +239,16 @@ class KconndProvisioner(KernelProvisionerBase):
         return f"{owner}/{name}" if owner else name
 
     def _adjust_manager(self) -> None:
-        """Load the connection into the kernel manager, and disable its restarts of the kernel."""
+        """Load the connection into the kernel manager, and disable the manager's restarts."""
         manager = self._manager
         leave_restarts_to_daemon(manager)
-        # load_connection_info does not overwrite a port that is already set.
+        # load_connection_info does not overwrite a port unless the port is 0.
         for port in port_names:
             setattr(manager, port, 0)
         manager.load_connection_info(self.connection_info)
 
     def _detach(self) -> None:
-        """Detach: the manager then sees no process that it could end."""
+        """Detach from the kernel, so that the manager sees no process that it could end."""
         self._attached = False
 
 

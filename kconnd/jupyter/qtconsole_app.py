@@ -1,16 +1,16 @@
 """``python -m kconnd.jupyter.qtconsole_app NAME SOCKET OPTION...`` runs a Qt console for kconnd.
 
-It is Jupyter's own Qt console with three changes. A connection with CURVE keys works. "Interrupt"
-and "Restart" go through the daemon. A restart of the kernel, or its end, is written into the
-window, and the prompt goes on at ``In [1]``; text that was typed at the prompt stays.
+NAME is the kernel's name, or ``""`` for a kernel that no daemon runs. SOCKET is the daemon's
+socket, or ``""`` for the default socket. The console is Jupyter's own Qt console with three
+changes. First, a connection with CURVE keys works. Second, "Interrupt" and "Restart" are sent to
+the daemon. Third, a restart or the end of the kernel is shown in the window. After a restart, the
+prompt begins again at ``In [1]``, and text that was typed at the prompt stays. For a kernel that no
+daemon runs, the first change alone applies.
 
-NAME is ``""`` for a kernel that no daemon runs: then only the first change applies. SOCKET is
-``""`` for the default socket.
-
-How it works. `KernelFollower` polls the daemon in a thread, and a Qt signal brings each change to
-the window. Jupyter's widget guesses instead: it takes missing heartbeats for a restart, and asks
-the dying process for a new prompt, which never comes. So the widget of a followed kernel ignores
-these signs.
+How it works. `KernelFollower` polls the daemon in a thread, and a Qt signal passes each change to
+the window. Jupyter's own widget detects a restart by missed heartbeats, and requests a new prompt
+from the dying process, which never answers. The widget of a followed kernel therefore ignores
+missed heartbeats and the messages of a shutdown.
 """
 
 import functools
@@ -29,18 +29,18 @@ from kconnd.errors import KconndError
 from kconnd.jupyter.console_connection import CurveConnection
 from kconnd.jupyter.kernel_follower import Change, KernelFollower
 
-EXPLAIN_AFTER_MS = 3000  # of a wait for the kernel's first reply
+EXPLAIN_AFTER_MS = 3000  # the wait for the kernel's first reply is explained after this time
 RESTART_QUESTION = "Restart {}? Its variables will be gone, also for other people who use it."
 
 _Stock: Any = JupyterQtConsoleApp  # it has no types
-# qtpy has the names of whichever Qt binding is installed, and no types for them.
+# qtpy exports the names of the installed Qt binding, without types.
 _QObject: Any = QtCore.QObject
 _Signal: Any = QtCore.Signal  # type: ignore[attr-defined]  # see above
 _MessageBox: Any = QtWidgets.QMessageBox
 
 
 class DaemonLink(_QObject):  # type: ignore[misc]  # see above
-    """The daemon, for the widgets of one kernel: signals for what happens, and commands.
+    """The link from the widgets of one kernel to the daemon: signals for changes, and commands.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class DaemonLink(_QObject):  # type: ignore[misc]  # see above
         self.follower = KernelFollower(kernel, socket, self.changed.emit)
 
     def send(self, verb: str, body: Mapping[str, object] | None = None) -> None:
-        """Send a command in a thread, since the daemon may take a while to reply."""
+        """Send a command in a thread, because the daemon may take a while to reply."""
 
         def post() -> None:
             try:
@@ -68,12 +68,12 @@ class DaemonLink(_QObject):  # type: ignore[misc]  # see above
 
 
 class FollowedWidget:
-    """Mixin for Jupyter's widget whose kernel the daemon runs."""
+    """A mixin for Jupyter's widget, for a kernel that the daemon runs."""
 
     link: DaemonLink
 
     def follow(self: Any, link: DaemonLink) -> None:
-        """Take interrupts, restarts and news of the kernel from the daemon."""
+        """Send interrupts and restarts to the daemon, and show changes that the daemon reports."""
         self.link = link
         self.custom_interrupt = self.custom_restart = True
         self.custom_interrupt_requested.connect(self._interrupt)
@@ -107,7 +107,7 @@ class FollowedWidget:
         self._show_line(change.text)
         if not change.is_new_process:
             return
-        if self._starting:  # the request of this widget was lost with the old process
+        if self._starting:  # the widget's first request was lost with the old process
             self.kernel_client.kernel_info()
         elif self._executing or self._prompt_requested:
             self._prompt_requested = False
@@ -127,12 +127,12 @@ class FollowedWidget:
         self.link.follower.poll_now()
 
     def _handle_status(self, _message: Mapping[str, Any]) -> None:
-        """Ignore the status of a new process, which the widget takes for a death."""
+        """Ignore ``starting`` of a new process, from which Jupyter's widget infers a death."""
 
 
 @functools.cache
 def followed_class(widget_class: type) -> type:
-    """Return a subclass of a widget class that mixes in `FollowedWidget`."""
+    """Return a subclass of a widget class that has the mixin `FollowedWidget`."""
     return types.new_class(f"Followed{widget_class.__name__}", (FollowedWidget, widget_class))
 
 
@@ -144,7 +144,7 @@ class KconndQtConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see 
     widget_factory: Any
 
     def init_qt_elements(self) -> None:
-        """Make the window, whose first widget shows the kernel."""
+        """Create the window with its first widget."""
         if not self.kernel:
             super().init_qt_elements()
             return
@@ -154,7 +154,7 @@ class KconndQtConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see 
         self.link.follower.start()
 
     def new_frontend_slave(self, current_widget: Any) -> Any:
-        """Make a further widget for the kernel of another one."""
+        """Create a further widget for the kernel of ``current_widget``."""
         if not isinstance(current_widget, FollowedWidget):
             return super().new_frontend_slave(current_widget)
         stock = super().new_frontend_slave

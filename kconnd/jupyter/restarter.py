@@ -1,8 +1,8 @@
 """Replaces a kernel manager's restarter, because the daemon restarts kernels.
 
-A Jupyter server uses `AsyncIOLoopKernelManager`, which has a restarter. The restarter polls its
-kernel every few seconds, restarts a dead kernel, and calls the callbacks of front ends.
-`KconndRestarter` also polls and calls the callbacks, but does not restart a kernel. Source:
+A Jupyter server uses `AsyncIOLoopKernelManager`, which has a restarter. The restarter polls the
+manager's kernel every few seconds, restarts a dead kernel, and calls the callbacks of front ends.
+`KconndRestarter` polls and calls the callbacks as well, but does not restart a kernel. Source:
 ``restarter_class`` and ``add_restart_callback`` in the jupyter_client documentation.
 """
 
@@ -14,12 +14,12 @@ from typing import Any, Protocol
 from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
 
-UNKNOWN_EXIT = 1  # the exit status to report if the real one is unknown
+UNKNOWN_EXIT = 1  # reported if the real exit status is unknown
 UP = frozenset({"launching", "starting", "running", "stopping"})  # states with a process
 
 
 class Fate(Enum):
-    """The present state of a front end's attached process."""
+    """The possible states of the process to which a front end is attached."""
 
     RUNNING = "it is running"
     REPLACED = "the daemon has restarted the kernel, or will"
@@ -28,14 +28,14 @@ class Fate(Enum):
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """The state of an attached process and of the kernel's present process.
+    """The state of the process to which a front end is attached, and the present generation.
 
     Parameters
     ----------
     fate : Fate
         The state of the attached process.
     generation : int
-        The generation of the present process; during a backoff, of the next process.
+        The generation of the kernel's present process or, during a backoff, of the next process.
     code : int
         The exit status of the attached process, if it has exited.
     """
@@ -48,7 +48,7 @@ class ProcessStatus:
 def process_status(
     kernel: Mapping[str, Any], generation: int, *, same_connection: bool
 ) -> ProcessStatus:
-    """Derive the status of an attached process from the daemon's description of its kernel.
+    """Derive the status of an attached process from the daemon's description of the kernel.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def process_status(
 
 
 class AttachedProvisioner(Protocol):
-    """The interface of `kconnd.jupyter.provisioner.KconndProvisioner` that the restarter uses."""
+    """The part of `kconnd.jupyter.provisioner.KconndProvisioner` that the restarter uses."""
 
     generation: int
 
@@ -85,7 +85,7 @@ _Stock: Any = AsyncIOLoopKernelRestarter  # its type annotations do not match it
 
 
 class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
-    """Notifies front ends that their kernel was restarted by the daemon or has ended."""
+    """Notifies front ends when the daemon has restarted their kernel or the kernel has ended."""
 
     _announced_generation = 0
 
@@ -100,7 +100,7 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
         super().start()
 
     async def poll(self) -> None:
-        """Query the status once; call the callbacks of front ends if it has changed."""
+        """Query the status once; if it has changed, call the callbacks of front ends."""
         if self.kernel_manager.shutting_down:
             return
         status = await self._provisioner.poll_status()

@@ -9,9 +9,10 @@ down an external kernel: it replies with status 500, or starts another kernel in
 server lists a dead kernel as idle. Third, the server treats a user's "shut down kernel" like its
 own exit.
 
-Rules. The stock class handles all kernels that are not kernels of kconnd. When the server closes a
-kernel, culls a kernel or exits, it only detaches from the kernel. When a user shuts a kernel down,
-the kernel is stopped if its profile says ``on_frontend_shutdown: stop``.
+Rules. Jupyter's own class handles all kernels that are not kernels of kconnd. When the server
+closes a kernel, culls a kernel or exits, it detaches from the kernel and does not stop the kernel.
+When a user shuts a kernel down, the kernel is stopped if its profile says ``on_frontend_shutdown:
+stop``.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ from kconnd.errors import KconndError, UsageError
 from kconnd.jupyter.async_client import AsyncClient
 from kconnd.jupyter.provisioner import KconndProvisioner
 
-# True while the server shuts a kernel down without a user's request.
+# True while the server shuts a kernel down without a request of a user.
 _by_server: ContextVar[bool] = ContextVar("by_server", default=False)
 
 MAX_PHRASE_CHARS = 300
@@ -51,10 +52,10 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
     def list_kernel_ids(self) -> list[str]:
         """List the ids of all kernels.
 
-        The stock method raises KeyError for an external kernel that was shut down here, after its
-        file is removed. Every ``if kernel_manager:`` calls this method, so the server's shutdown
-        would never finish. The stock method forgets the file before it raises, so a second call
-        succeeds.
+        Jupyter's own method raises KeyError once for an external kernel that was shut down on this
+        server, when the kernel's file has been removed. Every ``if kernel_manager:`` calls this
+        method, so the exception would keep the server's shutdown from finishing. Jupyter's own
+        method forgets the file before it raises the exception. A second call therefore succeeds.
         """
         while True:
             with contextlib.suppress(KeyError):
@@ -62,11 +63,11 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
                 return ids
 
     async def list_kernels(self) -> list[dict[str, Any]]:
-        """List all kernels; the state of kconnd's kernels comes from the daemon."""
+        """List all kernels, with the daemon's state for kernels of kconnd."""
         states = await self._query_states() if self.kernel_id_to_connection_file else None
         models: list[dict[str, Any]] = []
         for kernel_id in self.list_kernel_ids():
-            # The kernel was removed after list_kernel_ids.
+            # The kernel was removed after list_kernel_ids had returned.
             with contextlib.suppress(HTTPError, KeyError):
                 model = self._update_model(super().kernel_model(kernel_id), states)
                 if model is not None:
@@ -81,7 +82,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         return self._update_model(model, await self._query_states()) or model
 
     async def _query_states(self) -> Mapping[str, dict[str, Any]] | None:
-        """Query the state of the daemon's kernels by name; None if the daemon does not answer."""
+        """Return the states of the daemon's kernels by name; None if the daemon does not answer."""
         try:
             return {kernel["name"]: kernel for kernel in await self._daemon.list()}
         except KconndError as error:
@@ -91,16 +92,16 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
     def _update_model(
         self, model: dict[str, Any], states: Mapping[str, dict[str, Any]] | None
     ) -> dict[str, Any] | None:
-        """Replace the server's assumptions about an external kernel.
+        """Put the daemon's state of an external kernel into the server's description of the kernel.
 
-        None if the kernel has ended.
+        Return None if the kernel has ended or runs on another machine.
         """
         published = self._read_published(model["id"])
         if published is None:
             return model
         name, is_on_this_machine = published
         if not is_on_this_machine:
-            return None  # the kernel of another machine with this home folder cannot be reached
+            return None  # a kernel on another machine with this home folder cannot be reached
         if states is None:
             return model
         kernel = states.get(name)
@@ -122,14 +123,14 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         return published[0] if published is not None and published[1] else None
 
     def _read_published(self, kernel_id: str) -> tuple[str, bool] | None:
-        """Read a published file: the kernel's name, and whether the kernel is on this machine."""
+        """Read a published file; return the kernel's name and whether it is on this machine."""
         path = self.kernel_id_to_connection_file.get(kernel_id)
         if path is None:
             return None
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, UsageError):
             content = json.loads(path.read_bytes())
             if name := content.get("kconnd"):
-                parse_name(name)  # a daemon publishes only its own kernels, without an owner
+                parse_name(name)  # raises for OWNER/NAME, which no daemon publishes
                 return name, content.get("kconnd_machine") == this_machine()
         return None
 
@@ -159,10 +160,11 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         now: bool = False,  # noqa: FBT001, FBT002  # the interface
         restart: bool = False,  # noqa: FBT001, FBT002  # the interface
     ) -> None:
-        """Stop a kernel or detach from the kernel, according to its profile.
+        """Stop a kernel or detach from it, according to the profile.
 
-        Users and the culling call it. A server that exits does not: `shutdown_all` shuts the
-        managers of the kernels down itself, which only detaches.
+        This method is called for a request of a user, and for the culling of idle kernels. A server
+        that exits does not call it: `shutdown_all` shuts down the kernel managers directly, which
+        detaches from the kernels.
         """
         self._check_kernel_id(kernel_id)
         by_user = not _by_server.get()
@@ -185,7 +187,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
             self.log.info("leaving %s running, as its profile says", name)
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        """Detach from an idle kernel; the daemon has its own rule for stopping idle kernels."""
+        """Detach from an idle kernel of kconnd; the daemon has its own rule for idle kernels."""
         token = _by_server.set(True)
         try:
             await super().cull_kernel_if_idle(kernel_id)
@@ -195,7 +197,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
 
 @contextlib.contextmanager
 def as_http_error() -> Iterator[None]:
-    """Convert an error of the daemon to an HTTP error with the status of the error."""
+    """Convert each error of the daemon to an HTTP error with the error's HTTP status."""
     try:
         yield
     except KconndError as error:
