@@ -1,1 +1,1 @@
-"""`kconnd-ctl`, the command line client; heavy modules are imported only when they are needed."""
+"""`kconnd-ctl`, the command line client, which imports a heavy module when a command needs it."""

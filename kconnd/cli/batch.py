@@ -1,4 +1,4 @@
-"""Sends requests for several kernels concurrently, and collects the failures."""
+"""Sends requests about several kernels concurrently, and collects the failures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_CONNECTIONS = 32  # concurrent connections; the daemon accepts 128 per user
 
 
 def client_for(arguments: Arguments) -> Client:
-    """Create a client for the socket in the options or in the environment."""
+    """Create a client for the socket that the options or the environment name."""
     return Client(find_socket(os.environ, arguments.socket))
 
 
@@ -32,7 +32,7 @@ def is_pattern(name: str) -> bool:
 
 
 def expand_patterns(client: Client, names: Iterable[str]) -> list[str]:
-    """Replace each pattern by the names of the matching kernels, without duplicates.
+    """Replace each pattern by the names of the matching kernels; drop duplicates.
 
     Raises
     ------
@@ -60,14 +60,14 @@ def expand_patterns(client: Client, names: Iterable[str]) -> list[str]:
 def run_for_each(
     names: list[str], request: Callable[[str], Any], on_success: Callable[[Any], object]
 ) -> Failures:
-    """Send a request for each kernel, concurrently, and print each failure.
+    """Send a request about each kernel, all concurrently, and print each failure.
 
     Parameters
     ----------
     names : list of str
         The names of kernels, without duplicates.
     request : callable
-        A function that sends the request for a name.
+        A function that sends the request about the kernel of a name, and returns the reply.
     on_success : callable
         A function that is called with each reply, in the order of the names.
 
@@ -125,14 +125,14 @@ def _outcomes(names: list[str], request: Callable[[str], Any]) -> Iterator[tuple
             outcomes[name].put(attempt(name))
 
     for _ in range(min(len(names), MAX_CONNECTIONS)):
-        # A daemon thread, so that Ctrl-C does not wait for it.
+        # This is a daemon thread, so that the exit after Ctrl-C does not wait for it.
         Thread(target=work, daemon=True).start()
     for name in names:
         yield name, outcomes[name].get()
 
 
 def get_each(arguments: Arguments, verb: str) -> tuple[list[dict[str, Any]], int]:
-    """Look up each kernel; with ``--json``, print an object for one name, otherwise a list.
+    """Look up each kernel; with ``--json``, also print one object, or a list for several names.
 
     Returns
     -------

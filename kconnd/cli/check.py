@@ -1,8 +1,8 @@
 """``kconnd-ctl check`` and ``kconnd-ctl schema``: both work without a daemon.
 
-Rules. Both verbs only read. One run reports all faults, one per line, in the format from which
-editors and CI systems can open the file at the fault. pydantic and yaml are imported only after the
-arguments have been checked.
+Rules. Both verbs read and change nothing. One run reports all faults, one per line, in the format
+from which editors and CI systems can open the file at the fault. The arguments are checked before
+pydantic and yaml are imported.
 """
 
 import json
@@ -47,7 +47,7 @@ def schema(_arguments: "Arguments") -> int:
 
 
 def _load(paths: list[str]) -> "LoadedProfiles":
-    """Load the profiles below some paths, or all profiles and the settings of the machine."""
+    """Load the profiles below some paths or, without paths, all profiles and settings."""
     # These imports take half of the time of kconnd-ctl check.
     from kconnd.system.machine import own_user  # noqa: PLC0415  # for this verb only
     from kconnd.system.profiles.loader import load_profiles  # noqa: PLC0415  # for this verb only

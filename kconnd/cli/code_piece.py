@@ -19,14 +19,14 @@ STDIN = "-"
 
 
 class CodePiece:
-    """A piece of code: the value of an option ``-c``.
+    """A piece of code to execute, such as the value of an option ``-c``.
 
     Attributes
     ----------
     code : str
         The code.
     with_result : bool
-        Whether the value of its last expression is printed.
+        Whether the value of the code's last expression is printed.
     """
 
     with_result = True
@@ -35,16 +35,16 @@ class CodePiece:
         self.code = code
 
     def preparation(self, language: str, session: str) -> str:  # noqa: ARG002  # Script needs both
-        """Return the code that is executed before this one; empty if none is needed."""
+        """Return the code that must be executed before this code; ``""`` if none is needed."""
         return ""
 
     def must_be_prepared(self) -> bool:
-        """Return whether the code would be wrong without its preparation."""
+        """Return whether this code would be wrong without its preparation."""
         return False
 
 
 class Script(CodePiece):
-    """A file with its arguments.
+    """A script, which is a file of code, and the arguments of the script.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Script(CodePiece):
         Raises
         ------
         UsageError
-            If the script has arguments, which other kernels cannot be given.
+            If the script has arguments and the kernel is not a Python kernel.
         """
         if language == "python":
             path = self._path if self._path == STDIN else os.path.abspath(self._path)  # noqa: PTH100  # no link is resolved
@@ -104,7 +104,7 @@ def pieces_of(arguments: Arguments) -> list[CodePiece]:
     Raises
     ------
     UsageError
-        If there is none, or if the file cannot be read.
+        If the command line contains no code, or if the file cannot be read.
     """
     pieces = [CodePiece(code) for code in arguments.code]
     if arguments.file is not None:

@@ -1,9 +1,10 @@
 """Parses the command line of a verb by its entry in `kconnd.cli.grammar`.
 
-Options and operands may be mixed. An option is written as ``--lines 5``, ``--lines=5`` or ``-n5``;
-flags with one letter may be joined (``-fn5``); an unambiguous beginning of a long option is enough
-(``--li 5``). After ``--`` every word is an operand, or a word for the program that the verb starts.
-argparse has the same conventions, but importing argparse takes six milliseconds.
+Options and operands may be mixed. An option is written as ``--lines 5``, ``--lines=5`` or ``-n5``.
+Options with one letter may be joined (``-fn5``). A long option may be shortened to an unambiguous
+beginning (``--li 5``). After ``--``, every word is an operand or, for a verb that starts a program,
+a word for this program. argparse has the same conventions, but importing argparse takes six
+milliseconds.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def options_of(verb: Verb) -> tuple[Option, ...]:
 
 
 def split_at_verb(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split a command line into the options before the verb, and the verb and its arguments."""
+    """Split a command line into the options before the verb, and the rest from the verb on."""
     takes_value = {
         spelling for option in COMMON_OPTIONS if option.takes_value for spelling in option.spellings
     }
@@ -56,9 +57,9 @@ def parse_arguments(verb: Verb, words: Sequence[str]) -> Arguments:
     Returns
     -------
     Arguments
-        One attribute for each operand and option. ``passed_words`` holds the words after ``--``, or
-        after an operand, for a verb that passes them to a program. If ``help`` is true, nothing
-        else is checked.
+        An object with an attribute for each operand and option. For a verb that passes words to a
+        program, ``passed_words`` contains the words after ``--`` or after the program's operand. If
+        ``help`` is true, the other arguments were not checked.
 
     Raises
     ------
@@ -110,7 +111,7 @@ class _ArgumentParser:
         return Arguments({**self._values, "passed_words": passed_words})
 
     def _passes_rest(self) -> bool:
-        """Return whether all further words are arguments of a program that an operand names."""
+        """Return whether all further words are arguments of a program that was named."""
         metavars = [operand.metavar for operand in self._verb.operands]
         last = self._verb.passes_words_after
         return bool(last) and len(self._operands) > metavars.index(last)
@@ -128,7 +129,7 @@ class _ArgumentParser:
             name, equals, text = word.partition("=")
             self._store(self._find_long(name), name, text if equals else None)
             return
-        # In a group of flags such as -fn5, further letters follow each flag except the last.
+        # In a group such as -fn5, a flag is followed by further options.
         letters = word[1:]
         while letters:
             spelling, letters = f"-{letters[0]}", letters[1:]

@@ -1,7 +1,7 @@
 """The verbs that change a kernel or the daemon: start, stop, restart, interrupt, signal, reload.
 
-Rule: if a pattern or ``--all`` selects kernels to stop, they are listed first and the user must
-confirm.
+Rule: if a pattern or ``--all`` selects the kernels to stop, these kernels are listed first, and the
+user must confirm the stop.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _describe_start(kernel: dict[str, Any]) -> str:
         return f"{kernel['name']} is {kernel['state']}"
     if reason := kernel.get("unreachable"):
         return f"{kernel['name']} runs, and no new client can attach: {reason}"
-    if "uid" in kernel:  # the kernel of another owner, whose files this user cannot read
+    if "uid" in kernel:  # another owner's kernel, whose files this user cannot read
         return f"{kernel['owner']}/{kernel['name']} is ready"
     return f"{kernel['name']} is ready: {kernel['connection_file']}"
 
@@ -66,9 +66,10 @@ def stop(arguments: Arguments) -> int:
 
 
 def _live_kernels(client: Client, names: list[str] | None) -> dict[str, Any]:
-    """Find the kernels that are up or will restart, among some names or all kernels.
+    """Find, among kernels of some names or all kernels, those that are up or will restart.
 
-    A name that the daemon does not list is included with the value None.
+    Return the daemon's descriptions by name. The value is None for a name that the daemon does not
+    list.
     """
     kernels = {kernel["name"]: kernel for kernel in client.get("/v1/kernels")["kernels"]}
     selected = list(kernels) if names is None else expand_patterns(client, names)
@@ -81,7 +82,7 @@ def _live_kernels(client: Client, names: list[str] | None) -> dict[str, Any]:
 
 
 def _confirm(kernels: dict[str, Any], verb: str, *, yes: bool) -> list[str]:
-    """List the kernels that would lose their memory, and return their names after confirmation."""
+    """Print the kernels that would lose their memory; return their names if the user confirms."""
     if not kernels:
         print(f"nothing to {verb}", file=sys.stderr)
     if not kernels or yes:
@@ -180,7 +181,7 @@ def _post(
 
 
 def _describe_unrecorded(verb: str, name: str, reason: str) -> str:
-    """Describe a change that the daemon could not record on disk, and its consequence."""
+    """Describe a change that the daemon could not record on disk, and the consequence."""
     consequence = (
         f"the daemon retries; if it exits first, the next daemon may start {name} again"
         if verb == "stop"

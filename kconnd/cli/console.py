@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def console(arguments: Arguments) -> int:
-    """Start the kernel if necessary, and replace this process with ``jupyter console``."""
+    """Start the kernel if necessary, and replace this process with a console."""
     from kconnd.attach import readable_connection_file  # noqa: PLC0415  # --help does not need it
     from kconnd.spawn import client_or_start  # noqa: PLC0415  # --help does not need it
 
@@ -38,13 +38,14 @@ def console(arguments: Arguments) -> int:
 def find_console(name: str, socket: str = "", *, encrypted: bool = False) -> list[str]:
     """Build the command that opens a console.
 
-    If this interpreter has jupyter_console, the console is `kconnd.jupyter.console_app`. Otherwise,
-    it is ``jupyter-console`` from the PATH, which cannot use an encrypted connection.
+    If jupyter_console is installed for this interpreter, the command runs
+    `kconnd.jupyter.console_app`. Otherwise, the command runs ``jupyter-console`` from the PATH,
+    which cannot use an encrypted connection.
 
     Raises
     ------
     KconndError
-        If jupyter_console is not installed, or only where it cannot reach the kernel.
+        If jupyter_console is not installed, or if the installed one cannot attach to the kernel.
     """
     from importlib.util import find_spec  # noqa: PLC0415  # --help does not need it
 

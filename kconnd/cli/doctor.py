@@ -64,7 +64,7 @@ class Finding:
 class Surroundings:
     """The input of the checks."""
 
-    health: Mapping[str, Any] | KconndError  # the daemon's reply, or the error if there is no reply
+    health: Mapping[str, Any] | KconndError  # the daemon's reply, or the error without a reply
     runtime: Path
     state: Path
     configs: tuple[Path, ...]
@@ -83,7 +83,7 @@ def doctor(arguments: Arguments) -> int:
 
 
 def _collect_surroundings(client: Client) -> Surroundings:
-    """Collect the folders of the daemon; without a daemon, the folders of a new daemon."""
+    """Collect the folders of the daemon or, if no daemon answers, of a new daemon."""
     user = own_user()
     runtime = resolve_folder(
         runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid
@@ -266,8 +266,8 @@ def describe_earlier_account(account: Mapping[str, Any]) -> Finding:
         return Finding("ok", message, cure)
     message += f", and {len(pids)} of its processes still run with the rights of uid {uid}"
     stop = f"systemctl stop {' '.join(units)}; then " if units else ""
-    # Some processes may belong to the new account, if it used the uid before the change was
-    # detected.
+    # Some of the processes may belong to the new account: it may have used the uid before kconnd
+    # detected the change.
     inspect = f"ps -o pid,lstart,args -p {','.join(map(str, pids))}"
     return Finding(
         "warn", message, f"{cure}; otherwise, as root: {stop}check whose they are: {inspect}"
@@ -275,7 +275,7 @@ def describe_earlier_account(account: Mapping[str, Any]) -> Finding:
 
 
 def check_runtime_folder(surroundings: Surroundings) -> Iterator[Finding]:
-    """List the runtime folders of earlier accounts, on a machine without a front door."""
+    """List the runtime folders of earlier accounts of this uid, without a front door."""
     from kconnd.system.files.runtime_owner import list_put_aside  # noqa: PLC0415  # this check only
 
     for folder in list_put_aside(surroundings.runtime):

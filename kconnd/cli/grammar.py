@@ -4,10 +4,10 @@
 `kconnd.cli.command_line` parses command lines, `kconnd.cli.help_text` renders help texts, and
 `kconnd.cli.suggestions` suggests corrections of misspelled verbs and options.
 
-Rules. Every look-up imports this module, so the module contains only data and imports nothing at
-run time. Texts are not wrapped here, because the help is wrapped to the width of the terminal. A
-blank line separates paragraphs. Later versions may add fields to the output of ``--json``, but
-never remove fields.
+Rules. Every look-up imports this module. To make the import fast, the module contains plain data
+and imports nothing at run time. Texts are not wrapped here, because the help is wrapped to the
+width of the terminal. A blank line separates paragraphs. Later versions may add fields to the
+output of ``--json``, but must not remove fields.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Operand:
     Parameters
     ----------
     name : str
-        The name of the attribute with the value.
+        The name of the attribute of `Arguments` that holds the value.
     metavar : str
         The operand's name in help texts: ``NAME``, ``FILE``, ``PATH`` …
     summary : str
@@ -82,11 +82,11 @@ class Option:
     summary : str
         One line for the help.
     **details
-        ``name``: the attribute that holds the value, derived from the longest spelling by default.
-        ``metavar``: the value's name in help texts; an option without metavar and choices is a
-        flag. ``default``: the value if the option is absent. ``choices``: the allowed values.
-        ``is_number``: the value is a whole number. ``is_required``: the option is mandatory.
-        ``is_repeatable``: the value is a list, and each occurrence appends to it.
+        ``name``: the attribute of `Arguments` that holds the value; by default, it is derived from
+        the longest spelling. ``metavar``: the value's name in help texts; an option without metavar
+        and choices is a flag. ``default``: the value if the option is absent. ``choices``: the
+        allowed values. ``is_number``: the value is a whole number. ``is_required``: the option is
+        mandatory. ``is_repeatable``: the value is a list, and each occurrence appends to it.
     """
 
     name = ""
@@ -118,13 +118,13 @@ class Verb:
     summary : str
         One line for the overview.
     **details
-        ``description`` and ``example``: texts for its help. ``json_reply``: the fields of its
-        output with ``--json``. ``operands`` and ``options``: its arguments, without the
-        `COMMON_OPTIONS`. ``exclusive``: groups of options of which one at most is allowed.
-        ``passes_words_to``: the program that gets the words after ``--``. ``passes_words_after``:
-        the metavar of the operand after which all words are those of another program, options
-        included. ``changes``: whether the verb changes anything; such a verb is never suggested for
-        a word that asks for no change.
+        ``description`` and ``example``: texts for the verb's help. ``json_reply``: the fields of
+        the verb's output with ``--json``. ``operands`` and ``options``: the verb's arguments except
+        the `COMMON_OPTIONS`. ``exclusive``: groups of options, of which at most one per group is
+        allowed. ``passes_words_to``: the program that gets the words after ``--``.
+        ``passes_words_after``: the metavar of an operand that names a program; all words after this
+        operand, including options, are passed to the program. ``changes``: whether the verb changes
+        anything. A verb that does is not suggested for a word that may mean a look-up.
     """
 
     description = example = json_reply = passes_words_to = passes_words_after = ""
@@ -546,7 +546,7 @@ class ForeignVerb:
     equivalent : str
         The sentence that names the verbs to use instead.
     changes : bool
-        Whether the verb changes something. If it does not, `equivalent` names only verbs that read.
+        Whether the verb changes something. If not, all verbs in `equivalent` are look-ups.
     """
 
     def __init__(self, equivalent: str, *, changes: bool) -> None:

@@ -1,4 +1,4 @@
-"""Renders the help of ``kconnd-ctl`` from its grammar, wrapped to the width of the terminal."""
+"""Renders help texts of ``kconnd-ctl`` from the grammar, wrapped to the terminal's width."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kconnd.cli.grammar import Operand, Option, Verb
 
 MIN_COLUMNS, DEFAULT_COLUMNS, MAX_COLUMNS = 40, 80, 100
-LABEL_COLUMNS = 18  # the width of the left column; a longer label gets its own line
+LABEL_COLUMNS = 18  # of the left column; a longer label gets its own line
 OVERVIEW_HEAD = "kconnd-ctl: start, find and manage Jupyter kernels."
 OVERVIEW_FOOT = """\
 NAME can be several names, shell patterns ('lab*'), or NAME@INSTANCE for a further kernel of a \
@@ -57,7 +57,7 @@ def show_help(arguments: Arguments) -> int:
 
 
 def terminal_columns(env: Mapping[str, str]) -> int:
-    """Return the width for help texts: the terminal's width, COLUMNS, or 80."""
+    """Return the width for help texts: the terminal's width, or else COLUMNS, or else 80."""
     try:
         columns = os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns
     except (OSError, ValueError):
@@ -145,7 +145,7 @@ def _value_label(option: Option) -> str:
 
 
 def _short_usage(verb: Verb) -> str:
-    """Return a verb with its arguments and required options."""
+    """Return the verb's name followed by its operands and required options."""
     operands = [
         operand.metavar if operand.count in REQUIRED_COUNTS else f"[{operand.metavar}]"
         for operand in verb.operands

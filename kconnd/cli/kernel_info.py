@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Rows = list[tuple[str, str]]
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
-OUTPUT_LINES = 5  # the lines of output before the last exit
+OUTPUT_LINES = 5  # the last lines of output before the last exit
 
 
 def info(arguments: Arguments) -> int:
@@ -65,11 +65,11 @@ def _profile_rows(kernel: dict[str, Any]) -> Rows:
 
 
 def _attach_rows(kernel: dict[str, Any]) -> Rows:
-    """Explain why no new client can attach, with a hint."""
+    """Return rows that explain why no new client can attach; none if clients can attach."""
     reason = kernel.get("unreachable")
     if not reason:
         return []
-    # Imported here, because it imports modules that other look-ups do not need.
+    # The import is here, because this module imports others that most look-ups do not need.
     from kconnd.core.kernel.reachability import attach_hint  # noqa: PLC0415  # rarely
 
     return [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kconnd.cli.command_line import Arguments
 
 COLUMNS = ("NAME", "STATE", "PID", "MEMORY", "IDLE", "UP", "RESTARTS", "NOTE")
-SHARED_LIMIT_S = 2.0  # for one owner's daemon, which may hang
+SHARED_LIMIT_S = 2.0  # for the reply of another owner's daemon, which may hang
 NUMERIC_COLUMNS = frozenset({2, 3, 4, 5, 6})
 
 
@@ -48,7 +48,7 @@ def _own_kernels(arguments: Arguments) -> dict[str, Any]:
 
 
 def _add_shared_kernels(reply: dict[str, Any]) -> None:
-    """Replace the names of shared kernels by what their owners' daemons reply."""
+    """Replace the names of shared kernels by the replies of their owners' daemons."""
     names_of: dict[str, set[str]] = {}
     for kernel in reply["shared"]:
         names_of.setdefault(kernel["owner"], set()).add(kernel["name"])
@@ -84,7 +84,7 @@ def _print_kernels(kernels: list[dict[str, Any]], elsewhere: list[dict[str, Any]
 
 
 def list_lines(kernels: list[dict[str, Any]]) -> list[str]:
-    """Render the table of kernels; on a terminal, cut it to the terminal's width."""
+    """Render the table of kernels; on a terminal, cut the lines to the terminal's width."""
     now = time.time()
     in_colour = render.use_colours(os.environ, is_terminal=sys.stdout.isatty())
     width = os.get_terminal_size(1).columns if sys.stdout.isatty() else 0
@@ -113,7 +113,7 @@ def _row(kernel: dict[str, Any], now: float) -> tuple[str, ...]:
 
 
 def _activity(kernel: dict[str, Any], now: float) -> str:
-    """Return the idle time of an idle kernel, or the activity of another kernel."""
+    """Return the idle time of a kernel that is idle, else a word for its activity."""
     if kernel["execution_state"] != "idle":
         return kernel["execution_state"] or "-"
     seconds = render.seconds_since(kernel["last_activity"], now)

@@ -1,19 +1,19 @@
 """A connection to a kernel over which ``kconnd-ctl run`` executes code, piece by piece.
 
-How it works. The session polls the daemon until the kernel is idle, and then sends the code. The
-effect of a time limit or of Ctrl-C depends on the phase. Before the code is sent, the command ends
-and the code never runs. After the code is sent, another client's cell may still run before it.
-Until the kernel's first message about the code, the command ends without an interrupt, because an
-interrupt would hit the other client's cell. The code then still runs. After this message, the
-kernel is interrupted.
+How it works. The session polls the daemon until the kernel is idle, and then sends the code. When
+the time limit passes or the user presses Ctrl-C, the effect depends on the phase. In the first
+phase, the code has not been sent: the command ends, and the code never runs. In the second phase,
+the code has been sent, but another client's cell may still run first: the command ends without an
+interrupt, because an interrupt would hit the other client's cell, and the code runs later. The
+third phase begins with the kernel's first message about the code: the kernel is interrupted.
 
-The end of the code is the status idle on iopub. Many kernels send no reply for an interrupted cell;
-then a second request is sent, and its reply proves that the first one has none. Some kernels
-publish output after the idle. The session waits for it, unless the kernel is known to publish its
-output in order.
+The code has ended when its status ``idle`` arrives on iopub. Many kernels send no reply for an
+interrupted cell. In this case, the session sends a second request; the reply to the second request
+proves that there is no reply to the first. Some kernels publish output after the status ``idle``.
+The session waits for such output, unless the kernel is known to publish its output in order.
 
-Other clients may use the kernel at the same time, so only replies to this session's own requests
-are shown. `kconnd.cli.message_output` prints them.
+Other clients may use the kernel at the same time. The session therefore drops messages that do not
+belong to its own requests. `kconnd.cli.message_output` prints the other messages.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
     from kconnd.cli.message_output import MessageOutput
     from kconnd.client import Client
 
-POLL_INTERVAL_MS = 1000  # after this silence, the state of the kernel is requested from the daemon
+POLL_INTERVAL_MS = 1000  # after this silence, the daemon is asked for the kernel's state
 SUBSCRIPTION_TRIES = 20
-MAX_UNSHOWN = 1000  # the maximum of messages to receive at a time
-REPLY_WAIT_MS = 100  # from the idle to the reply, which arrives on another socket
-REPLY_TIMEOUT_S = 30.0  # from the idle to any reply of a kernel that has finished the code
-LATE_OUTPUT_S = 0.05  # deno publishes output up to 0.3 ms after the idle
+MAX_UNSHOWN = 1000  # the most messages to receive before they are printed
+REPLY_WAIT_MS = 100  # from `idle` to the reply, which arrives on another socket
+REPLY_TIMEOUT_S = 30.0  # from `idle` to any reply
+LATE_OUTPUT_S = 0.05  # deno publishes output up to 0.3 ms after `idle`
 END_OF_INPUT = "\x04"  # Jupyter's clients send this at the end of stdin
-# Implementations that publish all output of a cell before its idle.
+# Implementations that publish all output of a cell before the cell's `idle`.
 IN_ORDER = frozenset({"ipython"})
 
 
 class Phase(Enum):
-    """The progress of the code; the value describes it to the user."""
+    """The progress of the code; each value describes the progress to the user."""
 
     WAITING = "nothing was sent, so the code will not run"
     SENT = (
@@ -79,7 +79,7 @@ class KernelSession:
     deadline : float
         The time by which all of the code must have finished, in monotonic seconds.
     output : MessageOutput
-        Prints the messages of the kernel. The session does not close this object.
+        The object that prints the messages of the kernel. The session does not close it.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class KernelSession:
         Raises
         ------
         UsageError
-            If the kernel cannot be given the arguments of a script.
+            If a script has arguments and the kernel cannot get them.
         TimedOutError
             If the code does not finish in time. The error describes what happens to the code.
         NotRunningError
@@ -155,7 +155,7 @@ class KernelSession:
     # --- before the code is sent
 
     def _wait_until_idle(self) -> None:
-        """Wait until the daemon reports that the kernel executes no client's request."""
+        """Wait until the daemon reports that the kernel is idle."""
         told = not sys.stderr.isatty()
         while not self._is_idle():
             self._await_status()
@@ -169,7 +169,7 @@ class KernelSession:
         return bool(self._look()["execution_state"] == "idle")
 
     def _await_status(self) -> None:
-        """Wait until the kernel reports a finished request, for `POLL_INTERVAL_MS` at most."""
+        """Wait until the kernel publishes the end of a request, at most `POLL_INTERVAL_MS`."""
         iopub = self._client.iopub_channel.socket
         until = time.monotonic() + POLL_INTERVAL_MS / 1000
         while iopub.poll(max(0, int((until - time.monotonic()) * 1000))):
@@ -179,9 +179,9 @@ class KernelSession:
     def _subscribe(self) -> None:
         """Wait until the subscription to iopub is active, so that no output is missed.
 
-        The session sends a request and waits for its status message on iopub. If only the reply on
-        shell arrives, the request is repeated, up to `SUBSCRIPTION_TRIES` times. A kernel that
-        never publishes a status message is accepted.
+        The session sends a request and waits for the request's status message on iopub. If the
+        reply on shell arrives without this message, the request is repeated, up to
+        `SUBSCRIPTION_TRIES` times. A kernel that publishes no status messages is accepted.
         """
         for _ in range(SUBSCRIPTION_TRIES):
             request = self._client.kernel_info()
@@ -201,12 +201,12 @@ class KernelSession:
         return False
 
     def _prepare(self, code: str, *, is_needed: bool) -> None:
-        """Execute code before the code of the user, silently.
+        """Execute code silently, before the code of the user.
 
         Raises
         ------
         KconndError
-            If the preparation fails and is required.
+            If the code fails and ``is_needed``.
         """
         request = self._client.execute(code, silent=True, stop_on_error=False)
         while (reply := self._next_reply({request}, POLL_INTERVAL_MS)) is None:
@@ -225,9 +225,10 @@ class KernelSession:
     def _step(self, request: str, *, with_result: bool) -> None:
         """Receive the messages that have arrived, and show one of them.
 
-        All messages are received before the time limit is checked, and they are printed afterwards.
-        Printing can block, for example on a pipe that nobody reads. In the meantime, this session's
-        code may finish and another client's cell may begin. That cell must not be interrupted.
+        The order of the steps is: receive all messages, check the time limit, print. Printing can
+        block, for example on a pipe that nobody reads. While printing blocks, this session's code
+        may finish and another client's cell may begin. The other client's cell must not be
+        interrupted, so the messages are received again before the next check of the time limit.
         """
         if not self._unshown:
             self._await_message()
@@ -259,7 +260,7 @@ class KernelSession:
                 self._unshown.append(message)
 
     def _interrupt_or_leave(self, request: str) -> None:
-        """Interrupt the running code of this session; end the command instead at a second call."""
+        """Interrupt the session's running code; at a second call, end the command instead."""
         self._receive(request)
         if self._phase is not Phase.RUNNING or self._interrupted:
             raise KeyboardInterrupt
@@ -306,7 +307,7 @@ class KernelSession:
     # --- after the end of the code
 
     def _show_late_output(self, request: str, *, with_result: bool) -> None:
-        """Show the output that arrives after the idle, for `LATE_OUTPUT_S`."""
+        """Show output that arrives up to `LATE_OUTPUT_S` after the status ``idle``."""
         if self._kernel.get("implementation") in IN_ORDER:
             return
         iopub = self._client.iopub_channel.socket
@@ -317,9 +318,10 @@ class KernelSession:
                 self._output.show(message, with_result=with_result)
 
     def _reply(self, request: str) -> dict[str, Any]:
-        """Return the content of the reply; empty if none comes after an interrupt.
+        """Return the content of the reply; ``{}`` if the kernel sends none after an interrupt.
 
-        A request that the kernel answers after the idle proves that no earlier reply is on its way.
+        If the kernel answers a request that was sent after ``idle``, no earlier reply is on its
+        way.
         """
         reply = self._next_reply({request}, REPLY_WAIT_MS)
         if reply is None and not self._interrupted:
@@ -336,7 +338,7 @@ class KernelSession:
         )
 
     def _reply_before_next(self, request: str) -> dict[str, Any] | None:
-        """Send a second request, and return the first reply to either of them."""
+        """Send a second request; return the first reply to the original or the second request."""
         second = self._client.kernel_info()
         until = time.monotonic() + REPLY_TIMEOUT_S
         reply = None
@@ -360,7 +362,7 @@ class KernelSession:
     def _answer(self, message: dict[str, Any]) -> None:
         """Answer an ``input_request`` with a line of stdin.
 
-        async-kernel needs the status and the parent header in the reply.
+        async-kernel refuses a reply without the status and the parent header.
         """
         self._output.show_json(message)
         content = {"status": "ok", "value": self._read_input(message["content"])}
@@ -376,7 +378,7 @@ class KernelSession:
 
 
 def _parent_id(message: dict[str, Any]) -> str:
-    """Return the id of the request that a message answers; ``""`` for xeus's null header."""
+    """Return the id of the request that a message answers; ``""`` for a null header, as of xeus."""
     return str((message.get("parent_header") or {}).get("msg_id", ""))
 
 

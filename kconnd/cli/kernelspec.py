@@ -65,7 +65,7 @@ def _install(arguments: Arguments, folder: Path) -> list[InstalledSpec]:
 
 
 def _look_up_row(client: Client, name: str) -> dict[str, Any]:
-    """Look up a name without a profile: a kernel spec, or the kernel of another owner."""
+    """Look up a name that is not a profile: a kernel spec, or the kernel of another owner."""
     if "/" in name:
         return _foreign_row(client, name)
     try:
@@ -82,12 +82,12 @@ def _look_up_row(client: Client, name: str) -> dict[str, Any]:
 
 
 def _foreign_row(client: Client, name: str) -> dict[str, Any]:
-    """Look up another owner's kernel; of its fields, only the language is used."""
+    """Look up another owner's kernel; return its language and no other field of the reply."""
     return {"language": client.get(kernel_path(name))["language"]}
 
 
 def _check_names(profiles: Iterable[str], installed: list[InstalledSpec]) -> None:
-    """Refuse two profiles whose specs would have the same name."""
+    """Refuse a profile whose spec would have the name of another profile's spec."""
     profile_of = {spec["name"]: spec["profile"] for spec in installed}
     for profile in profiles:
         owner = profile_of.setdefault(_spec_name(profile), profile)
@@ -100,7 +100,7 @@ def _check_names(profiles: Iterable[str], installed: list[InstalledSpec]) -> Non
 
 
 def _write_spec(folder: Path, profile: str, row: dict[str, Any]) -> InstalledSpec:
-    """Write a spec and the logos of its kernel; kernel.json is replaced atomically."""
+    """Write a kernel spec and the kernel's logos; replace kernel.json atomically."""
     spec_folder = folder / _spec_name(profile)
     command = shutil.which("kconnd-ctl") or str(Path(sys.executable).with_name("kconnd-ctl"))
     content = provisioned_spec(profile, str(row.get("language") or ""), command)
@@ -122,7 +122,7 @@ def _write_spec(folder: Path, profile: str, row: dict[str, Any]) -> InstalledSpe
 
 
 def _spec_name(profile: str) -> str:
-    """Derive the name of a spec: lower case, without slash and @, as Jupyter requires."""
+    """Derive the name of a profile's spec: lower case, without slash and @, as Jupyter requires."""
     return PREFIX + profile.lower().replace("/", "-").replace("@", "-")
 
 
@@ -133,7 +133,7 @@ def _installed_specs(folder: Path) -> list[InstalledSpec]:
             content = json.loads((spec_folder / "kernel.json").read_bytes())
             profile = content["metadata"]["kernel_provisioner"]["config"]["profile"]
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # the name has the prefix of kconnd, but kconnd did not write the spec
+            continue  # kconnd did not write this spec, in spite of its name
         specs.append({"name": spec_folder.name, "profile": str(profile), "path": str(spec_folder)})
     return specs
 

@@ -1,9 +1,9 @@
 """``kconnd-ctl``: parses the command line by the grammar, then imports and runs the verb.
 
-Rules. Look-ups must be fast, so a module is imported only when it is needed. An error is printed on
+Rules. Look-ups must be fast, so each module is imported where it is needed. An error is printed on
 stderr as a sentence and a hint, and the class of the error determines the exit code. With
-``--json``, stdout contains only JSON. An error that ends the verb is then also printed on stdout,
-as one line ``{"error": {"code", "message", "hint", "output"}}``.
+``--json``, all of stdout is JSON. In this case, an error that ends the verb is also printed on
+stdout, as one line ``{"error": {"code", "message", "hint", "output"}}``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(words: list[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code of `kconnd.errors`, or 130 after Ctrl-C.
+        The exit code of the verb, the exit code of an error (`kconnd.errors`), or 130 after Ctrl-C.
     """
     words = sys.argv[1:] if words is None else list(words)
     try:
@@ -42,10 +42,10 @@ def main(words: list[str] | None = None) -> int:
             return _run_and_report(words)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader has closed the pipe, as in kconnd-ctl logs NAME | head
+    except BrokenPipeError:  # the reader has closed the pipe: kconnd-ctl logs NAME | head
         _discard_stdout()
         return 0
-    except OSError as error:  # stdout; errors of the connection are UnreachableError
+    except OSError as error:  # of stdout; a connection raises UnreachableError
         _discard_stdout()
         _report(KconndError(f"writing to stdout: {error.strerror}"))
         return KconndError.exit_code
@@ -54,10 +54,10 @@ def main(words: list[str] | None = None) -> int:
 def run() -> NoReturn:
     """Run ``kconnd-ctl`` as a process and exit.
 
-    `main` has flushed stdout, so the process exits without finalizing the interpreter. Finalizing
-    would take a seventh of the time of a look-up and could wait for threads that are still reading.
-    The threshold prevents garbage collection during imports, which saves a twentieth of the time of
-    verbs with many imports.
+    `main` has flushed stdout, so the process can exit without finalizing the interpreter.
+    Finalizing would take a seventh of the time of a look-up, and could wait for threads that are
+    still reading. The threshold of the garbage collector prevents collections during imports. This
+    saves a twentieth of the time of verbs with many imports.
     """
     gc.set_threshold(100_000)
     os._exit(main())
@@ -133,11 +133,11 @@ class _SafeStdout:
 
     def __enter__(self) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # Some encodings cannot represent all characters.
+            # Characters that the encoding of stdout lacks are escaped instead of raising an error.
             sys.stdout.reconfigure(errors="backslashreplace")
 
     def __exit__(self, *_: object) -> None:
-        if sys.stdout is not None:  # None if the caller has closed stdout
+        if sys.stdout is not None:  # it is None if the caller has closed stdout
             sys.stdout.flush()
 
 

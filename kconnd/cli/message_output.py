@@ -1,7 +1,7 @@
 """Prints the messages of a kernel for ``kconnd-ctl run``, as text or as one line of JSON each.
 
-Output goes to stdout, and errors, prompts and the kernel's stderr go to stderr. The output of
-another user's kernel cannot control the terminal.
+Output goes to stdout. Errors, prompts and the kernel's stderr go to stderr. The output of another
+user's kernel is filtered, so that it cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class MessageOutput:
     Parameters
     ----------
     as_json : bool
-        Whether messages are printed as JSON, and nothing else is printed on stdout.
+        Whether messages are printed as JSON. If so, everything else is printed on stderr.
     is_own : bool
-        Whether the kernel belongs to the caller; the output of such a kernel is not filtered.
+        Whether the kernel belongs to the caller. If so, the output is not filtered.
     folder : OutputFolder, optional
         The folder in which images and HTML are saved.
     """
@@ -47,7 +47,7 @@ class MessageOutput:
             print(text.end(), end="", file=stream, flush=True)
 
     def show(self, message: dict[str, Any], *, with_result: bool = True) -> None:
-        """Print a message from iopub, if it has output.
+        """Print the output in a message from iopub; do nothing if the message has none.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class MessageOutput:
             self._show_error(content)
 
     def show_json(self, message: dict[str, Any]) -> None:
-        """Print a message as JSON, if JSON is printed."""
+        """Print a message as JSON if ``as_json``, else do nothing."""
         if self._as_json:
             print(json.dumps({key: message[key] for key in KEYS}, default=str), flush=True)
 
@@ -78,7 +78,7 @@ class MessageOutput:
         self._print(text, sys.stderr)
 
     def show_note(self, text: str) -> None:
-        """Print a line on stderr; an empty text is not printed."""
+        """Print a line on stderr, unless the text is empty."""
         if text:
             self._print(f"{text}\n", sys.stderr)
 

@@ -1,7 +1,7 @@
-"""Prints, during requests about kernels, what the kernels wait for.
+"""Prints the reasons of delays while a stop or another request about kernels is pending.
 
 The reply to a stop arrives when all processes of the kernel have exited, which can take half a
-minute. Meanwhile, a thread polls the kernels and prints each reason once on stderr.
+minute. During this time, a thread polls the kernels and prints each reason once on stderr.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POLL_INTERVAL_S = 0.5
 
 
 class Progress:
-    """A context manager that watches kernels during requests.
+    """A context manager that watches kernels while requests about them are pending.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Progress:
 
     def __init__(self, client: Client, verb: str) -> None:
         self._client, self._verb = client, verb
-        # The last printed reason of each kernel with a pending request.
+        # For each kernel with a pending request: the last reason that was printed.
         self._printed: dict[str, str] = {}
         self._ended = Event()
         self._thread = Thread(target=self._watch, daemon=True)

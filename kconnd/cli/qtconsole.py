@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kconnd.cli.command_line import Arguments
 
-OUTPUT_LINES = 5  # the lines of the console's stderr in an error
+OUTPUT_LINES = 5  # the last lines of the console's stderr, for an error
 
 
 def qtconsole(arguments: Arguments) -> int:

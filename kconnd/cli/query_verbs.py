@@ -88,7 +88,7 @@ def connection(arguments: Arguments) -> int:
 
 
 def profiles(arguments: Arguments) -> int:
-    """List the profiles of the daemon, and their faults."""
+    """List the profiles of the daemon, and the faults of profiles."""
     reply: dict[str, Any] = client_for(arguments).get("/v1/profiles")
     if arguments.json:
         render.print_json(reply)

@@ -1,7 +1,7 @@
 """Formats values for a terminal: times, sizes, tables and colours.
 
-Colours are used only on a terminal, and only if NO_COLOR is unset (no-color.org). All functions are
-pure, except `print_json`.
+Colours are used on a terminal unless NO_COLOR is set (no-color.org), and nowhere else. All
+functions are pure, except `print_json`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLOURS = {
 SPAN_UNITS = ((604800, "w"), (86400, "d"), (3600, "h"), (60, "min"))
 SIZE_UNITS = ("K", "M", "G", "T")
 MAX_NUMBER = 999.5  # larger numbers round to 1000, which has four digits
-MIN_CELL_CHARS = 10  # the minimal width of the last cell of a table, when it is cut
+MIN_CELL_CHARS = 10  # the minimal width to which a table's last cell is cut
 
 
 def use_colours(env: Mapping[str, str], *, is_terminal: bool) -> bool:
@@ -35,7 +35,7 @@ def use_colours(env: Mapping[str, str], *, is_terminal: bool) -> bool:
 
 
 def coloured(text: str, state: str, *, in_colour: bool) -> str:
-    """Return a text in the colour of a state."""
+    """Return a text in the colour of a kernel's state."""
     code = COLOURS.get(state)
     return f"\033[{code}m{text}\033[0m" if in_colour and code else text
 
@@ -52,8 +52,8 @@ def seconds_since(text: str | None, now: float) -> float | None:
     """Return the seconds since a time in a reply (ISO 8601, UTC); None for an invalid time."""
     if not text:
         return None
-    # The C part of `datetime` is enough. For the whole module Python 3.11 runs 2,600 more lines,
-    # which costs a look-up about 1 ms.
+    # The C part of `datetime` is enough. An import of the whole module makes Python 3.11 run 2,600
+    # more lines, which costs a look-up about 1 ms.
     from _datetime import datetime  # type: ignore[import-not-found]  # noqa: PLC0415  # see above
 
     try:
@@ -64,7 +64,7 @@ def seconds_since(text: str | None, now: float) -> float | None:
 
 
 def ago(text: str | None, now: float) -> str:
-    """Format a time relative to now; ``-`` if there is no time."""
+    """Format the time since a time in a reply: ``3min ago``; ``-`` if there is no time."""
     seconds = seconds_since(text, now)
     return "-" if seconds is None else f"{span(seconds)} ago"
 
@@ -82,7 +82,7 @@ def size(count: int | None) -> str:
 
 
 def plain(text: str) -> str:
-    """Replace the control characters of an untrusted text."""
+    """Replace each control character in an untrusted text by a mark."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else " " if char in "\t\n" else "?" for char in text)
@@ -91,9 +91,8 @@ def plain(text: str) -> str:
 def last_words(output: str) -> list[str]:
     """Split the last output of a kernel into lines that are safe to print on a terminal.
 
-    Control sequences are removed completely, including colours, because a traceback contains many
-    of them. In a name or a sentence they are suspicious, so `plain` replaces each control character
-    by a mark.
+    Control sequences, including colours, are removed and not marked as by `plain`. A traceback
+    contains many harmless control sequences, and marks would make it hard to read.
     """
     from kconnd.core.terminal_text import clean  # noqa: PLC0415  # for kernels that exited only
 
@@ -101,9 +100,9 @@ def last_words(output: str) -> list[str]:
 
 
 def printable(reply: Any) -> Any:
-    """Apply `plain` to all texts of a reply, which can come from another user's program.
+    """Apply `plain` to all texts of a reply, because they can come from another user's program.
 
-    Line breaks are kept; `table` replaces them by spaces in its cells.
+    Line breaks are kept; `table` replaces line breaks in cells by spaces.
     """
     if isinstance(reply, str):
         return "\n".join(map(plain, reply.split("\n")))
@@ -120,13 +119,13 @@ def printable(reply: Any) -> Any:
 
 
 def profile_status(kernel: Mapping[str, Any]) -> str:
-    """Describe the profile of a kernel compared with that of its process; ``""`` if it is that."""
+    """Describe how a kernel's profile differs from that of its process; ``""`` if it does not."""
     status = str(kernel["profile_status"])
     return {"current": "", "orphaned": "profile removed"}.get(status, status)
 
 
 def fault_line(fault: Mapping[str, Any]) -> str:
-    """Format a profile's fault like a compiler: file, line, column, message."""
+    """Format a profile's fault like a compiler's message: file, line, column, text."""
     key = f"{fault['path']}: " if fault["path"] else ""
     hint = f"; {fault['hint']}" if fault["hint"] else ""
     return plain(
@@ -158,7 +157,8 @@ def table(
     right : frozenset of int
         The columns that are aligned to the right.
     width : int
-        The width of the terminal, to which the last cell is cut; 0 for no limit.
+        The width of the terminal; 0 for no limit. The last cell of each row is cut so that the row
+        fits.
     paint : callable
         A function that colours a cell of the second column. Its arguments are the text and the
         padded text.
@@ -179,7 +179,7 @@ def table(
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Lay out names and values; further lines of a value are indented below its first line."""
+    """Lay out names and values; indent all lines of a value like its first line."""
     width = max(len(name) for name, _ in rows)
     lines = []
     for name, value in rows:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kconnd.cli.kernel_session import KernelSession
     from kconnd.client import Client
 
-MIN_TIMEOUT_S = 0.01  # the minimal timeout of a socket; zero would make the socket non-blocking
+MIN_TIMEOUT_S = 0.01  # of a socket; a timeout of 0 would make the socket non-blocking
 NOT_SENT = "nothing was sent, so the code will not run; {name} continues to start"
 
 
@@ -36,7 +36,7 @@ def run(arguments: Arguments) -> int:
     pieces = pieces_of(arguments)
     deadline = time.monotonic() + _parse_timeout(arguments.timeout)
     folder = OutputFolder(arguments.save) if arguments.save else None
-    # They import zmq and start a daemon, which a wrong command line does not need.
+    # These imports are here, because a wrong command line does not need them: they import zmq.
     from kconnd.cli.kernel_session import KernelSession  # noqa: PLC0415
     from kconnd.spawn import client_or_start  # noqa: PLC0415
 
@@ -46,14 +46,14 @@ def run(arguments: Arguments) -> int:
     except KeyboardInterrupt:
         print(f"kconnd-ctl: {NOT_SENT.format(name=arguments.name)}", file=sys.stderr)
         return INTERRUPTED
-    # The client puts the uid into the replies of other owners' daemons.
+    # The client adds the field uid to the replies of other owners' daemons.
     is_own = kernel.get("uid", os.geteuid()) == os.geteuid()
     output = MessageOutput(as_json=arguments.json, is_own=is_own, folder=folder)
     session = KernelSession(daemon, kernel, arguments, deadline, output)
     try:
         return _execute(session, pieces)
     except NotRunningError as error:
-        if session.was_interrupted:  # SIGINT ends some kernels
+        if session.was_interrupted:  # an interrupt ends some kernels
             error.exit_code = INTERRUPTED
         raise
     finally:
@@ -62,7 +62,7 @@ def run(arguments: Arguments) -> int:
 
 
 def _start(daemon: Client, arguments: Arguments, deadline: float) -> dict[str, Any]:
-    """Start the kernel, and wait until it is ready or the deadline has passed."""
+    """Start the kernel if necessary, and wait until it is ready or the deadline has passed."""
     remaining = max(MIN_TIMEOUT_S, deadline - time.monotonic())
     limit = None if remaining == float("inf") else remaining
     path = kernel_path(arguments.name, "start")
@@ -80,7 +80,7 @@ def _start(daemon: Client, arguments: Arguments, deadline: float) -> dict[str, A
 
 
 def _execute(session: KernelSession, pieces: list[CodePiece]) -> int:
-    """Run all pieces of code up to the first that fails, and return its exit status."""
+    """Run the pieces of code until one fails; return the exit status of the last piece that ran."""
     try:
         for piece in pieces:
             if status := session.execute(piece):

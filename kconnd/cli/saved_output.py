@@ -1,4 +1,4 @@
-"""Saves images, HTML and PDF of results as files, for ``kconnd-ctl run --save``."""
+"""Saves the images, HTML and PDF in results as files, for ``kconnd-ctl run --save``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class OutputFolder:
-    """A folder for output; existing files are never overwritten.
+    """A folder for output, in which existing files are not overwritten.
 
     Parameters
     ----------
     path : str
-        The path of the folder; a missing folder is created.
+        The path of the folder, which is created if it is missing.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The verbs that print a stream of lines: ``logs`` and ``events``.
 
-Rules. Only the main thread prints, so Ctrl-C and a closed pipe end the verb at once. Lines of
-different kernels are never mixed. Control sequences of a log are filtered
+Rules. All printing is done in the main thread, so that Ctrl-C and a closed pipe end the verb at
+once. A printed line contains output of one kernel. Control sequences in a log are filtered
 (`kconnd.core.terminal_text`).
 """
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from kconnd.cli.command_line import Arguments
 
-    # An item is the name of a kernel with a piece of its output, with an error of its stream, or
-    # with None at the end of the stream.
+    # An item is the name of a kernel, and one of three things: a piece of the kernel's output, an
+    # error of its stream, or None at the end of its stream.
     Piece = tuple[str, str | Exception | None]
 
 
@@ -42,7 +42,7 @@ def logs(arguments: Arguments) -> int:
     show = _print_as_json if arguments.json else _make_printer(names, raw=arguments.raw)
     try:
         return _print_pieces(pieces, show)
-    finally:  # Ctrl-C can end `logs -f` within a coloured line, so the colour is reset
+    finally:  # Ctrl-C can end `logs -f` within a coloured line; reset the colour
         if isinstance(show, _Filtered):
             show.end()
 
@@ -92,11 +92,11 @@ class _Filtered:
     Parameters
     ----------
     names : list of str
-        The names of the kernels. Each kernel has its own filter, because a sequence can span
-        several pieces.
+        The names of the kernels. Each kernel has its own filter, because a control sequence can
+        span several pieces of one kernel's output.
     show : callable
-        A function that receives the name of a kernel and a piece of its output; an empty piece
-        marks the end.
+        A function that receives the name of a kernel and a filtered piece of the kernel's output.
+        An empty piece marks the end of the output.
     """
 
     def __init__(self, names: list[str], show: Callable[[str, str], None]) -> None:
@@ -104,7 +104,7 @@ class _Filtered:
         self._show = show
 
     def __call__(self, name: str, text: str) -> None:
-        """Filter a piece and show it."""
+        """Filter a piece of a kernel's output, and show the result."""
         text_filter = self._filters[name]
         if shown := text_filter.feed(text) if text else text_filter.end():
             self._show(name, shown)
@@ -120,8 +120,8 @@ class _Filtered:
 class _PrefixedLines:
     """Prints whole lines of several kernels, each after the name of its kernel.
 
-    A carriage return starts a new line, because otherwise a kernel could overwrite the printed
-    name.
+    A carriage return is treated as the end of a line. Otherwise, a kernel could overwrite the
+    printed name.
     """
 
     def __init__(self, *, raw: bool) -> None:
@@ -129,7 +129,7 @@ class _PrefixedLines:
         self._unfinished: dict[str, str] = {}  # the incomplete last line of each kernel
 
     def __call__(self, name: str, text: str) -> None:
-        """Print the lines that a piece completes; an empty piece completes the last line."""
+        """Print the lines that a piece completes; an empty piece completes an unfinished line."""
         *lines, unfinished = (self._unfinished.pop(name, "") + text).split("\n")
         if not text and unfinished:
             lines, unfinished = [*lines, unfinished], ""
@@ -141,7 +141,7 @@ class _PrefixedLines:
 
 
 def _reset_at_end(line: str) -> str:
-    """Reset the colour at the end of a line, since the next line can belong to another kernel."""
+    """Reset the colour at the end of a line, because the next line can be another kernel's."""
     return line + RESET if ESCAPE in line and not line.endswith(RESET) else line
 
 

@@ -1,8 +1,8 @@
 """Suggestions for a misspelled verb or option, and for verbs of docker and systemctl.
 
-Rule: a verb that changes something is never suggested if the user may have meant a verb that only
-reads. If any verb that only reads is similar to the word, only such verbs are suggested. The verbs
-of docker and systemctl count as well.
+Rule: if the user may have meant a look-up (a verb that changes nothing), no verb that changes
+something is suggested. As soon as one look-up is similar to the word, the suggestions are look-ups
+alone. The verbs of docker and systemctl count as similar verbs, too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kconnd.cli.grammar import Option
 
 MIN_PREFIX_CHARS = 3  # the minimal length of a shortened verb, such as "conn"
-LETTERS_PER_EDIT = 3  # one edit is allowed for this many letters of the correct word
+LETTERS_PER_EDIT = 3  # a word is similar with one edit per this many letters
 
 
 def unknown_verb(word: str) -> UsageError:
@@ -26,7 +26,7 @@ def unknown_verb(word: str) -> UsageError:
 
 
 def suggest_verb(word: str) -> str:
-    """Return a sentence that names the verb to use instead of a word."""
+    """Return a sentence that names the verb to use instead of an unknown word."""
     if word in FOREIGN_VERBS:
         return FOREIGN_VERBS[word].equivalent
     looking = {name for name, verb in VERBS.items() if not verb.changes}
@@ -40,7 +40,7 @@ def suggest_verb(word: str) -> str:
 
 
 def suggest_option(spelling: str, options: Sequence[Option]) -> str:
-    """Return a sentence that lists the options of a verb and suggests the closest one."""
+    """Return a sentence that lists a verb's options and suggests the one closest to a spelling."""
     labels = [f"{'/'.join(option.spellings)} {option.metavar}".rstrip() for option in options]
     allowed = f"allowed: {', '.join(labels)}"
     spellings = {name for option in options for name in option.spellings if name[:2] == "--"}
