@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kconnd.core.launch.wire import MIN_TRIAL_S
+from tests.conftest import wait_for
 from tests.end_to_end.daemon import SMALL, Daemon, DaemonError
 
 AUTO = SMALL.replace("transport: ipc\n", "")
@@ -87,6 +88,17 @@ def test_a_kernel_that_is_silent_is_waited_for_three_usual_starts(daemon: Daemon
     assert trial["connection"]["transport"] == "tcp"
     assert any(f"within {MIN_TRIAL_S:.0f}." in text for text in reasons(daemon)), reasons(daemon)
     assert learned(daemon)["unix_sockets"] is False
+
+
+def test_a_restart_during_a_trial_tries_again_and_falls_back(daemon: Daemon) -> None:
+    daemon.profile("small", stubborn("silent"))
+    daemon.start()
+    start(daemon)
+    daemon.post("small", "start", wait=False)
+    wait_for(lambda: daemon.info("small")["state"] == "starting", "the trial")
+    assert daemon.info("small")["connection"]["transport"] == "ipc"
+    daemon.post("small", "restart")
+    assert daemon.info("small")["connection"]["transport"] == "tcp"
 
 
 def test_a_wire_that_is_asked_for_and_not_spoken_fails_at_once(daemon: Daemon) -> None:

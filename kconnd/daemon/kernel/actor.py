@@ -326,6 +326,8 @@ class Actor:
         previous = None
         if connection is not None:
             same = old is not None and wire_settings(old.profile) == wire_settings(profile)
+            # A kernel that has not answered yet may have been trying a wire, and has no clients.
+            same = same and self.kernel.proved
             previous = Previous(connection, same_wire=same)
         self.launching.begin(command, profile, previous)
 

@@ -66,8 +66,8 @@ class Previous:
     connection : ConnectionInfo
         The connection, of which a restart keeps key, ports and path.
     same_wire : bool
-        Whether to keep the wire, too: the settings of the profile that decide about it are
-        unchanged.
+        Whether to keep the wire, too: the kernel has answered on it, and the settings of the
+        profile that decide about it are unchanged.
     """
 
     connection: ConnectionInfo
