@@ -4,10 +4,10 @@ The connection file of a shared kernel is in a folder of the kernel's owner. A u
 to connect gets the content over the socket, and the client writes the content to a file of this
 user. No file is therefore shared between users.
 
-Rules. Only the caller's own daemon can name a file. Another owner's daemon is untrusted. No path in
-its replies is opened, and its texts are quoted before they are used in a file name.
-`validated_connection` accepts a connection from such a daemon only if the connection leads to
-sockets of the owner on this machine.
+Rules. A path is opened if the caller's own daemon names it. Another owner's daemon is untrusted:
+paths in its replies are not opened, and texts in its replies are quoted before they are used in a
+file name. `validated_connection` accepts a connection from such a daemon only if the connection
+leads to sockets of the owner on this machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kconnd.private_tmp import resolve_folder
 from kconnd.system.files.private import ensure_private_dir, write_private
 from kconnd.system.machine import machine_id
 
-MAX_NAME_CHARS = 100  # the maximum for the owner and for the kernel in the name of a copy
+MAX_NAME_CHARS = 100  # of the owner, and of the kernel, in the name of a copy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def validated_connection(
     Raises
     ------
     RefusedError
-        If this user cannot connect to the kernel even with its key. Also if the connection leads to
-        sockets of another user.
+        If this user cannot reach the kernel's sockets, or if the connection leads to sockets of
+        another user than the owner.
     UnreachableError
         If the connection is invalid.
     """
@@ -124,9 +124,9 @@ def _check_reach(connection: ConnectionInfo, name: str, uid: int, owner: str) ->
 def _is_socket_of(path: str, uid: int) -> bool:
     """Return whether a path is a socket of an owner in the folder of the owner's kernels.
 
-    Only root's client calls this function. The owner of the folder can still replace a socket by a
-    link after this check. In this case, root's client sends a ZeroMQ greeting to the target of the
-    link. The client sends more only after a ZeroMQ reply.
+    The client calls this function if root runs it. The owner of the folder can replace a socket by
+    a link after this check. Root's client then sends a ZeroMQ greeting to the target of the link,
+    and sends nothing else without a ZeroMQ reply.
     """
     if not path.startswith(f"{owner_folder(uid)}/"):
         return False

@@ -22,7 +22,7 @@
 The columns are the class, its ``code`` in replies, the exit code and the HTTP status.
 
 Rules. A message is one sentence: the action, its object and the cause of the failure. ``hint`` is
-the next step for the user. This module imports nothing, because every program imports this module.
+the next step for the user. This module imports nothing, so that every program can import it fast.
 """
 
 

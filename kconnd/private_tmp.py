@@ -2,11 +2,11 @@
 
 Any user of the machine can create ``/tmp/kconnd-UID`` first. In this case, the daemon creates a
 fallback folder ``/tmp/kconnd-UID-RANDOM``. Clients and later daemons find the fallback folder by
-listing /tmp. They recognise the fallback folder by its owner and its mode 0700; no other user can
-create such a folder. The path of the fallback folder is not recorded, so the search also works with
-a full disk and with any state folder.
+listing /tmp. They recognise the fallback folder by its owner and its mode 0700. No other user can
+create a folder with this owner and mode. The path of the fallback folder is not recorded, so that
+the search also works with a full disk and with any state folder.
 
-Rules. This module imports only the standard library and is fast, because every run of the client
+Rules. This module is fast and imports the standard library alone, because every run of the client
 calls it. A path is occupied if it is another user's folder, a file or a link. An occupied path is
 not used.
 """
@@ -67,10 +67,13 @@ def choose_folder(uid: int, tmp: str = TMP) -> str:
 
 
 def is_fallback(folder: str, tmp: str = TMP) -> bool:
-    """Return whether a folder is a fallback folder."""
+    """Return whether a folder is a fallback folder of this user."""
     return folder in fallback_folders(os.geteuid(), tmp)
 
 
 def resolve_folder(folder: str, uid: int) -> str:
-    """Return the folder of `kconnd.core.paths.runtime_dir`, or the fallback folder below /tmp."""
+    """Replace the default folder below /tmp by a usable folder; return other folders unchanged.
+
+    ``folder`` is a result of `kconnd.core.paths.runtime_dir`. See `choose_folder`.
+    """
     return choose_folder(uid) if folder == f"{TMP}/kconnd-{uid}" else folder

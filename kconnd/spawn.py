@@ -1,9 +1,9 @@
-"""Starts a daemon for a user without a daemon; it outlives the terminal and the login.
+"""Starts a daemon that outlives the terminal and the login, for a user without a daemon.
 
 The daemon gets its own session and / as its working directory. From the caller's environment, the
-daemon gets only the variables in `KEPT` and the locale (``LC_*``). The daemon therefore does not
-depend on the terminal or on the folder in which it is started. If several clients need a daemon at
-the same time, one client starts the daemon and all of them use it.
+daemon gets the variables in `KEPT` and the locale (``LC_*``), and no others. The daemon therefore
+does not depend on the terminal or on the folder in which it is started. If several clients need a
+daemon at the same time, one client starts the daemon and all of them use it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def client_or_start(socket: str, command: Sequence[str] = DAEMON) -> Client:
     try:
         client.get("/v1/health")
     except UnreachableError:
-        if listens(client.path):  # a daemon listens already, so a second daemon would not help
+        if listens(client.path):  # a daemon already listens, so a second would not help
             client.get("/v1/health")
             return client
         start_daemon(socket, command)
@@ -95,7 +95,7 @@ def _warn_of_logout(user: str) -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Wait for other clients that are starting a daemon, for `START_TIMEOUT_S` at most.
+    """Take a lock, so that a client waits while another client starts a daemon.
 
     If the lock file cannot be created on a full or read-only disk, the folder is locked instead.
     """
@@ -151,7 +151,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], socket: str, log: P
             process.returncode = 0  # prevents Popen from waiting for the running daemon
             return
         time.sleep(POLL_INTERVAL_S)  # there is no event for a daemon that begins to answer
-    if _answers(socket):  # another daemon holds the lock, so the new daemon has exited
+    if _answers(socket):  # the new daemon has exited, because another one runs
         return
     state = "it ended"
     if process.poll() is None:
