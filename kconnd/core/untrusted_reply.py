@@ -230,7 +230,7 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "last_activity": optional(time),
     "kept_alive": optional(_line),
     "memory": optional(count),
-    "last_exit": optional(record({**_exit, "output_tail": output()})),
+    "last_exit": optional(record({**_exit, "output_tail": output(), "requested": optional(flag)})),
     "log_file": _path,
     "profile_status": word(*PROFILE_STATES),
     "next_attempt_at": optional(time),

@@ -6,6 +6,7 @@ manager's kernel every few seconds, restarts a dead kernel, and calls the callba
 ``restarter_class`` and ``add_restart_callback`` in the jupyter_client documentation.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 
 from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
+
+from kconnd.jupyter.event_stream import Callback, subscribe
 
 UNKNOWN_EXIT = 1  # reported if the real exit status is unknown
 UP = frozenset({"launching", "starting", "running", "stopping"})  # states with a process
@@ -38,11 +41,14 @@ class ProcessStatus:
         The generation of the kernel's present process or, during a backoff, of the next process.
     code : int
         The exit status of the attached process, if it has exited.
+    requested : bool
+        Whether somebody requested the restart or stop that ended it.
     """
 
     fate: Fate
     generation: int
     code: int = UNKNOWN_EXIT
+    requested: bool = False
 
 
 def process_status(
@@ -59,22 +65,28 @@ def process_status(
     same_connection : bool
         Whether the present process has the key and ports of the attached process.
     """
-    present = int(kernel["generation"])
+    present, last_exit = int(kernel["generation"]), kernel["last_exit"] or {}
+    requested = bool(last_exit.get("requested"))
     if kernel["state"] in UP:
         if present == generation:
             return ProcessStatus(Fate.RUNNING, present)
-        return ProcessStatus(Fate.REPLACED if same_connection else Fate.ENDED, present)
-    last_exit = kernel["last_exit"] or {}
+        fate = Fate.REPLACED if same_connection else Fate.ENDED
+        return ProcessStatus(fate, present, requested=requested)
     code = int(last_exit.get("code") or last_exit.get("signal") or 0)
     if kernel["state"] == "backoff":
         return ProcessStatus(Fate.REPLACED, present + 1, code)
-    return ProcessStatus(Fate.ENDED, present, code)
+    return ProcessStatus(Fate.ENDED, present, code, requested)
 
 
 class AttachedProvisioner(Protocol):
     """The part of `kconnd.jupyter.provisioner.KconndProvisioner` that the restarter uses."""
 
     generation: int
+
+    @property
+    def kernel(self) -> str:
+        """The kernel's name in kconnd."""
+        ...
 
     async def poll_status(self) -> ProcessStatus | None:
         """Query the status of the attached process; None if the daemon does not answer."""
@@ -88,6 +100,9 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
     """Notifies front ends when the daemon has restarted their kernel or the kernel has ended."""
 
     _announced_generation = 0
+    _is_due = False
+    _unsubscribe: Callback | None = None
+    _event_poll: asyncio.Task[None] | None = None
 
     @property
     def _provisioner(self) -> AttachedProvisioner:
@@ -95,9 +110,29 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
         return provisioner
 
     def start(self) -> None:
-        """Begin to poll every ``time_to_dead`` seconds."""
+        """Begin to poll every ``time_to_dead`` seconds, and at each event of the kernel."""
         self._announced_generation = self._provisioner.generation
+        if self._unsubscribe is None:
+            self._unsubscribe = subscribe(self._provisioner.kernel, self._poll_soon)
         super().start()
+
+    def stop(self) -> None:
+        """Stop polling."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        super().stop()
+
+    def _poll_soon(self) -> None:
+        """Poll in a task of its own; events that arrive during a poll cause one more poll."""
+        self._is_due = True
+        if self._event_poll is None or self._event_poll.done():
+            self._event_poll = asyncio.ensure_future(self._poll_while_due())
+
+    async def _poll_while_due(self) -> None:
+        while self._is_due:
+            self._is_due = False
+            await self.poll()
 
     async def poll(self) -> None:
         """Query the status once; if it has changed, call the callbacks of front ends."""
@@ -112,7 +147,10 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
             self.stop()
         elif status.generation > self._announced_generation:
             self._announced_generation = status.generation
-            self._fire_callbacks("restart")
+            # The kernel itself announces a requested restart (``shutdown_reply``). Front ends take
+            # a callback for a crash: they open a dialog and drop the output of running cells.
+            if not status.requested:
+                self._fire_callbacks("restart")
 
 
 def leave_restarts_to_daemon(manager: Any) -> None:

@@ -56,6 +56,7 @@ UP = ROW | {
         "reason": "gone",
         "at": None,
         "output_tail": "a\x1b[1mb\n",
+        "requested": True,
     },
     "warnings": ["careful"],
     "consoles": [

@@ -15,6 +15,7 @@ from kconnd.jupyter.restarter import (
 )
 
 EXITED_3 = {"code": 3, "signal": None}
+RESTARTED = {"code": 0, "signal": None, "requested": True}
 KILLED = {"code": None, "signal": 9}
 
 
@@ -25,6 +26,7 @@ KILLED = {"code": None, "signal": 9}
         ("starting", 1, None, True, ProcessStatus(Fate.RUNNING, 1)),
         ("running", 2, KILLED, True, ProcessStatus(Fate.REPLACED, 2)),
         ("launching", 2, KILLED, True, ProcessStatus(Fate.REPLACED, 2)),
+        ("running", 2, RESTARTED, True, ProcessStatus(Fate.REPLACED, 2, requested=True)),
         ("running", 2, KILLED, False, ProcessStatus(Fate.ENDED, 2)),
         ("backoff", 1, EXITED_3, True, ProcessStatus(Fate.REPLACED, 2, 3)),
         ("stopped", 1, KILLED, True, ProcessStatus(Fate.ENDED, 1, 9)),
@@ -47,6 +49,7 @@ class Provisioner:
     """Gives one status after the other."""
 
     generation = 1
+    kernel = "lab"
 
     def __init__(self) -> None:
         self.status: ProcessStatus | None = None
@@ -71,7 +74,9 @@ async def test_front_ends_learn_of_each_restart_once_and_of_the_end() -> None:
     ):
         provisioner.status = ProcessStatus(fate, generation)
         await restarter.poll()
-    assert calls == ["restart", "restart"]
+    provisioner.status = ProcessStatus(Fate.REPLACED, 4, requested=True)
+    await restarter.poll()
+    assert calls == ["restart", "restart"], "a requested restart opens no dialog"
     provisioner.status = None  # no answer is no end
     await restarter.poll()
     assert calls == ["restart", "restart"]

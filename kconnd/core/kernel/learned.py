@@ -13,7 +13,7 @@ from typing import Any
 
 from kconnd.core.kernel.events import Event
 from kconnd.core.kernel.habits import Habits
-from kconnd.core.kernel.lifecycle import Lifecycle, State
+from kconnd.core.kernel.lifecycle import Lifecycle, State, StopCause
 from kconnd.core.kernel.record import Facts, KernelRecord, LastExit
 from kconnd.core.launch.connection import ConnectionInfo
 
@@ -45,6 +45,9 @@ def learn(record: KernelRecord, news: Learned) -> KernelRecord:
         return record
     values = {field.name: getattr(news, field.name) for field in fields(news)}
     del values["generation"]
+    if news.last_exit is not None:
+        requested = record.lifecycle.stop_cause in {StopCause.STOP, StopCause.RESTART}
+        values["last_exit"] = replace(news.last_exit, requested=requested)
     changes = {name: value for name, value in values.items() if value is not None}
     return replace(record, **changes)
 

@@ -44,13 +44,22 @@ class Decision:
 
 @dataclass(frozen=True)
 class LastExit:
-    """The exit of the last process; ``at`` is in seconds since the epoch."""
+    """The exit of the last process.
+
+    Parameters
+    ----------
+    at : float, optional
+        Seconds since the epoch.
+    requested : bool
+        Whether the process ended because of a stop or a restart that was requested.
+    """
 
     code: int | None
     signal: int | None
     reason: str
     at: float | None
     output_tail: str
+    requested: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,9 +164,17 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
         "connection": record.connection and record.connection.to_file(),
         "facts": vars(record.facts) | {"warnings": list(record.facts.warnings)},
         "habits": vars(record.habits),
-        "last_exit": record.last_exit and vars(record.last_exit),
+        **_exit_to_json(record.last_exit),
         "decisions": [vars(decision) for decision in record.decisions],
     }
+
+
+def _exit_to_json(last_exit: LastExit | None) -> dict[str, Any]:
+    """Convert an exit, without ``requested``, which older daemons refuse here."""
+    if last_exit is None:
+        return {"last_exit": None}
+    saved = dict(vars(last_exit))
+    return {"exit_requested": saved.pop("requested"), "last_exit": saved}
 
 
 def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
@@ -217,10 +234,17 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
         connection=_optional(parse_connection, content["connection"]),
         facts=_make(Facts, facts),
         habits=_make(Habits, content.get("habits", {})),
-        last_exit=_optional(partial(_make, LastExit), content["last_exit"]),
+        last_exit=_optional(partial(_make, LastExit), _saved_exit(content)),
         decisions=tuple(_make(Decision, decision) for decision in content["decisions"]),
         origin=_parse_origin(content),
     )
+
+
+def _saved_exit(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    last_exit = content["last_exit"]
+    if last_exit is None:
+        return None
+    return {**last_exit, "requested": content.get("exit_requested", False)}
 
 
 def _parse_origin(content: Mapping[str, Any]) -> Origin | None:

@@ -6,9 +6,9 @@ import pytest
 
 from kconnd.core.kernel.events import Answered, Launched
 from kconnd.core.kernel.habits import Habits
-from kconnd.core.kernel.learned import Learned, facts_of, learn, needs_saving
-from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State
-from kconnd.core.kernel.record import Facts, KernelRecord
+from kconnd.core.kernel.learned import Learned, facts_of, learn, needs_saving, without_deadline
+from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State, StopCause
+from kconnd.core.kernel.record import Facts, KernelRecord, LastExit, parse_record, to_json
 
 LAUNCHING = KernelRecord("lab", Lifecycle(State.LAUNCHING, Desired.UP, generation=2))
 STARTING = replace(
@@ -28,6 +28,19 @@ def test_only_the_fields_that_are_news_change() -> None:
 
 def test_news_of_an_earlier_process_changes_nothing() -> None:
     assert learn(STARTING, Learned(1, facts=Facts(kernel_name="ir"))) is STARTING
+
+
+@pytest.mark.parametrize("cause", [None, *StopCause])
+def test_an_exit_is_requested_if_a_stop_or_a_restart_was(cause: StopCause | None) -> None:
+    stopping = replace(RUNNING, lifecycle=replace(RUNNING.lifecycle, stop_cause=cause))
+    last_exit = LastExit(0, None, "exited with code 0", None, "")
+    after = learn(stopping, Learned(2, last_exit=last_exit))
+    requested = cause in {StopCause.STOP, StopCause.RESTART}
+    assert after.last_exit == replace(last_exit, requested=requested)
+    assert parse_record(to_json(after)) == replace(
+        after, lifecycle=without_deadline(after).lifecycle
+    )
+    assert "requested" not in to_json(after)["last_exit"], "version 0.1.0 would refuse the record"
 
 
 def test_the_progress_of_a_saved_launch_is_not_saved() -> None:
