@@ -1,0 +1,115 @@
+"""Two notebooks of a Jupyter server on one kernel: what the second learns of a restart."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+from tests.end_to_end.daemon import Daemon
+from tests.jupyter.test_server import CLASS, Server, request
+
+POLL_S = 0.5  # so that a poll falls into the cell
+CELL = "import time\nfor i in range(4):\n    print(i, flush=True)\n    time.sleep(0.4)"
+OUTPUT = "0\n1\n2\n3\n"
+
+
+@pytest.fixture
+def server(daemon: Daemon, jupyter: dict[str, str]) -> Iterator[Server]:
+    options = (
+        f"--ServerApp.kernel_manager_class={CLASS}",
+        f"--KernelRestarter.time_to_dead={POLL_S}",
+    )
+    with Server(daemon.folder, jupyter, *options) as found:
+        yield found
+
+
+class Notebook:
+    """A websocket on a kernel, and the messages that it has received."""
+
+    def __init__(self, connection: WebSocketClientConnection) -> None:
+        self._connection = connection
+        self.messages: list[dict[str, Any]] = []
+
+    async def read_until(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        async with asyncio.timeout(30):
+            while True:
+                self.messages.append(json.loads(str(await self._connection.read_message())))
+                if condition(self.messages[-1]):
+                    return
+
+    async def run(self, code: str) -> str:
+        message_id = uuid.uuid4().hex
+        await self._connection.write_message(json.dumps(request(message_id, code)))
+        await self.read_until(
+            lambda message: (
+                message["parent_header"].get("msg_id") == message_id
+                and message["content"].get("execution_state") == "idle"
+            )
+        )
+        return "".join(
+            message["content"]["text"]
+            for message in self.messages
+            if message["msg_type"] == "stream"
+            and message["parent_header"].get("msg_id") == message_id
+        )
+
+    def states(self) -> list[str]:
+        return [
+            message["content"]["execution_state"]
+            for message in self.messages
+            if message["msg_type"] == "status"
+        ]
+
+
+@contextlib.asynccontextmanager
+async def _notebook(server: Server, kernel_id: str) -> AsyncIterator[Notebook]:
+    url = f"ws://127.0.0.1:{server.port}/api/kernels/{kernel_id}/channels?token={server.token}"
+    connection = await websocket_connect(url)
+    try:
+        notebook = Notebook(connection)
+        assert await notebook.run("print('attached')") == "attached\n"
+        yield notebook
+    finally:
+        connection.close()
+        while await connection.read_message() is not None:
+            pass
+
+
+def _open(server: Server) -> str:
+    return str(server.ask("POST", "api/kernels", {"name": "kconnd-lab"})["id"])
+
+
+@pytest.mark.parametrize("by", ["the first notebook", "kconnd-ctl"])
+async def test_the_second_notebook_keeps_its_output_after_a_requested_restart(
+    server: Server, daemon: Daemon, by: str
+) -> None:
+    ids = [await asyncio.to_thread(_open, server) for _ in range(2)]
+    async with _notebook(server, ids[1]) as notebook:
+        if by == "kconnd-ctl":
+            await asyncio.to_thread(daemon.post, "lab", "restart")
+        else:
+            await asyncio.to_thread(server.ask, "POST", f"api/kernels/{ids[0]}/restart", {})
+        assert await notebook.run(CELL) == OUTPUT
+    assert (await asyncio.to_thread(daemon.info, "lab"))["generation"] == 2
+    assert "restarting" not in notebook.states(), "JupyterLab opens a dialog for it"
+    told = [message for message in notebook.messages if message["msg_type"] == "shutdown_reply"]
+    assert [message["content"]["restart"] for message in told] == [True]
+
+
+async def test_a_crash_is_told_once_and_before_anything_of_the_new_process(
+    server: Server, daemon: Daemon
+) -> None:
+    async with _notebook(server, await asyncio.to_thread(_open, server)) as notebook:
+        os.kill((await asyncio.to_thread(daemon.info, "lab"))["pid"], signal.SIGKILL)
+        await notebook.read_until(lambda message: message["msg_type"] == "status")
+        assert notebook.states()[-1] == "restarting"
+        await asyncio.to_thread(daemon.wait_state, "lab", "running")
+        assert await notebook.run(CELL) == OUTPUT
+    assert notebook.states().count("restarting") == 1
