@@ -84,7 +84,7 @@ class Server:
             url = f"ws://127.0.0.1:{self.port}/api/kernels/{kernel_id}/channels"
             connection = await websocket_connect(f"{url}?token={self.token}")
             message_id, printed = uuid.uuid4().hex, ""
-            await connection.write_message(json.dumps(request(message_id, code)))
+            await connection.write_message(json.dumps(execute_request(message_id, code)))
             while True:
                 message = json.loads(str(await connection.read_message()))
                 if message["parent_header"].get("msg_id") != message_id:
@@ -100,7 +100,7 @@ class Server:
         return result
 
 
-def request(message_id: str, code: str) -> dict[str, Any]:
+def execute_request(message_id: str, code: str) -> dict[str, Any]:
     header = {"msg_id": message_id, "msg_type": "execute_request", "username": "", "session": "s"}
     content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}}
     return {
@@ -278,7 +278,7 @@ def test_front_ends_are_told_that_their_kernel_was_restarted_or_is_gone(
         os.kill(daemon.info("lab")["pid"], signal.SIGKILL)
         seen = [await _next_status(connection, {"restarting"})]
         await asyncio.to_thread(daemon.wait_state, "lab", "running")
-        await connection.write_message(json.dumps(request(uuid.uuid4().hex, "1")))
+        await connection.write_message(json.dumps(execute_request(uuid.uuid4().hex, "1")))
         seen.append(await _next_status(connection, {"busy"}))
         await asyncio.to_thread(daemon.post, "lab", "stop")
         seen.append(await _next_status(connection, {"dead"}))

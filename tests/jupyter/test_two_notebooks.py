@@ -13,18 +13,21 @@ import pytest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.end_to_end.daemon import Daemon
-from tests.jupyter.test_server import CLASS, Server, request
+from tests.jupyter.test_server import CLASS, Server, execute_request
 
 POLL_S = 0.5  # so that a poll falls into the cell
+NO_POLL_S = 600.0  # so that only an event can report the crash
 CELL = "import time\nfor i in range(4):\n    print(i, flush=True)\n    time.sleep(0.4)"
 OUTPUT = "0\n1\n2\n3\n"
 
 
-@pytest.fixture
-def server(daemon: Daemon, jupyter: dict[str, str]) -> Iterator[Server]:
+@pytest.fixture(params=[POLL_S])
+def server(
+    daemon: Daemon, jupyter: dict[str, str], request: pytest.FixtureRequest
+) -> Iterator[Server]:
     options = (
         f"--ServerApp.kernel_manager_class={CLASS}",
-        f"--KernelRestarter.time_to_dead={POLL_S}",
+        f"--KernelRestarter.time_to_dead={request.param}",
     )
     with Server(daemon.folder, jupyter, *options) as found:
         yield found
@@ -46,7 +49,7 @@ class Notebook:
 
     async def run(self, code: str) -> str:
         message_id = uuid.uuid4().hex
-        await self._connection.write_message(json.dumps(request(message_id, code)))
+        await self._connection.write_message(json.dumps(execute_request(message_id, code)))
         await self.read_until(
             lambda message: (
                 message["parent_header"].get("msg_id") == message_id
@@ -103,6 +106,7 @@ async def test_the_second_notebook_keeps_its_output_after_a_requested_restart(
     assert [message["content"]["restart"] for message in told] == [True]
 
 
+@pytest.mark.parametrize("server", [NO_POLL_S], indirect=True)
 async def test_a_crash_is_told_once_and_before_anything_of_the_new_process(
     server: Server, daemon: Daemon
 ) -> None:
