@@ -16,7 +16,9 @@ stop``.
 """
 
 import contextlib
+import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime
@@ -35,6 +37,7 @@ from kconnd.jupyter.provisioner import KconndProvisioner
 _by_server: ContextVar[bool] = ContextVar("by_server", default=False)
 
 MAX_PHRASE_CHARS = 300
+DIGEST_CHARS = 12  # of the name of an external kernel, in its id
 ENDED = frozenset({"stopped", "failed", "lost"})  # no client can attach to a kernel in these states
 
 _Stock: Any = AsyncMappingKernelManager  # its type annotations do not match its callers
@@ -59,8 +62,26 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         """
         while True:
             with contextlib.suppress(KeyError):
-                ids: list[str] = super().list_kernel_ids()
-                return ids
+                super().list_kernel_ids()
+                self._name_external_kernels()
+                return list(self._kernels)
+
+    def _name_external_kernels(self) -> None:
+        """Give each external kernel of kconnd its name, and an id that stays the same.
+
+        The stock method gives it a new random id for each file, and the name of its kernel spec,
+        so that front ends show all Python kernels alike.
+        """
+        # The stock method calls list_kernel_ids again before it has added a kernel to `_kernels`.
+        for kernel_id in self.kernel_id_to_connection_file.keys() & self._kernels.keys():
+            name = self._external_name(kernel_id)
+            # The file of an earlier process may still be there, with the kernel's id.
+            if name is None or (new_id := external_id(name)) in self._kernels:
+                continue
+            manager = self._kernels[new_id] = self._kernels.pop(kernel_id)
+            path = self.kernel_id_to_connection_file.pop(kernel_id)
+            self.kernel_id_to_connection_file[new_id] = path
+            manager.kernel_id, manager.kernel_name = new_id, name
 
     async def list_kernels(self) -> list[dict[str, Any]]:
         """List all kernels, with the daemon's state for kernels of kconnd."""
@@ -186,6 +207,17 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         else:
             self.log.info("leaving %s running, as its profile says", name)
 
+    async def shutdown_all(self, now: bool = False) -> None:  # noqa: FBT001, FBT002  # the interface
+        """Shut all managers down, since the server exits; kconnd's kernels keep running.
+
+        jupyter_client 8.10 keeps failed starts among its pending kernels, and raises for them here.
+        The server then never exits.
+        """
+        for kernel_id, start in list(self._pending_kernels.items()):
+            if kernel_id not in self._kernels and start.done():
+                del self._pending_kernels[kernel_id]
+        await super().shutdown_all(now=now)
+
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """Detach from an idle kernel of kconnd; the daemon has its own rule for idle kernels."""
         token = _by_server.set(True)
@@ -193,6 +225,17 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
             await super().cull_kernel_if_idle(kernel_id)
         finally:
             _by_server.reset(token)
+
+
+def external_id(name: str) -> str:
+    """Derive Jupyter's id of an external kernel from its name.
+
+    A server accepts ids of five words with hyphens between them. The first word is the name as far
+    as its characters are allowed; the last one distinguishes names that look the same then.
+    """
+    word = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    digest = hashlib.sha256(name.encode()).hexdigest()[:DIGEST_CHARS]
+    return f"{word}-0-0-0-{digest}"
 
 
 @contextlib.contextmanager

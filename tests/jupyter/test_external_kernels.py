@@ -1,6 +1,7 @@
 """`KconndMappingKernelManager` with a fake client: kernels that a daemon has published."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def manager(tmp_path: Path, client: FakeClient) -> Any:
     return manager
 
 
-def publish(folder: Path, name: str, machine: str = "") -> None:
-    file = folder / f"{name}.json"
+def publish(folder: Path, name: str, machine: str = "", file_name: str = "") -> None:
+    file = folder / f"{file_name or name}.json"
     write_connection_file(str(file))
     fields = {"kernel_name": "python3", "kconnd": name}
     content = json.loads(file.read_text()) | fields
@@ -45,6 +46,38 @@ async def test_a_published_kernel_is_listed_with_its_present_state(manager: Any)
     assert model["last_activity"] == "2026-11-23T09:50:00+00:00"
     assert manager.get_kernel(model["id"]).execution_state == "busy"
     assert await manager.kernel_model(model["id"]) == model
+
+
+async def test_kernels_have_their_own_names_and_ids_that_last(tmp_path: Path) -> None:
+    """All of them run Python, and a restarted server knows them by the same ids."""
+    names = ["analysis", "night-run", "night_run", "each@nb.1"]
+
+    def listed() -> dict[str, str]:
+        manager = KconndMappingKernelManager(external_connection_dir=str(tmp_path))
+        ids = manager.list_kernel_ids()
+        assert manager.list_kernel_ids() == ids
+        assert [manager.get_kernel(kernel_id).kernel_id for kernel_id in ids] == ids
+        return {manager.get_kernel(kernel_id).kernel_name: kernel_id for kernel_id in ids}
+
+    for name in names:
+        publish(tmp_path, name)
+    first = listed()
+    assert sorted(first) == sorted(names)
+    assert len(set(first.values())) == len(names)
+    assert all(re.fullmatch(r"\w+-\w+-\w+-\w+-\w+", kernel_id) for kernel_id in first.values())
+    assert first["analysis"].startswith("analysis-")
+    assert listed() == first
+
+
+async def test_a_new_file_of_a_kernel_takes_its_id_over(manager: Any, tmp_path: Path) -> None:
+    """A daemon publishes a kernel with a new key under a new file name."""
+    (before,) = manager.list_kernel_ids()
+    publish(tmp_path, "lab", file_name="lab-2")
+    assert len(manager.list_kernel_ids()) == 2
+    (tmp_path / "lab.json").unlink()
+    manager.list_kernel_ids()
+    assert manager.list_kernel_ids() == [before]
+    assert manager.kernel_id_to_connection_file[before].stem == "lab-2"
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed", "lost"])

@@ -190,7 +190,7 @@ client.stop_channels()
 
 def test_an_external_kernel_is_listed_as_what_it_is(server: Server, daemon: Daemon) -> None:
     found = external(server, daemon, "seen")
-    assert (found["name"], found["execution_state"]) == ("python3", "idle")
+    assert (found["name"], found["execution_state"]) == ("seen", "idle")
     assert server.run(found["id"], "print(1)") == "1\n"
     file = daemon.info("seen")["connection_file"]
     subprocess.run([sys.executable, "-c", START_SLEEP, file], check=True, capture_output=True)
@@ -318,6 +318,23 @@ def test_the_servers_own_end_leaves_even_those_that_a_person_could_end(
     server.__exit__()
     assert daemon.info("ends")["state"] == "running"
     server.__enter__()
+
+
+def test_a_failed_start_does_not_keep_the_server_from_ending(
+    server: Server, daemon: Daemon, jupyter: dict[str, str]
+) -> None:
+    daemon.profile("broken", f"argv: [{sys.executable}, -c, 'raise SystemExit(3)']\n")
+    daemon.ask("POST", "/v1/reload")
+    install(jupyter)
+    external(server, daemon, "seen")
+    server.ask("POST", "api/kernels", {"name": "kconnd-lab"})
+    for name in ("kconnd-broken", "no-such-spec"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            server.ask("POST", "api/kernels", {"name": name})
+        caught.value.close()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(30) == 0
+    assert daemon.state_of("lab") == daemon.state_of("seen") == "running"
 
 
 def test_a_culled_kernel_is_left_running(
