@@ -5,6 +5,7 @@
     KconndError                  failed              1   500
     ├── UsageError               usage               2   400   the request is not valid
     ├── NotRunningError          not-running         3   409   it needs a live kernel
+    ├── FatalInterruptError      fatal-interrupt     1   409   an interrupt would end the kernel
     ├── NoSuchKernelError        no-such-kernel      4   404   no profile and no kernel of that name
     ├── ElsewhereError           elsewhere           4   421   another owner's kernel
     ├── RefusedError             refused             5   403   the caller has no right to do it
@@ -60,6 +61,12 @@ class NotRunningError(KconndError):
     """The request needs a live kernel, and this kernel has no process."""
 
     code, exit_code, http_status = "not-running", 3, 409
+
+
+class FatalInterruptError(KconndError):
+    """An interrupt would end the kernel, and with it the user's data."""
+
+    code, http_status = "fatal-interrupt", 409
 
 
 class NoSuchKernelError(KconndError):

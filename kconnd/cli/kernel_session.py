@@ -28,9 +28,10 @@ import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 
 from kconnd.attach import readable_connection_file
+from kconnd.cli.render import plain
 from kconnd.client import kernel_path
 from kconnd.core.execution_outcome import exit_status_of, message_of
-from kconnd.errors import KconndError, NotRunningError, TimedOutError
+from kconnd.errors import FatalInterruptError, KconndError, NotRunningError, TimedOutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -266,7 +267,11 @@ class KernelSession:
             raise KeyboardInterrupt
         self._interrupted = True
         print("interrupting …", file=sys.stderr)
-        self._interrupt()
+        try:
+            self._interrupt()
+        except FatalInterruptError as error:
+            print(plain(f"kconnd-ctl: {error.message}"), file=sys.stderr)
+            raise KeyboardInterrupt from None
 
     def _interrupt(self) -> None:
         self._daemon.post(kernel_path(self._arguments.name, "interrupt"))
@@ -276,11 +281,12 @@ class KernelSession:
             return
         name, limit = self._arguments.name, self._arguments.timeout
         if self._phase is Phase.RUNNING:
-            self._interrupt()
-            raise TimedOutError(
-                f"running code on {name}: not done within {limit}",
-                hint=f"an interrupt was sent; kconnd-ctl info {name} shows whether it still runs",
-            )
+            hint = f"an interrupt was sent; kconnd-ctl info {name} shows whether it still runs"
+            try:
+                self._interrupt()
+            except FatalInterruptError as error:
+                hint = f"the code still runs: {error.message}"
+            raise TimedOutError(f"running code on {name}: not done within {limit}", hint=hint)
         raise TimedOutError(
             f"running code on {name}: the kernel was not idle within {limit}",
             hint=self.fate_of_code(),

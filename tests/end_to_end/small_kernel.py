@@ -8,7 +8,7 @@ busy kernel), and ``skip`` (answer "aborted", like ipykernel after a failed cell
 variable ``SMALL_KERNEL_BANNER`` names a file with a number N: each reply has N more bytes, or, if N
 is negative, -N more empty frames. ``SMALL_KERNEL_WIRE`` says what it does instead of binding Unix
 sockets: ``exit`` (with code 1), ``ports`` (bind random ports), ``colon`` (bind other paths) or
-``silent`` (bind nothing).
+``silent`` (bind nothing). With ``SMALL_KERNEL_STAYS`` it answers a ``shutdown_request`` and stays.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ import zmq
 
 KINDS = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.PUB}
 INFO = {"status": "ok", "protocol_version": "5.3", "language_info": {"name": "small"}}
+STAYS = bool(os.environ.get("SMALL_KERNEL_STAYS"))
 WIRE = os.environ.get("SMALL_KERNEL_WIRE", "")
 BANNER = os.environ.get("SMALL_KERNEL_BANNER", "")  # a file with its length
 
@@ -88,7 +89,7 @@ def answer(socket: Any, iopub: Any, frames: list[bytes], key: bytes) -> None:
     more, reply = [b""] * -size, {**reply, **({"banner": "x" * size} if size > 0 else {})}
     socket.send_multipart([*frames[: cut + 1], *signed(key, back, header, {}, reply), *more])
     publish(iopub, "idle", header, key)
-    if kind == "shutdown_request":
+    if kind == "shutdown_request" and not STAYS:
         raise SystemExit(0)
     if word == "exit":
         raise SystemExit(int(number))

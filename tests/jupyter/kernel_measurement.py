@@ -60,7 +60,7 @@ class Measurement:
         columns |= self._ctrl_c()
         self._renew(is_stuck=columns["after_ctrl_c"] == "busy")
         columns["interrupt"] = self._interrupt()
-        self._renew(is_stuck=columns["interrupt"] == "has no effect")
+        self._renew(is_stuck=columns["interrupt"] in {"has no effect", "is refused"})
         columns["adoption"] = self._adopt()
         columns["restart"] = self._restart()
         before = self._processes()
@@ -153,8 +153,11 @@ class Measurement:
     def _interrupt(self) -> str:
         generation = self._daemon.info(NAME)["generation"]
         with self._endless_cell() as process:
-            with contextlib.suppress(DaemonError):  # the interrupt has ended the kernel
+            try:
                 self._daemon.post(NAME, "interrupt", wait=True)
+            except DaemonError as error:  # the interrupt would end the kernel, or has ended it
+                if error.code == "fatal-interrupt":
+                    return "is refused"
             self._await_end(process)
             if process.poll() is None:
                 return "has no effect"

@@ -104,7 +104,7 @@ ROWS = (
         "xeus-python",
         "python",
         PYTHON,
-        {"after_ctrl_c": "ended", "interrupt": "ends the kernel"},
+        {"after_ctrl_c": "busy", "interrupt": "is refused"},
         nightly=False,
     ),
     KernelRow(
@@ -118,7 +118,7 @@ ROWS = (
             "input": "console.log(prompt('who?'))",
             "endless": "console.log('begun'); await new Promise(r => setTimeout(r, 60000))",
         },
-        {"after_ctrl_c": "ended", "interrupt": "ends the kernel"},
+        {"after_ctrl_c": "busy", "interrupt": "is refused"},
         nightly=False,
     ),
     KernelRow(

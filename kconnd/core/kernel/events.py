@@ -140,6 +140,16 @@ class ExitDelayed:
 
 
 @dataclass(frozen=True)
+class Lingers:
+    """A kernel that replied to ``shutdown_request`` has nothing left to do, and does not exit.
+
+    Earlier processes of the same software did not exit either.
+    """
+
+    generation: int
+
+
+@dataclass(frozen=True)
 class DeadlinePassed:
     """`Lifecycle.deadline` has passed."""
 
@@ -198,6 +208,7 @@ Event = (
     | HeartbeatMissed
     | HeartbeatResumed
     | ExitDelayed
+    | Lingers
     | DeadlinePassed
     | Adopted
     | Discovered

@@ -6,11 +6,15 @@ zombie, an exited child that the kernel has not collected, never disappears; ipy
 for its whole timeout. ipykernel runs its atexit functions after this wait.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kconnd.core.kernel.events import Step
 from kconnd.core.kernel.lifecycle import Lifecycle, State
 
+LINGERING_S = 2.0  # after the reply, until a kernel that is known to stay gets SIGTERM
+STAYING_S = 5.0  # at rest after the reply, which shows that a kernel stays
+MAX_RESTING_CORE_SHARE = 0.05  # an idle JVM uses less
+RESTING_USE_S = 0.02  # always allowed, because Linux counts processor time in steps of 10 ms
 MAX_NAMED_PROCESSES = 3  # further processes are only counted
 IPYKERNEL = "ipython"  # the field "implementation" in a kernel_info_reply of ipykernel
 IPYKERNEL_WAIT = "ipykernel 7.4 waits 29 s for it"
@@ -61,6 +65,25 @@ def describe_shim(pid: int, *, stopped: bool) -> str:
     if stopped:
         return f"its shim, pid {pid}, which a signal has stopped; kill -CONT {pid} continues it"
     return f"its shim, pid {pid}, which hangs; it may wait for a disk that does not answer"
+
+
+Used = Mapping[tuple[int, int], float]
+
+
+def is_at_rest(before: Used, after: Used, span_s: float) -> bool:
+    """Return whether a process tree did nothing between two readings of its processor time.
+
+    Parameters
+    ----------
+    before, after : mapping
+        Seconds of processor time of each process, by pid and start time.
+    span_s : float
+        The time between the readings, in seconds.
+    """
+    if not after or before.keys() != after.keys():
+        return False
+    used = sum(after.values()) - sum(before.values())
+    return used <= max(span_s * MAX_RESTING_CORE_SHARE, RESTING_USE_S)
 
 
 def describe_wait(kernel: Lifecycle) -> str | None:

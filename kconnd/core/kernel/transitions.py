@@ -29,6 +29,7 @@ from kconnd.core.kernel.events import (
     Launch,
     Launched,
     LaunchFailed,
+    Lingers,
     MachineRestarted,
     NeverLaunched,
     RestartRequested,
@@ -58,6 +59,7 @@ KILL_INTERVAL_S = 5.0  # SIGKILL is repeated, because processes may have forked 
 # collected. The kernel's atexit functions run after this wait, and SIGTERM would skip them. Users
 # save work in atexit functions.
 ENDED_CHILDREN_TIMEOUT_S = 35.0
+DEFAULT_STOP_TIMEOUT_S = Policy().stop_timeout
 
 Outcome = tuple[Lifecycle, tuple[Command, ...]]
 
@@ -256,6 +258,13 @@ def _exit_delayed(kernel: Lifecycle, event: ExitDelayed, _policy: Policy, now: f
         deadline = max(deadline, now - event.since_request_s + ENDED_CHILDREN_TIMEOUT_S)
     kernel = replace(kernel, waits_for=event.waits_for, children_alone=event.children_alone)
     return replace(kernel, deadline=deadline), ()
+
+
+def _lingers(kernel: Lifecycle, _event: Lingers, policy: Policy, now: float) -> Outcome:
+    """Signal a kernel that would stay, unless its profile asks for more patience than usual."""
+    if kernel.step is not Step.SHUTDOWN or policy.stop_timeout > DEFAULT_STOP_TIMEOUT_S:
+        return kernel, ()
+    return _begin_step(kernel, Step.TERMINATE, policy, now)
 
 
 def _stop_without_process(
@@ -511,6 +520,7 @@ TABLE: dict[tuple[State, type], Transition] = {
     (State.STOPPING, RestartRequested): _start_after_stop,
     (State.STOPPING, StopRequested): _stop_again,
     (State.STOPPING, ExitDelayed): _exit_delayed,
+    (State.STOPPING, Lingers): _lingers,
     (State.STOPPING, Adopted): _adopted_stopping,
     (State.BACKOFF, DeadlinePassed): _relaunch_now,
     (State.BACKOFF, StartRequested): _relaunch_now,

@@ -26,6 +26,7 @@ from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.kernel.shutdown import find_shim_delay
 from kconnd.daemon.qtconsoles import plan_console, session_environment
 from kconnd.errors import (
+    FatalInterruptError,
     KconndError,
     NoSuchKernelError,
     NotRunningError,
@@ -175,6 +176,12 @@ async def interrupt(request: Request) -> Reply:
     wait = request.flag("wait", default=False)
     actor = find_live(request, "interrupting")
     _check_has_cell(actor)
+    if danger := await actor.process.find_interrupt_danger():
+        name = request.name
+        raise FatalInterruptError(
+            f"interrupting {name}: it does not survive SIGINT ({danger}); none was sent",
+            hint=f"kconnd-ctl restart {name} ends the cell, and loses the kernel's data as well",
+        )
     generation = actor.kernel.generation
     await actor.process.interrupt()
     if wait:

@@ -36,17 +36,20 @@ from kconnd.core.kernel.learned import Learned, learn, needs_saving, without_dea
 from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, Policy, State
 from kconnd.core.kernel.record import Decision, KernelRecord
 from kconnd.core.kernel.transitions import decide
+from kconnd.core.launch.capabilities import Software
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.parse import parse_profile
 from kconnd.daemon.catalog import CatalogEntry
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.adoption import Discovery, discover
 from kconnd.daemon.kernel.launching import Launching, ProcessMet
+from kconnd.daemon.kernel.prepare import read_launch_files
 from kconnd.daemon.kernel.prepared import WarmKernels
 from kconnd.daemon.kernel.process import Process, Target
 from kconnd.daemon.kernel.wiring import Previous, wire_settings
-from kconnd.errors import NoSuchKernelError, StateFileError, UnsafePathError
+from kconnd.errors import NoSuchKernelError, StartFailedError, StateFileError, UnsafePathError
 
+SOFTWARE_TIMEOUT_S = 1.0  # an interrupt waits for it
 # The entry of a kernel whose record contains no profile and which has no profile now.
 UNKNOWN = CatalogEntry(Profile(name="unknown", kernel="unknown"))
 
@@ -81,7 +84,12 @@ class Actor:
     ) -> None:
         self.record = record
         self.process = Process(
-            record.name, world, self.enqueue, connection=record.connection, habits=record.habits
+            record.name,
+            world,
+            self.enqueue,
+            connection=record.connection,
+            habits=record.habits,
+            read_software=self._read_software,
         )
         self.launching = Launching(self.process, world, self.enqueue, pool)
         self.unrecorded = ""  # why the last save failed; empty if it succeeded
@@ -245,6 +253,15 @@ class Actor:
             self.enqueue(met.failure)
         else:
             self.launching.trouble = None
+
+    async def _read_software(self) -> Software:
+        """Read what is known of the software of the present process."""
+        try:
+            async with asyncio.timeout(SOFTWARE_TIMEOUT_S):
+                return (await read_launch_files(self._world, self.profile)).software
+        except (StartFailedError, OSError) as error:
+            log.warning("%s: reading what is known of its software: %s", self.record.name, error)
+            return Software()
 
     def _is_live(self) -> bool:
         return self.kernel.state in LIVE

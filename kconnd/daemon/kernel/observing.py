@@ -7,14 +7,16 @@ the wire was the cause of the failure, and the failed trial is recorded as a fac
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 
 from kconnd.core.kernel.events import WireRefused
 from kconnd.core.launch.capabilities import (
     CURVE,
+    EXITS_AFTER_SHUTDOWN,
     MEANINGS,
     SECONDS_TO_START,
+    SURVIVES_SIGINT,
     UNIX_SOCKETS,
     Fact,
     FactSource,
@@ -62,10 +64,15 @@ class Observer:
         The kernel's name.
     world : World
         The objects that all kernels share.
+    read_software : callable
+        A function that reads what is known of the software of a process that this daemon did not
+        launch.
     """
 
-    def __init__(self, name: str, world: World) -> None:
-        self._name, self._world = name, world
+    def __init__(
+        self, name: str, world: World, read_software: Callable[[], Awaitable[Software]]
+    ) -> None:
+        self._name, self._world, self._read_software = name, world, read_software
         self._attempt = Attempt()
         self._connection: ConnectionInfo | None = None
         self._began_at = 0.0
@@ -178,6 +185,34 @@ class Observer:
         if not known.keys() >= {UNIX_SOCKETS, CURVE}:
             observed[SECONDS_TO_START] = (ready_after_s, "its first answer")
         self._learn(observed)
+
+    async def is_false(self, name: str) -> Fact | None:
+        """Return a fact about the software if it is known not to hold."""
+        if not self._attempt.software.key:
+            self._attempt = replace(self._attempt, software=await self._read_software())
+        fact = self._world.capabilities.facts(self._attempt.software).get(name)
+        return fact if fact is not None and fact.value is False else None
+
+    def note_death_by_interrupt(self, reason: str) -> None:
+        """Note that an interrupt has ended the process."""
+        self._note_failing(SURVIVES_SIGINT, f"after SIGINT, it {reason}")
+
+    async def is_known_to_stay(self) -> bool:
+        """Return whether the software is known not to exit after its reply to a shutdown."""
+        return await self.is_false(EXITS_AFTER_SHUTDOWN) is not None
+
+    def note_stay(self, seconds: float) -> None:
+        """Note that the process stays after its reply to ``shutdown_request``, doing nothing."""
+        evidence = f"{seconds:.0f} s after its reply it lived, with nothing left to do"
+        self._note_failing(EXITS_AFTER_SHUTDOWN, evidence)
+
+    def _note_failing(self, name: str, evidence: str) -> None:
+        """Note that a fact does not hold, unless another source says that it does.
+
+        A user's code can change what an interrupt or a shutdown does.
+        """
+        if name not in self._world.capabilities.facts(self._attempt.software):
+            self._learn({name: (False, evidence)})
 
     def _learn(self, observed: dict[str, tuple[bool | float, str]]) -> None:
         now, software = self._world.wall_clock(), self._attempt.software

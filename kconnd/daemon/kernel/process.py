@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,7 @@ from kconnd.core.kernel.learned import Learned, facts_of
 from kconnd.core.kernel.reachability import BOUND_INSTEAD
 from kconnd.core.kernel.record import Facts, LastExit
 from kconnd.core.kernel.view import describe_exit, describe_oom, describe_unit_stop
+from kconnd.core.launch.capabilities import SURVIVES_SIGINT, Software
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.background import BackgroundTasks, Work
@@ -33,6 +34,7 @@ from kconnd.daemon.kernel.shutdown import Ending, shut_down, watch_shim
 from kconnd.errors import NotRunningError
 from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.channels.attach_check import AttachCheck
+from kconnd.system.channels.kernel_listeners import read_exposure
 
 BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # a kernel may answer before it binds all sockets
 EXPLAIN_BEFORE_S = 0.5  # the time from the check to the startup timeout
@@ -82,6 +84,10 @@ class Target:
     attempt: Attempt = field(default_factory=Attempt)
 
 
+async def _unknown_software() -> Software:
+    return Software()
+
+
 class Process:
     """The present process of a kernel.
 
@@ -97,6 +103,8 @@ class Process:
         The connection of the latest process, according to the record.
     habits : Habits
         The habits of the kernel's software, according to the record.
+    read_software : callable
+        A function that reads what is known of the kernel's software.
     """
 
     def __init__(
@@ -107,6 +115,7 @@ class Process:
         *,
         connection: ConnectionInfo | None = None,
         habits: Habits | None = None,
+        read_software: Callable[[], Awaitable[Software]] = _unknown_software,
     ) -> None:
         self.name = name
         self.runtime = RuntimeFiles(name, world)
@@ -127,7 +136,7 @@ class Process:
             spawn=self.spawn,
         )
         self._world, self._report = world, report
-        self._observer = Observer(name, world)
+        self._observer = Observer(name, world, read_software)
         self._habits = habits or Habits()
         self._facts = Facts()
         self._generation = 0
@@ -197,6 +206,8 @@ class Process:
         trial_failed = not self.is_ready and self._observer.note_exit(
             reason, killed=end.oom or end.signal == signal.SIGKILL
         )
+        if interrupted and self._facts.interrupt_mode != "message":
+            self._observer.note_death_by_interrupt(describe_exit(end.code, end.signal))
         if trial_failed:
             self.runtime.remove_sockets(self.connection)
         at = end.at or self._world.wall_clock()
@@ -236,6 +247,8 @@ class Process:
             self.settled.set()
             if self._launched_at is not None:
                 self._observer.note_answer(self._facts.ready_after or 0.0)
+            if self.handle is not None and self.connection is not None:
+                self.spawn(self._warn_of_exposure(self.handle, self.connection))
         elif self._facts.language:
             facts.pop("language", None)  # the kernel spec's name of the language is kept
         self._facts = replace(self._facts, **facts)
@@ -313,7 +326,20 @@ class Process:
         if not self.is_ready and BOUND_INSTEAD in fault:
             self._warn(f"it does not follow its connection file: {fault}")
 
+    async def _warn_of_exposure(self, handle: Handle, connection: ConnectionInfo) -> None:
+        """Warn of sockets that the connection file does not account for."""
+        await asyncio.sleep(BIND_POLL_S)  # a kernel may answer before it has bound all sockets
+        for warning in await asyncio.to_thread(read_exposure, connection, handle.shim):
+            self._warn(warning)
+
     # --- signals and exit
+
+    async def find_interrupt_danger(self) -> str:
+        """Return why an interrupt would end the kernel; empty if it would not."""
+        if self._facts.interrupt_mode == "message":
+            return ""
+        fact = await self._observer.is_false(SURVIVES_SIGINT)
+        return fact.evidence if fact is not None else ""
 
     async def interrupt(self) -> None:
         """Interrupt the running cell in the way that the kernel spec's ``interrupt_mode`` names."""
@@ -368,7 +394,7 @@ class Process:
         # The kernel publishes `restart` on iopub, so all clients receive it.
         request = partial(self.watch.control, "shutdown_request", {"restart": restart})
         ending = Ending(handle.kernel, handle.generation, self._facts.implementation)
-        await shut_down(request, ending, self._report, self._world.clock)
+        await shut_down(request, ending, self._report, self._world.clock, self._observer)
 
     def clean_up(self, *, recorded: bool = True) -> None:
         """Remove the kernel's files; see `RuntimeFiles.clean_up`."""

@@ -1,15 +1,23 @@
 """The orderly shutdown of a kernel: sends ``shutdown_request`` and reports delays of the exit.
 
 This module makes no decisions. If a kernel has replied to ``shutdown_request`` and has not exited,
-its child processes show the reason of the delay.
+its child processes show the reason of the delay. If its processes use no processor time either, it
+has nothing left to do. Some kernels stay in this state for ever, such as JJava after a cell.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from kconnd.core.kernel.events import ExitDelayed
-from kconnd.core.kernel.stop_delay import describe_delay, describe_shim
+from kconnd.core.kernel.events import ExitDelayed, Lingers
+from kconnd.core.kernel.stop_delay import (
+    LINGERING_S,
+    STAYING_S,
+    describe_delay,
+    describe_shim,
+    is_at_rest,
+)
 from kconnd.launchers.base import Handle
 from kconnd.system.process.processes import (
     DEAD_STATES,
@@ -20,11 +28,15 @@ from kconnd.system.process.processes import (
     split_zombies,
     state_of,
 )
+from kconnd.system.process.resource_usage import tree_cpu_seconds
 
 FIRST_CHECK_S = 0.4  # after the reply; nearly all kernels have exited by then
 STOPPED_STATES = frozenset("Tt")  # in proc_pid_stat(5): stopped by a signal or by a debugger
 # The interval doubles after each check, because many kernels may exit at once.
 FIRST_INTERVAL_S, MAX_INTERVAL_S = 0.5, 2.0
+LINGERING_INTERVAL_S = 0.4  # for a kernel that is known to stay
+
+Used = Mapping[tuple[int, int], float]
 
 
 @dataclass(frozen=True)
@@ -46,11 +58,48 @@ class Ending:
     implementation: str
 
 
+class StayMemory(Protocol):
+    """The part of `kconnd.daemon.kernel.observing.Observer` that a shutdown uses."""
+
+    async def is_known_to_stay(self) -> bool:
+        """Return whether the software is known not to exit after its reply to a shutdown."""
+        ...
+
+    def note_stay(self, seconds: float) -> None:
+        """Note that the process stays after its reply, with nothing left to do."""
+        ...
+
+
+@dataclass
+class Rest:
+    """The rest of a process tree: the time since which it has used no processor time.
+
+    Parameters
+    ----------
+    since, at : float
+        When it began, and when it was looked at last, in monotonic seconds.
+    used : mapping
+        Seconds of processor time of each process at that time, by pid and start time.
+    """
+
+    since: float
+    at: float
+    used: Used = field(default_factory=dict)
+
+    def look(self, used: Used, now: float) -> float:
+        """Take a reading, and return the length of the rest in seconds."""
+        if not is_at_rest(self.used, used, now - self.at):
+            self.since = now
+        self.used, self.at = used, now
+        return now - self.since
+
+
 async def shut_down(
     request: Callable[[], Awaitable[bool]],
     ending: Ending,
-    report: Callable[[ExitDelayed], None],
+    report: Callable[[ExitDelayed | Lingers], None],
     clock: Callable[[], float],
+    memory: StayMemory,
 ) -> None:
     """Send ``shutdown_request``; then report the causes of a delayed exit until cancelled.
 
@@ -65,20 +114,34 @@ async def shut_down(
         A function that receives an event whenever the cause of the delay changes.
     clock : callable
         A function that returns monotonic seconds.
+    memory : StayMemory
+        What is known of earlier processes of the software.
     """
     requested_at = clock()
     if not await request():
         return
     reported: tuple[str, bool] | None = None
-    interval = FIRST_INTERVAL_S
+    replied_at = clock()
+    rest, interval, is_noted = Rest(replied_at, replied_at), FIRST_INTERVAL_S, False
     await asyncio.sleep(FIRST_CHECK_S)
+    stays = await memory.is_known_to_stay()
     while True:
-        delay = await asyncio.to_thread(find_delay, ending)
-        is_alive = state_of(ending.process).encode() not in DEAD_STATES  # if dead, see watch_shim
-        if delay != reported and is_alive:
+        delay, used = await asyncio.to_thread(_look, ending)
+        now = clock()
+        if not used:  # it has exited; see watch_shim
+            await asyncio.sleep(interval)
+            continue
+        if delay != reported:
             reported = delay
-            report(ExitDelayed(ending.generation, *delay, clock() - requested_at))
-        await asyncio.sleep(interval)
+            report(ExitDelayed(ending.generation, *delay, now - requested_at))
+        rest_s = rest.look(used, now)
+        if stays and now - replied_at >= LINGERING_S and rest_s >= LINGERING_S / 2:
+            report(Lingers(ending.generation))
+            return
+        if rest_s >= STAYING_S and not is_noted:
+            is_noted = True
+            memory.note_stay(now - replied_at)
+        await asyncio.sleep(LINGERING_INTERVAL_S if stays else interval)
         interval = min(2 * interval, MAX_INTERVAL_S)
 
 
@@ -104,6 +167,13 @@ def find_shim_delay(handle: Handle) -> str:
     if state_of(handle.kernel).encode() not in DEAD_STATES:
         return ""
     return describe_shim(handle.shim.pid, stopped=state_of(handle.shim) in STOPPED_STATES)
+
+
+def _look(ending: Ending) -> tuple[tuple[str, bool], Used]:
+    """Return what delays the exit, and the processor time of each process; empty after the exit."""
+    if state_of(ending.process).encode() in DEAD_STATES:
+        return ("", False), {}
+    return find_delay(ending), tree_cpu_seconds(ending.process)
 
 
 def find_delay(ending: Ending) -> tuple[str, bool]:

@@ -9,6 +9,7 @@ import contextlib
 import socket
 from pathlib import Path
 
+from kconnd.core.kernel.exposure import describe_exposure
 from kconnd.core.kernel.reachability import parse_listeners, parse_unix_listeners
 from kconnd.core.kernel.refused_wire import ListeningSockets, RefusedWire, find_refusal
 from kconnd.core.launch.connection import ConnectionInfo
@@ -18,6 +19,7 @@ from kconnd.system.process.resource_usage import sockets_of
 
 GREETING_TIMEOUT_S = 0.5
 VERSION_END = 12  # the end of the signature and the version, which come first in a greeting
+LOOPBACK = "127.0.0.1"
 NET = Path("/proc/self/net")
 
 
@@ -43,11 +45,20 @@ def read_listeners(root: ProcessId) -> ListeningSockets:
 
 def read_refusal(connection: ConnectionInfo, root: ProcessId) -> RefusedWire | None:
     """Return how a starting kernel ignores its connection file; None if nothing shows this."""
-    ip = connection.ip if connection.transport == "tcp" else "127.0.0.1"
+    ip = connection.ip if connection.transport == "tcp" else LOOPBACK
     try:
         return find_refusal(connection, read_listeners(root), lambda port: greet(ip, port))
     except (OSError, ValueError, IndexError):
         return None
+
+
+def read_exposure(connection: ConnectionInfo, root: ProcessId) -> tuple[str, ...]:
+    """Describe the sockets of a kernel that its connection file does not account for."""
+    try:
+        listeners = read_listeners(root).tcp
+        return describe_exposure(connection, listeners, lambda port: greet(LOOPBACK, port))
+    except (OSError, ValueError, IndexError):
+        return ()
 
 
 def greet(ip: str, port: int) -> str:

@@ -23,7 +23,13 @@ from kconnd.core.kernel.events import (
 from kconnd.core.kernel.interrupts import ENDED_BY_WINDOW_S, ended_by_interrupt, has_no_cell
 from kconnd.core.kernel.lifecycle import Desired, Policy, State
 from kconnd.core.kernel.record import KernelRecord, parse_record, to_json
-from kconnd.core.kernel.stop_delay import MAX_NAMED_PROCESSES, describe_delay, describe_wait
+from kconnd.core.kernel.stop_delay import (
+    MAX_NAMED_PROCESSES,
+    Used,
+    describe_delay,
+    describe_wait,
+    is_at_rest,
+)
 from kconnd.core.kernel.transitions import ENDED_CHILDREN_TIMEOUT_S, decide
 from tests.core import samples
 
@@ -158,3 +164,22 @@ def test_the_ends_that_kernels_were_seen_to_come_to_by_sigint(
     code: int | None, number: int | None
 ) -> None:
     assert ended_by_interrupt(code, number, oom=False, interrupted_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rests"),
+    [
+        ({(1, 1): 5.0}, {(1, 1): 5.0}, True),
+        ({(1, 1): 5.0, (2, 1): 1.0}, {(1, 1): 5.01, (2, 1): 1.01}, True),
+        ({(1, 1): 5.0}, {(1, 1): 5.1}, False),
+        ({(1, 1): 5.0, (2, 1): 1.0}, {(1, 1): 5.0}, False),  # a process has exited
+        ({(1, 1): 5.0}, {(1, 1): 5.0, (2, 1): 0.0}, False),  # a process has started
+        ({}, {}, False),  # they cannot be read
+    ],
+)
+def test_processes_rest_if_they_are_the_same_and_use_no_time(
+    before: Used,
+    after: Used,
+    rests: bool,  # noqa: FBT001  # pytest's way
+) -> None:
+    assert is_at_rest(before, after, 1.0) is rests

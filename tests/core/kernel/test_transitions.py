@@ -22,6 +22,7 @@ from kconnd.core.kernel.events import (
     Launch,
     Launched,
     LaunchFailed,
+    Lingers,
     MachineRestarted,
     NeverLaunched,
     RestartRequested,
@@ -170,6 +171,14 @@ def test_all_restarts_are_counted_also_those_before_a_stop() -> None:
     assert (kernel.generation, kernel.restarts) == (3, 1)
     kernel = after(Launched(3), Answered(3), Exited(3, "killed"), DeadlinePassed(), kernel=kernel)
     assert (kernel.generation, kernel.restarts) == (4, 2)
+
+
+def test_a_kernel_that_stays_after_its_reply_is_signalled_unless_patience_is_asked_for() -> None:
+    stopping = after(StopRequested(busy=False), kernel=RUNNING)
+    kernel, commands = decide(stopping, Lingers(1), POLICY, 2.0)
+    assert (kernel.step, commands) == (Step.TERMINATE, (TakeStep(Step.TERMINATE),))
+    assert decide(stopping, Lingers(1), Policy(stop_timeout=60), 2.0) == (stopping, ())
+    assert decide(kernel, Lingers(1), POLICY, 2.0) == (kernel, ())
 
 
 def test_only_a_restart_with_the_same_connection_is_announced_as_one() -> None:
@@ -343,6 +352,7 @@ def event_after(draw: st.DrawFn, kernel: Lifecycle) -> Event:
         RestartRequested(new_key=True),
         RestartRequested(now=True),
         ExitDelayed(generation, "its exited child", draw(st.booleans()), 1.0),
+        Lingers(generation),
         Launched(generation),
         LaunchFailed(generation, "no"),
         Answered(generation),

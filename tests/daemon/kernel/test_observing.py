@@ -9,7 +9,9 @@ import pytest
 from kconnd.core.kernel.events import WireRefused
 from kconnd.core.launch.capabilities import (
     CURVE,
+    EXITS_AFTER_SHUTDOWN,
     SECONDS_TO_START,
+    SURVIVES_SIGINT,
     UNIX_SOCKETS,
     Fact,
     FactSource,
@@ -30,7 +32,11 @@ NOBODY = ProcessId(1 << 22, 1)
 
 def observe(folder: Path) -> tuple[Observer, World]:
     world = make_world(folder)
-    return Observer("lab", world), world
+    return Observer("lab", world, _read_software), world
+
+
+async def _read_software() -> Software:
+    return SOFTWARE
 
 
 def learned(world: World) -> dict[str, Any]:
@@ -109,6 +115,37 @@ async def test_silence_refutes_it_if_the_fallback_is_faster(
     begin(observer, FALLBACK, tmp_path)
     observer.note_answer(ready_after_s)
     assert (UNIX_SOCKETS in learned(world)) is refuted
+
+
+async def test_what_a_user_may_have_changed_is_noted_only_of_unknown_software(
+    tmp_path: Path,
+) -> None:
+    observer, world = observe(tmp_path)
+    begin(observer, PLAIN, tmp_path)
+    observer.note_stay(6.0)
+    observer.note_death_by_interrupt("exited with code 1")
+    assert learned(world) == {EXITS_AFTER_SHUTDOWN: False, SURVIVES_SIGINT: False}
+    assert await observer.is_known_to_stay()
+    fact = Fact(True, FactSource.METADATA, "")  # noqa: FBT003  # the value
+    known = Software("other", "", {EXITS_AFTER_SHUTDOWN: fact, SURVIVES_SIGINT: fact})
+    begin(observer, Attempt(known), tmp_path)
+    observer.note_stay(6.0)
+    observer.note_death_by_interrupt("exited with code 1")
+    assert world.capabilities.facts(known) == known.facts
+    assert not await observer.is_known_to_stay()
+
+
+async def test_the_software_of_an_adopted_process_is_read_when_it_matters(tmp_path: Path) -> None:
+    observer, world = observe(tmp_path)
+    world.capabilities.learn(
+        SOFTWARE,
+        {SURVIVES_SIGINT: Fact(False, FactSource.START, "it died", 1.0)},  # noqa: FBT003  # the value
+    )
+    begin(observer, Attempt(), tmp_path)
+    observer.note_death_by_interrupt("exited with code 1")
+    fact = await observer.is_false(SURVIVES_SIGINT)
+    assert fact is not None
+    assert fact.evidence == "it died"
 
 
 async def test_a_kernel_that_has_answered_is_not_looked_at(tmp_path: Path) -> None:
