@@ -31,7 +31,13 @@ from kconnd.attach import readable_connection_file
 from kconnd.cli.render import plain
 from kconnd.client import kernel_path
 from kconnd.core.execution_outcome import exit_status_of, message_of
-from kconnd.errors import FatalInterruptError, KconndError, NotRunningError, TimedOutError
+from kconnd.errors import (
+    FatalInterruptError,
+    KconndError,
+    NotRunningError,
+    TimedOutError,
+    UnreachableError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +52,7 @@ POLL_INTERVAL_MS = 1000  # after this silence, the daemon is asked for the kerne
 SUBSCRIPTION_TRIES = 20
 MAX_UNSHOWN = 1000  # the most messages to receive before they are printed
 REPLY_WAIT_MS = 100  # from `idle` to the reply, which arrives on another socket
+DAEMON_TIMEOUT_S = 60.0  # without a daemon, after which the command ends; the kernel runs on
 REPLY_TIMEOUT_S = 30.0  # from `idle` to any reply
 LATE_OUTPUT_S = 0.05  # deno publishes output up to 0.3 ms after `idle`
 END_OF_INPUT = "\x04"  # Jupyter's clients send this at the end of stdin
@@ -94,6 +101,7 @@ class KernelSession:
         self._daemon, self._kernel, self._arguments = daemon, kernel, arguments
         self._deadline, self._output = deadline, output
         self._phase, self._interrupted = Phase.WAITING, False
+        self._unreachable_since: float | None = None  # no daemon has answered since then
         # Messages about the current request that are not printed yet.
         self._unshown: deque[dict[str, Any]] = deque()
         self._client: BlockingKernelClient = BlockingKernelClient(
@@ -295,12 +303,24 @@ class KernelSession:
     def _look(self) -> dict[str, Any]:
         """Request the kernel's state from the daemon.
 
+        Without a daemon, the kernel runs on, and the next daemon adopts it. The state is unknown
+        until then.
+
         Raises
         ------
         NotRunningError
             If the kernel is not running, or if a new process has replaced the connected process.
+        UnreachableError
+            If no daemon has answered for `DAEMON_TIMEOUT_S`.
         """
-        now: dict[str, Any] = self._daemon.get(kernel_path(self._arguments.name))
+        try:
+            now: dict[str, Any] = self._daemon.get(kernel_path(self._arguments.name))
+        except UnreachableError:
+            self._unreachable_since = self._unreachable_since or time.monotonic()
+            if time.monotonic() > self._unreachable_since + DAEMON_TIMEOUT_S:
+                raise
+            return {**self._kernel, "execution_state": None}
+        self._unreachable_since = None
         if now["generation"] == self._kernel["generation"] and now["state"] == "running":
             return now
         last = now["last_exit"] or {"reason": "ended", "output_tail": ""}

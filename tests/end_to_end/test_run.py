@@ -4,11 +4,13 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,31 @@ def test_output_goes_where_it_belongs(lab: Daemon) -> None:
     done = ctl(lab, "run", "lab", "-c", code)
     assert (done.code, done.out, done.err) == (0, "out\n42\n", "err\n")
     assert lab.state_of("lab") == "running"
+
+
+def test_a_run_goes_on_with_the_next_daemon(lab: Daemon, folder: Path) -> None:
+    gate = folder / "gate"
+    code = (
+        "import pathlib, time; print('before', flush=True)\n"
+        f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.05)\n"
+        "print('after')"
+    )
+    command = [*CTL, "--socket", str(lab.socket), "run", "lab", "-c", code]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "before\n"
+        lab.end()
+        with socket.socket(socket.AF_UNIX) as listener:  # shows that the daemon is missed
+            listener.bind(str(lab.socket))
+            listener.listen()
+            listener.settimeout(30)
+            listener.accept()[0].close()
+        lab.socket.unlink()
+        lab.start()
+        gate.touch()
+        assert process.communicate(timeout=30) == ("after\n", "")
+    assert process.returncode == 0
 
 
 def test_files_run_in_order_on_one_memory(lab: Daemon, folder: Path) -> None:
