@@ -1,1 +1,1 @@
-"""`kconnd-ctl`, the command line client, which imports a heavy module when a command needs it."""
+"""`kconnd-ctl`, the command line client; a command imports heavy modules only if needed."""

@@ -67,7 +67,8 @@ def run_for_each(
     names : list of str
         The names of kernels, without duplicates.
     request : callable
-        A function that sends the request about the kernel of a name, and returns the reply.
+        A function that takes a kernel's name, sends the request about this kernel, and returns the
+        reply.
     on_success : callable
         A function that is called with each reply, in the order of the names.
 

@@ -1,8 +1,8 @@
 """``kconnd-ctl check`` and ``kconnd-ctl schema``: both work without a daemon.
 
 Rules. Both verbs read and change nothing. One run reports all faults, one per line, in the format
-from which editors and CI systems can open the file at the fault. The arguments are checked before
-pydantic and yaml are imported.
+``FILE:LINE:COLUMN: TEXT``, from which editors and CI systems can open the file at the fault. The
+arguments are checked before pydantic and yaml are imported.
 """
 
 import json

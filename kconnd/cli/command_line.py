@@ -58,8 +58,8 @@ def parse_arguments(verb: Verb, words: Sequence[str]) -> Arguments:
     -------
     Arguments
         An object with an attribute for each operand and option. For a verb that passes words to a
-        program, ``passed_words`` contains the words after ``--`` or after the program's operand. If
-        ``help`` is true, the other arguments were not checked.
+        program, ``passed_words`` contains the words after ``--`` or after the operand that names
+        the program. If ``help`` is true, the other arguments were not checked.
 
     Raises
     ------
@@ -111,7 +111,7 @@ class _ArgumentParser:
         return Arguments({**self._values, "passed_words": passed_words})
 
     def _passes_rest(self) -> bool:
-        """Return whether all further words are arguments of a program that was named."""
+        """Return whether the last operand names a program, which gets all further words."""
         metavars = [operand.metavar for operand in self._verb.operands]
         last = self._verb.passes_words_after
         return bool(last) and len(self._operands) > metavars.index(last)

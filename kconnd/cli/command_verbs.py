@@ -66,7 +66,7 @@ def stop(arguments: Arguments) -> int:
 
 
 def _live_kernels(client: Client, names: list[str] | None) -> dict[str, Any]:
-    """Find, among kernels of some names or all kernels, those that are up or will restart.
+    """Find the kernels that match ``names`` (None for all) and are up or will restart.
 
     Return the daemon's descriptions by name. The value is None for a name that the daemon does not
     list.

@@ -83,7 +83,7 @@ def doctor(arguments: Arguments) -> int:
 
 
 def _collect_surroundings(client: Client) -> Surroundings:
-    """Collect the folders of the daemon or, if no daemon answers, of a new daemon."""
+    """Collect the folders of the daemon or, if none answers, those that a new daemon would use."""
     user = own_user()
     runtime = resolve_folder(
         runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid
@@ -275,7 +275,7 @@ def describe_earlier_account(account: Mapping[str, Any]) -> Finding:
 
 
 def check_runtime_folder(surroundings: Surroundings) -> Iterator[Finding]:
-    """List the runtime folders of earlier accounts of this uid, without a front door."""
+    """List the runtime folders of earlier accounts of this uid that a daemon has put aside."""
     from kconnd.system.files.runtime_owner import list_put_aside  # noqa: PLC0415  # this check only
 
     for folder in list_put_aside(surroundings.runtime):

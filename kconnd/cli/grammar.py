@@ -120,11 +120,11 @@ class Verb:
     **details
         ``description`` and ``example``: texts for the verb's help. ``json_reply``: the fields of
         the verb's output with ``--json``. ``operands`` and ``options``: the verb's arguments except
-        the `COMMON_OPTIONS`. ``exclusive``: groups of options, of which at most one per group is
-        allowed. ``passes_words_to``: the program that gets the words after ``--``.
+        the `COMMON_OPTIONS`. ``exclusive``: groups of options; a command line may contain at most
+        one option of each group. ``passes_words_to``: the program that gets the words after ``--``.
         ``passes_words_after``: the metavar of an operand that names a program; all words after this
         operand, including options, are passed to the program. ``changes``: whether the verb changes
-        anything. A verb that does is not suggested for a word that may mean a look-up.
+        anything. A verb that changes something is not suggested for a word that may mean a look-up.
     """
 
     description = example = json_reply = passes_words_to = passes_words_after = ""

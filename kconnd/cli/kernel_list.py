@@ -48,7 +48,7 @@ def _own_kernels(arguments: Arguments) -> dict[str, Any]:
 
 
 def _add_shared_kernels(reply: dict[str, Any]) -> None:
-    """Replace the names of shared kernels by the replies of their owners' daemons."""
+    """Replace the names of shared kernels by descriptions from their owners' daemons."""
     names_of: dict[str, set[str]] = {}
     for kernel in reply["shared"]:
         names_of.setdefault(kernel["owner"], set()).add(kernel["name"])

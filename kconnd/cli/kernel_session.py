@@ -1,19 +1,20 @@
 """A connection to a kernel over which ``kconnd-ctl run`` executes code, piece by piece.
 
-How it works. The session polls the daemon until the kernel is idle, and then sends the code. When
-the time limit passes or the user presses Ctrl-C, the effect depends on the phase. In the first
-phase, the code has not been sent: the command ends, and the code never runs. In the second phase,
-the code has been sent, but another client's cell may still run first: the command ends without an
-interrupt, because an interrupt would hit the other client's cell, and the code runs later. The
-third phase begins with the kernel's first message about the code: the kernel is interrupted.
+How it works. The session polls the daemon until the kernel is idle, and then sends the code. The
+effect of Ctrl-C, and of the end of the time limit, depends on the phase. In the first phase, the
+code has not been sent: the command ends, and the code never runs. In the second phase, the code has
+been sent, but another client's cell may still run first: the command ends, and the code runs later.
+The kernel is not interrupted, because an interrupt would hit the other client's cell. In the third
+phase, which begins with the kernel's first message about the code, the kernel is interrupted.
 
 The code has ended when its status ``idle`` arrives on iopub. Many kernels send no reply for an
-interrupted cell. In this case, the session sends a second request; the reply to the second request
-proves that there is no reply to the first. Some kernels publish output after the status ``idle``.
-The session waits for such output, unless the kernel is known to publish its output in order.
+interrupted cell. After an interrupt by this command, a missing reply is accepted. Otherwise, the
+session sends a second request; the reply to the second request proves that there is no reply to the
+first. Some kernels publish output after the status ``idle``. The session waits for such output,
+unless the kernel is known to publish its output in order.
 
 Other clients may use the kernel at the same time. The session therefore drops messages that do not
-belong to its own requests. `kconnd.cli.message_output` prints the other messages.
+belong to its own requests. `kconnd.cli.message_output` prints the messages that do.
 """
 
 from __future__ import annotations
@@ -269,7 +270,7 @@ class KernelSession:
                 self._unshown.append(message)
 
     def _interrupt_or_leave(self, request: str) -> None:
-        """Interrupt the session's running code; at a second call, end the command instead."""
+        """Interrupt the running code; if none runs, or at a second call, end the command."""
         self._receive(request)
         if self._phase is not Phase.RUNNING or self._interrupted:
             raise KeyboardInterrupt
@@ -346,8 +347,8 @@ class KernelSession:
     def _reply(self, request: str) -> dict[str, Any]:
         """Return the content of the reply; ``{}`` if the kernel sends none after an interrupt.
 
-        If the kernel answers a request that was sent after ``idle``, no earlier reply is on its
-        way.
+        If the kernel answers a second request that was sent after ``idle``, the reply to the first
+        request is no longer expected.
         """
         reply = self._next_reply({request}, REPLY_WAIT_MS)
         if reply is None and not self._interrupted:
@@ -404,7 +405,7 @@ class KernelSession:
 
 
 def _parent_id(message: dict[str, Any]) -> str:
-    """Return the id of the request that a message answers; ``""`` for a null header, as of xeus."""
+    """Return the id of the request that a message answers; ``""`` for the null header of xeus."""
     return str((message.get("parent_header") or {}).get("msg_id", ""))
 
 

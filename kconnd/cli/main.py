@@ -56,8 +56,8 @@ def run() -> NoReturn:
 
     `main` has flushed stdout, so the process can exit without finalizing the interpreter.
     Finalizing would take a seventh of the time of a look-up, and could wait for threads that are
-    still reading. The threshold of the garbage collector prevents collections during imports. This
-    saves a twentieth of the time of verbs with many imports.
+    still reading. A high threshold of the garbage collector prevents collections during imports.
+    This saves a twentieth of the time of verbs with many imports.
     """
     gc.set_threshold(100_000)
     os._exit(main())

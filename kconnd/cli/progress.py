@@ -1,4 +1,4 @@
-"""Prints the reasons of delays while a stop or another request about kernels is pending.
+"""Prints the reasons for delays while a stop or a restart of kernels is pending.
 
 The reply to a stop arrives when all processes of the kernel have exited, which can take half a
 minute. During this time, a thread polls the kernels and prints each reason once on stderr.

@@ -91,8 +91,8 @@ def plain(text: str) -> str:
 def last_words(output: str) -> list[str]:
     """Split the last output of a kernel into lines that are safe to print on a terminal.
 
-    Control sequences, including colours, are removed and not marked as by `plain`. A traceback
-    contains many harmless control sequences, and marks would make it hard to read.
+    Control sequences, including colours, are removed; `plain` would replace them by marks. A
+    traceback contains many harmless control sequences, and marks would make it hard to read.
     """
     from kconnd.core.terminal_text import clean  # noqa: PLC0415  # for kernels that exited only
 

@@ -1,7 +1,7 @@
 """The verbs that print a stream of lines: ``logs`` and ``events``.
 
 Rules. All printing is done in the main thread, so that Ctrl-C and a closed pipe end the verb at
-once. A printed line contains output of one kernel. Control sequences in a log are filtered
+once. A printed line contains the output of one kernel only. Control sequences in a log are filtered
 (`kconnd.core.terminal_text`).
 """
 

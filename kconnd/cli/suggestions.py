@@ -1,8 +1,8 @@
 """Suggestions for a misspelled verb or option, and for verbs of docker and systemctl.
 
 Rule: if the user may have meant a look-up (a verb that changes nothing), no verb that changes
-something is suggested. As soon as one look-up is similar to the word, the suggestions are look-ups
-alone. The verbs of docker and systemctl count as similar verbs, too.
+something is suggested. If any look-up is similar to the word, only look-ups are suggested. The
+verbs of docker and systemctl are compared with the word, too.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ Scan = Callable[[BeginStep], Mapping[str, Path]]
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A profile in the three forms that launch, lifecycle and record of a kernel use."""
+    """A profile in three forms: for the launch, the lifecycle and the record of a kernel."""
 
     profile: Profile
 
@@ -91,7 +91,7 @@ class Catalog:
         self._scanning = asyncio.Lock()
 
     def find(self, name: str) -> CatalogEntry | None:
-        """Return the entry for a kernel's next launch; None without a profile for this name."""
+        """Return the entry for a kernel's next launch; None if the name has no profile."""
         base, instance = parse_name(name)
         entry = self._find_written(base) or self._find_installed(base)
         if entry is None:
@@ -119,7 +119,7 @@ class Catalog:
         self.version += 1
 
     async def refresh(self) -> None:
-        """Scan for installed kernel specs; all calls during one scan share the next scan."""
+        """Scan for installed kernel specs; calls that arrive during a scan share the next scan."""
         this_scan = self._scans_begun + 1
         async with self._scanning:
             if self._scans_begun >= this_scan:

@@ -85,7 +85,7 @@ class World:
     machines_dir : Path, optional
         The folder that contains a state folder for each machine that shares this home.
     ports : tuple of int
-        The first and the last automatic port.
+        The first and the last port of the range that is used unless a profile names ports.
     slots : asyncio.Semaphore
         The limit of concurrent starts; with more starts, each start would take longer.
     launch_limit : float
@@ -98,9 +98,9 @@ class World:
     kernelspecs : KernelspecIndex
         The folders of installed kernel specs.
     software : SoftwareReader
-        The reader of facts about a kernel's software before the kernel's start.
+        The object that reads facts about a kernel's software before the kernel starts.
     capabilities : LearnedCapabilities
-        The store of facts that starts of kernels have shown about their software.
+        The store of facts about kernels' software that were observed during starts.
     calendar : WallClock
         The converter of monotonic seconds to times of day.
     clock, wall_clock : callable

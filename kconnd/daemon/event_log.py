@@ -1,7 +1,8 @@
 """The event bus: logs the events of all kernels, sends them to subscribers and keeps the last ones.
 
-Subscribers are the clients of ``kconnd-ctl events`` and the daemon's own periodic tasks, which wait
-for the next event instead of polling.
+Subscribers are the clients that read ``/v1/events``, such as ``kconnd-ctl events``. The daemon's
+own periodic tasks do not subscribe: with `EventBus.wait_for_change`, they wait for the next event
+instead of polling.
 """
 
 import asyncio
@@ -70,10 +71,11 @@ class EventBus:
         self._next = asyncio.Event()
 
     async def wait_for_change(self, timeout_s: float, since: int) -> None:
-        """Wait for the next event and for related events, at most ``timeout_s`` seconds.
+        """Wait for the next event, then briefly for further events; at most ``timeout_s`` seconds.
 
-        A caller can check all kernels after each call. Because related events are awaited together,
-        the caller then checks the kernels once for several events.
+        Related events, such as those of a restart of many kernels, arrive shortly after each other.
+        A caller that checks all kernels after each call therefore checks them once for several
+        events.
 
         Parameters
         ----------

@@ -3,8 +3,8 @@
 There is an actor for each profile file, for each kernel with a record, and for each kernel that a
 request has named. The state folder can be shared with other machines and containers. A kernel in
 this folder is foreign if it belongs, or may belong, to another machine or container. A foreign
-kernel has no actor, and the daemon does not change it. When the evidence shows that the kernel is
-the daemon's own, the daemon adopts it.
+kernel has no actor, and the daemon does not change it. If a later check shows that a foreign kernel
+belongs to this daemon, the daemon adopts it.
 """
 
 import asyncio
@@ -95,7 +95,7 @@ class Kernels:
         return [self._actors[name] for name in sorted(self._actors)]
 
     def find(self, name: str) -> Actor:
-        """Return the kernel of a name, which has an actor, a profile or a kernel spec.
+        """Return the actor of a kernel; create it if the name has a profile or kernel spec.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class Kernels:
         return self._actor(name)
 
     def find_to_start(self, name: str) -> Actor:
-        """Return the kernel of a name in order to start it; create a new instance if necessary.
+        """Return the actor of a kernel that is to be started; create a new instance if necessary.
 
         Raises
         ------
@@ -132,7 +132,7 @@ class Kernels:
         return self._actor(name)
 
     async def list_elsewhere(self) -> list[KernelRecord]:
-        """Read the records of live kernels that belong to other machines with this home."""
+        """Read the records of live kernels that belong to other machines that share this home."""
         records = [foreign.record for foreign in self.foreign.values() if foreign.may_live]
         if self.world.machines_dir is not None:
             read = partial(_read_elsewhere, self.world.machines_dir, self.world.store.origin)
@@ -146,7 +146,7 @@ class Kernels:
         return entry.profile if entry else None
 
     async def search_for(self, name: str) -> None:
-        """Search the disk for an unknown name: for a kernel spec and other machines' kernels."""
+        """Search the disk for an unknown name, among kernel specs and other machines' kernels."""
         try:
             base, _ = parse_name(name)
         except UsageError:
@@ -241,7 +241,7 @@ class Kernels:
     # --- start of the daemon
 
     async def adopt_all(self) -> None:
-        """Adopt the kernels of an earlier daemon, then start those with ``start: boot``."""
+        """Adopt the kernels of an earlier daemon; apply ``start: boot`` to the other kernels."""
         await asyncio.gather(self._load_first(), self.catalog.refresh())
         self._log_faults()
         store = self.world.store
@@ -366,7 +366,7 @@ class Kernels:
     ) -> None:
         """Add and remove kernels after a reload.
 
-        ``rules`` contains the access rules from before the reload, by the names of the kernels.
+        ``rules`` maps the name of each kernel to the kernel's access rules before the reload.
         """
         async for actor in in_turns(self.all()):
             self._warn_of_copied_key(actor, rules.get(actor.record.name))
@@ -447,7 +447,7 @@ def _profiles_of(loaded: LoadedProfiles) -> dict[str, Profile]:
 
 
 def _launched(runtime_dir: Path) -> set[str]:
-    """Return the names of kernels that have a facts file of their shim."""
+    """Return the names of the kernels whose shim has written a facts file."""
     live = Path(live_dir(str(runtime_dir)))
     return {kernel_of_facts(path.name) for path in live.glob("*") if is_facts(path.name)}
 

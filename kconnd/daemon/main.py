@@ -139,8 +139,9 @@ def _launchers(options: Options, gate: Gate) -> Launchers:
 async def serve(options: Options) -> None:
     """Run the daemon until a signal or a task ends it.
 
-    The daemon first accepts connections and handles signals. Then it reads the profiles and adopts
-    kernels. Because these two steps may take long, requests that depend on them wait.
+    The daemon accepts connections and handles signals from the beginning. It then reads the
+    profiles and adopts kernels. Because these two steps may take long, requests that depend on them
+    wait.
     """
     ending, reloading = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -233,7 +234,7 @@ def _make_configs(folder: Path, begin: BeginStep) -> None:
 
 
 async def keep_going(work: Work, pause: float = RETRY_DELAY_S) -> None:
-    """Run a background task, and restart it after an exception without effect on other tasks."""
+    """Run a background task, and restart it if it raises; other tasks are not affected."""
     while True:
         try:
             await work()
@@ -245,7 +246,7 @@ async def keep_going(work: Work, pause: float = RETRY_DELAY_S) -> None:
 
 
 async def _load(options: Options, world: World) -> LoadedProfiles:
-    """Read all profiles; report a file that hangs as a fault, and omit it next time."""
+    """Read all profiles; if a file hangs, report it as a fault and read the other files again."""
     user = world.user
     read = partial(
         load_tiers, options.system_configs, options.configs, uid=user.uid, user=user.name

@@ -2,7 +2,7 @@
 
 From the caller's environment, a console gets the variables that a window needs and no others. A
 console runs in its own session, and its exit does not affect the kernel. Nobody reads a console's
-output while the console runs. The end of the output is therefore kept.
+output while the console runs. The end of the output is therefore kept, and explains the exit.
 """
 
 import asyncio
@@ -125,6 +125,6 @@ def plan_console(
 def session_environment(
     user: User, own: Mapping[str, str], requested: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Build a console's environment: the user's, and the window variables of the request."""
+    """Build a console's environment: the user's variables, and the request's window variables."""
     window = {name: str(requested[name]) for name in SESSION_VARIABLES if requested.get(name)}
     return base_environment(user, own, "") | window

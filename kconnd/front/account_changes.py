@@ -118,8 +118,7 @@ class Accounts:
         Parameters
         ----------
         uid : int
-            The owner whose daemon the front door is about to start or whose socket it is about to
-            name.
+            The uid of the owner whose daemon the front door is about to start or to make reachable.
         name : str
             The account's name, if the caller has just looked it up.
 

@@ -167,7 +167,7 @@ async def _limits(owners: Owners, name: str, requested: Mapping[str, float]) -> 
 
 
 def _has_pam() -> bool:
-    """Return whether kconnd's PAM service is installed; if not, PAM would use ``other``."""
+    """Return whether kconnd's PAM service is installed; PAM replaces a missing one by ``other``."""
     return Path("/etc/pam.d", PAM_SERVICE).exists()
 
 

@@ -1,8 +1,8 @@
 """Caches the profiles and settings of the machine, which root writes.
 
 `MachineConfig` compares the present stamp of the folder of profiles with the stamp at the last
-read. If the stamps differ, `MachineConfig` reads the profiles again, but waits until nobody has
-written to the folder for a short time.
+read. If the stamps differ, `MachineConfig` waits until nobody has written to the folder for a short
+time, and then reads the profiles again.
 """
 
 import asyncio

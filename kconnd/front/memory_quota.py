@@ -1,8 +1,8 @@
 """Applies the memory quota to the slice of each owner.
 
-Rules. An administrator can also limit a slice (``systemctl set-property``, or a drop-in). The lower
-one of the quota and the administrator's limit applies. Without a quota, no slice is changed. If the
-quota is removed, the administrator's limit is restored. For this, the administrator's limit is
+Rules. An administrator can also limit a slice (``systemctl set-property``, or a drop-in). The quota
+or the administrator's limit applies, whichever is lower. Without a quota, no slice is changed. If
+the quota is removed, the administrator's limit is restored. For this, the administrator's limit is
 recorded in a file below /run, which outlives the front door. A reboot removes both this file and
 the limits that the front door has set.
 """
@@ -43,7 +43,7 @@ def decide(
     applied : AppliedLimit, optional
         The record of the limit that the front door has set for this slice.
     """
-    # The limit differs from the record, so an administrator has set it since.
+    # If the limit differs from the record, an administrator has set it since.
     admin_limit = applied.before if applied is not None and applied.size == current else current
     limit = admin_limit if quota is None else min(quota, admin_limit)
     record = None if limit == admin_limit else AppliedLimit(limit, admin_limit)

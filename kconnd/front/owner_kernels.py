@@ -1,9 +1,10 @@
 """Checks the list of kernels that an owner's daemon sends to the front door.
 
-The owner controls the daemon, so the daemon can send wrong data about its owner's kernels. It must
-not be able to send data about other users' kernels. The front door therefore ignores the owner in
-the reply, and accepts a pid only if the process belongs to the owner. `kconnd.core.untrusted_reply`
-checks the type and size of each field. A row with an invalid field is dropped.
+The owner controls the daemon, so the daemon can send wrong data about its owner's kernels. However,
+it must not be able to report kernels or processes of other users. The front door therefore ignores
+the owner in the reply, and accepts a pid only if the process belongs to the owner.
+`kconnd.core.untrusted_reply` checks the type and size of each field. A row with an invalid field is
+dropped.
 """
 
 from collections.abc import Callable, Mapping

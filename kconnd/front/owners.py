@@ -125,7 +125,7 @@ class Owners:
             mark.unlink(missing_ok=True)
 
     async def start_at_boot(self) -> int:
-        """Start the daemons of users with kernels that start at boot; return how many there are."""
+        """Start the daemons of users with kernels that start at boot; return their number."""
         marked = {int(path.name) for path in self._boot.iterdir() if path.name.isdecimal()}
         uids = sorted(marked | await self._users_of_machine_profiles(boot=True))
         admitted = await asyncio.gather(*(self._is_admitted(uid) for uid in uids))

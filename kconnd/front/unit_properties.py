@@ -110,7 +110,7 @@ def _limits(body: Mapping[str, Any]) -> dict[str, float]:
 
 
 def stricter(requested: Mapping[str, float], machine: Limits | None) -> dict[str, float]:
-    """Return the lower one of the requested limit and the machine's limit, for each key."""
+    """Return, for each key, the requested limit or the machine's limit, whichever is lower."""
     machine_limits = machine.model_dump(exclude_none=True) if machine is not None else {}
     merged = {**requested, **machine_limits}
     return {key: min(requested.get(key, limit), limit) for key, limit in merged.items()}

@@ -50,7 +50,7 @@ KILL_PATIENCE_S = 15.0
 async def start(request: Request) -> Reply:
     """Start a kernel; with ``wait``, reply when the kernel is ready or the start has failed.
 
-    A user who may connect to a kernel and may not manage it can start the kernel if its profile
+    A user who may connect to a kernel, but may not manage it, can start the kernel if its profile
     allows a start on demand. Such a user cannot create an instance.
     """
     wait = request.flag("wait", default=True)
@@ -172,7 +172,7 @@ def _words(value: object) -> list[str]:
 
 
 async def interrupt(request: Request) -> Reply:
-    """Interrupt a kernel; with ``wait``, reply with an error if the kernel exits from it."""
+    """Interrupt a kernel; with ``wait``, reply with an error if the interrupt ends the kernel."""
     wait = request.flag("wait", default=False)
     actor = find_live(request, "interrupting")
     _check_has_cell(actor)

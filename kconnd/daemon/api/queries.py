@@ -34,7 +34,7 @@ MAX_LINE_CHARS = 1 << 16  # the longest part of a log in one line of a reply
 async def profiles(request: Request) -> Reply:
     """List the profiles and the faults of their files.
 
-    With ``kernel`` in the query, the list contains the profile or kernel spec of this name alone.
+    With ``kernel`` in the query, the list contains only the profile or kernel spec of this name.
     """
     kernels, catalog = request.kernels, request.kernels.catalog
     by_name = {name: sourced.profile for name, sourced in catalog.loaded.profiles.items()}
@@ -121,7 +121,7 @@ async def events(request: Request) -> Reply:
 
 
 async def kernels_(request: Request) -> Reply:
-    """List all kernels of this owner, including live kernels on other machines with this home.
+    """List all kernels of this owner, including live kernels on machines that share this home.
 
     ``shared`` in the reply names kernels of other owners. The machine's profiles let this owner see
     them. The state of such a kernel is known to the daemon of its owner and not to this daemon.

@@ -1,1 +1,1 @@
-"""The supervision of one kernel: the actor, the process and the state that is observed."""
+"""The supervision of one kernel: its actor, its process and its observed state."""

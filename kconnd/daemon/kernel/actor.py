@@ -148,13 +148,14 @@ class Actor:
     async def ask(self, request: Request) -> None:
         """Make a request, and wait until the decision is made and saved.
 
-        A stop is carried out even if the record cannot be saved; `unrecorded` is then the reason.
+        A stop is carried out even if the record cannot be saved; `unrecorded` then contains the
+        reason.
 
         Raises
         ------
         StateFileError
-            If the decision about another request than a stop cannot be saved. The request then
-            changes nothing.
+            If the request is not a stop, and the decision about it cannot be saved. The request
+            then changes nothing.
         NoSuchKernelError
             If the actor has ended, because the kernel had exited and its profile was removed.
         """

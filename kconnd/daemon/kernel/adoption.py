@@ -123,8 +123,8 @@ def _recorded_handle(record: KernelRecord) -> Handle | None:
 def _started_at(files: RuntimeFiles, handle: Handle) -> float:
     """Return the time of the kernel's launch, in seconds since the epoch.
 
-    This is the time at which the shim wrote its facts, or else the start time of the process. The
-    process of a forked kernel can be older than the launch.
+    This is the time at which the shim wrote its facts. If this time is unknown, the start time of
+    the process is returned, although the process of a forked kernel can be older than the launch.
     """
     return files.recorded_at() or started_at(handle.kernel)
 

@@ -3,8 +3,8 @@
 The evidence is the kernel's record, the kernel's lock in the state folder, and the facts that the
 shim wrote to the lock file and to the runtime folder. A recorded process belongs to this daemon
 under two conditions. First, its pid and start time are those of a live process. Second, its boot
-id, pid namespace and host name equal those of the daemon. The host name distinguishes a container
-that shares the pid namespace of its machine.
+id, pid namespace and host name equal those of the daemon. The host name distinguishes a machine
+from a container that shares the machine's pid namespace.
 """
 
 from collections.abc import Iterator
@@ -32,8 +32,8 @@ class Foreign:
     locked : bool
         Whether a process holds the kernel's lock.
     here : bool
-        Whether the evidence points to this system, but no live process was found. A shim that has
-        just taken the lock may not have written its facts yet.
+        Whether the evidence points to this system, but no live process was found. This is so, for
+        example, while a shim has taken the lock and has not written its facts yet.
     """
 
     record: KernelRecord
@@ -42,7 +42,7 @@ class Foreign:
 
     @property
     def starts(self) -> bool:
-        """Whether the kernel may be in a launch of this daemon, before the shim wrote its facts."""
+        """Whether this daemon may be launching the kernel, whose shim has written no facts yet."""
         return self.here and self.record.lifecycle.state is State.LAUNCHING
 
     @property

@@ -1,6 +1,6 @@
 """The files of one kernel on disk: its connection file, sockets, lock and granted ports.
 
-A full or read-only disk must not stop a running kernel. If a step fails that can be repeated later,
+A full or read-only disk must not stop a running kernel. If a step that can be repeated later fails,
 the failure is logged and nothing else happens. Such steps are the restoration of a connection file
 and the removal of files after the exit. A launch needs a connection file, and fails if the file
 cannot be written. While a process of the kernel holds the lock, none of the kernel's files is

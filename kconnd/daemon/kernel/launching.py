@@ -49,7 +49,7 @@ log = logging.getLogger("kconnd")
 
 @dataclass(frozen=True)
 class ProcessMet:
-    """A report: a launch has met a process of the kernel that is already alive.
+    """Reports that a launch has found a live process of the kernel, so it starts no other.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Start:
-    """A process that is about to start: its connection, its facts and what its start tries."""
+    """A process that is about to start: its connection, its facts and the wire that it tries."""
 
     connection: ConnectionInfo
     facts: Facts

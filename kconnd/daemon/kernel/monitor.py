@@ -214,7 +214,7 @@ class Watch:
         """Probe the main shell and all subshells; the answer can take as long as a cell.
 
         This method ends when the kernel has answered, or when a status message has made the probe
-        unnecessary. At most one probe is therefore pending.
+        unnecessary. When it ends, it cancels the probe, so at most one probe is pending.
         """
         activity = self.activity
         if activity is None:
@@ -267,7 +267,8 @@ class Watch:
     async def _first_answer(self, channels: Channels, generation: int) -> None:
         """Wait for the first answer, then listen to status messages.
 
-        A starting kernel may refuse connections before its first answer.
+        Listening begins second, because a starting kernel may refuse connections before its first
+        answer.
         """
         self._take_first(await ask_until_answered(channels, FIRST_ANSWER_RETRY_S), generation)
         await channels.watch_status(self._status_seen, self._lost)
@@ -326,7 +327,8 @@ class Watch:
         Parameters
         ----------
         allowed : int
-            The number of consecutive missed heartbeats after which the kernel's silence is checked.
+            The number of consecutive missed heartbeats after which a request is sent, to check
+            whether the kernel is silent.
         """
         if self._channels is None:
             return
@@ -347,7 +349,7 @@ class Watch:
         self._show_life()
 
     def _missed_one(self) -> bool:
-        """Count a missed heartbeat and return True; return False if the kernel may be busy."""
+        """Count a missed heartbeat and return True; return False if a request may excuse it."""
         activity = self.activity
         idle = activity and activity.state == "idle" and activity.active_at <= self._beat_at
         self._missed_busy = self._missed_busy or bool(self._open_at_beat & self._requests())

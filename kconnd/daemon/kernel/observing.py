@@ -1,9 +1,10 @@
 """Records facts that a kernel's start shows about its software, and watches the trial of a wire.
 
-A start can try a wire that the kernel may or may not support (`kconnd.core.launch.wire`). Nothing
-else is tried on a user's kernel. A trial fails if the kernel listens on other addresses, exits, or
-does not answer in time. The start then falls back to plain tcp. If the kernel answers on plain tcp,
-the wire was the cause of the failure, and the failed trial is recorded as a fact.
+A wire is a transport with or without encryption. A start can try a wire that the kernel may or may
+not support (`kconnd.core.launch.wire`). Nothing else is tried on a user's kernel. A trial fails if
+the kernel listens on other addresses, exits, or does not answer in time. The start then falls back
+to plain tcp. If the kernel answers on plain tcp, the wire was the cause of the failure, and the
+failed trial is recorded as a fact.
 """
 
 import asyncio
@@ -35,12 +36,12 @@ POLL_S = 1.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """The wire that a start tries, and the software about which the start shows facts.
+    """The wire that a start tries, and the software that the start can show facts about.
 
     Parameters
     ----------
     software : Software
-        The kernel's software. The software of an adopted process has no key.
+        The kernel's software; an empty `Software` for an adopted process or a warm kernel.
     trial : Trial, optional
         The wire that the start tries.
     limit_s : float
@@ -96,7 +97,7 @@ class Observer:
 
     @property
     def is_trial(self) -> bool:
-        """Whether the present process tries a wire."""
+        """Whether the present process tries a wire that its kernel may not support."""
         return self._attempt.trial is not None
 
     # --- a trial
@@ -149,7 +150,7 @@ class Observer:
             self._failed = FailedTrial(key, trial, failure, waited_s, evidence)
 
     def note_exit(self, reason: str, *, killed: bool) -> bool:
-        """Handle the exit of a process that has not answered; return whether it was a trial.
+        """Handle the exit of a process that has not answered; return whether its start was a trial.
 
         Parameters
         ----------

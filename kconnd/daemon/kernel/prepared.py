@@ -52,7 +52,7 @@ class WarmKernels(Protocol):
     async def take(
         self, name: str, generation: int, profile: Profile, files: LaunchFiles
     ) -> tuple[WarmKernel, LaunchPlan] | None:
-        """Take a warm kernel that equals a new kernel, and send it the name; None without one."""
+        """Take a warm kernel that is identical to the kernel to launch, and send the name to it."""
         ...
 
     def hand_over(self, warm: WarmKernel, plan: LaunchPlan) -> Handle:
@@ -64,5 +64,5 @@ class WarmKernels(Protocol):
         ...
 
     async def launch_with_room(self, plan: LaunchPlan, refusal: StartFailedError) -> Handle:
-        """Terminate a warm kernel, then launch a plan again that a quota has refused."""
+        """Terminate a warm kernel, then retry a launch that a quota has refused."""
         ...

@@ -70,7 +70,7 @@ class Readings:
         self._kept_alive: WeakKeyDictionary[Actor, tuple[int, str]] = WeakKeyDictionary()
 
     def latest(self, actor: Actor) -> Reading | None:
-        """Return the latest reading of the present process; None without one.
+        """Return the latest reading of the present process; None if there is none.
 
         A reading from before the kernel's first answer does not count after the answer.
         """

@@ -177,10 +177,10 @@ def _look(ending: Ending) -> tuple[tuple[str, bool], Used]:
 
 
 def find_delay(ending: Ending) -> tuple[str, bool]:
-    """Return the cause of a delayed exit, and whether the cause consists of zombies alone.
+    """Return the cause of a delayed exit, and whether the kernel waits for zombies alone.
 
-    ipykernel waits for the children in its own process group. After the kernel's exit, the shim
-    terminates the children in other process groups.
+    ipykernel waits for the children in its own process group, so these are reported as the cause.
+    If there are none, all descendants are reported.
     """
     below = descendants(ending.process)
     live, ended = split_zombies(in_group(ending.process.pid, below))

@@ -1,10 +1,11 @@
 """A queue for stops: if many stops are requested, only a few kernels exit at a time.
 
 An exiting interpreter occupies a processor while it frees its memory. Three hundred concurrent
-exits delay the daemon's replies by a second. The queue does not delay the exit of the last kernel.
-A stop waits for its turn before the actor decides about the stop, so that the deadlines of the stop
-do not run during the wait. A turn ends with the exit of the kernel or after `TURN_S`. A kernel that
-exits later than that usually waits for something and needs no processor.
+exits delay the daemon's replies by a second. The queue does not lengthen the total time: the last
+kernel exits no later than it would without the queue. A stop waits for its turn before the actor
+decides about the stop, so that the deadlines of the stop do not run during the wait. A turn ends
+with the exit of the kernel or after `TURN_S`. A kernel that exits later than that usually waits for
+something and needs no processor.
 """
 
 import asyncio

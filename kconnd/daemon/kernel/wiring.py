@@ -64,7 +64,7 @@ class Previous:
     Parameters
     ----------
     connection : ConnectionInfo
-        The connection, of which a restart keeps key, ports and path.
+        The connection. A restart keeps its key, and its ports or the paths of its sockets.
     same_wire : bool
         Whether to keep the wire, too: the kernel has answered on it, and the settings of the
         profile that decide about it are unchanged.
@@ -94,10 +94,10 @@ async def prepare_wire(
     Parameters
     ----------
     command : Launch
-        The command, which states whether to create a new key and whether to choose new ports. New
-        ports are chosen if another program may use the old ports.
+        The command of the actor. It states whether to create a new key and whether to choose new
+        ports, which is necessary if another program uses the old ports.
     previous : Previous, optional
-        The previous connection, of which values are kept.
+        The previous connection, whose values are kept if possible.
     attempts : Attempts
         The wires that the start may try.
 
@@ -158,7 +158,7 @@ def _choose(
 
 
 def _choose_prefix(world: World, name: str, kept: ConnectionInfo | None) -> str:
-    """Choose the path with which the paths of the sockets begin."""
+    """Choose the common prefix of the paths of a kernel's sockets."""
     runtime = str(world.runtime_dir)
     if kept is not None and kept.ip.startswith(f"{ipc_dir(runtime)}/"):
         return kept.ip

@@ -25,7 +25,7 @@ log = logging.getLogger("kconnd")
 async def end_with_account(
     name: str, ending: asyncio.Event, directory: UserDirectory | None = None
 ) -> None:
-    """Set ``ending`` when the daemon's uid has another account name than ``name``."""
+    """Set ``ending`` when the account name of the daemon's uid is no longer ``name``."""
     directory = directory or UserDirectory()
     clock = asyncio.get_running_loop().time
     last_stamp, looked_up_at = stamp_file(ACCOUNTS_FILE).marks, clock()

@@ -44,8 +44,8 @@ async def beat_for_ever(kernels: Kernels) -> None:
 def next_turn(now: float, interval: float) -> float:
     """Return the time of a kernel's next check: a multiple of the kernel's heartbeat interval.
 
-    Multiples give kernels with equal intervals common times. A kernel without heartbeats has an
-    infinite interval and is checked every `MAX_INTERVAL_S`, because it may be idle.
+    Kernels with equal intervals are therefore due at the same times. A kernel without heartbeats
+    has an infinite interval and is checked every `MAX_INTERVAL_S`, because it may be idle.
     """
     span = min(interval, MAX_INTERVAL_S)
     return (math.floor(now / span) + 1) * span

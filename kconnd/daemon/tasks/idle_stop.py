@@ -1,9 +1,10 @@
 """Stops kernels that have been idle for longer than their profile allows.
 
-A kernel is stopped if it passes four checks, in this order. First, no request has been open for
-``idle.stop_after``, according to the kernel's status messages. Second, no client is connected.
-Third, the kernel's processes have used almost no processor time. Fourth, the kernel's main shell
-and all its subshells answer. If a kernel fails a check, ``kconnd-ctl info`` shows the reason.
+A kernel is stopped if it passes four checks, in this order. First, no request has been open during
+the time ``idle.stop_after``, according to the kernel's status messages. Second, no client is
+connected. Third, the kernel's processes have used almost no processor time. Fourth, the kernel's
+main shell and all its subshells answer. If a kernel fails a check, ``kconnd-ctl info`` shows the
+reason.
 
 A thread reads the processes and sockets of all due kernels together.
 """

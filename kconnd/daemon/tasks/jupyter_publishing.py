@@ -7,9 +7,9 @@ with ``publish: jupyter`` in its profile, the daemon writes a file into this sub
 
 The daemon runs as the user and writes into the user's own folders. Each file is written outside the
 subfolder and then renamed into it, so the file appears there atomically. A file with changed
-content gets a new name, because a server reads a file of each name once. Files of other programs
-are not changed; the daemon recognises its own files by name and type. When a kernel starts or
-exits, the daemon writes the differences and leaves the other files unchanged. Every
+content gets a new name, because a server reads each file once and then remembers its name. Files of
+other programs are not changed; the daemon recognises its own files by name and type. When a kernel
+starts or exits, the daemon writes the differences and leaves the other files unchanged. Every
 `PUBLISH_INTERVAL_S`, the daemon detects changes by other programs.
 """
 
@@ -129,7 +129,8 @@ class Published:
     runtime_dir : Path
         The daemon's runtime folder, which contains the targets of the links.
     machine : str
-        The id of this machine, because several machines may share the home.
+        The id of this machine. It is part of the names of files, because several machines may share
+        the home.
     is_foreign : callable
         A function that returns whether the kernel of a name belongs to another machine or
         container. Files that another daemon has published for such a kernel are not changed.

@@ -1,15 +1,16 @@
 """The hand-over: a warm kernel gets a name, and its files are moved to the paths of this name.
 
-The shim writes its exit file and its logs through a link to the kernel's folder. The order of the
-steps allows a crash of the daemon between any two of them. First, the link is changed to the folder
-of the named kernel. Second, the lock file is moved. Last, the facts file is moved by one rename. If
-the daemon dies before this rename, the facts belong to a warm kernel. The next daemon terminates
-the warm kernel, and no work is lost. If the daemon dies after the rename, the facts belong to the
-named kernel and contain its generation. The next daemon adopts the named kernel.
+The shim writes its exit file and its logs through a link to the kernel's folder. The daemon may
+crash at any time during the hand-over. Three of its steps therefore have a fixed order. First, the
+link is changed to point to the folder of the named kernel. Second, the lock file is moved. Last,
+the facts file is moved by one rename. If the daemon dies before this rename, the facts belong to a
+warm kernel. The next daemon terminates the warm kernel, and no work is lost. If the daemon dies
+after the rename, the facts belong to the named kernel and contain its generation. The next daemon
+adopts the named kernel.
 
-A message sends the name to the kernel. After the kernel's reply, the folder that the kernel had
-before the hand-over (its first folder) is removed. If the link was changed and the first folder
-still exists, the next daemon sends the name again.
+The daemon sends the name to the kernel in a message. After the kernel's reply, the folder that the
+kernel had before the hand-over (its first folder) is removed. If the daemon dies before the reply,
+the first folder still exists, and the next daemon therefore sends the name again.
 """
 
 import asyncio
@@ -54,7 +55,7 @@ async def send_name(world: World, channels: Channels, old: str, new: str) -> boo
 
 
 async def confirm_name(world: World, naming: Awaitable[bool], old: str, new: str) -> None:
-    """Wait until a kernel has confirmed its name, then remove the kernel's first folder."""
+    """Wait until a kernel has confirmed its name, then remove its old folder (the first folder)."""
     try:
         if await naming:
             remove_folder(Path(world.warm_files(old).first_folder))
@@ -138,7 +139,7 @@ def _write_into_lock(path: Path, facts: bytes) -> None:
 
 
 def named_by(files: WarmFiles) -> str:
-    """Return the name that the link's target shows; ``""`` before the hand-over."""
+    """Read a kernel's name from the target of its link; ``""`` before the hand-over."""
     try:
         target = Path(files.folder).readlink()
     except OSError:
@@ -165,7 +166,7 @@ def _turn(files: WarmFiles, folder: Path) -> None:
 
 
 def _shift(path: Path, keep: int) -> None:
-    """Rotate the logs of a kernel in the way in which a shim rotates them."""
+    """Rotate the logs of a kernel as a shim rotates them."""
     if not path.exists():
         return
     for number in range(keep, 0, -1):

@@ -61,7 +61,7 @@ class HandedOver:
 
 
 async def sweep(world: World, maker: Maker) -> list[HandedOver]:
-    """Begin to terminate the warm kernels without a name; return those that were handed over."""
+    """Begin to terminate warm kernels without a name; return the kernels that were handed over."""
     handed_over = []
     ending = []
     for old in set(_names(world)):
@@ -99,7 +99,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _live_handle(world: World, name: str) -> Handle | None:
-    """Return the live process that a kernel's facts or record names; None without one."""
+    """Return the live process that a kernel's facts or record names; None if there is none."""
     files = world.files(name)
     facts, record = _read(files.facts), _read(files.record)
     for handle in map(_handle, (facts, record.get("handle") or {})):

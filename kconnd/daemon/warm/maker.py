@@ -1,7 +1,7 @@
 """Starts warm kernels and terminates them.
 
-Before the launch of each warm kernel, a link in the state folder and a lock file are created. If
-the daemon dies at any step, the next daemon finds the warm kernel by this link and this lock file
+Before the launch of each warm kernel, a link with the kernel's name is created in the state folder.
+If the daemon dies at a later step, the next daemon finds the warm kernel by this link
 (`kconnd.daemon.warm.leftovers`). A launch that has begun is never abandoned. If the launch is
 cancelled, the maker waits for the process, terminates the process, and then removes the files.
 """

@@ -1,9 +1,9 @@
 """The pool of warm kernels (``warm: N``), which also prepares the zygotes of forked kernels.
 
 A warm kernel is an ordinary kernel process with a shim and an empty namespace, but without a name.
-A start of the profile, or of an instance of the profile, uses a warm kernel instead of a new
-process, if a new process would be identical (`same_start`). At the hand-over, the kernel gets its
-name and the path of its connection file. Before the hand-over, nobody has worked in the kernel. The
+A start of the kernel's profile, or of an instance of this profile, uses the warm kernel instead of
+a new process if both would be identical (`same_start`). At the hand-over, the kernel gets its name
+and the path of its connection file. Before the hand-over, nobody has worked in the kernel. The
 daemon therefore terminates its warm kernels when it exits, and the next daemon terminates the warm
 kernels of a killed daemon. Warm kernels are started one at a time, when no user waits for a start
 and enough memory is free.
@@ -89,13 +89,13 @@ class Pool:
     async def take(
         self, name: str, generation: int, profile: Profile, files: LaunchFiles
     ) -> tuple[WarmKernel, LaunchPlan] | None:
-        """Take a warm kernel that equals a new kernel, and send the name to it.
+        """Take a warm kernel that is identical to the kernel to launch, and send the name to it.
 
         Returns
         -------
         tuple, optional
-            The warm kernel, and the plan of the new process that it replaces; None if no warm
-            kernel equals a new kernel.
+            The warm kernel, and the plan of the launch that it makes unnecessary; None if no warm
+            kernel is identical to the kernel to launch.
         """
         ready = self._ready.get(profile.name, [])
         for warm in list(ready):
@@ -195,8 +195,8 @@ class Pool:
         Returns
         -------
         float
-            The seconds until the next check. While no kernel can be started, they are doubled each
-            time.
+            The seconds until the next check. While no kernel can be started, this time doubles with
+            each check.
         """
         name = profile.name
         ready = self._ready.setdefault(name, [])
@@ -234,7 +234,7 @@ class Pool:
         return await self._changed(warm)
 
     async def _changed(self, warm: WarmKernel) -> str:
-        """Describe a change of a file since a kernel has read the file; ``""`` for no change."""
+        """Describe which file has changed since a kernel read it; ``""`` if no file has changed."""
 
         def compare(begin: BeginStep) -> str:
             begin(f"checking the files that {warm.plan.name} has read")
@@ -279,7 +279,7 @@ class Pool:
         log.log(level, "%s: starting a warm kernel: %s; next try in %g s", name, why, pause)
 
     def _worked(self, name: str) -> None:
-        """Reset the retries of a profile after a warm kernel of it was used or ran for long."""
+        """Forget the failures of a profile after its warm kernel was used or ran for long."""
         for by_name in (self._failures, self._retry, self._reasons):
             by_name.pop(name, None)
 
@@ -299,7 +299,7 @@ class Pool:
     # --- termination
 
     async def launch_with_room(self, plan: LaunchPlan, refusal: StartFailedError) -> Handle:
-        """Terminate a warm kernel, then launch a plan again that a quota has refused.
+        """Terminate a warm kernel, then retry a launch that a quota has refused.
 
         Raises
         ------
