@@ -1,13 +1,13 @@
 """Provides a connection file that the caller can read: the kernel's own file, or a private copy.
 
-The connection file of a shared kernel is in a folder of the kernel's owner. A user with the right
-to connect gets the content over the socket, and the client writes the content to a file of this
-user. No file is therefore shared between users.
+The connection file of a shared kernel is in a folder of the kernel's owner. Another user who has
+the right to connect receives the file's content from the owner's daemon, and the client writes the
+content to a file of this user. No file is therefore shared between users.
 
-Rules. A path is opened if the caller's own daemon names it. Another owner's daemon is untrusted:
-paths in its replies are not opened, and texts in its replies are quoted before they are used in a
-file name. `validated_connection` accepts a connection from such a daemon only if the connection
-leads to sockets of the owner on this machine.
+Rules. A path in a reply is opened only if the reply is from the caller's own daemon. Another
+owner's daemon is untrusted: paths in its replies are not opened, and texts in its replies are
+percent-encoded before they become part of a file name. `validated_connection` accepts a connection
+from such a daemon only if the connection leads to sockets of the owner on this machine.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def readable_connection_file(client: Client, kernel: dict[str, Any], name: str) 
     Raises
     ------
     KconndError
-        As `validated_connection`.
+        In the cases that `validated_connection` lists.
     """
     uid = kernel.get("uid", os.geteuid())
     path = kernel["connection_file"]
@@ -78,7 +78,7 @@ def validated_connection(
     name : str
         The kernel's name, as the caller spells it.
     uid, owner : int and str
-        The owner of the daemon: the uid that `kconnd.client` adds to a reply, and the user's name.
+        The uid and the login name of the daemon's owner. `kconnd.client` adds the uid to the reply.
 
     Raises
     ------
@@ -122,11 +122,11 @@ def _check_reach(connection: ConnectionInfo, name: str, uid: int, owner: str) ->
 
 
 def _is_socket_of(path: str, uid: int) -> bool:
-    """Return whether a path is a socket of an owner in the folder of the owner's kernels.
+    """Return whether a path is a Unix socket that belongs to an owner and is in the owner's folder.
 
-    The client calls this function if root runs it. The owner of the folder can replace a socket by
-    a link after this check. Root's client then sends a ZeroMQ greeting to the target of the link,
-    and sends nothing else without a ZeroMQ reply.
+    The client calls this function only if root runs the client. The owner of the folder can replace
+    a socket by a link after this check. Root's client then sends a ZeroMQ greeting to the target of
+    the link, and sends nothing more unless the target replies with a ZeroMQ greeting.
     """
     if not path.startswith(f"{owner_folder(uid)}/"):
         return False
@@ -138,7 +138,7 @@ def _is_socket_of(path: str, uid: int) -> bool:
 
 
 def _invalid_ports(connection: ConnectionInfo, uid: int) -> list[str]:
-    """List the ports on which the owner does not listen or which are on another machine."""
+    """List the ports on which the owner does not listen; all ports if the address is not local."""
     ports = [f"{connection.ip} port {port}" for port in connection.ports]
     if not _is_local_address(connection.ip):
         return ports
@@ -156,7 +156,7 @@ def _read_table(name: str) -> str:
 
 
 def _is_local_address(ip: str) -> bool:
-    """Return whether an address belongs to this machine, by binding to it; nothing is sent."""
+    """Return whether an address belongs to this machine, by binding a socket to it."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -190,9 +190,9 @@ def copies_folder() -> Path:
     """Create and return the folder for copies.
 
     With a front door, the folder for copies is in the folder that the front door creates for the
-    caller's daemon. Below /tmp, another user could create a folder of this name first. Copies are
-    not stored with the connection files of the caller's own kernels, because the names could
-    collide.
+    caller's daemon. A folder below /tmp is not used then, because another user could create a
+    folder of this name first. Copies are not stored with the connection files of the caller's own
+    kernels, because the names could collide.
 
     Raises
     ------

@@ -24,9 +24,10 @@ qtconsole: output  pipes that fill up            discarded, so it never blocks
 qtconsole: missing an exit that nobody sees      ``ImportError`` before anything is started
 ================== ============================= ===========================================
 
-Rules. Nothing here needs a daemon; one that ``KCONND_SOCKET`` names is asked where it keeps
-connection files. A kernel that runs in this process takes precedence over
-``KCONND_CONNECTION_FILE``, the variable that kconnd sets for kernels and their children.
+Rules. No function here needs a running daemon. If ``KCONND_SOCKET`` names the socket of a daemon,
+the search for a connection file also asks this daemon for its folder of connection files. A kernel
+that runs in this process takes precedence over ``KCONND_CONNECTION_FILE``, the variable that kconnd
+sets for kernels and their children.
 """
 
 import contextlib
@@ -109,8 +110,8 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
         The path; by default a new name in Jupyter's runtime folder. An existing file is replaced.
     shell_port, iopub_port, stdin_port, control_port, hb_port : int
         The ports. A port of 0 is replaced by a free port, which is reserved as long as the file
-        exists. Other ports are not probed, because the kernel may already be running, or may run on
-        another machine.
+        exists. For any other port, this function does not check whether the port is free, because
+        the kernel may already be running, or may run on another machine.
     ip : str
         The address; with ipc, the prefix of the sockets' paths. The default prefix is the path of
         the connection file, with ``-ipc`` instead of ``.json``.
@@ -188,13 +189,14 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
 def get_connection_file() -> str | None:
     """Return the path of the current kernel's connection file.
 
-    The current kernel is the ipykernel in this process. Otherwise, it is the kernel of kconnd whose
-    environment this process has inherited.
+    The current kernel is the ipykernel that runs in this process. If no ipykernel runs in this
+    process, the current kernel is the kernel of kconnd whose environment this process has
+    inherited.
 
     Returns
     -------
     str or None
-        None outside a kernel.
+        The path; None if this process does not belong to a kernel.
     """
     module = sys.modules.get("ipykernel.kernelapp")
     application = getattr(module, "IPKernelApp", None)
@@ -305,7 +307,7 @@ def connect_qtconsole(
     RuntimeError
         If no file is named and this process does not belong to a kernel.
     TypeError
-        If ``argv`` is one text.
+        If ``argv`` is a single string.
     OSError
         If no kernel has the name.
     ImportError
@@ -342,7 +344,8 @@ def qtconsole_command(
         Further arguments for qtconsole.
     kernel, socket : str
         The kernel's name, and the socket of its daemon, through which the console interrupts and
-        restarts the kernel; ``""`` for a kernel without a daemon, and for the default socket.
+        restarts the kernel. Both are ``""`` for a kernel without a daemon; ``socket`` is also
+        ``""`` for the default socket.
 
     Raises
     ------
@@ -360,7 +363,11 @@ def qtconsole_command(
 
 
 def _kernel_and_socket(path: str) -> tuple[str, str]:
-    """Return the name of a connection file's kernel and its daemon's socket, if a daemon has it."""
+    """Return the kernel's name and the daemon's socket for a connection file of kconnd.
+
+    The socket is ``""`` if it is not in the folder of the file. For any other connection file, both
+    are ``""``.
+    """
     file = Path(path).absolute()
     socket = file.with_name(paths.SOCKET_NAME)
     is_ours = file.name == connection_file_name(kernel_of_connection_file(file.name))
@@ -473,8 +480,8 @@ def _find(wanted: str) -> str:
 def _folders_of_socket() -> list[Path]:
     """List the folders of the daemon that ``KCONND_SOCKET`` names; they have precedence.
 
-    By default, the socket is in the folder of the connection files. If it is not, the daemon knows
-    the folder.
+    By default, the socket is in the folder of the connection files, so the folder of the socket
+    comes first. The second folder is the one that the daemon reports.
     """
     socket = os.environ.get("KCONND_SOCKET")
     if not socket:

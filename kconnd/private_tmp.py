@@ -3,8 +3,9 @@
 Any user of the machine can create ``/tmp/kconnd-UID`` first. In this case, the daemon creates a
 fallback folder ``/tmp/kconnd-UID-RANDOM``. Clients and later daemons find the fallback folder by
 listing /tmp. They recognise the fallback folder by its owner and its mode 0700. No other user can
-create a folder with this owner and mode. The path of the fallback folder is not recorded, so that
-the search also works with a full disk and with any state folder.
+create a folder with this owner and mode. The path of the fallback folder is not written to a file
+in the state folder: the disk may be full, and a client does not know a state folder that the
+daemon's option ``--state-dir`` sets.
 
 Rules. This module is fast and imports the standard library alone, because every run of the client
 calls it. A path is occupied if it is another user's folder, a file or a link. An occupied path is
@@ -55,8 +56,9 @@ def fallback_folders(uid: int, tmp: str = TMP) -> list[str]:
 def choose_folder(uid: int, tmp: str = TMP) -> str:
     """Choose the folder below /tmp for a daemon; the caller creates it with mode 0700.
 
-    An existing fallback folder is preferred, because it contains the connection files of live
-    kernels.
+    If another user has created the folder with the usual name, an earlier daemon has used a
+    fallback folder. An existing fallback folder is chosen again, even if the usual name is free
+    now, because the fallback folder may contain the connection files of live kernels.
     """
     default = f"{tmp}/kconnd-{uid}"
     if fallbacks := fallback_folders(uid, tmp):

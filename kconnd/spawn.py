@@ -1,4 +1,4 @@
-"""Starts a daemon that outlives the terminal and the login, for a user without a daemon.
+"""Starts a daemon for a user who has none; the daemon outlives the terminal and the login.
 
 The daemon gets its own session and / as its working directory. From the caller's environment, the
 daemon gets the variables in `KEPT` and the locale (``LC_*``), and no others. The daemon therefore
@@ -97,7 +97,8 @@ def _warn_of_logout(user: str) -> None:
 def _one_at_a_time(path: Path) -> Iterator[None]:
     """Take a lock, so that a client waits while another client starts a daemon.
 
-    If the lock file cannot be created on a full or read-only disk, the folder is locked instead.
+    If the disk is full or read-only, so that the lock file cannot be created, the folder is locked
+    instead.
     """
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:

@@ -1,12 +1,12 @@
 """The client of a kconnd daemon: HTTP/1.1 and JSON on a Unix socket.
 
-Rules. This package imports only the standard library, and a look-up imports no slow module.
-Importing http.client takes 30 ms, and importing socket and json takes 10 ms each. This package
-therefore parses HTTP itself, and uses `_socket` and `_json`, the parts of socket and json in C. It
-checks the server before it sends anything. The operating system reports the uid of the server. The
-uid must be that of the caller, of root, or of the owner that the caller names. The size of a reply
-is limited, and the syntax of a reply is checked. `kconnd.core.protocol.request_head` validates
-every text in the head of a request.
+Rules. This package imports only the standard library, and a look-up, which is a GET request,
+imports no slow module. Importing http.client takes 30 ms, and importing socket and json takes 10 ms
+each. This package therefore parses HTTP itself, and uses `_socket` and `_json`, the parts of socket
+and json that are written in C. Before the client sends anything, it checks the user of the server:
+the operating system reports the uid, which must be that of the caller, of root, or of the owner
+that the caller names. The size of a reply is limited, and the syntax of a reply is checked.
+`kconnd.core.protocol.request_head` validates every text in the head of a request.
 
 This package chooses the daemon that a request goes to. A request for ``NAME`` goes to the caller's
 own daemon. A request for ``OWNER/NAME`` goes to the daemon of OWNER, a user in the system's user
@@ -107,8 +107,9 @@ class Client:
         body : mapping, optional
             The content, which is sent as JSON.
         limit : float, optional
-            Seconds of the daemon's silence after which the request fails; by default, there is no
-            limit. For another owner's daemon, the limit of the whole request in seconds.
+            The request fails if the daemon sends nothing for this many seconds; by default, there
+            is no limit. With another owner's daemon, the whole request fails after this many
+            seconds.
 
         Raises
         ------
@@ -260,16 +261,18 @@ def find_socket(env: Mapping[str, str], path: str = "") -> str:
     Parameters
     ----------
     env : mapping
-        The environment: ``KCONND_SOCKET`` names a socket, ``XDG_RUNTIME_DIR`` a folder.
+        The environment: ``KCONND_SOCKET`` names a socket, and ``XDG_RUNTIME_DIR`` names the folder
+        in which the daemon's own folder may be.
     path : str
         The path of a socket, which takes precedence over the environment; ``""`` for no path.
 
     Returns
     -------
     str
-        ``path``, else the socket that the environment names. Without either: on a machine with the
-        front door, the caller's socket, which the front door opens; on any other machine, the first
-        of `socket_candidates` on which a process listens, or the last one if no process listens.
+        ``path``, or the socket that ``KCONND_SOCKET`` names. If both are empty, the result depends
+        on the machine. On a machine with the front door, it is the caller's socket, which the front
+        door opens. On any other machine, it is the first of `socket_candidates` on which a process
+        listens, or the last candidate if no process listens.
     """
     explicit = path or env.get("KCONND_SOCKET", "")
     if explicit:
@@ -293,9 +296,9 @@ def socket_candidates(env: Mapping[str, str], uid: int) -> Iterator[str]:
 
     The folder of the socket depends on whether the user lingered (loginctl(1)) when the daemon
     started. cron and su set no ``XDG_RUNTIME_DIR``; in this case, the default is the folder that
-    systemd creates (pam_systemd(8)). If another user owns the folder below /tmp, this function
-    skips it: the daemon uses a fallback folder instead. Fallback folders come last, because the
-    search for them has to list /tmp.
+    systemd creates (pam_systemd(8)). If another user owns ``/tmp/kconnd-UID``, this function skips
+    this folder, because the daemon then uses a fallback folder. Fallback folders come last, because
+    the search for them has to list /tmp.
     """
     from kconnd.core.paths import SOCKET_NAME, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
     from kconnd.private_tmp import fallback_folders, is_occupied  # noqa: PLC0415  # not with KCONND_SOCKET
@@ -314,24 +317,24 @@ def has_front_door() -> bool:
 
 
 def _open_socket(owner: str) -> None:
-    """Request the front door to open an owner's socket; ``owner`` is a uid or ``self``."""
+    """Let the front door open an owner's socket; ``owner`` is a uid or ``self``."""
     from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # few look-ups need it
 
     Client(FRONT_SOCKET).post(f"/v1/owners/{quote(owner)}/open")
 
 
 def _may_follow(error: ElsewhereError, path: str) -> bool:
-    """Return whether to repeat a request, because an error redirects it to another owner's daemon.
+    """Return whether an error redirects a request, so that it goes to another owner's daemon.
 
-    The error names an owner if the caller's own daemon reported it, and otherwise none
-    (`Client._content`). A request for ``OWNER/NAME`` is never redirected.
+    The error names an owner only if the caller's own daemon reported the error (`Client._content`).
+    A request for ``OWNER/NAME`` is never redirected.
     """
     is_bare = path.startswith(KERNELS) and "%2F" not in path
     return bool(error.owner) and is_bare and has_front_door()
 
 
 def owner_client(owner: str) -> Client:
-    """Create a client of an owner's daemon, after the front door has opened the daemon's socket.
+    """Let the front door open the socket of an owner's daemon, and create a client of this daemon.
 
     Raises
     ------

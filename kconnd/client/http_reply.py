@@ -25,7 +25,8 @@ class HttpReply:
     Parameters
     ----------
     stream : file
-        A file that reads from the connection, at the first byte of the reply.
+        A binary file that reads from the connection; the first byte that it reads is the first byte
+        of the reply.
     path : str
         The path of the daemon's socket, for error messages.
     max_bytes : int

@@ -37,7 +37,7 @@ def find_uid(owner: str) -> int:
 
 
 def foreign_error(fields: dict[str, Any], owner: int, path: str) -> KconndError:
-    """Create the exception for an error that another owner's daemon reports; validate the error."""
+    """Validate an error that another owner's daemon reports, and create the exception for it."""
     return validate_error(fields, _user_name(owner), path)
 
 

@@ -1,7 +1,7 @@
 """Connects to a daemon's Unix socket, and checks the server before anything is sent.
 
-This module imports `_socket`, the part of `socket` in C, because importing `socket` itself takes
-ten milliseconds.
+This module imports `_socket`, the part of `socket` that is written in C, because importing `socket`
+itself takes ten milliseconds.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The table "Who may do what" of ``configs/README.md`` lists the rights. Each right includes the lower
 ones: `Right.MANAGE`, for example, includes `Right.CONNECT`. The owner, root and members of
-`ADMIN_GROUP` have all rights. Any other user has the rights that a grant of the profile gives.
+`ADMIN_GROUP` have all rights. Any other user has only the rights that the profile grants.
 """
 
 from collections.abc import Sequence

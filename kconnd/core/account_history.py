@@ -7,8 +7,9 @@ earlier account aside, and the new account starts without files. kconnd cannot d
 account from a new one. For a renamed account, an administrator restores the files with
 ``kconnd-front --hand-over UID``.
 
-The accounts of one uid are numbered from 1. From number 2 on, the names of the units of an
-account's kernels contain the number, because kernels of an earlier account may still be running.
+The accounts of one uid are numbered from 1. A kernel of an account with a number above 1 runs in a
+systemd unit whose name contains this number. The name therefore differs from the names of units in
+which kernels of an earlier account may still run.
 """
 
 import json
@@ -56,7 +57,10 @@ class RuntimeOwner:
     inode: int
 
     def is_same(self, other: "RuntimeOwner") -> bool:
-        """Return whether two owners are one account: their names or state folders are equal."""
+        """Return whether two owners are the same account.
+
+        They are if they have the same name or the same state folder.
+        """
         same_folder = (self.device, self.inode) == (other.device, other.inode)
         return same_folder or self.name == other.name
 
@@ -66,7 +70,7 @@ class RuntimeOwner:
 
 
 def parse_runtime_owner(text: bytes) -> RuntimeOwner:
-    """Parse the content of an owner file, which `RuntimeOwner.as_dict` describes.
+    """Parse the content of an owner file: a `RuntimeOwner` as JSON.
 
     Raises
     ------

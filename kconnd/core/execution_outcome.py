@@ -1,7 +1,7 @@
 """Decides the exit status of ``kconnd-ctl run`` from the reply to an ``execute_request``.
 
-How kernels reply (measured; `tests/jupyter/kernel_table.py` has a row for each kernel). The reply
-about a failed cell has the status ``error`` and the name of an exception. The reply about an
+The replies of kernels were measured; `tests/jupyter/kernel_table.py` has a row for each kernel. The
+reply about a failed cell has the status ``error`` and the name of an exception. The reply about an
 interrupted cell depends on the kernel:
 
 - ipykernel, async-kernel: an error named ``KeyboardInterrupt`` or ``KernelInterrupt``.
@@ -60,7 +60,10 @@ def exit_status_of(reply: Mapping[str, Any], *, interrupted: bool) -> int:
 
 
 def message_of(reply: Mapping[str, Any]) -> str:
-    """Return a text to print on stderr, because the kernel does not publish it; ``""`` for none."""
+    """Return the text to print on stderr about a reply; ``""`` if there is nothing to print.
+
+    The kernel itself does not publish this text.
+    """
     if reply.get("status") == "aborted":
         return f"kconnd-ctl: {SKIPPED}"
     value = str(reply.get("evalue", ""))
@@ -88,7 +91,7 @@ def _error_name(error: Mapping[str, Any]) -> str:
 
 
 def _exit_number(value: str) -> int | None:
-    """Return the number for the text of the argument of ``sys.exit``; None for any other text."""
+    """Convert the text of an argument of ``sys.exit`` to a number; None if it means no number."""
     if value in EXIT_WORDS:
         return EXIT_WORDS[value]
     digits = value.removeprefix("-")

@@ -49,7 +49,7 @@ def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
     cgroup : str
         The content of the ``/proc/PID/cgroup`` of the process (cgroups(7)).
     kills : bool
-        Whether logind terminates the remaining processes of a login.
+        Whether logind, at a logout, terminates the processes of this login that still run.
     lingers : bool
         Whether the user's own systemd outlives the last logout.
 
@@ -66,7 +66,7 @@ def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
 
 
 def ends_at_logout(settings: Mapping[str, str], user: str) -> bool:
-    """Return whether logind terminates the remaining processes of a login (logind.conf(5)).
+    """Return whether logind terminates processes that still run at the logout (logind.conf(5)).
 
     Parameters
     ----------

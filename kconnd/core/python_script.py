@@ -2,11 +2,11 @@
 
 How it works. The script itself is sent unchanged, so line numbers, ``await`` and magic commands
 work as in a cell. A preparation, which this module builds, is executed silently before the script,
-and binds no name. The preparation registers two callbacks with IPython. The first callback runs
-before each cell: if the request of the cell is from the script's session, the callback sets
-``sys.argv`` and ``__file__``. The second callback restores both values after the script's cell.
-Cells of other clients therefore never see the changed values, even if another client runs the same
-script with other arguments at the same time.
+and binds no name in the namespace of the user. The preparation registers two callbacks with
+IPython. The first callback runs before each cell: if the request of the cell is from the script's
+session, the callback sets ``sys.argv`` and ``__file__``. The second callback restores both values
+after the script's cell. Cells of other clients therefore never see the changed values, even if
+another client runs the same script with other arguments at the same time.
 """
 
 from __future__ import annotations

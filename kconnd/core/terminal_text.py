@@ -9,8 +9,9 @@ them.
 How it works. Text consists of printable characters and control functions. Tab, line feed, carriage
 return and control sequences for colours and weight (``CSI ... m``) pass. Any other sequence is
 dropped completely, including its parameters. A lone control character, or a mark that reorders a
-line (Unicode's bidirectional controls), becomes ``?``. An incomplete sequence at the end of a piece
-is kept until the next piece arrives, up to a bounded length.
+line (Unicode's bidirectional controls), becomes ``?``. A stream of text arrives in pieces. An
+incomplete sequence at the end of a piece, up to a maximum length, is kept until the next piece
+arrives.
 
 `re` is imported at the first text with a control character, because most commands print no such
 text.
@@ -126,7 +127,7 @@ def _is_reset(parameters: str) -> bool:
 
 
 def _is_harmless(text: str) -> bool:
-    """Check quickly whether a text surely needs no filter."""
+    """Return whether a quick check shows that a text needs no filter."""
     return text.isprintable() or text.replace("\n", "").isprintable()
 
 

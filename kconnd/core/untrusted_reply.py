@@ -1,16 +1,17 @@
 """Validates the reply of another owner's daemon; only known fields of bounded size pass.
 
 A daemon runs as its owner, so the owner can replace the daemon by any program. Fields of a reply
-are therefore displayed, and no path in a reply is opened and no request is sent to a name in a
-reply. The one exception is the connection info, to which the user's client connects;
+are therefore only displayed: no path in a reply is opened, and no name in a reply is used for
+another request. The one exception is the connection info, to which the user's client connects;
 `kconnd.core.launch.connection.parse_foreign_connection` checks its values. The client
 (`kconnd.client`) and the front door (`kconnd.front.owner_kernels`) use this module.
 
 How it works. A reader is a function that takes a value of the reply and returns the valid value, or
 raises `ValueError`. `record` and `rows` build readers from other readers; a field without a reader
 is dropped. `validate_reply` chooses the reader by the path of the request. A text of one line is
-made printable and truncated. The output of a kernel (``text``, ``output_tail``) keeps its control
-characters, because `kconnd.core.terminal_text` filters the output when it is displayed.
+truncated, and its unprintable characters are replaced. The output of a kernel (``text``,
+``output_tail``) keeps its control characters, because `kconnd.core.terminal_text` filters the
+output when it is displayed.
 
 Compatibility. A field that a later version adds must be optional here, because daemons of earlier
 versions do not send the field.
@@ -68,7 +69,10 @@ def line(limit: int = MAX_LINE_CHARS) -> Reader:
 
 
 def output(limit: int = MAX_OUTPUT_CHARS) -> Reader:
-    """Return a reader of a kernel's output; it keeps the end and replaces only invalid Unicode."""
+    """Return a reader of a kernel's output; it keeps the last ``limit`` characters.
+
+    Invalid Unicode is replaced; control characters are kept.
+    """
 
     def read(value: object) -> str:
         if not isinstance(value, str):
@@ -90,7 +94,7 @@ def word(*choices: str) -> Reader:
 
 
 def label(value: object) -> str:
-    """Read a short word from an open set, such as the name of a launcher."""
+    """Read a short word that this module does not list, such as the name of a launcher."""
     if isinstance(value, str) and value.isascii() and len(value) <= MAX_NAME_CHARS:
         letters = value.replace(" ", "").replace("-", "")
         if letters.isalnum():
@@ -290,8 +294,8 @@ def validate_reply(
     content : object
         The reply as parsed JSON.
     uid, owner : int and str
-        The uid and the login name of the daemon's owner. They replace the owner in each kernel of
-        the reply.
+        The uid and the login name of the daemon's owner. They replace the fields ``uid`` and
+        ``owner`` of each kernel in the reply.
     user_of : callable
         A function that returns the uid of a process, or None if the uid cannot be determined. The
         pid of a process that belongs to another user than the owner is removed from the reply, so
@@ -300,8 +304,8 @@ def validate_reply(
     Raises
     ------
     UnreachableError
-        If a field is invalid, if the reply is about another kernel, or if no daemon but the user's
-        own may answer the request. The error message quotes nothing of the reply.
+        If a field is invalid, if the reply is about another kernel, or if the request is one that
+        only the user's own daemon may answer. The error message quotes nothing of the reply.
     """
     route = path.partition("?")[0]
     try:

@@ -1,1 +1,1 @@
-"""The life of a kernel: states, transitions, record, and the reply about it."""
+"""The life of a kernel: its states, transitions and record, and its description for clients."""

@@ -13,11 +13,11 @@ probe, a request that the main shell and each subshell of the kernel have to ans
 A shell answers requests in the order in which they arrive. The answer to a probe therefore shows
 that the requests that were open before the probe are done, and that their ``idle`` messages were
 lost. If no message can have been lost, there is another explanation: some kernels, such as
-async-kernel, answer a probe while they work on a request. After the answer, a request that was open
-at the probe no longer counts as open, but the kernel is not stopped as idle before the ``idle`` of
-this request arrives. If the ``idle`` arrives long after the answer to the probe, the kernel is
-known to answer during requests. From then on, an answer of this kernel proves nothing about open
-requests.
+async-kernel, answer a probe while they work on a request. A request that was open at the probe
+therefore no longer counts as open after the answer, but an idle stop of the kernel waits until the
+``idle`` of this request arrives. If the ``idle`` arrives long after the answer to the probe, the
+kernel is known to answer during requests. From then on, an answer of this kernel proves nothing
+about open requests.
 
 Rule: this module reads no clock. Times are arguments, in monotonic seconds.
 """
@@ -59,7 +59,8 @@ class Activity:
     history_complete : bool
         Whether the daemon received every message of the process; false for an adopted kernel.
     overlaps : bool
-        Whether the kernel is known to answer a request on shell while it works on another request.
+        Whether the kernel is known to answer one request on its shell channel while it works on
+        another request.
     """
 
     def __init__(self, now: float, *, history_complete: bool, overlaps: bool = False) -> None:

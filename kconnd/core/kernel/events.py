@@ -23,10 +23,10 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class StartRequested:
-    """A user, or the daemon when it starts itself, requests a start of the kernel.
+    """A user requests a start of the kernel, or the daemon does so when the daemon starts.
 
     ``at_boot`` means that the daemon requests the start. If the kernel exits before its first
-    answer, such a start is retried; a user's start is not.
+    answer, such a start is retried, but a start that a user requested is not.
     """
 
     at_boot: bool = False
@@ -60,7 +60,7 @@ class Launched:
 
 @dataclass(frozen=True)
 class LaunchFailed:
-    """The launch failed; ``passing`` means a cause outside the kernel, such as a full disk."""
+    """The launch failed; ``passing`` means a temporary cause, such as a full disk."""
 
     generation: int
     reason: str
@@ -81,9 +81,10 @@ class Exited:
 
     ``reason`` is shown to users. ``lost`` means that the exit status is unknown. ``ordered`` means
     that an administrator stopped the kernel's unit. ``ports_taken`` means that other programs used
-    the kernel's ports. ``trial_failed`` means that the start tried a wire, and that the kernel
-    exited before it answered. ``roll`` is a random number from 0 to 1 for the jitter of a retry;
-    the event carries the number, because `decide` draws no random numbers.
+    the kernel's ports. ``trial_failed`` means that the start was a trial of a wire that the kernel
+    may not support, and that the kernel exited before it answered. ``roll`` is a random number from
+    0 to 1 for the jitter of a retry; the event carries the number, because `decide` draws no random
+    numbers.
     """
 
     generation: int
@@ -100,7 +101,8 @@ class Exited:
 class WireRefused:
     """The kernel does not use the sockets or the keys of its connection file.
 
-    ``may_fall_back`` means that the start was a trial; a launch on plain tcp then follows.
+    ``may_fall_back`` means that the start was a trial of these sockets or keys. After such a trial,
+    the kernel is launched again on plain tcp.
     """
 
     generation: int
@@ -168,8 +170,8 @@ class Adopted:
 class Discovered:
     """A new daemon found, through the facts of a shim, a process that the record does not contain.
 
-    The process is alive, unless the kernel's record was lost. ``launch`` is the generation of the
-    process and becomes the generation of the kernel.
+    If the kernel's record was lost, the process may have exited; otherwise the process is alive.
+    ``launch`` is the generation of the process and becomes the generation of the kernel.
     """
 
     launch: int
@@ -184,7 +186,7 @@ class AdoptionUnanswered:
 
 @dataclass(frozen=True)
 class NeverLaunched:
-    """A new daemon found that the previous daemon had decided to launch, but exited before that."""
+    """A new daemon found that no launch followed the previous daemon's decision to launch."""
 
     generation: int
 
@@ -224,7 +226,8 @@ Event = (
 class Launch:
     """Launch a process; ``new_key`` and ``new_ports`` say what to replace in the connection.
 
-    ``fallback`` means that the previous process of this start has tried a wire in vain.
+    ``fallback`` means that the previous process of this start tried a wire, and that the kernel
+    could not be reached on this wire.
     """
 
     generation: int
@@ -237,8 +240,8 @@ class Launch:
 class TakeStep:
     """Take one step of a stop.
 
-    ``restart`` is a field of the ``shutdown_request``, which tells the kernel and its clients that
-    a new process with the same connection follows.
+    ``restart`` is the field of this name in the ``shutdown_request``. The field tells the kernel
+    and its clients that a new process with the same connection follows.
     """
 
     step: Step

@@ -1,8 +1,9 @@
 """The observed behaviour of a kernel's software, such as whether it answers during a request.
 
 Rules. Habits come from observation alone. A missing heartbeat is a fault if the same kernel has
-answered heartbeats in the same situation before. Otherwise it is no fault: a kernel for R, for
-example, answers no heartbeat during a cell, and akernel never answers a heartbeat.
+answered heartbeats in the same situation before. Otherwise it is no fault: for example, the R
+kernel IRkernel answers no heartbeat during a cell, and the Python kernel ``akernel`` never answers
+a heartbeat.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +25,8 @@ class Habits:
     silent_busy : bool
         Whether the kernel has missed a heartbeat during a request and answered a later one.
     overlaps : bool
-        Whether the kernel answers a request on shell while it works on another request.
+        Whether the kernel answers one request on its shell channel while it works on another
+        request.
     """
 
     of: str = ""

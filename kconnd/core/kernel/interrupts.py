@@ -1,8 +1,8 @@
 """Decides whether a kernel may be interrupted, and whether an interrupt caused a kernel's exit.
 
-Rules. A starting kernel is not interrupted. It has no cell to interrupt, and SIGINT terminates many
-kernels, including ipykernel 7.4, that have not answered yet. xeus-python, deno, Kotlin, JJava and
-ilua are terminated by SIGINT at any time.
+Rules. A starting kernel is not interrupted. A starting kernel has no cell to interrupt, and SIGINT
+terminates many kernels, such as ipykernel 7.4, if it arrives before their first answer.
+xeus-python, deno, Kotlin, JJava and ilua are terminated by SIGINT at any time.
 
 An interrupt counts as the cause of an exit under three conditions:
 
@@ -23,8 +23,9 @@ ENDED_BY_WINDOW_S = 3.0  # the longest time from an interrupt to an exit that it
 def has_no_cell(kernel: Lifecycle, age_s: float, policy: Policy) -> bool:
     """Return whether a kernel cannot run a cell yet, because it is launching or starting.
 
-    A kernel that was adopted in ``starting`` has no deadline. After the start timeout, such a
-    kernel may be running a cell, and may therefore not have answered the new daemon.
+    A kernel without a deadline was adopted in ``starting``: the previous daemon had recorded no
+    answer of the kernel. The kernel may have become ready since then. If it has not answered the
+    new daemon by the start timeout, the reason may be that it is running a cell.
 
     Parameters
     ----------

@@ -3,8 +3,8 @@
 A record is written as a whole, so each write is expensive. Two rules keep the number of writes
 small. First, a launch is saved once, before the launch begins. Until the kernel answers, the shim's
 files on disk show the progress of the launch, and a new daemon finds the process by these files.
-Second, a change of habits causes no write of its own if losing the change costs no more than one or
-two probes; the next save includes the change.
+Second, if the loss of a change of habits costs no more than one or two probes, the change alone
+causes no write. It is written with the next other change of the record.
 """
 
 from collections.abc import Mapping

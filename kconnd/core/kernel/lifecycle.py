@@ -1,4 +1,4 @@
-"""The lifecycle of one kernel as values: its states, its current position and its policy.
+"""The lifecycle of one kernel as values: its possible states, its present state and its policy.
 
 How it works. A `Lifecycle` is an immutable value. `kconnd.core.kernel.transitions.decide` takes a
 `Lifecycle` and an event, and returns the next `Lifecycle` and the commands to run. The daemon saves
@@ -6,7 +6,7 @@ the next `Lifecycle` before it runs the commands, so it can recover from a crash
 the commands.
 
 The actual state and the desired state are two fields. A stop request during a launch changes
-`Lifecycle.desired` at once; `Lifecycle.state` changes when the process exists.
+`Lifecycle.desired` at once; `Lifecycle.state` changes only when the process exists.
 
 ::
 
@@ -104,7 +104,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Lifecycle:
-    """The position of one kernel in its life.
+    """The state of one kernel, and the other values that decisions about the kernel depend on.
 
     Parameters
     ----------
@@ -116,11 +116,13 @@ class Lifecycle:
         The number of relaunches in the kernel's whole life. A start from ``stopped`` and a relaunch
         with other ports do not count.
     failures : int
-        The number of failures since the last stable run.
+        The number of failures since the last stable run, which lasted at least
+        `Policy.stable_after` seconds.
     port_tries : int
         The number of consecutive launches that failed because other programs used the ports.
     proved : bool
-        Whether an early exit is retried: the kernel has answered before, or the daemon starts it at
+        Whether the kernel is launched again if it exits before it answers. This is true if the
+        kernel has answered since the last requested start, or if the daemon starts the kernel at
         boot.
     unresponsive : bool
         Whether the kernel has missed too many heartbeats.
@@ -130,15 +132,17 @@ class Lifecycle:
         In ``launching``: whether this launch gets a new key. In ``stopping``: whether the next
         launch gets a new key.
     fallback : bool
-        In ``stopping``: whether the next launch uses plain tcp, because this launch has tried
-        another wire in vain. Never saved: a new daemon repeats the trial.
+        In ``stopping``: whether the next launch uses plain tcp, because the kernel could not be
+        reached on the wire that this launch tried. This field is never saved: a new daemon repeats
+        the trial.
     waits_for : str
         The cause that delays the exit after the reply to ``shutdown_request``, as shown to users.
     children_alone : bool
         Whether nothing but zombies delays the exit: child processes that have exited and that the
         kernel has not collected.
     deadline : float, optional
-        Monotonic seconds at which `DeadlinePassed` is due. Never saved.
+        The time at which the event `DeadlinePassed` occurs, in monotonic seconds. It is never
+        saved.
     reason : str
         Why the kernel is in its present state, as shown to users.
     """

@@ -3,8 +3,8 @@
 A system is a machine or a container. Several systems can share a state folder, and some of them
 have the same machine-id. The shim of a kernel takes a lock in the state folder before it spawns the
 kernel, and holds the lock until the kernel's last process has exited. The locked file names the
-system of the shim. Containers of one machine have the same boot id, so the name of a system
-includes its pid namespace.
+system of the shim. Containers of one machine have the same boot id, so a file that names a
+container also contains the container's pid namespace.
 
 Rules. In doubt, a daemon treats a kernel as elsewhere. A daemon changes no file of a kernel that is
 elsewhere. If the lock is held and the kernel's process is not found here, the kernel is elsewhere,
@@ -111,11 +111,11 @@ def _may_live(evidence: Evidence) -> bool:
 
 
 def choose_holder(evidence: Evidence, here: Origin) -> Origin | None:
-    """Choose the system to name to users for a kernel that is elsewhere.
+    """Choose the system whose name is shown to users for a kernel that is elsewhere.
 
     While the lock is held, the locked file is more reliable than the record. If the lock is not
-    held, or if the record names another machine, the record counts first. A source that names this
-    system counts last, because the kernel was not found here.
+    held, or if the record names another machine, the record is preferred. A source that names this
+    system is used only if no source names another system, because the kernel was not found here.
     """
     first, second = evidence.locked, evidence.recorded
     if evidence.lock is not Lock.HELD or (second and second.machine != here.machine):

@@ -85,9 +85,9 @@ class Facts:
 class Origin:
     """The system that wrote a record: machine (machine-id(5)), host name and boot.
 
-    Two containers of one machine may be equal except for host name and pid namespace
-    (namespaces(7)).
-    Records of earlier versions contain no pid namespace, so ``pid_namespace`` can be empty.
+    The origins of two containers of one machine may differ only in the host name and in the pid
+    namespace (namespaces(7)). Records of earlier versions contain no pid namespace, so
+    ``pid_namespace`` can be empty.
     """
 
     machine: str
@@ -170,7 +170,10 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
 
 
 def _exit_to_json(last_exit: LastExit | None) -> dict[str, Any]:
-    """Convert an exit, without ``requested``, which older daemons refuse here."""
+    """Convert an exit.
+
+    ``requested`` becomes a separate field, because older daemons refuse it within the exit.
+    """
     if last_exit is None:
         return {"last_exit": None}
     saved = dict(vars(last_exit))

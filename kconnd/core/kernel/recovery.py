@@ -1,4 +1,4 @@
-"""Decides which event describes a kernel that an earlier daemon launched.
+"""Decides which event a new daemon applies to a kernel that an earlier daemon launched.
 
 Rules. A live process holds a user's work, so the daemon adopts the process, whatever state the
 kernel's record contains. If a process exited while no daemon ran, the daemon watches the process as

@@ -7,7 +7,7 @@ listens without encryption.
 
 Rule: while a kernel is starting, it may also listen on sockets that are no channels, such as those
 of a debugger or of Spark. Tcp ports that are not in the connection file are therefore no evidence,
-unless the kernel speaks ZMTP on enough of them for all channels.
+unless the kernel speaks ZMTP on at least as many of these ports as a client needs channels.
 """
 
 from collections.abc import Callable, Collection

@@ -32,7 +32,7 @@ def describe_delay(live: Sequence[tuple[int, str]], ended: int, implementation: 
     Parameters
     ----------
     live : sequence of tuple
-        Pid and program name of each live process below the kernel.
+        Pid and program name of each live descendant of the kernel.
     ended : int
         The number of zombies: children that have exited and that the kernel has not collected.
     implementation : str

@@ -76,7 +76,7 @@ def decide(kernel: Lifecycle, event: Event, policy: Policy, now: float) -> Outco
     policy : Policy
         The rules of the kernel's profile.
     now : float
-        Monotonic seconds.
+        The present time in monotonic seconds.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Builds the reply about a kernel from its record and its live status.
 
-The field names of the reply are a public interface: later versions may add fields, but rename and
-remove none.
+The field names of the reply are a public interface: later versions may add fields, but do not
+rename or remove fields.
 """
 
 import signal
@@ -79,8 +79,8 @@ def describe_oom(*, own: bool, above: str) -> str:
     own : bool
         Whether the kernel reached the limit of its own control group.
     above : str
-        The control group above the kernel's that reached its limit, such as a user's slice; ``""``
-        if none did.
+        The ancestor of the kernel's control group that reached its limit, such as a user's slice;
+        ``""`` if no ancestor did.
     """
     if not above:
         if own:

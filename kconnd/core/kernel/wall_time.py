@@ -14,7 +14,7 @@ class WallClock:
         self._offset = 0.0
 
     def time_of(self, at: float, offset: float) -> float:
-        """Convert a monotonic time; the result is stable until the clock is set.
+        """Convert a monotonic time; equal times give equal results until the wall clock is set.
 
         Parameters
         ----------

@@ -1,15 +1,15 @@
 """Capabilities of a kernel's software: facts, each with its evidence and date.
 
 How it works. A fact comes from one of five sources. kconnd ships a table of facts that were
-measured with certain versions. The metadata of installed packages shows the base package of a
-kernel. A kernel spec declares facts. An ordinary start shows some facts, and a probe tests all
-facts. If sources disagree, `combine` chooses the strongest source. The order is: a probe, the
-table, an ordinary start, metadata, declarations. Metadata and declarations are probably correct,
-but this is not certain.
+measured with certain versions. The metadata of installed packages shows on which package a kernel
+is built, such as ipykernel. A kernel spec declares facts. An ordinary start shows some facts, and a
+probe tests all facts. If sources disagree, `combine` chooses the strongest source. The order, from
+the strongest to the weakest, is: a probe, the table, an ordinary start, metadata, declarations.
+Metadata and declarations are probably correct, but this is not certain.
 
 Learned facts are stored under the key of the software (`software_key`). The key is derived from all
-information about the software before a start. A changed version has a different key, so facts about
-other versions are never used.
+data about the software that can be read without a start. A new version of the software has a new
+key, so the facts about the old version are not used for the new version.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ MEANINGS: Mapping[str, str] = {
 
 
 class FactSource(StrEnum):
-    """The source of a fact, from the weakest to the strongest."""
+    """The sources of facts, ordered from the weakest to the strongest."""
 
     DECLARED = "declared"  # declared by the kernel spec
     METADATA = "metadata"  # the metadata of the installed packages
@@ -109,7 +109,8 @@ def software_key(spec: Iterable[object], program: str, stamps: Iterable[object])
     program : str
         The resolved path of the kernel's program.
     stamps : iterable
-        The stamps of the program and of the package folders in the program's environment.
+        The metadata, such as the change times, of the program and of the package folders in the
+        program's environment.
     """
     content = json.dumps([list(spec), program, list(stamps)], default=str, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
@@ -118,8 +119,8 @@ def software_key(spec: Iterable[object], program: str, stamps: Iterable[object])
 def combine(*facts: Capabilities) -> dict[str, Fact]:
     """Merge mappings of facts.
 
-    If several mappings contain a fact, the one with the strongest source wins. If the sources are
-    equally strong, the last mapping wins.
+    If several mappings contain a fact with the same name, the fact with the strongest source is
+    used. Among equally strong sources, the fact of the last mapping is used.
     """
     combined: dict[str, Fact] = {}
     for mapping in facts:
@@ -135,11 +136,12 @@ def is_stronger(first: Fact, second: Fact) -> bool:
 
 
 def news_in(known: Capabilities, observed: Capabilities) -> dict[str, Fact]:
-    """Return the observed facts to store.
+    """Return those observed facts that have to be stored.
 
-    A fact is stored if it is new, if its value has changed, or if it confirms metadata or a
-    declaration. The duration of a start varies slightly; a duration is stored if it is the first or
-    more than twice as long as the known duration.
+    A fact is stored if no fact with its name is known. If one is known from a source that is not
+    stronger, the observed fact is stored if the value has changed, or if the known source is
+    metadata or a declaration. The duration of a start varies slightly, so another duration is
+    stored only if it is more than twice as long as the known duration.
     """
     return {
         name: fact

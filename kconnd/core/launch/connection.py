@@ -80,7 +80,7 @@ class ConnectionInfo:
         return tuple(f"{self.ip}-{port}" for port in self.ports)
 
     def stray_paths(self) -> tuple[str, ...]:
-        """Return the paths that a kernel binds if it takes an ipc address for a tcp address."""
+        """Return the paths that a kernel binds if it puts a colon before the port, as for tcp."""
         if self.transport != "ipc":
             return ()
         return tuple(f"{self.ip}:{port}" for port in self.ports)

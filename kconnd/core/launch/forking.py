@@ -98,11 +98,11 @@ def exec_time(env: Mapping[str, str], *, whole: bool) -> tuple[tuple[str, str], 
 def choose_parent(
     argv: tuple[str, ...], env: Mapping[str, str], cwd: str, preload: tuple[str, ...]
 ) -> Parent | str:
-    """Choose the parent for a kernel's command; return a text if the kernel cannot be forked.
+    """Choose the parent for a kernel's command, or return why the kernel cannot be forked.
 
-    The text is the reason. An interpreter resolves relative and empty entries of PYTHONPATH against
-    its working directory. A parent and its kernels have different working directories, so this
-    function makes such entries absolute.
+    An interpreter resolves relative and empty entries of PYTHONPATH against its working directory.
+    A parent and its kernels have different working directories, so this function makes such entries
+    absolute.
     """
     command = python_module(argv)
     if command is None:

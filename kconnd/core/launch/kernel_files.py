@@ -1,4 +1,4 @@
-"""The paths of a kernel's files; no other module contains these paths.
+"""Defines all paths of a kernel's files; no other module builds such a path.
 
 A kernel has files in two folders. Files in the state folder outlive a reboot; files in the runtime
 folder do not:
@@ -136,7 +136,7 @@ def warm_files(runtime_dir: str, state_dir: str, name: str) -> WarmFiles:
 
 
 def connection_file_name(name: str) -> str:
-    """Return the name of a kernel's connection file; ``jupyter --existing NAME`` can find it."""
+    """Return the name of a kernel's connection file, by which ``jupyter console`` can find it."""
     return f"kernel-{name}.json"
 
 
@@ -226,10 +226,10 @@ def kernel_of_facts(file_name: str) -> str:
 
 
 def spare_exit_of(facts: str, lock: str) -> str:
-    """Return the path of a kernel's spare exit file.
+    """Return the path of the file that replaces a kernel's ``exit.json`` if the disk is full.
 
     ``facts`` is empty for a kernel of a version before 0.1.0, which recorded the path of the lock
-    and not the path of the facts.
+    instead.
     """
     return (facts.removesuffix(_FACTS) if facts else lock.removesuffix(_OLD_LOCK)) + _EXIT
 

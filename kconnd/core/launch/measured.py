@@ -3,8 +3,8 @@
 A row contains the facts that were measured about a kernel, the measured versions and the date. The
 command of a kernel determines its rows: by the Python module that the command runs, by the program,
 or by a text in the arguments. The version of a kernel is the version of the kernel's package. If
-the version cannot be read, a fact is used if all rows of the kernel agree on the fact. If no row
-covers the version, the table gives no facts.
+the version cannot be read, the table gives only the facts on which all rows of the kernel agree. If
+no row covers the version, the table gives no facts.
 
 The requirements of packages give further facts. A kernel whose package requires ipykernel or
 metakernel is built on ipykernel. ipykernel binds the sockets of such a kernel, so the facts about
@@ -125,7 +125,7 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def normalize(package: str) -> str:
-    """Return the normalized form of a package's name, which is equal for all spellings."""
+    """Return the normalized form of a package's name, which is the same for all spellings."""
     return _SEPARATORS.sub("-", package).lower()
 
 

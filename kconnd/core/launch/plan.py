@@ -3,7 +3,8 @@
 All functions are pure; the caller looks up files, users and ports. From the daemon's environment, a
 kernel inherits the language and the time zone (`KEPT`) and nothing else. The kernel's environment
 therefore does not depend on how the daemon was started. The environment never contains
-JPY_PARENT_PID: this variable would make ipykernel exit when the process with this pid exits.
+JPY_PARENT_PID: this variable contains a pid, and ipykernel would exit when the process with this
+pid exits.
 """
 
 import re
@@ -32,7 +33,7 @@ class User:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """All data that a launcher needs; the launcher looks nothing up.
+    """All data that a launcher needs to start a kernel.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def kernel_variables(name: str, connection_file: str) -> dict[str, str]:
 
 
 def hint_for(output: str) -> str:
-    """Return a hint for the user about an error in a kernel's last output; ``""`` without one."""
+    """Return a hint for the user about an error in a kernel's last output; ``""`` for no hint."""
     for sign, hint in _HINTS:
         if match := re.search(sign, output):
             return hint.format(*match.groups())

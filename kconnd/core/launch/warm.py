@@ -59,8 +59,9 @@ class FilesRead:
         IPython's configuration and startup scripts. Paths that were looked up and do not exist are
         included.
     folders : tuple of str
-        The user's own folders on the module search path. Unrelated files often change in these
-        folders. A change counts only if a file would shadow a module of ``names``.
+        The user's own folders on the module search path. In these folders, files that no kernel
+        reads change often. A warm kernel is outdated only if the import of a module in ``names``
+        would now find another file.
     names : frozenset of str
         The top-level package or module name of each imported module.
     """

@@ -2,11 +2,11 @@
 
 ``transport: auto`` prefers Unix sockets, because file permissions keep other users out. The second
 choice is tcp with CURVE, and the third choice is plain tcp with a warning. A wire that the kernel
-is known to support is used. A wire that the kernel may support is tried; if the kernel cannot be
-reached, the same start falls back to plain tcp. Without known facts, the first start uses plain
-tcp, as Jupyter does, and measures how long the start takes. The next start tries Unix sockets. If
-the kernel does not bind Unix sockets, a later start tries CURVE. A restart keeps the wire, because
-clients are attached.
+certainly supports is used. A wire that the kernel may support is tried: if the kernel cannot be
+reached on this wire, the same start continues with plain tcp. Without known facts, the first start
+uses plain tcp, as Jupyter does, and measures how long the start takes. The next start tries Unix
+sockets. If the kernel does not bind Unix sockets, a later start tries CURVE. A restart keeps the
+wire, because clients are attached.
 """
 
 from dataclasses import dataclass
@@ -141,7 +141,10 @@ def _is_used(certainty: _Certainty, attempts: Attempts) -> bool:
 
 
 def _is_worth_trying(certainty: _Certainty, facts: Capabilities, attempts: Attempts) -> bool:
-    """Return whether to try an unknown wire; the duration of an earlier start must be known."""
+    """Return whether to try a wire about which no fact is known.
+
+    An earlier start must have been timed, because the duration limits the time of the trial.
+    """
     return _may_try(certainty, attempts) and SECONDS_TO_START in facts
 
 
@@ -195,8 +198,9 @@ class FailedTrial:
         """Return whether the failure proves that the kernel does not support the wire.
 
         After the failed trial, the start falls back to plain tcp. If the kernel answers on plain
-        tcp, the tried wire was the problem. If the trial failed by silence, the kernel must also
-        have answered in less than half of the duration of the trial.
+        tcp, the cause of the failure was the tried wire. There is one exception: if the kernel did
+        not answer during the trial, it may only have been slow. Such a failure is a proof only if
+        the kernel then answered on plain tcp in less than half of the duration of the trial.
 
         Parameters
         ----------

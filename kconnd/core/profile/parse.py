@@ -4,7 +4,7 @@ How it works. pydantic validates each key by its type (`model`) and lists all er
 `problems.problem_of` converts each error to a `Problem`. Then the rows of `rules.RULES` check the
 keys against each other. A profile with faulty keys is validated a second time without these keys,
 so that the rules can check the valid keys. A rule that reads a faulty key is skipped, because the
-rule would check the key's default instead of the text of the file. A rule is also skipped if it
+rule would check the key's default instead of the value in the file. A rule is also skipped if it
 reads a key that the author probably misspelt.
 """
 
@@ -77,7 +77,10 @@ def _problem(error: Mapping[str, Any]) -> Problem:
 
 
 def _broken_rules(profile: Profile | None, unsure: set[str]) -> Iterable[Rule]:
-    """Yield each broken rule that reads none of the unsure keys."""
+    """Yield each broken rule that reads no key in ``unsure``.
+
+    These keys are faulty, or the author has probably misspelt them.
+    """
     if profile is None:
         return
     for rule in RULES:
@@ -106,7 +109,7 @@ def _intended_keys(problems: Iterable[Problem]) -> set[str]:
 
 
 def _without(data: Mapping[str, object], unsure: set[str]) -> dict[str, object]:
-    """Return the data without the unsure keys; if ``name`` is unsure, a placeholder replaces it."""
+    """Return the data without keys in ``unsure``; a placeholder replaces an omitted ``name``."""
     sound: dict[str, object] = {"name": "unnamed"}
     for key, value in data.items():
         if key in unsure:

@@ -55,7 +55,7 @@ def parse_duration(value: object) -> float:
     Returns
     -------
     float
-        Seconds, 0 or more, to the microsecond; ``math.inf`` for ``"infinity"``.
+        Seconds, 0 or more, rounded to the microsecond; ``math.inf`` for ``"infinity"``.
 
     Raises
     ------

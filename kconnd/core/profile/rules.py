@@ -1,7 +1,8 @@
-"""The table of contradictions between keys of a profile whose values are valid by themselves.
+"""The table of contradictions between the keys of a profile.
 
-Each row describes one contradiction. No other module checks keys against each other. A row lists
-all keys that the row reads; the parser skips the row if one of these keys is faulty.
+Each row describes a contradiction between values that are valid by themselves. No other module
+checks keys against each other. A row lists all keys that the row reads; the parser skips the row if
+one of these keys is faulty.
 """
 
 from collections.abc import Callable

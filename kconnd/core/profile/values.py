@@ -185,7 +185,7 @@ def check_absolute(value: str) -> str:
 
 
 def reject_instance(value: str) -> str:
-    """Refuse ``{instance}`` in the value of a key in which it is not replaced."""
+    """Refuse ``{instance}`` in a value in which kconnd does not replace it."""
     if "{instance}" in value:
         hint = "it is replaced in cwd and in the values of env"
         raise InvalidValueError(f"{{instance}} cannot stand in {format_value(value)}", hint)
@@ -212,7 +212,7 @@ def check_env_name(name: str) -> str:
 
 
 def env_text(value: object) -> object:
-    """Convert a number to text; refuse a truth value, because YAML reads the text ``no`` as one."""
+    """Convert a number to text; refuse a Boolean, because YAML reads a bare ``no`` as false."""
     if isinstance(value, bool):
         raise InvalidValueError(
             f"{format_value(value)} is a truth value in YAML", "put the text in quotes"

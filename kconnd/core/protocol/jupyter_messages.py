@@ -1,8 +1,9 @@
 """Packs, signs and parses the few Jupyter messages that the daemon exchanges with a kernel.
 
-Source: "The wire protocol" in the jupyter_client documentation, protocol 5.x: identities,
-``<IDS|MSG>``, HMAC, header, parent header, metadata, content, buffers. The daemon needs few message
-types, and the `Session` of jupyter_client would cost 15 MB and 0.15 s.
+Source: "The wire protocol" in the jupyter_client documentation, protocol 5.x. The frames of a
+message are: identities, ``<IDS|MSG>``, HMAC, header, parent header, metadata, content, buffers.
+jupyter_client's `Session` is not used, because it would cost 15 MB and 0.15 s, and the daemon needs
+few message types.
 """
 
 import hashlib
@@ -90,8 +91,8 @@ def pack_request(
 def may_have_type(kind: str, frames: Sequence[bytes]) -> bool:
     """Check quickly whether a message may have the type ``kind``.
 
-    On iopub, the daemon receives all output of the kernel. This check comes before the signature is
-    computed, because messages with output can be long.
+    On iopub, the daemon receives all output of the kernel. Output can be long, and this check
+    spares the daemon the verification of the signature of output.
     """
     try:
         header = frames[frames.index(DELIMITER) + 2]

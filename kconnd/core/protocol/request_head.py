@@ -1,7 +1,7 @@
 """Builds the head of an HTTP request and refuses text that would break its syntax.
 
-A blank ends the target of a request line and a line feed ends the line (RFC 9112, section 3). Text
-from a user, a file or another program can contain such characters and could inject a second
+In a request line, a blank ends the target, and a line feed ends the line (RFC 9112, section 3).
+Text from a user, a file or another program can contain such characters and could inject a second
 request. `quote` makes any text safe; `request_head` refuses unquoted text.
 
 Rule: this module imports nothing slow, because every command of the client imports it.

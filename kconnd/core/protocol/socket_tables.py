@@ -38,9 +38,10 @@ class Connection:
 
 
 def count_clients(connections: Iterable[Connection], own_inodes: Collection[int]) -> int:
-    """Return the highest number of connections to a channel, without the peers in ``own_inodes``.
+    """Return the number of connections to one channel, without peers in ``own_inodes``.
 
-    A client may have a connection to each channel, so the channel with most connections counts.
+    The channel with the most connections is chosen. A sum over all channels would be too high,
+    because one client can connect to several channels.
     """
     counts = Counter(link.endpoint for link in connections if link.peer not in own_inodes)
     return max(counts.values(), default=0)

@@ -45,7 +45,7 @@ class MessageReader:
     Parameters
     ----------
     max_bytes : int
-        The longest message to accept.
+        The size of the longest message to accept.
     """
 
     __slots__ = ("_frames", "_greeted", "_max_bytes", "_pending", "_size", "_skip", "ready")
@@ -102,7 +102,7 @@ class MessageReader:
 
 
 def parse_mechanism(greeting: bytes) -> str:
-    """Return the security mechanism in a greeting; ``""`` if this is no complete greeting."""
+    """Return the security mechanism in a greeting; ``""`` for an incomplete or invalid greeting."""
     try:
         if len(greeting) < len(GREETING):
             return ""
