@@ -7,15 +7,16 @@ interrupts the kernel through the daemon. Third, a connection with CURVE keys wo
 console prints a restart or the end of the kernel above the prompt.
 
 How a cell ends after a restart. Jupyter's console waits for the reply to the cell, and gives up if
-the kernel misses heartbeats. During a quick restart, no heartbeat is missed. The console therefore
-sends ``kernel_info_request`` after each restart that occurs while a cell runs. If the cell was lost
-with the old process, the reply to this request ends the wait. If the new process runs the cell, the
-reply to the cell arrives first, because a kernel answers requests in order.
+the kernel misses heartbeats. During a quick restart, no heartbeat is missed, so the wait for the
+reply to a lost cell would not end. The console therefore sends ``kernel_info_request`` after each
+restart that occurs while a cell runs. If the cell was lost with the old process, the reply to this
+request ends the wait. If the new process runs the cell, the reply to the cell arrives first,
+because a kernel answers requests in order.
 
 How the next cell begins after a restart. Jupyter's console waits for the status ``idle`` of each
 cell on iopub, and a message is lost if the kernel publishes it before iopub has reconnected. The
-console therefore sends the first cell after a restart when messages of the new process arrive on
-iopub.
+first cell after a restart is therefore not sent until a message of the new process has arrived on
+iopub, or `IOPUB_TIMEOUT_S` has passed.
 """
 
 import contextlib
@@ -46,7 +47,7 @@ _StockClient: Any = BlockingKernelClient  # its annotations do not fit its calle
 
 
 class ConsoleClient(_StockClient):  # type: ignore[misc]  # see above
-    """A client that asks the daemon, or else the heartbeat, whether the kernel is alive."""
+    """A client that asks the daemon whether the kernel is alive, or else checks the heartbeat."""
 
     follower: KernelFollower | None = None
 

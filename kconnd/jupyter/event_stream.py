@@ -1,9 +1,10 @@
-"""Calls back as soon as the daemon reports an event of a kernel; for a process with an event loop.
+"""Runs callbacks in an event loop as soon as the daemon reports an event of a kernel.
 
 A Jupyter server polls its kernels every three seconds. A restarted kernel is ready in a fraction of
-that time, and front ends would be notified of the crash while a cell of the new process runs. So
-one thread for each owner's daemon reads the daemon's events, and each event of a kernel makes
-whoever subscribed to it poll at once. Polling goes on: it is what remains if the stream is down.
+that time. If the server only polled, it could notify front ends of the crash when the new process
+already runs a cell. One thread for each owner's daemon therefore reads the daemon's events. At each
+event of a kernel, the callbacks of the kernel's subscribers begin a poll at once. The regular polls
+continue, because events are missed while the stream is interrupted.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from kconnd.client import Client, find_socket, owner_client
 from kconnd.errors import KconndError
 from kconnd.jupyter.async_client import split_owner
 
-RETRY_DELAY_S = 1.0  # after the stream has ended, such as with the daemon
+RETRY_DELAY_S = 1.0  # after the stream has ended, for example because the daemon has exited
 
 Callback = Callable[[], None]
 
@@ -37,7 +38,10 @@ class EventStream:
         self._lock = threading.Lock()
 
     def subscribe(self, kernel: str, callback: Callback) -> Callback:
-        """Call back in this event loop after each event of a kernel; return how to end that."""
+        """Run the callback in this event loop after each event of a kernel.
+
+        Return a function that ends the subscription.
+        """
         entry = (asyncio.get_running_loop(), callback)
         with self._lock:
             self._callbacks.setdefault(kernel, []).append(entry)
@@ -77,12 +81,19 @@ _streams: dict[str, EventStream] = {}
 
 
 def subscribe(kernel: str, callback: Callback) -> Callback:
-    """Call back in this event loop after each event of ``NAME`` or ``OWNER/NAME``.
+    """Run the callback in this event loop after each event of the kernel.
+
+    Parameters
+    ----------
+    kernel : str
+        The kernel's name, as ``NAME`` or ``OWNER/NAME``.
+    callback : callable
+        A function without arguments.
 
     Returns
     -------
     callable
-        Ends the subscription.
+        A function that ends the subscription.
     """
     owner, name = split_owner(kernel)
     return _streams.setdefault(owner, EventStream(owner)).subscribe(name, callback)

@@ -39,7 +39,7 @@ class Change:
 
 
 def is_news(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Return whether a kernel has ended, or has a new process that is ready, since a report.
+    """Return whether a kernel has ended or its new process has become ready since a report.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ daemon runs, the first change alone applies.
 
 How it works. `KernelFollower` polls the daemon in a thread, and a Qt signal passes each change to
 the window. Jupyter's own widget detects a restart by missed heartbeats, and requests a new prompt
-from the dying process, which never answers. The widget of a followed kernel therefore ignores
-missed heartbeats and the messages of a shutdown.
+from the dying process, which never answers. The widget of a kernel that the daemon runs therefore
+ignores missed heartbeats and the messages of a shutdown.
 """
 
 import functools

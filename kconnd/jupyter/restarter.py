@@ -42,7 +42,7 @@ class ProcessStatus:
     code : int
         The exit status of the attached process, if it has exited.
     requested : bool
-        Whether somebody requested the restart or stop that ended it.
+        Whether the process ended because of a request to restart or stop the kernel.
     """
 
     fate: Fate
@@ -147,8 +147,8 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
             self.stop()
         elif status.generation > self._announced_generation:
             self._announced_generation = status.generation
-            # The kernel itself announces a requested restart (``shutdown_reply``). Front ends take
-            # a callback for a crash: they open a dialog and drop the output of running cells.
+            # The kernel itself announces a requested restart (``shutdown_reply``). Front ends treat
+            # every callback as a crash: they open a dialog and drop the output of running cells.
             if not status.requested:
                 self._fire_callbacks("restart")
 

@@ -55,10 +55,10 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
     def list_kernel_ids(self) -> list[str]:
         """List the ids of all kernels.
 
-        Jupyter's own method raises KeyError once for an external kernel that was shut down on this
-        server, when the kernel's file has been removed. Every ``if kernel_manager:`` calls this
-        method, so the exception would keep the server's shutdown from finishing. Jupyter's own
-        method forgets the file before it raises the exception. A second call therefore succeeds.
+        If an external kernel was shut down on this server and its file has been removed, Jupyter's
+        own method raises KeyError once. Every ``if kernel_manager:`` calls this method, so the
+        exception would keep the server's shutdown from finishing. Jupyter's own method forgets the
+        file before it raises the exception. A second call therefore succeeds.
         """
         while True:
             with contextlib.suppress(KeyError):
@@ -69,13 +69,14 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
     def _name_external_kernels(self) -> None:
         """Give each external kernel of kconnd its name, and an id that stays the same.
 
-        The stock method gives it a new random id for each file, and the name of its kernel spec,
-        so that front ends show all Python kernels alike.
+        Jupyter's own method gives the kernel a new random id for each connection file, and the name
+        of its kernel spec. Front ends would therefore show the same name for all Python kernels.
         """
-        # The stock method calls list_kernel_ids again before it has added a kernel to `_kernels`.
+        # Jupyter's own method calls this class's list_kernel_ids before it has added a kernel to
+        # `_kernels`.
         for kernel_id in self.kernel_id_to_connection_file.keys() & self._kernels.keys():
             name = self._external_name(kernel_id)
-            # The file of an earlier process may still be there, with the kernel's id.
+            # If the file of an earlier process of the kernel still exists, that file has the id.
             if name is None or (new_id := external_id(name)) in self._kernels:
                 continue
             manager = self._kernels[new_id] = self._kernels.pop(kernel_id)
@@ -208,10 +209,11 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
             self.log.info("leaving %s running, as its profile says", name)
 
     async def shutdown_all(self, now: bool = False) -> None:  # noqa: FBT001, FBT002  # the interface
-        """Shut all managers down, since the server exits; kconnd's kernels keep running.
+        """Shut all managers down, because the server exits; kconnd's kernels keep running.
 
-        jupyter_client 8.10 keeps failed starts among its pending kernels, and raises for them here.
-        The server then never exits.
+        jupyter_client 8.10 keeps failed starts among its pending kernels. Its own method raises an
+        exception for a failed start, and the server then never exits. The failed starts are
+        therefore removed first.
         """
         for kernel_id, start in list(self._pending_kernels.items()):
             if kernel_id not in self._kernels and start.done():
@@ -230,8 +232,9 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
 def external_id(name: str) -> str:
     """Derive Jupyter's id of an external kernel from its name.
 
-    A server accepts ids of five words with hyphens between them. The first word is the name as far
-    as its characters are allowed; the last one distinguishes names that look the same then.
+    A server accepts ids of five words with hyphens between them. The first word is the name, with
+    each forbidden character replaced by ``_``. Different names can therefore have the same first
+    word, so the last word is a digest of the name.
     """
     word = re.sub(r"[^A-Za-z0-9_]", "_", name)
     digest = hashlib.sha256(name.encode()).hexdigest()[:DIGEST_CHARS]

@@ -32,11 +32,12 @@ class Handle:
     lock : str
         The lock file, which the shim keeps locked.
     facts : str
-        The file into which the shim wrote its facts; empty for a kernel of an older version.
+        The file into which the shim wrote its facts; empty if an older kconnd saved the handle.
     note : str
         A remark about the launch, such as why the kernel was not forked.
     launch : int, optional
-        The generation in the shim's files, if it differs from ``generation``.
+        The generation in the shim's exit file, if it differs from ``generation``: the shim of a
+        warm kernel keeps its first generation after the hand-over.
     cgroup : str
         The cgroup that was created for this kernel alone; ``""`` if there is none.
     """
@@ -101,8 +102,8 @@ class ExitStatus:
     oom : bool
         Whether the OOM killer killed the kernel.
     oom_own : bool
-        Whether the kernel's own cgroup reached its memory limit; True if the exit file does not
-        say.
+        Whether the kernel's own cgroup reached its memory limit; True if an older shim did not
+        record this.
     oom_above : str
         The parent cgroup whose memory limit was reached; ``""`` if none was.
     unit_stopped : bool
@@ -141,7 +142,7 @@ class Launcher(Protocol):
         ...
 
     def expect(self, requested_at_ns: int) -> None:
-        """Announce a requested kernel while the daemon still makes its plan; return at once.
+        """Announce a launch whose plan the daemon is still making; return at once.
 
         Parameters
         ----------
@@ -173,7 +174,7 @@ class Launcher(Protocol):
         ...
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Find the kernel of a launch that a daemon began but did not record, because it died.
+        """Find the kernel of a launch that a daemon began but could not record before its death.
 
         If the launch is still in progress, this method waits until the launch has finished.
 

@@ -99,7 +99,7 @@ class ForkLauncher(LocalLauncher):
             await asyncio.to_thread(lambda: self._zygote(plan).wait_until_ready())
 
     def expect(self, requested_at_ns: int) -> None:
-        """Let the most recently used zygote check the disk while the plan is being made."""
+        """Let the most recently used zygote check for changed files while the plan is made."""
         for zygote in list(self._zygotes.values())[-1:]:
             zygote.announce(requested_at_ns)
 
@@ -140,8 +140,8 @@ class ForkLauncher(LocalLauncher):
     ) -> tuple[dict[str, Any], str]:
         """Fork a shim, send the plan to the shim, and read the shim's answer.
 
-        Each request has its own pipes. If a zygote is closed because it did not answer in time, it
-        may still fork a shim. Such a late shim gets no plan.
+        A zygote that does not answer in time is closed, but may still fork a shim. Each request has
+        its own pipes, which are closed by then: the late shim reads no plan and exits.
         """
         plan_read, plan_write = os.pipe()
         answer_read, answer_write = os.pipe()

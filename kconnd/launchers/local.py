@@ -62,7 +62,7 @@ class LocalLauncher:
         self._shims = ShimSpawner(self.shim)
 
     def shim(self) -> str:
-        """Compile the shim unless this is done, and return the path of the compiled file.
+        """Compile the shim unless it is already compiled; return the path of the compiled file.
 
         A compiled shim saves 0.9 MB and 2 ms per kernel. If the compiled file cannot be written,
         return the path of the source.
@@ -107,7 +107,10 @@ class LocalLauncher:
         return status
 
     async def stop(self, handle: Handle, step: Step) -> None:
-        """Send SIGKILL to all processes of the kernel in the step KILL, else signal its group."""
+        """Send SIGTERM to the kernel's process group; in the step KILL, send SIGKILL.
+
+        SIGKILL is sent to all processes of the kernel, including those in other process groups.
+        """
         if step is Step.KILL:
             for process in (handle.kernel, *_below(handle)):
                 send_signal(process, signal.SIGKILL)
@@ -130,7 +133,7 @@ class LocalLauncher:
             return "start time and boot, without the lock file, which is gone"
         if is_alive(handle.shim) and is_locked(Path(handle.lock)):
             return "start time, boot and lock"
-        # An exiting shim releases its lock shortly before the end of its exit.
+        # A shim that exits releases its lock shortly before its process ends.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXIT_LIMIT_S):
                 await wait_for_end(handle.shim, reap=False)
@@ -184,11 +187,11 @@ def _compiled(source: Path) -> bytes:
 def _read_facts(facts: str, exit_file: str, lock: str) -> Handle | None:
     """Read a shim's facts from the facts file or the lock file; None if there are no facts.
 
-    Facts of a live shim are preferred. The lock file counts only while its shim is alive, because a
-    terminated warm kernel can leave its lock file under the name of a kernel that it never became.
-    Facts of another pid namespace are ignored, because their pids are not valid in this namespace.
-    The facts of every released version can be read, because newer versions add fields and change
-    none.
+    Facts of a live shim are preferred. The facts in the lock file are used only while their shim is
+    alive: if a daemon died during a hand-over, the lock file of the named kernel can be that of a
+    warm kernel that was terminated afterwards. Facts of another pid namespace are ignored, because
+    their pids are not valid in this namespace. The facts of every released version can be read,
+    because newer versions add fields and change none.
     """
     handles, namespace = [], pid_namespace()
     for path in (facts, lock):

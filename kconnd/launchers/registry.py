@@ -37,7 +37,7 @@ class Launchers:
         await self._for(plan).prepare(plan)
 
     def expect(self, requested_at_ns: int) -> None:
-        """Announce a requested kernel to all launchers; the right launcher is not known yet."""
+        """Announce a launch to all launchers, because its launcher is not known yet."""
         for launcher in self._launchers.values():
             launcher.expect(requested_at_ns)
 

@@ -70,7 +70,7 @@ class ShimProcess:
             os.waitpid(self.pid, 0)
 
     def dismiss(self) -> None:
-        """Close the pipes and wait for the exit; a shim without a plan then exits."""
+        """Close the pipes, so that a shim without a plan exits, and wait for its exit."""
         os.close(self.plan)
         os.close(self.answer)
         self.wait()

@@ -135,7 +135,11 @@ class ZygoteProcess:
             zygote_end.close()
 
     def is_usable(self) -> bool:
-        """Return whether to use this zygote: it is ready, is importing, or has a valid refusal."""
+        """Return whether to use this zygote instead of a new zygote.
+
+        A zygote is usable if it is importing or ready. A zygote that has refused to fork is usable
+        while its refusal is valid, because a new zygote would refuse as well.
+        """
         if self._refusal is not None:
             return self._refusal.holds(self._timeouts.clock())
         return not self._ready or self._process.poll() is None
@@ -154,10 +158,10 @@ class ZygoteProcess:
             self._receive_readiness()
 
     def announce(self, requested_at_ns: int) -> None:
-        """Let the zygote check the disk now for the request that will follow.
+        """Let the zygote check for changed files now, before the request for a fork arrives.
 
-        The announcement is omitted if the zygote is not ready or busy. It is also omitted during
-        concurrent starts, because the request then follows soon.
+        The announcement is omitted if the zygote is busy or not ready. It is also omitted during a
+        series of starts, because the request then follows soon.
         """
         in_burst = self._timeouts.clock() - self._last_fork_at < BURST_INTERVAL_S
         if in_burst or not self._exchange_lock.acquire(blocking=False):
@@ -196,7 +200,8 @@ class ZygoteProcess:
         UnforkableError
             If the zygote refuses to fork or cannot fork.
         StaleError
-            If the zygote has died, or if a new process would import other modules.
+            If the zygote has died, or if a new process would import other modules than the zygote
+            has imported.
         """
         with self._exchange_lock:
             self._receive_readiness()

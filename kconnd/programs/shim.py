@@ -11,8 +11,8 @@ exec.
 Rules. The shim imports only the standard library and no other module of kconnd, so it keeps working
 after an upgrade of kconnd. The shim accepts no commands: it has no socket and ignores signals. A
 faulty daemon therefore cannot make the shim lose its kernel. To stop a kernel, the daemon signals
-the kernel itself. There is one exception: the shim of a kernel with its own cgroup handles the
-SIGTERM of the service manager. The service manager sends this signal to all processes of a unit
+the kernel itself. A single signal is not ignored: the shim of a kernel with its own cgroup handles
+the SIGTERM of the service manager. The service manager sends this signal to all processes of a unit
 when it stops the unit. The shim then records the stop of the unit in the exit file, and sends
 SIGKILL to the kernel if the kernel still runs after `UNIT_STOP_GRACE_S`. The shim never blocks the
 kernel's output: output that cannot be written is counted and dropped.
@@ -40,8 +40,8 @@ of the records are:
                 flock(2); the lock file stays locked until the shim exits
 ``lock_file``   the path of the lock file, which the shim then locks itself; a plan contains
                 either ``lock`` or ``lock_file``
-``report``      ``1``: write the facts a second time after the start of the kernel, with the failure
-                of the start, for a caller that cannot read the shim's stdout
+``report``      ``1``: after the start of the kernel, write the facts a second time, and add whether
+                the start failed, for a caller that cannot read the shim's stdout
 ``cgroup``      ``1``: the kernel has its own cgroup, which counts how often the kernel reached its
                 memory limit
 ==============  ==================================================================================
@@ -381,7 +381,10 @@ class Child:
             os.close(descriptor)
 
     def begin(self, plan: Plan) -> bytes:
-        """Record the child and send it the plan; return errno and step of a failure, or ``b""``."""
+        """Write the facts, and send the child its plan.
+
+        Return the errno and the step of a failure, or ``b""``.
+        """
         record_facts(plan, self.pid)
         remaining = memoryview(plan.text)
         try:
@@ -537,9 +540,9 @@ NO_OOM = (b"false", b"false", b"")
 class MemoryLimits:
     """Finds which memory limit was reached: that of the kernel's cgroup or of a parent cgroup.
 
-    Linux counts a kill by the OOM killer in the cgroup of the killed process, even if a parent
-    cgroup reached its limit. This class therefore also compares how often each of these cgroups had
-    reached its limit before and after the run of the kernel (cgroups(7)).
+    Linux counts a kill by the OOM killer in the cgroup of the killed process, even if the limit of
+    a parent cgroup was the cause. Each cgroup also counts how often it reached its own limit
+    (cgroups(7)). This class therefore reads these counts before and after the run of the kernel.
     """
 
     def __init__(self, root: bytes = CGROUP_ROOT, place: bytes = b"/proc/self/cgroup") -> None:
@@ -588,7 +591,10 @@ def limit_files(group: bytes) -> list[bytes]:
 
 
 def limit_hits(group: bytes) -> int:
-    """Count how often a cgroup reached its limit; in v2, only when no memory could be freed."""
+    """Return how often a cgroup has reached its memory limit.
+
+    The count of v2 includes only the times when no memory could be freed.
+    """
     for path in limit_files(group)[:1]:
         counts = read_counts(path)
         return counts.get(b"oom", counts.get(b"", 0))
@@ -760,9 +766,10 @@ def hold_lock(plan: Plan) -> bool:
 
 
 def set_title(name: bytes, room: int) -> None:
-    """Write the name into the command line that ``ps`` shows, if that ends with ``room`` spaces.
+    """Write the name into the command line that ``ps`` shows.
 
-    Field 49 of proc_pid_stat(5) is the address at which the command line ends.
+    Do nothing unless the command line ends with ``room`` spaces. Field 49 of proc_pid_stat(5) is
+    the address at which the command line ends.
     """
     end = int(read_proc(b"/proc/self/stat").rpartition(b")")[2].split()[46])
     if end and read_proc(b"/proc/self/cmdline").endswith(b" " * room + b"\0"):

@@ -108,7 +108,7 @@ BeginStep = Callable[[str], None]  # receives the description of the next step; 
 
 
 def ignore_step(_step: str) -> None:
-    """Do nothing: for programs whose user can interrupt a step that hangs."""
+    """Do nothing; used by programs that a user can interrupt while a step hangs."""
 
 
 class PathSteps:
@@ -198,7 +198,7 @@ class _Progress:
             self._step, self.began_at = step, time.monotonic()
 
     def give_up(self, limit_s: float) -> str:
-        """Abandon the thread if its step exceeds the limit; return the step, or ``""`` if not."""
+        """Abandon the thread if its step exceeds the limit; return the step, else ``""``."""
         with self._lock:
             if self._has_ended or time.monotonic() < self.began_at + limit_s:
                 return ""

@@ -1,10 +1,11 @@
 """Read known facts about a kernel's software before the kernel's start, and store learned facts.
 
-`SoftwareReader` derives the key of the software, and reads the facts in the table of kernel
-measurements, in the metadata of packages and in the kernel spec. If the facts for this key were
-read before, a few calls of stat(2) suffice. The facts that starts and probes have shown are learned
-facts; `LearnedCapabilities` stores them in a private file of the state folder. A start is possible
-without learned facts, so an error while this file is read or written is logged and ignored.
+`SoftwareReader` derives a key that identifies the software, and reads the facts in the table of
+kernel measurements, in the metadata of packages and in the kernel spec. If the facts for this key
+were read before, a few calls of stat(2) suffice. The facts that starts and probes have shown are
+learned facts; `LearnedCapabilities` stores them in a private file of the state folder. A start is
+possible without learned facts, so an error while this file is read or written is logged and
+ignored.
 """
 
 import json
@@ -140,7 +141,7 @@ class LearnedCapabilities:
         return combine(software.facts, learned.facts if learned is not None else {})
 
     def learn(self, software: Software, observed: Capabilities) -> dict[str, Fact]:
-        """Store the new facts among observed facts, and return the new facts."""
+        """Store those observed facts that are new, and return them."""
         news = news_in(self.facts(software), observed)
         if not news or not software.key:
             return {}

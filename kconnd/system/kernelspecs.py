@@ -39,7 +39,7 @@ def installed_names(
 ) -> dict[str, Path]:
     """Return the folders of the installed kernel specs by name in lower case.
 
-    If several kernel specs have one name, the first on the search path wins.
+    If several kernel specs have the same name, the first on the search path wins.
 
     Parameters
     ----------

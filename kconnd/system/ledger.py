@@ -54,7 +54,7 @@ class PortLedger:
         ports: tuple[int, ...],
         write: Callable[[tuple[int, ...]], None] = lambda _: None,
     ) -> tuple[int, ...]:
-        """Grant five ports: a free port for each 0, and each other port without a check.
+        """Grant five ports: a free port for each 0 in ``ports``; the others without a check.
 
         Parameters
         ----------
@@ -150,7 +150,7 @@ def _is_valid(name: str) -> bool:
 
 
 def is_free(ip: str, port: int) -> bool:
-    """Check whether a port can be bound now, as ZMQ does: with SO_REUSEADDR (socket(7))."""
+    """Check whether ZMQ, which sets SO_REUSEADDR (socket(7)), could bind a port now."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -161,7 +161,7 @@ class InstalledPackages:
         return None
 
     def read_requirements(self, package: Package) -> list[str]:
-        """Return the names of the packages that a package requires without an extra."""
+        """Return the names of a package's requirements, except those that belong to an extra."""
         self._begin(f"reading {package.info}")
         metadata = _read(f"{package.info}/METADATA") or _read(f"{package.info}/PKG-INFO")
         header = metadata.partition("\n\n")[0].splitlines()

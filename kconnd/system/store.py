@@ -7,9 +7,10 @@ share a home folder, records of other machines are read but never changed.
 As soon as `Store.save` returns, the record survives an exit of the daemon. About a second later, a
 background thread has written the record to disk, and it survives a crash of the machine
 (`kconnd.system.files.writeback`). No caller waits for the write to disk. A crash of the machine
-terminates all kernels anyway, so at most the last change of a kernel's desired state is lost. Until
-a record is on disk, its previous version is kept (``.record.json.*``), and `Store.read` can restore
-the previous version.
+terminates all kernels, so the data about processes in a record are worthless afterwards. The only
+loss that matters is the last change of a kernel's desired state (whether users want the kernel up
+or down). Until a record is on disk, its previous version is kept (``.record.json.*``), and
+`Store.read` can restore the previous version.
 """
 
 import contextlib
@@ -73,7 +74,7 @@ class Store:
         return folder
 
     def save(self, record: KernelRecord) -> None:
-        """Save a record, and schedule its write to disk."""
+        """Save a record so that it survives the daemon's exit, and schedule its fsync(2)."""
         content = as_json(to_json(replace(record, origin=self.origin)))
         path = self.folder(record.name) / RECORD
         self._writeback.schedule(path, replace_private(path, content))
@@ -116,8 +117,8 @@ class Store:
         ------
         StateFileError
             If the file cannot be read, or if the record and its previous versions are damaged or
-            have a newer version number. A damaged record is renamed, and the error states the new
-            name.
+            have the format of a newer kconnd. A damaged record is renamed, and the error states the
+            new name.
         """
         path = self._folder / name / RECORD
         try:
@@ -176,7 +177,8 @@ def records_elsewhere(folder: Path, origin: Origin) -> Iterator[KernelRecord]:
     Parameters
     ----------
     folder : Path
-        A folder that contains a state folder for each machine; its name is the machine id.
+        A folder that contains a state folder for each machine. The name of a state folder is the
+        machine id.
     origin : Origin
         This machine.
     """

@@ -1,11 +1,11 @@
 """Arranges the zygote's heap so that forked kernels copy fewer memory pages.
 
 When a forked kernel writes one byte of a shared page, the operating system copies the whole page.
-This module gathers strings that every kernel writes to on adjacent pages. It also allocates the
-free gaps between live objects, so that later allocations of a kernel are in new pages. Together,
-the two steps save a forked kernel 9 % of its own memory, and 4 % of its processor time until the
-first reply. To measure the effect, let `arrange` return at once and compare the output of
-``scripts/bench --only costs``.
+Every kernel writes to the reference counts of certain strings, and this module moves these strings
+to adjacent pages. It also allocates the gaps (free chunks) between live objects. Later allocations
+of a kernel are then in new pages and cause no copy of a shared page. Together, the two steps save a
+forked kernel 9 % of its own memory, and 4 % of its processor time until the first reply. To measure
+the effect, let `arrange` return at once and compare the output of ``scripts/bench --only costs``.
 
 Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains. The
 zygote calls `arrange` as its last step before it forks. A program in a kernel cannot observe the
@@ -68,11 +68,11 @@ class Mallinfo(ctypes.Structure):
 
 
 def fill_gaps() -> None:
-    """Allocate the free chunks between live objects, so that later allocations get new pages.
+    """Allocate the gaps (free chunks) between live objects; later allocations get new pages.
 
-    A kernel that allocates from a gap copies the page of the gap. This function allocates at most
-    as much memory as glibc reports as free. This limit also holds if another library implements
-    ``malloc``.
+    A kernel that allocated a gap would write to a shared page and thereby copy it. This function
+    allocates at most as much memory as glibc reports as free. This limit also holds if another
+    library implements ``malloc``.
     """
     libc = ctypes.CDLL(None)
     libc.mallinfo2.restype = Mallinfo

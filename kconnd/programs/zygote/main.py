@@ -31,8 +31,8 @@ daemon:
   states whether the daemon moves the shim into a cgroup before it sends the plan. The zygote
   answers ``{"shim": pid}``, ``{"stale": changed path}`` or ``{"failed": reason}``.
 - ``{"ahead": true, "asked": nanoseconds}`` without descriptors announces a request of the first
-  kind: the zygote checks the disk while the daemon makes the plan. The zygote sends no reply to an
-  announcement.
+  kind: the zygote checks for changed files while the daemon makes the plan. The zygote sends no
+  reply to an announcement.
 
 `kconnd.programs.shim` documents the plan. The ``arg`` records of the plan are the command ``PYTHON
 [FLAGS] -m MODULE ...`` of a cold start, and ``module_at`` is the index of MODULE in these records.
@@ -366,9 +366,9 @@ class ForkServer:
     def fork_child(
         self, shim_ends: Iterable[socket.socket | BinaryIO], *, copies_pages: bool
     ) -> Child:
-        """Fork the child early; return None if this fails.
+        """Fork the child before the shim waits for its plan; return None if this fails.
 
-        A child that is forked later also has to copy the pages to which the shim has written.
+        A later child would also have to copy the pages to which the shim has written by then.
         """
 
         def prepare() -> None:

@@ -6,11 +6,12 @@ such as listing the files of all modules, read many objects and produce a small 
 copies far more memory than the result needs. The zygote therefore runs two such steps of
 ipykernel's start before the fork. The code here uses private names of ipykernel and traitlets.
 
-Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains.
-Each precomputed object replaces methods of a class or an attribute of a module. The first use of
-the replacement returns the precomputed value and restores the original. If the installed ipykernel
-or traitlets lacks the expected names, the object is skipped: `Precomputed.skipped` contains the
-reason, the daemon logs it, and the kernel computes the value itself.
+Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains. To
+use a precomputed object, a kernel replaces methods of a class or an attribute of a module. The
+first use of the replacement returns the precomputed value and restores the original. If the
+installed ipykernel or traitlets lacks the expected names, the object is skipped:
+`Precomputed.skipped` contains the reason, the daemon logs it, and the kernel computes the value
+itself.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class CopiedPages:
         return f"prefault: madvise: {os.strerror(ctypes.get_errno())}"
 
     def learn(self, kernel: int) -> None:
-        """Examine one of the first kernels, given by its pid; keep the longest list of pages."""
+        """Read the pages of one of the first kernels, given its pid; keep the longest list."""
         if self.samples == SAMPLE_COUNT:
             return
         with contextlib.suppress(OSError):  # the kernel has exited

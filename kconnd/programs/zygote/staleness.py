@@ -58,8 +58,8 @@ def watched_paths() -> tuple[list[str], list[str]]:
     Returns
     -------
     tuple of list
-        The files and folders in which every change counts, and the user's own folders, in which
-        only importable names count.
+        The files and folders in which every change counts, and the user's own folders, in which a
+        change counts only if it can affect the import of a module.
     """
     library = os.path.dirname(os.__file__)
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
@@ -135,7 +135,7 @@ class FolderSnapshot:
     state : list of int, optional
         The `signature` of the folder; None if the folder does not exist.
     names : frozenset of str
-        The relevant names in the folder.
+        The relevant names in the folder: those that can affect the import of a module.
     """
 
     def __init__(self, state: list[int] | None, names: frozenset[str]) -> None:
@@ -154,8 +154,8 @@ class OwnFolders:
     folders : iterable of str
         The paths of the folders.
     names : iterable
-        The names of modules, of which the first parts count. Objects that are not strings are
-        ignored; some programs add such objects to the keys of ``sys.modules``.
+        The names of modules. Only the part before the first dot is used. Objects that are not
+        strings are ignored; some programs add such objects to the keys of ``sys.modules``.
     """
 
     def __init__(self, folders: Iterable[str], names: Iterable[object]) -> None:
@@ -203,7 +203,7 @@ class DiskSnapshot:
     paths : list of str
         The files and folders in which every change counts.
     own_folders : OwnFolders
-        The folders in which only relevant names count.
+        The user's own folders, in which a change counts only if it changes a relevant name.
     """
 
     def __init__(self, paths: list[str], own_folders: OwnFolders) -> None:
@@ -213,10 +213,10 @@ class DiskSnapshot:
         self.state = self._read()
 
     def changed(self, requested_at_ns: int) -> str | None:
-        """Return a changed path, by a check that began after the request; None if nothing changed.
+        """Return a path that had changed at the time of a request; None if no path had changed.
 
-        The last check is used again if it began after the request. Once a changed path was found,
-        all later calls return this path.
+        The last check suffices if it began after the request; otherwise, the paths are checked now.
+        Once a changed path was found, all later calls return this path.
         """
         if self.changed_path is None and self.checked_ns <= requested_at_ns:
             self.changed_path = self._compare(self._read()) or self.own_folders.changed()

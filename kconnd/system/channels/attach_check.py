@@ -1,8 +1,8 @@
 """Check whether a new client can attach to a kernel, by its connection file and its sockets.
 
-The first check connects to the Unix sockets. Later checks compare the inodes of the files and do
-not connect, because a live kernel keeps its sockets open. TCP ports are looked up in the system's
-tables of listening sockets, without a connection to the kernel.
+The first check connects to the Unix sockets. Later checks do not connect: a live kernel keeps its
+sockets open, so it suffices that the socket files still have the same inodes. TCP ports are looked
+up in the system's tables of listening sockets, without a connection to the kernel.
 """
 
 import json

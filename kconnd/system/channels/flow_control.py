@@ -1,7 +1,7 @@
 """Limit the time that the event loop spends on reading from kernels that publish fast.
 
-How it works. A turn reads from one kernel for at most `TURN_S` seconds of processor time. All
-kernels that publish faster than the daemon reads share a budget of `CORE_SHARE` of a core. If a
+How it works. A turn reads from one kernel for at most `TURN_S` seconds of processor time. A budget
+of `CORE_SHARE` of a core is divided among the kernels that publish too fast for the daemon. If a
 kernel has used up its share, the daemon reads nothing from the kernel until the kernel has credit
 again. During this pause, the kernel's own socket drops the messages that it cannot send
 (ZMQ_SNDHWM). A quiet kernel saves credit up to `MAX_CREDIT_S`, so that the output of a usual cell
@@ -24,7 +24,7 @@ COUNT_INTERVAL_S = 1.0
 
 
 class ReadBudget:
-    """The processor time that all kernels that publish too fast share."""
+    """Divides the budget among the readers of kernels that publish too fast."""
 
     def __init__(self) -> None:
         self.readers: set[ThrottledReader] = set()

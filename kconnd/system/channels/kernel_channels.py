@@ -5,7 +5,7 @@ the kernel's status messages; the content of other messages is neither parsed no
 daemon's own requests also make a kernel publish busy and idle. The daemon therefore remembers the
 ids of its requests, and ignores each status message whose parent header has one of these ids. The
 long-lived connections are in `kconnd.system.channels.listeners`. Each request has its own socket,
-except code that is executed silently.
+except that all requests to execute code silently share a socket.
 """
 
 import asyncio

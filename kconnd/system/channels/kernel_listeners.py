@@ -44,7 +44,7 @@ def read_listeners(root: ProcessId) -> ListeningSockets:
 
 
 def read_refusal(connection: ConnectionInfo, root: ProcessId) -> RefusedWire | None:
-    """Return how a starting kernel ignores its connection file; None if nothing shows this."""
+    """Return a starting kernel's deviation from its connection file; None if none is visible."""
     ip = connection.ip if connection.transport == "tcp" else LOOPBACK
     try:
         return find_refusal(connection, read_listeners(root), lambda port: greet(ip, port))

@@ -98,7 +98,7 @@ async def exchange(
     frames: Sequence[bytes],
     parse_reply: Callable[[list[bytes]], Reply | None],
 ) -> Reply:
-    """Send a request after the handshake, and wait for the first message that is the reply.
+    """Send a request after the handshake, and wait for a message that ``parse_reply`` accepts.
 
     Raises
     ------

@@ -123,8 +123,8 @@ def _wait_for_daemon(lock: Path) -> None:
 def _check_kernels(live: Path, here: Origin) -> None:
     """Refuse a folder if one of its kernels may run in another container or on another machine.
 
-    Each shim records its origin in its facts file, and in its lock file if the lock is in this
-    folder.
+    Each shim records its origin in its facts file and in its lock file. The folder contains the
+    facts files, and the lock files of kernels that an older kconnd started.
     """
     for file in live.glob("*"):
         is_held = is_old_lock(file.name) and probe_lock(file) is Lock.HELD

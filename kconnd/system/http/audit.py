@@ -3,9 +3,9 @@
 A line says who sent which request, and the outcome.
 
 Rules. A request that changed something, may have changed something, or disclosed a key has its own
-line. Of a user's requests without an effect, a few in each minute have their own lines, and a
-summary line counts the remaining requests. A user can therefore not flood the log. Each line is
-printable, whatever the request contains.
+line. In each minute, a user's first few requests without an effect have their own lines, and a
+summary line counts the others. A user can therefore not flood the log. Each line is printable,
+whatever the request contains.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Control groups: the cgroup and unit of a process, and the processes of a cgroup.
 
-Rules. The name of a cgroup is no proof: a user who controls a part of the tree can create a cgroup
-with any name there. The system's service manager has chosen the first name below the slices; a user
-may have chosen the names below that. Processes are terminated only in a cgroup that was created for
-a single kernel.
+Rules. The name of a cgroup does not prove who created the cgroup: a user who controls a part of the
+tree can create a cgroup with any name there. In a path, the system's service manager has chosen the
+slices and the first name below the slices; a user may have chosen all further names. Processes are
+terminated only in a cgroup that was created for a single kernel.
 """
 
 import asyncio

@@ -34,7 +34,7 @@ class ClientCounter:
     """Counts the clients of several kernels, with one read of the socket tables."""
 
     def count(self, connection: ConnectionInfo, kernel_pid: int) -> int | None:
-        """Count the clients of a kernel, without the daemon.
+        """Count the clients of a kernel; connections of this process do not count.
 
         Parameters
         ----------

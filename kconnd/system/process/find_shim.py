@@ -1,8 +1,8 @@
 """Find a shim by its command line, if its files were removed.
 
-The command line ends with the kernel's name. The command line of a spawned shim is ``python -I -S
-shim.pyc NAME``. In a unit, the path of the plan follows the name. A forked shim shows ``kconnd-shim
-NAME`` as one argument (`kconnd.programs.zygote`).
+The command line contains the kernel's name. A spawned shim has the command line ``python -I -S
+shim.pyc NAME``; in a unit, the path of the plan follows NAME. The command line of a forked shim is
+the single argument ``kconnd-shim NAME`` (`kconnd.programs.zygote`).
 """
 
 import os

@@ -237,7 +237,7 @@ def _children(pid: int) -> list[int]:
 
 
 def in_group(leader: int, processes: Iterable[ProcessId]) -> list[ProcessId]:
-    """Return those of some processes that are in the process group of a leader, even if zombies."""
+    """Return the processes that are in the process group of a leader, including zombies."""
     members = []
     for process in processes:
         with contextlib.suppress(OSError):

@@ -30,9 +30,10 @@ def _read_pss(pid: int) -> int:
 
 
 def tree_cpu_seconds(*roots: ProcessId) -> dict[tuple[int, int], float]:
-    """Return the processor time in seconds of each process in some trees, by pid and start time.
+    """Return the processor time in seconds of some processes and of all their descendants.
 
-    The time of an ended child is included in the time of the parent that has waited for the child.
+    The key of a time is the pid and start time of the process. The time of an ended child is
+    included in the time of the parent that has waited for the child.
     """
     cpu_seconds: dict[tuple[int, int], float] = {}
     for root in roots:

@@ -90,8 +90,8 @@ def load_profiles(
     missing_ok : bool
         Whether a missing path equals an empty folder. Otherwise, a missing path is a fault.
     uid_of : callable
-        A function that returns the uid of a user name. The uid identifies root, because on some
-        machines several names have uid 0.
+        A function that returns the uid of a user name. Root is recognised by its uid and not by its
+        name, because on some machines several names have uid 0.
     begin : callable
         Called with a description of each step when the step begins; it raises StuckError if
         another thread hangs at the step.
@@ -350,5 +350,5 @@ def _is_below(path: KeyPath, profile: KeyPath) -> bool:
 
 
 def is_profile(name: str) -> bool:
-    """Check by its name whether a file of a folder is read."""
+    """Check by the name of a file in a folder whether the file contains profiles."""
     return name.endswith((".yaml", ".yml")) and not name.startswith(".")

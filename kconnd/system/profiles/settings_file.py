@@ -97,7 +97,7 @@ class LiveSettings:
         return self._settings
 
     def reload(self) -> MachineSettings:
-        """Read the file without waiting until it is complete: the user who wrote it requests so."""
+        """Read the file at once: the user who requests this has finished writing the file."""
         self._read(stamp_file(self._path))
         return self.now()
 

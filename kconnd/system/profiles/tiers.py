@@ -30,8 +30,8 @@ def load_machine(
     """Read the machine profiles.
 
     A machine profile that gives rights to other users must name the user that its kernel runs as.
-    Without this key, every user has an own kernel of the profile, and the profile would open each
-    of these kernels to others without the consent of its user.
+    If a profile names no user, each user can start a kernel of the profile. The profile would then
+    give other users rights to each of these kernels without the consent of the kernel's owner.
     """
     loaded = load_profiles(paths, uid=0, begin=begin)
     return exclude(loaded, lambda sourced: _shares_all_users(sourced.profile), _shares_all_fault)

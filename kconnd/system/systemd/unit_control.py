@@ -28,7 +28,7 @@ CHANGING_STATES = {"activating", "reloading", "deactivating", "starting", "resta
 
 
 class Systemd:
-    """A connection to the system's service manager; a call after a loss connects again.
+    """A connection to the system's service manager; if it is lost, the next call connects again.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class Systemd:
         return await self._state(unit) == "active"
 
     async def _state(self, unit: str) -> str:
-        """Return a unit's state; a queued job takes precedence, for example as ``starting``."""
+        """Return a unit's queued job, such as ``starting``; without a job, the unit's state."""
         reply = await self._call("ListUnitsByNames", "as", [[unit]])
         states = [f"{row[8]}ing" if row[7] else str(row[3]) for row in reply[0]]
         return states[0] if states else "inactive"
