@@ -196,17 +196,31 @@ def test_an_interrupt_of_a_starting_kernel_is_refused_and_does_not_end_it(lab: D
     assert (found["state"], found["generation"], found["last_exit"]) == ("running", 1, None)
 
 
-@pytest.mark.parametrize(("name", "how"), [("small", "killed by SIGINT"), ("xeus", "")])
+def test_a_kernel_that_is_known_to_end_by_an_interrupt_is_not_interrupted(lab: Daemon) -> None:
+    pytest.importorskip("xpython_launcher")
+    pid = lab.post("xeus", "start")["pid"]
+    done = ctl(lab, "interrupt", "xeus")
+    assert done.code == 1
+    assert "interrupting xeus: it does not survive SIGINT" in done.err
+    assert lab.info("xeus")["pid"] == pid
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), [("small", "killed by SIGINT"), ("xeus", "exited with code 0")]
+)
 def test_a_kernel_that_an_interrupt_ends_is_told_as_such(lab: Daemon, name: str, how: str) -> None:
     """xeus-python ends with 0, which is no wish of its user: it is started again by the policy."""
     if name == "xeus":
         pytest.importorskip("xpython_launcher")
-        how = "exited with code 0"
     first = lab.post(name, "start")
-    done = ctl(lab, "interrupt", name)
     reason = f"ended by the interrupt ({how})"
-    assert done.code == 3
-    assert done.err.splitlines()[0] == f"kconnd-ctl: interrupting {name}: the kernel {reason}"
+    if name == "xeus":
+        lab.post(name, "signal", signal="INT")
+        wait_for(lambda: lab.info(name)["last_exit"], "its end")
+    else:
+        done = ctl(lab, "interrupt", name)
+        assert done.code == 3
+        assert done.err.splitlines()[0] == f"kconnd-ctl: interrupting {name}: the kernel {reason}"
     again = lab.wait_state(name, "running")
     assert again["generation"] == first["generation"] + 1
     assert again["last_exit"]["reason"] == reason
