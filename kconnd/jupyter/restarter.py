@@ -81,7 +81,10 @@ def process_status(
 class AttachedProvisioner(Protocol):
     """The part of `kconnd.jupyter.provisioner.KconndProvisioner` that the restarter uses."""
 
-    generation: int
+    @property
+    def generation(self) -> int | None:
+        """The generation of the attached process; None until it is known."""
+        ...
 
     @property
     def kernel(self) -> str:
@@ -99,7 +102,7 @@ _Stock: Any = AsyncIOLoopKernelRestarter  # its type annotations do not match it
 class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
     """Notifies front ends when the daemon has restarted their kernel or the kernel has ended."""
 
-    _announced_generation = 0
+    _announced_generation: int | None = None
     _is_due = False
     _unsubscribe: Callback | None = None
     _event_poll: asyncio.Task[None] | None = None
@@ -113,7 +116,7 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
         """Begin to poll every ``time_to_dead`` seconds, and at each event of the kernel."""
         self._announced_generation = self._provisioner.generation
         if self._unsubscribe is None:
-            self._unsubscribe = subscribe(self._provisioner.kernel, self._poll_soon)
+            self._unsubscribe = subscribe(self._provisioner.kernel, self.poll_soon)
         super().start()
 
     def stop(self) -> None:
@@ -123,7 +126,7 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
             self._unsubscribe = None
         super().stop()
 
-    def _poll_soon(self) -> None:
+    def poll_soon(self) -> None:
         """Poll in a task of its own; events that arrive during a poll cause one more poll."""
         self._is_due = True
         if self._event_poll is None or self._event_poll.done():
@@ -142,6 +145,8 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
         # A shutdown may have begun during the query.
         if status is None or self.kernel_manager.shutting_down:
             return
+        if self._announced_generation is None:
+            self._announced_generation = self._provisioner.generation or 0
         if status.fate is Fate.ENDED:
             self._fire_callbacks("dead")
             self.stop()

@@ -31,6 +31,7 @@ from kconnd.attach import this_machine
 from kconnd.core.names import parse_name
 from kconnd.errors import KconndError, UsageError
 from kconnd.jupyter.async_client import AsyncClient
+from kconnd.jupyter.external_restarter import ExternalKernel, start_restarter
 from kconnd.jupyter.provisioner import KconndProvisioner
 
 # True while the server shuts a kernel down without a request of a user.
@@ -155,6 +156,26 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
                 parse_name(name)  # raises for OWNER/NAME, which no daemon publishes
                 return name, content.get("kconnd_machine") == this_machine()
         return None
+
+    # --- restarts and ends
+
+    def add_restart_callback(self, kernel_id: str, callback: Any, event: str = "restart") -> None:
+        """Register a callback for restarts of a kernel, or for its end.
+
+        Each websocket registers callbacks when it opens. Jupyter watches no external kernel, so its
+        own method ignores them for such a kernel. A kernel of kconnd is watched from its first
+        websocket on.
+        """
+        manager, name = self.get_kernel(kernel_id), self._external_name(kernel_id)
+        if name is not None and start_restarter(ExternalKernel(name, manager, self._daemon)):
+            manager.add_restart_callback(lambda: self._forget(kernel_id, manager), "dead")
+        super().add_restart_callback(kernel_id, callback, event)
+
+    def _forget(self, kernel_id: str, manager: Any) -> None:
+        """Forget an external kernel that has ended; a later process may have a new connection."""
+        if self._kernels.get(kernel_id) is manager:
+            del self._kernels[kernel_id]
+            del self.kernel_id_to_connection_file[kernel_id]
 
     # --- commands
 

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon
+from tests.jupyter.conftest import FORK
 from tests.jupyter.test_server import CLASS, Server, execute_request
 
 POLL_S = 0.5  # so that a poll falls into the cell
@@ -85,6 +87,14 @@ async def _notebook(server: Server, kernel_id: str) -> AsyncIterator[Notebook]:
             pass
 
 
+async def _external(server: Server, daemon: Daemon) -> str:
+    daemon.profile("seen", f"{FORK}publish: jupyter\n")
+    daemon.ask("POST", "/v1/reload")
+    await asyncio.to_thread(daemon.post, "seen", "start")
+    await asyncio.to_thread(wait_for, server.kernels, "the server to list it")
+    return str(server.kernels()[0]["id"])
+
+
 def _open(server: Server) -> str:
     return str(server.ask("POST", "api/kernels", {"name": "kconnd-lab"})["id"])
 
@@ -117,3 +127,37 @@ async def test_a_crash_is_told_once_and_before_anything_of_the_new_process(
         await asyncio.to_thread(daemon.wait_state, "lab", "running")
         assert await notebook.run(CELL) == OUTPUT
     assert notebook.states().count("restarting") == 1
+
+
+@pytest.mark.parametrize("server", [NO_POLL_S], indirect=True)
+async def test_a_notebook_on_an_external_kernel_learns_of_a_crash_and_of_a_stop(
+    server: Server, daemon: Daemon
+) -> None:
+    kernel_id = await _external(server, daemon)
+    async with _notebook(server, kernel_id) as notebook:
+        os.kill((await asyncio.to_thread(daemon.info, "seen"))["pid"], signal.SIGKILL)
+        await notebook.read_until(lambda message: message["msg_type"] == "status")
+        assert notebook.states()[-1] == "restarting"
+        await asyncio.to_thread(daemon.wait_state, "seen", "running")
+        assert await notebook.run(CELL) == OUTPUT
+        assert notebook.states().count("restarting") == 1
+        await asyncio.to_thread(daemon.post, "seen", "stop")
+        await notebook.read_until(_is_dead)
+    await asyncio.to_thread(daemon.post, "seen", "start")
+    await asyncio.to_thread(wait_for, server.kernels, "the server to list it again")
+    async with _notebook(server, kernel_id) as notebook:
+        assert await notebook.run("print(1)") == "1\n"
+
+
+@pytest.mark.parametrize("server", [NO_POLL_S], indirect=True)
+async def test_a_notebook_on_an_external_kernel_keeps_its_output_after_a_requested_restart(
+    server: Server, daemon: Daemon
+) -> None:
+    async with _notebook(server, await _external(server, daemon)) as notebook:
+        await asyncio.to_thread(daemon.post, "seen", "restart")
+        assert await notebook.run(CELL) == OUTPUT
+    assert "restarting" not in notebook.states()
+
+
+def _is_dead(message: dict[str, Any]) -> bool:
+    return bool(message["content"].get("execution_state") == "dead")
