@@ -67,7 +67,7 @@ def check_file(daemon: Daemon, path: str, wire: str) -> None:
 
 def test_every_installed_kernel_spec_is_a_profile(daemon: Daemon) -> None:
     daemon.start()
-    assert daemon.get("/v1/kernels") == {"kernels": [], "elsewhere": []}
+    assert daemon.get("/v1/kernels") == {"kernels": [], "elsewhere": [], "shared": []}
     info = daemon.post("python3", "start")
     assert (info["kernel_name"], info["state"]) == ("python3", "running")
 
