@@ -24,15 +24,14 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
-from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import HTTPError
 
 from kconnd.attach import this_machine
 from kconnd.core.names import parse_name
 from kconnd.errors import KconndError, UsageError
-from kconnd.jupyter.async_client import AsyncClient
 from kconnd.jupyter.external_restarter import ExternalKernel, start_restarter
 from kconnd.jupyter.provisioner import KconndProvisioner
+from kconnd.jupyter.unused_sockets import SocketReleasingManager
 
 # True while the server shuts a kernel down without a request of a user.
 _by_server: ContextVar[bool] = ContextVar("by_server", default=False)
@@ -41,15 +40,9 @@ MAX_PHRASE_CHARS = 300
 DIGEST_CHARS = 12  # of the name of an external kernel, in its id
 ENDED = frozenset({"stopped", "failed", "lost"})  # no client can attach to a kernel in these states
 
-_Stock: Any = AsyncMappingKernelManager  # its type annotations do not match its callers
 
-
-class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
+class KconndMappingKernelManager(SocketReleasingManager):
     """A kernel manager that forwards requests about kernels of kconnd to the daemon."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._daemon = AsyncClient()
 
     # --- listing
 
@@ -87,7 +80,8 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
 
     async def list_kernels(self) -> list[dict[str, Any]]:
         """List all kernels, with the daemon's state for kernels of kconnd."""
-        states = await self._query_states() if self.kernel_id_to_connection_file else None
+        is_needed = self.kernel_id_to_connection_file or self.released.keys() & self._kernels.keys()
+        states = await self._query_states() if is_needed else None
         models: list[dict[str, Any]] = []
         for kernel_id in self.list_kernel_ids():
             # The kernel was removed after list_kernel_ids had returned.
@@ -100,7 +94,7 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
     async def kernel_model(self, kernel_id: str) -> dict[str, Any]:
         """Describe one kernel; see `list_kernels`."""
         model: dict[str, Any] = super().kernel_model(kernel_id)
-        if self._external_name(kernel_id) is None:
+        if self._external_name(kernel_id) is None and kernel_id not in self.released:
             return model
         return self._update_model(model, await self._query_states()) or model
 
@@ -121,7 +115,9 @@ class KconndMappingKernelManager(_Stock):  # type: ignore[misc]  # see above
         """
         published = self._read_published(model["id"])
         if published is None:
-            return model
+            unused = (states or {}).get(self.released.get(model["id"], ""), {})
+            current = unused.get("execution_state")
+            return {**model, "execution_state": current} if current else model
         name, is_on_this_machine = published
         if not is_on_this_machine:
             return None  # a kernel on another machine with this home folder cannot be reached

@@ -17,6 +17,7 @@ from tests.end_to_end.daemon import Daemon
 from tests.jupyter.conftest import FORK
 from tests.jupyter.test_server import CLASS, Server, execute_request
 
+RELEASE = "KconndMappingKernelManager.release_delay_s"
 POLL_S = 0.5  # so that a poll falls into the cell
 NO_POLL_S = 600.0  # so that only an event can report the crash
 CELL = "import time\nfor i in range(4):\n    print(i, flush=True)\n    time.sleep(0.4)"
@@ -49,9 +50,13 @@ class Notebook:
                 if condition(self.messages[-1]):
                     return
 
-    async def run(self, code: str) -> str:
+    async def start(self, code: str) -> str:
         message_id = uuid.uuid4().hex
         await self._connection.write_message(json.dumps(execute_request(message_id, code)))
+        return message_id
+
+    async def run(self, code: str) -> str:
+        message_id = await self.start(code)
         await self.read_until(
             lambda message: (
                 message["parent_header"].get("msg_id") == message_id
@@ -74,12 +79,15 @@ class Notebook:
 
 
 @contextlib.asynccontextmanager
-async def _notebook(server: Server, kernel_id: str) -> AsyncIterator[Notebook]:
-    url = f"ws://127.0.0.1:{server.port}/api/kernels/{kernel_id}/channels?token={server.token}"
+async def _notebook(
+    server: Server, kernel_id: str, first: str = "print('attached')"
+) -> AsyncIterator[Notebook]:
+    url = f"ws://127.0.0.1:{server.port}/api/kernels/{kernel_id}/channels"
+    url = f"{url}?token={server.token}&session_id=notebook"
     connection = await websocket_connect(url)
     try:
         notebook = Notebook(connection)
-        assert await notebook.run("print('attached')") == "attached\n"
+        assert await notebook.run(first)
         yield notebook
     finally:
         connection.close()
@@ -157,6 +165,35 @@ async def test_a_notebook_on_an_external_kernel_keeps_its_output_after_a_request
         await asyncio.to_thread(daemon.post, "seen", "restart")
         assert await notebook.run(CELL) == OUTPUT
     assert "restarting" not in notebook.states()
+
+
+async def test_a_closed_notebook_is_no_client_and_can_come_back(
+    daemon: Daemon, jupyter: dict[str, str]
+) -> None:
+    options = f"--ServerApp.kernel_manager_class={CLASS}", f"--{RELEASE}=0.5"
+    with Server(daemon.folder, jupyter, *options) as server:
+        kernel_id = await asyncio.to_thread(_open, server)
+        await asyncio.to_thread(wait_for, lambda: _clients(daemon) == 0, "no client, with no tab")
+        async with _notebook(server, kernel_id) as notebook:
+            await asyncio.to_thread(wait_for, lambda: _clients(daemon), "a client")
+            await notebook.start("import time; time.sleep(2); print('late')")
+        await asyncio.to_thread(wait_for, lambda: _clients(daemon) == 0, "no client")
+        async with _notebook(server, kernel_id, "print('again')") as notebook:
+            texts = [m["content"]["text"] for m in notebook.messages if _is_stream(m)]
+            assert texts == ["late\n", "again\n"]
+        daemon.profile("lab", f"{FORK}idle: {{stop_after: 1s}}\nheartbeat: {{interval: 1s}}\n")
+        await asyncio.to_thread(daemon.ask, "POST", "/v1/reload")
+        await asyncio.to_thread(daemon.post, "lab", "restart")
+        await asyncio.to_thread(daemon.wait_state, "lab", "stopped")
+
+
+def _clients(daemon: Daemon) -> int | None:
+    clients: int | None = daemon.info("lab")["clients"]
+    return clients
+
+
+def _is_stream(message: dict[str, Any]) -> bool:
+    return bool(message["msg_type"] == "stream")
 
 
 def _is_dead(message: dict[str, Any]) -> bool:
