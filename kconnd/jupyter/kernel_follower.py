@@ -4,6 +4,10 @@ The messages on iopub do not suffice for this: a kernel announces a restart that
 publishes nothing when it is killed, and the messages of a new process do not show that it is new.
 The daemon knows the kernel's state. A thread of the console therefore polls the daemon. `is_news`
 decides which changes are reported.
+
+Another user's kernel. Its owner can withdraw the right to connect or to see the kernel while a
+console is attached. The follower reports this, because the console would otherwise wait without a
+word as soon as the key changes.
 """
 
 import contextlib
@@ -15,7 +19,7 @@ from typing import Any
 
 from kconnd.client import Client, find_socket, kernel_path
 from kconnd.core.terminal_text import clean
-from kconnd.errors import KconndError, NoSuchKernelError
+from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
 
 POLL_INTERVAL_S = 0.5
 ENDED = frozenset({"stopped", "failed", "lost"})  # states without a process or planned restart
@@ -54,7 +58,12 @@ def is_news(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
 
 
 def describe_change(
-    name: str, after: Mapping[str, Any], reason: str, *, same_connection: bool
+    name: str,
+    after: Mapping[str, Any],
+    reason: str,
+    *,
+    same_connection: bool,
+    refusal: str = "",
 ) -> Change:
     """Describe a change for which `is_news` holds.
 
@@ -68,11 +77,15 @@ def describe_change(
         Why the old process ended; ``""`` if this is unknown.
     same_connection : bool
         Whether the present process has the key and ports with which the console was attached.
+    refusal : str
+        Why this user may no longer connect; ``""`` if the user may.
     """
     if after["state"] in ENDED:
         why = after["reason"] or reason or "unknown"
         return Change(f"{name} is {after['state']}: {why}; kconnd-ctl start {name} starts it")
     because = f" ({reason})" if reason else ""
+    if refusal:
+        return Change(f"{name} has a new process{because}, and {refusal}: close this console")
     if not same_connection:
         return Change(
             f"{name} has a new process with another key{because}: close this console, and open a "
@@ -119,13 +132,21 @@ class KernelFollower:
         self._reported: Mapping[str, Any] | None = None
         self._latest: Mapping[str, Any] | None = None  # None if the daemon did not answer
         self._connection: Mapping[str, Any] | None = None
+        self._is_cut_off = False  # whether the present process has another key
+        self._refusal = ""  # the last refusal to describe the kernel, to report it once
         self._due = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="kernel follower")
 
     @property
     def has_ended(self) -> bool | None:
-        """Whether the kernel has ended and will not restart; None if the daemon does not answer."""
-        return None if self._latest is None else self._latest["state"] in ENDED
+        """Whether no process can answer the console; None if the daemon does not say.
+
+        This is so if the kernel has ended and will not restart, or if its present process has
+        another key.
+        """
+        if self._latest is None:
+            return None
+        return self._is_cut_off or self._latest["state"] in ENDED
 
     @property
     def is_busy(self) -> bool:
@@ -160,21 +181,38 @@ class KernelFollower:
             self._latest = client.get(kernel_path(self.kernel))
         except NoSuchKernelError:
             self._latest = GONE
-        except KconndError:
+        except KconndError as error:
             self._latest = None
+            if isinstance(error, RefusedError):
+                self._report_refusal(error)
             return
+        self._refusal = ""
         before = self._reported or self._latest
         if self._reported is None or is_news(before, self._latest):
             self._reported = self._latest
         if is_news(before, self._latest):
-            self._report(self._describe(client, self._latest))
+            change = self._describe(client, self._latest)
+            self._is_cut_off = not change.is_new_process and self._latest["state"] not in ENDED
+            self._report(change)
+
+    def _report_refusal(self, error: RefusedError) -> None:
+        if error.message != self._refusal:
+            self._refusal = error.message
+            self._report(Change(f"{self.kernel} is not followed any more: {clean(error.message)}"))
 
     def _describe(self, client: Client, after: Mapping[str, Any]) -> Change:
-        reason, is_same = "", True
+        reason, refusal, is_same = "", "", True
         with contextlib.suppress(KconndError):
             reason = reason_of_end(client.get(kernel_path(self.kernel, "why"))["decisions"])
+        try:
             is_same = client.get(kernel_path(self.kernel, "connection")) == self._connection
-        return describe_change(self.kernel, after, clean(reason), same_connection=is_same)
+        except RefusedError as error:
+            refusal = clean(error.message)
+        except KconndError:
+            pass  # most restarts keep the key and the ports
+        return describe_change(
+            self.kernel, after, clean(reason), same_connection=is_same, refusal=refusal
+        )
 
     def _client(self) -> Client:
         return Client(find_socket(os.environ, self._socket))

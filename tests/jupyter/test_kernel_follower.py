@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.errors import RefusedError
+from kconnd.errors import RefusedError, UnreachableError
 from kconnd.jupyter.kernel_follower import (
     Change,
     KernelFollower,
@@ -117,14 +117,48 @@ def test_a_daemon_that_does_not_answer_is_no_end(fake: FakeDaemon) -> None:
     changes: list[Change] = []
     follower = KernelFollower("lab", str(fake.path), changes.append, interval_s=3600.0)
     follower.start()
-    fake.replies["GET", "/v1/kernels/lab"] = RefusedError("no")
+    fake.replies["GET", "/v1/kernels/lab"] = UnreachableError("no")
     follower.poll()
     assert follower.has_ended is None
+    assert not changes
     del fake.replies["GET", "/v1/kernels/lab"]
     fake.kernels.clear()
     follower.poll_now()
     wait_for(lambda: changes, "the removal to be reported")
     assert changes[0].text.startswith("lab is stopped: it was removed")
+
+
+def test_a_right_that_is_withdrawn_is_reported_once(fake: FakeDaemon) -> None:
+    changes: list[Change] = []
+    follower = KernelFollower("lab", str(fake.path), changes.append, interval_s=3600.0)
+    follower.start()
+    fake.replies["GET", "/v1/kernels/lab/connection"] = RefusedError("uid 5 may not connect lab")
+    fake.add("lab", generation=2)
+    follower.poll()
+    assert follower.has_ended
+    fake.replies["GET", "/v1/kernels/lab"] = RefusedError("uid 5 may not see lab")
+    follower.poll()
+    follower.poll()
+    assert follower.has_ended is None
+    withdrawn = "(restart was requested), and uid 5 may not connect lab: close this console"
+    assert [change.text for change in changes] == [
+        f"lab has a new process {withdrawn}",
+        "lab is not followed any more: uid 5 may not see lab",
+    ]
+
+
+def test_a_process_with_another_key_cannot_answer(fake: FakeDaemon) -> None:
+    changes: list[Change] = []
+    follower = KernelFollower("lab", str(fake.path), changes.append, interval_s=3600.0)
+    follower.start()
+    fake.replies["GET", "/v1/kernels/lab/connection"] = {"key": "two"}
+    fake.add("lab", generation=2)
+    follower.poll()
+    assert follower.has_ended
+    fake.replies["GET", "/v1/kernels/lab/connection"] = {"key": "one"}
+    fake.add("lab", generation=3)
+    follower.poll()
+    assert not follower.has_ended
 
 
 def test_words_of_a_daemon_cannot_steer_the_terminal(fake: FakeDaemon) -> None:
