@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from kconnd.client import Client
 
-FIRST_POLL_S = 0.5  # nearly all kernels exit within this time
+FIRST_POLL_S = 2.0  # nearly all kernels exit within this time, on a loaded machine too
 POLL_INTERVAL_S = 0.5
 
 

@@ -61,9 +61,10 @@ class House:
         """Bind the kernel's sockets, and return a connection to it."""
         for path in connection.socket_paths():
             Path(path).unlink(missing_ok=True)
-            listener = self._sockets.enter_context(socket.socket(socket.AF_UNIX))
+            listener = socket.socket(socket.AF_UNIX)
             listener.bind(path)
             listener.listen()
+            self._sockets.callback(os.close, listener.detach())
         self.channels.append(FakeChannels(connection, self.may_answer))
         return self.channels[-1]
 

@@ -190,7 +190,10 @@ def test_a_cell_of_r_is_not_ended_for_missing_heartbeats(daemon: Daemon, wire: s
         after = daemon.info("r")
         assert (after["pid"], after["restarts"], after["state"]) == (before["pid"], 0, "running")
         wait_for(lambda: daemon.info("r")["heartbeat"]["state"] == "alive", "a heartbeat")
-    assert json.loads(daemon.record("r").read_bytes())["habits"]["silent_busy"]
+    wait_for(
+        lambda: json.loads(daemon.record("r").read_bytes())["habits"]["silent_busy"],
+        "the daemon to note that it answers none during a cell",
+    )
 
 
 @pytest.mark.languages
