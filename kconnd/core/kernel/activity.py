@@ -12,12 +12,12 @@ probe, a request that the main shell and each subshell of the kernel have to ans
 
 A shell answers requests in the order in which they arrive. The answer to a probe therefore shows
 that the requests that were open before the probe are done, and that their ``idle`` messages were
-lost. If no message can have been lost, there is another explanation: some kernels, such as
-async-kernel, answer a probe while they work on a request. A request that was open at the probe
-therefore no longer counts as open after the answer, but an idle stop of the kernel waits until the
-``idle`` of this request arrives. If the ``idle`` arrives long after the answer to the probe, the
-kernel is known to answer during requests. From then on, an answer of this kernel proves nothing
-about open requests.
+lost. If no message can have been lost, a missing ``idle`` has another explanation: some kernels,
+such as async-kernel, answer a probe while they work on a request. Even then, a request that was
+open at the probe no longer counts as open after the answer. An idle stop of the kernel (by
+``idle.stop_after``) nevertheless waits until the ``idle`` of this request arrives. If the ``idle``
+arrives long after the answer to the probe, the kernel is known to answer during requests. From then
+on, an answer of this kernel proves nothing about open requests.
 
 Rule: this module reads no clock. Times are arguments, in monotonic seconds.
 """

@@ -26,7 +26,7 @@ class StartRequested:
     """A user requests a start of the kernel, or the daemon does so when the daemon starts.
 
     ``at_boot`` means that the daemon requests the start. If the kernel exits before its first
-    answer, such a start is retried, but a start that a user requested is not.
+    answer, a start that the daemon requested is retried; a start that a user requested is not.
     """
 
     at_boot: bool = False
@@ -60,7 +60,10 @@ class Launched:
 
 @dataclass(frozen=True)
 class LaunchFailed:
-    """The launch failed; ``passing`` means a temporary cause, such as a full disk."""
+    """The launch failed; ``passing`` means a temporary cause, such as a full disk.
+
+    ``roll`` is a random number from 0 to 1 for the jitter of a retry.
+    """
 
     generation: int
     reason: str
@@ -81,10 +84,10 @@ class Exited:
 
     ``reason`` is shown to users. ``lost`` means that the exit status is unknown. ``ordered`` means
     that an administrator stopped the kernel's unit. ``ports_taken`` means that other programs used
-    the kernel's ports. ``trial_failed`` means that the start was a trial of a wire that the kernel
-    may not support, and that the kernel exited before it answered. ``roll`` is a random number from
-    0 to 1 for the jitter of a retry; the event carries the number, because `decide` draws no random
-    numbers.
+    the kernel's ports. ``trial_failed`` means that the start tried a wire (Unix sockets or CURVE)
+    that the kernel may not support, and that the kernel exited before it answered. ``roll`` is a
+    random number from 0 to 1 for the jitter of a retry; the event carries the number, because
+    `decide` draws no random numbers.
     """
 
     generation: int
@@ -101,8 +104,8 @@ class Exited:
 class WireRefused:
     """The kernel does not use the sockets or the keys of its connection file.
 
-    ``may_fall_back`` means that the start was a trial of these sockets or keys. After such a trial,
-    the kernel is launched again on plain tcp.
+    ``may_fall_back`` means that the start tried these sockets or keys although the kernel might not
+    support them. In this case, the kernel is launched again on plain tcp.
     """
 
     generation: int
@@ -128,10 +131,10 @@ class HeartbeatResumed:
 class ExitDelayed:
     """A kernel that is being stopped has not exited yet, or its shim has not recorded the exit.
 
-    ``waits_for`` is shown to users. ``children_alone`` is true if the kernel has no live descendant
-    and at least one zombie: a child that has exited and that the kernel has not collected.
-    ``since_request_s`` is the number of seconds since the ``shutdown_request``. ``by_shim`` is true
-    if the kernel has exited and the shim has not recorded the exit.
+    ``waits_for`` is shown to users. ``children_alone`` is true if the kernel has descendants and
+    all of them are zombies. A zombie is a child that has exited and that the kernel has not
+    collected. ``since_request_s`` is the number of seconds since the ``shutdown_request``.
+    ``by_shim`` is true if the kernel has exited and the shim has not recorded the exit.
     """
 
     generation: int
@@ -143,9 +146,9 @@ class ExitDelayed:
 
 @dataclass(frozen=True)
 class Lingers:
-    """A kernel that replied to ``shutdown_request`` has nothing left to do, and does not exit.
+    """A kernel has replied to ``shutdown_request`` and has nothing left to do, but does not exit.
 
-    Earlier processes of the same software did not exit either.
+    Earlier processes of the same software did not exit by themselves either.
     """
 
     generation: int
@@ -168,7 +171,7 @@ class Adopted:
 
 @dataclass(frozen=True)
 class Discovered:
-    """A new daemon found, through the facts of a shim, a process that the record does not contain.
+    """A new daemon found a process that a shim recorded and that the kernel's record does not name.
 
     If the kernel's record was lost, the process may have exited; otherwise the process is alive.
     ``launch`` is the generation of the process and becomes the generation of the kernel.
@@ -226,8 +229,9 @@ Event = (
 class Launch:
     """Launch a process; ``new_key`` and ``new_ports`` say what to replace in the connection.
 
-    ``fallback`` means that the previous process of this start tried a wire, and that the kernel
-    could not be reached on this wire.
+    ``fallback`` means that this launch uses plain tcp, or a wire that the kernel is known to
+    support: the previous process of the same start tried Unix sockets or CURVE, and could not be
+    reached.
     """
 
     generation: int

@@ -4,8 +4,8 @@ Some kernels listen where nobody told them to: Kotlin on every address of the ma
 ``ip`` says, and its JVM on the port of a debugger. Such a socket is a way to the kernel that no
 file permission and no key protects, so the user is warned.
 
-Rule: a ZMQ socket of the kernel's own on loopback is not warned about. Each ipykernel has such a
-socket, for the output of its child processes, and accepts only messages with a random id on it.
+Rule: a ZMQ socket on loopback causes no warning. Each ipykernel has such a socket for the output of
+its child processes. On this socket, ipykernel accepts only messages that contain a random id.
 """
 
 import ipaddress
@@ -20,12 +20,12 @@ MAX_NAMED_PORTS = 5
 def describe_exposure(
     connection: ConnectionInfo, listeners: Iterable[Listener], greet: Callable[[int], str]
 ) -> tuple[str, ...]:
-    """Describe the listening TCP sockets that the connection file does not account for.
+    """Return warnings about TCP sockets that listen elsewhere than the connection file says.
 
     Parameters
     ----------
     connection : ConnectionInfo
-        The connection file.
+        The content of the kernel's connection file.
     listeners : iterable of Listener
         The TCP sockets on which the kernel's processes listen.
     greet : callable

@@ -23,7 +23,7 @@ class Habits:
     beats_busy : bool
         Whether the kernel has answered a heartbeat during a request.
     silent_busy : bool
-        Whether the kernel has missed a heartbeat during a request and answered a later one.
+        Whether the kernel has missed a heartbeat during a request and answered a later heartbeat.
     overlaps : bool
         Whether the kernel answers one request on its shell channel while it works on another
         request.

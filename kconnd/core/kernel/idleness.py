@@ -2,8 +2,8 @@
 
 A background thread or a child process can compute without publishing anything on iopub. A kernel is
 therefore stopped as idle only if its process tree used less than `MAX_IDLE_CORE_SHARE` of a core
-over the last `SPAN_S` seconds. This time includes the answers to the daemon's heartbeats and
-probes, for which an idle ipykernel uses about 2 ms a minute.
+over the last `SPAN_S` seconds. The processor time includes the answers to the daemon's heartbeats
+and probes, for which an idle ipykernel uses about 2 ms a minute.
 
 Rule: in doubt, the kernel counts as working. A kernel also counts as working if one of its
 processes started or exited in the last `SPAN_S` seconds: a started process is a sign of work, and
@@ -59,7 +59,7 @@ def describe_use(samples: Sequence[Sample], span: float) -> str | None:
     Returns
     -------
     str or None
-        None if the samples do not cover the span yet.
+        The description or ``""``; None if the samples do not cover the span yet.
     """
     if not samples or samples[-1].at - samples[0].at < span:
         return None

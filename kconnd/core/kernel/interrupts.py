@@ -23,9 +23,9 @@ ENDED_BY_WINDOW_S = 3.0  # the longest time from an interrupt to an exit that it
 def has_no_cell(kernel: Lifecycle, age_s: float, policy: Policy) -> bool:
     """Return whether a kernel cannot run a cell yet, because it is launching or starting.
 
-    A kernel without a deadline was adopted in ``starting``: the previous daemon had recorded no
-    answer of the kernel. The kernel may have become ready since then. If it has not answered the
-    new daemon by the start timeout, the reason may be that it is running a cell.
+    If a kernel in ``starting`` has no deadline, it was adopted, and the previous daemon recorded no
+    answer of the kernel. Such a kernel may have become ready while no daemon ran. If it has not
+    answered the new daemon by the start timeout, the reason may be that it is running a cell.
 
     Parameters
     ----------

@@ -3,8 +3,8 @@
 A record is written as a whole, so each write is expensive. Two rules keep the number of writes
 small. First, a launch is saved once, before the launch begins. Until the kernel answers, the shim's
 files on disk show the progress of the launch, and a new daemon finds the process by these files.
-Second, if the loss of a change of habits costs no more than one or two probes, the change alone
-causes no write. It is written with the next other change of the record.
+Second, a change of habits causes no write by itself if the daemon can easily observe the same habit
+again, as with `Habits.beats`. Such a change is written together with the next other change.
 """
 
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ def without_deadline(record: KernelRecord) -> KernelRecord:
 
 
 def _is_launch_progress(before: Lifecycle, after: Lifecycle) -> bool:
-    """Return whether a change is mere progress of a launch whose beginning is already saved."""
+    """Return whether a change only continues a launch whose beginning is already saved."""
     within = before.state in LAUNCH and after.state in LAUNCH
     decided = (before.generation, before.desired, before.port_tries, before.proved)
     return within and decided == (

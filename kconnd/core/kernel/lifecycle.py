@@ -33,7 +33,8 @@ starting   answered                              running
 starting   deadline                              stopping, because of a failure
 starting   exited                                backoff, failed, lost; stopped if its unit was
                                                  stopped; launching again if ports were taken
-starting   wire refused                          stopping; launching on plain tcp follows a trial
+starting   wire refused                          stopping; after the trial of a wire, then
+                                                 launching on plain tcp
 starting   stop, restart                         stopping
 running    exited                                stopped, backoff, failed, lost
 running    heartbeat missed                      running; stopping if the policy restarts it
@@ -81,7 +82,7 @@ class Desired(StrEnum):
 
 
 class StopCause(StrEnum):
-    """The reason why a kernel is being stopped, which determines the state after the exit."""
+    """The reason for a stop; this reason determines the kernel's state after its exit."""
 
     STOP = "stop"
     RESTART = "restart"
@@ -116,7 +117,7 @@ class Lifecycle:
         The number of relaunches in the kernel's whole life. A start from ``stopped`` and a relaunch
         with other ports do not count.
     failures : int
-        The number of failures since the last stable run, which lasted at least
+        The number of failures since the last stable run. A run is stable if it lasts at least
         `Policy.stable_after` seconds.
     port_tries : int
         The number of consecutive launches that failed because other programs used the ports.
@@ -133,13 +134,13 @@ class Lifecycle:
         launch gets a new key.
     fallback : bool
         In ``stopping``: whether the next launch uses plain tcp, because the kernel could not be
-        reached on the wire that this launch tried. This field is never saved: a new daemon repeats
-        the trial.
+        reached on the wire that the present process tried. This field is never saved: a new daemon
+        repeats the trial.
     waits_for : str
         The cause that delays the exit after the reply to ``shutdown_request``, as shown to users.
     children_alone : bool
-        Whether nothing but zombies delays the exit: child processes that have exited and that the
-        kernel has not collected.
+        Whether only zombies delay the exit. A zombie is a child process that has exited and that
+        the kernel has not collected.
     deadline : float, optional
         The time at which the event `DeadlinePassed` occurs, in monotonic seconds. It is never
         saved.

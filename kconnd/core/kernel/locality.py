@@ -64,7 +64,7 @@ class Evidence:
 
 
 def is_elsewhere(evidence: Evidence, here: Origin) -> bool:
-    """Return whether a kernel belongs to another system, so that this daemon must not touch it.
+    """Return whether a kernel belongs to another system; this daemon must not touch such a kernel.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def is_elsewhere(evidence: Evidence, here: Origin) -> bool:
 def is_here(writer: Origin, here: Origin) -> bool:
     """Return whether a daemon or shim ran on this system, in the present boot or an earlier boot.
 
-    ``writer`` is the system that the daemon or shim wrote into a file.
+    ``writer`` is the system on which the daemon or shim ran, as recorded in a file.
     """
     if writer.host != here.host or writer.machine not in {here.machine, ""}:
         return False

@@ -35,7 +35,7 @@ MAX_DECISIONS = 50  # the number of decisions to keep for ``kconnd-ctl why``
 
 @dataclass(frozen=True)
 class Decision:
-    """A change of a kernel's state and the reason, as ``kconnd-ctl why`` prints it."""
+    """A change of a kernel's state and the reason, as ``kconnd-ctl why`` prints them."""
 
     at: float
     what: str
@@ -83,7 +83,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Origin:
-    """The system that wrote a record: machine (machine-id(5)), host name and boot.
+    """The system on which a file was written: machine (machine-id(5)), host name and boot.
 
     The origins of two containers of one machine may differ only in the host name and in the pid
     namespace (namespaces(7)). Records of earlier versions contain no pid namespace, so
@@ -170,9 +170,10 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
 
 
 def _exit_to_json(last_exit: LastExit | None) -> dict[str, Any]:
-    """Convert an exit.
+    """Convert an exit to fields of the JSON form.
 
-    ``requested`` becomes a separate field, because older daemons refuse it within the exit.
+    ``requested`` is stored beside ``last_exit``, because older daemons refuse an unknown field
+    within ``last_exit``.
     """
     if last_exit is None:
         return {"last_exit": None}
@@ -181,9 +182,10 @@ def _exit_to_json(last_exit: LastExit | None) -> dict[str, Any]:
 
 
 def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
-    """Convert an origin.
+    """Convert an origin to fields of the JSON form.
 
-    The pid namespace becomes a separate field, because older daemons refuse it within the origin.
+    The pid namespace is stored beside ``origin``, because older daemons refuse an unknown field
+    within ``origin``.
     """
     if origin is None:
         return {"origin": None}
@@ -192,9 +194,9 @@ def _origin_to_json(origin: Origin | None) -> dict[str, Any]:
 
 
 def _delay(kernel: Lifecycle) -> dict[str, Any]:
-    """Convert the fields about a delayed exit.
+    """Convert the fields about a delayed exit to fields of the JSON form.
 
-    They are omitted if no exit is delayed, because older daemons refuse these fields.
+    Older daemons refuse these fields, so the fields are omitted unless an exit is delayed.
     """
     if not kernel.waits_for:
         return {}
@@ -253,7 +255,8 @@ def _saved_exit(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _parse_origin(content: Mapping[str, Any]) -> Origin | None:
     """Parse the origin.
 
-    Early records contain the pid namespace within the origin, later records in a separate field.
+    Early records contain the pid namespace within ``origin``; later records contain it beside
+    ``origin``.
     """
     if content["origin"] is None:
         return None

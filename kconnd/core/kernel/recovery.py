@@ -2,8 +2,8 @@
 
 Rules. A live process holds a user's work, so the daemon adopts the process, whatever state the
 kernel's record contains. If a process exited while no daemon ran, the daemon watches the process as
-if it were alive, and thereby finds the exit status in the exit file. This module never decides to
-launch the kernels of an earlier boot again.
+if it were alive, and thereby finds the exit status in ``exit.json``. A restart of the machine is no
+reason for this module to launch a kernel again.
 """
 
 from kconnd.core.kernel.events import (
@@ -39,8 +39,8 @@ def recover(
     Returns
     -------
     Event, optional
-        The event to apply; None if the record is correct, or if the daemon will see the exit of the
-        process when it watches the process.
+        The event to apply; None if the record is correct, or if the process has exited and the
+        daemon will see its exit by watching it.
     """
     lives, waits = kernel.state in LIVE, kernel.state is State.BACKOFF
     if lives and launch == kernel.generation:

@@ -1,13 +1,13 @@
 """Decides from the listening sockets of a kernel whether the kernel ignores its connection file.
 
 A kernel that cannot use Unix sockets may exit, or may listen at other addresses without an error
-message. JeroMQ emulates Unix sockets by tcp ports on loopback. ilua binds paths that have a colon
-in place of the hyphen; no client connects to such paths. A kernel that ignores its CURVE keys
-listens without encryption.
+message. JeroMQ emulates Unix sockets by tcp ports on loopback. The Lua kernel ``ilua`` binds
+``PREFIX:1`` instead of ``PREFIX-1``, the path to which clients connect. A kernel that ignores its
+CURVE keys listens without encryption.
 
 Rule: while a kernel is starting, it may also listen on sockets that are no channels, such as those
-of a debugger or of Spark. Tcp ports that are not in the connection file are therefore no evidence,
-unless the kernel speaks ZMTP on at least as many of these ports as a client needs channels.
+of a debugger or of Spark. Tcp ports that are not in the connection file are therefore evidence only
+if the kernel speaks ZMTP on four or more of these ports: a client needs four channels.
 """
 
 from collections.abc import Callable, Collection

@@ -60,7 +60,7 @@ def describe_shim(pid: int, *, stopped: bool) -> str:
     pid : int
         The pid of the shim.
     stopped : bool
-        Whether a signal has stopped the shim.
+        Whether a signal, such as SIGSTOP, has stopped the shim.
     """
     if stopped:
         return f"its shim, pid {pid}, which a signal has stopped; kill -CONT {pid} continues it"
@@ -71,7 +71,7 @@ Used = Mapping[tuple[int, int], float]
 
 
 def is_at_rest(before: Used, after: Used, span_s: float) -> bool:
-    """Return whether a process tree did nothing between two readings of its processor time.
+    """Return whether a process tree used hardly any processor time between two readings.
 
     Parameters
     ----------

@@ -250,7 +250,7 @@ def _stop_again(kernel: Lifecycle, event: StopRequested, policy: Policy, now: fl
 
 
 def _exit_delayed(kernel: Lifecycle, event: ExitDelayed, _policy: Policy, now: float) -> Outcome:
-    """Record what delays an exit; extend the deadline if nothing but zombies delays it."""
+    """Record what delays an exit; extend the deadline if only zombies delay the exit."""
     if kernel.step is not Step.SHUTDOWN and not event.by_shim:
         return kernel, ()
     deadline = kernel.deadline
@@ -261,7 +261,7 @@ def _exit_delayed(kernel: Lifecycle, event: ExitDelayed, _policy: Policy, now: f
 
 
 def _lingers(kernel: Lifecycle, _event: Lingers, policy: Policy, now: float) -> Outcome:
-    """Signal a kernel that would stay, unless its profile asks for more patience than usual."""
+    """Send SIGTERM to a kernel that lingers, unless its stop timeout is longer than the default."""
     if kernel.step is not Step.SHUTDOWN or policy.stop_timeout > DEFAULT_STOP_TIMEOUT_S:
         return kernel, ()
     return _begin_step(kernel, Step.TERMINATE, policy, now)
@@ -287,7 +287,7 @@ def _start_after_stop(kernel: Lifecycle, event: Event, policy: Policy, now: floa
 
 
 def _request_reason(event: Event) -> str:
-    """Describe a request as the reason that users see."""
+    """Return the reason for a change of state that a request causes, as shown to users."""
     return f"{'restart' if isinstance(event, RestartRequested) else 'start'} was requested"
 
 

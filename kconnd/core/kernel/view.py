@@ -79,8 +79,8 @@ def describe_oom(*, own: bool, above: str) -> str:
     own : bool
         Whether the kernel reached the limit of its own control group.
     above : str
-        The ancestor of the kernel's control group that reached its limit, such as a user's slice;
-        ``""`` if no ancestor did.
+        The ancestor control group that reached its memory limit, such as a user's slice; ``""`` if
+        no ancestor reached its limit.
     """
     if not above:
         if own:

@@ -82,7 +82,7 @@ Capabilities = Mapping[str, Fact]
 
 @dataclass(frozen=True)
 class Software:
-    """The software of a kernel, as known before its start.
+    """The data about a kernel's software that is known before the kernel starts.
 
     Parameters
     ----------
@@ -138,10 +138,10 @@ def is_stronger(first: Fact, second: Fact) -> bool:
 def news_in(known: Capabilities, observed: Capabilities) -> dict[str, Fact]:
     """Return those observed facts that have to be stored.
 
-    A fact is stored if no fact with its name is known. If one is known from a source that is not
-    stronger, the observed fact is stored if the value has changed, or if the known source is
-    metadata or a declaration. The duration of a start varies slightly, so another duration is
-    stored only if it is more than twice as long as the known duration.
+    An observed fact is stored if no fact with the same name is known. A known fact with a stronger
+    source is kept. Any other known fact is replaced if its value differs from the observed value,
+    or if its source is metadata or a declaration. The duration of a start varies slightly, so a
+    known duration is replaced only if the observed duration is more than twice as long.
     """
     return {
         name: fact

@@ -52,7 +52,7 @@ class ConnectionInfo:
     kernel_name : str
         The name of the kernel spec, which clients show.
     curve : CurveKeys, optional
-        The keys of encrypted channels.
+        The keys of encrypted channels; None if the channels are not encrypted.
     signature_scheme : str
         ``hmac-`` and the name of a hash in `hashlib`.
     """
@@ -80,7 +80,10 @@ class ConnectionInfo:
         return tuple(f"{self.ip}-{port}" for port in self.ports)
 
     def stray_paths(self) -> tuple[str, ...]:
-        """Return the paths that a kernel binds if it puts a colon before the port, as for tcp."""
+        """Return the socket paths of a kernel that wrongly writes ``:`` for ``-``.
+
+        The result is empty with tcp.
+        """
         if self.transport != "ipc":
             return ()
         return tuple(f"{self.ip}:{port}" for port in self.ports)
@@ -134,7 +137,7 @@ def parse_connection(content: Mapping[str, Any]) -> ConnectionInfo:
 def parse_foreign_connection(content: Mapping[str, Any]) -> ConnectionInfo:
     """Parse the untrusted connection info of another owner's kernel.
 
-    If the kernel listens on all addresses of this machine, the result contains the loopback
+    If the kernel listens on all addresses of this machine, the ``ip`` of the result is the loopback
     address.
 
     Raises

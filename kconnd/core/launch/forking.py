@@ -83,7 +83,8 @@ def exec_time(env: Mapping[str, str], *, whole: bool) -> tuple[tuple[str, str], 
     env : mapping
         A kernel's environment.
     whole : bool
-        Whether the parent imports modules of the user's choice, which may read any variable.
+        Whether to return all variables except those of kconnd. This is needed if the parent imports
+        modules of the user's choice, because such modules may read any variable.
     """
     return tuple(
         sorted(
@@ -143,8 +144,9 @@ def choose_open_files(limits: Mapping[str, float], own: tuple[int, int]) -> tupl
 def refusal_time_s(attempt_s: float) -> float:
     """Return how many seconds to wait after a refused fork before the next attempt to fork.
 
-    The wait ends early if files change on disk. The cause of a refusal may be temporary, such as a
-    lack of memory or a server that does not answer. Each new attempt delays a start by
-    ``attempt_s`` seconds, so slow attempts are repeated rarely.
+    The cause of a refusal may be temporary, such as a lack of memory or a server that does not
+    answer. ``attempt_s`` is the duration of the refused attempt in seconds. A new attempt would
+    delay another start by about this time, so slow attempts are repeated rarely. The wait ends
+    early if files that the refused attempt read change on disk.
     """
     return max(MIN_REFUSAL_S, REFUSAL_PER_ATTEMPT * attempt_s)

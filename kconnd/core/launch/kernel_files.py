@@ -22,7 +22,7 @@ the folder of the named kernel:
     STATE/warm/PROFILE~XXXXXXXX         the link, used instead of STATE/kernels/NAME
     STATE/warm/PROFILE~XXXXXXXX.d       the folder, removed after the hand-over
     STATE/warm/PROFILE~XXXXXXXX.new     the new link, before it is renamed over the old link
-    RUNTIME/live/PROFILE~XXXXXXXX.connection.json
+    RUNTIME/live/PROFILE~XXXXXXXX.connection.json       the connection file before the hand-over
 """
 
 import hashlib
@@ -75,7 +75,7 @@ class KernelFiles:
 
     @property
     def live(self) -> tuple[str, ...]:
-        """The files in the folder of live kernels."""
+        """The kernel's files in the folder of live kernels."""
         return self.old_lock, self.unit_plan, self.facts, self.spare_exit
 
 
@@ -96,7 +96,7 @@ class WarmFiles(KernelFiles):
 
     @property
     def live(self) -> tuple[str, ...]:
-        """The files in the folder of live kernels, including the connection file."""
+        """The kernel's files in the folder of live kernels, including its connection file."""
         return (*super().live, self.connection_file)
 
 
@@ -136,7 +136,7 @@ def warm_files(runtime_dir: str, state_dir: str, name: str) -> WarmFiles:
 
 
 def connection_file_name(name: str) -> str:
-    """Return the name of a kernel's connection file, by which ``jupyter console`` can find it."""
+    """Return the name of a kernel's connection file; ``jupyter console`` finds such files."""
     return f"kernel-{name}.json"
 
 
@@ -161,7 +161,7 @@ def kernels_dir(state_dir: str) -> str:
 
 
 def warm_dir(state_dir: str) -> str:
-    """Return the folder of the links of warm kernels."""
+    """Return the folder that contains the links and folders of warm kernels."""
     return f"{state_dir}/{_WARM}"
 
 
@@ -228,8 +228,8 @@ def kernel_of_facts(file_name: str) -> str:
 def spare_exit_of(facts: str, lock: str) -> str:
     """Return the path of the file that replaces a kernel's ``exit.json`` if the disk is full.
 
-    ``facts`` is empty for a kernel of a version before 0.1.0, which recorded the path of the lock
-    instead.
+    ``facts`` and ``lock`` are the paths of the kernel's facts and lock. If ``facts`` is empty, a
+    version before 0.1.0 launched the kernel; the result is then derived from ``lock``.
     """
     return (facts.removesuffix(_FACTS) if facts else lock.removesuffix(_OLD_LOCK)) + _EXIT
 

@@ -34,7 +34,7 @@ class KernelSpec:
 
     @property
     def prefix(self) -> str:
-        """``PREFIX`` if the folder is ``PREFIX/share/jupyter/kernels/NAME``, else ``""``."""
+        """``PREFIX`` if `resource_dir` is ``PREFIX/share/jupyter/kernels/NAME``, else ``""``."""
         prefix, folder, _ = self.resource_dir.partition("/share/jupyter/kernels/")
         return prefix if folder else ""
 

@@ -166,7 +166,7 @@ def inherited_facts(
     requires: Iterable[str],
     versions: Mapping[str, str],
 ) -> dict[str, Fact]:
-    """Return the facts that a kernel inherits from its base package.
+    """Return the facts that a kernel inherits because it is built on ipykernel or metakernel.
 
     Parameters
     ----------

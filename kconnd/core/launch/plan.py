@@ -54,7 +54,7 @@ class LaunchPlan:
         The limits that are set: ``memory`` (bytes), ``cpu`` (processors), ``tasks`` and
         ``open_files``.
     preload : tuple of str
-        The modules that a parent must have imported for this kernel to be forked from it.
+        The modules that a zygote must have imported before it forks this kernel.
     asked : int, optional
         The time of the request, in nanoseconds of the monotonic clock. The kernel must see all
         changes on disk that were made before this time. None means the time of the launch.

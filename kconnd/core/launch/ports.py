@@ -9,7 +9,7 @@ MIN_PORT, MAX_PORT = 20000, 32767  # the default range; its part below the ephem
 
 
 def default_range(ephemeral: tuple[int, int]) -> tuple[int, int]:
-    """Choose the range of automatic ports, below the ephemeral range of outgoing connections.
+    """Choose the range of kernels' ports, outside the ephemeral range of outgoing connections.
 
     Parameters
     ----------
@@ -19,8 +19,9 @@ def default_range(ephemeral: tuple[int, int]) -> tuple[int, int]:
     Returns
     -------
     tuple of int
-        First and last port. If the default range has too little room below the ephemeral range, the
-        range is all ports below or all ports above the ephemeral range, whichever is larger.
+        First and last port. The range is normally the part of the default range that is below the
+        ephemeral range. If this part is too small, the result is the larger of two other ranges:
+        from 1024 up to the ephemeral range, or from the ephemeral range up to 65535.
     """
     first, last = ephemeral
     top = min(MAX_PORT, first - 1)
@@ -69,7 +70,7 @@ def choose_ports(
 
 
 def in_order(first: int, last: int, start: int) -> Iterable[int]:
-    """Yield all ports of a range, beginning at the offset ``start``.
+    """Yield all ports of a range, from the offset ``start`` to the end, then from the beginning.
 
     If concurrent callers use different offsets, they rarely try the same port.
     """

@@ -59,9 +59,9 @@ class FilesRead:
         IPython's configuration and startup scripts. Paths that were looked up and do not exist are
         included.
     folders : tuple of str
-        The user's own folders on the module search path. In these folders, files that no kernel
-        reads change often. A warm kernel is outdated only if the import of a module in ``names``
-        would now find another file.
+        The user's own folders on the module search path. Such a folder may also contain files that
+        no kernel reads. A change in the folder therefore makes a warm kernel outdated only if the
+        import of a module in ``names`` would now find another file.
     names : frozenset of str
         The top-level package or module name of each imported module.
     """

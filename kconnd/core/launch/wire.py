@@ -73,7 +73,8 @@ class WireChoice:
     encrypted : bool
         Whether the channels use CURVE.
     trial : Trial, optional
-        The wire that the start tries before it falls back to plain tcp.
+        The wire that the start tries; if the trial fails, the start falls back to plain tcp. None
+        if the start tries no wire.
     """
 
     transport: str
@@ -143,7 +144,8 @@ def _is_used(certainty: _Certainty, attempts: Attempts) -> bool:
 def _is_worth_trying(certainty: _Certainty, facts: Capabilities, attempts: Attempts) -> bool:
     """Return whether to try a wire about which no fact is known.
 
-    An earlier start must have been timed, because the duration limits the time of the trial.
+    An earlier start must have been timed, because the time limit of a trial is a multiple of the
+    duration of a usual start.
     """
     return _may_try(certainty, attempts) and SECONDS_TO_START in facts
 
@@ -198,14 +200,16 @@ class FailedTrial:
         """Return whether the failure proves that the kernel does not support the wire.
 
         After the failed trial, the start falls back to plain tcp. If the kernel answers on plain
-        tcp, the cause of the failure was the tried wire. There is one exception: if the kernel did
-        not answer during the trial, it may only have been slow. Such a failure is a proof only if
-        the kernel then answered on plain tcp in less than half of the duration of the trial.
+        tcp, the cause of the failure was the tried wire. There are two exceptions. A kernel that
+        was killed during the trial proves nothing. A kernel that did not answer during the trial
+        may only have been slow; this failure is a proof only if the kernel then answered on plain
+        tcp in less than half of the duration of the trial.
 
         Parameters
         ----------
         key : str
-            The key of the software that has answered.
+            The key of the software that has answered on plain tcp. If the software is not the same,
+            the failure proves nothing.
         answered_after_s : float
             Seconds from the launch to the answer.
         """
