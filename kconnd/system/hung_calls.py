@@ -117,7 +117,8 @@ class PathSteps:
     Parameters
     ----------
     limit_s, next_limit_s : float
-        The time limit of a step, and the limit while another step hangs.
+        The time limit of a step in seconds, and the time limit that replaces it while another step
+        hangs.
     """
 
     def __init__(self, limit_s: float = STEP_LIMIT_S, next_limit_s: float = NEXT_LIMIT_S) -> None:
@@ -162,7 +163,7 @@ class PathSteps:
                 raise StuckError(step)
 
     def note(self, step: str, change: int) -> None:
-        """Change the number of threads that hang at a step."""
+        """Add ``change`` to the number of threads that hang at a step."""
         with self._lock:
             self._stuck[step] += change
             if not self._stuck[step]:
@@ -198,7 +199,7 @@ class _Progress:
             self._step, self.began_at = step, time.monotonic()
 
     def give_up(self, limit_s: float) -> str:
-        """Abandon the thread if its step exceeds the limit; return the step, else ``""``."""
+        """If the step exceeds the limit, abandon the thread and return the step; else ``""``."""
         with self._lock:
             if self._has_ended or time.monotonic() < self.began_at + limit_s:
                 return ""

@@ -54,7 +54,7 @@ class PortLedger:
         ports: tuple[int, ...],
         write: Callable[[tuple[int, ...]], None] = lambda _: None,
     ) -> tuple[int, ...]:
-        """Grant five ports: a free port for each 0 in ``ports``; the others without a check.
+        """Grant five ports: a free port for each 0 in ``ports``, and each other port unchecked.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class PortLedger:
         first, last : int
             The range to choose from.
         ports : tuple of int
-            Five ports.
+            Five numbers. Each number is a port, or 0 to request a free port.
         write : callable
             A function that writes the connection file. It is called with the granted ports while
             the ledger is locked.

@@ -6,7 +6,7 @@ also uses the package folder below the user's home. In a package folder of Pytho
 a ``dist-info`` or ``egg-info`` ("Recording installed projects" in the Python Packaging User Guide).
 In a package folder of R, each package has a ``DESCRIPTION`` ("Writing R Extensions"). A folder can
 be on a file server that hangs, so this module calls ``begin`` before each access (see
-`kconnd.system.hung_calls`). It reads regular files of a limited size and no other files.
+`kconnd.system.hung_calls`). Only regular files of a limited size are read.
 """
 
 import contextlib
@@ -96,7 +96,7 @@ def _python_folders(prefix: str) -> Iterator[str]:
 
 
 def read_stamps(paths: list[str], begin: BeginStep) -> list[Stamp]:
-    """Return a stamp for each of the paths that exists."""
+    """Return a stamp for each path that exists."""
     stamps = []
     for path in paths:
         begin(f"looking at {path}")

@@ -1,4 +1,4 @@
-"""Check whether a new client can attach to a kernel, by its connection file and its sockets.
+"""Check by a kernel's connection file and sockets whether a new client can attach.
 
 The first check connects to the Unix sockets. Later checks do not connect: a live kernel keeps its
 sockets open, so it suffices that the socket files still have the same inodes. TCP ports are looked
@@ -21,7 +21,7 @@ FileIds = tuple[tuple[int, int, int] | None, ...]
 
 
 class AttachCheck:
-    """Checks one process of a kernel repeatedly.
+    """Checks repeatedly, for one launch of a kernel, whether a new client can attach.
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ class AttachCheck:
     def find_fault(self) -> str:
         """Explain why a new client could not attach.
 
-        The result is ``""`` if a new client can attach, or if the system's tables cannot be read.
+        The result is ``""`` if a new client can attach, or if the system's tables of listening
+        sockets cannot be read.
         """
         ids = _file_ids((str(self._file), *self._connection.socket_paths()))
         if ids == self._good_ids and self._connection.transport == "ipc":

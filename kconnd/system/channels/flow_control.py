@@ -42,8 +42,8 @@ class Clocks:
     Parameters
     ----------
     now, thread_time : callable
-        A function that returns monotonic seconds, and one that returns the processor seconds of
-        this thread.
+        A function that returns monotonic seconds, and a function that returns the processor seconds
+        that the calling thread has used.
     """
 
     now: Callable[[], float] = time.monotonic
@@ -63,7 +63,7 @@ class ThrottledReader:
     lost : callable
         A function that is called when messages may have been lost.
     clocks : Clocks
-        The clocks.
+        The clocks by which this reader measures its turns.
     """
 
     __slots__ = (
@@ -128,7 +128,7 @@ class ThrottledReader:
         return used_s, count, has_more
 
     def _charge(self, now: float, used_s: float) -> float:
-        """Subtract processor time from the credit; return the pause before the next turn."""
+        """Subtract processor time from the credit; return the seconds until the next turn."""
         credit_s = self._credit_s + (now - self._credit_at) * self._budget.core_share
         self._credit_s, self._credit_at = min(MAX_CREDIT_S, credit_s) - used_s, now
         if self._credit_s > 0:
@@ -147,7 +147,7 @@ class ThrottledReader:
 
 
 class ReadTurns:
-    """Runs a turn of a reader whenever its descriptor is readable, until `close` is called.
+    """Runs a turn of a reader whenever a descriptor is readable, until `close` is called.
 
     Parameters
     ----------
@@ -156,8 +156,8 @@ class ReadTurns:
     reader : ThrottledReader
         The reader of this descriptor.
     failed : callable
-        A function that is called with an exception of the reader. No further turn runs after an
-        exception.
+        A function that is called with an exception that the reader raises. No further turn runs
+        after an exception.
     """
 
     __slots__ = ("_descriptor", "_failed", "_loop", "_reader", "_timer")

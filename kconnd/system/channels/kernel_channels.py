@@ -4,8 +4,8 @@ Rules. A message is accepted only if it is signed with the kernel's key. From io
 the kernel's status messages; the content of other messages is neither parsed nor stored. The
 daemon's own requests also make a kernel publish busy and idle. The daemon therefore remembers the
 ids of its requests, and ignores each status message whose parent header has one of these ids. The
-long-lived connections are in `kconnd.system.channels.listeners`. Each request has its own socket,
-except that all requests to execute code silently share a socket.
+long-lived connections are in `kconnd.system.channels.listeners`. Each request has its own socket;
+only the requests of `KernelChannels.execute_silently` and `KernelChannels.evaluate` share a socket.
 """
 
 import asyncio
@@ -50,7 +50,8 @@ OnStatus = Callable[[str, bool], None]
 def new_context() -> zmq.asyncio.Context:
     """Create the daemon's ZMQ context.
 
-    The limit of sockets is raised, because libzmq's default suffices for no more than 200 kernels.
+    The maximum number of sockets is raised, because libzmq's default suffices for no more than 200
+    kernels.
     """
     context = zmq.asyncio.Context()
     context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
@@ -85,7 +86,7 @@ class KernelChannels:
 
     @property
     def heard_at(self) -> float:
-        """The monotonic time of the kernel's last published message."""
+        """The monotonic time, in seconds, of the last message on iopub; 0 if none is known."""
         return self._listener.heard_at
 
     async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
@@ -94,9 +95,10 @@ class KernelChannels:
         Parameters
         ----------
         channel : str
-            On ``shell``, the kernel replies when no cell is running; on ``control``, at any time.
+            The channel of the request: on ``shell``, the kernel replies when no cell is running; on
+            ``control``, at any time.
         subshell : str
-            The id of the subshell that replies; by default the main shell.
+            The id of the subshell that replies; ``""`` for the main shell.
         """
         return (await self._inquire(channel, "kernel_info_request", {}, subshell)).content
 
@@ -131,12 +133,12 @@ class KernelChannels:
     async def execute_silently(self, code: str) -> bool:
         """Run code without an entry in the kernel's history; return whether the code succeeded.
 
-        Calls must not overlap, because they share one socket.
+        Calls of `execute_silently` and `evaluate` must not overlap, because they share one socket.
         """
         return (await self._execute(code)).get("status") == "ok"
 
     async def evaluate(self, expression: str) -> str:
-        """Evaluate an expression silently, and return the text that a cell would show.
+        """Evaluate an expression silently, and return its value as the text that a cell would show.
 
         Return ``""`` if the expression cannot be evaluated.
         """
@@ -172,7 +174,7 @@ class KernelChannels:
             socket.close(linger=linger_ms)
 
     async def watch_status(self, on_status: OnStatus, on_loss: Callable[[], None]) -> None:
-        """Report each request of a client that the kernel begins or finishes; never return.
+        """Report when the kernel begins or finishes a client's request; never return.
 
         Parameters
         ----------
@@ -268,7 +270,7 @@ class KernelChannels:
 
 
 async def _receive(socket: zmq.asyncio.Socket) -> tuple[list[bytes], int]:
-    """Receive a message; return its frames and its size, or no frames if it exceeds the limits.
+    """Receive a message; return its frames and its size, or ``([], 0)`` if it is too long.
 
     If a frame has already arrived, pyzmq returns it without yielding to the event loop. This
     function therefore yields regularly while it receives the rest of a message that is too long.

@@ -29,7 +29,7 @@ def read_listeners(root: ProcessId) -> ListeningSockets:
     Raises
     ------
     OSError, ValueError
-        If the system's tables cannot be read.
+        If the system's socket tables in ``/proc`` cannot be read.
     """
     inodes: set[int] = set()
     for process in (root, *descendants(root)):
@@ -44,7 +44,7 @@ def read_listeners(root: ProcessId) -> ListeningSockets:
 
 
 def read_refusal(connection: ConnectionInfo, root: ProcessId) -> RefusedWire | None:
-    """Return a starting kernel's deviation from its connection file; None if none is visible."""
+    """Return how a starting kernel visibly deviates from its connection file, or None."""
     ip = connection.ip if connection.transport == "tcp" else LOOPBACK
     try:
         return find_refusal(connection, read_listeners(root), lambda port: greet(ip, port))
@@ -53,7 +53,7 @@ def read_refusal(connection: ConnectionInfo, root: ProcessId) -> RefusedWire | N
 
 
 def read_exposure(connection: ConnectionInfo, root: ProcessId) -> tuple[str, ...]:
-    """Describe the sockets of a kernel that its connection file does not account for."""
+    """Describe a kernel's listening TCP sockets that deviate from its connection file."""
     try:
         listeners = read_listeners(root).tcp
         return describe_exposure(connection, listeners, lambda port: greet(LOOPBACK, port))

@@ -7,7 +7,7 @@ socket of libzmq takes 40 kB. `UnixListener` therefore speaks ZMTP on Unix socke
 
 A kernel can publish faster than the daemon can read, so `kconnd.system.channels.flow_control`
 limits the time that the daemon spends on reading. The daemon's receive buffers are small, so that
-messages are recent when they are read. The kernel's own socket buffers 1000 messages and drops
+messages are recent when they are read. The kernel's own socket queues up to 1000 messages and drops
 further messages.
 """
 
@@ -43,7 +43,7 @@ class KernelListener(Protocol):
 
     @property
     def heard_at(self) -> float:
-        """The monotonic time of the last published message."""
+        """The monotonic time, in seconds, of the last message on iopub; 0 if none is known."""
         ...
 
     async def listen(self, on_message: OnMessage, on_loss: OnLoss) -> None:
@@ -63,7 +63,7 @@ class KernelListener(Protocol):
 
 
 class _End:
-    """A future that ends the listening with an exception."""
+    """A future by which an exception of a reader ends `listen`."""
 
     def __init__(self) -> None:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -94,7 +94,7 @@ class UnixListener:
 
     @property
     def heard_at(self) -> float:
-        """The monotonic time of the last published message."""
+        """The monotonic time, in seconds, of the last message on iopub; 0 if none is known."""
         return self._reader.heard_at if self._reader else 0.0
 
     async def listen(self, on_message: OnMessage, on_loss: OnLoss) -> None:
@@ -116,7 +116,7 @@ class UnixListener:
     async def _read(
         self, connection: ZmtpConnection, on_message: OnMessage, on_loss: OnLoss
     ) -> None:
-        """Read messages until the connection is lost, and raise the reason."""
+        """Read messages until the connection is lost, then raise the error of the connection."""
         end = _End()
 
         def receive() -> int | None:
@@ -138,9 +138,9 @@ class UnixListener:
     def send_heartbeat(self) -> bool | None:
         """Send the next heartbeat, and return whether the previous heartbeat was answered.
 
-        The first call connects and sends nothing. A lost connection is re-established at once.
-        Return None if it is unknown whether the heartbeat was answered, for example because the
-        daemon has no free file descriptors.
+        The first call, and a call after a loss of the connection, open a new connection and send
+        nothing. Return None if it is unknown whether the previous heartbeat was answered, for
+        example because the daemon has no free file descriptors.
         """
         was_answered: bool | None = None
         if self._heartbeat is not None:
@@ -156,7 +156,7 @@ class UnixListener:
         return was_answered
 
     def _send_next(self, connection: ZmtpConnection) -> bool | None:
-        """Send a heartbeat if it is the first, or if the previous heartbeat was answered.
+        """Send the first heartbeat, or the next heartbeat if the previous heartbeat was answered.
 
         Further heartbeats to a kernel that does not answer would fill a queue.
         """
@@ -231,7 +231,7 @@ class ZmqListener:
 
     @property
     def heard_at(self) -> float:
-        """The monotonic time of the last published message."""
+        """The monotonic time, in seconds, of the last message on iopub; 0 if none is known."""
         return self._reader.heard_at if self._reader else 0.0
 
     async def listen(self, on_message: OnMessage, on_loss: OnLoss) -> None:

@@ -6,10 +6,10 @@ can read the file, and only root can write it.
 When a uid is reassigned, the state of the earlier account is put aside: it is moved and never
 removed. The state folder is moved to ``/var/lib/kconnd/aside/UID-NUMBER/state``, with a description
 in ``about.json`` beside it. NUMBER is the account's number. The sockets and connection files are
-moved to ``/run/kconnd/aside/UID-NUMBER``. Only root can enter these folders: the uid still owns the
-files, and the new account, to which the uid now belongs, must not read them. Live kernels keep
-writing to their logs, because a moved file stays open. No operation follows a path that a user
-created; each operation renames an entry of a folder that root owns.
+moved to ``/run/kconnd/aside/UID-NUMBER``. Only root can enter these folders, because the uid still
+owns the files, and the new account with this uid must not read them. Live kernels keep writing to
+their logs, because a moved file stays open. No operation follows a path that a user created; each
+operation renames an entry of a folder that root owns.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class Aside:
     uid : int
         The uid of the account.
     name, number : str and int
-        As in `Account`.
+        The account's login name, and its number as in `Account`.
     at : str
         The time at which the state was put aside, as ISO 8601.
     """
@@ -106,7 +106,7 @@ class AccountFiles:
         return [aside.number for aside in self.list_aside() if aside.uid == uid]
 
     def list_aside(self) -> list[Aside]:
-        """List all state that is put aside, of all uids."""
+        """List the descriptions of all state that is put aside, for all uids."""
         return sorted(self._read_all_aside(), key=lambda aside: (aside.uid, aside.number))
 
     def _read_all_aside(self) -> Iterator[Aside]:
@@ -118,11 +118,11 @@ class AccountFiles:
                 continue
 
     def place_of(self, aside: Aside) -> Path:
-        """Return the folder below ``aside`` that contains the state of an earlier account."""
+        """Return the folder ``aside/UID-NUMBER`` with the state of an earlier account."""
         return self.aside / f"{aside.uid}-{aside.number}"
 
     def put_aside(self, uid: int, now: float) -> Aside | None:
-        """Put the state of a uid aside; the uid's daemon no longer starts at boot.
+        """Put the state of a uid aside, and no longer start the uid's daemon at boot.
 
         The uid's daemon must not run during the call; kernels may run. An interrupted call can be
         repeated.
@@ -146,7 +146,10 @@ class AccountFiles:
         return aside
 
     def hand_over(self, uid: int, name: str, now: float) -> Aside:
-        """Put the present state of a uid aside, and restore the state that was put aside last.
+        """Put the present state of a uid aside, and restore the state of an earlier account.
+
+        The earlier account has the highest number among the uid's other accounts whose state is put
+        aside. The login name of the earlier account becomes ``name``.
 
         Raises
         ------
@@ -173,7 +176,7 @@ class AccountFiles:
     def _restore(self, uid: int, place: Path) -> None:
         """Move all state of an earlier account back to the original paths, or move nothing.
 
-        ``place`` is the folder below ``aside`` that contains the state.
+        ``place`` is the folder of the state, as `place_of` returns it.
         """
         run = self.run / "aside" / place.name
         moves = [(place / "state", self.state / "u" / str(uid)), (run, self.run / "u" / str(uid))]

@@ -136,7 +136,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 def flush(path: Path) -> None:
     """Write a file's content and its directory entry through to disk with fsync(2).
 
-    A file that no longer exists needs no flush.
+    If the file no longer exists, nothing is flushed.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def flush(path: Path) -> None:
 
 
 def is_private(path: Path, content: bytes) -> bool:
-    """Check whether a file is already as `write_private` would write it.
+    """Check whether a file has the content, owner and mode that `write_private` would give it.
 
     Reading the file takes far less time than writing it.
     """
@@ -184,7 +184,7 @@ def try_to_write(folder: Path, size: int) -> None:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove all temporary files in a folder, which processes that died have left there."""
+    """Remove all temporary files in a folder; they are left over from processes that died."""
     for path in folder.glob(".*"):
         if is_temporary(path.name):
             path.unlink(missing_ok=True)

@@ -64,8 +64,8 @@ def settle_runtime(runtime: Path, state: Path, name: str, here: Origin) -> bool:
     Raises
     ------
     LockedError
-        If a daemon of the other account does not exit, or if a kernel that uses the folder may run
-        in another container.
+        If a daemon of the other account does not exit in time, or if a kernel that uses the folder
+        may run in another container.
     """
     status = state.stat()
     new_owner = RuntimeOwner(name, status.st_dev, status.st_ino)
@@ -98,7 +98,7 @@ def list_put_aside(runtime: Path) -> list[Path]:
 
 
 def _read(file: Path) -> RuntimeOwner | None:
-    """Read an owner file; None if there is none, as in folders of older versions."""
+    """Read an owner file; None if the file is missing (an older kconnd wrote none) or invalid."""
     try:
         return parse_runtime_owner(file.read_bytes())
     except (OSError, ValueError):
@@ -124,7 +124,7 @@ def _check_kernels(live: Path, here: Origin) -> None:
     """Refuse a folder if one of its kernels may run in another container or on another machine.
 
     Each shim records its origin in its facts file and in its lock file. The folder contains the
-    facts files, and the lock files of kernels that an older kconnd started.
+    facts files of all kernels, but lock files only of kernels that an older kconnd started.
     """
     for file in live.glob("*"):
         is_held = is_old_lock(file.name) and probe_lock(file) is Lock.HELD

@@ -96,7 +96,7 @@ class Settling:
         self._unchanged_since = 0.0
 
     def is_settled(self, stamp: Stamp, delay_s: float) -> bool:
-        """Check whether nothing has changed for ``delay_s`` seconds."""
+        """Check whether the paths of a new stamp have been unchanged for ``delay_s`` seconds."""
         now = self._clock()
         if stamp != self._stamp:
             self._stamp, self._unchanged_since = stamp, now

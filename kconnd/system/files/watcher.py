@@ -29,7 +29,7 @@ LIMIT_MESSAGES = {
 
 
 class FolderWatcher:
-    """Watches the direct entries of some folders, which may be missing.
+    """Watches the direct entries of some folders; a folder may be missing.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class FolderWatcher:
         return has_changed
 
     async def wait_for_change(self, limit_s: float | None) -> bool:
-        """Wait for a change since the last call.
+        """Wait until a change is observed, or return at once if there was one since the last call.
 
         Return False after ``limit_s`` seconds without a change.
         """

@@ -42,14 +42,15 @@ class WritebackQueue:
         self._wake = threading.Event()
 
     def schedule(self, path: Path, previous: Path | None) -> None:
-        """Queue a file; a file without a previous version is flushed at once.
+        """Queue a file; a file without a previous version is flushed without the usual delay.
 
         Parameters
         ----------
         path : Path
             The file that was saved.
         previous : Path, optional
-            The path of the previous version. The queue removes this file after the flush.
+            The path of the previous version; None if there is none. The queue removes the previous
+            version after the flush.
         """
         with self._lock:
             on_disk = self._previous.setdefault(path, previous)

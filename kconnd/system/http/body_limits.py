@@ -1,9 +1,9 @@
 """Limit the size of request bodies, and drain the bodies of refused requests.
 
-A body without ``Content-Length`` (RFC 9112, section 6.3) is refused. The head of every accepted
-request therefore states the size of the body, and a body that is too large is refused before it is
-read. After a refusal, the server reads and drops the rest of the body for a limited time. Without
-this, a client that is still writing would get a broken pipe instead of the reply.
+A body without ``Content-Length`` (RFC 9112, section 6.3) is refused. The size of every other body
+is therefore known from the head, and a body that is too large is refused before it is read. After a
+refusal, the server reads and drops the rest of the body for a limited time. Without this, a client
+that is still writing would get a broken pipe instead of the reply.
 """
 
 import asyncio

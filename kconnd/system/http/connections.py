@@ -35,9 +35,11 @@ log = logging.getLogger("kconnd")
 
 
 def highest_descriptor(limit: int, *, stranger: bool) -> int:
-    """Return the highest descriptor that a connection may have.
+    """Return the highest descriptor number that a connection may have.
 
-    If ``limit`` is low, the number of reserved descriptors is a fraction of ``limit``.
+    ``limit`` is the process's limit of open files. If this limit is low, the number of reserved
+    descriptors is a fraction of the limit. ``stranger`` is true for a peer other than the owner and
+    root.
     """
     owner_reserve = min(OWNER_DESCRIPTORS, limit // 3)
     work_reserve = min(WORK_DESCRIPTORS, limit // 6)

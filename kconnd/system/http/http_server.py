@@ -3,9 +3,9 @@
 Rules. The operating system identifies the peer when the peer connects. A peer without an identity
 gets no reply. The right that a route needs is checked after the head of a request is read and
 before the body is read. A connection handles one request at a time. A request that arrives before
-the reply to the previous request is refused: it may not be a request of the client at all, but text
-that an attacker has injected into the head of the previous request. Sizes and times are limited, so
-that no client can block others.
+the reply to the previous request is refused, because it may be text that an attacker has injected
+into the head of the previous request. Sizes and times are limited, so that no client can block
+others.
 """
 
 import asyncio

@@ -117,7 +117,7 @@ class UserDirectory:
     look_up : callable
         A function that returns a uid's name and groups, or raises OSError.
     limit_s : float
-        The time limit of a look-up.
+        The time limit of a look-up, in seconds.
     expiry_s : float
         The seconds after which a result is looked up again.
     find_uid : callable
@@ -161,7 +161,7 @@ class UserDirectory:
         Raises
         ------
         RefusedError
-            If the look-up fails or times out, or if too many names are waiting.
+            If the look-up fails or times out, or if too many other names are being looked up.
         """
         try:
             async with asyncio.timeout(self._limit_s):
@@ -185,7 +185,8 @@ class UserDirectory:
 class Caller:
     """The peer of one connection.
 
-    Its name and groups are looked up at the first request, and again when they have expired.
+    Its name and groups are looked up at the first request; if they have expired, the next request
+    looks them up again.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ class Route:
 
 
 class Authorisable(Protocol):
-    """The interface of a request with its peer, which the daemon and the front door implement."""
+    """The interface that the requests of the daemon and of the front door implement."""
 
     def authorise(self, right: Right) -> None:
         """Raise RefusedError if the peer lacks a right."""
@@ -63,7 +63,7 @@ class AwaitReady(Protocol):
     """Waits until a server can handle a request; see `Site`."""
 
     async def __call__(self, route: Route, peer: Peer, name: str) -> None:
-        """Wait until a request of the peer can be handled; ``name`` is ``{name}`` in the path."""
+        """Wait until a peer's request can be handled; ``name`` is the ``{name}`` of the path."""
         ...
 
 

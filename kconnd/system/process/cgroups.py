@@ -22,7 +22,7 @@ KILL_DELAY_S = 2.0  # the time between SIGTERM and SIGKILL, as in a shim
 
 
 def cgroup_of(pid: int) -> str:
-    """Return a process's path in the service manager's tree (cgroups(7), v1 and v2)."""
+    """Return the path of a process's cgroup in the tree that the service manager uses."""
     try:
         rows = Path(f"/proc/{pid}/cgroup").read_bytes()
     except OSError:
@@ -40,15 +40,16 @@ def _is_unified() -> bool:
 
 
 def parse_cgroup(rows: bytes, *, unified: bool) -> str:
-    """Return a process's path in the service manager's tree, from its ``/proc/PID/cgroup``.
+    """Parse the path of a process's cgroup in the tree that the service manager uses.
 
     Parameters
     ----------
     rows : bytes
-        One line per tree: ``ID:CONTROLLERS:PATH``.
+        The content of ``/proc/PID/cgroup``, with one line per tree: ``ID:CONTROLLERS:PATH``.
     unified : bool
-        Whether the service manager uses the tree of cgroup v2. Otherwise, it uses the v1 tree
-        ``name=systemd``; the path in the v2 tree is returned if there is no such v1 tree.
+        Whether the service manager uses the tree of cgroup v2. If not, the service manager uses the
+        v1 tree ``name=systemd``; if there is no line for this v1 tree, the path in the v2 tree is
+        returned.
     """
     fields = (row.split(b":", 2) for row in rows.split(b"\n"))
     paths = {row[1]: os.fsdecode(row[2]) for row in fields if len(row) == 3}  # noqa: PLR2004  # cgroups(7)

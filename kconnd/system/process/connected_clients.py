@@ -41,7 +41,7 @@ class ClientCounter:
         connection : ConnectionInfo
             The kernel's addresses.
         kernel_pid : int
-            The kernel's process. Connections of the kernel to itself do not count.
+            The pid of the kernel. Connections of the kernel to itself do not count.
 
         Returns
         -------

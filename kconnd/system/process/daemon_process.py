@@ -1,4 +1,4 @@
-"""Prove by cgroup and pidfd that a process belongs to its owner's daemon.
+"""Prove by cgroup and pidfd that a process belongs to the daemon of its user.
 
 systemd puts the daemon of a uid and the daemon's own child programs into one cgroup
 (`kconnd.core.paths.daemon_cgroup`). Only root can move a process into this cgroup. The front door
@@ -8,8 +8,8 @@ the user are refused. A command that root runs is refused as well, so nothing is
 A pid can be reused. A pidfd is therefore opened before the cgroup is read, and the process must be
 alive afterwards. If the process is alive, the cgroup that was read is its own. The pidfd of a peer
 comes from the socket (SO_PEERPIDFD, Linux 6.5). With an older Linux, this module opens a pidfd of
-the process that has the peer's pid now. If the pid has been reused, the checks apply to the process
-that has it now.
+the process that has the peer's pid now. If the pid has been reused, the checks apply to this
+process and not to the peer.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def check_peer_is_daemon(connection: socket.socket, peer: Peer) -> None:
     Raises
     ------
     RefusedError
-        If the peer is another process, has ended, or cannot be examined.
+        If the peer does not belong to the daemon, has ended, or cannot be examined.
     """
     try:
         pidfd = _open_peer(connection, peer.pid)
@@ -57,7 +57,7 @@ def check_peer_is_daemon(connection: socket.socket, peer: Peer) -> None:
 
 @contextlib.contextmanager
 def daemon_process(pid: int, uid: int) -> Iterator[Callable[[], None]]:
-    """Check that a process belongs to an owner's daemon, and yield a second check.
+    """Check that a process belongs to the daemon of ``uid``, and yield a second check.
 
     The second check is a function that refuses the process if it has ended. systemd 252 accepts
     only pids, and a pid can be reused during any wait. The caller therefore calls this function
@@ -123,7 +123,7 @@ def _open_peer(connection: socket.socket, pid: int) -> int:
 
 
 def _is_pidfd_of(descriptor: int, pid: int) -> bool:
-    """Check whether a descriptor is a pidfd of a live process (proc_pid_fdinfo(5))."""
+    """Check whether a descriptor is a pidfd of the live process ``pid`` (proc_pid_fdinfo(5))."""
     lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
     return f"Pid:\t{pid}" in lines
 

@@ -14,7 +14,7 @@ def available_memory() -> int:
 
 
 def available_in_cgroups(place: Path = OWN_CGROUP, root: Path = CGROUP_ROOT) -> Iterator[int]:
-    """Yield how many bytes may still be allocated in this process's cgroup and in each parent.
+    """Yield the bytes that this process's cgroup, and each ancestor of the cgroup, can allocate.
 
     Cgroups without a limit are omitted (cgroups(7), v1 and v2).
     """

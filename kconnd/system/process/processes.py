@@ -95,7 +95,7 @@ def age_of(process: ProcessId) -> float:
 def open_pidfd(process: ProcessId) -> Iterator[int | None]:
     """Open a pidfd for a process; None if the process is gone or its pid has been reused.
 
-    A zombie can still be opened.
+    A pidfd of a zombie can be opened.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def send_signal(process: ProcessId, number: int) -> bool:
 
 
 async def wait_for_end(process: ProcessId, *, reap: bool = True) -> None:
-    """Wait until a process ends or is a zombie, without polling.
+    """Wait until a process has ended, without polling; a zombie counts as ended.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def _reap(pidfd: int) -> None:
 
 
 def signal_group(leader: ProcessId, number: int) -> None:
-    """Send a signal to each process of a process group whose leader is alive."""
+    """Send a signal to all processes of a process group; the leader has to be alive."""
     send_signal(leader, number)
     for process, group in _all_processes():
         if group == leader.pid and process != leader:
@@ -237,7 +237,7 @@ def _children(pid: int) -> list[int]:
 
 
 def in_group(leader: int, processes: Iterable[ProcessId]) -> list[ProcessId]:
-    """Return the processes that are in the process group of a leader, including zombies."""
+    """Select the processes in the process group of ``leader``; zombies are included."""
     members = []
     for process in processes:
         with contextlib.suppress(OSError):
@@ -280,7 +280,7 @@ def user_of(pid: int) -> int | None:
 
 
 def user_processes(uid: int, before: float) -> list[int]:
-    """List the pids of a user's processes that started before a time in seconds since the epoch.
+    """List the pids of a user's processes that started before ``before`` (seconds since the epoch).
 
     Start times are compared in ticks since boot, so that no further file of /proc has to be read.
     """
@@ -303,7 +303,7 @@ def program_of(pid: int) -> str:
 
 
 def command_of(pid: int) -> str:
-    """Return a process's command line for messages."""
+    """Return text for a message: a process's command line, or that the process has ended."""
     try:
         return " ".join(psutil.Process(pid).cmdline()) or psutil.Process(pid).name()
     except psutil.Error:

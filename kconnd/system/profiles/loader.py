@@ -53,7 +53,8 @@ class LoadedProfiles:
     elsewhere : dict
         The user of each machine profile that belongs to another user, by profile name.
     shared : dict
-        The part of ``elsewhere`` that the reader's user may see.
+        The user of each machine profile that belongs to another user but that the daemon's owner
+        may see, by profile name.
     overrides : tuple of str
         One sentence for each user profile that overrides a machine profile.
     first_faults : dict

@@ -63,9 +63,9 @@ class LiveSettings:
     Parameters
     ----------
     path : str
-        The file.
+        The path of the settings file.
     uid : int
-        The reader; the file must belong to the reader or to root.
+        The uid of the reader; the file must belong to the reader or to root.
     settling : Settling, optional
         The object that decides whether the file is complete.
     """

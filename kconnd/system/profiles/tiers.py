@@ -54,7 +54,8 @@ def load_tiers(
     own : iterable of path
         The user's files and folders, as for `load_profiles`.
     uid, user : int and str
-        The owner of the daemon. A machine profile that names another user belongs to that user.
+        The uid and the login name of the daemon's owner. A machine profile that names another user
+        belongs to that user.
     begin : callable
         As for `load_profiles`.
     """

@@ -231,7 +231,7 @@ class _Builder:
         return data
 
     def _merged_mappings(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[yaml.MappingNode]:
-        """Yield the mappings that ``<<`` merges; later mappings override earlier ones."""
+        """Yield the mappings that ``<<`` merges; each overrides the mappings yielded before it."""
         for key, value in node.value:
             if key.tag != _MERGE:
                 continue
@@ -243,7 +243,7 @@ class _Builder:
                     self._add_mishap(source, path, "<< takes mappings")
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
-        """Convert a scalar as YAML 1.1 does; dates and values such as ``1:30`` stay text."""
+        """Convert a scalar by YAML 1.1, except that dates and values like ``1:30`` stay text."""
         if not _is_encodable(node):
             self._add_mishap(node, path, "holds a character that is not text")
             return ""

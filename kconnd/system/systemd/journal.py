@@ -1,4 +1,4 @@
-"""Set up logging: to the journal, with fields, if stderr is the journal; else as plain text.
+"""Set up logging: to the journal with fields, if stderr is the journal; else text on stderr.
 
 The ``extra`` argument of a log call carries the fields (systemd.journal-fields(7)). Kernel events
 have ``KCONND_KERNEL``, ``KCONND_OWNER``, ``KCONND_EVENT`` and ``MESSAGE_ID``. Audited requests have

@@ -1,4 +1,4 @@
-"""Query the login manager's settings about the last logout of a user (logind.conf(5)).
+"""Query the login manager's settings for the last logout of a user (logind.conf(5)).
 
 The running login manager is queried over the bus, because distributions change the defaults.
 """

@@ -28,14 +28,14 @@ CHANGING_STATES = {"activating", "reloading", "deactivating", "starting", "resta
 
 
 class Systemd:
-    """A connection to the system's service manager; if it is lost, the next call connects again.
+    """A connection to the system's service manager; the next call after a loss connects again.
 
     Parameters
     ----------
     address : str, optional
         The address of the bus; by default, the address of the system bus.
     limit_s : float
-        The time limit of a call.
+        The time limit of a call, in seconds.
     """
 
     def __init__(self, address: str | None = None, limit_s: float = CALL_LIMIT_S) -> None:
@@ -103,7 +103,7 @@ class Systemd:
         return int(reply[0].value)
 
     async def limit_memory(self, unit: str, size: int) -> None:
-        """Set a unit's memory limit in bytes, until the next boot."""
+        """Set a unit's memory limit to ``size`` bytes, until the next boot."""
         row = ["MemoryMax", Variant("t", size)]
         await self._call("SetUnitProperties", "sba(sv)", [unit, True, [row]])
 
