@@ -22,7 +22,7 @@ MAX_CONNECTIONS = 32  # concurrent connections; the daemon accepts 128 per user
 
 
 def client_for(arguments: Arguments) -> Client:
-    """Create a client for the socket that the options or the environment name."""
+    """Create a client for the socket that an option or an environment variable names."""
     return Client(find_socket(os.environ, arguments.socket))
 
 
@@ -37,7 +37,7 @@ def expand_patterns(client: Client, names: Iterable[str]) -> list[str]:
     Raises
     ------
     NoSuchKernelError
-        If no kernel matches a pattern.
+        If a pattern matches no kernel.
     """
     names = list(names)
     if not any(map(is_pattern, names)):
@@ -60,7 +60,7 @@ def expand_patterns(client: Client, names: Iterable[str]) -> list[str]:
 def run_for_each(
     names: list[str], request: Callable[[str], Any], on_success: Callable[[Any], object]
 ) -> Failures:
-    """Send a request about each kernel, all concurrently, and print each failure.
+    """Send the requests about several kernels concurrently, and print each failure.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def run_for_each(
     Returns
     -------
     list of tuple
-        The names whose request failed, each with its error.
+        The names of the kernels whose requests failed, each with the error.
     """
     failures = []
     for name, outcome in _outcomes(names, request):
@@ -92,7 +92,7 @@ def run_for_each(
 
 
 def exit_code_of(failures: Failures) -> int:
-    """Return the exit code for several kernels: the code of the first failure, or 0."""
+    """Return the exit code of a verb: the code of the first failure, or 0 without failures."""
     return failures[0][1].exit_code if failures else 0
 
 
@@ -104,7 +104,7 @@ def failures_to_json(failures: Failures) -> list[dict[str, str]]:
 
 
 def _outcomes(names: list[str], request: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
-    """Yield each name with the reply to its request, or with the exception of the request."""
+    """Yield each name with the reply or, if the request failed, with the exception."""
 
     def attempt(name: str) -> Any:
         try:
@@ -133,7 +133,7 @@ def _outcomes(names: list[str], request: Callable[[str], Any]) -> Iterator[tuple
 
 
 def get_each(arguments: Arguments, verb: str) -> tuple[list[dict[str, Any]], int]:
-    """Look up each kernel; with ``--json``, also print one object, or a list for several names.
+    """Look up kernels; with ``--json``, also print the reply, or several replies as a list.
 
     Returns
     -------

@@ -63,7 +63,7 @@ def _load(paths: list[str]) -> "LoadedProfiles":
 
 
 def _to_text(loaded: "LoadedProfiles") -> str:
-    """Format the faults, one per line, and the number of profiles and faults."""
+    """Format the faults and overrides, one per line, and the numbers of profiles and faults."""
     summary = f"{_count(len(loaded.profiles), 'profile')}, {_count(len(loaded.faults), 'fault')}"
     return "\n".join([*map(str, loaded.faults), *loaded.overrides, summary])
 

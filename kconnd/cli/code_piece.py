@@ -39,7 +39,7 @@ class CodePiece:
         return ""
 
     def must_be_prepared(self) -> bool:
-        """Return whether this code would be wrong without its preparation."""
+        """Return whether this code must not be executed if its preparation fails."""
         return False
 
 
@@ -75,7 +75,7 @@ class Script(CodePiece):
         language : str
             The language of the kernel; ``""`` if it is unknown.
         session : str
-            The id of the session that executes the script.
+            The session id in the headers of the requests that execute the script.
 
         Raises
         ------

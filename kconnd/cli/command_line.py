@@ -1,4 +1,4 @@
-"""Parses the command line of a verb by its entry in `kconnd.cli.grammar`.
+"""Parses the command line of a verb by the verb's entry in `kconnd.cli.grammar`.
 
 Options and operands may be mixed. An option is written as ``--lines 5``, ``--lines=5`` or ``-n5``.
 Options with one letter may be joined (``-fn5``). A long option may be shortened to an unambiguous
@@ -41,7 +41,7 @@ def options_of(verb: Verb) -> tuple[Option, ...]:
 
 
 def split_at_verb(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split a command line into the options before the verb, and the rest from the verb on."""
+    """Split a command line in two: the options before the verb, and all words from the verb on."""
     takes_value = {
         spelling for option in COMMON_OPTIONS if option.takes_value for spelling in option.spellings
     }
@@ -52,7 +52,7 @@ def split_at_verb(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def parse_arguments(verb: Verb, words: Sequence[str]) -> Arguments:
-    """Parse the words of a command line without the verb itself.
+    """Parse the operands and options of a verb; ``words`` does not contain the verb itself.
 
     Returns
     -------
@@ -64,8 +64,8 @@ def parse_arguments(verb: Verb, words: Sequence[str]) -> Arguments:
     Raises
     ------
     UsageError
-        If the words do not fit the grammar. The message names the verb, the word and the allowed
-        words.
+        If the words do not fit the grammar. The message names the verb and the fault; the message
+        or the hint says what is allowed.
     """
     return _ArgumentParser(verb, words).parse()
 

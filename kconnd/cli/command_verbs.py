@@ -1,7 +1,7 @@
 """The verbs that change a kernel or the daemon: start, stop, restart, interrupt, signal, reload.
 
-Rule: if a pattern or ``--all`` selects the kernels to stop, these kernels are listed first, and the
-user must confirm the stop.
+Rule: if a pattern or ``--all`` selects the kernels to stop or restart, these kernels are listed
+first, and the user must confirm the request.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Finding:
     level : str
         ``ok``, ``warn`` (a problem under some conditions) or ``bad`` (a problem now).
     message : str
-        The result of the check; with ``--json``, the field ``what``.
+        The result of the check; ``--json`` prints it in the field ``what``.
     cure : str
         Instructions to fix the problem; ``""`` if there is no problem.
     """
@@ -83,7 +83,7 @@ def doctor(arguments: Arguments) -> int:
 
 
 def _collect_surroundings(client: Client) -> Surroundings:
-    """Collect the folders of the daemon or, if none answers, those that a new daemon would use."""
+    """Collect the folders of the daemon or, without a daemon, those that a new one would use."""
     user = own_user()
     runtime = resolve_folder(
         runtime_dir(os.environ, user.uid, lingers=lingers(user.name)), user.uid
@@ -240,7 +240,7 @@ def check_open_files(_surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_earlier_accounts(_surroundings: Surroundings) -> Iterator[Finding]:
-    """List the data of earlier accounts of this uid that the front door has put aside."""
+    """Report each earlier account of this uid whose data the front door has put aside."""
     from kconnd.client import Client, has_front_door  # noqa: PLC0415  # for this check only
     from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # for this check only
 
@@ -275,7 +275,7 @@ def describe_earlier_account(account: Mapping[str, Any]) -> Finding:
 
 
 def check_runtime_folder(surroundings: Surroundings) -> Iterator[Finding]:
-    """List the runtime folders of earlier accounts of this uid that a daemon has put aside."""
+    """Report the runtime folders of this uid's earlier accounts; a daemon has put them aside."""
     from kconnd.system.files.runtime_owner import list_put_aside  # noqa: PLC0415  # this check only
 
     for folder in list_put_aside(surroundings.runtime):

@@ -4,10 +4,10 @@
 `kconnd.cli.command_line` parses command lines, `kconnd.cli.help_text` renders help texts, and
 `kconnd.cli.suggestions` suggests corrections of misspelled verbs and options.
 
-Rules. Every look-up imports this module. To make the import fast, the module contains plain data
-and imports nothing at run time. Texts are not wrapped here, because the help is wrapped to the
-width of the terminal. A blank line separates paragraphs. Later versions may add fields to the
-output of ``--json``, but must not remove fields.
+Rules. Every run of ``kconnd-ctl`` imports this module. To make the import fast, the module contains
+plain data and imports nothing at run time. Texts are not wrapped here, because the help is wrapped
+to the width of the terminal. A blank line separates paragraphs. Later versions may add fields to
+the output of ``--json``, but must not remove fields.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Operand:
     summary : str
         One line for the help.
     count : str
-        ``""`` for exactly one, ``?`` for at most one, ``*`` for any number, ``+`` for at least one.
-        With ``*`` and ``+``, the value is a list, and the operand must be the last operand of the
-        verb.
+        The number of values: ``""`` for exactly one, ``?`` for at most one, ``*`` for any number,
+        ``+`` for at least one. With ``*`` and ``+``, the value is a list, and the operand must be
+        the last operand of the verb.
     choices : tuple of str
         The allowed values; empty if any value is allowed.
     """
@@ -83,10 +83,11 @@ class Option:
         One line for the help.
     **details
         ``name``: the attribute of `Arguments` that holds the value; by default, it is derived from
-        the longest spelling. ``metavar``: the value's name in help texts; an option without metavar
-        and choices is a flag. ``default``: the value if the option is absent. ``choices``: the
-        allowed values. ``is_number``: the value is a whole number. ``is_required``: the option is
-        mandatory. ``is_repeatable``: the value is a list, and each occurrence appends to it.
+        the longest spelling. ``metavar``: the value's name in help texts; an option that has
+        neither a metavar nor choices is a flag. ``default``: the value if the option is absent.
+        ``choices``: the allowed values. ``is_number``: the value is a whole number.
+        ``is_required``: the option is mandatory. ``is_repeatable``: the value is a list, and each
+        occurrence appends to it.
     """
 
     name = ""
@@ -112,7 +113,7 @@ class Verb:
     name : str
         The word that the user types.
     group : str
-        The heading of the verb in the overview.
+        The heading under which the overview lists the verb.
     handler : str
         The function that runs the verb, as ``module:function`` in `kconnd.cli`.
     summary : str
@@ -124,7 +125,8 @@ class Verb:
         one option of each group. ``passes_words_to``: the program that gets the words after ``--``.
         ``passes_words_after``: the metavar of an operand that names a program; all words after this
         operand, including options, are passed to the program. ``changes``: whether the verb changes
-        anything. A verb that changes something is not suggested for a word that may mean a look-up.
+        anything. If so, the verb is not suggested for a misspelled word that may mean a look-up (a
+        verb that changes nothing).
     """
 
     description = example = json_reply = passes_words_to = passes_words_after = ""
@@ -546,7 +548,8 @@ class ForeignVerb:
     equivalent : str
         The sentence that names the verbs to use instead.
     changes : bool
-        Whether the verb changes something. If not, all verbs in `equivalent` are look-ups.
+        Whether the verb changes something. If not, the verbs in `equivalent` change nothing,
+        either.
     """
 
     def __init__(self, equivalent: str, *, changes: bool) -> None:

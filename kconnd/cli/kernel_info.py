@@ -65,7 +65,7 @@ def _profile_rows(kernel: dict[str, Any]) -> Rows:
 
 
 def _attach_rows(kernel: dict[str, Any]) -> Rows:
-    """Return rows that explain why no new client can attach; none if clients can attach."""
+    """Return rows that explain why no new client can attach; no rows if clients can attach."""
     reason = kernel.get("unreachable")
     if not reason:
         return []

@@ -113,7 +113,7 @@ def _row(kernel: dict[str, Any], now: float) -> tuple[str, ...]:
 
 
 def _activity(kernel: dict[str, Any], now: float) -> str:
-    """Return the idle time of a kernel that is idle, else a word for its activity."""
+    """Return the idle time of an idle kernel; for another kernel, a word for its activity."""
     if kernel["execution_state"] != "idle":
         return kernel["execution_state"] or "-"
     seconds = render.seconds_since(kernel["last_activity"], now)

@@ -1,4 +1,4 @@
-"""A connection to a kernel over which ``kconnd-ctl run`` executes code, piece by piece.
+"""The connection over which ``kconnd-ctl run`` executes code on a kernel, piece by piece.
 
 How it works. The session polls the daemon until the kernel is idle, and then sends the code. The
 effect of Ctrl-C, and of the end of the time limit, depends on the phase. In the first phase, the
@@ -8,13 +8,14 @@ The kernel is not interrupted, because an interrupt would hit the other client's
 phase, which begins with the kernel's first message about the code, the kernel is interrupted.
 
 The code has ended when its status ``idle`` arrives on iopub. Many kernels send no reply for an
-interrupted cell. After an interrupt by this command, a missing reply is accepted. Otherwise, the
-session sends a second request; the reply to the second request proves that there is no reply to the
-first. Some kernels publish output after the status ``idle``. The session waits for such output,
-unless the kernel is known to publish its output in order.
+interrupted cell. After an interrupt by this command, a missing reply is accepted. If the reply is
+missing without such an interrupt, the session sends a second request. A reply to the second request
+proves that the kernel will not reply to the first. Some kernels publish output after the status
+``idle``. The session waits for such output, unless the kernel is known to publish all output before
+this status.
 
 Other clients may use the kernel at the same time. The session therefore drops messages that do not
-belong to its own requests. `kconnd.cli.message_output` prints the messages that do.
+belong to its own requests. `kconnd.cli.message_output` prints the other messages.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Phase(Enum):
 
 
 class KernelSession:
-    """One connection to a kernel, which is used for all pieces of code.
+    """The connection to a kernel; all pieces of code are sent over the same connection.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ class KernelSession:
     kernel : dict
         The daemon's description of the kernel.
     arguments : Arguments
-        The command line: ``name`` and ``timeout``.
+        The parsed command line, of which ``name`` and ``timeout`` are used.
     deadline : float
         The time by which all of the code must have finished, in monotonic seconds.
     output : MessageOutput
@@ -125,7 +126,7 @@ class KernelSession:
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether the command has interrupted the last piece of code."""
+        """Whether the command has interrupted the piece of code that was sent last."""
         return self._interrupted
 
     def execute(self, piece: CodePiece) -> int:
@@ -134,7 +135,7 @@ class KernelSession:
         Raises
         ------
         UsageError
-            If a script has arguments and the kernel cannot get them.
+            If the piece is a script with arguments, and the kernel is not a Python kernel.
         TimedOutError
             If the code does not finish in time. The error describes what happens to the code.
         NotRunningError
@@ -179,7 +180,7 @@ class KernelSession:
         return bool(self._look()["execution_state"] == "idle")
 
     def _await_status(self) -> None:
-        """Wait until the kernel publishes the end of a request, at most `POLL_INTERVAL_MS`."""
+        """Wait until the kernel publishes the status ``idle``, but at most `POLL_INTERVAL_MS`."""
         iopub = self._client.iopub_channel.socket
         until = time.monotonic() + POLL_INTERVAL_MS / 1000
         while iopub.poll(max(0, int((until - time.monotonic()) * 1000))):
@@ -216,7 +217,7 @@ class KernelSession:
         Raises
         ------
         KconndError
-            If the code fails and ``is_needed``.
+            If the code fails and ``is_needed`` is true.
         """
         request = self._client.execute(code, silent=True, stop_on_error=False)
         while (reply := self._next_reply({request}, POLL_INTERVAL_MS)) is None:
@@ -270,7 +271,7 @@ class KernelSession:
                 self._unshown.append(message)
 
     def _interrupt_or_leave(self, request: str) -> None:
-        """Interrupt the running code; if none runs, or at a second call, end the command."""
+        """Interrupt the code; if it is not running or was interrupted before, end the command."""
         self._receive(request)
         if self._phase is not Phase.RUNNING or self._interrupted:
             raise KeyboardInterrupt
@@ -304,8 +305,8 @@ class KernelSession:
     def _look(self) -> dict[str, Any]:
         """Request the kernel's state from the daemon.
 
-        Without a daemon, the kernel runs on, and the next daemon adopts it. The state is unknown
-        until then.
+        If no daemon answers, the kernel keeps running, and the returned ``execution_state`` is None
+        until the next daemon has adopted the kernel.
 
         Raises
         ------
@@ -347,8 +348,9 @@ class KernelSession:
     def _reply(self, request: str) -> dict[str, Any]:
         """Return the content of the reply; ``{}`` if the kernel sends none after an interrupt.
 
-        If the kernel answers a second request that was sent after ``idle``, the reply to the first
-        request is no longer expected.
+        Without an interrupt, a missing reply is an error. The reply is missing if the kernel
+        answers a second request, which the session sends after ``idle``, and has not answered the
+        first.
         """
         reply = self._next_reply({request}, REPLY_WAIT_MS)
         if reply is None and not self._interrupted:
@@ -365,7 +367,7 @@ class KernelSession:
         )
 
     def _reply_before_next(self, request: str) -> dict[str, Any] | None:
-        """Send a second request; return the first reply to the original or the second request."""
+        """Send a second request; return the reply that arrives first, to either request."""
         second = self._client.kernel_info()
         until = time.monotonic() + REPLY_TIMEOUT_S
         reply = None
@@ -389,7 +391,7 @@ class KernelSession:
     def _answer(self, message: dict[str, Any]) -> None:
         """Answer an ``input_request`` with a line of stdin.
 
-        async-kernel refuses a reply without the status and the parent header.
+        The kernel ``async-kernel`` refuses a reply that lacks the status or the parent header.
         """
         self._output.show_json(message)
         content = {"status": "ok", "value": self._read_input(message["content"])}
@@ -405,7 +407,7 @@ class KernelSession:
 
 
 def _parent_id(message: dict[str, Any]) -> str:
-    """Return the id of the request that a message answers; ``""`` for the null header of xeus."""
+    """Return the id of a message's request; ``""`` if the parent header is null (as from xeus)."""
     return str((message.get("parent_header") or {}).get("msg_id", ""))
 
 

@@ -34,7 +34,7 @@ class MessageOutput:
     is_own : bool
         Whether the kernel belongs to the caller. If so, the output is not filtered.
     folder : OutputFolder, optional
-        The folder in which images and HTML are saved.
+        The folder in which images and HTML are saved; None if they are not saved.
     """
 
     def __init__(self, *, as_json: bool, is_own: bool, folder: OutputFolder | None) -> None:
@@ -83,7 +83,7 @@ class MessageOutput:
             self._print(f"{text}\n", sys.stderr)
 
     def filtered(self, text: str, stream: TextIO) -> str:
-        """Return a text that is safe for a terminal."""
+        """Filter the text of another user's kernel, so that it cannot control the terminal."""
         if self._is_own:
             return text
         return self._filters.setdefault(stream, TerminalText()).feed(text)

@@ -33,7 +33,7 @@ class Progress:
     client : Client
         The client of the daemon.
     verb : str
-        The verb of the requests, as ``kconnd-ctl`` calls it.
+        The verb of ``kconnd-ctl`` that sends the requests: ``stop`` or ``restart``.
     """
 
     def __init__(self, client: Client, verb: str) -> None:

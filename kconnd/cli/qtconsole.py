@@ -1,4 +1,4 @@
-"""``kconnd-ctl qtconsole``: opens a Qt console on a kernel, in the caller's own session."""
+"""``kconnd-ctl qtconsole``: opens a Qt console on a kernel, on the caller's own display."""
 
 from __future__ import annotations
 

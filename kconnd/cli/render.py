@@ -82,7 +82,7 @@ def size(count: int | None) -> str:
 
 
 def plain(text: str) -> str:
-    """Replace each control character in an untrusted text by a mark."""
+    """Replace each control character in an untrusted text by a question mark or a space."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else " " if char in "\t\n" else "?" for char in text)
@@ -91,8 +91,9 @@ def plain(text: str) -> str:
 def last_words(output: str) -> list[str]:
     """Split the last output of a kernel into lines that are safe to print on a terminal.
 
-    Control sequences, including colours, are removed; `plain` would replace them by marks. A
-    traceback contains many harmless control sequences, and marks would make it hard to read.
+    Control sequences, including colours, are removed; `plain` would replace them by question marks.
+    A traceback contains many harmless control sequences, and the question marks would make the
+    traceback hard to read.
     """
     from kconnd.core.terminal_text import clean  # noqa: PLC0415  # for kernels that exited only
 
@@ -119,7 +120,7 @@ def printable(reply: Any) -> Any:
 
 
 def profile_status(kernel: Mapping[str, Any]) -> str:
-    """Describe how a kernel's profile differs from that of its process; ``""`` if it does not."""
+    """Describe how a kernel's profile changed since its process started; ``""`` if it did not."""
     status = str(kernel["profile_status"])
     return {"current": "", "orphaned": "profile removed"}.get(status, status)
 
@@ -160,8 +161,8 @@ def table(
         The width of the terminal; 0 for no limit. The last cell of each row is cut so that the row
         fits.
     paint : callable
-        A function that colours a cell of the second column. Its arguments are the text and the
-        padded text.
+        A function that colours a cell of the second column. Its arguments are the text of the cell,
+        and the same text padded to the width of the column.
     """
     rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]

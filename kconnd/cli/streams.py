@@ -112,16 +112,16 @@ class _Filtered:
             self._show(name, "")
 
     def end(self) -> None:
-        """Reset the colours of unfinished streams."""
+        """Reset the terminal's colours if an unfinished output has changed them."""
         if any(text_filter.end().endswith(RESET) for text_filter in self._filters.values()):
             print(RESET, end="", flush=True)
 
 
 class _PrefixedLines:
-    """Prints whole lines of several kernels, each after the name of its kernel.
+    """Prints whole lines of several kernels; each line begins with the name of its kernel.
 
-    A carriage return is treated as the end of a line. Otherwise, a kernel could overwrite the
-    printed name.
+    Unless ``raw`` is true, a carriage return is treated as the end of a line, so that a kernel
+    cannot overwrite the printed name.
     """
 
     def __init__(self, *, raw: bool) -> None:

@@ -40,7 +40,7 @@ def suggest_verb(word: str) -> str:
 
 
 def suggest_option(spelling: str, options: Sequence[Option]) -> str:
-    """Return a sentence that lists a verb's options and suggests the one closest to a spelling."""
+    """Return a sentence that lists a verb's options and suggests one for a misspelled option."""
     labels = [f"{'/'.join(option.spellings)} {option.metavar}".rstrip() for option in options]
     allowed = f"allowed: {', '.join(labels)}"
     spellings = {name for option in options for name in option.spellings if name[:2] == "--"}

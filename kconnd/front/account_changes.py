@@ -54,7 +54,7 @@ class EarlierAccount:
     units : list of str
         The active units of the account's kernels.
     pids : list of int
-        All processes of the uid that were started before its files were moved.
+        All processes of the uid that were started before the files were moved.
     """
 
     aside: Aside
@@ -86,7 +86,7 @@ class Accounts:
         self._scans: dict[Aside, tuple[float, list[int]]] = {}
 
     async def look_up(self, uid: int) -> Peer:
-        """Look up the user who has a uid now; without such a user, the name is empty.
+        """Look up the user who has a uid now; if there is no such user, the result's name is empty.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class Accounts:
         uid : int
             The uid of the owner whose daemon the front door is about to start or to make reachable.
         name : str
-            The account's name, if the caller has just looked it up.
+            The account's name, if the caller has just looked it up; ``""`` to look it up here.
 
         Raises
         ------

@@ -2,8 +2,8 @@
 
 Routes with ``daemons_only`` refuse all callers except owners' daemons. The caller's cgroup proves
 that the caller is a daemon (see `kconnd.system.process.daemon_process`). Every process of the owner
-in the daemon's cgroup counts as the daemon. This is harmless: these routes act for the owner of the
-caller alone, and within this owner's quota.
+in the daemon's cgroup counts as the daemon. This is harmless: these routes act only for the user as
+whom the caller runs, and only within this user's quota.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ async def open_(request: FrontRequest) -> Reply:
 
 
 async def boot(request: FrontRequest) -> Reply:
-    """Record whether the caller's daemon has kernels that start with the machine."""
+    """Record whether the calling daemon has kernels that start at boot."""
     enabled = request.body.get("wanted")
     if not isinstance(enabled, bool):
         raise UsageError(f"wanted: {enabled!r} is neither true nor false")
@@ -167,12 +167,12 @@ async def _limits(owners: Owners, name: str, requested: Mapping[str, float]) -> 
 
 
 def _has_pam() -> bool:
-    """Return whether kconnd's PAM service is installed; PAM replaces a missing one by ``other``."""
+    """Return whether kconnd's PAM service is installed; without it, PAM would use ``other``."""
     return Path("/etc/pam.d", PAM_SERVICE).exists()
 
 
 async def make_scope(request: FrontRequest) -> Reply:
-    """Move a forked shim of the caller into a new scope, which its future children share."""
+    """Move a forked shim of the caller into a new scope; the shim's later children join it."""
     uid = request.peer.uid
     account = request.owners.accounts.expect(uid, request.peer.name)
     name, generation, pid, requested = parse_scope(request.body)

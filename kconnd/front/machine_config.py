@@ -1,8 +1,8 @@
-"""Caches the profiles and settings of the machine, which root writes.
+"""Caches the machine's profiles and settings, which only root can write.
 
-`MachineConfig` compares the present stamp of the folder of profiles with the stamp at the last
-read. If the stamps differ, `MachineConfig` waits until nobody has written to the folder for a short
-time, and then reads the profiles again.
+`MachineConfig` compares the present metadata of the profiles' files with the metadata at the last
+read. If the metadata differ, `MachineConfig` waits until nobody has written to the folder for a
+short time, and then reads the profiles again.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ class MachineConfig:
     Parameters
     ----------
     configs, settings : str
-        The folder of profiles and the settings file.
+        The paths of the folder of profiles and of the settings file.
     uid : int
-        The user who must own the files.
+        The uid of the user who must own the files.
 
     Raises
     ------
@@ -47,9 +47,9 @@ class MachineConfig:
     async def profiles(self) -> LoadedProfiles:
         """Return the machine's profiles; wait while a profile is being written.
 
-        A user's daemon may read a changed profile before the front door does. The kernel that this
-        daemon starts must not get the limits of the earlier profile. If writes continue for
-        `SETTLE_TIMEOUT_S`, the earlier profiles stay in force.
+        A user's daemon may read a changed profile before the front door does. A kernel that this
+        daemon then starts must not get the limits from before the change. If writes continue for
+        `SETTLE_TIMEOUT_S`, the profiles of the last read stay in force.
         """
         if not self._read_if_settled():
             # All callers share one task, so only one task polls the folder.

@@ -37,11 +37,12 @@ def decide(
     Parameters
     ----------
     quota : int, optional
-        The quota of each user, in bytes.
+        The quota of each user, in bytes; None if there is no quota.
     current : int
-        The limit of the slice that is in force, in bytes.
+        The limit that is in force for the slice, in bytes.
     applied : AppliedLimit, optional
-        The record of the limit that the front door has set for this slice.
+        The record of the limit that the front door has set for this slice; None if there is no
+        record.
     """
     # If the limit differs from the record, an administrator has set it since.
     admin_limit = applied.before if applied is not None and applied.size == current else current

@@ -24,7 +24,7 @@ async def get_json(socket_path: str, target: str, timeout_s: float = REPLY_TIMEO
     Raises
     ------
     KconndError
-        If no valid reply arrives in time. The message does not quote the reply.
+        If no valid reply arrives in time. The error's message does not quote the reply.
     """
     try:
         async with asyncio.timeout(timeout_s):

@@ -34,7 +34,7 @@ def sound_kernels(
     uid, owner : int and str
         The uid and name of the daemon's owner, which replace those in the reply.
     user_of : callable
-        A function that returns the uid of a process.
+        A function that returns the uid of a process by its pid; None if the uid is unknown.
     """
     rows = reply.get("kernels") if isinstance(reply, dict) else None
     if not isinstance(rows, list):

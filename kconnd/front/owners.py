@@ -1,7 +1,7 @@
 """Opens sockets, starts daemons and starts kernels' units for owners, through systemd.
 
 Rules. This module does not read a user's file or follow a user's path. A uid comes from the
-system's user database or from the peer of a connection. The uid is the one variable part in the
+system's user database or from the peer of a connection. The uid is the only variable part in the
 name of a daemon's unit.
 """
 
@@ -93,7 +93,7 @@ class Owners:
         ------
         RefusedError
             If the peer may not start the daemon of another user, or if systemd cannot run processes
-            as this uid.
+            as ``uid``.
         """
         if not is_usable_uid(uid):
             raise RefusedError(
@@ -168,8 +168,8 @@ class Owners:
         """Start a kernel's unit if the owner's quota allows another kernel.
 
         Requests of one owner run one after another, so that each request counts the units of
-        earlier requests. ``check`` is called immediately before the unit is started. It raises an
-        error if the request has become invalid while it waited for earlier requests.
+        earlier requests. ``check`` is called immediately before the unit is started. ``check``
+        raises an error if the request became invalid while earlier requests ran.
 
         Raises
         ------
@@ -236,7 +236,7 @@ def _uids(users: Iterable[str]) -> Iterable[int]:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder of marks, which root alone can enter."""
+    """Create a folder that only root can enter."""
     path.mkdir(mode=MARKS_MODE, parents=True, exist_ok=True)
     if path.stat().st_mode & 0o777 != MARKS_MODE:  # chmod would fail on a read-only disk
         os.chmod(path, MARKS_MODE)  # noqa: PTH101  # follows no link: its parent is root's

@@ -78,7 +78,7 @@ def hand_over(
 def _stop_daemon(uid: int) -> None:
     """Stop the daemon of a uid; kernels keep running.
 
-    Do nothing if systemd does not run, because there is no daemon without systemd.
+    Do nothing if systemd does not run: the front door starts daemons only through systemd.
     """
     if not Path("/run/systemd/system").is_dir():
         return

@@ -45,7 +45,7 @@ def unit_name(uid: int, name: str, generation: int, kind: str = "service") -> st
 
 
 def profile_of(name: str) -> str:
-    """Return the name of the profile of a kernel or of a warm kernel."""
+    """Return the name of the profile to which the name of a kernel or warm kernel belongs."""
     return parse_name(without_warm_suffix(name))[0]
 
 
@@ -132,11 +132,11 @@ def properties(
     limits : mapping
         The limits of the cgroup and of open files.
     systemd : int
-        The version of the running manager.
+        The version of the running systemd.
     pam : bool
         Whether kconnd's PAM service is installed. Through PAM, an administrator sets limits for
         each user. With a systemd older than `EXIT_TYPE_VERSION`, this parameter is ignored, because
-        a unit with PAM would always stop with its main process.
+        a unit with PAM would always stop when its main process exits.
     """
     has_exit_type = systemd >= EXIT_TYPE_VERSION
     pam = pam and has_exit_type
@@ -179,7 +179,8 @@ def _lower_open_files(argv: list[str], limits: Mapping[str, float]) -> list[str]
     """Wrap a command in a shell that lowers the limit of open files.
 
     A limit from PAM overrides LimitNOFILE=. The shell therefore sets the unit's limit again after
-    PAM. If the limit from PAM is lower, it stays, because no user except root can raise a limit.
+    PAM has set its own. If the limit from PAM is lower, it stays, because no user except root can
+    raise a limit.
     """
     if "open_files" not in limits:
         return argv
@@ -195,7 +196,7 @@ def scope_properties(
     Parameters
     ----------
     systemd : int
-        The version of the running manager.
+        The version of the running systemd.
     """
     rows = {
         "Description": Variant("s", f"Jupyter kernel {name} of uid {uid}, forked"),

@@ -11,8 +11,8 @@ exec.
 Rules. The shim imports only the standard library and no other module of kconnd, so it keeps working
 after an upgrade of kconnd. The shim accepts no commands: it has no socket and ignores signals. A
 faulty daemon therefore cannot make the shim lose its kernel. To stop a kernel, the daemon signals
-the kernel itself. A single signal is not ignored: the shim of a kernel with its own cgroup handles
-the SIGTERM of the service manager. The service manager sends this signal to all processes of a unit
+the kernel itself. There is one exception: the shim of a kernel with its own cgroup handles the
+SIGTERM of the service manager. The service manager sends this signal to all processes of a unit
 when it stops the unit. The shim then records the stop of the unit in the exit file, and sends
 SIGKILL to the kernel if the kernel still runs after `UNIT_STOP_GRACE_S`. The shim never blocks the
 kernel's output: output that cannot be written is counted and dropped.
@@ -167,9 +167,10 @@ class OutputPath:
 
     On a server, the folders of a deleted account are moved, and folders of another user can appear
     at the old paths. The shim must not write into folders of another user, so it keeps a descriptor
-    of the original folder. If the original folder was removed instead of moved, the shim uses the
-    path again. A warm kernel's folder is reached by a symbolic link, which gets another target when
-    the kernel gets its name. The shim therefore reads such a link again before each use.
+    of the original folder. If the original folder was removed and not moved, no file can be created
+    through the descriptor, and the shim uses the original path instead. A warm kernel's folder is
+    reached by a symbolic link, which gets another target when the kernel gets its name. The shim
+    therefore reads such a link again before each use.
     """
 
     def __init__(self, path: bytes) -> None:
@@ -227,7 +228,8 @@ class RotatingLog:
     def write(self, text: bytes) -> None:
         """Append text to the log.
 
-        If an error occurs, drop the text. The next successful write first logs the dropped size.
+        If an error occurs, drop the text. The next successful write first logs how many bytes were
+        dropped.
         """
         try:
             self._open()
@@ -286,7 +288,7 @@ def write_whole(path: bytes, text: bytes, *, durable: bool) -> None:
 
 
 def read_proc(path: bytes) -> bytes:
-    """Read a file of /proc with one read(2), without the memory of a file object."""
+    """Read a file of /proc with one read(2); a file object would take additional memory."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(file, CHUNK_BYTES)
@@ -349,7 +351,7 @@ class Child:
     ----------
     become : callable
         A function that turns the child into the kernel. Its arguments are the plan and the failure
-        pipe.
+        pipe, a descriptor to which it reports a failed step.
     prepare : callable, optional
         A function that runs in the child before the child waits for the plan.
     """
@@ -383,7 +385,7 @@ class Child:
     def begin(self, plan: Plan) -> bytes:
         """Write the facts, and send the child its plan.
 
-        Return the errno and the step of a failure, or ``b""``.
+        Return ``b"ERRNO STEP"`` if a step of the start has failed, else ``b""``.
         """
         record_facts(plan, self.pid)
         remaining = memoryview(plan.text)
@@ -489,7 +491,7 @@ class UnitStop:
                 self.at = time.monotonic()
 
     def is_reason(self) -> bool:
-        """Return whether to count a kernel's exit at this moment as a result of the stop."""
+        """Return whether a kernel's exit at this moment counts as a result of the unit's stop."""
         self.read()
         return self.at is not None and time.monotonic() - self.at < UNIT_STOP_VALID_S
 
@@ -509,7 +511,7 @@ def record_exit(
     limits: MemoryLimits | None,
     unit_stopped: bool,
 ) -> None:
-    """Write the exit status; ``failure`` is errno and step of a failed start, or ``b""``."""
+    """Write the exit status; ``failure`` is the result of `Child.begin`."""
     exit_code = os.waitstatus_to_exitcode(status)
     code, number = (b"null", b"%d" % -exit_code) if exit_code < 0 else (b"%d" % exit_code, b"null")
     seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
@@ -553,7 +555,8 @@ class MemoryLimits:
 
         ``oom`` is true if the OOM killer killed a process of the kernel's cgroup, and ``oom_own``
         if this cgroup reached its limit. ``oom_above`` is the name of the lowest parent cgroup that
-        reached its limit. If no cgroup reached its limit, the machine ran out of memory.
+        reached its limit. If ``oom`` is true and no cgroup reached its limit, the machine ran out
+        of memory.
         """
         if not self.hits_before:
             return NO_OOM
@@ -593,7 +596,7 @@ def limit_files(group: bytes) -> list[bytes]:
 def limit_hits(group: bytes) -> int:
     """Return how often a cgroup has reached its memory limit.
 
-    The count of v2 includes only the times when no memory could be freed.
+    In cgroup v2, the count includes only the times when no memory could be freed.
     """
     for path in limit_files(group)[:1]:
         counts = read_counts(path)
@@ -620,7 +623,7 @@ def read_counts(path: bytes) -> dict[bytes, int]:
 
 
 class Descendants:
-    """All descendants of the shim: the kernel, its descendants, and orphans that the shim adopted.
+    """The kernel and all its descendants; the shim inherits orphans as their subreaper (prctl(2)).
 
     Parameters
     ----------
@@ -656,7 +659,7 @@ class Descendants:
         """Send the kernel's leftovers the signal that is due: first SIGTERM, later SIGKILL.
 
         If the unit is being stopped, SIGTERM is omitted, because the service manager has already
-        sent it to all processes. SIGKILL is then also sent to a kernel that still runs.
+        sent it to all processes. In this case, SIGKILL is also sent to a kernel that still runs.
         """
         if not self.kernel_exited:
             if self.unit_stop.at is None:
@@ -672,7 +675,7 @@ class Descendants:
         self.deadline = time.monotonic() + LEFTOVER_GRACE_S
 
     def timeout_ms(self) -> float | None:
-        """Return the time until the next signal is due; None if no signal is due later."""
+        """Return the milliseconds until the next signal is due; None if no signal is scheduled."""
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - time.monotonic()) * 1000
@@ -748,7 +751,7 @@ def copy(output: int, log: RotatingLog) -> bool:
 
 
 def hold_lock(plan: Plan) -> bool:
-    """Take the kernel's lock if the caller has not; return False if another shim holds the lock.
+    """Lock the lock file unless the caller locked it; return False if another shim holds the lock.
 
     Afterwards, ``lock`` in the plan is the descriptor of the lock file.
     """

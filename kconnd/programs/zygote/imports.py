@@ -2,8 +2,8 @@
 
 A zygote forks kernels under two conditions. First, the zygote has imported the modules that a cold
 kernel (a kernel that is not forked) would import. Second, no module has started a thread, because a
-fork copies a single thread. `PreparationError` contains the reason why no kernel can be forked. The
-daemon shows the reason to the user and launches the kernels cold.
+fork copies only the thread that forks. `PreparationError` contains the reason why no kernel can be
+forked. The daemon shows the reason to the user and launches the kernels cold.
 
 Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains.
 """
@@ -67,7 +67,7 @@ def import_all(modules: Iterable[str]) -> str:
 
 
 def require_one_thread() -> None:
-    """Raise an error if a module has started threads, because a fork does not copy threads.
+    """Raise an error if a module has started threads, because a fork does not copy them.
 
     Some thread pools, such as that of OpenBLAS, are prepared for forks: they stop their threads
     before a fork, and start new threads at their next use. This function therefore forks once

@@ -1,18 +1,18 @@
 """The zygote: a process that has imported ipykernel and forks kernels.
 
 The command is ``PYTHON [FLAGS] main.py DESCRIPTOR [MODULE...]``. PYTHON is the kernels' own
-interpreter, and the zygote has the kernels' exec-time environment (see
-`kconnd.core.launch.forking`). Besides ipykernel, the zygote imports each MODULE. kconnd need not be
-installed for PYTHON: this folder and `kconnd.programs.shim` import only the standard library and
-run on Python 3.9.
+interpreter, and the zygote has the kernels' exec-time environment: the variables that are read when
+a process starts (see `kconnd.core.launch.forking`). Besides ipykernel, the zygote imports each
+MODULE. kconnd need not be installed for PYTHON: this folder and `kconnd.programs.shim` import only
+the standard library and run on Python 3.9.
 
-How it works. The zygote imports everything, freezes its heap, reports that it is ready, and then
-forks one shim per request. The shim forks the kernel, so kernels keep running when the zygote
-exits. Between requests, the zygote forks a spare shim for the next kernel, and the spare shim forks
-the child that will become the next kernel. The spare shim and its child exit when the zygote exits.
-The zygote exits when its daemon exits, and calls `os._exit` for this. An ordinary exit of the
-interpreter would wait for threads, which could hang, and would remove temporary files that kernels
-may use.
+How it works. The zygote imports everything, freezes its heap (gc.freeze), reports that it is ready,
+and then forks one shim per request. The shim forks the kernel, so kernels keep running when the
+zygote exits. Between requests, the zygote forks a spare shim for the next kernel, and the spare
+shim forks the child that will become the next kernel. The spare shim and its child exit when the
+zygote exits. The zygote exits when its daemon exits, and calls `os._exit` for this. An ordinary
+exit of the interpreter would wait for threads, which could hang, and would remove temporary files
+that kernels may use.
 
 Rules. A forked kernel equals a kernel that ``PYTHON [FLAGS] -m ipykernel_launcher`` starts, except
 for the differences that ``tests/end_to_end/test_fork.py`` lists. The zygote therefore has one
@@ -20,10 +20,9 @@ thread, no ZMQ context and no event loop. The zygote runs no part of a kernel's 
 steps in `precompute`.
 
 Protocol. DESCRIPTOR is a SEQPACKET socket, and each message is a JSON object. The zygote's first
-message is ``{"ready": ipykernel's version, "skipped": [optimizations that ipykernel's internals do
-not allow]}`` or ``{"refused": reason, "seen": {path: signature}}``. A refusal is valid as long as
-each path in ``seen`` has this signature. A ready zygote then gets requests of two kinds from the
-daemon:
+message is ``{"ready": ipykernel's version, "skipped": [each skipped optimization with the
+reason]}`` or ``{"refused": reason, "seen": {path: signature}}``. A refusal is valid as long as each
+path in ``seen`` has this signature. A ready zygote then gets requests of two kinds from the daemon:
 
 - ``{"asked": nanoseconds of time.monotonic_ns(), "confines": bool}`` with three descriptors: the
   shim reads its plan from the first descriptor, writes its facts to the second, and holds the
@@ -34,8 +33,9 @@ daemon:
   kind: the zygote checks for changed files while the daemon makes the plan. The zygote sends no
   reply to an announcement.
 
-`kconnd.programs.shim` documents the plan. The ``arg`` records of the plan are the command ``PYTHON
-[FLAGS] -m MODULE ...`` of a cold start, and ``module_at`` is the index of MODULE in these records.
+`kconnd.programs.shim` documents the plan. The plan's ``arg`` records are the command that would
+start the kernel without a fork, ``PYTHON [FLAGS] -m KERNEL_MODULE ...``; the record ``module_at``
+contains the index of KERNEL_MODULE among the ``arg`` records.
 """
 
 from __future__ import annotations
@@ -139,14 +139,14 @@ class ProcessTitle:
         self.start, self.end = int(fields[45]), int(fields[46])
 
     def set(self, args: list[bytes]) -> None:
-        """Overwrite the command line with these arguments, truncated to its original size."""
+        """Overwrite the command line with these arguments, truncated to the original size."""
         room = self.end - self.start
         text = b"".join(arg + b"\0" for arg in args)[: room - 1]
         ctypes.memmove(self.start, text.ljust(room, b"\0"), room)
 
 
 class WaitingShim:
-    """A forked shim that waits on its own socket for its descriptors.
+    """A forked shim that waits on its own socket for the descriptors of a request.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class WaitingShim:
                 run_and_exit(partial(run_shim, shim_end, child_pipe))
 
     def send(self, descriptors: list[int]) -> bool:
-        """Send the descriptors to the shim, which then begins; return False if it has died."""
+        """Send the descriptors to the waiting shim; return False if the shim has died."""
         with self.connection:
             try:
                 socket.send_fds(self.connection, [b"!"], descriptors)
@@ -302,7 +302,7 @@ class ForkServer:
             self.spare = WaitingShim(partial(self.run_shim, copies_pages=True))
 
     def hand_over(self, descriptors: list[int]) -> dict[str, object]:
-        """Send the descriptors to the spare shim or a new shim; return the reply to the daemon."""
+        """Send the descriptors to the spare shim or a new shim; return the reply for the daemon."""
         shim, self.spare = self.spare, None
         if self.latest is not None:
             self.latest.child_pipe.close()
@@ -383,9 +383,10 @@ class ForkServer:
         return None
 
     def can_use(self, child: Child, plan: Plan) -> bool:
-        """Give an early child the shim's file limits; return whether the child is usable.
+        """Give an early child the shim's limit of open files; return whether the child is usable.
 
-        A child that is not usable is dismissed: it has died, or the kernel needs its own cgroup.
+        A child is not usable if it has died or if the kernel needs its own cgroup. Such a child is
+        dismissed.
         """
         with contextlib.suppress(OSError):
             if "cgroup" not in plan.values and child.is_running():
@@ -396,7 +397,7 @@ class ForkServer:
         return False
 
     def be_kernel(self, plan: Plan, _failure_pipe: int) -> None:
-        """Undo, in the kernel's process, the changes by zygote and shim; then unwind the stack."""
+        """Undo the changes of zygote and shim in the kernel's process, then unwind the stack."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -408,7 +409,7 @@ class ForkServer:
         raise BecomeKernel(plan, self)
 
     def close_others(self, more: set[int]) -> None:
-        """Close all descriptors except ``more``, the standard streams and those used by modules."""
+        """Close all descriptors except ``more``, the standard streams and those of modules."""
         kept = (self.kept_descriptors - {self.connection.fileno()}) | {0, 1, 2} | more
         for descriptor in open_descriptors() - kept:
             os.close(descriptor)

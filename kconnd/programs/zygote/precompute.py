@@ -1,10 +1,11 @@
 """Computes, once before the forks, objects that are equal in all kernels of a zygote.
 
-A forked kernel shares the zygote's memory until either process writes to a page. Reading a Python
-object also writes to its page, because the reference count changes. Some steps of a kernel's start,
-such as listing the files of all modules, read many objects and produce a small result. Such a step
-copies far more memory than the result needs. The zygote therefore runs two such steps of
-ipykernel's start before the fork. The code here uses private names of ipykernel and traitlets.
+A forked kernel shares each page of the zygote's memory until one of the two processes writes to the
+page. Reading a Python object also writes to its page, because the reference count changes. Some
+steps of a kernel's start, such as listing the files of all modules, read many objects and produce a
+small result. Such a step copies far more memory than the result needs. The zygote therefore runs
+two such steps of ipykernel's start before the fork. The code here uses private names of ipykernel
+and traitlets.
 
 Rules. This module imports the standard library only, as `kconnd.programs.zygote.main` explains. To
 use a precomputed object, a kernel replaces methods of a class or an attribute of a module. The
@@ -71,7 +72,7 @@ class CommandLine:
     application's classes declare. The precomputed parser does not call argcomplete, which is needed
     only for completion in a shell. The precomputed parser saves a forked kernel 7 % of its
     processor time until the first reply, and 2 % of its own memory. To measure the effect, remove
-    the class from `Precomputed` and compare the output of ``scripts/bench --only costs``.
+    this class from `Precomputed` and compare the output of ``scripts/bench --only costs``.
     """
 
     def __init__(self) -> None:
@@ -114,7 +115,7 @@ class ModuleFiles:
     Collecting the files reads every module object and therefore copies the pages of all modules.
     The precomputed list is a single string in contiguous memory. The precomputed list saves a
     forked kernel 12 % of its own memory, and 5 % of its processor time until the first reply. To
-    measure the effect, remove the class from `Precomputed` and compare the output of
+    measure the effect, remove this class from `Precomputed` and compare the output of
     ``scripts/bench --only costs``.
     """
 
@@ -134,7 +135,7 @@ class ModuleFiles:
         self.ipkernel.sys = SysUntilCopied(self)
 
     def copy(self) -> dict[str, Any]:
-        """Replace ``sys.modules.copy()``: return an object with a ``__file__`` for each module."""
+        """Stand in for ``sys.modules.copy()``: return an object with a ``__file__`` per module."""
         self.ipkernel.sys = sys
         new_count = max(0, len(sys.modules) - self.module_count)
         new_modules = itertools.islice(reversed(sys.modules.values()), new_count)

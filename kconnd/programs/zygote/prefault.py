@@ -53,7 +53,7 @@ class CopiedPages:
         return f"prefault: madvise: {os.strerror(ctypes.get_errno())}"
 
     def learn(self, kernel: int) -> None:
-        """Read the pages of one of the first kernels, given its pid; keep the longest list."""
+        """List the pages that the process ``kernel`` has copied; keep the longest list so far."""
         if self.samples == SAMPLE_COUNT:
             return
         with contextlib.suppress(OSError):  # the kernel has exited
@@ -73,10 +73,11 @@ class CopiedPages:
 
 
 def copied_pages(pid: int) -> Iterator[int]:
-    """Yield the addresses of the pages that no other process maps, in ascending order.
+    """Yield, in ascending order, the addresses of the pages that only the process ``pid`` maps.
 
-    Only the mappings that the calling process has, too, are examined, because a later fork has no
-    other mappings. The other mappings of a kernel can have gigabytes of page table entries.
+    Only mappings that the calling process also has are examined, because the later forks of the
+    calling process have no other mappings. The other mappings of the process ``pid`` can have
+    gigabytes of page table entries.
     """
     with (
         open("/proc/self/maps", encoding="utf-8", errors="replace") as maps,

@@ -34,7 +34,7 @@ MAX_NUMBER = (1 << 63) - 1  # the largest number in an array of signed 64-bit nu
 
 
 def import_locations() -> list[str]:
-    """List the paths that determine where a new process finds modules, including missing paths."""
+    """List the paths, existing or not, that determine where a new process finds modules."""
     binaries = os.path.dirname(sys.executable)
     folders = list(sys.path)
     site = sys.modules.get("site")
