@@ -43,7 +43,8 @@ def readable_connection_file(client: Client, kernel: dict[str, Any], name: str) 
     Parameters
     ----------
     client : Client
-        The client that fetches the content if the file does not belong to the caller.
+        The client that requests the connection from the daemon if the kernel's own file does not
+        belong to the caller.
     kernel : dict
         The description of the kernel from its daemon.
     name : str
@@ -148,7 +149,7 @@ def _invalid_ports(connection: ConnectionInfo, uid: int) -> list[str]:
 
 
 def _read_table(name: str) -> str:
-    """Read a table of sockets; ``""`` if the protocol is missing or the table is hidden."""
+    """Read a table of TCP sockets; ``""`` if the system has no such table or hides it."""
     try:
         return Path("/proc/self/net", name).read_text(encoding="ascii")
     except OSError:
@@ -167,7 +168,7 @@ def _is_local_address(ip: str) -> bool:
 
 
 def this_machine() -> str:
-    """Return the machine id that published connection files contain."""
+    """Return the id of this machine, in the form that published connection files contain."""
     return machine_id()
 
 

@@ -129,12 +129,12 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
     Returns
     -------
     str
-        The file's path. Its mode is 0600 from the first byte.
+        The path of the file, which has the mode 0600 from its first byte on.
 
     Raises
     ------
     ValueError
-        If an argument is invalid; the message names it.
+        If an argument is invalid; the message names the argument.
     PortsTakenError
         If no ports are free.
     OSError
@@ -246,7 +246,8 @@ def get_connection_info(kernel: str | os.PathLike[str] | None = None) -> dict[st
     Parameters
     ----------
     kernel : str or path, optional
-        A name as in ``kconnd-ctl list``, or a connection file; the current kernel by default.
+        The kernel's name as in ``kconnd-ctl list``, or the path of its connection file; by default
+        the current kernel.
 
     Returns
     -------
@@ -257,7 +258,7 @@ def get_connection_info(kernel: str | os.PathLike[str] | None = None) -> dict[st
     Raises
     ------
     RuntimeError
-        If no kernel is named and this process does not belong to a kernel.
+        If ``kernel`` is None and this process does not belong to a kernel.
     OSError
         If the file does not exist or cannot be read.
     ValueError
@@ -290,8 +291,8 @@ def connect_qtconsole(
     argv : sequence of str, optional
         Further arguments for qtconsole.
     connection_file : str or path, optional
-        The kernel's connection file, or its name as in ``kconnd-ctl list``; by default the file of
-        the current kernel.
+        The path of the kernel's connection file, or the kernel's name as in ``kconnd-ctl list``; by
+        default the file of the current kernel.
     **kwargs
         Options of qtconsole: ``style="monokai"`` means ``--style=monokai``. A bool is a switch:
         ``confirm_exit=False`` means ``--no-confirm-exit``.
@@ -299,13 +300,13 @@ def connect_qtconsole(
     Returns
     -------
     subprocess.Popen
-        The console. It runs in its own session (setsid(2)), and its output is discarded. It
-        interrupts and restarts a kernel of kconnd through the daemon.
+        The process of the console. It runs in its own session (setsid(2)), and its output is
+        discarded. The console interrupts and restarts a kernel of kconnd through the daemon.
 
     Raises
     ------
     RuntimeError
-        If no file is named and this process does not belong to a kernel.
+        If ``connection_file`` is None and this process does not belong to a kernel.
     TypeError
         If ``argv`` is a single string.
     OSError
@@ -365,8 +366,8 @@ def qtconsole_command(
 def _kernel_and_socket(path: str) -> tuple[str, str]:
     """Return the kernel's name and the daemon's socket for a connection file of kconnd.
 
-    The socket is ``""`` if it is not in the folder of the file. For any other connection file, both
-    are ``""``.
+    The socket is ``""`` if the folder of the file contains no daemon's socket. For a connection
+    file that is not of kconnd, both are ``""``.
     """
     file = Path(path).absolute()
     socket = file.with_name(paths.SOCKET_NAME)

@@ -4,18 +4,18 @@
 
     KconndError                  failed              1   500
     ├── UsageError               usage               2   400   the request is not valid
-    ├── NotRunningError          not-running         3   409   it needs a live kernel
+    ├── NotRunningError          not-running         3   409   the request needs a live kernel
     ├── FatalInterruptError      fatal-interrupt     1   409   an interrupt would end the kernel
     ├── NoSuchKernelError        no-such-kernel      4   404   no profile and no kernel of that name
     ├── ElsewhereError           elsewhere           4   421   another owner's kernel
-    ├── RefusedError             refused             5   403   the caller has no right to do it
+    ├── RefusedError             refused             5   403   the caller lacks the right
     ├── UnreachableError         unreachable         6   503   no daemon answers
     ├── ProfileError             bad-profile         1   422   a profile has faults
     ├── StartFailedError         start-failed        1   500   the kernel did not become ready
     │   └── StillRunningError    start-failed        1   500   an earlier process is still alive
-    ├── StopFailedError          stop-failed         1   500   some process did not exit
+    ├── StopFailedError          stop-failed         1   500   a process of the kernel did not exit
     ├── TimedOutError            timed-out           1   504   the caller stopped waiting
-    ├── UnsafePathError          unsafe-path         1   500   another user may have changed it
+    ├── UnsafePathError          unsafe-path         1   500   another user may have changed a path
     ├── PortsTakenError          ports-taken         1   500   no free ports in the range
     ├── StateFileError           bad-state           1   500   saved state cannot be read
     └── LockedError              locked              1   500   another process holds the lock
@@ -35,9 +35,9 @@ class KconndError(Exception):
     message : str
         One sentence: the action, its object and the cause of the failure.
     hint : str
-        The next step for the user; ``""`` for none.
+        The next step for the user; ``""`` if there is none.
     output : str
-        The last lines of the kernel's output; ``""`` for none.
+        The last lines of the kernel's output; ``""`` if there are none.
     """
 
     code = "failed"
@@ -64,7 +64,7 @@ class NotRunningError(KconndError):
 
 
 class FatalInterruptError(KconndError):
-    """An interrupt would end the kernel, and with it the user's data."""
+    """An interrupt would end the kernel, and the data in its memory would be lost."""
 
     code, http_status = "fatal-interrupt", 409
 

@@ -8,8 +8,8 @@ in the state folder: the disk may be full, and a client does not know a state fo
 daemon's option ``--state-dir`` sets.
 
 Rules. This module is fast and imports the standard library alone, because every run of the client
-calls it. A path is occupied if it is another user's folder, a file or a link. An occupied path is
-not used.
+calls it. A path is occupied if there is a file, a link or another user's folder at the path. An
+occupied path is not used.
 """
 
 from __future__ import annotations

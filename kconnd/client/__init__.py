@@ -108,8 +108,8 @@ class Client:
             The content, which is sent as JSON.
         limit : float, optional
             The request fails if the daemon sends nothing for this many seconds; by default, there
-            is no limit. With another owner's daemon, the whole request fails after this many
-            seconds.
+            is no limit. With another owner's daemon, the limit applies to the whole reply: the
+            request fails if the reply is not complete after this many seconds.
 
         Raises
         ------
@@ -297,8 +297,8 @@ def socket_candidates(env: Mapping[str, str], uid: int) -> Iterator[str]:
     The folder of the socket depends on whether the user lingered (loginctl(1)) when the daemon
     started. cron and su set no ``XDG_RUNTIME_DIR``; in this case, the default is the folder that
     systemd creates (pam_systemd(8)). If another user owns ``/tmp/kconnd-UID``, this function skips
-    this folder, because the daemon then uses a fallback folder. Fallback folders come last, because
-    the search for them has to list /tmp.
+    this folder, because the daemon then uses a fallback folder (`kconnd.private_tmp`). Fallback
+    folders come last, because the search for them has to list /tmp.
     """
     from kconnd.core.paths import SOCKET_NAME, runtime_dir  # noqa: PLC0415  # not with KCONND_SOCKET
     from kconnd.private_tmp import fallback_folders, is_occupied  # noqa: PLC0415  # not with KCONND_SOCKET
@@ -324,7 +324,7 @@ def _open_socket(owner: str) -> None:
 
 
 def _may_follow(error: ElsewhereError, path: str) -> bool:
-    """Return whether an error redirects a request, so that it goes to another owner's daemon.
+    """Return whether to repeat a request with the daemon of the owner that the error names.
 
     The error names an owner only if the caller's own daemon reported the error (`Client._content`).
     A request for ``OWNER/NAME`` is never redirected.
@@ -334,7 +334,7 @@ def _may_follow(error: ElsewhereError, path: str) -> bool:
 
 
 def owner_client(owner: str) -> Client:
-    """Let the front door open the socket of an owner's daemon, and create a client of this daemon.
+    """Return a client of an owner's daemon, after the front door has opened the daemon's socket.
 
     Raises
     ------

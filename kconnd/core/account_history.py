@@ -59,7 +59,7 @@ class RuntimeOwner:
     def is_same(self, other: "RuntimeOwner") -> bool:
         """Return whether two owners are the same account.
 
-        They are if they have the same name or the same state folder.
+        Two owners with the same name or the same state folder are the same account.
         """
         same_folder = (self.device, self.inode) == (other.device, other.inode)
         return same_folder or self.name == other.name
@@ -88,7 +88,7 @@ def parse_runtime_owner(text: bytes) -> RuntimeOwner:
 
 
 def is_usable_uid(uid: int) -> bool:
-    """Return whether a process can run as a uid; two values mean "no user"."""
+    """Return whether a process can run as a uid; a uid in `NO_UIDS` means "no user"."""
     return 0 <= uid < 1 << 32 and uid not in NO_UIDS
 
 
@@ -139,7 +139,7 @@ def parse_account(text: bytes, where: str) -> Account:
     Raises
     ------
     StateFileError
-        If the content is malformed; the error names ``where``, the file.
+        If the content is malformed; the error names ``where``, the path of the file.
     """
     try:
         content = json.loads(text)

@@ -10,8 +10,8 @@ interrupted cell depends on the kernel:
 - Other kernels that wrap a program with ipykernel's class ``Kernel``: no reply at all.
 
 If ``kconnd-ctl run`` itself has interrupted the cell, the exit status is therefore 130, independent
-of the reply. Kernels report ``sys.exit(n)`` as an error with the name ``SystemExit`` and with the
-text of ``n`` as its value. xeus-python writes the name as ``<class 'SystemExit'>``.
+of the reply. Kernels report ``sys.exit(n)`` as an error whose name is ``SystemExit`` and whose
+value is the text of ``n``. xeus-python writes the name as ``<class 'SystemExit'>``.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _error_name(error: Mapping[str, Any]) -> str:
 
 
 def _exit_number(value: str) -> int | None:
-    """Convert the text of an argument of ``sys.exit`` to a number; None if it means no number."""
+    """Convert the text of a ``sys.exit`` argument to a number; None if it is a message."""
     if value in EXIT_WORDS:
         return EXIT_WORDS[value]
     digits = value.removeprefix("-")

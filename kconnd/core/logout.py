@@ -49,7 +49,7 @@ def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
     cgroup : str
         The content of the ``/proc/PID/cgroup`` of the process (cgroups(7)).
     kills : bool
-        Whether logind, at a logout, terminates the processes of this login that still run.
+        Whether logind, at a logout, terminates the remaining processes of the login.
     lingers : bool
         Whether the user's own systemd outlives the last logout.
 
@@ -71,7 +71,7 @@ def ends_at_logout(settings: Mapping[str, str], user: str) -> bool:
     Parameters
     ----------
     settings : mapping
-        The texts of ``KillUserProcesses``, ``KillOnlyUsers`` and ``KillExcludeUsers``.
+        The values of ``KillUserProcesses``, ``KillOnlyUsers`` and ``KillExcludeUsers``, as text.
     user : str
         The user's login name.
     """

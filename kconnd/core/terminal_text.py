@@ -134,7 +134,8 @@ def _is_harmless(text: str) -> bool:
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return the patterns of a complete and of an incomplete control function; compile them once.
 
-    Sources: ECMA-48, sections 5.3 to 5.6, and the strings of xterm's "Control Sequences".
+    Sources: ECMA-48, sections 5.3 to 5.6; for control strings such as OSC, also xterm's "Control
+    Sequences".
     """
     if not _compiled:
         import re  # noqa: PLC0415  # see the head of this file

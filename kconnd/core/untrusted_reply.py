@@ -2,16 +2,17 @@
 
 A daemon runs as its owner, so the owner can replace the daemon by any program. Fields of a reply
 are therefore only displayed: no path in a reply is opened, and no name in a reply is used for
-another request. The one exception is the connection info, to which the user's client connects;
-`kconnd.core.launch.connection.parse_foreign_connection` checks its values. The client
-(`kconnd.client`) and the front door (`kconnd.front.owner_kernels`) use this module.
+another request. The one exception is the connection info: the user's client connects to the
+addresses in it, after `kconnd.core.launch.connection.parse_foreign_connection` has checked its
+values. The client (`kconnd.client`) and the front door (`kconnd.front.owner_kernels`) use this
+module.
 
 How it works. A reader is a function that takes a value of the reply and returns the valid value, or
 raises `ValueError`. `record` and `rows` build readers from other readers; a field without a reader
-is dropped. `validate_reply` chooses the reader by the path of the request. A text of one line is
-truncated, and its unprintable characters are replaced. The output of a kernel (``text``,
-``output_tail``) keeps its control characters, because `kconnd.core.terminal_text` filters the
-output when it is displayed.
+is dropped. `validate_reply` chooses the reader by the path of the request. A one-line text is
+truncated to a maximum length, and its unprintable characters are replaced. The output of a kernel
+(``text``, ``output_tail``) keeps its control characters, because `kconnd.core.terminal_text`
+filters the output when it is displayed.
 
 Compatibility. A field that a later version adds must be optional here, because daemons of earlier
 versions do not send the field.
@@ -160,7 +161,7 @@ def optional(read: Reader) -> Reader:
 
 
 def rows(read: Reader, limit: int = MAX_ROWS) -> Reader:
-    """Return a reader of lists; it reads each item with ``read`` and drops items over the limit."""
+    """Return a reader of lists: ``read`` reads the first ``limit`` items; others are dropped."""
 
     def read_rows(value: object) -> list[Any]:
         if not isinstance(value, list):

@@ -1,1 +1,1 @@
-"""Extensions of Jupyter through which Jupyter uses kernels of kconnd; the daemon imports none."""
+"""Extensions with which Jupyter uses kernels of kconnd; the daemon imports none of them."""

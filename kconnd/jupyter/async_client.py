@@ -1,4 +1,4 @@
-"""The asyncio client through which Jupyter uses the daemon; names of per-session kernels."""
+"""Sends requests from Jupyter's event loop to the daemon, and names per-session kernels."""
 
 import asyncio
 import hashlib
@@ -34,8 +34,8 @@ def instance_for(session: str, kernel_id: str) -> str:
     -------
     str
         A valid instance name: the part of a kernel's name after the ``@``. Every session of one
-        notebook gets the same instance. Notebooks of equal names in different folders get different
-        instances.
+        notebook gets the same instance. Notebooks with equal names in different folders get
+        different instances.
     """
     if not session:
         return f"run-{kernel_id[:ID_CHARS]}"
@@ -63,7 +63,8 @@ def split_owner(profile: str) -> tuple[str, str]:
 class AsyncClient:
     """Sends requests to the daemon, each in a thread, so that the event loop is not blocked.
 
-    If no daemon is running, `settings` and `start` start one; the other methods raise an error.
+    If no daemon is running, the methods `settings` and `start` spawn a daemon. The other methods
+    raise an error.
     """
 
     async def settings(self, profile: str) -> dict[str, Any]:
@@ -99,7 +100,11 @@ class AsyncClient:
         return connection.to_file()
 
     async def start(self, kernel: str) -> dict[str, Any]:
-        """Start a kernel unless its profile says ``start: manual``; return the kernel's state."""
+        """Start a kernel unless it is up; return the kernel's state.
+
+        If the kernel is not up and its profile says ``start: manual``, the daemon refuses the
+        start, and this method raises the daemon's error.
+        """
         path = kernel_path(kernel, "start")
         state: dict[str, Any] = await asyncio.to_thread(
             lambda: client_or_start("").post(path, {"on_demand": True})

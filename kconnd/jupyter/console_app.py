@@ -47,7 +47,10 @@ _StockClient: Any = BlockingKernelClient  # its annotations do not fit its calle
 
 
 class ConsoleClient(_StockClient):  # type: ignore[misc]  # see above
-    """A client that asks the daemon whether the kernel is alive, or else checks the heartbeat."""
+    """A client that asks the daemon whether the kernel is alive.
+
+    If the daemon does not answer, the client checks the kernel's heartbeat instead.
+    """
 
     follower: KernelFollower | None = None
 
@@ -114,7 +117,7 @@ class KconndConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see ab
                 return await stock_prompt()
 
         def handle_input_request(*args: Any, **options: Any) -> Any:
-            """Handle a request for input; the shell calls this every 50 ms while a cell runs."""
+            """Handle a request for input if there is one; called every 50 ms while a cell runs."""
             if self._replaced.is_set():
                 self._replaced.clear()
                 self._pending_info = shell.client.kernel_info()
@@ -137,7 +140,7 @@ class KconndConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see ab
         self._drop_replies()
 
     def _drop_replies(self) -> None:
-        """Receive the reply to this class's own request, so that the shell does not get it."""
+        """Receive the reply to this class's own request, so that the shell cannot get it."""
         pending, self._pending_info = self._pending_info, ""
         with contextlib.suppress(Empty):
             while pending:

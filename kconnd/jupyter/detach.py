@@ -2,8 +2,8 @@
 
 A kernel manager and its clients send ``shutdown_request`` directly to the kernel. A manager also
 removes the files of ipc sockets, because the manager assumes that it owns these files.
-jupyter_client has no documented interface through which a provisioner can prevent this. This module
-is therefore the one module that changes private attributes of jupyter_client.
+jupyter_client has no documented interface through which a provisioner can prevent these actions.
+This module therefore changes private attributes of jupyter_client.
 """
 
 import functools

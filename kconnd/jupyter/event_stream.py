@@ -1,10 +1,10 @@
 """Runs callbacks in an event loop as soon as the daemon reports an event of a kernel.
 
 A Jupyter server polls its kernels every three seconds. A restarted kernel is ready in a fraction of
-that time. If the server only polled, it could notify front ends of the crash when the new process
-already runs a cell. One thread for each owner's daemon therefore reads the daemon's events. At each
-event of a kernel, the callbacks of the kernel's subscribers begin a poll at once. The regular polls
-continue, because events are missed while the stream is interrupted.
+that time. If the server only polled, front ends could be notified of the crash too late, when the
+new process already runs a cell. One thread for each owner's daemon therefore reads the daemon's
+events. At each event of a kernel, the callbacks of the kernel's subscribers begin a poll at once.
+The regular polls continue, because events are missed while the stream is interrupted.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class EventStream:
         self._lock = threading.Lock()
 
     def subscribe(self, kernel: str, callback: Callback) -> Callback:
-        """Run the callback in this event loop after each event of a kernel.
+        """Run the callback in the caller's event loop after each event of a kernel.
 
         Return a function that ends the subscription.
         """
@@ -81,7 +81,7 @@ _streams: dict[str, EventStream] = {}
 
 
 def subscribe(kernel: str, callback: Callback) -> Callback:
-    """Run the callback in this event loop after each event of the kernel.
+    """Run the callback in the caller's event loop after each event of the kernel.
 
     Parameters
     ----------

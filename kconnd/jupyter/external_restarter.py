@@ -1,8 +1,9 @@
-"""Watches the external kernels of kconnd that a Jupyter server has a websocket to.
+"""Watches external kernels of kconnd for the front ends of a Jupyter server.
 
-A server starts no restarter for an external kernel, because the server did not start the kernel. So
-no front end was notified of a crash, and a queued cell waited for ever. `ExternalKernel` stands in
-for the provisioner that such a kernel does not have, and `ExternalRestarter` reads it.
+An external kernel is a kernel that the server did not start, but found by its connection file. The
+server itself starts no restarter for an external kernel. Without this module, no front end would be
+notified of a crash, and a queued cell would wait for ever. An external kernel has no provisioner,
+so an `ExternalRestarter` reads the status of the kernel's process from an `ExternalKernel`.
 """
 
 import logging

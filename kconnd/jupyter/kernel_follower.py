@@ -1,13 +1,13 @@
 """Follows a kernel's state in the daemon, so that a console can report restarts and the end.
 
 The messages on iopub do not suffice for this: a kernel announces a restart that was requested, but
-publishes nothing when it is killed, and the messages of a new process do not show that it is new.
-The daemon knows the kernel's state. A thread of the console therefore polls the daemon. `is_news`
-decides which changes are reported.
+publishes nothing when it is killed, and the messages of a new process do not show that the process
+is new. The daemon knows the kernel's state. A thread of the console therefore polls the daemon.
+`is_news` decides which changes are reported.
 
-Another user's kernel. Its owner can withdraw the right to connect or to see the kernel while a
-console is attached. The follower reports this, because the console would otherwise wait without a
-word as soon as the key changes.
+The owner of another user's kernel can withdraw the rights to connect to the kernel or to see it
+while a console is attached. As soon as the kernel's key changes, the console can no longer receive
+a reply. The follower therefore reports the withdrawal.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ GONE = {"state": "stopped", "generation": 0, "reason": "it was removed"}
 
 @dataclass(frozen=True)
 class Change:
-    """A change of a kernel: its end, or a new process.
+    """A change of a kernel: its end, a new process, or a withdrawn right.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Change:
 
 
 def is_news(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Return whether a kernel has ended or its new process has become ready since a report.
+    """Return whether, since the last report, a kernel has ended or has got a new, ready process.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def describe_change(
     same_connection: bool,
     refusal: str = "",
 ) -> Change:
-    """Describe a change for which `is_news` holds.
+    """Describe a change for which `is_news` returns True.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def describe_change(
     reason : str
         Why the old process ended; ``""`` if this is unknown.
     same_connection : bool
-        Whether the present process has the key and ports with which the console was attached.
+        Whether the kernel's present process has the key and ports that the console uses.
     refusal : str
-        Why this user may no longer connect; ``""`` if the user may.
+        Why this user may no longer connect; ``""`` if the user may still connect.
     """
     if after["state"] in ENDED:
         why = after["reason"] or reason or "unknown"
@@ -115,7 +115,7 @@ class KernelFollower:
     socket : str
         The daemon's socket; ``""`` for the default socket.
     report : callable
-        A function that receives each `Change`. It is called in the thread.
+        A function that the polling thread calls with each `Change`.
     interval_s : float
         The time between two polls, in seconds.
     """
@@ -139,10 +139,10 @@ class KernelFollower:
 
     @property
     def has_ended(self) -> bool | None:
-        """Whether no process can answer the console; None if the daemon does not say.
+        """Whether no process can answer the console; None if the daemon did not answer.
 
-        This is so if the kernel has ended and will not restart, or if its present process has
-        another key.
+        No process can answer if the kernel has ended and will not restart, or if the kernel's
+        present process has another key.
         """
         if self._latest is None:
             return None

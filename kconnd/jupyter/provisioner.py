@@ -119,7 +119,10 @@ class KconndProvisioner(KernelProvisionerBase):
         return status
 
     async def _has_same_connection(self, kernel: dict[str, Any]) -> bool:
-        """Return whether the present process has the key and ports of the attached process."""
+        """Return whether the present process has the key and ports that the kernel manager uses.
+
+        If the kernel has no process at present, return True.
+        """
         if kernel["state"] not in UP or kernel["generation"] == self._generation:
             return True
         return await self._daemon.connection(self._kernel, kernel) == self._connection
@@ -129,7 +132,7 @@ class KconndProvisioner(KernelProvisionerBase):
         return await self.poll()
 
     async def send_signal(self, signum: int) -> None:
-        """Interrupt the kernel or send it a signal; do nothing while the manager shuts it down."""
+        """Interrupt or signal the kernel; do nothing while the manager shuts the kernel down."""
         if not self._attached or getattr(self._manager, "shutting_down", False):
             return
         if signum == signal.SIGINT:
@@ -154,7 +157,10 @@ class KconndProvisioner(KernelProvisionerBase):
         self._detach()
 
     async def cleanup(self, restart: bool = False) -> None:  # noqa: FBT001, FBT002  # the interface
-        """If a user requested the shutdown and the profile requires it, stop the kernel."""
+        """Stop the kernel if a user requested the shutdown and the profile has the setting for it.
+
+        The setting is ``on_frontend_shutdown: stop``.
+        """
         self._restarting = restart
         by_user, self.user_requested_shutdown = self.user_requested_shutdown, False
         if by_user and not restart and self._on_shutdown == "stop" and self._kernel:
@@ -226,7 +232,7 @@ class KconndProvisioner(KernelProvisionerBase):
         self._attached = True
 
     def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
-        """Return the recommended time; every time suffices, because detaching takes none."""
+        """Return ``recommended``: any time is long enough, because detaching takes no time."""
         return recommended
 
     async def _choose_kernel(self, session: str) -> str:

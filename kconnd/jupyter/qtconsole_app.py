@@ -127,7 +127,7 @@ class FollowedWidget:
         self.link.follower.poll_now()
 
     def _handle_status(self, _message: Mapping[str, Any]) -> None:
-        """Ignore ``starting`` of a new process, from which Jupyter's widget infers a death."""
+        """Ignore ``starting``, from which Jupyter's widget infers that the kernel has died."""
 
 
 @functools.cache

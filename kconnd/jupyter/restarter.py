@@ -2,7 +2,7 @@
 
 A Jupyter server uses `AsyncIOLoopKernelManager`, which has a restarter. The restarter polls the
 manager's kernel every few seconds, restarts a dead kernel, and calls the callbacks of front ends.
-`KconndRestarter` polls and calls the callbacks as well, but does not restart a kernel. Source:
+`KconndRestarter` also polls and calls the callbacks, but does not restart a kernel. Source:
 ``restarter_class`` and ``add_restart_callback`` in the jupyter_client documentation.
 """
 
@@ -63,7 +63,8 @@ def process_status(
     generation : int
         The generation of the attached process.
     same_connection : bool
-        Whether the present process has the key and ports of the attached process.
+        Whether the kernel's present process has the key and ports of the attached process; True if
+        the kernel has no process at present.
     """
     present, last_exit = int(kernel["generation"]), kernel["last_exit"] or {}
     requested = bool(last_exit.get("requested"))

@@ -4,10 +4,12 @@ One line in ``jupyter_server_config.py`` enables it::
 
     c.ServerApp.kernel_manager_class = "kconnd.jupyter.server.KconndMappingKernelManager"
 
+An external kernel is a kernel that the server did not start, but found by its connection file.
+
 Without this class, a server has three problems. First, the server cannot interrupt, restart or shut
-down an external kernel: it replies with status 500, or starts another kernel instead. Second, the
-server lists a dead kernel as idle. Third, the server treats a user's "shut down kernel" like its
-own exit.
+down an external kernel: the server replies with status 500, or starts another kernel instead.
+Second, the server lists a dead kernel as idle. Third, the server treats a user's "shut down kernel"
+like its own exit.
 
 Rules. Jupyter's own class handles all kernels that are not kernels of kconnd. When the server
 closes a kernel, culls a kernel or exits, it detaches from the kernel and does not stop the kernel.
@@ -49,10 +51,10 @@ class KconndMappingKernelManager(SocketReleasingManager):
     def list_kernel_ids(self) -> list[str]:
         """List the ids of all kernels.
 
-        If an external kernel was shut down on this server and its file has been removed, Jupyter's
-        own method raises KeyError once. Every ``if kernel_manager:`` calls this method, so the
-        exception would keep the server's shutdown from finishing. Jupyter's own method forgets the
-        file before it raises the exception. A second call therefore succeeds.
+        If an external kernel was shut down on this server and its connection file was removed,
+        Jupyter's own method raises KeyError once. Every ``if kernel_manager:`` calls this method,
+        so the exception would keep the server's shutdown from finishing. Jupyter's own method
+        forgets the file before it raises the exception. A second call therefore succeeds.
         """
         while True:
             with contextlib.suppress(KeyError):
@@ -61,7 +63,7 @@ class KconndMappingKernelManager(SocketReleasingManager):
                 return list(self._kernels)
 
     def _name_external_kernels(self) -> None:
-        """Give each external kernel of kconnd its name, and an id that stays the same.
+        """Give each external kernel of kconnd its name in kconnd, and an id that stays the same.
 
         Jupyter's own method gives the kernel a new random id for each connection file, and the name
         of its kernel spec. Front ends would therefore show the same name for all Python kernels.
@@ -142,7 +144,7 @@ class KconndMappingKernelManager(SocketReleasingManager):
         return published[0] if published is not None and published[1] else None
 
     def _read_published(self, kernel_id: str) -> tuple[str, bool] | None:
-        """Read a published file; return the kernel's name and whether it is on this machine."""
+        """Return the published name of a kernel, and whether the kernel is on this machine."""
         path = self.kernel_id_to_connection_file.get(kernel_id)
         if path is None:
             return None
@@ -158,9 +160,9 @@ class KconndMappingKernelManager(SocketReleasingManager):
     def add_restart_callback(self, kernel_id: str, callback: Any, event: str = "restart") -> None:
         """Register a callback for restarts of a kernel, or for its end.
 
-        Each websocket registers callbacks when it opens. Jupyter watches no external kernel, so its
-        own method ignores them for such a kernel. A kernel of kconnd is watched from its first
-        websocket on.
+        Each websocket registers callbacks when it opens. Jupyter's own method ignores callbacks for
+        an external kernel, because Jupyter does not watch external kernels. This method begins to
+        watch a kernel of kconnd when the first websocket to the kernel opens.
         """
         manager, name = self.get_kernel(kernel_id), self._external_name(kernel_id)
         if name is not None and start_restarter(ExternalKernel(name, manager, self._daemon)):
@@ -228,9 +230,9 @@ class KconndMappingKernelManager(SocketReleasingManager):
     async def shutdown_all(self, now: bool = False) -> None:  # noqa: FBT001, FBT002  # the interface
         """Shut all managers down, because the server exits; kconnd's kernels keep running.
 
-        jupyter_client 8.10 keeps failed starts among its pending kernels. Its own method raises an
-        exception for a failed start, and the server then never exits. The failed starts are
-        therefore removed first.
+        jupyter_client 8.10 keeps failed starts among its pending kernels. The overridden method
+        raises an exception for a failed start, and the server then never exits. This method
+        therefore removes the failed starts first.
         """
         for kernel_id, start in list(self._pending_kernels.items()):
             if kernel_id not in self._kernels and start.done():
@@ -247,7 +249,7 @@ class KconndMappingKernelManager(SocketReleasingManager):
 
 
 def external_id(name: str) -> str:
-    """Derive Jupyter's id of an external kernel from its name.
+    """Derive Jupyter's id of an external kernel from the kernel's name in kconnd.
 
     A server accepts ids of five words with hyphens between them. The first word is the name, with
     each forbidden character replaced by ``_``. Different names can therefore have the same first

@@ -1,11 +1,12 @@
 """Closes a Jupyter server's sockets to a kernel that no notebook of the server uses.
 
-After the last websocket of a kernel has closed, a server keeps the websocket's four sockets to
-buffer the kernel's messages, and one more socket to follow the kernel's activity. The daemon
-cannot distinguish them from a client's sockets, so ``idle.stop_after`` would never stop the
-kernel while the server runs. `SocketReleasingManager` closes these sockets as soon as the kernel
-has been idle for ``release_delay_s``, when nothing is left to buffer. It keeps the buffered
-messages, and connects again when the notebook comes back.
+After the last websocket of a kernel has closed, a server keeps the websocket's four ZeroMQ sockets
+to buffer the kernel's messages, and one more socket to follow the kernel's activity. The daemon
+cannot distinguish these five sockets from a client's sockets, so ``idle.stop_after`` would never
+stop the kernel while the server runs. `SocketReleasingManager` closes the five sockets as soon as
+the kernel has been idle for ``release_delay_s``, because an idle kernel sends nothing to buffer.
+The manager keeps the messages that it has buffered, and connects to the kernel again when the
+notebook opens a new websocket.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ _Stock: Any = AsyncMappingKernelManager  # its type annotations do not match its
 
 
 class SocketReleasingManager(_Stock):  # type: ignore[misc]  # see above
-    """A kernel manager that has no sockets to idle kernels without a websocket."""
+    """A kernel manager that closes its sockets to a kernel that is idle and has no websocket."""
 
     release_delay_s = Float(
         60.0, config=True, help="Close the sockets to an unused kernel after this time idle."
@@ -44,12 +45,12 @@ class SocketReleasingManager(_Stock):  # type: ignore[misc]  # see above
         self._release_later(kernel_id)
 
     async def _finish_kernel_start(self, kernel_id: str) -> None:
-        """Follow the activity of a new kernel, for which no websocket may ever open."""
+        """Finish a start, and begin to wait for idleness: perhaps no websocket ever opens."""
         await super()._finish_kernel_start(kernel_id)
         self._release_later(kernel_id)
 
     def get_buffer(self, kernel_id: str, session_key: str) -> Any:
-        """Return the buffer of a session when its websocket opens; connect again if necessary."""
+        """Return a session's buffer when its websocket opens; connect again after a release."""
         was_released = self.released.pop(kernel_id, None) is not None
         if was_released:
             self.start_watching_activity(kernel_id)
@@ -105,13 +106,13 @@ class SocketReleasingManager(_Stock):  # type: ignore[misc]  # see above
         return True
 
     def _attached_name(self, kernel_id: str) -> str | None:
-        """Return the name of a kernel of kconnd that the server has attached to."""
+        """Return the name of a kernel with kconnd's provisioner; None for any other kernel."""
         provisioner = getattr(self._kernels.get(kernel_id), "provisioner", None)
         return provisioner.kernel if isinstance(provisioner, KconndProvisioner) else None
 
 
 def is_idle(kernel: Mapping[str, Any], delay_s: float, now: datetime) -> bool:
-    """Return whether the daemon describes a kernel that has been idle for some seconds."""
+    """Return whether a kernel, as the daemon describes it, has been idle for ``delay_s``."""
     if kernel["execution_state"] != "idle":
         return False
     active_at = kernel["last_activity"]

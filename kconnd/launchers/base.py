@@ -32,7 +32,8 @@ class Handle:
     lock : str
         The lock file, which the shim keeps locked.
     facts : str
-        The file into which the shim wrote its facts; empty if an older kconnd saved the handle.
+        The file into which the shim wrote its facts (pids, start times, boot id); empty if an older
+        kconnd saved the handle.
     note : str
         A remark about the launch, such as why the kernel was not forked.
     launch : int, optional
@@ -105,7 +106,7 @@ class ExitStatus:
         Whether the kernel's own cgroup reached its memory limit; True if an older shim did not
         record this.
     oom_above : str
-        The parent cgroup whose memory limit was reached; ``""`` if none was.
+        The parent cgroup whose memory limit was reached; ``""`` if there is none.
     unit_stopped : bool
         Whether the service manager stopped the kernel's unit.
     """
@@ -147,7 +148,8 @@ class Launcher(Protocol):
         Parameters
         ----------
         requested_at_ns : int
-            The monotonic time of the request; the plan will contain this time.
+            The time of the request, in nanoseconds of the monotonic clock; the plan will contain
+            this time.
         """
         ...
 
@@ -169,18 +171,18 @@ class Launcher(Protocol):
         Returns
         -------
         str
-            The evidence; ``""`` if there is none.
+            The evidence, as text for users; ``""`` without evidence.
         """
         ...
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
-        """Find the kernel of a launch that a daemon began but could not record before its death.
+        """Find the kernel of an unrecorded launch, during which the daemon died.
 
         If the launch is still in progress, this method waits until the launch has finished.
 
         Parameters
         ----------
         facts, exit_file, lock : str
-            The paths in the plan of that launch.
+            The paths of these three files, from the plan of that launch.
         """
         ...

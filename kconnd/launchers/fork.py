@@ -2,8 +2,9 @@
 
 A zygote (`kconnd.programs.zygote`) runs the profile's interpreter and forks a shim for each kernel.
 A forked shim supervises its kernel like any other shim. Apart from the launch, a `ForkLauncher`
-therefore works like a `LocalLauncher`. A fork takes a fraction of the time of a cold start. A
-kernel that cannot be forked is started cold, and the handle contains the reason.
+therefore works like a `LocalLauncher`. A fork takes a fraction of the time of a cold start,
+which starts a new interpreter. A kernel that cannot be forked is started cold, and the handle
+contains the reason.
 """
 
 import asyncio

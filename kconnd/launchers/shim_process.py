@@ -77,7 +77,7 @@ class ShimProcess:
 
 
 def spawn(program: str, name: str, *inherited: int) -> ShimProcess:
-    """Spawn a shim for the kernel of this name.
+    """Spawn a shim for the kernel ``name``; for a spare shim, ``name`` is `NAME_ROOM`.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Launch kernels as transient systemd services with cgroup limits.
 
-The shim is the main process of the unit. The front door creates the unit and sets its owner. The
+The shim is the main process of the unit. The front door creates the unit and sets its user. The
 unit contains no secrets. After the shim has reported its kernel, the daemon controls the kernel
 through pidfds, as `LocalLauncher` does. If the daemon dies earlier, the next daemon finds the
 kernel through the facts that the shim wrote.

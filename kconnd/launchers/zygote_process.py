@@ -46,7 +46,8 @@ class Refusal:
     reason : str
         The zygote's reason.
     retry_at : float
-        The time at which the refusal expires in any case.
+        The time at which the refusal expires in any case, in seconds of the clock of
+        `ZygoteTimeouts`.
     signatures : mapping
         The signatures of the files that may have caused the refusal, by path. The refusal expires
         when a file has another signature.

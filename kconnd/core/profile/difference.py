@@ -1,4 +1,4 @@
-"""Compares the profiles before and after a reload, as pure functions of two sets of profiles.
+"""Compares the profiles before a reload with the profiles after it; all functions are pure.
 
 Rule: a reload neither stops nor starts a process. A live kernel keeps the profile that it was
 launched from until a user restarts it.
@@ -17,7 +17,7 @@ ORPHANED = "orphaned"
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference between two sets of profiles, by name."""
+    """The names of the profiles that a reload added, changed, removed or left unchanged."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -39,7 +39,7 @@ def compare_profiles(old: Mapping[str, Any], new: Mapping[str, Any]) -> Differen
 def revoked_names(before: AccessRules | None, after: AccessRules | None) -> tuple[str, ...]:
     """Return the users and groups that have lost the right to connect.
 
-    If a user has copied the kernel's key, the user can still connect.
+    A user who has copied the kernel's key can still connect.
     """
     return tuple(sorted(_may_connect(before) - _may_connect(after)))
 

@@ -91,7 +91,7 @@ Size = Annotated[
 
 
 class Section(BaseModel):
-    """A mapping in a profile; it is immutable and has no unknown keys."""
+    """A mapping in a profile; the parsed mapping is immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 

@@ -79,7 +79,7 @@ def _problem(error: Mapping[str, Any]) -> Problem:
 def _broken_rules(profile: Profile | None, unsure: set[str]) -> Iterable[Rule]:
     """Yield each broken rule that reads no key in ``unsure``.
 
-    These keys are faulty, or the author has probably misspelt them.
+    The keys in ``unsure`` are faulty, or the author has probably misspelt them.
     """
     if profile is None:
         return

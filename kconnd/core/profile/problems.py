@@ -50,7 +50,7 @@ class Problem:
     hint : str
         The text to write instead; ``""`` without a suggestion.
     on_key : bool
-        Whether the fault is in the key; otherwise it is in the value.
+        True if the fault is in the key; False if the fault is in the value.
     """
 
     path: KeyPath
@@ -101,7 +101,8 @@ def closest(word: str, choices: Collection[str]) -> str:
 def unknown_key(path: KeyPath, allowed: Collection[str]) -> Problem:
     """Build the problem for an unknown key, which is the last part of ``path``.
 
-    The hint names the closest known key, or says which keys are known.
+    The hint names the closest known key. If no known key is close, the hint lists the known keys,
+    or names the command that lists them.
     """
     meant = closest(str(path[-1]), allowed)
     all_keys = f"the keys here are {', '.join(allowed)}"
@@ -152,7 +153,7 @@ def _not_a_choice(path: KeyPath, value: object, choices: list[str]) -> Problem:
 
 
 def _describe_type(kind: str, value: object, context: Mapping[str, object]) -> tuple[str, str]:
-    """Choose the message and the hint for an error of a built-in type of pydantic."""
+    """Choose the message and the hint for a value that one of pydantic's own checks refused."""
     if kind == "string_type" and isinstance(value, Mapping):
         return "is not text", "text with braces needs quotes in YAML: '{...}'"
     message, hint = _WORDS.get(kind, ("is not valid here", ""))

@@ -130,7 +130,7 @@ def parse_duration_within(low: float, high: float, value: object) -> float:
 
 
 def parse_duration_or_off(low: float, value: object) -> float:
-    """Parse a duration; ``off``, which YAML reads as false, means ``math.inf``."""
+    """Parse a duration of at least ``low`` seconds; ``off`` (false in YAML) is ``math.inf``."""
     if value is False or value == "off":
         return math.inf
     return parse_duration_within(low, math.inf, value)

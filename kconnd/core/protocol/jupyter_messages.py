@@ -73,7 +73,7 @@ def pack_request(
     signer : Signer
         The signer with the kernel's key.
     subshell : str
-        The id of the kernel's subshell; ``""`` for the main shell.
+        The id of the subshell that is to process the request; ``""`` for the main shell.
     """
     header = {
         "msg_id": message_id,
@@ -91,8 +91,8 @@ def pack_request(
 def may_have_type(kind: str, frames: Sequence[bytes]) -> bool:
     """Check quickly whether a message may have the type ``kind``.
 
-    On iopub, the daemon receives all output of the kernel. Output can be long, and this check
-    spares the daemon the verification of the signature of output.
+    On iopub, the daemon receives all output of the kernel. Output can be long; because of this
+    check, the daemon does not have to verify the signatures of output messages.
     """
     try:
         header = frames[frames.index(DELIMITER) + 2]

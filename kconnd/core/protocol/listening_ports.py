@@ -43,7 +43,7 @@ def _listening(table: str, port: int) -> Iterator[tuple[str, int]]:
 
 
 def _table_forms(ip: str) -> frozenset[str]:
-    """Return all spellings of an address that the tables can contain."""
+    """Return the forms of an address in the tables; an IPv4 address also has its mapped form."""
     packed = ipaddress.ip_address(ip).packed
     forms = [packed] if len(packed) == 16 else [packed, _MAPPED + packed]  # noqa: PLR2004  # IPv6
     return frozenset("".join(map(_as_hex, _words(form))) for form in forms)

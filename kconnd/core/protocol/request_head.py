@@ -18,7 +18,7 @@ _UNRESERVED = "-._~@"  # allowed besides letters and digits; RFC 3986 allows @ i
 
 
 def request_head(method: str, target: str, length: int) -> bytes:
-    """Build the head of a request; the daemon closes the connection after its reply.
+    """Build the head of a request, with ``Connection: close``.
 
     Parameters
     ----------

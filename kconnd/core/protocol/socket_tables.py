@@ -38,10 +38,10 @@ class Connection:
 
 
 def count_clients(connections: Iterable[Connection], own_inodes: Collection[int]) -> int:
-    """Return the number of connections to one channel, without peers in ``own_inodes``.
+    """Return the number of connections to the channel that has the most connections.
 
-    The channel with the most connections is chosen. A sum over all channels would be too high,
-    because one client can connect to several channels.
+    Connections whose peer is in ``own_inodes`` are not counted. A sum over all channels would be
+    too high, because one client can connect to several channels.
     """
     counts = Counter(link.endpoint for link in connections if link.peer not in own_inodes)
     return max(counts.values(), default=0)
