@@ -1,4 +1,4 @@
 """The owner's daemon: an event loop, a socket server and one actor per kernel.
 
-`main` builds all objects.
+`main` builds the daemon's objects.
 """

@@ -8,9 +8,9 @@ The catalog stays in memory, so a look-up does not access the disk. The catalog 
 three cases: on a reload, after a change in the folders of profiles or kernel specs
 (`kconnd.daemon.tasks.profile_reload`), and for a request with an unknown name. A folder can be on a
 file server that hangs. Folders are therefore read in threads, and other requests do not wait. A
-kernel spec can be removed after the last scan; the start of its kernel then reports the missing
-spec. `Catalog.version` counts the changes of the catalog. An entry is valid until `Catalog.version`
-changes.
+kernel spec can be removed after the last scan; a start with this spec then reports that the spec is
+missing. `Catalog.version` counts the changes of the catalog. An entry is valid until
+`Catalog.version` changes.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class Catalog:
     paths : PathSteps
         The object that uses threads to run steps that may hang.
     kernelspecs : KernelspecIndex
-        The index of installed kernel specs, which each scan updates.
+        The index of installed kernel specs; each scan updates the index.
     scan : callable
         A function that scans for kernel specs; by default on Jupyter's search path.
     """
@@ -142,7 +142,7 @@ class Catalog:
 
 
 def _entries(names: set[str]) -> dict[str, CatalogEntry]:
-    """Create a profile from each kernel spec; invalid kernel names are omitted."""
+    """Create a profile from each kernel spec whose name is a valid name of a profile."""
     entries = {}
     for name in names:
         try:

@@ -45,11 +45,11 @@ class Channels(Protocol):
         ...
 
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Send a control request."""
+        """Send a request on the control channel, without waiting for the reply."""
         ...
 
     async def control(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Send a control request, and wait for its reply without a time limit."""
+        """Send a request on the control channel, and wait for the reply without a time limit."""
         ...
 
     async def watch_status(
@@ -83,7 +83,7 @@ class World:
     runtime_dir : Path
         The folder of sockets and connection files.
     machines_dir : Path, optional
-        The folder that contains a state folder for each machine that shares this home.
+        The folder that contains a state folder for each machine that shares the owner's home.
     ports : tuple of int
         The first and the last port of the range that is used unless a profile names ports.
     slots : asyncio.Semaphore
@@ -107,7 +107,7 @@ class World:
         Functions that return the time: monotonic seconds for decisions, and seconds since the epoch
         for display.
     roll : callable
-        A function that returns a random number from 0 to 1.
+        A function that returns a random number from 0 to 1, by which the delays of restarts vary.
     """
 
     user: User

@@ -81,7 +81,7 @@ class EventBus:
         ----------
         since : int
             The value of `count` at the caller's last check. If `count` has changed since that
-            check, the call does not wait for a further event.
+            check, the next event has already occurred, and only the brief wait follows.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):

@@ -111,7 +111,7 @@ class Kernels:
         return self._actor(name)
 
     def find_to_start(self, name: str) -> Actor:
-        """Return the actor of a kernel that is to be started; create a new instance if necessary.
+        """Return the actor of a kernel that is to be started; create the actor if necessary.
 
         Raises
         ------
@@ -132,7 +132,7 @@ class Kernels:
         return self._actor(name)
 
     async def list_elsewhere(self) -> list[KernelRecord]:
-        """Read the records of live kernels that belong to other machines that share this home."""
+        """Read the records of live kernels on other machines that share the owner's home."""
         records = [foreign.record for foreign in self.foreign.values() if foreign.may_live]
         if self.world.machines_dir is not None:
             read = partial(_read_elsewhere, self.world.machines_dir, self.world.store.origin)
@@ -146,7 +146,7 @@ class Kernels:
         return entry.profile if entry else None
 
     async def search_for(self, name: str) -> None:
-        """Search the disk for an unknown name, among kernel specs and other machines' kernels."""
+        """Search for an unknown name on disk: among kernel specs and other machines' kernels."""
         try:
             base, _ = parse_name(name)
         except UsageError:
@@ -215,7 +215,7 @@ class Kernels:
         return NoSuchKernelError(f"there is no kernel {name}", hint=hint)
 
     def _was_removed(self, base: str) -> bool:
-        """Return whether there is neither a profile nor a faulty profile of this name."""
+        """Return whether this name has no profile, not even a profile with faults."""
         return self.profile(base) is None and base not in self.catalog.loaded.first_faults
 
     def _faulty(self, name: str) -> ProfileError | None:
@@ -241,7 +241,7 @@ class Kernels:
     # --- start of the daemon
 
     async def adopt_all(self) -> None:
-        """Adopt the kernels of an earlier daemon; apply ``start: boot`` to the other kernels."""
+        """Adopt the kernels of an earlier daemon; start others that have ``start: boot``."""
         await asyncio.gather(self._load_first(), self.catalog.refresh())
         self._log_faults()
         store = self.world.store
@@ -389,7 +389,7 @@ class Kernels:
             log.warning("and %d more faults in profiles", len(faults) - MAX_LOGGED_FAULTS)
 
     def _warn_of_copied_key(self, actor: Actor, before: AccessRules | None) -> None:
-        """Announce that users who lost the right to connect may still have the key."""
+        """Publish a warning that users who lost the right to connect may still have the key."""
         name = actor.record.name
         users = revoked_names(before, self.rules(name))
         if users and actor.kernel.state in LIVE:

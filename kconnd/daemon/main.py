@@ -1,4 +1,4 @@
-"""``kconnd``: the command of the owner's daemon; this module builds all objects.
+"""``kconnd``: the command of the owner's daemon; this module builds the daemon's objects.
 
 The daemon exits on SIGTERM and SIGINT and leaves every kernel running. On SIGHUP, the daemon
 reloads the profiles. `kconnd.errors` defines the exit codes.
@@ -126,7 +126,7 @@ def _connector() -> Callable[[ConnectionInfo], Channels]:
 
 
 def _launchers(options: Options, gate: Gate) -> Launchers:
-    """Build the launchers; with a front door, ``auto`` means systemd units."""
+    """Build the launchers; with a front door, kernels with ``launcher: auto`` are systemd units."""
     folder = Path(live_dir(str(options.runtime_dir)))
     local = LocalLauncher(folder)
     if options.front is None:
@@ -296,9 +296,10 @@ def _make_folders(options: Options) -> None:
 
 
 def _prepare_folders(options: Options, name: str) -> None:
-    """Create the folders of the daemon; refuse to use files of an earlier account of this uid.
+    """Create the folders of the daemon; do not use files of an earlier account of this uid.
 
-    On a server, the front door puts these files aside. Until then, the daemon does not start.
+    With a front door, the daemon does not start until the front door has put these files aside.
+    Without a front door, the daemon itself renames the runtime folder of the earlier account.
     """
     if options.front is not None and name:
         check_account(os.geteuid(), name, AccountFiles())
@@ -309,7 +310,7 @@ def _prepare_folders(options: Options, name: str) -> None:
 
 
 def _allow_many_files() -> None:
-    """Raise the soft limit of open files; the default of 1024 suffices for 100 kernels."""
+    """Raise the soft limit of open files; the default of 1024 suffices for only 100 kernels."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -2,7 +2,7 @@
 
 From the caller's environment, a console gets the variables that a window needs and no others. A
 console runs in its own session, and its exit does not affect the kernel. Nobody reads a console's
-output while the console runs. The end of the output is therefore kept, and explains the exit.
+output while the console runs. The end of the output is therefore kept, to explain the exit later.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ def plan_console(
     Raises
     ------
     KconndError
-        If qtconsole or a Qt binding is not installed beside the daemon.
+        If qtconsole or a Qt binding is not installed in the daemon's Python environment.
     """
     try:
         return qtconsole_command(connection_file, options, kernel, socket)

@@ -24,7 +24,7 @@ class Pace:
         self._next_at = 0.0
 
     async def turn(self) -> None:
-        """Wait for the next turn; turns keep their interval, however long earlier callers work."""
+        """Wait for the next turn; the interval does not depend on how long earlier callers work."""
         now = asyncio.get_running_loop().time()
         turn_at = max(now, self._next_at)
         self._next_at = turn_at + self._interval_s

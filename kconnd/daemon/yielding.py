@@ -1,8 +1,8 @@
 """Divides long work in the event loop into turns, between which other tasks run.
 
 The work takes as long in total as without turns. Work that can run in a thread should run in a
-thread instead. This module is for loops that cannot, because the daemon's state must not change
-during an iteration.
+thread instead. This module is for loops that cannot run in a thread, because the daemon's state
+must not change during an iteration.
 """
 
 import asyncio

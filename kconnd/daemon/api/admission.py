@@ -1,7 +1,7 @@
 """Admits peers to an owner's daemon by the machine's settings, on a machine with a front door.
 
 Every user can ask the front door for the address of a daemon and connect to this address. Each
-daemon therefore checks the machine's settings for every peer, including its owner.
+daemon therefore checks every peer by the machine's settings, even the daemon's owner.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Gate:
         Raises
         ------
         RefusedError
-            If the settings cannot be read, because the peers' rights are then unknown.
+            If the settings cannot be read; the peers' rights are then unknown.
         """
         try:
             return self._live.now() if self._live else NO_SETTINGS
@@ -50,7 +50,7 @@ class Gate:
 
     @property
     def binds(self) -> bool:
-        """Whether the machine has a front door, whose settings then apply."""
+        """Whether the machine's settings apply: only a machine with a front door has settings."""
         return self._live is not None
 
     def check_launcher(self, name: str) -> None:

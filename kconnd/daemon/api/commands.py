@@ -51,7 +51,8 @@ async def start(request: Request) -> Reply:
     """Start a kernel; with ``wait``, reply when the kernel is ready or the start has failed.
 
     A user who may connect to a kernel, but may not manage it, can start the kernel if its profile
-    allows a start on demand. Such a user cannot create an instance.
+    allows a start on demand. Such a user cannot create a new instance of a profile
+    (``NAME@INSTANCE``).
     """
     wait = request.flag("wait", default=True)
     await request.kernels.recheck_foreign(request.name)
@@ -99,7 +100,7 @@ async def restart(request: Request) -> Reply:
 
 
 async def _check_disk(request: Request) -> None:
-    """Refuse a restart, before it stops the kernel, if the disk has no room for a launch."""
+    """Refuse a restart, without stopping the kernel, if the disk has no room for a launch."""
     world = request.kernels.world
     live = Path(live_dir(str(world.runtime_dir)))
     folders = (world.store.folder(request.name), world.runtime_dir, live)
@@ -143,7 +144,7 @@ async def plan_qtconsole(request: Request) -> Reply:
 
 
 async def open_qtconsole(request: Request) -> Reply:
-    """Open a Qt console for the owner, on the display in ``environment``."""
+    """Open a Qt console for the owner, on the display that ``environment`` in the body names."""
     actor = find_live(request, "opening a Qt console on")
     if actor.kernel.state is not State.RUNNING:
         await _until_ready(actor)
@@ -289,7 +290,7 @@ async def _until_gone(actor: Actor) -> None:
 
 
 def _has_outcome(record: KernelRecord) -> bool:
-    """Return whether a kernel has stopped, or is to be started after its stop."""
+    """Return whether a stop is over: the kernel has stopped, or another request starts it again."""
     return record.lifecycle.state not in LIVE or record.lifecycle.desired is Desired.UP
 
 

@@ -123,8 +123,8 @@ async def events(request: Request) -> Reply:
 async def kernels_(request: Request) -> Reply:
     """List all kernels of this owner, including live kernels on machines that share this home.
 
-    ``shared`` in the reply names kernels of other owners. The machine's profiles let this owner see
-    them. The state of such a kernel is known to the daemon of its owner and not to this daemon.
+    ``shared`` in the reply names the kernels of other owners that the machine's profiles let this
+    owner see. This daemon does not know the state of a shared kernel.
     """
     actors = request.visible_kernels()
     await request.kernels.readings.refresh(actors)

@@ -112,14 +112,20 @@ class Request:
 
 
 async def info_of(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
-    """Describe a kernel within the peer's rights, with new readings unless ``quick``."""
+    """Describe a kernel as far as the peer's rights allow, with recent readings.
+
+    With ``quick``, no reading is taken, and memory and clients are omitted.
+    """
     if not quick:
         await request.kernels.readings.refresh([actor])
     return describe_actor(request, actor, quick=quick)
 
 
 def describe_actor(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
-    """Describe a kernel within the peer's rights, with its last readings unless ``quick``."""
+    """Describe a kernel as far as the peer's rights allow, with its stored readings.
+
+    ``quick`` omits memory and clients.
+    """
     status = request.kernels.profile_status(actor)
     sight = request.kernels.readings.sight(actor, status, quick=quick)
     consoles = request.kernels.consoles.of(actor.record.name)

@@ -42,7 +42,7 @@ class Foreign:
 
     @property
     def starts(self) -> bool:
-        """Whether this daemon may be launching the kernel, whose shim has written no facts yet."""
+        """Whether the record says ``launching`` and the evidence points to this system."""
         return self.here and self.record.lifecycle.state is State.LAUNCHING
 
     @property
@@ -88,7 +88,7 @@ def find_foreign(world: World, name: str) -> Foreign | None:
 
 
 def is_held(world: World, name: str) -> bool:
-    """Return whether a process holds a kernel's lock, at the present or the old path of locks."""
+    """Return whether a process holds a kernel's lock, at the path of this or of older versions."""
     files = world.files(name)
     return Lock.HELD in {probe_lock(Path(lock)) for lock in (files.lock, files.old_lock)}
 

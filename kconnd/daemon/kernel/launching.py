@@ -1,10 +1,10 @@
 """Launches a kernel: from the decision to a supervised process.
 
 A launch reads the files that the profile names, and uses a warm kernel if possible. Otherwise, the
-launch waits for a slot, chooses ports and keys, writes the connection file and calls the launcher.
-The launch holds its slot until the kernel has answered or exited. The actor saves the decision to
-launch before the launch begins. If the daemon dies during a launch, the next daemon finds the
-process by the shim's files.
+launch waits for one of the daemon's slots, chooses ports and keys, writes the connection file and
+calls the launcher. The launch holds its slot until the kernel has answered or exited, so the number
+of slots limits the concurrent starts. The actor saves the decision to launch before the launch
+begins. If the daemon dies during a launch, the next daemon finds the process by the shim's files.
 
 Each launch ends with one of three reports: `Launched`, `LaunchFailed`, or `ProcessMet` if a process
 of the kernel already exists.
@@ -49,12 +49,12 @@ log = logging.getLogger("kconnd")
 
 @dataclass(frozen=True)
 class ProcessMet:
-    """Reports that a launch has found a live process of the kernel, so it starts no other.
+    """Reports that a launch has started no process, because a process of the kernel is alive.
 
     Parameters
     ----------
     failure : LaunchFailed
-        The event to report if that process cannot be adopted.
+        The event to report if the live process cannot be adopted.
     """
 
     failure: LaunchFailed
@@ -138,7 +138,7 @@ class Launching:
             self._report(LaunchFailed(generation, "it was stopped before it had begun"))
 
     def refuse(self, generation: int, error: KconndError | OSError) -> None:
-        """Report that a launch failed; the launch need not have begun."""
+        """Report that a launch failed, even if the launch has not begun."""
         self._report(self._failure(generation, error))
 
     async def _launch(self, order: Order) -> None:

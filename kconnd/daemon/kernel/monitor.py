@@ -93,7 +93,7 @@ class Watch:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the kernel is certainly idle, which its last status alone does not prove."""
+        """Whether the kernel is certainly idle; a last status of ``idle`` does not prove this."""
         return self.activity is not None and self.activity.is_sure
 
     @property
@@ -246,10 +246,10 @@ class Watch:
         activity.record_answer(question, self._clock())
 
     async def is_idle(self) -> bool:
-        """Prove that the kernel is idle: probe all shells, which must reply in time.
+        """Probe all shells; return whether they reply in time and the kernel is certainly idle.
 
-        The last status proves nothing: during a cell that holds the GIL, ipykernel cannot publish
-        ``busy``.
+        A last status of ``idle`` proves nothing: during a cell that holds the GIL, ipykernel cannot
+        publish ``busy``.
         """
         channels, activity = self._channels, self.activity
         if channels is None or activity is None:
@@ -267,8 +267,8 @@ class Watch:
     async def _first_answer(self, channels: Channels, generation: int) -> None:
         """Wait for the first answer, then listen to status messages.
 
-        Listening begins second, because a starting kernel may refuse connections before its first
-        answer.
+        The connection for status messages is opened after the first answer, because a starting
+        kernel may refuse an earlier connection.
         """
         self._take_first(await ask_until_answered(channels, FIRST_ANSWER_RETRY_S), generation)
         await channels.watch_status(self._status_seen, self._lost)
@@ -349,7 +349,11 @@ class Watch:
         self._show_life()
 
     def _missed_one(self) -> bool:
-        """Count a missed heartbeat and return True; return False if a request may excuse it."""
+        """Count a missed heartbeat and return True; return False if it does not count.
+
+        A missed heartbeat does not count if the kernel may be busy and is not known to answer
+        heartbeats while it is busy.
+        """
         activity = self.activity
         idle = activity and activity.state == "idle" and activity.active_at <= self._beat_at
         self._missed_busy = self._missed_busy or bool(self._open_at_beat & self._requests())

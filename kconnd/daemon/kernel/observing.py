@@ -66,8 +66,8 @@ class Observer:
     world : World
         The objects that all kernels share.
     read_software : callable
-        A function that reads what is known of the software of a process that this daemon did not
-        launch.
+        A function that reads the known facts about the kernel's software. It is called for an
+        adopted process and for a warm kernel.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Observer:
 
     @property
     def is_trial(self) -> bool:
-        """Whether the present process tries a wire that its kernel may not support."""
+        """Whether the present process tries a wire that the kernel may not support."""
         return self._attempt.trial is not None
 
     # --- a trial
@@ -188,7 +188,7 @@ class Observer:
         self._learn(observed)
 
     async def is_false(self, name: str) -> Fact | None:
-        """Return a fact about the software if it is known not to hold."""
+        """Return the fact with this name if it is known not to hold, else None."""
         if not self._attempt.software.key:
             self._attempt = replace(self._attempt, software=await self._read_software())
         fact = self._world.capabilities.facts(self._attempt.software).get(name)
@@ -203,14 +203,15 @@ class Observer:
         return await self.is_false(EXITS_AFTER_SHUTDOWN) is not None
 
     def note_stay(self, seconds: float) -> None:
-        """Note that the process stays after its reply to ``shutdown_request``, doing nothing."""
+        """Note that the process is alive and at rest ``seconds`` after its reply to a shutdown."""
         evidence = f"{seconds:.0f} s after its reply it lived, with nothing left to do"
         self._note_failing(EXITS_AFTER_SHUTDOWN, evidence)
 
     def _note_failing(self, name: str, evidence: str) -> None:
-        """Note that a fact does not hold, unless another source says that it does.
+        """Note that a fact does not hold, unless the store already states whether it holds.
 
-        A user's code can change what an interrupt or a shutdown does.
+        The stored statement takes precedence, because a user's code can change what an interrupt or
+        a shutdown does.
         """
         if name not in self._world.capabilities.facts(self._attempt.software):
             self._learn({name: (False, evidence)})

@@ -1,9 +1,9 @@
 """Builds a launch plan from a profile, and reads the data that the plan needs.
 
-This module reads files and accounts; `kconnd.core.launch.plan` decides. Each launch reads the
-kernel spec and the environment file again, so a changed file applies from the next launch on. A
-path in a profile can lead to a file server that hangs. `read_launch_files` therefore reads in a
-thread with a time limit.
+This module reads files and accounts; `kconnd.core.launch.plan` decides what the plan contains. Each
+launch reads the kernel spec and the environment file again, so a changed file applies from the next
+launch on. A path in a profile can lead to a file server that hangs. `read_launch_files` therefore
+reads in a thread with a time limit.
 """
 
 import contextlib

@@ -54,7 +54,7 @@ class Target:
     handle : Handle
         The handle that identifies the process.
     connection : ConnectionInfo, optional
-        The connection of the process; None if it is lost.
+        The connection info of the process; None if this info is lost.
     facts : Facts
         The known facts about the process.
     beats : bool
@@ -68,7 +68,8 @@ class Target:
     startup_timeout : float
         The time limit of the first answer, in seconds.
     warm : WarmKernel, optional
-        The warm kernel, if the process is that of a warm kernel. It has already answered.
+        The warm kernel that the process was until now; None for other processes. A warm kernel
+        has already answered.
     attempt : Attempt
         The wire that the start tries, and the kernel's software.
     """
@@ -335,7 +336,7 @@ class Process:
     # --- signals and exit
 
     async def find_interrupt_danger(self) -> str:
-        """Return why an interrupt would end the kernel; empty if it would not."""
+        """Return why an interrupt would end the kernel; ``""`` if the kernel would survive."""
         if self._facts.interrupt_mode == "message":
             return ""
         fact = await self._observer.is_false(SURVIVES_SIGINT)

@@ -56,7 +56,7 @@ async def _ask_subshells(channels: Channels) -> None:
 
 
 async def ask_until_answered(channels: Channels, pause: float) -> Mapping[str, Any]:
-    """Send the request until a starting kernel answers; return the answer.
+    """Send ``kernel_info_request`` until a starting kernel answers; return the reply's content.
 
     A starting kernel may drop a request, so the request is repeated after a pause.
     """

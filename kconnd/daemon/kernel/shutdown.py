@@ -1,8 +1,9 @@
 """The orderly shutdown of a kernel: sends ``shutdown_request`` and reports delays of the exit.
 
 This module makes no decisions. If a kernel has replied to ``shutdown_request`` and has not exited,
-its child processes show the reason of the delay. If its processes use no processor time either, it
-has nothing left to do. Some kernels stay in this state for ever, such as JJava after a cell.
+its child processes show the reason of the delay. If the kernel and its descendants use no processor
+time, the kernel has nothing left to do. Some kernels stay in this state for ever, such as JJava
+after a cell.
 """
 
 import asyncio
@@ -66,20 +67,20 @@ class StayMemory(Protocol):
         ...
 
     def note_stay(self, seconds: float) -> None:
-        """Note that the process stays after its reply, with nothing left to do."""
+        """Note that the process is alive and at rest ``seconds`` after its reply to a shutdown."""
         ...
 
 
 @dataclass
 class Rest:
-    """The rest of a process tree: the time since which it has used no processor time.
+    """The rest of a process tree: the period in which the tree uses no processor time.
 
     Parameters
     ----------
     since, at : float
-        When it began, and when it was looked at last, in monotonic seconds.
+        The times of the beginning of the rest and of the last reading, in monotonic seconds.
     used : mapping
-        Seconds of processor time of each process at that time, by pid and start time.
+        The processor time of each process at the last reading, in seconds, by pid and start time.
     """
 
     since: float
@@ -87,7 +88,7 @@ class Rest:
     used: Used = field(default_factory=dict)
 
     def look(self, used: Used, now: float) -> float:
-        """Take a reading, and return the length of the rest in seconds."""
+        """Store the reading ``used`` of the time ``now``; return the seconds of rest so far."""
         if not is_at_rest(self.used, used, now - self.at):
             self.since = now
         self.used, self.at = used, now
@@ -115,7 +116,7 @@ async def shut_down(
     clock : callable
         A function that returns monotonic seconds.
     memory : StayMemory
-        What is known of earlier processes of the software.
+        The object that stores whether earlier processes of this software exited after their reply.
     """
     requested_at = clock()
     if not await request():
@@ -170,14 +171,17 @@ def find_shim_delay(handle: Handle) -> str:
 
 
 def _look(ending: Ending) -> tuple[tuple[str, bool], Used]:
-    """Return what delays the exit, and the processor time of each process; empty after the exit."""
+    """Return the result of `find_delay`, and the processor time of each process.
+
+    After the exit, both are empty.
+    """
     if state_of(ending.process).encode() in DEAD_STATES:
         return ("", False), {}
     return find_delay(ending), tree_cpu_seconds(ending.process)
 
 
 def find_delay(ending: Ending) -> tuple[str, bool]:
-    """Return the cause of a delayed exit, and whether the kernel waits for zombies alone.
+    """Return the cause of a delayed exit, and whether the kernel waits only for zombies.
 
     ipykernel waits for the children in its own process group, so these are reported as the cause.
     If there are none, all descendants are reported.

@@ -66,8 +66,8 @@ class Previous:
     connection : ConnectionInfo
         The connection. A restart keeps its key, and its ports or the paths of its sockets.
     same_wire : bool
-        Whether to keep the wire, too: the kernel has answered on it, and the settings of the
-        profile that decide about it are unchanged.
+        Whether a restart also keeps the wire. This is so if the kernel has answered on this wire,
+        and the profile's settings that decide about the wire are unchanged.
     """
 
     connection: ConnectionInfo

@@ -1,9 +1,9 @@
 """Ends the daemon when its uid is reassigned to another account.
 
-Otherwise, the daemon would serve the new account as its owner. The name of the uid is looked up
-after each change of ``/etc/passwd``. It is also looked up periodically, because some accounts are
-not in this file. If the look-up finds no name, the daemon continues, because a directory server may
-be down.
+A daemon that kept running would treat the new account as the owner of the kernels. The account name
+of the uid is looked up after each change of ``/etc/passwd``, and also periodically, because some
+accounts are not in this file. If the look-up finds no name, the daemon continues, because a
+directory server may be down.
 """
 
 import asyncio

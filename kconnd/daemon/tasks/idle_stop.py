@@ -1,10 +1,10 @@
 """Stops kernels that have been idle for longer than their profile allows.
 
-A kernel is stopped if it passes four checks, in this order. First, no request has been open during
-the time ``idle.stop_after``, according to the kernel's status messages. Second, no client is
-connected. Third, the kernel's processes have used almost no processor time. Fourth, the kernel's
-main shell and all its subshells answer. If a kernel fails a check, ``kconnd-ctl info`` shows the
-reason.
+A kernel is stopped if it passes four checks, in this order. First, according to the kernel's status
+messages, no request has been open for the time ``idle.stop_after``. Second, no client is connected.
+Third, the kernel's processes have used almost no processor time. Fourth, the kernel's main shell
+and all its subshells answer. If a kernel fails only the third or fourth check, ``kconnd-ctl info``
+shows the reason.
 
 A thread reads the processes and sockets of all due kernels together.
 """
@@ -41,7 +41,7 @@ class Idler:
     generation : int
         The generation of the process.
     samples : sequence of Sample
-        The processor time of the process and its descendants.
+        Samples of the processor time of the process and its descendants, oldest first.
     """
 
     generation: int
@@ -87,7 +87,7 @@ class Idling:
         return not idler.samples or now - idler.samples[-1].at >= span / SAMPLES_PER_SPAN
 
     async def _check_all(self, actors: Sequence[Actor]) -> None:
-        """Check kernels; log an exception, because the next round repeats the check."""
+        """Check kernels; an exception is only logged, because the next round repeats the check."""
         try:
             await self._sample(actors)
         except Exception:
@@ -133,7 +133,10 @@ def _stop_after(actor: Actor) -> float:
 
 
 def _is_unproven(actor: Actor, before: float) -> bool:
-    """Return whether a kernel would be idle if it had reported the end of all requests."""
+    """Return whether a kernel counts as busy only because the end of a request is not reported.
+
+    The last sign of activity must be older than ``before``, a time in monotonic seconds.
+    """
     activity = actor.process.watch.activity
     return bool(
         activity and activity.unproven and activity.state == "idle" and activity.active_at < before

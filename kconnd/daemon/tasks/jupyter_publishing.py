@@ -87,7 +87,7 @@ async def _write(kernels: Kernels, published: "Published", write: Callable[[], N
 
 
 def _publications(kernels: Kernels) -> tuple[list[External], dict[str, str]]:
-    """Return the kernels that servers list, and each live kernel's connection file."""
+    """Return the kernels for servers' lists, and the path of each kernel's connection file."""
     return list(_externals(kernels)), _links(kernels)
 
 
@@ -209,7 +209,7 @@ class Published:
         self._file_names = set(externals)
 
     def _show_links(self, links: dict[str, str], *, rescan: bool) -> None:
-        """Create a link for each of these kernels, and try once to remove every other link.
+        """Create a link for each of these kernels; try once to remove the daemon's other links.
 
         A removed link may reappear, because the daemon of another machine can create it in a shared
         home.

@@ -1,4 +1,4 @@
-"""Restores folders, the socket and connection files that were deleted from the runtime folder.
+"""Restores deleted files of the runtime folder: folders, the daemon's socket, connection files.
 
 Programs that clean up /tmp can delete the content of the runtime folder while daemon and kernels
 run. The daemon periodically looks for missing files and creates them again. The kernels themselves
@@ -102,7 +102,7 @@ def repair_files(kernels: Kernels) -> None:
 
 
 def _folders(kernels: Kernels) -> list[str]:
-    """List the folders of connection files and sockets, including those of adopted kernels."""
+    """List the folders of connection files and sockets, including those of earlier daemons."""
     runtime_dir = str(kernels.world.runtime_dir)
     connections = (actor.process.connection for actor in kernels.all())
     prefixes = [ipc.ip for ipc in connections if ipc and ipc.transport == "ipc"]

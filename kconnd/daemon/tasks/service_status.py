@@ -48,7 +48,7 @@ async def report_for_ever(
 
 
 async def register_at_front_for_ever(kernels: Kernels, front: Path | None) -> None:
-    """If a profile requires it, let the front door start this daemon at each boot."""
+    """While a profile says ``start: boot``, let the front door start this daemon at each boot."""
     registered: bool | None = None
     logged_error = ""
     while front is not None:

@@ -1,1 +1,1 @@
-"""Warm kernels: kernels that are started in advance and get their names at a later start."""
+"""Warm kernels: kernels that run in advance, and get a name when a user starts a kernel."""

@@ -1,12 +1,12 @@
 """The hand-over: a warm kernel gets a name, and its files are moved to the paths of this name.
 
 The shim writes its exit file and its logs through a link to the kernel's folder. The daemon may
-crash at any time during the hand-over. Three of its steps therefore have a fixed order. First, the
-link is changed to point to the folder of the named kernel. Second, the lock file is moved. Last,
-the facts file is moved by one rename. If the daemon dies before this rename, the facts belong to a
-warm kernel. The next daemon terminates the warm kernel, and no work is lost. If the daemon dies
-after the rename, the facts belong to the named kernel and contain its generation. The next daemon
-adopts the named kernel.
+crash at any time during the hand-over. Three steps of the hand-over therefore have a fixed order.
+First, the link is changed to point to the folder of the named kernel. Second, the lock file is
+moved. Last, the facts file is moved by one rename. If the daemon dies before this rename, the facts
+belong to a warm kernel. The next daemon terminates the warm kernel, and no work is lost. If the
+daemon dies after the rename, the facts belong to the named kernel and contain its generation. The
+next daemon adopts the named kernel.
 
 The daemon sends the name to the kernel in a message. After the kernel's reply, the folder that the
 kernel had before the hand-over (its first folder) is removed. If the daemon dies before the reply,
@@ -55,7 +55,7 @@ async def send_name(world: World, channels: Channels, old: str, new: str) -> boo
 
 
 async def confirm_name(world: World, naming: Awaitable[bool], old: str, new: str) -> None:
-    """Wait until a kernel has confirmed its name, then remove its old folder (the first folder)."""
+    """Wait until a kernel confirms its name; then remove the folder it had as a warm kernel."""
     try:
         if await naming:
             remove_folder(Path(world.warm_files(old).first_folder))

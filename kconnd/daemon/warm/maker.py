@@ -159,7 +159,7 @@ class Maker:
         return task
 
     async def end(self) -> None:
-        """Wait until all terminated kernels have exited, at most `END_TIMEOUT_S`."""
+        """Wait for the exit of all kernels that are being terminated, at most `END_TIMEOUT_S`."""
         if self._ending:
             await asyncio.wait(self._ending, timeout=END_TIMEOUT_S)
 

@@ -118,8 +118,8 @@ class Pool:
     def hand_over(self, warm: WarmKernel, plan: LaunchPlan) -> Handle:
         """Move the files of a taken kernel; see `kconnd.daemon.warm.handover`.
 
-        The hand-over does not wait for the kernel's reply. The kernel handles messages in order, so
-        it handles the message with its name before any request of a client.
+        The hand-over does not wait until the kernel confirms its name. The kernel handles messages
+        in order, so it handles the message with its name before any request of a client.
         """
         old = warm.plan.name
         handle = hand_over(self._world, warm, plan)
@@ -279,7 +279,7 @@ class Pool:
         log.log(level, "%s: starting a warm kernel: %s; next try in %g s", name, why, pause)
 
     def _worked(self, name: str) -> None:
-        """Forget the failures of a profile after its warm kernel was used or ran for long."""
+        """Forget the failed starts of a profile's warm kernels: one was used or ran for long."""
         for by_name in (self._failures, self._retry, self._reasons):
             by_name.pop(name, None)
 
