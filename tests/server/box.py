@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kconnd.core.paths import daemon_cgroup
+from tests.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("box.sh")
@@ -59,12 +60,21 @@ class Box:
     def __exit__(self, *_: object) -> None:
         self._script("down")
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of the script that boots the container and runs commands in it."""
+        box = {"BOX_DIR": self.folder, "BOX_BIND": str(ROOT), "BOX_CGROUP": self.layout}
+        return {**os.environ, **box}
+
     def _script(self, *words: str) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "BOX_DIR": self.folder, "BOX_BIND": str(ROOT)}
-        env["BOX_CGROUP"] = self.layout
         return subprocess.run(
-            [str(SCRIPT), *words], env=env, capture_output=True, text=True, check=False
+            [str(SCRIPT), *words], env=self.environment, capture_output=True, text=True, check=False
         )
+
+    def terminal(self, command: str, user: str) -> Terminal:
+        """Run a shell command as a user on a pseudo-terminal."""
+        words = (str(SCRIPT), "run", "su", "-", user, "-c", f"exec {command}")
+        return Terminal(words, {**self.environment, "TERM": "xterm"})
 
     def try_(self, command: str, user: str = "root") -> Done:
         """Run a shell command as a user, in a login session; any exit status is accepted."""

@@ -1,0 +1,137 @@
+"""Consoles on a kernel of another user, who shares it: its connection is encrypted with CURVE."""
+
+import shlex
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import wait_for
+from tests.server.box import ROOT, Box
+from tests.terminal import Terminal
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+PROFILE = "/etc/kconnd/configs/pair.yaml"
+PAIR = "kernel: python3\nuser: ada\naccess: {see: [eve], connect: [bob]}\n"
+RESTARTED = "ada/pair was restarted (restart was requested): its variables are gone"
+DRIVER = ROOT / "tests/end_to_end/offscreen_window.py"
+QT_PATH = "/opt/kconnd/lib/python3*/site-packages"
+
+
+@pytest.fixture
+def pair(box: Box) -> Iterator[str]:
+    """Give the name of a kernel of ada's to which bob may connect, and which eve may see."""
+    box.write(PROFILE, PAIR)
+    box.run("systemctl reload kconnd.service")
+    for user in ("ada", "bob", "eve"):
+        box.try_("kconnd-ctl reload", user)
+    yield "ada/pair"
+    box.run("kconnd-ctl stop pair --yes", "ada")
+    box.run(f"rm {PROFILE}; systemctl reload kconnd.service")
+
+
+@pytest.fixture
+def console(box: Box, pair: str) -> Iterator[Terminal]:
+    """Give bob's console on the kernel, which it starts."""
+    terminal = box.terminal(f"kconnd-ctl console {pair} -- --simple-prompt", "bob")
+    try:
+        assert terminal.shows("In ["), terminal.shown
+        assert terminal.answers("first")
+        yield terminal
+    finally:
+        terminal.close()
+
+
+def restrict(box: Box, access: str) -> None:
+    """Replace the rights in the profile, and start the kernel again with another key."""
+    box.write(PROFILE, PAIR.replace("{see: [eve], connect: [bob]}", access))
+    box.run("kconnd-ctl reload; kconnd-ctl restart pair --new-key", "ada")
+
+
+def test_a_console_of_who_may_connect_goes_on_over_a_restart(
+    box: Box, pair: str, console: Terminal
+) -> None:
+    assert box.run(f"stat -c %U /proc/{box.pid('pair', 'ada')}").out == "ada\n"
+    assert box.ctl(f"info {pair}", "bob")["connection"]["encrypted"]
+    box.run("kconnd-ctl restart pair", "ada")
+    assert console.shows(RESTARTED)
+    assert console.answers("second")
+
+    console.type("print('be' + 'gun'); [__import__('time').sleep(0.1) for _ in range(6000)]")
+    assert console.shows("begun")
+    box.run("pkill -INT -u bob -f console_app")  # as Ctrl-C, for which he needs no further right
+    assert console.shows("KeyboardInterrupt")
+    assert console.answers("third")
+
+    box.run("kconnd-ctl restart pair --new-key", "ada")
+    assert console.shows("has a new process with another key (restart was requested): close this")
+    console.type("exit")
+    assert console.process.wait(10) == 0
+    assert box.ctl("info pair", "ada")["state"] == "running"
+
+
+def test_a_console_of_who_may_not_connect_is_refused(box: Box, pair: str) -> None:
+    refused = box.try_(f"kconnd-ctl console {pair} -- --simple-prompt", "eve")
+    assert (refused.code, refused.out) == (5, "")
+    assert "may not connect pair of ada\n  the daemon of ada says: ask ada" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("access", "line"),
+    [
+        ("{see: [bob]}", "may not connect pair of ada: close this console"),
+        ("{see: [eve]}", "ada/pair is not followed any more: the daemon of ada says: uid"),
+    ],
+)
+def test_a_console_says_that_its_user_may_no_longer_connect(
+    box: Box, console: Terminal, access: str, line: str
+) -> None:
+    restrict(box, access)
+    assert console.shows(line), console.shown
+    console.type("1")  # it cannot run, and the console does not wait for it
+    console.type("exit")
+    assert console.process.wait(10) == 0
+
+
+def test_a_qt_console_goes_on_over_a_restart(box: Box, pair: str) -> None:
+    """The window is on Qt's offscreen platform, with the Qt of the tests' environment."""
+    packages = sysconfig.get_path("purelib")
+    box.run(f"echo {packages} > $(echo {QT_PATH})/qt.pth")
+    try:
+        opened = box.ctl(f"qtconsole {pair}", "bob")["argv"]
+        arguments = opened[opened.index("kconnd.jupyter.qtconsole_app") + 1 :]
+        arguments.append("--JupyterWidget.confirm_restart=False")
+        folder = box.run("mktemp -d", "bob").out.strip()
+        box.run(f"touch {folder}/commands", "bob")
+        program = [opened[0], "-P", str(DRIVER), f"{folder}/commands", f"{folder}/text"]
+        env = "env QT_QPA_PLATFORM=offscreen QT_API=pyside6"
+        window = box.terminal(f"{env} {shlex.join([*program, *arguments])}", "bob")
+        try:
+            read_and_restart(box, Path(folder))
+        finally:
+            window.close()
+    finally:
+        box.run(f"rm {QT_PATH}/qt.pth")
+
+
+def read_and_restart(box: Box, folder: Path) -> None:
+    """Run cells in bob's window before and after a restart by ada, and a restart by himself."""
+
+    def wait_for_text(*texts: str) -> None:
+        pattern = shlex.quote("(?s)" + ".*".join(texts))
+        command = f"grep -qzP {pattern} {folder}/text"
+        wait_for(lambda: box.try_(command, "bob").code == 0, f"{texts} in the window", 30)
+
+    def execute(line: str) -> None:
+        box.run(f"echo {shlex.quote(line)} >> {folder}/commands", "bob")
+
+    wait_for_text(r"In \[1\]:")
+    execute("x = 6 * 7; x")
+    wait_for_text(r"Out\[1\]: 42", r"In \[2\]:")
+    box.run("kconnd-ctl restart pair", "ada")
+    wait_for_text(r"ada/pair was restarted \(restart was requested\)", r"In \[1\]:")
+    execute("globals().get('x', 'fresh')")
+    wait_for_text(r"Out\[1\]: 'fresh'", r"In \[2\]:")
+    execute("!request_restart_kernel")
+    wait_for_text("may not manage pair of ada")
