@@ -79,7 +79,7 @@ def validated_connection(
     name : str
         The kernel's name, as the caller spells it.
     uid, owner : int and str
-        The uid and the login name of the daemon's owner. `kconnd.client` adds the uid to the reply.
+        The uid and the login name of the daemon's owner, as `kconnd.client` reports them.
 
     Raises
     ------

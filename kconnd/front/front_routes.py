@@ -1,4 +1,4 @@
-"""The HTTP routes of the front door: open owners' sockets, list kernels and start units.
+"""The front door's HTTP routes, which open owners' sockets, list kernels and start units.
 
 Routes with ``daemons_only`` refuse all callers except owners' daemons. The caller's cgroup proves
 that the caller is a daemon (see `kconnd.system.process.daemon_process`). Every process of the owner

@@ -80,7 +80,7 @@ class MachineConfig:
         self._read(self._stamp())
 
     def _read_if_settled(self) -> bool:
-        """Read changed profiles unless they may still be written to.
+        """Read changed profiles once their files are no longer being written.
 
         Return whether the cache is up to date.
         """

@@ -40,7 +40,7 @@ class DetachingClient:
 
 @functools.cache
 def detaching_class(client_class: type[KernelClient]) -> type[KernelClient]:
-    """Return a subclass of a client class that has the mixin `DetachingClient`."""
+    """Add the mixin `DetachingClient` to a client class; return the new class."""
     if issubclass(client_class, DetachingClient):
         return client_class
     return types.new_class(f"Detaching{client_class.__name__}", (DetachingClient, client_class))

@@ -132,7 +132,7 @@ class FollowedWidget:
 
 @functools.cache
 def followed_class(widget_class: type) -> type:
-    """Return a subclass of a widget class that has the mixin `FollowedWidget`."""
+    """Add the mixin `FollowedWidget` to a widget class; return the new class."""
     return types.new_class(f"Followed{widget_class.__name__}", (FollowedWidget, widget_class))
 
 

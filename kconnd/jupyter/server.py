@@ -81,7 +81,7 @@ class KconndMappingKernelManager(SocketReleasingManager):
             manager.kernel_id, manager.kernel_name = new_id, name
 
     async def list_kernels(self) -> list[dict[str, Any]]:
-        """List all kernels, with the daemon's state for kernels of kconnd."""
+        """List all kernels; the state of a kconnd kernel is the one that the daemon reports."""
         is_needed = self.kernel_id_to_connection_file or self.released.keys() & self._kernels.keys()
         states = await self._query_states() if is_needed else None
         models: list[dict[str, Any]] = []

@@ -184,8 +184,8 @@ class ZygoteProcess:
         Parameters
         ----------
         requested_at_ns : int
-            The time of the request, in nanoseconds of the monotonic clock. The modules in the
-            kernel are as new as the files on disk at this time.
+            The time of the request, in nanoseconds of the monotonic clock. The kernel's
+            modules are those of the files on disk at this time, or later ones.
         descriptors : tuple of int
             The descriptors to send to the shim; see `kconnd.programs.zygote.main`.
         confines : bool

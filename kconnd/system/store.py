@@ -80,7 +80,7 @@ class Store:
         self._writeback.schedule(path, replace_private(path, content))
 
     def close(self) -> None:
-        """Write all saved records to disk."""
+        """Write the queued records to disk, and accept no more."""
         self._writeback.close()
 
     def tidy(self, read: Collection[str]) -> None:

@@ -33,8 +33,8 @@ starting   answered                              running
 starting   deadline                              stopping, because of a failure
 starting   exited                                backoff, failed, lost; stopped if its unit was
                                                  stopped; launching again if ports were taken
-starting   wire refused                          stopping; after the trial of a wire, then
-                                                 launching on plain tcp
+starting   wire refused                          stopping; if the start was a trial of the
+                                                 wire, launching on plain tcp follows
 starting   stop, restart                         stopping
 running    exited                                stopped, backoff, failed, lost
 running    heartbeat missed                      running; stopping if the policy restarts it

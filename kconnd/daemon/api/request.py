@@ -122,9 +122,9 @@ async def info_of(request: Request, actor: Actor, *, quick: bool = False) -> Map
 
 
 def describe_actor(request: Request, actor: Actor, *, quick: bool = False) -> Mapping[str, Any]:
-    """Describe a kernel as far as the peer's rights allow, with its stored readings.
+    """Describe a kernel as far as the peer's rights allow.
 
-    ``quick`` omits memory and clients.
+    Memory and clients are the values of the last measurement; ``quick`` omits them.
     """
     status = request.kernels.profile_status(actor)
     sight = request.kernels.readings.sight(actor, status, quick=quick)

@@ -409,7 +409,7 @@ class ForkServer:
         raise BecomeKernel(plan, self)
 
     def close_others(self, more: set[int]) -> None:
-        """Close all descriptors except ``more``, the standard streams and those of modules."""
+        """Close all descriptors but ``more``, the standard ones and those that modules hold."""
         kept = (self.kept_descriptors - {self.connection.fileno()}) | {0, 1, 2} | more
         for descriptor in open_descriptors() - kept:
             os.close(descriptor)

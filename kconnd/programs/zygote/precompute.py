@@ -60,7 +60,7 @@ class Precomputed:
                 self.skipped.append(f"precompute.{name}: {error!r}")
 
     def install(self) -> None:
-        """Replace the original steps in a kernel's process, before ipykernel runs."""
+        """Replace steps of ipykernel's start by their results; call this in a kernel's process."""
         for replacement in self.replacements:
             replacement.install()
 

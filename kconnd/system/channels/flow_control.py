@@ -91,7 +91,7 @@ class ThrottledReader:
         self._counted_since, self._count = 0.0, 0
 
     def turn(self) -> float | None:
-        """Read for one turn.
+        """Read messages during one turn of the event loop.
 
         Returns
         -------
