@@ -64,7 +64,7 @@ def seconds_since(text: str | None, now: float) -> float | None:
 
 
 def ago(text: str | None, now: float) -> str:
-    """Format the time since a time in a reply: ``3min ago``; ``-`` if there is no time."""
+    """Format the age of a reply's timestamp: ``3min ago``; ``-`` if there is no timestamp."""
     seconds = seconds_since(text, now)
     return "-" if seconds is None else f"{span(seconds)} ago"
 

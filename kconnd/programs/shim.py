@@ -3,8 +3,8 @@
 The shim spawns the kernel, writes the kernel's output to a rotated log, records the kernel's exit
 status, and terminates every process that the kernel left behind. Its command is ``python -I -S
 shim.pyc NAME [PLAN]``. The program is compiled in advance, so that no shim needs memory for a
-compiler. NAME is the kernel's name. A spare shim gets spaces as NAME and learns the kernel's name
-from the launch plan. A zygote (`kconnd.programs.zygote`) does not run this command: it forks its
+compiler. NAME is the kernel's name. The NAME of a spare shim is blank; a spare shim reads the
+kernel's name from the launch plan. A zygote (`kconnd.programs.zygote`) does not run this command: it forks its
 shims. A forked shim reads the same input. The child of a forked shim becomes the kernel without
 exec.
 

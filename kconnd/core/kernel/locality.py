@@ -114,8 +114,8 @@ def choose_holder(evidence: Evidence, here: Origin) -> Origin | None:
     """Choose the system whose name is shown to users for a kernel that is elsewhere.
 
     While the lock is held, the locked file is more reliable than the record. If the lock is not
-    held, or if the record names another machine, the record is preferred. A source that names this
-    system is used only if no source names another system, because the kernel was not found here.
+    held, or if the record names another machine, the record is preferred. A source that names
+    another system is preferred to one that names this system, where the kernel was not found.
     """
     first, second = evidence.locked, evidence.recorded
     if evidence.lock is not Lock.HELD or (second and second.machine != here.machine):

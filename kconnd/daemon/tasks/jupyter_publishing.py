@@ -134,8 +134,8 @@ class Published:
     is_foreign : callable
         A function that returns whether the kernel of a name belongs to another machine or
         container. Files that another daemon has published for such a kernel are not changed.
-        Machine ids alone do not suffice for this, because a container can have the machine id of
-        its host.
+        The machine id alone does not show where a kernel belongs, because a container can have the
+        machine id of its host.
     """
 
     def __init__(

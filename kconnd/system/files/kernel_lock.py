@@ -28,7 +28,7 @@ class Holder:
     Parameters
     ----------
     origin : Origin
-        The system on which the shim runs or ran, without the machine id.
+        The system on which the shim runs or ran; ``machine`` is empty.
     shim, kernel : ProcessId
         The processes of the shim and of its kernel.
     """
