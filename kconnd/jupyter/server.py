@@ -65,8 +65,9 @@ class KconndMappingKernelManager(SocketReleasingManager):
     def _name_external_kernels(self) -> None:
         """Give each external kernel of kconnd its name in kconnd, and an id that stays the same.
 
-        Jupyter's own method gives the kernel a new random id for each connection file, and the name
-        of its kernel spec. Front ends would therefore show the same name for all Python kernels.
+        Jupyter's own method names a kernel after its kernel spec, and gives the kernel a new random
+        id for each connection file. Front ends would therefore show the same name for all Python
+        kernels.
         """
         # Jupyter's own method calls this class's list_kernel_ids before it has added a kernel to
         # `_kernels`.

@@ -4,9 +4,9 @@ The shim spawns the kernel, writes the kernel's output to a rotated log, records
 status, and terminates every process that the kernel left behind. Its command is ``python -I -S
 shim.pyc NAME [PLAN]``. The program is compiled in advance, so that no shim needs memory for a
 compiler. NAME is the kernel's name. The NAME of a spare shim is blank; a spare shim reads the
-kernel's name from the launch plan. A zygote (`kconnd.programs.zygote`) does not run this command: it forks its
-shims. A forked shim reads the same input. The child of a forked shim becomes the kernel without
-exec.
+kernel's name from the launch plan. A zygote (`kconnd.programs.zygote`) does not run this command:
+it forks its shims. A forked shim reads the same input. The child of a forked shim becomes the
+kernel without exec.
 
 Rules. The shim imports only the standard library and no other module of kconnd, so it keeps working
 after an upgrade of kconnd. The shim accepts no commands: it has no socket and ignores signals. A

@@ -144,8 +144,8 @@ def _is_used(certainty: _Certainty, attempts: Attempts) -> bool:
 def _is_worth_trying(certainty: _Certainty, facts: Capabilities, attempts: Attempts) -> bool:
     """Return whether to try a wire about which no fact is known.
 
-    An earlier start must have been timed, because the time limit of a trial is a multiple of the
-    duration of a usual start.
+    A wire is tried only if an earlier start was timed, because the time limit of a trial is a
+    multiple of the duration of a usual start.
     """
     return _may_try(certainty, attempts) and SECONDS_TO_START in facts
 

@@ -5,11 +5,11 @@ can read the file, and only root can write it.
 
 When a uid is reassigned, the state of the earlier account is put aside: it is moved and never
 removed. The state folder is moved to ``/var/lib/kconnd/aside/UID-NUMBER/state``, with a description
-in ``about.json`` beside it. NUMBER is the account's number. The sockets and connection files are
-moved to ``/run/kconnd/aside/UID-NUMBER``. Only root can enter these folders, because the uid still
-owns the files, and the new account with this uid must not read them. Live kernels keep writing to
-their logs, because a moved file stays open. No operation follows a path that a user created; each
-operation renames an entry of a folder that root owns.
+in ``about.json`` beside it. NUMBER counts the accounts of this uid, from 1. The sockets and
+connection files are moved to ``/run/kconnd/aside/UID-NUMBER``. Only root can enter these folders,
+because the uid still owns the files, and the new account with this uid must not read them. Live
+kernels keep writing to their logs, because a moved file stays open. No operation follows a path
+that a user created; each operation renames an entry of a folder that root owns.
 """
 
 import contextlib
