@@ -258,6 +258,7 @@ class Kernels:
                 unrecorded.add(name)
         with contextlib.suppress(OSError):  # a read-only disk
             store.tidy(names - unrecorded - self.foreign.keys())
+            self.world.capabilities.tidy()
         boot_id = store.origin.boot_id
         # If a kernel has a record of this boot, an earlier daemon has already applied ``start:
         # boot`` to it. Since then, a user may have stopped the kernel.

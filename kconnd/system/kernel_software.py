@@ -40,7 +40,7 @@ from kconnd.core.launch.measured import (
     parse_table,
 )
 from kconnd.core.launch.plan import SYSTEM_PATH
-from kconnd.system.files.private import write_private
+from kconnd.system.files.private import remove_temporary_files, write_private
 from kconnd.system.files.regular import read_regular
 from kconnd.system.hung_calls import BeginStep
 from kconnd.system.packages import InstalledPackages, package_folders, read_stamps
@@ -150,6 +150,11 @@ class LearnedCapabilities:
         learned[software.key] = LearnedSoftware(software.name, {**known, **news})
         self._save(keep_latest(learned))
         return news
+
+    def tidy(self) -> None:
+        """Remove the temporary files that a dead daemon left behind in the state folder."""
+        if self._path is not None:
+            remove_temporary_files(self._path.parent)
 
     def forget(self, key: str) -> bool:
         """Drop the learned facts about a kernel's software; return whether there were any."""

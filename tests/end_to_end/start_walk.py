@@ -31,7 +31,9 @@ WRAPPERS = frozenset({"keep_going", "keep_warm", "_guard"})  # only run what the
 ROUNDS = frozenset({"daemon/tasks", "daemon/warm"})
 SOCKETS = "system/channels"
 THREADS = "system/hung_calls"  # of the rounds, too, from which they cannot be told
-POLLING = frozenset({"find_fault", "_explain_silence", "_first_beats", "ask_until_answered"})
+POLLING = frozenset(
+    {"find_fault", "_explain_silence", "_first_beats", "ask_until_answered", "watch"}
+)
 COUNTED = {
     "Store.save": "records written",
     "installed_names": "scans of Jupyter's folders",

@@ -320,9 +320,13 @@ def test_with_tcp_the_ports_are_the_named_kernels(daemon: Daemon) -> None:
     daemon.profile("net", f"python: {sys.executable}\ntransport: tcp\n")
     daemon.ask("POST", "/v1/reload")
     wait_for(lambda: not waiting(daemon), "the next one to end")
-    grants = json.loads((daemon.runtime / "ports.json").read_bytes())
-    assert list(grants) == ["net"]
-    assert found["connection"]["shell_port"] in grants["net"]
+
+    def grants() -> dict[str, list[int]]:
+        content: dict[str, list[int]] = json.loads((daemon.runtime / "ports.json").read_bytes())
+        return content
+
+    wait_for(lambda: list(grants()) == ["net"], "the ports of the next one to be released")
+    assert found["connection"]["shell_port"] in grants()["net"]
     assert run(found["connection_file"], "print(1)") == "1\n"
 
 

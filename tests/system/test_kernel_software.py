@@ -77,6 +77,17 @@ def test_what_was_learned_is_kept_in_a_private_file(tmp_path: Path) -> None:
     assert LearnedCapabilities(tmp_path).facts(SOFTWARE) == {}
 
 
+def test_what_a_dead_daemon_was_writing_is_removed(tmp_path: Path) -> None:
+    LearnedCapabilities(tmp_path).learn(SOFTWARE, YES)
+    unfinished, other = tmp_path / ".capabilities.json.0123abcd", tmp_path / ".other"
+    for path in (unfinished, other):
+        path.touch()
+    LearnedCapabilities(tmp_path).tidy()
+    assert not unfinished.exists()
+    assert other.exists()
+    LearnedCapabilities().tidy()
+
+
 def test_nothing_is_learned_of_what_has_no_key(tmp_path: Path) -> None:
     assert LearnedCapabilities(tmp_path).learn(Software(), YES) == {}
     assert not (tmp_path / LEARNED).exists()
