@@ -2,10 +2,11 @@
 
 How it works. A fact comes from one of five sources. kconnd ships a table of facts that were
 measured with certain versions. The metadata of installed packages shows on which package a kernel
-is built, such as ipykernel. A kernel spec declares facts. An ordinary start shows some facts, and a
-probe tests all facts. If sources disagree, `combine` chooses the strongest source. The order, from
-the strongest to the weakest, is: a probe, the table, an ordinary start, metadata, declarations.
-Metadata and declarations are probably correct, but this is not certain.
+is built, such as ipykernel. A kernel spec declares facts. An ordinary start shows some facts. A
+probe, which no command makes yet, would test all facts. If sources disagree, `combine` chooses the
+strongest source. The order, from the strongest to the weakest, is: a probe, the table, an ordinary
+start, metadata, declarations. Metadata and declarations are probably correct, but this is not
+certain.
 
 Learned facts are stored under the key of the software (`software_key`). The key is derived from all
 data about the software that can be read without a start. A new version of the software has a new
