@@ -278,9 +278,12 @@ def test_a_stop_names_a_shim_that_keeps_it_waiting(lab: Daemon) -> None:
         assert f"kill -CONT {shim}" in lab.info("lab")["waits_for"]
         wait_for(lambda: "SIGKILL" in lab.said().rpartition("stopping by")[2], "the last step")
         wait_for(lambda: "its shim" in (lab.info("lab")["waits_for"] or ""), "the reason again")
+        assert stopping.stderr is not None
+        first_line = stopping.stderr.readline()
     finally:
         os.kill(shim, signal.SIGCONT)
-    _, told = stopping.communicate(timeout=30)
+    _, more = stopping.communicate(timeout=30)
+    told = first_line + more
     assert (stopping.returncode, lab.state_of("lab")) == (0, "stopped")
     assert f"lab waits for its shim, pid {shim}" in told
     assert "ends the wait" not in told.partition("its exit after")[0]
