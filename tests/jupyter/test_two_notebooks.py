@@ -20,7 +20,8 @@ from tests.jupyter.test_server import CLASS, Server, execute_request
 RELEASE = "KconndMappingKernelManager.release_delay_s"
 POLL_S = 0.5  # so that a poll falls into the cell
 NO_POLL_S = 600.0  # so that only an event can report the crash
-CELL = "import time\nfor i in range(4):\n    print(i, flush=True)\n    time.sleep(0.4)"
+# A server's iopub socket reconnects within 100 ms of a restart; earlier messages are lost.
+CELL = "import time\nfor i in range(4):\n    time.sleep(0.5)\n    print(i, flush=True)"
 OUTPUT = "0\n1\n2\n3\n"
 
 
