@@ -41,6 +41,13 @@ def console(box: Box, pair: str) -> Iterator[Terminal]:
         yield terminal
     finally:
         terminal.close()
+        end_programs_of_bob(box, "console_app")
+
+
+def end_programs_of_bob(box: Box, pattern: str) -> None:
+    """End what a closed terminal left behind: it would go on asking the front door."""
+    box.try_(f"pkill -KILL -u bob -f {pattern}")
+    wait_for(lambda: box.try_(f"pgrep -u bob -f {pattern}").code == 1, f"no {pattern} of bob's")
 
 
 def restrict(box: Box, access: str) -> None:
@@ -111,6 +118,7 @@ def test_a_qt_console_goes_on_over_a_restart(box: Box, pair: str) -> None:
             read_and_restart(box, Path(folder))
         finally:
             window.close()
+            end_programs_of_bob(box, "offscreen_window")
     finally:
         box.run(f"rm {QT_PATH}/qt.pth")
 
