@@ -24,10 +24,11 @@ qtconsole: output  pipes that fill up            discarded, so it never blocks
 qtconsole: missing an exit that nobody sees      ``ImportError`` before anything is started
 ================== ============================= ===========================================
 
-Rules. No function here needs a running daemon. If ``KCONND_SOCKET`` names the socket of a daemon,
-the search for a connection file also asks this daemon for its folder of connection files. A kernel
-that runs in this process takes precedence over ``KCONND_CONNECTION_FILE``, the variable that kconnd
-sets for kernels and their children.
+Rules. No function here needs a running daemon, except `connect_qtconsole` for a kernel of another
+user, whose connection only the daemon of that user can give. If ``KCONND_SOCKET`` names the socket
+of a daemon, the search for a connection file also asks this daemon for its folder of connection
+files. A kernel that runs in this process takes precedence over ``KCONND_CONNECTION_FILE``, the
+variable that kconnd sets for kernels and their children.
 """
 
 import contextlib
@@ -47,7 +48,9 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_runtime_dir
 
-from kconnd.client import Client, has_front_door
+from kconnd.attach import readable_connection_file
+from kconnd.client import Client, find_socket, has_front_door, kernel_path
+from kconnd.client.other_owners import find_uid
 from kconnd.core import paths
 from kconnd.core.launch.connection import (
     CHANNELS,
@@ -63,6 +66,7 @@ from kconnd.core.launch.kernel_files import (
     live_dir,
 )
 from kconnd.core.launch.ports import default_range
+from kconnd.core.names import parse_name
 from kconnd.errors import KconndError
 from kconnd.private_tmp import fallback_folders, resolve_folder
 from kconnd.system.files.private import ensure_private_dir, write_private
@@ -292,7 +296,9 @@ def connect_qtconsole(
         Further arguments for qtconsole.
     connection_file : str or path, optional
         The path of the kernel's connection file, or the kernel's name as in ``kconnd-ctl list``; by
-        default the file of the current kernel.
+        default the file of the current kernel. ``OWNER/NAME`` names a kernel that another user
+        shares. This kernel is started if it is not running and its profile allows that.
+        ``./OWNER/NAME`` is always a path.
     **kwargs
         Options of qtconsole: ``style="monokai"`` means ``--style=monokai``. A bool is a switch:
         ``confirm_exit=False`` means ``--no-confirm-exit``.
@@ -311,6 +317,8 @@ def connect_qtconsole(
         If ``argv`` is a single string.
     OSError
         If no kernel has the name.
+    KconndError
+        If the kernel of another user does not exist, or if its connection is refused.
     ImportError
         If qtconsole or a Qt binding is not installed; the message contains the command to install
         it.
@@ -320,11 +328,9 @@ def connect_qtconsole(
             f"argv: {argv!r} is one text: pass a sequence of options, or the name of a kernel as "
             "connection_file"
         )
-    path = _find(os.fspath(connection_file)) if connection_file else get_connection_file()
-    if not path:
-        raise RuntimeError("not in a kernel: pass a connection_file")
+    path, kernel, socket = _target_of_console(connection_file)
     return subprocess.Popen(
-        qtconsole_command(path, [*_options(kwargs), *(argv or ())], *_kernel_and_socket(path)),
+        qtconsole_command(path, [*_options(kwargs), *(argv or ())], kernel, socket),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -375,6 +381,40 @@ def _kernel_and_socket(path: str) -> tuple[str, str]:
     if not is_ours or not Path(live_dir(str(file.parent))).is_dir():
         return "", ""
     return kernel_of_connection_file(file.name), str(socket) if socket.is_socket() else ""
+
+
+def _target_of_console(wanted: str | os.PathLike[str] | None) -> tuple[str, str, str]:
+    """Return the connection file for a console, and the kernel and socket for the daemon."""
+    if isinstance(wanted, str) and _is_shared_kernel(wanted):
+        return _connection_of_shared_kernel(wanted), wanted, ""
+    path = _find(os.fspath(wanted)) if wanted else get_connection_file()
+    if not path:
+        raise RuntimeError("not in a kernel: pass a connection_file")
+    return (path, *_kernel_and_socket(path))
+
+
+def _is_shared_kernel(text: str) -> bool:
+    """Return whether a text is ``OWNER/NAME``: a user of this machine, and the name of a kernel.
+
+    Such a text is not a path, even if a file of this name exists: another user could have created
+    the file in the current folder.
+    """
+    owner, slash, name = text.partition("/")
+    if not slash or not has_front_door():
+        return False
+    try:
+        parse_name(name)
+        find_uid(owner)
+    except KconndError:
+        return False
+    return True
+
+
+def _connection_of_shared_kernel(kernel: str) -> str:
+    """Start another user's kernel if necessary; return the path of a copy of its connection."""
+    client = Client(find_socket(os.environ))
+    description = client.post(kernel_path(kernel, "start"), {"on_demand": True})
+    return readable_connection_file(client, description, kernel)
 
 
 def _options(options: Mapping[str, object]) -> Iterator[str]:

@@ -38,7 +38,7 @@ FLOORS = {
     "kconnd.system.channels": 2.3,
     "kconnd.system.profiles": 2.3,
     "kconnd.launchers": 3,
-    "kconnd.connect": 3,
+    "kconnd.connect": 3.1,
     "kconnd.attach": 3,
     "kconnd.spawn": 3,
     # Processes that last.

@@ -12,6 +12,7 @@ import pytest
 
 from kconnd.attach import readable_connection_file
 from kconnd.client import kernel_path
+from kconnd.connect import connect_qtconsole
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.errors import RefusedError, UnreachableError
 from tests.cli.fake_daemon import kernel
@@ -153,3 +154,57 @@ def test_another_user_reaches_no_unix_socket_by_her_word(machine: Machine) -> No
 def test_what_is_missing_is_named(machine: Machine, field: str) -> None:
     with pytest.raises(UnreachableError, match=field):
         attach(machine, tcp((1, 2, 3, 4, 5)), **{field: None})
+
+
+def plant(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a file into the current folder whose path is the name of the kernel."""
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    monkeypatch.chdir(machine.folder)
+    planted = machine.folder / WHO
+    planted.parent.mkdir()
+    planted.write_text("{}")
+    return planted
+
+
+def words_of_console(wanted: str | Path) -> list[str]:
+    """Open a console, and end it; return the words after the name of its program."""
+    console = connect_qtconsole(["--style=monokai"], connection_file=wanted)
+    console.kill()
+    console.wait(10)
+    assert isinstance(console.args, list)
+    return [str(word) for word in console.args[4:]]
+
+
+@needs_root
+@pytest.mark.root
+def test_a_console_from_python_reaches_a_kernel_of_that_owner_by_a_copy(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = plant(machine, monkeypatch)
+    copy = machine.folder / "u" / str(ME) / "shared" / f"kernel-{EVE}-{NAME}.json"
+    with listening(uid_of(EVE)) as ports:
+        attach(machine, tcp(ports))
+        copy.unlink()
+        machine.eve.requests.clear()
+        words = words_of_console(WHO)
+    assert words == [WHO, "", "--existing", str(copy), "--style=monokai"]
+    assert copy.exists()
+    start, _connection = machine.eve.requests
+    assert (start.path, start.body) == (kernel_path(NAME, "start"), {"on_demand": True})
+    for path in (planted, f"./{WHO}"):
+        assert words_of_console(path)[:4] == ["", "", "--existing", str(planted)]
+    machine.bystanders_saw_nothing()
+
+
+def test_a_console_from_python_is_refused_like_any_other(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(machine, monkeypatch)
+    machine.eve.replies["POST", kernel_path(NAME, "start")] = kernel(NAME)
+    with listening(ME) as ports:
+        machine.eve.replies["GET", kernel_path(NAME, "connection")] = tcp(ports).to_file()
+        with pytest.raises(RefusedError, match="so nothing was sent there"):
+            connect_qtconsole(connection_file=WHO)
+    for wanted in ("no-such-user/lab", f"{EVE}/a b", f"{EVE}/lab/x", "/lab"):
+        with pytest.raises(OSError, match=f"there is no connection file {wanted}"):
+            connect_qtconsole(connection_file=wanted)

@@ -44,6 +44,14 @@ def console(box: Box, pair: str) -> Iterator[Terminal]:
         end_programs_of_bob(box, "console_app")
 
 
+@pytest.fixture
+def qt(box: Box) -> Iterator[str]:
+    """Give the installed kconnd the Qt of the tests' environment; yield its variables."""
+    box.run(f"echo {sysconfig.get_path('purelib')} > $(echo {QT_PATH})/qt.pth")
+    yield "QT_QPA_PLATFORM=offscreen QT_API=pyside6"
+    box.run(f"rm {QT_PATH}/qt.pth")
+
+
 def end_programs_of_bob(box: Box, pattern: str) -> None:
     """End what a closed terminal left behind: it would go on asking the front door."""
     box.try_(f"pkill -KILL -u bob -f {pattern}")
@@ -101,26 +109,31 @@ def test_a_console_says_that_its_user_may_no_longer_connect(
     assert console.process.wait(10) == 0
 
 
-def test_a_qt_console_goes_on_over_a_restart(box: Box, pair: str) -> None:
+def test_a_qt_console_goes_on_over_a_restart(box: Box, pair: str, qt: str) -> None:
     """The window is on Qt's offscreen platform, with the Qt of the tests' environment."""
-    packages = sysconfig.get_path("purelib")
-    box.run(f"echo {packages} > $(echo {QT_PATH})/qt.pth")
+    opened = box.ctl(f"qtconsole {pair}", "bob")["argv"]
+    arguments = opened[opened.index("kconnd.jupyter.qtconsole_app") + 1 :]
+    arguments.append("--JupyterWidget.confirm_restart=False")
+    folder = box.run("mktemp -d", "bob").out.strip()
+    box.run(f"touch {folder}/commands", "bob")
+    program = [opened[0], "-P", str(DRIVER), f"{folder}/commands", f"{folder}/text"]
+    window = box.terminal(f"env {qt} {shlex.join([*program, *arguments])}", "bob")
     try:
-        opened = box.ctl(f"qtconsole {pair}", "bob")["argv"]
-        arguments = opened[opened.index("kconnd.jupyter.qtconsole_app") + 1 :]
-        arguments.append("--JupyterWidget.confirm_restart=False")
-        folder = box.run("mktemp -d", "bob").out.strip()
-        box.run(f"touch {folder}/commands", "bob")
-        program = [opened[0], "-P", str(DRIVER), f"{folder}/commands", f"{folder}/text"]
-        env = "env QT_QPA_PLATFORM=offscreen QT_API=pyside6"
-        window = box.terminal(f"{env} {shlex.join([*program, *arguments])}", "bob")
-        try:
-            read_and_restart(box, Path(folder))
-        finally:
-            window.close()
-            end_programs_of_bob(box, "offscreen_window")
+        read_and_restart(box, Path(folder))
     finally:
-        box.run(f"rm {QT_PATH}/qt.pth")
+        window.close()
+        end_programs_of_bob(box, "offscreen_window")
+
+
+def test_a_qt_console_from_python_starts_the_kernel_and_attaches(
+    box: Box, pair: str, qt: str
+) -> None:
+    code = f"from kconnd.connect import connect_qtconsole as c; c(connection_file='{pair}')"
+    box.run(f"{qt} /opt/kconnd/bin/python -c {shlex.quote(code)}", "bob")
+    try:
+        wait_for(lambda: box.ctl("info pair", "ada")["clients"] == 1, "the console to attach", 60)
+    finally:
+        end_programs_of_bob(box, "qtconsole_app")
 
 
 def read_and_restart(box: Box, folder: Path) -> None:
