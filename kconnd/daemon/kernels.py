@@ -182,10 +182,25 @@ class Kernels:
         if name in self.foreign:
             raise refuse(self.foreign[name], self.world)
 
+    def is_foreign(self, name: str) -> bool:
+        """Return whether the kernel of a name belongs to another machine or container now.
+
+        This method reads the disk, and can be called in a thread. A kernel that has a process here
+        is not foreign, whatever is on disk: a shim takes the kernel's lock before it writes its
+        facts, and in between, the holder of the lock is unknown.
+        """
+        if name in self.foreign:
+            return True
+        # The actor is asked last, because it may begin a launch while the disk is read.
+        return find_foreign(self.world, name) is not None and not self._has_process(name)
+
+    def _has_process(self, name: str) -> bool:
+        actor = self._actors.get(name)
+        return actor is not None and actor.kernel.state in LIVE
+
     def _check_claim(self, name: str) -> None:
         """Refuse a kernel that another machine or container has launched since the last check."""
-        actor = self._actors.get(name)
-        if actor is not None and actor.kernel.state in LIVE:
+        if self._has_process(name):
             return
         foreign = find_foreign(self.world, name)
         if foreign is not None and not foreign.here:

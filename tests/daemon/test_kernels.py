@@ -112,9 +112,12 @@ def launch_elsewhere(house: House) -> None:
 
 async def test_a_kernel_that_another_machine_has_launched_is_refused(house: House) -> None:
     house.kernels.find_to_start("lab")
+    assert not house.kernels.is_foreign("lab")
     launch_elsewhere(house)
+    assert house.kernels.is_foreign("lab"), "it has no process here"
     with pytest.raises(RefusedError, match="lab is a kernel of far"):
         house.kernels.find_to_start("lab")
+    assert house.kernels.is_foreign("lab")
     assert names_of(house) == []
     assert [record.name for record in await house.kernels.list_elsewhere()] == ["lab"]
     with pytest.raises(RefusedError, match="lab is a kernel of far"):

@@ -33,8 +33,9 @@ def test_a_published_kernel_appears_whole_and_goes_with_the_kernel(daemon: Daemo
     daemon.post("seen", "restart")
     assert external(daemon) == [path], "the same connection, and so the same file"
     daemon.ask("POST", "/v1/kernels/seen/restart", {"new_key": True})
-    wait_for(lambda: external(daemon) and external(daemon) != [path], "a new name")
-    assert json.loads(external(daemon)[0].read_bytes())["key"] != content["key"]
+    wait_for(lambda: external(daemon) not in ([], [path]), "a new name")
+    (renewed,) = external(daemon)
+    assert json.loads(renewed.read_bytes())["key"] != content["key"]
     daemon.post("seen", "stop")
     wait_for(lambda: not external(daemon), "it to be gone")
 

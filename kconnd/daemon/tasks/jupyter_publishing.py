@@ -25,7 +25,6 @@ from pathlib import Path
 from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, State
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import connection_file_name, kernel_of_connection_file
-from kconnd.daemon.kernel.claims import find_foreign
 from kconnd.daemon.kernels import Kernels
 from kconnd.system.files.private import write_private
 from kconnd.system.hung_calls import BeginStep, StuckError
@@ -66,11 +65,7 @@ async def publish_once(kernels: Kernels, folder: Path) -> None:
 
 def _published(kernels: Kernels, folder: Path) -> "Published":
     world = kernels.world
-
-    def is_foreign(name: str) -> bool:
-        return name in kernels.foreign or find_foreign(world, name) is not None
-
-    return Published(folder, world.runtime_dir, world.store.origin.machine, is_foreign)
+    return Published(folder, world.runtime_dir, world.store.origin.machine, kernels.is_foreign)
 
 
 async def _write(kernels: Kernels, published: "Published", write: Callable[[], None]) -> None:

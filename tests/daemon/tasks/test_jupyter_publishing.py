@@ -1,8 +1,10 @@
 """Files in Jupyter's folders: which kernels have them, and which files are removed."""
 
 import asyncio
+import contextlib
+import fcntl
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,13 @@ def links(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("kernel-*.json"))
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 async def test_a_live_kernel_is_linked_and_listed_as_its_profile_says(
     house: House, tmp_path: Path
 ) -> None:
@@ -63,6 +72,27 @@ async def test_changes_are_published_as_they_happen(house: House, tmp_path: Path
     await commands.stop(house.request("listed"))
     await wait_until(lambda: not external(folder) and not links(folder), "its files to be removed")
     task.cancel()
+
+
+async def test_a_restart_with_a_new_key_removes_the_file_with_the_old_key(
+    house: House, tmp_path: Path
+) -> None:
+    """Also while the new shim has locked the kernel's lock file and not written its facts yet."""
+    folder = tmp_path / "jupyter"
+    await commands.start(house.request("listed"))
+    await publish_once(house.kernels, folder)
+    (before,) = external(folder)
+    actor = house.kernels.find("listed")
+    old = actor.record.connection
+    house.launcher.hangs = True
+    await commands.restart(house.request("listed", body={"new_key": True, "wait": False}))
+    await wait_until(lambda: actor.record.connection != old, "the new key")
+    with locked(Path(house.world.files("listed").lock)):
+        await publish_once(house.kernels, folder)
+    (after,) = external(folder)
+    assert after != before
+    assert actor.record.connection is not None
+    assert json.loads(after.read_bytes())["key"] == actor.record.connection.key
 
 
 def test_files_of_foreign_kernels_are_left_alone(tmp_path: Path) -> None:
