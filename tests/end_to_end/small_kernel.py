@@ -7,14 +7,16 @@ which outlives the kernel unless it is killed), ``queue`` (log the request witho
 busy kernel), and ``skip`` (answer "aborted", like ipykernel after a failed cell). The environment
 variable ``SMALL_KERNEL_BANNER`` names a file with a number N: each reply has N more bytes, or, if N
 is negative, -N more empty frames. ``SMALL_KERNEL_WIRE`` says what it does instead of binding Unix
-sockets: ``exit`` (with code 1), ``ports`` (bind random ports), ``colon`` (bind other paths) or
-``silent`` (bind nothing). With ``SMALL_KERNEL_STAYS`` it answers a ``shutdown_request`` and stays.
+sockets: ``exit`` (with code 1), ``ports`` (bind random ports), ``colon`` (bind other paths),
+``silent`` (bind nothing) or ``deaf`` (bind them and answer nothing). With ``SMALL_KERNEL_STAYS`` it
+answers a ``shutdown_request`` and stays.
 """
 
 import hashlib
 import hmac
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +43,8 @@ def main() -> None:
         separator = "-" if wire["transport"] == "ipc" and way != "colon" else ":"
         url = f"{wire['transport']}://{wire['ip']}{separator}{wire[f'{name}_port']}"
         socket.bind("tcp://127.0.0.1:*" if way == "ports" else url)
+    if way == "deaf":
+        signal.pause()
     poller = zmq.Poller()
     for name in ("shell", "control", "hb"):
         poller.register(sockets[name], zmq.POLLIN)

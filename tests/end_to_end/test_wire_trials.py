@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import time
 from typing import Any
 
 import pytest
@@ -86,7 +88,10 @@ def test_a_kernel_that_is_silent_is_waited_for_three_usual_starts(daemon: Daemon
     start(daemon)
     trial = start(daemon)
     assert trial["connection"]["transport"] == "tcp"
-    assert any(f"within {MIN_TRIAL_S:.0f}." in text for text in reasons(daemon)), reasons(daemon)
+    # On a loaded machine, the first start was slow, and the limit is longer.
+    spans = re.findall(r"no answer on Unix sockets within ([0-9.]+) s", " ".join(reasons(daemon)))
+    assert spans, reasons(daemon)
+    assert min(map(float, spans)) >= MIN_TRIAL_S
     assert learned(daemon)["unix_sockets"] is False
 
 
@@ -99,6 +104,44 @@ def test_a_restart_during_a_trial_tries_again_and_falls_back(daemon: Daemon) -> 
     assert daemon.info("small")["connection"]["transport"] == "ipc"
     daemon.post("small", "restart")
     assert daemon.info("small")["connection"]["transport"] == "tcp"
+
+
+def start_without_its_end(daemon: Daemon) -> None:
+    """Start the kernel, and kill the daemon while the kernel tries Unix sockets."""
+    daemon.post("small", "start", wait=False)
+    wait_for(lambda: daemon.info("small")["state"] == "starting", "the trial")
+    assert daemon.info("small")["connection"]["transport"] == "ipc"
+    daemon.kill()
+
+
+@pytest.mark.parametrize("way", ["silent", "ports"])
+def test_the_next_daemon_continues_a_trial(daemon: Daemon, way: str) -> None:
+    daemon.profile("small", stubborn(way))
+    daemon.start()
+    start(daemon)
+    start_without_its_end(daemon)
+    daemon.start()
+    wait_for(lambda: daemon.info("small")["state"] == "running", "the fallback")
+    assert daemon.info("small")["connection"]["transport"] == "tcp"
+    assert any("trying plain tcp" in text for text in reasons(daemon)), reasons(daemon)
+    assert learned(daemon)["unix_sockets"] is False
+
+
+def test_the_next_daemon_does_not_end_a_trial_whose_kernel_has_bound_a_socket(
+    daemon: Daemon,
+) -> None:
+    """The test takes as long as the trial would."""
+    daemon.profile("small", stubborn("deaf"))
+    daemon.start()
+    start(daemon)
+    start_without_its_end(daemon)
+    daemon.start()
+    pid = daemon.info("small")["pid"]
+    deadline = time.monotonic() + MIN_TRIAL_S + 2
+    wait_for(lambda: time.monotonic() > deadline, "the time of a trial")
+    info = daemon.info("small")
+    assert (info["state"], info["pid"]) == ("starting", pid)
+    daemon.post("small", "stop")
 
 
 def test_a_wire_that_is_asked_for_and_not_spoken_fails_at_once(daemon: Daemon) -> None:

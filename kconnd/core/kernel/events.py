@@ -104,8 +104,9 @@ class Exited:
 class WireRefused:
     """The kernel does not use the sockets or the keys of its connection file.
 
-    ``may_fall_back`` means that the start tried these sockets or keys although the kernel might not
-    support them. In this case, the kernel is launched again on plain tcp.
+    An adopted kernel is reported only if no client can have reached it. ``may_fall_back`` means
+    that the start tried these sockets or keys although the kernel might not support them. In this
+    case, the kernel is launched again on plain tcp.
     """
 
     generation: int

@@ -319,8 +319,8 @@ def _adopted_early(kernel: Lifecycle, _event: Adopted, policy: Policy, now: floa
     if kernel.desired is Desired.DOWN:
         return _begin_stop(kernel, StopCause.STOP, Step.TERMINATE, policy, now, kernel.reason)
     # No deadline: the kernel may have become ready while no daemon ran, and may be running a long
-    # cell.
-    reason = "it was adopted before it had answered; its start has no time limit now"
+    # cell. A kernel that has bound no socket in time is reported by `WireRefused`.
+    reason = "it was adopted before it had answered; its start is limited until it binds a socket"
     starting = replace(kernel, state=State.STARTING, deadline=None, new_key=False, reason=reason)
     return starting, ()
 

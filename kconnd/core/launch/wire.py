@@ -154,6 +154,33 @@ def _may_try(certainty: _Certainty, attempts: Attempts) -> bool:
     return certainty is _Certainty.UNKNOWN and attempts is Attempts.ALL
 
 
+def find_trial(
+    settings: WireSettings, facts: Capabilities, transport: str, *, encrypted: bool
+) -> Trial | None:
+    """Return the trial that the start of a process was, from the process's wire; None if no trial.
+
+    Parameters
+    ----------
+    settings : WireSettings
+        The settings of the profile that the process was started with.
+    facts : mapping
+        The facts about the kernel's software.
+    transport : str
+        The transport of the process.
+    encrypted : bool
+        Whether the process was started with CURVE keys.
+    """
+    if settings.transport != "auto":
+        return None
+    if transport == "ipc":
+        trial = Trial.UNIX_SOCKETS
+    elif encrypted and settings.encryption != "curve":
+        trial = Trial.CURVE
+    else:
+        return None
+    return None if _certainty(facts, TRIED_FACT[trial]) is _Certainty.YES else trial
+
+
 def trial_limit_s(facts: Capabilities, startup_timeout_s: float) -> float:
     """Return how many seconds a trial waits for a kernel that does not answer."""
     if SECONDS_TO_START not in facts:
@@ -170,6 +197,10 @@ class TrialFailure(StrEnum):
     EXIT = "exit"  # the kernel exited before it answered
     KILLED = "killed"  # the kernel was killed
     SILENCE = "silence"  # the kernel did not answer in time
+    UNSEEN = "unseen"  # the kernel exited after its daemon, and may have worked before
+
+
+NO_PROOF = frozenset({TrialFailure.KILLED, TrialFailure.UNSEEN})
 
 
 @dataclass(frozen=True)
@@ -201,9 +232,10 @@ class FailedTrial:
 
         After the failed trial, the start falls back to plain tcp. If the kernel answers on plain
         tcp, the cause of the failure was the tried wire. There are two exceptions. A kernel that
-        was killed during the trial proves nothing. A kernel that did not answer during the trial
-        may only have been slow; this failure is a proof only if the kernel then answered on plain
-        tcp in less than half of the duration of the trial.
+        was killed during the trial, or that may have exited after its first answer, proves
+        nothing. A kernel that did not answer during the trial may only have been slow; this failure
+        is a proof only if the kernel then answered on plain tcp in less than half of the duration
+        of the trial.
 
         Parameters
         ----------
@@ -213,7 +245,7 @@ class FailedTrial:
         answered_after_s : float
             Seconds from the launch to the answer.
         """
-        if key != self.key or self.failure is TrialFailure.KILLED:
+        if key != self.key or self.failure in NO_PROOF:
             return False
         # A start can be slow by chance. Silence is therefore no proof unless the fallback was much
         # faster.

@@ -246,7 +246,18 @@ class Actor:
             how = "found again from what its shim recorded: " if discovery.is_new else ""
             self.announce("adopted", f"{how}pid {handle.kernel.pid}, by {discovery.proof}")
         beats = math.isfinite(self.profile.heartbeat.interval)
-        self.process.attach(Target(handle, connection, facts, beats=beats, fresh=fresh))
+        attempt, timeout_s = discovery.attempt, self.profile.startup_timeout
+        self.process.attach(
+            Target(
+                handle,
+                connection,
+                facts,
+                beats=beats,
+                fresh=fresh,
+                startup_timeout=timeout_s,
+                attempt=attempt,
+            )
+        )
 
     async def _adopt_or_fail(self, met: ProcessMet) -> None:
         await self.revive(forgotten=True)

@@ -3,7 +3,8 @@
 The handle in the record identifies the process. If the handle is missing or belongs to another
 launch, the shim's facts and lock identify the process. If the daemon died before the kernel's first
 answer, the record contains the decision to launch, but no facts about the process. These facts are
-then read from the connection file and from the kernel spec.
+then read from the connection file and from the kernel spec. Whether the start is the trial of a
+wire is derived from the wire in the connection file, so that the new daemon continues the trial.
 """
 
 import logging
@@ -13,15 +14,21 @@ from kconnd.core.kernel.events import Discovered, Event
 from kconnd.core.kernel.lifecycle import LIVE, State
 from kconnd.core.kernel.record import Facts, KernelRecord
 from kconnd.core.kernel.recovery import recover
+from kconnd.core.launch.capabilities import Software
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.kernelspec_file import KernelSpec
+from kconnd.core.launch.wire import find_trial, trial_limit_s
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.files import RuntimeFiles
-from kconnd.daemon.kernel.prepare import read_launch_files
-from kconnd.daemon.kernel.wiring import warnings_about
+from kconnd.daemon.kernel.observing import Attempt
+from kconnd.daemon.kernel.prepare import LaunchFiles, read_launch_files
+from kconnd.daemon.kernel.wiring import warnings_about, wire_settings
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle, parse_handle
 from kconnd.system.process.processes import started_at
+
+STARTING = frozenset({State.LAUNCHING, State.STARTING})  # no first answer is on record
 
 log = logging.getLogger("kconnd")
 
@@ -43,6 +50,8 @@ class Discovery:
         The connection info of the process.
     facts : Facts
         The known facts about the process.
+    attempt : Attempt
+        For a process whose first answer is not on record: the wire that its start tries.
     """
 
     event: Event | None
@@ -50,6 +59,7 @@ class Discovery:
     proof: str = ""
     connection: ConnectionInfo | None = None
     facts: Facts = field(default_factory=Facts)
+    attempt: Attempt = field(default_factory=Attempt)
 
     @property
     def is_new(self) -> bool:
@@ -92,9 +102,16 @@ async def discover(
         connection = files.read_connection() or connection
     if isinstance(event, Discovered):
         facts = Facts(started_at=_started_at(files, handle))
-    elif unsaved:
-        facts = await _restore_facts(world, files, handle, profile, connection)
-    return Discovery(event, handle, proof, connection, facts)
+        return Discovery(event, handle, proof, connection, facts)
+    if record.lifecycle.state not in STARTING:
+        return Discovery(event, handle, proof, connection, facts)
+    launch_files = await _read_files(world, files.name, profile)
+    if unsaved:
+        spec = launch_files.spec if launch_files else None
+        facts = _restore_facts(_started_at(files, handle), profile, connection, spec)
+    software = launch_files.software if launch_files else Software()
+    attempt = _find_attempt(world, record, profile, software, connection)
+    return Discovery(event, handle, proof, connection, facts, attempt)
 
 
 async def _find_handle(world: World, record: KernelRecord, files: RuntimeFiles) -> Handle | None:
@@ -129,26 +146,59 @@ def _started_at(files: RuntimeFiles, handle: Handle) -> float:
     return files.recorded_at() or started_at(handle.kernel)
 
 
-async def _restore_facts(
-    world: World,
-    files: RuntimeFiles,
-    handle: Handle,
-    profile: Profile,
-    connection: ConnectionInfo | None,
+async def _read_files(world: World, name: str, profile: Profile) -> LaunchFiles | None:
+    """Read the files of the profile again; None if they cannot be read."""
+    try:
+        return await read_launch_files(world, profile)
+    except (StartFailedError, OSError) as error:
+        log.warning("%s: reading its kernel spec again: %s", name, error)
+        return None
+
+
+def _restore_facts(
+    started: float, profile: Profile, connection: ConnectionInfo | None, spec: KernelSpec | None
 ) -> Facts:
-    """Read the facts about a process that has not answered and whose facts are not saved."""
-    facts = Facts(started_at=_started_at(files, handle))
+    """Restore the facts about a process that has not answered and whose facts are not saved."""
+    facts = Facts(started_at=started)
     if connection is not None:
         warnings = warnings_about(profile, connection)
         facts = replace(facts, kernel_name=connection.kernel_name, warnings=warnings)
-    try:
-        spec = (await read_launch_files(world, profile)).spec
-    except (StartFailedError, OSError) as error:
-        log.warning("%s: reading its kernel spec again: %s", files.name, error)
+    if spec is None:
         return facts
     return replace(
         facts,
         kernel_name=spec.name,
         language=spec.language,
         interrupt_mode=spec.interrupt_mode,
+    )
+
+
+def _find_attempt(
+    world: World,
+    record: KernelRecord,
+    profile: Profile,
+    software: Software,
+    connection: ConnectionInfo | None,
+) -> Attempt:
+    """Derive the wire that a start tries from the connection and from what is known of the wire."""
+    trial, facts = None, world.capabilities.facts(software)
+    if connection is not None and not _keeps_wire(record, connection):
+        trial = find_trial(
+            wire_settings(profile),
+            facts,
+            connection.transport,
+            encrypted=connection.curve is not None,
+        )
+    limit_s = trial_limit_s(facts, profile.startup_timeout) if trial else profile.startup_timeout
+    return Attempt(software, trial, limit_s, is_adopted=True)
+
+
+def _keeps_wire(record: KernelRecord, connection: ConnectionInfo) -> bool:
+    """Return whether a launch may be a restart, which keeps the wire and is never a trial."""
+    previous = record.connection
+    return (
+        record.lifecycle.proved
+        and previous is not None
+        and previous.transport == connection.transport
+        and (previous.curve is None) == (connection.curve is None)
     )

@@ -205,7 +205,8 @@ class Watch:
             if due is None:
                 self._unsure.clear()
             elif due > self._clock():
-                # A status message may make the probe unnecessary.
+                # A fixed delay, because the probe is needed only if no status message arrives
+                # until then, and no event reports that none has arrived.
                 await asyncio.sleep(due - self._clock())
             else:
                 await self._question(channels)

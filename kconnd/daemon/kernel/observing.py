@@ -5,6 +5,9 @@ not support (`kconnd.core.launch.wire`). Nothing else is tried on a user's kerne
 the kernel listens on other addresses, exits, or does not answer in time. The start then falls back
 to plain tcp. If the kernel answers on plain tcp, the wire was the cause of the failure, and the
 failed trial is recorded as a fact.
+
+The trial of a start during which the daemon dies is continued by the next daemon. By then, clients
+may have reached the kernel. A kernel that has bound one of its sockets is therefore never ended.
 """
 
 import asyncio
@@ -12,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from kconnd.core.kernel.events import WireRefused
+from kconnd.core.kernel.refused_wire import RefusedWire
 from kconnd.core.launch.capabilities import (
     CURVE,
     EXITS_AFTER_SHUTDOWN,
@@ -26,7 +30,7 @@ from kconnd.core.launch.capabilities import (
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.wire import TRIED_FACT, FailedTrial, Trial, TrialFailure
 from kconnd.daemon.context import World
-from kconnd.system.channels.kernel_listeners import read_refusal
+from kconnd.system.channels.kernel_listeners import has_bound, read_refusal
 from kconnd.system.process.processes import ProcessId
 
 TRIAL_POLL_S = 0.2  # polled, because no event reports that a process listens
@@ -45,15 +49,19 @@ class Attempt:
     trial : Trial, optional
         The wire that the start tries.
     limit_s : float
-        The time limit of the trial, in seconds.
+        The time limit of the trial, in seconds. For an adopted process that is no trial: of its
+        start.
     is_fallback : bool
         Whether this process is a fallback: the previous process of this start failed its trial.
+    is_adopted : bool
+        Whether an earlier daemon launched the process, and has recorded no answer of it.
     """
 
     software: Software = field(default_factory=Software)
     trial: Trial | None = None
     limit_s: float = 0.0
     is_fallback: bool = False
+    is_adopted: bool = False
 
 
 class Observer:
@@ -78,6 +86,7 @@ class Observer:
         self._connection: ConnectionInfo | None = None
         self._began_at = 0.0
         self._failed: FailedTrial | None = None  # the trial of the previous process
+        self._has_bound = False  # whether an adopted process has bound one of its sockets
 
     def begin(self, attempt: Attempt, connection: ConnectionInfo | None, began_at: float) -> None:
         """Begin to observe a process.
@@ -89,9 +98,10 @@ class Observer:
         connection : ConnectionInfo, optional
             The connection of the process.
         began_at : float
-            The time of the launch, in monotonic seconds.
+            The time of the launch or of the adoption, in monotonic seconds.
         """
         self._attempt, self._connection, self._began_at = attempt, connection, began_at
+        self._has_bound = False
         if not attempt.is_fallback:
             self._failed = None
 
@@ -125,6 +135,7 @@ class Observer:
         connection = self._connection
         if connection is None or (connection.transport == "tcp" and connection.curve is None):
             return
+        # A fixed delay: no event reports that a process listens, and no kernel listens at once.
         await asyncio.sleep(TRIAL_POLL_S if self.is_trial else FIRST_LOOK_S)
         while not is_ready():
             refusal = await asyncio.to_thread(read_refusal, connection, root)
@@ -142,6 +153,43 @@ class Observer:
                 return
             await asyncio.sleep(TRIAL_POLL_S if self.is_trial else POLL_S)
 
+    async def watch_adopted(
+        self,
+        root: ProcessId,
+        generation: int,
+        is_ready: Callable[[], bool],
+        report: Callable[[WireRefused], None],
+    ) -> str:
+        """Watch an adopted process until it has answered or has bound a socket.
+
+        The process is reported only if no client can have reached it: if it listens at other
+        addresses, or has bound none of its sockets in time. The time is counted from the adoption.
+        The parameters are those of `watch`.
+
+        Returns
+        -------
+        str
+            How a process that clients may have reached ignores its connection file; ``""`` if there
+            is no sign of this.
+        """
+        connection = self._connection
+        while connection is not None and not is_ready():
+            refusal = await asyncio.to_thread(read_refusal, connection, root)
+            self._has_bound = await asyncio.to_thread(has_bound, connection, root)
+            if self._has_bound or is_ready():
+                return refusal.evidence if refusal is not None else ""
+            waited_s = self._world.clock() - self._began_at
+            if refusal is None and waited_s >= self._attempt.limit_s:
+                evidence = f"it has bound none of its sockets {waited_s:.1f} s after its adoption"
+                refusal = RefusedWire(TrialFailure.SILENCE, evidence)
+            if refusal is not None:
+                self._fail(refusal.failure, refusal.evidence)
+                report(WireRefused(generation, refusal.evidence, self.is_trial))
+                return ""
+            # This loop polls, because no event reports that a process binds a socket.
+            await asyncio.sleep(POLL_S)
+        return ""
+
     def _fail(self, failure: TrialFailure, evidence: str) -> None:
         trial = self._attempt.trial
         if trial is not None:
@@ -149,8 +197,11 @@ class Observer:
             key = self._attempt.software.key
             self._failed = FailedTrial(key, trial, failure, waited_s, evidence)
 
-    def note_exit(self, reason: str, *, killed: bool) -> bool:
-        """Handle the exit of a process that has not answered; return whether its start was a trial.
+    def note_exit(self, reason: str, *, killed: bool, success: bool = False) -> bool:
+        """Handle the exit of a process that has not answered; return whether a trial has failed.
+
+        An adopted process may have answered clients before it exited. Its exit proves nothing about
+        the wire. A successful exit, or an exit after it has bound a socket, is no failed trial.
 
         Parameters
         ----------
@@ -158,9 +209,16 @@ class Observer:
             The description of the exit.
         killed : bool
             Whether the process was killed, which shows nothing about the wire.
+        success : bool
+            Whether the exit status is 0.
         """
-        if self.is_trial and self._failed is None:
+        if self._failed is None and self._attempt.is_adopted:
+            if success or self._has_bound:
+                return False
+            failure = TrialFailure.UNSEEN
+        else:
             failure = TrialFailure.KILLED if killed else TrialFailure.EXIT
+        if self.is_trial and self._failed is None:
             self._fail(failure, f"started with {self._attempt.trial}, it {reason}")
         return self.is_trial
 

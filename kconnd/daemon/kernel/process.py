@@ -168,16 +168,21 @@ class Process:
             self._world.announce(self.name, "unreachable", f"{self.fault}; restart it")
             return
         self.reach = AttachCheck(target.connection, self.runtime.connection_file, handle.shim)
-        self._observer.begin(target.attempt, target.connection, target.launched_at or 0.0)
+        began_at = self._world.clock() if target.launched_at is None else target.launched_at
+        self._observer.begin(target.attempt, target.connection, began_at)
         if target.fresh and target.warm is None:
             self.spawn(self._explain_silence(self.reach, target.startup_timeout))
-            self.spawn(
-                self._observer.watch(
-                    handle.shim, handle.generation, lambda: self.is_ready, self._report
-                )
-            )
+            self.spawn(self._watch_wire(handle, is_adopted=target.attempt.is_adopted))
         for work in self._listen(target, target.connection):
             self.spawn(work)
+
+    async def _watch_wire(self, handle: Handle, *, is_adopted: bool) -> None:
+        """Watch whether a starting kernel uses its sockets and keys."""
+        arguments = (handle.shim, handle.generation, lambda: self.is_ready, self._report)
+        if not is_adopted:
+            await self._observer.watch(*arguments)
+        elif refusal := await self._observer.watch_adopted(*arguments):
+            self._warn(f"it does not follow its connection file: {refusal}")
 
     def _listen(self, target: Target, connection: ConnectionInfo) -> list[Work]:
         warm = target.warm
@@ -205,7 +210,7 @@ class Process:
         )
         reason = describe_end(end, handle, interrupted=interrupted)
         trial_failed = not self.is_ready and self._observer.note_exit(
-            reason, killed=end.oom or end.signal == signal.SIGKILL
+            reason, killed=end.oom or end.signal == signal.SIGKILL, success=end.code == 0
         )
         if interrupted and self._facts.interrupt_mode != "message":
             self._observer.note_death_by_interrupt(describe_exit(end.code, end.signal))
@@ -246,7 +251,7 @@ class Process:
             self._facts = replace(self._facts, ready_after=self._seconds_to_start())
             self._answered_at = self._world.clock()
             self.settled.set()
-            if self._launched_at is not None:
+            if self._launched_at is not None or self._observer.is_trial:
                 self._observer.note_answer(self._facts.ready_after or 0.0)
             if self.handle is not None and self.connection is not None:
                 self.spawn(self._warn_of_exposure(self.handle, self.connection))

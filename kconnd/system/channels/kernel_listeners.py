@@ -6,6 +6,7 @@ its channels. This module then closes the connection, so the kernel receives no 
 """
 
 import contextlib
+import os
 import socket
 from pathlib import Path
 
@@ -52,6 +53,36 @@ def read_refusal(connection: ConnectionInfo, root: ProcessId) -> RefusedWire | N
         return None
 
 
+def has_bound(connection: ConnectionInfo, root: ProcessId) -> bool:
+    """Return whether a client can have reached a kernel on one of its sockets; True in doubt.
+
+    A deleted Unix socket is found in the system's table, and a kernel in another network namespace
+    by connecting.
+    """
+    try:
+        listeners = read_listeners(root)
+    except (OSError, ValueError, IndexError):
+        return True
+    if connection.transport == "ipc":
+        paths = connection.socket_paths()
+        return bool(set(paths) & set(listeners.unix)) or any(map(os.path.lexists, paths))
+    ports = set(connection.ports)
+    return any(item.port in ports for item in listeners.tcp) or any(
+        _accepts(connection.ip, port) for port in ports
+    )
+
+
+def _accepts(ip: str, port: int) -> bool:
+    """Return whether a TCP port does not refuse a connection."""
+    try:
+        with socket.create_connection((_to_connect(ip), port), GREETING_TIMEOUT_S):
+            return True
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True
+
+
 def read_exposure(connection: ConnectionInfo, root: ProcessId) -> tuple[str, ...]:
     """Describe a kernel's listening TCP sockets that deviate from its connection file."""
     try:
@@ -63,10 +94,9 @@ def read_exposure(connection: ConnectionInfo, root: ProcessId) -> tuple[str, ...
 
 def greet(ip: str, port: int) -> str:
     """Return the ZMTP security mechanism of a listener; ``""`` if it does not speak ZMTP."""
-    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ip, ip)  # noqa: S104  # to connect to
     greeting = b""
     try:
-        with socket.create_connection((address, port), GREETING_TIMEOUT_S) as peer:
+        with socket.create_connection((_to_connect(ip), port), GREETING_TIMEOUT_S) as peer:
             # The listener sends its whole greeting before it can refuse our mechanism, because we
             # never send our mechanism.
             peer.sendall(GREETING[:VERSION_END])
@@ -75,3 +105,8 @@ def greet(ip: str, port: int) -> str:
     except OSError:
         return ""
     return parse_mechanism(greeting)
+
+
+def _to_connect(ip: str) -> str:
+    """Return the address at which this machine reaches a listener on an address."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ip, ip)  # noqa: S104  # to connect to

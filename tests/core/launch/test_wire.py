@@ -22,6 +22,7 @@ from kconnd.core.launch.wire import (
     WireChoice,
     WireSettings,
     choose_wire,
+    find_trial,
     trial_limit_s,
 )
 
@@ -129,6 +130,36 @@ def test_a_fallback_tries_nothing_and_a_refuted_wire_is_never_chosen(
             assert choice.trial is None
 
 
+@given(
+    st.builds(
+        WireSettings,
+        st.sampled_from(["auto", "tcp", "ipc"]),
+        st.sampled_from(["auto", "curve", "none"]),
+        st.booleans(),
+        st.booleans(),
+    ),
+    FLAG,
+    FLAG,
+    st.sampled_from(FactSource),
+    st.booleans(),
+)
+def test_a_trial_is_recognized_by_its_wire(
+    settings: WireSettings,
+    unix: Any,
+    curve: Any,
+    source: FactSource,
+    started: bool,  # noqa: FBT001  # hypothesis' way
+) -> None:
+    known = facts(unix, curve, source) | (STARTED if started else {})
+    choice = choose_wire(settings, known)
+    assert find_trial(settings, known, choice.transport, encrypted=choice.encrypted) == choice.trial
+
+
+def test_a_trial_is_recognized_after_its_wire_was_refuted() -> None:
+    assert find_trial(AUTO, facts(unix=False), "ipc", encrypted=False) is Trial.UNIX_SOCKETS
+    assert find_trial(AUTO, facts(curve=False), "tcp", encrypted=True) is Trial.CURVE
+
+
 def test_a_trial_takes_no_longer_than_three_usual_starts() -> None:
     assert trial_limit_s({}, 60) == 30
     assert trial_limit_s(STARTED, 60) == 6.0
@@ -145,6 +176,7 @@ def test_a_trial_takes_no_longer_than_three_usual_starts() -> None:
         (TrialFailure.SILENCE, 2.4, True),
         (TrialFailure.SILENCE, 2.6, False),
         (TrialFailure.KILLED, 1.0, False),
+        (TrialFailure.UNSEEN, 1.0, False),
     ],
 )
 def test_a_failed_trial_proves_something_once_the_fallback_has_answered(

@@ -10,6 +10,7 @@ from kconnd.core.kernel.events import Adopted, Discovered, Exited, NeverLaunched
 from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State
 from kconnd.core.kernel.record import Facts, KernelRecord
 from kconnd.core.launch.plan import LaunchPlan
+from kconnd.core.launch.wire import Trial
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.adoption import Discovery, discover
@@ -101,3 +102,35 @@ async def test_a_process_of_an_earlier_boot_is_not_looked_at(
     launcher.there = replace(await launch(launcher, world, 2), boot_id="before")
     discovery = await look(world, RUNNING)
     assert discovery.handle is None
+
+
+@pytest.mark.parametrize(
+    ("transport", "before", "proved", "trial"),
+    [
+        ("auto", None, False, Trial.UNIX_SOCKETS),
+        ("auto", "tcp", False, Trial.UNIX_SOCKETS),
+        ("auto", "tcp", True, Trial.UNIX_SOCKETS),
+        ("auto", "ipc", True, None),  # a restart, which keeps the wire
+        ("ipc", None, False, None),
+    ],
+)
+async def test_the_trial_of_a_start_is_found_again(
+    world: World,
+    launcher: FakeLauncher,
+    tmp_path: Path,
+    transport: str,
+    before: str | None,
+    proved: bool,  # noqa: FBT001  # pytest's way
+    trial: Trial | None,
+) -> None:
+    profile = LAB.model_copy(update={"transport": transport, "startup_timeout": 8.0})
+    launcher.there = await launch(launcher, world, 3)
+    files = RuntimeFiles("lab", world)
+    files.write_connection(a_connection(tmp_path))
+    launching = Lifecycle(State.LAUNCHING, Desired.UP, generation=3, proved=proved)
+    previous = a_connection(tmp_path, before) if before else None
+    record = KernelRecord("lab", launching, connection=previous)
+    attempt = (await discover(world, record, files, profile, forgotten=False)).attempt
+    assert (attempt.trial, attempt.is_adopted) == (trial, True)
+    assert attempt.limit_s == (4.0 if trial else 8.0)
+    assert attempt.software.key

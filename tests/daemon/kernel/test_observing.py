@@ -157,3 +157,53 @@ async def test_a_kernel_that_has_answered_is_not_looked_at(tmp_path: Path) -> No
         begin(observer, PLAIN, tmp_path)
         await observer.watch(NOBODY, 3, lambda: False, reports.append)  # plain tcp
     assert reports == []
+
+
+ADOPTED = Attempt(SOFTWARE, Trial.UNIX_SOCKETS, limit_s=0.3, is_adopted=True)
+PLAIN_ADOPTED = Attempt(SOFTWARE, limit_s=0.3, is_adopted=True)
+
+
+async def watch_adopted(observer: Observer) -> tuple[Reports, str]:
+    reports = Reports()
+    async with asyncio.timeout(10):
+        refusal = await observer.watch_adopted(NOBODY, 3, lambda: False, reports.append)
+    return reports, refusal
+
+
+@pytest.mark.parametrize("attempt", [ADOPTED, PLAIN_ADOPTED])
+async def test_an_adopted_start_that_binds_nothing_in_time_is_reported(
+    tmp_path: Path, attempt: Attempt
+) -> None:
+    observer, world = observe(tmp_path)
+    begin(observer, attempt, tmp_path)
+    (refusal,), _ = await watch_adopted(observer)
+    assert isinstance(refusal, WireRefused)
+    assert (refusal.generation, refusal.may_fall_back) == (3, attempt is ADOPTED)
+    assert "none of its sockets" in refusal.reason
+    assert observer.note_exit("killed by SIGTERM", killed=False) is (attempt is ADOPTED)
+    begin(observer, FALLBACK, tmp_path)
+    observer.note_answer(0.1)
+    assert (UNIX_SOCKETS in learned(world)) is (attempt is ADOPTED)
+
+
+async def test_an_adopted_start_that_has_bound_a_socket_is_left_alone(tmp_path: Path) -> None:
+    observer, _ = observe(tmp_path)
+    begin(observer, ADOPTED, tmp_path)
+    (path, *_) = a_connection(tmp_path).socket_paths()
+    Path(path).touch()  # noqa: ASYNC240  # a small file
+    assert await watch_adopted(observer) == ([], "")
+    assert not observer.note_exit("exited with code 1", killed=False)
+
+
+@pytest.mark.parametrize(("success", "has_failed"), [(True, False), (False, True)])
+async def test_an_exit_that_no_daemon_saw_proves_nothing(
+    tmp_path: Path,
+    success: bool,  # noqa: FBT001  # pytest's way
+    has_failed: bool,  # noqa: FBT001  # pytest's way
+) -> None:
+    observer, world = observe(tmp_path)
+    begin(observer, ADOPTED, tmp_path)
+    assert observer.note_exit("exited", killed=False, success=success) is has_failed
+    begin(observer, FALLBACK, tmp_path)
+    observer.note_answer(1.5)
+    assert UNIX_SOCKETS not in learned(world)

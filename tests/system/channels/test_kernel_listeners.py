@@ -11,7 +11,7 @@ import zmq
 from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
 from kconnd.core.launch.wire import TrialFailure
 from kconnd.core.protocol.zmtp import GREETING, parse_mechanism
-from kconnd.system.channels.kernel_listeners import greet, read_listeners, read_refusal
+from kconnd.system.channels.kernel_listeners import greet, has_bound, read_listeners, read_refusal
 from kconnd.system.process.processes import ProcessId, read_stat
 
 HERE = "127.0.0.1"
@@ -96,3 +96,22 @@ def test_a_refusal_is_seen_on_real_sockets(routers: Routers, tmp_path: Path) -> 
     refusal = read_refusal(encrypted, this_process())
     assert refusal is not None
     assert refusal.failure is TrialFailure.PLAIN
+
+
+def test_one_bound_socket_is_enough(routers: Routers, tmp_path: Path) -> None:
+    root, nobody = this_process(), ProcessId(1 << 22, 1)
+    unix = ConnectionInfo("ipc", str(tmp_path / "k"), (1, 2, 3, 4, 5), "k")
+    assert not has_bound(unix, root)
+    routers.open().bind(f"ipc://{tmp_path}/k-3")
+    assert has_bound(unix, nobody)
+    (tmp_path / "k-3").unlink()
+    assert has_bound(unix, root), "its clients keep their connections"
+    assert not has_bound(unix, nobody)
+    port = routers.bind()
+    with socket.socket() as free:  # it is bound, and does not listen
+        free.bind((HERE, 0))
+        unused = free.getsockname()[1]
+        assert has_bound(
+            ConnectionInfo("tcp", HERE, (unused, port, unused, unused, unused), "k"), nobody
+        )
+        assert not has_bound(ConnectionInfo("tcp", HERE, (unused,) * 5, "k"), root)
