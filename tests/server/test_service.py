@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -28,6 +29,34 @@ def kernel(box: Box) -> int:
     box.run("kconnd-ctl start python3", "ada")
     box.run(f"kconnd-ctl {REMEMBER}", "ada")
     return box.pid("python3", "ada")
+
+
+class WriteProfile(Protocol):
+    """Writes a profile of the machine, and has the daemons of users read it."""
+
+    def __call__(self, name: str, text: str, *users: str) -> None: ...
+
+
+@pytest.fixture
+def profile(box: Box) -> Iterator[WriteProfile]:
+    """Give what writes profiles of the machine, which are removed after the test."""
+    names: list[str] = []
+    readers: set[str] = set()
+
+    def reload() -> None:
+        box.run("systemctl reload kconnd.service")
+        for user in sorted(readers):
+            box.try_("kconnd-ctl reload", user)
+
+    def write(name: str, text: str, *users: str) -> None:
+        names.append(name)
+        readers.update(users)
+        box.write(f"{CONFIGS}/{name}.yaml", text)
+        reload()
+
+    yield write
+    box.run(f"rm -f {' '.join(f'{CONFIGS}/{name}.yaml' for name in names)}")
+    reload()
 
 
 def remembers(box: Box, pid: int) -> bool:
@@ -300,12 +329,12 @@ def test_a_kernel_is_a_unit_in_its_owners_slice(box: Box, kernel: int) -> None:
 
 
 @pytest.mark.parametrize(("launcher", "kind"), [("auto", "service"), ("fork", "scope")])
-def test_a_memory_limit_is_enforced_and_named(box: Box, launcher: str, kind: str) -> None:
+def test_a_memory_limit_is_enforced_and_named(
+    box: Box, profile: WriteProfile, launcher: str, kind: str
+) -> None:
     limits = "limits: {memory: 150M, tasks: 60, cpu: 50%, open_files: 300}"
     rest = f"restart: {{policy: no}}\nlauncher: {launcher}\n"
-    box.write(f"{CONFIGS}/small.yaml", f"kernel: python3\n{limits}\n{rest}")
-    box.run("systemctl reload kconnd.service")
-    box.try_("kconnd-ctl reload", "bob")
+    profile("small", f"kernel: python3\n{limits}\n{rest}", "bob")
     box.run("kconnd-ctl start small", "bob")
     found = box.ctl("info small", "bob")
     assert (found["launcher_note"], kind == "scope") == (None, found["launcher"] == "fork")
@@ -331,18 +360,15 @@ def test_a_memory_limit_is_enforced_and_named(box: Box, launcher: str, kind: str
     wait_for(lambda: box.ctl("info small", "bob")["state"] == "failed", "it to be told")
     last = box.ctl("info small", "bob")["last_exit"]
     assert (last["reason"], last["signal"]) == ("killed because it exceeded its memory limit", 9)
-    box.run(f"rm {CONFIGS}/small.yaml; systemctl reload kconnd.service")
 
 
 def test_a_limit_that_all_kernels_of_a_user_reached_is_not_blamed_on_one(
-    box: Box, settings: Callable[[str], None]
+    box: Box, profile: WriteProfile, settings: Callable[[str], None]
 ) -> None:
     rest = "kernel: python3\nrestart: {policy: no}\n"
-    box.write(f"{CONFIGS}/free.yaml", rest)
-    box.write(f"{CONFIGS}/wide.yaml", f"{rest}limits: {{memory: 4G}}\n")
     settings("quotas: {memory: 400M}\n")
-    box.run("systemctl reload kconnd.service")
-    box.try_("kconnd-ctl reload", "bob")
+    profile("free", rest, "bob")
+    profile("wide", f"{rest}limits: {{memory: 4G}}\n", "bob")
     slice_ = f"kconnd-{box.uid('bob')}.slice"
     shared = "which counts all kernels of its user together"
     for name in ("free", "wide"):
@@ -352,18 +378,17 @@ def test_a_limit_that_all_kernels_of_a_user_reached_is_not_blamed_on_one(
         box.try_(f"kconnd-ctl wait {name} --for stopped", "bob")
         last = box.ctl(f"info {name}", "bob")["last_exit"]
         assert last["reason"] == f"killed because of the memory limit of {slice_}, {shared}"
-    box.run(f"rm {CONFIGS}/free.yaml {CONFIGS}/wide.yaml; systemctl reload kconnd.service")
 
 
-def test_limits_that_an_administrator_sets_for_a_user_hold_for_kernels(box: Box) -> None:
+def test_limits_that_an_administrator_sets_for_a_user_hold_for_kernels(
+    box: Box, profile: WriteProfile
+) -> None:
     box.write(
         "/etc/security/limits.d/ours.conf",
         "bob hard nofile 777\nbob soft nofile 777\nbob - core 4096\n",
     )
-    box.write(f"{CONFIGS}/fewer.yaml", "kernel: python3\nlimits: {open_files: 300}\n")
-    box.write(f"{CONFIGS}/more.yaml", "kernel: python3\nlimits: {open_files: 5000, tasks: 60}\n")
-    box.run("systemctl reload kconnd.service")
-    box.try_("kconnd-ctl reload", "bob")
+    profile("fewer", "kernel: python3\nlimits: {open_files: 300}\n", "bob")
+    profile("more", "kernel: python3\nlimits: {open_files: 5000, tasks: 60}\n", "bob")
     names = ("NOFILE", "CORE")
     limits = ", ".join(f"resource.getrlimit(resource.RLIMIT_{name})" for name in names)
     for kernel, files in (("python3", 777), ("fewer", 300), ("more", 777)):
@@ -376,14 +401,13 @@ def test_limits_that_an_administrator_sets_for_a_user_hold_for_kernels(box: Box)
     box.run("kconnd-ctl stop python3 fewer more", "bob")
     units = f"systemctl list-units --all --plain --no-legend 'kconnd-kernel-{box.uid('bob')}-*'"
     wait_for(lambda: box.run(units).out == "", "the units to be gone")
-    box.run(f"rm {CONFIGS}/fewer.yaml {CONFIGS}/more.yaml /etc/security/limits.d/ours.conf")
-    box.run("systemctl reload kconnd.service")
+    box.run("rm /etc/security/limits.d/ours.conf")
 
 
-def test_a_warm_kernel_is_handed_over_and_is_in_a_unit_of_its_own(box: Box) -> None:
-    box.write(f"{CONFIGS}/ready.yaml", "kernel: python3\nwarm: 1\nlimits: {tasks: 50}\n")
-    box.run("systemctl reload kconnd.service")
-    box.try_("kconnd-ctl reload", "bob")
+def test_a_warm_kernel_is_handed_over_and_is_in_a_unit_of_its_own(
+    box: Box, profile: WriteProfile
+) -> None:
+    profile("ready", "kernel: python3\nwarm: 1\nlimits: {tasks: 50}\n", "bob")
     wait_for(lambda: box.ctl("health", "bob")["warm"] == 1, "it to be ready")
     box.run("kconnd-ctl start ready", "bob")
     found = box.ctl("info ready", "bob")
@@ -391,8 +415,8 @@ def test_a_warm_kernel_is_handed_over_and_is_in_a_unit_of_its_own(box: Box) -> N
     group = box.run(f"cat /proc/{found['pid']}/cgroup").out
     assert f"kconnd-kernel-{box.uid('bob')}-ready\\x7e" in group
     box.run("kconnd-ctl stop ready", "bob")
-    box.run(f"rm {CONFIGS}/ready.yaml; systemctl reload kconnd.service")
-    box.try_("kconnd-ctl reload", "bob")
+    box.run(f"rm {CONFIGS}/ready.yaml")
+    box.run("kconnd-ctl reload", "bob")
     wait_for(lambda: box.ctl("health", "bob")["warm"] == 0, "the next one to end")
 
 
@@ -486,10 +510,10 @@ def test_every_descendant_is_gone_after_a_stop(box: Box, kernel: int) -> None:
 
 
 @pytest.mark.parametrize("launcher", ["systemd", "fork"])
-def test_a_kernel_outlives_its_shim_and_what_it_left_goes_with_it(box: Box, launcher: str) -> None:
-    box.write(f"{CONFIGS}/alone.yaml", f"kernel: python3\nlauncher: {launcher}\n")
-    box.run("systemctl reload kconnd.service")
-    box.try_("kconnd-ctl reload", "bob")
+def test_a_kernel_outlives_its_shim_and_what_it_left_goes_with_it(
+    box: Box, profile: WriteProfile, launcher: str
+) -> None:
+    profile("alone", f"kernel: python3\nlauncher: {launcher}\n", "bob")
     deaf = '["sh", "-c", "trap : TERM; sleep 998; sleep 998"]'
     words = f"{deaf}, start_new_session=True"
     code = f"import subprocess; print(subprocess.Popen({words}).pid)"
@@ -518,7 +542,6 @@ def test_a_kernel_outlives_its_shim_and_what_it_left_goes_with_it(box: Box, laun
     box.try_("kconnd-ctl stop alone", "bob")
     wait_for(lambda: box.try_(f"kill -0 {left}").code != 0, "what it left to be ended")
     wait_for(lambda: box.run(units).out == "", "the unit to be gone")
-    box.run(f"rm {CONFIGS}/alone.yaml; systemctl reload kconnd.service")
 
 
 OLD = """
@@ -591,10 +614,10 @@ def test_quotas(box: Box, kernel: int, settings: Callable[[str], None]) -> None:
     assert box.pid("python3", "ada") == kernel
 
 
-def test_who_may_use_the_service(box: Box, kernel: int, settings: Callable[[str], None]) -> None:
-    box.write(f"{CONFIGS}/seen.yaml", "kernel: python3\nuser: ada\naccess: {see: [eve]}\n")
-    box.run("systemctl reload kconnd.service")
-    box.try_("kconnd-ctl reload", "ada")
+def test_who_may_use_the_service(
+    box: Box, kernel: int, profile: WriteProfile, settings: Callable[[str], None]
+) -> None:
+    profile("seen", "kernel: python3\nuser: ada\naccess: {see: [eve]}\n", "ada", "eve")
     box.run("kconnd-ctl info seen && kconnd-ctl start python3", "eve")
     box.run("groupadd -f staff; usermod -a -G staff ada")
     settings("users: ['@staff']\n")
@@ -617,7 +640,6 @@ def test_who_may_use_the_service(box: Box, kernel: int, settings: Callable[[str]
     assert box.try_("kconnd-ctl info ada/python3", "eve").code == 5
     settings("users: []\n")
     box.run("kconnd-ctl stop python3", "eve")
-    box.run(f"rm {CONFIGS}/seen.yaml; systemctl reload kconnd.service")
 
 
 # --- logging
@@ -961,12 +983,9 @@ access: {see: [eve], connect: [bob], manage: ["@ops"]}
 """
 
 
-def test_a_shared_kernel_is_what_its_profile_says_to_each(box: Box) -> None:
-    box.write(f"{CONFIGS}/shared.yaml", SHARED)
-    box.run("groupadd -f ops; usermod -a -G ops max; systemctl reload kconnd.service")
-    box.try_("kconnd-ctl reload", "ada")
-    for user in ("bob", "eve", "max"):
-        box.try_("kconnd-ctl reload", user)
+def test_a_shared_kernel_is_what_its_profile_says_to_each(box: Box, profile: WriteProfile) -> None:
+    box.run("groupadd -f ops; usermod -a -G ops max")
+    profile("shared", SHARED, *USERS)
     # bob, who may connect, sees it in his list and starts it, since its profile says on-demand.
     rows = {row["name"]: row["state"] for row in box.ctl("list", "bob")["shared"]}
     assert rows == {"ada/shared": "stopped"}
@@ -1019,7 +1038,6 @@ def test_a_shared_kernel_is_what_its_profile_says_to_each(box: Box) -> None:
     assert "bob may no longer connect" in events
     assert "restart shared --new-key" in events
     box.run("kconnd-ctl stop shared", "max")
-    box.run(f"rm {CONFIGS}/shared.yaml; systemctl reload kconnd.service")
 
 
 @pytest.mark.parametrize(
@@ -1041,13 +1059,11 @@ def test_a_profile_that_others_could_have_written_is_refused(box: Box, harm: str
     box.run(f"rm {file}")
 
 
-def test_a_kernel_of_root_is_not_shared(box: Box) -> None:
-    box.write(f"{CONFIGS}/rooty.yaml", "kernel: python3\nuser: root\naccess: {connect: [bob]}\n")
+def test_a_kernel_of_root_is_not_shared(box: Box, profile: WriteProfile) -> None:
+    text = "kernel: python3\nuser: root\naccess: {connect: [bob]}\n"
+    profile("rooty", text, "root", "bob")
     assert "root" in box.try_("kconnd-ctl check", "ada").out
-    box.try_("systemctl reload kconnd.service; kconnd-ctl reload")
-    box.try_("kconnd-ctl reload", "bob")
     assert box.try_("kconnd-ctl run rooty -c 1", "bob").code != 0
-    box.run(f"rm {CONFIGS}/rooty.yaml")
 
 
 # --- last of all
