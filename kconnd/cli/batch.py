@@ -78,7 +78,7 @@ def run_for_each(
         The names of the kernels whose requests failed, each with the error.
     """
     failures = []
-    for name, outcome in _outcomes(names, request):
+    for name, outcome in outcomes_of(names, request):
         if isinstance(outcome, KconndError):
             from kconnd.cli.error_output import print_error  # noqa: PLC0415  # for failures only
 
@@ -103,8 +103,8 @@ def failures_to_json(failures: Failures) -> list[dict[str, str]]:
     return [{"name": name, **error_to_json(error)} for name, error in failures]
 
 
-def _outcomes(names: list[str], request: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
-    """Yield each name with the reply or, if the request failed, with the exception."""
+def outcomes_of(names: list[str], request: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
+    """Send requests concurrently; yield each name with the reply or, on failure, the exception."""
 
     def attempt(name: str) -> Any:
         try:

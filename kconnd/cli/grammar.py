@@ -191,7 +191,8 @@ _VERBS = (
         '"shared": [KERNEL]}'
         "\n\nKERNEL is the object that kconnd-ctl info --json prints; elsewhere lists kernels on "
         "other machines that share this home folder; shared lists the kernels of other users that "
-        "the machine's profiles let you see, each named OWNER/NAME.",
+        "you may see, each named OWNER/NAME: those of the machine's profiles, and those that users "
+        "whose daemons are running share by profiles of their own.",
         operands=(Operand("names", "NAME", "list only these kernels; patterns work", "*"),),
         options=(
             Option("--all-users", summary="list everybody's kernels; for root and kconnd-admin"),

@@ -7,9 +7,9 @@ import sys
 import time
 
 from kconnd.cli import render
-from kconnd.cli.batch import client_for, expand_patterns
-from kconnd.client import Client, owner_client
-from kconnd.errors import KconndError
+from kconnd.cli.batch import client_for, expand_patterns, outcomes_of
+from kconnd.client import Client, has_front_door, owner_client
+from kconnd.errors import KconndError, RefusedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from kconnd.cli.command_line import Arguments
 
 COLUMNS = ("NAME", "STATE", "PID", "MEMORY", "IDLE", "UP", "RESTARTS", "NOTE")
-SHARED_LIMIT_S = 2.0  # for the reply of another owner's daemon, which may hang
+SHARED_LIMIT_S = 2.0  # for the reply of an owner whom the machine's profiles name
+# Any user can be such an owner, and none of them is to disturb the list of all other users.
+SHARING_LIMIT_S = 1.0  # for the reply of an owner who shares kernels by profiles of their own
+MAX_SHARING_ROWS = 50  # kernels of such an owner
 NUMERIC_COLUMNS = frozenset({2, 3, 4, 5, 6})
 
 
@@ -29,7 +32,7 @@ def list_kernels(arguments: Arguments) -> int:
         selected = set(expand_patterns(client_for(arguments), arguments.names))
         reply["kernels"] = [kernel for kernel in reply["kernels"] if kernel["name"] in selected]
         reply["elsewhere"] = reply["shared"] = []
-    elif reply.get("shared"):
+    elif not arguments.all_users:
         _add_shared_kernels(reply)
     for error in reply.get("errors", []):
         print(render.plain(f"kconnd-ctl: {error['message']}"), file=sys.stderr)
@@ -48,20 +51,87 @@ def _own_kernels(arguments: Arguments) -> dict[str, Any]:
 
 
 def _add_shared_kernels(reply: dict[str, Any]) -> None:
-    """Replace the names of shared kernels by descriptions from their owners' daemons."""
+    """Replace the names of shared kernels by descriptions from their owners' daemons.
+
+    The names are those of the machine's profiles. Kernels that owners share by profiles of their
+    own are added.
+    """
     names_of: dict[str, set[str]] = {}
-    for kernel in reply["shared"]:
+    for kernel in reply.get("shared", ()):
         names_of.setdefault(kernel["owner"], set()).add(kernel["name"])
+    sharing = _sharing_owners()
+
+    def visible_kernels(owner: str) -> Any:
+        limit_s = SHARED_LIMIT_S if owner in names_of else SHARING_LIMIT_S
+        return owner_client(owner).get("/v1/kernels", limit=limit_s)["kernels"]
+
+    owners = [*dict.fromkeys([*names_of, *sorted(sharing)])]
+    if not owners:
+        return
     reply["shared"], reply["errors"] = [], []
-    for owner, names in names_of.items():
-        try:
-            kernels = owner_client(owner).get("/v1/kernels", limit=SHARED_LIMIT_S)["kernels"]
-        except KconndError as error:
-            reply["errors"].append({"message": f"listing the kernels of {owner}: {error.message}"})
+    for owner, outcome in outcomes_of(owners, visible_kernels):
+        names = names_of.get(owner, set())
+        if isinstance(outcome, Exception):
+            if error := _describe_failure(owner, outcome, by_machine=bool(names)):
+                reply["errors"].append({"message": f"listing the kernels of {owner}: {error}"})
             continue
-        for kernel in kernels:
-            if kernel["name"].partition("@")[0] in names:
-                reply["shared"].append({**kernel, "name": f"{owner}/{kernel['name']}"})
+        rows = select_shared(outcome, names, all_others=owner in sharing)
+        reply["shared"] += [{**row, "name": f"{owner}/{row['name']}"} for row in rows]
+
+
+def _sharing_owners() -> set[str]:
+    """Return the users who share kernels by profiles of their own and whose daemons run."""
+    if not has_front_door():
+        return set()
+    from kconnd.core.paths import FRONT_SOCKET  # noqa: PLC0415  # with a front door only
+
+    try:
+        uids = Client(FRONT_SOCKET).get("/v1/sharing", limit=SHARED_LIMIT_S)["uids"]
+    except KconndError:  # a front door of an earlier version does not have this route
+        return set()
+    return {name for uid in uids if (name := _user_name(uid))}
+
+
+def _user_name(uid: int) -> str:
+    """Return a user's login name; ``""`` if the account was removed."""
+    import pwd  # noqa: PLC0415  # with a front door only
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+def select_shared(
+    kernels: list[dict[str, Any]], names: set[str], *, all_others: bool
+) -> list[dict[str, Any]]:
+    """Select the kernels of an owner that a list of shared kernels shows.
+
+    Parameters
+    ----------
+    kernels : list of dict
+        The kernels that the owner's daemon shows to this user.
+    names : set of str
+        The owner's profiles that the machine's profiles share with this user.
+    all_others : bool
+        Whether to select other kernels, too: at most `MAX_SHARING_ROWS`.
+    """
+    named = [kernel for kernel in kernels if kernel["name"].partition("@")[0] in names]
+    others = [kernel for kernel in kernels if kernel["name"].partition("@")[0] not in names]
+    return named + (others[:MAX_SHARING_ROWS] if all_others else [])
+
+
+def _describe_failure(owner: str, error: Exception, *, by_machine: bool) -> str:
+    """Describe why an owner's kernels are not listed; ``""`` for a failure that is usual.
+
+    An owner whom no profile of the machine names may share kernels with other users only. Nothing
+    that the daemon of such an owner says is repeated.
+    """
+    if not isinstance(error, KconndError):
+        raise error
+    if by_machine:
+        return error.message
+    return "" if isinstance(error, RefusedError) else f"the daemon of {owner} gave no valid reply"
 
 
 def _kernels_of_all_users() -> dict[str, Any]:

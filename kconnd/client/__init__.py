@@ -31,7 +31,12 @@ import os
 import time
 
 from kconnd.client.http_reply import ERROR_STATUS, HttpReply, garbled_reply, parse_json
-from kconnd.client.unix_connection import is_foreign, listens, open_connection
+from kconnd.client.unix_connection import (
+    CONNECT_LIMIT_S,
+    is_foreign,
+    listens,
+    open_connection,
+)
 from kconnd.core.protocol.request_head import quote, request_head, unquote
 from kconnd.errors import ElsewhereError, error_class
 
@@ -164,7 +169,7 @@ class Client:
     def _request_once(
         self, method: str, path: str, body: Mapping[str, object] | None, limit: float | None
     ) -> Any:
-        with self._connect() as connection, connection.reader() as stream:
+        with self._connect(limit) as connection, connection.reader() as stream:
             connection.settimeout(limit)
             if limit is not None and is_foreign(connection.owner):
                 connection.deadline = time.monotonic() + limit
@@ -183,8 +188,9 @@ class Client:
             for content in reply.lines():
                 yield self._checked(path, content, connection.owner)
 
-    def _connect(self) -> UnixConnection:
-        return open_connection(self.path, self._owner)
+    def _connect(self, limit: float | None = None) -> UnixConnection:
+        limit = CONNECT_LIMIT_S if limit is None else min(limit, CONNECT_LIMIT_S)
+        return open_connection(self.path, self._owner, limit)
 
     def _send(
         self,

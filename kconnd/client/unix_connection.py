@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-CONNECT_LIMIT_S = 60  # the longest wait for room in the queue of another owner's daemon
+CONNECT_LIMIT_S = 60.0  # the longest wait for room in the queue of another owner's daemon
 MIN_TIMEOUT_S = 0.001  # a timeout of zero would make the socket non-blocking
 UCRED_BYTES = 12  # struct ucred contains pid, uid and gid, four bytes each
 HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wrong"
@@ -41,7 +41,7 @@ class UnixConnection(_socket.socket):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def limit_connecting(self, seconds: int) -> None:
+    def limit_connecting(self, seconds: float) -> None:
         """Limit how long connecting waits for a listener whose queue is full (unix(7)).
 
         Linux applies the timeout for sending (SO_SNDTIMEO) to this wait. Python's own timeout would
@@ -49,7 +49,9 @@ class UnixConnection(_socket.socket):
         """
         from struct import pack  # noqa: PLC0415  # for another owner's daemon only
 
-        self.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, pack("ll", seconds, 0))
+        whole, fraction = divmod(seconds, 1)
+        timeval = pack("ll", int(whole), int(fraction * 1_000_000))
+        self.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeval)
 
     def reader(self) -> BinaryIO:
         """Return a buffered file that reads from the connection."""
@@ -72,8 +74,10 @@ class _RawReader(io.RawIOBase):
         return self._connection.recv_into(buffer)
 
 
-def open_connection(path: str, owner: int) -> UnixConnection:
+def open_connection(path: str, owner: int, limit_s: float) -> UnixConnection:
     """Connect to an owner's daemon, and check that the owner, the caller or root listens.
+
+    ``limit_s`` limits how long the connection to another owner's daemon may take.
 
     Raises
     ------
@@ -87,7 +91,7 @@ def open_connection(path: str, owner: int) -> UnixConnection:
     connection = UnixConnection()
     try:
         if is_foreign(owner):
-            connection.limit_connecting(CONNECT_LIMIT_S)
+            connection.limit_connecting(limit_s)
         connection.connect(path)
         connection.owner = _checked_owner(connection, path, owner)
     except OSError as error:

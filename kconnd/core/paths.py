@@ -25,6 +25,7 @@ SETTINGS_FILE = "/etc/kconnd/kconnd.yaml"
 SYSTEM_CONFIGS_DIR = "/etc/kconnd/configs"
 BOOT_DIR = "/var/lib/kconnd/boot"
 LIMITS_DIR = "/run/kconnd/limits"
+SHARING_DIR = "/run/kconnd/sharing"
 KERNEL_UNIT_PREFIX = "kconnd-kernel-"  # the unit of each kernel has a name with this prefix
 
 

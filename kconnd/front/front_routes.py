@@ -20,6 +20,7 @@ from kconnd.core.account_history import unit_of_account
 from kconnd.core.paths import owner_socket
 from kconnd.core.profile.settings import check_admitted
 from kconnd.errors import KconndError, RefusedError, UsageError
+from kconnd.front.marks import Marks
 from kconnd.front.owner_client import get_json
 from kconnd.front.owner_kernels import sound_kernels
 from kconnd.front.owners import Owners
@@ -94,12 +95,32 @@ async def open_(request: FrontRequest) -> Reply:
 
 async def boot(request: FrontRequest) -> Reply:
     """Record whether the calling daemon has kernels that start at boot."""
-    enabled = request.body.get("wanted")
-    if not isinstance(enabled, bool):
-        raise UsageError(f"wanted: {enabled!r} is neither true nor false")
+    return _mark(request, request.owners.boot)
+
+
+async def share(request: FrontRequest) -> Reply:
+    """Record whether the calling daemon has kernels that profiles of its owner share."""
+    return _mark(request, request.owners.sharing)
+
+
+def _mark(request: FrontRequest, marks: Marks) -> Reply:
+    marked = request.body.get("wanted")
+    if not isinstance(marked, bool):
+        raise UsageError(f"wanted: {marked!r} is neither true nor false")
     request.owners.accounts.expect(request.peer.uid, request.peer.name)
-    request.owners.set_boot(request.peer.uid, enabled=enabled)
-    return {"wanted": enabled}
+    marks.write(request.peer.uid, marked=marked)
+    return {"wanted": marked}
+
+
+async def sharing(request: FrontRequest) -> Reply:
+    """List the other users who share kernels by profiles of their own and whose daemons run.
+
+    Whom an owner lets see which kernel, only the daemon of this owner knows. The list is empty for
+    administrators, who may see all kernels of all users.
+    """
+    if may(request.peer, Right.MANAGE, owner=0):
+        return {"uids": []}
+    return {"uids": [uid for uid in await request.owners.sharing_uids() if uid != request.peer.uid]}
 
 
 async def kernels(request: FrontRequest) -> Reply:
@@ -199,6 +220,7 @@ async def _wait_until_moved(pid: int, scope: str) -> None:
         ) from None
 
 
+_WANTED = (Parameter("wanted", "boolean", "Whether the daemon has such kernels."),)
 _LAUNCH = (
     Parameter("name", "string", "The kernel's name."),
     Parameter("generation", "integer", "The number of the launch."),
@@ -210,14 +232,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/kernels", Right.MANAGE, kernels),
     Route("GET", "/v1/aside", Right.SEE, aside),
     Route("POST", "/v1/owners/{name}/open", Right.SEE, open_),
-    Route(
-        "POST",
-        "/v1/boot",
-        Right.SEE,
-        boot,
-        (Parameter("wanted", "boolean", "Whether the daemon has such kernels."),),
-        daemons_only=True,
-    ),
+    Route("POST", "/v1/boot", Right.SEE, boot, _WANTED, daemons_only=True),
+    Route("GET", "/v1/sharing", Right.SEE, sharing),
+    Route("POST", "/v1/sharing", Right.SEE, share, _WANTED, daemons_only=True),
     Route(
         "POST",
         "/v1/units",

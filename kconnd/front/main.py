@@ -18,13 +18,21 @@ from functools import partial
 from pathlib import Path
 
 import kconnd
-from kconnd.core.paths import BOOT_DIR, FRONT_SOCKET, LIMITS_DIR, SETTINGS_FILE, SYSTEM_CONFIGS_DIR
+from kconnd.core.paths import (
+    BOOT_DIR,
+    FRONT_SOCKET,
+    LIMITS_DIR,
+    SETTINGS_FILE,
+    SHARING_DIR,
+    SYSTEM_CONFIGS_DIR,
+)
 from kconnd.errors import KconndError, RefusedError
 from kconnd.front.account_changes import Accounts
 from kconnd.front.front_routes import ROUTES, FrontRequest
 from kconnd.front.machine_config import MachineConfig
+from kconnd.front.marks import Marks, make_folder
 from kconnd.front.memory_quota import Slices
-from kconnd.front.owners import Owners, make_folder
+from kconnd.front.owners import Owners
 from kconnd.front.setting_aside import hand_over, parse_uid, put_aside
 from kconnd.system.files.account_files import AccountFiles
 from kconnd.system.http.http_server import Site
@@ -46,7 +54,7 @@ SIGTERM stops the front door. Neither stops a daemon or a kernel.
 
 def build_owners() -> Owners:
     """Build the objects that all requests share."""
-    for path in (BOOT_DIR, LIMITS_DIR):
+    for path in (BOOT_DIR, SHARING_DIR, LIMITS_DIR):
         make_folder(Path(path))
     systemd = Systemd()
     machine = MachineConfig(SYSTEM_CONFIGS_DIR, SETTINGS_FILE)
@@ -56,7 +64,8 @@ def build_owners() -> Owners:
     except OSError as error:
         log.warning("making the folders that record the account of each uid: %s", error)
     accounts = Accounts(systemd, files)
-    return Owners(systemd, Path(BOOT_DIR), machine, Slices(systemd, Path(LIMITS_DIR)), accounts)
+    boot, sharing = Marks(Path(BOOT_DIR)), Marks(Path(SHARING_DIR))
+    return Owners(systemd, boot, sharing, machine, Slices(systemd, Path(LIMITS_DIR)), accounts)
 
 
 async def serve(owners: Owners, socket: Path = Path(FRONT_SOCKET)) -> None:

@@ -12,7 +12,6 @@ import pwd
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import compress
-from pathlib import Path
 
 from kconnd.core.access import Peer, Right, may
 from kconnd.core.account_history import account_number, is_usable_uid
@@ -21,12 +20,10 @@ from kconnd.core.profile.settings import admits
 from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
 from kconnd.front.account_changes import Accounts
 from kconnd.front.machine_config import MachineConfig
+from kconnd.front.marks import Marks
 from kconnd.front.memory_quota import Slices
-from kconnd.system.files.private import write_private
 from kconnd.system.systemd.systemd_version import read_version
 from kconnd.system.systemd.unit_control import Systemd
-
-MARKS_MODE = 0o700  # root alone can enter a folder of marks
 
 log = logging.getLogger("kconnd")
 
@@ -38,8 +35,10 @@ class Owners:
     ----------
     systemd : Systemd
         The service manager, which starts the daemons.
-    boot : Path
-        A folder that contains a mark, an empty file, for each uid whose daemon starts at boot.
+    boot : Marks
+        The uids whose daemons start at boot.
+    sharing : Marks
+        The uids whose owners share kernels by profiles of their own.
     machine : MachineConfig
         The machine's profiles and settings.
     slices : Slices
@@ -51,7 +50,8 @@ class Owners:
     def __init__(
         self,
         systemd: Systemd,
-        boot: Path,
+        boot: Marks,
+        sharing: Marks,
         machine: MachineConfig,
         slices: Slices,
         accounts: Accounts,
@@ -59,7 +59,7 @@ class Owners:
         self.systemd = systemd
         self.accounts = accounts
         self.machine = machine
-        self._boot = boot
+        self.boot, self.sharing = boot, sharing
         self._slices = slices
         self._uid_locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._version = 0
@@ -116,18 +116,9 @@ class Owners:
             log.info("opened the socket of uid %d for uid %d, pid %d", uid, peer.uid, peer.pid)
         return owner_socket(uid)
 
-    def set_boot(self, uid: int, *, enabled: bool) -> None:
-        """Record whether a user's daemon starts at boot."""
-        mark = self._boot / str(uid)
-        if enabled:
-            write_private(mark, b"", durable=True)
-        else:
-            mark.unlink(missing_ok=True)
-
     async def start_at_boot(self) -> int:
         """Start the daemons of users with kernels that start at boot; return their number."""
-        marked = {int(path.name) for path in self._boot.iterdir() if path.name.isdecimal()}
-        uids = sorted(marked | await self._users_of_machine_profiles(boot=True))
+        uids = sorted(self.boot.uids() | await self._users_of_machine_profiles(boot=True))
         admitted = await asyncio.gather(*(self._is_admitted(uid) for uid in uids))
         admitted_uids = [*compress(uids, admitted)]
         await asyncio.gather(*(self._start(uid) for uid in admitted_uids))
@@ -197,6 +188,11 @@ class Owners:
         numbers = (unit.removeprefix("kconnd@").removesuffix(".service") for unit in units)
         return sorted(int(number) for number in numbers if number.isdecimal())
 
+    async def sharing_uids(self) -> list[int]:
+        """List the uids that are marked as sharing and whose daemons are running."""
+        marked = self.sharing.uids()
+        return [uid for uid in await self.active_uids() if uid in marked] if marked else []
+
     async def _users_of_machine_profiles(self, *, boot: bool = False) -> set[int]:
         """Return the uids of the users that the machine's profiles name.
 
@@ -233,10 +229,3 @@ def _uids(users: Iterable[str]) -> Iterable[int]:
             yield pwd.getpwnam(user).pw_uid
         except KeyError:
             log.warning("a profile of the machine names the user %s, who does not exist", user)
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder that only root can enter."""
-    path.mkdir(mode=MARKS_MODE, parents=True, exist_ok=True)
-    if path.stat().st_mode & 0o777 != MARKS_MODE:  # chmod would fail on a read-only disk
-        os.chmod(path, MARKS_MODE)  # noqa: PTH101  # follows no link: its parent is root's

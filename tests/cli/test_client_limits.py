@@ -48,7 +48,7 @@ class Replayed(Client):
         super().__init__("/nowhere", most=most)
         self._text, self._sizes = text, sizes
 
-    def _connect(self) -> Any:
+    def _connect(self, _limit: float | None = None) -> Any:
         return ReplayedSocket(self._text, self._sizes)
 
 

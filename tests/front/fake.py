@@ -11,6 +11,7 @@ from kconnd.core.access import Peer
 from kconnd.front.account_changes import Accounts
 from kconnd.front.front_routes import FrontRequest
 from kconnd.front.machine_config import MachineConfig
+from kconnd.front.marks import Marks
 from kconnd.front.memory_quota import Slices
 from kconnd.front.owners import Owners
 from kconnd.system.files.account_files import AccountFiles
@@ -72,7 +73,7 @@ class FakeSystemd(Systemd):
 
 def build_owners(folder: Path, settings: str = "", systemd: FakeSystemd | None = None) -> Owners:
     """Build the owners of a machine whose /etc, /run and /var/lib are in one folder."""
-    for name in ("boot", "limits", "run"):
+    for name in ("boot", "sharing", "limits", "run"):
         (folder / name).mkdir(exist_ok=True)
     file = folder / "kconnd.yaml"
     file.write_text(settings or "connections: 128\n", encoding="utf-8")
@@ -82,7 +83,8 @@ def build_owners(folder: Path, settings: str = "", systemd: FakeSystemd | None =
     files = AccountFiles(folder, folder / "run")
     files.make_folders()
     slices, accounts = Slices(systemd, folder / "limits"), Accounts(systemd, files)
-    return Owners(systemd, folder / "boot", machine, slices, accounts)
+    boot, sharing = Marks(folder / "boot"), Marks(folder / "sharing")
+    return Owners(systemd, boot, sharing, machine, slices, accounts)
 
 
 def request_of(

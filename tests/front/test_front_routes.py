@@ -2,6 +2,7 @@
 
 import os
 import pwd
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from kconnd.front.front_routes import (
     make_unit,
     open_,
     openapi,
+    share,
+    sharing,
 )
 from kconnd.front.owners import Owners
 from kconnd.system.process.cgroups import unit_of
@@ -65,14 +68,34 @@ async def test_self_opens_the_callers_socket(owners: Owners) -> None:
         assert reply == {"uid": uid, "socket": f"/run/kconnd/s/{uid}"}
 
 
-async def test_a_daemon_can_have_itself_started_at_boot(owners: Owners, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mark", "folder"), [(boot, "boot"), (share, "sharing")])
+async def test_a_daemon_marks_its_own_uid(
+    owners: Owners, tmp_path: Path, mark: Callable[[Any], Any], folder: str
+) -> None:
     uid = pwd.getpwnam("nobody").pw_uid
     for enabled in (True, False):
         body = {"wanted": enabled}
-        assert await boot(request_of(owners, Peer(uid, 7, "nobody"), body=body)) == body
-        assert (tmp_path / "boot" / str(uid)).exists() is enabled
+        assert await mark(request_of(owners, Peer(uid, 7, "nobody"), body=body)) == body
+        assert (tmp_path / folder / str(uid)).exists() is enabled
     with pytest.raises(UsageError, match="wanted: 'yes' is neither true nor false"):
-        await boot(request_of(owners, Peer(uid, 7, "nobody"), body={"wanted": "yes"}))
+        await mark(request_of(owners, Peer(uid, 7, "nobody"), body={"wanted": "yes"}))
+
+
+async def test_sharing_owners_are_listed_to_users_other_than_administrators(
+    tmp_path: Path,
+) -> None:
+    owners = build_owners(tmp_path, systemd=FakeSystemd({"kconnd@1000.service": "active"}))
+    owners.sharing.write(1000, marked=True)
+
+    async def listed(peer: Peer) -> object:
+        request = request_of(owners, peer)
+        request.authorise(Right.SEE)
+        return await sharing(request)
+
+    assert await listed(Peer(1001, 7, "bob")) == {"uids": [1000]}
+    assert await listed(Peer(1000, 7, "ada")) == {"uids": []}
+    assert await listed(Peer(0, 7, "root")) == {"uids": []}
+    assert await listed(Peer(1001, 7, "bob", frozenset({"kconnd-admin"}))) == {"uids": []}
 
 
 async def test_a_unit_runs_as_the_caller_within_the_machines_limits(tmp_path: Path) -> None:

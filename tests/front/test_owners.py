@@ -47,11 +47,23 @@ async def test_a_shared_kernel_of_the_machine_lets_others_start_its_daemon(tmp_p
 
 async def test_a_mark_makes_a_daemon_start_at_boot_until_it_is_removed(tmp_path: Path) -> None:
     owners = build_owners(tmp_path)
-    owners.set_boot(USER.pw_uid, enabled=True)
+    owners.boot.write(USER.pw_uid, marked=True)
     assert await owners.start_at_boot() == 1
     assert await owners.active_uids() == [USER.pw_uid]
-    owners.set_boot(USER.pw_uid, enabled=False)
+    owners.boot.write(USER.pw_uid, marked=False)
     assert await owners.start_at_boot() == 0
+
+
+async def test_a_sharing_owner_is_listed_while_the_daemon_runs(tmp_path: Path) -> None:
+    systemd = FakeSystemd({"kconnd@7.service": "active", "kconnd@8.service": "active"})
+    owners = build_owners(tmp_path, systemd=systemd)
+    assert await owners.sharing_uids() == []
+    assert systemd.calls == [], "without a mark, systemd is not asked"
+    for uid in (8, 9):
+        owners.sharing.write(uid, marked=True)
+    assert await owners.sharing_uids() == [8]
+    owners.sharing.write(8, marked=False)
+    assert await owners.sharing_uids() == []
 
 
 async def test_an_unknown_user_is_an_error(tmp_path: Path) -> None:

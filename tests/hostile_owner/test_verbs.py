@@ -9,6 +9,7 @@ listens here, so the client refuses every connection that her daemon sends, and 
 import json
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kconnd.cli import kernel_list
+from kconnd.cli.kernel_list import MAX_SHARING_ROWS
 from kconnd.cli.main import main
 from kconnd.core.terminal_text import is_colour
+from kconnd.errors import KconndError, RefusedError, UsageError
 from tests.cli.fake_daemon import FakeDaemon, Raw
-from tests.hostile_owner.machine import EVE, ME, NAME, TIMES, Machine, Recorder
+from tests.hostile_owner.machine import EVE, ME, NAME, TIMES, Machine, Recorder, uid_of
 from tests.hostile_owner.replies import (
     CANARY,
     SOUND,
@@ -164,6 +168,7 @@ def check_files(
 
 
 def list_shared(machine: Machine, *options: str) -> int:
+    """List kernels, of which a profile of the machine names one of the hostile owner's."""
     shared = [{"name": NAME, "owner": EVE}, {"name": "gone", "owner": "no such user"}]
     machine.own.replies["GET", "/v1/kernels"] = {"kernels": [], "elsewhere": [], "shared": shared}
     return main(["list", *options])
@@ -182,8 +187,68 @@ def test_list_shows_the_shared_kernels_of_other_owners(
     reply = json.loads(capfd.readouterr().out)
     assert [kernel["name"] for kernel in reply["shared"]] == [WHO, f"{WHO}@x"]
     assert reply["kernels"] == []
-    machine.asked_for_eve(2)
+    asked = [("GET", "/v1/sharing"), ("POST", f"/v1/owners/{uid_of(EVE)}/open")]
+    assert machine.front.asked() == asked * 2
     machine.bystanders_saw_nothing()
+
+
+def list_sharing(machine: Machine, *options: str) -> int:
+    """List kernels, of which the front door says that the hostile owner shares some."""
+    machine.own.replies["GET", "/v1/kernels"] = {"kernels": [], "elsewhere": [], "shared": []}
+    machine.front.replies["GET", "/v1/sharing"] = {"uids": [uid_of(EVE), 2_000_000_000]}
+    return main(["list", *options])
+
+
+def test_list_shows_kernels_that_profiles_of_other_owners_share(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{**SOUND[""], "name": f"{NAME}@{number}"} for number in range(MAX_SHARING_ROWS + 1)]
+    machine.eve.replies["GET", "/v1/kernels"] = {"kernels": rows}
+    assert list_sharing(machine, "--json") == 0
+    reply = json.loads(capfd.readouterr().out)
+    expected = [f"{WHO}@{number}" for number in range(MAX_SHARING_ROWS)]
+    assert [kernel["name"] for kernel in reply["shared"]] == expected
+    assert reply["errors"] == []
+    machine.bystanders_saw_nothing()
+    # One that a profile of the machine names has no such limit.
+    assert list_shared(machine, "--json") == 0
+    reply = json.loads(capfd.readouterr().out)
+    assert len(reply["shared"]) == len(rows)
+
+
+NO_REPLY = f"kconnd-ctl: listing the kernels of {EVE}: the daemon of {EVE} gave no valid reply\n"
+
+
+@pytest.mark.parametrize(("kind", "printed"), [(RefusedError, ""), (UsageError, NO_REPLY)])
+def test_list_repeats_nothing_that_the_daemon_of_a_sharing_owner_says(
+    machine: Machine,
+    capfd: pytest.CaptureFixture[str],
+    kind: type[KconndError],
+    printed: str,
+) -> None:
+    machine.eve.replies["GET", "/v1/kernels"] = kind("buy my kernels", hint="today")
+    assert list_sharing(machine) == 0
+    assert capfd.readouterr().err == printed
+
+
+def test_a_sharing_owner_who_does_not_reply_delays_list_for_a_moment(
+    machine: Machine, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_list, "SHARING_LIMIT_S", 0.05)
+    end, replied = threading.Event(), threading.Event()
+
+    def reply_late(_: object) -> dict[str, object]:
+        end.wait(10)
+        replied.set()
+        return {"kernels": []}
+
+    machine.eve.replies["GET", "/v1/kernels"] = reply_late
+    try:
+        assert list_sharing(machine) == 0
+        assert not replied.is_set()
+    finally:
+        end.set()
+    assert capfd.readouterr().err == NO_REPLY
 
 
 @settings(

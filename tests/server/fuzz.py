@@ -27,7 +27,7 @@ FRONT = Target(
         *[("/v1/units?x=%ff", ("plan",)), ("/v1/units", ("name", "program"))],
         *[("/v1/scopes", ("pid",))] * 2,
         *[("/v1/scopes", ("generation",)), ("/v1/scopes", ("name", "limits"))],
-        *[("/v1/boot", ("wanted",))] * 2,
+        *[("/v1/boot", ("wanted",)), ("/v1/sharing", ("wanted",))] * 2,
         *[("/v1/owners/%00/open", ()), ("/v1/owners/..%2f..%2fetc/open", ())],
         *[("/v1/owners/-1/open", ()), ("/v1/owners/%ff%fe/open", ())],
         ("/v1/owners/99999999999999999999/open", ()),

@@ -450,7 +450,7 @@ def test_units_are_made_for_a_users_own_daemon_alone(box: Box, kernel: int) -> N
     """Not for another process of the user, nor for root because of what root happens to run."""
     ask = f"curl -s --unix-socket {FRONT_SOCKET} http://x/v1"
     ada = box.uid("ada")
-    for path in ("units", "scopes", "boot"):
+    for path in ("units", "scopes", "boot", "sharing"):
         for user, uid in (("ada", ada), ("root", 0)):
             said = box.run(f"{ask}/{path} -d {{}}", user).json()["error"]
             assert said["code"] == "refused"
@@ -981,6 +981,29 @@ kernel: python3
 user: ada
 access: {see: [eve], connect: [bob], manage: ["@ops"]}
 """
+
+
+def test_list_shows_a_kernel_that_an_owners_own_profile_shares(box: Box) -> None:
+    own = "kernel: python3\\naccess: {see: [bob]}\\n"
+    box.run("mkdir -p ~/.config/kconnd/configs", "ada")
+    box.run(f"printf '{own}' > ~/.config/kconnd/configs/own.yaml; kconnd-ctl reload", "ada")
+    box.run("kconnd-ctl start own python3", "ada")
+
+    def listed(user: str) -> dict[str, str]:
+        return {row["name"]: row["state"] for row in box.ctl("list", user)["shared"]}
+
+    expected = {"ada/own": "running"}
+    wait_for(lambda: listed("bob") == expected, "the daemon to report that it shares a kernel")
+    assert box.run("stat -c '%U %a' /run/kconnd/sharing").out == "root 700\n"
+    assert listed("eve") == listed("ada") == listed("root") == {}
+    # The front door remembers it over a restart, and forgets it with the profile.
+    box.run("systemctl restart kconnd.service")
+    wait_for(lambda: listed("bob") == expected, "the kernel of the sharing owner")
+    box.run("kconnd-ctl stop own python3 --yes; rm ~/.config/kconnd/configs/own.yaml", "ada")
+    box.run("kconnd-ctl reload", "ada")
+    mark = f"test -e /run/kconnd/sharing/{box.uid('ada')}"
+    wait_for(lambda: box.try_(mark).code == 1, "the daemon to report that it shares nothing")
+    assert listed("bob") == {}
 
 
 def test_a_shared_kernel_is_what_its_profile_says_to_each(box: Box, profile: WriteProfile) -> None:

@@ -9,10 +9,13 @@ import asyncio
 import logging
 import math
 import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from kconnd.client import Client
 from kconnd.core.kernel.lifecycle import LIVE, State
+from kconnd.core.profile.model import Access, Profile
 from kconnd.daemon.kernels import Kernels
 from kconnd.errors import KconndError
 from kconnd.system.http.http_server import Site
@@ -47,22 +50,64 @@ async def report_for_ever(
         await asyncio.sleep(interval_s)  # the watchdog expects a notification within this interval
 
 
+@dataclass
+class Registration:
+    """A fact about the profiles that this daemon reports to the front door at each change.
+
+    Parameters
+    ----------
+    route : str
+        The front door's route for the fact.
+    purpose : str
+        What the front door does with the fact, for the log.
+    applies : callable
+        A function that returns whether the fact applies to a profile.
+    """
+
+    route: str
+    purpose: str
+    applies: Callable[[Profile], bool]
+    _reported: bool | None = None
+    _logged_error: str = ""
+
+    async def report(self, front: Path, profiles: Iterable[Profile]) -> None:
+        """Report whether the fact applies to any profile, unless the front door knows it."""
+        current = any(map(self.applies, profiles))
+        if current is self._reported:
+            return
+        try:
+            post = Client(str(front)).post
+            await asyncio.to_thread(post, self.route, {"wanted": current})
+            self._reported, self._logged_error = current, ""
+        except KconndError as error:
+            # An equal error is logged once, because every attempt may be refused.
+            if error.message != self._logged_error:
+                log.warning("registering %s: %s", self.purpose, error.message)
+            self._logged_error = error.message
+
+
+def registrations() -> tuple[Registration, ...]:
+    """Return the facts that a daemon reports."""
+    return (
+        Registration("/v1/boot", "for a start at boot", lambda profile: profile.start == "boot"),
+        Registration(
+            "/v1/sharing",
+            "kernels that others may see",
+            lambda profile: profile.access != Access(),
+        ),
+    )
+
+
 async def register_at_front_for_ever(kernels: Kernels, front: Path | None) -> None:
-    """While a profile says ``start: boot``, let the front door start this daemon at each boot."""
-    registered: bool | None = None
-    logged_error = ""
+    """Report facts about the profiles to the front door.
+
+    While a profile says ``start: boot``, the front door starts this daemon at each boot. While a
+    profile grants rights to other users, the front door names this owner to users who list kernels.
+    """
+    facts = registrations()
     while front is not None:
-        needed = any(
-            loaded.profile.start == "boot" for loaded in kernels.catalog.loaded.profiles.values()
-        )
-        if needed is not registered:
-            try:
-                post = Client(str(front)).post
-                await asyncio.to_thread(post, "/v1/boot", {"wanted": needed})
-                registered, logged_error = needed, ""
-            except KconndError as error:
-                # An equal error is logged once, because every attempt may be refused.
-                if error.message != logged_error:
-                    log.warning("registering for a start at boot: %s", error.message)
-                logged_error = error.message
+        loaded = kernels.catalog.loaded.profiles.values()
+        profiles = [sourced.profile for sourced in loaded]
+        for fact in facts:
+            await fact.report(front, profiles)
         await asyncio.sleep(FRONT_INTERVAL_S)  # no event reports that the front door runs again

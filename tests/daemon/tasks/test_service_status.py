@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kconnd.core.kernel.lifecycle import State
+from kconnd.core.profile.model import Access
 from kconnd.daemon.tasks import service_status
 from kconnd.daemon.tasks.service_status import register_at_front_for_ever, report_for_ever
 from tests.cli.fake_daemon import FakeDaemon
@@ -61,24 +62,28 @@ async def test_a_daemon_ends_once_nothing_needs_it(around: Surroundings, needed_
     task.cancel()
 
 
-async def test_a_start_at_boot_is_registered_as_the_profiles_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("route", "fields"),
+    [("/v1/boot", {"start": "boot"}), ("/v1/sharing", {"access": Access(see=("bob",))})],
+)
+async def test_facts_are_registered_as_the_profiles_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str, fields: dict[str, object]
 ) -> None:
     monkeypatch.setattr(service_status, "FRONT_INTERVAL_S", 0.01)
     profiles: dict[str, object] = {}
     loaded = SimpleNamespace(profiles=profiles)
     kernels: Any = SimpleNamespace(catalog=SimpleNamespace(loaded=loaded))
     with FakeDaemon(tmp_path / "front") as front:
-        front.replies["POST", "/v1/boot"] = {}
+        front.replies |= {("POST", "/v1/boot"): {}, ("POST", "/v1/sharing"): {}}
         task = asyncio.create_task(register_at_front_for_ever(kernels, front.path))
 
         def registered() -> list[object]:
-            return [request.body for request in front.requests]
+            return [request.body for request in front.requests if request.path == route]
 
         await wait_until(lambda: registered() == [{"wanted": False}], "the first request")
-        at_boot = LAB.model_copy(update={"start": "boot"})
-        profiles["lab"] = SimpleNamespace(profile=at_boot)
+        profiles["lab"] = SimpleNamespace(profile=LAB.model_copy(update=fields))
         await wait_until(lambda: len(registered()) > 1, "the second request")
         assert registered() == [{"wanted": False}, {"wanted": True}]
+        assert len(front.requests) == 3, "nothing is registered twice"
         task.cancel()
         await asyncio.wait({task})
