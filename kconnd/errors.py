@@ -6,6 +6,7 @@
     ├── UsageError               usage               2   400   the request is not valid
     ├── NotRunningError          not-running         3   409   the request needs a live kernel
     ├── FatalInterruptError      fatal-interrupt     1   409   an interrupt would end the kernel
+    ├── InterruptIgnoredError    interrupt-ignored   1   409   the cell goes on after an interrupt
     ├── NoSuchKernelError        no-such-kernel      4   404   no profile and no kernel of that name
     ├── ElsewhereError           elsewhere           4   421   another owner's kernel
     ├── RefusedError             refused             5   403   the caller lacks the right
@@ -67,6 +68,12 @@ class FatalInterruptError(KconndError):
     """An interrupt would end the kernel, and the data in its memory would be lost."""
 
     code, http_status = "fatal-interrupt", 409
+
+
+class InterruptIgnoredError(KconndError):
+    """An interrupt was sent, and the cell has not ended."""
+
+    code, http_status = "interrupt-ignored", 409
 
 
 class NoSuchKernelError(KconndError):

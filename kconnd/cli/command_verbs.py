@@ -127,8 +127,19 @@ def restart(arguments: Arguments) -> int:
 
 def interrupt(arguments: Arguments) -> int:
     """Interrupt the code that kernels are running."""
-    describe = "{name} was interrupted".format_map
-    return _post(client_for(arguments), arguments, "interrupt", describe, wait=True)
+    client = client_for(arguments)
+    return _post(client, arguments, "interrupt", _describe_interrupt, wait=True)
+
+
+def _describe_interrupt(kernel: dict[str, Any]) -> str:
+    name, effect = kernel["name"], kernel.get("interrupt")
+    if effect == "idle":
+        return f"{name} was idle; nothing to interrupt"
+    if effect == "subshell-runs":
+        return f"{name} was interrupted; a cell in a subshell still runs"
+    if effect == "ended":
+        return f"{name} was interrupted"
+    return f"{name} was sent an interrupt"
 
 
 def signal(arguments: Arguments) -> int:

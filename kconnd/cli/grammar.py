@@ -170,7 +170,8 @@ protocol_version, connection_file, connection {transport, ip, shell_port, iopub_
 control_port, hb_port, signature_scheme, encrypted}, heartbeat {state, last_at}, \
 execution_state, last_activity, kept_alive (why idle.stop_after does not stop it), clients, \
 memory (bytes), last_exit {code, signal, reason, at, output_tail, requested}, log_file, \
-profile_status, next_attempt_at, warnings. Times are ISO 8601 in UTC. A field that does not apply \
+profile_status, next_attempt_at, in_subshells (that it runs cells in subshells only), \
+warnings. Times are ISO 8601 in UTC. A field that does not apply \
 is null. Several names or a pattern give a list of these objects."""
 KERNELS_JSON = """\
 {"kernels": [KERNEL], "errors": [{"name", "code", "message", "hint", "output"}]}
@@ -341,10 +342,13 @@ _VERBS = (
         "interrupt the code that a kernel is running",
         description="Interrupt the code that a kernel is running, in the way that its kernel spec "
         "defines. A kernel that is still starting is not interrupted: it runs no code yet, and an "
-        "interrupt could terminate it. Some kernels exit on any interrupt; interrupt then reports "
-        "that the kernel exited, with exit code 3.",
+        "interrupt could terminate it. An idle kernel is not interrupted either. The command waits "
+        "until the code has ended; if it still runs after 5 seconds, the command fails with "
+        "exit code 1. Some kernels exit on any interrupt; interrupt then reports that the kernel "
+        "exited, with exit code 3.",
         example="kconnd-ctl interrupt mykernel",
-        json_reply=KERNELS_JSON,
+        json_reply=f"{KERNELS_JSON} A further field, interrupt, is idle (nothing was sent), ended, "
+        "subshell-runs (the cell of the main shell has ended) or sent (the effect is unknown).",
         operands=(NAMES,),
         changes=True,
     ),

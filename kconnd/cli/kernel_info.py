@@ -38,6 +38,8 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
     rows += _launch_rows(kernel)
     if kernel["connection"]:
         rows += _connection_rows(kernel, now)
+    if kernel.get("in_subshells"):
+        rows.append(("interrupt", render.plain(kernel["in_subshells"])))
     if kernel.get("kept_alive"):
         reason = render.plain(kernel["kept_alive"])
         rows.append(("kept alive", f"idle.stop_after has passed; {reason}"))

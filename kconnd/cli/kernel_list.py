@@ -197,10 +197,11 @@ def _note(kernel: dict[str, Any], now: float) -> str:
     if kernel["state"] == "backoff":
         delay = -(render.seconds_since(kernel["next_attempt_at"], now) or 0)
         return f"{kernel['reason']}; again in {render.span(delay)}"
-    if kernel.get("waits_for"):
-        return f"waits for {kernel['waits_for']}"
-    if reason := kernel.get("unreachable"):
-        return f"no new client can attach: {reason}"
-    if kernel["heartbeat"]["state"] == "unresponsive":
-        return "unresponsive"
-    return render.profile_status(kernel)
+    waits_for, reason = kernel.get("waits_for"), kernel.get("unreachable")
+    notes = (
+        waits_for and f"waits for {waits_for}",
+        reason and f"no new client can attach: {reason}",
+        kernel["heartbeat"]["state"] == "unresponsive" and "unresponsive",
+        kernel.get("in_subshells") and "works in a subshell only",
+    )
+    return next(filter(None, notes), render.profile_status(kernel))

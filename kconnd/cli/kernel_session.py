@@ -20,6 +20,7 @@ belong to its own requests. `kconnd.cli.message_output` prints the other message
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import deque
@@ -55,6 +56,7 @@ SUBSCRIPTION_TRIES = 20
 MAX_UNSHOWN = 1000  # the most messages to receive before they are printed
 REPLY_WAIT_MS = 100  # from `idle` to the reply, which arrives on another socket
 DAEMON_TIMEOUT_S = 60.0  # without a daemon, after which the command ends; the kernel runs on
+INTERRUPT_WATCH_S = 5.0  # async-kernel takes up to 4 s to end a cell after an interrupt
 REPLY_TIMEOUT_S = 30.0  # from `idle` to any reply
 LATE_OUTPUT_S = 0.05  # deno publishes output up to 0.3 ms after `idle`
 END_OF_INPUT = "\x04"  # Jupyter's clients send this at the end of stdin
@@ -71,6 +73,10 @@ class Phase(Enum):
         "cell, which was not interrupted"
     )
     RUNNING = "the code still runs; kconnd-ctl interrupt {name} interrupts it"
+    INTERRUPTED = (
+        "the code still runs; if it goes on, kconnd-ctl restart {name} ends it, and loses the "
+        "kernel's data as well"
+    )
     DONE = "the code has finished"
     BETWEEN = "the rest of the code was not sent"
 
@@ -103,6 +109,7 @@ class KernelSession:
         self._daemon, self._kernel, self._arguments = daemon, kernel, arguments
         self._deadline, self._output = deadline, output
         self._phase, self._interrupted = Phase.WAITING, False
+        self._ignored_at = math.inf  # when to report that the interrupt has had no effect
         self._unreachable_since: float | None = None  # no daemon has answered since then
         # Messages about the current request that are not printed yet.
         self._unshown: deque[dict[str, Any]] = deque()
@@ -122,7 +129,9 @@ class KernelSession:
 
     def fate_of_code(self) -> str:
         """Describe what happens to the code if the command ends now."""
-        return self._phase.value.format(name=self._arguments.name)
+        goes_on = self._phase is Phase.RUNNING and self._interrupted
+        phase = Phase.INTERRUPTED if goes_on else self._phase
+        return phase.value.format(name=self._arguments.name)
 
     @property
     def was_interrupted(self) -> bool:
@@ -151,7 +160,7 @@ class KernelSession:
         if preparation:
             self._prepare(preparation, is_needed=piece.must_be_prepared())
         self._check_time()
-        self._phase, self._interrupted = Phase.SENT, False
+        self._phase, self._interrupted, self._ignored_at = Phase.SENT, False, math.inf
         request = self._client.execute(piece.code, allow_stdin=True)
         while self._phase is not Phase.DONE or self._unshown:
             try:
@@ -246,6 +255,7 @@ class KernelSession:
         self._receive(request)
         if self._phase is not Phase.DONE:
             self._check_time()
+            self._check_interrupt()
         if self._unshown:
             self._output.show(self._unshown.popleft(), with_result=with_result)
 
@@ -282,6 +292,18 @@ class KernelSession:
         except FatalInterruptError as error:
             print(plain(f"kconnd-ctl: {error.message}"), file=sys.stderr)
             raise KeyboardInterrupt from None
+        self._ignored_at = time.monotonic() + INTERRUPT_WATCH_S
+
+    def _check_interrupt(self) -> None:
+        """Report once that the code goes on in spite of an interrupt."""
+        if time.monotonic() < self._ignored_at:
+            return
+        self._ignored_at = math.inf
+        print(
+            f"kconnd-ctl: the interrupt was sent, but the code still runs after "
+            f"{INTERRUPT_WATCH_S:.0f} s; Ctrl-C ends this command and leaves the code running",
+            file=sys.stderr,
+        )
 
     def _interrupt(self) -> None:
         self._daemon.post(kernel_path(self._arguments.name, "interrupt"))

@@ -241,6 +241,7 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "next_attempt_at": optional(time),
     "unrecorded": optional(_line),
     "unreachable": optional(_line),
+    "in_subshells": optional(_line),
     "warnings": rows(_line),
     "consoles": optional(rows(record(_console))),
 }
@@ -253,7 +254,8 @@ _error = record(
     {"code": line(), "message": _line, "hint": optional(_line), "output": optional(output())}
 )
 READERS: dict[str, Reader] = {
-    **dict.fromkeys(("", "wait", "start", "stop", "restart", "interrupt", "signal"), _kernel),
+    **dict.fromkeys(("", "wait", "start", "stop", "restart", "signal"), _kernel),
+    "interrupt": record({**KERNEL_FIELDS, "interrupt": optional(label)}),
     "why": record({"name": name, "decisions": rows(_decision)}),
     "connection": lambda value: {
         key: field for key, field in _connection(value).items() if field is not None

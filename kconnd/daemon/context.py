@@ -53,7 +53,7 @@ class Channels(Protocol):
         ...
 
     async def watch_status(
-        self, on_status: Callable[[str, bool], None], on_loss: Callable[[], None]
+        self, on_status: Callable[[str, bool, str], None], on_loss: Callable[[], None]
     ) -> None:
         """Report the beginning and the end of each request, and each possible loss of messages."""
         ...

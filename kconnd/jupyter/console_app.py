@@ -165,8 +165,12 @@ class KconndConsoleApp(CurveConnection, _Stock):  # type: ignore[misc]  # see ab
         if not self.shell._executing:  # noqa: SLF001  # the overridden method reads it, too
             super().handle_sigint(*args)
             return
+        threading.Thread(target=self._interrupt, daemon=True).start()
+
+    def _interrupt(self) -> None:
+        """Interrupt the kernel; print an error, also if the cell goes on."""
         try:
-            self.follower.post("interrupt")
+            self.follower.post("interrupt", {"wait": True})
         except KconndError as error:
             tell(f"{error.message}\n  {error.hint}")
 

@@ -83,7 +83,7 @@ class FollowedWidget:
         QtCore.QTimer.singleShot(EXPLAIN_AFTER_MS, self._explain_wait)
 
     def _interrupt(self: Any) -> None:
-        self.link.send("interrupt")
+        self.link.send("interrupt", {"wait": True})  # an interrupt without effect is an error
 
     def _restart(self: Any) -> None:
         kernel = self.link.follower.kernel

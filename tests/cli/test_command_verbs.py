@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kconnd.errors import NotRunningError, StartFailedError
-from tests.cli.conftest import Ctl, on_a_terminal
+from tests.cli.conftest import Ctl, Outcome, on_a_terminal
 from tests.cli.fake_daemon import STOPPED, FakeDaemon, Request
 
 
@@ -62,12 +62,30 @@ def test_every_name_is_tried_and_the_first_failure_decides(ctl: Ctl, daemon: Fak
     daemon.replies["POST", "/v1/kernels/idle/interrupt"] = NotRunningError("idle is stopped")
     shown = ctl("interrupt", "idle", "nosuch", "good")
     assert shown.code == NotRunningError.exit_code
-    assert shown.out == "good was interrupted\n"
+    assert shown.out == "good was sent an interrupt\n"
     assert [line for line in shown.err.splitlines() if "kconnd-ctl: " in line] == [
         "kconnd-ctl: idle is stopped",
         "kconnd-ctl: there is no kernel nosuch",
     ]
     assert ctl("interrupt", "nosuch", "idle").code == 4
+
+
+@pytest.mark.parametrize(
+    ("effect", "text"),
+    [
+        ("idle", "a was idle; nothing to interrupt"),
+        ("ended", "a was interrupted"),
+        ("subshell-runs", "a was interrupted; a cell in a subshell still runs"),
+        ("sent", "a was sent an interrupt"),
+        (None, "a was sent an interrupt"),  # a daemon of an earlier version
+    ],
+)
+def test_only_an_interrupt_with_an_effect_is_called_one(
+    ctl: Ctl, daemon: FakeDaemon, effect: str | None, text: str
+) -> None:
+    kernel = daemon.add("a")
+    daemon.replies["POST", "/v1/kernels/a/interrupt"] = {**kernel, "interrupt": effect}
+    assert ctl("interrupt", "a") == Outcome(0, f"{text}\n", "")
 
 
 def test_failures_are_in_the_json_by_name(ctl: Ctl, daemon: FakeDaemon) -> None:

@@ -78,6 +78,13 @@ def test_info_shows_all_about_a_kernel(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert shown["warning"] == "the port is in the ephemeral range"
 
 
+def test_work_in_a_subshell_only_is_shown(ctl: Ctl, daemon: FakeDaemon) -> None:
+    text = "it runs a cell in a subshell only; ipykernel can interrupt the main shell only"
+    daemon.add("a", execution_state="busy", in_subshells=text)
+    assert f"interrupt  {text}" in ctl("info", "a").out
+    assert "works in a subshell only" in ctl("list").out
+
+
 def test_info_says_what_keeps_a_kernel_from_being_stopped_as_idle(
     ctl: Ctl, daemon: FakeDaemon
 ) -> None:

@@ -5,6 +5,8 @@ import contextlib
 import io
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -153,6 +155,37 @@ def test_an_interrupt_that_ends_the_kernel_gives_130(play: Play, daemon: FakeDae
         done = interrupt_run("-c", "1")
     assert done.code == 130
     assert "running code on a: the kernel ended by the interrupt" in done.err
+
+
+SOON = """\
+import sys
+from kconnd.cli import kernel_session, main
+kernel_session.INTERRUPT_WATCH_S = 0.1
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.usefixtures("_socket")
+def test_a_cell_that_goes_on_after_ctrl_c_is_reported(play: Play) -> None:
+    is_over = threading.Event()
+
+    def cell(kernel: ScriptedKernel) -> None:
+        kernel.publish("stream", name="stdout", text="begun\n")
+        assert is_over.wait(20)
+
+    command = [sys.executable, "-W", "error", "-c", SOON, "run", "a", "-c", "1"]
+    with play(cell), subprocess.Popen(command, stdout=-1, stderr=-1) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline().decode() == "interrupting …\n"
+        assert b"the interrupt was sent, but the code still runs after" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        error = process.stderr.readline().decode()
+        assert process.wait(20) == 130
+        is_over.set()
+    assert "the code still runs; if it goes on, kconnd-ctl restart a ends it" in error
 
 
 EXITS = {"": 0, "None": 0, "0": 0, "3": 3, "-1": 255, "256": 0, "full": 1, "(1, 2)": 1}

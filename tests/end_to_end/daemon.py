@@ -236,6 +236,13 @@ def run(connection_file: str, code: str) -> str:
         return run_on(attached, code)
 
 
+def work_for_ever(daemon: Daemon, name: str) -> None:
+    """Keep a small kernel busy."""
+    with client(daemon.info(name)["connection_file"]) as attached:
+        attached.execute("work")
+        wait_for(lambda: daemon.info(name)["execution_state"] == "busy", "the cell")
+
+
 def begin(attached: BlockingKernelClient, code: str) -> None:
     """Start a cell that prints first and then runs on, and wait for its output.
 

@@ -4,12 +4,13 @@
 ``shutdown_request``. The code of an ``execute_request`` is one of: ``exit N`` (answer, then exit),
 ``abort`` (die by SIGABRT, without an answer), ``spawn`` (start a process in a session of its own,
 which outlives the kernel unless it is killed), ``queue`` (log the request without an answer, like a
-busy kernel), and ``skip`` (answer "aborted", like ipykernel after a failed cell). The environment
-variable ``SMALL_KERNEL_BANNER`` names a file with a number N: each reply has N more bytes, or, if N
-is negative, -N more empty frames. ``SMALL_KERNEL_WIRE`` says what it does instead of binding Unix
-sockets: ``exit`` (with code 1), ``ports`` (bind random ports), ``colon`` (bind other paths),
-``silent`` (bind nothing) or ``deaf`` (bind them and answer nothing). With ``SMALL_KERNEL_STAYS`` it
-answers a ``shutdown_request`` and stays.
+busy kernel), ``work`` (be busy with the request for ever), and ``skip`` (answer "aborted", like
+ipykernel after a failed cell). The environment variable ``SMALL_KERNEL_BANNER`` names a file with a
+number N: each reply has N more bytes, or, if N is negative, -N more empty frames.
+``SMALL_KERNEL_WIRE`` says what it does instead of binding Unix sockets: ``exit`` (with code 1),
+``ports`` (bind random ports), ``colon`` (bind other paths), ``silent`` (bind nothing) or ``deaf``
+(bind them and answer nothing). With ``SMALL_KERNEL_STAYS`` it answers a ``shutdown_request`` and
+stays.
 """
 
 import hashlib
@@ -81,6 +82,8 @@ def answer(socket: Any, iopub: Any, frames: list[bytes], key: bytes) -> None:
         sys.stdout.flush()
         return
     publish(iopub, "busy", header, key)
+    if word == "work":
+        return
     if word == "spawn":
         subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True)
     if word == "abort":

@@ -135,7 +135,7 @@ def test_text_is_for_people(lab: Daemon) -> None:
     assert "start was requested" in ctl(lab, "why", "lab").out
     assert "lab  starting → running" in ctl(lab, "events").out
     assert ctl(lab, "restart", "lab").out.startswith("lab is ready: ")
-    assert ctl(lab, "interrupt", "lab").out == "lab was interrupted\n"
+    assert ctl(lab, "interrupt", "lab").out == "lab was idle; nothing to interrupt\n"
     assert ctl(lab, "stop", "lab").out == "lab is stopped\n"
     assert "\033[" not in shown
 

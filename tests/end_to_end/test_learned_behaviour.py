@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import wait_for
-from tests.end_to_end.daemon import SMALL, Daemon, DaemonError
+from tests.end_to_end.daemon import SMALL, Daemon, DaemonError, work_for_ever
 
 
 def learned(daemon: Daemon) -> dict[str, Any]:
@@ -33,12 +33,14 @@ def test_a_kernel_that_an_interrupt_has_ended_is_not_interrupted_again(daemon: D
     daemon.profile("small", SMALL + "restart: {policy: no}\n")
     daemon.start()
     daemon.post("small", "start")
+    work_for_ever(daemon, "small")
     with pytest.raises(DaemonError, match="ended by the interrupt"):
         daemon.post("small", "interrupt", wait=True)
     wait_for(lambda: learned(daemon).get("survives_sigint") is False, "it to be noted")
     pid = daemon.post("small", "start")["pid"]
     daemon.kill()
     daemon.start()  # also for a kernel that it has adopted
+    work_for_ever(daemon, "small")
     with pytest.raises(DaemonError, match="does not survive SIGINT") as refused:
         daemon.post("small", "interrupt")
     assert (refused.value.status, refused.value.code) == (409, "fatal-interrupt")

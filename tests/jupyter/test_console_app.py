@@ -10,6 +10,7 @@ from jupyter_console.app import ZMQTerminalIPythonApp
 
 from kconnd.jupyter.console_app import ConsoleClient, KconndConsoleApp, main
 from tests.cli.fake_daemon import FakeDaemon
+from tests.conftest import wait_for
 
 
 class Shell:
@@ -70,10 +71,18 @@ def test_ctrl_c_interrupts_a_running_cell_through_the_daemon(
 ) -> None:
     app.shell._executing = True
     app.handle_sigint()
-    assert ("POST", "/v1/kernels/lab/interrupt") in fake.asked()
+    wait_for(lambda: ("POST", "/v1/kernels/lab/interrupt") in fake.asked(), "the interrupt")
     fake.kernels.clear()
     app.handle_sigint()
-    assert "kconnd-ctl: there is no kernel lab\n  kconnd-ctl list\n" in capsys.readouterr().err
+    printed = ""
+
+    def error() -> str:
+        nonlocal printed
+        printed += capsys.readouterr().err
+        return printed
+
+    refusal = "kconnd-ctl: there is no kernel lab\n  kconnd-ctl list\n"
+    wait_for(lambda: refusal in error(), "the refusal")
 
 
 def test_ctrl_c_before_the_first_answer_ends_the_wait(app: Any) -> None:

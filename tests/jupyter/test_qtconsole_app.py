@@ -37,7 +37,7 @@ def test_interrupt_and_restart_are_requests_to_the_daemon() -> None:
     widget = Widget()
     widget._interrupt()
     widget._restart()
-    assert widget.sent == [("interrupt",), ("restart", {"wait": False})]
+    assert widget.sent == [("interrupt", {"wait": True}), ("restart", {"wait": False})]
 
 
 def test_a_new_process_begins_at_the_first_prompt() -> None:

@@ -3,8 +3,10 @@
 For each request, a kernel publishes a ``busy`` message and later an ``idle`` message; the parent
 header of both messages contains the id of the request. A request of any type, on the main shell or
 on a subshell, is open from its ``busy`` to its ``idle``. A kernel with an open request is busy.
-iopub may drop messages, so the published status is no proof. In three situations the daemon sends a
-probe, a request that the main shell and each subshell of the kernel have to answer:
+A subshell runs cells in a thread of its own, beside those of the main shell. The parent header of a
+status names the subshell of the request. iopub may drop messages, so the published status is no
+proof. In three situations the daemon sends a probe, a request that the main shell and each subshell
+of the kernel have to answer:
 
 - a request stays open, and the kernel is silent;
 - messages may have been lost, because the daemon read too slowly or reconnected;
@@ -49,6 +51,31 @@ class Probe:
     requests: frozenset[str]
 
 
+@dataclass(frozen=True)
+class OpenRequests:
+    """The requests that a kernel works on at one time.
+
+    Parameters
+    ----------
+    main : frozenset of str
+        The ids of the requests on the main shell.
+    subshells : frozenset of str
+        The ids of the requests on subshells.
+    """
+
+    main: frozenset[str] = frozenset()
+    subshells: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        """Return whether the kernel works on any request."""
+        return bool(self.main or self.subshells)
+
+    @property
+    def is_in_subshells_only(self) -> bool:
+        """Whether all requests are on subshells, while the main shell is idle."""
+        return bool(self.subshells) and not self.main
+
+
 class Activity:
     """The requests that one process of a kernel works on.
 
@@ -76,6 +103,7 @@ class Activity:
         # An adopted kernel is probed at once.
         self._probed_at = now if history_complete else -math.inf
         self._is_deaf = False  # messages may have been lost, and a shell has not answered a probe
+        self._in_subshell: set[str] = set()  # the open requests on subshells
 
     @property
     def state(self) -> str:
@@ -83,6 +111,12 @@ class Activity:
         if self.open or self._is_deaf:
             return "busy"
         return "idle" if self._history_complete else "unknown"
+
+    @property
+    def open_requests(self) -> OpenRequests:
+        """The open requests, by the kind of their shell."""
+        in_subshells = frozenset(self._in_subshell & self.open.keys())
+        return OpenRequests(frozenset(self.open) - in_subshells, in_subshells)
 
     @property
     def is_sure(self) -> bool:
@@ -93,11 +127,14 @@ class Activity:
     def _may_have_lost(self) -> bool:
         return self._lost_at > self._settled_at
 
-    def record_status(self, request: str, *, busy: bool, now: float) -> None:
+    def record_status(self, request: str, *, busy: bool, now: float, subshell: str = "") -> None:
         """Record that the kernel published ``busy`` or ``idle`` for a request."""
         self.active_at = now
+        self._in_subshell &= self.open.keys()
         if busy:
             self._open(request, now)
+            if subshell:
+                self._in_subshell.add(request)
         elif self.open.pop(request, None) is None and request in self.unproven:
             answered_at = self.unproven.pop(request)
             self.overlaps = self.overlaps or now - answered_at >= LATE_IDLE_S

@@ -1,4 +1,4 @@
-"""Decides whether a kernel may be interrupted, and whether an interrupt caused a kernel's exit.
+"""Decides whether a kernel may be interrupted, and what an interrupt has caused.
 
 Rules. A starting kernel is not interrupted. A starting kernel has no cell to interrupt, and SIGINT
 terminates many kernels, such as ipykernel 7.4, if it arrives before their first answer.
@@ -11,13 +11,79 @@ An interrupt counts as the cause of an exit under three conditions:
 - Between the interrupt and the exit, no stop began and the kernel worked on no other request. (A
   stop sends an interrupt of its own. A kernel that works on another request has survived the user's
   interrupt, and this request may be a call of `exit()`.)
+
+An interrupt has had an effect if the requests that the kernel worked on have ended afterwards.
+ipykernel 7 runs cells of subshells in threads. Python delivers SIGINT to the main thread alone, so
+an interrupt does not reach these cells; the ``interrupt_request`` of ipykernel sends SIGINT, too.
 """
 
 import signal
+from enum import StrEnum
 
+from kconnd.core.kernel.activity import OpenRequests
 from kconnd.core.kernel.lifecycle import Lifecycle, Policy, State
 
 ENDED_BY_WINDOW_S = 3.0  # the longest time from an interrupt to an exit that it caused
+UNREACHED = "ipykernel can interrupt the main shell only"
+IPYKERNEL = "ipython"  # the name of ipykernel's implementation in a kernel_info_reply
+
+
+class Effect(StrEnum):
+    """The effect of a requested interrupt; the values are part of the public interface."""
+
+    IDLE = "idle"  # the kernel ran nothing, so nothing was sent
+    SENT = "sent"  # the interrupt was sent, and it is unknown what it interrupted
+    ENDED = "ended"  # the running cells have ended after the interrupt
+    SUBSHELL_RUNS = "subshell-runs"  # the cell of the main shell has ended; one in a subshell runs
+    IGNORED = "ignored"  # no cell has ended
+
+
+def effect_of(before: OpenRequests, after: OpenRequests) -> Effect:
+    """Decide what an interrupt has caused, from the requests before it and some time after it."""
+    main, subshells = before.main & after.main, before.subshells & after.subshells
+    if not main and not subshells:
+        return Effect.ENDED
+    return Effect.SUBSHELL_RUNS if before.main and not main else Effect.IGNORED
+
+
+def describe_subshells(requests: OpenRequests, implementation: str) -> str:
+    """Describe that a kernel works in subshells only; ``""`` if it does not."""
+    if not requests.is_in_subshells_only:
+        return ""
+    runs = "it runs a cell in a subshell only"
+    return f"{runs}; {UNREACHED}" if implementation == IPYKERNEL else runs
+
+
+def describe_ignored(name: str, seconds: float, before: OpenRequests, implementation: str) -> str:
+    """Describe that an interrupt had no effect.
+
+    Parameters
+    ----------
+    name : str
+        The kernel's name.
+    seconds : float
+        The time since the interrupt.
+    before : OpenRequests
+        The requests before the interrupt. If they are empty, the kernel has published none, and
+        answers no request.
+    implementation : str
+        The kernel's implementation, from its ``kernel_info_reply``.
+    """
+    sent = f"interrupting {name}: the interrupt was sent, but"
+    if not before:
+        return f"{sent} the kernel has not answered on its shell channel for {seconds:.0f} s"
+    if not before.is_in_subshells_only:
+        return f"{sent} the cell still runs after {seconds:.0f} s"
+    runs = f"{sent} the cell still runs after {seconds:.0f} s, in a subshell"
+    return f"{runs}; {UNREACHED}" if implementation == IPYKERNEL else runs
+
+
+def hint_after_ignored(name: str) -> str:
+    """Return the next steps after an interrupt without an effect."""
+    return (
+        f"kconnd-ctl interrupt {name} sends another one; "
+        f"kconnd-ctl restart {name} ends the cell, and loses the kernel's data as well"
+    )
 
 
 def has_no_cell(kernel: Lifecycle, age_s: float, policy: Policy) -> bool:

@@ -19,12 +19,17 @@ PROTOCOL_VERSION = "5.3"
 
 @dataclass(frozen=True)
 class Message:
-    """A message from a kernel, after its signature was verified."""
+    """A message from a kernel, after its signature was verified.
+
+    ``parent_subshell`` is the id of the subshell that processes the request; ``""`` for the main
+    shell (JEP 91).
+    """
 
     kind: str
     parent_kind: str
     parent_id: str
     content: Mapping[str, Any]
+    parent_subshell: str = ""
 
 
 class Signer:
@@ -115,6 +120,7 @@ def parse_message(frames: Sequence[bytes], signer: Signer) -> Message | None:
             str(parent.get("msg_type", "")),
             str(parent.get("msg_id", "")),
             dict(content),
+            str(parent.get("subshell_id") or ""),
         )
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None

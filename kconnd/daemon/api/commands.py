@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kconnd.core.access import Right
+from kconnd.core.kernel.activity import OpenRequests
 from kconnd.core.kernel.events import (
     RestartRequested,
     StartRequested,
     Step,
     StopRequested,
 )
-from kconnd.core.kernel.interrupts import has_no_cell
+from kconnd.core.kernel.interrupts import (
+    Effect,
+    describe_ignored,
+    effect_of,
+    has_no_cell,
+    hint_after_ignored,
+)
 from kconnd.core.kernel.lifecycle import LIVE, Desired, State
 from kconnd.core.kernel.reachability import BOUND_INSTEAD, attach_hint
 from kconnd.core.kernel.record import KernelRecord
@@ -27,6 +34,7 @@ from kconnd.daemon.kernel.shutdown import find_shim_delay
 from kconnd.daemon.qtconsoles import plan_console, session_environment
 from kconnd.errors import (
     FatalInterruptError,
+    InterruptIgnoredError,
     KconndError,
     NoSuchKernelError,
     NotRunningError,
@@ -42,7 +50,9 @@ from kconnd.system.process.processes import age_of, command_of, descendants
 
 LAUNCH_BYTES = 64 << 10  # disk space for a kernel's record, plan and connection file
 MAX_OUTPUT_LINES = 10  # the lines of output in the error of a failed start
-INTERRUPT_WATCH_S = 0.5  # a kernel that an interrupt ends exits within 0.1 s
+IDLE_CHECK_S = 0.5  # an idle kernel answers within a few milliseconds
+INTERRUPT_WATCH_S = 5.0  # async-kernel takes up to 4 s to end a cell after an interrupt
+DEATH_WATCH_S = 0.5  # a kernel that an interrupt ends exits within 0.1 s
 # A stop fails and lists the remaining processes if they have not exited after this time.
 KILL_PATIENCE_S = 15.0
 
@@ -173,10 +183,18 @@ def _words(value: object) -> list[str]:
 
 
 async def interrupt(request: Request) -> Reply:
-    """Interrupt a kernel; with ``wait``, reply with an error if the interrupt ends the kernel."""
+    """Interrupt a kernel; ``interrupt`` in the reply is the effect (`Effect`).
+
+    A kernel that is idle, and answers on all its shells, is not interrupted. With ``wait``, the
+    reply is sent when the cell has ended, and it is an error if the interrupt ends the kernel or
+    has no effect.
+    """
     wait = request.flag("wait", default=False)
     actor = find_live(request, "interrupting")
     _check_has_cell(actor)
+    watch, before = actor.process.watch, actor.process.watch.open_requests
+    if not before and await watch.is_idle(IDLE_CHECK_S):
+        return await _with_effect(request, actor, Effect.IDLE)
     if danger := await actor.process.find_interrupt_danger():
         name = request.name
         raise FatalInterruptError(
@@ -185,9 +203,51 @@ async def interrupt(request: Request) -> Reply:
         )
     generation = actor.kernel.generation
     await actor.process.interrupt()
-    if wait:
-        await _check_survives(actor, generation)
-    return await info_of(request, actor, quick=True)
+    effect = await _observe_effect(actor, generation, before) if wait else Effect.SENT
+    return await _with_effect(request, actor, effect)
+
+
+async def _with_effect(request: Request, actor: Actor, effect: Effect) -> Reply:
+    return {**await info_of(request, actor, quick=True), "interrupt": effect.value}
+
+
+async def _observe_effect(actor: Actor, generation: int, before: OpenRequests) -> Effect:
+    """Wait until an interrupt has had an effect; raise an error if it ends the kernel, or none."""
+    watch, clock = actor.process.watch, asyncio.get_running_loop().time
+    sent_at = clock()
+    answers = await _wait_for_effect(actor, generation, before)
+    await _check_survives(actor, generation, sent_at + DEATH_WATCH_S - clock())
+    if not before and (answers or watch.open_requests):
+        return Effect.SENT
+    effect = effect_of(before, watch.open_requests) if before else Effect.IGNORED
+    if effect is Effect.IGNORED:
+        name = actor.record.name
+        implementation = actor.record.facts.implementation
+        raise InterruptIgnoredError(
+            describe_ignored(name, clock() - sent_at, before, implementation),
+            hint=hint_after_ignored(name),
+        )
+    return effect
+
+
+async def _wait_for_effect(actor: Actor, generation: int, before: OpenRequests) -> bool:
+    """Wait until the cells have ended, or the kernel; return False after `INTERRUPT_WATCH_S`."""
+    watch = actor.process.watch
+
+    def have_ended() -> bool:
+        return effect_of(before, watch.open_requests) is Effect.ENDED
+
+    is_over = watch.until(have_ended) if before else watch.is_idle(INTERRUPT_WATCH_S)
+    over = asyncio.ensure_future(is_over)
+    death = asyncio.ensure_future(actor.until(lambda record: _has_ended(record, generation)))
+    try:
+        done, _ = await asyncio.wait(
+            {over, death}, timeout=INTERRUPT_WATCH_S, return_when=asyncio.FIRST_COMPLETED
+        )
+    finally:
+        over.cancel()
+        death.cancel()
+    return over in done and over.result() is not False
 
 
 def _check_has_cell(actor: Actor) -> None:
@@ -203,9 +263,9 @@ def _check_has_cell(actor: Actor) -> None:
         )
 
 
-async def _check_survives(actor: Actor, generation: int) -> None:
+async def _check_survives(actor: Actor, generation: int, limit_s: float) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(INTERRUPT_WATCH_S):
+        async with asyncio.timeout(limit_s):
             await actor.until(lambda record: _has_ended(record, generation))
     last, name = actor.record.last_exit, actor.record.name
     if last is not None and _has_ended(actor.record, generation):

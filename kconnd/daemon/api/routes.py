@@ -166,7 +166,7 @@ ROUTES: tuple[Route, ...] = (
             Parameter(
                 "wait",
                 "boolean",
-                "Whether to report an interrupt that ends the kernel.",
+                "Whether to wait for the effect: an error if the cell goes on, or the kernel ends.",
             ),
         ),
     ),

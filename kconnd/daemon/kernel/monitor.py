@@ -13,7 +13,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kconnd.core.kernel.activity import ANSWER_TIMEOUT_S, PROBE_INTERVAL_S, Activity, Probe
+from kconnd.core.kernel.activity import (
+    ANSWER_TIMEOUT_S,
+    PROBE_INTERVAL_S,
+    Activity,
+    OpenRequests,
+    Probe,
+)
 from kconnd.core.kernel.events import (
     AdoptionUnanswered,
     Answered,
@@ -79,6 +85,7 @@ class Watch:
         self._channels: Channels | None = None
         self._generation = 0
         self._alive = asyncio.Event()  # set by any message of this process
+        self._changed = asyncio.Event()  # set, and replaced, when the status may have changed
         self._unsure = asyncio.Event()  # set while a probe of the kernel may be needed
         self._reported = False  # whether the kernel's silence has been reported
         self._beat_at = 0.0
@@ -90,6 +97,20 @@ class Watch:
     def execution_state(self) -> str | None:
         """``busy``, ``idle`` or, after an adoption, ``unknown``; None before the first answer."""
         return self.activity.state if self.activity else None
+
+    @property
+    def open_requests(self) -> OpenRequests:
+        """The requests that the kernel works on, as far as it has published them."""
+        return self.activity.open_requests if self.activity else OpenRequests()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the kernel's status meets a condition."""
+        while not condition():
+            await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     @property
     def is_sure(self) -> bool:
@@ -161,6 +182,7 @@ class Watch:
     def end(self) -> None:
         """Stop listening, and close the connection."""
         self.activity = None
+        self._wake()
         if self._channels is not None:
             self._channels.close()
             self._channels = None
@@ -179,16 +201,22 @@ class Watch:
 
     # --- status
 
-    def _status_seen(self, request: str, busy: bool) -> None:  # noqa: FBT001  # see `Channels`
+    def _status_seen(
+        self,
+        request: str,
+        busy: bool,  # noqa: FBT001  # see `Channels`
+        subshell: str,
+    ) -> None:
         self._show_life()
         if busy:
             self.busy_at = self._clock()
         if self.activity is None:
             return
-        self.activity.record_status(request, busy=busy, now=self._clock())
+        self.activity.record_status(request, busy=busy, now=self._clock(), subshell=subshell)
         if self.activity.overlaps and not self.habits.overlaps:
             self.learn(replace(self.habits, overlaps=True))
         self._unsure.set()
+        self._wake()
 
     def _lost(self) -> None:
         if self.activity is not None:
@@ -245,9 +273,12 @@ class Watch:
         await asyncio.sleep(IOPUB_LAG_S)  # an `idle` may arrive shortly after the reply
         self._answered(reply, False)  # noqa: FBT003  # see the class's docstring
         activity.record_answer(question, self._clock())
+        self._wake()
 
-    async def is_idle(self) -> bool:
+    async def is_idle(self, limit_s: float | None = None) -> bool:
         """Probe all shells; return whether they reply in time and the kernel is certainly idle.
+
+        The default time limit is `IDLE_PROOF_TIMEOUT_S`.
 
         A last status of ``idle`` proves nothing: during a cell that holds the GIL, ipykernel cannot
         publish ``busy``.
@@ -257,7 +288,7 @@ class Watch:
             return False
         since = activity.active_at
         try:
-            async with asyncio.timeout(IDLE_PROOF_TIMEOUT_S):
+            async with asyncio.timeout(IDLE_PROOF_TIMEOUT_S if limit_s is None else limit_s):
                 await ask_each_shell(channels)
         except (TimeoutError, ValueError):
             return False

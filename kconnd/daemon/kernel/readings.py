@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from kconnd.core.kernel.interrupts import describe_subshells
 from kconnd.core.kernel.lifecycle import State
 from kconnd.core.kernel.view import LiveStatus
 from kconnd.core.launch.connection import ConnectionInfo
@@ -154,6 +155,9 @@ class Readings:
             unrecorded=actor.unrecorded,
             kept_alive=self._why_kept_alive(actor),
             unreachable=process.fault if kernel.state is State.RUNNING else "",
+            in_subshells=describe_subshells(
+                process.watch.open_requests, actor.record.facts.implementation
+            ),
         )
 
 

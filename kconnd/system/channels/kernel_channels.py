@@ -44,7 +44,7 @@ MAX_REPLY_FRAMES = 64  # a reply has six frames, besides identities and buffers
 MAX_SOCKETS = 65536
 LINGER_MS = 5000  # the time to deliver a request after its socket is closed
 
-OnStatus = Callable[[str, bool], None]
+OnStatus = Callable[[str, bool, str], None]
 
 
 def new_context() -> zmq.asyncio.Context:
@@ -179,8 +179,8 @@ class KernelChannels:
         Parameters
         ----------
         on_status : callable
-            A function that receives the id of a client's request, and whether the kernel is busy
-            with the request.
+            A function that receives the id of a client's request, whether the kernel is busy with
+            the request, and the id of the request's subshell (``""`` for the main shell).
         on_loss : callable
             A function that is called when published messages may have been lost.
         """
@@ -193,7 +193,9 @@ class KernelChannels:
                 return
             state = message.content.get("execution_state")
             if isinstance(state, str) and state in REQUEST_STATES:
-                on_status(message.parent_id[:MAX_ID_CHARACTERS], state == "busy")
+                request = message.parent_id[:MAX_ID_CHARACTERS]
+                subshell = message.parent_subshell[:MAX_ID_CHARACTERS]
+                on_status(request, state == "busy", subshell)
 
         await self._listener.listen(handle, on_loss)
 

@@ -11,6 +11,7 @@ from kconnd.core.kernel.activity import (
     PROBE_INTERVAL_S,
     QUIET_PERIOD_S,
     Activity,
+    OpenRequests,
 )
 
 STATUSES = st.lists(st.tuples(st.sampled_from("abcde"), st.booleans()), max_size=40)
@@ -151,3 +152,17 @@ def test_what_is_kept_of_a_kernel_that_never_says_idle_is_bounded() -> None:
         activity.record_status(str(-number), busy=True, now=1.0)
         activity.record_answer(activity.begin_probe(2.0), 2.0)
     assert len(activity.unproven) <= MAX_OPEN_REQUESTS
+
+
+def test_requests_are_told_apart_by_the_kind_of_their_shell() -> None:
+    activity = Activity(0.0, history_complete=True)
+    assert not activity.open_requests
+    activity.record_status("aside", busy=True, now=1.0, subshell="s1")
+    assert activity.open_requests == OpenRequests(frozenset(), frozenset({"aside"}))
+    assert activity.open_requests.is_in_subshells_only
+    activity.record_status("cell", busy=True, now=2.0)
+    assert activity.open_requests == OpenRequests(frozenset({"cell"}), frozenset({"aside"}))
+    assert not activity.open_requests.is_in_subshells_only
+    activity.record_status("aside", busy=False, now=3.0, subshell="s1")
+    activity.record_status("aside", busy=True, now=4.0)  # the id of another request by now
+    assert activity.open_requests.main == {"cell", "aside"}

@@ -19,6 +19,7 @@ from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api import commands
 from kconnd.daemon.qtconsoles import QtConsole
 from kconnd.errors import (
+    InterruptIgnoredError,
     NoSuchKernelError,
     NotRunningError,
     RefusedError,
@@ -27,9 +28,11 @@ from kconnd.errors import (
     StopFailedError,
     UsageError,
 )
+from kconnd.launchers.base import ExitStatus
 from kconnd.system.process.processes import ProcessId, read_stat, state_of
 from tests.conftest import LIMIT, wait_until
 from tests.daemon.fakes import LAB, STRANGER, House, house_in
+from tests.daemon.kernel.fakes import FakeChannels
 from tests.launchers.fake import NOBODY
 
 ON_DEMAND = {"on_demand": True}
@@ -222,8 +225,94 @@ async def test_an_interrupt_is_sent_to_a_running_kernel_only(house: House) -> No
     assert house.launcher.signals == []
     house.may_answer.set()
     await house.reach("lab", State.RUNNING)
-    await commands.interrupt(house.request("lab"))
+    channels = await _begin_cell(house)
+    assert await _interrupt(house, wait=False) == "sent"
     assert house.launcher.signals == [signal.SIGINT]
+    channels.say("cell", "idle")
+
+
+async def _begin_cell(house: House, subshell: str = "") -> FakeChannels:
+    channels = house.channels[-1]
+    await wait_until(lambda: channels.seen, "it to be listened to")
+    channels.say("cell", "busy", subshell)
+    return channels
+
+
+async def _interrupt(house: House, *, wait: bool = True) -> object:
+    reply = await commands.interrupt(house.request("lab", body={"wait": wait}))
+    assert isinstance(reply, dict)
+    return reply["interrupt"]
+
+
+async def test_an_idle_kernel_is_not_interrupted(house: House) -> None:
+    await _start(house, "lab")
+    assert await _interrupt(house) == "idle"
+    assert house.launcher.signals == []
+
+
+async def test_an_idle_kernel_that_does_not_answer_is_interrupted(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last status proves nothing."""
+    monkeypatch.setattr(commands, "IDLE_CHECK_S", 0.02)
+    monkeypatch.setattr(commands, "INTERRUPT_WATCH_S", 0.1)
+    await _start(house, "lab")
+    house.may_answer.clear()
+    with pytest.raises(InterruptIgnoredError, match="has not answered on its shell channel"):
+        await _interrupt(house)
+    assert house.launcher.signals == [signal.SIGINT]
+    interrupt = asyncio.create_task(_interrupt(house))
+    await wait_until(lambda: len(house.launcher.signals) == 2, "the interrupt")
+    house.may_answer.set()
+    assert await interrupt == "sent"
+
+
+async def test_a_cell_that_ends_was_interrupted(house: House) -> None:
+    await _start(house, "lab")
+    channels = await _begin_cell(house)
+    interrupt = asyncio.create_task(_interrupt(house))
+    await wait_until(lambda: house.launcher.signals, "the interrupt")
+    assert not interrupt.done()
+    channels.say("cell", "idle")
+    assert await interrupt == "ended"
+
+
+@pytest.mark.parametrize("subshell", ["", "s1"])
+async def test_a_cell_that_goes_on_was_not_interrupted(
+    house: House, monkeypatch: pytest.MonkeyPatch, subshell: str
+) -> None:
+    monkeypatch.setattr(commands, "INTERRUPT_WATCH_S", 0.05)
+    await _start(house, "lab")
+    channels = await _begin_cell(house, subshell)
+    channels.say("next", "busy", "s2")  # else the end of the other would show nothing
+    channels.say("next", "idle", "s2")
+    with pytest.raises(InterruptIgnoredError, match="the cell still runs after") as caught:
+        await _interrupt(house)
+    assert ("in a subshell" in caught.value.message) is bool(subshell)
+    assert "kconnd-ctl restart lab" in caught.value.hint
+
+
+async def test_a_cell_in_a_subshell_may_go_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "INTERRUPT_WATCH_S", 0.3)
+    await _start(house, "lab")
+    channels = await _begin_cell(house)
+    channels.say("aside", "busy", "s1")
+    interrupt = asyncio.create_task(_interrupt(house))
+    await wait_until(lambda: house.launcher.signals, "the interrupt")
+    channels.say("cell", "idle")
+    assert await interrupt == "subshell-runs"
+
+
+async def test_an_interrupt_that_ends_the_kernel_is_an_error(house: House) -> None:
+    await _start(house, "lab")
+    await _begin_cell(house)
+    interrupt = asyncio.create_task(_interrupt(house))
+    await wait_until(lambda: house.launcher.signals, "the interrupt")
+    house.launcher.end(1, ExitStatus(signal=signal.SIGINT))
+    with pytest.raises(NotRunningError, match="the kernel ended by the interrupt"):
+        await interrupt
 
 
 @pytest.mark.parametrize("value", ["USR1", "sigusr1", str(int(signal.SIGUSR1))])

@@ -31,7 +31,7 @@ class FakeChannels:
     silent: set[str] = field(default_factory=set)  # subshells that answer nothing
     closed: bool = False
     heard_at: float = 0.0
-    seen: Callable[[str, bool], None] | None = None
+    seen: Callable[[str, bool, str], None] | None = None
     lost: Callable[[], None] | None = None
 
     async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
@@ -62,7 +62,7 @@ class FakeChannels:
         await self.may_answer.wait()
 
     async def watch_status(
-        self, seen: Callable[[str, bool], None], lost: Callable[[], None]
+        self, seen: Callable[[str, bool, str], None], lost: Callable[[], None]
     ) -> None:
         self.seen, self.lost = seen, lost
         await asyncio.Event().wait()
@@ -70,10 +70,10 @@ class FakeChannels:
     def heartbeat(self) -> bool | None:
         return self.answers_heartbeats
 
-    def say(self, request: str, state: str) -> None:
+    def say(self, request: str, state: str, subshell: str = "") -> None:
         """Publish a status, as the kernel does."""
         assert self.seen is not None
-        self.seen(request, state == "busy")
+        self.seen(request, state == "busy", subshell)
 
     def lose(self) -> None:
         """Lose what may have been published."""

@@ -144,7 +144,7 @@ async def _speaker(
 async def watching(
     channels: KernelChannels, seen: list[tuple[str, bool]], lost: list[int]
 ) -> AsyncIterator[None]:
-    def take(request: str, busy: bool) -> None:  # noqa: FBT001  # as `watch_status` gives it
+    def take(request: str, busy: bool, _subshell: str) -> None:  # noqa: FBT001  # as `watch_status` gives it
         seen.append((request, busy))
 
     task = asyncio.ensure_future(channels.watch_status(take, lambda: lost.append(1)))
