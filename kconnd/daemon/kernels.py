@@ -53,6 +53,7 @@ from kconnd.system.store import records_elsewhere
 MAX_LOGGED_FAULTS = 100
 MAX_SOURCES = 4096  # limits the memory for other users' requests with many names
 ADOPT_RETRY_DELAY_S = 5.0
+UP_TO_DATE_TIMEOUT_S = 6.0  # the limit for a request that waits until changed profiles are read
 
 log = logging.getLogger("kconnd")
 
@@ -77,6 +78,8 @@ class Kernels:
         self.catalog = Catalog(world.paths, world.kernelspecs)
         self._source = lru_cache(MAX_SOURCES)(partial(Source, self.catalog))
         self.adopted = asyncio.Event()  # set when all kernels of an earlier daemon are adopted
+        self.up_to_date = asyncio.Event()  # cleared while a changed profile is not read yet
+        self.up_to_date.set()
         self.readings = Readings(world)
         self.stop_turns = StopTurns()
         self.consoles = QtConsoles()
@@ -144,6 +147,25 @@ class Kernels:
         """Return the profile for a kernel's next launch; None without a profile or kernel spec."""
         entry = self._source(name)()
         return entry.profile if entry else None
+
+    async def await_profile(self, name: str) -> None:
+        """If a name is unknown, wait while a changed profile, which may have it, is not read yet.
+
+        So a profile can be used as soon as its file is written, without a reload.
+        """
+        if self.up_to_date.is_set() or self._is_known(name):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(UP_TO_DATE_TIMEOUT_S):
+                await self.up_to_date.wait()
+
+    def _is_known(self, name: str) -> bool:
+        try:
+            base, _ = parse_name(name)
+        except UsageError:
+            return True  # no profile can have an invalid name
+        known = name in self._actors or base in self.catalog.loaded.elsewhere
+        return known or self._source(name)() is not None
 
     async def search_for(self, name: str) -> None:
         """Search for an unknown name on disk: among kernel specs and other machines' kernels."""

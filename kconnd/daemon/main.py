@@ -164,7 +164,9 @@ async def serve(options: Options) -> None:
         site.listen(options.socket)
     paths["socket"] = site.address
     folders = FolderWatcher(
-        (*options.system_configs, *options.configs) if options.watch else (), is_profile
+        (*options.system_configs, *options.configs) if options.watch else (),
+        is_profile,
+        kernels.up_to_date.clear,
     )
     kernelspecs = FolderWatcher(search_path() if options.watch else (), lambda _name: True)
     works: list[Work] = [

@@ -223,6 +223,14 @@ def test_profiles_take_effect_without_a_command(daemon: Daemon) -> None:
     assert (after["pid"], after["state"]) == (before["pid"], "running")
 
 
+def test_a_profile_can_be_used_as_soon_as_it_is_written(daemon: Daemon) -> None:
+    daemon.watches = True
+    daemon.start()
+    for name in ("one", "two", "three"):
+        daemon.profile(name, SMALL)
+        assert daemon.info(name)["state"] == "stopped"
+
+
 def test_a_folder_of_profiles_may_be_changed_for_another(daemon: Daemon) -> None:
     daemon.watches = True
     daemon.profile("lab", SMALL + "start: boot\n")

@@ -55,12 +55,14 @@ async def health(request: Request) -> Reply:
 async def get_ready(kernels: Kernels, route: Route, peer: Peer, name: str) -> None:
     """Wait until the daemon knows whether the kernel of a request exists.
 
-    The daemon knows this when all kernels of an earlier daemon are adopted. A reply before that
-    time could wrongly state that the kernel does not exist.
+    The daemon knows this when all kernels of an earlier daemon are adopted, and when all changed
+    profiles are read. A reply before that time could wrongly state that the kernel does not exist.
     """
     if route.at_once:
         return
     await kernels.adopted.wait()
+    if name:
+        await kernels.await_profile(name)
     if name and may(peer, Right.MANAGE, owner=kernels.world.user.uid):
         await kernels.search_for(name)
 

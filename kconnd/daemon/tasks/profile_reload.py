@@ -1,7 +1,8 @@
 """Reloads profiles and kernel specs when files in their folders change.
 
 A reload does not change live kernels. After a change, the folders are read when nothing has changed
-for a while, so that no incomplete file is read.
+for a while, so that no incomplete file is read. Until then, `Kernels.up_to_date` is cleared, and a
+request for an unknown kernel waits.
 """
 
 import asyncio
@@ -52,6 +53,8 @@ async def pick_up_for_ever(kernels: Kernels, folders: FolderWatcher, paths: Path
                 await _wait_until_quiet(folders)
             if changed:
                 await _reload(kernels)
+                if not folders.has_changed:
+                    kernels.up_to_date.set()
 
 
 async def follow_kernelspecs(kernels: Kernels, folders: FolderWatcher, paths: PathSteps) -> None:

@@ -37,12 +37,20 @@ class FolderWatcher:
         The folders.
     counts : callable
         A function that selects, by name, the entries whose changes count.
+    on_change : callable
+        A function that is called when inotify reports a change, before any task runs that waits
+        for this change.
     """
 
-    def __init__(self, folders: Iterable[Path], counts: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        folders: Iterable[Path],
+        counts: Callable[[str], bool],
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self.missing = set(folders)
         self.trouble = ""
-        self._counts = counts
+        self._counts, self._on_change = counts, on_change
         # The paths of each watch. Several paths can lead to one folder, and then share its watch.
         self._watches: dict[int, set[Path]] = {}
         self._inodes: dict[Path, tuple[int, int]] = {}  # device and inode of each watched folder
@@ -87,6 +95,11 @@ class FolderWatcher:
                 reason = LIMIT_MESSAGES.get(error.errno or 0, error.strerror)
                 self.trouble = f"watching {folder}: {reason}"
         return has_changed
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether a change was observed since the last call of `wait_for_change`."""
+        return self._changed.is_set()
 
     async def wait_for_change(self, limit_s: float | None) -> bool:
         """Wait until a change is observed, or return at once if there was one since the last call.
@@ -133,6 +146,7 @@ class FolderWatcher:
             concerns_folder = GONE | flags.Q_OVERFLOW | (0 if event.name else flags.ATTRIB)
             if event.mask & concerns_folder or self._counts(event.name):
                 self._changed.set()
+                self._on_change()
 
     def _drop_watch(self, watch: int) -> None:
         """Mark the folders of a watch as missing and remove the watch."""

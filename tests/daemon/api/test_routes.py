@@ -8,6 +8,7 @@ import pytest
 
 from kconnd.core.access import Peer, Right
 from kconnd.core.profile.model import Profile
+from kconnd.daemon import kernels as kernels_module
 from kconnd.daemon.api import commands, routes
 from kconnd.system.http.route_table import Route
 from kconnd.system.profiles.faults import Fault
@@ -87,6 +88,31 @@ async def test_no_reply_denies_a_kernel_before_the_adoption_is_over(house: House
     assert not waiting.done()
     house.kernels.adopted.set()
     await waiting
+
+
+@pytest.mark.parametrize("peer", [OWNER, STRANGER])
+async def test_no_reply_denies_a_kernel_before_its_profile_is_read(
+    house: House, peer: Peer
+) -> None:
+    house.kernels.adopted.set()
+    house.kernels.up_to_date.clear()
+    async with asyncio.timeout(kernels_module.UP_TO_DATE_TIMEOUT_S / 2):
+        for name in ("lab", "not a name"):  # for which no changed profile matters
+            await routes.get_ready(house.kernels, route(ONE), peer, name)
+    waiting = asyncio.create_task(routes.get_ready(house.kernels, route(ONE), peer, "new"))
+    await asyncio.wait({waiting}, timeout=0.1)
+    assert not waiting.done()
+    house.kernels.up_to_date.set()
+    await waiting
+
+
+async def test_a_request_does_not_wait_for_ever_for_profiles_that_go_on_changing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels_module, "UP_TO_DATE_TIMEOUT_S", 0.01)
+    house.kernels.adopted.set()
+    house.kernels.up_to_date.clear()
+    await routes.get_ready(house.kernels, route(ONE), OWNER, "new")
 
 
 @pytest.mark.parametrize(("peer", "scans"), [(OWNER, 1), (STRANGER, 0)])

@@ -16,6 +16,7 @@ from kconnd.daemon.tasks import profile_reload
 from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.hung_calls import PathSteps
 from kconnd.system.profiles.loader import is_profile
+from tests.conftest import wait_until
 
 PARTS = ("a", "b", "c", "d", "e")
 
@@ -28,6 +29,7 @@ class Reader:
         self.read: list[str | None] = []
         self.fails = 0
         self.news = asyncio.Event()
+        self.up_to_date = asyncio.Event()
 
     async def reload(self) -> SimpleNamespace:
         if self.fails:
@@ -54,7 +56,7 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
     """Have one whose folder is not there yet."""
     (tmp_path / "above").mkdir()
     reader = Reader(tmp_path / "above" / "configs" / "lab.yaml")
-    folders = FolderWatcher([reader.path.parent], is_profile)
+    folders = FolderWatcher([reader.path.parent], is_profile, reader.up_to_date.clear)
     await profile_reload.watch_folders(folders, PathSteps())
     kernels: Any = reader
     work = partial(profile_reload.pick_up_for_ever, kernels, folders, PathSteps())
@@ -112,6 +114,15 @@ async def test_of_a_folder_that_comes_nothing_is_read_that_is_still_being_writte
     assert set(reader.read) <= {None, "abcde"}
     reader.path.unlink()
     await reader.has_read(None)
+
+
+async def test_profiles_are_up_to_date_again_once_a_change_is_read(reader: Reader) -> None:
+    reader.path.parent.mkdir()
+    await wait_until(reader.up_to_date.is_set, "the first read")
+    reader.path.write_text("x")
+    await wait_until(lambda: not reader.up_to_date.is_set(), "the change to be seen")
+    await wait_until(reader.up_to_date.is_set, "the change to be read")
+    assert reader.read[-1] == "x"
 
 
 async def test_profiles_that_are_gone_with_their_folder_are_gone(reader: Reader) -> None:

@@ -52,6 +52,17 @@ async def test_each_change_is_told_of_once(
     assert not await watched.wait_for_change(MOMENT)
 
 
+async def test_a_change_calls_the_given_function_before_the_task_that_waits(tmp_path: Path) -> None:
+    calls: list[str] = []
+    with FolderWatcher([tmp_path], is_noted, lambda: calls.append("changed")) as folders:
+        folders.refresh()
+        assert (calls, folders.has_changed) == ([], False)
+        (tmp_path / "new.txt").touch()
+        (tmp_path / "new.yaml").symlink_to("/dev/null")
+        assert await folders.wait_for_change(LIMIT)
+        assert (calls, folders.has_changed) == (["changed"], False)
+
+
 async def test_what_does_not_count_is_not_told_of(watched: FolderWatcher, tmp_path: Path) -> None:
     here = tmp_path / "here"
     (here / "more.txt").write_text("x")
