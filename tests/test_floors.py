@@ -46,6 +46,7 @@ FLOORS = {
     "kconnd.daemon": 4.0,
     "kconnd.daemon.kernel": 4.1,
     "kconnd.daemon.warm": 4.2,
+    "kconnd.daemon.probing": 4.25,
     "kconnd.daemon.kernels": 4.3,
     "kconnd.daemon.api": 4.4,
     "kconnd.daemon.tasks": 4.4,

@@ -448,16 +448,25 @@ _VERBS = (
         description="Write, remove or list kernel specs for profiles. With them JupyterLab, "
         "notebooks, nbclient and papermill can choose a profile: each attaches to the kernel that "
         "kconnd manages, and leaves it running. kconnd must also be installed in the environment "
-        "of that Jupyter.",
+        "of that Jupyter.\n\nprobe tests what the software of a kernel supports: Unix sockets, "
+        "CURVE, requests on control, heartbeats, interrupts and an orderly shutdown. It starts "
+        "kernels of its own and terminates them; a running kernel of this name is not touched. "
+        "The next start uses the facts, until the software changes. probe --forget drops all "
+        "facts that probes and starts have shown.",
         example="kconnd-ctl kernelspec install --all",
-        json_reply='{"installed": [SPEC]}, {"removed": [SPEC]} or {"kernelspecs": [SPEC]}\n\n'
-        'SPEC is {"name", "profile", "path"}.',
+        json_reply='{"installed": [SPEC]}, {"removed": [SPEC]} or {"kernelspecs": [SPEC]}; with '
+        'probe {"probed": [PROBE], "errors": [ERROR]}, with probe --forget {"forgotten": [{"name", '
+        '"forgotten"}], "errors": [ERROR]}\n\n'
+        'SPEC is {"name", "profile", "path"}. PROBE is {"name", "implementation", '
+        '"implementation_version", "language", "interrupt_mode", "probed_at", "took_s", "facts": '
+        '[{"fact", "meaning", "value", "evidence"}]}; the value of a fact that could not be tested '
+        'is null. ERROR is {"name", "code", "message", "hint", "output"}.',
         operands=(
             Operand(
                 "action",
                 "ACTION",
-                "install, remove or list",
-                choices=("install", "remove", "list"),
+                "install, remove, list or probe",
+                choices=("install", "remove", "list", "probe"),
             ),
             Operand("profiles", "PROFILE", "a profile, any kernel, or OWNER/NAME", "*"),
         ),
@@ -465,6 +474,7 @@ _VERBS = (
             Option("--all", summary="every profile"),
             Option("--user", summary="below your home folder; this is the default"),
             Option("--prefix", metavar="DIR", summary="in an environment: DIR/share/jupyter"),
+            Option("--forget", summary="with probe: drop the facts instead"),
         ),
         exclusive=(("--user", "--prefix"),),
         changes=True,

@@ -1,4 +1,7 @@
-"""``kconnd-ctl kernelspec``: writes, removes and lists kernel specs for profiles."""
+"""``kconnd-ctl kernelspec``: writes, removes and lists kernel specs for profiles.
+
+`kconnd.cli.software_probe` does the action ``probe``.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,16 @@ LOGOS = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 
 
 def kernelspec(arguments: Arguments) -> int:
-    """Write, remove or list kernel specs for profiles."""
+    """Write, remove or list kernel specs for profiles, or probe the software of kernels."""
+    if arguments.action == "probe":
+        from kconnd.cli.software_probe import probe  # noqa: PLC0415  # for probe only
+
+        return probe(arguments)
+    if arguments.forget:
+        raise UsageError(
+            f"kernelspec {arguments.action}: --forget is an option of probe",
+            hint="kconnd-ctl help kernelspec describes it",
+        )
     folder = _kernels_folder(arguments.prefix)
     if arguments.action == "list":
         return _print_specs(arguments, "kernelspecs", _installed_specs(folder))

@@ -44,6 +44,10 @@ class Channels(Protocol):
         """Evaluate an expression, and return the text that a cell would show."""
         ...
 
+    async def run_cell(self, code: str) -> str:
+        """Run code as a cell, and return the status in the reply."""
+        ...
+
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:
         """Send a request on the control channel, without waiting for the reply."""
         ...

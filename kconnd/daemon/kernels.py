@@ -35,6 +35,7 @@ from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.kernel.claims import Foreign, find_foreign, is_held, refuse
 from kconnd.daemon.kernel.readings import Readings
 from kconnd.daemon.kernel.stop_queue import StopTurns
+from kconnd.daemon.probing.capability_probe import Prober
 from kconnd.daemon.qtconsoles import QtConsoles
 from kconnd.daemon.warm.pool import Pool
 from kconnd.daemon.yielding import in_turns
@@ -83,6 +84,7 @@ class Kernels:
         self.readings = Readings(world)
         self.stop_turns = StopTurns()
         self.consoles = QtConsoles()
+        self.prober = Prober(world)
         self.foreign: dict[str, Foreign] = {}
         self._load = load
         self._actors: dict[str, Actor] = {}
@@ -469,7 +471,8 @@ class Kernels:
             await actor.until(lambda record: record.lifecycle.state not in LIVE)
 
     async def detach_all(self) -> None:
-        """End the supervision; all kernels except warm kernels keep running."""
+        """End the supervision; named kernels keep running, warm kernels and probes end."""
+        await self.prober.end()
         if self.pool is not None:
             await self.pool.end()
         for actor in self.all():

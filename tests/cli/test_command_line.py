@@ -245,7 +245,7 @@ def test_options_can_stand_before_the_verb(
         (
             "kernelspec",
             ["lst"],
-            "kernelspec: ACTION: 'lst' is not one of install, remove, list",
+            "kernelspec: ACTION: 'lst' is not one of install, remove, list, probe",
             "",
         ),
         (

@@ -3,10 +3,10 @@
 How it works. A fact comes from one of five sources. kconnd ships a table of facts that were
 measured with certain versions. The metadata of installed packages shows on which package a kernel
 is built, such as ipykernel. A kernel spec declares facts. An ordinary start shows some facts. A
-probe, which no command makes yet, would test all facts. If sources disagree, `combine` chooses the
-strongest source. The order, from the strongest to the weakest, is: a probe, the table, an ordinary
-start, metadata, declarations. Metadata and declarations are probably correct, but this is not
-certain.
+probe (``kconnd-ctl kernelspec probe``) tests all facts on a kernel of its own. If sources disagree,
+`combine` chooses the strongest source. The order, from the strongest to the weakest, is: a probe,
+the table, an ordinary start, metadata, declarations. Metadata and declarations are probably
+correct, but this is not certain.
 
 Learned facts are stored under the key of the software (`software_key`). The key is derived from all
 data about the software that can be read without a start. A new version of the software has a new
@@ -29,7 +29,16 @@ MAX_SECONDS = 86400.0
 UNIX_SOCKETS = "unix_sockets"
 CURVE = "curve"
 SECONDS_TO_START = "seconds_to_start"
+LISTENS_AS_TOLD = "listens_as_told"
+REWRITES_FILE = "rewrites_connection_file"
+CONTROL_INFO = "answers_on_control"
+BEATS_IDLE = "heartbeat_idle"
+BEATS_BUSY = "heartbeat_busy"
+SIGINT_ENDS_CELL = "sigint_ends_cell"
 SURVIVES_SIGINT = "survives_sigint"
+MESSAGE_ENDS_CELL = "interrupt_request_ends_cell"
+INTERRUPT_REPLY = "interrupt_reply"
+REPLIES_INTERRUPTED = "replies_after_interrupt"
 EXITS_AFTER_SHUTDOWN = "exits_after_shutdown"
 
 # Each fact with its meaning, as shown to users. A fact with another name is ignored.
@@ -37,7 +46,16 @@ MEANINGS: Mapping[str, str] = {
     UNIX_SOCKETS: "binds the Unix sockets that its connection file names",
     CURVE: "encrypts its channels with the CURVE keys of its connection file",
     SECONDS_TO_START: "seconds from its launch to its first answer",
+    LISTENS_AS_TOLD: "listens only where its connection file says",
+    REWRITES_FILE: "writes its connection file again",
+    CONTROL_INFO: "answers kernel_info_request on its control channel",
+    BEATS_IDLE: "answers heartbeats while it is idle",
+    BEATS_BUSY: "answers heartbeats while a cell runs",
+    SIGINT_ENDS_CELL: "ends the running cell after SIGINT",
     SURVIVES_SIGINT: "survives SIGINT",
+    MESSAGE_ENDS_CELL: "ends the running cell after interrupt_request",
+    INTERRUPT_REPLY: "replies to interrupt_request",
+    REPLIES_INTERRUPTED: "replies to execute_request of a cell that an interrupt ended",
     EXITS_AFTER_SHUTDOWN: "exits by itself after its reply to shutdown_request",
 }
 
@@ -49,7 +67,7 @@ class FactSource(StrEnum):
     METADATA = "metadata"  # the metadata of the installed packages
     START = "start"  # an ordinary start, or an observation after the start
     MEASURED = "measured"  # the table of kernel measurements
-    PROBE = "probe"
+    PROBE = "probe"  # a probe of the installed kernel
 
 
 _STRENGTH = tuple(FactSource)
@@ -139,15 +157,17 @@ def is_stronger(first: Fact, second: Fact) -> bool:
 def news_in(known: Capabilities, observed: Capabilities) -> dict[str, Fact]:
     """Return those observed facts that have to be stored.
 
-    An observed fact is stored if no fact with the same name is known. A known fact with a stronger
-    source is kept. Any other known fact is replaced if its value differs from the observed value,
-    or if its source is metadata or a declaration. The duration of a start varies slightly, so a
-    known duration is replaced only if the observed duration is more than twice as long.
+    An observed fact is stored if no fact with the same name is known, or if a probe has observed
+    it. A known fact with a stronger source is kept. Any other known fact is replaced if its value
+    differs from the observed value, or if its source is metadata or a declaration. The duration of
+    a start varies slightly, so a known duration is replaced only if the observed duration is more
+    than twice as long.
     """
     return {
         name: fact
         for name, fact in observed.items()
         if name not in known
+        or fact.source is FactSource.PROBE
         or (not is_stronger(known[name], fact) and _differs(name, known[name], fact))
     }
 

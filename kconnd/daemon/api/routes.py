@@ -19,6 +19,7 @@ from kconnd.daemon.api.commands import (
     start,
     stop,
 )
+from kconnd.daemon.api.probe_request import probe
 from kconnd.daemon.api.queries import (
     connection,
     events,
@@ -178,5 +179,12 @@ ROUTES: tuple[Route, ...] = (
         Right.MANAGE,
         send_signal,
         (Parameter("signal", "string", "The name or number of the signal."),),
+    ),
+    Route(
+        "POST",
+        f"{_ONE}/probe",
+        Right.MANAGE,
+        probe,
+        (Parameter("forget", "boolean", "Whether to drop what was learned instead."),),
     ),
 )

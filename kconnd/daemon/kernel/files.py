@@ -83,7 +83,7 @@ class RuntimeFiles:
 
     def write_connection(self, connection: ConnectionInfo) -> None:
         """Write the connection file for clients."""
-        write_private(self.connection_file, _serialize(connection))
+        write_private(self.connection_file, serialize(connection))
 
     def read_connection(self) -> ConnectionInfo | None:
         """Read the connection file; None if the file is missing or damaged."""
@@ -98,7 +98,7 @@ class RuntimeFiles:
         with self._logging("claiming its ports and connection file"):
             if connection.transport == "tcp":
                 self._world.ledger.keep(self.name, connection.ports)
-            if not is_private(self.connection_file, _serialize(connection)):
+            if not is_private(self.connection_file, serialize(connection)):
                 self.write_connection(connection)
 
     # --- removal
@@ -140,5 +140,14 @@ class RuntimeFiles:
             log.error("%s: %s: %s", self.name, action, error)
 
 
-def _serialize(connection: ConnectionInfo) -> bytes:
+def serialize(connection: ConnectionInfo) -> bytes:
+    """Return the content of a connection file as the daemon writes it."""
     return json.dumps(connection.to_file(), indent=1).encode()
+
+
+def is_rewritten(file: Path, connection: ConnectionInfo) -> bool:
+    """Return whether a kernel has written its connection file again."""
+    try:
+        return read_regular(file, MAX_OWN_BYTES) != serialize(connection)
+    except OSError:
+        return False  # a removed file is no evidence

@@ -1,5 +1,8 @@
 """Terminates the warm kernels that a killed daemon left behind; nobody has used them.
 
+The kernels of an aborted probe are terminated in the same way, because they have names of the same
+form.
+
 A kernel that was handed over may contain a user's work, so it is not terminated. The shim of such a
 kernel writes the exit file and the logs through a link, which is kept as long as the shim may be
 alive. The process of a warm kernel is found by the shim's facts, or else by the shim's command
@@ -143,7 +146,7 @@ async def _end(world: World, maker: Maker, name: str) -> None:
         handle = _by_command_line(name, files)
     handle = handle or await world.launcher.find(files.facts, files.exit, files.lock)
     if handle is not None and await world.launcher.adopt(handle):
-        log.info("%s: terminated, since the daemon that kept it warm was killed", name)
+        log.info("%s: terminated, since the daemon that started it was killed", name)
         await world.launcher.stop(handle, Step.KILL)
         await world.launcher.wait(handle)
     elif probe_lock(Path(files.lock)) is Lock.HELD:
@@ -164,7 +167,8 @@ def _own_sockets(world: World, files: WarmFiles) -> list[str]:
     connection = _read(world.files(named).record).get("connection") if named else None
     if connection and connection.get("ip") == prefix:
         return []
-    return [f"{prefix}-{port}" for port in IPC_PORTS]
+    # Some kernels wrongly write `:` for `-`.
+    return [f"{prefix}{separator}{port}" for separator in "-:" for port in IPC_PORTS]
 
 
 def _by_command_line(name: str, files: KernelFiles) -> Handle | None:

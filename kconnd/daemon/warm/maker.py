@@ -1,14 +1,13 @@
-"""Starts warm kernels and terminates them.
+"""Starts warm kernels and terminates them; a probe starts its kernels in the same way.
 
-Before the launch of each warm kernel, a link with the kernel's name is created in the state folder.
-If the daemon dies at a later step, the next daemon finds the warm kernel by this link
+Before the launch of each such kernel, a link with the kernel's name is created in the state folder.
+If the daemon dies at a later step, the next daemon finds the kernel by this link and terminates it
 (`kconnd.daemon.warm.leftovers`). A launch that has begun is never abandoned. If the launch is
 cancelled, the maker waits for the process, terminates the process, and then removes the files.
 """
 
 import asyncio
 import contextlib
-import json
 import logging
 import secrets
 from collections.abc import Coroutine, Iterable
@@ -23,6 +22,7 @@ from kconnd.core.launch.warm import READING, parse_reading
 from kconnd.core.launch.wire import Attempts
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import Channels, World
+from kconnd.daemon.kernel.files import serialize
 from kconnd.daemon.kernel.prepare import make_plan, read_launch_files
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.questions import FIRST_ANSWER_RETRY_S, ask_until_answered
@@ -77,7 +77,12 @@ class Maker:
         """
         plan, wire = await self.plan(profile)
         since = self._world.wall_clock()
-        handle = await self._launch(plan, wire)
+        try:
+            _check_nameable(plan)
+        except StartFailedError:
+            self.forget(plan.name)
+            raise
+        handle = await self.launch(plan, wire)
         channels = self._world.connect(wire.connection)
         try:
             async with asyncio.timeout(profile.startup_timeout), LowPriority(handle.kernel):
@@ -85,13 +90,19 @@ class Maker:
                 signatures = await _ask_what_it_read(channels, plan, since)
         except BaseException:
             channels.close()
-            self.spawn(self._end(plan, wire, handle))
+            self.end_kernel(plan, wire, handle)
             raise
         return WarmKernel(plan, handle, wire, channels, answer, signatures)
 
-    async def _launch(self, plan: LaunchPlan, wire: Wire) -> Handle:
+    async def launch(self, plan: LaunchPlan, wire: Wire) -> Handle:
+        """Launch a kernel without a name; `end_kernel` terminates it.
+
+        Raises
+        ------
+        KconndError, OSError
+            If the launch fails. The files of the kernel are removed.
+        """
         try:
-            _check_nameable(plan)
             self._prepare_files(plan, wire)
         except BaseException:
             self.forget(plan.name)
@@ -112,8 +123,7 @@ class Maker:
         ensure_private_dir(self._folder)
         ensure_private_dir(first_folder)
         Path(files.folder).symlink_to(first_folder.name)
-        content = json.dumps(wire.connection.to_file(), indent=1).encode()
-        write_private(Path(files.connection_file), content)
+        write_private(Path(files.connection_file), serialize(wire.connection))
 
     # --- termination
 
@@ -121,7 +131,11 @@ class Maker:
         """Terminate a warm kernel."""
         log.debug("%s: terminated: %s", warm.plan.name, why)
         warm.channels.close()
-        return self.spawn(self._end(warm.plan, warm.wire, warm.handle))
+        return self.end_kernel(warm.plan, warm.wire, warm.handle)
+
+    def end_kernel(self, plan: LaunchPlan, wire: Wire, handle: Handle) -> asyncio.Task[None]:
+        """Terminate a launched kernel, and remove its files."""
+        return self.spawn(self._end(plan, wire, handle))
 
     async def _end_when_launched(
         self, plan: LaunchPlan, wire: Wire, launching: asyncio.Task[Handle]
@@ -136,7 +150,8 @@ class Maker:
     async def _end(self, plan: LaunchPlan, wire: Wire, handle: Handle) -> None:
         await self._world.launcher.stop(handle, Step.KILL)
         await self._world.launcher.wait(handle)
-        self.forget(plan.name, wire.connection.socket_paths())
+        connection = wire.connection
+        self.forget(plan.name, (*connection.socket_paths(), *connection.stray_paths()))
 
     def forget(self, name: str, sockets: Iterable[str] = ()) -> None:
         """Remove the files of a warm kernel that has exited."""

@@ -5,7 +5,7 @@ the kernel's status messages; the content of other messages is neither parsed no
 daemon's own requests also make a kernel publish busy and idle. The daemon therefore remembers the
 ids of its requests, and ignores each status message whose parent header has one of these ids. The
 long-lived connections are in `kconnd.system.channels.listeners`. Each request has its own socket;
-only the requests of `KernelChannels.execute_silently` and `KernelChannels.evaluate` share a socket.
+only the requests that run code share a socket.
 """
 
 import asyncio
@@ -133,9 +133,14 @@ class KernelChannels:
     async def execute_silently(self, code: str) -> bool:
         """Run code without an entry in the kernel's history; return whether the code succeeded.
 
-        Calls of `execute_silently` and `evaluate` must not overlap, because they share one socket.
+        Calls of `execute_silently`, `run_cell` and `evaluate` must not overlap, because they share
+        one socket.
         """
         return (await self._execute(code)).get("status") == "ok"
+
+    async def run_cell(self, code: str) -> str:
+        """Run code as a user's cell, and return the status in the reply."""
+        return str((await self._execute(code, silent=False)).get("status", ""))
 
     async def evaluate(self, expression: str) -> str:
         """Evaluate an expression silently, and return its value as the text that a cell would show.
@@ -148,8 +153,10 @@ class KernelChannels:
         except (KeyError, TypeError):
             return ""
 
-    async def _execute(self, code: str, **expressions: str) -> Mapping[str, Any]:
-        content = {"code": code, "silent": True, "store_history": False, "allow_stdin": False}
+    async def _execute(
+        self, code: str, *, silent: bool = True, **expressions: str
+    ) -> Mapping[str, Any]:
+        content = {"code": code, "silent": silent, "store_history": False, "allow_stdin": False}
         if self._shell is None:
             self._shell = self._context.socket(zmq.DEALER)
             self._shell.maxmsgsize = MAX_EXECUTION_BYTES

@@ -128,3 +128,10 @@ def test_a_key_differs_by_each_of_its_parts() -> None:
         for stamps in ([("/lib", 1, 2)], [("/lib", 1, 3)], [])
     }
     assert len(keys) == 12
+
+
+def test_a_probe_is_always_stored_with_its_new_date() -> None:
+    known = {CURVE: Fact(value=True, source=FactSource.PROBE, evidence="old", at=1.0)}
+    news = {CURVE: Fact(value=True, source=FactSource.PROBE, evidence="new", at=2.0)}
+    assert news_in(known, news) == news
+    assert news_in(news, {CURVE: fact(value=False)}) == {}

@@ -35,6 +35,7 @@ RIGHTS = {
     ("POST", f"{ONE}/qtconsole"): Right.CONNECT,
     ("POST", f"{ONE}/interrupt"): Right.CONNECT,
     ("POST", f"{ONE}/signal"): Right.MANAGE,
+    ("POST", f"{ONE}/probe"): Right.MANAGE,
 }
 
 

@@ -54,6 +54,9 @@ class FakeChannels:
     async def evaluate(self, _expression: str) -> str:
         return repr("[[], [], []]")
 
+    async def run_cell(self, _code: str) -> str:
+        return "ok"
+
     async def request(self, kind: str, _content: Mapping[str, Any]) -> None:
         self.asked.append(kind)
 

@@ -1,0 +1,1 @@
+"""Probes of kernels' software, on kernels that nobody else uses."""
