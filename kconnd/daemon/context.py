@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,10 @@ from kconnd.system.kernel_software import LearnedCapabilities, SoftwareReader
 from kconnd.system.kernelspecs import KernelspecIndex
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
+
+# A look at a kernel's sockets takes 5 ms of processor time. If fifty kernels start at the same
+# time, the looks are therefore delayed until most of the kernels have answered.
+LOOK_DELAY_S, LOOK_INTERVAL_S = 2.0, 0.1
 
 
 class Channels(Protocol):
@@ -97,6 +102,8 @@ class World:
         forked kernel, the limit includes the imports of a new zygote.
     pace : Pace
         The object that spaces out requests to adopted kernels.
+    look_pace : Pace
+        The object that spaces out looks at the sockets of kernels that have just started.
     paths : PathSteps
         The object that uses threads to access paths that may hang.
     kernelspecs : KernelspecIndex
@@ -130,6 +137,7 @@ class World:
     roll: Callable[[], float]
     launch_limit: float = 120.0
     pace: Pace = field(default_factory=Pace)
+    look_pace: Pace = field(default_factory=partial(Pace, LOOK_INTERVAL_S, LOOK_DELAY_S))
     paths: PathSteps = field(default_factory=PathSteps)
     kernelspecs: KernelspecIndex = field(default_factory=KernelspecIndex)
     software: SoftwareReader = field(default_factory=SoftwareReader)

@@ -23,3 +23,11 @@ async def test_turns_come_one_after_the_other() -> None:
     later = now()
     await wait()
     assert taken[-1] - later < pause, "turns that nobody took are not owed"
+
+
+async def test_a_turn_comes_no_sooner_than_the_delay() -> None:
+    pace, delay = Pace(0.02, delay_s=0.05), 0.05
+    now = asyncio.get_running_loop().time
+    began = now()
+    await asyncio.gather(*(pace.turn() for _ in range(2)))
+    assert now() - began >= delay + 0.02

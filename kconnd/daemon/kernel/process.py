@@ -334,7 +334,7 @@ class Process:
 
     async def _warn_of_exposure(self, handle: Handle, connection: ConnectionInfo) -> None:
         """Warn of sockets that the connection file does not account for."""
-        await asyncio.sleep(BIND_POLL_S)  # a kernel may answer before it has bound all sockets
+        await self._world.look_pace.turn()
         for warning in await asyncio.to_thread(read_exposure, connection, handle.shim):
             self._warn(warning)
 

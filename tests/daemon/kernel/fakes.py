@@ -12,6 +12,7 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.plan import User
 from kconnd.daemon.context import World
 from kconnd.daemon.event_log import EventBus
+from kconnd.daemon.staggering import Pace
 from kconnd.system.files.private import ensure_private_dir
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
@@ -109,6 +110,7 @@ def make_world(folder: Path, **options: Any) -> World:
         "clock": asyncio.get_running_loop().time,
         "wall_clock": lambda: 1000.0,
         "roll": lambda: 0.5,
+        "look_pace": Pace(0.0),
     }
     return World(**{**parts, **options})
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from kconnd.core.launch.plan import LaunchPlan
 from kconnd.daemon.kernel.process import Process, Target, describe_end
 from kconnd.errors import NotRunningError
 from kconnd.launchers.base import ExitStatus, Handle
+from kconnd.system.process.processes import ProcessId, read_stat
 from tests.conftest import wait_until
 from tests.daemon.kernel.fakes import FakeChannels, Reports, a_connection, make_world
 from tests.launchers.fake import FakeLauncher
@@ -66,6 +69,20 @@ async def bench_in(folder: Path, transport: str = "ipc") -> AsyncIterator[Bench]
 
 def plan_of(process: Process) -> LaunchPlan:
     return LaunchPlan("lab", 3, ("/bin/kernel",), {}, "/", process.files)
+
+
+async def test_a_port_that_is_not_in_the_connection_file_is_a_warning(bench: Bench) -> None:
+    own = ProcessId(os.getpid(), read_stat(os.getpid())[2])
+    bench.may_answer.set()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        bench.attach(handle=replace(bench.handle, shim=own), launched_at=0.0)
+        port = str(listener.getsockname()[1])
+
+        def warned() -> bool:
+            warnings = [text for one in bench.reports.of(Learned) for text in one.facts.warnings]
+            return any("also listens" in text and port in text for text in warnings)
+
+        await wait_until(warned, "the warning")
 
 
 async def test_the_first_answer_is_reported_with_the_facts_before_it(bench: Bench) -> None:
