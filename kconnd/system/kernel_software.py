@@ -2,19 +2,22 @@
 
 `SoftwareReader` derives a key that identifies the software, and reads the facts in the table of
 kernel measurements, in the metadata of packages and in the kernel spec. If the facts for this key
-were read before, a few calls of stat(2) suffice. The facts that starts and probes have shown are
-learned facts; `LearnedCapabilities` stores them in a private file of the state folder. A start is
-possible without learned facts, so an error while this file is read or written is logged and
-ignored.
+were read before, a few calls of stat(2) suffice. If the same command was looked up less than a
+second ago, these calls are omitted, because kernels of one spec often start together. The facts
+that starts and probes have shown are learned facts; `LearnedCapabilities` stores them in a private
+file of the state folder. A start is possible without learned facts, so an error while this file is
+read or written is logged and ignored.
 """
 
 import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from kconnd.core.launch.capabilities import (
     CURVE,
@@ -49,6 +52,10 @@ TABLE = Path(__file__).with_name("measured_kernels.json")
 LEARNED = "capabilities.json"  # a file in the state folder
 MAX_LEARNED_BYTES = 4 << 20
 MAX_CACHED = 256
+REUSE_S = 1.0  # the time for which a key stays valid without a look at the files
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 log = logging.getLogger("kconnd")
 
@@ -62,8 +69,10 @@ def read_table() -> tuple[MeasuredKernel, ...]:
 class SoftwareReader:
     """Reads the facts about kernels' software that are known before the kernels start."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._cache: dict[str, Capabilities] = {}
+        self._recent: dict[object, tuple[float, Software]] = {}  # with the time of the look
 
     def read(
         self,
@@ -87,18 +96,41 @@ class SoftwareReader:
         begin : callable
             Called with a description of each step when the step begins.
         """
+        variables = (env.get(name) for name in ("PATH", "HOME", "PYTHONPATH"))
+        content = (spec.argv, (*sorted(spec.env.items()),), spec.interrupt_mode, spec.encryptions)
+        command = (*content, spec.language, *settings)
+        request = (spec.name, argv, *variables, command)
+        read_at, software = self._recent.get(request, (-REUSE_S, Software()))
+        if (now := self._clock()) - read_at >= REUSE_S:
+            software = self._look(spec, argv, env, command, begin)
+            _insert(self._recent, request, (now, software))
+        return software
+
+    def _look(
+        self,
+        spec: KernelSpec,
+        argv: tuple[str, ...],
+        env: Mapping[str, str],
+        command: tuple[object, ...],
+        begin: BeginStep,
+    ) -> Software:
         begin(f"looking for {argv[0]}")
         program = shutil.which(argv[0], path=env.get("PATH", SYSTEM_PATH)) or argv[0]
         folders = package_folders(program, env, begin)
         resolved = os.path.realpath(program)
         stamps = read_stamps([resolved, *folders], begin)
-        content = (spec.argv, sorted(spec.env.items()), spec.interrupt_mode, spec.encryptions)
-        key = software_key((*content, spec.language, *settings), resolved, stamps)
-        if key not in self._cache:
-            while len(self._cache) >= MAX_CACHED:
-                del self._cache[next(iter(self._cache))]
-            self._cache[key] = _read_facts(spec, (program, *argv[1:]), folders, begin)
-        return Software(key, spec.name, self._cache[key])
+        key = software_key(command, resolved, stamps)
+        facts = self._cache.get(key)
+        if facts is None:
+            facts = _read_facts(spec, (program, *argv[1:]), folders, begin)
+            _insert(self._cache, key, facts)
+        return Software(key, spec.name, facts)
+
+
+def _insert(cache: dict[Key, Value], key: Key, value: Value) -> None:
+    while len(cache) >= MAX_CACHED:
+        del cache[next(iter(cache))]
+    cache[key] = value
 
 
 def _read_facts(

@@ -1,5 +1,6 @@
 """The facts of installed kernels, and the store of learned facts."""
 
+import itertools
 import json
 import os
 import stat
@@ -11,7 +12,12 @@ import pytest
 from kconnd.core.launch.capabilities import CURVE, UNIX_SOCKETS, Fact, FactSource, Software
 from kconnd.core.launch.kernelspec_file import KernelSpec, ipykernel_spec
 from kconnd.system.hung_calls import ignore_step
-from kconnd.system.kernel_software import LEARNED, LearnedCapabilities, SoftwareReader
+from kconnd.system.kernel_software import (
+    LEARNED,
+    REUSE_S,
+    LearnedCapabilities,
+    SoftwareReader,
+)
 from tests.system.test_packages import make_package, make_program
 
 SOFTWARE = Software("key", "mine")
@@ -53,7 +59,8 @@ def test_what_a_kernel_spec_declares_is_weaker_than_what_is_installed(tmp_path: 
 
 
 def test_the_key_follows_the_kernel_spec_and_the_packages(tmp_path: Path) -> None:
-    spec, reader = make_kernel(tmp_path, "twisted"), SoftwareReader()
+    now = itertools.count(0.0, REUSE_S)
+    spec, reader = make_kernel(tmp_path, "twisted"), SoftwareReader(clock=lambda: next(now))
     first = read(spec, reader)
     assert read(spec, reader) == first
     other = KernelSpec("mine", (*spec.argv, "--quiet"))
@@ -118,3 +125,22 @@ def test_the_file_of_the_first_version_loads(tmp_path: Path) -> None:
         "curve": False,
         "seconds_to_start": 1.25,
     }
+
+
+def test_starts_of_the_same_moment_share_one_look_at_the_files(tmp_path: Path) -> None:
+    now = [100.0]
+    steps: list[str] = []
+    reader = SoftwareReader(clock=lambda: now[0])
+    spec = make_kernel(tmp_path, "twisted")
+
+    def key(settings: tuple[str, ...] = ()) -> str:
+        return reader.read(spec, spec.argv, os.environ, settings, steps.append).key
+
+    first = key()
+    seen = len(steps)
+    now[0] += 0.9
+    assert (key(), len(steps)) == (first, seen)
+    assert key(("bash",)) != first, "another command is looked up"
+    now[0] += 0.2
+    key()
+    assert len(steps) > seen
