@@ -13,8 +13,10 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -66,13 +68,26 @@ def read_table() -> tuple[MeasuredKernel, ...]:
     return parse_table(json.loads(TABLE.read_bytes()))
 
 
+@dataclass
+class _Lookup:
+    """The latest look at the software of one command.
+
+    Starts of the same command take turns, so that one of them looks for all. If a file server
+    hangs, only starts that need this file server wait, and each has a time limit of its own.
+    """
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    read_at: float = -REUSE_S
+    software: Software = field(default_factory=Software)
+
+
 class SoftwareReader:
     """Reads the facts about kernels' software that are known before the kernels start."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._cache: dict[str, Capabilities] = {}
-        self._recent: dict[object, tuple[float, Software]] = {}  # with the time of the look
+        self._recent: dict[object, _Lookup] = {}
 
     def read(
         self,
@@ -100,11 +115,13 @@ class SoftwareReader:
         content = (spec.argv, (*sorted(spec.env.items()),), spec.interrupt_mode, spec.encryptions)
         command = (*content, spec.language, *settings)
         request = (spec.name, argv, *variables, command)
-        read_at, software = self._recent.get(request, (-REUSE_S, Software()))
-        if (now := self._clock()) - read_at >= REUSE_S:
-            software = self._look(spec, argv, env, command, begin)
-            _insert(self._recent, request, (now, software))
-        return software
+        lookup = self._recent.get(request) or _insert(self._recent, request, _Lookup())
+        begin(f"looking for {argv[0]}")
+        with lookup.lock:
+            if (now := self._clock()) - lookup.read_at >= REUSE_S:
+                lookup.software = self._look(spec, argv, env, command, begin)
+                lookup.read_at = now
+            return lookup.software
 
     def _look(
         self,
@@ -114,7 +131,6 @@ class SoftwareReader:
         command: tuple[object, ...],
         begin: BeginStep,
     ) -> Software:
-        begin(f"looking for {argv[0]}")
         program = shutil.which(argv[0], path=env.get("PATH", SYSTEM_PATH)) or argv[0]
         folders = package_folders(program, env, begin)
         resolved = os.path.realpath(program)
@@ -127,10 +143,11 @@ class SoftwareReader:
         return Software(key, spec.name, facts)
 
 
-def _insert(cache: dict[Key, Value], key: Key, value: Value) -> None:
+def _insert(cache: dict[Key, Value], key: Key, value: Value) -> Value:
+    """Insert a value unless another thread has inserted one; return the value in the cache."""
     while len(cache) >= MAX_CACHED:
-        del cache[next(iter(cache))]
-    cache[key] = value
+        cache.pop(next(iter(cache)), None)
+    return cache.setdefault(key, value)
 
 
 def _read_facts(
