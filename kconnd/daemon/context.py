@@ -20,8 +20,8 @@ from kconnd.system.kernelspecs import KernelspecIndex
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
 
-# A look at a kernel's sockets takes 5 ms of processor time. If fifty kernels start at the same
-# time, the looks are therefore delayed until most of the kernels have answered.
+# A look at a kernel's sockets takes 5 ms of processor time. The delay keeps the looks of many
+# kernels out of the time in which these kernels start.
 LOOK_DELAY_S, LOOK_INTERVAL_S = 2.0, 0.1
 
 
