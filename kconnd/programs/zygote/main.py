@@ -219,7 +219,7 @@ class ForkServer:
         self.imports = load("imports")
         self.staleness = load("staleness")
         self.heap_layout = load("heap_layout")
-        self.copied_pages: CopiedPages = load("prefault").CopiedPages()
+        self.copied_pages: CopiedPages = load("prefault").CopiedPages(fork_without_handlers)
         self.snapshot: DiskSnapshot = None
         self.kept_descriptors: set[int] = set()
         self.changed_env: dict[bytes, bytes] = {}

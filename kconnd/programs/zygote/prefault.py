@@ -24,7 +24,7 @@ import os
 
 TYPE_CHECKING = False  # importing typing would add a module to every kernel
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ENTRY_BYTES = 8  # the entry of one page in /proc/PID/pagemap
@@ -37,9 +37,16 @@ MAX_BYTES = 32 << 20  # a kernel that has copied more pages has run code of its 
 
 
 class CopiedPages:
-    """The pages that the first kernels of a zygote have copied, as ranges of addresses."""
+    """The pages that the first kernels of a zygote have copied, as ranges of addresses.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    fork : callable
+        A function that forks like `os.fork`.
+    """
+
+    def __init__(self, fork: Callable[[], int] = os.fork) -> None:
+        self.fork = fork
         self.ranges = array.array("Q")  # the start and the size of each range, in bytes
         self.size_bytes = 0
         self.samples = 0
@@ -53,15 +60,39 @@ class CopiedPages:
         return f"prefault: madvise: {os.strerror(ctypes.get_errno())}"
 
     def learn(self, kernel: int) -> None:
-        """List the pages that the process ``kernel`` has copied; keep the longest list so far."""
+        """List the pages that the process ``kernel`` has copied; keep the longest list so far.
+
+        A child makes the list. If the zygote itself made the list, it would write to pages that it
+        shares with all running kernels, and each of these pages would then exist twice.
+        """
         if self.samples == SAMPLE_COUNT:
             return
-        with contextlib.suppress(OSError):  # the kernel has exited
-            ranges = merge(copied_pages(kernel))
+        ranges = array.array("Q", self._run_in_child(lambda: merge(copied_pages(kernel)).tobytes()))
+        if ranges:
             self.samples += 1
             size_bytes = sum(ranges[1::2])
             if self.size_bytes < size_bytes <= MAX_BYTES:
                 self.ranges, self.size_bytes = ranges, size_bytes
+
+    def _run_in_child(self, make: Callable[[], bytes]) -> bytes:
+        """Return the result of a function that a child runs; ``b""`` if this fails."""
+        reading, writing = os.pipe()
+        with os.fdopen(reading, "rb") as result, os.fdopen(writing, "wb") as end:
+            try:
+                pid = self.fork()
+            except OSError:  # a temporary shortage of processes or memory
+                return b""
+            if pid == 0:
+                try:
+                    end.write(make())
+                    end.flush()
+                finally:
+                    os._exit(0)  # the code after the fork belongs to the parent
+            end.close()
+            content = result.read()
+        with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored
+            os.waitpid(pid, 0)
+        return content
 
     def copy(self) -> None:
         """Copy the pages into the calling process, which must be a fork of the zygote."""
