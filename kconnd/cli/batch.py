@@ -132,7 +132,7 @@ def outcomes_of(names: list[str], request: Callable[[str], Any]) -> Iterator[tup
         yield name, outcomes[name].get()
 
 
-def get_each(arguments: Arguments, verb: str) -> tuple[list[dict[str, Any]], int]:
+def get_each(arguments: Arguments, verb: str, query: str = "") -> tuple[list[dict[str, Any]], int]:
     """Look up kernels; with ``--json``, also print the reply, or several replies as a list.
 
     Returns
@@ -143,13 +143,17 @@ def get_each(arguments: Arguments, verb: str) -> tuple[list[dict[str, Any]], int
     client = client_for(arguments)
     names: list[str] = arguments.names
     if len(names) == 1 and not is_pattern(names[0]):
-        reply: dict[str, Any] = client.get(kernel_path(names[0], verb))
+        reply: dict[str, Any] = client.get(kernel_path(names[0], verb) + query)
         if arguments.json:
             render.print_json(reply)
         return [render.printable(reply)], 0
     replies: list[dict[str, Any]] = []
     names = expand_patterns(client, names)
-    failures = run_for_each(names, lambda name: client.get(kernel_path(name, verb)), replies.append)
+
+    def look_up(name: str) -> Any:
+        return client.get(kernel_path(name, verb) + query)
+
+    failures = run_for_each(names, look_up, replies.append)
     if arguments.json:
         render.print_json(replies)
     return render.printable(replies), exit_code_of(failures)

@@ -170,9 +170,10 @@ protocol_version, connection_file, connection {transport, ip, shell_port, iopub_
 control_port, hb_port, signature_scheme, encrypted}, heartbeat {state, last_at}, \
 execution_state, last_activity, kept_alive (why idle.stop_after does not stop it), clients, \
 memory (bytes), last_exit {code, signal, reason, at, output_tail, requested}, log_file, \
-profile_status, next_attempt_at, in_subshells (that it runs cells in subshells only), \
-warnings. Times are ISO 8601 in UTC. A field that does not apply \
-is null. Several names or a pattern give a list of these objects."""
+profile_status, next_attempt_at, unanswered (that it reports idle and does not answer on its \
+shell channel), in_subshells (that it runs cells in subshells only), warnings. Times are ISO 8601 \
+in UTC. A field that does not apply is null. Several names or a pattern give a list of these \
+objects."""
 KERNELS_JSON = """\
 {"kernels": [KERNEL], "errors": [{"name", "code", "message", "hint", "output"}]}
 

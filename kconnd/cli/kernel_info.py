@@ -23,7 +23,7 @@ OUTPUT_LINES = 5  # the last lines of output before the last exit
 
 def info(arguments: Arguments) -> int:
     """Print all details of kernels."""
-    kernels, exit_code = get_each(arguments, "")
+    kernels, exit_code = get_each(arguments, "", "?check=1")
     if kernels and not arguments.json:
         print("\n\n".join("\n".join(_info_lines(kernel)) for kernel in kernels))
     return exit_code
@@ -32,6 +32,7 @@ def info(arguments: Arguments) -> int:
 def _info_lines(kernel: dict[str, Any]) -> list[str]:
     now = time.time()
     rows = [("kernel", kernel["name"]), *_state_rows(kernel), *_attach_rows(kernel)]
+    rows += _silence_rows(kernel)
     if kernel["pid"]:
         rows += _process_rows(kernel, now)
     rows.append(("launches", f"{kernel['generation']}, {kernel['restarts']} of them restarts"))
@@ -77,6 +78,18 @@ def _attach_rows(kernel: dict[str, Any]) -> Rows:
     return [
         ("attach", render.plain(f"no new client can: {reason}")),
         ("", attach_hint(kernel["name"])),
+    ]
+
+
+def _silence_rows(kernel: dict[str, Any]) -> Rows:
+    """Return rows about a kernel that reports idle and does not answer; no rows for others."""
+    if not kernel.get("unanswered"):
+        return []
+    from kconnd.core.kernel.silence import hint_for_silence  # noqa: PLC0415  # see `_attach_rows`
+
+    return [
+        ("answers", render.plain(f"no: {kernel['unanswered']}")),
+        ("", hint_for_silence(kernel["name"])),
     ]
 
 

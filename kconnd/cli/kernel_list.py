@@ -202,6 +202,7 @@ def _note(kernel: dict[str, Any], now: float) -> str:
         waits_for and f"waits for {waits_for}",
         reason and f"no new client can attach: {reason}",
         kernel["heartbeat"]["state"] == "unresponsive" and "unresponsive",
+        kernel.get("unanswered") and "does not answer on its shell channel",
         kernel.get("in_subshells") and "works in a subshell only",
     )
     return next(filter(None, notes), render.profile_status(kernel))

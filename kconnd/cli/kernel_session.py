@@ -121,7 +121,7 @@ class KernelSession:
         self._poller = zmq.Poller()
         for channel in (self._client.iopub_channel, self._client.stdin_channel):
             self._poller.register(channel.socket, zmq.POLLIN)
-        self._subscribed = False
+        self._subscribed = self._is_silence_explained = False
 
     def close(self) -> None:
         """Disconnect; the kernel keeps running."""
@@ -186,7 +186,9 @@ class KernelSession:
                 print(f"waiting until {name} is idle; Ctrl-C ends the wait", file=sys.stderr)
 
     def _is_idle(self) -> bool:
-        return bool(self._look()["execution_state"] == "idle")
+        kernel = self._look()
+        self._explain_silence(kernel)
+        return bool(kernel["execution_state"] == "idle")
 
     def _await_status(self) -> None:
         """Wait until the kernel publishes the status ``idle``, but at most `POLL_INTERVAL_MS`."""
@@ -207,11 +209,20 @@ class KernelSession:
             request = self._client.kernel_info()
             while not self._client.shell_channel.socket.poll(POLL_INTERVAL_MS):
                 self._check_time()
-                self._look()
+                self._explain_silence(self._look(check=True))
             self._client.get_shell_msg(timeout=1)
             if self._hears(request):
                 break
         self._subscribed = True
+
+    def _explain_silence(self, kernel: dict[str, Any]) -> None:
+        """Report once that the kernel reports idle and does not answer."""
+        if self._is_silence_explained or not (silence := kernel.get("unanswered")):
+            return
+        self._is_silence_explained = True
+        name = self._arguments.name
+        text = f"kconnd-ctl: waiting for {name}: {silence}; Ctrl-C ends the wait"
+        print(plain(text), file=sys.stderr)
 
     def _hears(self, request: str) -> bool:
         while self._client.iopub_channel.socket.poll(100):
@@ -324,8 +335,8 @@ class KernelSession:
             hint=self.fate_of_code(),
         )
 
-    def _look(self) -> dict[str, Any]:
-        """Request the kernel's state from the daemon.
+    def _look(self, *, check: bool = False) -> dict[str, Any]:
+        """Request the kernel's state from the daemon; ``check`` lets it check an idle kernel.
 
         If no daemon answers, the kernel keeps running, and the returned ``execution_state`` is None
         until the next daemon has adopted the kernel.
@@ -338,7 +349,8 @@ class KernelSession:
             If no daemon has answered for `DAEMON_TIMEOUT_S`.
         """
         try:
-            now: dict[str, Any] = self._daemon.get(kernel_path(self._arguments.name))
+            path = kernel_path(self._arguments.name) + ("?check=1" if check else "")
+            now: dict[str, Any] = self._daemon.get(path)
         except UnreachableError:
             self._unreachable_since = self._unreachable_since or time.monotonic()
             if time.monotonic() > self._unreachable_since + DAEMON_TIMEOUT_S:

@@ -241,6 +241,7 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "next_attempt_at": optional(time),
     "unrecorded": optional(_line),
     "unreachable": optional(_line),
+    "unanswered": optional(_line),
     "in_subshells": optional(_line),
     "warnings": rows(_line),
     "consoles": optional(rows(record(_console))),

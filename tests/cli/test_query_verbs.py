@@ -78,6 +78,16 @@ def test_info_shows_all_about_a_kernel(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert shown["warning"] == "the port is in the ephemeral range"
 
 
+def test_a_kernel_that_answers_no_cell_is_not_shown_as_idle(ctl: Ctl, daemon: FakeDaemon) -> None:
+    text = "it reports idle, but has not answered on its shell channel for 40 s"
+    daemon.add("a", execution_state="unknown", unanswered=text)
+    shown = ctl("info", "a").out
+    assert daemon.requests[-1].query == "check=1"
+    assert f"answers  no: {text}\n" in shown
+    assert "kconnd-ctl restart a" in shown
+    assert "does not answer on its shell channel" in ctl("list").out
+
+
 def test_work_in_a_subshell_only_is_shown(ctl: Ctl, daemon: FakeDaemon) -> None:
     text = "it runs a cell in a subshell only; ipykernel can interrupt the main shell only"
     daemon.add("a", execution_state="busy", in_subshells=text)

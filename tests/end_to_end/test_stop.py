@@ -283,7 +283,7 @@ def test_a_cell_is_called_interrupted_only_if_it_was(lab: Daemon) -> None:
         assert "works in a subshell only" in ctl(lab, "list").out
         done = ctl(lab, "interrupt", "lab")
         assert (done.code, done.out) == (1, "")
-        assert "the cell still runs after 5 s, in a subshell" in done.err
+        assert " s, in a subshell; ipykernel can interrupt the main shell only" in done.err
         assert "kconnd-ctl restart lab ends the cell" in done.err
         gate.touch()
         wait_for(lambda: lab.info("lab")["execution_state"] == "idle", "the cell to end")

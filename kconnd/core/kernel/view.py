@@ -44,6 +44,8 @@ class LiveStatus:
         Why ``idle.stop_after`` does not stop the kernel although it is idle.
     unreachable : str
         Why no new client can attach to a running kernel; empty if new clients can attach.
+    unanswered : str
+        That the kernel reports ``idle`` and does not answer on its shells; empty if it may answer.
     in_subshells : str
         That the kernel works in subshells only; empty if it does not.
     """
@@ -62,6 +64,7 @@ class LiveStatus:
     unrecorded: str = ""
     kept_alive: str | None = None
     unreachable: str = ""
+    unanswered: str = ""
     in_subshells: str = ""
 
 
@@ -155,6 +158,7 @@ def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
         "next_attempt_at": iso_time(sight.next_attempt_at),
         "unrecorded": sight.unrecorded or None,
         "unreachable": sight.unreachable or None,
+        "unanswered": sight.unanswered or None,
         "in_subshells": sight.in_subshells or None,
         "warnings": list(facts.warnings) if alive else [],
     }

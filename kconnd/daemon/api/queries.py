@@ -139,8 +139,15 @@ async def kernels_(request: Request) -> Reply:
 
 
 async def info(request: Request) -> Reply:
-    """Describe one kernel; the description does not contain the kernel's key."""
-    return await info_of(request, request.kernels.find(request.name))
+    """Describe one kernel; the description does not contain the kernel's key.
+
+    With ``check``, a kernel that reports idle gets a request on its shells first, if the peer may
+    connect to it.
+    """
+    actor = request.kernels.find(request.name)
+    if request.query.get("check") == "1" and request.may(Right.CONNECT, request.name):
+        await actor.process.watch.check_shells()
+    return await info_of(request, actor)
 
 
 async def connection(request: Request) -> Reply:

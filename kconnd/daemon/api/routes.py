@@ -110,7 +110,13 @@ ROUTES: tuple[Route, ...] = (
         streams=True,
     ),
     Route("GET", "/v1/kernels", Right.SEE, kernels_),
-    Route("GET", _ONE, Right.SEE, info),
+    Route(
+        "GET",
+        _ONE,
+        Right.SEE,
+        info,
+        (Parameter("check", "string", "1 to send an idle kernel a request on its shells first."),),
+    ),
     Route("GET", f"{_ONE}/connection", Right.CONNECT, connection),
     Route("GET", f"{_ONE}/why", Right.SEE, why),
     Route(

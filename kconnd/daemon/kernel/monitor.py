@@ -3,10 +3,11 @@
 This module makes no decisions. It reports events to the actor, each with the generation of the
 process. A kernel that does not answer is reported as silent, and never as exited.
 `kconnd.core.kernel.activity` interprets status messages, and `kconnd.core.kernel.habits` interprets
-missing heartbeats.
+missing heartbeats. `kconnd.core.kernel.silence` interprets an idle kernel that does not answer.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -28,12 +29,19 @@ from kconnd.core.kernel.events import (
     HeartbeatResumed,
 )
 from kconnd.core.kernel.habits import Habits
+from kconnd.core.kernel.silence import (
+    MAX_PROOF_AGE_S,
+    SILENT_AFTER_S,
+    describe_silence,
+    is_check_due,
+)
 from kconnd.daemon.context import Channels
 from kconnd.daemon.kernel.questions import (
     FIRST_ANSWER_RETRY_S,
     ask_each_shell,
     ask_until_answered,
 )
+from kconnd.daemon.kernel.shell_check import ShellCheck
 
 CONFIRM_TIMEOUT_S = 10.0  # an adopted kernel counts as unresponsive after this silence
 IDLE_PROOF_TIMEOUT_S = 5.0  # an idle kernel answers on each shell within this time
@@ -83,6 +91,8 @@ class Watch:
         self._report, self._answered, self._learned = report, answered, learned
         self._clock, self._turn, self._spawn = clock, turn, spawn
         self._channels: Channels | None = None
+        self._shells: ShellCheck | None = None
+        self._proved_at = -math.inf  # when all shells have answered last
         self._generation = 0
         self._alive = asyncio.Event()  # set by any message of this process
         self._changed = asyncio.Event()  # set, and replaced, when the status may have changed
@@ -95,8 +105,30 @@ class Watch:
 
     @property
     def execution_state(self) -> str | None:
-        """``busy``, ``idle`` or, after an adoption, ``unknown``; None before the first answer."""
-        return self.activity.state if self.activity else None
+        """``busy``, ``idle`` or ``unknown``; None before the first answer.
+
+        It is unknown after an adoption, and if a kernel that reports ``idle`` does not answer.
+        """
+        if self.activity is None:
+            return None
+        return "unknown" if self.silence else self.activity.state
+
+    @property
+    def silence(self) -> str:
+        """That a kernel which reports ``idle`` does not answer on its shells; else ``""``."""
+        check = self._shells
+        if check is None or check.sent_at is None or not self._is_unanswered():
+            return ""
+        waited_s = self._clock() - check.sent_at
+        return describe_silence(waited_s, control_answers=check.control_answers)
+
+    def _is_unanswered(self) -> bool:
+        """Return whether a check of an idle kernel is pending, and nothing else was answered."""
+        sent_at = self._shells.sent_at if self._shells else None
+        activity = self.activity
+        if sent_at is None or activity is None or activity.state != "idle":
+            return False
+        return max(activity.active_at, self._proved_at) <= sent_at
 
     @property
     def open_requests(self) -> OpenRequests:
@@ -166,6 +198,7 @@ class Watch:
             Whether the profile enables heartbeats.
         """
         self._channels, self._generation = channels, generation
+        self._shells, self._proved_at = ShellCheck(channels, self._clock), -math.inf
         if fresh and answer is None:
             yield self._first_answer(channels, generation)
         else:
@@ -181,7 +214,7 @@ class Watch:
 
     def end(self) -> None:
         """Stop listening, and close the connection."""
-        self.activity = None
+        self.activity = self._shells = None
         self._wake()
         if self._channels is not None:
             self._channels.close()
@@ -273,6 +306,7 @@ class Watch:
         await asyncio.sleep(IOPUB_LAG_S)  # an `idle` may arrive shortly after the reply
         self._answered(reply, False)  # noqa: FBT003  # see the class's docstring
         activity.record_answer(question, self._clock())
+        self._proved_at = self._clock()
         self._wake()
 
     async def is_idle(self, limit_s: float | None = None) -> bool:
@@ -290,9 +324,43 @@ class Watch:
         try:
             async with asyncio.timeout(IDLE_PROOF_TIMEOUT_S if limit_s is None else limit_s):
                 await ask_each_shell(channels)
-        except (TimeoutError, ValueError):
+        except TimeoutError:
+            self._begin_check()
             return False
+        except ValueError:
+            return False
+        self._proved_at = self._clock()
         return activity is self.activity and activity.is_sure and activity.active_at == since
+
+    # --- whether an idle kernel answers
+
+    async def check_shells(self) -> None:
+        """Check whether an idle kernel answers, unless it has answered a short time ago.
+
+        The check is over when the kernel has answered or counts as silent.
+        """
+        if self._clock() - self._proved_at > MAX_PROOF_AGE_S:
+            self._begin_check()
+        check = self._shells
+        if check is not None and check.sent_at is not None:
+            remaining_s = check.sent_at + SILENT_AFTER_S - self._clock()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(remaining_s):
+                    await self.until(lambda: not self._is_unanswered())
+
+    def _begin_check(self) -> None:
+        """Begin to check an idle kernel, unless a check is pending."""
+        check = self._shells
+        is_idle = self.activity is not None and self.activity.state == "idle"
+        if check is not None and check.sent_at is None and is_idle:
+            check.begin()
+            self._spawn(self._check_shells(check))
+
+    async def _check_shells(self, check: ShellCheck) -> None:
+        if await check.run():
+            self._proved_at = self._clock()
+            self._show_life()
+        self._wake()
 
     # --- the first answer
 
@@ -308,6 +376,7 @@ class Watch:
     def _take_first(self, reply: Mapping[str, Any], generation: int) -> None:
         self._show_life()
         self.activity = self.activity or self._new_activity(idle=True)
+        self._proved_at = self._clock()
         self._answered(reply, True)  # noqa: FBT003  # see the class's docstring
         self._report(Answered(generation))
 
@@ -364,6 +433,9 @@ class Watch:
         """
         if self._channels is None:
             return
+        active_at = self.activity.active_at if self.activity else math.inf
+        if is_check_due(active_at, self._proved_at, self._clock()):
+            self._begin_check()
         answered = self._channels.heartbeat()
         if answered:
             self._heard()

@@ -155,6 +155,7 @@ class Readings:
             unrecorded=actor.unrecorded,
             kept_alive=self._why_kept_alive(actor),
             unreachable=process.fault if kernel.state is State.RUNNING else "",
+            unanswered=process.watch.silence,
             in_subshells=describe_subshells(
                 process.watch.open_requests, actor.record.facts.implementation
             ),

@@ -29,7 +29,7 @@ class FakeChannels:
     answers_heartbeats: bool | None = True
     subshells: list[str] = field(default_factory=list)
     fault: Exception | None = None  # of a list of subshells
-    silent: set[str] = field(default_factory=set)  # subshells that answer nothing
+    silent: set[str] = field(default_factory=set)  # subshells and channels that answer nothing
     closed: bool = False
     heard_at: float = 0.0
     seen: Callable[[str, bool, str], None] | None = None
@@ -37,7 +37,7 @@ class FakeChannels:
 
     async def kernel_info(self, channel: str = "shell", subshell: str = "") -> Mapping[str, Any]:
         self.asked.append(subshell or channel)
-        if subshell in self.silent:
+        if (subshell or channel) in self.silent:
             await asyncio.Event().wait()
         await self.may_answer.wait()
         features = ["kernel subshells"] if self.subshells else []

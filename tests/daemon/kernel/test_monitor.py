@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from kconnd.core.kernel import activity
+from kconnd.core.kernel import activity, silence
 from kconnd.core.kernel.events import Adopted, Answered, StartRequested
 from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.lifecycle import State
-from kconnd.daemon.kernel import monitor, questions
+from kconnd.daemon.kernel import monitor, questions, shell_check
 from kconnd.daemon.kernel.background import BackgroundTasks
 from kconnd.daemon.kernel.monitor import Watch
 from kconnd.daemon.kernel.readings import Readings
@@ -213,6 +213,67 @@ async def test_a_list_of_subshells_that_makes_no_sense_leaves_it_unknown_and_is_
         assert Readings(stage.world).sight(actor, "current").last_activity is None
         channels.fault = None
         await wait_for_it(lambda: actor.process.watch.execution_state == "idle", "the answers")
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the times after which a kernel is checked, and counts as silent."""
+    for module in (monitor, silence):
+        monkeypatch.setattr(module, "SILENT_AFTER_S", 0.05)
+    monkeypatch.setattr(silence, "CHECK_AFTER_S", 0.0)
+    monkeypatch.setattr(monitor, "MAX_PROOF_AGE_S", 0.0)
+    monkeypatch.setattr(shell_check, "CONTROL_AFTER_S", 0.01)
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_an_idle_kernel_that_answers_no_request_is_not_idle(stage: Stage) -> None:
+    channels, watch = await running(stage), stage.actor.process.watch
+    channels.silent = {"shell"}
+    channels.asked.clear()
+    await watch.check_shells()
+    assert "it reports idle, but has not answered on its shell channel" in watch.silence
+    assert (watch.execution_state, watch.heartbeat) == ("unknown", "alive")
+    await wait_for_it(lambda: "control channel answers" in watch.silence, "the control channel")
+    assert Readings(stage.world).sight(stage.actor, "current").unanswered
+    await watch.check_shells()
+    assert channels.asked == ["shell", "control"], "requests would accumulate"
+    assert not await watch.is_idle(0.02)
+    channels.say("cell", "busy")
+    assert (watch.silence, watch.execution_state) == ("", "busy")
+    channels.say("cell", "idle")
+    assert watch.silence == "", "it has worked on a request since"
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_kernel_that_answers_again_is_idle(stage: Stage) -> None:
+    channels, watch = await running(stage), stage.actor.process.watch
+    stage.may_answer.clear()
+    await watch.check_shells()
+    assert watch.silence
+    assert "control" not in watch.silence
+    stage.may_answer.set()
+    await wait_for_it(lambda: not watch.silence, "the answer")
+    channels.asked.clear()
+    assert await watch.is_idle()
+    assert channels.asked == ["shell"]
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_heartbeat_checks_a_kernel_once_after_its_requests(stage: Stage) -> None:
+    channels, watch = await running(stage), stage.actor.process.watch
+    channels.asked.clear()
+    watch.beat(allowed=3)
+    assert channels.asked == [], "it has answered since it began"
+    channels.say("cell", "busy")
+    watch.beat(allowed=3)
+    channels.say("cell", "idle")
+    for _ in range(3):
+        watch.beat(allowed=3)
+    await wait_for_it(lambda: channels.asked, "the check")
+    await wait_for_it(lambda: watch.activity and watch._proved_at > watch.activity.active_at, "it")
+    watch.beat(allowed=3)
+    await asyncio.sleep(0)
+    assert channels.asked == ["shell"]
 
 
 def watch_alone(**changes: Any) -> tuple[Watch, Reports, BackgroundTasks]:
