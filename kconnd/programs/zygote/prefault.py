@@ -24,7 +24,7 @@ import os
 
 TYPE_CHECKING = False  # importing typing would add a module to every kernel
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ENTRY_BYTES = 8  # the entry of one page in /proc/PID/pagemap
@@ -32,7 +32,7 @@ ENTRY_BYTES = 8  # the entry of one page in /proc/PID/pagemap
 # belongs to a file, a single process maps the page.
 PRESENT, FILE, EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
 POPULATE_WRITE = 23  # MADV_POPULATE_WRITE in <linux/mman.h>
-SAMPLE_COUNT = 3  # several kernels are examined, because one of them may not have started yet
+SAMPLE_COUNT = 3  # some kernels may not have started yet, and others have run code of their user
 MAX_BYTES = 32 << 20  # a kernel that has copied more pages has run code of its user
 
 
@@ -48,8 +48,7 @@ class CopiedPages:
     def __init__(self, fork: Callable[[], int] = os.fork) -> None:
         self.fork = fork
         self.ranges = array.array("Q")  # the start and the size of each range, in bytes
-        self.size_bytes = 0
-        self.samples = 0
+        self.samples: list[array.array[int]] = []  # the pages that each example has copied
         self._madvise = ctypes.CDLL(None, use_errno=True).madvise
         self._madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
@@ -60,31 +59,29 @@ class CopiedPages:
         return f"prefault: madvise: {os.strerror(ctypes.get_errno())}"
 
     def learn(self, kernel: int) -> None:
-        """List the pages that the process ``kernel`` has copied; keep the longest list so far.
+        """List the pages that the process ``kernel`` has copied, as one of the examples.
 
-        A child makes the list. If the zygote itself made the list, it would write to pages that it
+        A child makes the lists. If the zygote itself made the list, it would write to pages that it
         shares with all running kernels, and each of these pages would then exist twice.
         """
-        if self.samples == SAMPLE_COUNT:
+        if len(self.samples) == SAMPLE_COUNT:
             return
-        ranges = array.array("Q", self._run_in_child(lambda: merge(copied_pages(kernel)).tobytes()))
-        if ranges:
-            self.samples += 1
-            size_bytes = sum(ranges[1::2])
-            if self.size_bytes < size_bytes <= MAX_BYTES:
-                self.ranges, self.size_bytes = ranges, size_bytes
+        pages = self._list_in_child(lambda: array.array("Q", copied_pages(kernel)))
+        if 0 < len(pages) <= MAX_BYTES // PAGE_BYTES:
+            self.samples.append(pages)
+            self.ranges = self._list_in_child(lambda: merge(common_pages(self.samples)))
 
-    def _run_in_child(self, make: Callable[[], bytes]) -> bytes:
-        """Return the result of a function that a child runs; ``b""`` if this fails."""
+    def _list_in_child(self, make: Callable[[], array.array[int]]) -> array.array[int]:
+        """Return the result of a function that a child runs; an empty list if this fails."""
         reading, writing = os.pipe()
         with os.fdopen(reading, "rb") as result, os.fdopen(writing, "wb") as end:
             try:
                 pid = self.fork()
             except OSError:  # a temporary shortage of processes or memory
-                return b""
+                return array.array("Q")
             if pid == 0:
                 try:
-                    end.write(make())
+                    end.write(make().tobytes())
                     end.flush()
                 finally:
                     os._exit(0)  # the code after the fork belongs to the parent
@@ -92,7 +89,7 @@ class CopiedPages:
             content = result.read()
         with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored
             os.waitpid(pid, 0)
-        return content
+        return array.array("Q", content)
 
     def copy(self) -> None:
         """Copy the pages into the calling process, which must be a fork of the zygote."""
@@ -126,7 +123,18 @@ def copied_pages(pid: int) -> Iterator[int]:
                     yield start + number * PAGE_BYTES
 
 
-def merge(pages: Iterator[int]) -> array.array[int]:
+def common_pages(samples: list[array.array[int]]) -> list[int]:
+    """Return, in ascending order, the pages that each started kernel has copied.
+
+    A kernel with less than half as many pages as another may not have started yet. Such a kernel is
+    ignored.
+    """
+    most = max(map(len, samples))
+    started = [set(pages) for pages in samples if 2 * len(pages) > most]
+    return sorted(set.intersection(*started))
+
+
+def merge(pages: Iterable[int]) -> array.array[int]:
     """Merge adjacent pages into ranges: the start and the size of each, in bytes."""
     ranges = array.array("Q")
     end = -1
