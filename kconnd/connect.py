@@ -206,7 +206,13 @@ def get_connection_file() -> str | None:
     application = getattr(module, "IPKernelApp", None)
     if application is not None and application.initialized():
         return str(application.instance().abs_connection_file)
-    return os.environ.get(VARIABLE) or None
+    return _inherited_file()
+
+
+def _inherited_file() -> str | None:
+    """Return the path in `VARIABLE`; a kernel that was kept warm may have inherited a link."""
+    path = os.environ.get(VARIABLE) or None
+    return os.path.realpath(path) if path and Path(path).is_symlink() else path
 
 
 def find_connection_file(
@@ -540,7 +546,7 @@ def _folders() -> list[Path]:
     on_server = [Path(paths.owner_folder(user.uid))] if has_front_door() else []
     ours = [Path(paths.runtime_dir(os.environ, user.uid, lingers=yes)) for yes in (True, False)]
     ours += map(Path, fallback_folders(user.uid))
-    current = os.environ.get(VARIABLE)
+    current = _inherited_file()
     if current:
         ours.append(Path(current).parent)
     return list(dict.fromkeys([*on_server, *ours, Path(jupyter_runtime_dir())]))

@@ -15,6 +15,9 @@ from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, client, run, run_on
 
 FORK = f"python: {sys.executable}\nlauncher: fork\n"
+SMALL = f"""\
+argv: [{sys.executable}, {Path(__file__).with_name("small_kernel.py")}, '{{connection_file}}']
+"""
 INSIDE = """\
 import os, sys
 from ipykernel.connect import get_connection_file
@@ -337,16 +340,43 @@ def test_one_that_dies_is_replaced(lab: Daemon) -> None:
     wait_for(lambda: waiting(lab) and not set(waiting(lab)) & set(old), "another one")
 
 
-def test_what_cannot_learn_its_name_is_not_kept_warm_and_the_log_says_so(daemon: Daemon) -> None:
-    small = Path(__file__).with_name("small_kernel.py")
-    argv = f"argv: [{sys.executable}, {small}, '{{connection_file}}']\n"
+def test_a_kernel_that_cannot_learn_its_name_has_a_path_that_leads_to_its_file(
+    daemon: Daemon,
+) -> None:
+    daemon.profile("other", f"{SMALL}transport: ipc\nwarm: 1\n")
+    daemon.start()
+    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready")
+    info = start_warm(daemon, "other")
+    command = Path(f"/proc/{info['pid']}/cmdline").read_bytes().split(b"\0")
+    environment = Path(f"/proc/{info['pid']}/environ").read_bytes().split(b"\0")
+    path = Path(os.fsdecode(command[-2]))
+    assert b"KCONND_CONNECTION_FILE=" + command[-2] in environment
+    assert not [text for text in environment if text.startswith(b"KCONND_KERNEL=")]
+    assert path.resolve() == Path(info["connection_file"])
+    daemon.kill()
+    daemon.start()
+    assert daemon.wait_state("other", "running")["pid"] == info["pid"]
+    assert path.resolve() == Path(info["connection_file"]), "over a restart of the daemon"
+    daemon.post("other", "stop")
+    wait_for(lambda: not path.is_symlink(), "the link to be removed")
+
+
+def test_a_kernel_of_another_language_is_outdated_by_a_startup_file(
+    daemon: Daemon, folder: Path
+) -> None:
+    """The kernel itself cannot say which files it has read."""
+    daemon.profile("other", f"{SMALL}transport: ipc\nwarm: 1\nenv: {{HOME: '{folder}'}}\n")
+    daemon.start()
+    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready")
+    (folder / ".Rprofile").write_text("x <- 1")
+    assert start(daemon, "other")["launcher_note"] is None
+
+
+def test_a_kernel_that_exits_at_once_is_reported_at_once(daemon: Daemon) -> None:
+    argv = f"argv: [{sys.executable}, -c, 'raise SystemExit(3)', '{{connection_file}}']\n"
     daemon.profile("other", f"{argv}transport: ipc\nwarm: 1\n")
     daemon.start()
-    wait_for(
-        lambda: "only ipykernel can be named after its start" in daemon.said(), "the log to say so"
-    )
-    assert not waiting(daemon)
-    assert start(daemon, "other")["state"] == "running"
+    wait_for(lambda: "it exited with code 3" in daemon.said(), "the log to say so")
 
 
 def test_a_hand_over_does_not_wait_for_starts_that_take_long(lab: Daemon) -> None:

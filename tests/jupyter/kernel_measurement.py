@@ -23,6 +23,7 @@ WARNINGS = ("-W", "error", "-W", "ignore:Interpreting naive datetime:Deprecation
 CTL = (sys.executable, *WARNINGS, "-m", "kconnd.cli.main")
 OWN_FILES = frozenset({"ports.json"})  # of the daemon
 INTERRUPT_LIMIT_S = 10.0
+WARM_LIMIT_S = 60.0  # it starts at idle priority
 INPUT_LIMIT = "3s"  # a kernel that asks for input does so within milliseconds
 
 
@@ -72,6 +73,24 @@ class Measurement:
         alive = [process.name() for process in before if process.is_running()]
         columns["left"] = sorted([*alive, *(self._files() - files)])
         return columns
+
+    def measure_warm(self) -> dict[str, Any]:
+        """Return what a kernel is like that was kept warm."""
+        wait_for(lambda: self._daemon.get("/v1/health")["warm"] == 1, "a kernel", WARM_LIMIT_S)
+        info = self._daemon.post(NAME, "start")
+        measured: dict[str, Any] = {"warm": info["launcher_note"] == "it was kept warm"}
+        measured["runs"] = self._says_42()
+        measured["knows_name"] = "name" in self._code and NAME in self._run("name").out.split()
+        link = next(path for path in self._warm_files() if path.is_symlink())
+        self._daemon.post(NAME, "stop")
+        wait_for(lambda: not link.is_symlink(), "its link to be removed")
+        own = link.name.partition(".")[0]
+        measured["left"] = [path.name for path in self._warm_files() if path.name.startswith(own)]
+        return measured
+
+    def _warm_files(self) -> list[Path]:
+        folders = (self._daemon.runtime / "live", self._daemon.state / "warm")
+        return [path for folder in folders for path in folder.glob(f"{NAME}~*")]
 
     def _renew(self, *, is_stuck: bool) -> None:
         """Have the kernel idle, in a new process if it is stuck in a cell or has ended."""

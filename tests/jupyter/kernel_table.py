@@ -16,6 +16,7 @@ PYTHON = {
     "hello": "print(6 * 7)",
     "error": "1 / 0",
     "input": "print(input('who? '))",
+    "name": "import os\nprint(os.environ['KCONND_KERNEL'])",
     "endless": "import time\nprint('begun', flush=True)\nfor _ in range(600): time.sleep(0.1)",
 }
 # What the usual kernel does; a row names only what differs from it.
@@ -44,8 +45,9 @@ class KernelRow:
     implementation, language : str
         What it says of itself.
     code : dict of str to str
-        Cells: ``hello`` prints 42, ``error`` fails, ``input`` prints a line of stdin, and
-        ``endless`` prints ``begun`` and runs on. Where a cell is executed statement by statement,
+        Cells: ``hello`` prints 42, ``error`` fails, ``input`` prints a line of stdin, ``name``
+        prints the kernel's name (if a warm kernel learns it), and ``endless`` prints ``begun`` and
+        runs on. Where a cell is executed statement by statement,
         an interrupt between two of them is lost, so ``endless`` prints within a loop.
     differs : dict
         The values that differ from `USUAL`.
@@ -94,6 +96,7 @@ ROWS = (
         {
             "hello": "echo $((6 * 7))",
             "error": "nosuch",
+            "name": "echo $KCONND_KERNEL",
             "endless": "for i in $(seq 600); do [ $i = 2 ] && echo begun; sleep 0.1; done",
         },
         nightly=False,
@@ -116,6 +119,7 @@ ROWS = (
             "hello": "console.log(6 * 7)",
             "error": "throw new Error('x')",
             "input": "console.log(prompt('who?'))",
+            "name": "console.log(Deno.env.get('KCONND_KERNEL'))",
             "endless": "console.log('begun'); await new Promise(r => setTimeout(r, 60000))",
         },
         {"after_ctrl_c": "busy", "interrupt": "is refused"},
@@ -130,6 +134,7 @@ ROWS = (
             "hello": "cat(6 * 7)",
             "error": "stop('x')",
             "input": "cat(readline('who? '))",
+            "name": "cat(Sys.getenv('KCONND_KERNEL'))",
             "endless": "cat('begun\\n'); flush.console(); for (i in 1:600) Sys.sleep(0.1)",
         },
         program="R",
@@ -160,6 +165,7 @@ ROWS = (
             "hello": "disp(6 * 7)",
             "error": "error('x')",
             "input": "disp(input('who? ', 's'))",
+            "name": "disp(getenv('KCONND_KERNEL'))",
             "endless": "fclose(fopen('{gate}', 'w')); for i = 1:600, pause(0.1); end",
         },
         {"error": 0},
@@ -260,6 +266,7 @@ ROWS = (
         {
             "hello": "console.log(6 * 7)",
             "error": "throw new Error('x')",
+            "name": "import process from 'process'; console.log(process.env.KCONND_KERNEL)",
             "endless": "for (let i = 0; i < 600; i++) { if (i == 1) console.log('begun'); "
             "await new Promise(r => setTimeout(r, 100)); }",
         },

@@ -1,5 +1,6 @@
 """Each kernel of the table does what its row says, under a daemon and with ``kconnd-ctl``."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -66,20 +67,43 @@ def marks(row: KernelRow) -> list[pytest.MarkDecorator]:
     return [pytest.mark.languages, *([pytest.mark.nightly] if row.nightly else [])]
 
 
-@pytest.mark.parametrize("row", [pytest.param(row, id=row.name, marks=marks(row)) for row in ROWS])
-def test_a_kernel_does_what_its_row_says(
-    row: KernelRow, environment_of: Callable[[KernelRow], Path], home: Path
-) -> None:
+EACH_ROW = pytest.mark.parametrize(
+    "row", [pytest.param(row, id=row.name, marks=marks(row)) for row in ROWS]
+)
+
+
+@contextlib.contextmanager
+def measuring(
+    row: KernelRow, environment_of: Callable[[KernelRow], Path], home: Path, *keys: str
+) -> Iterator[Measurement]:
+    """Run a daemon with the kernel's profile, to which lines are added."""
     if row.program and not shutil.which(row.program):
         pytest.skip(f"{row.program} is not installed here")
     venv = environment_of(row)
     env = kernel_environment(home, venv)
+    profile = row.profile.replace("{venv}", str(venv)).replace("{python}", sys.executable)
     with Daemon(home) as daemon:
-        daemon.profile(
-            NAME, row.profile.replace("{venv}", str(venv)).replace("{python}", sys.executable)
-        )
+        daemon.profile(NAME, "\n".join((profile, *keys)))
         daemon.start(env=env)
-        measured = Measurement(row, daemon, env).measure()
+        yield Measurement(row, daemon, env)
+
+
+@EACH_ROW
+def test_a_kernel_does_what_its_row_says(
+    row: KernelRow, environment_of: Callable[[KernelRow], Path], home: Path
+) -> None:
+    with measuring(row, environment_of, home) as measurement:
+        measured = measurement.measure()
     record(row, measured)
     expected = row.expected()
     assert {key: measured[key] for key in expected} == expected
+
+
+@EACH_ROW
+def test_a_kernel_is_kept_warm_and_gets_its_name(
+    row: KernelRow, environment_of: Callable[[KernelRow], Path], home: Path
+) -> None:
+    with measuring(row, environment_of, home, "warm: 1") as measurement:
+        measured = measurement.measure_warm()
+    knows_name = "name" in row.code
+    assert measured == {"warm": True, "runs": True, "knows_name": knows_name, "left": []}

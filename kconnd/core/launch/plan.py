@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kconnd.core.launch.connection import ConnectionInfo
-from kconnd.core.launch.kernel_files import KernelFiles
+from kconnd.core.launch.kernel_files import KernelFiles, without_warm_suffix
 from kconnd.core.launch.kernelspec_file import KernelSpec, is_bare_python
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -182,9 +182,12 @@ def enable_ipv6(argv: tuple[str, ...]) -> tuple[str, ...]:
 def kernel_variables(name: str, connection_file: str) -> dict[str, str]:
     """Return the environment variables by which code in a kernel identifies the kernel.
 
-    The values are not secret.
+    The values are not secret. A warm kernel has no name yet, so it gets no variable with its name.
     """
-    return {"KCONND_KERNEL": name, "KCONND_CONNECTION_FILE": connection_file}
+    variables = {"KCONND_KERNEL": name, "KCONND_CONNECTION_FILE": connection_file}
+    if without_warm_suffix(name) != name:
+        del variables["KCONND_KERNEL"]
+    return variables
 
 
 def hint_for(output: str) -> str:

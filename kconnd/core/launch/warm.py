@@ -1,18 +1,43 @@
 """Decides whether a warm kernel can replace a launch, and lists the files that a kernel has read.
 
-All functions are pure. When a warm kernel evaluates the expression `READING`, the value is the list
-of the files that this kernel has read. `READING` and the code of `renaming_code` run in the kernel
-and leave no names in the user's namespace.
+All functions are pure. A Python kernel evaluates the expression `READING` to the list of the files
+that this kernel has read; `READING` leaves no names in the user's namespace. A kernel of another
+language cannot list them. Its list consists of the files that its processes have open or mapped, of
+the files in its command, and of the usual startup files (`files_of_process`). The program and the
+package folders belong to the key of the software (`kconnd.core.launch.capabilities`), which the
+caller compares as well.
 """
 
 import ast
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from kconnd.core.launch.kernel_files import kernel_files
 from kconnd.core.launch.plan import LaunchPlan, kernel_variables
 
 _NO_FILES = kernel_files("", "", "")
+SHELL_FILES = (
+    ".profile",
+    ".bash_profile",
+    ".bash_login",
+    ".bashrc",
+    ".zshenv",
+    ".zprofile",
+    ".zshrc",
+    ".config/fish/config.fish",
+)
+# The files that interpreters of some languages run when they start, in the home folder or in the
+# working folder.
+LANGUAGE_FILES = (
+    ".Rprofile",
+    ".Renviron",
+    ".octaverc",
+    ".gnuplot",
+    ".irbrc",
+    ".ghci",
+    ".julia/config/startup.jl",
+)
 
 
 def same_start(first: LaunchPlan, second: LaunchPlan) -> bool:
@@ -31,21 +56,6 @@ def _nameless(plan: LaunchPlan) -> LaunchPlan:
         env={key: value for key, value in plan.env.items() if key not in own},
         files=_NO_FILES,
     )
-
-
-def renaming_code(old_file: str, name: str, file: str) -> str:
-    """Return code that gives a Python kernel a new name and a new path of its connection file.
-
-    The code leaves nothing in the user's namespace, and a second run changes nothing.
-    """
-    variables = kernel_variables(name, file)
-    return f"""\
-__import__("os").environ.update({variables!r})
-__import__("ipykernel.kernelapp").kernelapp.IPKernelApp.instance().connection_file = {file!r}
-(lambda words: words.__setitem__(slice(None), [
-    {file!r} if word == {old_file!r} else word for word in words
-]))(__import__("sys").argv)
-"""
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,10 @@ class FilesRead:
 _READING = """\
 import glob, json, os, sys
 from os.path import abspath, dirname, join, realpath
-app = sys.modules["ipykernel.kernelapp"].IPKernelApp.instance()
+application = getattr(sys.modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
+app = application.instance() if application and application.initialized() else None
+shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+profile = getattr(app or shell, "profile_dir", None)
 library = dirname(os.__file__)
 def installed(path):
     return path.startswith(library) or "-packages" in path
@@ -87,13 +100,14 @@ places += [join(python, "pyvenv.cfg"), join(dirname(python), "pyvenv.cfg")]
 places += [way for way in ways if installed(way) or not os.path.isdir(way)]
 places += [path for way in ways if installed(way) for path in glob.glob(join(way, "*.pth"))]
 places += [abspath(file) for file in files if isinstance(file, str) and not installed(file)]
-for folder in {*app.config_file_paths, app.profile_dir.location}:
-    for name in {"ipython_config.py", *app.config_files}:
+for folder in {*getattr(app, "config_file_paths", ()), getattr(profile, "location", "")} - {""}:
+    configs = {"ipython_config.py", "ipython_kernel_config.py", *getattr(app, "config_files", ())}
+    for name in configs:
         stem = name.rpartition(".")[0] or name
         places += [join(folder, stem + ending) for ending in (".py", ".json")]
     startup = join(folder, "startup")
     places += [startup, *glob.glob(join(startup, "*.py")), *glob.glob(join(startup, "*.ipy"))]
-scripts = [*app.exec_files, os.environ.get("PYTHONSTARTUP", "")]
+scripts = [*getattr(app, "exec_files", ()), os.environ.get("PYTHONSTARTUP", "")]
 places += [abspath(script) for script in scripts if script]
 folders = [way for way in ways if not installed(way) and os.path.isdir(way)]
 names = {name.partition(".")[0] for name, _ in modules}
@@ -112,3 +126,30 @@ def parse_reading(answer: str) -> FilesRead | None:
         return FilesRead(tuple(places), tuple(folders), frozenset(names))
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
+
+
+def files_of_process(plan: LaunchPlan, in_use: Collection[str]) -> FilesRead:
+    """List the files of a kernel that cannot list them itself.
+
+    Parameters
+    ----------
+    plan : LaunchPlan
+        The plan of the kernel's launch.
+    in_use : collection of str
+        The files that the kernel's processes have mapped, or have open for reading.
+    """
+    own = vars(plan.files).values()
+    words = (arg for arg in plan.argv if arg.startswith("/") and arg not in own)
+    startup = _startup_files(plan, (*SHELL_FILES, *LANGUAGE_FILES))
+    return FilesRead(tuple(sorted({*in_use, *words, *startup} - {*own})), (), frozenset())
+
+
+def with_shell_files(reading: FilesRead, plan: LaunchPlan) -> FilesRead:
+    """Add the startup files of a login shell, from which a kernel was started."""
+    return replace(reading, places=(*reading.places, *_startup_files(plan, SHELL_FILES)))
+
+
+def _startup_files(plan: LaunchPlan, names: Collection[str]) -> list[str]:
+    """Return the paths that startup files have in the home folder and in the working folder."""
+    folders = {plan.env.get("HOME", ""), plan.cwd} - {""}
+    return [f"{folder}/{name}" for folder in sorted(folders) for name in names]

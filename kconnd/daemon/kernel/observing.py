@@ -64,6 +64,11 @@ class Attempt:
     is_adopted: bool = False
 
 
+async def unknown_software() -> Software:
+    """Return an empty `Software`: nothing can be learned about it."""
+    return Software()
+
+
 class Observer:
     """Observes the starts of one kernel.
 

@@ -28,7 +28,7 @@ from kconnd.daemon.context import World
 from kconnd.daemon.kernel.background import BackgroundTasks, Work
 from kconnd.daemon.kernel.files import RuntimeFiles
 from kconnd.daemon.kernel.monitor import Watch
-from kconnd.daemon.kernel.observing import Attempt, Observer
+from kconnd.daemon.kernel.observing import Attempt, Observer, unknown_software
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.shutdown import Ending, shut_down, watch_shim
 from kconnd.errors import NotRunningError
@@ -85,10 +85,6 @@ class Target:
     attempt: Attempt = field(default_factory=Attempt)
 
 
-async def _unknown_software() -> Software:
-    return Software()
-
-
 class Process:
     """The present process of a kernel.
 
@@ -116,7 +112,7 @@ class Process:
         *,
         connection: ConnectionInfo | None = None,
         habits: Habits | None = None,
-        read_software: Callable[[], Awaitable[Software]] = _unknown_software,
+        read_software: Callable[[], Awaitable[Software]] = unknown_software,
     ) -> None:
         self.name = name
         self.runtime = RuntimeFiles(name, world)

@@ -8,9 +8,13 @@ belong to a warm kernel. The next daemon terminates the warm kernel, and no work
 daemon dies after the rename, the facts belong to the named kernel and contain its generation. The
 next daemon adopts the named kernel.
 
-The daemon sends the name to the kernel in a message. After the kernel's reply, the folder that the
-kernel had before the hand-over (its first folder) is removed. If the daemon dies before the reply,
-the first folder still exists, and the next daemon therefore sends the name again.
+The kernel was started with the path of a connection file that contains no name. At this path, a
+link to the connection file of the name remains until the kernel exits.
+
+The daemon sends the name to the kernel in a message, as code in the kernel's language. After the
+kernel's reply, the folder that the kernel had before the hand-over (its first folder) is removed.
+If the daemon dies before the reply, the first folder still exists, and the next daemon therefore
+sends the name again.
 """
 
 import asyncio
@@ -24,11 +28,12 @@ from pathlib import Path
 
 from kconnd.core.launch.connection import parse_connection
 from kconnd.core.launch.kernel_files import WarmFiles
+from kconnd.core.launch.naming import renaming_code
 from kconnd.core.launch.plan import LaunchPlan
-from kconnd.core.launch.warm import renaming_code
 from kconnd.daemon.context import Channels, World
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.warm.maker import remove_folder
+from kconnd.daemon.warm.reading import language_of
 from kconnd.launchers.base import Handle
 from kconnd.system.files.private import write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
@@ -40,13 +45,16 @@ FACT_KEYS = ("boot_id", "shim", "kernel", "generation", "launch", "note")
 log = logging.getLogger("kconnd")
 
 
-async def send_name(world: World, channels: Channels, old: str, new: str) -> bool:
+async def send_name(world: World, channels: Channels, language: str, old: str, new: str) -> bool:
     """Send the name to a kernel; return whether the kernel has confirmed the name.
 
-    The name can be sent again without harm.
+    The name can be sent again without harm. A kernel of a language without code for this needs no
+    name (`kconnd.core.launch.naming`).
     """
     before, after = world.warm_files(old), world.files(new)
-    code = renaming_code(before.connection_file, new, after.connection_file)
+    code = renaming_code(language, before.connection_file, new, after.connection_file)
+    if not code:
+        return True
     try:
         async with asyncio.timeout(NAMING_TIMEOUT_S):
             return await channels.execute_silently(code)
@@ -76,8 +84,17 @@ async def resend_name(world: World, old: str, new: str) -> None:
     except (OSError, ValueError) as error:
         log.warning("%s: sending the name to the kernel: %s", new, error)
         return
+
+    async def ask_and_send() -> bool:
+        try:
+            async with asyncio.timeout(NAMING_TIMEOUT_S):
+                language = language_of(await channels.kernel_info())
+        except TimeoutError:
+            return False
+        return await send_name(world, channels, language, old, new)
+
     try:
-        await confirm_name(world, send_name(world, channels, old, new), old, new)
+        await confirm_name(world, ask_and_send(), old, new)
     finally:
         channels.close()
 
@@ -104,7 +121,7 @@ def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:
         note=NOTE,
     )
     _keep_ports(world, warm, plan)
-    Path(warm.plan.files.connection_file).unlink(missing_ok=True)
+    _link_connection_file(warm.plan.files.connection_file, plan.files.connection_file)
     _shift(Path(plan.files.log), plan.log_keep)
     with contextlib.suppress(FileNotFoundError):
         Path(warm.plan.files.log).rename(plan.files.log)
@@ -152,6 +169,16 @@ def _keep_ports(world: World, warm: WarmKernel, plan: LaunchPlan) -> None:
     if connection.transport == "tcp":
         world.ledger.release(warm.plan.name)
         world.ledger.keep(plan.name, connection.ports)
+
+
+def _link_connection_file(old: str, new: str) -> None:
+    """Replace the kernel's first connection file by a link to the file of its name.
+
+    The kernel was started with the path of its first connection file, and may use it at any time.
+    """
+    link = Path(old)
+    link.unlink(missing_ok=True)
+    link.symlink_to(os.path.relpath(new, link.parent))
 
 
 def _turn(files: WarmFiles, folder: Path) -> None:

@@ -10,33 +10,39 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Coroutine, Iterable
+import signal
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kconnd.core.kernel.events import Launch, Step
+from kconnd.core.kernel.events import Launch, Step, WireRefused
+from kconnd.core.kernel.view import describe_exit
+from kconnd.core.launch.capabilities import Software
 from kconnd.core.launch.kernel_files import warm_name
-from kconnd.core.launch.kernelspec_file import python_module
 from kconnd.core.launch.plan import LaunchPlan
-from kconnd.core.launch.warm import READING, parse_reading
+from kconnd.core.launch.warm import with_shell_files
 from kconnd.core.launch.wire import Attempts
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import Channels, World
 from kconnd.daemon.kernel.files import serialize
+from kconnd.daemon.kernel.observing import Attempt, Observer, unknown_software
 from kconnd.daemon.kernel.prepare import make_plan, read_launch_files
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.questions import FIRST_ANSWER_RETRY_S, ask_until_answered
 from kconnd.daemon.kernel.wiring import Wire, prepare_wire
+from kconnd.daemon.warm.reading import list_files, take_signatures
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.files.private import ensure_private_dir, write_private
-from kconnd.system.files.signatures import Signatures
 from kconnd.system.process.priority import LowPriority
 
-NAMEABLE = frozenset({"ipykernel", "ipykernel_launcher"})
 END_TIMEOUT_S = 5.0  # the limit for all pending terminations when the daemon exits
 
 log = logging.getLogger("kconnd")
+
+
+class WireTrialError(StartFailedError):
+    """A warm kernel does not support the wire that its start has tried."""
 
 
 class Maker:
@@ -53,21 +59,24 @@ class Maker:
         self._folder = world.store.warm
         self._ending: set[asyncio.Task[None]] = set()
 
-    async def plan(self, profile: Profile) -> tuple[LaunchPlan, Wire]:
+    async def plan(
+        self, profile: Profile, attempts: Attempts = Attempts.LIKELY
+    ) -> tuple[LaunchPlan, Wire, Software]:
         """Plan a warm kernel, and reserve its ports."""
         files = await read_launch_files(self._world, profile)
         name = warm_name(profile.name, secrets.token_hex(4))
         launch = Launch(1, new_key=True, new_ports=True)
-        wire = await prepare_wire(
-            self._world, name, profile, files, launch, attempts=Attempts.LIKELY
-        )
+        wire = await prepare_wire(self._world, name, profile, files, launch, attempts=attempts)
         plan = make_plan(
             self._world, self._world.warm_files(name), 1, profile, files, wire.connection
         )
-        return plan, wire
+        return plan, wire, files.software
 
     async def make(self, profile: Profile) -> WarmKernel:
         """Start a warm kernel, and wait for its first answer.
+
+        The start may try a wire that the kernel is not known to support, because nobody waits for
+        it. If the trial fails, the kernel is started again on plain tcp.
 
         Raises
         ------
@@ -75,24 +84,62 @@ class Maker:
             If the kernel cannot be started. The files of the failed kernel are removed: at once if
             there is no process, else after the exit of the process.
         """
-        plan, wire = await self.plan(profile)
-        since = self._world.wall_clock()
+        observer = Observer(profile.name, self._world, unknown_software)
         try:
-            _check_nameable(plan)
-        except StartFailedError:
-            self.forget(plan.name)
-            raise
+            return await self._make(profile, observer, Attempts.ALL)
+        except WireTrialError as error:
+            log.debug("%s: starting a warm kernel: %s; trying plain tcp", profile.name, error)
+            return await self._make(profile, observer, Attempts.KNOWN)
+
+    async def _make(self, profile: Profile, observer: Observer, attempts: Attempts) -> WarmKernel:
+        plan, wire, software = await self.plan(profile, attempts)
+        since = self._world.wall_clock()
+        began_at = self._world.clock()
         handle = await self.launch(plan, wire)
         channels = self._world.connect(wire.connection)
+        is_fallback = attempts is Attempts.KNOWN
+        attempt = Attempt(software, wire.trial, wire.trial_limit_s, is_fallback)
+        observer.begin(attempt, wire.connection, began_at)
         try:
             async with asyncio.timeout(profile.startup_timeout), LowPriority(handle.kernel):
-                answer = await ask_until_answered(channels, FIRST_ANSWER_RETRY_S)
-                signatures = await _ask_what_it_read(channels, plan, since)
+                answer = await self._first_answer(channels, handle, observer)
+                observer.note_answer(round(self._world.clock() - began_at, 4))
+                reading, is_exact = await list_files(channels, plan, handle, answer)
+                if profile.shell == "login":
+                    reading = with_shell_files(reading, plan)
+                signatures = take_signatures(reading, plan.cwd, since)
         except BaseException:
             channels.close()
             self.end_kernel(plan, wire, handle)
             raise
-        return WarmKernel(plan, handle, wire, channels, answer, signatures)
+        key = "" if is_exact else software.key
+        return WarmKernel(plan, handle, wire, channels, answer, signatures, key)
+
+    async def _first_answer(
+        self, channels: Channels, handle: Handle, observer: Observer
+    ) -> Mapping[str, Any]:
+        """Wait until a kernel answers; fail as soon as it exits or is seen to refuse its wire."""
+        refused: asyncio.Future[WireRefused] = asyncio.get_running_loop().create_future()
+        asking = asyncio.ensure_future(ask_until_answered(channels, FIRST_ANSWER_RETRY_S))
+        exiting = asyncio.ensure_future(self._world.launcher.wait(handle))
+        watching = asyncio.ensure_future(
+            observer.watch(handle.shim, handle.generation, asking.done, refused.set_result)
+        )
+        ends: set[asyncio.Future[Any]] = {asking, exiting, refused}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return asking.result()
+            if refused.done():
+                refusal = refused.result()
+                raise _failure(refusal.reason, is_trial=refusal.may_fall_back)
+            end = exiting.result()
+            reason = describe_exit(end.code, end.signal)
+            killed = end.oom or end.signal == signal.SIGKILL
+            raise _failure(f"it {reason}", is_trial=observer.note_exit(reason, killed=killed))
+        finally:
+            for task in (asking, exiting, watching):
+                task.cancel()
 
     async def launch(self, plan: LaunchPlan, wire: Wire) -> Handle:
         """Launch a kernel without a name; `end_kernel` terminates it.
@@ -179,23 +226,8 @@ class Maker:
             await asyncio.wait(self._ending, timeout=END_TIMEOUT_S)
 
 
-def _check_nameable(plan: LaunchPlan) -> None:
-    module = python_module(plan.argv)
-    if module is None or module.module not in NAMEABLE:
-        raise StartFailedError(
-            "only ipykernel can be named after its start; remove 'warm' from the profile"
-        )
-
-
-async def _ask_what_it_read(channels: Channels, plan: LaunchPlan, since: float) -> Signatures:
-    """Request the list of files that a kernel has read, and check that the files are unchanged."""
-    reading = parse_reading(await channels.evaluate(READING))
-    if reading is None:
-        raise StartFailedError("it did not list the files that it has read")
-    signatures = Signatures(reading, plan.cwd)
-    if changed := signatures.first_changed_since(since):
-        raise StartFailedError(f"{changed} was changed while it started")
-    return signatures
+def _failure(reason: str, *, is_trial: bool) -> StartFailedError:
+    return WireTrialError(reason) if is_trial else StartFailedError(reason)
 
 
 async def _log_fault(work: Coroutine[Any, Any, None]) -> None:

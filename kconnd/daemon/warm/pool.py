@@ -29,6 +29,7 @@ from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.warm.handover import confirm_name, hand_over, resend_name, send_name
 from kconnd.daemon.warm.leftovers import sweep
 from kconnd.daemon.warm.maker import END_TIMEOUT_S, Maker
+from kconnd.daemon.warm.reading import language_of
 from kconnd.errors import KconndError, RefusedError, StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.hung_calls import BeginStep, StuckError
@@ -106,10 +107,12 @@ class Pool:
             ready.remove(warm)
             self._worked(profile.name)
             self.look_again()
-            if why := await self._changed(warm):
+            if why := await self._changed(warm, files.software.key):
                 self.discard(warm, why)
                 continue
-            naming = send_name(self._world, warm.channels, warm.plan.name, plan.name)
+            naming = send_name(
+                self._world, warm.channels, language_of(warm.answer), warm.plan.name, plan.name
+            )
             self._naming[warm.plan.name] = asyncio.create_task(naming)
             await asyncio.sleep(0)  # the message is sent before the hand-over continues
             return warm, plan
@@ -185,7 +188,7 @@ class Pool:
         key = profile.model_dump_json()
         if key not in self._prepared:
             self._prepared.add(key)
-            plan, _ = await self._maker.plan(profile)
+            plan, _, _ = await self._maker.plan(profile)
             self._world.ledger.release(plan.name)
             await self._world.launcher.prepare(plan)
 
@@ -231,10 +234,20 @@ class Pool:
             return "its profile can no longer be started"
         if not same_start(now, warm.plan):
             return "its profile has changed"
-        return await self._changed(warm)
+        return await self._changed(warm, files.software.key)
 
-    async def _changed(self, warm: WarmKernel) -> str:
-        """Describe which file has changed since a kernel read it; ``""`` if no file has changed."""
+    async def _changed(self, warm: WarmKernel, software_key: str) -> str:
+        """Describe which file has changed since a kernel read it; ``""`` if no file has changed.
+
+        Parameters
+        ----------
+        warm : WarmKernel
+            The kernel.
+        software_key : str
+            The key of the software that a new kernel would run.
+        """
+        if warm.software_key not in {"", software_key}:
+            return "its software has changed"
 
         def compare(begin: BeginStep) -> str:
             begin(f"checking the files that {warm.plan.name} has read")

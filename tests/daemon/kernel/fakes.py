@@ -31,6 +31,7 @@ class FakeChannels:
     fault: Exception | None = None  # of a list of subshells
     silent: set[str] = field(default_factory=set)  # subshells and channels that answer nothing
     closed: bool = False
+    language: str = "python"
     heard_at: float = 0.0
     seen: Callable[[str, bool, str], None] | None = None
     lost: Callable[[], None] | None = None
@@ -41,7 +42,7 @@ class FakeChannels:
             await asyncio.Event().wait()
         await self.may_answer.wait()
         features = ["kernel subshells"] if self.subshells else []
-        return {"language_info": {"name": "fake"}, "supported_features": features}
+        return {"language_info": {"name": self.language}, "supported_features": features}
 
     async def list_subshells(self) -> Sequence[str]:
         self.asked.append("list_subshells")

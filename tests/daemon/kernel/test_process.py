@@ -93,7 +93,7 @@ async def test_the_first_answer_is_reported_with_the_facts_before_it(bench: Benc
     assert answered == Answered(3)
     assert isinstance(learned, Learned)
     assert learned.facts is not None
-    assert (learned.facts.language, learned.facts.interrupt_mode) == ("fake", "message")
+    assert (learned.facts.language, learned.facts.interrupt_mode) == ("python", "message")
     assert learned.facts.ready_after is not None
     assert bench.process.is_ready
     assert bench.process.settled.is_set()

@@ -44,7 +44,7 @@ def test_all_files_move_to_the_paths_of_the_name(warm: tuple[World, WarmKernel])
     assert (facts["generation"], facts["kernel"]) == (7, [kernel.handle.kernel.pid, 1])
     assert Path(plan.files.lock).read_bytes().startswith(b'{"protocol": 1')
     assert Path(plan.files.log).read_text() == "of the warm kernel\n"
-    gone = (old.facts, old.lock, old.connection_file, plan.files.exit)
+    gone = (old.facts, old.lock, plan.files.exit)
     assert not [path for path in gone if Path(path).exists()]
 
 
@@ -85,4 +85,24 @@ async def test_a_kernel_that_does_not_run_the_code_does_not_know_its_name(
 ) -> None:
     world, kernel = warm
     assert isinstance(kernel.channels, FakeChannels)
-    assert not await send_name(world, kernel.channels, kernel.plan.name, "lab")
+    assert not await send_name(world, kernel.channels, "python", kernel.plan.name, "lab")
+
+
+async def test_a_kernel_of_another_language_needs_no_message(
+    warm: tuple[World, WarmKernel],
+) -> None:
+    world, kernel = warm
+    assert await send_name(world, kernel.channels, "scheme", kernel.plan.name, "lab")
+
+
+def test_the_first_path_of_the_connection_file_leads_to_the_file_of_the_name(
+    warm: tuple[World, WarmKernel],
+) -> None:
+    world, kernel = warm
+    plan = plan_for(world, kernel)
+    hand_over(world, kernel, plan)
+    link = Path(kernel.plan.files.connection_file)
+    assert link.resolve() == Path(plan.files.connection_file)
+    assert not link.readlink().is_absolute(), "the runtime folder may be moved"
+    Maker(world).forget(kernel.plan.name)
+    assert not link.is_symlink()
