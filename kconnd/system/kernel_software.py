@@ -134,13 +134,14 @@ class SoftwareReader:
         program = shutil.which(argv[0], path=env.get("PATH", SYSTEM_PATH)) or argv[0]
         folders = package_folders(program, env, begin)
         resolved = os.path.realpath(program)
-        stamps = read_stamps([resolved, *folders], begin)
+        places = [resolved, *folders]
+        stamps = read_stamps(places, begin)
         key = software_key(command, resolved, stamps)
         facts = self._cache.get(key)
         if facts is None:
             facts = _read_facts(spec, (program, *argv[1:]), folders, begin)
             _insert(self._cache, key, facts)
-        return Software(key, spec.name, facts)
+        return Software(key, spec.name, facts, tuple(places))
 
 
 def _insert(cache: dict[Key, Value], key: Key, value: Value) -> Value:

@@ -111,11 +111,14 @@ class Software:
         The name of the kernel spec, for display.
     facts : mapping
         The facts from the table, from metadata and from the kernel spec.
+    places : tuple of str
+        The paths on which the key depends: the program, and the package folders of its environment.
     """
 
     key: str = ""
     name: str = ""
     facts: Capabilities = field(default_factory=dict)
+    places: tuple[str, ...] = ()
 
 
 def software_key(spec: Iterable[object], program: str, stamps: Iterable[object]) -> str:

@@ -2,10 +2,9 @@
 
 All functions are pure. A Python kernel evaluates the expression `READING` to the list of the files
 that this kernel has read; `READING` leaves no names in the user's namespace. A kernel of another
-language cannot list them. Its list consists of the files that its processes have open or mapped, of
-the files in its command, and of the usual startup files (`files_of_process`). The program and the
-package folders belong to the key of the software (`kconnd.core.launch.capabilities`), which the
-caller compares as well.
+language cannot list them. Its list consists of the program and its package folders, of the files
+that its processes have open or mapped, of the files in its command, and of the usual startup files
+(`files_of_process`).
 """
 
 import ast
@@ -128,20 +127,20 @@ def parse_reading(answer: str) -> FilesRead | None:
         return None
 
 
-def files_of_process(plan: LaunchPlan, in_use: Collection[str]) -> FilesRead:
+def files_of_process(plan: LaunchPlan, used: Collection[str]) -> FilesRead:
     """List the files of a kernel that cannot list them itself.
 
     Parameters
     ----------
     plan : LaunchPlan
         The plan of the kernel's launch.
-    in_use : collection of str
-        The files that the kernel's processes have mapped, or have open for reading.
+    used : collection of str
+        The files and folders that the kernel's processes are known to use.
     """
     own = vars(plan.files).values()
     words = (arg for arg in plan.argv if arg.startswith("/") and arg not in own)
     startup = _startup_files(plan, (*SHELL_FILES, *LANGUAGE_FILES))
-    return FilesRead(tuple(sorted({*in_use, *words, *startup} - {*own})), (), frozenset())
+    return FilesRead(tuple(sorted({*used, *words, *startup} - {*own})), (), frozenset())
 
 
 def with_shell_files(reading: FilesRead, plan: LaunchPlan) -> FilesRead:

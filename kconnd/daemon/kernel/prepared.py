@@ -32,9 +32,6 @@ class WarmKernel:
         The kernel's reply to ``kernel_info_request``.
     signatures : Signatures
         The files that the kernel has read, with the state of each file when it was read.
-    software_key : str
-        The key of the kernel's software, which includes the state of its package folders; ``""`` if
-        `signatures` covers every file of the software.
     """
 
     plan: LaunchPlan
@@ -43,7 +40,6 @@ class WarmKernel:
     channels: Channels
     answer: Mapping[str, Any]
     signatures: Signatures
-    software_key: str = ""
 
 
 class WarmKernels(Protocol):

@@ -104,7 +104,7 @@ class Maker:
             async with asyncio.timeout(profile.startup_timeout), LowPriority(handle.kernel):
                 answer = await self._first_answer(channels, handle, observer)
                 observer.note_answer(round(self._world.clock() - began_at, 4))
-                reading, is_exact = await list_files(channels, plan, handle, answer)
+                reading = await list_files(channels, plan, handle, answer, software.places)
                 if profile.shell == "login":
                     reading = with_shell_files(reading, plan)
                 signatures = take_signatures(reading, plan.cwd, since)
@@ -112,8 +112,7 @@ class Maker:
             channels.close()
             self.end_kernel(plan, wire, handle)
             raise
-        key = "" if is_exact else software.key
-        return WarmKernel(plan, handle, wire, channels, answer, signatures, key)
+        return WarmKernel(plan, handle, wire, channels, answer, signatures)
 
     async def _first_answer(
         self, channels: Channels, handle: Handle, observer: Observer

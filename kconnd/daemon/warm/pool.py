@@ -107,7 +107,7 @@ class Pool:
             ready.remove(warm)
             self._worked(profile.name)
             self.look_again()
-            if why := await self._changed(warm, files.software.key):
+            if why := await self._changed(warm):
                 self.discard(warm, why)
                 continue
             naming = send_name(
@@ -234,20 +234,10 @@ class Pool:
             return "its profile can no longer be started"
         if not same_start(now, warm.plan):
             return "its profile has changed"
-        return await self._changed(warm, files.software.key)
+        return await self._changed(warm)
 
-    async def _changed(self, warm: WarmKernel, software_key: str) -> str:
-        """Describe which file has changed since a kernel read it; ``""`` if no file has changed.
-
-        Parameters
-        ----------
-        warm : WarmKernel
-            The kernel.
-        software_key : str
-            The key of the software that a new kernel would run.
-        """
-        if warm.software_key not in {"", software_key}:
-            return "its software has changed"
+    async def _changed(self, warm: WarmKernel) -> str:
+        """Describe which file has changed since a kernel read it; ``""`` if no file has changed."""
 
         def compare(begin: BeginStep) -> str:
             begin(f"checking the files that {warm.plan.name} has read")

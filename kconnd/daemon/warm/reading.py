@@ -1,11 +1,12 @@
 """Finds out which files a warm kernel has read; a change of one makes the kernel outdated.
 
 A Python kernel lists its files itself, exactly. For any other kernel, the files that its processes
-use, the usual startup files and the key of its software stand for the files that it has read.
+use, its program and package folders, and the usual startup files stand for the files that it has
+read.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from kconnd.core.kernel.learned import facts_of
@@ -26,8 +27,12 @@ def language_of(answer: Mapping[str, Any]) -> str:
 
 
 async def list_files(
-    channels: Channels, plan: LaunchPlan, handle: Handle, answer: Mapping[str, Any]
-) -> tuple[FilesRead, bool]:
+    channels: Channels,
+    plan: LaunchPlan,
+    handle: Handle,
+    answer: Mapping[str, Any],
+    software: Collection[str],
+) -> FilesRead:
     """List the files that a kernel has read.
 
     Parameters
@@ -36,11 +41,8 @@ async def list_files(
         The connection to the kernel, the plan of its launch, and its process.
     answer : mapping
         The kernel's reply to ``kernel_info_request``.
-
-    Returns
-    -------
-    tuple
-        The files, and whether the kernel has listed them itself.
+    software : collection of str
+        The kernel's program and package folders.
 
     Raises
     ------
@@ -49,10 +51,11 @@ async def list_files(
     """
     if language_of(answer) == "python":
         if reading := parse_reading(await channels.evaluate(READING)):
-            return reading, True
+            return reading
         if facts_of(answer).get("implementation") == IPYKERNEL:
             raise StartFailedError("it did not list the files that it has read")
-    return files_of_process(plan, await asyncio.to_thread(files_in_use, handle.kernel)), False
+    in_use = await asyncio.to_thread(files_in_use, handle.kernel)
+    return files_of_process(plan, {*software, *in_use})
 
 
 def take_signatures(reading: FilesRead, cwd: str, since: float) -> Signatures:

@@ -30,7 +30,9 @@ class Scene:
     only_tcp: bool = False
 
     def world(self, **options: Any) -> World:
-        return make_world(self.folder, connect=self.connect, wall_clock=time.time, **options)
+        # The files that the fixture has just made count as older than each start.
+        parts = {"connect": self.connect, "wall_clock": lambda: time.time() + 60, **options}
+        return make_world(self.folder, **parts)
 
     def connect(self, connection: ConnectionInfo) -> FakeChannels:
         may_answer = asyncio.Event()
@@ -87,6 +89,13 @@ async def test_a_start_shows_how_long_it_takes(scene: Scene) -> None:
     software = (await read_launch_files(world, scene.profile())).software
     assert kernel.wire.connection.transport == "tcp", "the first start tries nothing"
     assert world.capabilities.facts(software)[SECONDS_TO_START].value < 5
+
+
+async def test_a_file_that_changes_during_the_start_ends_the_start(scene: Scene) -> None:
+    maker = Maker(scene.world(wall_clock=lambda: time.time() - 60))
+    with pytest.raises(StartFailedError, match="packages was changed while it started"):
+        await maker.make(scene.profile(transport="ipc"))
+    await maker.end()
 
 
 @pytest.mark.parametrize("change", ["none", "packages/new.dist-info", ".Rprofile", ".bashrc"])
