@@ -24,7 +24,9 @@ from tests.bench.results import Result, Rounds, ratio, table
 from tests.bench.subjects import Kconnd, at_once, end_all
 
 PRESENT, EARLIER = "present", "earlier"
-ALLOWED = {"50 forks at once": 1.16, "start, fork": 1.1}  # "The house" may cost as much
+# 0.1.0 replaced parts of the user's kernel to save 5 ms of each forked start, which stock parts may
+# cost: of 24 ms for a start, and of 50 ms for a death, which ends with a forked start.
+ALLOWED = {"50 forks at once": 1.16, "start, fork": 1.2, "a death until it runs again": 1.12}
 NOISE = 1.1  # a ratio up to which a difference is not told from the noise of a shared machine
 MANY = 50  # kernels started at once, and adopted at once
 BASE_S = 0.05  # processor time of an idle daemon is measured over seconds: see `_idle`
@@ -69,7 +71,7 @@ def compare(subjects: Subjects, *, quick: bool) -> Iterator[Result]:
     yield _ratio(f"{MANY} forks at once", _in_turns(subjects, few, _many))
     with _kernels(subjects, "fork"):
         yield _ratio(
-            "memory of a forked kernel and its shim", _in_turns(subjects, 1, _kernel_memory)
+            "memory of a forked kernel and its shim", _in_turns(subjects, few, _kernel_memory)
         )
     with contextlib.ExitStack() as stack:
         for subject in subjects.values():
