@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 import time
 from typing import Any
 
@@ -161,3 +162,21 @@ def test_a_restart_keeps_the_wire_although_more_is_known(daemon: Daemon) -> None
     assert daemon.info("small")["connection"] == first
     daemon.post("small", "stop")
     assert start(daemon)["connection"]["transport"] == "ipc"
+
+
+def test_a_shared_command_is_encrypted_or_refused(daemon: Daemon) -> None:
+    """The profile need not say whether the command encrypts, and plain tcp is never chosen."""
+    access = "access: {connect: [nobody]}\n"
+    ipykernel = f"argv: [{sys.executable}, -m, ipykernel_launcher, -f, '{{connection_file}}']\n"
+    daemon.profile("python", ipykernel + access)
+    daemon.profile("small", AUTO + access)
+    daemon.start()
+    daemon.post("python", "start")
+    assert daemon.info("python")["connection"]["encrypted"] is True
+    with pytest.raises(DaemonError, match="it does not encrypt its channels") as refusal:
+        daemon.post("small", "start")
+    assert "write encryption: none in the profile if" in refusal.value.hint
+    daemon.profile("small", f"{AUTO}{access}encryption: none\n")
+    daemon.ask("POST", "/v1/reload")
+    daemon.post("small", "start")
+    assert daemon.info("small")["connection"]["encrypted"] is False

@@ -20,6 +20,7 @@ from kconnd.core.launch.wire import TrialFailure
 MIN_SOCKETS = len(REQUIRED_CHANNELS)  # fewer sockets cannot serve all channels
 MAX_PORTS = 32  # the maximum of ports to which a greeting is sent
 NO_SECURITY = "NULL"  # the mechanism of an unencrypted ZMTP peer
+NOT_ENCRYPTED = "it does not encrypt its channels"
 SHELL = 0  # the index of the shell channel in `ConnectionInfo.ports`
 
 Greet = Callable[[int], str]
@@ -70,7 +71,7 @@ def find_refusal(
     listens = any(listener.port == port for listener in sockets.tcp)
     if connection.curve is None or not listens or greet(port) != NO_SECURITY:
         return None
-    return RefusedWire(TrialFailure.PLAIN, "it does not encrypt its channels")
+    return RefusedWire(TrialFailure.PLAIN, NOT_ENCRYPTED)
 
 
 def _find_other_sockets(

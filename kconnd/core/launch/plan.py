@@ -211,6 +211,13 @@ _HINTS = (
 )
 
 
+# What to do about a kernel that does not encrypt although it has to.
+PLAIN_HINT = (
+    "write encryption: none in the profile if every user of the machine may read its output, or "
+    "drop access"
+)
+
+
 def describe_wire(connection: ConnectionInfo) -> str:
     """Describe a connection by its transport and its protection."""
     secured = "private by file permissions" if connection.transport == "ipc" else "not encrypted"

@@ -7,6 +7,9 @@ reached on this wire, the same start continues with plain tcp. Without known fac
 uses plain tcp, as Jupyter does, and measures how long the start takes. The next start tries Unix
 sockets. If the kernel does not bind Unix sockets, a later start tries CURVE. A restart keeps the
 wire, because clients are attached.
+
+A shared kernel uses CURVE unless it is known not to support CURVE. Its start tries nothing, because
+there is no wire to fall back to: a kernel that ignores its keys does not start.
 """
 
 from dataclasses import dataclass
@@ -117,12 +120,13 @@ def _choose_on_tcp(settings: WireSettings, facts: Capabilities, attempts: Attemp
     if settings.encryption != "auto":
         return WireChoice("tcp", settings.encryption == "curve")
     certainty, is_auto = _certainty(facts, CURVE), settings.transport == "auto"
+    if settings.needs_privacy:
+        return WireChoice("tcp", encrypted=certainty is not _Certainty.NO)
     if certainty is _Certainty.YES:
         return WireChoice("tcp", encrypted=True)
     if _is_used(certainty, attempts):
         return WireChoice("tcp", encrypted=True, trial=Trial.CURVE if is_auto else None)
-    worth = _is_worth_trying(certainty, facts, attempts)
-    if is_auto and (worth or (settings.needs_privacy and _may_try(certainty, attempts))):
+    if is_auto and _is_worth_trying(certainty, facts, attempts):
         return WireChoice("tcp", encrypted=True, trial=Trial.CURVE)
     return WireChoice("tcp", encrypted=False)
 
@@ -147,11 +151,8 @@ def _is_worth_trying(certainty: _Certainty, facts: Capabilities, attempts: Attem
     A wire is tried only if an earlier start was timed, because the time limit of a trial is a
     multiple of the duration of a usual start.
     """
-    return _may_try(certainty, attempts) and SECONDS_TO_START in facts
-
-
-def _may_try(certainty: _Certainty, attempts: Attempts) -> bool:
-    return certainty is _Certainty.UNKNOWN and attempts is Attempts.ALL
+    is_open = certainty is _Certainty.UNKNOWN and attempts is Attempts.ALL
+    return is_open and SECONDS_TO_START in facts
 
 
 def find_trial(
@@ -174,7 +175,7 @@ def find_trial(
         return None
     if transport == "ipc":
         trial = Trial.UNIX_SOCKETS
-    elif encrypted and settings.encryption != "curve":
+    elif encrypted and settings.encryption != "curve" and not settings.needs_privacy:
         trial = Trial.CURVE
     else:
         return None

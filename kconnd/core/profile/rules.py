@@ -84,12 +84,6 @@ RULES: Final = (
         "write transport: auto, which selects tcp with curve here",
     ),
     Rule(
-        ("encryption", "argv", "access.connect", "access.manage"),
-        lambda p: bool(p.argv and (p.access.connect or p.access.manage)) and p.encryption == "auto",
-        "other users may connect, and kconnd cannot know whether your command encrypts",
-        "write curve if it does, or none if every user of the machine may read the output",
-    ),
-    Rule(
         ("restart.backoff", "restart.backoff_max"),
         lambda p: p.restart.backoff > p.restart.backoff_max,
         "is longer than restart.backoff_max",

@@ -24,9 +24,10 @@ from kconnd.core.kernel.interrupts import (
 from kconnd.core.kernel.lifecycle import LIVE, Desired, State
 from kconnd.core.kernel.reachability import BOUND_INSTEAD, attach_hint
 from kconnd.core.kernel.record import KernelRecord
+from kconnd.core.kernel.refused_wire import NOT_ENCRYPTED
 from kconnd.core.kernel.transitions import ENDED_CHILDREN_TIMEOUT_S
 from kconnd.core.launch.kernel_files import live_dir
-from kconnd.core.launch.plan import hint_for
+from kconnd.core.launch.plan import PLAIN_HINT, hint_for
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api.request import Request, find_live, info_of
 from kconnd.daemon.kernel.actor import Actor
@@ -329,7 +330,8 @@ def _start_failed(record: KernelRecord, trouble: KconndError | None) -> StartFai
     output = last.output_tail if last else ""
     tail = "\n".join(output.rstrip().splitlines()[-MAX_OUTPUT_LINES:])
     warning = next((text for text in record.facts.warnings if BOUND_INSTEAD in text), "")
-    hint = warning or hint_for(output) or f"kconnd-ctl logs {record.name} shows its output"
+    hint = PLAIN_HINT if kernel.reason.startswith(NOT_ENCRYPTED) else warning
+    hint = hint or hint_for(output) or f"kconnd-ctl logs {record.name} shows its output"
     if kernel.state is State.BACKOFF:
         hint += "; the start is retried automatically"
     return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=hint, output=tail)

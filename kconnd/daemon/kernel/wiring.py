@@ -10,10 +10,10 @@ import ipaddress
 from dataclasses import dataclass
 
 from kconnd.core.kernel.events import Launch
-from kconnd.core.launch.capabilities import Capabilities
+from kconnd.core.launch.capabilities import CURVE, Capabilities
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import IPC_PORTS, ipc_dir, socket_prefix
-from kconnd.core.launch.plan import warn_about
+from kconnd.core.launch.plan import PLAIN_HINT, warn_about
 from kconnd.core.launch.wire import (
     Attempts,
     Trial,
@@ -112,7 +112,7 @@ async def prepare_wire(
     facts = world.capabilities.facts(files.software)
     choice = _choose(profile, facts, command, previous, attempts)
     if choice.transport == "tcp" and not choice.encrypted:
-        _check_privacy(name, profile)
+        _check_privacy(name, profile, facts)
     old = previous.connection if previous else None
     kept = old if old and old.transport == choice.transport else None
     notes: tuple[str, ...] = ()
@@ -176,13 +176,14 @@ def warnings_about(profile: Profile, connection: ConnectionInfo) -> tuple[str, .
     )
 
 
-def _check_privacy(name: str, profile: Profile) -> None:
+def _check_privacy(name: str, profile: Profile, facts: Capabilities) -> None:
     """Refuse an unencrypted shared kernel unless its profile says ``encryption: none``."""
     if is_shared(profile) and profile.encryption != "none":
+        evidence = f" ({facts[CURVE].evidence})" if CURVE in facts else ""
         raise StartFailedError(
-            f"starting {name}: other users may connect, the kernel has no encryption, and every "
-            "user of the machine could read its output on plain tcp",
-            hint="write encryption: none in the profile if this is acceptable, or drop access",
+            f"starting {name}: other users may connect, the kernel has no encryption{evidence}, "
+            "and every user of the machine could read its output on plain tcp",
+            hint=PLAIN_HINT,
         )
 
 

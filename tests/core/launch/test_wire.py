@@ -60,8 +60,10 @@ def facts(
         (TCP, facts(unix=True), PLAIN),
         (TCP, STARTED | facts(unix=True), TRY_CURVE),
         (TCP, facts(unix=True, curve=True), ENCRYPTED),
-        (SHARED, {}, TRY_CURVE),
-        (SHARED, facts(curve=False), PLAIN),
+        (SHARED, {}, ENCRYPTED),  # there is nothing to fall back to
+        (SHARED, facts(curve=True, source=FactSource.METADATA), ENCRYPTED),
+        (SHARED, facts(curve=False), PLAIN),  # which the daemon refuses
+        (WireSettings("tcp", needs_privacy=True), {}, ENCRYPTED),
         (WireSettings("tcp"), STARTED, PLAIN),
         (WireSettings("tcp"), facts(curve=True), ENCRYPTED),
         (WireSettings("tcp"), facts(curve=True, source=FactSource.DECLARED), ENCRYPTED),
@@ -126,6 +128,8 @@ def test_a_fallback_tries_nothing_and_a_refuted_wire_is_never_chosen(
             assert choice.transport == "tcp"
         if settings.encryption == "auto" and curve is False:
             assert not choice.encrypted
+        if settings.needs_privacy and settings.encryption == "auto" and curve is not False:
+            assert choice.encrypted or choice.transport == "ipc"
         if settings.transport != "auto":
             assert choice.trial is None
 

@@ -200,10 +200,6 @@ BROKEN: list[tuple[dict[str, object], str]] = [
         {"kernel": "a", "transport": "ipc", "access": {"connect": ["b"]}},
         "transport: other users may connect",
     ),
-    (
-        {"argv": ["b", "{connection_file}"], "access": {"manage": ["@ops"]}},
-        "encryption: other users may connect, and kconnd cannot know",
-    ),
     ({"kernel": "a", "restart": {"backoff": "2min"}}, "restart.backoff: is longer than restart."),
     (
         {"kernel": "a", "restart": {"policy": False}, "heartbeat": {"action": "restart"}},
