@@ -49,8 +49,8 @@ class Channels(Protocol):
         """Evaluate an expression, and return the text that a cell would show."""
         ...
 
-    async def run_cell(self, code: str) -> str:
-        """Run code as a cell, and return the status in the reply."""
+    async def run_cell(self, code: str, message_id: str) -> str:
+        """Run code as a cell, in a request with this id, and return the status in the reply."""
         ...
 
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:

@@ -141,7 +141,8 @@ class SoftwareReader:
         if facts is None:
             facts = _read_facts(spec, (program, *argv[1:]), folders, begin)
             _insert(self._cache, key, facts)
-        return Software(key, spec.name, facts, tuple(places))
+        changed_at = max((modified_ns for *_, modified_ns in stamps), default=0) / 1e9
+        return Software(key, spec.name, facts, tuple(places), changed_at)
 
 
 def _insert(cache: dict[Key, Value], key: Key, value: Value) -> Value:
@@ -200,6 +201,11 @@ class LearnedCapabilities:
         learned[software.key] = LearnedSoftware(software.name, {**known, **news})
         self._save(keep_latest(learned))
         return news
+
+    def has_learned(self, name: str, fact: str) -> bool:
+        """Return whether a fact was learned about the software of a kernel spec, in any version."""
+        learned = self._read().values()
+        return any(software.name == name and fact in software.facts for software in learned)
 
     def tidy(self) -> None:
         """Remove the temporary files that a dead daemon left behind in the state folder."""

@@ -63,3 +63,15 @@ def test_a_kernel_that_is_known_to_stay_gets_sigterm_after_two_seconds(daemon: D
     daemon.post("small", "stop")
     assert 1.9 < time.monotonic() - began_at < 8
     assert daemon.info("small")["reason"].endswith("it took SIGTERM")
+
+
+def test_the_use_of_a_kernel_shows_facts(daemon: Daemon) -> None:
+    daemon.profile("small", SMALL)
+    daemon.start()
+    daemon.post("small", "start")
+    shown = {"heartbeat_idle": True, "listens_as_told": True, "rewrites_connection_file": False}
+    wait_for(lambda: shown.items() <= learned(daemon).items(), "what the start shows")
+    assert "answers_on_control" not in learned(daemon)
+    daemon.kill()
+    daemon.start()
+    wait_for(lambda: learned(daemon).get("answers_on_control") is True, "what the adoption shows")

@@ -115,3 +115,10 @@ def test_a_kernel_that_does_not_start_is_told_with_its_output(daemon: Daemon) ->
         daemon.post("small", "probe")
     assert "broken" in failed.value.output
     wait_until_clean(daemon)
+
+
+def test_sockets_that_a_kernel_has_bound_elsewhere_are_removed(daemon: Daemon) -> None:
+    daemon.profile("small", f"{AUTO}env: {{SMALL_KERNEL_WIRE: colon}}\n")
+    daemon.start()
+    assert facts(daemon.post("small", "probe"))["unix_sockets"] is False
+    wait_until_clean(daemon)

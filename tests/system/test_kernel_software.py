@@ -145,3 +145,20 @@ def test_starts_of_the_same_moment_share_one_look_at_the_files(tmp_path: Path) -
     now[0] += 0.2
     assert key() == first
     assert len(steps) > 1
+
+
+def test_the_software_tells_when_it_has_changed(tmp_path: Path) -> None:
+    spec = make_kernel(tmp_path, "twisted")
+    packages = tmp_path / "lib/python3.11/site-packages"
+    newest = max(path.stat().st_mtime for path in (Path(spec.argv[0]), packages))
+    assert read(spec).changed_at >= newest
+    os.utime(packages, (newest + 1000, newest + 1000))
+    assert read(spec).changed_at == pytest.approx(newest + 1000)
+
+
+def test_a_fact_is_known_of_any_version_of_a_kernel() -> None:
+    learned = LearnedCapabilities()
+    learned.learn(SOFTWARE, YES)
+    assert learned.has_learned("mine", UNIX_SOCKETS)
+    assert not learned.has_learned("mine", CURVE)
+    assert not learned.has_learned("other", UNIX_SOCKETS)

@@ -8,6 +8,8 @@ a heartbeat.
 
 from dataclasses import dataclass, replace
 
+from kconnd.core.launch.capabilities import BEATS_BUSY, BEATS_IDLE, Observations
+
 
 @dataclass(frozen=True)
 class Habits:
@@ -61,3 +63,12 @@ class Habits:
     def must_beat_busy(self) -> bool:
         """Whether a missing heartbeat during a request is a fault."""
         return self.beats_busy and not self.silent_busy
+
+
+def observe_heartbeat(*, busy: bool, missed_busy: bool) -> Observations:
+    """Return the fact that an answered heartbeat shows; the parameters are those of `Habits`."""
+    if missed_busy:
+        return {BEATS_BUSY: (False, "a heartbeat was missed during a request, a later one not")}
+    if busy:
+        return {BEATS_BUSY: (True, "a heartbeat was answered during a request")}
+    return {BEATS_IDLE: (True, "a heartbeat was answered")}

@@ -190,6 +190,16 @@ def judge_exit(replied_after_s: float | None, exit_text: str, lived_s: float) ->
     return ProbeFinding(False, f"{lived_s:.0f} s after its shutdown_reply it was alive")  # noqa: FBT003  # the value
 
 
+def describe_exposures(warnings: Iterable[str]) -> str:
+    """Describe sockets that the connection file does not name, from the warnings about them."""
+    return "; ".join(warnings) or "it has no other tcp socket"
+
+
+def describe_rewriting(*, rewritten: bool) -> str:
+    """Describe whether the content of the connection file has changed after the launch."""
+    return "its content has changed" if rewritten else "its content has not changed"
+
+
 def judge_trial(failed: FailedTrial, usual_s: float) -> ProbeFinding:
     """Derive from a failed trial whether the kernel supports the wire.
 

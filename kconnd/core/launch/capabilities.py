@@ -97,6 +97,8 @@ class Fact:
 
 
 Capabilities = Mapping[str, Fact]
+# The value of each observed fact, with the evidence.
+Observations = Mapping[str, tuple[bool | float, str]]
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,16 @@ class Software:
         The facts from the table, from metadata and from the kernel spec.
     places : tuple of str
         The paths on which the key depends: the program, and the package folders of its environment.
+    changed_at : float
+        The time of the last change of the program or of a package folder, in seconds since the
+        epoch.
     """
 
     key: str = ""
     name: str = ""
     facts: Capabilities = field(default_factory=dict)
     places: tuple[str, ...] = ()
+    changed_at: float = 0.0
 
 
 def software_key(spec: Iterable[object], program: str, stamps: Iterable[object]) -> str:

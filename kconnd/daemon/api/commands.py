@@ -228,6 +228,8 @@ async def _observe_effect(actor: Actor, generation: int, before: OpenRequests) -
             describe_ignored(name, clock() - sent_at, before, implementation),
             hint=hint_after_ignored(name),
         )
+    if effect is Effect.ENDED:
+        actor.process.note_interrupted_cell()
     return effect
 
 

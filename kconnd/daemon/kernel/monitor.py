@@ -28,13 +28,14 @@ from kconnd.core.kernel.events import (
     HeartbeatMissed,
     HeartbeatResumed,
 )
-from kconnd.core.kernel.habits import Habits
+from kconnd.core.kernel.habits import Habits, observe_heartbeat
 from kconnd.core.kernel.silence import (
     MAX_PROOF_AGE_S,
     SILENT_AFTER_S,
     describe_silence,
     is_check_due,
 )
+from kconnd.core.launch.capabilities import CONTROL_INFO, Observations
 from kconnd.daemon.context import Channels
 from kconnd.daemon.kernel.questions import (
     FIRST_ANSWER_RETRY_S,
@@ -65,6 +66,8 @@ class Watch:
         the process's first.
     learned : callable
         A function that receives the kernel's habits when they have changed.
+    observed : callable
+        A function that receives facts about the kernel's software, each time they are observed.
     clock : callable
         A function that returns monotonic seconds.
     turn : callable
@@ -79,6 +82,7 @@ class Watch:
         report: Callable[[Event], None],
         answered: Callable[[Mapping[str, Any], bool], None],
         learned: Callable[[Habits], None],
+        observed: Callable[[Observations], None],
         clock: Callable[[], float],
         turn: Callable[[], Awaitable[None]],
         spawn: Callable[[Work], object],
@@ -89,6 +93,7 @@ class Watch:
         self.missed = 0  # the number of consecutive missed heartbeats
         self.habits = Habits()
         self._report, self._answered, self._learned = report, answered, learned
+        self._observed = observed
         self._clock, self._turn, self._spawn = clock, turn, spawn
         self._channels: Channels | None = None
         self._shells: ShellCheck | None = None
@@ -399,6 +404,8 @@ class Watch:
             await asyncio.wait({asking, alive}, return_when=asyncio.FIRST_COMPLETED)
             self._show_life()
             self._report(HeartbeatResumed(generation))
+            if asking.done() and asking.exception() is None:
+                self._observed({CONTROL_INFO: (True, "it replied to a daemon that adopted it")})
         finally:
             asking.cancel()
             alive.cancel()
@@ -449,6 +456,7 @@ class Watch:
     def _heard(self) -> None:
         busy = bool(self._open_at_beat & self._requests())
         self.learn(self.habits.with_heartbeat(busy=busy, missed_busy=self._missed_busy))
+        self._observed(observe_heartbeat(busy=busy, missed_busy=self._missed_busy))
         self.missed, self._missed_busy, self.heartbeat_at = 0, False, self._clock()
         self._show_life()
 

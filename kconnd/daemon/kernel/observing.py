@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from kconnd.core.kernel.events import WireRefused
 from kconnd.core.kernel.refused_wire import RefusedWire
 from kconnd.core.launch.capabilities import (
+    BEATS_BUSY,
     CURVE,
     EXITS_AFTER_SHUTDOWN,
     MEANINGS,
@@ -25,6 +26,7 @@ from kconnd.core.launch.capabilities import (
     UNIX_SOCKETS,
     Fact,
     FactSource,
+    Observations,
     Software,
 )
 from kconnd.core.launch.connection import ConnectionInfo
@@ -92,6 +94,8 @@ class Observer:
         self._began_at = 0.0
         self._failed: FailedTrial | None = None  # the trial of the previous process
         self._has_bound = False  # whether an adopted process has bound one of its sockets
+        self._is_own_launch = False  # whether the software is known as of the launch
+        self._noted: set[tuple[str, bool | float]] = set()  # facts of this process
 
     def begin(self, attempt: Attempt, connection: ConnectionInfo | None, began_at: float) -> None:
         """Begin to observe a process.
@@ -107,6 +111,8 @@ class Observer:
         """
         self._attempt, self._connection, self._began_at = attempt, connection, began_at
         self._has_bound = False
+        self._noted.clear()
+        self._is_own_launch = bool(attempt.software.key)
         if not attempt.is_fallback:
             self._failed = None
 
@@ -279,12 +285,71 @@ class Observer:
         if name not in self._world.capabilities.facts(self._attempt.software):
             self._learn({name: (False, evidence)})
 
-    def _learn(self, observed: dict[str, tuple[bool | float, str]]) -> None:
-        now, software = self._world.wall_clock(), self._attempt.software
-        facts = {
+    # --- what the use of a kernel shows
+
+    def take_news(self, observed: Observations) -> Observations:
+        """Return those observations of the present process that were not returned before."""
+        news = {name: seen for name, seen in observed.items() if (name, seen[0]) not in self._noted}
+        self._noted.update((name, value) for name, (value, _) in news.items())
+        return news
+
+    def note(self, observed: Observations) -> None:
+        """Record facts that the ordinary use of a launched process shows.
+
+        Nothing is recorded of a process that was a warm kernel, because its software was not read
+        at its launch.
+        """
+        if self._is_own_launch:
+            self._learn_first(self._attempt.software, observed)
+
+    async def note_adopted(
+        self, kernel_name: str, started_at: float, observed: Observations
+    ) -> None:
+        """Record facts about an adopted process, unless its software has changed since its launch.
+
+        The software is read only if a fact is not known of any version, because this takes long
+        and many kernels can be adopted at once.
+
+        Parameters
+        ----------
+        kernel_name : str
+            The name of the kernel spec.
+        started_at : float
+            The time of the launch, in seconds since the epoch.
+        observed : mapping
+            The facts.
+        """
+        capabilities = self._world.capabilities
+        if all(capabilities.has_learned(kernel_name, name) for name in observed):
+            return
+        software = await self._read_software()
+        if software.changed_at < started_at:
+            self._learn_first(software, observed)
+
+    def _learn_first(self, software: Software, observed: Observations) -> None:
+        """Store those facts of which nothing is known; nothing is announced.
+
+        A user's code can change what a kernel does, so the first observation counts. There is one
+        exception: a kernel that has missed a heartbeat during one request need not answer during
+        another.
+        """
+        known = self._world.capabilities.facts(software)
+        news = {
+            name: seen
+            for name, seen in observed.items()
+            if name not in known or (name == BEATS_BUSY and not seen[0])
+        }
+        self._world.capabilities.learn(software, self._as_facts(news))
+
+    def _as_facts(self, observed: Observations) -> dict[str, Fact]:
+        now = self._world.wall_clock()
+        return {
             name: Fact(value, FactSource.START, evidence, now)
             for name, (value, evidence) in observed.items()
         }
+
+    def _learn(self, observed: Observations) -> None:
+        software, facts = self._attempt.software, self._as_facts(observed)
         for name, fact in self._world.capabilities.learn(software, facts).items():
             message = f"{MEANINGS[name]}: {_as_text(fact.value)} ({fact.evidence})"
             self._world.announce(self._name, "learned", message)

@@ -19,14 +19,24 @@ from kconnd.core.kernel.events import Event, Exited, Step, TakeStep
 from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.interrupts import ended_by_interrupt
 from kconnd.core.kernel.learned import Learned, facts_of
+from kconnd.core.kernel.probing import describe_exposures, describe_rewriting
 from kconnd.core.kernel.reachability import BOUND_INSTEAD
 from kconnd.core.kernel.record import Facts, LastExit
 from kconnd.core.kernel.view import describe_exit, describe_oom, describe_unit_stop
-from kconnd.core.launch.capabilities import SURVIVES_SIGINT, Software
+from kconnd.core.launch.capabilities import (
+    INTERRUPT_REPLY,
+    LISTENS_AS_TOLD,
+    MESSAGE_ENDS_CELL,
+    REWRITES_FILE,
+    SIGINT_ENDS_CELL,
+    SURVIVES_SIGINT,
+    Observations,
+    Software,
+)
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.background import BackgroundTasks, Work
-from kconnd.daemon.kernel.files import RuntimeFiles
+from kconnd.daemon.kernel.files import RuntimeFiles, is_rewritten
 from kconnd.daemon.kernel.monitor import Watch
 from kconnd.daemon.kernel.observing import Attempt, Observer, unknown_software
 from kconnd.daemon.kernel.prepared import WarmKernel
@@ -37,6 +47,7 @@ from kconnd.system.channels.attach_check import AttachCheck
 from kconnd.system.channels.kernel_listeners import read_exposure
 
 BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # a kernel may answer before it binds all sockets
+INTERRUPT_REPLY_TIMEOUT_S = 10.0
 EXPLAIN_BEFORE_S = 0.5  # the time from the check to the startup timeout
 SOCKETS_GONE = "its sockets were deleted: no new client can attach until it is restarted"
 
@@ -128,6 +139,7 @@ class Process:
             report=report,
             answered=self._answered,
             learned=self._learned,
+            observed=self._observed,
             clock=world.clock,
             turn=world.pace.turn,
             spawn=self.spawn,
@@ -250,7 +262,7 @@ class Process:
             if self._launched_at is not None or self._observer.is_trial:
                 self._observer.note_answer(self._facts.ready_after or 0.0)
             if self.handle is not None and self.connection is not None:
-                self.spawn(self._warn_of_exposure(self.handle, self.connection))
+                self.spawn(self._compare_with_file(self.handle, self.connection))
         elif self._facts.language:
             facts.pop("language", None)  # the kernel spec's name of the language is kept
         self._facts = replace(self._facts, **facts)
@@ -270,6 +282,15 @@ class Process:
     def _learned(self, habits: Habits) -> None:
         self._habits = habits
         self._report(Learned(self._generation, habits=habits))
+
+    def _observed(self, observations: Observations) -> None:
+        """Record facts that the kernel's use shows about its software."""
+        news, started_at = self._observer.take_news(observations), self._facts.started_at
+        if news and self._launched_at is not None:
+            self._observer.note(news)
+        elif news and started_at is not None:
+            name = self._facts.kernel_name
+            self.spawn(self._observer.note_adopted(name, started_at, news))
 
     def _warn(self, warning: str) -> None:
         if warning not in self._facts.warnings:
@@ -328,11 +349,15 @@ class Process:
         if not self.is_ready and BOUND_INSTEAD in fault:
             self._warn(f"it does not follow its connection file: {fault}")
 
-    async def _warn_of_exposure(self, handle: Handle, connection: ConnectionInfo) -> None:
+    async def _compare_with_file(self, handle: Handle, connection: ConnectionInfo) -> None:
         """Warn of sockets that the connection file does not account for."""
+        rewritten = is_rewritten(self.runtime.connection_file, connection)
+        self._observed({REWRITES_FILE: (rewritten, describe_rewriting(rewritten=rewritten))})
         await self._world.look_pace.turn()
-        for warning in await asyncio.to_thread(read_exposure, connection, handle.shim):
+        warnings = await asyncio.to_thread(read_exposure, connection, handle.shim)
+        for warning in warnings:
             self._warn(warning)
+        self._observed({LISTENS_AS_TOLD: (not warnings, describe_exposures(warnings))})
 
     # --- signals and exit
 
@@ -346,7 +371,26 @@ class Process:
     async def interrupt(self) -> None:
         """Interrupt the running cell in the way that the kernel spec's ``interrupt_mode`` names."""
         self._interrupted_at = self._world.clock()
-        await self._interrupt()
+        if self._facts.interrupt_mode == "message":
+            self.spawn(self._request_interrupt())
+        else:
+            await self._interrupt()
+
+    async def _request_interrupt(self) -> None:
+        """Send ``interrupt_request``, and record whether its reply arrives."""
+        evidence = "interrupt_reply arrived"
+        try:
+            async with asyncio.timeout(INTERRUPT_REPLY_TIMEOUT_S):
+                replied = await self.watch.control("interrupt_request", {})
+        except TimeoutError:
+            replied, evidence = False, f"no interrupt_reply in {INTERRUPT_REPLY_TIMEOUT_S:g} s"
+        self._observed({INTERRUPT_REPLY: (replied, evidence)})
+
+    def note_interrupted_cell(self) -> None:
+        """Record that a cell has ended after an interrupt, and that the kernel lives."""
+        way = "interrupt_request" if self._facts.interrupt_mode == "message" else "SIGINT"
+        fact = MESSAGE_ENDS_CELL if way == "interrupt_request" else SIGINT_ENDS_CELL
+        self._observed({fact: (True, f"a cell ended after {way}")})
 
     async def _interrupt(self) -> None:
         if self._facts.interrupt_mode == "message":

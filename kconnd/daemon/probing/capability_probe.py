@@ -14,6 +14,7 @@ one probe of a daemon runs at a time. If the request is cancelled, the present k
 """
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from kconnd.core.kernel.probing import (
     ProbeFinding,
     ProbeFindings,
     as_facts,
+    describe_exposures,
+    describe_rewriting,
     find_long_cell,
     judge_exit,
     judge_message,
@@ -215,21 +218,22 @@ class _Probe:
         limit_s = kernel.limits.control_s
         text = "it replied" if reply is not None else f"no reply within {limit_s:g} s"
         beats = await kernel.answers_heartbeat()
-        exposed = "; ".join(await kernel.read_exposure())
+        exposed = await kernel.read_exposure()
         rewritten = kernel.has_rewritten_file()
-        content = "its content has changed" if rewritten else "its content has not changed"
         self._note(
             {
                 CONTROL_INFO: ProbeFinding(reply is not None, text),
                 BEATS_IDLE: _judge_beats(kernel, beats, "while it was idle"),
-                LISTENS_AS_TOLD: ProbeFinding(not exposed, exposed or "it has no other tcp socket"),
-                REWRITES_FILE: ProbeFinding(rewritten, content),
+                LISTENS_AS_TOLD: ProbeFinding(not exposed, describe_exposures(exposed)),
+                REWRITES_FILE: ProbeFinding(rewritten, describe_rewriting(rewritten=rewritten)),
             }
         )
 
     async def _probe_shutdown(self, kernel: ProbeKernel) -> None:
         # Some kernels, such as JJava, do not exit once they have run a cell.
-        await kernel.ask(kernel.channels.run_cell(SHORT_CELL), kernel.limits.short_cell_s)
+        await kernel.wait_for_exit(kernel.limits.before_cell_s)
+        cell = kernel.channels.run_cell(SHORT_CELL, uuid.uuid4().hex)
+        await kernel.ask(cell, kernel.limits.short_cell_s)
         began_at = self._world.clock()
         shutdown = kernel.channels.control("shutdown_request", {"restart": False})
         reply = await kernel.ask(_true_after(shutdown), kernel.limits.shutdown_reply_s)
@@ -300,7 +304,8 @@ def _describe_short(cell: RunningCell) -> str:
     """Return why a cell is unsuitable because it has ended by itself; ``""`` if it runs."""
     if not cell.has_ended:
         return ""
-    return f"not tested: a cell that should run long ended at once, with status {cell.status!r}"
+    reason = f"it {cell.exit_text}" if cell.exit_text else f"its status is {cell.status!r}"
+    return f"not tested: a cell that should run long ended at once; {reason}"
 
 
 def _judge_beats(kernel: ProbeKernel, answered: bool, situation: str) -> ProbeFinding:  # noqa: FBT001  # internal

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import signal
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,9 @@ class ProbeLimits:
         For the answer to a heartbeat.
     control_s : float
         For the reply to ``kernel_info_request`` on control.
+    before_cell_s : float
+        From the first answer to the first cell. ILua 0.2.1 answers before it can run a cell, and
+        exits if a cell arrives in between.
     short_cell_s : float
         For the reply to a short cell.
     interrupt_s : float
@@ -70,6 +74,7 @@ class ProbeLimits:
 
     heartbeat_s: float = 5.0
     control_s: float = 8.0
+    before_cell_s: float = 1.0
     short_cell_s: float = 10.0
     interrupt_s: float = 8.0
     reply_lag_s: float = 2.0
@@ -123,15 +128,13 @@ class StatusWatch:
         (self._busy if busy else self._idle).add(request)
         self._changed.set()
 
-    @property
-    def requests(self) -> frozenset[str]:
-        """The ids of all requests that the kernel has worked on."""
-        return frozenset(self._busy)
+    async def until_heard(self) -> None:
+        """Wait until the kernel has published any status."""
+        await self._until(lambda: bool(self._busy or self._idle))
 
-    async def until_new_request(self, before: frozenset[str]) -> str:
-        """Wait until the kernel works on a further request, and return the id of this request."""
-        await self._until(lambda: bool(self._busy - before))
-        return next(iter(self._busy - before))
+    async def until_busy(self, request: str) -> None:
+        """Wait until the kernel has begun to work on a request."""
+        await self._until(lambda: request in self._busy)
 
     async def until_idle(self, request: str) -> None:
         """Wait until the kernel has reported that a request is done."""
@@ -203,13 +206,14 @@ class ProbeKernel:
 
     @property
     def exit_text(self) -> str:
-        """The description of the exit; ``""`` if the kernel is alive."""
+        """The description of the exit, such as "exited with code 0"; ``""`` without an exit."""
         if not self._exited.done():
             return ""
         end = self._exited.result()
         if end.oom:
-            return describe_oom(own=end.oom_own, above=end.oom_above)
-        return describe_exit(end.code, end.signal)
+            return f"was {describe_oom(own=end.oom_own, above=end.oom_above)}"
+        reason = describe_exit(end.code, end.signal)
+        return f"was {reason}" if reason.startswith("killed") else reason
 
     @property
     def last_output(self) -> str:
@@ -270,12 +274,13 @@ class ProbeKernel:
         status = StatusWatch(self._world, self.connection)
         try:
             # A status message that is published before the subscription has arrived is lost.
-            seen = asyncio.ensure_future(status.until_new_request(frozenset()))
+            heard = asyncio.ensure_future(status.until_heard())
             deadline = self._world.clock() + STATUS_TIMEOUT_S
-            while not (seen.done() or self._exited.done() or self._world.clock() > deadline):
+            while not (heard.done() or self._exited.done() or self._world.clock() > deadline):
                 await self.ask(self.channels.kernel_info(), STATUS_TIMEOUT_S)
-                await self._wait({seen}, POLL_INTERVAL_S)
-            seen.cancel()
+                await self._wait({heard}, POLL_INTERVAL_S)
+            heard.cancel()
+            await self.wait_for_exit(self.limits.before_cell_s)
             cell = RunningCell(self, status, code)
             try:
                 await cell.begin()
@@ -319,13 +324,10 @@ class RunningCell:
 
     def __init__(self, kernel: ProbeKernel, status: StatusWatch, code: str) -> None:
         self._kernel = kernel
-        before = status.requests
-        self._begun = asyncio.ensure_future(status.until_new_request(before))
-        self._idle = asyncio.ensure_future(self._until_idle(status))
-        self._reply = asyncio.ensure_future(kernel.channels.run_cell(code))
-
-    async def _until_idle(self, status: StatusWatch) -> None:
-        await status.until_idle(await asyncio.shield(self._begun))
+        request = uuid.uuid4().hex
+        self._begun = asyncio.ensure_future(status.until_busy(request))
+        self._idle = asyncio.ensure_future(status.until_idle(request))
+        self._reply = asyncio.ensure_future(kernel.channels.run_cell(code, request))
 
     async def begin(self) -> None:
         """Wait until the code runs, as far as this can be observed."""
@@ -336,6 +338,11 @@ class RunningCell:
     def has_ended(self) -> bool:
         """Whether the cell is known to have ended."""
         return self._reply.done() or self._idle.done() or bool(self._kernel.exit_text)
+
+    @property
+    def exit_text(self) -> str:
+        """The description of the kernel's exit; ``""`` if it is alive."""
+        return self._kernel.exit_text
 
     @property
     def status(self) -> str:

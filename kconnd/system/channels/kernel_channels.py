@@ -138,9 +138,12 @@ class KernelChannels:
         """
         return (await self._execute(code)).get("status") == "ok"
 
-    async def run_cell(self, code: str) -> str:
-        """Run code as a user's cell, and return the status in the reply."""
-        return str((await self._execute(code, silent=False)).get("status", ""))
+    async def run_cell(self, code: str, message_id: str) -> str:
+        """Run code as a user's cell, and return the status in the reply.
+
+        ``message_id`` is the unique id of the request, which the kernel's status messages name.
+        """
+        return str((await self._execute(code, message_id=message_id)).get("status", ""))
 
     async def evaluate(self, expression: str) -> str:
         """Evaluate an expression silently, and return its value as the text that a cell would show.
@@ -154,15 +157,23 @@ class KernelChannels:
             return ""
 
     async def _execute(
-        self, code: str, *, silent: bool = True, **expressions: str
+        self, code: str, *, message_id: str = "", **expressions: str
     ) -> Mapping[str, Any]:
-        content = {"code": code, "silent": silent, "store_history": False, "allow_stdin": False}
+        """Run code as a user's cell if the request has an id, else silently."""
+        content: dict[str, Any] = {
+            "code": code,
+            "silent": not message_id,
+            "store_history": False,
+            "allow_stdin": False,
+            "stop_on_error": True,  # ILua 0.2.1 does not reply without it
+        }
         if self._shell is None:
             self._shell = self._context.socket(zmq.DEALER)
             self._shell.maxmsgsize = MAX_EXECUTION_BYTES
             self._connect(self._shell, "shell")
         content["user_expressions"] = expressions
-        return (await self._request(self._shell, "execute_request", content)).content
+        request = self._request(self._shell, "execute_request", content, message_id=message_id)
+        return (await request).content
 
     async def request(self, kind: str, content: Mapping[str, Any]) -> None:
         """Send a request on control, without waiting for the reply."""
@@ -231,8 +242,9 @@ class KernelChannels:
         kind: str,
         content: Mapping[str, Any],
         subshell: str = "",
+        message_id: str = "",
     ) -> Message:
-        message_id, frames = self._pack(kind, content, subshell)
+        message_id, frames = self._pack(kind, content, subshell, message_id)
         await socket.send_multipart(frames)
         while True:
             frames, size = await _receive(socket)
@@ -248,9 +260,9 @@ class KernelChannels:
         return message if message and message.parent_id == message_id else None
 
     def _pack(
-        self, kind: str, content: Mapping[str, Any], subshell: str = ""
+        self, kind: str, content: Mapping[str, Any], subshell: str = "", message_id: str = ""
     ) -> tuple[str, list[bytes]]:
-        message_id = uuid.uuid4().hex
+        message_id = message_id or uuid.uuid4().hex
         self._own_ids[message_id] = None
         if len(self._own_ids) > MAX_OWN_REQUESTS:
             del self._own_ids[next(iter(self._own_ids))]

@@ -1,9 +1,11 @@
 """What is learned of a kernel's heartbeats."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.kernel.habits import Habits
+from kconnd.core.kernel.habits import Habits, observe_heartbeat
+from kconnd.core.launch.capabilities import BEATS_BUSY, BEATS_IDLE
 
 HEARD = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=10)
 
@@ -26,3 +28,17 @@ def test_what_was_learned_of_other_software_is_forgotten() -> None:
     habits = Habits().for_software("ipython 9").with_heartbeat(busy=True, missed_busy=False)
     assert habits.for_software("ipython 9") == habits
     assert habits.for_software("IRkernel 1.3") == Habits(of="IRkernel 1.3")
+
+
+@pytest.mark.parametrize(
+    ("busy", "missed_busy", "fact"),
+    [
+        (False, False, (BEATS_IDLE, True)),
+        (True, False, (BEATS_BUSY, True)),
+        (True, True, (BEATS_BUSY, False)),
+        (False, True, (BEATS_BUSY, False)),
+    ],
+)
+def test_what_a_heartbeat_shows(*, busy: bool, missed_busy: bool, fact: tuple[str, bool]) -> None:
+    observed = observe_heartbeat(busy=busy, missed_busy=missed_busy)
+    assert [(name, value) for name, (value, _) in observed.items()] == [fact]

@@ -17,6 +17,7 @@ from kconnd.core.kernel.lifecycle import LIVE, Desired, State
 from kconnd.core.profile.model import Access, Profile
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api import commands
+from kconnd.daemon.kernel.prepare import read_launch_files
 from kconnd.daemon.qtconsoles import QtConsole
 from kconnd.errors import (
     InterruptIgnoredError,
@@ -275,6 +276,8 @@ async def test_a_cell_that_ends_was_interrupted(house: House) -> None:
     assert not interrupt.done()
     channels.say("cell", "idle")
     assert await interrupt == "ended"
+    software = (await read_launch_files(house.world, LAB)).software
+    assert house.world.capabilities.facts(software)["sigint_ends_cell"].value is True
 
 
 @pytest.mark.parametrize("subshell", ["", "s1"])

@@ -56,7 +56,7 @@ class FakeChannels:
     async def evaluate(self, _expression: str) -> str:
         return repr("[[], [], []]")
 
-    async def run_cell(self, _code: str) -> str:
+    async def run_cell(self, _code: str, _message_id: str) -> str:
         return "ok"
 
     async def request(self, kind: str, _content: Mapping[str, Any]) -> None:

@@ -287,6 +287,7 @@ def watch_alone(**changes: Any) -> tuple[Watch, Reports, BackgroundTasks]:
         "report": reports.append,
         "answered": lambda reply, first: reports.append((first, reply)),
         "learned": reports.append,
+        "observed": reports.append,
         "clock": asyncio.get_running_loop().time,
         "turn": turn,
         "spawn": tasks.spawn,
@@ -327,5 +328,20 @@ async def test_requests_go_nowhere_without_a_kernel(tmp_path: Path) -> None:
     assert await watch.control("shutdown_request", {})
     await watch.request("interrupt_request", {})
     assert channels.asked[:2] == ["shutdown_request", "interrupt_request"]
+    tasks.cancel()
+    watch.end()
+
+
+async def test_a_reply_on_control_to_an_adoption_is_a_fact(tmp_path: Path) -> None:
+    watch, reports, tasks = watch_alone()
+    channels = FakeChannels(a_connection(tmp_path), asyncio.Event())
+    watch.begin(fresh=False, habits=Habits())
+    for work in watch.listen(channels, 1, fresh=False, beats=False):
+        tasks.spawn(work)
+    await wait_for_it(lambda: "control" in channels.asked, "the request")
+    assert not reports.of(dict)
+    channels.may_answer.set()
+    await wait_for_it(lambda: reports.of(dict), "the fact")
+    assert list(reports.of(dict)[0]) == ["answers_on_control"]
     tasks.cancel()
     watch.end()

@@ -1,6 +1,7 @@
 """What the starts of a kernel show of its software, and the end of a trial."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 
 from kconnd.core.kernel.events import WireRefused
 from kconnd.core.launch.capabilities import (
+    BEATS_BUSY,
+    CONTROL_INFO,
     CURVE,
     EXITS_AFTER_SHUTDOWN,
     SECONDS_TO_START,
@@ -110,7 +113,7 @@ async def test_silence_refutes_it_if_the_fallback_is_faster(
     (refusal,) = reports
     assert isinstance(refusal, WireRefused)
     assert (refusal.generation, refusal.may_fall_back) == (3, True)
-    assert "no answer on Unix sockets within 0." in refusal.reason
+    assert "no answer on Unix sockets within " in refusal.reason
     assert observer.note_exit("killed by SIGKILL", killed=True)
     begin(observer, FALLBACK, tmp_path)
     observer.note_answer(ready_after_s)
@@ -207,3 +210,55 @@ async def test_an_exit_that_no_daemon_saw_proves_nothing(
     begin(observer, FALLBACK, tmp_path)
     observer.note_answer(1.5)
     assert UNIX_SOCKETS not in learned(world)
+
+
+async def test_the_first_observation_of_a_fact_counts(tmp_path: Path) -> None:
+    observer, world = observe(tmp_path)
+    begin(observer, PLAIN, tmp_path)
+    observer.note({BEATS_BUSY: (True, "seen"), CONTROL_INFO: (False, "seen")})
+    observer.note({BEATS_BUSY: (False, "missed"), CONTROL_INFO: (True, "later")})
+    assert learned(world) == {BEATS_BUSY: False, CONTROL_INFO: False}
+    observer.note({BEATS_BUSY: (True, "answered again")})
+    assert learned(world)[BEATS_BUSY] is False
+
+
+async def test_a_process_shows_a_fact_once(tmp_path: Path) -> None:
+    observer, _ = observe(tmp_path)
+    begin(observer, PLAIN, tmp_path)
+    beat = {BEATS_BUSY: (True, "seen")}
+    assert observer.take_news(beat) == beat
+    assert observer.take_news({BEATS_BUSY: (True, "seen again")}) == {}
+    missed = {BEATS_BUSY: (False, "missed")}
+    assert observer.take_news(missed) == missed
+    begin(observer, PLAIN, tmp_path)
+    assert observer.take_news(beat) == beat
+
+
+async def test_of_a_warm_kernel_nothing_is_recorded(tmp_path: Path) -> None:
+    observer, world = observe(tmp_path)
+    begin(observer, Attempt(), tmp_path)
+    assert await observer.is_false(BEATS_BUSY) is None  # it has read the software
+    observer.note({BEATS_BUSY: (True, "seen")})
+    assert learned(world) == {}
+
+
+async def test_an_adopted_process_shows_facts_of_software_that_has_not_changed(
+    tmp_path: Path,
+) -> None:
+    reads = 0
+
+    async def read_software() -> Software:
+        nonlocal reads
+        reads += 1
+        return replace(SOFTWARE, changed_at=100.0)
+
+    world = make_world(tmp_path)
+    observer = Observer("lab", world, read_software)
+    begin(observer, Attempt(), tmp_path)
+    observed = {CONTROL_INFO: (True, "it replied")}
+    await observer.note_adopted("mine", 50.0, observed)
+    assert (learned(world), reads) == ({}, 1)
+    await observer.note_adopted("mine", 150.0, observed)
+    assert (learned(world), reads) == ({CONTROL_INFO: True}, 2)
+    await observer.note_adopted("mine", 150.0, observed)
+    assert reads == 2

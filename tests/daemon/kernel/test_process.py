@@ -15,8 +15,11 @@ import pytest
 from kconnd.core.kernel.events import Answered, Exited, Step, TakeStep
 from kconnd.core.kernel.learned import Learned
 from kconnd.core.kernel.record import Facts
+from kconnd.core.launch.capabilities import Software
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.plan import LaunchPlan
+from kconnd.daemon.kernel import process as process_module
+from kconnd.daemon.kernel.observing import Attempt
 from kconnd.daemon.kernel.process import Process, Target, describe_end
 from kconnd.errors import NotRunningError
 from kconnd.launchers.base import ExitStatus, Handle
@@ -24,6 +27,8 @@ from kconnd.system.process.processes import ProcessId, read_stat
 from tests.conftest import wait_until
 from tests.daemon.kernel.fakes import FakeChannels, Reports, a_connection, make_world
 from tests.launchers.fake import FakeLauncher
+
+SOFTWARE = Software("key", "mine")
 
 
 @dataclass
@@ -138,8 +143,44 @@ async def test_an_end_right_after_an_interrupt_is_put_down_to_it(bench: Bench) -
 async def test_a_kernel_spec_can_ask_for_interrupts_by_message(bench: Bench) -> None:
     bench.attach(Facts(interrupt_mode="message"))
     await bench.process.interrupt()
-    assert "interrupt_request" in bench.channels[0].asked
+    asked = bench.channels[0].asked
+    await wait_until(lambda: "interrupt_request" in asked, "the request")
     assert bench.launcher.signals == []
+
+
+def learned(bench: Bench) -> dict[str, Any]:
+    facts = bench.process._world.capabilities.facts(SOFTWARE)
+    return {name: fact.value for name, fact in facts.items()}
+
+
+@pytest.mark.parametrize("rewritten", [True, False])
+async def test_the_use_of_a_kernel_shows_facts(bench: Bench, *, rewritten: bool) -> None:
+    bench.may_answer.set()
+    bench.process.runtime.write_connection(bench.connection)
+    if rewritten:
+        bench.process.runtime.connection_file.write_text("{}")
+    attempt = Attempt(SOFTWARE)
+    bench.attach(Facts(interrupt_mode="message"), launched_at=0.0, attempt=attempt, beats=True)
+    await wait_until(lambda: bench.reports.of(Answered), "the answer")
+    await bench.process.interrupt()
+    bench.process.note_interrupted_cell()
+    expected = {
+        "heartbeat_idle": True,
+        "interrupt_reply": True,
+        "interrupt_request_ends_cell": True,
+        "listens_as_told": True,
+        "rewrites_connection_file": rewritten,
+    }
+    await wait_until(lambda: expected.items() <= learned(bench).items(), "the facts")
+
+
+async def test_an_interrupt_without_a_reply_is_noted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "INTERRUPT_REPLY_TIMEOUT_S", 0.05)
+    bench.attach(Facts(interrupt_mode="message"), launched_at=0.0, attempt=Attempt(SOFTWARE))
+    await bench.process.interrupt()
+    await wait_until(lambda: learned(bench).get("interrupt_reply") is False, "it to be noted")
 
 
 async def test_each_step_of_a_stop_goes_its_own_way(bench: Bench) -> None:

@@ -128,16 +128,15 @@ class ScriptedChannels(FakeChannels):
         self.software.publish(f"info {subshell}", busy=True)
         return {"language_info": {"name": self.software.language}, "implementation": "fake"}
 
-    async def run_cell(self, code: str) -> str:
+    async def run_cell(self, code: str, message_id: str) -> str:
         self.software.cells.append(code)
-        request = f"cell {len(self.software.cells)}"
-        self.software.publish(request, busy=True)
+        self.software.publish(message_id, busy=True)
         if "\n" not in code:  # a short cell
             return "ok"
         self.software.is_busy = True
         await self.software.interrupted.wait()
         self.software.is_busy = False
-        self.software.publish(request, busy=False)
+        self.software.publish(message_id, busy=False)
         if not self.software.replies_interrupted:
             await asyncio.Event().wait()
         return "error"

@@ -24,7 +24,7 @@ LAB = Profile(
     access=Access(connect=("ada",)),
 )
 # A fake answers at once or never.
-SHORT = ProbeLimits(0.2, 0.2, 0.2, 0.5, 0.2, 0.1, 0.2, 0.2)
+SHORT = ProbeLimits(0.2, 0.2, 0.0, 0.2, 0.5, 0.2, 0.1, 0.2, 0.2)
 ALL_TRUE = dict.fromkeys(MEANINGS, True) | {"rewrites_connection_file": False}
 
 

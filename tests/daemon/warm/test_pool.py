@@ -228,3 +228,20 @@ async def test_a_launch_that_is_under_way_when_the_daemon_ends_is_seen_through(
     assert live(launcher) == 0
     assert not there()
     assert not list((tmp_path / "s" / "warm").iterdir())
+
+
+async def test_the_sockets_of_a_dead_kernel_are_removed_whatever_their_names(
+    tmp_path: Path,
+) -> None:
+    """ILua binds PATH:1 for PATH-1; a probe starts it on Unix sockets."""
+    stage = Stage(tmp_path)
+    name = "lab~12345678"
+    stage.world.store.warm.mkdir()
+    (stage.world.store.warm / name).symlink_to(f"{name}.d")
+    stray = [stage.runtime / "ipc" / f"{name}{separator}1" for separator in "-:"]
+    for path in stray:
+        path.touch()
+    pool = Pool(stage.world, lambda: 8 << 30)
+    await pool.sweep()
+    await pool.end()
+    assert not any(path.exists() for path in stray)
