@@ -4,12 +4,16 @@ No package is imported, and no program is run; this module reads files. A progra
 ``PREFIX/bin/NAME`` uses the package folders below PREFIX. A Python outside a virtual environment
 also uses the package folder below the user's home. In a package folder of Python, each package has
 a ``dist-info`` or ``egg-info`` ("Recording installed projects" in the Python Packaging User Guide).
-In a package folder of R, each package has a ``DESCRIPTION`` ("Writing R Extensions"). A folder can
-be on a file server that hangs, so this module calls ``begin`` before each access (see
+In a package folder of R, each package has a ``DESCRIPTION`` ("Writing R Extensions"). A program of
+npm is a link to a file below ``node_modules/PACKAGE``, where each package has a ``package.json``
+("folders" and "package.json" in npm's documentation).
+
+A folder can be on a file server that hangs, so this module calls ``begin`` before each access (see
 `kconnd.system.hung_calls`). Only regular files of a limited size are read.
 """
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -25,6 +29,7 @@ MAX_RECORD_BYTES = 1 << 18  # sufficient, because packages of kernels have few f
 MAX_PYTHONPATH_FOLDERS = 8
 PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 R_PROGRAMS = frozenset({"R", "Rscript"})
+NPM_FOLDER = "/node_modules"
 R_FOLDERS = ("lib/R/site-library", "lib/R/library", "lib64/R/library")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _INFO = re.compile(r"(.+?)(?:-(\d[^-]*))?(?:-py\d(?:\.\d+)?)?\.(?:dist|egg)-info")
@@ -56,6 +61,8 @@ def package_folders(program: str, env: Mapping[str, str], begin: BeginStep) -> l
     name = program.rpartition("/")[2]
     folders = [path for path in env.get("PYTHONPATH", "").split(":") if path.startswith("/")]
     folders = folders[:MAX_PYTHONPATH_FOLDERS]
+    begin(f"resolving {program}")
+    folders += _npm_folders(os.path.realpath(program))
     for prefix in _prefixes(program, env.get("HOME", ""), begin):
         begin(f"looking for packages in {prefix}")
         if name in R_PROGRAMS:
@@ -77,6 +84,12 @@ def _prefixes(program: str, home: str, begin: BeginStep) -> list[str]:
     user = [f"{home}/.local"] if home else []
     local = [f"{prefix}/local", *(f"{other}/local" for other in others)]
     return [*user, prefix, *others, *local]
+
+
+def _npm_folders(resolved: str) -> list[str]:
+    """Return the package folder of npm in which a program is installed."""
+    parent, separator, _ = resolved.rpartition(f"{NPM_FOLDER}/")
+    return [f"{parent}{NPM_FOLDER}"] if separator else []
 
 
 def _split(program: str) -> tuple[str, str, str]:
@@ -134,9 +147,26 @@ class InstalledPackages:
         return {name: package.version for name, package in self._packages.items()}
 
     def version_of(self, package: str) -> str:
-        """Return the version of a package for Python or R; ``""`` if unknown."""
+        """Return the version of a package for npm, Python or R; ``""`` if unknown.
+
+        The package folder of npm is known only for a program that is installed in it. Its package
+        therefore has precedence over a Python package with the same name.
+        """
+        if version := self._version_in_npm(package):
+            return version
         installed = self._packages.get(normalize(package))
         return installed.version if installed is not None else self._version_in_r(package)
+
+    def _version_in_npm(self, package: str) -> str:
+        for folder in self._folders:
+            if folder.endswith(NPM_FOLDER):
+                path = f"{folder}/{package}/package.json"
+                self._begin(f"reading {path}")
+                with contextlib.suppress(ValueError, RecursionError):
+                    content = json.loads(_read(path))
+                    version = content.get("version") if isinstance(content, dict) else None
+                    return version if isinstance(version, str) else ""
+        return ""
 
     def _version_in_r(self, package: str) -> str:
         for folder in self._folders:

@@ -18,7 +18,7 @@ from kconnd.system.kernel_software import (
     LearnedCapabilities,
     SoftwareReader,
 )
-from tests.system.test_packages import make_package, make_program
+from tests.system.test_packages import make_npm_program, make_package, make_program
 
 SOFTWARE = Software("key", "mine")
 YES = {UNIX_SOCKETS: Fact(True, FactSource.START, "it answered", 5.0)}  # noqa: FBT003  # the value
@@ -66,6 +66,29 @@ def test_the_key_follows_the_kernel_spec_and_the_packages(tmp_path: Path) -> Non
     other = KernelSpec("mine", (*spec.argv, "--quiet"))
     assert read(other, reader).key != first.key
     make_package(tmp_path / "lib/python3.11/site-packages", "new-1.dist-info")
+    assert read(spec, reader).key != first.key
+
+
+@pytest.mark.parametrize(("version", "is_measured"), [("1.0.22", True), ("2.0.0", False)])
+def test_a_kernel_of_npm_is_known_by_its_version(
+    tmp_path: Path,
+    version: str,
+    is_measured: bool,  # noqa: FBT001  # pytest's way
+) -> None:
+    program = make_npm_program(tmp_path, "tslab", json.dumps({"version": version}))
+    facts = read(KernelSpec("tslab", (str(program), "kernel", "{connection_file}"))).facts
+    assert (UNIX_SOCKETS in facts) is is_measured
+
+
+def test_an_update_by_npm_changes_the_key(tmp_path: Path) -> None:
+    now = itertools.count(0.0, REUSE_S)
+    program = make_npm_program(tmp_path, "tslab", "{}")
+    spec = KernelSpec("tslab", (str(program), "kernel", "{connection_file}"))
+    reader = SoftwareReader(clock=lambda: next(now))
+    first = read(spec, reader)
+    folder = tmp_path / "lib/node_modules/tslab"
+    folder.rename(tmp_path / "lib/node_modules/.tslab-old")
+    folder.mkdir()
     assert read(spec, reader).key != first.key
 
 

@@ -12,7 +12,7 @@ from kconnd.system.packages import InstalledPackages, package_folders, read_stam
 
 def make_program(folder: Path, *, venv: bool = True, name: str = "python") -> Path:
     program = folder / "bin" / name
-    program.parent.mkdir(parents=True)
+    program.parent.mkdir(parents=True, exist_ok=True)
     program.touch(0o755)
     if venv:
         (folder / "pyvenv.cfg").write_text("include-system-site-packages = false\n")
@@ -23,6 +23,19 @@ def make_package(folder: Path, info: str, metadata: str = "", record: str = "") 
     (folder / info).mkdir(parents=True)
     (folder / info / "METADATA").write_text(metadata)
     (folder / info / "RECORD").write_text(record)
+
+
+def make_npm_program(prefix: Path, package: str, content: str) -> Path:
+    """Lay out a global package of npm; return the link in ``bin``."""
+    folder = prefix / "lib/node_modules" / package
+    (folder / "bin").mkdir(parents=True)
+    (folder / "package.json").write_text(content)
+    program = folder / "bin" / "program"
+    program.touch(0o755)
+    link = prefix / "bin" / package.rpartition("/")[2]
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(os.path.relpath(program, link.parent))
+    return link
 
 
 def folders_of(program: Path, **env: str) -> list[str]:
@@ -122,3 +135,38 @@ def test_only_what_is_always_required_counts(packages: InstalledPackages) -> Non
     assert requirements("mymodule") == ["ipykernel", "Meta_Kernel"]
     assert requirements("old") == ["metakernel"]
     assert requirements("bash_kernel") == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "version"),
+    [
+        ('{"name": "deno", "version": "2.9.6"}', "2.9.6"),
+        ('{"version": 2}', ""),
+        ("[]", ""),
+        ("{", ""),
+        ("[" * 100_000, ""),
+    ],
+)
+@pytest.mark.parametrize("package", ["deno", "@scope/deno"])
+def test_a_package_of_npm_has_its_version(
+    tmp_path: Path, package: str, content: str, version: str
+) -> None:
+    program = make_npm_program(tmp_path, package, content)
+    folders = folders_of(program)
+    assert folders[0] == f"{tmp_path}/lib/node_modules"
+    assert InstalledPackages(folders, ignore_step).version_of(package) == version
+
+
+def test_the_package_that_contains_the_program_has_precedence(tmp_path: Path) -> None:
+    make_package(tmp_path / "lib/python3.11/site-packages", "deno-1.0.dist-info")
+    program = make_npm_program(tmp_path, "deno", '{"version": "2.9.6"}')
+    assert InstalledPackages(folders_of(program), ignore_step).version_of("deno") == "2.9.6"
+    other = make_program(tmp_path, venv=False, name="other")
+    assert InstalledPackages(folders_of(other), ignore_step).version_of("deno") == "1.0"
+
+
+def test_a_package_within_another_is_in_the_inner_folder(tmp_path: Path) -> None:
+    program = make_npm_program(tmp_path, "outer/node_modules/deno", '{"version": "2.9.6"}')
+    folders = folders_of(program)
+    assert folders[0] == f"{tmp_path}/lib/node_modules/outer/node_modules"
+    assert InstalledPackages(folders, ignore_step).version_of("deno") == "2.9.6"
