@@ -109,6 +109,7 @@ class KernelSession:
         self._daemon, self._kernel, self._arguments = daemon, kernel, arguments
         self._deadline, self._output = deadline, output
         self._phase, self._interrupted = Phase.WAITING, False
+        self._has_begun = False  # whether the code has published anything but its status
         self._ignored_at = math.inf  # when to report that the interrupt has had no effect
         self._unreachable_since: float | None = None  # no daemon has answered since then
         # Messages about the current request that are not printed yet.
@@ -161,6 +162,7 @@ class KernelSession:
             self._prepare(preparation, is_needed=piece.must_be_prepared())
         self._check_time()
         self._phase, self._interrupted, self._ignored_at = Phase.SENT, False, math.inf
+        self._has_begun = False
         request = self._client.execute(piece.code, allow_stdin=True)
         while self._phase is not Phase.DONE or self._unshown:
             try:
@@ -169,8 +171,9 @@ class KernelSession:
                 self._interrupt_or_leave(request)
         self._show_late_output(request, with_result=piece.with_result)
         reply = self._reply(request)
-        self._output.show_note(message_of(reply))
-        return exit_status_of(reply, interrupted=self._interrupted)
+        interrupted, has_begun = self._interrupted, self._has_begun
+        self._output.show_note(message_of(reply, interrupted=interrupted, has_begun=has_begun))
+        return exit_status_of(reply, interrupted=interrupted, has_begun=has_begun)
 
     # --- before the code is sent
 
@@ -289,6 +292,7 @@ class KernelSession:
             if _parent_id(message) == request:
                 idle = _execution_state(message) == "idle"
                 self._phase = Phase.DONE if idle else Phase.RUNNING
+                self._has_begun = self._has_begun or message["msg_type"] != "status"
                 self._unshown.append(message)
 
     def _interrupt_or_leave(self, request: str) -> None:

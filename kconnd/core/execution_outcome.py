@@ -9,6 +9,11 @@ interrupted cell depends on the kernel:
 - octave, gnuplot, GAP, deno: the status ``ok``, as if nothing had happened.
 - Other kernels that wrap a program with ipykernel's class ``Kernel``: no reply at all.
 
+After a failed cell, kernels skip the cells that are already queued. ipykernel replies ``aborted``
+then, and tslab ``abort``. A skipped cell publishes nothing but its status, whereas IRkernel and
+bash_kernel publish ``execute_input`` before they run a cell. This tells the two meanings of
+``abort`` apart.
+
 If ``kconnd-ctl run`` itself has interrupted the cell, the exit status is therefore 130, independent
 of the reply. Kernels report ``sys.exit(n)`` as an error whose name is ``SystemExit`` and whose
 value is the text of ``n``. xeus-python writes the name as ``<class 'SystemExit'>``.
@@ -38,7 +43,7 @@ _ADVICE_LINES = re.compile(
 SKIPPED = "the kernel skipped the code, since a request before it failed"
 
 
-def exit_status_of(reply: Mapping[str, Any], *, interrupted: bool) -> int:
+def exit_status_of(reply: Mapping[str, Any], *, interrupted: bool, has_begun: bool = True) -> int:
     """Return the exit status for a reply.
 
     Parameters
@@ -47,9 +52,11 @@ def exit_status_of(reply: Mapping[str, Any], *, interrupted: bool) -> int:
         The content of the ``execute_reply``; empty if the kernel sent no reply after an interrupt.
     interrupted : bool
         Whether ``kconnd-ctl run`` has interrupted the cell.
+    has_begun : bool
+        Whether the cell has published anything but its status.
     """
     status, name = reply.get("status"), _error_name(reply)
-    if interrupted or status == INTERRUPTED_STATUS or name in INTERRUPTS:
+    if interrupted or (status == INTERRUPTED_STATUS and has_begun) or name in INTERRUPTS:
         return INTERRUPTED
     if status == "ok":
         return SUCCEEDED
@@ -59,12 +66,13 @@ def exit_status_of(reply: Mapping[str, Any], *, interrupted: bool) -> int:
     return FAILED
 
 
-def message_of(reply: Mapping[str, Any]) -> str:
+def message_of(reply: Mapping[str, Any], *, interrupted: bool, has_begun: bool = True) -> str:
     """Return the text to print on stderr about a reply; ``""`` if there is nothing to print.
 
-    The kernel itself does not publish this text.
+    The kernel itself does not publish this text. The parameters are those of `exit_status_of`.
     """
-    if reply.get("status") == "aborted":
+    skips = reply.get("status") == INTERRUPTED_STATUS and not (has_begun or interrupted)
+    if skips or reply.get("status") == "aborted":
         return f"kconnd-ctl: {SKIPPED}"
     value = str(reply.get("evalue", ""))
     return value if is_exit(reply) and _exit_number(value) is None else ""

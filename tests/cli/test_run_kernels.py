@@ -111,8 +111,20 @@ def test_an_interrupted_cell_gives_130_whatever_is_replied(play: Play, name: str
 
 @pytest.mark.parametrize("name", ["ipykernel", "async-kernel", "IRkernel"])
 def test_a_cell_that_others_interrupt_gives_130(ctl: Ctl, play: Play, name: str) -> None:
-    with play(lambda kernel: finish(kernel, **INTERRUPTED_REPLIES[name])):
+    def cell(kernel: ScriptedKernel) -> None:
+        kernel.publish("execute_input", code="1", execution_count=1)
+        finish(kernel, **INTERRUPTED_REPLIES[name])
+
+    with play(cell):
         assert ctl("run", "a", "-c", "1").code == 130
+
+
+def test_a_cell_that_tslab_skips_was_not_interrupted(ctl: Ctl, play: Play) -> None:
+    """tslab 1.0.22 replies ``abort`` to cells that wait when another fails."""
+    with play(lambda kernel: finish(kernel, status="abort")):
+        done = ctl("run", "a", "-c", "1", "-c", "2")
+        assert (done.code, done.out) == (1, "")
+        assert "the kernel skipped the code, since a request before it failed" in done.err
 
 
 def test_a_reply_that_is_missing_is_told_at_once(ctl: Ctl, play: Play) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kconnd.core.execution_outcome import (
+    SKIPPED,
     exit_status_of,
     is_exit,
     message_of,
@@ -43,8 +44,16 @@ REPLIES: list[tuple[dict[str, Any], int, str]] = [
 @pytest.mark.parametrize(("reply", "status", "message"), REPLIES)
 def test_a_reply(reply: dict[str, Any], status: int, message: str) -> None:
     assert exit_status_of(reply, interrupted=False) == status
-    assert message_of(reply) == message
+    assert message_of(reply, interrupted=False) == message
     assert exit_status_of(reply, interrupted=True) == 130
+
+
+def test_a_cell_that_published_nothing_was_skipped_and_not_interrupted() -> None:
+    reply = {"status": "abort"}
+    assert exit_status_of(reply, interrupted=False, has_begun=False) == 1
+    assert message_of(reply, interrupted=False, has_begun=False) == f"kconnd-ctl: {SKIPPED}"
+    assert exit_status_of(reply, interrupted=True, has_begun=False) == 130
+    assert message_of(reply, interrupted=True, has_begun=False) == ""
 
 
 @given(st.integers())
@@ -56,7 +65,9 @@ def test_sys_exit_keeps_eight_bits(number: int) -> None:
 @given(st.text())
 def test_sys_exit_with_a_text_fails_unless_it_is_a_number(text: str) -> None:
     reply = {"status": "error", "ename": "SystemExit", "evalue": text}
-    assert (exit_status_of(reply, interrupted=False) == 1) or not message_of(reply)
+    assert (exit_status_of(reply, interrupted=False) == 1) or not message_of(
+        reply, interrupted=False
+    )
 
 
 def test_only_system_exit_is_no_failure() -> None:
