@@ -31,18 +31,13 @@ files. A kernel that runs in this process takes precedence over ``KCONND_CONNECT
 variable that kconnd sets for kernels and their children.
 """
 
-import contextlib
-import fnmatch
-import hashlib
-import importlib.util
 import json
 import os
 import secrets
-import stat
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,24 +46,23 @@ from jupyter_core.paths import jupyter_runtime_dir
 from kconnd.attach import readable_connection_file
 from kconnd.client import Client, find_socket, has_front_door, kernel_path
 from kconnd.client.other_owners import find_uid
+from kconnd.connection_search import find_file, inherited_file, kernel_and_socket
 from kconnd.core import paths
-from kconnd.core.launch.connection import (
-    CHANNELS,
-    SCHEME,
-    ConnectionInfo,
-    CurveKeys,
-    parse_connection,
-)
-from kconnd.core.launch.kernel_files import (
-    MAX_SOCKET_PATH_BYTES,
-    connection_file_name,
-    kernel_of_connection_file,
-    live_dir,
+from kconnd.core.launch.connection import CHANNELS, SCHEME, ConnectionInfo, parse_connection
+from kconnd.core.launch.connection_checks import (
+    DEFAULT_IP,
+    as_text,
+    check_ports,
+    check_scheme,
+    check_transport,
+    curve_keys,
+    ipc_address,
 )
 from kconnd.core.launch.ports import default_range
 from kconnd.core.names import parse_name
 from kconnd.errors import KconndError
-from kconnd.private_tmp import fallback_folders, resolve_folder
+from kconnd.private_tmp import resolve_folder
+from kconnd.qtconsole_argv import option_words, qtconsole_command
 from kconnd.system.files.private import ensure_private_dir, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.keys import new_key
@@ -83,12 +77,6 @@ __all__ = [
     "write_connection_file",
 ]
 
-VARIABLE = "KCONND_CONNECTION_FILE"
-BINDINGS = ("PySide6", "PyQt6", "PyQt5", "PySide2")
-LAST_PORT = 65535
-HEALTH_LIMIT_S = 2.0  # for a daemon that may hang
-Z85_LENGTH = 40  # characters of a CURVE key: RFC 32 of ZeroMQ
-
 
 def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
     fname: str | os.PathLike[str] | None = None,
@@ -97,7 +85,7 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
     stdin_port: int = 0,
     control_port: int = 0,
     hb_port: int = 0,
-    ip: str = "127.0.0.1",
+    ip: str = DEFAULT_IP,
     key: bytes | str = b"",
     transport: str = "tcp",
     signature_scheme: str = SCHEME,
@@ -155,18 +143,18 @@ def write_connection_file(  # noqa: PLR0913, PLR0917  # ipykernel's signature
             strict=True,
         )
     )
-    _check_ports(ports)
-    text_key = _text(key, "key")
-    _check_scheme(signature_scheme)
-    curve = _curve(
-        _text(curve_publickey, "curve_publickey"), _text(curve_secretkey, "curve_secretkey")
+    check_ports(ports)
+    text_key = as_text(key, "key")
+    check_scheme(signature_scheme)
+    curve = curve_keys(
+        as_text(curve_publickey, "curve_publickey"), as_text(curve_secretkey, "curve_secretkey")
     )
     path = _new_path() if fname is None else Path(fname).absolute()
     given = tuple(ports.values())
     if transport == "ipc":
-        ip, given = _ipc(path, ip, given)
+        ip, given = ipc_address(str(path.with_suffix("")), ip, given)
     else:
-        _check_transport(transport)
+        check_transport(transport)
     if not ip:
         raise ValueError("ip: it is empty")
 
@@ -206,13 +194,7 @@ def get_connection_file() -> str | None:
     application = getattr(module, "IPKernelApp", None)
     if application is not None and application.initialized():
         return str(application.instance().abs_connection_file)
-    return _inherited_file()
-
-
-def _inherited_file() -> str | None:
-    """Return the path in `VARIABLE`; a kernel that was kept warm may have inherited a link."""
-    path = os.environ.get(VARIABLE) or None
-    return os.path.realpath(path) if path and Path(path).is_symlink() else path
+    return inherited_file()
 
 
 def find_connection_file(
@@ -247,7 +229,7 @@ def find_connection_file(
     )
     if profile is not None:
         warnings.warn("profile is ignored", DeprecationWarning, stacklevel=2)
-    return _find(filename_or_glob)
+    return find_file(filename_or_glob)
 
 
 def get_connection_info(kernel: str | os.PathLike[str] | None = None) -> dict[str, Any]:
@@ -275,14 +257,14 @@ def get_connection_info(kernel: str | os.PathLike[str] | None = None) -> dict[st
         If the file is not a valid connection file; the message names the fault.
     """
     if kernel is not None:
-        path = _find(os.fspath(kernel))
+        path = find_file(os.fspath(kernel))
     else:
         path = get_connection_file() or ""
         if not path:
             raise RuntimeError("not in a kernel: pass the name of one, or its connection file")
     try:
         connection = parse_connection(json.loads(read_regular(path, MAX_OWN_BYTES)))
-        _check_transport(connection.transport)
+        check_transport(connection.transport)
         return connection.to_file()
     except ValueError as error:
         raise ValueError(f"reading the connection file {path}: {error}") from error
@@ -336,7 +318,7 @@ def connect_qtconsole(
         )
     path, kernel, socket = _target_of_console(connection_file)
     return subprocess.Popen(
-        qtconsole_command(path, [*_options(kwargs), *(argv or ())], kernel, socket),
+        qtconsole_command(path, [*option_words(kwargs), *(argv or ())], kernel, socket),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -344,59 +326,14 @@ def connect_qtconsole(
     )
 
 
-def qtconsole_command(
-    path: str, options: Sequence[str], kernel: str = "", socket: str = ""
-) -> list[str]:
-    """Build the command that opens a qtconsole with this interpreter.
-
-    Parameters
-    ----------
-    path : str
-        The kernel's connection file.
-    options : sequence of str
-        Further arguments for qtconsole.
-    kernel, socket : str
-        The kernel's name, and the socket of its daemon, through which the console interrupts and
-        restarts the kernel. Both are ``""`` for a kernel without a daemon; ``socket`` is also
-        ``""`` for the default socket.
-
-    Raises
-    ------
-    ImportError
-        If qtconsole or a Qt binding is missing.
-    """
-    install = f"{sys.executable} -m pip install"
-    if not importlib.util.find_spec("qtconsole"):
-        raise ImportError(f"qtconsole is not installed: {install} qtconsole PySide6-Essentials")
-    if not any(map(importlib.util.find_spec, BINDINGS)):
-        raise ImportError(f"no Qt binding is installed: {install} PySide6-Essentials")
-    # With -P, modules in the current folder cannot replace installed modules.
-    program = [sys.executable, "-P", "-m", "kconnd.jupyter.qtconsole_app", kernel, socket]
-    return [*program, "--existing", path, *options]
-
-
-def _kernel_and_socket(path: str) -> tuple[str, str]:
-    """Return the kernel's name and the daemon's socket for a connection file of kconnd.
-
-    The socket is ``""`` if the folder of the file contains no daemon's socket. For a connection
-    file that is not of kconnd, both are ``""``.
-    """
-    file = Path(path).absolute()
-    socket = file.with_name(paths.SOCKET_NAME)
-    is_ours = file.name == connection_file_name(kernel_of_connection_file(file.name))
-    if not is_ours or not Path(live_dir(str(file.parent))).is_dir():
-        return "", ""
-    return kernel_of_connection_file(file.name), str(socket) if socket.is_socket() else ""
-
-
 def _target_of_console(wanted: str | os.PathLike[str] | None) -> tuple[str, str, str]:
     """Return the connection file for a console, and the kernel and socket for the daemon."""
     if isinstance(wanted, str) and _is_shared_kernel(wanted):
         return _connection_of_shared_kernel(wanted), wanted, ""
-    path = _find(os.fspath(wanted)) if wanted else get_connection_file()
+    path = find_file(os.fspath(wanted)) if wanted else get_connection_file()
     if not path:
         raise RuntimeError("not in a kernel: pass a connection_file")
-    return (path, *_kernel_and_socket(path))
+    return (path, *kernel_and_socket(path))
 
 
 def _is_shared_kernel(text: str) -> bool:
@@ -423,71 +360,6 @@ def _connection_of_shared_kernel(kernel: str) -> str:
     return readable_connection_file(client, description, kernel)
 
 
-def _options(options: Mapping[str, object]) -> Iterator[str]:
-    for name, value in options.items():
-        word = name if "." in name else name.replace("_", "-")
-        if isinstance(value, bool):
-            yield f"--{word}" if value else f"--no-{word}"
-        else:
-            yield f"--{word}={value}"
-
-
-# --- checks of the arguments
-
-
-def _check_ports(ports: Mapping[str, int]) -> None:
-    seen: dict[int, str] = {}
-    for name, port in ports.items():
-        if type(port) is not int or not 0 <= port <= LAST_PORT:
-            raise ValueError(f"{name}: {port!r} is not a port from 0 to {LAST_PORT}")
-        if port and port in seen:
-            raise ValueError(f"{name}: {port} is also the {seen[port]}")
-        seen[port] = name
-
-
-def _text(given: bytes | str, name: str) -> str:
-    if isinstance(given, str):
-        return given
-    try:
-        return given.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: its bytes are not UTF-8 text ({error.reason})") from None
-
-
-def _check_transport(transport: str) -> None:
-    if transport not in {"tcp", "ipc"}:
-        raise ValueError(f"transport: {transport!r} is neither 'tcp' nor 'ipc'")
-
-
-def _check_scheme(scheme: str) -> None:
-    kind, _, name = scheme.partition("-")
-    if kind != "hmac" or name not in hashlib.algorithms_available or name.startswith("shake"):
-        raise ValueError(f"signature_scheme: {scheme!r} is not hmac-HASH, such as hmac-sha256")
-
-
-def _curve(public: str, secret: str) -> CurveKeys | None:
-    if not public and not secret:
-        return None
-    for name, value in (("curve_publickey", public), ("curve_secretkey", secret)):
-        if len(value) != Z85_LENGTH:
-            raise ValueError(f"{name}: it is not {Z85_LENGTH} characters of Z85 text")
-    return CurveKeys(public, secret)
-
-
-def _ipc(path: Path, ip: str, ports: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    prefix = ip if ip != "127.0.0.1" else f"{path.with_suffix('')}-ipc"
-    free = (number for number in range(1, LAST_PORT) if number not in ports)
-    chosen = tuple(port or next(free) for port in ports)
-    longest = f"{prefix}-{max(chosen)}"
-    if len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES:
-        name = "ip" if ip != "127.0.0.1" else "fname"
-        raise ValueError(
-            f"{name}: {longest} is longer than the {MAX_SOCKET_PATH_BYTES} bytes of a socket's "
-            "path; pass a shorter ip, or transport='tcp'"
-        )
-    return prefix, chosen
-
-
 # --- places
 
 
@@ -507,62 +379,3 @@ def _new_path() -> Path:
     folder = Path(jupyter_runtime_dir())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder / f"kernel-{secrets.token_hex(8)}.json"
-
-
-def _find(wanted: str) -> str:
-    if os.sep in wanted:  # a path; the caller is responsible for the choice
-        if not Path(wanted).is_file():
-            raise FileNotFoundError(f"there is no connection file {wanted}")
-        return str(Path(wanted).absolute())
-    own, others = _folders_of_socket(), _folders()
-    for folders in (own, others):
-        for pattern in (wanted, f"kernel-{wanted}.json", f"*{wanted}*"):
-            files = [path for folder in folders for path in _ours(folder, pattern)]
-            if files:
-                return str(max(files, key=lambda path: path.stat().st_mtime))
-    looked = ", ".join(map(str, dict.fromkeys([*own, *others])))
-    raise FileNotFoundError(f"no connection file of yours fits {wanted!r}; looked in {looked}")
-
-
-def _folders_of_socket() -> list[Path]:
-    """List the folders of the daemon that ``KCONND_SOCKET`` names; they have precedence.
-
-    By default, the socket is in the folder of the connection files, so the folder of the socket
-    comes first. The second folder is the one that the daemon reports.
-    """
-    socket = os.environ.get("KCONND_SOCKET")
-    if not socket:
-        return []
-    folders = [Path(socket).absolute().parent]
-    with contextlib.suppress(KconndError):
-        health = Client(socket).get("/v1/health", limit=HEALTH_LIMIT_S)
-        folders.append(Path(health["runtime_dir"]))
-    return folders
-
-
-def _folders() -> list[Path]:
-    """List the folders of this user's connection files; the current folder is not searched."""
-    user = own_user()
-    on_server = [Path(paths.owner_folder(user.uid))] if has_front_door() else []
-    ours = [Path(paths.runtime_dir(os.environ, user.uid, lingers=yes)) for yes in (True, False)]
-    ours += map(Path, fallback_folders(user.uid))
-    current = _inherited_file()
-    if current:
-        ours.append(Path(current).parent)
-    return list(dict.fromkeys([*on_server, *ours, Path(jupyter_runtime_dir())]))
-
-
-def _ours(folder: Path, pattern: str) -> Iterator[Path]:
-    """Yield the matching files that belong to this user."""
-    try:
-        about = folder.stat()
-        if about.st_uid not in {os.geteuid(), 0} or about.st_mode & 0o022:
-            return
-        names = sorted(path for path in folder.iterdir() if path.suffix == ".json")
-    except OSError:
-        return
-    for path in names:
-        found = path.lstat()
-        ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-        if ours and fnmatch.fnmatchcase(path.name, pattern):
-            yield path

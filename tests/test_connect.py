@@ -6,7 +6,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -18,8 +17,11 @@ import jupyter_client.connect
 import pytest
 
 from kconnd import connect
+from kconnd.connection_search import kernel_and_socket
 from kconnd.core import paths
+from kconnd.qtconsole_argv import option_words
 from tests.cli.fake_daemon import FakeDaemon
+from tests.connection_folders import connection_folders
 
 PORTS: dict[str, Any] = {
     "shell_port": 31001,
@@ -32,14 +34,7 @@ PORTS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give Jupyter and kconnd folders of the test's own, with short paths."""
-    with tempfile.TemporaryDirectory(prefix="kc-", dir="/tmp") as name:
-        folder = Path(name)
-        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", f"{name}/jupyter")
-        monkeypatch.setattr(connect, "_runtime_dir", lambda: folder / "kconnd")
-        monkeypatch.setattr(paths, "runtime_dir", lambda *_, **__: f"{name}/kconnd")
-        for variable in ("KCONND_CONNECTION_FILE", "KCONND_SOCKET"):
-            monkeypatch.delenv(variable, raising=False)
+    with connection_folders(monkeypatch) as folder:
         yield folder
 
 
@@ -274,7 +269,7 @@ def test_a_missing_qtconsole_is_told_before_anything_starts(home: Path) -> None:
     script = (
         "import sys; from importlib.util import find_spec as find; import importlib.util as u\n"
         "u.find_spec = lambda name: None if name in sys.argv[2:] else find(name)\n"
-        "from kconnd.connect import qtconsole_command\n"
+        "from kconnd.qtconsole_argv import qtconsole_command\n"
         "try: qtconsole_command(sys.argv[1], [])\n"
         "except ImportError as error: print(error)\n"
     )
@@ -294,19 +289,19 @@ def test_a_missing_qtconsole_is_told_before_anything_starts(home: Path) -> None:
 
 
 def test_a_connection_file_names_the_kernel_and_the_socket_of_its_daemon(home: Path) -> None:
-    assert connect._kernel_and_socket(str(home / "kernel-lab.json")) == ("", "")
+    assert kernel_and_socket(str(home / "kernel-lab.json")) == ("", "")
     (home / "live").mkdir()
-    assert connect._kernel_and_socket(str(home / "kernel-lab.json")) == ("lab", "")
+    assert kernel_and_socket(str(home / "kernel-lab.json")) == ("lab", "")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(home / "kconnd.sock"))
         socket_path = str(home / "kconnd.sock")
-        assert connect._kernel_and_socket(str(home / "kernel-lab.json")) == ("lab", socket_path)
-        assert connect._kernel_and_socket(str(home / "other.json")) == ("", "")
+        assert kernel_and_socket(str(home / "kernel-lab.json")) == ("lab", socket_path)
+        assert kernel_and_socket(str(home / "other.json")) == ("", "")
 
 
 def test_options_of_the_console() -> None:
     options = {"style": "monokai", "confirm_exit": False, "JupyterWidget.font_size": 14}
-    assert list(connect._options(options)) == [
+    assert list(option_words(options)) == [
         "--style=monokai",
         "--no-confirm-exit",
         "--JupyterWidget.font_size=14",

@@ -39,6 +39,8 @@ FLOORS = {
     "kconnd.system.profiles": 2.3,
     "kconnd.launchers": 3,
     "kconnd.connect": 3.1,
+    "kconnd.connection_search": 3,
+    "kconnd.qtconsole_argv": 3,
     "kconnd.attach": 3,
     "kconnd.spawn": 3,
     # Processes that last.
@@ -57,8 +59,8 @@ FLOORS = {
 }
 # cli/ is a client like any other: it talks to the daemon, it does not import it.
 CLI_MAY = {
-    *("kconnd", "kconnd.errors", "kconnd.client", "kconnd.connect", "kconnd.attach"),
-    *("kconnd.private_tmp", "kconnd.spawn"),
+    *("kconnd", "kconnd.errors", "kconnd.client", "kconnd.attach"),
+    *("kconnd.private_tmp", "kconnd.qtconsole_argv", "kconnd.spawn"),
     *(room for room in FLOORS if room.startswith("kconnd.core")),
 }
 # What looks at the machine; look-ups import none of them.

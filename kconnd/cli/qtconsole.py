@@ -6,9 +6,9 @@ import os
 import subprocess
 import tempfile
 
-from kconnd.connect import qtconsole_command
 from kconnd.core.qtconsole_command import explain_exit, has_screen
 from kconnd.errors import KconndError
+from kconnd.qtconsole_argv import qtconsole_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from kconnd.connect import qtconsole_command
 from kconnd.core.kernel.view import iso_time
 from kconnd.core.launch.plan import User, base_environment
 from kconnd.core.qtconsole_command import SESSION_VARIABLES, explain_exit, has_screen
 from kconnd.errors import KconndError, UsageError
+from kconnd.qtconsole_argv import qtconsole_command
 from kconnd.system.process.processes import ProcessId, read_stat, wait_for_end
 
 MAX_KEPT_CONSOLES = 20

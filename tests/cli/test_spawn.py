@@ -14,9 +14,9 @@ import pytest
 
 from kconnd import spawn
 from kconnd.cli.console import find_console
-from kconnd.connect import qtconsole_command
 from kconnd.errors import RefusedError, UnreachableError
 from kconnd.jupyter.console_app import is_exit
+from kconnd.qtconsole_argv import qtconsole_command
 from kconnd.spawn import client_or_start
 from tests.cli.conftest import Ctl, ctl_process
 from tests.cli.fake_daemon import FakeDaemon, Raw

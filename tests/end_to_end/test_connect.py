@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,14 @@ import pytest
 import zmq
 
 from kconnd import connect
-from kconnd.core import paths
 from tests.conftest import wait_for
+from tests.connection_folders import connection_folders
 from tests.end_to_end.daemon import Daemon, run
 
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give Jupyter and kconnd folders of the test's own, with short paths."""
-    with tempfile.TemporaryDirectory(prefix="kc-", dir="/tmp") as name:
-        folder = Path(name)
-        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", f"{name}/jupyter")
-        monkeypatch.setattr(connect, "_runtime_dir", lambda: folder / "kconnd")
-        monkeypatch.setattr(paths, "runtime_dir", lambda *_, **__: f"{name}/kconnd")
-        monkeypatch.delenv("KCONND_CONNECTION_FILE", raising=False)
+    with connection_folders(monkeypatch) as folder:
         yield folder
 
 

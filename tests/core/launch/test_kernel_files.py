@@ -33,6 +33,7 @@ MAY_SPELL = {
     "kconnd/attach.py": "its files are private copies, which are named as Jupyter names them",
     "kconnd/system/files/account_files.py": "its .new file is none of a kernel",
     "kconnd/connect.py": "its files are jupyter_client's own",
+    "kconnd/connection_search.py": "a pattern may name any kernel",
 }
 NAME = st.from_regex(NAME_PATTERN, fullmatch=True)
 DIGITS = st.from_regex(r"[0-9a-f]{8}", fullmatch=True)
