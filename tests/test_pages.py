@@ -15,7 +15,8 @@ import yaml
 from pydantic import BaseModel
 
 from kconnd import connect, errors
-from kconnd.cli.grammar import COMMON_OPTIONS, FOREIGN_VERBS, VERBS
+from kconnd.cli.grammar import COMMON_OPTIONS, VERBS
+from kconnd.cli.suggestions import FOREIGN_VERBS
 from kconnd.core.access import Right
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.parse import parse_profile

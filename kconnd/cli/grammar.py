@@ -6,8 +6,9 @@
 
 Rules. Every run of ``kconnd-ctl`` imports this module. To make the import fast, the module contains
 plain data and imports nothing at run time. Texts are not wrapped here, because the help is wrapped
-to the width of the terminal. A blank line separates paragraphs. Later versions may add fields to
-the output of ``--json``, but must not remove fields.
+to the width of the terminal. The module is long because the list is: all verbs stand on one page,
+and the classes define how to read it. A blank line separates paragraphs. Later versions may add
+fields to the output of ``--json``, but must not remove fields.
 """
 
 from __future__ import annotations
@@ -554,49 +555,3 @@ _VERBS = (
     ),
 )
 VERBS = {verb.name: verb for verb in _VERBS}
-
-
-class ForeignVerb:
-    """A verb of docker or systemctl that ``kconnd-ctl`` does not have.
-
-    Parameters
-    ----------
-    equivalent : str
-        The sentence that names the verbs to use instead.
-    changes : bool
-        Whether the verb changes something. If not, the verbs in `equivalent` change nothing,
-        either.
-    """
-
-    def __init__(self, equivalent: str, *, changes: bool) -> None:
-        self.equivalent, self.changes = equivalent, changes
-
-
-FOREIGN_VERBS = {
-    "ps": ForeignVerb("kconnd-ctl list shows all kernels", changes=False),
-    "ls": ForeignVerb("kconnd-ctl list shows all kernels", changes=False),
-    "status": ForeignVerb(
-        "kconnd-ctl info NAME shows the state of a kernel, kconnd-ctl list that of all",
-        changes=False,
-    ),
-    "inspect": ForeignVerb(
-        "kconnd-ctl info NAME --json prints everything about a kernel", changes=False
-    ),
-    "top": ForeignVerb("kconnd-ctl list shows the memory of all kernels", changes=False),
-    "kill": ForeignVerb(
-        "kconnd-ctl stop NAME --now stops a kernel at once; kconnd-ctl signal NAME -s SIG sends "
-        "it a signal",
-        changes=True,
-    ),
-    "attach": ForeignVerb("kconnd-ctl console NAME opens a console on a kernel", changes=True),
-    "exec": ForeignVerb("kconnd-ctl run NAME -c CODE runs code on a kernel", changes=True),
-    "rm": ForeignVerb(
-        "kconnd-ctl stop NAME stops a kernel; to remove it, delete its profile and run kconnd-ctl "
-        "reload",
-        changes=True,
-    ),
-    "edit": ForeignVerb(
-        "kconnd-ctl profiles shows the file of each profile; edit it, then run kconnd-ctl reload",
-        changes=True,
-    ),
-}

@@ -7,7 +7,7 @@ verbs of docker and systemctl are compared with the word, too.
 
 from __future__ import annotations
 
-from kconnd.cli.grammar import FOREIGN_VERBS, VERBS
+from kconnd.cli.grammar import VERBS
 from kconnd.errors import UsageError
 
 TYPE_CHECKING = False
@@ -18,6 +18,52 @@ if TYPE_CHECKING:
 
 MIN_PREFIX_CHARS = 3  # the minimal length of a shortened verb, such as "conn"
 LETTERS_PER_EDIT = 3  # a word is similar with one edit per this many letters
+
+
+class ForeignVerb:
+    """A verb of docker or systemctl that ``kconnd-ctl`` does not have.
+
+    Parameters
+    ----------
+    equivalent : str
+        The sentence that names the verbs to use instead.
+    changes : bool
+        Whether the verb changes something. If not, the verbs in `equivalent` change nothing,
+        either.
+    """
+
+    def __init__(self, equivalent: str, *, changes: bool) -> None:
+        self.equivalent, self.changes = equivalent, changes
+
+
+FOREIGN_VERBS = {
+    "ps": ForeignVerb("kconnd-ctl list shows all kernels", changes=False),
+    "ls": ForeignVerb("kconnd-ctl list shows all kernels", changes=False),
+    "status": ForeignVerb(
+        "kconnd-ctl info NAME shows the state of a kernel, kconnd-ctl list that of all",
+        changes=False,
+    ),
+    "inspect": ForeignVerb(
+        "kconnd-ctl info NAME --json prints everything about a kernel", changes=False
+    ),
+    "top": ForeignVerb("kconnd-ctl list shows the memory of all kernels", changes=False),
+    "kill": ForeignVerb(
+        "kconnd-ctl stop NAME --now stops a kernel at once; kconnd-ctl signal NAME -s SIG sends "
+        "it a signal",
+        changes=True,
+    ),
+    "attach": ForeignVerb("kconnd-ctl console NAME opens a console on a kernel", changes=True),
+    "exec": ForeignVerb("kconnd-ctl run NAME -c CODE runs code on a kernel", changes=True),
+    "rm": ForeignVerb(
+        "kconnd-ctl stop NAME stops a kernel; to remove it, delete its profile and run kconnd-ctl "
+        "reload",
+        changes=True,
+    ),
+    "edit": ForeignVerb(
+        "kconnd-ctl profiles shows the file of each profile; edit it, then run kconnd-ctl reload",
+        changes=True,
+    ),
+}
 
 
 def unknown_verb(word: str) -> UsageError:

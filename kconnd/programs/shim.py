@@ -8,14 +8,15 @@ kernel's name from the launch plan. A zygote (`kconnd.programs.zygote`) does not
 it forks its shims. A forked shim reads the same input. The child of a forked shim becomes the
 kernel without exec.
 
-Rules. The shim imports only the standard library and no other module of kconnd, so it keeps working
-after an upgrade of kconnd. The shim accepts no commands: it has no socket and ignores signals. A
-faulty daemon therefore cannot make the shim lose its kernel. To stop a kernel, the daemon signals
-the kernel itself. There is one exception: the shim of a kernel with its own cgroup handles the
-SIGTERM of the service manager. The service manager sends this signal to all processes of a unit
-when it stops the unit. The shim then records the stop of the unit in the exit file, and sends
-SIGKILL to the kernel if the kernel still runs after `UNIT_STOP_GRACE_S`. The shim never blocks the
-kernel's output: output that cannot be written is counted and dropped.
+Rules. The shim is one file, because ``python -I -S`` runs one compiled file and finds no module
+beside it. The shim imports only the standard library, so it keeps working after an upgrade of
+kconnd. The shim accepts no commands: it has no socket and ignores signals. A faulty daemon
+therefore cannot make the shim lose its kernel. To stop a kernel, the daemon signals the kernel
+itself. There is one exception: the shim of a kernel with its own cgroup handles the SIGTERM of the
+service manager. The service manager sends this signal to all processes of a unit when it stops the
+unit. The shim then records the stop of the unit in the exit file, and sends SIGKILL to the kernel
+if the kernel still runs after `UNIT_STOP_GRACE_S`. The shim never blocks the kernel's output:
+output that cannot be written is counted and dropped.
 
 Input
 -----

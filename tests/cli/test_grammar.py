@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kconnd.cli.command_line import LIST_COUNTS, REQUIRED_COUNTS, options_of
-from kconnd.cli.grammar import FOREIGN_VERBS, VERBS
+from kconnd.cli.grammar import VERBS
 from kconnd.cli.help_text import overview, terminal_columns, verb_help
-from kconnd.cli.suggestions import suggest_verb
+from kconnd.cli.suggestions import FOREIGN_VERBS, suggest_verb
 from tests.cli.conftest import Ctl, on_a_terminal
 
 LOOKING = sorted(

@@ -10,6 +10,7 @@ import http.client
 import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -99,50 +100,55 @@ def handed_over(daemon: Crashing) -> bool:
     return False
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("transport", ["ipc", "tcp"])
-def test_whichever_step_of_a_hand_over_a_daemon_dies_at(folder: Path, transport: str) -> None:
+def warmed(daemon: Crashing) -> bool:
+    """Start a daemon that keeps a kernel warm, and tell whether the daemon lived through that."""
+    with contextlib.suppress(*GONE):
+        daemon.start()
+        wait_ready(daemon)
+        return True
+    assert daemon.process is not None
+    daemon.process.wait(10)
+    return False
+
+
+def die_at_each_step(
+    folder: Path,
+    transport: str,
+    survives: Callable[[Crashing], bool],
+    check: Callable[[Crashing], None],
+    direction: int,
+) -> None:
+    """Kill a daemon before each change, and check what the next daemon makes of it.
+
+    With a negative direction, the changes count from the signal that arms the daemon.
+    """
     number, died = 1, 0
     while True:
         place = folder / str(number)
         place.mkdir()
         with Crashing(place) as daemon:
             daemon.profile("lab", f"{FORK.format(transport)}warm: 1\n")
-            daemon.at = -number
-            if handed_over(daemon):
+            daemon.at = direction * number
+            if survives(daemon):
                 break
             daemon.process, died = None, died + 1
             point = daemon.points.read_text(encoding="utf-8").splitlines()[-1]
-            with contextlib.ExitStack() as told:
-                told.callback(print, f"killed before {point}")
+            with contextlib.ExitStack() as report:
+                report.callback(print, f"killed before {point}")
                 take_up(daemon, transport)
-                check_kernel(daemon)
+                check(daemon)
                 check_nothing_is_left(daemon)
         number += STEP
-    assert died > 15 // STEP, "a hand-over changes the world at many points"
+    assert died > 15 // STEP, "the world is changed at many points"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_whichever_step_of_a_hand_over_a_daemon_dies_at(folder: Path, transport: str) -> None:
+    die_at_each_step(folder, transport, handed_over, check_kernel, direction=-1)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("transport", ["ipc", "tcp"])
 def test_whichever_step_of_warming_a_daemon_dies_at(folder: Path, transport: str) -> None:
-    number, died = 1, 0
-    while True:
-        place = folder / str(number)
-        place.mkdir()
-        with Crashing(place) as daemon:
-            daemon.profile("lab", f"{FORK.format(transport)}warm: 1\n")
-            daemon.at = number
-            with contextlib.suppress(*GONE):
-                daemon.start()
-                wait_ready(daemon)
-                break
-            assert daemon.process is not None
-            daemon.process.wait(10)
-            daemon.process, died = None, died + 1
-            point = daemon.points.read_text(encoding="utf-8").splitlines()[-1]
-            with contextlib.ExitStack() as told:
-                told.callback(print, f"killed before {point}")
-                take_up(daemon, transport)
-                check_nothing_is_left(daemon)
-        number += STEP
-    assert died > 15 // STEP, "warming changes the world at many points"
+    die_at_each_step(folder, transport, warmed, lambda _: None, direction=1)

@@ -1,9 +1,10 @@
 """The transition table of a kernel: decides the next state and the commands for each event.
 
 `decide` is a function of its arguments: no I/O, no clock, no random number. Every decision to
-start, stop or restart a kernel is made in this module. `TABLE` holds one function for each pair
-of state and event; a pair without a row changes nothing. The head of
-`kconnd.core.kernel.lifecycle` has the state diagram.
+start, stop or restart a kernel is made in this module. `TABLE` holds one function for each pair of
+state and event; a pair without a row changes nothing. The head of `kconnd.core.kernel.lifecycle`
+has the state diagram. The module is long because all transitions are on one page, so nobody has to
+search other modules for a reason to stop a kernel.
 
 Rules. An event of another generation is about an earlier process and changes nothing. A live kernel
 is stopped on request or because of a setting of its profile, and for no other reason. A process

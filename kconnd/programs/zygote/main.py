@@ -17,7 +17,8 @@ that kernels may use.
 Rules. A forked kernel equals a kernel that ``PYTHON [FLAGS] -m ipykernel_launcher`` starts, except
 for the differences that ``tests/end_to_end/test_fork.py`` lists. The zygote therefore has one
 thread, no ZMQ context and no event loop. The zygote runs no part of a kernel's start except the two
-steps in `precompute`.
+steps in `precompute`. The module contains the code of all three processes, zygote, shim and kernel,
+because the exception that ends the shim's part of a kernel's stack passes through all of this code.
 
 Protocol. DESCRIPTOR is a SEQPACKET socket, and each message is a JSON object. The zygote's first
 message is ``{"ready": ipykernel's version, "skipped": [each skipped optimization with the

@@ -97,16 +97,17 @@ def test_fewer_attempts_can_be_allowed(
 
 
 FLAG = st.sampled_from([None, True, False])
+SETTINGS = st.builds(
+    WireSettings,
+    st.sampled_from(["auto", "tcp", "ipc"]),
+    st.sampled_from(["auto", "curve", "none"]),
+    st.booleans(),
+    st.booleans(),
+)
 
 
 @given(
-    st.builds(
-        WireSettings,
-        st.sampled_from(["auto", "tcp", "ipc"]),
-        st.sampled_from(["auto", "curve", "none"]),
-        st.booleans(),
-        st.booleans(),
-    ),
+    SETTINGS,
     FLAG,
     FLAG,
     st.sampled_from(FactSource),
@@ -135,13 +136,7 @@ def test_a_fallback_tries_nothing_and_a_refuted_wire_is_never_chosen(
 
 
 @given(
-    st.builds(
-        WireSettings,
-        st.sampled_from(["auto", "tcp", "ipc"]),
-        st.sampled_from(["auto", "curve", "none"]),
-        st.booleans(),
-        st.booleans(),
-    ),
+    SETTINGS,
     FLAG,
     FLAG,
     st.sampled_from(FactSource),
