@@ -4,9 +4,10 @@ No package is imported, and no program is run; this module reads files. A progra
 ``PREFIX/bin/NAME`` uses the package folders below PREFIX. A Python outside a virtual environment
 also uses the package folder below the user's home. In a package folder of Python, each package has
 a ``dist-info`` or ``egg-info`` ("Recording installed projects" in the Python Packaging User Guide).
-In a package folder of R, each package has a ``DESCRIPTION`` ("Writing R Extensions"). A program of
-npm is a link to a file below ``node_modules/PACKAGE``, where each package has a ``package.json``
-("folders" and "package.json" in npm's documentation).
+In a package folder of R, each package has a ``DESCRIPTION`` ("Writing R Extensions"). R uses the
+user's own package folders first (``?libPaths`` in R). A program of npm is a link to a file below
+``node_modules/PACKAGE``, where each package has a ``package.json`` ("folders" and "package.json" in
+npm's documentation).
 
 A folder can be on a file server that hangs, so this module calls ``begin`` before each access (see
 `kconnd.system.hung_calls`). Only regular files of a limited size are read.
@@ -30,7 +31,9 @@ MAX_PYTHONPATH_FOLDERS = 8
 PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 R_PROGRAMS = frozenset({"R", "Rscript"})
 NPM_FOLDER = "/node_modules"
-R_FOLDERS = ("lib/R/site-library", "lib/R/library", "lib64/R/library")
+# Below the prefix of R, and below R's own folder: IRkernel's kernel spec names the program there.
+R_FOLDERS = ("lib/R/site-library", "lib/R/library", "lib64/R/library", "site-library", "library")
+R_VARIABLES = ("R_LIBS", "R_LIBS_USER")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _INFO = re.compile(r"(.+?)(?:-(\d[^-]*))?(?:-py\d(?:\.\d+)?)?\.(?:dist|egg)-info")
 
@@ -63,10 +66,12 @@ def package_folders(program: str, env: Mapping[str, str], begin: BeginStep) -> l
     folders = folders[:MAX_PYTHONPATH_FOLDERS]
     begin(f"resolving {program}")
     folders += _npm_folders(os.path.realpath(program))
-    for prefix in _prefixes(program, env.get("HOME", ""), begin):
+    prefixes = _prefixes(program, env.get("HOME", ""), begin)
+    if name in R_PROGRAMS:
+        begin("looking for the packages of R")
+        folders += _r_folders(prefixes, env)
+    for prefix in prefixes:
         begin(f"looking for packages in {prefix}")
-        if name in R_PROGRAMS:
-            folders += [f"{prefix}/{folder}" for folder in R_FOLDERS]
         folders += _python_folders(prefix)
     return list(dict.fromkeys(folders))
 
@@ -90,6 +95,26 @@ def _npm_folders(resolved: str) -> list[str]:
     """Return the package folder of npm in which a program is installed."""
     parent, separator, _ = resolved.rpartition(f"{NPM_FOLDER}/")
     return [f"{parent}{NPM_FOLDER}"] if separator else []
+
+
+def _r_folders(prefixes: list[str], env: Mapping[str, str]) -> list[str]:
+    """List the package folders of R: those of the user, then those of the installation."""
+    shared = [f"{prefix}/{folder}" for prefix in prefixes for folder in R_FOLDERS]
+    texts = [env.get(name, "") for name in R_VARIABLES]
+    own = [path for text in texts for path in text.split(":") if path.startswith("/")]
+    home, version = env.get("HOME", ""), _r_version(shared, "base").rpartition(".")[0]
+    if home and version and "R_LIBS_USER" not in env:
+        own += map(str, Path(home, "R").glob(f"*-library/{version}"))
+    return [*own, *shared]
+
+
+def _r_version(folders: list[str], package: str) -> str:
+    """Return the version of a package for R; ``""`` if the package is in none of the folders."""
+    for folder in folders:
+        for line in _read(f"{folder}/{package}/DESCRIPTION").splitlines():
+            if line.startswith("Version:"):
+                return line.partition(":")[2].strip()
+    return ""
 
 
 def _split(program: str) -> tuple[str, str, str]:
@@ -155,7 +180,10 @@ class InstalledPackages:
         if version := self._version_in_npm(package):
             return version
         installed = self._packages.get(normalize(package))
-        return installed.version if installed is not None else self._version_in_r(package)
+        if installed is not None:
+            return installed.version
+        self._begin(f"looking for {package} among the packages of R")
+        return _r_version(self._folders, package)
 
     def _version_in_npm(self, package: str) -> str:
         for folder in self._folders:
@@ -166,15 +194,6 @@ class InstalledPackages:
                     content = json.loads(_read(path))
                     version = content.get("version") if isinstance(content, dict) else None
                     return version if isinstance(version, str) else ""
-        return ""
-
-    def _version_in_r(self, package: str) -> str:
-        for folder in self._folders:
-            path = f"{folder}/{package}/DESCRIPTION"
-            self._begin(f"reading {path}")
-            for line in _read(path).splitlines():
-                if line.startswith("Version:"):
-                    return line.partition(":")[2].strip()
         return ""
 
     def find_package(self, module: str, program: str) -> Package | None:

@@ -170,3 +170,32 @@ def test_a_package_within_another_is_in_the_inner_folder(tmp_path: Path) -> None
     folders = folders_of(program)
     assert folders[0] == f"{tmp_path}/lib/node_modules/outer/node_modules"
     assert InstalledPackages(folders, ignore_step).version_of("deno") == "2.9.6"
+
+
+def make_r_package(folder: Path, name: str, version: str) -> None:
+    (folder / name).mkdir(parents=True)
+    (folder / name / "DESCRIPTION").write_text(f"Package: {name}\nVersion: {version}\n")
+
+
+@pytest.mark.parametrize("below", ["usr/lib/R", "usr"])
+@pytest.mark.parametrize(
+    ("variables", "version"),
+    [
+        ({}, "1.3.9"),  # in the folder of the user for this version of R
+        ({"R_LIBS_USER": "/missing"}, "1.3.2"),
+        ({"R_LIBS_USER": "{home}/R/x-library/4.1"}, "1.0"),
+        ({"R_LIBS": "{home}/R/x-library/4.1"}, "1.0"),
+    ],
+)
+def test_r_uses_the_packages_of_its_user_first(
+    tmp_path: Path, below: str, variables: dict[str, str], version: str
+) -> None:
+    home = tmp_path / "home"
+    program = make_program(tmp_path / below, venv=False, name="R")
+    make_r_package(tmp_path / "usr/lib/R/library", "base", "4.2.2")
+    make_r_package(tmp_path / "usr/lib/R/site-library", "IRkernel", "1.3.2")
+    make_r_package(home / "R/x-library/4.2", "IRkernel", "1.3.9")
+    make_r_package(home / "R/x-library/4.1", "IRkernel", "1.0")
+    env = {name: text.format(home=home) for name, text in variables.items()}
+    folders = folders_of(program, HOME=str(home), **env)
+    assert InstalledPackages(folders, ignore_step).version_of("IRkernel") == version

@@ -28,6 +28,7 @@ class Scene:
 
     folder: Path
     only_tcp: bool = False
+    language: str = "fake"
 
     def world(self, **options: Any) -> World:
         # The files that the fixture has just made count as older than each start.
@@ -38,7 +39,7 @@ class Scene:
         may_answer = asyncio.Event()
         if connection.transport == "tcp" or not self.only_tcp:
             may_answer.set()
-        return FakeChannels(connection, may_answer, language="fake")
+        return FakeChannels(connection, may_answer, language=self.language)
 
     def profile(self, **fields: Any) -> Profile:
         env = {"HOME": str(self.folder), "PYTHONPATH": str(self.folder / "packages")}
@@ -96,6 +97,22 @@ async def test_a_file_that_changes_during_the_start_ends_the_start(scene: Scene)
     with pytest.raises(StartFailedError, match="packages was changed while it started"):
         await maker.make(scene.profile(transport="ipc"))
     await maker.end()
+
+
+@pytest.mark.parametrize(("shell", "is_outdated"), [("login", True), ("none", False)])
+async def test_a_python_kernel_of_a_login_shell_is_outdated_by_the_files_of_the_shell(
+    scene: Scene,
+    shell: str,
+    is_outdated: bool,  # noqa: FBT001  # pytest's way
+) -> None:
+    scene.language = "python"
+    world, profile = scene.world(), scene.profile(transport="ipc", shell=shell)
+    pool = Pool(world, lambda: 8 << 30)
+    await pool._look([profile], lambda: False)
+    (scene.folder / ".bashrc").touch()
+    taken = await pool.take("lab", 1, profile, await read_launch_files(world, profile))
+    assert (taken is None) is is_outdated
+    await pool.end()
 
 
 @pytest.mark.parametrize("change", ["none", "packages/new.dist-info", ".Rprofile", ".bashrc"])
