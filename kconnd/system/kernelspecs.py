@@ -1,6 +1,12 @@
 """Find the kernel specs that a user has installed.
 
 The search path is Jupyter's (`jupyter_core.paths`). A kernel spec is a folder with a JSON file.
+In the command of an installed kernel spec, ``{prefix}``, ``{resource_dir}`` and ``~`` are replaced
+while the spec is read, as Jupyter does at each launch; ``{connection_file}`` stays. In Jupyter,
+``{prefix}`` is the environment of the program that starts the kernel. kconnd uses the environment
+in which the spec is installed. The user's data folder belongs to no environment: a spec in this
+folder cannot contain ``{prefix}``.
+
 This module does not import jupyter_client, because the import would cost the daemon 15 MB. A folder
 of the search path can be on a file server that hangs, so this module calls ``begin`` before each
 access (see `kconnd.system.hung_calls`). A file in such a folder can have any type and size. This
@@ -8,16 +14,18 @@ module reads regular files of a limited size and no other files.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jupyter_core.paths import jupyter_path
+from jupyter_core.paths import jupyter_data_dir, jupyter_path
 
 from kconnd.core.launch.kernelspec_file import (
     PREFIX,
     KernelSpec,
+    fill_in,
     ipykernel_spec,
     is_bare_python,
     parse_kernelspec,
@@ -94,7 +102,7 @@ class KernelspecIndex:
             folder = _find_folder(name, begin)
         begin(f"reading the kernel spec {folder}")
         try:
-            return parse_kernelspec(folder.name, _read_json(folder), str(folder))
+            return _complete(parse_kernelspec(folder.name, _read_json(folder), str(folder)))
         except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise StartFailedError(
                 f"reading the kernel spec {folder}: {error}", hint="install the kernel spec again"
@@ -115,6 +123,30 @@ def _find_folder(name: str, begin: BeginStep) -> Path:
             hint=f"installed: {installed}; searched: {searched}",
         )
     return folder
+
+
+def _complete(spec: KernelSpec) -> KernelSpec:
+    """Replace the placeholders of a command that have the same value at each launch.
+
+    Raises
+    ------
+    ValueError
+        If the command contains ``{prefix}`` and the spec belongs to no environment.
+    """
+    prefix = _environment_of(spec)
+    if not prefix and any("{prefix}" in word for word in spec.argv):
+        raise ValueError(
+            "argv holds {prefix}, and this folder belongs to no environment; write the path of the "
+            "environment instead of {prefix}"
+        )
+    argv = fill_in(spec.argv, {"prefix": prefix, "resource_dir": spec.resource_dir})
+    return replace(spec, argv=tuple(map(os.path.expanduser, argv)))
+
+
+def _environment_of(spec: KernelSpec) -> str:
+    """Return the environment in which a spec is installed; ``""`` for the user's data folder."""
+    own = Path(jupyter_data_dir(), "kernels")
+    return "" if own in Path(spec.resource_dir).parents else spec.prefix
 
 
 def _read_json(folder: Path) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 _FLAG = re.compile(r"-([bBdEIOPqsSuvx]+|[XW].*)")  # the options that python --help lists
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?")
+_PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_]+)\}")
 
 
 def is_bare_python(word: str) -> bool:
@@ -56,6 +57,13 @@ def python_module(argv: tuple[str, ...]) -> PythonModule | None:
     if argv[at : at + 1] != ("-m",) or len(argv) < at + 2:
         return None
     return PythonModule(argv[1:at], argv[at + 1], argv[at + 2 :])
+
+
+def fill_in(argv: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...]:
+    """Replace the placeholders ``{NAME}`` of a command; an unknown placeholder stays unchanged."""
+    return tuple(
+        _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), word) for word in argv
+    )
 
 
 def parse_kernelspec(name: str, content: Mapping[str, Any], resource_dir: str = "") -> KernelSpec:

@@ -10,6 +10,7 @@ pid exits.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from string import Template
 
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles, without_warm_suffix
@@ -18,7 +19,7 @@ from kconnd.core.launch.kernelspec_file import KernelSpec, is_bare_python
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 # The variables that a kernel inherits from the daemon, besides LC_*.
 KEPT = ("LANG", "LANGUAGE", "TZ")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+PARENT_PID = "JPY_PARENT_PID"
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,16 @@ def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[s
 
 
 def expand(values: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
-    """Replace each ``${NAME}`` by its value in ``base``.
+    """Replace ``$NAME`` and ``${NAME}`` by values in ``base``, and ``$$`` by ``$``.
 
-    Unknown names stay unchanged, as in Jupyter.
+    As in Jupyter, unknown names stay unchanged, and values do not refer to each other.
     """
-    return {
-        key: _VARIABLE.sub(lambda match: base.get(match[1], match[0]), value)
-        for key, value in values.items()
-    }
+    return {key: Template(value).safe_substitute(base) for key, value in values.items()}
+
+
+def without_parent_pid(env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without JPY_PARENT_PID, whichever file has set this variable."""
+    return {name: value for name, value in env.items() if name != PARENT_PID}
 
 
 def with_interpreter(
@@ -132,29 +135,23 @@ def with_interpreter(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Replace ``python`` without a path by ``interpreter``; put the program's folder first on PATH.
 
-    With this PATH, ``!pip`` in a cell runs the pip of the interpreter's environment, for example.
+    With this PATH, ``!pip`` in a cell runs the pip of the interpreter's environment, for example. A
+    relative folder is not put on PATH, because its meaning would change with each ``cd``.
     """
     argv = spec.argv
     if interpreter and is_bare_python(argv[0]):
         argv = (interpreter, *argv[1:])
     folder, slash, _ = argv[0].rpartition("/")
     path = env.get("PATH", SYSTEM_PATH)
-    if slash and folder not in path.split(":"):
+    if slash and folder.startswith("/") and folder not in path.split(":"):
         path = f"{folder}:{path}"
     return argv, {**env, "PATH": path}
 
 
-def fill_in(argv: tuple[str, ...], connection_file: str, resource_dir: str) -> tuple[str, ...]:
-    """Replace the placeholders ``{connection_file}`` and ``{resource_dir}`` of a kernel spec."""
-    return tuple(
-        arg.replace("{connection_file}", connection_file).replace("{resource_dir}", resource_dir)
-        for arg in argv
-    )
-
-
 def through_shell(argv: tuple[str, ...], shell: str, setup: tuple[str, ...]) -> tuple[str, ...]:
     """Wrap a command in a login shell that prepares the environment and execs the command."""
-    script = "\n".join(("set -e", *setup, 'exec "$@"'))
+    # A start-up file or a line of setup can have set the variable.
+    script = "\n".join(("set -e", *setup, f"unset {PARENT_PID}", 'exec "$@"'))
     return (shell, "-l", "-c", script, "kconnd", *argv)
 
 

@@ -17,16 +17,16 @@ from kconnd.core.launch.capabilities import Software
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.envfile import parse_env_file
 from kconnd.core.launch.kernel_files import KernelFiles
-from kconnd.core.launch.kernelspec_file import KernelSpec
+from kconnd.core.launch.kernelspec_file import KernelSpec, fill_in
 from kconnd.core.launch.plan import (
     LaunchPlan,
     base_environment,
     enable_ipv6,
     expand,
-    fill_in,
     kernel_variables,
     through_shell,
     with_interpreter,
+    without_parent_pid,
 )
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
@@ -125,14 +125,14 @@ def _command(
     interpreter: str,
     variables: Mapping[str, str],
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Build a kernel's command, which still contains placeholders, and its environment."""
+    """Build a kernel's command, which still contains ``{connection_file}``, and its environment."""
     base = base_environment(
         world.user, world.environment, world.environment.get("XDG_RUNTIME_DIR", "")
     )
     argv, env = with_interpreter(spec, base, interpreter)
     env |= expand(spec.env, env)
     env |= variables
-    return argv, env | expand(profile.env, env)
+    return argv, without_parent_pid(env | expand(profile.env, env))
 
 
 def _touch(begin: BeginStep, action: str, path: str) -> None:
@@ -156,7 +156,7 @@ def find_spec(profile: Profile, kernelspecs: KernelspecIndex, begin: BeginStep) 
         return kernelspecs.read(profile.kernel, begin)
     if profile.python:
         return python_spec(_expanded(profile.python, "python"), begin)
-    argv = (_expanded(profile.argv[0], "argv"), *profile.argv[1:])
+    argv = (_expanded(profile.argv[0], "argv"), *map(os.path.expanduser, profile.argv[1:]))
     return KernelSpec(name=profile.name, argv=argv, display_name=profile.name)
 
 
@@ -199,7 +199,7 @@ def make_plan(
     name, file = kernel_files.name, kernel_files.connection_file
     argv, env = _command(world, profile, spec, files.interpreter, files.variables)
     env |= kernel_variables(name, file)
-    argv = fill_in(argv, file, spec.resource_dir)
+    argv = fill_in(argv, {"connection_file": file})
     if connection.transport == "tcp" and ":" in connection.ip:
         argv = enable_ipv6(argv)
     if profile.shell == "login":

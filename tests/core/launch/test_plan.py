@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kconnd.core.launch.kernel_files import MAX_SOCKET_PATH_BYTES, socket_prefix
-from kconnd.core.launch.kernelspec_file import KernelSpec, ipykernel_spec, parse_kernelspec
+from kconnd.core.launch.kernelspec_file import KernelSpec, fill_in, ipykernel_spec, parse_kernelspec
 from kconnd.core.launch.plan import (
     User,
     base_environment,
     expand,
-    fill_in,
     hint_for,
     through_shell,
     warn_about,
@@ -71,18 +70,20 @@ def test_a_bare_python_is_the_one_of_the_specs_own_environment() -> None:
 
 
 def test_placeholders_and_variables() -> None:
-    assert fill_in(("a", "{connection_file}", "{resource_dir}/b"), "/c.json", "/res") == (
+    values = {"connection_file": "/{resource_dir}.json", "resource_dir": "/res"}
+    assert fill_in(("a", "{connection_file}", "{resource_dir}/b", "{no}"), values) == (
         "a",
-        "/c.json",
+        "/{resource_dir}.json",
         "/res/b",
+        "{no}",
     )
-    assert expand({"A": "${HOME}/x:${NO}:$HOME"}, {"HOME": "/h"}) == {"A": "/h/x:${NO}:$HOME"}
+    assert expand({"A": "${HOME}/x:${NO}:$HOME:$$"}, {"HOME": "/h"}) == {"A": "/h/x:${NO}:/h:$"}
 
 
 def test_a_login_shell_prepares_and_becomes_the_kernel() -> None:
     argv = through_shell(("py", "a b"), "/bin/bash", ("module load x",))
     assert argv[:3] == ("/bin/bash", "-l", "-c")
-    assert argv[3].splitlines()[1:] == ["module load x", 'exec "$@"']
+    assert argv[3].splitlines()[1:] == ["module load x", "unset JPY_PARENT_PID", 'exec "$@"']
     assert argv[4:] == ("kconnd", "py", "a b")
 
 

@@ -1,0 +1,173 @@
+"""Shapes of ``kernel.json``, each launched by jupyter_client and planned by kconnd, side by side.
+
+jupyter_client really launches the program of each kernel spec; the arguments of its ``Popen`` are
+recorded. Both sides have the same environment, so that argv and the variables of the kernel spec
+have to be equal. Deliberate differences have tests of their own below.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jupyter_client.launcher
+import pytest
+from jupyter_client.manager import AsyncKernelManager
+
+from kconnd.core.launch.kernel_files import kernel_files
+from kconnd.core.launch.plan import SYSTEM_PATH, LaunchPlan
+from kconnd.core.profile.model import Profile
+from kconnd.daemon.kernel.prepare import make_plan, read_launch_files
+from kconnd.errors import StartFailedError
+from tests.daemon.kernel.fakes import a_connection, make_world
+
+TRUE = "/usr/bin/true"
+BASE = {"HOME": "/", "USER": "me", "LOGNAME": "me", "SHELL": "/bin/sh", "PATH": SYSTEM_PATH}
+
+Content = Mapping[str, Any]
+
+RUN_BY_BOTH: dict[str, Content] = {
+    "plain": {},
+    "PATH before the inherited one": {"env": {"PATH": "/opt/x/bin:$PATH"}},
+    "HOME and a dollar": {"env": {"DATA": "$HOME/data", "OTHER": "${HOME}x", "PRICE": "$$5"}},
+    "unset variables": {"env": {"LIB": "/a:$NOT_SET:${NOT_SET}"}},
+    "dollars that name nothing": {"env": {"X": "$ $9 ${ ${} $$$$ a$"}},
+    "values do not refer to each other": {"env": {"A": "1", "B": "$A", "HOME": "/h", "C": "$HOME"}},
+    "empty value": {"env": {"X": ""}},
+    "prefix": {"argv": ["{prefix}/bin/kernel", "{connection_file}", "--at={prefix}"]},
+    "resource_dir": {"argv": ["{resource_dir}/start.sh", "-f", "{connection_file}"]},
+    "home": {"argv": [TRUE, "~", "~/a", "~root/b", "a~", "~no-such-user/x", "{connection_file}"]},
+    "home of the program": {"argv": ["~/usr/bin/true", "{connection_file}"]},
+    "unknown placeholders": {"argv": [TRUE, "{foo}", "{print $1}", "{", "{}", "{connection_file}"]},
+    "a placeholder twice in a word": {"argv": [TRUE, "{connection_file}:{connection_file}"]},
+    "bare program": {"argv": ["true", "{connection_file}"]},
+}
+
+
+@dataclass
+class Jupyter:
+    """A Jupyter whose environment holds one kernel spec, ``shape``.
+
+    Parameters
+    ----------
+    prefix : Path
+        The folder of the environment.
+    launched : dict
+        The arguments of the latest process that jupyter_client has launched.
+    """
+
+    prefix: Path
+    launched: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.prefix / "share/jupyter/kernels/shape"
+
+    def install(self, content: Content) -> None:
+        self.folder.mkdir(parents=True)
+        spec = {"argv": [TRUE, "{connection_file}"], "display_name": "shape", "language": "sh"}
+        text = json.dumps({**spec, **content})
+        (self.folder / "kernel.json").write_text(text, encoding="utf-8")
+        program = self.folder / "start.sh"
+        program.write_text("#!/bin/sh\n", encoding="utf-8")
+        program.chmod(0o755)
+
+    async def launch(self, connection_file: str) -> dict[str, Any]:
+        """Launch the kernel spec by jupyter_client; return the arguments of the process."""
+        manager = AsyncKernelManager(kernel_name="shape", connection_file=connection_file)
+        try:
+            await manager.start_kernel()
+            await manager.shutdown_kernel(now=True)
+        finally:
+            await manager.cleanup_resources()
+        return self.launched
+
+
+@pytest.fixture
+def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jupyter:
+    launched: dict[str, Any] = {}
+    popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
+
+    def record(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        launched.update(argv=command, env=options["env"])
+        return popen(command, **options)
+
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    own = {"JUPYTER_PATH": tmp_path / "env/share/jupyter", "JUPYTER_DATA_DIR": tmp_path / "data"}
+    for name, value in {**BASE, **own, "JUPYTER_RUNTIME_DIR": tmp_path}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(jupyter_client.launcher, "Popen", record)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
+    (tmp_path / "env/bin").mkdir(parents=True)
+    (tmp_path / "env/bin/kernel").symlink_to(TRUE)
+    return Jupyter(tmp_path / "env", launched)
+
+
+async def plan_of(folder: Path, profile: Profile | None = None) -> LaunchPlan:
+    """Plan a launch of the installed kernel spec, as the daemon does."""
+    world = make_world(folder)
+    files = kernel_files(str(world.runtime_dir), str(folder / "s"), "shape")
+    profile = profile or Profile(name="shape", kernel="shape")
+    launch_files = await read_launch_files(world, profile)
+    return make_plan(world, files, 1, profile, launch_files, a_connection(folder))
+
+
+@pytest.mark.parametrize("content", RUN_BY_BOTH.values(), ids=RUN_BY_BOTH)
+async def test_argv_and_variables_are_those_of_jupyter(
+    content: Content, jupyter: Jupyter, tmp_path: Path
+) -> None:
+    jupyter.install(content)
+    plan = await plan_of(tmp_path)
+    launched = await jupyter.launch(plan.files.connection_file)
+    assert plan.argv == tuple(launched["argv"])
+    names = content.get("env", {})
+    assert {name: plan.env[name] for name in names} == {
+        name: launched["env"][name] for name in names
+    }
+
+
+async def test_only_jupyter_names_a_parent(jupyter: Jupyter, tmp_path: Path) -> None:
+    jupyter.install({"env": {"JPY_PARENT_PID": "1"}})
+    (tmp_path / "env_file").write_text("JPY_PARENT_PID=1\nA=1\n", encoding="utf-8")
+    profile = Profile(name="shape", kernel="shape", env_file=str(tmp_path / "env_file"))
+    plan = await plan_of(tmp_path, profile)
+    assert plan.env["A"] == "1"
+    assert "JPY_PARENT_PID" not in plan.env
+    assert "JPY_PARENT_PID" in (await jupyter.launch(plan.files.connection_file))["env"]
+
+
+async def test_a_program_beside_the_spec_puts_a_real_folder_on_path(
+    jupyter: Jupyter, tmp_path: Path
+) -> None:
+    jupyter.install({"argv": ["{resource_dir}/start.sh", "{connection_file}"]})
+    assert (await plan_of(tmp_path)).env["PATH"] == f"{jupyter.folder}:{SYSTEM_PATH}"
+
+
+async def test_a_relative_program_puts_nothing_on_path(jupyter: Jupyter, tmp_path: Path) -> None:
+    jupyter.install({"argv": ["bin/kernel", "{connection_file}"]})
+    assert (await plan_of(tmp_path)).env["PATH"] == SYSTEM_PATH
+
+
+async def test_a_spec_of_the_user_has_no_prefix(
+    jupyter: Jupyter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(jupyter.prefix / "share/jupyter"))
+    jupyter.install({"argv": ["{prefix}/bin/kernel", "{connection_file}"]})
+    with pytest.raises(StartFailedError, match=r"argv holds \{prefix\}"):
+        await plan_of(tmp_path)
+
+
+async def test_variables_of_a_profile_refer_to_those_of_its_spec(
+    jupyter: Jupyter, tmp_path: Path
+) -> None:
+    jupyter.install({"env": {"PATH": "/opt/x/bin:$PATH"}})
+    variables = {"PATH": "$HOME/bin:$PATH", "PRICE": "$$5", "X": "$NO"}
+    profile = Profile(name="shape", kernel="shape", env=variables)
+    env = (await plan_of(tmp_path, profile)).env
+    assert env["PATH"] == f"//bin:/opt/x/bin:{SYSTEM_PATH}"
+    assert (env["PRICE"], env["X"]) == ("$5", "$NO")
