@@ -361,6 +361,26 @@ def test_a_kernel_that_cannot_learn_its_name_has_a_path_that_leads_to_its_file(
     wait_for(lambda: not path.is_symlink(), "the link to be removed")
 
 
+def test_a_kernel_of_unknown_software_is_private_when_it_is_used(daemon: Daemon) -> None:
+    """A start by itself would be on plain tcp, to measure how long it takes."""
+    daemon.profile("other", f"{SMALL}warm: 1\n")
+    daemon.start()
+    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready")
+    info = start_warm(daemon, "other")
+    assert (info["connection"]["transport"], info["warnings"]) == ("ipc", [])
+    assert "answered on Unix sockets" in daemon.said()
+
+
+def test_a_kernel_that_ignores_private_wires_is_kept_warm_on_plain_tcp(daemon: Daemon) -> None:
+    daemon.profile("other", f"{SMALL}warm: 1\nenv: {{SMALL_KERNEL_WIRE: colon}}\n")
+    daemon.start()
+    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready")
+    connection = start_warm(daemon, "other")["connection"]
+    assert (connection["transport"], connection["encrypted"]) == ("tcp", False)
+    for evidence in ("other~", "does not encrypt"):
+        assert any(evidence in line for line in daemon.said().splitlines() if "learned" in line)
+
+
 def test_a_kernel_of_another_language_is_outdated_by_a_startup_file(
     daemon: Daemon, folder: Path
 ) -> None:

@@ -21,7 +21,7 @@ from kconnd.core.launch.capabilities import Software
 from kconnd.core.launch.kernel_files import warm_name
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.launch.warm import with_shell_files
-from kconnd.core.launch.wire import Attempts
+from kconnd.core.launch.wire import Attempts, Trial, choose_wire
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import Channels, World
 from kconnd.daemon.kernel.files import serialize
@@ -29,7 +29,7 @@ from kconnd.daemon.kernel.observing import Attempt, Observer, unknown_software
 from kconnd.daemon.kernel.prepare import make_plan, read_launch_files
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.questions import FIRST_ANSWER_RETRY_S, ask_until_answered
-from kconnd.daemon.kernel.wiring import Wire, prepare_wire
+from kconnd.daemon.kernel.wiring import Wire, prepare_wire, wire_settings
 from kconnd.daemon.warm.reading import list_files, take_signatures
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle
@@ -75,8 +75,9 @@ class Maker:
     async def make(self, profile: Profile) -> WarmKernel:
         """Start a warm kernel, and wait for its first answer.
 
-        The start may try a wire that the kernel is not known to support, because nobody waits for
-        it. If the trial fails, the kernel is started again on plain tcp.
+        Nobody waits for the kernel, so all wires are tried that the kernel is not known to support.
+        If a trial fails, the kernel is started again on plain tcp. After a start on plain tcp that
+        was necessary to measure the duration of a start, the kernel is started again with a trial.
 
         Raises
         ------
@@ -84,6 +85,21 @@ class Maker:
             If the kernel cannot be started. The files of the failed kernel are removed: at once if
             there is no process, else after the exit of the process.
         """
+        warm, software = await self._make_with_fallback(profile)
+        for _ in Trial:
+            if not self._is_worth_a_trial(profile, warm, software):
+                break
+            self.discard(warm, "it may support a private wire")
+            warm, software = await self._make_with_fallback(profile)
+        return warm
+
+    def _is_worth_a_trial(self, profile: Profile, warm: WarmKernel, software: Software) -> bool:
+        """Return whether a kernel on plain tcp would be started with a trial if started again."""
+        connection, facts = warm.wire.connection, self._world.capabilities.facts(software)
+        is_plain = connection.transport == "tcp" and connection.curve is None
+        return is_plain and choose_wire(wire_settings(profile), facts).trial is not None
+
+    async def _make_with_fallback(self, profile: Profile) -> tuple[WarmKernel, Software]:
         observer = Observer(profile.name, self._world, unknown_software)
         try:
             return await self._make(profile, observer, Attempts.ALL)
@@ -91,7 +107,9 @@ class Maker:
             log.debug("%s: starting a warm kernel: %s; trying plain tcp", profile.name, error)
             return await self._make(profile, observer, Attempts.KNOWN)
 
-    async def _make(self, profile: Profile, observer: Observer, attempts: Attempts) -> WarmKernel:
+    async def _make(
+        self, profile: Profile, observer: Observer, attempts: Attempts
+    ) -> tuple[WarmKernel, Software]:
         plan, wire, software = await self.plan(profile, attempts)
         since = self._world.wall_clock()
         began_at = self._world.clock()
@@ -112,7 +130,7 @@ class Maker:
             channels.close()
             self.end_kernel(plan, wire, handle)
             raise
-        return WarmKernel(plan, handle, wire, channels, answer, signatures)
+        return WarmKernel(plan, handle, wire, channels, answer, signatures), software
 
     async def _first_answer(
         self, channels: Channels, handle: Handle, observer: Observer

@@ -1,6 +1,7 @@
 """How warm kernels are started: exits and trials before the first answer, and outdated kernels."""
 
 import asyncio
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.core.launch.capabilities import SECONDS_TO_START, UNIX_SOCKETS, Fact, FactSource
+from kconnd.core.launch.capabilities import CURVE, SECONDS_TO_START, UNIX_SOCKETS
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.profile.model import Profile
@@ -26,6 +27,8 @@ from tests.launchers.fake import FakeLauncher
 class Scene:
     """A world whose kernels report an unknown language, and answer on tcp alone if so told."""
 
+    # A kernel that does not encrypt ignores its keys, so it does not answer a client that has keys.
+
     folder: Path
     only_tcp: bool = False
     language: str = "fake"
@@ -37,7 +40,8 @@ class Scene:
 
     def connect(self, connection: ConnectionInfo) -> FakeChannels:
         may_answer = asyncio.Event()
-        if connection.transport == "tcp" or not self.only_tcp:
+        is_plain = connection.transport == "tcp" and connection.curve is None
+        if is_plain or not self.only_tcp:
             may_answer.set()
         return FakeChannels(connection, may_answer, language=self.language)
 
@@ -64,32 +68,41 @@ async def test_an_exit_before_the_first_answer_ends_the_start(scene: Scene) -> N
     assert not list((scene.folder / "s" / "warm").iterdir())
 
 
-class ExitsOnUnixSockets(FakeLauncher):
-    """Kernels that cannot use Unix sockets."""
+class ExitsOnPrivateWires(FakeLauncher):
+    """Kernels that support plain tcp alone."""
 
     async def launch(self, plan: LaunchPlan) -> Handle:
         handle = await super().launch(plan)
-        if len(self.launched) == 1:
-            self.end(1, ExitStatus(code=1))
+        content = json.loads(Path(plan.files.connection_file).read_bytes())  # noqa: ASYNC240  # small
+        if content["transport"] == "ipc" or "curve_publickey" in content:
+            self.end(len(self.launched), ExitStatus(code=1))
         return handle
 
 
-async def test_a_wire_is_tried_and_a_failed_trial_falls_back_to_tcp(scene: Scene) -> None:
-    scene.only_tcp = True
-    world = scene.world(launcher=ExitsOnUnixSockets())
+async def test_all_wires_are_tried_and_a_failed_trial_falls_back_to_tcp(scene: Scene) -> None:
+    scene.only_tcp, launcher = True, ExitsOnPrivateWires()
+    world = scene.world(launcher=launcher)
     software = (await read_launch_files(world, scene.profile())).software
-    world.capabilities.learn(software, {SECONDS_TO_START: Fact(0.1, FactSource.START, "")})
     kernel = await Maker(world).make(scene.profile())
-    assert kernel.wire.connection.transport == "tcp"
-    assert world.capabilities.facts(software)[UNIX_SOCKETS].value is False
+    connection = kernel.wire.connection
+    assert (connection.transport, connection.curve) == ("tcp", None)
+    facts = world.capabilities.facts(software)
+    assert (facts[UNIX_SOCKETS].value, facts[CURVE].value) == (False, False)
+    assert len(launcher.launched) == 5, "to measure; both wires, each with its fallback"
+    await Maker(world).make(scene.profile())
+    assert len(launcher.launched) == 6, "the next one tries nothing"
 
 
-async def test_a_start_shows_how_long_it_takes(scene: Scene) -> None:
-    world = scene.world()
-    kernel = await Maker(world).make(scene.profile())
+async def test_a_kernel_of_unknown_software_is_private_at_once(scene: Scene) -> None:
+    launcher = FakeLauncher()
+    world = scene.world(launcher=launcher)
+    maker = Maker(world)
+    kernel = await maker.make(scene.profile())
     software = (await read_launch_files(world, scene.profile())).software
-    assert kernel.wire.connection.transport == "tcp", "the first start tries nothing"
+    assert kernel.wire.connection.transport == "ipc"
     assert world.capabilities.facts(software)[SECONDS_TO_START].value < 5
+    await maker.end()
+    assert [future.done() for future in launcher._exits.values()] == [True, False]
 
 
 async def test_a_file_that_changes_during_the_start_ends_the_start(scene: Scene) -> None:
