@@ -18,10 +18,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir, jupyter_path
 
+from kconnd.core.launch.json_position import find_position
+from kconnd.core.launch.kernelspec_checks import KernelspecError
 from kconnd.core.launch.kernelspec_file import (
     PREFIX,
     KernelSpec,
@@ -82,8 +83,10 @@ def _has_spec(folder: Path) -> bool:
 class KernelspecIndex:
     """The folders of installed kernel specs as of the last scan, by name in lower case."""
 
+    folders: Mapping[str, Path]
+
     def __init__(self) -> None:
-        self.folders: Mapping[str, Path] = {}
+        self.folders = {}
 
     def read(self, name: str, begin: BeginStep = ignore_step) -> KernelSpec:
         """Read an installed kernel spec; scan the search path if the spec's folder is not known.
@@ -101,12 +104,7 @@ class KernelspecIndex:
         if folder is None or not _has_spec(folder):
             folder = _find_folder(name, begin)
         begin(f"reading the kernel spec {folder}")
-        try:
-            return _complete(parse_kernelspec(folder.name, _read_json(folder), str(folder)))
-        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise StartFailedError(
-                f"reading the kernel spec {folder}: {error}", hint="install the kernel spec again"
-            ) from error
+        return _read_kernelspec(folder)
 
 
 def _find_folder(name: str, begin: BeginStep) -> Path:
@@ -125,20 +123,53 @@ def _find_folder(name: str, begin: BeginStep) -> Path:
     return folder
 
 
+def _read_kernelspec(folder: Path) -> KernelSpec:
+    """Read the kernel spec in a folder, and fill in its command.
+
+    Raises
+    ------
+    StartFailedError
+        If the file cannot be read, or if it is refused. The message contains line and column.
+    """
+    file = folder / "kernel.json"
+    try:
+        text = read_regular(file, MAX_KERNELSPEC_BYTES).decode("utf-8-sig")
+        try:
+            return _complete(parse_kernelspec(folder.name, json.loads(text), str(folder)))
+        except KernelspecError as error:
+            line, column = find_position(text, error.path)
+            raise _refusal(f"{file}:{line}:{column}", error, error.hint) from error
+    except json.JSONDecodeError as error:
+        raise _refusal(f"{file}:{error.lineno}:{error.colno}", f"not JSON: {error.msg}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise _refusal(str(file), why) from error
+
+
+def _refusal(place: str, reason: object, hint: str = "") -> StartFailedError:
+    return StartFailedError(
+        f"reading the kernel spec {place}: {reason}",
+        hint=hint or "correct the file, or install the kernel spec again",
+    )
+
+
 def _complete(spec: KernelSpec) -> KernelSpec:
     """Replace the placeholders of a command that have the same value at each launch.
 
     Raises
     ------
-    ValueError
+    KernelspecError
         If the command contains ``{prefix}`` and the spec belongs to no environment.
     """
     prefix = _environment_of(spec)
-    if not prefix and any("{prefix}" in word for word in spec.argv):
-        raise ValueError(
-            "argv holds {prefix}, and this folder belongs to no environment; write the path of the "
-            "environment instead of {prefix}"
-        )
+    for index, word in enumerate(spec.argv):
+        if "{prefix}" in word and not prefix:
+            raise KernelspecError(
+                f"argv[{index}] holds {{prefix}}, and this folder belongs to no environment",
+                ("argv", index),
+                "write the path of the environment instead of {prefix}; or install the kernel spec "
+                "into the environment: jupyter kernelspec install --prefix PATH FOLDER",
+            )
     argv = fill_in(spec.argv, {"prefix": prefix, "resource_dir": spec.resource_dir})
     return replace(spec, argv=tuple(map(os.path.expanduser, argv)))
 
@@ -147,13 +178,6 @@ def _environment_of(spec: KernelSpec) -> str:
     """Return the environment in which a spec is installed; ``""`` for the user's data folder."""
     own = Path(jupyter_data_dir(), "kernels")
     return "" if own in Path(spec.resource_dir).parents else spec.prefix
-
-
-def _read_json(folder: Path) -> Mapping[str, Any]:
-    content: Mapping[str, Any] = json.loads(
-        read_regular(folder / "kernel.json", MAX_KERNELSPEC_BYTES)
-    )
-    return content
 
 
 def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
@@ -165,10 +189,10 @@ def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
     folder = Path(python).parent.parent / "share/jupyter/kernels/python3"
     begin(f"reading the kernel spec {folder}")
     try:
-        encryptions = parse_kernelspec("python3", _read_json(folder)).encryptions
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        spec = _read_kernelspec(folder)
+    except StartFailedError:
         return ipykernel_spec(python)
-    return replace(ipykernel_spec(python, encryptions), resource_dir=str(folder))
+    return replace(ipykernel_spec(python, spec.encryptions), resource_dir=str(folder))
 
 
 def interpreter_of(spec: KernelSpec) -> str:

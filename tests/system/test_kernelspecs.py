@@ -50,7 +50,7 @@ def test_a_spec_is_read_anew_from_where_the_index_or_else_a_scan_finds_it(
 
 def test_a_spec_that_cannot_be_used_is_an_error_with_its_folder(roots: tuple[Path, Path]) -> None:
     folder = install(roots[0], "lab", {"argv": "x"})
-    with pytest.raises(StartFailedError, match=f"{folder}: argv is not a list"):
+    with pytest.raises(StartFailedError, match=f"{folder}/kernel.json:1:10: argv is not a list"):
         KernelspecIndex().read("lab")
     with pytest.raises(StartFailedError, match="'no-such': it is not installed") as caught:
         KernelspecIndex().read("no-such")

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kconnd.core.launch.kernelspec_checks import check_kernelspec
+
 _FLAG = re.compile(r"-([bBdEIOPqsSuvx]+|[XW].*)")  # the options that python --help lists
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 _PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_]+)\}")
@@ -66,29 +68,32 @@ def fill_in(argv: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...]
     )
 
 
-def parse_kernelspec(name: str, content: Mapping[str, Any], resource_dir: str = "") -> KernelSpec:
+def parse_kernelspec(name: str, content: object, resource_dir: str = "") -> KernelSpec:
     """Parse the content of a ``kernel.json``.
 
     Raises
     ------
-    ValueError
-        If the content has no usable ``argv``.
+    KernelspecError
+        If kconnd cannot launch a kernel from the content.
     """
-    argv = content.get("argv")
-    if not isinstance(argv, list) or not argv or not all(isinstance(arg, str) for arg in argv):
-        raise ValueError("argv is not a list of text")
-    metadata = content.get("metadata") or {}
-    encryptions = metadata.get("supported_encryption") or ()
+    spec = check_kernelspec(content)
+    metadata = spec.get("metadata", {})
     return KernelSpec(
         name=name,
-        argv=tuple(argv),
-        language=str(content.get("language", "")),
-        display_name=str(content.get("display_name", name)),
-        interrupt_mode=str(content.get("interrupt_mode", "signal")),
-        env={str(key): str(value) for key, value in (content.get("env") or {}).items()},
-        encryptions=(encryptions,) if isinstance(encryptions, str) else tuple(encryptions),
+        argv=tuple(spec["argv"]),
+        language=spec.get("language", ""),
+        display_name=spec.get("display_name", name),
+        interrupt_mode=spec.get("interrupt_mode", "signal").lower(),
+        env=dict(spec.get("env", {})),
+        encryptions=_encryptions(metadata.get("supported_encryption")),
         resource_dir=resource_dir,
     )
+
+
+def _encryptions(value: object) -> tuple[str, ...]:
+    """Return the names in ``supported_encryption``, which is text, a list or something unusable."""
+    names = [value] if isinstance(value, str) else value
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 PREFIX = "kconnd-"  # prefix of the kernel specs that refer to profiles of kconnd

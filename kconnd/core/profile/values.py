@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from kconnd.core.launch.kernelspec_checks import find_gateway_placeholder
 from kconnd.core.names import NAME_PATTERN
 from kconnd.core.profile.problems import InvalidValueError, format_value
 from kconnd.core.profile.quantities import format_duration, format_size, parse_duration, parse_size
@@ -28,6 +29,8 @@ _PORTS_FORMS = (
 )
 _RANGE = re.compile(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]*\$?")
+# After a dollar, the braces are those of a variable in a shell's script.
+_SPEC_PLACEHOLDER = re.compile(r"(?<!\$)\{(prefix|resource_dir)\}")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 # jupyter_client.kernelspec also accepts ".." and other names that begin with a dot.
@@ -308,4 +311,16 @@ def check_command(argv: tuple[str, ...]) -> tuple[str, ...]:
     if not any("{connection_file}" in word for word in argv[1:]):
         hint = "add '-f', '{connection_file}', or the option that this kernel has for it"
         raise InvalidValueError("no argument holds {connection_file}", hint)
+    for word in argv:
+        _check_argument(word)
     return argv
+
+
+def _check_argument(word: str) -> None:
+    """Refuse placeholders that kconnd does not replace in a profile's command."""
+    if placeholder := find_gateway_placeholder(word):
+        hint = "write a command that runs the kernel on this machine"
+        raise InvalidValueError(f"only a gateway fills in {placeholder}", hint)
+    if match := _SPEC_PLACEHOLDER.search(word):
+        hint = "write the path of the folder instead"
+        raise InvalidValueError(f"{match[0]} is replaced in a kernel spec only", hint)

@@ -171,6 +171,12 @@ def test_a_refusal_shows_place_value_and_way_out(keys: dict[str, object], text: 
         (["./kernel", "{connection_file}"], "argv: './kernel' is not an absolute path"),
         (["kernel"], "argv: no argument holds {connection_file}; add '-f'"),
         (["{connection_file}"], "argv: no argument holds {connection_file}"),
+        (["x", "{connection_file}", "{kernel_id}"], "argv: only a gateway fills in {kernel_id}"),
+        (["{prefix}/x", "{connection_file}"], "argv: '{prefix}/x' is not an absolute path"),
+        (
+            ["x", "{connection_file}", "{prefix}"],
+            "argv: {prefix} is replaced in a kernel spec only",
+        ),
         (["kernel", {"connection_file": None}], "argv[1]: a mapping is not text; text with braces"),
         (["kernel", "{connection_file}", "{instance}"], "argv[2]: {instance} cannot stand"),
         (["kernel", "{connection_file}", "a\0"], "argv[2]: holds a NUL"),

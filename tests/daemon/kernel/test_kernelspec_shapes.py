@@ -7,6 +7,7 @@ have to be equal. Deliberate differences have tests of their own below.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -30,6 +31,11 @@ BASE = {"HOME": "/", "USER": "me", "LOGNAME": "me", "SHELL": "/bin/sh", "PATH": 
 
 Content = Mapping[str, Any]
 
+
+def provisioner(stanza: object) -> Content:
+    return {"metadata": {"kernel_provisioner": stanza}}
+
+
 RUN_BY_BOTH: dict[str, Content] = {
     "plain": {},
     "PATH before the inherited one": {"env": {"PATH": "/opt/x/bin:$PATH"}},
@@ -44,7 +50,44 @@ RUN_BY_BOTH: dict[str, Content] = {
     "home of the program": {"argv": ["~/usr/bin/true", "{connection_file}"]},
     "unknown placeholders": {"argv": [TRUE, "{foo}", "{print $1}", "{", "{}", "{connection_file}"]},
     "a placeholder twice in a word": {"argv": [TRUE, "{connection_file}:{connection_file}"]},
+    "local provisioner": provisioner({"provisioner_name": "local-provisioner"}),
+    "unnamed provisioner": provisioner({}),
+    "interrupt_mode in capitals": {"interrupt_mode": "Message"},
+    "unusable supported_encryption": {"metadata": {"supported_encryption": 5}},
     "bare program": {"argv": ["true", "{connection_file}"]},
+}
+
+ARGV = [TRUE, "{connection_file}"]
+
+
+# The key that the message of kconnd names, and the kernel spec.
+REFUSED_BY_BOTH: dict[str, tuple[str, Content]] = {
+    "null in env": ("env.X is null", {"env": {"X": None}}),
+    "true in env": ("env.X is true", {"env": {"X": True}}),
+    "number in env": ("env.X is a number", {"env": {"X": 5}}),
+    "NUL in env": ("env.X holds a NUL", {"env": {"X": "a\0b"}}),
+    "half a character in env": ("env.X holds half a surrogate", {"env": {"X": "\ud800"}}),
+    "equals sign in a name": ("'A=B' is not a name", {"env": {"A=B": "x"}}),
+    "env null": ("env is null", {"env": None}),
+    "env a list": ("env is a list", {"env": ["A=1"]}),
+    "interrupt_mode": ("interrupt_mode: 'sigint'", {"interrupt_mode": "sigint"}),
+    "interrupt_mode null": ("interrupt_mode is null", {"interrupt_mode": None}),
+    "metadata text": ("metadata is text", {"metadata": "x"}),
+    "metadata null": ("metadata is null", {"metadata": None}),
+    "display_name null": ("display_name is null", {"display_name": None}),
+    "language a number": ("language is a number", {"language": 5}),
+    "resource_dir": ("resource_dir cannot be set", {"resource_dir": "/x"}),
+    "number in argv": (r"argv\[1\] is a number", {"argv": [TRUE, 5, "{connection_file}"]}),
+    "NUL in argv": (r"argv\[1\] holds a NUL", {"argv": [TRUE, "a\0", "{connection_file}"]}),
+    "no argv": ("argv is not a list", {"argv": []}),
+    "argv null": ("argv is not a list", {"argv": None}),
+    "provisioner": ("the provisioner 'acme'", provisioner({"provisioner_name": "acme"})),
+    "provisioner null": ("metadata.kernel_provisioner is null", provisioner(None)),
+}
+REFUSED_BY_KCONND: dict[str, tuple[str, Content]] = {
+    "kernel_id": (r"only a gateway fills in \{kernel_id\}", {"argv": [*ARGV, "{kernel_id}"]}),
+    "response_address": ("only a gateway", {"argv": [*ARGV, "--reply={response_address}"]}),
+    "process_proxy": ("metadata.process_proxy", {"metadata": {"process_proxy": {}}}),
 }
 
 
@@ -131,6 +174,67 @@ async def test_argv_and_variables_are_those_of_jupyter(
     }
 
 
+def assert_refused(error: StartFailedError, reason: str, jupyter: Jupyter) -> None:
+    """Check that an error names the file, a line and a column, the reason and a change."""
+    file = re.escape(str(jupyter.folder / "kernel.json"))
+    assert re.fullmatch(rf"reading the kernel spec {file}:1:\d+: .*{reason}.*", error.message)
+    assert error.hint
+
+
+@pytest.mark.parametrize(("reason", "content"), REFUSED_BY_BOTH.values(), ids=REFUSED_BY_BOTH)
+async def test_what_jupyter_refuses_is_refused_with_the_reason(
+    reason: str, content: Content, jupyter: Jupyter, tmp_path: Path
+) -> None:
+    jupyter.install(content)
+    with pytest.raises(StartFailedError) as caught:
+        await plan_of(tmp_path)
+    assert_refused(caught.value, reason, jupyter)
+    # Jupyter raises whatever its libraries raise: TraitError, TypeError, NoSuchKernel …
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        await jupyter.launch(str(tmp_path / "connection.json"))
+
+
+@pytest.mark.parametrize(("reason", "content"), REFUSED_BY_KCONND.values(), ids=REFUSED_BY_KCONND)
+async def test_what_only_a_gateway_can_launch_is_refused(
+    reason: str, content: Content, jupyter: Jupyter, tmp_path: Path
+) -> None:
+    jupyter.install(content)
+    with pytest.raises(StartFailedError) as caught:
+        await plan_of(tmp_path)
+    assert_refused(caught.value, reason, jupyter)
+    assert "gateway" in caught.value.hint
+
+
+async def test_a_spec_that_leads_to_a_profile_names_the_profile(
+    jupyter: Jupyter, tmp_path: Path
+) -> None:
+    stanza = {"provisioner_name": "kconnd", "config": {"profile": "lab"}}
+    jupyter.install(provisioner(stanza))
+    with pytest.raises(StartFailedError) as caught:
+        await plan_of(tmp_path)
+    assert "kconnd-ctl start lab" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"argv": ["x",\n "y"', ":2:5: not JSON: Expecting"),
+        (b'{"argv": ["\xff"]}', ": .*can't decode byte 0xff"),
+        (b"[]", ":1:1: the file is a list, and an object is needed"),
+        (b'{"display_name": "x"}', ":1:1: argv is not a list of text"),
+        (b'{\n "argv": ["x"],\n "env": {"X":\n  null}\n}', ":4:3: env.X is null"),
+    ],
+)
+async def test_a_broken_file_is_refused_with_its_place(
+    text: bytes, message: str, jupyter: Jupyter, tmp_path: Path
+) -> None:
+    jupyter.install({})
+    file = jupyter.folder / "kernel.json"
+    file.write_bytes(text)
+    with pytest.raises(StartFailedError, match=f"{re.escape(str(file))}{message}"):
+        await plan_of(tmp_path)
+
+
 async def test_only_jupyter_names_a_parent(jupyter: Jupyter, tmp_path: Path) -> None:
     jupyter.install({"env": {"JPY_PARENT_PID": "1"}})
     (tmp_path / "env_file").write_text("JPY_PARENT_PID=1\nA=1\n", encoding="utf-8")
@@ -158,7 +262,7 @@ async def test_a_spec_of_the_user_has_no_prefix(
 ) -> None:
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(jupyter.prefix / "share/jupyter"))
     jupyter.install({"argv": ["{prefix}/bin/kernel", "{connection_file}"]})
-    with pytest.raises(StartFailedError, match=r"argv holds \{prefix\}"):
+    with pytest.raises(StartFailedError, match=r"kernel.json:1:11: argv\[0\] holds \{prefix\}"):
         await plan_of(tmp_path)
 
 
