@@ -23,6 +23,7 @@ from kconnd.errors import StartFailedError
 from kconnd.launchers.base import ExitStatus, Handle, parse_handle
 from kconnd.launchers.shim_process import ShimSpawner
 from kconnd.system.files.private import is_locked, write_private
+from kconnd.system.files.program_faults import ProgramFault, explain_failed_exec
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process import cgroups
 from kconnd.system.process.processes import (
@@ -174,7 +175,7 @@ async def handle_of(facts: dict[str, Any], plan: LaunchPlan, trouble: str) -> Ha
     handle = _handle(facts, plan.files.facts, plan.files.exit, plan.files.lock)
     if trouble:
         await wait_for_end(handle.shim)
-        raise start_failure(plan, trouble)
+        raise await start_failure(plan, trouble)
     return handle
 
 
@@ -241,20 +242,21 @@ def _parse_exit(content: dict[str, Any]) -> ExitStatus:
     )
 
 
-def start_failure(plan: LaunchPlan, trouble: str) -> StartFailedError:
+async def start_failure(plan: LaunchPlan, trouble: str) -> StartFailedError:
     """Create the error of a failed start from the errno and the step that the shim reported."""
-    return StartFailedError(_describe(plan, trouble), hint=_hint(plan, trouble))
-
-
-def _describe(plan: LaunchPlan, trouble: str) -> str:
     number, _, step = trouble.partition(" ")
-    action = f"entering the folder {plan.cwd}" if step == "cwd" else f"running {plan.argv[0]}"
-    return f"{action}: {os.strerror(int(number))}"
-
-
-def _hint(plan: LaunchPlan, trouble: str) -> str:
-    if trouble.endswith("cwd"):
-        return (
-            f"create {plan.cwd} as a folder that the user can enter, or change the profile's 'cwd'"
+    if step == "cwd":
+        return StartFailedError(
+            f"entering the folder {plan.cwd}: {os.strerror(int(number))}",
+            hint=f"create {plan.cwd} as a folder that the user can enter, or change the profile's "
+            "'cwd'",
         )
-    return f"install {plan.argv[0]}, or set another interpreter or command in the profile"
+    program = plan.argv[0]
+    # In a thread, because the program can be on a file server that has begun to hang.
+    fault = await asyncio.to_thread(
+        explain_failed_exec, program, plan.cwd, plan.env.get("PATH", ""), int(number)
+    )
+    if fault is None:
+        hint = f"install {program}, or set another interpreter or command in the profile"
+        fault = ProgramFault(os.strerror(int(number)), hint)
+    return StartFailedError(f"running {program}: {fault.reason}", hint=fault.hint)

@@ -68,7 +68,7 @@ class SystemdLauncher(LocalLauncher):
             raise StartFailedError(f"launching {plan.name}: its shim exited at once")
         if facts["errno"] is not None:
             await wait_for_end(handle.shim)
-            raise start_failure(plan, f"{facts['errno']} {facts['step']}")
+            raise await start_failure(plan, f"{facts['errno']} {facts['step']}")
         return handle
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:

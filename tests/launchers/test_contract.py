@@ -153,6 +153,18 @@ async def test_a_missing_command_is_told_and_leaves_nothing(
 
 
 @real_only
+async def test_a_program_without_x_bit_is_not_called_missing(
+    launcher: Launcher, plan: LaunchPlan, tmp_path: Path
+) -> None:
+    (tmp_path / "start.sh").write_text("#!/bin/sh\n", encoding="utf-8")
+    for argv in (("./start.sh",), ("start.sh",), (str(tmp_path / "start.sh"),)):
+        env = {**plan.env, "PATH": f"/no/such:{tmp_path}"}
+        with pytest.raises(StartFailedError, match=r"start\.sh exists, but .* no x bit") as caught:
+            await launcher.launch(replace(plan, argv=argv, env=env, cwd=str(tmp_path)))
+        assert "chmod +x" in caught.value.hint
+
+
+@real_only
 async def test_a_missing_folder_is_told(launcher: Launcher, plan: LaunchPlan) -> None:
     with pytest.raises(StartFailedError, match="entering the folder /nowhere"):
         await launcher.launch(replace(plan, cwd="/nowhere"))

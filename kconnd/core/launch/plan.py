@@ -201,6 +201,10 @@ _HINTS = (
         "install {0} in that interpreter: python -m pip install ipykernel",
     ),
     (r"No module named '?([\w.]+)", "install {0} in the kernel's interpreter"),
+    (
+        r"env: \W?(\S+)\\r",
+        "the first line of its program ends in CR: give it Unix line ends (sed -i 's/\\r$//')",
+    ),
     (r"[Aa]ddress already in use", "another program has one of its ports; see 'ports:'"),
     (r"MemoryError|[Cc]annot allocate memory", "the machine or a limit left no memory"),
     (r"No space left on device", "free some disk space, then start it again"),

@@ -92,6 +92,7 @@ def test_hints() -> None:
         "_launcher", ""
     )
     assert "install numpy" in hint_for("ModuleNotFoundError: No module named 'numpy'")
+    assert "ends in CR" in hint_for("env: 'bash\\r': No such file or directory")
     assert not hint_for("all is well")
 
 

@@ -1,0 +1,114 @@
+"""Explains why the system could not execute a program.
+
+execve(2) answers with the same errno for different causes: ENOENT can mean that the program, or the
+interpreter in its first line, does not exist. `explain_failed_exec` looks at the program after such
+an error. It reads the file as the user who tried to execute it, and changes nothing.
+"""
+
+import errno
+import os
+import shlex
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from kconnd.system.files.regular import open_regular
+
+HEAD_BYTES = 256  # Linux reads as much of a file to find its format
+_SCRIPT = b"#!"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class ProgramFault:
+    """The reason why a program cannot be executed, and the change to make."""
+
+    reason: str
+    hint: str
+
+
+def explain_failed_exec(word: str, cwd: str, search_path: str, number: int) -> ProgramFault | None:
+    """Explain why a program could not be executed; return None if no reason is known.
+
+    Parameters
+    ----------
+    word : str
+        The first word of the command: a path, or the name of a program.
+    cwd, search_path : str
+        The working directory, and ``PATH``.
+    number : int
+        The errno of the failed execve(2).
+    """
+    path = find_program(word, cwd, search_path)
+    if path is None:
+        return None
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return ProgramFault(f"{path} is not a file", "name a program")
+        if number == errno.EACCES:
+            return _permission_fault(path, mode)
+        return _format_fault(path, _read_head(path), number)
+    except OSError:
+        return None
+
+
+def find_program(word: str, cwd: str, search_path: str) -> Path | None:
+    """Find the file that a command's first word names, whether or not it can be executed."""
+    folders = [cwd] if "/" in word else search_path.split(":")
+    candidates = [Path(cwd, folder, word) for folder in folders]
+    return next((path for path in candidates if os.path.lexists(path)), None)
+
+
+def _read_head(path: Path) -> bytes:
+    with open(open_regular(path), "rb") as stream:  # noqa: PTH123  # a descriptor
+        return stream.read(HEAD_BYTES)
+
+
+def _permission_fault(path: Path, mode: int) -> ProgramFault | None:
+    if not mode & 0o111:
+        return ProgramFault(
+            f"{path} exists, but it is not executable (it has no x bit)",
+            f"run: chmod +x {shlex.quote(str(path))}",
+        )
+    if os.statvfs(path).f_flag & os.ST_NOEXEC:
+        return ProgramFault(
+            f"{path} is on a file system that is mounted with noexec", "move it to another one"
+        )
+    return None
+
+
+def _format_fault(path: Path, head: bytes, number: int) -> ProgramFault | None:
+    quoted = shlex.quote(str(path))
+    if head.startswith(_SCRIPT):
+        return _interpreter_fault(path, head.partition(b"\n")[0][len(_SCRIPT) :])
+    if number != errno.ENOEXEC:
+        return None
+    if head.startswith(_BYTE_ORDER_MARK + _SCRIPT):
+        return ProgramFault(
+            f"{path} begins with a byte order mark before #!",
+            f"save it without one, or run: sed -i '1s/^\\xEF\\xBB\\xBF//' {quoted}",
+        )
+    if head.startswith(b"\x7fELF"):
+        return ProgramFault(f"{path} is built for another processor", "install one for this one")
+    return ProgramFault(
+        f"{path} has no first line that names an interpreter",
+        "begin it with such a line, for example #!/bin/sh",
+    )
+
+
+def _interpreter_fault(path: Path, line: bytes) -> ProgramFault | None:
+    """Explain the first line of a script, without ``#!``."""
+    interpreter = os.fsdecode(line.split(maxsplit=1)[0]) if line.split() else ""
+    if line.endswith(b"\r"):
+        return ProgramFault(
+            f"the first line of {path} ends in CR, so its interpreter {interpreter} is not found",
+            f"give it Unix line ends: sed -i 's/\\r$//' {shlex.quote(str(path))}",
+        )
+    if not os.path.lexists(interpreter):
+        return ProgramFault(
+            f"the first line of {path} names the interpreter {interpreter or 'of no name'}, which "
+            "does not exist",
+            f"install {interpreter}, or change that line",
+        )
+    return None
