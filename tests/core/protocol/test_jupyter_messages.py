@@ -1,5 +1,8 @@
 """Jupyter messages are packed, signed and parsed; garbage is refused."""
 
+import json
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,3 +36,14 @@ def test_garbage_is_no_message(frames: list[bytes]) -> None:
     unsigned = [DELIMITER, b"", *frames]
     parse_message(unsigned, Signer(""))  # must not raise
     parse_message([DELIMITER, b"", *[b"[" * 20_000] * 4], Signer(""))  # nor for a thousand brackets
+
+
+@pytest.mark.parametrize(
+    ("header", "subshell"),
+    [({"subshell_id": "s1"}, "s1"), ({"subshell_id": None}, ""), ({}, "")],
+)
+def test_the_parent_names_its_subshell(header: dict[str, object], subshell: str) -> None:
+    parts = [json.dumps(part).encode() for part in ({"msg_type": "status"}, header, {}, {})]
+    message = parse_message([DELIMITER, Signer("k").sign(parts), *parts], Signer("k"))
+    assert message is not None
+    assert message.parent_subshell == subshell

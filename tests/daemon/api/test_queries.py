@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from kconnd.core.kernel import silence
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.api import commands, queries
+from kconnd.daemon.kernel import monitor
 from kconnd.daemon.kernel.claims import Foreign
 from kconnd.errors import NotRunningError, TimedOutError, UsageError
 from kconnd.system.http.route_table import Reply
@@ -145,3 +147,22 @@ async def test_a_wait_times_out(house: House) -> None:
 async def test_a_wait_for_another_state_is_refused(house: House) -> None:
     with pytest.raises(UsageError, match="'busy' is not one of ready, stopped"):
         await queries.wait(house.request("lab", query={"for": "busy"}))
+
+
+async def test_a_look_at_a_kernel_checks_whether_it_answers(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "MAX_PROOF_AGE_S", 0.0)
+    await commands.start(house.request("lab"))
+    channels = house.channels[-1]
+    channels.asked.clear()
+    await queries.info(house.request("lab"))
+    assert channels.asked == [], "programs ask often"
+    await queries.info(house.request("lab", query={"check": "1"}))
+    assert channels.asked == ["shell"]
+    channels.silent = {"shell"}
+    for module in (monitor, silence):
+        monkeypatch.setattr(module, "SILENT_AFTER_S", 0.05)
+    reply = fields_of(await queries.info(house.request("lab", query={"check": "1"})))
+    assert "has not answered on its shell channel" in reply["unanswered"]
+    assert (reply["execution_state"], reply["heartbeat"]["state"]) == ("unknown", "alive")
