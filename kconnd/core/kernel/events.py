@@ -49,6 +49,7 @@ class RestartRequested:
     busy: bool = True
     new_key: bool = False
     now: bool = False  # whether to send a signal at once, without a shutdown_request
+    why: str = "restart was requested"
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _relaunch_now(kernel: Lifecycle, event: Event, _policy: Policy, _now: float)
 def _restart_from_backoff(
     kernel: Lifecycle, event: RestartRequested, _policy: Policy, _now: float
 ) -> Outcome:
-    return _relaunch(kernel, "restart was requested", new_key=event.new_key)
+    return _relaunch(kernel, event.why, new_key=event.new_key)
 
 
 def _launched(kernel: Lifecycle, _event: Launched, policy: Policy, now: float) -> Outcome:
@@ -238,7 +238,7 @@ def _stop(kernel: Lifecycle, event: StopRequested, policy: Policy, now: float) -
 def _restart(kernel: Lifecycle, event: RestartRequested, policy: Policy, now: float) -> Outcome:
     step = _first_step(kernel, event)
     kernel = replace(kernel, new_key=event.new_key, failures=0)
-    return _begin_stop(kernel, StopCause.RESTART, step, policy, now, "restart was requested")
+    return _begin_stop(kernel, StopCause.RESTART, step, policy, now, event.why)
 
 
 def _desire_down(kernel: Lifecycle, event: StopRequested, _policy: Policy, _now: float) -> Outcome:
@@ -289,7 +289,7 @@ def _start_after_stop(kernel: Lifecycle, event: Event, policy: Policy, now: floa
 
 def _request_reason(event: Event) -> str:
     """Return the reason for a change of state that a request causes, as shown to users."""
-    return f"{'restart' if isinstance(event, RestartRequested) else 'start'} was requested"
+    return event.why if isinstance(event, RestartRequested) else "start was requested"
 
 
 def _escalate(kernel: Lifecycle, _event: DeadlinePassed, policy: Policy, now: float) -> Outcome:

@@ -104,10 +104,19 @@ async def restart(request: Request) -> Reply:
     actor = request.kernels.find_to_start(request.name)
     if actor.kernel.state in LIVE:
         await _check_disk(request)
-    await actor.ask(RestartRequested(busy=actor.busy, new_key=new_key, now=now))
+    why = _reason(request, "restart")
+    await actor.ask(RestartRequested(busy=actor.busy, new_key=new_key, now=now, why=why))
     if wait:
         await _until_ready(actor)
     return await info_of(request, actor, quick=True)
+
+
+def _reason(request: Request, command: str) -> str:
+    """Return the reason for what a request causes; it names a requester other than the owner."""
+    peer = request.peer
+    if peer.uid == request.kernels.world.user.uid:
+        return f"{command} was requested"
+    return f"{command} was requested by {peer.name or f'uid {peer.uid}'}"
 
 
 async def _check_disk(request: Request) -> None:
@@ -134,7 +143,7 @@ async def stop(request: Request) -> Reply:
     """
     wait, now = request.flag("wait", default=True), request.flag("now", default=False)
     actor = request.kernels.find(request.name)
-    why = "stop --now was requested" if now else StopRequested.why
+    why = _reason(request, "stop --now" if now else "stop")
     if not now:
         await request.kernels.stop_turns.take(actor)
     await actor.ask(StopRequested(busy=actor.busy, why=why, now=now))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kconnd.core.access import Right
+from kconnd.core.access import Peer, Right
 from kconnd.core.kernel.events import StartRequested, Step
 from kconnd.core.kernel.lifecycle import LIVE, Desired, State
 from kconnd.core.profile.model import Access, Profile
@@ -145,6 +145,26 @@ async def test_a_stop_replies_once_the_kernel_has_ended(house: House) -> None:
     reply = await commands.stop(house.request("lab"))
     assert isinstance(reply, dict)
     assert reply["state"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("peer", "requester"),
+    [
+        (Peer(os.geteuid(), 7, "ada"), ""),
+        (STRANGER, " by eve"),
+        (Peer(STRANGER.uid, 7), f" by uid {STRANGER.uid}"),
+    ],
+)
+async def test_a_reason_names_a_requester_other_than_the_owner(
+    house: House, peer: Peer, requester: str
+) -> None:
+    await _start(house, "lab")
+    await commands.restart(house.request("lab", peer=peer))
+    reasons = [decision.reason for decision in house.kernels.find("lab").record.decisions]
+    assert f"restart was requested{requester}" in reasons
+    stopped = await commands.stop(house.request("lab", peer=peer))
+    assert isinstance(stopped, dict)
+    assert stopped["reason"] == f"stop was requested{requester}; it took SIGTERM"
 
 
 async def test_a_stop_that_fails_names_a_shim_that_records_no_exit(house: House) -> None:
