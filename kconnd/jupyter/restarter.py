@@ -8,7 +8,7 @@ manager's kernel every few seconds, restarts a dead kernel, and calls the callba
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
 
 from kconnd.jupyter.event_stream import Callback, subscribe
+from kconnd.jupyter.kernel_follower import describe_change
 
 UNKNOWN_EXIT = 1  # reported if the real exit status is unknown
 UP = frozenset({"launching", "starting", "running", "stopping"})  # states with a process
@@ -43,12 +44,18 @@ class ProcessStatus:
         The exit status of the attached process, if it has exited.
     requested : bool
         Whether the process ended because of a request to restart or stop the kernel.
+    is_ready : bool
+        Whether the kernel's present process has answered.
+    text : str
+        A line for users that describes the end or the restart.
     """
 
     fate: Fate
     generation: int
     code: int = UNKNOWN_EXIT
     requested: bool = False
+    is_ready: bool = field(default=False, compare=False)
+    text: str = field(default="", compare=False)
 
 
 def process_status(
@@ -66,6 +73,14 @@ def process_status(
         Whether the kernel's present process has the key and ports of the attached process; True if
         the kernel has no process at present.
     """
+    status = _fate_of(kernel, generation, same_connection=same_connection)
+    # Later, the reason is why the new process is in its present state.
+    reason = kernel["reason"] if kernel["state"] == "launching" else ""
+    change = describe_change(kernel["name"], kernel, reason, same_connection=same_connection)
+    return replace(status, is_ready=kernel["state"] == "running", text=change.text)
+
+
+def _fate_of(kernel: Mapping[str, Any], generation: int, *, same_connection: bool) -> ProcessStatus:
     present, last_exit = int(kernel["generation"]), kernel["last_exit"] or {}
     requested = bool(last_exit.get("requested"))
     if kernel["state"] in UP:
@@ -77,6 +92,14 @@ def process_status(
     if kernel["state"] == "backoff":
         return ProcessStatus(Fate.REPLACED, present + 1, code)
     return ProcessStatus(Fate.ENDED, present, code, requested)
+
+
+class Listener(Protocol):
+    """A function that a restarter calls when the kernel's process has changed."""
+
+    def __call__(self, status: ProcessStatus, *, is_new: bool) -> None:
+        """React to a change; ``is_new`` if the process has ended since the last call."""
+        ...
 
 
 class AttachedProvisioner(Protocol):
@@ -104,9 +127,14 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
     """Notifies front ends when the daemon has restarted their kernel or the kernel has ended."""
 
     _announced_generation: int | None = None
+    _was_ready = True
     _is_due = False
     _unsubscribe: Callback | None = None
     _event_poll: asyncio.Task[None] | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.listeners: list[Listener] = []
 
     @property
     def _provisioner(self) -> AttachedProvisioner:
@@ -149,14 +177,39 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
         if self._announced_generation is None:
             self._announced_generation = self._provisioner.generation or 0
         if status.fate is Fate.ENDED:
+            self._call_listeners(status, is_new=True)
             self._fire_callbacks("dead")
             self.stop()
         elif status.generation > self._announced_generation:
             self._announced_generation = status.generation
+            self._set_activity("starting")
             # The kernel itself announces a requested restart (``shutdown_reply``). Front ends treat
             # every callback as a crash: they open a dialog and drop the output of running cells.
             if not status.requested:
                 self._fire_callbacks("restart")
+            self._call_listeners(status, is_new=True)
+            self._was_ready = False
+        if status.is_ready and not self._was_ready:
+            self._set_activity("idle")
+            self._call_listeners(status, is_new=False)
+        self._was_ready = status.is_ready
+
+    def _set_activity(self, state: str) -> None:
+        """Let a Jupyter server forget the activity of the process that has ended.
+
+        The server learns of activity from iopub, where it may miss the first status of a new
+        process. New websockets wait as long as the server considers a kernel to be starting, and
+        are not checked if the server considers it busy.
+        """
+        manager = self.kernel_manager
+        if hasattr(manager, "execution_state") and (
+            state == "starting" or manager.execution_state == "starting"
+        ):
+            manager.execution_state = state
+
+    def _call_listeners(self, status: ProcessStatus, *, is_new: bool) -> None:
+        for listener in list(self.listeners):
+            listener(status, is_new=is_new)
 
 
 def leave_restarts_to_daemon(manager: Any) -> None:

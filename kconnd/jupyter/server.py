@@ -26,6 +26,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado.web import HTTPError
 
 from kconnd.attach import this_machine
@@ -34,6 +35,7 @@ from kconnd.errors import KconndError, UsageError
 from kconnd.jupyter.external_restarter import ExternalKernel, start_restarter
 from kconnd.jupyter.provisioner import KconndProvisioner
 from kconnd.jupyter.unused_sockets import SocketReleasingManager
+from kconnd.jupyter.websocket import KconndWebsocketConnection
 
 # True while the server shuts a kernel down without a request of a user.
 _by_server: ContextVar[bool] = ContextVar("by_server", default=False)
@@ -45,6 +47,13 @@ ENDED = frozenset({"stopped", "failed", "lost"})  # no client can attach to a ke
 
 class KconndMappingKernelManager(SocketReleasingManager):
     """A kernel manager that forwards requests about kernels of kconnd to the daemon."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        server: Any = self.parent  # it creates this manager before the first websocket opens
+        stock = getattr(server, "kernel_websocket_connection_class", None)
+        if stock is ZMQChannelsWebsocketConnection:
+            server.kernel_websocket_connection_class = KconndWebsocketConnection
 
     # --- listing
 

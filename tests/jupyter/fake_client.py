@@ -32,6 +32,7 @@ class FakeClient(AsyncClient):
     def add(self, name: str, **fields: Any) -> dict[str, Any]:
         """Add a running kernel; fields replace those of a usual one."""
         usual = {"name": name, "state": "running", "generation": 1, "last_exit": None}
+        usual["reason"] = "it answered"
         activity = {"execution_state": "idle", "clients": 2, "last_activity": None}
         self.kernels[name] = {**usual, **activity, **fields}
         self.connections.setdefault(name, dict(CONNECTION))

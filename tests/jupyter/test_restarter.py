@@ -42,6 +42,7 @@ def test_the_status_of_an_attached_process(
     status: ProcessStatus,
 ) -> None:
     kernel = {"state": state, "generation": generation, "last_exit": last_exit}
+    kernel |= {"name": "lab", "reason": "a reason"}
     assert process_status(kernel, 1, same_connection=bool(same_connection)) == status
 
 
@@ -56,6 +57,29 @@ class Provisioner:
 
     async def poll_status(self) -> ProcessStatus | None:
         return self.status
+
+
+async def test_listeners_learn_of_a_new_process_and_that_it_is_ready() -> None:
+    manager: Any = AsyncIOLoopKernelManager()
+    manager.execution_state = "busy"  # as a Jupyter server keeps it
+    provisioner = manager.provisioner = Provisioner()
+    restarter = KconndRestarter(kernel_manager=manager)
+    calls: list[tuple[int, bool, bool]] = []
+    restarter.listeners.append(
+        lambda status, *, is_new: calls.append((status.generation, status.is_ready, is_new))
+    )
+    restarter.start()
+    for fate, generation, is_ready in (
+        (Fate.RUNNING, 1, True),
+        (Fate.REPLACED, 2, False),
+        (Fate.REPLACED, 2, True),
+        (Fate.REPLACED, 2, True),
+        (Fate.ENDED, 2, False),
+    ):
+        provisioner.status = ProcessStatus(fate, generation, requested=True, is_ready=is_ready)
+        await restarter.poll()
+    assert calls == [(2, False, True), (2, True, False), (2, False, True)]
+    assert manager.execution_state == "idle", "that of the new process"
 
 
 async def test_front_ends_learn_of_each_restart_once_and_of_the_end() -> None:

@@ -168,6 +168,56 @@ async def test_a_notebook_on_an_external_kernel_keeps_its_output_after_a_request
     assert "restarting" not in notebook.states()
 
 
+STUBBORN = """import time
+print('begun', flush=True)
+while True:
+    try:
+        time.sleep(0.1)
+    except KeyboardInterrupt:
+        pass"""
+
+
+@pytest.mark.parametrize("server", [NO_POLL_S], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "verb", "text"),
+    [
+        ("seen", "restart", "seen was restarted (restart was requested; it took SIGTERM): "),
+        ("lab", "restart", "lab was restarted (restart was requested; it took SIGTERM): "),
+        ("seen", "stop", "seen is stopped: stop --now was requested"),
+    ],
+)
+async def test_cells_that_a_request_cuts_off_are_aborted_and_say_why(
+    server: Server, daemon: Daemon, name: str, verb: str, text: str
+) -> None:
+    if name == "seen":
+        kernel_id = await _external(server, daemon)
+    else:
+        kernel_id = await asyncio.to_thread(_open, server)
+    async with _notebook(server, kernel_id) as notebook:
+        ids = [await notebook.start(STUBBORN), await notebook.start("print('never')")]
+        await notebook.read_until(_is_stream)
+        begun = len(notebook.messages)
+        await asyncio.to_thread(daemon.post, name, verb, now=True)
+        await notebook.read_until(lambda message: _is_idle_of(message, ids[1]))
+        cut_off = notebook.messages[begun:]
+        replies = [m for m in cut_off if m["msg_type"] == "execute_reply"]
+        assert [reply["content"]["status"] for reply in replies] == ["aborted"] * 2
+        assert [reply["parent_header"]["msg_id"] for reply in replies] == ids
+        (output,) = filter(_is_stream, cut_off)
+        assert output["parent_header"]["msg_id"] == ids[0]
+        assert output["content"]["text"].startswith(text)
+        if verb == "restart":  # the new process shows that it is ready
+            await notebook.read_until(lambda message: _is_idle_of(message, None))
+            assert await notebook.run(CELL) == OUTPUT
+    assert "restarting" not in notebook.states()
+
+
+def _is_idle_of(message: dict[str, Any], message_id: str | None) -> bool:
+    """Return whether a message is the status ``idle`` after a request; None for no request."""
+    is_idle = message["content"].get("execution_state") == "idle"
+    return bool(is_idle and message["parent_header"].get("msg_id") == message_id)
+
+
 async def test_a_closed_notebook_is_no_client_and_can_come_back(
     daemon: Daemon, jupyter: dict[str, str]
 ) -> None:
