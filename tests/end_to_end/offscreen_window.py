@@ -1,8 +1,9 @@
 """``python offscreen_window.py COMMANDS TEXT NAME SOCKET OPTION...`` runs a Qt console for a test.
 
 The window is on Qt's offscreen platform. Its text is written into the file TEXT, and each line of
-the file COMMANDS is executed in the window: ``!METHOD`` calls a method of its widget, and any other
-line is a cell. The file TEXT.done has the number of executed lines.
+the file COMMANDS is executed in the window: ``!METHOD`` calls a method of its widget, ``!picture``
+saves a picture of the window as TEXT.png, and any other line is a cell. The file TEXT.done has the
+number of executed lines.
 """
 
 import sys
@@ -29,7 +30,9 @@ def main() -> None:
         part.rename(text)
         for line in commands.read_text(encoding="utf-8").splitlines()[done:]:
             done += 1
-            if line.startswith("!"):
+            if line == "!picture":
+                app.window.grab().save(str(text.with_suffix(".png")))
+            elif line.startswith("!"):
                 getattr(app.widget, line[1:])()
             else:
                 app.widget.execute(line)

@@ -1,13 +1,27 @@
-"""Consoles on a kernel of another user, who shares it: its connection is encrypted with CURVE."""
+"""Clients of a kernel that another user shares: its connection is encrypted with CURVE.
 
+With ``KCONND_PICTURES=DIR`` each client makes a picture there: the console, the window of the Qt
+console, and JupyterLab.
+"""
+
+import base64
+import json
 import shlex
+import socket
+import sys
 import sysconfig
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from tests.conftest import wait_for
+from tests.jupyter.test_lab import CHROMIUM, page
+from tests.pictures import draw_terminal, keep_picture
 from tests.server.box import ROOT, Box
 from tests.terminal import Terminal
 
@@ -72,6 +86,7 @@ def test_a_console_of_who_may_connect_goes_on_over_a_restart(
     box.run("kconnd-ctl restart pair", "ada")
     assert console.shows(RESTARTED)
     assert console.answers("second")
+    draw_terminal("shared-console", console.shown)
 
     console.type("print('be' + 'gun'); [__import__('time').sleep(0.1) for _ in range(6000)]")
     assert console.shows("begun")
@@ -120,9 +135,20 @@ def test_a_qt_console_goes_on_over_a_restart(box: Box, pair: str, qt: str) -> No
     window = box.terminal(f"env {qt} {shlex.join([*program, *arguments])}", "bob")
     try:
         read_and_restart(box, Path(folder))
+        take_picture(box, Path(folder))
     finally:
         window.close()
         end_programs_of_bob(box, "offscreen_window")
+
+
+def take_picture(box: Box, folder: Path) -> None:
+    """Let bob's window save a picture of itself, and keep it."""
+    box.run(f"echo '!picture' >> {folder}/commands", "bob")
+    commands = f"$(wc -l < {folder}/commands)"
+    done = f"test $(cat {folder}/text.done) = {commands}"
+    wait_for(lambda: box.try_(done, "bob").code == 0, "the picture of the window", 30)
+    content = box.run(f"base64 -w0 {folder}/text.png", "bob").out
+    keep_picture("shared-qtconsole", base64.b64decode(content))
 
 
 def test_a_qt_console_from_python_starts_the_kernel_and_attaches(
@@ -156,3 +182,61 @@ def read_and_restart(box: Box, folder: Path) -> None:
     wait_for_text(r"Out\[1\]: 'fresh'", r"In \[2\]:")
     execute("!request_restart_kernel")
     wait_for_text("may not manage pair of ada")
+
+
+TOKEN = "token-of-bob"
+WHERE = "import getpass, os; print(getpass.getuser(), os.getpid())"
+
+
+@contextmanager
+def lab_of_bob(box: Box) -> Iterator[str]:
+    """Run JupyterLab of the tests' environment as bob; give its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    share = Path(sys.prefix, "share/jupyter")
+    env = f"env JUPYTER_TOKEN={TOKEN} JUPYTERLAB_DIR={share}/lab JUPYTER_PATH={share}"
+    options = f"--no-browser --port={port} --ServerApp.port_retries=0 --ServerApp.root_dir=nb"
+    command = f"{env} /opt/kconnd/bin/python -W ignore -m jupyterlab {options}"
+    terminal = box.terminal(command, "bob")  # the box has the network of this machine
+    address = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(f"{address}/api", timeout=5) as reply:  # noqa: S310  # loopback
+                return "version" in json.load(reply)
+        except (urllib.error.URLError, TimeoutError):
+            return False
+
+    try:
+        wait_for(answers, "the server", 60)
+        yield address
+    finally:
+        terminal.close()
+        end_programs_of_bob(box, "jupyterlab")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed here")
+# Playwright leaves closing its pipe to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("qt")
+def test_jupyterlab_runs_a_cell_on_it(box: Box, pair: str) -> None:
+    box.run(f"kconnd-ctl start {pair}; kconnd-ctl kernelspec install {pair} --user", "bob")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(WHERE)])
+    notebook.metadata["kernelspec"] = {"name": "kconnd-ada-pair", "display_name": "pair"}
+    box.run("mkdir -p nb", "bob")
+    box.run(f"echo {shlex.quote(nbformat.writes(notebook))} > nb/pair.ipynb", "bob")
+    assert box.ctl(f"info {pair}", "bob")["connection"]["encrypted"]
+    with lab_of_bob(box) as address, page() as found:
+        found.goto(f"{address}/doc/tree/pair.ipynb?token={TOKEN}")
+        found.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        found.wait_for_selector('[data-status="idle"]', timeout=60_000)
+        found.click(".jp-Cell .cm-content")
+        found.keyboard.press("Shift+Enter")
+        found.wait_for_selector(".jp-OutputArea-output pre", timeout=60_000)
+        printed = found.inner_text(".jp-OutputArea-output pre").strip()
+        assert printed == f"ada {box.pid('pair', 'ada')}"
+        keep_picture("shared-lab", found.screenshot())
+    box.run("rm -r nb; kconnd-ctl kernelspec remove ada/pair", "bob")
