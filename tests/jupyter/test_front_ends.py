@@ -55,8 +55,8 @@ class FrontEnd:
         The path of a notebook's page, without the name.
     cell, prompt, output : str
         A cell's editor, its prompt, and the text of its output.
-    idle : str
-        The indicator of an idle kernel.
+    kernel, idle : str
+        The name of the notebook's kernel, and the indicator of an idle kernel.
     dialog : str
         The button that closes the dialog about a crash; ``""`` if there is no dialog.
     pip : tuple of str
@@ -68,6 +68,7 @@ class FrontEnd:
     cell: str
     prompt: str
     output: str
+    kernel: str
     idle: str
     dialog: str
     pip: tuple[str, ...] = ()
@@ -79,6 +80,7 @@ LAB = FrontEnd(
     cell=".jp-Cell .cm-content",
     prompt=".jp-CodeCell .jp-InputPrompt",
     output=".jp-OutputArea-output pre",
+    kernel='.jp-Toolbar-kernelName:has-text("seen")',
     idle='.jp-Notebook-ExecutionIndicator[data-status="idle"]',
     dialog=".jp-Dialog button.jp-mod-accept",
 )
@@ -89,6 +91,7 @@ CLASSIC = FrontEnd(
     cell=".code_cell .CodeMirror",
     prompt=".code_cell .input_prompt",
     output=".code_cell .output_text pre",
+    kernel='.kernel_indicator_name:has-text("seen")',
     idle=".kernel_idle_icon",
     dialog="",
     pip=("nbclassic",),
@@ -105,6 +108,8 @@ class Notebook:
         url = f"http://127.0.0.1:{server.port}/{self._front_end.path}n.ipynb"
         self.page.goto(f"{url}?token={server.token}")
         self.page.wait_for_selector(self._front_end.cell, timeout=TIMEOUT_MS)
+        # Before a kernel is attached, the indicator says idle, too.
+        self.page.wait_for_selector(self._front_end.kernel, timeout=TIMEOUT_MS)
         self.wait_until_idle()
 
     def run(self, number: int) -> None:
