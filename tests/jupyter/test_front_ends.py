@@ -1,6 +1,7 @@
 """JupyterLab, Notebook 7 and nbclassic in a real browser: a notebook over restarts of its kernel.
 
-The notebook is on an external kernel (``publish: jupyter``). A request and a crash each cut off a
+The notebook is on an external kernel (``publish: jupyter``) or, in nbclassic, which refuses kernels
+without a kernel spec of their name, on a kernel of a spec. A request and a crash each cut off a
 cell that ignores interrupts.
 """
 
@@ -39,7 +40,7 @@ while True:
     except KeyboardInterrupt:
         pass"""
 WHERE = "import os; print('in process', os.getpid())"
-RESTARTED = "seen was restarted (restart was requested; it took SIGTERM): its variables are gone"
+RESTARTED = "was restarted (restart was requested; it took SIGTERM): its variables are gone"
 TIMEOUT_MS = 60_000
 
 
@@ -59,6 +60,8 @@ class FrontEnd:
         The name of the notebook's kernel, and the indicator of an idle kernel.
     dialog : str
         The button that closes the dialog about a crash; ``""`` if there is no dialog.
+    takes_external : bool
+        Whether it opens a notebook on an external kernel.
     pip : tuple of str
         The packages of its own environment; empty if it is in the tests' environment.
     """
@@ -71,6 +74,7 @@ class FrontEnd:
     kernel: str
     idle: str
     dialog: str
+    takes_external: bool = True
     pip: tuple[str, ...] = ()
 
 
@@ -91,9 +95,10 @@ CLASSIC = FrontEnd(
     cell=".code_cell .CodeMirror",
     prompt=".code_cell .input_prompt",
     output=".code_cell .output_text pre",
-    kernel='.kernel_indicator_name:has-text("seen")',
+    kernel='.kernel_indicator_name:has-text("lab")',
     idle=".kernel_idle_icon",
     dialog="",
+    takes_external=False,
     pip=("nbclassic",),
 )
 
@@ -152,7 +157,10 @@ def serve(front_end: FrontEnd, python: str, home: Path, env: dict[str, str]) -> 
     """Return the front end's server, to be started, and write the notebook."""
     code = [nbformat.v4.new_code_cell(cell) for cell in (STUBBORN, WHERE)]
     server = Lab(home, env, f"--ServerApp.kernel_manager_class={CLASS}")
-    nbformat.write(nbformat.v4.new_notebook(cells=code), home / "root" / "n.ipynb")
+    notebook = nbformat.v4.new_notebook(cells=code)
+    if not front_end.takes_external:
+        notebook.metadata["kernelspec"] = {"name": "kconnd-lab", "display_name": "lab (kconnd)"}
+    nbformat.write(notebook, home / "root" / "n.ipynb")
     command = [front_end.module if word == "jupyterlab" else word for word in server.command]
     server.command = [python, *command[1:]]
     return server
@@ -175,28 +183,31 @@ def test_a_notebook_goes_on_after_a_restart_and_a_crash(
 ) -> None:
     daemon.profile("seen", f"{FORK}publish: jupyter\n")
     daemon.ask("POST", "/v1/reload")
-    daemon.post("seen", "start")
+    name = "seen" if front_end.takes_external else "lab"
+    daemon.post(name, "start")
     with serve(front_end, environment_of(front_end), home, jupyter) as server, page() as found:
-        wait_for(server.kernels, "the server to list the kernel")
-        session = {"path": "n.ipynb", "type": "notebook", "name": "n.ipynb"}
-        kernel = {"kernel": {"id": server.kernels()[0]["id"]}}
-        server.ask("POST", "api/sessions", {**session, **kernel})
+        kernel = {"name": "kconnd-lab"}
+        if front_end.takes_external:
+            wait_for(server.kernels, "the server to list the kernel")
+            kernel = {"id": server.kernels()[0]["id"]}
+        session = {"path": "n.ipynb", "type": "notebook", "name": "n.ipynb", "kernel": kernel}
+        server.ask("POST", "api/sessions", session)
         notebook = Notebook(front_end, found)
         notebook.open(server)
 
         notebook.run(0)
         notebook.wait_for_output("begun")
-        daemon.post("seen", "restart", now=True)
-        notebook.wait_for_output(RESTARTED)
+        daemon.post(name, "restart", now=True)
+        notebook.wait_for_output(f"{name} {RESTARTED}")
         notebook.wait_until_idle()
         notebook.run(1)
-        notebook.wait_for_output(f"in process {daemon.info('seen')['pid']}")
+        notebook.wait_for_output(f"in process {daemon.info(name)['pid']}")
 
         notebook.run(0)
         notebook.wait_for_output("begun")
-        os.kill(daemon.info("seen")["pid"], signal.SIGKILL)
+        os.kill(daemon.info(name)["pid"], signal.SIGKILL)
         notebook.close_dialog()
         notebook.wait_until_idle()
         notebook.run(1)
-        notebook.wait_for_output(f"in process {daemon.info('seen')['pid']}")
-    assert daemon.info("seen")["generation"] == 3
+        notebook.wait_for_output(f"in process {daemon.info(name)['pid']}")
+    assert daemon.info(name)["generation"] == 3
