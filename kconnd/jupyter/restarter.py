@@ -94,7 +94,7 @@ def _fate_of(kernel: Mapping[str, Any], generation: int, *, same_connection: boo
     return ProcessStatus(Fate.ENDED, present, code, requested)
 
 
-class Listener(Protocol):
+class ProcessListener(Protocol):
     """A function that a restarter calls when the kernel's process has changed."""
 
     def __call__(self, status: ProcessStatus, *, is_new: bool) -> None:
@@ -134,7 +134,7 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.listeners: list[Listener] = []
+        self.listeners: list[ProcessListener] = []
 
     @property
     def _provisioner(self) -> AttachedProvisioner:

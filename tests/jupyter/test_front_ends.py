@@ -59,7 +59,7 @@ class FrontEnd:
     kernel, idle : str
         The name of the notebook's kernel, and the indicator of an idle kernel.
     dialog : str
-        The button that closes the dialog about a crash; ``""`` if there is no dialog.
+        The button that closes the dialog about a crash.
     takes_external : bool
         Whether it opens a notebook on an external kernel.
     pip : tuple of str
@@ -97,7 +97,7 @@ CLASSIC = FrontEnd(
     output=".code_cell .output_text pre",
     kernel='.kernel_indicator_name:has-text("lab")',
     idle=".kernel_idle_icon",
-    dialog="",
+    dialog=".modal-dialog .btn-primary",
     takes_external=False,
     pip=("nbclassic",),
 )
@@ -133,8 +133,7 @@ class Notebook:
         wait_for(lambda: not any("*" in text for text in prompt.all_inner_texts()), "no [*]", 60)
 
     def close_dialog(self) -> None:
-        if self._front_end.dialog:
-            self.page.click(self._front_end.dialog, timeout=TIMEOUT_MS)
+        self.page.click(self._front_end.dialog, timeout=TIMEOUT_MS)
 
 
 @pytest.fixture(scope="session")
