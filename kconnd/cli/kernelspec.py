@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kconnd.cli.batch import client_for
 from kconnd.client import kernel_path
-from kconnd.core.launch.kernelspec_file import PREFIX, provisioned_spec
+from kconnd.core.launch.kernelspec_file import PREFIX, KernelSpec, provisioned_spec
 from kconnd.core.paths import jupyter_data_dir
 from kconnd.core.protocol.request_head import quote
 from kconnd.errors import ElsewhereError, KconndError, NoSuchKernelError, UsageError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kconnd.cli.command_line import Arguments
     from kconnd.client import Client
 
-    InstalledSpec = dict[str, str]  # the name, the profile and the path
+    InstalledSpec = dict[str, str]  # name, profile and path; display_name of a new one
 
 LOGOS = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 
@@ -115,7 +115,7 @@ def _write_spec(folder: Path, profile: str, row: dict[str, Any]) -> InstalledSpe
     """Write a kernel spec and the kernel's logos; replace kernel.json atomically."""
     spec_folder = folder / _spec_name(profile)
     command = shutil.which("kconnd-ctl") or str(Path(sys.executable).with_name("kconnd-ctl"))
-    content = provisioned_spec(profile, str(row.get("language") or ""), command)
+    content = provisioned_spec(profile, _shown_values(profile, row), command)
     try:
         spec_folder.mkdir(parents=True, exist_ok=True)
         temporary = spec_folder / ".kernel.json.part"
@@ -130,7 +130,28 @@ def _write_spec(folder: Path, profile: str, row: dict[str, Any]) -> InstalledSpe
             f"writing a kernel spec in {spec_folder}: {error.strerror}",
             hint="--user writes below your home, --prefix DIR into an environment of yours",
         ) from error
-    return {"name": spec_folder.name, "profile": profile, "path": str(spec_folder)}
+    return {
+        "name": spec_folder.name,
+        "profile": profile,
+        "path": str(spec_folder),
+        "display_name": content["display_name"],
+    }
+
+
+def _shown_values(profile: str, row: dict[str, Any]) -> KernelSpec:
+    """Return the values that front ends show and use, from a profile's row in the daemon's reply.
+
+    A profile that is written in a file is shown by its name, a kernel spec by its display name. An
+    older daemon sends the language only.
+    """
+    return KernelSpec(
+        name=profile,
+        argv=(),
+        language=str(row.get("language") or ""),
+        display_name=profile if row.get("file") else str(row.get("display_name") or profile),
+        interrupt_mode=str(row.get("interrupt_mode") or "signal"),
+        metadata=row.get("metadata") or {},
+    )
 
 
 def _spec_name(profile: str) -> str:
@@ -173,6 +194,6 @@ def _print_specs(arguments: Arguments, change: str, specs: list[InstalledSpec]) 
     for spec in specs:
         print(f"{spec['profile']}: {change}: {spec['path']}")
     if change == "installed" and specs:
-        print(f"\nJupyter shows it as '{specs[0]['profile']} (kconnd)';")
+        print(f"\nJupyter shows it as '{specs[0]['display_name']}';")
         print(f"its name in papermill and nbclient is {specs[0]['name']}.")
     return 0

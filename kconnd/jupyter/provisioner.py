@@ -245,13 +245,16 @@ class KconndProvisioner(KernelProvisionerBase):
         return f"{owner}/{name}" if owner else name
 
     def _adjust_manager(self) -> None:
-        """Load the connection into the kernel manager, and disable the manager's restarts."""
+        """Load the connection into the manager; leave restarts and interrupts to the daemon."""
         manager = self._manager
         leave_restarts_to_daemon(manager)
         # load_connection_info does not overwrite a port unless the port is 0.
         for port in port_names:
             setattr(manager, port, 0)
         manager.load_connection_info(self.connection_info)
+        # Jupyter then interrupts by `send_signal`. The daemon interrupts the kernel in the way that
+        # the kernel's own spec names; the file of this spec names that way, too.
+        manager.kernel_spec.interrupt_mode = "signal"
 
     def _detach(self) -> None:
         """Detach from the kernel, so that the manager sees no process that it could end."""

@@ -183,8 +183,8 @@ def _environment_of(spec: KernelSpec) -> str:
 def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
     """Return a kernel spec that runs ipykernel with an interpreter.
 
-    If a kernel spec for ipykernel is installed in the interpreter's environment, the result
-    supports the encryption that the installed kernel spec declares.
+    If a kernel spec for ipykernel is installed in the interpreter's environment, the result has the
+    metadata of the installed kernel spec and supports the encryption that this spec declares.
     """
     folder = Path(python).parent.parent / "share/jupyter/kernels/python3"
     begin(f"reading the kernel spec {folder}")
@@ -192,7 +192,8 @@ def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
         spec = _read_kernelspec(folder)
     except StartFailedError:
         return ipykernel_spec(python)
-    return replace(ipykernel_spec(python, spec.encryptions), resource_dir=str(folder))
+    own = ipykernel_spec(python, spec.encryptions)
+    return replace(own, resource_dir=str(folder), metadata=spec.metadata)
 
 
 def interpreter_of(spec: KernelSpec) -> str:

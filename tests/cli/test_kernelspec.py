@@ -38,7 +38,15 @@ class Specs:
 def specs(ctl: Ctl, daemon: FakeDaemon, folder: Path) -> Specs:
     (folder / "logo-svg.svg").write_text("<svg/>", encoding="utf-8")
     rows = [
-        {"name": "lab", "language": "R", "resource_dir": str(folder)},
+        {
+            "name": "lab",
+            "file": "/c/lab.yaml",
+            "language": "R",
+            "resource_dir": str(folder),
+            "display_name": "R",
+            "interrupt_mode": "message",
+            "metadata": {"debugger": True, "kernel_provisioner": {}, "supported_encryption": "x"},
+        },
         {"name": "Work", "language": None, "resource_dir": ""},
     ]
     daemon.replies["GET", "/v1/profiles"] = {"profiles": rows, "faults": []}
@@ -52,9 +60,22 @@ def test_a_spec_leads_to_its_profile(specs: Specs) -> None:
     content = specs.content("kconnd-lab")
     assert content["display_name"] == "lab (kconnd)"
     assert content["language"] == "R"
-    assert content["metadata"]["kernel_provisioner"]["config"] == {"profile": "lab"}
+    assert content["interrupt_mode"] == "message"
+    assert content["metadata"] == {
+        "debugger": True,
+        "supported_encryption": "curve",
+        "kernel_provisioner": {"provisioner_name": "kconnd", "config": {"profile": "lab"}},
+    }
     files = sorted(file.name for file in (specs.folder / "kconnd-lab").iterdir())
     assert files == ["kernel.json", "logo-svg.svg"]
+
+
+def test_a_kernel_spec_keeps_its_display_name(specs: Specs, daemon: FakeDaemon) -> None:
+    row = {"name": "ir", "file": None, "display_name": "R 4.5", "language": "R"}
+    daemon.replies["GET", "/v1/profiles"]["profiles"].append(row)
+    assert "Jupyter shows it as 'R 4.5 (kconnd)'" in specs.run("install", "ir").out
+    content = specs.content("kconnd-ir")
+    assert (content["display_name"], content["interrupt_mode"]) == ("R 4.5 (kconnd)", "signal")
 
 
 def test_all_are_installed_listed_and_removed(specs: Specs) -> None:

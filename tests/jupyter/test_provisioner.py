@@ -33,9 +33,11 @@ OLD = "KCONND_OLD_CLIENT" in os.environ
 
 
 @asynccontextmanager
-async def attached(**options: Any) -> AsyncIterator[tuple[AsyncKernelManager, AsyncKernelClient]]:
+async def attached(
+    spec: str = SPEC, **options: Any
+) -> AsyncIterator[tuple[AsyncKernelManager, AsyncKernelClient]]:
     """Start a kernel as a front end does, with a client that is ready."""
-    manager = AsyncKernelManager(kernel_name=SPEC)
+    manager = AsyncKernelManager(kernel_name=spec)
     await manager.start_kernel(**options)
     client = manager.client()
     client.start_channels()
@@ -94,7 +96,9 @@ def test_any_kernel_can_have_a_spec_in_any_prefix(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "share" / "jupyter" / "kernels" / "kconnd-python3"
     content = json.loads((folder / "kernel.json").read_bytes())
-    assert (content["display_name"], content["language"]) == ("python3 (kconnd)", "python")
+    shown = ("Python 3 (ipykernel) (kconnd)", "python")
+    assert (content["display_name"], content["language"]) == shown
+    assert content["metadata"]["debugger"] is True
     assert (folder / "logo-64x64.png").exists()
     listed = json.loads(kernelspec("list", "--json", "--prefix", str(tmp_path)).stdout)
     assert [one["profile"] for one in listed["kernelspecs"]] == ["python3"]
@@ -167,6 +171,30 @@ async def test_a_restart_restarts_and_keeps_the_connection(daemon: Daemon, *, no
 @pytest.mark.usefixtures("daemon")
 async def test_an_interrupt_interrupts(tmp_path: Path) -> None:
     async with attached() as (manager, client):
+        client.execute(waiting_cell(tmp_path / "gate"))
+        wait_for((tmp_path / "gate").exists, "the cell to run")
+        await manager.interrupt_kernel()
+        assert await execute(client, "print(x)") == "1\n"
+        await manager.shutdown_kernel()
+
+
+async def test_a_kernel_that_is_interrupted_by_message_keeps_its_mode(
+    daemon: Daemon, home: Path, tmp_path: Path
+) -> None:
+    """Jupyter asks the daemon, which then sends ``interrupt_request``."""
+    folder = home / "data/kernels/messaged"
+    folder.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    content = {"argv": argv, "display_name": "Messaged", "language": "python"}
+    text = json.dumps({**content, "interrupt_mode": "message", "metadata": {"debugger": True}})
+    (folder / "kernel.json").write_text(text)
+    daemon.ask("POST", "/v1/reload")
+    done = kernelspec("install", "messaged")
+    assert done.returncode == 0, done.stderr
+    spec = KernelSpecManager().get_kernel_spec("kconnd-messaged")
+    assert (spec.display_name, spec.interrupt_mode) == ("Messaged (kconnd)", "message")
+    assert spec.metadata["debugger"] is True
+    async with attached("kconnd-messaged") as (manager, client):
         client.execute(waiting_cell(tmp_path / "gate"))
         wait_for((tmp_path / "gate").exists, "the cell to run")
         await manager.interrupt_kernel()

@@ -5,12 +5,16 @@ kernel spec begins with ``python`` without a path, kconnd runs the Python of the
 which the kernel spec is installed. Jupyter runs the Python of the Jupyter server instead.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kconnd.core.launch.kernelspec_checks import check_kernelspec
+
+MAX_METADATA_CHARS = 4096  # of one entry
+MAX_METADATA_LEVELS = 100
 
 _FLAG = re.compile(r"-([bBdEIOPqsSuvx]+|[XW].*)")  # the options that python --help lists
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?")
@@ -34,6 +38,7 @@ class KernelSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     encryptions: tuple[str, ...] = ()
     resource_dir: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:
@@ -87,7 +92,22 @@ def parse_kernelspec(name: str, content: object, resource_dir: str = "") -> Kern
         env=dict(spec.get("env", {})),
         encryptions=_encryptions(metadata.get("supported_encryption")),
         resource_dir=resource_dir,
+        metadata={key: value for key, value in metadata.items() if _is_portable(key, value)},
     )
+
+
+def _is_portable(key: str, value: object) -> bool:
+    """Return whether the daemon can send an entry of the metadata in a reply.
+
+    An entry without this property has no meaning for kconnd, and is omitted.
+    """
+    try:
+        text = json.dumps([key, value], ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (ValueError, RecursionError):  # NaN, or half a surrogate pair
+        return False
+    levels = text.count("[") + text.count("{")
+    return len(text) <= MAX_METADATA_CHARS and levels <= MAX_METADATA_LEVELS
 
 
 def _encryptions(value: object) -> tuple[str, ...]:
@@ -99,26 +119,27 @@ def _encryptions(value: object) -> tuple[str, ...]:
 PREFIX = "kconnd-"  # prefix of the kernel specs that refer to profiles of kconnd
 
 
-def provisioned_spec(profile: str, language: str, command: str) -> dict[str, Any]:
+def provisioned_spec(profile: str, shown: KernelSpec, command: str) -> dict[str, Any]:
     """Return the content of a ``kernel.json`` that makes Jupyter attach to a profile's kernel.
 
     Parameters
     ----------
     profile : str
         The name of the profile; ``OWNER/NAME`` for a profile that another user shares.
-    language : str
-        The language of the kernel.
+    shown : KernelSpec
+        The values that front ends show and use: ``display_name`` without the mark of kconnd,
+        ``language``, ``interrupt_mode`` and ``metadata``. With either ``interrupt_mode``, the
+        provisioner sends the request for an interrupt to the daemon.
     command : str
         The command for clients without support for provisioners; it starts the kernel and exits.
     """
     return {
         "argv": [command, "start", profile],
-        "display_name": f"{profile} (kconnd)",
-        "language": language or "python",
-        # With this mode, Jupyter calls the provisioner for an interrupt; the provisioner sends the
-        # request to the daemon.
-        "interrupt_mode": "signal",
+        "display_name": f"{shown.display_name} (kconnd)",
+        "language": shown.language or "python",
+        "interrupt_mode": shown.interrupt_mode,
         "metadata": {
+            **shown.metadata,
             "supported_encryption": "curve",
             "kernel_provisioner": {"provisioner_name": "kconnd", "config": {"profile": profile}},
         },

@@ -64,6 +64,9 @@ def _profile_row(request: Request, name: str, profile: Profile, spec: KernelSpec
         "on_frontend_shutdown": profile.on_frontend_shutdown,
         "publish": profile.publish,
         "language": spec.language or actor.record.facts.language,
+        "display_name": spec.display_name,
+        "interrupt_mode": spec.interrupt_mode,
+        "metadata": spec.metadata,
         "resource_dir": spec.resource_dir,
         "status": request.kernels.profile_status(actor),
     }

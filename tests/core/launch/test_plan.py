@@ -100,6 +100,14 @@ def test_kernel_specs() -> None:
     spec = parse_kernelspec("p", {"argv": ["p"], "metadata": {"supported_encryption": ["curve"]}})
     assert spec.encryptions == ("curve",)
     assert spec.interrupt_mode == "signal"
+    odd = {
+        "debugger": True,
+        "nan": float("nan"),
+        "\ud800": 1,
+        "deep": [[[]] * 99],
+        "long": "x" * 5000,
+    }
+    assert parse_kernelspec("p", {"argv": ["p"], "metadata": odd}).metadata == {"debugger": True}
     bad: Any
     for bad in ({}, {"argv": []}, {"argv": "python"}, {"argv": [1]}):
         with pytest.raises(ValueError, match="argv"):
