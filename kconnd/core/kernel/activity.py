@@ -103,7 +103,7 @@ class Activity:
         # An adopted kernel is probed at once.
         self._probed_at = now if history_complete else -math.inf
         self._is_deaf = False  # messages may have been lost, and a shell has not answered a probe
-        self._in_subshell: set[str] = set()  # the open requests on subshells
+        self._in_subshell: set[str] = set()  # the requests on subshells
 
     @property
     def state(self) -> str:
@@ -114,9 +114,12 @@ class Activity:
 
     @property
     def open_requests(self) -> OpenRequests:
-        """The open requests, by the kind of their shell."""
-        in_subshells = frozenset(self._in_subshell & self.open.keys())
-        return OpenRequests(frozenset(self.open) - in_subshells, in_subshells)
+        """The requests that the kernel may work on, by the kind of their shell.
+
+        These are the open requests, and those whose end is not proven.
+        """
+        requests = frozenset(self.open.keys() | self.unproven.keys())
+        return OpenRequests(requests - self._in_subshell, requests & self._in_subshell)
 
     @property
     def is_sure(self) -> bool:
@@ -130,7 +133,7 @@ class Activity:
     def record_status(self, request: str, *, busy: bool, now: float, subshell: str = "") -> None:
         """Record that the kernel published ``busy`` or ``idle`` for a request."""
         self.active_at = now
-        self._in_subshell &= self.open.keys()
+        self._in_subshell &= self.open.keys() | self.unproven.keys()
         if busy:
             self._open(request, now)
             if subshell:

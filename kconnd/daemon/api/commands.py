@@ -243,13 +243,16 @@ async def _observe_effect(actor: Actor, generation: int, before: OpenRequests) -
 
 
 async def _wait_for_effect(actor: Actor, generation: int, before: OpenRequests) -> bool:
-    """Wait until the cells have ended, or the kernel; return False after `INTERRUPT_WATCH_S`."""
+    """Wait until the cells have ended, or the kernel; return False after `INTERRUPT_WATCH_S`.
+
+    If the kernel has published no request, wait until it answers.
+    """
     watch = actor.process.watch
 
     def have_ended() -> bool:
         return effect_of(before, watch.open_requests) is Effect.ENDED
 
-    is_over = watch.until(have_ended) if before else watch.is_idle(INTERRUPT_WATCH_S)
+    is_over = watch.until(have_ended) if before else watch.answers(INTERRUPT_WATCH_S)
     over = asyncio.ensure_future(is_over)
     death = asyncio.ensure_future(actor.until(lambda record: _has_ended(record, generation)))
     try:

@@ -322,20 +322,28 @@ class Watch:
         A last status of ``idle`` proves nothing: during a cell that holds the GIL, ipykernel cannot
         publish ``busy``.
         """
-        channels, activity = self._channels, self.activity
-        if channels is None or activity is None:
+        activity = self.activity
+        if activity is None:
             return False
         since = activity.active_at
+        answers = await self.answers(IDLE_PROOF_TIMEOUT_S if limit_s is None else limit_s)
+        unchanged = activity is self.activity and activity.active_at == since
+        return answers and unchanged and activity.is_sure
+
+    async def answers(self, limit_s: float) -> bool:
+        """Probe all shells; return whether they reply in time."""
+        if self._channels is None:
+            return False
         try:
-            async with asyncio.timeout(IDLE_PROOF_TIMEOUT_S if limit_s is None else limit_s):
-                await ask_each_shell(channels)
+            async with asyncio.timeout(limit_s):
+                await ask_each_shell(self._channels)
         except TimeoutError:
             self._begin_check()
             return False
         except ValueError:
             return False
         self._proved_at = self._clock()
-        return activity is self.activity and activity.is_sure and activity.active_at == since
+        return True
 
     # --- whether an idle kernel answers
 

@@ -166,3 +166,15 @@ def test_requests_are_told_apart_by_the_kind_of_their_shell() -> None:
     activity.record_status("aside", busy=False, now=3.0, subshell="s1")
     activity.record_status("aside", busy=True, now=4.0)  # the id of another request by now
     assert activity.open_requests.main == {"cell", "aside"}
+
+
+def test_a_request_whose_end_is_not_proven_may_be_worked_on() -> None:
+    """As async-kernel does, which answers while it works."""
+    activity = Activity(0.0, history_complete=True)
+    activity.record_status("cell", busy=True, now=1.0)
+    activity.record_status("aside", busy=True, now=1.0, subshell="s1")
+    activity.record_answer(activity.begin_probe(3.0), 3.1)
+    assert activity.state == "idle"
+    assert activity.open_requests == OpenRequests(frozenset({"cell"}), frozenset({"aside"}))
+    activity.record_status("cell", busy=False, now=9.0)
+    assert activity.open_requests.is_in_subshells_only

@@ -288,6 +288,15 @@ async def test_an_idle_kernel_that_does_not_answer_is_interrupted(
     assert await interrupt == "sent"
 
 
+async def test_a_kernel_that_answers_may_have_been_interrupted(house: House) -> None:
+    """Its messages may have been lost, so it is not known whether a cell ran."""
+    await _start(house, "lab")
+    await wait_until(lambda: house.channels[-1].seen, "it to be listened to")
+    house.channels[-1].lose()
+    assert await _interrupt(house) == "sent"
+    assert house.launcher.signals == [signal.SIGINT]
+
+
 async def test_a_cell_that_ends_was_interrupted(house: House) -> None:
     await _start(house, "lab")
     channels = await _begin_cell(house)
