@@ -96,8 +96,10 @@ def _silence_rows(kernel: dict[str, Any]) -> Rows:
 def _process_rows(kernel: dict[str, Any], now: float) -> Rows:
     ready_after = kernel["ready_after"]
     speed = f", ready after {ready_after:.2f} s" if ready_after is not None else ""
+    umask = f", umask {render.plain(kernel['umask'])}" if kernel.get("umask") else ""
+    memory = f"{render.size(kernel['memory'])} in all its processes"
     return [
-        ("process", f"pid {kernel['pid']}, {render.size(kernel['memory'])} in all its processes"),
+        ("process", f"pid {kernel['pid']}, {memory}{umask}"),
         ("started", f"{render.ago(kernel['started_at'], now)}{speed}"),
     ]
 

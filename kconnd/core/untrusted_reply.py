@@ -227,6 +227,7 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "implementation": optional(_line),
     "implementation_version": optional(_line),
     "protocol_version": optional(_line),
+    "umask": optional(_line),
     "connection_file": optional(_path),
     "connection": optional(record({**_summary, "kernel_name": _line, "encrypted": flag})),
     "clients": optional(count),

@@ -66,11 +66,11 @@ def test_colour_is_on_a_terminal_and_not_with_no_color(daemon: FakeDaemon, ctl: 
 
 
 def test_info_shows_all_about_a_kernel(ctl: Ctl, daemon: FakeDaemon) -> None:
-    daemon.add("a", warnings=["the port is in the ephemeral range"])
+    daemon.add("a", warnings=["the port is in the ephemeral range"], umask="077")
     shown = dict(line.strip().split("  ", 1) for line in ctl("info", "a").out.splitlines())
     assert shown["kernel"] == "a"
     assert shown["state"] == "running (it answered)"
-    assert shown["process"] == "pid 4711, 48M in all its processes"
+    assert shown["process"] == "pid 4711, 48M in all its processes, umask 077"
     assert shown["runs"] == "python3 (python)"
     assert shown["transport"] == "ipc /run/x/k, closed to other users"
     assert shown["file"] == "/run/x/kernel-a.json"

@@ -165,6 +165,15 @@ async def test_a_program_without_x_bit_is_not_called_missing(
 
 
 @real_only
+async def test_a_file_of_the_kernel_has_the_rights_that_the_umask_leaves(
+    launcher: Launcher, plan: LaunchPlan, tmp_path: Path
+) -> None:
+    handle = await launcher.launch(replace(shell(plan, f": > {tmp_path}/new"), umask=0o027))
+    assert (await launcher.wait(handle)).code == 0
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+@real_only
 async def test_a_missing_folder_is_told(launcher: Launcher, plan: LaunchPlan) -> None:
     with pytest.raises(StartFailedError, match="entering the folder /nowhere"):
         await launcher.launch(replace(plan, cwd="/nowhere"))

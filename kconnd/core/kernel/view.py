@@ -14,6 +14,7 @@ from typing import Any
 from kconnd.core.kernel.lifecycle import State
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.stop_delay import describe_wait
+from kconnd.core.launch.plan import DEFAULT_UMASK
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
         "failures": kernel.failures,
         "started_at": iso_time(facts.started_at) if alive else None,
         "ready_after": facts.ready_after if alive else None,
+        "umask": _umask(record) if alive else None,
         "launcher": record.handle["launcher"] if alive and record.handle else None,
         "launcher_note": (record.handle.get("note") if alive and record.handle else None) or None,
         "kernel_name": facts.kernel_name or None,
@@ -179,6 +181,11 @@ def describe_elsewhere(record: KernelRecord) -> dict[str, Any]:
         "state": record.lifecycle.state.value,
         "as_of": iso_time(decisions[-1].at) if decisions else None,
     }
+
+
+def _umask(record: KernelRecord) -> str:
+    """Return the umask, in octal digits, with which the present process was launched."""
+    return str((record.profile or {}).get("umask") or f"{DEFAULT_UMASK:03o}")
 
 
 def _last_exit(record: KernelRecord) -> Mapping[str, Any] | None:

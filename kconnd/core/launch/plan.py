@@ -20,6 +20,7 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 # The variables that a kernel inherits from the daemon, besides LC_*.
 KEPT = ("LANG", "LANGUAGE", "TZ")
 PARENT_PID = "JPY_PARENT_PID"
+DEFAULT_UMASK = 0o022
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class LaunchPlan:
     env: Mapping[str, str] = field(repr=False)
     cwd: str
     files: KernelFiles
-    umask: int = 0o022
+    umask: int = DEFAULT_UMASK
     log_max: int = 10 << 20
     log_keep: int = 3
     launcher: str = "auto"

@@ -23,6 +23,7 @@ from pydantic import (
     field_validator,
 )
 
+from kconnd.core.launch.plan import DEFAULT_UMASK
 from kconnd.core.names import NAME_PATTERN
 from kconnd.core.profile import values
 from kconnd.core.profile.problems import InvalidValueError
@@ -218,6 +219,15 @@ class Profile(Section):
     cwd: Annotated[
         Text, AfterValidator(values.check_absolute), AfterValidator(values.check_placeholders)
     ] = Field("~", description="The working directory; {instance} is replaced.")
+    umask: Annotated[
+        str,
+        BeforeValidator(values.parse_umask),
+        WithJsonSchema({"type": "string", "pattern": f"^{values.UMASK_PATTERN}$"}),
+    ] = Field(
+        "",
+        description="The umask in octal digits, in quotes: the rights that new files do not get; "
+        f"without the key {DEFAULT_UMASK:03o}.",
+    )
     shell: Literal["none", "login"] = Field(
         "none", description="Whether the kernel starts from a login shell of the user."
     )

@@ -22,6 +22,7 @@ CHANNELS: Final = ("shell", "iopub", "stdin", "control", "hb")
 RESERVED_ENV: Final = frozenset({"JPY_PARENT_PID", "KCONND_CONNECTION_FILE", "KCONND_KERNEL"})
 MIN_PORT: Final = 1024
 MAX_PORT: Final = 65535
+UMASK_PATTERN: Final = "0?[0-7]{3}"
 
 _PORTS_FORMS = (
     "write auto, a range such as 20000-20999, or five different ports "
@@ -221,6 +222,19 @@ def env_text(value: object) -> object:
             f"{format_value(value)} is a truth value in YAML", "put the text in quotes"
         )
     return str(value) if isinstance(value, int | float) else value
+
+
+def parse_umask(value: object) -> str:
+    """Parse a umask, which must be text: YAML reads 077 as an octal number and 77 as a decimal one.
+
+    The result has three digits.
+    """
+    hint = 'write three octal digits in quotes: umask: "077"'
+    if not isinstance(value, str):
+        raise InvalidValueError(f"{format_value(value)} is not text", hint)
+    if not re.fullmatch(UMASK_PATTERN, value):
+        raise InvalidValueError(f"{format_value(value)} is not a umask", hint)
+    return value[-3:]
 
 
 def check_kernel_name(value: str) -> str:

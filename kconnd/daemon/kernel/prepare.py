@@ -19,6 +19,7 @@ from kconnd.core.launch.envfile import parse_env_file
 from kconnd.core.launch.kernel_files import KernelFiles
 from kconnd.core.launch.kernelspec_file import KernelSpec, fill_in
 from kconnd.core.launch.plan import (
+    DEFAULT_UMASK,
     LaunchPlan,
     base_environment,
     enable_ipv6,
@@ -210,6 +211,7 @@ def make_plan(
         argv=argv,
         env=env,
         cwd=files.cwd,
+        umask=int(profile.umask, 8) if profile.umask else DEFAULT_UMASK,
         files=kernel_files,
         log_max=profile.log.max_size,
         log_keep=profile.log.keep,

@@ -38,15 +38,20 @@ def test_a_live_kernel_shows_its_process_and_an_ended_one_shows_none() -> None:
         facts=Facts(started_at=0.0),
     )
     status = LiveStatus("me", CURRENT, "/c", "/l")
-    of_process = ("pid", "launcher", "started_at", "connection_file")
+    of_process = ("pid", "launcher", "started_at", "connection_file", "umask")
     shown = describe(live, status)
     assert (shown["name"], shown["profile"], shown["generation"]) == ("lab@1", "lab", 3)
     assert (shown["state"], shown["wanted"]) == ("running", "up")
-    assert [shown[key] for key in of_process] == [7, "fork", "1970-01-01T00:00:00.000Z", "/c"]
+    assert [shown[key] for key in of_process] == [
+        *(7, "fork", "1970-01-01T00:00:00.000Z", "/c"),
+        "022",
+    ]
+    private = replace(live, profile={"umask": "077"})
+    assert describe(private, status)["umask"] == "077"
     ended = replace(live, lifecycle=Lifecycle(State.FAILED, Desired.UP))
     shown = describe(ended, status)
     assert shown["state"] == "failed"
-    assert [shown[key] for key in of_process] == [None] * 4
+    assert [shown[key] for key in of_process] == [None] * 5
 
 
 def test_words_for_an_exit() -> None:

@@ -187,6 +187,29 @@ def test_argv_is_a_command_with_a_connection_file(argv: object, text: str) -> No
     assert text in fault
 
 
+@pytest.mark.parametrize(("text", "umask"), [("077", "077"), ("0027", "027"), ("002", "002")])
+def test_a_umask_has_three_octal_digits(text: str, umask: str) -> None:
+    profile, _ = parse_profile({"kernel": "python3", "umask": text}, name="lab")
+    assert profile is not None
+    assert profile.umask == umask
+
+
+@pytest.mark.parametrize(
+    ("umask", "text"),
+    [
+        (63, "umask: 63 is not text; write three octal digits in quotes"),
+        (77, "umask: 77 is not text"),
+        ("77", "umask: '77' is not a umask"),
+        ("089", "umask: '089' is not a umask"),
+        ("1077", "umask: '1077' is not a umask"),
+        ("", "umask: '' is not a umask"),
+        ("u=rwx", "umask: 'u=rwx' is not a umask"),
+    ],
+)
+def test_a_umask_that_could_mean_something_else_is_refused(umask: object, text: str) -> None:
+    assert text in only_fault(umask=umask)
+
+
 @pytest.mark.parametrize("python", ["python3", "venv/bin/python", "", 3.12, "/v/{instance}"])
 def test_python_is_a_path(python: object) -> None:
     (fault,) = faults(python=python)

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from kconnd.core.kernel.events import Launch
+from kconnd.core.launch.kernel_files import kernel_files
 from kconnd.core.profile.model import Profile
-from kconnd.daemon.kernel.prepare import check_descriptors, read_launch_files
+from kconnd.daemon.kernel.prepare import check_descriptors, make_plan, read_launch_files
 from kconnd.daemon.kernel.wiring import Previous, prepare_wire
 from kconnd.errors import StartFailedError
-from tests.daemon.kernel.fakes import make_world
+from tests.daemon.kernel.fakes import a_connection, make_world
 
 LAB = Profile(name="lab", argv=("/bin/kernel", "{connection_file}"), transport="tcp")
 FIRST = Launch(1, new_key=True, new_ports=True)
@@ -28,6 +29,16 @@ async def test_an_env_file_is_read_for_each_launch(tmp_path: Path) -> None:
         await read_launch_files(world, profile)
     file.write_text("A=1\n")
     assert (await read_launch_files(world, profile)).variables == {"A": "1"}
+
+
+async def test_the_umask_is_that_of_the_profile(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    paths = kernel_files(str(tmp_path / "r"), str(tmp_path / "s"), "lab")
+    for text, umask in (("", 0o022), ("077", 0o077)):
+        profile = LAB.model_copy(update={"umask": text})
+        files = await read_launch_files(world, profile)
+        plan = make_plan(world, paths, 1, profile, files, a_connection(tmp_path))
+        assert plan.umask == umask
 
 
 @pytest.mark.parametrize(
