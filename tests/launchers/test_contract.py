@@ -159,7 +159,9 @@ async def test_a_program_without_x_bit_is_not_called_missing(
     (tmp_path / "start.sh").write_text("#!/bin/sh\n", encoding="utf-8")
     for argv in (("./start.sh",), ("start.sh",), (str(tmp_path / "start.sh"),)):
         env = {**plan.env, "PATH": f"/no/such:{tmp_path}"}
-        with pytest.raises(StartFailedError, match=r"start\.sh exists, but .* no x bit") as caught:
+        with pytest.raises(
+            StartFailedError, match=r"start\.sh: it exists, but .* no x bit"
+        ) as caught:
             await launcher.launch(replace(plan, argv=argv, env=env, cwd=str(tmp_path)))
         assert "chmod +x" in caught.value.hint
 

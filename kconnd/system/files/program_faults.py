@@ -38,19 +38,22 @@ def explain_failed_exec(word: str, cwd: str, search_path: str, number: int) -> P
         The working directory, and ``PATH``.
     number : int
         The errno of the failed execve(2).
+
+    Returns
+    -------
+    ProgramFault, optional
+        The reason names the file only if ``word`` is not its path.
     """
     path = find_program(word, cwd, search_path)
     if path is None:
         return None
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            return ProgramFault(f"{path} is not a file", "name a program")
-        if number == errno.EACCES:
-            return _permission_fault(path, mode)
-        return _format_fault(path, _read_head(path), number)
+        fault = _find_fault(path, number)
     except OSError:
         return None
+    if fault is None or str(path) == word:
+        return fault
+    return ProgramFault(f"{path}: {fault.reason}", fault.hint)
 
 
 def find_program(word: str, cwd: str, search_path: str) -> Path | None:
@@ -58,6 +61,15 @@ def find_program(word: str, cwd: str, search_path: str) -> Path | None:
     folders = [cwd] if "/" in word else search_path.split(":")
     candidates = [Path(cwd, folder, word) for folder in folders]
     return next((path for path in candidates if os.path.lexists(path)), None)
+
+
+def _find_fault(path: Path, number: int) -> ProgramFault | None:
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        return ProgramFault("it is not a file", "name a program")
+    if number == errno.EACCES:
+        return _permission_fault(path, mode)
+    return _format_fault(path, _read_head(path), number)
 
 
 def _read_head(path: Path) -> bytes:
@@ -68,12 +80,12 @@ def _read_head(path: Path) -> bytes:
 def _permission_fault(path: Path, mode: int) -> ProgramFault | None:
     if not mode & 0o111:
         return ProgramFault(
-            f"{path} exists, but it is not executable (it has no x bit)",
+            "it exists, but it is not executable (it has no x bit)",
             f"run: chmod +x {shlex.quote(str(path))}",
         )
     if os.statvfs(path).f_flag & os.ST_NOEXEC:
         return ProgramFault(
-            f"{path} is on a file system that is mounted with noexec", "move it to another one"
+            "it is on a file system that is mounted with noexec", "move it to another one"
         )
     return None
 
@@ -86,13 +98,13 @@ def _format_fault(path: Path, head: bytes, number: int) -> ProgramFault | None:
         return None
     if head.startswith(_BYTE_ORDER_MARK + _SCRIPT):
         return ProgramFault(
-            f"{path} begins with a byte order mark before #!",
+            "it begins with a byte order mark before #!",
             f"save it without one, or run: sed -i '1s/^\\xEF\\xBB\\xBF//' {quoted}",
         )
     if head.startswith(b"\x7fELF"):
-        return ProgramFault(f"{path} is built for another processor", "install one for this one")
+        return ProgramFault("it is built for another processor", "install one for this one")
     return ProgramFault(
-        f"{path} has no first line that names an interpreter",
+        "it has no first line that names an interpreter",
         "begin it with such a line, for example #!/bin/sh",
     )
 
@@ -102,13 +114,12 @@ def _interpreter_fault(path: Path, line: bytes) -> ProgramFault | None:
     interpreter = os.fsdecode(line.split(maxsplit=1)[0]) if line.split() else ""
     if line.endswith(b"\r"):
         return ProgramFault(
-            f"the first line of {path} ends in CR, so its interpreter {interpreter} is not found",
+            f"its first line ends in CR, so the interpreter {interpreter} is not found",
             f"give it Unix line ends: sed -i 's/\\r$//' {shlex.quote(str(path))}",
         )
-    if not os.path.lexists(interpreter):
-        return ProgramFault(
-            f"the first line of {path} names the interpreter {interpreter or 'of no name'}, which "
-            "does not exist",
-            f"install {interpreter}, or change that line",
-        )
-    return None
+    if os.path.lexists(interpreter):
+        return None
+    return ProgramFault(
+        f"its first line names the interpreter {interpreter or '(none)'}, which does not exist",
+        f"install {interpreter}, or change that line",
+    )

@@ -40,7 +40,7 @@ def replace_line(path: Path, _hint: str) -> None:
     ("content", "mode", "reason", "hint", "change"),
     [
         (SCRIPT, 0o644, "it has no x bit", "chmod +x", follow),
-        (b"#!/bin/sh\r\necho\r\n", 0o755, "ends in CR, so its interpreter", "sed -i", follow),
+        (b"#!/bin/sh\r\necho\r\n", 0o755, "ends in CR, so the interpreter", "sed -i", follow),
         (b"\xef\xbb\xbf" + SCRIPT, 0o755, "a byte order mark before #!", "sed -i", follow),
         (b"echo ran\n", 0o755, "no first line that names an interpreter", "#!/bin/sh", add_line),
         (b"", 0o755, "no first line that names an interpreter", "#!/bin/sh", add_line),
@@ -69,7 +69,9 @@ def test_a_program_that_cannot_run_is_explained_and_the_hint_helps(
     fault = explain_failed_exec(str(program), "/", "", number)
     assert fault is not None
     assert reason in fault.reason
-    assert str(program) in fault.reason
+    named = explain_failed_exec(program.name, "/", str(tmp_path), number)
+    assert named is not None
+    assert named.reason == f"{program}: {fault.reason}"
     assert hint in fault.hint
     change(program, fault.hint)
     assert exec_errno(program) == 0
