@@ -28,7 +28,6 @@ from kconnd.core.launch.kernelspec_file import (
     KernelSpec,
     fill_in,
     ipykernel_spec,
-    is_bare_python,
     parse_kernelspec,
 )
 from kconnd.errors import StartFailedError
@@ -196,12 +195,13 @@ def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
     return replace(own, resource_dir=str(folder), metadata=spec.metadata)
 
 
-def interpreter_of(spec: KernelSpec) -> str:
-    """Return the interpreter for a spec whose command begins with ``python`` without a path.
+def program_of(spec: KernelSpec) -> str:
+    """Return the program for a spec whose command begins with a name instead of a path.
 
-    This is the Python of the environment in which the spec is installed; ``""`` if unknown.
+    This is the program of that name in the environment in which the spec is installed; ``""`` if
+    there is none.
     """
-    if not spec.prefix or not is_bare_python(spec.argv[0]):
+    if not spec.prefix or "/" in spec.argv[0]:
         return ""
-    python = Path(spec.prefix, "bin", spec.argv[0])
-    return str(python) if python.exists() else ""
+    program = Path(spec.prefix, "bin", spec.argv[0])
+    return str(program) if program.exists() else ""

@@ -9,7 +9,7 @@ import pytest
 from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.errors import StartFailedError
 from kconnd.system.hung_calls import StuckError
-from kconnd.system.kernelspecs import KernelspecIndex, installed_names, interpreter_of, python_spec
+from kconnd.system.kernelspecs import KernelspecIndex, installed_names, program_of, python_spec
 
 
 @pytest.fixture
@@ -79,9 +79,10 @@ def test_an_interpreter_runs_ipykernel_with_what_its_own_spec_supports(tmp_path:
     assert (spec.argv[0], spec.encryptions, spec.resource_dir) == (python, ("curve",), str(folder))
 
 
-def test_a_bare_python_is_that_of_the_specs_environment(tmp_path: Path) -> None:
-    spec = KernelSpec("lab", ("python3",), resource_dir=f"{tmp_path}/share/jupyter/kernels/lab")
-    assert interpreter_of(spec) == ""
+@pytest.mark.parametrize("name", ["python3", "kernel"])
+def test_a_bare_program_is_that_of_the_specs_environment(name: str, tmp_path: Path) -> None:
+    spec = KernelSpec("lab", (name,), resource_dir=f"{tmp_path}/share/jupyter/kernels/lab")
+    assert program_of(spec) == ""
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python3").touch()
-    assert interpreter_of(spec) == str(tmp_path / "bin/python3")
+    (tmp_path / "bin" / name).touch()
+    assert program_of(spec) == str(tmp_path / "bin" / name)

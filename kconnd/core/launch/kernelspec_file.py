@@ -1,8 +1,9 @@
 """Jupyter's kernel specs as values: the content of a `kernel.json`, and the folder of this file.
 
 The format is documented in "Kernel specs" of the jupyter_client documentation. If the command of a
-kernel spec begins with ``python`` without a path, kconnd runs the Python of the environment in
-which the kernel spec is installed. Jupyter runs the Python of the Jupyter server instead.
+kernel spec begins with a name without a path, kconnd runs the program of this name of the
+environment in which the kernel spec is installed. If there is none, the program is looked for on
+PATH. Jupyter looks on PATH only, and for ``python`` it runs the Python of the Jupyter server.
 """
 
 import json
@@ -17,13 +18,7 @@ MAX_METADATA_CHARS = 4096  # of one entry
 MAX_METADATA_LEVELS = 100
 
 _FLAG = re.compile(r"-([bBdEIOPqsSuvx]+|[XW].*)")  # the options that python --help lists
-_PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 _PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_]+)\}")
-
-
-def is_bare_python(word: str) -> bool:
-    """Return whether a command's first word is ``python`` without a path."""
-    return _PYTHON.fullmatch(word) is not None
 
 
 @dataclass(frozen=True)

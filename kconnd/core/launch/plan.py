@@ -14,7 +14,7 @@ from string import Template
 
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles, without_warm_suffix
-from kconnd.core.launch.kernelspec_file import KernelSpec, is_bare_python
+from kconnd.core.launch.kernelspec_file import KernelSpec
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 # The variables that a kernel inherits from the daemon, besides LC_*.
@@ -131,17 +131,17 @@ def without_parent_pid(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name != PARENT_PID}
 
 
-def with_interpreter(
-    spec: KernelSpec, env: Mapping[str, str], interpreter: str
+def with_program(
+    spec: KernelSpec, env: Mapping[str, str], program: str
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Replace ``python`` without a path by ``interpreter``; put the program's folder first on PATH.
+    """Replace a program's name by the path ``program``; put the program's folder first on PATH.
 
     With this PATH, ``!pip`` in a cell runs the pip of the interpreter's environment, for example. A
     relative folder is not put on PATH, because its meaning would change with each ``cd``.
     """
     argv = spec.argv
-    if interpreter and is_bare_python(argv[0]):
-        argv = (interpreter, *argv[1:])
+    if program and "/" not in argv[0]:
+        argv = (program, *argv[1:])
     folder, slash, _ = argv[0].rpartition("/")
     path = env.get("PATH", SYSTEM_PATH)
     if slash and folder.startswith("/") and folder not in path.split(":"):

@@ -26,7 +26,7 @@ from kconnd.core.launch.plan import (
     expand,
     kernel_variables,
     through_shell,
-    with_interpreter,
+    with_program,
     without_parent_pid,
 )
 from kconnd.core.profile.model import Profile
@@ -34,7 +34,7 @@ from kconnd.daemon.context import World
 from kconnd.errors import StartFailedError
 from kconnd.system.files.regular import read_regular
 from kconnd.system.hung_calls import BeginStep, StuckError
-from kconnd.system.kernelspecs import KernelspecIndex, interpreter_of, python_spec
+from kconnd.system.kernelspecs import KernelspecIndex, program_of, python_spec
 
 RESERVED_DESCRIPTORS = 160  # for the allowed connections of a user, and for files
 SOFTWARE_VARIABLES = ("PYTHONPATH", "LD_LIBRARY_PATH")  # they can select other software
@@ -67,8 +67,9 @@ class LaunchFiles:
     ----------
     spec : KernelSpec
         The kernel spec with the command.
-    interpreter : str
-        The Python of the environment in which the spec is installed; ``""`` if there is none.
+    program : str
+        The program of the environment in which the spec is installed, if the command begins with
+        its name; ``""`` if there is none.
     variables : mapping
         The content of the profile's ``env_file``.
     cwd : str
@@ -78,7 +79,7 @@ class LaunchFiles:
     """
 
     spec: KernelSpec
-    interpreter: str
+    program: str
     variables: Mapping[str, str]
     cwd: str
     software: Software
@@ -105,32 +106,32 @@ def _read_launch_files(world: World, profile: Profile, begin: BeginStep) -> Laun
     begin(f"finding the home folder of {profile.user or 'its user'}")
     spec = find_spec(profile, world.kernelspecs, begin)
     cwd = _expanded(profile.cwd, "cwd")
-    interpreter = ""
+    program = ""
     if spec.prefix:
-        begin(f"looking for the interpreter in {spec.prefix}/bin")
-        interpreter = interpreter_of(spec)
+        begin(f"looking for its program in {spec.prefix}/bin")
+        program = program_of(spec)
     if Path(spec.argv[0]).is_absolute():
         _touch(begin, "looking for its program", spec.argv[0])
     _touch(begin, "looking for its folder", cwd)
     variables = _read_env_file(profile, begin)
-    argv, env = _command(world, profile, spec, interpreter, variables)
+    argv, env = _command(world, profile, spec, program, variables)
     settings = (profile.shell, *profile.setup, *map(env.get, SOFTWARE_VARIABLES))
     software = world.software.read(spec, argv, env, settings, begin)
-    return LaunchFiles(spec, interpreter, variables, cwd, software)
+    return LaunchFiles(spec, program, variables, cwd, software)
 
 
 def _command(
     world: World,
     profile: Profile,
     spec: KernelSpec,
-    interpreter: str,
+    program: str,
     variables: Mapping[str, str],
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Build a kernel's command, which still contains ``{connection_file}``, and its environment."""
     base = base_environment(
         world.user, world.environment, world.environment.get("XDG_RUNTIME_DIR", "")
     )
-    argv, env = with_interpreter(spec, base, interpreter)
+    argv, env = with_program(spec, base, program)
     env |= expand(spec.env, env)
     env |= variables
     return argv, without_parent_pid(env | expand(profile.env, env))
@@ -198,7 +199,7 @@ def make_plan(
     """Build the plan for one launch."""
     spec = files.spec
     name, file = kernel_files.name, kernel_files.connection_file
-    argv, env = _command(world, profile, spec, files.interpreter, files.variables)
+    argv, env = _command(world, profile, spec, files.program, files.variables)
     env |= kernel_variables(name, file)
     argv = fill_in(argv, {"connection_file": file})
     if connection.transport == "tcp" and ":" in connection.ip:

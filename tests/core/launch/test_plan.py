@@ -15,7 +15,7 @@ from kconnd.core.launch.plan import (
     hint_for,
     through_shell,
     warn_about,
-    with_interpreter,
+    with_program,
 )
 from kconnd.core.launch.ports import choose_ports, default_range, in_order
 from kconnd.errors import PortsTakenError, UsageError
@@ -63,10 +63,10 @@ def test_a_bare_python_is_the_one_of_the_specs_own_environment() -> None:
         "p", ("python", "-m", "ipykernel_launcher"), resource_dir="/env/share/jupyter/kernels/p"
     )
     assert spec.prefix == "/env"
-    argv, env = with_interpreter(spec, {"PATH": "/bin"}, "/env/bin/python")
+    argv, env = with_program(spec, {"PATH": "/bin"}, "/env/bin/python")
     assert argv[0] == "/env/bin/python"
     assert env["PATH"] == "/env/bin:/bin"
-    assert with_interpreter(OTHER, {"PATH": "/bin"}, "") == (OTHER.argv, {"PATH": "/bin"})
+    assert with_program(OTHER, {"PATH": "/bin"}, "") == (OTHER.argv, {"PATH": "/bin"})
 
 
 def test_placeholders_and_variables() -> None:

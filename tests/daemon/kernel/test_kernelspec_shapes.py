@@ -252,6 +252,15 @@ async def test_a_program_beside_the_spec_puts_a_real_folder_on_path(
     assert (await plan_of(tmp_path)).env["PATH"] == f"{jupyter.folder}:{SYSTEM_PATH}"
 
 
+async def test_a_bare_program_is_first_that_of_the_specs_environment(
+    jupyter: Jupyter, tmp_path: Path
+) -> None:
+    jupyter.install({"argv": ["kernel", "{connection_file}"]})
+    plan = await plan_of(tmp_path)
+    assert plan.argv[0] == str(jupyter.prefix / "bin/kernel")
+    assert plan.env["PATH"] == f"{jupyter.prefix}/bin:{SYSTEM_PATH}"
+
+
 async def test_a_relative_program_puts_nothing_on_path(jupyter: Jupyter, tmp_path: Path) -> None:
     jupyter.install({"argv": ["bin/kernel", "{connection_file}"]})
     assert (await plan_of(tmp_path)).env["PATH"] == SYSTEM_PATH
