@@ -140,6 +140,8 @@ class Exchange(HTTPMessageDelegate):
         if self._site.await_ready is not None:
             await self._site.await_ready(self._route, self._peer, self._name)
         self._new_request(self._peer, self._name, {}).authorise(self._route.right)
+        if self._stream.closed():
+            raise RefusedError("the client closed the connection before it was identified")
         if self._route.daemons_only:
             check_peer_is_daemon(self._stream.socket, self._peer)
         check_size(self._request.headers)

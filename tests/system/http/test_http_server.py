@@ -172,6 +172,25 @@ async def test_a_body_that_is_nested_without_end_is_a_usage_error(
     assert "Traceback" not in caplog.text
 
 
+async def test_a_connection_that_ends_before_its_client_is_identified_is_no_fault(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = asyncio.Event()
+
+    async def await_ready(route: Route, peer: Peer, name: str) -> None:  # noqa: ARG001  # a Protocol
+        for stream in list(place.site.server.callers):
+            stream.close()
+        ended.set()
+
+    place.site.await_ready = await_ready
+    place.connect().sendall(post("/v1/own", b"{}"))
+    async with asyncio.timeout(LIMIT):
+        await ended.wait()
+    place.site.await_ready = None
+    assert (await place.send(get("/v1/lab")))[0] == 200
+    assert "Traceback" not in caplog.text
+
+
 async def test_nobodys_body_is_parsed_before_they_may_ask(place: Place) -> None:
     place.refuses.add("MANAGE")
     for body in (DEEP, b"{", b"7"):
