@@ -21,6 +21,7 @@ GATEWAY_HINT = (
     "start this kernel through the gateway; or install a kernel spec whose argv runs the kernel on "
     "this machine"
 )
+_TEXT_HINT = 'write text in quotes ("" is empty text), or remove it'
 _TEXTS = ("display_name", "language", "name", "mimetype", "kernel_protocol_version")
 _OBJECTS = ("env", "metadata")
 
@@ -138,7 +139,7 @@ def _check_text(value: object, path: KeyPath, label: str) -> None:
     """Refuse a value that is not text, and text that no process can receive (execve(2))."""
     if not isinstance(value, str):
         message = f"{label} is {_kind_of(value)}, and text is needed"
-        raise KernelspecError(message, path, "write it in quotes, or remove it")
+        raise KernelspecError(message, path, _TEXT_HINT)
     if "\0" in value:
         message = f"{label} holds a NUL character, which cannot be passed to a process"
         raise KernelspecError(message, path, "remove \\u0000")
