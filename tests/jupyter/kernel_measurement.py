@@ -70,6 +70,7 @@ class Measurement:
         columns["stop_s"] = round(time.monotonic() - began, 1)
         columns["start_s"] = round(start_s, 1)
         columns["exit"] = self._daemon.info(NAME)["last_exit"]["reason"]
+        columns["transport_learned"] = self._learn_transport()
         alive = [process.name() for process in before if process.is_running()]
         columns["left"] = sorted([*alive, *(self._files() - files)])
         return columns
@@ -91,6 +92,15 @@ class Measurement:
     def _warm_files(self) -> list[Path]:
         folders = (self._daemon.runtime / "live", self._daemon.state / "warm")
         return [path for folder in folders for path in folder.glob(f"{NAME}~*")]
+
+    def _learn_transport(self) -> str:
+        """Return the transport of the third start; the second may try Unix sockets, this CURVE."""
+        for _ in range(2):
+            connection = self._daemon.post(NAME, "start")["connection"]
+            self._daemon.post(NAME, "stop", now=True)
+        if connection["transport"] == "ipc":
+            return "Unix sockets"
+        return "tcp with CURVE" if connection["encrypted"] else "tcp"
 
     def _renew(self, *, is_stuck: bool) -> None:
         """Have the kernel idle, in a new process if it is stuck in a cell or has ended."""

@@ -28,6 +28,7 @@ USUAL = {
     "interrupt": "ends the cell",
     "restart": "runs",
     "adoption": "runs",
+    "transport_learned": "Unix sockets",
     "left": [],  # processes and files that a stop leaves behind
 }
 
@@ -54,7 +55,8 @@ class KernelRow:
     pip, npm : tuple of str
         The packages of its own environment.
     prints_at_once : bool
-        Whether it publishes output while a cell runs. If not, ``endless`` makes a file ``{gate}``.
+        Whether it publishes output while a cell runs. If not, ``endless`` makes a file ``{gate}``
+        after 0.2 s; at once, the file could exist before the ``busy`` of the cell has arrived.
     program : str
         A program that it needs; without it the row is skipped.
     nightly : bool
@@ -107,7 +109,7 @@ ROWS = (
         "xeus-python",
         "python",
         PYTHON,
-        {"after_ctrl_c": "busy", "interrupt": "is refused"},
+        {"after_ctrl_c": "busy", "interrupt": "is refused", "transport_learned": "tcp"},
         nightly=False,
     ),
     KernelRow(
@@ -122,7 +124,7 @@ ROWS = (
             "name": "console.log(Deno.env.get('KCONND_KERNEL'))",
             "endless": "console.log('begun'); await new Promise(r => setTimeout(r, 60000))",
         },
-        {"after_ctrl_c": "busy", "interrupt": "is refused"},
+        {"after_ctrl_c": "busy", "interrupt": "is refused", "transport_learned": "tcp"},
         nightly=False,
     ),
     KernelRow(
@@ -166,7 +168,8 @@ ROWS = (
             "error": "error('x')",
             "input": "disp(input('who? ', 's'))",
             "name": "disp(getenv('KCONND_KERNEL'))",
-            "endless": "fclose(fopen('{gate}', 'w')); for i = 1:600, pause(0.1); end",
+            "endless": "for i = 1:600, if i == 3, fclose(fopen('{gate}', 'w')); end; "
+            "pause(0.1); end",
         },
         {"error": 0},
         program="octave",
@@ -193,7 +196,7 @@ ROWS = (
         {
             "hello": "print 6 * 7",
             "error": "nosuch",
-            "endless": "system('touch {gate}')\npause 60",
+            "endless": "pause 0.2\nsystem('touch {gate}')\npause 60",
         },
         pip=("gnuplot_kernel",),
         program="gnuplot",
@@ -225,7 +228,12 @@ ROWS = (
             "input": "print(io.read())",
             "endless": "print('begun') while true do end",
         },
-        {"after_ctrl_c": "busy", "interrupt": "has no effect", "input": "not asked"},
+        {
+            "after_ctrl_c": "busy",
+            "interrupt": "has no effect",
+            "input": "not asked",
+            "transport_learned": "tcp",
+        },
         pip=("ilua",),
         program="lua5.3",
     ),
@@ -241,6 +249,7 @@ ROWS = (
             "endless": "for (int i = 0; i < 600; i++) "
             '{ if (i == 1) System.out.println("begun"); Thread.sleep(100); }',
         },
+        {"transport_learned": "tcp"},
         pip=("jjava",),
         program="java",
     ),
@@ -255,6 +264,7 @@ ROWS = (
             "input": "println(readLine())",
             "endless": 'for (i in 1..600) { if (i == 2) println("begun"); Thread.sleep(100) }',
         },
+        {"transport_learned": "tcp"},
         pip=("kotlin-jupyter-kernel",),
         program="java",
     ),
@@ -270,6 +280,7 @@ ROWS = (
             "endless": "for (let i = 0; i < 600; i++) { if (i == 1) console.log('begun'); "
             "await new Promise(r => setTimeout(r, 100)); }",
         },
+        {"transport_learned": "tcp"},
         npm=("tslab", "@types/node"),
         program="npm",
     ),
