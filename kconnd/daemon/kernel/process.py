@@ -378,10 +378,11 @@ class Process:
 
     async def _request_interrupt(self) -> None:
         """Send ``interrupt_request``, and record whether its reply arrives."""
-        evidence = "interrupt_reply arrived"
+        replied, evidence = True, "interrupt_reply arrived"
         try:
             async with asyncio.timeout(INTERRUPT_REPLY_TIMEOUT_S):
-                replied = await self.watch.control("interrupt_request", {})
+                if not await self.watch.control("interrupt_request", {}):
+                    return  # there is no connection
         except TimeoutError:
             replied, evidence = False, f"no interrupt_reply in {INTERRUPT_REPLY_TIMEOUT_S:g} s"
         self._observed({INTERRUPT_REPLY: (replied, evidence)})

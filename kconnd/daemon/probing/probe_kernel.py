@@ -38,7 +38,7 @@ from kconnd.system.process.resource_usage import count_descriptors
 POLL_INTERVAL_S = 0.1  # no event reports that a process listens, or that a heartbeat is answered
 STATUS_TIMEOUT_S = 3.0  # for the first status message on iopub
 CELL_BEGIN_TIMEOUT_S = 5.0
-SETTLE_S = 0.3  # from `busy` until a cell's code certainly runs; no message marks this moment
+SETTLE_S = 1.0  # from `busy` until a cell's code certainly runs; no message marks this moment
 
 T = TypeVar("T")
 
@@ -409,11 +409,13 @@ async def launch_probe_kernel(
     plan = make_plan(world, world.warm_files(name), 1, profile, files, wire.connection)
     async with asyncio.timeout(world.launch_limit):
         handle = await maker.launch(plan, wire)
-    kernel = ProbeKernel(world, plan, wire, handle, limits)
     try:
-        yield kernel
+        kernel = ProbeKernel(world, plan, wire, handle, limits)
+        try:
+            yield kernel
+        finally:
+            kernel.close()
     finally:
-        kernel.close()
         ending = maker.end_kernel(plan, wire, handle)
         # The maker goes on with a process that does not exit.
         await asyncio.wait({ending}, timeout=END_TIMEOUT_S)

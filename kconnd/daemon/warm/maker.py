@@ -114,11 +114,12 @@ class Maker:
         since = self._world.wall_clock()
         began_at = self._world.clock()
         handle = await self.launch(plan, wire)
-        channels = self._world.connect(wire.connection)
         is_fallback = attempts is Attempts.KNOWN
         attempt = Attempt(software, wire.trial, wire.trial_limit_s, is_fallback)
         observer.begin(attempt, wire.connection, began_at)
+        channels: Channels | None = None
         try:
+            channels = self._world.connect(wire.connection)
             async with asyncio.timeout(profile.startup_timeout), LowPriority(handle.kernel):
                 answer = await self._first_answer(channels, handle, observer)
                 observer.note_answer(round(self._world.clock() - began_at, 4))
@@ -127,7 +128,8 @@ class Maker:
                     reading = with_shell_files(reading, plan)
                 signatures = take_signatures(reading, plan.cwd, since)
         except BaseException:
-            channels.close()
+            if channels is not None:
+                channels.close()
             self.end_kernel(plan, wire, handle)
             raise
         return WarmKernel(plan, handle, wire, channels, answer, signatures), software

@@ -183,6 +183,13 @@ async def test_an_interrupt_without_a_reply_is_noted(
     await wait_until(lambda: learned(bench).get("interrupt_reply") is False, "it to be noted")
 
 
+async def test_an_interrupt_that_cannot_be_sent_shows_nothing(bench: Bench) -> None:
+    bench.attach(Facts(interrupt_mode="message"), launched_at=0.0, attempt=Attempt(SOFTWARE))
+    bench.process.watch.end()
+    await bench.process._request_interrupt()
+    assert "interrupt_reply" not in learned(bench)
+
+
 async def test_each_step_of_a_stop_goes_its_own_way(bench: Bench) -> None:
     bench.launcher.ignores = {Step.TERMINATE}
     bench.attach()

@@ -1,12 +1,15 @@
 """A probe over scripted software: each finding, what is stored, and what is left behind."""
 
 import asyncio
+import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kconnd.core.launch.capabilities import MEANINGS, FactSource
+from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.wire import Trial
 from kconnd.core.profile.model import Access, Profile
 from kconnd.core.profile.values import Ports
@@ -15,6 +18,7 @@ from kconnd.daemon.probing.capability_probe import Prober, on_wire
 from kconnd.daemon.probing.probe_kernel import ProbeLimits
 from kconnd.errors import StartFailedError
 from tests.conftest import wait_until
+from tests.daemon.kernel.fakes import FakeChannels
 from tests.daemon.probing.fakes import FakeSoftware
 
 LAB = Profile(
@@ -104,6 +108,20 @@ async def test_a_kernel_that_does_not_start_is_not_probed(tmp_path: Path) -> Non
     software = FakeSoftware(tmp_path, wires=frozenset())
     with pytest.raises(StartFailedError, match="probing lab: it exited with code 1"):
         await Prober(software.world, SHORT).probe("lab", LAB)
+    assert not software.files()
+
+
+async def test_a_kernel_that_cannot_be_connected_to_is_ended(tmp_path: Path) -> None:
+    software = FakeSoftware(tmp_path)
+
+    def connect(_: ConnectionInfo) -> FakeChannels:
+        raise OSError(errno.EMFILE, "no descriptor is left")
+
+    world = replace(software.world, connect=connect)
+    with pytest.raises(OSError, match="no descriptor"):
+        await Prober(world, SHORT).probe("lab", LAB)
+    assert len(software.launcher.launched) == 1
+    assert not software.live
     assert not software.files()
 
 

@@ -1,6 +1,7 @@
 """How warm kernels are started: exits and trials before the first answer, and outdated kernels."""
 
 import asyncio
+import errno
 import json
 import time
 from dataclasses import dataclass
@@ -64,6 +65,17 @@ async def test_an_exit_before_the_first_answer_ends_the_start(scene: Scene) -> N
     profile = scene.profile(argv=("/bin/sh", "{connection_file}", "exit 3"), transport="ipc")
     with pytest.raises(StartFailedError, match="it exited with code 3"):
         await asyncio.wait_for(maker.make(profile), 5)
+    await maker.end()
+    assert not list((scene.folder / "s" / "warm").iterdir())
+
+
+async def test_a_kernel_that_cannot_be_connected_to_is_ended(scene: Scene) -> None:
+    def connect(_: ConnectionInfo) -> FakeChannels:
+        raise OSError(errno.EMFILE, "no descriptor is left")
+
+    maker = Maker(scene.world(connect=connect))
+    with pytest.raises(OSError, match="no descriptor"):
+        await maker.make(scene.profile(transport="ipc"))
     await maker.end()
     assert not list((scene.folder / "s" / "warm").iterdir())
 
