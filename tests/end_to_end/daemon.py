@@ -237,10 +237,18 @@ def run(connection_file: str, code: str) -> str:
 
 
 def work_for_ever(daemon: Daemon, name: str) -> None:
-    """Keep a small kernel busy."""
+    """Keep a small kernel busy.
+
+    The status ``busy`` is lost if the daemon has not subscribed yet, so the cell is sent until the
+    daemon knows of it.
+    """
     with client(daemon.info(name)["connection_file"]) as attached:
-        attached.execute("work")
-        wait_for(lambda: daemon.info(name)["execution_state"] == "busy", "the cell")
+
+        def is_busy() -> bool:
+            attached.execute("work")
+            return bool(daemon.info(name)["execution_state"] == "busy")
+
+        wait_for(is_busy, "the cell")
 
 
 def begin(attached: BlockingKernelClient, code: str) -> None:

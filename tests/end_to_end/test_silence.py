@@ -31,7 +31,7 @@ def test_it_is_not_called_idle_and_its_user_learns_why(daemon: Daemon, tmp_path:
     assert "although its control channel answers" in shown
     assert "kconnd-ctl restart lab replaces it" in shown
     assert "does not answer on its shell channel" in ctl(daemon, "list").out
-    done = ctl(daemon, "run", "lab", "-c", "1", "--timeout", "2s")
+    done = ctl(daemon, "run", "lab", "-c", "1", "--timeout", "5s")
     assert (done.code, done.out) == (1, "")
     assert "waiting for lab: it reports idle, but has not answered" in done.err
     done = ctl(daemon, "interrupt", "lab")

@@ -16,9 +16,9 @@ from tests.end_to_end.daemon import SMALL, Daemon, DaemonError
 AUTO = SMALL.replace("transport: ipc\n", "")
 
 
-def stubborn(way: str, text: str = AUTO) -> str:
+def stubborn(way: str, text: str = AUTO, gate: str = "") -> str:
     """Return the profile of a small kernel that does not use Unix sockets; see small_kernel.py."""
-    return f"{text}env: {{SMALL_KERNEL_WIRE: {way}}}\n"
+    return f"{text}env: {{SMALL_KERNEL_WIRE: {way}, SMALL_KERNEL_GATE: '{gate}'}}\n"
 
 
 def learned(daemon: Daemon) -> dict[str, Any]:
@@ -107,20 +107,25 @@ def test_a_restart_during_a_trial_tries_again_and_falls_back(daemon: Daemon) -> 
     assert daemon.info("small")["connection"]["transport"] == "tcp"
 
 
-def start_without_its_end(daemon: Daemon) -> None:
-    """Start the kernel, and kill the daemon while the kernel tries Unix sockets."""
+def start_without_its_end(daemon: Daemon, way: str) -> None:
+    """Start the kernel, and kill the daemon while the kernel tries Unix sockets.
+
+    The kernel uses no socket before the daemon is dead, so the trial cannot end before.
+    """
+    gate = daemon.folder / "gate"
+    daemon.profile("small", stubborn(way, gate=str(gate)))
+    daemon.start()
+    start(daemon)
     daemon.post("small", "start", wait=False)
     wait_for(lambda: daemon.info("small")["state"] == "starting", "the trial")
     assert daemon.info("small")["connection"]["transport"] == "ipc"
     daemon.kill()
+    gate.touch()
 
 
 @pytest.mark.parametrize("way", ["silent", "ports"])
 def test_the_next_daemon_continues_a_trial(daemon: Daemon, way: str) -> None:
-    daemon.profile("small", stubborn(way))
-    daemon.start()
-    start(daemon)
-    start_without_its_end(daemon)
+    start_without_its_end(daemon, way)
     daemon.start()
     wait_for(lambda: daemon.info("small")["state"] == "running", "the fallback")
     assert daemon.info("small")["connection"]["transport"] == "tcp"
@@ -132,10 +137,7 @@ def test_the_next_daemon_does_not_end_a_trial_whose_kernel_has_bound_a_socket(
     daemon: Daemon,
 ) -> None:
     """The test takes as long as the trial would."""
-    daemon.profile("small", stubborn("deaf"))
-    daemon.start()
-    start(daemon)
-    start_without_its_end(daemon)
+    start_without_its_end(daemon, "deaf")
     daemon.start()
     pid = daemon.info("small")["pid"]
     deadline = time.monotonic() + MIN_TRIAL_S + 2

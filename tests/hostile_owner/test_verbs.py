@@ -167,6 +167,13 @@ def check_files(
     assert set(before) <= set(after)
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ``list`` wait for other owners as long as a slow machine needs."""
+    for name in ("SHARED_LIMIT_S", "SHARING_LIMIT_S"):
+        monkeypatch.setattr(kernel_list, name, 30.0)
+
+
 def list_shared(machine: Machine, *options: str) -> int:
     """List kernels, of which a profile of the machine names one of the hostile owner's."""
     shared = [{"name": NAME, "owner": EVE}, {"name": "gone", "owner": "no such user"}]
@@ -174,6 +181,7 @@ def list_shared(machine: Machine, *options: str) -> int:
     return main(["list", *options])
 
 
+@pytest.mark.usefixtures("_patient")
 def test_list_shows_the_shared_kernels_of_other_owners(
     machine: Machine, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +207,7 @@ def list_sharing(machine: Machine, *options: str) -> int:
     return main(["list", *options])
 
 
+@pytest.mark.usefixtures("_patient")
 def test_list_shows_kernels_that_profiles_of_other_owners_share(
     machine: Machine, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,6 +228,7 @@ def test_list_shows_kernels_that_profiles_of_other_owners_share(
 NO_REPLY = f"kconnd-ctl: listing the kernels of {EVE}: the daemon of {EVE} gave no valid reply\n"
 
 
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.parametrize(("kind", "printed"), [(RefusedError, ""), (UsageError, NO_REPLY)])
 def test_list_repeats_nothing_that_the_daemon_of_a_sharing_owner_says(
     machine: Machine,

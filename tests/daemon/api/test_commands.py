@@ -276,11 +276,12 @@ async def test_an_idle_kernel_that_does_not_answer_is_interrupted(
 ) -> None:
     """Its last status proves nothing."""
     monkeypatch.setattr(commands, "IDLE_CHECK_S", 0.02)
-    monkeypatch.setattr(commands, "INTERRUPT_WATCH_S", 0.1)
     await _start(house, "lab")
     house.may_answer.clear()
-    with pytest.raises(InterruptIgnoredError, match="has not answered on its shell channel"):
-        await _interrupt(house)
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "INTERRUPT_WATCH_S", 0.1)
+        with pytest.raises(InterruptIgnoredError, match="has not answered on its shell channel"):
+            await _interrupt(house)
     assert house.launcher.signals == [signal.SIGINT]
     interrupt = asyncio.create_task(_interrupt(house))
     await wait_until(lambda: len(house.launcher.signals) == 2, "the interrupt")
@@ -327,14 +328,16 @@ async def test_a_cell_that_goes_on_was_not_interrupted(
 async def test_a_cell_in_a_subshell_may_go_on(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "INTERRUPT_WATCH_S", 0.3)
+    monkeypatch.setattr(commands, "INTERRUPT_WATCH_S", 0.05)
     await _start(house, "lab")
     channels = await _begin_cell(house)
     channels.say("aside", "busy", "s1")
-    interrupt = asyncio.create_task(_interrupt(house))
-    await wait_until(lambda: house.launcher.signals, "the interrupt")
-    channels.say("cell", "idle")
-    assert await interrupt == "subshell-runs"
+
+    async def end_cell(_handle: object, _number: int) -> None:
+        channels.say("cell", "idle")
+
+    monkeypatch.setattr(house.launcher, "signal", end_cell)
+    assert await _interrupt(house) == "subshell-runs"
 
 
 async def test_an_interrupt_that_ends_the_kernel_is_an_error(house: House) -> None:
