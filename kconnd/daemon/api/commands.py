@@ -31,6 +31,7 @@ from kconnd.core.launch.plan import PLAIN_HINT, hint_for
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api.request import Request, find_live, info_of
 from kconnd.daemon.kernel.actor import Actor
+from kconnd.daemon.kernel.monitor import Watch
 from kconnd.daemon.kernel.shutdown import find_shim_delay
 from kconnd.daemon.qtconsoles import plan_console, session_environment
 from kconnd.errors import (
@@ -51,7 +52,7 @@ from kconnd.system.process.processes import age_of, command_of, descendants
 
 LAUNCH_BYTES = 64 << 10  # disk space for a kernel's record, plan and connection file
 MAX_OUTPUT_LINES = 10  # the lines of output in the error of a failed start
-IDLE_CHECK_S = 0.5  # an idle kernel answers within a few milliseconds
+IDLE_CHECK_S = 2.0  # an idle kernel answers within milliseconds, a slow machine takes longer
 INTERRUPT_WATCH_S = 5.0  # async-kernel takes up to 4 s to end a cell after an interrupt
 DEATH_WATCH_S = 0.5  # a kernel that an interrupt ends exits within 0.1 s
 # A stop fails and lists the remaining processes if they have not exited after this time.
@@ -202,9 +203,10 @@ async def interrupt(request: Request) -> Reply:
     wait = request.flag("wait", default=False)
     actor = find_live(request, "interrupting")
     _check_has_cell(actor)
-    watch, before = actor.process.watch, actor.process.watch.open_requests
-    if not before and await watch.is_idle(IDLE_CHECK_S):
+    watch = actor.process.watch
+    if await _is_idle(watch):
         return await _with_effect(request, actor, Effect.IDLE)
+    before = watch.open_requests
     if danger := await actor.process.find_interrupt_danger():
         name = request.name
         raise FatalInterruptError(
@@ -215,6 +217,20 @@ async def interrupt(request: Request) -> Reply:
     await actor.process.interrupt()
     effect = await _observe_effect(actor, generation, before) if wait else Effect.SENT
     return await _with_effect(request, actor, effect)
+
+
+async def _is_idle(watch: Watch) -> bool:
+    """Return whether a kernel shows that it is idle; return False once it publishes ``busy``."""
+    if watch.open_requests:
+        return False
+    answering = asyncio.ensure_future(watch.is_idle(IDLE_CHECK_S))
+    busy = asyncio.ensure_future(watch.until(lambda: bool(watch.open_requests)))
+    try:
+        done, _ = await asyncio.wait({answering, busy}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        answering.cancel()
+        busy.cancel()
+    return busy not in done and answering.result()
 
 
 async def _with_effect(request: Request, actor: Actor, effect: Effect) -> Reply:

@@ -298,6 +298,23 @@ async def test_a_kernel_that_answers_may_have_been_interrupted(house: House) -> 
     assert house.launcher.signals == [signal.SIGINT]
 
 
+async def test_a_cell_whose_status_arrives_during_the_check_is_interrupted_at_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of an idle kernel waits behind a cell that was sent just before."""
+    monkeypatch.setattr(commands, "IDLE_CHECK_S", LIMIT)
+    await _start(house, "lab")
+    house.may_answer.clear()
+    house.channels[-1].asked.clear()
+    interrupt = asyncio.create_task(_interrupt(house))
+    await wait_until(lambda: house.channels[-1].asked, "the check")
+    channels = await _begin_cell(house)
+    async with asyncio.timeout(LIMIT / 2):
+        await wait_until(lambda: house.launcher.signals, "the interrupt")
+        channels.say("cell", "idle")
+        assert await interrupt == "ended"
+
+
 async def test_a_cell_that_ends_was_interrupted(house: House) -> None:
     await _start(house, "lab")
     channels = await _begin_cell(house)
