@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kconnd.cli import kernel_session
 from tests.cli.conftest import Ctl, Outcome, ctl_process
 from tests.cli.fake_daemon import FakeDaemon, Request
 from tests.cli.scripted_kernel import ScriptedKernel, finish
@@ -70,9 +71,13 @@ def test_a_message_without_a_parent_is_nobodys(ctl: Ctl, play: Play) -> None:
         assert ctl("run", "a", "-c", "1") == Outcome(0, "ours\n", "")
 
 
-def test_output_that_comes_after_the_idle_is_shown(ctl: Ctl, play: Play) -> None:
+def test_output_that_comes_after_the_idle_is_shown(
+    ctl: Ctl, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_session, "LATE_OUTPUT_S", 1.0)  # a loaded machine takes longer
+
     def deno(kernel: ScriptedKernel) -> None:
-        finish(kernel)  # a pause here would exceed the product's on a loaded machine
+        finish(kernel)
         kernel.publish("stream", name="stdout", text="late\n")
 
     with play(deno):

@@ -18,6 +18,7 @@ FORK = f"python: {sys.executable}\nlauncher: fork\n"
 SMALL = f"""\
 argv: [{sys.executable}, {Path(__file__).with_name("small_kernel.py")}, '{{connection_file}}']
 """
+TRIALS_LIMIT_S = 120.0  # for up to five starts, each with 5 s at low priority
 INSIDE = """\
 import os, sys
 from ipykernel.connect import get_connection_file
@@ -365,7 +366,7 @@ def test_a_kernel_of_unknown_software_is_private_when_it_is_used(daemon: Daemon)
     """A start by itself would be on plain tcp, to measure how long it takes."""
     daemon.profile("other", f"{SMALL}warm: 1\n")
     daemon.start()
-    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready")
+    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready", TRIALS_LIMIT_S)
     info = start_warm(daemon, "other")
     assert (info["connection"]["transport"], info["warnings"]) == ("ipc", [])
     assert "answered on Unix sockets" in daemon.said()
@@ -374,7 +375,7 @@ def test_a_kernel_of_unknown_software_is_private_when_it_is_used(daemon: Daemon)
 def test_a_kernel_that_ignores_private_wires_is_kept_warm_on_plain_tcp(daemon: Daemon) -> None:
     daemon.profile("other", f"{SMALL}warm: 1\nenv: {{SMALL_KERNEL_WIRE: colon}}\n")
     daemon.start()
-    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready")
+    wait_for(lambda: daemon.get("/v1/health")["warm"] == 1, "it to be ready", TRIALS_LIMIT_S)
     connection = start_warm(daemon, "other")["connection"]
     assert (connection["transport"], connection["encrypted"]) == ("tcp", False)
     for evidence in ("other~", "does not encrypt"):
