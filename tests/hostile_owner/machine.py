@@ -12,6 +12,7 @@ import os
 import pwd
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,10 +37,12 @@ class Seen:
 
     opened: list[str] = field(default_factory=list)
     connected: list[str] = field(default_factory=list)
+    # Threads of earlier tests, such as one that writes a state file to disk a second later.
+    strangers: frozenset[threading.Thread] = frozenset()
 
 
 def _audit(event: str, details: tuple[Any, ...]) -> None:
-    if not _watching:
+    if not _watching or threading.current_thread() in _watching[-1].strangers:
         return
     if event == "socket.connect":
         _watching[-1].connected.append(os.fsdecode(details[1]))
@@ -111,7 +114,8 @@ class Machine:
     @contextlib.contextmanager
     def watched(self) -> Iterator[Seen]:
         """Record the paths that this process opens and the sockets that it connects to."""
-        seen = Seen()
+        others = {*threading.enumerate()} - {threading.current_thread()}
+        seen = Seen(strangers=frozenset(others))
         _watching.append(seen)
         try:
             yield seen
