@@ -11,7 +11,8 @@ from typing import Any
 from kconnd.attach import validated_connection
 from kconnd.client import Client, find_socket, kernel_path
 from kconnd.core.names import parse_name
-from kconnd.errors import UsageError
+from kconnd.errors import KconndError, UsageError
+from kconnd.jupyter.kernel_follower import reason_of_end
 from kconnd.spawn import client_or_start
 
 TIMEOUTS_S = {"interrupt": 60.0, "signal": 60.0}  # other verbs have no timeout
@@ -98,6 +99,14 @@ class AsyncClient:
         uid, owner = state.get("uid", os.geteuid()), state["owner"]
         connection = await asyncio.to_thread(validated_connection, content, kernel, uid, owner)
         return connection.to_file()
+
+    async def reason_of_end(self, kernel: str) -> str:
+        """Return why a kernel's last process ended; ``""`` if this is unknown."""
+        try:
+            reply = await self.get(kernel, "why")
+        except KconndError:
+            return ""
+        return reason_of_end(reply["decisions"])
 
     async def start(self, kernel: str) -> dict[str, Any]:
         """Start a kernel unless it is up; return the kernel's state.

@@ -62,6 +62,10 @@ class ExternalKernel:
             self.generation = int(kernel["generation"])
         return process_status(kernel, self.generation, same_connection=same_connection)
 
+    async def reason_of_end(self) -> str:
+        """Query why the last process ended; ``""`` if this is unknown."""
+        return await self._daemon.reason_of_end(self.kernel)
+
     async def _has_connection_of(self, kernel: dict[str, Any]) -> bool:
         """Return whether the manager has the key and addresses of the kernel's present process."""
         if kernel["generation"] == self.generation:

@@ -118,6 +118,10 @@ class KconndProvisioner(KernelProvisionerBase):
             self._generation = status.generation
         return status
 
+    async def reason_of_end(self) -> str:
+        """Query why the last process ended; ``""`` if this is unknown."""
+        return await self._daemon.reason_of_end(self._kernel)
+
     async def _has_same_connection(self, kernel: dict[str, Any]) -> bool:
         """Return whether the present process has the key and ports that the kernel manager uses.
 

@@ -74,9 +74,7 @@ def process_status(
         the kernel has no process at present.
     """
     status = _fate_of(kernel, generation, same_connection=same_connection)
-    # Later, the reason is why the new process is in its present state.
-    reason = kernel["reason"] if kernel["state"] == "launching" else ""
-    change = describe_change(kernel["name"], kernel, reason, same_connection=same_connection)
+    change = describe_change(kernel["name"], kernel, "", same_connection=same_connection)
     return replace(status, is_ready=kernel["state"] == "running", text=change.text)
 
 
@@ -119,6 +117,10 @@ class AttachedProvisioner(Protocol):
         """Query the status of the attached process; None if the daemon does not answer."""
         ...
 
+    async def reason_of_end(self) -> str:
+        """Query why the last process ended; ``""`` if this is unknown."""
+        ...
+
 
 _Stock: Any = AsyncIOLoopKernelRestarter  # its type annotations do not match its callers
 
@@ -135,6 +137,7 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.listeners: list[ProcessListener] = []
+        self._poll_lock = asyncio.Lock()  # listeners learn of changes in their order
 
     @property
     def _provisioner(self) -> AttachedProvisioner:
@@ -168,6 +171,10 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
 
     async def poll(self) -> None:
         """Query the status once; if it has changed, call the callbacks of front ends."""
+        async with self._poll_lock:
+            await self._poll_once()
+
+    async def _poll_once(self) -> None:
         if self.kernel_manager.shutting_down:
             return
         status = await self._provisioner.poll_status()
@@ -187,7 +194,9 @@ class KconndRestarter(_Stock):  # type: ignore[misc]  # see above
             # every callback as a crash: they open a dialog and drop the output of running cells.
             if not status.requested:
                 self._fire_callbacks("restart")
-            self._call_listeners(status, is_new=True)
+            kernel, reason = self._provisioner.kernel, await self._provisioner.reason_of_end()
+            change = describe_change(kernel, {"state": "running"}, reason, same_connection=True)
+            self._call_listeners(replace(status, text=change.text), is_new=True)
             self._was_ready = False
         if status.is_ready and not self._was_ready:
             self._set_activity("idle")

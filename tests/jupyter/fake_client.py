@@ -26,6 +26,7 @@ class FakeClient(AsyncClient):
         self.kernels: dict[str, dict[str, Any]] = {}
         self.profiles: dict[str, dict[str, Any]] = {}
         self.connections: dict[str, dict[str, Any]] = {}
+        self.decisions: list[dict[str, Any]] = []
         self.commands: list[tuple[str, str]] = []
         self.error: KconndError | None = None
 
@@ -42,8 +43,10 @@ class FakeClient(AsyncClient):
         self._fail()
         return self.profiles.get(profile, {})
 
-    async def get(self, kernel: str, resource: str = "") -> dict[str, Any]:  # noqa: ARG002  # the interface
+    async def get(self, kernel: str, resource: str = "") -> dict[str, Any]:
         self._fail()
+        if resource == "why":
+            return {"decisions": self.decisions}
         if kernel not in self.kernels:
             raise NoSuchKernelError(f"there is no kernel {kernel}")
         return self.kernels[kernel]

@@ -41,7 +41,7 @@ while True:
         pass"""
 # A server's iopub socket reconnects within 100 ms of a restart; earlier messages are lost.
 WHERE = "import os, time; time.sleep(1); print('in process', os.getpid())"
-RESTARTED = "was restarted (restart was requested; it took SIGTERM): its variables are gone"
+RESTARTED = "was restarted (restart was requested): its variables are gone"
 TIMEOUT_MS = 60_000
 
 

@@ -58,6 +58,9 @@ class Provisioner:
     async def poll_status(self) -> ProcessStatus | None:
         return self.status
 
+    async def reason_of_end(self) -> str:
+        return "restart was requested by eve"
+
 
 async def test_listeners_learn_of_a_new_process_and_that_it_is_ready() -> None:
     manager: Any = AsyncIOLoopKernelManager()
@@ -65,9 +68,13 @@ async def test_listeners_learn_of_a_new_process_and_that_it_is_ready() -> None:
     provisioner = manager.provisioner = Provisioner()
     restarter = KconndRestarter(kernel_manager=manager)
     calls: list[tuple[int, bool, bool]] = []
-    restarter.listeners.append(
-        lambda status, *, is_new: calls.append((status.generation, status.is_ready, is_new))
-    )
+    texts: list[str] = []
+
+    def listen(status: ProcessStatus, *, is_new: bool) -> None:
+        calls.append((status.generation, status.is_ready, is_new))
+        texts.append(status.text)
+
+    restarter.listeners.append(listen)
     restarter.start()
     for fate, generation, is_ready in (
         (Fate.RUNNING, 1, True),
@@ -79,6 +86,7 @@ async def test_listeners_learn_of_a_new_process_and_that_it_is_ready() -> None:
         provisioner.status = ProcessStatus(fate, generation, requested=True, is_ready=is_ready)
         await restarter.poll()
     assert calls == [(2, False, True), (2, True, False), (2, False, True)]
+    assert texts[0] == "lab was restarted (restart was requested by eve): its variables are gone"
     assert manager.execution_state == "idle", "that of the new process"
 
 

@@ -181,8 +181,8 @@ while True:
 @pytest.mark.parametrize(
     ("name", "verb", "text"),
     [
-        ("seen", "restart", "seen was restarted (restart was requested; it took SIGTERM): "),
-        ("lab", "restart", "lab was restarted (restart was requested; it took SIGTERM): "),
+        ("seen", "restart", "seen was restarted (restart was requested): its variables are gone\n"),
+        ("lab", "restart", "lab was restarted (restart was requested): its variables are gone\n"),
         ("seen", "stop", "seen is stopped: stop --now was requested"),
     ],
 )
