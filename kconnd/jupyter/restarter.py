@@ -9,6 +9,7 @@ manager's kernel every few seconds, restarts a dead kernel, and calls the callba
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 
@@ -48,6 +49,8 @@ class ProcessStatus:
         Whether the kernel's present process has answered.
     text : str
         A line for users that describes the end or the restart.
+    ended_at : float
+        When the last process ended, in seconds since the epoch; 0 if this is unknown.
     """
 
     fate: Fate
@@ -56,6 +59,7 @@ class ProcessStatus:
     requested: bool = False
     is_ready: bool = field(default=False, compare=False)
     text: str = field(default="", compare=False)
+    ended_at: float = field(default=0.0, compare=False)
 
 
 def process_status(
@@ -75,7 +79,13 @@ def process_status(
     """
     status = _fate_of(kernel, generation, same_connection=same_connection)
     change = describe_change(kernel["name"], kernel, "", same_connection=same_connection)
-    return replace(status, is_ready=kernel["state"] == "running", text=change.text)
+    ended = (kernel["last_exit"] or {}).get("at")
+    return replace(
+        status,
+        is_ready=kernel["state"] == "running",
+        text=change.text,
+        ended_at=datetime.fromisoformat(ended).timestamp() if ended else 0.0,
+    )
 
 
 def _fate_of(kernel: Mapping[str, Any], generation: int, *, same_connection: bool) -> ProcessStatus:

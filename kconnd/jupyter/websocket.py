@@ -14,6 +14,8 @@ status of the new process, as soon as the daemon reports it.
 """
 
 import json
+import math
+import time
 from typing import Any
 
 from jupyter_server.services.kernels.connection.base import (
@@ -38,7 +40,8 @@ class KconndWebsocketConnection(_Stock):  # type: ignore[misc]  # see above
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._unanswered: dict[str, dict[str, Any]] = {}  # headers of requests by message id
+        # The headers of requests by message id, each with the time of its arrival here.
+        self._unanswered: dict[str, tuple[float, dict[str, Any]]] = {}
         self._watched: KconndRestarter | None = None
 
     def connect(self) -> Any:
@@ -64,7 +67,7 @@ class KconndWebsocketConnection(_Stock):  # type: ignore[misc]  # see above
     def handle_incoming_message(self, incoming_msg: str | bytes) -> None:
         """Forward a message of the front end; remember a request to run a cell."""
         if self._watched is not None and (header := self._execute_header(incoming_msg)):
-            self._unanswered[header["msg_id"]] = header
+            self._unanswered[header["msg_id"]] = (time.time(), header)
         super().handle_incoming_message(incoming_msg)
 
     def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
@@ -103,10 +106,12 @@ class KconndWebsocketConnection(_Stock):  # type: ignore[misc]  # see above
             Whether the process that the front end knew has ended since the last call.
         """
         has_crashed = status.fate is Fate.REPLACED and not status.requested
+        # Later requests go to the new process, of which this connection may learn later than users.
+        limit = math.inf if status.fate is Fate.ENDED else status.ended_at
         if is_new and has_crashed:  # the server has sent ``restarting``
-            self._unanswered.clear()
+            self._forget_cells(limit)
         elif is_new:
-            self._abort_cells(status.text)
+            self._abort_cells(status.text, limit)
         if status.fate is Fate.ENDED:
             return  # the server sends ``dead``
         if status.is_ready:
@@ -121,11 +126,17 @@ class KconndWebsocketConnection(_Stock):  # type: ignore[misc]  # see above
         if state == "idle" and self._watched is not None and not self._unanswered:
             self._send("iopub", "status", {"execution_state": "idle"}, {})
 
-    def _abort_cells(self, text: str) -> None:
+    def _forget_cells(self, limit: float) -> list[dict[str, Any]]:
+        """Forget the requests that arrived before a time; return their headers."""
+        cut_off = {key: item for key, item in self._unanswered.items() if item[0] < limit}
+        for key in cut_off:
+            del self._unanswered[key]
+        return [header for _, header in cut_off.values()]
+
+    def _abort_cells(self, text: str, limit: float) -> None:
         """Reply to the cells that no process will answer; write the text into the first one."""
         self._handle_arrived_messages()
-        headers, self._unanswered = [*self._unanswered.values()], {}
-        for number, header in enumerate(headers):
+        for number, header in enumerate(self._forget_cells(limit)):
             if number == 0:
                 output = {"name": "stderr", "text": f"{text}\n"}
                 self._send("iopub", "stream", output, header)

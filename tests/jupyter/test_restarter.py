@@ -46,6 +46,13 @@ def test_the_status_of_an_attached_process(
     assert process_status(kernel, 1, same_connection=bool(same_connection)) == status
 
 
+def test_a_status_says_when_the_last_process_ended() -> None:
+    last_exit = {**RESTARTED, "at": "1970-01-01T00:01:00.500000Z"}
+    kernel = {"name": "lab", "state": "running", "generation": 2, "last_exit": last_exit}
+    kernel["reason"] = "it answered"
+    assert process_status(kernel, 1, same_connection=True).ended_at == 60.5
+
+
 class Provisioner:
     """Gives one status after the other."""
 

@@ -1,6 +1,7 @@
 """`KconndWebsocketConnection` with a fake websocket: replies to cells that a restart cut off."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from kconnd.jupyter.restarter import Fate, KconndRestarter, ProcessStatus
 from kconnd.jupyter.server import KconndMappingKernelManager
 from kconnd.jupyter.websocket import PROTOCOL_V1, KconndWebsocketConnection
 
-REPLACED = ProcessStatus(Fate.REPLACED, 2, requested=True, text="lab was restarted")
+LATER = 1e12  # after each request of these tests
+REPLACED = ProcessStatus(Fate.REPLACED, 2, requested=True, text="lab was restarted", ended_at=LATER)
 PACK: Any = base.serialize_msg_to_ws_v1
 UNPACK: Any = base.deserialize_msg_from_ws_v1
 
@@ -129,15 +131,25 @@ def test_a_front_end_is_sent_the_status_of_the_new_process() -> None:
     assert notebook.states() == ["starting"]
     for state, is_asked, shown in (("busy", False, []), ("idle", True, []), ("idle", False, IDLE)):
         manager.execution_state = state
-        notebook.connection._unanswered = {"id": {}} if is_asked else {}
+        notebook.connection._unanswered = {"id": (0.0, {})} if is_asked else {}
         notebook.connection.on_process_change(ready, is_new=False)
         assert notebook.states()[1:] == shown
+
+
+def test_a_cell_of_the_new_process_is_not_aborted() -> None:
+    notebook = Notebook()
+    notebook.send("execute_request")
+    restarted_before = replace(REPLACED, ended_at=1.0)
+    notebook.connection.on_process_change(restarted_before, is_new=True)
+    assert notebook.states() == ["starting"]
+    notebook.connection.on_process_change(ProcessStatus(Fate.ENDED, 2), is_new=True)
+    assert notebook.states() == ["starting", "idle"], "no process can answer it any more"
 
 
 def test_a_crash_and_an_end_are_left_to_the_server() -> None:
     notebook = Notebook()
     notebook.send("execute_request")
-    crash = ProcessStatus(Fate.REPLACED, 2)
+    crash = ProcessStatus(Fate.REPLACED, 2, ended_at=LATER)
     notebook.connection.on_process_change(crash, is_new=True)
     assert notebook.handler.received == []
     notebook.connection.on_process_change(ProcessStatus(Fate.ENDED, 2), is_new=True)
