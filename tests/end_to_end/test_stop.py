@@ -1,7 +1,7 @@
 """How real kernels end: what a stop waits for and says, what it does not cut off, interrupts.
 
 ipykernel 7.4 waits 29 s for a child that has ended and was not collected. Most tests use a
-kernel that does the same in 2 s, which is longer than its profile's ``stop_timeout``.
+kernel that does the same in 4 s, which is longer than its profile's ``stop_timeout``.
 """
 
 import json
@@ -23,7 +23,7 @@ IPYKERNEL = f"python: {sys.executable}\n"
 XEUS = (
     f"argv: [{sys.executable}, -m, xpython_launcher, -f, '{{connection_file}}']\ntransport: tcp\n"
 )
-WAIT_S = 2
+WAIT_S = 4
 CHILD = "import subprocess; child = subprocess.Popen(['true']); child_pid = child.pid\n"
 # The method of ipykernel 7.4 that sends SIGTERM, waits 14.4 s, sends SIGKILL and waits again.
 SHORT_WAIT = f"""
