@@ -44,7 +44,7 @@ from kconnd.daemon.kernel.shutdown import Ending, shut_down, watch_shim
 from kconnd.errors import NotRunningError
 from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.channels.attach_check import AttachCheck
-from kconnd.system.channels.kernel_listeners import read_exposure
+from kconnd.system.channels.kernel_listeners import list_sockets, read_exposure
 
 BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # a kernel may answer before it binds all sockets
 INTERRUPT_REPLY_TIMEOUT_S = 10.0
@@ -353,8 +353,10 @@ class Process:
         """Warn of sockets that the connection file does not account for."""
         rewritten = is_rewritten(self.runtime.connection_file, connection)
         self._observed({REWRITES_FILE: (rewritten, describe_rewriting(rewritten=rewritten))})
+        await asyncio.sleep(BIND_POLL_S)  # a kernel may answer before it has bound all sockets
+        sockets = await asyncio.to_thread(list_sockets, handle.shim)
         await self._world.look_pace.turn()
-        warnings = await asyncio.to_thread(read_exposure, connection, handle.shim)
+        warnings = await asyncio.to_thread(read_exposure, connection, sockets)
         for warning in warnings:
             self._warn(warning)
         self._observed({LISTENS_AS_TOLD: (not warnings, describe_exposures(warnings))})

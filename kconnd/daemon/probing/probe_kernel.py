@@ -31,7 +31,7 @@ from kconnd.daemon.kernel.questions import FIRST_ANSWER_RETRY_S, ask_until_answe
 from kconnd.daemon.kernel.wiring import Wire, prepare_wire
 from kconnd.daemon.warm.maker import END_TIMEOUT_S, Maker
 from kconnd.launchers.base import ExitStatus, Handle
-from kconnd.system.channels.kernel_listeners import read_exposure, read_refusal
+from kconnd.system.channels.kernel_listeners import list_sockets, read_exposure, read_refusal
 from kconnd.system.files.private import read_tail
 from kconnd.system.process.resource_usage import count_descriptors
 
@@ -250,7 +250,8 @@ class ProbeKernel:
 
     async def read_exposure(self) -> tuple[str, ...]:
         """Describe listening TCP sockets that deviate from the connection file."""
-        return await asyncio.to_thread(read_exposure, self.connection, self._handle.shim)
+        sockets = await asyncio.to_thread(list_sockets, self._handle.shim)
+        return await asyncio.to_thread(read_exposure, self.connection, sockets)
 
     def has_rewritten_file(self) -> bool:
         """Return whether the kernel has written its connection file again."""

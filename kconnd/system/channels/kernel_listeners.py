@@ -8,6 +8,7 @@ its channels. This module then closes the connection, so the kernel receives no 
 import contextlib
 import os
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 from kconnd.core.kernel.exposure import describe_exposure
@@ -24,23 +25,33 @@ LOOPBACK = "127.0.0.1"
 NET = Path("/proc/self/net")
 
 
-def read_listeners(root: ProcessId) -> ListeningSockets:
-    """Read the sockets on which a process and its descendants listen.
+def list_sockets(root: ProcessId) -> frozenset[int]:
+    """List the inodes of all sockets of a process and its descendants."""
+    inodes: set[int] = set()
+    for process in (root, *descendants(root)):
+        with contextlib.suppress(OSError):  # the process has exited
+            inodes.update(sockets_of(process.pid))
+    return frozenset(inodes)
+
+
+def read_listeners(sockets: Collection[int]) -> ListeningSockets:
+    """Read on which addresses some sockets listen.
+
+    Parameters
+    ----------
+    sockets : collection of int
+        The inodes of the sockets.
 
     Raises
     ------
     OSError, ValueError
         If the system's socket tables in ``/proc`` cannot be read.
     """
-    inodes: set[int] = set()
-    for process in (root, *descendants(root)):
-        with contextlib.suppress(OSError):  # the process has exited
-            inodes.update(sockets_of(process.pid))
     tables = [(NET / name).read_text("ascii") for name in ("tcp", "tcp6")]
     unix = parse_unix_listeners((NET / "unix").read_text("utf-8", "replace"))
     return ListeningSockets(
-        tcp=frozenset(item for item in parse_listeners(tables) if item.inode in inodes),
-        unix=frozenset(path for inode, path in unix.items() if inode in inodes),
+        tcp=frozenset(item for item in parse_listeners(tables) if item.inode in sockets),
+        unix=frozenset(path for inode, path in unix.items() if inode in sockets),
     )
 
 
@@ -48,7 +59,8 @@ def read_refusal(connection: ConnectionInfo, root: ProcessId) -> RefusedWire | N
     """Return how a starting kernel visibly deviates from its connection file, or None."""
     ip = connection.ip if connection.transport == "tcp" else LOOPBACK
     try:
-        return find_refusal(connection, read_listeners(root), lambda port: greet(ip, port))
+        listeners = read_listeners(list_sockets(root))
+        return find_refusal(connection, listeners, lambda port: greet(ip, port))
     except (OSError, ValueError, IndexError):
         return None
 
@@ -60,7 +72,7 @@ def has_bound(connection: ConnectionInfo, root: ProcessId) -> bool:
     by connecting.
     """
     try:
-        listeners = read_listeners(root)
+        listeners = read_listeners(list_sockets(root))
     except (OSError, ValueError, IndexError):
         return True
     if connection.transport == "ipc":
@@ -83,10 +95,19 @@ def _accepts(ip: str, port: int) -> bool:
         return True
 
 
-def read_exposure(connection: ConnectionInfo, root: ProcessId) -> tuple[str, ...]:
-    """Describe a kernel's listening TCP sockets that deviate from its connection file."""
+def read_exposure(connection: ConnectionInfo, sockets: Collection[int]) -> tuple[str, ...]:
+    """Describe a kernel's listening TCP sockets that deviate from its connection file.
+
+    Parameters
+    ----------
+    connection : ConnectionInfo
+        The content of the kernel's connection file.
+    sockets : collection of int
+        The inodes of the sockets that the kernel had when it gave its first answer. A socket that
+        the user's code opens later must not be greeted, because the code may expect another client.
+    """
     try:
-        listeners = read_listeners(root).tcp
+        listeners = read_listeners(sockets).tcp
         return describe_exposure(connection, listeners, lambda port: greet(LOOPBACK, port))
     except (OSError, ValueError, IndexError):
         return ()

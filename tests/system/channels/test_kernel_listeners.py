@@ -11,7 +11,14 @@ import zmq
 from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
 from kconnd.core.launch.wire import TrialFailure
 from kconnd.core.protocol.zmtp import GREETING, parse_mechanism
-from kconnd.system.channels.kernel_listeners import greet, has_bound, read_listeners, read_refusal
+from kconnd.system.channels.kernel_listeners import (
+    greet,
+    has_bound,
+    list_sockets,
+    read_exposure,
+    read_listeners,
+    read_refusal,
+)
 from kconnd.system.process.processes import ProcessId, read_stat
 
 HERE = "127.0.0.1"
@@ -77,11 +84,22 @@ def test_what_is_no_greeting_names_no_mechanism(greeting: bytes) -> None:
 def test_the_sockets_of_a_process_are_read(routers: Routers, tmp_path: Path) -> None:
     path, port = tmp_path / "k-1", routers.bind()
     routers.open().bind(f"ipc://{path}")
-    sockets = read_listeners(this_process())
+    sockets = read_listeners(list_sockets(this_process()))
     assert str(path) in sockets.unix
     (listener,) = [item for item in sockets.tcp if item.port == port]
     assert not listener.on_every_address
-    assert read_listeners(ProcessId(1 << 22, 1)).tcp == frozenset()
+    assert list_sockets(ProcessId(1 << 22, 1)) == frozenset()
+
+
+def test_a_socket_that_is_opened_later_is_not_greeted(tmp_path: Path) -> None:
+    connection = ConnectionInfo("ipc", str(tmp_path / "k"), (1, 2, 3, 4, 5), "k")
+    sockets = list_sockets(this_process())
+    with socket.create_server((HERE, 0)) as listener:
+        listener.settimeout(0)
+        read_exposure(connection, sockets)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        assert read_exposure(connection, list_sockets(this_process()))
 
 
 def test_a_refusal_is_seen_on_real_sockets(routers: Routers, tmp_path: Path) -> None:
