@@ -100,7 +100,7 @@ CLASSIC = FrontEnd(
     idle=".kernel_idle_icon",
     dialog=".modal-dialog .btn-primary",
     takes_external=False,
-    pip=("nbclassic",),
+    pip=("notebook>=7", "nbclassic"),  # without Notebook 7, its pages have other paths
 )
 
 
