@@ -88,7 +88,7 @@ def _folders_of_socket() -> list[Path]:
     if not socket:
         return []
     folders = [Path(socket).absolute().parent]
-    with contextlib.suppress(KconndError):
+    with contextlib.suppress(KconndError, KeyError):  # the front door has no such folder
         health = Client(socket).get("/v1/health", limit=HEALTH_LIMIT_S)
         folders.append(Path(health["runtime_dir"]))
     return folders
@@ -116,7 +116,10 @@ def _ours(folder: Path, pattern: str) -> Iterator[Path]:
     except OSError:
         return
     for path in names:
-        found = path.lstat()
+        try:
+            found = path.lstat()
+        except OSError:
+            continue  # the file was removed in the meantime
         ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
         if ours and fnmatch.fnmatchcase(path.name, pattern):
             yield path

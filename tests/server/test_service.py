@@ -578,7 +578,7 @@ def settings(box: Box) -> Iterator[Callable[[str], None]]:
     write("connections: 128\n")
     # Each daemon reads the settings at a request. One that read none since the test would go on
     # with those of the test for a while after the file is removed.
-    request = "curl -s --unix-socket $socket http://x/v1/health"
+    request = "curl -s --max-time 10 --unix-socket $socket http://x/v1/health"
     box.run(f"for socket in /run/kconnd/s/*; do {request}; done; rm {path}")
     box.run("systemctl reload kconnd.service")
 

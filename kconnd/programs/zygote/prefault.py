@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-ENTRY_BYTES = 8  # the entry of one page in /proc/PID/pagemap
+ENTRY_BYTES = 8  # the entry of one page in /proc/PID/pagemap, and an item of an array of "Q"
 # Three bits of an entry, in the order of the names below (proc(5)): the page is in memory, the page
 # belongs to a file, a single process maps the page.
 PRESENT, FILE, EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
@@ -89,7 +89,8 @@ class CopiedPages:
             content = result.read()
         with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored
             os.waitpid(pid, 0)
-        return array.array("Q", content)
+        complete = len(content) % ENTRY_BYTES == 0  # else the child was killed
+        return array.array("Q", content if complete else b"")
 
     def copy(self) -> None:
         """Copy the pages into the calling process, which must be a fork of the zygote."""
