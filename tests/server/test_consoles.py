@@ -232,6 +232,8 @@ def test_jupyterlab_runs_a_cell_on_it(box: Box, pair: str) -> None:
     with lab_of_bob(box) as address, page() as found:
         found.goto(f"{address}/doc/tree/pair.ipynb?token={TOKEN}")
         found.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        # Before it knows the kernel, Lab shows the status idle, and runs no cell.
+        found.wait_for_selector('.jp-Toolbar-kernelName:has-text("ada/pair")', timeout=60_000)
         found.wait_for_selector('[data-status="idle"]', timeout=60_000)
         found.click(".jp-Cell .cm-content")
         found.keyboard.press("Shift+Enter")
