@@ -116,7 +116,8 @@ def wait_for_the_end(daemon: Daemon, done: dict[str, Path]) -> None:
     for name, path in done.items():
         wait_for(path.exists, f"the work of {name} to be done")
         stopped = daemon.wait_state(name, "stopped")
-        assert stopped["reason"] == "nothing ran for 1s and no client is connected"
+        # A kernel that does not exit in time after its reply gets SIGTERM, and the reason says so.
+        assert stopped["reason"].startswith("nothing ran for 1s and no client is connected")
 
 
 @pytest.mark.parametrize(
