@@ -69,8 +69,8 @@ class Phase(Enum):
 
     WAITING = "nothing was sent, so the code will not run"
     SENT = (
-        "the code was sent and has not begun; it will still run, after another client's "
-        "cell, which was not interrupted"
+        "the code was sent and has not begun; it will still run, when the kernel gets to it, and "
+        "nothing was interrupted"
     )
     RUNNING = "the code still runs; kconnd-ctl interrupt {name} interrupts it"
     INTERRUPTED = (

@@ -22,7 +22,7 @@ from kconnd.system.store import Store
 
 # A look at a kernel's sockets takes 5 ms of processor time. The delay keeps the looks of many
 # kernels out of the time in which these kernels start.
-LOOK_DELAY_S, LOOK_INTERVAL_S = 2.0, 0.1
+LOOK_DELAY_S, LOOK_INTERVAL_S = 2.0, 0.02
 
 
 class Channels(Protocol):

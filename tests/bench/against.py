@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from tests.bench.asking import time_command
-from tests.bench.keeping import adopt, kill_one
+from tests.bench.keeping import LOOKS_S, adopt, kill_one
 from tests.bench.processes import private, ran, wait_until_idle
 from tests.bench.results import Result, Rounds, ratio, table
 from tests.bench.subjects import Kconnd, at_once, end_all
@@ -145,6 +145,7 @@ def _daemon_memory(subject: Kconnd) -> float:
 
 def _idle(subject: Kconnd) -> float:
     """Give the processor time that a daemon takes in five seconds, and a floor for the ratio."""
+    time.sleep(LOOKS_S)
     before = ran(_pid(subject))
     time.sleep(5)
     return ran(_pid(subject)) - before + BASE_S

@@ -15,6 +15,8 @@ from tests.bench.results import Result, in_ms, spread_of
 from tests.bench.subjects import Kconnd, at_once
 from tests.conftest import wait_for
 
+LOOKS_S = 7.0  # until the daemon has looked at the sockets of 200 kernels that have just started
+
 
 def deaths(*, quick: bool) -> Iterator[Result]:
     """From the death of a kernel until it is told, and until it runs again."""
@@ -75,8 +77,8 @@ STEPS = ((0, "", "<= 45"), (50, "", ""), (200, "<= 0.2", "<= 60"))
 def _times(*, quick: bool, judged: bool) -> tuple[float, float]:
     """Give seconds to let the daemon settle in, and of each of the times in which it is idle."""
     if not quick:
-        return 3, 5
-    return (2, 0.75) if judged else (1, 0.25)
+        return LOOKS_S, 5
+    return (LOOKS_S, 0.75) if judged else (1, 0.25)
 
 
 def _restart(kconnd: Kconnd) -> None:

@@ -59,17 +59,24 @@ def write(home: Path, name: str, code: str) -> None:
     nbformat.write(found, home / "root" / name)
 
 
+def run_first_cell(lab: Any, kernel: str) -> str:
+    """Run the first cell of the notebook that Lab opens, and give what it printed."""
+    lab.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    # Before it knows the kernel, Lab shows the status idle, and runs no cell.
+    lab.wait_for_selector(f'.jp-Toolbar-kernelName:has-text("{kernel}")', timeout=60_000)
+    lab.wait_for_selector('[data-status="idle"]', timeout=60_000)
+    lab.click(".jp-Cell .cm-content")
+    lab.keyboard.press("Shift+Enter")
+    lab.wait_for_selector(".jp-OutputArea-output pre", timeout=60_000)
+    printed: str = lab.inner_text(".jp-OutputArea-output pre")
+    return printed
+
+
 def run_in_lab(lab: Lab, name: str) -> str:
     """Open a notebook, run its cell, and give what it printed."""
     with page() as found:
         found.goto(f"http://127.0.0.1:{lab.port}/doc/tree/{name}?token={lab.token}")
-        found.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        found.wait_for_selector('.jp-Toolbar-kernelName:has-text("lab (kconnd)")', timeout=30_000)
-        found.wait_for_selector('[data-status="idle"]', timeout=30_000)
-        found.click(".jp-Cell .cm-content")
-        found.keyboard.press("Shift+Enter")
-        found.wait_for_selector(".jp-OutputArea-output pre", timeout=30_000)
-        printed: str = found.inner_text(".jp-OutputArea-output pre")
+        printed = run_first_cell(found, "lab (kconnd)")
         if folder := os.environ.get("KCONND_PICTURES"):
             found.screenshot(path=str(Path(folder) / f"{Path(name).stem}.png"))
         return printed

@@ -20,7 +20,7 @@ import nbformat
 import pytest
 
 from tests.conftest import wait_for
-from tests.jupyter.test_lab import CHROMIUM, page
+from tests.jupyter.test_lab import CHROMIUM, page, run_first_cell
 from tests.pictures import draw_terminal, keep_picture
 from tests.server.box import ROOT, Box
 from tests.terminal import Terminal
@@ -231,14 +231,7 @@ def test_jupyterlab_runs_a_cell_on_it(box: Box, pair: str) -> None:
     assert box.ctl(f"info {pair}", "bob")["connection"]["encrypted"]
     with lab_of_bob(box) as address, page() as found:
         found.goto(f"{address}/doc/tree/pair.ipynb?token={TOKEN}")
-        found.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        # Before it knows the kernel, Lab shows the status idle, and runs no cell.
-        found.wait_for_selector('.jp-Toolbar-kernelName:has-text("ada/pair")', timeout=60_000)
-        found.wait_for_selector('[data-status="idle"]', timeout=60_000)
-        found.click(".jp-Cell .cm-content")
-        found.keyboard.press("Shift+Enter")
-        found.wait_for_selector(".jp-OutputArea-output pre", timeout=60_000)
-        printed = found.inner_text(".jp-OutputArea-output pre").strip()
+        printed = run_first_cell(found, "ada/pair").strip()
         assert printed == f"ada {box.pid('pair', 'ada')}"
         keep_picture("shared-lab", found.screenshot())
     box.run("rm -r nb; kconnd-ctl kernelspec remove ada/pair", "bob")

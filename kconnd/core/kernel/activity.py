@@ -61,10 +61,13 @@ class OpenRequests:
         The ids of the requests on the main shell.
     subshells : frozenset of str
         The ids of the requests on subshells.
+    unproven : frozenset of str
+        The ids of those requests that the kernel may have finished, without saying so.
     """
 
     main: frozenset[str] = frozenset()
     subshells: frozenset[str] = frozenset()
+    unproven: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         """Return whether the kernel works on any request."""
@@ -118,8 +121,9 @@ class Activity:
 
         These are the open requests, and those whose end is not proven.
         """
-        requests = frozenset(self.open.keys() | self.unproven.keys())
-        return OpenRequests(requests - self._in_subshell, requests & self._in_subshell)
+        unproven = frozenset(self.unproven)
+        requests = frozenset(self.open) | unproven
+        return OpenRequests(requests - self._in_subshell, requests & self._in_subshell, unproven)
 
     @property
     def is_sure(self) -> bool:

@@ -90,5 +90,4 @@ async def bound_connections_for_ever(gate: Gate, site: Site) -> None:
     while gate.binds:
         with contextlib.suppress(RefusedError):  # each request reports the error
             site.server.max_connections = gate.settings.connections
-        # This loop polls, because no event reports a change of the settings.
-        await asyncio.sleep(SETTINGS_INTERVAL_S)
+        await asyncio.sleep(SETTINGS_INTERVAL_S)  # polled, because no event reports a change

@@ -271,9 +271,8 @@ class Watch:
             if due is None:
                 self._unsure.clear()
             elif due > self._clock():
-                # A fixed delay, because the probe is needed only if no status message arrives
-                # until then, and no event reports that none has arrived.
-                await asyncio.sleep(due - self._clock())
+                # The probe is needed only if no status message arrives until then.
+                await asyncio.sleep(due - self._clock())  # no event reports that none arrived
             else:
                 await self._question(channels)
 

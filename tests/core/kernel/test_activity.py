@@ -175,6 +175,7 @@ def test_a_request_whose_end_is_not_proven_may_be_worked_on() -> None:
     activity.record_status("aside", busy=True, now=1.0, subshell="s1")
     activity.record_answer(activity.begin_probe(3.0), 3.1)
     assert activity.state == "idle"
-    assert activity.open_requests == OpenRequests(frozenset({"cell"}), frozenset({"aside"}))
+    cell, aside = frozenset({"cell"}), frozenset({"aside"})
+    assert activity.open_requests == OpenRequests(cell, aside, unproven=cell | aside)
     activity.record_status("cell", busy=False, now=9.0)
     assert activity.open_requests.is_in_subshells_only

@@ -16,8 +16,8 @@ IDS = st.frozensets(st.sampled_from("abcd"))
 REQUESTS = st.builds(OpenRequests, IDS, IDS)
 
 
-def requests(main: str = "", subshells: str = "") -> OpenRequests:
-    return OpenRequests(frozenset(main), frozenset(subshells))
+def requests(main: str = "", subshells: str = "", unproven: str = "") -> OpenRequests:
+    return OpenRequests(frozenset(main), frozenset(subshells), frozenset(unproven))
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,8 @@ def requests(main: str = "", subshells: str = "") -> OpenRequests:
         (requests("a", "s"), requests("a"), Effect.IGNORED),
         (requests("", "s"), requests("a", "s"), Effect.IGNORED),
         (requests("", "s"), requests(), Effect.ENDED),
+        (requests("a"), requests("a", "", "a"), Effect.SENT),  # it may have ended unseen
+        (requests("a"), requests("ab", "", "b"), Effect.IGNORED),
     ],
 )
 def test_a_cell_was_interrupted_if_it_has_ended(
