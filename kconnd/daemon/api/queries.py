@@ -15,7 +15,6 @@ from kconnd.core.profile.model import Profile
 from kconnd.daemon.api.commands import check_reach
 from kconnd.daemon.api.request import Request, describe_actor, find_live, info_of
 from kconnd.daemon.context import World
-from kconnd.daemon.kernel.prepare import find_spec
 from kconnd.daemon.yielding import in_turns
 from kconnd.errors import (
     KconndError,
@@ -27,6 +26,7 @@ from kconnd.system.files.logs import LogReader
 from kconnd.system.http.route_table import Reply
 from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.kernelspecs import KernelspecIndex
+from kconnd.system.launch_files import find_spec
 
 MAX_LINE_CHARS = 1 << 16  # the longest part of a log in one line of a reply
 

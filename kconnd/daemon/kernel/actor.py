@@ -43,11 +43,11 @@ from kconnd.daemon.catalog import CatalogEntry
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.adoption import Discovery, discover
 from kconnd.daemon.kernel.launching import Launching, ProcessMet
-from kconnd.daemon.kernel.prepare import read_launch_files
 from kconnd.daemon.kernel.prepared import WarmKernels
 from kconnd.daemon.kernel.process import Process, Target
 from kconnd.daemon.kernel.wiring import Previous, wire_settings
 from kconnd.errors import NoSuchKernelError, StartFailedError, StateFileError, UnsafePathError
+from kconnd.system.launch_files import read_launch_files
 
 SOFTWARE_TIMEOUT_S = 1.0  # an interrupt waits for it
 # The entry of a kernel whose record contains no profile and which has no profile now.

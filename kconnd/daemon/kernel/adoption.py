@@ -22,10 +22,10 @@ from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.files import RuntimeFiles
 from kconnd.daemon.kernel.observing import Attempt
-from kconnd.daemon.kernel.prepare import LaunchFiles, read_launch_files
 from kconnd.daemon.kernel.wiring import warnings_about, wire_settings
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle, parse_handle
+from kconnd.system.launch_files import LaunchFiles, read_launch_files
 from kconnd.system.process.processes import started_at
 
 STARTING = frozenset({State.LAUNCHING, State.STARTING})  # no first answer is on record

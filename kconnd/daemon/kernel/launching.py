@@ -25,12 +25,6 @@ from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.background import BackgroundTasks
 from kconnd.daemon.kernel.observing import Attempt
-from kconnd.daemon.kernel.prepare import (
-    LaunchFiles,
-    check_descriptors,
-    make_plan,
-    read_launch_files,
-)
 from kconnd.daemon.kernel.prepared import WarmKernel, WarmKernels
 from kconnd.daemon.kernel.process import Process, Target
 from kconnd.daemon.kernel.wiring import Previous, Wire, prepare_wire
@@ -42,6 +36,12 @@ from kconnd.errors import (
     StillRunningError,
 )
 from kconnd.launchers.base import Handle
+from kconnd.system.launch_files import (
+    LaunchFiles,
+    check_descriptors,
+    make_plan,
+    read_launch_files,
+)
 from kconnd.system.process.resource_usage import count_descriptors
 
 log = logging.getLogger("kconnd")

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import Channels
-from kconnd.daemon.kernel.prepare import LaunchFiles
 from kconnd.daemon.kernel.wiring import Wire
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.files.signatures import Signatures
+from kconnd.system.launch_files import LaunchFiles
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from kconnd.core.launch.wire import (
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.policy import is_shared, needs_tcp
 from kconnd.daemon.context import World
-from kconnd.daemon.kernel.prepare import LaunchFiles
 from kconnd.errors import PortsTakenError, StartFailedError
 from kconnd.system.keys import new_curve_keys, new_key
+from kconnd.system.launch_files import LaunchFiles
 from kconnd.system.ledger import is_free
 
 PORTS_TIMEOUT_S = 2.0  # the time that a restart waits for the kernel's own ports

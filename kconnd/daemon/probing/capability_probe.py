@@ -54,7 +54,6 @@ from kconnd.core.launch.wire import TRIED_FACT, FailedTrial, Trial, trial_limit_
 from kconnd.core.profile.model import Access, Profile
 from kconnd.core.profile.values import Ports
 from kconnd.daemon.context import World
-from kconnd.daemon.kernel.prepare import LaunchFiles, read_launch_files
 from kconnd.daemon.probing.probe_kernel import (
     FirstAnswer,
     ProbeKernel,
@@ -64,6 +63,7 @@ from kconnd.daemon.probing.probe_kernel import (
 )
 from kconnd.daemon.warm.maker import Maker
 from kconnd.errors import StartFailedError
+from kconnd.system.launch_files import LaunchFiles, read_launch_files
 
 MAX_OUTPUT_LINES = 10
 DESCRIPTION = ("implementation", "implementation_version", "language")

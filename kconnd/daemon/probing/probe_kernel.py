@@ -26,13 +26,13 @@ from kconnd.core.launch.wire import Attempts, TrialFailure
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.files import OUTPUT_TAIL_BYTES, is_rewritten
-from kconnd.daemon.kernel.prepare import LaunchFiles, check_descriptors, make_plan
 from kconnd.daemon.kernel.questions import FIRST_ANSWER_RETRY_S, ask_until_answered
 from kconnd.daemon.kernel.wiring import Wire, prepare_wire
 from kconnd.daemon.warm.maker import END_TIMEOUT_S, Maker
 from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.channels.kernel_listeners import list_sockets, read_exposure, read_refusal
 from kconnd.system.files.private import read_tail
+from kconnd.system.launch_files import LaunchFiles, check_descriptors, make_plan
 from kconnd.system.process.resource_usage import count_descriptors
 
 POLL_INTERVAL_S = 0.1  # no event reports that a process listens, or that a heartbeat is answered

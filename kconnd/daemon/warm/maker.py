@@ -26,7 +26,6 @@ from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import Channels, World
 from kconnd.daemon.kernel.files import serialize
 from kconnd.daemon.kernel.observing import Attempt, Observer, unknown_software
-from kconnd.daemon.kernel.prepare import make_plan, read_launch_files
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.questions import FIRST_ANSWER_RETRY_S, ask_until_answered
 from kconnd.daemon.kernel.wiring import Wire, prepare_wire, wire_settings
@@ -34,6 +33,7 @@ from kconnd.daemon.warm.reading import list_files, take_signatures
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.files.private import ensure_private_dir, write_private
+from kconnd.system.launch_files import make_plan, read_launch_files
 from kconnd.system.process.priority import LowPriority
 
 END_TIMEOUT_S = 5.0  # the limit for all pending terminations when the daemon exits

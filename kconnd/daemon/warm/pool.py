@@ -19,12 +19,6 @@ from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.launch.warm import same_start
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
-from kconnd.daemon.kernel.prepare import (
-    LaunchFiles,
-    check_descriptors,
-    make_plan,
-    read_launch_files,
-)
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.warm.handover import confirm_name, hand_over, resend_name, send_name
 from kconnd.daemon.warm.leftovers import sweep
@@ -33,6 +27,12 @@ from kconnd.daemon.warm.reading import language_of
 from kconnd.errors import KconndError, RefusedError, StartFailedError
 from kconnd.launchers.base import Handle
 from kconnd.system.hung_calls import BeginStep, StuckError
+from kconnd.system.launch_files import (
+    LaunchFiles,
+    check_descriptors,
+    make_plan,
+    read_launch_files,
+)
 from kconnd.system.process.memory import available_memory
 from kconnd.system.process.resource_usage import count_descriptors, tree_memory
 

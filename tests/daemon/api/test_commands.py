@@ -17,7 +17,6 @@ from kconnd.core.kernel.lifecycle import LIVE, Desired, State
 from kconnd.core.profile.model import Access, Profile
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api import commands
-from kconnd.daemon.kernel.prepare import read_launch_files
 from kconnd.daemon.qtconsoles import QtConsole
 from kconnd.errors import (
     InterruptIgnoredError,
@@ -30,6 +29,7 @@ from kconnd.errors import (
     UsageError,
 )
 from kconnd.launchers.base import ExitStatus
+from kconnd.system.launch_files import read_launch_files
 from kconnd.system.process.processes import ProcessId, read_stat, state_of
 from tests.conftest import LIMIT, wait_until
 from tests.daemon.fakes import LAB, STRANGER, House, house_in

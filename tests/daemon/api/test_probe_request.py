@@ -8,8 +8,8 @@ import pytest
 from kconnd.core.launch.capabilities import CURVE, Fact, FactSource
 from kconnd.core.profile.model import Access
 from kconnd.daemon.api.probe_request import probe
-from kconnd.daemon.kernel.prepare import read_launch_files
 from kconnd.errors import NoSuchKernelError, RefusedError, UsageError
+from kconnd.system.launch_files import read_launch_files
 from tests.daemon.fakes import LAB, STRANGER, House, house_in
 
 FORGET = {"forget": True}

@@ -22,8 +22,8 @@ from jupyter_client.manager import AsyncKernelManager
 from kconnd.core.launch.kernel_files import kernel_files
 from kconnd.core.launch.plan import SYSTEM_PATH, LaunchPlan
 from kconnd.core.profile.model import Profile
-from kconnd.daemon.kernel.prepare import make_plan, read_launch_files
 from kconnd.errors import StartFailedError
+from kconnd.system.launch_files import make_plan, read_launch_files
 from tests.daemon.kernel.fakes import a_connection, make_world
 
 TRUE = "/usr/bin/true"

@@ -13,12 +13,12 @@ from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.launching import Launching, ProcessMet
-from kconnd.daemon.kernel.prepare import LaunchFiles, make_plan, read_launch_files
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.process import Process
 from kconnd.daemon.kernel.wiring import prepare_wire
 from kconnd.errors import RefusedError, StartFailedError, StateFileError
 from kconnd.launchers.base import Handle
+from kconnd.system.launch_files import LaunchFiles, make_plan, read_launch_files
 from tests.conftest import wait_until
 from tests.daemon.kernel.fakes import Reports, make_world
 from tests.launchers.fake import FakeLauncher

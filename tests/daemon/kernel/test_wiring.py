@@ -16,9 +16,9 @@ from kconnd.core.launch.capabilities import (
 from kconnd.core.launch.wire import Attempts, Trial
 from kconnd.core.profile.model import Access, Profile
 from kconnd.daemon.context import World
-from kconnd.daemon.kernel.prepare import LaunchFiles, read_launch_files
 from kconnd.daemon.kernel.wiring import Previous, Wire, prepare_wire
 from kconnd.errors import StartFailedError
+from kconnd.system.launch_files import LaunchFiles, read_launch_files
 from tests.daemon.kernel.fakes import make_world
 
 LAB = Profile(name="lab", argv=("/bin/kernel", "{connection_file}"))

@@ -13,10 +13,10 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.wire import Trial
 from kconnd.core.profile.model import Access, Profile
 from kconnd.core.profile.values import Ports
-from kconnd.daemon.kernel.prepare import read_launch_files
 from kconnd.daemon.probing.capability_probe import Prober, on_wire
 from kconnd.daemon.probing.probe_kernel import ProbeLimits
 from kconnd.errors import StartFailedError
+from kconnd.system.launch_files import read_launch_files
 from tests.conftest import wait_until
 from tests.daemon.kernel.fakes import FakeChannels
 from tests.daemon.probing.fakes import FakeSoftware

@@ -15,11 +15,11 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
-from kconnd.daemon.kernel.prepare import read_launch_files
 from kconnd.daemon.warm.maker import Maker
 from kconnd.daemon.warm.pool import Pool
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import ExitStatus, Handle
+from kconnd.system.launch_files import read_launch_files
 from tests.daemon.kernel.fakes import FakeChannels, make_world
 from tests.launchers.fake import FakeLauncher
 

@@ -12,10 +12,10 @@ from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.kernel.actor import Actor
-from kconnd.daemon.kernel.prepare import read_launch_files
 from kconnd.daemon.warm.pool import Pool
 from kconnd.errors import RefusedError, StartFailedError
 from kconnd.launchers.base import ExitStatus, Handle
+from kconnd.system.launch_files import read_launch_files
 from kconnd.system.process.processes import ProcessId
 from tests.conftest import wait_until
 from tests.daemon.kernel.test_actor import Stage

@@ -7,9 +7,9 @@ import pytest
 from kconnd.core.kernel.events import Launch
 from kconnd.core.launch.kernel_files import kernel_files
 from kconnd.core.profile.model import Profile
-from kconnd.daemon.kernel.prepare import check_descriptors, make_plan, read_launch_files
 from kconnd.daemon.kernel.wiring import Previous, prepare_wire
 from kconnd.errors import StartFailedError
+from kconnd.system.launch_files import check_descriptors, make_plan, read_launch_files
 from tests.daemon.kernel.fakes import a_connection, make_world
 
 LAB = Profile(name="lab", argv=("/bin/kernel", "{connection_file}"), transport="tcp")

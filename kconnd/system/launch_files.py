@@ -1,9 +1,10 @@
 """Builds a launch plan from a profile, and reads the data that the plan needs.
 
-This module reads files and accounts; `kconnd.core.launch.plan` decides what the plan contains. Each
-launch reads the kernel spec and the environment file again, so a changed file applies from the next
-launch on. A path in a profile can lead to a file server that hangs. `read_launch_files` therefore
-reads in a thread with a time limit.
+This module reads files and accounts; `kconnd.core.launch.plan` decides what the plan contains. The
+daemon calls it for each launch; it is no part of the daemon, so that ``kconnd-ctl check`` can look
+at the same files without one. Each launch reads the kernel spec and the environment file again, so
+a changed file applies from the next launch on. A path in a profile can lead to a file server that
+hangs. `read_launch_files` therefore reads in a thread with a time limit.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from kconnd.core.launch.capabilities import Software
 from kconnd.core.launch.connection import ConnectionInfo
@@ -21,6 +23,7 @@ from kconnd.core.launch.kernelspec_file import KernelSpec, fill_in
 from kconnd.core.launch.plan import (
     DEFAULT_UMASK,
     LaunchPlan,
+    User,
     base_environment,
     enable_ipv6,
     expand,
@@ -30,16 +33,45 @@ from kconnd.core.launch.plan import (
     without_parent_pid,
 )
 from kconnd.core.profile.model import Profile
-from kconnd.daemon.context import World
 from kconnd.errors import StartFailedError
 from kconnd.system.files.regular import read_regular
-from kconnd.system.hung_calls import BeginStep, StuckError
+from kconnd.system.hung_calls import BeginStep, PathSteps, StuckError
+from kconnd.system.kernel_software import SoftwareReader
 from kconnd.system.kernelspecs import KernelspecIndex, program_of, python_spec
 
 RESERVED_DESCRIPTORS = 160  # for the allowed connections of a user, and for files
 SOFTWARE_VARIABLES = ("PYTHONPATH", "LD_LIBRARY_PATH")  # they can select other software
 # execve(2) limits arguments and environment together to a few times this size.
 MAX_ENV_FILE_BYTES = 256 << 10
+
+
+class LaunchContext(Protocol):
+    """The part of `kconnd.daemon.context.World` that the look-ups for a launch need."""
+
+    @property
+    def user(self) -> User:
+        """The kernels' owner."""
+        ...
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The daemon's environment."""
+        ...
+
+    @property
+    def kernelspecs(self) -> KernelspecIndex:
+        """The folders of installed kernel specs."""
+        ...
+
+    @property
+    def software(self) -> SoftwareReader:
+        """The object that reads facts about a kernel's software."""
+        ...
+
+    @property
+    def paths(self) -> PathSteps:
+        """The object that uses threads to access paths that may hang."""
+        ...
 
 
 def check_descriptors(usage: tuple[int, int]) -> None:
@@ -85,7 +117,7 @@ class LaunchFiles:
     software: Software
 
 
-async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
+async def read_launch_files(context: LaunchContext, profile: Profile) -> LaunchFiles:
     """Read the files that a profile names, and access the paths that the process will use.
 
     Raises
@@ -94,7 +126,7 @@ async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
         If a file is missing or unreadable, or if a disk or file server does not answer.
     """
     try:
-        return await world.paths.run(partial(_read_launch_files, world, profile))
+        return await context.paths.run(partial(_read_launch_files, context, profile))
     except StuckError as error:
         raise StartFailedError(
             f"{error.step}: the disk or file server does not answer",
@@ -102,9 +134,9 @@ async def read_launch_files(world: World, profile: Profile) -> LaunchFiles:
         ) from error
 
 
-def _read_launch_files(world: World, profile: Profile, begin: BeginStep) -> LaunchFiles:
+def _read_launch_files(context: LaunchContext, profile: Profile, begin: BeginStep) -> LaunchFiles:
     begin(f"finding the home folder of {profile.user or 'its user'}")
-    spec = find_spec(profile, world.kernelspecs, begin)
+    spec = find_spec(profile, context.kernelspecs, begin)
     cwd = _expanded(profile.cwd, "cwd")
     program = ""
     if spec.prefix:
@@ -114,14 +146,14 @@ def _read_launch_files(world: World, profile: Profile, begin: BeginStep) -> Laun
         _touch(begin, "looking for its program", spec.argv[0])
     _touch(begin, "looking for its folder", cwd)
     variables = _read_env_file(profile, begin)
-    argv, env = _command(world, profile, spec, program, variables)
+    argv, env = _command(context, profile, spec, program, variables)
     settings = (profile.shell, *profile.setup, *map(env.get, SOFTWARE_VARIABLES))
-    software = world.software.read(spec, argv, env, settings, begin)
+    software = context.software.read(spec, argv, env, settings, begin)
     return LaunchFiles(spec, program, variables, cwd, software)
 
 
 def _command(
-    world: World,
+    context: LaunchContext,
     profile: Profile,
     spec: KernelSpec,
     program: str,
@@ -129,7 +161,7 @@ def _command(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Build a kernel's command, which still contains ``{connection_file}``, and its environment."""
     base = base_environment(
-        world.user, world.environment, world.environment.get("XDG_RUNTIME_DIR", "")
+        context.user, context.environment, context.environment.get("XDG_RUNTIME_DIR", "")
     )
     argv, env = with_program(spec, base, program)
     env |= expand(spec.env, env)
@@ -189,7 +221,7 @@ def _expanded(path: str, key: str) -> str:
 
 
 def make_plan(
-    world: World,
+    context: LaunchContext,
     kernel_files: KernelFiles,
     generation: int,
     profile: Profile,
@@ -199,13 +231,13 @@ def make_plan(
     """Build the plan for one launch."""
     spec = files.spec
     name, file = kernel_files.name, kernel_files.connection_file
-    argv, env = _command(world, profile, spec, files.program, files.variables)
+    argv, env = _command(context, profile, spec, files.program, files.variables)
     env |= kernel_variables(name, file)
     argv = fill_in(argv, {"connection_file": file})
     if connection.transport == "tcp" and ":" in connection.ip:
         argv = enable_ipv6(argv)
     if profile.shell == "login":
-        argv = through_shell(argv, world.user.shell, profile.setup)
+        argv = through_shell(argv, context.user.shell, profile.setup)
     return LaunchPlan(
         name=name,
         generation=generation,
