@@ -9,7 +9,6 @@ belongs to this daemon, the daemon adopts it.
 
 import asyncio
 import contextlib
-import difflib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -29,6 +28,7 @@ from kconnd.core.profile.difference import (
     revoked_names,
 )
 from kconnd.core.profile.model import Profile, instantiate
+from kconnd.core.unknown_kernel import NameSearch, explain_unknown
 from kconnd.daemon.catalog import Catalog, Source
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.actor import Actor
@@ -237,21 +237,20 @@ class Kernels:
             self._forget(name)
 
     def _unknown(self, name: str) -> NoSuchKernelError:
-        names = sorted({*self._actors, *self.catalog.loaded.profiles})
-        similar = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {similar[0]}?" if similar else "kconnd-ctl list shows all kernels"
-        base, instance = parse_name(name)
-        if self._was_removed(base) and self.world.store.peek(name) is not None:
-            return NoSuchKernelError(
-                f"there is no kernel {name} any more: its profile or kernel spec was removed",
-                hint=f"restore {base} to start it; its log is {self.world.files(name).log}",
-            )
-        if instance and self.profile(base):
-            hint = f"kconnd-ctl start {name} creates it from the profile {base}"
-        for record in self._elsewhere:
-            if record.name == name and record.origin:
-                hint = f"{record.origin.host}, which shares this home, has a kernel {name}"
-        return NoSuchKernelError(f"there is no kernel {name}", hint=hint)
+        base, _ = parse_name(name)
+        store = self.world.store
+        removed = self._was_removed(base) and store.peek(name) is not None
+        known = NameSearch(
+            names={*self._actors, *self.catalog.loaded.profiles},
+            log=self.world.files(name).log if removed else "",
+            has_profile=self.profile(base) is not None,
+            hosts=[
+                record.origin.host
+                for record in self._elsewhere
+                if record.name == name and record.origin
+            ],
+        )
+        return explain_unknown(name, known)
 
     def _was_removed(self, base: str) -> bool:
         """Return whether this name has no profile, not even a profile with faults."""

@@ -231,7 +231,7 @@ def test_machines_with_one_home_see_each_others_kernels(daemon: Daemon) -> None:
     assert [(one["name"], one["machine"]) for one in listed["elsewhere"]] == [("far", "elsewhere")]
     with pytest.raises(DaemonError) as caught:
         daemon.info("far")
-    assert caught.value.hint == "elsewhere, which shares this home, has a kernel far"
+    assert caught.value.hint == "elsewhere: a kernel far runs there, with this home folder"
     assert theirs.read_text(encoding="utf-8") == json.dumps(content)
 
 

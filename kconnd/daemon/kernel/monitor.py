@@ -29,6 +29,7 @@ from kconnd.core.kernel.events import (
     HeartbeatResumed,
 )
 from kconnd.core.kernel.habits import Habits, observe_heartbeat
+from kconnd.core.kernel.heartbeat_count import NO_REQUESTS, HeartbeatCount
 from kconnd.core.kernel.silence import (
     MAX_PROOF_AGE_S,
     SILENT_AFTER_S,
@@ -88,9 +89,8 @@ class Watch:
         spawn: Callable[[Work], object],
     ) -> None:
         self.activity: Activity | None = None  # None until a new process has answered
-        self.heartbeat_at: float | None = None
         self.busy_at = -math.inf  # when the kernel last began to work on a request
-        self.missed = 0  # the number of consecutive missed heartbeats
+        self.beats = HeartbeatCount(clock())
         self.habits = Habits()
         self._report, self._answered, self._learned = report, answered, learned
         self._observed = observed
@@ -103,10 +103,6 @@ class Watch:
         self._changed = asyncio.Event()  # set, and replaced, when the status may have changed
         self._unsure = asyncio.Event()  # set while a probe of the kernel may be needed
         self._reported = False  # whether the kernel's silence has been reported
-        self._beat_at = 0.0
-        # The requests that were open at the last heartbeat.
-        self._open_at_beat: frozenset[str] = frozenset()
-        self._missed_busy = False
 
     @property
     def execution_state(self) -> str | None:
@@ -157,19 +153,14 @@ class Watch:
     @property
     def heartbeat(self) -> str:
         """``alive`` if the last heartbeat was answered, else ``missed`` or ``unknown``."""
-        if self._channels is None or self.heartbeat_at is None:
-            return "unknown"
-        if self._missed_busy and not self.missed:
-            return "unknown"  # the kernel may not answer heartbeats while it is busy
-        return "missed" if self.missed else "alive"
+        return self.beats.status if self._channels is not None else "unknown"
 
     def begin(self, *, fresh: bool, habits: Habits) -> None:
         """Reset the state for a process; ``fresh`` means that the process has not answered yet."""
         self.habits = habits
         self.activity = None if fresh else self._new_activity(idle=False)
-        self.missed, self.heartbeat_at, self._beat_at = 0, None, self._clock()
-        self.busy_at = -math.inf
-        self._reported, self._missed_busy, self._open_at_beat = False, False, frozenset()
+        self.beats = HeartbeatCount(self._clock())
+        self.busy_at, self._reported = -math.inf, False
         self._alive.clear()
         self._unsure.clear()
 
@@ -453,34 +444,27 @@ class Watch:
         answered = self._channels.heartbeat()
         if answered:
             self._heard()
-        elif answered is not None and self._missed_one() and self.missed % allowed == 0:
+        elif answered is not None and self._record_missed() and self.beats.missed % allowed == 0:
             self._spawn(self._check_silence(self._channels))
-        self._beat_at, self._open_at_beat = self._clock(), self._requests()
+        self.beats.record_sent(self._clock(), self._requests())
 
     def _requests(self) -> frozenset[str]:
-        return frozenset(self.activity.open if self.activity else ())
+        return frozenset(self.activity.open) if self.activity else NO_REQUESTS
 
     def _heard(self) -> None:
-        busy = bool(self._open_at_beat & self._requests())
-        self.learn(self.habits.with_heartbeat(busy=busy, missed_busy=self._missed_busy))
-        self._observed(observe_heartbeat(busy=busy, missed_busy=self._missed_busy))
-        self.missed, self._missed_busy, self.heartbeat_at = 0, False, self._clock()
+        busy, missed_busy = self.beats.is_same_request(self._requests()), self.beats.missed_busy
+        self.learn(self.habits.with_heartbeat(busy=busy, missed_busy=missed_busy))
+        self._observed(observe_heartbeat(busy=busy, missed_busy=missed_busy))
+        self.beats.record_answer(self._clock())
         self._show_life()
 
-    def _missed_one(self) -> bool:
-        """Count a missed heartbeat and return True; return False if it does not count.
-
-        A missed heartbeat does not count if the kernel may be busy and is not known to answer
-        heartbeats while it is busy.
-        """
+    def _record_missed(self) -> bool:
         activity = self.activity
-        idle = activity and activity.state == "idle" and activity.active_at <= self._beat_at
-        self._missed_busy = self._missed_busy or bool(self._open_at_beat & self._requests())
-        if idle or self.habits.must_beat_busy:
-            self.missed += 1
-            return True
-        self.missed = 0
-        return False
+        return self.beats.record_missed(
+            self._requests(),
+            idle_since=activity.active_at if activity and activity.state == "idle" else None,
+            must_beat_busy=self.habits.must_beat_busy,
+        )
 
     async def _check_silence(self, channels: Channels) -> None:
         """Send a request; if no answer comes in time, report that the kernel is silent."""
@@ -490,7 +474,7 @@ class Watch:
                 await channels.kernel_info()
             self._show_life()
         except TimeoutError:
-            if self.missed and not self._reported:
+            if self.beats.missed and not self._reported:
                 self._reported = True
                 self._report(HeartbeatMissed(generation))
 

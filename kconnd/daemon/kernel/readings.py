@@ -138,7 +138,7 @@ class Readings:
         """Collect the live status of a kernel for replies; ``quick`` omits memory and clients."""
         reading = None if quick else self.latest(actor)
         world, process, kernel = self._world, actor.process, actor.kernel
-        heard_at = process.watch.heartbeat_at if process.handle else None
+        heard_at = process.watch.beats.answered_at if process.handle else None
         retry = kernel.deadline if kernel.state is State.BACKOFF else None
         return LiveStatus(
             owner=world.user.name,

@@ -70,7 +70,9 @@ async def test_silence_during_a_cell_is_told_of_a_kernel_that_answers_then(
     channels.answers_heartbeats = False
     for _ in range(9):
         process.watch.beat(allowed=3)
-    assert (process.watch.missed, process.watch.heartbeat) == (0, "unknown"), "it may be how it is"
+    assert (process.watch.beats.missed, process.watch.heartbeat) == (0, "unknown"), (
+        "it may be how it is"
+    )
     channels.answers_heartbeats = True
     for _ in range(2):
         process.watch.beat(allowed=3)
@@ -78,7 +80,7 @@ async def test_silence_during_a_cell_is_told_of_a_kernel_that_answers_then(
     channels.answers_heartbeats = False
     for _ in range(9):
         process.watch.beat(allowed=3)
-    assert process.watch.missed == 0
+    assert process.watch.beats.missed == 0
     process.watch.learn(Habits(beats=True, beats_busy=True))  # as of a kernel with a thread for it
     for _ in range(3):
         process.watch.beat(allowed=3)
