@@ -1,7 +1,8 @@
 """Starts a daemon for a user who has none; the daemon outlives the terminal and the login.
 
-The daemon gets its own session and / as its working directory. From the caller's environment, the
-daemon gets the variables in `KEPT` and the locale (``LC_*``), and no others. The daemon therefore
+The daemon gets its own session, / as its working directory, and the home folder of the caller
+(`kconnd.core.paths.home_dir`). From the caller's environment, the daemon gets the variables in
+`KEPT` and the locale (``LC_*``), and no others. The daemon therefore
 does not depend on the terminal or on the folder in which it is started. If several clients need a
 daemon at the same time, one client starts the daemon and all of them use it.
 """
@@ -22,6 +23,7 @@ from kconnd.core.logout import cure_for_logout
 from kconnd.core.paths import state_dir
 from kconnd.errors import UnreachableError
 from kconnd.system.files.private import ensure_private_dir, read_tail
+from kconnd.system.files.unwritable import explain_unwritable
 from kconnd.system.machine import kills_user_processes, lingers, machine_id, own_user
 
 TYPE_CHECKING = False
@@ -34,7 +36,7 @@ START_TIMEOUT_S = 15.0  # the limit until the daemon answers
 NO_DISK = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 POLL_INTERVAL_S = 0.02
 KEPT = (
-    *("HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "XDG_CONFIG_HOME"),
+    *("USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "XDG_CONFIG_HOME"),
     *("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "JUPYTER_PATH", "JUPYTER_DATA_DIR"),
     "JUPYTER_RUNTIME_DIR",
 )
@@ -73,13 +75,15 @@ def start_daemon(socket: str, command: Sequence[str] = DAEMON) -> None:
     user = own_user()
     _warn_of_logout(user.name)
     folder = Path(state_dir(os.environ, user.home, machine_id()))
-    ensure_private_dir(folder)
     log = folder / "daemon.log"
     if socket:
         command = (*command, "--socket", str(Path(socket).absolute()))
-    with _one_at_a_time(folder / "start.lock"):
-        if not _answers(socket):
-            _wait_until_it_answers(_launch(command, log), socket, log)
+    with explain_unwritable("starting a daemon", user.home, UnreachableError):
+        ensure_private_dir(folder)
+        with _one_at_a_time(folder / "start.lock"):
+            if not _answers(socket):
+                process = _launch(command, log, user.home)
+                _wait_until_it_answers(process, socket, log)
 
 
 def _warn_of_logout(user: str) -> None:
@@ -114,8 +118,9 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
         os.close(file)
 
 
-def _launch(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def _launch(command: Sequence[str], log: Path, home: str) -> subprocess.Popen[bytes]:
     env = {key: os.environ[key] for key in os.environ if key in KEPT or key.startswith("LC_")}
+    env["HOME"] = home
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     try:
         output = os.open(log, flags, 0o600)

@@ -65,7 +65,7 @@ CLI_MAY = {
     *(room for room in FLOORS if room.startswith("kconnd.core")),
 }
 # What looks at the machine; look-ups import none of them.
-CLI_OF_ITS_OWN = {"doctor", "kernelspec"}
+CLI_OF_ITS_OWN = {"doctor", "session_checks", "kernelspec"}
 # What speaks to kernels; `run` imports it once it has read the command line.
 SPEAKS_TO_KERNELS = {"kernel_session": {"zmq", "jupyter_client"}}
 IMPORT_CALLS = ("__import__", "import_module")

@@ -57,7 +57,7 @@ def _load(paths: list[str]) -> "LoadedProfiles":
     if paths:
         return load_profiles(paths)
     user = own_user()
-    own_folders = [config_dir(os.environ, str(Path.home()))]
+    own_folders = [config_dir(os.environ, user.home)]
     loaded = load_tiers([SYSTEM_CONFIGS_DIR], own_folders, uid=user.uid, user=user.name)
     return replace(loaded, faults=(*read_settings(SETTINGS_FILE)[1], *loaded.faults))
 

@@ -7,12 +7,13 @@ import resource
 import shlex
 import stat
 import sys
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from kconnd.cli import render
 from kconnd.cli.batch import client_for
+from kconnd.cli.findings import Finding, Surroundings
+from kconnd.cli.session_checks import check_home, check_writable
 from kconnd.core.launch.kernel_files import MAX_SOCKET_PATH_BYTES, socket_prefix
 from kconnd.core.logout import cure_for_logout, cure_for_shared_memory
 from kconnd.core.paths import config_dir, runtime_dir, state_dir
@@ -35,40 +36,6 @@ MAX_NAME = "x" * 40  # the longest possible name of a kernel
 HEALTH_LIMIT_S = 5.0  # the time limit for the daemon's answer
 LEVEL_COLOURS = {"ok": "32", "warn": "33", "bad": "31"}
 QT_BINDINGS = ("PySide6", "PyQt6", "PyQt5", "PySide2")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check.
-
-    Parameters
-    ----------
-    level : str
-        ``ok``, ``warn`` (a problem under some conditions) or ``bad`` (a problem now).
-    message : str
-        The result of the check; ``--json`` prints it in the field ``what``.
-    cure : str
-        Instructions to fix the problem; ``""`` if there is no problem.
-    """
-
-    level: str
-    message: str
-    cure: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """Convert the finding to the object that ``--json`` prints."""
-        return {"level": self.level, "what": self.message, "cure": self.cure}
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """The input of the checks."""
-
-    health: Mapping[str, Any] | KconndError  # the daemon's reply, or the error without a reply
-    runtime: Path
-    state: Path
-    configs: tuple[Path, ...]
-    user: str
 
 
 def doctor(arguments: Arguments) -> int:
@@ -96,7 +63,8 @@ def _collect_surroundings(client: Client) -> Surroundings:
         runtime, state, configs = (reply[key] for key in ("runtime_dir", "state_dir", "configs"))
     except KconndError as error:
         health = error
-    return Surroundings(health, Path(runtime), Path(state), tuple(map(Path, configs)), user.name)
+    folders = tuple(map(Path, configs))
+    return Surroundings(health, Path(runtime), Path(state), folders, user.name, user.home)
 
 
 def _print_findings(findings: list[Finding]) -> None:
@@ -287,9 +255,11 @@ def check_runtime_folder(surroundings: Surroundings) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Surroundings], Iterator[Finding]], ...] = (
     check_daemon,
+    check_home,
     check_logout,
     check_shared_memory,
     check_folders,
+    check_writable,
     check_path_length,
     check_profiles,
     check_kernel_specs,

@@ -17,6 +17,7 @@ from kconnd.core.launch.kernelspec_file import PREFIX, KernelSpec, provisioned_s
 from kconnd.core.paths import jupyter_data_dir
 from kconnd.core.protocol.request_head import quote
 from kconnd.errors import ElsewhereError, KconndError, NoSuchKernelError, UsageError
+from kconnd.system.machine import own_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def kernelspec(arguments: Arguments) -> int:
 def _kernels_folder(prefix: str | None) -> Path:
     if prefix:
         return Path(prefix).absolute() / "share" / "jupyter" / "kernels"
-    return Path(jupyter_data_dir(os.environ, str(Path.home()))) / "kernels"
+    return Path(jupyter_data_dir(os.environ, own_user().home)) / "kernels"
 
 
 def _install(arguments: Arguments, folder: Path) -> list[InstalledSpec]:

@@ -65,6 +65,22 @@ def cure_for_logout(cgroup: str, *, kills: bool, lingers: bool) -> str:
     return ""
 
 
+def linger_mark(user: str) -> str:
+    r"""Return the name of the file by which logind records that a user lingers.
+
+    logind escapes a user's name as C does: a backslash, a quote, and each byte outside of ASCII.
+    For ``EXAMPLE\jane``, the file is ``EXAMPLE\\jane``.
+    """
+    return "".join(map(_escape_byte, user.encode(errors="surrogateescape")))
+
+
+def _escape_byte(byte: int) -> str:
+    char = chr(byte)
+    if char in {"\\", '"', "'"}:
+        return f"\\{char}"
+    return char if " " <= char <= "~" else f"\\{byte:03o}"
+
+
 def ends_at_logout(settings: Mapping[str, str], user: str) -> bool:
     """Return whether logind terminates processes that still run at the logout (logind.conf(5)).
 

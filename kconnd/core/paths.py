@@ -44,6 +44,17 @@ def daemon_cgroup(uid: int) -> str:
     return f"/kconnd.slice/kconnd-{uid}.slice/kconnd@{uid}.service"
 
 
+def home_dir(env: Mapping[str, str], account_home: str) -> str:
+    """Return a user's home folder, for the client, the daemon and kernels alike.
+
+    As in Jupyter, ``HOME`` in the environment takes precedence over the home folder of the account
+    (passwd(5)). A relative path in ``HOME`` is ignored, because its meaning would change with each
+    ``cd``.
+    """
+    home = env.get("HOME", "")
+    return home if os.path.isabs(home) else account_home or "/"
+
+
 def runtime_dir(env: Mapping[str, str], uid: int, *, lingers: bool) -> str:
     """Choose a user's folder for sockets and connection files on a machine without the front door.
 

@@ -275,7 +275,7 @@ OWNER_READERS: dict[str, Reader] = {
             "version": _line,
             "started_at": optional(time),
             **dict.fromkeys(("pid", "uid", "kernels", "running", "warm", "faults"), count),
-            **dict.fromkeys(("socket", "runtime_dir", "state_dir"), optional(_path)),
+            **dict.fromkeys(("socket", "runtime_dir", "state_dir", "home"), optional(_path)),
             "configs": optional(rows(_path)),
             "ready": optional(flag),
         }

@@ -48,6 +48,7 @@ from kconnd.system.files.account_files import AccountFiles, check_account
 from kconnd.system.files.private import ensure_private_dir, take_lock
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.files.runtime_owner import settle_runtime
+from kconnd.system.files.unwritable import explain_unwritable
 from kconnd.system.files.watcher import FolderWatcher
 from kconnd.system.http.http_server import Site
 from kconnd.system.http.peer import look_up_user
@@ -282,6 +283,7 @@ def _describe(options: Options) -> dict[str, object]:
         "runtime_dir": str(options.runtime_dir),
         "state_dir": str(options.state_dir),
         "configs": [str(path) for path in options.configs],
+        "home": os.environ.get("HOME", ""),
         "started_at": iso_time(time.time()),
     }
 
@@ -345,13 +347,15 @@ def _lock_state(options: Options) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``kconnd``; see ``kconnd --help``."""
     try:
+        home = os.environ["HOME"] = own_user().home  # Jupyter's paths and ``~`` follow HOME
         options = parse_options(arguments)
         gc.freeze()  # imported objects stay alive, so the garbage collector can skip them
         set_up_logging(options.log_level)
         os.umask(0o077)
         _allow_many_files()
-        _prepare_folders(options, look_up_user(os.geteuid())[0])
-        _lock_state(options)
+        with explain_unwritable("starting the daemon", home):
+            _prepare_folders(options, look_up_user(os.geteuid())[0])
+            _lock_state(options)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(options))
     except KconndError as error:

@@ -5,7 +5,8 @@ import pwd
 from pathlib import Path
 
 from kconnd.core.launch.plan import User
-from kconnd.core.logout import ends_at_logout
+from kconnd.core.logout import ends_at_logout, linger_mark
+from kconnd.core.paths import home_dir
 
 DEFAULT_EPHEMERAL_PORTS = (32768, 60999)  # Linux's default
 
@@ -32,13 +33,36 @@ def ephemeral_ports() -> tuple[int, int]:
 
 
 def own_user() -> User:
-    """Look up the user of this process."""
+    """Look up the user of this process.
+
+    The home folder is that of `kconnd.core.paths.home_dir`. For root, a home folder that belongs to
+    another user is ignored: after ``sudo -E``, root would run the profiles of this user, and create
+    files that the user cannot change.
+    """
     uid = os.geteuid()
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:  # a uid can have no name, for example in a container
-        return User(str(uid), uid, os.environ.get("HOME", "/"), "/bin/sh")
-    return User(entry.pw_name, uid, entry.pw_dir, entry.pw_shell or "/bin/sh")
+        return User(str(uid), uid, home_dir(os.environ, "/"), "/bin/sh")
+    home = home_dir(os.environ, entry.pw_dir)
+    if uid == 0 and _belongs_to_another(home):
+        home = entry.pw_dir
+    return User(entry.pw_name, uid, home, entry.pw_shell or "/bin/sh")
+
+
+def account_home(uid: int) -> str:
+    """Return the home folder of a user's account; ``""`` if the user has no account."""
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return ""
+
+
+def _belongs_to_another(folder: str) -> bool:
+    try:
+        return Path(folder).stat().st_uid != os.geteuid()
+    except OSError:
+        return False
 
 
 def user_name(uid: int) -> str:
@@ -59,7 +83,7 @@ def find_uid(user: str) -> int | None:
 
 def lingers(user: str) -> bool:
     """Check whether a user's services keep running after the last logout (loginctl(1))."""
-    return Path("/var/lib/systemd/linger", user).exists()
+    return "/" not in user and Path("/var/lib/systemd/linger", linger_mark(user)).exists()
 
 
 def kills_user_processes(user: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kconnd.cli import doctor
-from kconnd.cli.doctor import Finding, Surroundings
+from kconnd.cli.findings import Finding, Surroundings
 from kconnd.errors import UnreachableError
 from tests.cli.conftest import Ctl
 from tests.cli.fake_daemon import FakeDaemon

@@ -6,6 +6,7 @@ from kconnd.core.logout import (
     cure_for_logout,
     cure_for_shared_memory,
     ends_at_logout,
+    linger_mark,
 )
 
 SSH = "0::/user.slice/user-1000.slice/session-3.scope\n"
@@ -51,6 +52,21 @@ def test_what_a_logout_ends_has_its_cure(
 def test_whom_logind_spares(kills: str, only: str, excluded: str, user: str, ends: object) -> None:
     settings = {"KillUserProcesses": kills, "KillOnlyUsers": only, "KillExcludeUsers": excluded}
     assert ends_at_logout(settings, user) == ends
+
+
+@pytest.mark.parametrize(
+    ("user", "mark"),
+    [
+        ("ada", "ada"),
+        ("jane doe", "jane doe"),
+        (r"EXAMPLE\jane", r"EXAMPLE\\jane"),
+        ("o'brien", r"o\'brien"),
+        ("jürgen", r"j\303\274rgen"),
+        ("jane@uni.example", "jane@uni.example"),
+    ],
+)
+def test_logind_escapes_the_name_of_a_user_who_lingers(user: str, mark: str) -> None:
+    assert linger_mark(user) == mark
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,22 @@
 """The folders of a daemon that serves one user."""
 
+import pytest
+
 from kconnd.core import paths
+
+
+@pytest.mark.parametrize(
+    ("env", "home"),
+    [
+        ({"HOME": "/scratch/ada"}, "/scratch/ada"),
+        ({"HOME": ""}, "/home/ada"),
+        ({"HOME": "scratch"}, "/home/ada"),
+        ({}, "/home/ada"),
+    ],
+)
+def test_home_in_the_environment_takes_precedence(env: dict[str, str], home: str) -> None:
+    assert paths.home_dir(env, "/home/ada") == home
+    assert paths.home_dir({}, "") == "/"
 
 
 def test_places() -> None:
