@@ -37,6 +37,7 @@ FLOORS = {
     "kconnd.system.store": 2.2,
     "kconnd.system.channels": 2.3,
     "kconnd.system.launch_files": 2.3,
+    "kconnd.system.program_choice": 2.25,
     "kconnd.system.profiles": 2.3,
     "kconnd.launchers": 3,
     "kconnd.connect": 3.1,

@@ -166,8 +166,9 @@ NOW = Option("--now", summary="send SIGTERM at once, without running exit functi
 KERNEL_JSON = """\
 an object with name, profile, owner, state, wanted, reason, waits_for, pid, generation, restarts, \
 started_at, ready_after (seconds), launcher, launcher_note (why it is not the requested launcher), \
-umask, kernel_name, language, language_version, implementation, implementation_version, \
-protocol_version, connection_file, connection {transport, ip, shell_port, iopub_port, stdin_port, \
+umask, program (its path), program_origin (where it was found), kernel_name, language, \
+language_version, implementation, implementation_version, protocol_version, connection_file, \
+connection {transport, ip, shell_port, iopub_port, stdin_port, \
 control_port, hb_port, signature_scheme, encrypted}, heartbeat {state, last_at}, \
 execution_state, last_activity, kept_alive (why idle.stop_after does not stop it), clients, \
 memory (bytes), last_exit {code, signal, reason, at, output_tail, requested}, log_file, \

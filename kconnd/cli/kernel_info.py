@@ -106,6 +106,9 @@ def _process_rows(kernel: dict[str, Any], now: float) -> Rows:
 
 def _launch_rows(kernel: dict[str, Any]) -> Rows:
     rows = [("runs", _software(kernel))] if kernel["language"] else []
+    if kernel.get("program"):
+        origin = kernel.get("program_origin")
+        rows.append(("program", render.plain(f"{kernel['program']} ({origin})")))
     if kernel.get("launcher_note"):
         rows.append(("launcher", f"{kernel['launcher']}, {render.plain(kernel['launcher_note'])}"))
     elif kernel["launcher"] == "fork":

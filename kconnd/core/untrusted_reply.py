@@ -221,6 +221,8 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "ready_after": optional(seconds),
     "launcher": optional(label),
     "launcher_note": optional(_line),
+    "program": optional(_line),
+    "program_origin": optional(_line),
     "kernel_name": optional(_line),
     "language": optional(_line),
     "language_version": optional(_line),

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.wall_time import WallClock
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles, WarmFiles, kernel_files, warm_files
@@ -18,6 +19,7 @@ from kconnd.system.hung_calls import PathSteps
 from kconnd.system.kernel_software import LearnedCapabilities, SoftwareReader
 from kconnd.system.kernelspecs import KernelspecIndex
 from kconnd.system.ledger import PortLedger
+from kconnd.system.program_choice import ProgramHints
 from kconnd.system.store import Store
 
 # A look at a kernel's sockets takes 5 ms of processor time. The delay keeps the looks of many
@@ -119,6 +121,8 @@ class World:
         for display.
     roll : callable
         A function that returns a random number from 0 to 1, by which the delays of restarts vary.
+    service_prefix : str
+        The Python environment of the machine's service; ``""`` if the daemon does not belong to it.
     """
 
     user: User
@@ -135,6 +139,7 @@ class World:
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     roll: Callable[[], float]
+    service_prefix: str = ""
     launch_limit: float = 120.0
     pace: Pace = field(default_factory=Pace)
     look_pace: Pace = field(default_factory=partial(Pace, LOOK_INTERVAL_S, LOOK_DELAY_S))
@@ -143,6 +148,17 @@ class World:
     software: SoftwareReader = field(default_factory=SoftwareReader)
     capabilities: LearnedCapabilities = field(default_factory=LearnedCapabilities)
     calendar: WallClock = field(default_factory=WallClock)
+
+    def program_hints(self, record: KernelRecord | None = None) -> ProgramHints:
+        """Return what is known for the search of a kernel's program.
+
+        Parameters
+        ----------
+        record : KernelRecord, optional
+            The kernel's record; None for a kernel without a name.
+        """
+        kept = record.program if record is not None else None
+        return ProgramHints(kept=kept, service_prefix=self.service_prefix)
 
     def announce(self, kernel: str, kind: str, message: str) -> None:
         """Publish an event about a kernel to all subscribers."""

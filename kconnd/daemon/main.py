@@ -95,6 +95,7 @@ def build_world(options: Options, gate: Gate) -> World:
         clock=asyncio.get_running_loop().time,
         wall_clock=time.time,
         roll=random.random,
+        service_prefix=sys.prefix if options.front else "",
         capabilities=LearnedCapabilities(options.state_dir),
     )
 

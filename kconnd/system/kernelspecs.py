@@ -4,8 +4,8 @@ The search path is Jupyter's (`jupyter_core.paths`). A kernel spec is a folder w
 In the command of an installed kernel spec, ``{prefix}``, ``{resource_dir}`` and ``~`` are replaced
 while the spec is read, as Jupyter does at each launch; ``{connection_file}`` stays. In Jupyter,
 ``{prefix}`` is the environment of the program that starts the kernel. kconnd uses the environment
-in which the spec is installed. The user's data folder belongs to no environment: a spec in this
-folder cannot contain ``{prefix}``.
+in which the spec is installed. The user's data folder belongs to no environment: for a spec in this
+folder, the caller looks for the environment of the owner's Jupyter.
 
 This module does not import jupyter_client, because the import would cost the daemon 15 MB. A folder
 of the search path can be on a file server that hangs, so this module calls ``begin`` before each
@@ -15,7 +15,7 @@ module reads regular files of a limited size and no other files.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,8 +87,23 @@ class KernelspecIndex:
     def __init__(self) -> None:
         self.folders = {}
 
-    def read(self, name: str, begin: BeginStep = ignore_step) -> KernelSpec:
+    def read(
+        self,
+        name: str,
+        begin: BeginStep = ignore_step,
+        find_prefix: Callable[[], str] = str,
+    ) -> KernelSpec:
         """Read an installed kernel spec; scan the search path if the spec's folder is not known.
+
+        Parameters
+        ----------
+        name : str
+            The name of the kernel spec.
+        begin : callable
+            Called with a description of each step when the step begins.
+        find_prefix : callable
+            Returns ``{prefix}`` for a spec that is installed in no environment; ``""`` if it is not
+            known.
 
         Raises
         ------
@@ -103,7 +118,7 @@ class KernelspecIndex:
         if folder is None or not _has_spec(folder):
             folder = _find_folder(name, begin)
         begin(f"reading the kernel spec {folder}")
-        return _read_kernelspec(folder)
+        return _read_kernelspec(folder, find_prefix)
 
 
 def _find_folder(name: str, begin: BeginStep) -> Path:
@@ -122,7 +137,7 @@ def _find_folder(name: str, begin: BeginStep) -> Path:
     return folder
 
 
-def _read_kernelspec(folder: Path) -> KernelSpec:
+def _read_kernelspec(folder: Path, find_prefix: Callable[[], str] = str) -> KernelSpec:
     """Read the kernel spec in a folder, and fill in its command.
 
     Raises
@@ -134,7 +149,8 @@ def _read_kernelspec(folder: Path) -> KernelSpec:
     try:
         text = read_regular(file, MAX_KERNELSPEC_BYTES).decode("utf-8-sig")
         try:
-            return _complete(parse_kernelspec(folder.name, json.loads(text), str(folder)))
+            spec = parse_kernelspec(folder.name, json.loads(text), str(folder))
+            return _complete(spec, find_prefix)
         except KernelspecError as error:
             line, column = find_position(text, error.path)
             raise _refusal(f"{file}:{line}:{column}", error, error.hint) from error
@@ -152,31 +168,46 @@ def _refusal(place: str, reason: object, hint: str = "") -> StartFailedError:
     )
 
 
-def _complete(spec: KernelSpec) -> KernelSpec:
+def _complete(spec: KernelSpec, find_prefix: Callable[[], str]) -> KernelSpec:
     """Replace the placeholders of a command that have the same value at each launch.
 
     Raises
     ------
     KernelspecError
-        If the command contains ``{prefix}`` and the spec belongs to no environment.
+        If the command contains ``{prefix}``, and no environment is known.
     """
-    prefix = _environment_of(spec)
+    values = {"resource_dir": spec.resource_dir}
     for index, word in enumerate(spec.argv):
-        if "{prefix}" in word and not prefix:
-            raise KernelspecError(
-                f"argv[{index}] holds {{prefix}}, and this folder belongs to no environment",
-                ("argv", index),
-                "write the path of the environment instead of {prefix}; or install the kernel spec "
-                "into the environment: jupyter kernelspec install --prefix PATH FOLDER",
-            )
-    argv = fill_in(spec.argv, {"prefix": prefix, "resource_dir": spec.resource_dir})
+        if "{prefix}" in word:
+            values["prefix"] = values.get("prefix") or environment_of(spec) or find_prefix()
+            _check_prefix(values["prefix"], index)
+    argv = fill_in(spec.argv, values)
     return replace(spec, argv=tuple(map(os.path.expanduser, argv)))
 
 
-def _environment_of(spec: KernelSpec) -> str:
-    """Return the environment in which a spec is installed; ``""`` for the user's data folder."""
+def _check_prefix(prefix: str, index: int) -> None:
+    if not prefix:
+        raise KernelspecError(
+            f"argv[{index}] holds {{prefix}}; this folder belongs to no environment, and that of "
+            "your Jupyter is not known",
+            ("argv", index),
+            "write the path of the environment instead of {prefix}; or install the kernel spec "
+            "into the environment: jupyter kernelspec install --prefix PATH FOLDER",
+        )
+
+
+def environment_of(spec: KernelSpec) -> str:
+    """Return the environment in which a spec is installed; ``""`` if there is none.
+
+    The user's data folder is no environment. A link in it can lead to a spec in an environment.
+    """
     own = Path(jupyter_data_dir(), "kernels")
-    return "" if own in Path(spec.resource_dir).parents else spec.prefix
+    if spec.prefix and own not in Path(spec.resource_dir).parents:
+        return spec.prefix
+    target = Path(spec.resource_dir, "kernel.json").resolve().parent
+    if own.resolve() in target.parents:
+        return ""
+    return replace(spec, resource_dir=str(target)).prefix
 
 
 def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
@@ -193,15 +224,3 @@ def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
         return ipykernel_spec(python)
     own = ipykernel_spec(python, spec.encryptions)
     return replace(own, resource_dir=str(folder), metadata=spec.metadata)
-
-
-def program_of(spec: KernelSpec) -> str:
-    """Return the program for a spec whose command begins with a name instead of a path.
-
-    This is the program of that name in the environment in which the spec is installed; ``""`` if
-    there is none.
-    """
-    if not spec.prefix or "/" in spec.argv[0]:
-        return ""
-    program = Path(spec.prefix, "bin", spec.argv[0])
-    return str(program) if program.exists() else ""

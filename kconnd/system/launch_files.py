@@ -9,7 +9,7 @@ hangs. `read_launch_files` therefore reads in a thread with a time limit.
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,12 +32,14 @@ from kconnd.core.launch.plan import (
     with_program,
     without_parent_pid,
 )
+from kconnd.core.launch.program_search import Program
 from kconnd.core.profile.model import Profile
 from kconnd.errors import StartFailedError
 from kconnd.system.files.regular import read_regular
 from kconnd.system.hung_calls import BeginStep, PathSteps, StuckError
 from kconnd.system.kernel_software import SoftwareReader
-from kconnd.system.kernelspecs import KernelspecIndex, program_of, python_spec
+from kconnd.system.kernelspecs import KernelspecIndex, python_spec
+from kconnd.system.program_choice import ProgramChooser, ProgramHints
 
 RESERVED_DESCRIPTORS = 160  # for the allowed connections of a user, and for files
 SOFTWARE_VARIABLES = ("PYTHONPATH", "LD_LIBRARY_PATH")  # they can select other software
@@ -99,9 +101,8 @@ class LaunchFiles:
     ----------
     spec : KernelSpec
         The kernel spec with the command.
-    program : str
-        The program of the environment in which the spec is installed, if the command begins with
-        its name; ``""`` if there is none.
+    program : Program
+        The program, which the command names by a path or by a name.
     variables : mapping
         The content of the profile's ``env_file``.
     cwd : str
@@ -111,22 +112,31 @@ class LaunchFiles:
     """
 
     spec: KernelSpec
-    program: str
+    program: Program
     variables: Mapping[str, str]
     cwd: str
     software: Software
 
 
-async def read_launch_files(context: LaunchContext, profile: Profile) -> LaunchFiles:
+async def read_launch_files(
+    context: LaunchContext, profile: Profile, hints: ProgramHints | None = None
+) -> LaunchFiles:
     """Read the files that a profile names, and access the paths that the process will use.
+
+    Parameters
+    ----------
+    hints : ProgramHints, optional
+        What is known of the owner's client, by which a program is found that is named without a
+        path.
 
     Raises
     ------
     StartFailedError
         If a file is missing or unreadable, or if a disk or file server does not answer.
     """
+    work = partial(_read_launch_files, context, profile, hints or ProgramHints())
     try:
-        return await context.paths.run(partial(_read_launch_files, context, profile))
+        return await context.paths.run(work)
     except StuckError as error:
         raise StartFailedError(
             f"{error.step}: the disk or file server does not answer",
@@ -134,18 +144,23 @@ async def read_launch_files(context: LaunchContext, profile: Profile) -> LaunchF
         ) from error
 
 
-def _read_launch_files(context: LaunchContext, profile: Profile, begin: BeginStep) -> LaunchFiles:
+def _read_launch_files(
+    context: LaunchContext, profile: Profile, hints: ProgramHints, begin: BeginStep
+) -> LaunchFiles:
     begin(f"finding the home folder of {profile.user or 'its user'}")
-    spec = find_spec(profile, context.kernelspecs, begin)
+    chooser = ProgramChooser(profile, hints, begin)
+    spec = find_spec(profile, context.kernelspecs, begin, chooser.find_prefix)
     cwd = _expanded(profile.cwd, "cwd")
-    program = ""
-    if spec.prefix:
-        begin(f"looking for its program in {spec.prefix}/bin")
-        program = program_of(spec)
     if Path(spec.argv[0]).is_absolute():
         _touch(begin, "looking for its program", spec.argv[0])
     _touch(begin, "looking for its folder", cwd)
     variables = _read_env_file(profile, begin)
+
+    def kernel_path(program: str) -> str:
+        leading = Program(spec.argv[0], program) if program else None
+        return _command(context, profile, spec, leading, variables)[1]["PATH"]
+
+    program = chooser.choose(spec, cwd, kernel_path)
     argv, env = _command(context, profile, spec, program, variables)
     settings = (profile.shell, *profile.setup, *map(env.get, SOFTWARE_VARIABLES))
     software = context.software.read(spec, argv, env, settings, begin)
@@ -156,7 +171,7 @@ def _command(
     context: LaunchContext,
     profile: Profile,
     spec: KernelSpec,
-    program: str,
+    program: Program | None,
     variables: Mapping[str, str],
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Build a kernel's command, which still contains ``{connection_file}``, and its environment."""
@@ -176,8 +191,18 @@ def _touch(begin: BeginStep, action: str, path: str) -> None:
         os.stat(path)  # noqa: PTH116  # for its side effect
 
 
-def find_spec(profile: Profile, kernelspecs: KernelspecIndex, begin: BeginStep) -> KernelSpec:
+def find_spec(
+    profile: Profile,
+    kernelspecs: KernelspecIndex,
+    begin: BeginStep,
+    find_prefix: Callable[[], str],
+) -> KernelSpec:
     """Find the kernel spec of a profile, or build a spec from the profile's command.
+
+    Parameters
+    ----------
+    find_prefix : callable
+        Returns the environment of the owner's Jupyter, or ``""``.
 
     Raises
     ------
@@ -187,7 +212,7 @@ def find_spec(profile: Profile, kernelspecs: KernelspecIndex, begin: BeginStep) 
         If a disk or file server does not answer.
     """
     if profile.kernel:
-        return kernelspecs.read(profile.kernel, begin)
+        return kernelspecs.read(profile.kernel, begin, find_prefix)
     if profile.python:
         return python_spec(_expanded(profile.python, "python"), begin)
     argv = (_expanded(profile.argv[0], "argv"), *map(os.path.expanduser, profile.argv[1:]))

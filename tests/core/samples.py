@@ -7,6 +7,7 @@ from kconnd.core.kernel.lifecycle import Desired, Lifecycle, Policy, State, Stop
 from kconnd.core.kernel.record import Decision, Facts, KernelRecord, LastExit, Origin
 from kconnd.core.kernel.transitions import decide
 from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
+from kconnd.core.launch.program_search import Program
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 CONNECTIONS = st.builds(
@@ -49,6 +50,7 @@ RECORDS = st.builds(
     | st.builds(LastExit, st.none() | st.integers(), st.none(), TEXT, TIMES, TEXT),
     decisions=st.lists(st.builds(Decision, st.floats(0, 4e9), TEXT, TEXT), max_size=3).map(tuple),
     origin=st.none() | st.builds(Origin, TEXT, TEXT, TEXT, TEXT),
+    program=st.none() | st.builds(Program, TEXT, TEXT, TEXT, TEXT, st.booleans()),
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.errors import StartFailedError
 from kconnd.system.hung_calls import StuckError
-from kconnd.system.kernelspecs import KernelspecIndex, installed_names, program_of, python_spec
+from kconnd.system.kernelspecs import KernelspecIndex, environment_of, installed_names, python_spec
 
 
 @pytest.fixture
@@ -79,10 +79,28 @@ def test_an_interpreter_runs_ipykernel_with_what_its_own_spec_supports(tmp_path:
     assert (spec.argv[0], spec.encryptions, spec.resource_dir) == (python, ("curve",), str(folder))
 
 
-@pytest.mark.parametrize("name", ["python3", "kernel"])
-def test_a_bare_program_is_that_of_the_specs_environment(name: str, tmp_path: Path) -> None:
-    spec = KernelSpec("lab", (name,), resource_dir=f"{tmp_path}/share/jupyter/kernels/lab")
-    assert program_of(spec) == ""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / name).touch()
-    assert program_of(spec) == str(tmp_path / "bin" / name)
+def test_the_environment_of_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, env = tmp_path / "home/.local", tmp_path / "env"
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(home / "share/jupyter"))
+    in_home = install(home / "share/jupyter/kernels", "lab")
+    in_env = install(env / "share/jupyter/kernels", "lab")
+    linked = home / "share/jupyter/kernels/linked"
+    linked.symlink_to(in_env)
+    file_linked = home / "share/jupyter/kernels/file"
+    file_linked.mkdir()
+    (file_linked / "kernel.json").symlink_to(in_env / "kernel.json")
+    shared = install(tmp_path / "shared/kernels", "lab")
+    folders = {in_home: "", in_env: env, linked: env, file_linked: env, shared: ""}
+    for folder, environment in folders.items():
+        spec = KernelSpec("lab", ("x",), resource_dir=str(folder))
+        assert environment_of(spec) == str(environment)
+
+
+def test_a_data_folder_behind_a_link_is_no_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = install(tmp_path / "disk/share/jupyter/kernels", "lab")
+    (tmp_path / "home").symlink_to("disk")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "home/share/jupyter"))
+    linked = str(folder).replace("/disk/", "/home/")
+    assert environment_of(KernelSpec("lab", ("x",), resource_dir=linked)) == ""

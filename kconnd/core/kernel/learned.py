@@ -16,6 +16,7 @@ from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.lifecycle import Lifecycle, State, StopCause
 from kconnd.core.kernel.record import Facts, KernelRecord, LastExit
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.program_search import Program
 
 MAX_FACT_CHARACTERS = 100  # each text of a kernel's self-description is cut to this length
 LAUNCH = frozenset({State.LAUNCHING, State.STARTING})
@@ -37,6 +38,7 @@ class Learned:
     facts: Facts | None = None
     habits: Habits | None = None
     last_exit: LastExit | None = None
+    program: Program | None = None
 
 
 def learn(record: KernelRecord, news: Learned) -> KernelRecord:

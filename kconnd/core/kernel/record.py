@@ -22,6 +22,7 @@ from kconnd.core.kernel.lifecycle import (
     StopCause,
 )
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
+from kconnd.core.launch.program_search import Program
 
 T = TypeVar("T")
 _field_types = cache(get_type_hints)  # parsing a record needs the hints for each of its decisions
@@ -116,6 +117,8 @@ class KernelRecord:
         The observed behaviour of the kernel's software; empty in records of older versions.
     origin : Origin, optional
         The system that saved the record; the store sets it.
+    program : Program, optional
+        The program of the last launch; a restart keeps it. None in records of older versions.
     """
 
     name: str
@@ -128,6 +131,7 @@ class KernelRecord:
     last_exit: LastExit | None = None
     decisions: tuple[Decision, ...] = ()
     origin: Origin | None = None
+    program: Program | None = None
 
     def with_decision(self, decision: Decision) -> "KernelRecord":
         """Return a copy with a decision appended.
@@ -166,6 +170,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
         "habits": vars(record.habits),
         **_exit_to_json(record.last_exit),
         "decisions": [vars(decision) for decision in record.decisions],
+        **({"program": vars(record.program)} if record.program is not None else {}),
     }
 
 
@@ -242,6 +247,7 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
         last_exit=_optional(partial(_make, LastExit), _saved_exit(content)),
         decisions=tuple(_make(Decision, decision) for decision in content["decisions"]),
         origin=_parse_origin(content),
+        program=_optional(partial(_make, Program), content.get("program")),
     )
 
 

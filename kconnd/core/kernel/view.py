@@ -140,6 +140,8 @@ def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
         "umask": _umask(record) if alive else None,
         "launcher": record.handle["launcher"] if alive and record.handle else None,
         "launcher_note": (record.handle.get("note") if alive and record.handle else None) or None,
+        "program": record.program.path if alive and record.program else None,
+        "program_origin": record.program.origin if alive and record.program else None,
         "kernel_name": facts.kernel_name or None,
         "language": facts.language or None,
         "language_version": facts.language_version or None,
@@ -169,7 +171,8 @@ def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
 def without_output(shown: Mapping[str, Any]) -> dict[str, Any]:
     """Return a reply without output, for a user who may see the kernel but not connect to it."""
     last = shown["last_exit"]
-    return {**shown, "last_exit": last and {**last, "output_tail": ""}, "log_file": ""}
+    hidden = {"log_file": "", "program": None, "program_origin": None}
+    return {**shown, "last_exit": last and {**last, "output_tail": ""}, **hidden}
 
 
 def describe_elsewhere(record: KernelRecord) -> dict[str, Any]:

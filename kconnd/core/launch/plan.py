@@ -15,6 +15,7 @@ from string import Template
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles, without_warm_suffix
 from kconnd.core.launch.kernelspec_file import KernelSpec
+from kconnd.core.launch.program_search import Program
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 # The variables that a kernel inherits from the daemon, besides LC_*.
@@ -132,16 +133,17 @@ def without_parent_pid(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_program(
-    spec: KernelSpec, env: Mapping[str, str], program: str
+    spec: KernelSpec, env: Mapping[str, str], program: Program | None
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Replace a program's name by the path ``program``; put the program's folder first on PATH.
+    """Replace a program's name by its path; put the program's folder first on PATH.
 
     With this PATH, ``!pip`` in a cell runs the pip of the interpreter's environment, for example. A
-    relative folder is not put on PATH, because its meaning would change with each ``cd``.
+    relative folder is not put on PATH, because its meaning would change with each ``cd``. A program
+    that was found on PATH changes nothing. `None` stands for a program that is not known yet.
     """
     argv = spec.argv
-    if program and "/" not in argv[0]:
-        argv = (program, *argv[1:])
+    if program is not None and not program.on_path:
+        argv = (program.path, *argv[1:])
     folder, slash, _ = argv[0].rpartition("/")
     path = env.get("PATH", SYSTEM_PATH)
     if slash and folder.startswith("/") and folder not in path.split(":"):

@@ -80,6 +80,10 @@ async def _read_specs(world: World, profiles: Mapping[str, Profile]) -> Mapping[
         return {name: _unknown(name) for name in profiles}
 
 
+# The list of profiles shows no command, in which this value would stand for ``{prefix}``.
+SOME_PREFIX = "/usr"
+
+
 def _specs_of(
     profiles: Mapping[str, Profile], kernelspecs: KernelspecIndex, begin: BeginStep
 ) -> Mapping[str, KernelSpec]:
@@ -89,7 +93,7 @@ def _specs_of(
         key = (profile.kernel, profile.python)
         if key not in read or not any(key):
             try:
-                read[key] = find_spec(profile, kernelspecs, begin)
+                read[key] = find_spec(profile, kernelspecs, begin, lambda: SOME_PREFIX)
             except (KconndError, StuckError):
                 read[key] = _unknown(name)
         specs[name] = read[key]

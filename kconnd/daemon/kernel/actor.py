@@ -270,7 +270,8 @@ class Actor:
         """Read what is known of the software of the present process."""
         try:
             async with asyncio.timeout(SOFTWARE_TIMEOUT_S):
-                return (await read_launch_files(self._world, self.profile)).software
+                hints = self._world.program_hints(self.record)
+                return (await read_launch_files(self._world, self.profile, hints)).software
         except (StartFailedError, OSError) as error:
             log.warning("%s: reading what is known of its software: %s", self.record.name, error)
             return Software()
@@ -331,6 +332,8 @@ class Actor:
             record = record.with_decision(Decision(self._world.wall_clock(), story, kernel.reason))
         if any(isinstance(command, Launch) for command in commands):
             record = replace(record, profile=self._entry_to_launch().plain, handle=None)
+        if _searches_program(event, before, kernel):
+            record = replace(record, program=None)
         return record, commands
 
     def _entry_to_launch(self) -> CatalogEntry:
@@ -358,7 +361,8 @@ class Actor:
             # A kernel that has not answered yet may have been trying a wire, and has no clients.
             same = same and self.kernel.proved
             previous = Previous(connection, same_wire=same)
-        self.launching.begin(command, profile, previous)
+        hints = self._world.program_hints(self.record)
+        self.launching.begin(command, profile, previous, hints)
 
     # --- the record
 
@@ -394,6 +398,13 @@ class Actor:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _searches_program(event: Event, before: Lifecycle, after: Lifecycle) -> bool:
+    """Return whether a user's start searches the kernel's program anew; a restart keeps it."""
+    if not isinstance(event, StartRequested) or event.at_boot:
+        return False
+    return after.generation != before.generation or after.state is State.STOPPING
 
 
 def _story(before: Lifecycle, after: Lifecycle) -> str:

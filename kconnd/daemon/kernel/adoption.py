@@ -105,7 +105,7 @@ async def discover(
         return Discovery(event, handle, proof, connection, facts)
     if record.lifecycle.state not in STARTING:
         return Discovery(event, handle, proof, connection, facts)
-    launch_files = await _read_files(world, files.name, profile)
+    launch_files = await _read_files(world, record, profile)
     if unsaved:
         spec = launch_files.spec if launch_files else None
         facts = _restore_facts(_started_at(files, handle), profile, connection, spec)
@@ -146,12 +146,12 @@ def _started_at(files: RuntimeFiles, handle: Handle) -> float:
     return files.recorded_at() or started_at(handle.kernel)
 
 
-async def _read_files(world: World, name: str, profile: Profile) -> LaunchFiles | None:
+async def _read_files(world: World, record: KernelRecord, profile: Profile) -> LaunchFiles | None:
     """Read the files of the profile again; None if they cannot be read."""
     try:
-        return await read_launch_files(world, profile)
+        return await read_launch_files(world, profile, world.program_hints(record))
     except (StartFailedError, OSError) as error:
-        log.warning("%s: reading its kernel spec again: %s", name, error)
+        log.warning("%s: reading its kernel spec again: %s", record.name, error)
         return None
 
 

@@ -43,6 +43,7 @@ from kconnd.system.launch_files import (
     read_launch_files,
 )
 from kconnd.system.process.resource_usage import count_descriptors
+from kconnd.system.program_choice import ProgramHints
 
 log = logging.getLogger("kconnd")
 
@@ -74,12 +75,15 @@ class Order:
         The connection to keep; None for a new key and new ports.
     asked_ns : int
         The time of the order, in nanoseconds of the monotonic clock.
+    hints : ProgramHints
+        What is known of the owner's client and of the previous process's program.
     """
 
     command: Launch
     profile: Profile
     previous: Previous | None
     asked_ns: int
+    hints: ProgramHints
 
     @property
     def generation(self) -> int:
@@ -126,9 +130,15 @@ class Launching:
         # True while a launch waits for a disk or a slot, before it starts a process.
         self._is_waiting = False
 
-    def begin(self, command: Launch, profile: Profile, previous: Previous | None = None) -> None:
+    def begin(
+        self,
+        command: Launch,
+        profile: Profile,
+        previous: Previous | None = None,
+        hints: ProgramHints | None = None,
+    ) -> None:
         """Begin a launch; the end of the launch is reported later."""
-        order = Order(command, profile, previous, time.monotonic_ns())
+        order = Order(command, profile, previous, time.monotonic_ns(), hints or ProgramHints())
         self._task = self._tasks.spawn(self._launch(order))
 
     def withdraw(self, generation: int) -> None:
@@ -145,7 +155,7 @@ class Launching:
         try:
             self._process.runtime.check_unlocked()
             self._is_waiting = True
-            files = await read_launch_files(self._world, order.profile)
+            files = await read_launch_files(self._world, order.profile, order.hints)
             self._is_waiting = False
             handed_over = await self._use_warm(order, files)
         except Exception as error:  # noqa: BLE001  # after any fault, the start must end
@@ -260,7 +270,10 @@ class Launching:
             warnings=wire.warnings,
         )
         self._process.connection = wire.connection
-        self._report(Learned(order.generation, connection=wire.connection, facts=facts))
+        news = Learned(
+            order.generation, connection=wire.connection, facts=facts, program=files.program
+        )
+        self._report(news)
         fallback = order.command.fallback
         attempt = Attempt(files.software, wire.trial, wire.trial_limit_s, fallback)
         return Start(wire.connection, facts, attempt, self._world.clock())

@@ -226,7 +226,7 @@ class Pool:
     async def _stale(self, profile: Profile, warm: WarmKernel) -> str:
         """Return why a warm kernel differs from a new kernel; ``""`` if they are identical."""
         try:
-            files = await read_launch_files(self._world, profile)
+            files = await read_launch_files(self._world, profile, self._world.program_hints())
             connection = warm.wire.connection
             kernel_files = self._world.files(profile.name)
             now = make_plan(self._world, kernel_files, 1, profile, files, connection)

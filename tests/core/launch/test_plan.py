@@ -20,6 +20,7 @@ from kconnd.core.launch.plan import (
     with_program,
 )
 from kconnd.core.launch.ports import choose_ports, default_range, in_order
+from kconnd.core.launch.program_search import Program
 from kconnd.errors import PortsTakenError, UsageError
 
 IPYKERNEL = ipykernel_spec("/env/bin/python", ("curve",))
@@ -65,10 +66,18 @@ def test_a_bare_python_is_the_one_of_the_specs_own_environment() -> None:
         "p", ("python", "-m", "ipykernel_launcher"), resource_dir="/env/share/jupyter/kernels/p"
     )
     assert spec.prefix == "/env"
-    argv, env = with_program(spec, {"PATH": "/bin"}, "/env/bin/python")
+    argv, env = with_program(spec, {"PATH": "/bin"}, Program("python", "/env/bin/python"))
     assert argv[0] == "/env/bin/python"
     assert env["PATH"] == "/env/bin:/bin"
-    assert with_program(OTHER, {"PATH": "/bin"}, "") == (OTHER.argv, {"PATH": "/bin"})
+    assert with_program(OTHER, {"PATH": "/bin"}, None) == (OTHER.argv, {"PATH": "/bin"})
+
+
+def test_a_program_on_path_keeps_its_name_and_path() -> None:
+    program = Program("R", "/a/R", on_path=True)
+    assert with_program(KernelSpec("r", ("R",)), {"PATH": "/bin"}, program) == (
+        ("R",),
+        {"PATH": "/bin"},
+    )
 
 
 def test_placeholders_and_variables() -> None:

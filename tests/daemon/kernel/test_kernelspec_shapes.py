@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ from kconnd.core.launch.plan import SYSTEM_PATH, LaunchPlan
 from kconnd.core.profile.model import Profile
 from kconnd.errors import StartFailedError
 from kconnd.system.launch_files import make_plan, read_launch_files
+from kconnd.system.program_choice import ProgramHints
 from tests.daemon.kernel.fakes import a_connection, make_world
 
 TRUE = "/usr/bin/true"
+OWN_VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 BASE = {"HOME": "/", "USER": "me", "LOGNAME": "me", "SHELL": "/bin/sh", "PATH": SYSTEM_PATH}
 
 Content = Mapping[str, Any]
@@ -110,12 +112,19 @@ class Jupyter:
     def folder(self) -> Path:
         return self.prefix / "share/jupyter/kernels/shape"
 
-    def install(self, content: Content) -> None:
-        self.folder.mkdir(parents=True)
+    @property
+    def path(self) -> str:
+        """A ``PATH`` with this Jupyter."""
+        return f"{self.prefix}/bin:{SYSTEM_PATH}"
+
+    def install(self, content: Content, folder: Path | None = None) -> None:
+        """Install a kernel spec, in the environment unless a folder is named."""
+        folder = folder or self.folder
+        folder.mkdir(parents=True)
         spec = {"argv": [TRUE, "{connection_file}"], "display_name": "shape", "language": "sh"}
         text = json.dumps({**spec, **content})
-        (self.folder / "kernel.json").write_text(text, encoding="utf-8")
-        program = self.folder / "start.sh"
+        (folder / "kernel.json").write_text(text, encoding="utf-8")
+        program = folder / "start.sh"
         program.write_text("#!/bin/sh\n", encoding="utf-8")
         program.chmod(0o755)
 
@@ -146,17 +155,24 @@ def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jupyter:
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr(jupyter_client.launcher, "Popen", record)
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "env/bin/python3"))
     (tmp_path / "env/bin").mkdir(parents=True)
-    (tmp_path / "env/bin/kernel").symlink_to(TRUE)
+    for name in ("kernel", "python3", OWN_VERSION):
+        (tmp_path / "env/bin" / name).symlink_to(TRUE)
+    script = tmp_path / "env/bin/jupyter"
+    script.write_text(f"#!{sys.executable}\n", encoding="utf-8")
+    script.chmod(0o755)
     return Jupyter(tmp_path / "env", launched)
 
 
-async def plan_of(folder: Path, profile: Profile | None = None) -> LaunchPlan:
+async def plan_of(
+    folder: Path, profile: Profile | None = None, hints: ProgramHints | None = None
+) -> LaunchPlan:
     """Plan a launch of the installed kernel spec, as the daemon does."""
     world = make_world(folder)
     files = kernel_files(str(world.runtime_dir), str(folder / "s"), "shape")
     profile = profile or Profile(name="shape", kernel="shape")
-    launch_files = await read_launch_files(world, profile)
+    launch_files = await read_launch_files(world, profile, hints)
     return make_plan(world, files, 1, profile, launch_files, a_connection(folder))
 
 
@@ -259,6 +275,93 @@ async def test_a_bare_program_is_first_that_of_the_specs_environment(
     plan = await plan_of(tmp_path)
     assert plan.argv[0] == str(jupyter.prefix / "bin/kernel")
     assert plan.env["PATH"] == f"{jupyter.prefix}/bin:{SYSTEM_PATH}"
+
+
+DATA = "data/kernels/shape"  # in the user's data folder, which belongs to no environment
+
+
+@pytest.mark.parametrize("folder", ["env/share/jupyter/kernels/shape", DATA])
+@pytest.mark.parametrize("word", ["python", "python3", OWN_VERSION, "{prefix}/bin/python3"])
+async def test_a_bare_python_is_that_of_the_jupyter_of_the_user(
+    word: str, folder: str, jupyter: Jupyter, tmp_path: Path
+) -> None:
+    jupyter.install({"argv": [word, "-m", "x", "{connection_file}"]}, tmp_path / folder)
+    hints = [ProgramHints(path=jupyter.path), ProgramHints(prefix=str(jupyter.prefix))]
+    for hint in hints:
+        plan = await plan_of(tmp_path, hints=hint)
+        launched = (await jupyter.launch(plan.files.connection_file))["argv"]
+        assert plan.argv[1:] == tuple(launched[1:])
+        assert Path(plan.argv[0]).parent == Path(launched[0]).parent
+        assert plan.env["PATH"] == f"{jupyter.prefix}/bin:{SYSTEM_PATH}"
+
+
+async def test_a_bare_python_without_a_known_jupyter_is_refused(
+    jupyter: Jupyter, tmp_path: Path
+) -> None:
+    jupyter.install({"argv": ["python3", "-m", "ipykernel", "{connection_file}"]}, tmp_path / DATA)
+    hints = ProgramHints(path="/no/bin")
+    with pytest.raises(StartFailedError, match=r"searched: jupyter on the standard PATH \(/no/bin"):
+        await plan_of(tmp_path, hints=hints)
+    service = ProgramHints(path=jupyter.path, service_prefix=str(jupyter.prefix))
+    with pytest.raises(StartFailedError, match="it belongs to the service kconnd"):
+        await plan_of(tmp_path, hints=service)
+
+
+async def test_another_version_is_that_on_path_as_in_jupyter(
+    jupyter: Jupyter, tmp_path: Path
+) -> None:
+    other = tmp_path / "bin/python3.99"
+    other.parent.mkdir()
+    other.symlink_to(TRUE)
+    path = f"{tmp_path}/bin:$PATH"
+    content = {"argv": ["python3.99", "{connection_file}"], "env": {"PATH": path}}
+    jupyter.install(content, tmp_path / DATA)
+    plan = await plan_of(tmp_path, hints=ProgramHints(path=jupyter.path))
+    launched = await jupyter.launch(plan.files.connection_file)
+    assert plan.argv == tuple(launched["argv"])
+    assert plan.env["PATH"] == launched["env"]["PATH"]
+
+
+async def test_folders_that_the_spec_puts_on_path_are_searched_as_in_jupyter(
+    jupyter: Jupyter, tmp_path: Path
+) -> None:
+    program = tmp_path / "bin/special"
+    program.parent.mkdir()
+    program.symlink_to(TRUE)
+    content = {"argv": ["special", "{connection_file}"], "env": {"PATH": f"{tmp_path}/bin:$PATH"}}
+    jupyter.install(content)
+    plan = await plan_of(tmp_path)
+    launched = await jupyter.launch(plan.files.connection_file)
+    assert plan.argv == tuple(launched["argv"])
+    assert plan.env["PATH"] == launched["env"]["PATH"]
+
+
+async def test_a_missing_program_names_the_folders_that_were_searched(
+    jupyter: Jupyter, tmp_path: Path
+) -> None:
+    jupyter.install({"argv": ["no-such", "{connection_file}"]})
+    searched = f"{jupyter.prefix}/bin, {SYSTEM_PATH.replace(':', ', ')}"
+    with pytest.raises(StartFailedError, match=f"the program no-such: .*; searched: {searched}"):
+        await plan_of(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        await jupyter.launch(str(tmp_path / "connection.json"))
+
+
+async def test_a_restart_runs_the_program_of_the_start(jupyter: Jupyter, tmp_path: Path) -> None:
+    jupyter.install({"argv": ["python3", "-m", "x", "{connection_file}"]})
+    world = make_world(tmp_path)
+    profile = Profile(name="shape", kernel="shape")
+    first = (await read_launch_files(world, profile, ProgramHints())).program
+    other = tmp_path / "other/python3"
+    other.parent.mkdir()
+    other.symlink_to(TRUE)
+    kept = ProgramHints(kept=replace(first, path=str(other)))
+    assert (await plan_of(tmp_path, hints=kept)).argv[0] == str(other)
+    other.unlink()
+    with pytest.raises(StartFailedError, match="with which the kernel was started, does not exist"):
+        await plan_of(tmp_path, hints=kept)
+    another_spec = ProgramHints(kept=replace(first, path=str(other), spec_dir="/other"))
+    assert (await plan_of(tmp_path, hints=another_spec)).argv[0] == first.path
 
 
 async def test_a_relative_program_puts_nothing_on_path(jupyter: Jupyter, tmp_path: Path) -> None:
