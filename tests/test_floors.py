@@ -30,6 +30,7 @@ FLOORS = {
     "kconnd.system": 2.0,
     "kconnd.system.files": 2.1,
     "kconnd.system.packages": 2.15,
+    "kconnd.system.user_scope": 2.15,
     "kconnd.system.http": 2.2,
     "kconnd.system.kernelspecs": 2.2,
     "kconnd.system.kernel_software": 2.2,

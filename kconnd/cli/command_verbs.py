@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     Describe = Callable[[dict[str, Any]], str]
 
 
+LAUNCHES = frozenset({"start", "restart"})  # the verbs after which unenforced limits are reported
+
+
 def start(arguments: Arguments) -> int:
     """Start kernels concurrently."""
     from kconnd.spawn import client_or_start  # noqa: PLC0415  # only start can start a daemon
@@ -181,6 +184,8 @@ def _post(
         kernels.append(kernel)
         if reason := kernel.get("unrecorded"):
             print(_describe_unrecorded(verb, kernel["name"], reason), file=sys.stderr)
+        if verb in LAUNCHES and (text := kernel.get("limits_unenforced")):
+            print(f"kconnd-ctl: {kernel['name']}: {render.plain(text)}", file=sys.stderr)
         if not arguments.json:
             print(render.plain(describe(kernel)), flush=True)
 

@@ -166,6 +166,8 @@ NOW = Option("--now", summary="send SIGTERM at once, without running exit functi
 KERNEL_JSON = """\
 an object with name, profile, owner, state, wanted, reason, waits_for, pid, generation, restarts, \
 started_at, ready_after (seconds), launcher, launcher_note (why it is not the requested launcher), \
+limits {memory, cpu, tasks, open_files} (those that are enforced), limits_unenforced (which limits \
+of the profile are not enforced, and why), \
 umask, program (its path), program_origin (where it was found), kernel_name, language, \
 language_version, implementation, implementation_version, protocol_version, connection_file, \
 connection {transport, ip, shell_port, iopub_port, stdin_port, \

@@ -36,7 +36,7 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
     if kernel["pid"]:
         rows += _process_rows(kernel, now)
     rows.append(("launches", f"{kernel['generation']}, {kernel['restarts']} of them restarts"))
-    rows += _launch_rows(kernel)
+    rows += [*_launch_rows(kernel), *_limit_rows(kernel)]
     if kernel["connection"]:
         rows += _connection_rows(kernel, now)
     if kernel.get("in_subshells"):
@@ -114,6 +114,19 @@ def _launch_rows(kernel: dict[str, Any]) -> Rows:
     elif kernel["launcher"] == "fork":
         rows.append(("launcher", "fork"))
     return rows
+
+
+def _limit_rows(kernel: dict[str, Any]) -> Rows:
+    limits = kernel.get("limits") or {}
+    words = [f"{key} {_limit(key, limit)}" for key, limit in limits.items() if limit is not None]
+    rows = [("limits", ", ".join(words))] if words else []
+    if text := kernel.get("limits_unenforced"):
+        rows.append(("warning", render.plain(text)))
+    return rows
+
+
+def _limit(key: str, limit: float) -> str:
+    return render.size(int(limit)) if key == "memory" else f"{limit:g}"
 
 
 def _software(kernel: dict[str, Any]) -> str:

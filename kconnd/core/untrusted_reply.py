@@ -22,6 +22,7 @@ Rule: this module imports nothing slow, because commands of the client import it
 
 from __future__ import annotations
 
+from kconnd.core.limits import LIMIT_KEYS
 from kconnd.core.protocol.request_head import unquote
 from kconnd.errors import UnreachableError, error_class
 
@@ -221,6 +222,8 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "ready_after": optional(seconds),
     "launcher": optional(label),
     "launcher_note": optional(_line),
+    "limits": optional(record(dict.fromkeys(LIMIT_KEYS, optional(seconds)))),
+    "limits_unenforced": optional(_line),
     "program": optional(_line),
     "program_origin": optional(_line),
     "kernel_name": optional(_line),

@@ -40,6 +40,7 @@ from kconnd.daemon.tasks.repair import make_folders, repair_for_ever
 from kconnd.daemon.tasks.service_status import register_at_front_for_ever, report_for_ever
 from kconnd.daemon.warm.pool import Pool
 from kconnd.errors import KconndError, LockedError, ProfileError
+from kconnd.launchers.confinement import UserScopes
 from kconnd.launchers.fork import FORK, ForkLauncher
 from kconnd.launchers.local import LOCAL, LocalLauncher
 from kconnd.launchers.registry import Launchers
@@ -130,11 +131,13 @@ def _connector() -> Callable[[ConnectionInfo], Channels]:
 def _launchers(options: Options, gate: Gate) -> Launchers:
     """Build the launchers; with a front door, kernels with ``launcher: auto`` are systemd units."""
     folder = Path(live_dir(str(options.runtime_dir)))
-    local = LocalLauncher(folder)
     if options.front is None:
-        return Launchers({LOCAL: local, FORK: ForkLauncher(folder, local)})
+        scopes = UserScopes(own_user())
+        local = LocalLauncher(folder, scopes)
+        return Launchers({LOCAL: local, FORK: ForkLauncher(folder, local, scopes)})
+    local = LocalLauncher(folder)
     units = SystemdLauncher(folder, options.front)
-    fork = ForkLauncher(folder, units, units.confine)
+    fork = ForkLauncher(folder, units, units)
     return Launchers({SYSTEMD: units, LOCAL: local, FORK: fork}, gate.check_launcher)
 
 

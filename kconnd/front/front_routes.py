@@ -19,6 +19,7 @@ from kconnd.core.access import Peer, Right, may
 from kconnd.core.account_history import unit_of_account
 from kconnd.core.paths import owner_socket
 from kconnd.core.profile.settings import check_admitted
+from kconnd.core.unit_names import unit_name
 from kconnd.errors import KconndError, RefusedError, UsageError
 from kconnd.front.marks import Marks
 from kconnd.front.owner_client import get_json
@@ -32,7 +33,6 @@ from kconnd.front.unit_properties import (
     properties,
     scope_properties,
     stricter,
-    unit_name,
 )
 from kconnd.system.http.openapi import document
 from kconnd.system.http.route_table import Parameter, Reply, Route

@@ -6,15 +6,14 @@ request can lower these limits, and cannot raise them. Every user can read the p
 so the properties contain no secret.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from dbus_fast import Variant
 
 from kconnd.core.launch.kernel_files import without_warm_suffix
+from kconnd.core.limits import LIMIT_KEYS, SCOPE_OOM_VERSION, cgroup_properties
 from kconnd.core.names import parse_name
-from kconnd.core.paths import KERNEL_UNIT_PREFIX
 from kconnd.core.profile.model import Limits
 from kconnd.errors import UsageError
 
@@ -23,25 +22,13 @@ MAX_PATH_CHARS = 1024
 MAX_PID = 1 << 22  # proc_sys_kernel(5), pid_max
 MAX_GENERATION = 10**9 - 1  # greater than any real generation
 MAX_LIMIT = 1e15  # greater than any real amount of memory, processors or tasks
-MIN_CPU_US = 1000  # the smallest CPUQuotaPerSecUSec that systemd accepts
 Rows = list[list[object]]  # each row is a name and a value
-# From this version of systemd on, scopes have the property OOMPolicy=. By default, these versions
-# stop a whole scope if the OOM killer kills a process of the scope. Earlier versions refuse the
-# property and do not stop the other processes.
-SCOPE_OOM_VERSION = 253
 # From this version of systemd on, ExitType=cgroup keeps a unit active after its main process has
 # exited, so that the kernel survives the exit of the shim.
 EXIT_TYPE_VERSION = 250
 # At this time after a stop, systemd sends SIGKILL to the remaining processes of a unit, including
 # the shim.
 STOP_TIMEOUT_S = 45
-LIMIT_NAMES = ("memory", "cpu", "tasks", "open_files")
-
-
-def unit_name(uid: int, name: str, generation: int, kind: str = "service") -> str:
-    """Return the name of a kernel's unit, escaped as systemd.unit(5) requires."""
-    safe = re.sub(r"[^A-Za-z0-9._-]", lambda match: f"\\x{ord(match[0]):02x}", name)
-    return f"{KERNEL_UNIT_PREFIX}{uid}-{safe}-{generation}.{kind}"
 
 
 def profile_of(name: str) -> str:
@@ -98,8 +85,8 @@ def _path(body: Mapping[str, Any], key: str) -> str:
 
 def _limits(body: Mapping[str, Any]) -> dict[str, float]:
     limits = body.get("limits", {})
-    if not isinstance(limits, dict) or not set(limits) <= set(LIMIT_NAMES):
-        raise UsageError(f"limits: not a mapping with the keys {', '.join(LIMIT_NAMES)}")
+    if not isinstance(limits, dict) or not set(limits) <= set(LIMIT_KEYS):
+        raise UsageError(f"limits: not a mapping with the keys {', '.join(LIMIT_KEYS)}")
     for key, limit in limits.items():
         is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
         if not is_number or not 0 < limit < MAX_LIMIT:
@@ -236,12 +223,4 @@ def _rows(properties_by_name: Mapping[str, Variant]) -> Rows:
 
 def _cgroup_limits(limits: Mapping[str, float]) -> dict[str, Variant]:
     """Return the properties for the limits that the unit's cgroup enforces."""
-    rows: dict[str, Variant] = {}
-    if "memory" in limits:
-        rows["MemoryMax"] = Variant("t", int(limits["memory"]))
-        rows["MemorySwapMax"] = Variant("t", 0)
-    if "cpu" in limits:
-        rows["CPUQuotaPerSecUSec"] = Variant("t", max(MIN_CPU_US, int(limits["cpu"] * 1_000_000)))
-    if "tasks" in limits:
-        rows["TasksMax"] = Variant("t", int(limits["tasks"]) + 1)  # the shim is the additional task
-    return rows
+    return {name: Variant(*value) for name, value in cgroup_properties(limits).items()}

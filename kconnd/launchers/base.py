@@ -5,7 +5,8 @@ daemon saves the handle, and a later daemon can use it. All launchers pass the s
 in ``tests/launchers``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kconnd.core.kernel.events import Step
@@ -41,6 +42,10 @@ class Handle:
         warm kernel keeps its first generation after the hand-over.
     cgroup : str
         The cgroup that was created for this kernel alone; ``""`` if there is none.
+    limits : mapping
+        The limits of the profile that are enforced, as in `LaunchPlan`.
+    unenforced : mapping
+        The limits of the profile that are not enforced, with the reasons.
     """
 
     launcher: str
@@ -54,9 +59,13 @@ class Handle:
     note: str = ""
     launch: int | None = None
     cgroup: str = ""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    unenforced: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the handle as plain data."""
+        limits = {"limits": dict(self.limits)} if self.limits else {}
+        unenforced = {"unenforced": dict(self.unenforced)} if self.unenforced else {}
         return {
             "launcher": self.launcher,
             "generation": self.generation,
@@ -69,6 +78,8 @@ class Handle:
             "note": self.note,
             "launch": self.launch,
             "cgroup": self.cgroup,
+            **limits,
+            **unenforced,
         }
 
 
@@ -86,6 +97,8 @@ def parse_handle(content: dict[str, Any]) -> Handle:
         note=str(content.get("note", "")),
         launch=content.get("launch"),
         cgroup=str(content.get("cgroup", "")),
+        limits={str(key): float(limit) for key, limit in content.get("limits", {}).items()},
+        unenforced={str(key): str(why) for key, why in content.get("unenforced", {}).items()},
     )
 
 

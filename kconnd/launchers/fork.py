@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from kconnd.core.launch.kernelspec_file import python_module
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import LockedError
 from kconnd.launchers.base import Handle, Launcher
+from kconnd.launchers.confinement import Scopes, with_limits
 from kconnd.launchers.local import LocalLauncher, handle_of
 from kconnd.launchers.shim_plan import (
     INITIAL_FILE_LIMITS,
@@ -46,8 +47,6 @@ MAX_ZYGOTES = 8  # per daemon; beyond this number, the least recently used zygot
 
 log = logging.getLogger("kconnd")
 
-Confine = Callable[[LaunchPlan, int], Mapping[str, float]]
-
 
 class ForkLauncher(LocalLauncher):
     """Launches kernels by fork if the forked kernel would equal a kernel that is started cold.
@@ -58,9 +57,8 @@ class ForkLauncher(LocalLauncher):
         A private folder for the compiled shim.
     cold : Launcher
         The launcher of kernels that cannot be forked.
-    confine : callable, optional
-        A function that moves a shim into a new cgroup for shim and kernel. Its arguments are the
-        plan, whose limits the cgroup gets, and the shim's pid. It returns the limits that apply.
+    scopes : Scopes, optional
+        Moves a shim into a new scope for shim and kernel.
     timeouts : ZygoteTimeouts
         The time limits for zygotes.
     """
@@ -69,25 +67,26 @@ class ForkLauncher(LocalLauncher):
         self,
         folder: Path,
         cold: Launcher,
-        confine: Confine | None = None,
+        scopes: Scopes | None = None,
         timeouts: ZygoteTimeouts = DEFAULT_TIMEOUTS,
     ) -> None:
-        super().__init__(folder)
-        self._cold, self._confine, self._timeouts = cold, confine, timeouts
+        super().__init__(folder, scopes)
+        self._cold, self._timeouts = cold, timeouts
         # Ordered by last use; the most recently used zygote is the last.
         self._zygotes: dict[Parent, ZygoteProcess] = {}
         self._zygotes_lock = threading.Lock()
 
     async def launch(self, plan: LaunchPlan) -> Handle:
         """Fork a shim with this plan; see `Launcher`."""
+        reasons: dict[str, str] = {}
         try:
-            facts, failure = await asyncio.to_thread(self._fork, plan)
+            facts, failure = await asyncio.to_thread(self._fork, plan, reasons)
         except UnforkableError as error:
             handle = await self._cold.launch(plan)
             return replace(handle, note=f"not forked: {error}")
         handle = await handle_of({"launcher": FORK, **facts}, plan, failure)
-        confined = self._confine is not None
-        return replace(handle, cgroup=kernel_cgroup_of(handle.shim.pid)) if confined else handle
+        cgroup = kernel_cgroup_of(handle.shim.pid) if self._needs_scope(plan) else ""
+        return with_limits(replace(handle, cgroup=cgroup), plan, reasons)
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
         """Find an unrecorded launch by the shim's facts; see `Launcher`."""
@@ -110,7 +109,7 @@ class ForkLauncher(LocalLauncher):
             zygote.close()
         self._zygotes.clear()
 
-    def _fork(self, plan: LaunchPlan) -> tuple[dict[str, Any], str]:
+    def _fork(self, plan: LaunchPlan, reasons: dict[str, str]) -> tuple[dict[str, Any], str]:
         if wants_more_files(plan.limits, INITIAL_FILE_LIMITS):
             hard = INITIAL_FILE_LIMITS[1]
             raise UnforkableError(f"open_files: its zygote may have {hard} at most")
@@ -120,16 +119,18 @@ class ForkLauncher(LocalLauncher):
             raise still_there(plan, error.message) from error
         try:
             Path(plan.files.exit).unlink(missing_ok=True)
-            return self._fork_from_current_zygote(plan, lock)
+            return self._fork_from_current_zygote(plan, lock, reasons)
         finally:
             os.close(lock)
 
-    def _fork_from_current_zygote(self, plan: LaunchPlan, lock: int) -> tuple[dict[str, Any], str]:
+    def _fork_from_current_zygote(
+        self, plan: LaunchPlan, lock: int, reasons: dict[str, str]
+    ) -> tuple[dict[str, Any], str]:
         """Fork a shim from the plan's zygote; if that zygote is stale, from a new zygote."""
         for _ in range(2):
             zygote = self._zygote(plan)
             try:
-                return self._exchange(zygote, plan, lock)
+                return self._exchange(zygote, plan, lock, reasons)
             except StaleError as error:
                 self._remove(zygote)
                 reason = str(error)
@@ -137,7 +138,7 @@ class ForkLauncher(LocalLauncher):
         raise UnforkableError(f"{reason}, and the previous zygote had the same problem")
 
     def _exchange(
-        self, zygote: ZygoteProcess, plan: LaunchPlan, lock: int
+        self, zygote: ZygoteProcess, plan: LaunchPlan, lock: int, reasons: dict[str, str]
     ) -> tuple[dict[str, Any], str]:
         """Fork a shim, send the plan to the shim, and read the shim's answer.
 
@@ -147,7 +148,7 @@ class ForkLauncher(LocalLauncher):
         plan_read, plan_write = os.pipe()
         answer_read, answer_write = os.pipe()
         requested_at_ns = plan.asked or time.monotonic_ns()
-        confined = self._confine is not None
+        confined = self._needs_scope(plan)
         with os.fdopen(plan_write, "wb") as sending, os.fdopen(answer_read, "rb") as receiving:
             try:
                 descriptors = (plan_read, answer_write, lock)
@@ -157,7 +158,11 @@ class ForkLauncher(LocalLauncher):
                 os.close(answer_write)
             # At this point, the shim waits for its plan. After it has read the plan, the shim sets
             # these file limits for the child that it forked early.
-            limits = plan.limits if self._confine is None else self._confine(plan, shim)
+            limits = plan.limits
+            if confined and self._scopes is not None:
+                confinement = self._scopes.confine(plan, shim)
+                limits, confined = confinement.limits, confinement.is_confined
+                reasons.update(confinement.reasons)
             set_file_limits(shim, choose_open_files(limits, INITIAL_FILE_LIMITS))
             # A broken pipe means that the shim has died; its answer, if any, contains the reason.
             with contextlib.suppress(BrokenPipeError):

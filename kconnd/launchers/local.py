@@ -13,6 +13,8 @@ import logging
 import marshal
 import os
 import signal
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,13 @@ from kconnd.core.launch.kernel_files import spare_exit_of
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import ExitStatus, Handle, parse_handle
+from kconnd.launchers.confinement import Scopes, with_limits
 from kconnd.launchers.shim_process import ShimSpawner
 from kconnd.system.files.private import is_locked, write_private
 from kconnd.system.files.program_faults import ProgramFault, explain_failed_exec
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process import cgroups
+from kconnd.system.process.cgroups import kernel_cgroup_of
 from kconnd.system.process.processes import (
     ProcessId,
     boot_id,
@@ -55,9 +59,12 @@ class LocalLauncher:
     ----------
     folder : Path
         A private folder for the compiled shim.
+    scopes : Scopes, optional
+        Creates scopes for kernels with limits; None: such kernels get no scope.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scopes: Scopes | None = None) -> None:
+        self._scopes = scopes
         self._program = folder / "shim.pyc"
         self._compiled = False
         self._shims = ShimSpawner(self.shim)
@@ -78,8 +85,25 @@ class LocalLauncher:
 
     async def launch(self, plan: LaunchPlan) -> Handle:
         """Start a shim with the plan; see `Launcher`."""
-        facts, trouble = await self._shims.start(plan)
-        return await handle_of({"launcher": LOCAL, **facts}, plan, trouble)
+        reasons: dict[str, str] = {}
+        confine = partial(self._confine, plan, reasons) if self._needs_scope(plan) else None
+        facts, trouble = await self._shims.start(plan, confine)
+        handle = await handle_of({"launcher": LOCAL, **facts}, plan, trouble)
+        cgroup = kernel_cgroup_of(handle.shim.pid) if confine else ""
+        return with_limits(replace(handle, cgroup=cgroup), plan, reasons)
+
+    def _needs_scope(self, plan: LaunchPlan) -> bool:
+        return self._scopes is not None and self._scopes.needs_scope(plan)
+
+    def _confine(self, plan: LaunchPlan, reasons: dict[str, str], shim: int) -> bool:
+        """Move a shim into a scope; return whether it is in one.
+
+        The reasons why limits are not enforced are added to ``reasons``.
+        """
+        assert self._scopes is not None  # noqa: S101  # `_needs_scope` has checked it
+        confinement = self._scopes.confine(plan, shim)
+        reasons.update(confinement.reasons)
+        return confinement.is_confined
 
     def close(self) -> None:
         """Dismiss the spare shim."""
@@ -152,7 +176,7 @@ class LocalLauncher:
                 while not (handle and is_alive(handle.shim)) and is_locked(Path(lock)):
                     await asyncio.sleep(POLL_INTERVAL_S)
                     handle = _read_facts(facts, exit_file, lock)
-        return handle
+        return handle and replace(handle, cgroup=kernel_cgroup_of(handle.shim.pid))
 
 
 async def handle_of(facts: dict[str, Any], plan: LaunchPlan, trouble: str) -> Handle:

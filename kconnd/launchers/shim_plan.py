@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import StillRunningError
 
+CGROUP_RECORD = b"cgroup=1\0"  # the record for a kernel with its own cgroup
 # The soft and hard limit on open files at the start of this process. The daemon raises its own
 # limit later; kernels get these initial limits.
 INITIAL_FILE_LIMITS = resource.getrlimit(resource.RLIMIT_NOFILE)

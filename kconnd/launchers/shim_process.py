@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kconnd.core.launch.forking import choose_open_files
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import LockedError, StartFailedError
 from kconnd.launchers.shim_plan import (
+    CGROUP_RECORD,
     INITIAL_FILE_LIMITS,
     plan_records,
     set_file_limits,
@@ -34,6 +36,7 @@ from kconnd.system.files.private import is_locked, take_lock
 # The time from the last start of a kernel to the spawn of a spare shim. The delay keeps the spawn
 # from slowing down a series of starts.
 SPARE_DELAY_S = 0.5
+Confine = Callable[[int], bool]  # moves a shim's pid into a scope; returns whether it is in one
 NAME_ROOM = " " * 100  # reserved in the command line of a spare shim for the name of its kernel
 
 
@@ -136,8 +139,17 @@ class ShimSpawner:
         self._spares: deque[ShimProcess] = deque()
         self._refill: asyncio.TimerHandle | None = None
 
-    async def start(self, plan: LaunchPlan) -> tuple[dict[str, Any], str]:
+    async def start(
+        self, plan: LaunchPlan, confine: Confine | None = None
+    ) -> tuple[dict[str, Any], str]:
         """Start a kernel; return its facts, and a description of the failure or ``""``.
+
+        Parameters
+        ----------
+        plan : LaunchPlan
+            The plan.
+        confine : callable, optional
+            A function that moves the shim into a scope before the shim gets the plan.
 
         Raises
         ------
@@ -147,7 +159,7 @@ class ShimSpawner:
             If the shim exits without an answer.
         """
         try:
-            return await asyncio.to_thread(self._start, plan)
+            return await asyncio.to_thread(self._start, plan, confine)
         finally:
             self._cancel_refill()
             loop = asyncio.get_running_loop()
@@ -177,18 +189,20 @@ class ShimSpawner:
         except IndexError:
             return None
 
-    def _start(self, plan: LaunchPlan) -> tuple[dict[str, Any], str]:
+    def _start(self, plan: LaunchPlan, confine: Confine | None) -> tuple[dict[str, Any], str]:
         spare = None if is_locked(Path(plan.files.lock)) else self._take_spare()
-        answer = start_with_spare(plan, spare) if spare else ""
-        line, _, failure = (answer or start_with_new(plan, self._program())).partition("\n")
+        answer = start_with_spare(plan, spare, confine) if spare else ""
+        answer = answer or start_with_new(plan, self._program(), confine)
+        line, _, failure = answer.partition("\n")
         return json.loads(line), failure
 
 
-def start_with_spare(plan: LaunchPlan, spare: ShimProcess) -> str:
+def start_with_spare(plan: LaunchPlan, spare: ShimProcess, confine: Confine | None = None) -> str:
     """Send the plan to a spare shim; return its answer, or ``""`` if the spare shim had died."""
     try:
         text = b"".join(plan_records(plan, ("lock_file", plan.files.lock)))
         Path(plan.files.exit).unlink(missing_ok=True)
+        text = _limit(plan, spare, text, confine)
     except BaseException:
         spare.dismiss()
         raise
@@ -198,7 +212,17 @@ def start_with_spare(plan: LaunchPlan, spare: ShimProcess) -> str:
     return answer
 
 
-def start_with_new(plan: LaunchPlan, program: str) -> str:
+def _limit(plan: LaunchPlan, shim: ShimProcess, text: bytes, confine: Confine | None) -> bytes:
+    """Apply the limits of a plan to a shim, whose children inherit them; return the text to send.
+
+    The shim of a kernel with its own cgroup gets a record of it.
+    """
+    if "open_files" in plan.limits:
+        set_file_limits(shim.pid, choose_open_files(plan.limits, INITIAL_FILE_LIMITS))
+    return CGROUP_RECORD + text if confine is not None and confine(shim.pid) else text
+
+
+def start_with_new(plan: LaunchPlan, program: str, confine: Confine | None = None) -> str:
     """Spawn a shim that inherits the kernel's lock; return its answer."""
     try:
         lock = take_lock(Path(plan.files.lock), f"a shim of kernel {plan.name}")
@@ -209,7 +233,7 @@ def start_with_new(plan: LaunchPlan, program: str) -> str:
         text = b"".join(plan_records(plan, ("lock", str(lock))))
         Path(plan.files.exit).unlink(missing_ok=True)
         shim = spawn(program, plan.name, lock)
-        answer = shim.exchange(text)
+        answer = shim.exchange(_limit(plan, shim, text, confine))
     finally:
         os.close(lock)
     if not answer:

@@ -8,7 +8,6 @@ kernel through the facts that the shim wrote.
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from kconnd.client import Client
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import KconndError, StartFailedError
 from kconnd.launchers.base import Handle
+from kconnd.launchers.confinement import Confinement, with_limits
 from kconnd.launchers.local import LocalLauncher, start_failure
 from kconnd.launchers.shim_plan import plan_records, still_there
 from kconnd.system.files.private import is_locked, write_private
@@ -69,7 +69,7 @@ class SystemdLauncher(LocalLauncher):
         if facts["errno"] is not None:
             await wait_for_end(handle.shim)
             raise await start_failure(plan, f"{facts['errno']} {facts['step']}")
-        return handle
+        return with_limits(handle, plan, {})
 
     async def find(self, facts: str, exit_file: str, lock: str) -> Handle | None:
         """Find an unrecorded launch by the shim's facts; see `Launcher`."""
@@ -78,13 +78,12 @@ class SystemdLauncher(LocalLauncher):
             return None
         return replace(handle, launcher=SYSTEMD, cgroup=kernel_cgroup_of(handle.shim.pid))
 
-    def confine(self, plan: LaunchPlan, shim: int) -> Mapping[str, float]:
-        """Move a forked shim into a new scope; the shim then forks the kernel in this scope.
+    def needs_scope(self, plan: LaunchPlan) -> bool:  # noqa: ARG002  # see `Scopes`
+        """Return True: on a server, each forked kernel gets a scope."""
+        return True
 
-        Returns
-        -------
-        mapping
-            The limits of the scope, which may be stricter than the plan's.
+    def confine(self, plan: LaunchPlan, shim: int) -> Confinement:
+        """Move a forked shim into a new scope; the shim then forks the kernel in this scope.
 
         Raises
         ------
@@ -98,12 +97,12 @@ class SystemdLauncher(LocalLauncher):
             "limits": dict(plan.limits),
         }
         try:
-            limits: Mapping[str, float] = self._front.post("/v1/scopes", body)["limits"]
+            limits: dict[str, float] = self._front.post("/v1/scopes", body)["limits"]
         except KconndError as error:
             raise StartFailedError(
                 f"requesting a scope for {plan.name}: {error.message}", hint=error.hint
             ) from error
-        return limits
+        return Confinement(limits)
 
     def _request_unit(self, plan: LaunchPlan, file: Path) -> str:
         body = {

@@ -40,6 +40,15 @@ def test_a_verb_sends_what_it_says(
     assert sent(daemon) == [(f"/v1/kernels/a/{path}", body)]
 
 
+@pytest.mark.parametrize("verb", ["start", "restart"])
+def test_limits_that_are_not_enforced_are_told_after_a_launch(
+    verb: str, ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    daemon.add("a", limits_unenforced="limits.memory is not enforced: why")
+    assert ctl(verb, "a").err == "kconnd-ctl: a: limits.memory is not enforced: why\n"
+    assert ctl("interrupt", "a").err == ""
+
+
 def test_several_are_started_side_by_side(ctl: Ctl, daemon: FakeDaemon) -> None:
     """Each start is answered only once all have arrived, so one after the other would hang."""
     names = [f"k{number}" for number in range(8)]

@@ -88,6 +88,16 @@ def test_a_kernel_that_answers_no_cell_is_not_shown_as_idle(ctl: Ctl, daemon: Fa
     assert "does not answer on its shell channel" in ctl("list").out
 
 
+def test_the_limits_of_a_kernel_and_those_that_are_not_enforced(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    limits = {"memory": 150 << 20, "cpu": 1.5, "tasks": None}
+    daemon.add("a", limits=limits, limits_unenforced="limits.tasks is not enforced: why")
+    rows = [line.split(maxsplit=1) for line in ctl("info", "a").out.splitlines()]
+    assert ["limits", "memory 150M, cpu 1.5"] in rows
+    assert ["warning", "limits.tasks is not enforced: why"] in rows
+
+
 def test_work_in_a_subshell_only_is_shown(ctl: Ctl, daemon: FakeDaemon) -> None:
     text = "it runs a cell in a subshell only; ipykernel can interrupt the main shell only"
     daemon.add("a", execution_state="busy", in_subshells=text)

@@ -15,8 +15,8 @@ from kconnd.core.account_history import (
     parse_account,
     unit_of_account,
 )
+from kconnd.core.unit_names import unit_name
 from kconnd.errors import StateFileError
-from kconnd.front.unit_properties import unit_name
 
 NAMES = st.text(min_size=1, max_size=20)
 NUMBERS = st.integers(1, 10**9 - 1) | st.integers(1, 4)  # the small ones are often neighbours

@@ -289,7 +289,7 @@ def test_open_files_are_what_the_daemon_began_with_or_what_is_asked_for(folder: 
         "few": ("fork", "(300, 300)", None),
         "many": (
             "local",
-            "(1000, 5000)",
+            "(5000, 5000)",
             "not forked: open_files: its zygote may have 5000 at most",
         ),
     }

@@ -1,6 +1,5 @@
 """Requests that the front door accepts for units, and the properties that it builds."""
 
-import re
 import subprocess
 import sys
 from typing import Any
@@ -16,7 +15,6 @@ from kconnd.front.unit_properties import (
     properties,
     scope_properties,
     stricter,
-    unit_name,
 )
 from kconnd.programs import shim
 from kconnd.system.systemd.systemd_version import parse_version
@@ -76,21 +74,6 @@ def test_junk_is_refused_and_nothing_else(body: dict[str, Any]) -> None:
 
 
 NEW = 252  # a systemd that knows all that we ask of it for a unit
-NAMES = st.from_regex(
-    r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}(@[A-Za-z0-9][A-Za-z0-9._-]{0,39})?", fullmatch=True
-)
-
-
-@given(st.integers(0, 1 << 32), NAMES, st.integers(1, 10**9))
-def test_a_units_name_holds_nothing_but_a_units_name(uid: int, name: str, generation: int) -> None:
-    unit = unit_name(uid, name, generation)
-    assert re.fullmatch(r"kconnd-kernel-[A-Za-z0-9._\\-]+\.service", unit)
-    assert len(unit) < 256  # UNIT_NAME_MAX
-
-
-@given(NAMES, NAMES)
-def test_two_kernels_never_share_a_unit(one: str, other: str) -> None:
-    assert (unit_name(1, one, 1) == unit_name(1, other, 1)) == (one == other)
 
 
 def test_whose_it_is_is_not_asked() -> None:

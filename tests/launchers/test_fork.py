@@ -21,6 +21,7 @@ import pytest
 from kconnd.core.launch.forking import MIN_REFUSAL_S, exec_time
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.launchers.base import Handle
+from kconnd.launchers.confinement import Confinement
 from kconnd.launchers.fork import MAX_ZYGOTES, ForkLauncher
 from kconnd.launchers.zygote_process import BURST_INTERVAL_S, StaleError, ZygoteTimeouts
 from kconnd.programs.zygote import main as zygote
@@ -619,10 +620,20 @@ async def test_an_early_child_that_was_stopped_is_not_waited_for(
     await wait_until(lambda: not is_there(child), "it to be ended with what the kernel left")
 
 
+class Elsewhere:
+    """Puts each shim elsewhere, as far as it says."""
+
+    def needs_scope(self, _plan: LaunchPlan) -> bool:
+        return True
+
+    def confine(self, plan: LaunchPlan, _shim: int) -> Confinement:
+        return Confinement(plan.limits)
+
+
 async def test_an_early_child_is_not_used_where_its_shim_is_put_elsewhere(
     parents: Parents, wait_until: WaitUntil
 ) -> None:
-    parents.launcher = ForkLauncher(parents.folder, parents.cold, lambda plan, _: plan.limits)
+    parents.launcher = ForkLauncher(parents.folder, parents.cold, Elsewhere())
     await parents.launcher.prepare(plan(parents.folder))
     child = await a_spare_child(parents, wait_until)
     handle = await parents.launch()

@@ -12,6 +12,7 @@ import pytest
 from kconnd.core.kernel.events import Step
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.errors import RefusedError, StartFailedError
+from kconnd.launchers.confinement import Confinement
 from kconnd.launchers.transient_unit import SystemdLauncher
 from tests.cli.fake_daemon import FakeDaemon, Request
 from tests.launchers.fake import files_in
@@ -65,6 +66,8 @@ async def test_a_kernel_is_found_as_one_of_a_unit(
 ) -> None:
     handle = await launcher.launch(replace(plan, argv=("sleep", "1000")))
     files = plan.files
+    assert handle.unenforced.keys() == {"memory"}, "this front door made no unit"
+    handle = replace(handle, unenforced={})
     assert await launcher.find(files.facts, files.exit, files.lock) == handle
     with pytest.raises(StartFailedError, match="still runs"):
         await launcher.launch(plan)
@@ -94,7 +97,7 @@ def test_a_forked_shim_gets_a_scope_and_its_limits(
 ) -> None:
     replies: Any = front.replies
     replies["POST", "/v1/scopes"] = {"limits": {"tasks": 10}}
-    assert launcher.confine(plan, 4711) == {"tasks": 10}
+    assert launcher.confine(plan, 4711) == Confinement({"tasks": 10})
     assert (front.requests[0].body["pid"], front.requests[0].body["generation"]) == (4711, 3)
     replies["POST", "/v1/scopes"] = RefusedError("not yours")
     with pytest.raises(StartFailedError, match="requesting a scope for k: not yours"):

@@ -346,6 +346,8 @@ def test_a_memory_limit_is_enforced_and_named(
         f"TasksMax={60 + beside}",
         "CPUQuotaPerSecUSec=500ms",
     }
+    assert found["limits_unenforced"] is None
+    assert found["limits"] == {"memory": 150 << 20, "tasks": 60, "cpu": 0.5, "open_files": 300}
     say = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))"
     assert box.run(f"kconnd-ctl run small -c '{say}'", "bob").out == "(300, 300)\n"
     # What the owner asks for can be less than what the machine's profile says, and not more.
@@ -359,7 +361,8 @@ def test_a_memory_limit_is_enforced_and_named(
     assert (done.code, "memory limit" in done.err) == (3, True)
     wait_for(lambda: box.ctl("info small", "bob")["state"] == "failed", "it to be told")
     last = box.ctl("info small", "bob")["last_exit"]
-    assert (last["reason"], last["signal"]) == ("killed because it exceeded its memory limit", 9)
+    reason = "killed because it exceeded its memory limit of 150M (limits.memory in its profile)"
+    assert (last["reason"], last["signal"]) == (reason, 9)
 
 
 def test_a_limit_that_all_kernels_of_a_user_reached_is_not_blamed_on_one(

@@ -15,6 +15,7 @@ from kconnd.core.kernel.lifecycle import State
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.stop_delay import describe_wait
 from kconnd.core.launch.plan import DEFAULT_UMASK
+from kconnd.core.limits import describe_unenforced
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,23 @@ def iso_time(at: float | None) -> str | None:
     return text.replace("+00:00", "Z")
 
 
-def describe_oom(*, own: bool, above: str) -> str:
+def describe_oom(*, own: bool, above: str, limit: str = "") -> str:
     """Describe which memory limit caused a kernel to be killed.
 
     Parameters
     ----------
     own : bool
         Whether the kernel reached the limit of its own control group.
+    limit : str
+        The kernel's own limit, such as ``1G``; ``""`` if unknown.
     above : str
         The ancestor control group that reached its memory limit, such as a user's slice; ``""`` if
         no ancestor reached its limit.
     """
     if not above:
         if own:
-            return "killed because it exceeded its memory limit"
+            of_profile = f" of {limit} (limits.memory in its profile)" if limit else ""
+            return f"killed because it exceeded its memory limit{of_profile}"
         return "killed because the machine had no memory left; it had not reached its own limit"
     shared = f"the memory limit of {above}, which counts all processes in it together"
     if above.startswith("kconnd-"):
@@ -139,6 +143,8 @@ def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
         "ready_after": facts.ready_after if alive else None,
         "umask": _umask(record) if alive else None,
         "launcher": record.handle["launcher"] if alive and record.handle else None,
+        "limits": (record.handle.get("limits") if alive and record.handle else None) or None,
+        "limits_unenforced": _unenforced_limits(record) if alive else None,
         "launcher_note": (record.handle.get("note") if alive and record.handle else None) or None,
         "program": record.program.path if alive and record.program else None,
         "program_origin": record.program.origin if alive and record.program else None,
@@ -189,6 +195,11 @@ def describe_elsewhere(record: KernelRecord) -> dict[str, Any]:
 def _umask(record: KernelRecord) -> str:
     """Return the umask, in octal digits, with which the present process was launched."""
     return str((record.profile or {}).get("umask") or f"{DEFAULT_UMASK:03o}")
+
+
+def _unenforced_limits(record: KernelRecord) -> str | None:
+    unenforced = record.handle.get("unenforced") if record.handle else None
+    return describe_unenforced(unenforced) if unenforced else None
 
 
 def _last_exit(record: KernelRecord) -> Mapping[str, Any] | None:

@@ -34,6 +34,7 @@ from kconnd.core.launch.capabilities import (
     Software,
 )
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.profile.quantities import format_size
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.background import BackgroundTasks, Work
 from kconnd.daemon.kernel.files import RuntimeFiles, is_rewritten
@@ -453,7 +454,9 @@ class Process:
 def describe_end(end: ExitStatus, handle: Handle, *, interrupted: bool) -> str:
     """Describe how a process exited, for users."""
     if end.oom:
-        reason = describe_oom(own=end.oom_own, above=end.oom_above)
+        limit = handle.limits.get("memory")
+        size = format_size(int(limit)) if limit else ""
+        reason = describe_oom(own=end.oom_own, above=end.oom_above, limit=size)
     else:
         reason = describe_exit(end.code, end.signal)
     if end.unit_stopped:

@@ -46,6 +46,10 @@ def test_a_live_kernel_shows_its_process_and_an_ended_one_shows_none() -> None:
         *(7, "fork", "1970-01-01T00:00:00.000Z", "/c"),
         "022",
     ]
+    handle = {"launcher": "fork", "kernel": [7, 1], "limits": {"tasks": 9}}
+    limited = describe(replace(live, handle={**handle, "unenforced": {"cpu": "why"}}), status)
+    assert limited["limits"] == {"tasks": 9}
+    assert limited["limits_unenforced"] == "limits.cpu is not enforced: why"
     private = replace(live, profile={"umask": "077"})
     assert describe(private, status)["umask"] == "077"
     ended = replace(live, lifecycle=Lifecycle(State.FAILED, Desired.UP))
@@ -60,6 +64,8 @@ def test_words_for_an_exit() -> None:
     assert describe_exit(None, 250) == "killed by signal 250"
     assert describe_exit(None, None) == "exited with an unknown status"
     assert describe_oom(own=True, above="") == "killed because it exceeded its memory limit"
+    own = describe_oom(own=True, above="", limit="1G")
+    assert own == "killed because it exceeded its memory limit of 1G (limits.memory in its profile)"
     slice_ = "the memory limit of kconnd-7.slice, which counts all kernels of its user together"
     assert describe_oom(own=False, above="kconnd-7.slice") == f"killed because of {slice_}"
     both = describe_oom(own=True, above="kconnd-7.slice")
