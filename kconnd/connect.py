@@ -44,7 +44,7 @@ from typing import Any
 from jupyter_core.paths import jupyter_runtime_dir
 
 from kconnd.attach import readable_connection_file
-from kconnd.client import Client, find_socket, has_front_door, kernel_path
+from kconnd.client import Client, find_socket, has_front_door
 from kconnd.client.other_owners import find_uid
 from kconnd.connection_search import find_file, inherited_file, kernel_and_socket
 from kconnd.core import paths
@@ -356,7 +356,7 @@ def _is_shared_kernel(text: str) -> bool:
 def _connection_of_shared_kernel(kernel: str) -> str:
     """Start another user's kernel if necessary; return the path of a copy of its connection."""
     client = Client(find_socket(os.environ))
-    description = client.post(kernel_path(kernel, "start"), {"on_demand": True})
+    description = client.launch(kernel, body={"on_demand": True})
     return readable_connection_file(client, description, kernel)
 
 

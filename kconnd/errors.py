@@ -12,6 +12,7 @@
     ├── RefusedError             refused             5   403   the caller lacks the right
     ├── UnreachableError         unreachable         6   503   no daemon answers
     ├── ProfileError             bad-profile         1   422   a profile has faults
+    ├── SessionWantedError       session-wanted      1   428   the client has to send more variables
     ├── StartFailedError         start-failed        1   500   the kernel did not become ready
     │   └── StillRunningError    start-failed        1   500   an earlier process is still alive
     ├── StopFailedError          stop-failed         1   500   a process of the kernel did not exit
@@ -105,6 +106,16 @@ class ProfileError(KconndError):
     """A profile has faults, so its kernel cannot be started."""
 
     code, exit_code, http_status = "bad-profile", 1, 422
+
+
+class SessionWantedError(KconndError):
+    """The profile passes variables of the client, whose names are in ``names``, to the kernel.
+
+    The client repeats its request with these variables.
+    """
+
+    code, exit_code, http_status = "session-wanted", 1, 428
+    names: tuple[str, ...] = ()
 
 
 class StartFailedError(KconndError):

@@ -20,6 +20,8 @@ from kconnd.cli.batch import (
 from kconnd.client import kernel_path
 from kconnd.errors import RefusedError, UsageError
 
+LAUNCHING_VERBS = {"start", "restart"}
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,6 +217,8 @@ def _post_each(
     on_success: Callable[[dict[str, Any]], None],
 ) -> Failures:
     def request(name: str) -> Any:
+        if verb in LAUNCHING_VERBS:
+            return client.launch(name, verb, body)
         return client.post(kernel_path(name, verb), body)
 
     if "now" not in body or not body["wait"]:

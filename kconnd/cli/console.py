@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 
-from kconnd.client import kernel_path
 from kconnd.errors import KconndError
 
 TYPE_CHECKING = False
@@ -22,7 +21,7 @@ def console(arguments: Arguments) -> int:
     from kconnd.spawn import client_or_start  # noqa: PLC0415  # --help does not need it
 
     client = client_or_start(arguments.socket)
-    kernel: dict[str, Any] = client.post(kernel_path(arguments.name, "start"), {"on_demand": True})
+    kernel: dict[str, Any] = client.launch(arguments.name, body={"on_demand": True})
     file = readable_connection_file(client, kernel, arguments.name)
     encrypted = bool((kernel["connection"] or {}).get("encrypted"))
     command = find_console(arguments.name, arguments.socket, encrypted=encrypted)

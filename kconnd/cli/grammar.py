@@ -168,6 +168,8 @@ an object with name, profile, owner, state, wanted, reason, waits_for, pid, gene
 started_at, ready_after (seconds), launcher, launcher_note (why it is not the requested launcher), \
 limits {memory, cpu, tasks, open_files} (those that are enforced), limits_unenforced (which limits \
 of the profile are not enforced, and why), \
+umask_source (profile, client, account or daemon), session {client, pid, taken_at, variables, \
+absent, unsent}, \
 umask, program (its path), program_origin (where it was found), kernel_name, language, \
 language_version, implementation, implementation_version, protocol_version, connection_file, \
 connection {transport, ip, shell_port, iopub_port, stdin_port, \

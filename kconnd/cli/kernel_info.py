@@ -36,7 +36,7 @@ def _info_lines(kernel: dict[str, Any]) -> list[str]:
     if kernel["pid"]:
         rows += _process_rows(kernel, now)
     rows.append(("launches", f"{kernel['generation']}, {kernel['restarts']} of them restarts"))
-    rows += [*_launch_rows(kernel), *_limit_rows(kernel)]
+    rows += [*_launch_rows(kernel), *_limit_rows(kernel), *_session_rows(kernel, now)]
     if kernel["connection"]:
         rows += _connection_rows(kernel, now)
     if kernel.get("in_subshells"):
@@ -97,6 +97,8 @@ def _process_rows(kernel: dict[str, Any], now: float) -> Rows:
     ready_after = kernel["ready_after"]
     speed = f", ready after {ready_after:.2f} s" if ready_after is not None else ""
     umask = f", umask {render.plain(kernel['umask'])}" if kernel.get("umask") else ""
+    if source := kernel.get("umask_source"):
+        umask += f" (of its {render.plain(source)})"
     memory = f"{render.size(kernel['memory'])} in all its processes"
     return [
         ("process", f"pid {kernel['pid']}, {memory}{umask}"),
@@ -127,6 +129,25 @@ def _limit_rows(kernel: dict[str, Any]) -> Rows:
 
 def _limit(key: str, limit: float) -> str:
     return render.size(int(limit)) if key == "memory" else f"{limit:g}"
+
+
+def _session_rows(kernel: dict[str, Any], now: float) -> Rows:
+    """Return rows about the session that the kernel inherits from: names, and no values."""
+    session = kernel.get("session")
+    if not session:
+        return []
+    rows = []
+    if session["taken_at"]:
+        client, age = session["client"], render.ago(session["taken_at"], now)
+        names = ", ".join(session["variables"]) or "no variables"
+        rows.append(("session", render.plain(f"{client} (pid {session['pid']}), {age}: {names}")))
+    if session["absent"]:
+        rows.append(("", render.plain(f"not set there: {', '.join(session['absent'])}")))
+    if session["unsent"]:
+        unsent = ", ".join(session["unsent"])
+        rows.append(("without", render.plain(f"{unsent}: no client has sent them")))
+        rows.append(("", f"kconnd-ctl restart {kernel['name']} takes them from your session"))
+    return rows
 
 
 def _software(kernel: dict[str, Any]) -> str:

@@ -27,11 +27,10 @@ def qtconsole(arguments: Arguments) -> int:
             f"opening a Qt console on {arguments.name}: this session has no display", hint=hint
         )
     from kconnd.attach import readable_connection_file  # noqa: PLC0415  # --help does not need it
-    from kconnd.client import kernel_path  # noqa: PLC0415  # --help does not need it
     from kconnd.spawn import client_or_start  # noqa: PLC0415  # --help does not need it
 
     client = client_or_start(arguments.socket)
-    kernel: dict[str, Any] = client.post(kernel_path(arguments.name, "start"), {"on_demand": True})
+    kernel: dict[str, Any] = client.launch(arguments.name, body={"on_demand": True})
     try:
         file = readable_connection_file(client, kernel, arguments.name)
         command = qtconsole_command(

@@ -14,7 +14,6 @@ import time
 from kconnd.cli.code_piece import pieces_of
 from kconnd.cli.message_output import MessageOutput
 from kconnd.cli.saved_output import OutputFolder
-from kconnd.client import kernel_path
 from kconnd.core.execution_outcome import INTERRUPTED, SUCCEEDED
 from kconnd.errors import NotRunningError, TimedOutError, UnreachableError, UsageError
 
@@ -65,9 +64,9 @@ def _start(daemon: Client, arguments: Arguments, deadline: float) -> dict[str, A
     """Start the kernel if necessary, and wait until it is ready or the deadline has passed."""
     remaining = max(MIN_TIMEOUT_S, deadline - time.monotonic())
     limit = None if remaining == float("inf") else remaining
-    path = kernel_path(arguments.name, "start")
     try:
-        kernel: dict[str, Any] = daemon.request("POST", path, {"on_demand": True}, limit=limit)
+        body = {"on_demand": True}
+        kernel: dict[str, Any] = daemon.launch(arguments.name, body=body, limit=limit)
     except UnreachableError:
         if time.monotonic() < deadline:
             raise

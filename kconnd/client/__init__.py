@@ -15,9 +15,12 @@ database. The caller's own daemon can redirect a request for ``NAME`` to another
 the request fails. In a reply of another owner's daemon, unknown fields are dropped
 (`kconnd.core.untrusted_reply`).
 
-Modules: `unix_connection` connects and checks the server. `http_reply` parses replies.
-`other_owners` looks up other owners and validates the replies of their daemons; this package
-imports `other_owners` when a request to another owner's daemon needs it.
+A request that may launch a kernel (`Client.launch`) contains the session of this process
+(`kconnd.core.launch.session`). It is sent to the caller's own daemon only.
+
+Modules: `caller_session` collects the session. `unix_connection` connects and checks the server.
+`http_reply` parses replies. `other_owners` looks up other owners and validates the replies of their
+daemons; this package imports `other_owners` when a request to another owner's daemon needs it.
 
 Example::
 
@@ -38,7 +41,7 @@ from kconnd.client.unix_connection import (
     open_connection,
 )
 from kconnd.core.protocol.request_head import quote, request_head, unquote
-from kconnd.errors import ElsewhereError, error_class
+from kconnd.errors import ElsewhereError, SessionWantedError, error_class
 
 TYPE_CHECKING = False  # importing typing takes longer than importing the rest of this module
 if TYPE_CHECKING:
@@ -66,6 +69,7 @@ MAX_FOREIGN_REPLY_BYTES = 4 << 20  # the limit of a whole reply of another owner
 # the whole look-up.
 LOOKUP_LIMIT_S = 60.0
 KERNELS = "/v1/kernels/"
+SESSION = "session"  # the field of a body; sent to the caller's own daemon only
 
 
 class Client:
@@ -93,6 +97,37 @@ class Client:
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
         """Send a POST request; see `request`."""
         return self.request("POST", path, body or {})
+
+    def launch(
+        self,
+        name: str,
+        verb: str = "start",
+        body: Mapping[str, object] | None = None,
+        *,
+        limit: float | None = None,
+    ) -> Any:
+        """Send a request that may launch a kernel, with the session of this process.
+
+        If the kernel's profile passes more variables of the session to the kernel, the daemon
+        requests them, and the request is repeated with them.
+
+        Parameters
+        ----------
+        name, verb : str
+            The kernel, and ``start`` or ``restart``.
+        body, limit
+            See `request`.
+        """
+        from kconnd.client.caller_session import caller_session  # noqa: PLC0415  # not for look-ups
+
+        path, fields = kernel_path(name, verb), dict(body or {})
+        try:
+            return self.request("POST", path, {**fields, SESSION: caller_session()}, limit=limit)
+        except SessionWantedError as error:
+            if not error.names:
+                raise
+            session = caller_session(error.names)
+        return self.request("POST", path, {**fields, SESSION: session}, limit=limit)
 
     def request(
         self,
@@ -173,6 +208,8 @@ class Client:
             connection.settimeout(limit)
             if limit is not None and is_foreign(connection.owner):
                 connection.deadline = time.monotonic() + limit
+            if body is not None and is_foreign(connection.owner):
+                body = {key: value for key, value in body.items() if key != SESSION}
             self._send(connection, method, path, body)
             reply = HttpReply(stream, self.path, self._limit_for(connection.owner))
             content = self._content(path, reply, connection.owner)
@@ -235,6 +272,8 @@ class Client:
         )
         if isinstance(error, ElsewhereError):
             error.owner = str(fields.get("owner", ""))
+        if isinstance(error, SessionWantedError):
+            error.names = tuple(map(str, fields.get("names", ())))
         raise error
 
     @staticmethod

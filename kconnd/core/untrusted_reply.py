@@ -233,6 +233,8 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "implementation_version": optional(_line),
     "protocol_version": optional(_line),
     "umask": optional(_line),
+    "umask_source": optional(label),
+    "session": lambda _value: None,  # it concerns the owner alone
     "connection_file": optional(_path),
     "connection": optional(record({**_summary, "kernel_name": _line, "encrypted": flag})),
     "clients": optional(count),

@@ -13,8 +13,10 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles, WarmFiles, kernel_files, warm_files
 from kconnd.core.launch.plan import User
 from kconnd.daemon.event_log import EventBus, KernelEvent
+from kconnd.daemon.last_sessions import LastSessions
 from kconnd.daemon.staggering import Pace
 from kconnd.launchers.base import Launcher
+from kconnd.system.account_defaults import AccountDefaults
 from kconnd.system.hung_calls import PathSteps
 from kconnd.system.kernel_software import LearnedCapabilities, SoftwareReader
 from kconnd.system.kernelspecs import KernelspecIndex
@@ -114,6 +116,10 @@ class World:
         The object that reads facts about a kernel's software before the kernel starts.
     capabilities : LearnedCapabilities
         The store of facts about kernels' software that were observed during starts.
+    account : AccountDefaults
+        What a kernel inherits if no client of the owner has sent its session.
+    sessions : LastSessions
+        The session of each profile's latest launch.
     calendar : WallClock
         The converter of monotonic seconds to times of day.
     clock, wall_clock : callable
@@ -147,18 +153,28 @@ class World:
     kernelspecs: KernelspecIndex = field(default_factory=KernelspecIndex)
     software: SoftwareReader = field(default_factory=SoftwareReader)
     capabilities: LearnedCapabilities = field(default_factory=LearnedCapabilities)
+    account: AccountDefaults = field(default_factory=AccountDefaults)
+    sessions: LastSessions = field(default_factory=LastSessions)
     calendar: WallClock = field(default_factory=WallClock)
 
-    def program_hints(self, record: KernelRecord | None = None) -> ProgramHints:
-        """Return what is known for the search of a kernel's program.
+    def program_hints(
+        self, record: KernelRecord | None = None, *, profile: str = ""
+    ) -> ProgramHints:
+        """Return what is known for the search of a kernel's program, and what the kernel inherits.
 
         Parameters
         ----------
         record : KernelRecord, optional
             The kernel's record; None for a kernel without a name.
+        profile : str
+            The profile of a kernel without a name, which inherits from the profile's last session.
         """
-        kept = record.program if record is not None else None
-        return ProgramHints(kept=kept, service_prefix=self.service_prefix)
+        if record is None:
+            session = self.sessions.find(profile)
+            return ProgramHints(service_prefix=self.service_prefix, session=session)
+        return ProgramHints(
+            kept=record.program, service_prefix=self.service_prefix, session=record.session
+        )
 
     def announce(self, kernel: str, kind: str, message: str) -> None:
         """Publish an event about a kernel to all subscribers."""

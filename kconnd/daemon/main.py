@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from kconnd.core.kernel.record import Origin
 from kconnd.core.kernel.view import iso_time
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import live_dir
+from kconnd.core.launch.plan import base_environment
 from kconnd.core.paths import SETTINGS_FILE
 from kconnd.daemon.api.admission import Gate, bound_connections_for_ever
 from kconnd.daemon.api.request import Request
@@ -45,6 +47,7 @@ from kconnd.launchers.fork import FORK, ForkLauncher
 from kconnd.launchers.local import LOCAL, LocalLauncher
 from kconnd.launchers.registry import Launchers
 from kconnd.launchers.transient_unit import SYSTEMD, SystemdLauncher
+from kconnd.system.account_defaults import AccountDefaults, find_umask
 from kconnd.system.files.account_files import AccountFiles, check_account
 from kconnd.system.files.private import ensure_private_dir, take_lock
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
@@ -58,6 +61,7 @@ from kconnd.system.kernel_software import LearnedCapabilities
 from kconnd.system.kernelspecs import search_path
 from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import machine_id, own_user
+from kconnd.system.process.login_shell import ask_path
 from kconnd.system.process.processes import boot_id, pid_namespace
 from kconnd.system.profiles.loader import LoadedProfiles, is_profile
 from kconnd.system.profiles.settings_file import LiveSettings
@@ -81,8 +85,10 @@ log = logging.getLogger("kconnd")
 
 def build_world(options: Options, gate: Gate) -> World:
     """Build the objects that all kernels share."""
+    user = own_user()
+    shell_env = base_environment(user, os.environ, os.environ.get("XDG_RUNTIME_DIR", ""))
     return World(
-        user=own_user(),
+        user=user,
         environment=os.environ,
         runtime_dir=options.runtime_dir,
         machines_dir=options.machines_dir,
@@ -98,6 +104,9 @@ def build_world(options: Options, gate: Gate) -> World:
         roll=random.random,
         service_prefix=sys.prefix if options.front else "",
         capabilities=LearnedCapabilities(options.state_dir),
+        account=AccountDefaults(
+            partial(ask_path, user.shell, shell_env), partial(find_umask, user.uid, options.umask)
+        ),
     )
 
 
@@ -355,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse_options(arguments)
         gc.freeze()  # imported objects stay alive, so the garbage collector can skip them
         set_up_logging(options.log_level)
-        os.umask(0o077)
+        options = replace(options, umask=os.umask(0o077))
         _allow_many_files()
         with explain_unwritable("starting the daemon", home):
             _prepare_folders(options, look_up_user(os.geteuid())[0])

@@ -10,6 +10,7 @@ from pathlib import Path
 import kconnd
 from kconnd import private_tmp
 from kconnd.core import paths
+from kconnd.core.launch.plan import DEFAULT_UMASK
 from kconnd.core.launch.ports import default_range
 from kconnd.core.profile.problems import InvalidValueError
 from kconnd.core.profile.quantities import parse_duration
@@ -42,6 +43,7 @@ class Options:
     ports: tuple[int, int]
     log_level: str
     stop_kernels_on_exit: bool
+    umask: int = DEFAULT_UMASK  # with which the daemon was started
 
 
 def parse_options(arguments: Sequence[str] | None) -> Options:

@@ -114,9 +114,8 @@ class AsyncClient:
         If the kernel is not up and its profile says ``start: manual``, the daemon refuses the
         start, and this method raises the daemon's error.
         """
-        path = kernel_path(kernel, "start")
         state: dict[str, Any] = await asyncio.to_thread(
-            lambda: client_or_start("").post(path, {"on_demand": True})
+            lambda: client_or_start("").launch(kernel, body={"on_demand": True})
         )
         return state
 
@@ -124,6 +123,11 @@ class AsyncClient:
         self, kernel: str, verb: str, body: Mapping[str, object] | None = None
     ) -> dict[str, Any]:
         """Send a command to a kernel; return the kernel's state."""
+        if verb == "restart":
+            restarted: dict[str, Any] = await asyncio.to_thread(
+                lambda: _client().launch(kernel, verb, body)
+            )
+            return restarted
         state: dict[str, Any] = await asyncio.to_thread(
             lambda: _client().request(
                 "POST", kernel_path(kernel, verb), dict(body or {}), limit=TIMEOUTS_S.get(verb)

@@ -172,7 +172,10 @@ class KernelFollower:
         KconndError
             If the daemon refuses the command or does not answer.
         """
-        self._client().post(kernel_path(self.kernel, verb), body)
+        if verb == "restart":
+            self._client().launch(self.kernel, verb, body)
+        else:
+            self._client().post(kernel_path(self.kernel, verb), body)
 
     def poll(self) -> None:
         """Query the kernel's state once; report a change if there is one."""

@@ -10,7 +10,7 @@ hangs. `read_launch_files` therefore reads in a thread with a time limit.
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,6 @@ from kconnd.core.launch.envfile import parse_env_file
 from kconnd.core.launch.kernel_files import KernelFiles
 from kconnd.core.launch.kernelspec_file import KernelSpec, fill_in
 from kconnd.core.launch.plan import (
-    DEFAULT_UMASK,
     LaunchPlan,
     User,
     base_environment,
@@ -33,8 +32,10 @@ from kconnd.core.launch.plan import (
     without_parent_pid,
 )
 from kconnd.core.launch.program_search import Program
+from kconnd.core.launch.session import Inherited, Session, choose_umask, inherit
 from kconnd.core.profile.model import Profile
 from kconnd.errors import StartFailedError
+from kconnd.system.account_defaults import AccountDefaults
 from kconnd.system.files.regular import read_regular
 from kconnd.system.hung_calls import BeginStep, PathSteps, StuckError
 from kconnd.system.kernel_software import SoftwareReader
@@ -75,6 +76,11 @@ class LaunchContext(Protocol):
         """The object that uses threads to access paths that may hang."""
         ...
 
+    @property
+    def account(self) -> AccountDefaults:
+        """What a kernel inherits if no client of the owner has sent its session."""
+        ...
+
 
 def check_descriptors(usage: tuple[int, int]) -> None:
     """Refuse a launch that would leave too few file descriptors for the other kernels.
@@ -109,6 +115,8 @@ class LaunchFiles:
         The working directory, with ``~`` expanded.
     software : Software
         The known facts about the kernel's software.
+    inherited : Inherited
+        What the kernel inherits from the session of its owner.
     """
 
     spec: KernelSpec
@@ -116,6 +124,7 @@ class LaunchFiles:
     variables: Mapping[str, str]
     cwd: str
     software: Software
+    inherited: Inherited
 
 
 async def read_launch_files(
@@ -126,15 +135,20 @@ async def read_launch_files(
     Parameters
     ----------
     hints : ProgramHints, optional
-        What is known of the owner's client, by which a program is found that is named without a
-        path.
+        What is known of the owner's client: what the kernel inherits from it, and by what a program
+        is found that is named without a path.
 
     Raises
     ------
     StartFailedError
         If a file is missing or unreadable, or if a disk or file server does not answer.
     """
-    work = partial(_read_launch_files, context, profile, hints or ProgramHints())
+    hints = hints or ProgramHints()
+    inherited = await _inherit(context, profile, hints.session)
+    hints = replace(hints, path=inherited.path, path_source=inherited.path_source)
+    if hints.session is not None:
+        hints = replace(hints, prefix=hints.session.prefix)
+    work = partial(_read_launch_files, context, profile, hints, inherited)
     try:
         return await context.paths.run(work)
     except StuckError as error:
@@ -144,8 +158,19 @@ async def read_launch_files(
         ) from error
 
 
+async def _inherit(context: LaunchContext, profile: Profile, session: Session | None) -> Inherited:
+    has_path = session is not None and bool(session.path)
+    path = "" if has_path else await context.account.path()
+    umask = choose_umask(session, profile.umask) or context.account.umask()
+    return inherit(session, profile.pass_env, path, umask)
+
+
 def _read_launch_files(
-    context: LaunchContext, profile: Profile, hints: ProgramHints, begin: BeginStep
+    context: LaunchContext,
+    profile: Profile,
+    hints: ProgramHints,
+    inherited: Inherited,
+    begin: BeginStep,
 ) -> LaunchFiles:
     begin(f"finding the home folder of {profile.user or 'its user'}")
     chooser = ProgramChooser(profile, hints, begin)
@@ -158,13 +183,13 @@ def _read_launch_files(
 
     def kernel_path(program: str) -> str:
         leading = Program(spec.argv[0], program) if program else None
-        return _command(context, profile, spec, leading, variables)[1]["PATH"]
+        return _command(context, profile, spec, leading, variables, inherited)[1]["PATH"]
 
     program = chooser.choose(spec, cwd, kernel_path)
-    argv, env = _command(context, profile, spec, program, variables)
+    argv, env = _command(context, profile, spec, program, variables, inherited)
     settings = (profile.shell, *profile.setup, *map(env.get, SOFTWARE_VARIABLES))
     software = context.software.read(spec, argv, env, settings, begin)
-    return LaunchFiles(spec, program, variables, cwd, software)
+    return LaunchFiles(spec, program, variables, cwd, software, inherited)
 
 
 def _command(
@@ -173,12 +198,14 @@ def _command(
     spec: KernelSpec,
     program: Program | None,
     variables: Mapping[str, str],
+    inherited: Inherited,
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Build a kernel's command, which still contains ``{connection_file}``, and its environment."""
-    base = base_environment(
-        context.user, context.environment, context.environment.get("XDG_RUNTIME_DIR", "")
-    )
-    argv, env = with_program(spec, base, program)
+    own, runtime = context.environment, context.environment.get("XDG_RUNTIME_DIR", "")
+    if inherited.variables is not None:
+        own = {}  # a variable that the client does not have is not set
+    base = base_environment(context.user, own, runtime, inherited.path)
+    argv, env = with_program(spec, {**base, **(inherited.variables or {})}, program)
     env |= expand(spec.env, env)
     env |= variables
     return argv, without_parent_pid(env | expand(profile.env, env))
@@ -256,7 +283,7 @@ def make_plan(
     """Build the plan for one launch."""
     spec = files.spec
     name, file = kernel_files.name, kernel_files.connection_file
-    argv, env = _command(context, profile, spec, files.program, files.variables)
+    argv, env = _command(context, profile, spec, files.program, files.variables, files.inherited)
     env |= kernel_variables(name, file)
     argv = fill_in(argv, {"connection_file": file})
     if connection.transport == "tcp" and ":" in connection.ip:
@@ -269,7 +296,7 @@ def make_plan(
         argv=argv,
         env=env,
         cwd=files.cwd,
-        umask=int(profile.umask, 8) if profile.umask else DEFAULT_UMASK,
+        umask=files.inherited.umask.value,
         files=kernel_files,
         log_max=profile.log.max_size,
         log_keep=profile.log.keep,

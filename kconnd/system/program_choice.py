@@ -18,6 +18,7 @@ from kconnd.core.launch.program_search import (
     find_program,
     is_bare,
 )
+from kconnd.core.launch.session import Session
 from kconnd.core.profile.model import Profile
 from kconnd.system.files.program_files import ProgramFiles
 from kconnd.system.hung_calls import BeginStep
@@ -40,6 +41,8 @@ class ProgramHints:
         The program of the kernel's previous process; None for a start that searches anew.
     service_prefix : str
         The Python environment of the machine's service; ``""`` if the daemon does not belong to it.
+    session : Session, optional
+        The session of the owner's client; None if no client has sent one.
     """
 
     prefix: str = ""
@@ -47,6 +50,7 @@ class ProgramHints:
     path_source: str = "the standard PATH"
     kept: Program | None = None
     service_prefix: str = ""
+    session: Session | None = None
 
 
 class ProgramChooser:

@@ -30,6 +30,11 @@ class Request:
     body: Any
 
 
+def without_session(body: Any) -> Any:
+    """Return a body without the session of the client, which has tests of its own."""
+    return {key: value for key, value in body.items() if key != "session"}
+
+
 @dataclass(frozen=True)
 class Raw:
     """Bytes to send as they are, in pieces."""
@@ -194,6 +199,7 @@ def _encoded(reply: Any) -> Iterable[bytes]:
     if isinstance(reply, KconndError):
         told = {"code": reply.code, "message": reply.message, "hint": reply.hint}
         told |= {"output": reply.output, "owner": getattr(reply, "owner", "")}
+        told |= {"names": vars(reply).get("names", ())}
         return (whole(json.dumps({"error": told}).encode(), reply.http_status),)
     return (whole(json.dumps(reply).encode()),)
 

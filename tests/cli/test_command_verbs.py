@@ -8,11 +8,12 @@ import pytest
 
 from kconnd.errors import NotRunningError, StartFailedError
 from tests.cli.conftest import Ctl, Outcome, on_a_terminal
-from tests.cli.fake_daemon import STOPPED, FakeDaemon, Request
+from tests.cli.fake_daemon import STOPPED, FakeDaemon, Request, without_session
 
 
 def sent(daemon: FakeDaemon) -> list[tuple[str, Any]]:
-    return [(one.path, one.body) for one in daemon.requests if one.method == "POST"]
+    posts = (one for one in daemon.requests if one.method == "POST")
+    return [(one.path, without_session(one.body)) for one in posts]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from kconnd.core.kernel.record import Decision, Facts, KernelRecord, LastExit, O
 from kconnd.core.kernel.transitions import decide
 from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
 from kconnd.core.launch.program_search import Program
+from kconnd.core.launch.session import Session
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 CONNECTIONS = st.builds(
@@ -37,6 +38,17 @@ LIFECYCLES = st.builds(
     new_key=st.booleans(),
     reason=TEXT,
 )
+SESSIONS = st.builds(
+    Session,
+    path=TEXT,
+    prefix=TEXT,
+    variables=st.dictionaries(TEXT, TEXT, max_size=3),
+    umask=st.none() | st.integers(0, 0o777),
+    requested=st.lists(TEXT, max_size=3, unique=True).map(lambda names: tuple(sorted(names))),
+    client=TEXT,
+    pid=st.integers(0, 1 << 22),
+    time=st.floats(0, 4e9),
+)
 TIMES = st.none() | st.floats(0, 4e9)
 RECORDS = st.builds(
     KernelRecord,
@@ -51,6 +63,7 @@ RECORDS = st.builds(
     decisions=st.lists(st.builds(Decision, st.floats(0, 4e9), TEXT, TEXT), max_size=3).map(tuple),
     origin=st.none() | st.builds(Origin, TEXT, TEXT, TEXT, TEXT),
     program=st.none() | st.builds(Program, TEXT, TEXT, TEXT, TEXT, st.booleans()),
+    session=st.none() | SESSIONS,
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from kconnd.errors import UsageError
 from kconnd.jupyter.async_client import AsyncClient, instance_for, split_owner
-from tests.cli.fake_daemon import FakeDaemon, kernel
+from tests.cli.fake_daemon import FakeDaemon, kernel, without_session
 from tests.jupyter.fake_client import CONNECTION
 
 
@@ -40,7 +40,9 @@ async def test_each_method_sends_its_request(fake_daemon: FakeDaemon) -> None:
         ("POST", "/v1/kernels/lab/interrupt"),
         ("POST", "/v1/kernels/lab/signal"),
     ]
-    assert [request.body for request in requests[2:]] == [{"on_demand": True}, {}, {"signal": 15}]
+    assert ["session" in request.body for request in requests[2:]] == [True, False, False]
+    bodies = [without_session(request.body) for request in requests[2:]]
+    assert bodies == [{"on_demand": True}, {}, {"signal": 15}]
 
 
 async def test_settings_are_those_of_the_profile(fake_daemon: FakeDaemon) -> None:

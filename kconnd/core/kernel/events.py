@@ -8,6 +8,8 @@ action.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from kconnd.core.launch.session import Session
+
 
 class Step(StrEnum):
     """The steps of a stop, from the gentlest to the hardest."""
@@ -30,6 +32,7 @@ class StartRequested:
     """
 
     at_boot: bool = False
+    session: Session | None = None  # of the owner's client
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class RestartRequested:
     new_key: bool = False
     now: bool = False  # whether to send a signal at once, without a shutdown_request
     why: str = "restart was requested"
+    session: Session | None = None  # of the owner's client
 
 
 @dataclass(frozen=True)

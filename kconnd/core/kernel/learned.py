@@ -17,6 +17,7 @@ from kconnd.core.kernel.lifecycle import Lifecycle, State, StopCause
 from kconnd.core.kernel.record import Facts, KernelRecord, LastExit
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.program_search import Program
+from kconnd.core.launch.session import Umask
 
 MAX_FACT_CHARACTERS = 100  # each text of a kernel's self-description is cut to this length
 LAUNCH = frozenset({State.LAUNCHING, State.STARTING})
@@ -39,6 +40,7 @@ class Learned:
     habits: Habits | None = None
     last_exit: LastExit | None = None
     program: Program | None = None
+    umask: Umask | None = None
 
 
 def learn(record: KernelRecord, news: Learned) -> KernelRecord:

@@ -23,6 +23,7 @@ from kconnd.core.kernel.lifecycle import (
 )
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 from kconnd.core.launch.program_search import Program
+from kconnd.core.launch.session import Session, Umask, parse_session, session_to_json
 
 T = TypeVar("T")
 _field_types = cache(get_type_hints)  # parsing a record needs the hints for each of its decisions
@@ -119,6 +120,11 @@ class KernelRecord:
         The system that saved the record; the store sets it.
     program : Program, optional
         The program of the last launch; a restart keeps it. None in records of older versions.
+    session : Session, optional
+        The session of the owner's client that requested the latest start or restart; it may
+        contain secrets.
+    umask : Umask, optional
+        The umask of the last launch; None in records of older versions.
     """
 
     name: str
@@ -132,6 +138,8 @@ class KernelRecord:
     decisions: tuple[Decision, ...] = ()
     origin: Origin | None = None
     program: Program | None = None
+    session: Session | None = None
+    umask: Umask | None = None
 
     def with_decision(self, decision: Decision) -> "KernelRecord":
         """Return a copy with a decision appended.
@@ -171,7 +179,15 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
         **_exit_to_json(record.last_exit),
         "decisions": [vars(decision) for decision in record.decisions],
         **({"program": vars(record.program)} if record.program is not None else {}),
+        **_inherited_to_json(record),
     }
+
+
+def _inherited_to_json(record: KernelRecord) -> dict[str, Any]:
+    """Convert what a kernel inherits to fields of the JSON form; unknown fields are omitted."""
+    session = {"session": session_to_json(record.session)} if record.session is not None else {}
+    umask = {"umask": vars(record.umask)} if record.umask is not None else {}
+    return {**session, **umask}
 
 
 def _exit_to_json(last_exit: LastExit | None) -> dict[str, Any]:
@@ -248,6 +264,8 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
         decisions=tuple(_make(Decision, decision) for decision in content["decisions"]),
         origin=_parse_origin(content),
         program=_optional(partial(_make, Program), content.get("program")),
+        session=_optional(parse_session, content.get("session")),
+        umask=_optional(partial(_make, Umask), content.get("umask")),
     )
 
 

@@ -15,6 +15,7 @@ from kconnd.core.kernel.lifecycle import State
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.stop_delay import describe_wait
 from kconnd.core.launch.plan import DEFAULT_UMASK
+from kconnd.core.launch.session import describe_session
 from kconnd.core.limits import describe_unenforced
 
 
@@ -142,6 +143,8 @@ def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
         "started_at": iso_time(facts.started_at) if alive else None,
         "ready_after": facts.ready_after if alive else None,
         "umask": _umask(record) if alive else None,
+        "umask_source": record.umask.source if alive and record.umask else None,
+        "session": _session(record) if alive else None,
         "launcher": record.handle["launcher"] if alive and record.handle else None,
         "limits": (record.handle.get("limits") if alive and record.handle else None) or None,
         "limits_unenforced": _unenforced_limits(record) if alive else None,
@@ -177,7 +180,7 @@ def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
 def without_output(shown: Mapping[str, Any]) -> dict[str, Any]:
     """Return a reply without output, for a user who may see the kernel but not connect to it."""
     last = shown["last_exit"]
-    hidden = {"log_file": "", "program": None, "program_origin": None}
+    hidden = {"log_file": "", "program": None, "program_origin": None, "session": None}
     return {**shown, "last_exit": last and {**last, "output_tail": ""}, **hidden}
 
 
@@ -194,12 +197,23 @@ def describe_elsewhere(record: KernelRecord) -> dict[str, Any]:
 
 def _umask(record: KernelRecord) -> str:
     """Return the umask, in octal digits, with which the present process was launched."""
+    if record.umask is not None:
+        return str(record.umask)
     return str((record.profile or {}).get("umask") or f"{DEFAULT_UMASK:03o}")
 
 
 def _unenforced_limits(record: KernelRecord) -> str | None:
     unenforced = record.handle.get("unenforced") if record.handle else None
     return describe_unenforced(unenforced) if unenforced else None
+
+
+def _session(record: KernelRecord) -> Mapping[str, Any] | None:
+    """Describe the session that the process inherits from; None if there is nothing to tell."""
+    pass_env = tuple((record.profile or {}).get("pass_env", ()))
+    if record.session is None and not pass_env:
+        return None
+    taken_at = record.session and record.session.time
+    return {**describe_session(record.session, pass_env), "taken_at": iso_time(taken_at)}
 
 
 def _last_exit(record: KernelRecord) -> Mapping[str, Any] | None:

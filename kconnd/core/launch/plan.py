@@ -1,8 +1,9 @@
 """Builds a launch plan from a profile: the command and the environment.
 
-All functions are pure; the caller looks up files, users and ports. From the daemon's environment, a
-kernel inherits the language and the time zone (`KEPT`) and nothing else. The kernel's environment
-therefore does not depend on how the daemon was started. The environment never contains
+All functions are pure; the caller looks up files, users and ports. A kernel inherits what the
+owner's client sent of its environment (`kconnd.core.launch.session`). Without a client's session,
+it inherits the language and the time zone (`KEPT`) from the daemon and nothing else. The kernel's
+environment therefore does not depend on how the daemon was started. The environment never contains
 JPY_PARENT_PID: this variable contains a pid, and ipykernel would exit when the process with this
 pid exits.
 """
@@ -96,7 +97,9 @@ def warn_about(
     return (warning,)
 
 
-def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[str, str]:
+def base_environment(
+    user: User, own: Mapping[str, str], runtime: str, path: str = SYSTEM_PATH
+) -> dict[str, str]:
     """Build the environment that all kernels of a user have in common.
 
     Parameters
@@ -107,6 +110,8 @@ def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[s
         The daemon's environment, from which the language and the time zone are copied.
     runtime : str
         The user's ``XDG_RUNTIME_DIR``, or ``""``.
+    path : str
+        The user's ``PATH``.
     """
     kept = {key: own[key] for key in own if key in KEPT or key.startswith("LC_")}
     env = kept | {
@@ -114,7 +119,7 @@ def base_environment(user: User, own: Mapping[str, str], runtime: str) -> dict[s
         "USER": user.name,
         "LOGNAME": user.name,
         "SHELL": user.shell,
-        "PATH": SYSTEM_PATH,
+        "PATH": path,
     }
     return env | ({"XDG_RUNTIME_DIR": runtime} if runtime else {})
 
@@ -139,16 +144,22 @@ def with_program(
 
     With this PATH, ``!pip`` in a cell runs the pip of the interpreter's environment, for example. A
     relative folder is not put on PATH, because its meaning would change with each ``cd``. A program
-    that was found on PATH changes nothing. `None` stands for a program that is not known yet.
+    that was found on PATH changes nothing. `None` stands for a program that is not known yet. A
+    folder of the system stays where it is on PATH, so that it does not hide the user's own
+    programs.
     """
     argv = spec.argv
     if program is not None and not program.on_path:
         argv = (program.path, *argv[1:])
     folder, slash, _ = argv[0].rpartition("/")
     path = env.get("PATH", SYSTEM_PATH)
-    if slash and folder.startswith("/") and folder not in path.split(":"):
+    if slash and folder.startswith("/") and not _is_in_place(folder, path.split(":")):
         path = f"{folder}:{path}"
     return argv, {**env, "PATH": path}
+
+
+def _is_in_place(folder: str, path: list[str]) -> bool:
+    return path[0] == folder or (folder in path and folder in SYSTEM_PATH.split(":"))
 
 
 def through_shell(argv: tuple[str, ...], shell: str, setup: tuple[str, ...]) -> tuple[str, ...]:

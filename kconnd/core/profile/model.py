@@ -23,7 +23,6 @@ from pydantic import (
     field_validator,
 )
 
-from kconnd.core.launch.plan import DEFAULT_UMASK
 from kconnd.core.names import NAME_PATTERN
 from kconnd.core.profile import values
 from kconnd.core.profile.problems import InvalidValueError
@@ -216,6 +215,11 @@ class Profile(Section):
         default_factory=dict, description="Environment variables; {instance} is replaced."
     )
     env_file: FilePath = Field("", description="A file with lines NAME=VALUE for the environment.")
+    pass_env: tuple[Annotated[str, AfterValidator(values.check_passed_name)], ...] = Field(
+        (),
+        description="Variables that the kernel takes from your session at a start; it takes "
+        "PATH, locale, time zone and proxies without the key.",
+    )
     cwd: Annotated[
         Text, AfterValidator(values.check_absolute), AfterValidator(values.check_placeholders)
     ] = Field("~", description="The working directory; {instance} is replaced.")
@@ -226,7 +230,7 @@ class Profile(Section):
     ] = Field(
         "",
         description="The umask in octal digits, in quotes: the rights that new files do not get; "
-        f"without the key {DEFAULT_UMASK:03o}.",
+        "without the key that of your session.",
     )
     shell: Literal["none", "login"] = Field(
         "none", description="Whether the kernel starts from a login shell of the user."

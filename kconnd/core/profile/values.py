@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kconnd.core.launch.kernelspec_checks import find_gateway_placeholder
+from kconnd.core.launch.session import why_not_passed
 from kconnd.core.names import NAME_PATTERN
 from kconnd.core.profile.problems import InvalidValueError, format_value
 from kconnd.core.profile.quantities import format_duration, format_size, parse_duration, parse_size
@@ -212,6 +213,13 @@ def check_env_name(name: str) -> str:
         raise InvalidValueError(f"{format_value(name)} is not a name for a variable", hint)
     if name in RESERVED_ENV:
         raise InvalidValueError(f"{format_value(name)} is set by kconnd itself", "drop it")
+    return name
+
+
+def check_passed_name(name: str) -> str:
+    """Validate the name of a variable that a kernel takes from the session of its owner."""
+    if reason := why_not_passed(check_text(name)):
+        raise InvalidValueError(f"{format_value(name)} cannot be passed: {reason}", "drop it")
     return name
 
 

@@ -30,6 +30,7 @@ from kconnd.core.launch.kernel_files import live_dir
 from kconnd.core.launch.plan import PLAIN_HINT, hint_for
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api.request import Request, find_live, info_of
+from kconnd.daemon.api.session_request import read_session
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.kernel.monitor import Watch
 from kconnd.daemon.kernel.shutdown import find_shim_delay
@@ -79,7 +80,9 @@ async def start(request: Request) -> Reply:
         raise NoSuchKernelError(error.message, hint=request.whom_to_ask()) from None
     if on_demand or not manages:
         _check_demand(request, actor, manages=manages)
-    await actor.ask(StartRequested())
+    is_up = actor.kernel.state in LIVE and actor.kernel.desired is Desired.UP
+    session = None if is_up else read_session(request, actor)
+    await actor.ask(StartRequested(session=session))
     if wait:
         await _until_ready(actor)
     return await info_of(request, actor, quick=True)
@@ -103,10 +106,13 @@ async def restart(request: Request) -> Reply:
     wait, new_key = request.flag("wait", default=True), request.flag("new_key", default=False)
     now = request.flag("now", default=False)
     actor = request.kernels.find_to_start(request.name)
+    session = read_session(request, actor)
     if actor.kernel.state in LIVE:
         await _check_disk(request)
     why = _reason(request, "restart")
-    await actor.ask(RestartRequested(busy=actor.busy, new_key=new_key, now=now, why=why))
+    await actor.ask(
+        RestartRequested(busy=actor.busy, new_key=new_key, now=now, why=why, session=session)
+    )
     if wait:
         await _until_ready(actor)
     return await info_of(request, actor, quick=True)

@@ -85,6 +85,9 @@ async def reload(request: Request) -> Reply:
     }
 
 
+_SESSION = Parameter(
+    "session", "object", "PATH, umask and variables for the kernel; used if they are the owner's."
+)
 _WAIT = Parameter("wait", "boolean", "Whether to wait for the outcome; true by default.")
 _NOW = Parameter("now", "boolean", "Whether to send SIGTERM at once, also during another stop.")
 _FOLLOW = Parameter("follow", "string", "1 to continue with new lines.")
@@ -145,6 +148,7 @@ ROUTES: tuple[Route, ...] = (
         (
             _WAIT,
             Parameter("on_demand", "boolean", "Whether to refuse a kernel with start: manual."),
+            _SESSION,
         ),
     ),
     Route("POST", f"{_ONE}/stop", Right.MANAGE, stop, (_WAIT, _NOW)),
@@ -153,7 +157,7 @@ ROUTES: tuple[Route, ...] = (
         f"{_ONE}/restart",
         Right.MANAGE,
         restart,
-        (_WAIT, _NOW, Parameter("new_key", "boolean", "Whether to revoke the key.")),
+        (_WAIT, _NOW, Parameter("new_key", "boolean", "Whether to revoke the key."), _SESSION),
     ),
     Route("GET", f"{_ONE}/qtconsole", Right.CONNECT, plan_qtconsole),
     Route(

@@ -37,6 +37,7 @@ from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, Policy, State
 from kconnd.core.kernel.record import Decision, KernelRecord
 from kconnd.core.kernel.transitions import decide
 from kconnd.core.launch.capabilities import Software
+from kconnd.core.launch.session import Session, names_to_request
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.parse import parse_profile
 from kconnd.daemon.catalog import CatalogEntry
@@ -49,6 +50,7 @@ from kconnd.daemon.kernel.wiring import Previous, wire_settings
 from kconnd.errors import NoSuchKernelError, StartFailedError, StateFileError, UnsafePathError
 from kconnd.system.launch_files import read_launch_files
 
+WITHOUT = "without variables"  # the title of a decision
 SOFTWARE_TIMEOUT_S = 1.0  # an interrupt waits for it
 # The entry of a kernel whose record contains no profile and which has no profile now.
 UNKNOWN = CatalogEntry(Profile(name="unknown", kernel="unknown"))
@@ -94,6 +96,7 @@ class Actor:
         self.launching = Launching(self.process, world, self.enqueue, pool)
         self.unrecorded = ""  # why the last save failed; empty if it succeeded
         self._world = world
+        world.sessions.restore(record.name, record.session)
         self.source = source
         self._saved = record
         self._queue: asyncio.Queue[Entry] = asyncio.Queue()
@@ -116,6 +119,11 @@ class Actor:
     def profile(self) -> Profile:
         """The profile of the present process or, without a process, of the next launch."""
         return self._followed().profile
+
+    @property
+    def profile_to_launch(self) -> Profile:
+        """The profile of the next launch."""
+        return self._entry_to_launch().profile
 
     @property
     def policy(self) -> Policy:
@@ -332,9 +340,18 @@ class Actor:
             record = record.with_decision(Decision(self._world.wall_clock(), story, kernel.reason))
         if any(isinstance(command, Launch) for command in commands):
             record = replace(record, profile=self._entry_to_launch().plain, handle=None)
+            record = self._note_missing(_with_session(record, before, event))
         if _searches_program(event, before, kernel):
             record = replace(record, program=None)
-        return record, commands
+        return _with_session(record, before, event), commands
+
+    def _note_missing(self, record: KernelRecord) -> KernelRecord:
+        """Record the variables of ``pass_env`` that no client has been asked for."""
+        missing = names_to_request(record.session or Session(), self.profile_to_launch.pass_env)
+        if not missing:
+            return record
+        reason = f"no client of {self._world.user.name} has sent {', '.join(missing)} (pass_env)"
+        return record.with_decision(Decision(self._world.wall_clock(), WITHOUT, reason))
 
     def _entry_to_launch(self) -> CatalogEntry:
         return self.source() or self._followed()
@@ -405,6 +422,19 @@ def _searches_program(event: Event, before: Lifecycle, after: Lifecycle) -> bool
     if not isinstance(event, StartRequested) or event.at_boot:
         return False
     return after.generation != before.generation or after.state is State.STOPPING
+
+
+def _with_session(record: KernelRecord, before: Lifecycle, event: Event) -> KernelRecord:
+    """Keep the session of a request that launches a process, now or after the end of the old one.
+
+    A request without a session keeps the session of an earlier request.
+    """
+    if not isinstance(event, StartRequested | RestartRequested) or event.session is None:
+        return record
+    launches = record.lifecycle.generation != before.generation
+    if launches or record.lifecycle.state is State.STOPPING:
+        return replace(record, session=event.session)
+    return record
 
 
 def _story(before: Lifecycle, after: Lifecycle) -> str:

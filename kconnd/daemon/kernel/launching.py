@@ -138,7 +138,11 @@ class Launching:
         hints: ProgramHints | None = None,
     ) -> None:
         """Begin a launch; the end of the launch is reported later."""
-        order = Order(command, profile, previous, time.monotonic_ns(), hints or ProgramHints())
+        hints = hints or ProgramHints()
+        kept = self._world.sessions.keep(self._process.name, hints.session)
+        if kept and self._pool is not None:
+            self._pool.look_again()  # the warm kernels inherit from another session
+        order = Order(command, profile, previous, time.monotonic_ns(), hints)
         self._task = self._tasks.spawn(self._launch(order))
 
     def withdraw(self, generation: int) -> None:
@@ -271,7 +275,11 @@ class Launching:
         )
         self._process.connection = wire.connection
         news = Learned(
-            order.generation, connection=wire.connection, facts=facts, program=files.program
+            order.generation,
+            connection=wire.connection,
+            facts=facts,
+            program=files.program,
+            umask=files.inherited.umask,
         )
         self._report(news)
         fallback = order.command.fallback

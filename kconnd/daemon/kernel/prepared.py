@@ -45,6 +45,10 @@ class WarmKernel:
 class WarmKernels(Protocol):
     """The part of `kconnd.daemon.warm.pool.Pool` that a launch uses."""
 
+    def look_again(self) -> None:
+        """Check the warm kernels now."""
+        ...
+
     def has(self, profile: Profile) -> bool:
         """Return whether a warm kernel of a profile is ready."""
         ...

@@ -130,7 +130,9 @@ class Prober:
         self._running.add(task)
         try:
             async with self._turn:
-                files = await read_launch_files(self._world, profile, self._world.program_hints())
+                files = await read_launch_files(
+                    self._world, profile, self._world.program_hints(profile=profile.name)
+                )
                 launch = partial(
                     launch_probe_kernel, self._world, self._maker, files=files, limits=self._limits
                 )
@@ -140,7 +142,9 @@ class Prober:
 
     async def forget(self, profile: Profile) -> bool:
         """Drop what was learned of the software; return whether anything was known."""
-        files = await read_launch_files(self._world, profile, self._world.program_hints())
+        files = await read_launch_files(
+            self._world, profile, self._world.program_hints(profile=profile.name)
+        )
         return self._world.capabilities.forget(files.software.key)
 
     async def end(self) -> None:

@@ -63,7 +63,9 @@ class Maker:
         self, profile: Profile, attempts: Attempts = Attempts.LIKELY
     ) -> tuple[LaunchPlan, Wire, Software]:
         """Plan a warm kernel, and reserve its ports."""
-        files = await read_launch_files(self._world, profile, self._world.program_hints())
+        files = await read_launch_files(
+            self._world, profile, self._world.program_hints(profile=profile.name)
+        )
         name = warm_name(profile.name, secrets.token_hex(4))
         launch = Launch(1, new_key=True, new_ports=True)
         wire = await prepare_wire(self._world, name, profile, files, launch, attempts=attempts)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from kconnd.core.launch.plan import LaunchPlan
+from kconnd.core.launch.session import material_of
 from kconnd.core.launch.warm import same_start
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
@@ -185,7 +186,8 @@ class Pool:
         forked = profile.launcher == "fork" or profile.preload
         if not forked or profile.start == "manual":
             return
-        key = profile.model_dump_json()
+        session = self._world.sessions.find(profile.name)
+        key = profile.model_dump_json() + material_of(session)
         if key not in self._prepared:
             self._prepared.add(key)
             plan, _, _ = await self._maker.plan(profile)
@@ -226,7 +228,8 @@ class Pool:
     async def _stale(self, profile: Profile, warm: WarmKernel) -> str:
         """Return why a warm kernel differs from a new kernel; ``""`` if they are identical."""
         try:
-            files = await read_launch_files(self._world, profile, self._world.program_hints())
+            hints = self._world.program_hints(profile=profile.name)
+            files = await read_launch_files(self._world, profile, hints)
             connection = warm.wire.connection
             kernel_files = self._world.files(profile.name)
             now = make_plan(self._world, kernel_files, 1, profile, files, connection)

@@ -274,7 +274,9 @@ class Exchange(HTTPMessageDelegate):
 
 def _error_body(error: KconndError) -> dict[str, Any]:
     fields = {"code": error.code, "message": error.message, "hint": error.hint}
-    fields |= {key: text for key in ("output", "owner") if (text := getattr(error, key, ""))}
+    fields |= {
+        key: text for key in ("output", "owner", "names") if (text := getattr(error, key, ""))
+    }
     return {"error": fields}
 
 

@@ -302,6 +302,14 @@ def program_of(pid: int) -> str:
         return "ended"
 
 
+def program_name(pid: int) -> str:
+    """Return the name of a process's program (proc(5)); ``""`` if the process has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_bytes().decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def command_of(pid: int) -> str:
     """Return text for a message: a process's command line, or that the process has ended."""
     try:

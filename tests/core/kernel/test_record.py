@@ -38,7 +38,7 @@ def test_a_damaged_record_is_refused_and_nothing_else(
         parse_record(content)
     except ValueError:
         return
-    harmless = {"name", "profile", "handle", "decisions", "last_exit", "connection"}
+    harmless = {"name", "profile", "handle", "decisions", "last_exit", "connection", "session"}
     assert key in {*harmless, "pid_namespace"}
 
 

@@ -21,6 +21,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from kconnd.core.launch.kernel_files import kernel_files
 from kconnd.core.launch.plan import SYSTEM_PATH, LaunchPlan
+from kconnd.core.launch.session import Session
 from kconnd.core.profile.model import Profile
 from kconnd.errors import StartFailedError
 from kconnd.system.launch_files import make_plan, read_launch_files
@@ -165,6 +166,11 @@ def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jupyter:
     return Jupyter(tmp_path / "env", launched)
 
 
+def from_session(path: str = SYSTEM_PATH, prefix: str = "") -> ProgramHints:
+    """Return what is known for a start from a session of the owner."""
+    return ProgramHints(session=Session(path=path, prefix=prefix))
+
+
 async def plan_of(
     folder: Path, profile: Profile | None = None, hints: ProgramHints | None = None
 ) -> LaunchPlan:
@@ -286,7 +292,7 @@ async def test_a_bare_python_is_that_of_the_jupyter_of_the_user(
     word: str, folder: str, jupyter: Jupyter, tmp_path: Path
 ) -> None:
     jupyter.install({"argv": [word, "-m", "x", "{connection_file}"]}, tmp_path / folder)
-    hints = [ProgramHints(path=jupyter.path), ProgramHints(prefix=str(jupyter.prefix))]
+    hints = [from_session(path=jupyter.path), from_session(prefix=str(jupyter.prefix))]
     for hint in hints:
         plan = await plan_of(tmp_path, hints=hint)
         launched = (await jupyter.launch(plan.files.connection_file))["argv"]
@@ -299,10 +305,11 @@ async def test_a_bare_python_without_a_known_jupyter_is_refused(
     jupyter: Jupyter, tmp_path: Path
 ) -> None:
     jupyter.install({"argv": ["python3", "-m", "ipykernel", "{connection_file}"]}, tmp_path / DATA)
-    hints = ProgramHints(path="/no/bin")
-    with pytest.raises(StartFailedError, match=r"searched: jupyter on the standard PATH \(/no/bin"):
+    hints = from_session(path="/no/bin")
+    searched = r"searched: jupyter on PATH of the session in which it was started \(/no/bin"
+    with pytest.raises(StartFailedError, match=searched):
         await plan_of(tmp_path, hints=hints)
-    service = ProgramHints(path=jupyter.path, service_prefix=str(jupyter.prefix))
+    service = replace(from_session(path=jupyter.path), service_prefix=str(jupyter.prefix))
     with pytest.raises(StartFailedError, match="it belongs to the service kconnd"):
         await plan_of(tmp_path, hints=service)
 
@@ -316,7 +323,7 @@ async def test_another_version_is_that_on_path_as_in_jupyter(
     path = f"{tmp_path}/bin:$PATH"
     content = {"argv": ["python3.99", "{connection_file}"], "env": {"PATH": path}}
     jupyter.install(content, tmp_path / DATA)
-    plan = await plan_of(tmp_path, hints=ProgramHints(path=jupyter.path))
+    plan = await plan_of(tmp_path, hints=from_session(prefix=str(jupyter.prefix)))
     launched = await jupyter.launch(plan.files.connection_file)
     assert plan.argv == tuple(launched["argv"])
     assert plan.env["PATH"] == launched["env"]["PATH"]
