@@ -37,7 +37,7 @@ FLOORS = {
     "kconnd.system.ledger": 2.2,
     "kconnd.system.store": 2.2,
     "kconnd.system.channels": 2.3,
-    "kconnd.system.launch_files": 2.3,
+    "kconnd.system.launch_files": 2.27,
     "kconnd.system.program_choice": 2.25,
     "kconnd.system.profiles": 2.3,
     "kconnd.launchers": 3,

@@ -1,44 +1,66 @@
 """``kconnd-ctl check`` and ``kconnd-ctl schema``: both work without a daemon.
 
-Rules. Both verbs read and change nothing. One run reports all faults, one per line, in the format
-``FILE:LINE:COLUMN: TEXT``, from which editors and CI systems can open the file at the fault. The
-arguments are checked before pydantic and yaml are imported.
+Rules. Both verbs read and change nothing, and start no kernel. One run reports all faults and
+warnings. Each begins a line in the format ``FILE:LINE:COLUMN: TEXT``, from which editors and CI
+systems can open the file at the fault; the indented lines below it show the line of the file with a
+caret. pydantic and yaml are imported in the functions that need them.
+
+``check`` reads the folders of the daemon that answers. It asks this daemon for its folders only; it
+reads and looks itself, as the user who runs it.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from kconnd.core.paths import SETTINGS_FILE, SYSTEM_CONFIGS_DIR, config_dir
-from kconnd.errors import UsageError
+from kconnd.cli import render
+from kconnd.cli.batch import client_for
+from kconnd.core.paths import FRONT_SOCKET, SYSTEM_CONFIGS_DIR, config_dir
+from kconnd.errors import KconndError, UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
     from kconnd.cli.command_line import Arguments
-    from kconnd.system.profiles.loader import LoadedProfiles
+    from kconnd.system.profiles.faults import Fault
+    from kconnd.system.profiles.review import Folders, Review
+
+HEALTH_LIMIT_S = 5.0  # the time limit for the daemon's answer
+FAULT_KEYS = ("file", "line", "column", "path", "message", "hint")
 
 
-def check(arguments: "Arguments") -> int:
-    """Check profiles and print their faults.
+def check(arguments: Arguments) -> int:
+    """Check profiles, and print their faults and the reasons for which starts would fail.
 
     Returns
     -------
     int
-        The exit code: 0 for no faults, 1 for faults, 2 for a path that does not exist.
+        The exit code: 0 without faults, 1 with faults, 2 for a path that does not exist. Warnings
+        do not change it.
     """
-    missing_paths = [path for path in arguments.paths if not Path(path).exists()]
-    for path in missing_paths:
-        print(f"kconnd-ctl: check: {path} does not exist", file=sys.stderr)
-    if missing_paths:
+    from kconnd.system.profiles.review import review  # noqa: PLC0415  # for this verb only
+
+    health = ask_for_folders(arguments)
+    folders = folders_of(health)
+    result = review(folders, arguments.paths)
+    if arguments.paths and result.missing:
+        for path in result.missing:
+            print(render.plain(f"kconnd-ctl: check: {path} does not exist"), file=sys.stderr)
         return UsageError.exit_code
-    loaded = _load(arguments.paths)
-    print(_to_json(loaded) if arguments.json else _to_text(loaded))
-    return 1 if loaded.faults else 0
+    if arguments.json:
+        render.print_json(_to_json(result, arguments.paths, folders, health))
+    else:
+        read = [] if arguments.paths else [_describe_folders(result, folders, health)]
+        print(*_to_lines(result), *read, _summary(result), sep="\n")
+    return 1 if result.loaded.faults else 0
 
 
-def schema(_arguments: "Arguments") -> int:
+def schema(_arguments: Arguments) -> int:
     """Print the JSON Schema of a profile file."""
     from kconnd.core.profile.schema import profile_schema  # noqa: PLC0415  # it imports pydantic
 
@@ -46,36 +68,97 @@ def schema(_arguments: "Arguments") -> int:
     return 0
 
 
-def _load(paths: list[str]) -> "LoadedProfiles":
-    """Load the profiles below some paths or, without paths, all profiles and settings."""
-    # These imports take half of the time of kconnd-ctl check.
+def ask_for_folders(arguments: Arguments) -> Mapping[str, Any] | None:
+    """Return the description of the daemon that answers; None if there is none.
+
+    Root has no daemon of its own behind a front door.
+    """
+    is_explicit = arguments.socket or os.environ.get("KCONND_SOCKET")
+    if os.geteuid() == 0 and not is_explicit and Path(FRONT_SOCKET).exists():
+        return None
+    try:
+        health: Mapping[str, Any] = client_for(arguments).get("/v1/health", limit=HEALTH_LIMIT_S)
+    except KconndError:
+        return None
+    return health
+
+
+def folders_of(health: Mapping[str, Any] | None) -> Folders:
+    """Return the folders of a daemon or, without one, those that a new daemon would read.
+
+    A daemon of an earlier version does not tell all of its folders.
+    """
     from kconnd.system.machine import own_user  # noqa: PLC0415  # for this verb only
-    from kconnd.system.profiles.loader import load_profiles  # noqa: PLC0415  # for this verb only
-    from kconnd.system.profiles.settings_file import read_settings  # noqa: PLC0415  # for this verb only
-    from kconnd.system.profiles.tiers import load_tiers  # noqa: PLC0415  # for this verb only
+    from kconnd.system.profiles.review import Folders  # noqa: PLC0415  # for this verb only
 
-    if paths:
-        return load_profiles(paths)
-    user = own_user()
-    own_folders = [config_dir(os.environ, user.home)]
-    loaded = load_tiers([SYSTEM_CONFIGS_DIR], own_folders, uid=user.uid, user=user.name)
-    return replace(loaded, faults=(*read_settings(SETTINGS_FILE)[1], *loaded.faults))
+    if health is None:
+        return Folders([SYSTEM_CONFIGS_DIR], [config_dir(os.environ, own_user().home)])
+    system = health.get("system_configs", [SYSTEM_CONFIGS_DIR])
+    return Folders(system, health["configs"], health.get("kernelspec_dirs"))
 
 
-def _to_text(loaded: "LoadedProfiles") -> str:
-    """Format the faults and overrides, one per line, and the numbers of profiles and faults."""
-    summary = f"{_count(len(loaded.profiles), 'profile')}, {_count(len(loaded.faults), 'fault')}"
-    return "\n".join([*map(str, loaded.faults), *loaded.overrides, summary])
+def describe(fault: Fault, kind: str = "") -> str:
+    """Describe a fault or, with ``warning`` as the kind, a warning, in one line."""
+    mark = f"{kind}: " if kind else ""
+    key = f"{fault.path}: " if fault.path else ""
+    hint = f"; {fault.hint}" if fault.hint else ""
+    place = f"{fault.file}:{fault.line}:{fault.column}"
+    return render.plain(f"{place}: {mark}{key}{fault.message}{hint}")
 
 
-def _to_json(loaded: "LoadedProfiles") -> str:
+def _to_lines(result: Review) -> Iterator[str]:
+    """Yield the lines about the faults, the warnings and the overridden profiles."""
+    yield from _with_excerpts(result.loaded.faults, result)
+    yield from _with_excerpts(result.warnings, result, "warning")
+    yield from map(render.plain, result.loaded.overrides)
+    yield from (render.plain(f"not looked at: {sentence}") for sentence in result.unseen)
+
+
+def _with_excerpts(faults: Sequence[Fault], result: Review, kind: str = "") -> Iterator[str]:
+    from kconnd.cli.source_excerpt import excerpt  # noqa: PLC0415  # for faults only
+
+    for fault in faults:
+        yield describe(fault, kind)
+        yield from excerpt(result.lines.get((fault.file, fault.line), ""), fault.column)
+
+
+def _describe_folders(result: Review, folders: Folders, health: Mapping[str, Any] | None) -> str:
+    """Name the folders that were read; a folder of the machine that is missing is usual."""
+    shown = [name for name in [*folders.system, *folders.own] if name not in result.missing]
+    shown += [f"{name} (does not exist)" for name in folders.own if name in result.missing]
+    source = f"of the daemon on {health['socket']}" if health else "by default: no daemon answers"
+    return render.plain(f"read {', '.join(shown)} ({source})")
+
+
+def _summary(result: Review) -> str:
+    counts = [
+        _count(len(result.loaded.profiles), "profile"),
+        _count(len(result.loaded.faults), "fault"),
+    ]
+    if result.warnings:
+        counts.append(_count(len(result.warnings), "warning"))
+    return ", ".join(counts)
+
+
+def _to_json(
+    result: Review, paths: Sequence[str], folders: Folders, health: Mapping[str, Any] | None
+) -> dict[str, Any]:
     profiles = [
         {"name": name, "file": profile.file, "line": profile.line}
-        for name, profile in loaded.profiles.items()
+        for name, profile in result.loaded.profiles.items()
     ]
-    keys = ("file", "line", "column", "path", "message", "hint")
-    faults = [{key: getattr(fault, key) for key in keys} for fault in loaded.faults]
-    return json.dumps({"profiles": profiles, "faults": faults}, indent=2)
+    return {
+        "profiles": profiles,
+        "faults": [_fault_to_json(fault) for fault in result.loaded.faults],
+        "warnings": [_fault_to_json(fault) for fault in result.warnings],
+        "not_looked_at": list(result.unseen),
+        "read": list(paths) or [*folders.system, *folders.own],
+        "daemon": health["socket"] if health else None,
+    }
+
+
+def _fault_to_json(fault: Fault) -> dict[str, Any]:
+    return {key: getattr(fault, key) for key in FAULT_KEYS}
 
 
 def _count(number: int, noun: str) -> str:

@@ -491,16 +491,24 @@ _VERBS = (
         "check",
         PROFILES,
         "check:check",
-        "report the faults in profiles, without a daemon",
+        "report the faults in profiles, and starts that would fail",
         description="Read profiles as the daemon does, and report every fault with its file, line "
-        "and column. Nothing is started, and no daemon is needed.\n\nThe exit code is 1 if there "
-        "are faults, and 2 if a path does not exist.",
+        "and column. A warning is a reason for which a start would fail now: a missing kernel "
+        "spec, program, folder or environment file, an unknown user or group. No kernel is "
+        "started, no program is run, and no daemon is needed.\n\nWithout PATH, check reads the "
+        "folders of the daemon that answers, or the default folders if none does.\n\nThe exit "
+        "code is 1 if there are faults, 0 if there are only warnings, and 2 if a path does not "
+        "exist.",
+        json_reply='{"profiles": [{"name", "file", "line"}], "faults": [FAULT], "warnings": '
+        '[FAULT], "not_looked_at": [TEXT], "read": [PATH], "daemon": SOCKET}\n\nFAULT is {"file", '
+        '"line", "column", "path", "message", "hint"}; path is the key, such as restart.policy. '
+        "daemon is null if no daemon answers.",
         example="kconnd-ctl check configs/ ~/lab.yaml",
         operands=(
             Operand(
                 "paths",
                 "PATH",
-                "a file or folder of profiles (default: the machine's and your own)",
+                "a file or folder of profiles (default: those that the daemon reads)",
                 "*",
             ),
         ),

@@ -297,6 +297,8 @@ def _describe(options: Options) -> dict[str, object]:
         "state_dir": str(options.state_dir),
         "configs": [str(path) for path in options.configs],
         "home": os.environ.get("HOME", ""),
+        "system_configs": [str(path) for path in options.system_configs],
+        "kernelspec_dirs": [str(path) for path in search_path()],
         "started_at": iso_time(time.time()),
     }
 

@@ -11,7 +11,6 @@ import importlib.util
 import json
 import logging
 import marshal
-import os
 import signal
 from dataclasses import replace
 from functools import partial
@@ -26,7 +25,7 @@ from kconnd.launchers.base import ExitStatus, Handle, parse_handle
 from kconnd.launchers.confinement import Scopes, with_limits
 from kconnd.launchers.shim_process import ShimSpawner
 from kconnd.system.files.private import is_locked, write_private
-from kconnd.system.files.program_faults import ProgramFault, explain_failed_exec
+from kconnd.system.files.program_faults import describe_failed_exec, explain_failed_chdir
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process import cgroups
 from kconnd.system.process.cgroups import kernel_cgroup_of
@@ -270,17 +269,10 @@ async def start_failure(plan: LaunchPlan, trouble: str) -> StartFailedError:
     """Create the error of a failed start from the errno and the step that the shim reported."""
     number, _, step = trouble.partition(" ")
     if step == "cwd":
-        return StartFailedError(
-            f"entering the folder {plan.cwd}: {os.strerror(int(number))}",
-            hint=f"create {plan.cwd} as a folder that the user can enter, or change the profile's "
-            "'cwd'",
-        )
-    program = plan.argv[0]
+        fault = explain_failed_chdir(plan.cwd, int(number))
+        return StartFailedError(fault.reason, hint=fault.hint)
     # In a thread, because the program can be on a file server that has begun to hang.
     fault = await asyncio.to_thread(
-        explain_failed_exec, program, plan.cwd, plan.env.get("PATH", ""), int(number)
+        describe_failed_exec, plan.argv[0], plan.cwd, plan.env.get("PATH", ""), int(number)
     )
-    if fault is None:
-        hint = f"install {program}, or set another interpreter or command in the profile"
-        fault = ProgramFault(os.strerror(int(number)), hint)
-    return StartFailedError(f"running {program}: {fault.reason}", hint=fault.hint)
+    return StartFailedError(fault.reason, hint=fault.hint)

@@ -15,8 +15,9 @@ module reads regular files of a limited size and no other files.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from jupyter_core.paths import jupyter_data_dir, jupyter_path
@@ -43,7 +44,9 @@ def search_path() -> list[Path]:
 
 
 def installed_names(
-    begin: BeginStep = ignore_step, stuck: list[StuckError] | None = None
+    begin: BeginStep = ignore_step,
+    stuck: list[StuckError] | None = None,
+    roots: Sequence[Path] | None = None,
 ) -> dict[str, Path]:
     """Return the folders of the installed kernel specs by name in lower case.
 
@@ -56,9 +59,11 @@ def installed_names(
     stuck : list, optional
         A list that receives the error of each folder that hangs. The specs of such a folder are not
         listed.
+    roots : sequence of Path, optional
+        The folders to look in; by default those of `search_path`.
     """
     folders: dict[str, Path] = {}
-    for root in search_path():
+    for root in search_path() if roots is None else roots:
         try:
             begin(f"looking for kernel specs in {root}")
             spec_folders = [folder for folder in sorted(root.iterdir()) if _has_spec(folder)]
@@ -80,12 +85,19 @@ def _has_spec(folder: Path) -> bool:
 
 
 class KernelspecIndex:
-    """The folders of installed kernel specs as of the last scan, by name in lower case."""
+    """The folders of installed kernel specs as of the last scan, by name in lower case.
+
+    Parameters
+    ----------
+    roots : sequence of Path, optional
+        The folders to look in; by default those of `search_path`.
+    """
 
     folders: Mapping[str, Path]
 
-    def __init__(self) -> None:
+    def __init__(self, roots: Sequence[Path] | None = None) -> None:
         self.folders = {}
+        self._roots = roots
 
     def read(
         self,
@@ -116,23 +128,27 @@ class KernelspecIndex:
         if folder is not None:
             begin(f"looking for the kernel spec {folder}")
         if folder is None or not _has_spec(folder):
-            folder = _find_folder(name, begin)
+            folder = _find_folder(
+                name, begin, search_path() if self._roots is None else self._roots
+            )
         begin(f"reading the kernel spec {folder}")
         return _read_kernelspec(folder, find_prefix)
 
 
-def _find_folder(name: str, begin: BeginStep) -> Path:
+def _find_folder(name: str, begin: BeginStep, roots: Sequence[Path]) -> Path:
     stuck: list[StuckError] = []
-    folders = installed_names(begin, stuck)
+    folders = installed_names(begin, stuck, roots)
     folder = folders.get(name.lower())
     if folder is None and stuck:
         raise stuck[0]
     if folder is None:
         installed = ", ".join(folders) or "none"
-        searched = ", ".join(jupyter_path("kernels"))
+        searched = ", ".join(map(str, roots))
+        nearest = get_close_matches(name.lower(), folders, n=1)
+        meant = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise StartFailedError(
             f"looking for the kernel spec {name!r}: it is not installed",
-            hint=f"installed: {installed}; searched: {searched}",
+            hint=f"{meant}installed: {installed}; searched: {searched}",
         )
     return folder
 

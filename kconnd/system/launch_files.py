@@ -32,7 +32,7 @@ from kconnd.core.launch.plan import (
     without_parent_pid,
 )
 from kconnd.core.launch.program_search import Program
-from kconnd.core.launch.session import Inherited, Session, choose_umask, inherit
+from kconnd.core.launch.session import Inherited, choose_umask, inherit
 from kconnd.core.profile.model import Profile
 from kconnd.errors import StartFailedError
 from kconnd.system.account_defaults import AccountDefaults
@@ -143,12 +143,8 @@ async def read_launch_files(
     StartFailedError
         If a file is missing or unreadable, or if a disk or file server does not answer.
     """
-    hints = hints or ProgramHints()
-    inherited = await _inherit(context, profile, hints.session)
-    hints = replace(hints, path=inherited.path, path_source=inherited.path_source)
-    if hints.session is not None:
-        hints = replace(hints, prefix=hints.session.prefix)
-    work = partial(_read_launch_files, context, profile, hints, inherited)
+    hints, inherited = await find_inherited(context, profile, hints or ProgramHints())
+    work = partial(read_in_steps, context, profile, hints, inherited)
     try:
         return await context.paths.run(work)
     except StuckError as error:
@@ -158,41 +154,58 @@ async def read_launch_files(
         ) from error
 
 
-async def _inherit(context: LaunchContext, profile: Profile, session: Session | None) -> Inherited:
+async def find_inherited(
+    context: LaunchContext, profile: Profile, hints: ProgramHints
+) -> tuple[ProgramHints, Inherited]:
+    """Find out what a kernel inherits; return the completed hints, too."""
+    session = hints.session
     has_path = session is not None and bool(session.path)
     path = "" if has_path else await context.account.path()
     umask = choose_umask(session, profile.umask) or context.account.umask()
-    return inherit(session, profile.pass_env, path, umask)
+    inherited = inherit(session, profile.pass_env, path, umask)
+    hints = replace(hints, path=inherited.path, path_source=inherited.path_source)
+    if session is not None:
+        hints = replace(hints, prefix=session.prefix)
+    return hints, inherited
 
 
-def _read_launch_files(
+def read_in_steps(
     context: LaunchContext,
     profile: Profile,
     hints: ProgramHints,
     inherited: Inherited,
     begin: BeginStep,
 ) -> LaunchFiles:
+    """Read the files that a profile names; call ``begin`` before each step, which may hang.
+
+    Raises
+    ------
+    StartFailedError
+        If a file is missing or unreadable.
+    StuckError
+        If a disk or file server does not answer.
+    """
     begin(f"finding the home folder of {profile.user or 'its user'}")
     chooser = ProgramChooser(profile, hints, begin)
     spec = find_spec(profile, context.kernelspecs, begin, chooser.find_prefix)
-    cwd = _expanded(profile.cwd, "cwd")
+    cwd = expand_home(profile.cwd, "cwd")
     if Path(spec.argv[0]).is_absolute():
         _touch(begin, "looking for its program", spec.argv[0])
     _touch(begin, "looking for its folder", cwd)
-    variables = _read_env_file(profile, begin)
+    variables = read_env_file(profile, begin)
 
     def kernel_path(program: str) -> str:
         leading = Program(spec.argv[0], program) if program else None
-        return _command(context, profile, spec, leading, variables, inherited)[1]["PATH"]
+        return build_command(context, profile, spec, leading, variables, inherited)[1]["PATH"]
 
     program = chooser.choose(spec, cwd, kernel_path)
-    argv, env = _command(context, profile, spec, program, variables, inherited)
+    argv, env = build_command(context, profile, spec, program, variables, inherited)
     settings = (profile.shell, *profile.setup, *map(env.get, SOFTWARE_VARIABLES))
     software = context.software.read(spec, argv, env, settings, begin)
     return LaunchFiles(spec, program, variables, cwd, software, inherited)
 
 
-def _command(
+def build_command(
     context: LaunchContext,
     profile: Profile,
     spec: KernelSpec,
@@ -209,6 +222,15 @@ def _command(
     env |= expand(spec.env, env)
     env |= variables
     return argv, without_parent_pid(env | expand(profile.env, env))
+
+
+def command_of(
+    context: LaunchContext, profile: Profile, files: LaunchFiles
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Build the command of a launch and its environment; see `build_command`."""
+    return build_command(
+        context, profile, files.spec, files.program, files.variables, files.inherited
+    )
 
 
 def _touch(begin: BeginStep, action: str, path: str) -> None:
@@ -241,15 +263,22 @@ def find_spec(
     if profile.kernel:
         return kernelspecs.read(profile.kernel, begin, find_prefix)
     if profile.python:
-        return python_spec(_expanded(profile.python, "python"), begin)
-    argv = (_expanded(profile.argv[0], "argv"), *map(os.path.expanduser, profile.argv[1:]))
+        return python_spec(expand_home(profile.python, "python"), begin)
+    argv = (expand_home(profile.argv[0], "argv"), *map(os.path.expanduser, profile.argv[1:]))
     return KernelSpec(name=profile.name, argv=argv, display_name=profile.name)
 
 
-def _read_env_file(profile: Profile, begin: BeginStep) -> Mapping[str, str]:
+def read_env_file(profile: Profile, begin: BeginStep) -> Mapping[str, str]:
+    """Read the variables of a profile's ``env_file``.
+
+    Raises
+    ------
+    StartFailedError
+        If the file cannot be read, or has a line that is not an assignment.
+    """
     if not profile.env_file:
         return {}
-    path = Path(_expanded(profile.env_file, "env_file"))
+    path = Path(expand_home(profile.env_file, "env_file"))
     begin(f"reading its env_file {path}")
     try:
         return parse_env_file(read_regular(path, MAX_ENV_FILE_BYTES).decode())
@@ -261,7 +290,7 @@ def _read_env_file(profile: Profile, begin: BeginStep) -> Mapping[str, str]:
         ) from error
 
 
-def _expanded(path: str, key: str) -> str:
+def expand_home(path: str, key: str) -> str:
     """Expand ``~`` or ``~NAME`` in a path."""
     try:
         return str(Path(path).expanduser())
@@ -281,9 +310,8 @@ def make_plan(
     connection: ConnectionInfo,
 ) -> LaunchPlan:
     """Build the plan for one launch."""
-    spec = files.spec
     name, file = kernel_files.name, kernel_files.connection_file
-    argv, env = _command(context, profile, spec, files.program, files.variables, files.inherited)
+    argv, env = command_of(context, profile, files)
     env |= kernel_variables(name, file)
     argv = fill_in(argv, {"connection_file": file})
     if connection.transport == "tcp" and ":" in connection.ip:

@@ -34,6 +34,9 @@ NPM_FOLDER = "/node_modules"
 # Below the prefix of R, and below R's own folder: IRkernel's kernel spec names the program there.
 R_FOLDERS = ("lib/R/site-library", "lib/R/library", "lib64/R/library", "site-library", "library")
 R_VARIABLES = ("R_LIBS", "R_LIBS_USER")
+_MODULE_ENDS = (".py", ".pyc", ".so")
+# Files that add folders, and the finders of editable installations (PEP 660).
+_EXTENDS_PATH = re.compile(r".+\.pth|__editable__.*_finder\.py|__editable___.*\.py")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _INFO = re.compile(r"(.+?)(?:-(\d[^-]*))?(?:-py\d(?:\.\d+)?)?\.(?:dist|egg)-info")
 
@@ -131,6 +134,55 @@ def _python_folders(prefix: str) -> Iterator[str]:
                 if name.startswith("python3"):
                     yield f"{prefix}/{library}/{name}/site-packages"
                     yield f"{prefix}/{library}/{name}/dist-packages"
+
+
+def may_import(module: str, folders: list[str], begin: BeginStep) -> bool:
+    """Return whether a Python interpreter may find a module; False if it certainly does not.
+
+    Parameters
+    ----------
+    module : str
+        The name of a top-level module.
+    folders : list of str
+        The working directory and the package folders of the interpreter.
+    begin : callable
+        Called with a description of each step when the step begins.
+    """
+    pending, seen, is_known = list(folders), set[str](), False
+    while pending:
+        folder = pending.pop(0)
+        if folder in seen:
+            continue
+        seen.add(folder)
+        begin(f"looking for the module {module} in {folder}")
+        try:
+            names = os.listdir(folder)  # noqa: PTH208  # names suffice
+        except OSError:
+            continue
+        is_known = is_known or folder in folders[1:]
+        if any(_is_module(name, module) for name in names):
+            return True
+        for name in sorted(filter(_EXTENDS_PATH.fullmatch, names)):
+            text = _read(f"{folder}/{name}")
+            if name.endswith(".py") and f"'{module}'" in text:
+                return True
+            pending += _paths_in(text, folder) if name.endswith(".pth") else []
+    return not is_known
+
+
+def _is_module(name: str, module: str) -> bool:
+    """Return whether a file or folder of a package folder can be a module."""
+    return name == module or (name.partition(".")[0] == module and name.endswith(_MODULE_ENDS))
+
+
+def _paths_in(text: str, folder: str) -> list[str]:
+    """List the folders that a ``.pth`` file adds to the path of modules (`site` in Python)."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [
+        str(Path(folder, line))
+        for line in lines
+        if line and not line.startswith(("#", "import ", "import\t"))
+    ]
 
 
 def read_stamps(paths: list[str], begin: BeginStep) -> list[Stamp]:

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from kconnd.system.hung_calls import ignore_step
-from kconnd.system.packages import InstalledPackages, package_folders, read_stamps
+from kconnd.system.packages import (
+    InstalledPackages,
+    may_import,
+    package_folders,
+    read_stamps,
+)
 
 
 def make_program(folder: Path, *, venv: bool = True, name: str = "python") -> Path:
@@ -199,3 +204,28 @@ def test_r_uses_the_packages_of_its_user_first(
     env = {name: text.format(home=home) for name, text in variables.items()}
     folders = folders_of(program, HOME=str(home), **env)
     assert InstalledPackages(folders, ignore_step).version_of("IRkernel") == version
+
+
+def test_a_module_may_be_imported_from_folders_links_and_editable_installations(
+    tmp_path: Path,
+) -> None:
+    cwd, site, project = (tmp_path / name for name in ("cwd", "site-packages", "project/src"))
+    for folder in (cwd, site, project):
+        folder.mkdir(parents=True)
+    folders = [str(cwd), str(site)]
+    assert not may_import("acme", folders, ignore_step)
+    assert may_import("acme", [str(cwd)], ignore_step), "no package folder is known"
+    assert may_import("acme", [str(cwd), str(tmp_path / "no")], ignore_step)
+    for place, name in ((cwd, "acme.py"), (site, "acme"), (site, "acme.cpython-311.so")):
+        (place / name).touch()
+        assert may_import("acme", folders, ignore_step)
+        (place / name).unlink()
+    (site / "acme-1.0.dist-info").mkdir()
+    (project / "acme").mkdir()
+    assert not may_import("acme", folders, ignore_step)
+    (site / "acme.pth").write_text(f"# a comment\nimport sys\n{project}\n{site}\n")
+    assert may_import("acme", folders, ignore_step)
+    (site / "acme.pth").write_text("import __editable___acme_1_0_finder\n")
+    (site / "__editable___acme_1_0_finder.py").write_text("MAPPING = {'acme': '/x/acme'}\n")
+    assert may_import("acme", folders, ignore_step)
+    assert not may_import("other", folders, ignore_step)

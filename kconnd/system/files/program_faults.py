@@ -1,12 +1,15 @@
-"""Explains why the system could not execute a program.
+"""Explains why the system could not execute a program, or enter a folder.
 
 execve(2) answers with the same errno for different causes: ENOENT can mean that the program, or the
 interpreter in its first line, does not exist. `explain_failed_exec` looks at the program after such
-an error. It reads the file as the user who tried to execute it, and changes nothing.
+an error. `foresee_exec` and `foresee_chdir` return the errno that execve(2) and chdir(2) would
+answer with, without executing or entering anything. The files are read as the calling user, and
+nothing is changed.
 """
 
 import errno
 import os
+import re
 import shlex
 import stat
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from kconnd.system.files.regular import open_regular
 
 HEAD_BYTES = 256  # Linux reads as much of a file to find its format
 _SCRIPT = b"#!"
+_ELF = b"\x7fELF"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -25,6 +29,79 @@ class ProgramFault:
 
     reason: str
     hint: str
+
+
+def explain_failed_chdir(folder: str, number: int) -> ProgramFault:
+    """Describe why a working directory cannot be entered, by the errno of chdir(2)."""
+    return ProgramFault(
+        f"entering the folder {folder}: {os.strerror(number)}",
+        f"create {folder} as a folder that the user can enter, or change the profile's 'cwd'",
+    )
+
+
+def describe_failed_exec(word: str, cwd: str, search_path: str, number: int) -> ProgramFault:
+    """Describe why a program cannot be executed; see `explain_failed_exec` for the arguments."""
+    fault = explain_failed_exec(word, cwd, search_path, number)
+    if fault is None:
+        hint = f"install {word}, or set another interpreter or command in the profile"
+        fault = ProgramFault(os.strerror(number), hint)
+    return ProgramFault(f"running {word}: {fault.reason}", fault.hint)
+
+
+def foresee_chdir(folder: str) -> int:
+    """Return the errno with which chdir(2) would fail now, or 0."""
+    try:
+        mode = os.stat(folder).st_mode  # noqa: PTH116  # as the shim's chdir
+    except OSError as error:
+        return error.errno or errno.EIO
+    if not stat.S_ISDIR(mode):
+        return errno.ENOTDIR
+    return 0 if os.access(folder, os.X_OK) else errno.EACCES
+
+
+def foresee_exec(word: str, cwd: str, search_path: str) -> int:
+    """Return the errno with which `os.execvpe` would fail now, or 0.
+
+    The format of a binary program is not checked.
+    """
+    number = errno.ENOENT
+    for folder in [cwd] if "/" in word else search_path.split(":"):
+        failure = _foresee_execve(Path(cwd, folder, word), cwd)
+        if failure == 0:
+            return 0
+        if failure not in {errno.ENOENT, errno.ENOTDIR} and number == errno.ENOENT:
+            number = failure  # os.execvpe raises the first such error
+    return number
+
+
+def _foresee_execve(path: Path, cwd: str) -> int:
+    """Return the errno with which execve(2) of a file would fail now, or 0."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return error.errno or errno.EIO
+    if not stat.S_ISREG(mode) or not os.access(path, os.X_OK):
+        return errno.EACCES
+    try:
+        head = _read_head(path)
+    except OSError:  # a program that can be executed and not read
+        return 0
+    if head.startswith(_SCRIPT):
+        return _foresee_script(head, cwd)
+    return 0 if head.startswith(_ELF) else errno.ENOEXEC
+
+
+def _foresee_script(head: bytes, cwd: str) -> int:
+    """Return the errno with which execve(2) of a script would fail now, or 0."""
+    # Linux ends the name at a blank or a tab, so a CR before the line's end is a part of it.
+    line = head.partition(b"\n")[0][len(_SCRIPT) :].strip(b" \t")
+    name = os.fsdecode(re.split(rb"[ \t]", line, maxsplit=1)[0])
+    if not name:
+        return errno.ENOEXEC
+    interpreter = Path(cwd, name)
+    if not interpreter.exists():
+        return errno.ENOENT
+    return 0 if interpreter.is_file() and os.access(interpreter, os.X_OK) else errno.EACCES
 
 
 def explain_failed_exec(word: str, cwd: str, search_path: str, number: int) -> ProgramFault | None:
@@ -101,7 +178,7 @@ def _format_fault(path: Path, head: bytes, number: int) -> ProgramFault | None:
             "it begins with a byte order mark before #!",
             f"save it without one, or run: sed -i '1s/^\\xEF\\xBB\\xBF//' {quoted}",
         )
-    if head.startswith(b"\x7fELF"):
+    if head.startswith(_ELF):
         return ProgramFault("it is built for another processor", "install one for this one")
     return ProgramFault(
         "it has no first line that names an interpreter",

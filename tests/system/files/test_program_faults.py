@@ -1,14 +1,21 @@
 """Programs that exist and cannot be executed: the reason, and a change that helps."""
 
 import errno
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kconnd.system.files.program_faults import explain_failed_exec, find_program
+from kconnd.system.files.program_faults import (
+    explain_failed_exec,
+    find_program,
+    foresee_chdir,
+    foresee_exec,
+)
 
 SCRIPT = b"#!/bin/sh\necho ran\n"
 
@@ -103,3 +110,66 @@ def test_a_program_is_looked_for_where_execve_looks(tmp_path: Path) -> None:
     assert find_program("bin/kernel", str(tmp_path), search_path) == program
     assert find_program("kernel", str(tmp_path / "bin"), "/no/such") is None
     assert find_program("kernel", str(tmp_path / "bin"), "/no/such:") == program
+
+
+# Prints the errno with which each action fails, or 0 if the program was executed.
+EXECUTE = """
+import json, os, sys
+numbers = []
+for action, word in json.loads(sys.argv[1]):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.chdir(word) if action == "chdir" else os.execvpe(word, [word], os.environ)
+        except OSError as error:
+            os._exit(error.errno)
+        os._exit(0)
+    numbers.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(json.dumps(numbers))
+"""
+PROGRAMS = {
+    "script": (SCRIPT, 0o755),
+    "blank": (b"#! /bin/sh\nexit 0\n", 0o755),
+    "option": (b"#!/bin/sh -e\nexit 0\n", 0o755),
+    "cr": (b"#!/bin/sh\r\nexit 0\r\n", 0o755),
+    "gone": (b"#!/no/such\n", 0o755),
+    "folder": (b"#!/tmp\n", 0o755),
+    "nothing": (b"#!\n", 0o755),
+    "text": (b"exit 0\n", 0o755),
+    "empty": (b"", 0o755),
+    "no-x-bit": (SCRIPT, 0o644),
+}
+
+
+def real_errnos(folder: Path, search_path: str, actions: list[tuple[str, str]]) -> list[int]:
+    command = [sys.executable, "-I", "-c", EXECUTE, json.dumps(actions)]
+    env = {"PATH": search_path}
+    ran = subprocess.run(command, check=True, capture_output=True, cwd=folder, env=env)
+    numbers: list[int] = json.loads(ran.stdout)
+    return numbers
+
+
+def test_the_errno_of_an_exec_is_foreseen(tmp_path: Path) -> None:
+    for program, (content, mode) in PROGRAMS.items():
+        (tmp_path / program).write_bytes(content)
+        (tmp_path / program).chmod(mode)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/cr").symlink_to("/no/such")
+    (tmp_path / "sub/text").touch(0o644)  # found first, and no program
+    search_path = f"/no/such:{tmp_path}/text:{tmp_path}/sub:{tmp_path}"
+    names = [*PROGRAMS, "missing", "./script", "sub/../script", "sub", ".."]
+    words = [*names, *(str(tmp_path / name) for name in names)]
+    numbers = real_errnos(tmp_path, search_path, [("exec", word) for word in words])
+    foreseen = [foresee_exec(word, str(tmp_path), search_path) for word in words]
+    assert dict(zip(words, foreseen, strict=True)) == dict(zip(words, numbers, strict=True))
+    assert set(numbers) >= {0, errno.ENOENT, errno.EACCES, errno.ENOEXEC}
+
+
+def test_the_errno_of_a_chdir_is_foreseen(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    names = (".", "file", "missing", "file/below", "loop", "x" * 300)
+    folders = [str(tmp_path / name) for name in names]
+    numbers = real_errnos(tmp_path, "", [("chdir", folder) for folder in folders])
+    assert list(map(foresee_chdir, folders)) == numbers

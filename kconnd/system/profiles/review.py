@@ -1,0 +1,215 @@
+"""Reads profiles as the daemon does, and looks at what their starts would look at.
+
+`review` is the work of ``kconnd-ctl check`` and of the part of ``kconnd-ctl doctor`` about
+profiles. It changes nothing and starts no kernel. A fault means that the daemon refuses the
+profile. A warning means that a start would fail now; the files of the machine can change, so a
+warning can come and go without a change of the profile.
+
+A path can be on a file server that hangs. Each profile is therefore looked at in a thread, with the
+time limits of the daemon (`kconnd.system.hung_calls`).
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from kconnd.core.launch.plan import User
+from kconnd.core.paths import SETTINGS_FILE, SYSTEM_CONFIGS_DIR
+from kconnd.core.profile.problems import Problem
+from kconnd.system.account_defaults import AccountDefaults
+from kconnd.system.hung_calls import BeginStep, PathSteps, StuckError
+from kconnd.system.kernel_software import SoftwareReader
+from kconnd.system.kernelspecs import KernelspecIndex
+from kconnd.system.launch_files import find_inherited
+from kconnd.system.machine import own_user
+from kconnd.system.profiles.faults import Fault
+from kconnd.system.profiles.launch_looks import Unseen, find_problems
+from kconnd.system.profiles.loader import LoadedProfiles, SourcedProfile, load_profiles
+from kconnd.system.profiles.settings_file import read_settings
+from kconnd.system.profiles.source_text import SourceText
+from kconnd.system.profiles.tiers import load_tiers
+from kconnd.system.program_choice import ProgramHints
+
+MAX_STUCK_FILES = 16
+STUCK_HINT = "check again once it answers; 'mount' lists the file servers"
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders that a daemon reads.
+
+    Parameters
+    ----------
+    system, own : sequence of str
+        The folders of the machine's and of the user's own profiles.
+    kernelspecs : sequence of str, optional
+        The folders of kernel specs; None for Jupyter's search path.
+    """
+
+    system: Sequence[str]
+    own: Sequence[str]
+    kernelspecs: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Review:
+    """The result of a review.
+
+    Parameters
+    ----------
+    loaded : LoadedProfiles
+        The profiles and their faults.
+    warnings : tuple of Fault
+        The reasons for which starts would fail now.
+    missing : tuple of str
+        Those of the paths or, without paths, of the daemon's folders that do not exist. If a path
+        does not exist, nothing is read.
+    unseen : tuple of str
+        One sentence for each path that was not looked at.
+    lines : mapping
+        The line of a file in which a fault or a warning is, by file and line number.
+    """
+
+    loaded: LoadedProfiles
+    warnings: tuple[Fault, ...] = ()
+    missing: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    lines: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReviewContext:
+    """The daemon's values that the looks need; see `kconnd.system.launch_files.LaunchContext`."""
+
+    user: User
+    kernelspecs: KernelspecIndex
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    software: SoftwareReader = field(default_factory=SoftwareReader)
+    account: AccountDefaults = field(default_factory=AccountDefaults)
+    paths: PathSteps = field(default_factory=PathSteps)
+
+
+def review(folders: Folders, paths: Sequence[str] = ()) -> Review:
+    """Read the profiles below some paths or, without paths, those of a daemon's folders.
+
+    Parameters
+    ----------
+    folders : Folders
+        The folders of the daemon.
+    paths : sequence of str
+        Files and folders to read instead of the daemon's folders.
+    """
+    return asyncio.run(_review(folders, paths))
+
+
+async def _review(folders: Folders, paths: Sequence[str]) -> Review:
+    user = own_user()
+    roots = folders.kernelspecs
+    index = KernelspecIndex(None if roots is None else [Path(root) for root in roots])
+    context = ReviewContext(user, index)
+    missing = await _find_missing(context, paths or [*folders.system, *folders.own])
+    if paths and missing:
+        return Review(LoadedProfiles({}, ()), missing=missing)
+    loaded = await _load(context, folders, paths)
+    warnings: list[Fault] = []
+    unseen: list[str] = []
+    for sourced in loaded.profiles.values():
+        if os.geteuid() == 0 and _is_for_all_users(sourced):
+            unseen.append(f"{sourced.profile.name} ({sourced.file}) is for other users than root")
+            continue
+        problems, unseen_paths = await _look_at(context, sourced)
+        warnings += problems
+        unseen += [_describe_unseen(sourced, path) for path in unseen_paths]
+    lines = await _read_lines(context, [*loaded.faults, *warnings])
+    return Review(loaded, tuple(sorted(warnings)), missing, tuple(unseen), lines)
+
+
+async def _find_missing(context: ReviewContext, paths: Sequence[str]) -> tuple[str, ...]:
+    """Return the paths that do not exist; a path that hangs counts as existing."""
+
+    def exists(path: str, begin: BeginStep) -> bool:
+        begin(f"reading {path}")  # the step of the loader, which reports a path that hangs
+        return Path(path).exists()
+
+    missing = []
+    for path in paths:
+        with contextlib.suppress(StuckError):
+            if not await context.paths.run(partial(exists, path)):
+                missing.append(path)
+    return tuple(missing)
+
+
+async def _load(context: ReviewContext, folders: Folders, paths: Sequence[str]) -> LoadedProfiles:
+    """Load the profiles; a file that hangs becomes a fault, and the others are read again."""
+    user = context.user
+
+    def load(begin: BeginStep) -> LoadedProfiles:
+        if paths:
+            return load_profiles(paths, begin=begin)
+        loaded = load_tiers(folders.system, folders.own, uid=user.uid, user=user.name, begin=begin)
+        return replace(loaded, faults=(*read_settings(SETTINGS_FILE)[1], *loaded.faults))
+
+    for _ in range(MAX_STUCK_FILES):
+        try:
+            return await context.paths.run(load)
+        except StuckError:
+            continue  # the next load reports it as a fault
+    first = next(iter([*paths, *folders.own]))
+    fault = Fault(first, 1, 1, "", f"{MAX_STUCK_FILES} files or folders do not answer", STUCK_HINT)
+    return LoadedProfiles({}, (fault,))
+
+
+async def _look_at(
+    context: ReviewContext, sourced: SourcedProfile
+) -> tuple[list[Fault], Iterable[Unseen]]:
+    """Look at one profile, and place the problems in its file."""
+    hints, inherited = await find_inherited(context, sourced.profile, ProgramHints())
+
+    def look(begin: BeginStep) -> tuple[list[Fault], list[Unseen]]:
+        problems, unseen = find_problems(context, sourced.profile, hints, inherited, begin)
+        source = SourceText(begin)
+        return [source.fault(sourced, problem) for problem in problems], unseen
+
+    try:
+        return await context.paths.run(look)
+    except StuckError as error:
+        problem = Problem((), str(error), STUCK_HINT)
+        return [_unplaced(sourced, problem)], ()
+
+
+def _unplaced(sourced: SourcedProfile, problem: Problem) -> Fault:
+    name = sourced.profile.name
+    return Fault(sourced.file, sourced.line, 1, "", problem.message, problem.hint, name)
+
+
+def _is_for_all_users(sourced: SourcedProfile) -> bool:
+    """Return whether a profile is one of the machine, whose kernels each user starts."""
+    return Path(SYSTEM_CONFIGS_DIR) in Path(sourced.file).absolute().parents
+
+
+def _describe_unseen(sourced: SourcedProfile, unseen: Unseen) -> str:
+    return f"{unseen.key} of {sourced.profile.name}: another user can change {unseen.path}"
+
+
+async def _read_lines(context: ReviewContext, faults: list[Fault]) -> dict[tuple[str, int], str]:
+    """Read the lines of faults; a file that hangs has none."""
+    lines: dict[tuple[str, int], str] = {}
+    for file in dict.fromkeys(fault.file for fault in faults):
+        numbers = {fault.line for fault in faults if fault.file == file}
+        try:
+            lines |= await context.paths.run(partial(_lines_of, file, numbers))
+        except StuckError:
+            continue
+    return lines
+
+
+def _lines_of(file: str, numbers: set[int], begin: BeginStep) -> dict[tuple[str, int], str]:
+    source = SourceText(begin)
+    return {(file, number): source.line(file, number) for number in numbers}
