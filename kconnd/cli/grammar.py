@@ -193,18 +193,24 @@ _VERBS = (
         "kernel_list:list_kernels",
         "all kernels: state, memory, idle time",
         description="List kernels with their state, the memory of all their processes, and their "
-        "idle time.",
+        "idle time.\n\nWith --all, installed kernel specs without a kernel are listed as "
+        "startable, with the command that kconnd-ctl start NAME would run.\n\nIf profiles have "
+        "faults, a line on stderr says so.",
         example="kconnd-ctl list 'lab*'",
         json_reply='{"kernels": [KERNEL], "elsewhere": [{"name", "machine", "state", "as_of"}], '
-        '"shared": [KERNEL]}'
+        '"shared": [KERNEL], "faulty_profiles": COUNT, "startable": [{"name", "kernel_spec", '
+        '"display_name", "argv", "error"}]}'
         "\n\nKERNEL is the object that kconnd-ctl info --json prints; elsewhere lists kernels on "
         "other machines that share this home folder; shared lists the kernels of other users that "
         "you may see, each named OWNER/NAME: those of the machine's profiles, and those that users "
-        "whose daemons are running share by profiles of their own.",
+        "whose daemons are running share by profiles of their own; startable is there with --all, "
+        "and its error is why a start would fail, or empty.",
         operands=(Operand("names", "NAME", "list only these kernels; patterns work", "*"),),
         options=(
+            Option("--all", summary="list kernel specs that could be started, too"),
             Option("--all-users", summary="list everybody's kernels; for root and kconnd-admin"),
         ),
+        exclusive=(("--all", "--all-users"),),
     ),
     Verb(
         "info",

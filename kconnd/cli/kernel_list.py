@@ -9,14 +9,16 @@ import time
 from kconnd.cli import render
 from kconnd.cli.batch import client_for, expand_patterns, outcomes_of
 from kconnd.client import Client, has_front_door, owner_client
-from kconnd.errors import KconndError, RefusedError
+from kconnd.errors import KconndError, NoSuchKernelError, RefusedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from kconnd.cli.command_line import Arguments
 
+STARTABLE = "startable"  # in the column STATE, of a kernel spec without a kernel
 COLUMNS = ("NAME", "STATE", "PID", "MEMORY", "IDLE", "UP", "RESTARTS", "NOTE")
 SHARED_LIMIT_S = 2.0  # for the reply of an owner whom the machine's profiles name
 # Any user can be such an owner, and none of them is to disturb the list of all other users.
@@ -29,8 +31,9 @@ def list_kernels(arguments: Arguments) -> int:
     """List all kernels, or the kernels that match the names."""
     reply = _kernels_of_all_users() if arguments.all_users else _own_kernels(arguments)
     if arguments.names:
-        selected = set(expand_patterns(client_for(arguments), arguments.names))
-        reply["kernels"] = [kernel for kernel in reply["kernels"] if kernel["name"] in selected]
+        selected = _selected_names(reply, arguments)
+        for key in ("kernels", "startable") if arguments.all else ("kernels",):
+            reply[key] = [row for row in reply.get(key, ()) if row["name"] in selected]
         reply["elsewhere"] = reply["shared"] = []
     elif not arguments.all_users:
         _add_shared_kernels(reply)
@@ -41,13 +44,44 @@ def list_kernels(arguments: Arguments) -> int:
     else:
         elsewhere = reply.get("elsewhere", [])
         kernels = [*reply["kernels"], *reply.get("shared", [])]
-        _print_kernels(render.printable(kernels), render.printable(elsewhere))
+        startable = reply.get("startable", [])
+        _print_kernels(*map(render.printable, (kernels, elsewhere, startable)))
+    if not arguments.names:
+        _report_faults(reply.get("faulty_profiles", 0))
     return 0
 
 
 def _own_kernels(arguments: Arguments) -> dict[str, Any]:
-    reply: dict[str, Any] = client_for(arguments).get("/v1/kernels")
+    query = "?startable=1" if arguments.all else ""
+    reply: dict[str, Any] = client_for(arguments).get(f"/v1/kernels{query}")
+    if arguments.all and "startable" not in reply:
+        message = "this daemon is of an earlier version, which does not list kernel specs"
+        print(f"kconnd-ctl: {message}; restart it: kernels keep running", file=sys.stderr)
     return reply
+
+
+def _selected_names(reply: dict[str, Any], arguments: Arguments) -> set[str]:
+    """Return the names that the command line selects."""
+    if not arguments.all:
+        return set(expand_patterns(client_for(arguments), arguments.names))
+    from fnmatch import fnmatchcase  # noqa: PLC0415  # for --all with names only
+
+    known = [row["name"] for key in ("kernels", "startable") for row in reply.get(key, ())]
+    selected = {name for name in known if any(fnmatchcase(name, word) for word in arguments.names)}
+    if not selected:
+        raise NoSuchKernelError(
+            f"no kernel and no kernel spec matches {' '.join(arguments.names)!r}",
+            hint="kconnd-ctl list --all shows all of them",
+        )
+    return selected
+
+
+def _report_faults(count: int) -> None:
+    """Say on stderr that profiles have faults, so that stdout is the table alone."""
+    if count:
+        sys.stdout.flush()
+        subject = "1 profile has" if count == 1 else f"{count} profiles have"
+        print(f"kconnd-ctl: {subject} faults: kconnd-ctl check shows them", file=sys.stderr)
 
 
 def _add_shared_kernels(reply: dict[str, Any]) -> None:
@@ -143,9 +177,13 @@ def _kernels_of_all_users() -> dict[str, Any]:
     return reply
 
 
-def _print_kernels(kernels: list[dict[str, Any]], elsewhere: list[dict[str, Any]]) -> None:
-    if kernels:
-        print(*list_lines(kernels), sep="\n")
+def _print_kernels(
+    kernels: list[dict[str, Any]],
+    elsewhere: list[dict[str, Any]],
+    startable: list[dict[str, Any]],
+) -> None:
+    if kernels or startable:
+        print(*list_lines(kernels, startable), sep="\n")
     elif not elsewhere:
         print("There are no kernels yet. Write a profile and run kconnd-ctl reload,")
         print("or start an installed kernel spec by its name: kconnd-ctl start python3")
@@ -153,12 +191,17 @@ def _print_kernels(kernels: list[dict[str, Any]], elsewhere: list[dict[str, Any]
         print(render.plain(f"on {kernel['machine']}: {kernel['name']} was {kernel['state']}"))
 
 
-def list_lines(kernels: list[dict[str, Any]]) -> list[str]:
-    """Render the table of kernels; on a terminal, cut the lines to the terminal's width."""
+def list_lines(
+    kernels: list[dict[str, Any]], startable: Sequence[dict[str, Any]] = ()
+) -> list[str]:
+    """Render the table of kernels; on a terminal, cut the lines to the terminal's width.
+
+    Kernel specs that could be started are listed after the kernels.
+    """
     now = time.time()
     in_colour = render.use_colours(os.environ, is_terminal=sys.stdout.isatty())
     width = os.get_terminal_size(1).columns if sys.stdout.isatty() else 0
-    rows = [_row(kernel, now) for kernel in kernels]
+    rows = [*(_row(kernel, now) for kernel in kernels), *map(_startable_row, startable)]
     return render.table(
         COLUMNS,
         rows,
@@ -180,6 +223,14 @@ def _row(kernel: dict[str, Any], now: float) -> tuple[str, ...]:
         str(kernel["restarts"]),
         render.plain(_note(kernel, now)),
     )
+
+
+def _startable_row(spec: dict[str, Any]) -> tuple[str, ...]:
+    """Return the row of a kernel spec without a kernel: what a start of this name would run."""
+    from shlex import join  # noqa: PLC0415  # for --all only
+
+    note = spec["error"] or join(spec["argv"])
+    return (spec["name"], STARTABLE, *["-"] * 5, render.plain(f"kernel spec: {note}"))
 
 
 def _activity(kernel: dict[str, Any], now: float) -> str:

@@ -112,6 +112,10 @@ class Catalog:
             return entry
         return CatalogEntry(entry.profile.model_copy(update={"name": base, "kernel": base}))
 
+    def installed(self) -> dict[str, Profile]:
+        """Return a profile for each installed kernel spec that can be started by a name."""
+        return {entry.profile.name: entry.profile for entry in self._installed.values()}
+
     def replace(self, loaded: LoadedProfiles) -> None:
         """Replace all profiles at once."""
         self.loaded = loaded

@@ -347,3 +347,45 @@ def test_a_stop_that_is_under_way_shows_what_it_waits_for(ctl: Ctl, daemon: Fake
     daemon.add("a", state="stopping", reason="stop was requested", waits_for="its exited child")
     assert "waits for  its exited child" in ctl("info", "a").out
     assert ctl("list").out.splitlines()[1].endswith("  waits for its exited child")
+
+
+def test_faulty_profiles_are_told_on_stderr(ctl: Ctl, daemon: FakeDaemon) -> None:
+    kernels = [daemon.add("lab")]
+    for count, line in ((1, "1 profile has faults"), (2, "2 profiles have faults")):
+        daemon.replies["GET", "/v1/kernels"] = {
+            "kernels": kernels,
+            "elsewhere": [],
+            "faulty_profiles": count,
+        }
+        shown = ctl("list")
+        assert shown.err == f"kconnd-ctl: {line}: kconnd-ctl check shows them\n"
+        assert len(shown.out.splitlines()) == 2
+        assert shown.code == 0
+        assert ctl("list", "lab").err == ""
+    del daemon.replies["GET", "/v1/kernels"]
+    assert ctl("list").err == "", "an earlier daemon does not count them"
+
+
+def test_kernel_specs_that_could_be_started_are_listed_on_request(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    spec = {"name": "ir", "kernel_spec": "ir", "display_name": "R"}
+    daemon.replies["GET", "/v1/kernels"] = {
+        "kernels": [daemon.add("lab")],
+        "elsewhere": [],
+        "startable": [
+            spec | {"argv": ["/usr/bin/R", "--args", "{connection_file}"], "error": ""},
+            spec | {"name": "bad", "argv": [], "error": "it is broken"},
+        ],
+    }
+    _, lab, startable, bad = ctl("list", "--all").out.splitlines()
+    assert lab.split()[:2] == ["lab", "running"]
+    assert startable.split()[:2] == ["ir", "startable"]
+    assert startable.endswith("kernel spec: /usr/bin/R --args '{connection_file}'")
+    assert bad.endswith("kernel spec: it is broken")
+    assert daemon.requests[-1].query == "startable=1"
+    assert len(ctl("list", "--all", "i*").out.splitlines()) == 2
+    assert ctl("list", "--all", "x*").code == 4
+    assert ctl("list", "--all", "--all-users").code == 2
+    del daemon.replies["GET", "/v1/kernels"]
+    assert "earlier version" in ctl("list", "--all").err

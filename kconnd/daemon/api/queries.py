@@ -14,6 +14,7 @@ from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.api.commands import check_reach
 from kconnd.daemon.api.request import Request, describe_actor, find_live, info_of
+from kconnd.daemon.api.startable import list_startable
 from kconnd.daemon.context import World
 from kconnd.daemon.yielding import in_turns
 from kconnd.errors import (
@@ -131,7 +132,8 @@ async def kernels_(request: Request) -> Reply:
     """List all kernels of this owner, including live kernels on machines that share this home.
 
     ``shared`` in the reply names the kernels of other owners that the machine's profiles let this
-    owner see. This daemon does not know the state of a shared kernel.
+    owner see. This daemon does not know the state of a shared kernel. With ``startable`` in the
+    query, the reply to the owner also describes the kernel specs without a kernel.
     """
     actors = request.visible_kernels()
     await request.kernels.readings.refresh(actors)
@@ -142,7 +144,15 @@ async def kernels_(request: Request) -> Reply:
         "kernels": rows,
         "elsewhere": [describe_elsewhere(record) for record in elsewhere],
         "shared": [{"name": name, "owner": owner} for name, owner in sorted(shared.items())],
+        "faulty_profiles": request.kernels.catalog.loaded.faulty if request.manages_all else 0,
+        **await _startable(request),
     }
+
+
+async def _startable(request: Request) -> dict[str, Any]:
+    if request.query.get("startable") != "1" or not request.manages_all:
+        return {}
+    return {"startable": await list_startable(request)}
 
 
 async def info(request: Request) -> Reply:

@@ -112,7 +112,13 @@ ROUTES: tuple[Route, ...] = (
         (_FOLLOW, Parameter("kernel", "string", "Only the events of this kernel.")),
         streams=True,
     ),
-    Route("GET", "/v1/kernels", Right.SEE, kernels_),
+    Route(
+        "GET",
+        "/v1/kernels",
+        Right.SEE,
+        kernels_,
+        (Parameter("startable", "string", "1 to add the kernel specs that could be started."),),
+    ),
     Route(
         "GET",
         _ONE,

@@ -69,6 +69,11 @@ class LoadedProfiles:
     overrides: tuple[str, ...] = ()
     first_faults: dict[str, Fault] = field(default_factory=dict)
 
+    @property
+    def faulty(self) -> int:
+        """The number of profiles with faults; a file that cannot be read counts as one."""
+        return len({fault.profile or fault.file for fault in self.faults})
+
 
 def load_profiles(
     paths: Iterable[str | os.PathLike[str]],

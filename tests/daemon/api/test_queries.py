@@ -1,6 +1,7 @@
 """Routes that read: what each peer sees, and when a wait ends."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from kconnd.daemon.kernel import monitor
 from kconnd.daemon.kernel.claims import Foreign
 from kconnd.errors import NotRunningError, TimedOutError, UsageError
 from kconnd.system.http.route_table import Reply
+from kconnd.system.profiles.faults import Fault
 from tests.conftest import wait_until
 from tests.daemon.fakes import LAB, STRANGER, House, house_in
 
@@ -72,6 +74,51 @@ async def test_the_shared_kernels_of_others_are_named_to_the_owner_alone(house: 
     assert isinstance(other, dict)
     assert own["shared"] == [{"name": "x", "owner": "ada"}]
     assert other["shared"] == []
+
+
+async def test_the_owner_sees_how_many_profiles_have_faults(house: House) -> None:
+    house.hold(
+        LAB,
+        SHARED,
+        faults=(
+            Fault("a.yaml", 1, 1, "", "x", "", "a"),
+            Fault("a.yaml", 2, 1, "", "y", "", "a"),
+            Fault("b.yaml", 1, 1, "", "not YAML"),
+        ),
+    )
+    await house.kernels.reload()
+    assert fields_of(await queries.kernels_(house.request()))["faulty_profiles"] == 2
+    reply = fields_of(await queries.kernels_(house.request(peer=STRANGER)))
+    assert reply["faulty_profiles"] == 0
+
+
+async def test_kernel_specs_without_a_kernel_are_listed_to_the_owner_who_asks(
+    house: House, tmp_path: Path
+) -> None:
+    folders = {}
+    for name, argv in (("lab", ["x"]), ("cat", ["/bin/cat", "{connection_file}"]), ("bad", [])):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        content = {"argv": argv, "display_name": name.title(), "language": "x"}
+        (folders[name] / "kernel.json").write_text(json.dumps(content))
+    house.kernels.catalog._scan = lambda _begin: folders
+    await house.kernels.reload()
+    asking = {"startable": "1"}
+    rows = fields_of(await queries.kernels_(house.request(query=asking)))["startable"]
+    assert [row["name"] for row in rows] == ["bad", "cat"], "lab is a profile"
+    assert "argv is not a list of text" in rows[0]["error"]
+    assert rows[1] == {
+        "name": "cat",
+        "kernel_spec": "cat",
+        "display_name": "Cat",
+        "argv": ["/bin/cat", "{connection_file}"],
+        "error": "",
+    }
+    for request in (house.request(), house.request(peer=STRANGER, query=asking)):
+        assert "startable" not in fields_of(await queries.kernels_(request))
+    await commands.start(house.request("cat", body={"wait": False}))
+    rows = fields_of(await queries.kernels_(house.request(query=asking)))["startable"]
+    assert [row["name"] for row in rows] == ["bad"]
 
 
 async def test_profiles_of_foreign_kernels_are_not_listed(house: House) -> None:
