@@ -94,16 +94,20 @@ def folders_of(health: Mapping[str, Any] | None) -> Folders:
     if health is None:
         return Folders([SYSTEM_CONFIGS_DIR], [config_dir(os.environ, own_user().home)])
     system = health.get("system_configs", [SYSTEM_CONFIGS_DIR])
-    return Folders(system, health["configs"], health.get("kernelspec_dirs"))
+    specs, home = health.get("kernelspec_dirs"), health.get("home", "")
+    return Folders(system, health["configs"], specs, home)
 
 
-def describe(fault: Fault, kind: str = "") -> str:
-    """Describe a fault or, with ``warning`` as the kind, a warning, in one line."""
+def headline(fault: Fault, kind: str = "") -> str:
+    """Describe a fault or, with ``warning`` as the kind, a warning, without its hint."""
     mark = f"{kind}: " if kind else ""
     key = f"{fault.path}: " if fault.path else ""
+    return render.plain(f"{fault.file}:{fault.line}:{fault.column}: {mark}{key}{fault.message}")
+
+
+def _describe(fault: Fault, kind: str) -> str:
     hint = f"; {fault.hint}" if fault.hint else ""
-    place = f"{fault.file}:{fault.line}:{fault.column}"
-    return render.plain(f"{place}: {mark}{key}{fault.message}{hint}")
+    return headline(fault, kind) + render.plain(hint)
 
 
 def _to_lines(result: Review) -> Iterator[str]:
@@ -118,7 +122,7 @@ def _with_excerpts(faults: Sequence[Fault], result: Review, kind: str = "") -> I
     from kconnd.cli.source_excerpt import excerpt  # noqa: PLC0415  # for faults only
 
     for fault in faults:
-        yield describe(fault, kind)
+        yield _describe(fault, kind)
         yield from excerpt(result.lines.get((fault.file, fault.line), ""), fault.column)
 
 

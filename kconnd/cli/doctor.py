@@ -7,6 +7,7 @@ import resource
 import shlex
 import stat
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -151,17 +152,25 @@ def check_path_length(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_profiles(surroundings: Surroundings) -> Iterator[Finding]:
-    """Check that the profiles have no faults."""
-    from kconnd.system.profiles.loader import load_profiles  # noqa: PLC0415  # imports pydantic
+    """Check that the profiles have no faults, and that a start of each would not fail now."""
+    from kconnd.cli.check import folders_of, headline  # noqa: PLC0415  # for this check only
+    from kconnd.system.profiles.review import review  # noqa: PLC0415  # imports pydantic
 
-    loaded = load_profiles(surroundings.configs)
-    folders = list(map(str, surroundings.configs))
-    message = f"{len(loaded.profiles)} profiles in {', '.join(folders)}"
-    if count := len(loaded.faults):
-        cure = " ".join(["kconnd-ctl check", *map(shlex.quote, folders)])
+    health = surroundings.health
+    folders = folders_of(None if isinstance(health, KconndError) else health)
+    folders = replace(folders, own=[*map(str, surroundings.configs)])
+    result = review(folders)
+    shown = [path for path in [*folders.system, *folders.own] if path not in result.missing]
+    number = len(result.loaded.profiles)
+    plural = "" if number == 1 else "s"
+    message = f"{number} profile{plural} in {', '.join(shown or folders.own)}"
+    if count := len(result.loaded.faults):
+        cure = " ".join(["kconnd-ctl check", *map(shlex.quote, shown)])
         yield Finding("bad", f"{message}, {count} fault{'' if count == 1 else 's'}", cure)
     else:
         yield Finding("ok", message)
+    for warning in result.warnings:
+        yield Finding("warn", headline(warning), warning.hint or "kconnd-ctl check shows the line")
 
 
 def check_kernel_specs(_surroundings: Surroundings) -> Iterator[Finding]:

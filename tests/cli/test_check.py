@@ -108,7 +108,10 @@ def test_the_folders_are_those_of_the_daemon_that_answers(
         daemon.replies["GET", "/v1/health"] = health | {
             "configs": [str(folder)],
             "kernelspec_dirs": [str(tmp_path / "none")],
+            "home": str(tmp_path / "home"),
         }
+        write(folder, "c.yaml", "argv: [/bin/cat, '{connection_file}']\ncwd: ~/x\n")
+        (tmp_path / "home/x").mkdir(parents=True)
         assert main(["check", "--socket", str(daemon.path), "--json"]) == 0
     checked = json.loads(capsys.readouterr().out)
     assert checked["read"] == [str(folder)]

@@ -73,6 +73,17 @@ def test_a_daemon_that_answers_is_told_and_its_folders_are_looked_at(
     assert f"ok   0 profiles in {around.configs[0]}" in lines
 
 
+def test_a_start_that_would_fail_is_a_warning(around: Surroundings) -> None:
+    profile = around.configs[0] / "lab.yaml"
+    profile.write_text("argv: [/bin/cat, '{connection_file}']\ncwd: /no/such\n")
+    profile.chmod(0o644)
+    first, second = doctor.check_profiles(around)
+    assert (first.level, first.message) == ("ok", f"1 profile in {around.configs[0]}")
+    assert second.level == "warn"
+    assert second.message.startswith(f"{profile}:2:6: cwd: entering the folder /no/such: ")
+    assert second.cure.startswith("create /no/such ")
+
+
 @pytest.mark.parametrize(("mode", "level"), [(0o700, "ok"), (0o750, "bad"), (0o777, "bad")])
 def test_a_folder_that_others_can_enter_is_bad(mode: int, level: str, around: Surroundings) -> None:
     around.runtime.chmod(mode)

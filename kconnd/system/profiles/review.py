@@ -12,7 +12,7 @@ time limits of the daemon (`kconnd.system.hung_calls`).
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -51,11 +51,14 @@ class Folders:
         The folders of the machine's and of the user's own profiles.
     kernelspecs : sequence of str, optional
         The folders of kernel specs; None for Jupyter's search path.
+    home : str
+        The daemon's home folder, which ``~`` means; ``""`` for the home folder of this process.
     """
 
     system: Sequence[str]
     own: Sequence[str]
     kernelspecs: Sequence[str] | None = None
+    home: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,23 @@ def review(folders: Folders, paths: Sequence[str] = ()) -> Review:
     paths : sequence of str
         Files and folders to read instead of the daemon's folders.
     """
-    return asyncio.run(_review(folders, paths))
+    with _home(folders.home):
+        return asyncio.run(_review(folders, paths))
+
+
+@contextlib.contextmanager
+def _home(folder: str) -> Iterator[None]:
+    """Set HOME, by which Python expands ``~``, to a folder for a while."""
+    before = os.environ.get("HOME")
+    if folder:
+        os.environ["HOME"] = folder
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("HOME", None)
+        else:
+            os.environ["HOME"] = before
 
 
 async def _review(folders: Folders, paths: Sequence[str]) -> Review:
