@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from kconnd.cli.command_line import Arguments
     from kconnd.system.profiles.faults import Fault
-    from kconnd.system.profiles.review import Folders, Review
+    from kconnd.system.profiles.review import DaemonFacts, Review
 
 HEALTH_LIMIT_S = 5.0  # the time limit for the daemon's answer
 FAULT_KEYS = ("file", "line", "column", "path", "message", "hint")
@@ -45,17 +45,17 @@ def check(arguments: Arguments) -> int:
     """
     from kconnd.system.profiles.review import review  # noqa: PLC0415  # for this verb only
 
-    health = ask_for_folders(arguments)
-    folders = folders_of(health)
-    result = review(folders, arguments.paths)
+    health = ask_daemon(arguments)
+    daemon = facts_of(health)
+    result = review(daemon, arguments.paths)
     if arguments.paths and result.missing:
         for path in result.missing:
             print(render.plain(f"kconnd-ctl: check: {path} does not exist"), file=sys.stderr)
         return UsageError.exit_code
     if arguments.json:
-        render.print_json(_to_json(result, arguments.paths, folders, health))
+        render.print_json(_to_json(result, arguments.paths, daemon, health))
     else:
-        read = [] if arguments.paths else [_describe_folders(result, folders, health)]
+        read = [] if arguments.paths else [_describe_folders(result, daemon, health)]
         print(*_to_lines(result), *read, _summary(result), sep="\n")
     return 1 if result.loaded.faults else 0
 
@@ -68,34 +68,48 @@ def schema(_arguments: Arguments) -> int:
     return 0
 
 
-def ask_for_folders(arguments: Arguments) -> Mapping[str, Any] | None:
+def ask_daemon(arguments: Arguments) -> Mapping[str, Any] | None:
     """Return the description of the daemon that answers; None if there is none.
 
-    Root has no daemon of its own behind a front door.
+    The field ``live`` is added: the names of the kernels that have a process. Root has no daemon of
+    its own behind a front door.
     """
     is_explicit = arguments.socket or os.environ.get("KCONND_SOCKET")
     if os.geteuid() == 0 and not is_explicit and Path(FRONT_SOCKET).exists():
         return None
+    client = client_for(arguments)
     try:
-        health: Mapping[str, Any] = client_for(arguments).get("/v1/health", limit=HEALTH_LIMIT_S)
+        health: Mapping[str, Any] = client.get("/v1/health", limit=HEALTH_LIMIT_S)
     except KconndError:
         return None
-    return health
+    try:
+        kernels = client.get("/v1/kernels", limit=HEALTH_LIMIT_S)["kernels"]
+    except KconndError:  # it is still adopting kernels
+        return health
+    return {**health, "live": [kernel["name"] for kernel in kernels if kernel["pid"]]}
 
 
-def folders_of(health: Mapping[str, Any] | None) -> Folders:
-    """Return the folders of a daemon or, without one, those that a new daemon would read.
+def facts_of(health: Mapping[str, Any] | None) -> DaemonFacts:
+    """Return the facts about a daemon or, without one, those about a new daemon.
 
-    A daemon of an earlier version does not tell all of its folders.
+    A daemon of an earlier version does not tell all of them.
     """
     from kconnd.system.machine import own_user  # noqa: PLC0415  # for this verb only
-    from kconnd.system.profiles.review import Folders  # noqa: PLC0415  # for this verb only
+    from kconnd.system.profiles.review import LOCAL_LAUNCHERS, DaemonFacts  # noqa: PLC0415  # see above
 
+    has_front = Path(FRONT_SOCKET).exists()
+    launchers = [*(["systemd"] if has_front else []), *LOCAL_LAUNCHERS]
     if health is None:
-        return Folders([SYSTEM_CONFIGS_DIR], [config_dir(os.environ, own_user().home)])
-    system = health.get("system_configs", [SYSTEM_CONFIGS_DIR])
-    specs, home = health.get("kernelspec_dirs"), health.get("home", "")
-    return Folders(system, health["configs"], specs, home)
+        own = [config_dir(os.environ, own_user().home)]
+        return DaemonFacts([SYSTEM_CONFIGS_DIR], own, launchers=launchers)
+    return DaemonFacts(
+        health.get("system_configs", [SYSTEM_CONFIGS_DIR]),
+        health["configs"],
+        health.get("kernelspec_dirs"),
+        health.get("home", ""),
+        health.get("launchers", launchers),
+        health.get("live"),
+    )
 
 
 def headline(fault: Fault, kind: str = "") -> str:
@@ -126,10 +140,10 @@ def _with_excerpts(faults: Sequence[Fault], result: Review, kind: str = "") -> I
         yield from excerpt(result.lines.get((fault.file, fault.line), ""), fault.column)
 
 
-def _describe_folders(result: Review, folders: Folders, health: Mapping[str, Any] | None) -> str:
+def _describe_folders(result: Review, daemon: DaemonFacts, health: Mapping[str, Any] | None) -> str:
     """Name the folders that were read; a folder of the machine that is missing is usual."""
-    shown = [name for name in [*folders.system, *folders.own] if name not in result.missing]
-    shown += [f"{name} (does not exist)" for name in folders.own if name in result.missing]
+    shown = [name for name in [*daemon.system, *daemon.own] if name not in result.missing]
+    shown += [f"{name} (does not exist)" for name in daemon.own if name in result.missing]
     source = f"of the daemon on {health['socket']}" if health else "by default: no daemon answers"
     return render.plain(f"read {', '.join(shown)} ({source})")
 
@@ -145,7 +159,7 @@ def _summary(result: Review) -> str:
 
 
 def _to_json(
-    result: Review, paths: Sequence[str], folders: Folders, health: Mapping[str, Any] | None
+    result: Review, paths: Sequence[str], daemon: DaemonFacts, health: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     profiles = [
         {"name": name, "file": profile.file, "line": profile.line}
@@ -156,7 +170,7 @@ def _to_json(
         "faults": [_fault_to_json(fault) for fault in result.loaded.faults],
         "warnings": [_fault_to_json(fault) for fault in result.warnings],
         "not_looked_at": list(result.unseen),
-        "read": list(paths) or [*folders.system, *folders.own],
+        "read": list(paths) or [*daemon.system, *daemon.own],
         "daemon": health["socket"] if health else None,
     }
 

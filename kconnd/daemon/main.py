@@ -299,6 +299,7 @@ def _describe(options: Options) -> dict[str, object]:
         "home": os.environ.get("HOME", ""),
         "system_configs": [str(path) for path in options.system_configs],
         "kernelspec_dirs": [str(path) for path in search_path()],
+        "launchers": [LOCAL, FORK] if options.front is None else [SYSTEMD, LOCAL, FORK],
         "started_at": iso_time(time.time()),
     }
 

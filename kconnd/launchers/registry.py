@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from kconnd.core.kernel.events import Step
-from kconnd.core.launch.plan import LaunchPlan
-from kconnd.errors import StartFailedError
+from kconnd.core.launch.plan import LaunchPlan, unavailable_launcher
 from kconnd.launchers.base import ExitStatus, Handle, Launcher
 
 
@@ -45,10 +44,7 @@ class Launchers:
         name = self._default if plan.launcher == "auto" else plan.launcher
         launcher = self._launchers.get(name)
         if launcher is None:
-            raise StartFailedError(
-                f"launching {plan.name}: the launcher {name} is not available here",
-                hint=f"set the profile's 'launcher' to one of: {', '.join(self._launchers)}",
-            )
+            raise unavailable_launcher(plan.name, name, self._launchers)
         self._check(name)
         return launcher
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kconnd.core.launch.ports import PORTS_PER_KERNEL, choose_ports, in_order
+from kconnd.errors import PortsTakenError
 from kconnd.system.files.private import write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 
@@ -147,6 +148,27 @@ def _ports_of_others(grants: Grants, name: str) -> set[int]:
 def _is_valid(name: str) -> bool:
     """Check whether a grant is valid; a grant to a file is valid while the file exists."""
     return not name.startswith("/") or Path(name).exists()
+
+
+def fixed_ports_taken(ip: str, ports: tuple[int, ...]) -> PortsTakenError:
+    """Create the error of a start whose fixed ports are not free."""
+    busy_ports = [port for port in ports if not is_free(ip, port)]
+    numbers = ", ".join(map(str, busy_ports or ports))
+    return PortsTakenError(
+        f"another program uses {numbers} of its fixed ports",
+        hint="'ss -ltnp' shows which one; end it, or change 'ports' in the profile",
+    )
+
+
+def is_own_address(ip: str) -> bool:
+    """Check whether a program on this machine can listen on an address."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((ip, 0))
+    except OSError as error:
+        return error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+    return True
 
 
 def is_free(ip: str, port: int) -> bool:

@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,12 +20,13 @@ from typing import Any
 import pytest
 
 from kconnd.cli.main import main
-from kconnd.system.profiles.review import Folders, review
+from kconnd.system.profiles.review import DaemonFacts, review
 from tests.end_to_end.daemon import SMALL_KERNEL, Daemon, DaemonError
 from tests.end_to_end.hung_disk import can_hang, hung_disk
 
 SMALL_ARGV = [sys.executable, str(SMALL_KERNEL), "{connection_file}"]
 QUICK = "transport: ipc\nstartup_timeout: 3s\nrestart: {policy: no}\n"
+QUICK_TCP = QUICK.replace("ipc", "tcp")
 
 
 def no_change(_folder: Path) -> None:
@@ -68,6 +70,8 @@ class Case:
     warns_at: str = ""
     prepare: Callable[[Path], None] = no_change
     same_words: bool = True  # whether the start fails with the words of the warning
+    quick: str = QUICK
+    starts: bool = False  # although `check` warns
 
 
 SMALL = f"argv: {json.dumps(SMALL_ARGV)}\n"
@@ -127,6 +131,19 @@ CASES = {
     "no env_file": Case(f"{SMALL}env_file: /no/such/env\n", "env_file"),
     "a bad line in env_file": Case(f"{SMALL}env_file: FOLDER/e\n", "env_file", write("e", "A\n")),
     "an env_file that is a folder": Case(f"{SMALL}env_file: FOLDER\n", "env_file"),
+    "a preloaded module that is not installed": Case(
+        f"python: {sys.executable}\npreload: [no_such_module]\n", "preload", starts=True
+    ),
+    "a preloaded module": Case(f"python: {sys.executable}\npreload: [pathlib, yaml]\n"),
+    "no such launcher": Case(f"{SMALL}launcher: systemd\n", "launcher"),
+    "the address of another machine": Case(
+        f"{SMALL}ip: 192.0.2.1\nencryption: none\n", "ip", same_words=False, quick=QUICK_TCP
+    ),
+    "a port that is taken": Case(f"{SMALL}ports: PORTS\n", "ports", quick=QUICK_TCP),
+    "a login shell": Case(f"{SMALL}shell: login\nsetup: cd /\n"),
+    "a login shell without the program": Case(
+        "argv: [/no/such, '{connection_file}']\nshell: login\n", "argv", same_words=False
+    ),
     "a good env_file": Case(f"{SMALL}env_file: FOLDER/e\n", prepare=write("e", "A=1\n")),
 }
 
@@ -149,12 +166,16 @@ def checked() -> Iterator[Checked]:
     with (
         tempfile.TemporaryDirectory(prefix="kc-", dir="/tmp") as path,
         Daemon(Path(path)) as daemon,
+        socket.create_server(("127.0.0.1", 0)) as other,
     ):
+        taken = other.getsockname()[1]
+        ports = str([taken, *(taken + number for number in range(-4, 0))])
         for number, case in enumerate(CASES.values()):
             folder = daemon.folder / str(number)
             folder.mkdir()
             case.prepare(folder)
-            daemon.profile(f"case{number}", (case.profile + QUICK).replace("FOLDER", str(folder)))
+            text = (case.profile + case.quick).replace("FOLDER", str(folder))
+            daemon.profile(f"case{number}", text.replace("PORTS", ports))
         roots = ":".join(
             str(daemon.folder / str(number) / "jupyter") for number in range(len(CASES))
         )
@@ -178,7 +199,7 @@ def test_check_warns_if_and_only_if_the_start_fails(checked: Checked, title: str
     name = f"case{list(CASES).index(title)}"
     warnings = checked.warnings(name)
     assert [warning["path"] for warning in warnings] == [case.warns_at] * bool(case.warns_at)
-    if not warnings:
+    if not warnings or case.starts:
         assert checked.daemon.post(name, "start")["state"] == "running"
         return
     with pytest.raises(DaemonError) as failure:
@@ -197,7 +218,7 @@ def test_a_file_server_that_hangs_is_a_warning_of_its_profile_alone(tmp_path: Pa
             path = configs / f"{name}.yaml"
             path.write_text(f"argv: [/bin/true, '{{connection_file}}']\ncwd: {cwd}\n")
             path.chmod(0o644)
-        result = review(Folders([], [str(configs)], []))
+        result = review(DaemonFacts([], [str(configs)], []))
     assert sorted(result.loaded.profiles) == ["a", "b", "c"]
     assert [Path(warning.file).stem for warning in result.warnings] == ["a", "c"]
     assert all("does not answer" in warning.message for warning in result.warnings)
@@ -206,6 +227,6 @@ def test_a_file_server_that_hangs_is_a_warning_of_its_profile_alone(tmp_path: Pa
 @pytest.mark.skipif(not can_hang(), reason="needs root and FUSE")
 def test_a_folder_that_hangs_is_a_fault(tmp_path: Path) -> None:
     with hung_disk(tmp_path / "hung") as disk:
-        result = review(Folders([], []), [str(disk.folder)])
+        result = review(DaemonFacts([], []), [str(disk.folder)])
     assert [fault.file for fault in result.loaded.faults] == [str(disk.folder)]
     assert "does not answer" in result.loaded.faults[0].message

@@ -9,7 +9,7 @@ pid exits.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from string import Template
 
@@ -17,6 +17,7 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles, without_warm_suffix
 from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.core.launch.program_search import Program
+from kconnd.errors import StartFailedError
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 # The variables that a kernel inherits from the daemon, besides LC_*.
@@ -77,6 +78,14 @@ class LaunchPlan:
     limits: Mapping[str, float] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
     asked: int | None = None
+
+
+def unavailable_launcher(name: str, launcher: str, available: Iterable[str]) -> StartFailedError:
+    """Create the error of a start with a launcher that the daemon does not have."""
+    return StartFailedError(
+        f"launching {name}: the launcher {launcher} is not available here",
+        hint=f"set the profile's 'launcher' to one of: {', '.join(available)}",
+    )
 
 
 def warn_about(

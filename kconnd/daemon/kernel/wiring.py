@@ -25,10 +25,10 @@ from kconnd.core.launch.wire import (
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.policy import is_shared, needs_tcp
 from kconnd.daemon.context import World
-from kconnd.errors import PortsTakenError, StartFailedError
+from kconnd.errors import StartFailedError
 from kconnd.system.keys import new_curve_keys, new_key
 from kconnd.system.launch_files import LaunchFiles
-from kconnd.system.ledger import is_free
+from kconnd.system.ledger import fixed_ports_taken, is_free
 
 PORTS_TIMEOUT_S = 2.0  # the time that a restart waits for the kernel's own ports
 PORTS_POLL_S = 0.05  # there is no event for a port that becomes free
@@ -198,12 +198,7 @@ async def _choose_ports(
     ):
         return preferred
     if profile.ports.fixed:
-        busy_ports = [port for port in profile.ports.fixed if not is_free(profile.ip, port)]
-        numbers = ", ".join(map(str, busy_ports or profile.ports.fixed))
-        raise PortsTakenError(
-            f"another program uses {numbers} of its fixed ports",
-            hint="'ss -ltnp' shows which one; end it, or change 'ports' in the profile",
-        )
+        raise fixed_ports_taken(profile.ip, profile.ports.fixed)
     first, last = (profile.ports.first, profile.ports.last) if profile.ports.last else world.ports
     return world.ledger.grant(name, profile.ip, first, last)
 

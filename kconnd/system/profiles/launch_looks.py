@@ -240,9 +240,10 @@ class _Looks:
             if top in sys.stdlib_module_names or may_import(top, [cwd, *folders], self._begin):
                 continue
             name = "ipykernel" if top == "ipykernel_launcher" else top
+            effect = ", so kernels start without preloading" if key == "preload" else ""
             yield Problem(
                 (key,),
-                f"the module {top} is not installed for {argv[0]}",
+                f"the module {top} is not installed for {argv[0]}{effect}",
                 f"install it: {argv[0]} -m pip install {name}",
             )
 

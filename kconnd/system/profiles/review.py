@@ -12,24 +12,26 @@ time limits of the daemon (`kconnd.system.hung_calls`).
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from kconnd.core.launch.plan import User
+from kconnd.core.launch.plan import User, unavailable_launcher
 from kconnd.core.paths import SETTINGS_FILE, SYSTEM_CONFIGS_DIR
+from kconnd.core.profile.model import Profile
 from kconnd.core.profile.problems import Problem
 from kconnd.system.account_defaults import AccountDefaults
 from kconnd.system.hung_calls import BeginStep, PathSteps, StuckError
 from kconnd.system.kernel_software import SoftwareReader
 from kconnd.system.kernelspecs import KernelspecIndex
 from kconnd.system.launch_files import find_inherited
+from kconnd.system.ledger import fixed_ports_taken, is_free, is_own_address
 from kconnd.system.machine import own_user
 from kconnd.system.profiles.faults import Fault
 from kconnd.system.profiles.launch_looks import Unseen, find_problems
 from kconnd.system.profiles.loader import LoadedProfiles, SourcedProfile, load_profiles
+from kconnd.system.profiles.overlooked import find_misread_numbers, find_overlooked
 from kconnd.system.profiles.settings_file import read_settings
 from kconnd.system.profiles.source_text import SourceText
 from kconnd.system.profiles.tiers import load_tiers
@@ -38,12 +40,12 @@ from kconnd.system.program_choice import ProgramHints
 MAX_STUCK_FILES = 16
 STUCK_HINT = "check again once it answers; 'mount' lists the file servers"
 
-Item = TypeVar("Item")
+LOCAL_LAUNCHERS = ("local", "fork")  # those of a daemon without a front door
 
 
 @dataclass(frozen=True)
-class Folders:
-    """The folders that a daemon reads.
+class DaemonFacts:
+    """The facts about a daemon that decide what it reads and what a start would meet.
 
     Parameters
     ----------
@@ -53,12 +55,18 @@ class Folders:
         The folders of kernel specs; None for Jupyter's search path.
     home : str
         The daemon's home folder, which ``~`` means; ``""`` for the home folder of this process.
+    launchers : sequence of str
+        The launchers that the daemon has.
+    live : collection of str, optional
+        The names of the kernels that have a process; None if they are not known.
     """
 
     system: Sequence[str]
     own: Sequence[str]
     kernelspecs: Sequence[str] | None = None
     home: str = ""
+    launchers: Sequence[str] = (*LOCAL_LAUNCHERS, "systemd")
+    live: Collection[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,18 +107,18 @@ class ReviewContext:
     paths: PathSteps = field(default_factory=PathSteps)
 
 
-def review(folders: Folders, paths: Sequence[str] = ()) -> Review:
+def review(daemon: DaemonFacts, paths: Sequence[str] = ()) -> Review:
     """Read the profiles below some paths or, without paths, those of a daemon's folders.
 
     Parameters
     ----------
-    folders : Folders
-        The folders of the daemon.
+    folders : DaemonFacts
+        The facts about the daemon.
     paths : sequence of str
         Files and folders to read instead of the daemon's folders.
     """
-    with _home(folders.home):
-        return asyncio.run(_review(folders, paths))
+    with _home(daemon.home):
+        return asyncio.run(_review(daemon, paths))
 
 
 @contextlib.contextmanager
@@ -128,24 +136,27 @@ def _home(folder: str) -> Iterator[None]:
             os.environ["HOME"] = before
 
 
-async def _review(folders: Folders, paths: Sequence[str]) -> Review:
+async def _review(daemon: DaemonFacts, paths: Sequence[str]) -> Review:
     user = own_user()
-    roots = folders.kernelspecs
+    roots = daemon.kernelspecs
     index = KernelspecIndex(None if roots is None else [Path(root) for root in roots])
     context = ReviewContext(user, index)
-    missing = await _find_missing(context, paths or [*folders.system, *folders.own])
+    missing = await _find_missing(context, paths or [*daemon.system, *daemon.own])
     if paths and missing:
         return Review(LoadedProfiles({}, ()), missing=missing)
-    loaded = await _load(context, folders, paths)
+    loaded = await _load(context, daemon, paths)
     warnings: list[Fault] = []
     unseen: list[str] = []
     for sourced in loaded.profiles.values():
         if os.geteuid() == 0 and _is_for_all_users(sourced):
             unseen.append(f"{sourced.profile.name} ({sourced.file}) is for other users than root")
             continue
-        problems, unseen_paths = await _look_at(context, sourced)
+        problems, unseen_paths = await _look_at(context, daemon, sourced)
         warnings += problems
         unseen += [_describe_unseen(sourced, path) for path in unseen_paths]
+    for folder in paths or [*daemon.system, *daemon.own]:
+        with contextlib.suppress(StuckError):  # the loader has reported it
+            warnings += await context.paths.run(partial(find_overlooked, folder))
     lines = await _read_lines(context, [*loaded.faults, *warnings])
     return Review(loaded, tuple(sorted(warnings)), missing, tuple(unseen), lines)
 
@@ -165,14 +176,16 @@ async def _find_missing(context: ReviewContext, paths: Sequence[str]) -> tuple[s
     return tuple(missing)
 
 
-async def _load(context: ReviewContext, folders: Folders, paths: Sequence[str]) -> LoadedProfiles:
+async def _load(
+    context: ReviewContext, daemon: DaemonFacts, paths: Sequence[str]
+) -> LoadedProfiles:
     """Load the profiles; a file that hangs becomes a fault, and the others are read again."""
     user = context.user
 
     def load(begin: BeginStep) -> LoadedProfiles:
         if paths:
             return load_profiles(paths, begin=begin)
-        loaded = load_tiers(folders.system, folders.own, uid=user.uid, user=user.name, begin=begin)
+        loaded = load_tiers(daemon.system, daemon.own, uid=user.uid, user=user.name, begin=begin)
         return replace(loaded, faults=(*read_settings(SETTINGS_FILE)[1], *loaded.faults))
 
     for _ in range(MAX_STUCK_FILES):
@@ -180,20 +193,22 @@ async def _load(context: ReviewContext, folders: Folders, paths: Sequence[str]) 
             return await context.paths.run(load)
         except StuckError:
             continue  # the next load reports it as a fault
-    first = next(iter([*paths, *folders.own]))
+    first = next(iter([*paths, *daemon.own]))
     fault = Fault(first, 1, 1, "", f"{MAX_STUCK_FILES} files or folders do not answer", STUCK_HINT)
     return LoadedProfiles({}, (fault,))
 
 
 async def _look_at(
-    context: ReviewContext, sourced: SourcedProfile
+    context: ReviewContext, daemon: DaemonFacts, sourced: SourcedProfile
 ) -> tuple[list[Fault], Iterable[Unseen]]:
     """Look at one profile, and place the problems in its file."""
     hints, inherited = await find_inherited(context, sourced.profile, ProgramHints())
 
     def look(begin: BeginStep) -> tuple[list[Fault], list[Unseen]]:
         problems, unseen = find_problems(context, sourced.profile, hints, inherited, begin)
+        problems += _find_obstacles(daemon, sourced.profile, begin)
         source = SourceText(begin)
+        problems += find_misread_numbers(source.values(sourced))
         return [source.fault(sourced, problem) for problem in problems], unseen
 
     try:
@@ -201,6 +216,27 @@ async def _look_at(
     except StuckError as error:
         problem = Problem((), str(error), STUCK_HINT)
         return [_unplaced(sourced, problem)], ()
+
+
+def _find_obstacles(daemon: DaemonFacts, profile: Profile, begin: BeginStep) -> Iterator[Problem]:
+    """Yield the reasons outside of files for which a start would fail now."""
+    if profile.launcher not in {"auto", *daemon.launchers}:
+        error = unavailable_launcher(profile.name, profile.launcher, daemon.launchers)
+        yield Problem(("launcher",), error.message, error.hint)
+    begin(f"looking at the address {profile.ip}")
+    if not is_own_address(profile.ip):
+        hint = "write 127.0.0.1, or an address that 'ip address' lists"
+        yield Problem(("ip",), f"{profile.ip} is not an address of this machine", hint)
+    elif _has_taken_ports(daemon, profile):
+        taken = fixed_ports_taken(profile.ip, profile.ports.fixed)
+        yield Problem(("ports",), taken.message, taken.hint)
+
+
+def _has_taken_ports(daemon: DaemonFacts, profile: Profile) -> bool:
+    """Return whether another program uses fixed ports; False if the kernel itself may use them."""
+    if daemon.live is None or profile.name in daemon.live:
+        return False
+    return not all(is_free(profile.ip, port) for port in profile.ports.fixed)
 
 
 def _unplaced(sourced: SourcedProfile, problem: Problem) -> Fault:

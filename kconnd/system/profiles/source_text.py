@@ -7,15 +7,16 @@ changed since the loader read it gives other lines; the next check shows its fau
 
 import os
 import re
+from collections.abc import Iterator
 from functools import cache
 
-from kconnd.core.profile.problems import Problem
+from kconnd.core.profile.problems import KeyPath, Problem
 from kconnd.errors import UnsafePathError
 from kconnd.system.files.trusted import open_unblocked, read_trusted
 from kconnd.system.hung_calls import BeginStep
 from kconnd.system.profiles.faults import Fault, fault_at
 from kconnd.system.profiles.loader import SourcedProfile
-from kconnd.system.profiles.yaml_with_positions import NotYamlError, read_yaml
+from kconnd.system.profiles.yaml_with_positions import Document, NotYamlError, read_yaml
 
 _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # as in YAML 1.1
 
@@ -52,10 +53,21 @@ class SourceText:
             document = self._parse(content)
         except NotYamlError:
             return unplaced
-        entry = ("kernels", name)
-        path = (*(entry if entry in document.positions else ()), *problem.path)
+        path = (*_entry_of(document, name), *problem.path)
         placed = Problem(path, problem.message, problem.hint)
         return fault_at(document, sourced.file, placed, name)
+
+    def values(self, sourced: SourcedProfile) -> Iterator[tuple[KeyPath, str, object]]:
+        """Yield the path below the profile, the text and the value of each scalar of a profile."""
+        content = self._read(sourced.file)
+        try:
+            document = self._parse(content or b"")
+        except NotYamlError:
+            return
+        entry = _entry_of(document, sourced.profile.name)
+        for path, position in document.positions.items():
+            if path[: len(entry)] == entry and position.text:
+                yield path[len(entry) :], position.text, _value_at(document.data, path)
 
     def _read_file(self, file: str) -> bytes | None:
         self._begin(f"reading {file}")
@@ -64,3 +76,18 @@ class SourceText:
                 return read_trusted(descriptor, os.geteuid())
         except (OSError, UnsafePathError):
             return None
+
+
+def _entry_of(document: Document, name: str) -> KeyPath:
+    """Return the path of a profile in its document: ``()`` for the whole document."""
+    entry = ("kernels", name)
+    return entry if entry in document.positions else ()
+
+
+def _value_at(data: object, path: KeyPath) -> object:
+    for key in path:
+        if isinstance(data, dict):
+            data = data.get(key)
+        elif isinstance(data, list) and isinstance(key, int):
+            data = data[key]
+    return data
