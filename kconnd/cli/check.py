@@ -71,8 +71,8 @@ def schema(_arguments: Arguments) -> int:
 def ask_daemon(arguments: Arguments) -> Mapping[str, Any] | None:
     """Return the description of the daemon that answers; None if there is none.
 
-    The field ``live`` is added: the names of the kernels that have a process. Root has no daemon of
-    its own behind a front door.
+    The field ``alive`` is added: the names of the kernels that have a process. Root has no daemon
+    of its own behind a front door.
     """
     is_explicit = arguments.socket or os.environ.get("KCONND_SOCKET")
     if os.geteuid() == 0 and not is_explicit and Path(FRONT_SOCKET).exists():
@@ -86,7 +86,7 @@ def ask_daemon(arguments: Arguments) -> Mapping[str, Any] | None:
         kernels = client.get("/v1/kernels", limit=HEALTH_LIMIT_S)["kernels"]
     except KconndError:  # it is still adopting kernels
         return health
-    return {**health, "live": [kernel["name"] for kernel in kernels if kernel["pid"]]}
+    return {**health, "alive": [kernel["name"] for kernel in kernels if kernel["pid"]]}
 
 
 def facts_of(health: Mapping[str, Any] | None) -> DaemonFacts:
@@ -95,10 +95,10 @@ def facts_of(health: Mapping[str, Any] | None) -> DaemonFacts:
     A daemon of an earlier version does not tell all of them.
     """
     from kconnd.system.machine import own_user  # noqa: PLC0415  # for this verb only
-    from kconnd.system.profiles.review import LOCAL_LAUNCHERS, DaemonFacts  # noqa: PLC0415  # see above
+    from kconnd.system.profiles.review import LOCAL_LAUNCHERS, SYSTEMD, DaemonFacts  # noqa: PLC0415  # see above
 
     has_front = Path(FRONT_SOCKET).exists()
-    launchers = [*(["systemd"] if has_front else []), *LOCAL_LAUNCHERS]
+    launchers = [*([SYSTEMD] if has_front else []), *LOCAL_LAUNCHERS]
     if health is None:
         own = [config_dir(os.environ, own_user().home)]
         return DaemonFacts([SYSTEM_CONFIGS_DIR], own, launchers=launchers)
@@ -108,7 +108,8 @@ def facts_of(health: Mapping[str, Any] | None) -> DaemonFacts:
         health.get("kernelspec_dirs"),
         health.get("home", ""),
         health.get("launchers", launchers),
-        health.get("live"),
+        health.get("alive"),
+        health.get("pid"),
     )
 
 

@@ -34,22 +34,33 @@ CGROUP_ROOT = "/sys/fs/cgroup"
 Properties = Mapping[str, tuple[str, int | str]]  # the signature of D-Bus and the value
 
 
-def find_user_manager(user: User) -> UserManager:
-    """Find out what the user's own systemd can enforce for kernels that this process starts."""
+def find_user_manager(user: User, daemon: int | None = None) -> UserManager:
+    """Find out what the user's own systemd can enforce for kernels.
+
+    Parameters
+    ----------
+    user : User
+        The owner of the kernels.
+    daemon : int, optional
+        The pid of the daemon that starts the kernels; by default this process.
+    """
     has_bus = Path(_bus(user.uid)).is_socket()
-    cgroup = cgroup_of(os.getpid())
+    cgroup = cgroup_of(os.getpid() if daemon is None else daemon)
     obstacle = find_obstacle(cgroup, user.uid, has_bus=has_bus, lingers=lingers(user.name))
     return UserManager(_delegated_controllers(user.uid), obstacle)
 
 
-def describe_missing_limits(user: User, limits: Mapping[str, float]) -> str:
+def describe_missing_limits(
+    user: User, limits: Mapping[str, float], daemon: int | None = None
+) -> str:
     """Describe the limits that a kernel which this user starts would not have; ``""`` for none.
 
-    On a server, the front door enforces the limits of kernels, and the result does not apply.
+    See `find_user_manager` for ``daemon``. On a server, the front door enforces the limits of
+    kernels, and the result does not apply.
     """
     if not needs_cgroup(limits):
         return ""
-    return describe_unenforced(foresee(limits, find_user_manager(user)))
+    return describe_unenforced(foresee(limits, find_user_manager(user, daemon)))
 
 
 def _delegated_controllers(uid: int, root: str = CGROUP_ROOT) -> frozenset[str]:

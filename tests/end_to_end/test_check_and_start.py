@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 
 from kconnd.cli.main import main
+from kconnd.system.machine import own_user
 from kconnd.system.profiles.review import DaemonFacts, review
+from kconnd.system.user_scope import find_user_manager
 from tests.end_to_end.daemon import SMALL_KERNEL, Daemon, DaemonError
 from tests.end_to_end.hung_disk import can_hang, hung_disk
 
@@ -135,6 +137,11 @@ CASES = {
         f"python: {sys.executable}\npreload: [no_such_module]\n", "preload", starts=True
     ),
     "a preloaded module": Case(f"python: {sys.executable}\npreload: [pathlib, yaml]\n"),
+    "limits that nothing enforces": Case(
+        f"{SMALL}limits: {{memory: 200M, open_files: 64}}\n",
+        "limits" if find_user_manager(own_user()).obstacle else "",
+        starts=True,
+    ),
     "no such launcher": Case(f"{SMALL}launcher: systemd\n", "launcher"),
     "the address of another machine": Case(
         f"{SMALL}ip: 192.0.2.1\nencryption: none\n", "ip", same_words=False, quick=QUICK_TCP
@@ -200,7 +207,11 @@ def test_check_warns_if_and_only_if_the_start_fails(checked: Checked, title: str
     warnings = checked.warnings(name)
     assert [warning["path"] for warning in warnings] == [case.warns_at] * bool(case.warns_at)
     if not warnings or case.starts:
-        assert checked.daemon.post(name, "start")["state"] == "running"
+        started = checked.daemon.post(name, "start")
+        assert started["state"] == "running"
+        assert [warning["message"] for warning in warnings if warning["path"] == "limits"] == [
+            note for note in [started["limits_unenforced"]] if note
+        ]
         return
     with pytest.raises(DaemonError) as failure:
         checked.daemon.post(name, "start")

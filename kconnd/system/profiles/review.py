@@ -36,10 +36,12 @@ from kconnd.system.profiles.settings_file import read_settings
 from kconnd.system.profiles.source_text import SourceText
 from kconnd.system.profiles.tiers import load_tiers
 from kconnd.system.program_choice import ProgramHints
+from kconnd.system.user_scope import describe_missing_limits
 
 MAX_STUCK_FILES = 16
 STUCK_HINT = "check again once it answers; 'mount' lists the file servers"
 
+SYSTEMD = "systemd"  # the launcher of a daemon with a front door
 LOCAL_LAUNCHERS = ("local", "fork")  # those of a daemon without a front door
 
 
@@ -59,14 +61,17 @@ class DaemonFacts:
         The launchers that the daemon has.
     live : collection of str, optional
         The names of the kernels that have a process; None if they are not known.
+    pid : int, optional
+        The pid of the daemon; None if no daemon answers.
     """
 
     system: Sequence[str]
     own: Sequence[str]
     kernelspecs: Sequence[str] | None = None
     home: str = ""
-    launchers: Sequence[str] = (*LOCAL_LAUNCHERS, "systemd")
+    launchers: Sequence[str] = (*LOCAL_LAUNCHERS, SYSTEMD)
     live: Collection[str] | None = None
+    pid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +212,7 @@ async def _look_at(
     def look(begin: BeginStep) -> tuple[list[Fault], list[Unseen]]:
         problems, unseen = find_problems(context, sourced.profile, hints, inherited, begin)
         problems += _find_obstacles(daemon, sourced.profile, begin)
+        problems += _find_missing_limits(context.user, daemon, sourced.profile)
         source = SourceText(begin)
         problems += find_misread_numbers(source.values(sourced))
         return [source.fault(sourced, problem) for problem in problems], unseen
@@ -230,6 +236,16 @@ def _find_obstacles(daemon: DaemonFacts, profile: Profile, begin: BeginStep) -> 
     elif _has_taken_ports(daemon, profile):
         taken = fixed_ports_taken(profile.ip, profile.ports.fixed)
         yield Problem(("ports",), taken.message, taken.hint)
+
+
+def _find_missing_limits(user: User, daemon: DaemonFacts, profile: Profile) -> Iterator[Problem]:
+    """Yield the limits that a kernel would not have; the front door's systemd enforces all."""
+    if SYSTEMD in daemon.launchers or profile.user not in {"", user.name}:
+        return
+    limits = profile.limits.model_dump(exclude_none=True)
+    if message := describe_missing_limits(user, limits, daemon.pid):
+        hint = "the kernel starts without them; only the machine's service enforces them for all"
+        yield Problem(("limits",), message, hint)
 
 
 def _has_taken_ports(daemon: DaemonFacts, profile: Profile) -> bool:
