@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kconnd.cli.command_line import Arguments
+    from kconnd.core.launch.session import Session
     from kconnd.system.profiles.faults import Fault
     from kconnd.system.profiles.review import DaemonFacts, Review
 
@@ -47,7 +48,7 @@ def check(arguments: Arguments) -> int:
 
     health = ask_daemon(arguments)
     daemon = facts_of(health)
-    result = review(daemon, arguments.paths)
+    result = review(daemon, arguments.paths, find_session)
     if arguments.paths and result.missing:
         for path in result.missing:
             print(render.plain(f"kconnd-ctl: check: {path} does not exist"), file=sys.stderr)
@@ -111,6 +112,14 @@ def facts_of(health: Mapping[str, Any] | None) -> DaemonFacts:
         health.get("alive"),
         health.get("pid"),
     )
+
+
+def find_session(names: tuple[str, ...]) -> Session:
+    """Return the session of this process, which ``kconnd-ctl start`` would send."""
+    from kconnd.client.caller_session import caller_session  # noqa: PLC0415  # for this verb only
+    from kconnd.core.launch.session import parse_session  # noqa: PLC0415  # for this verb only
+
+    return parse_session(caller_session(names))
 
 
 def headline(fault: Fault, kind: str = "") -> str:

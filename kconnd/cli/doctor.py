@@ -153,13 +153,13 @@ def check_path_length(surroundings: Surroundings) -> Iterator[Finding]:
 
 def check_profiles(surroundings: Surroundings) -> Iterator[Finding]:
     """Check that the profiles have no faults, and that a start of each would not fail now."""
-    from kconnd.cli.check import facts_of, headline  # noqa: PLC0415  # for this check only
+    from kconnd.cli.check import facts_of, find_session, headline  # noqa: PLC0415  # for this check only
     from kconnd.system.profiles.review import review  # noqa: PLC0415  # imports pydantic
 
     health = surroundings.health
     folders = facts_of(None if isinstance(health, KconndError) else health)
     folders = replace(folders, own=[*map(str, surroundings.configs)])
-    result = review(folders)
+    result = review(folders, (), find_session)
     shown = [path for path in [*folders.system, *folders.own] if path not in result.missing]
     number = len(result.loaded.profiles)
     plural = "" if number == 1 else "s"

@@ -20,14 +20,16 @@ from typing import Any
 import pytest
 
 from kconnd.cli.main import main
+from kconnd.client import Client
+from kconnd.errors import KconndError
 from kconnd.system.machine import own_user
 from kconnd.system.profiles.review import DaemonFacts, review
 from kconnd.system.user_scope import find_user_manager
-from tests.end_to_end.daemon import SMALL_KERNEL, Daemon, DaemonError
+from tests.end_to_end.daemon import SMALL_KERNEL, Daemon
 from tests.end_to_end.hung_disk import can_hang, hung_disk
 
 SMALL_ARGV = [sys.executable, str(SMALL_KERNEL), "{connection_file}"]
-QUICK = "transport: ipc\nstartup_timeout: 3s\nrestart: {policy: no}\n"
+QUICK = "transport: ipc\nrestart: {policy: no}\n"
 QUICK_TCP = QUICK.replace("ipc", "tcp")
 
 
@@ -92,7 +94,10 @@ CASES = {
         "kernel: bare\n", "kernel", spec("bare", argv=["no-such-program", "{connection_file}"])
     ),
     "a spec without a connection file": Case(
-        "kernel: deaf\n", "kernel", spec("deaf", argv=["/bin/sleep", "60"]), same_words=False
+        "kernel: deaf\nstartup_timeout: 1s\n",
+        "kernel",
+        spec("deaf", argv=["/bin/sleep", "60"]),
+        same_words=False,
     ),
     "no interpreter": Case("python: /opt/gone/bin/python\n", "python"),
     "an interpreter that is a folder": Case("python: FOLDER\n", "python"),
@@ -162,6 +167,11 @@ class Checked:
     daemon: Daemon
     content: dict[str, Any]
 
+    def start(self, name: str) -> dict[str, Any]:
+        """Start a kernel as `kconnd-ctl start` does: with the session of this process."""
+        started: dict[str, Any] = Client(str(self.daemon.socket)).launch(name, "start", {})
+        return started
+
     def warnings(self, name: str) -> list[dict[str, Any]]:
         file = str(self.daemon.configs / f"{name}.yaml")
         return [warning for warning in self.content["warnings"] if warning["file"] == file]
@@ -207,14 +217,14 @@ def test_check_warns_if_and_only_if_the_start_fails(checked: Checked, title: str
     warnings = checked.warnings(name)
     assert [warning["path"] for warning in warnings] == [case.warns_at] * bool(case.warns_at)
     if not warnings or case.starts:
-        started = checked.daemon.post(name, "start")
+        started = checked.start(name)
         assert started["state"] == "running"
         assert [warning["message"] for warning in warnings if warning["path"] == "limits"] == [
             note for note in [started["limits_unenforced"]] if note
         ]
         return
-    with pytest.raises(DaemonError) as failure:
-        checked.daemon.post(name, "start")
+    with pytest.raises(KconndError) as failure:
+        checked.start(name)
     if case.same_words:
         assert warnings[0]["message"] in failure.value.message
         assert warnings[0]["hint"] == failure.value.hint

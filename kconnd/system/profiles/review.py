@@ -12,12 +12,13 @@ time limits of the daemon (`kconnd.system.hung_calls`).
 import asyncio
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from kconnd.core.launch.plan import User, unavailable_launcher
+from kconnd.core.launch.session import Session
 from kconnd.core.paths import SETTINGS_FILE, SYSTEM_CONFIGS_DIR
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.problems import Problem
@@ -43,6 +44,12 @@ STUCK_HINT = "check again once it answers; 'mount' lists the file servers"
 
 SYSTEMD = "systemd"  # the launcher of a daemon with a front door
 LOCAL_LAUNCHERS = ("local", "fork")  # those of a daemon without a front door
+
+FindSession = Callable[[tuple[str, ...]], Session | None]
+
+
+def no_session(_names: tuple[str, ...]) -> None:
+    """Return no session; kernels then have the PATH of the system."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,9 @@ class ReviewContext:
     paths: PathSteps = field(default_factory=PathSteps)
 
 
-def review(daemon: DaemonFacts, paths: Sequence[str] = ()) -> Review:
+def review(
+    daemon: DaemonFacts, paths: Sequence[str] = (), find_session: FindSession = no_session
+) -> Review:
     """Read the profiles below some paths or, without paths, those of a daemon's folders.
 
     Parameters
@@ -121,9 +130,12 @@ def review(daemon: DaemonFacts, paths: Sequence[str] = ()) -> Review:
         The facts about the daemon.
     paths : sequence of str
         Files and folders to read instead of the daemon's folders.
+    find_session : callable
+        A function that takes the names in ``pass_env``, and returns the session from which kernels
+        inherit.
     """
     with _home(daemon.home):
-        return asyncio.run(_review(daemon, paths))
+        return asyncio.run(_review(daemon, paths, find_session))
 
 
 @contextlib.contextmanager
@@ -141,7 +153,7 @@ def _home(folder: str) -> Iterator[None]:
             os.environ["HOME"] = before
 
 
-async def _review(daemon: DaemonFacts, paths: Sequence[str]) -> Review:
+async def _review(daemon: DaemonFacts, paths: Sequence[str], find_session: FindSession) -> Review:
     user = own_user()
     roots = daemon.kernelspecs
     index = KernelspecIndex(None if roots is None else [Path(root) for root in roots])
@@ -156,7 +168,8 @@ async def _review(daemon: DaemonFacts, paths: Sequence[str]) -> Review:
         if os.geteuid() == 0 and _is_for_all_users(sourced):
             unseen.append(f"{sourced.profile.name} ({sourced.file}) is for other users than root")
             continue
-        problems, unseen_paths = await _look_at(context, daemon, sourced)
+        session = find_session(sourced.profile.pass_env)
+        problems, unseen_paths = await _look_at(context, daemon, sourced, session)
         warnings += problems
         unseen += [_describe_unseen(sourced, path) for path in unseen_paths]
     for folder in paths or [*daemon.system, *daemon.own]:
@@ -204,10 +217,10 @@ async def _load(
 
 
 async def _look_at(
-    context: ReviewContext, daemon: DaemonFacts, sourced: SourcedProfile
+    context: ReviewContext, daemon: DaemonFacts, sourced: SourcedProfile, session: Session | None
 ) -> tuple[list[Fault], Iterable[Unseen]]:
     """Look at one profile, and place the problems in its file."""
-    hints, inherited = await find_inherited(context, sourced.profile, ProgramHints())
+    hints, inherited = await find_inherited(context, sourced.profile, ProgramHints(session=session))
 
     def look(begin: BeginStep) -> tuple[list[Fault], list[Unseen]]:
         problems, unseen = find_problems(context, sourced.profile, hints, inherited, begin)
