@@ -170,7 +170,8 @@ limits {memory, cpu, tasks, open_files} (those that are enforced), limits_unenfo
 of the profile are not enforced, and why), \
 umask_source (profile, client, account or daemon), session {client, pid, taken_at, variables, \
 absent, unsent}, \
-umask, program (its path), program_origin (where it was found), kernel_name, language, \
+umask, program (its path), program_origin (where it was found), notebook {path, folder, file} (the \
+notebook for which it was started, and what identifies its file), kernel_name, language, \
 language_version, implementation, implementation_version, protocol_version, connection_file, \
 connection {transport, ip, shell_port, iopub_port, stdin_port, \
 control_port, hb_port, signature_scheme, encrypted}, heartbeat {state, last_at}, \

@@ -226,6 +226,7 @@ KERNEL_FIELDS: dict[str, Reader] = {
     "limits_unenforced": optional(_line),
     "program": optional(_line),
     "program_origin": optional(_line),
+    "notebook": optional(record({"path": _path, "folder": _path, "file": _path})),
     "kernel_name": optional(_line),
     "language": optional(_line),
     "language_version": optional(_line),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kconnd.core.access import AccessRules
 from kconnd.core.kernel.events import StartRequested, StopRequested
-from kconnd.core.kernel.lifecycle import LIVE, Desired, State
+from kconnd.core.kernel.lifecycle import LIVE, State
 from kconnd.core.kernel.record import KernelRecord, Origin
 from kconnd.core.launch.kernel_files import is_facts, kernel_of_facts, live_dir
 from kconnd.core.names import parse_name
@@ -234,7 +234,7 @@ class Kernels:
     def _set_aside(self, name: str, foreign: Foreign) -> None:
         self.foreign[name] = foreign
         if name in self._actors:
-            self._forget(name)
+            self.forget(name)
 
     def _unknown(self, name: str) -> NoSuchKernelError:
         base, _ = parse_name(name)
@@ -371,9 +371,8 @@ class Kernels:
             log.error("%s", error)
             self._add(KernelRecord(name))
             return False
-        kernel = record.lifecycle
         _, instance = parse_name(name)
-        is_over = kernel.state is State.STOPPED and kernel.desired is Desired.DOWN
+        is_over = record.is_down and not record.is_ended_run  # whose files are removed later
         if launched or not is_over or (not instance and name in self.catalog.loaded.profiles):
             self._add(record)
         return True
@@ -441,9 +440,10 @@ class Kernels:
     def _forget_idle(self, name: str) -> None:
         actor = self._actors.get(name)
         if actor is not None and actor.kernel.state is State.STOPPED:
-            self._forget(name)
+            self.forget(name)
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """End the supervision of a kernel that has no process."""
         self._actors.pop(name).end()  # needed if the actor's task has not begun
         self._tasks.pop(name).cancel()
 

@@ -1,49 +1,19 @@
-"""Sends requests from Jupyter's event loop to the daemon, and names per-session kernels."""
+"""Sends requests from Jupyter's event loop to the daemon."""
 
 import asyncio
-import hashlib
 import os
-import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from kconnd.attach import validated_connection
 from kconnd.client import Client, find_socket, kernel_path
+from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook
 from kconnd.core.names import parse_name
 from kconnd.errors import KconndError, UsageError
 from kconnd.jupyter.kernel_follower import reason_of_end
 from kconnd.spawn import client_or_start
 
 TIMEOUTS_S = {"interrupt": 60.0, "signal": 60.0}  # other verbs have no timeout
-MAX_STEM_CHARS = 30  # how much of a notebook's name is in the name of its kernel
-ID_CHARS = 8  # how much of Jupyter's kernel id is in the name of a kernel without a notebook
-DIGEST_CHARS = 6
-
-
-def instance_for(session: str, kernel_id: str) -> str:
-    """Derive the instance name of a per-session kernel from its notebook or from Jupyter's id.
-
-    Parameters
-    ----------
-    session : str
-        ``JPY_SESSION_NAME``: the path of the notebook, or ``""``.
-    kernel_id : str
-        Jupyter's id of the kernel.
-
-    Returns
-    -------
-    str
-        A valid instance name: the part of a kernel's name after the ``@``. Every session of one
-        notebook gets the same instance. Notebooks with equal names in different folders get
-        different instances.
-    """
-    if not session:
-        return f"run-{kernel_id[:ID_CHARS]}"
-    name = PurePosixPath(session).stem
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:MAX_STEM_CHARS]
-    digest = hashlib.sha256(session.encode()).hexdigest()[:DIGEST_CHARS]
-    return f"{stem}-{digest}" if stem else f"session-{digest}"
 
 
 def split_owner(profile: str) -> tuple[str, str]:
@@ -108,14 +78,17 @@ class AsyncClient:
             return ""
         return reason_of_end(reply["decisions"])
 
-    async def start(self, kernel: str) -> dict[str, Any]:
-        """Start a kernel unless it is up; return the kernel's state.
+    async def start(
+        self, kernel: str, notebook: Notebook = NO_NOTEBOOK, *, is_run: bool = False
+    ) -> dict[str, Any]:
+        """Start a kernel for a notebook or run, unless it is up; return the kernel's state.
 
         If the kernel is not up and its profile says ``start: manual``, the daemon refuses the
         start, and this method raises the daemon's error.
         """
+        body = {"on_demand": True, "notebook": notebook.to_json(), "is_run": is_run}
         state: dict[str, Any] = await asyncio.to_thread(
-            lambda: client_or_start("").launch(kernel, body={"on_demand": True})
+            lambda: client_or_start("").launch(kernel, body=body)
         )
         return state
 
@@ -135,9 +108,10 @@ class AsyncClient:
         )
         return state
 
-    async def list(self) -> list[dict[str, Any]]:
-        """List all kernels."""
-        reply = await asyncio.to_thread(lambda: _client().get("/v1/kernels"))
+    async def list(self, *, quick: bool = False) -> list[dict[str, Any]]:
+        """List all kernels; ``quick`` omits memory and clients."""
+        path = "/v1/kernels?quick=1" if quick else "/v1/kernels"
+        reply = await asyncio.to_thread(lambda: _client().get(path))
         kernels: list[dict[str, Any]] = reply["kernels"]
         return kernels
 

@@ -13,6 +13,7 @@ runs with the oldest and the newest supported jupyter_client.
 """
 
 import logging
+import os
 import signal
 from typing import Any
 
@@ -20,6 +21,8 @@ from jupyter_client.connect import KernelConnectionInfo, port_names
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Bool, Unicode
 
+from kconnd.core.launch.notebook import Notebook
+from kconnd.core.notebook_kernels import choose_instance, notebooks_of
 from kconnd.errors import (
     KconndError,
     NoSuchKernelError,
@@ -27,8 +30,9 @@ from kconnd.errors import (
     RefusedError,
     StartFailedError,
 )
-from kconnd.jupyter.async_client import AsyncClient, instance_for, split_owner
+from kconnd.jupyter.async_client import AsyncClient, split_owner
 from kconnd.jupyter.detach import keep_from_ending
+from kconnd.jupyter.notebook_session import find_notebook, is_run, read_notebook
 from kconnd.jupyter.restarter import (
     UNKNOWN_EXIT,
     UP,
@@ -58,6 +62,9 @@ class KconndProvisioner(KernelProvisionerBase):
     _attached = False
     _restarting = False
     _on_shutdown = "detach"
+    _is_run = False
+    _notebook: Notebook | None = None  # of a per-session kernel, as the daemon knows it
+    _ends_with_run = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -105,6 +112,7 @@ class KconndProvisioner(KernelProvisionerBase):
         ProcessStatus, optional
             None if the daemon did not answer; the kernel may then still be running.
         """
+        await self._follow_notebook()
         try:
             kernel = await self._daemon.get(self._kernel)
             same_connection = await self._has_same_connection(kernel)
@@ -150,6 +158,7 @@ class KconndProvisioner(KernelProvisionerBase):
 
     async def kill(self, restart: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # the interface
         """Detach from the kernel."""
+        await self._follow_notebook()
         self._detach()
 
     async def terminate(self, restart: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # the interface
@@ -158,28 +167,31 @@ class KconndProvisioner(KernelProvisionerBase):
 
     async def shutdown_requested(self, restart: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # the interface
         """Detach from the kernel."""
+        await self._follow_notebook()
         self._detach()
 
     async def cleanup(self, restart: bool = False) -> None:  # noqa: FBT001, FBT002  # the interface
-        """Stop the kernel if a user requested the shutdown and the profile has the setting for it.
+        """Stop the kernel of a run, or if a user requested the shutdown and the profile says so.
 
-        The setting is ``on_frontend_shutdown: stop``.
+        The settings of the profile are ``on_frontend_shutdown: stop`` for a shutdown that a user
+        requests, and any other value than ``detach`` for a kernel that a run has to itself.
         """
         self._restarting = restart
         by_user, self.user_requested_shutdown = self.user_requested_shutdown, False
-        if by_user and not restart and self._on_shutdown == "stop" and self._kernel:
+        is_wanted = (by_user and self._on_shutdown == "stop") or self._ends_with_run
+        if is_wanted and not restart and self._kernel:
             await self._daemon.post(self._kernel, "stop")
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Start or restart the kernel, and load its connection into the kernel manager."""
-        session = (kwargs.get("env") or {}).get("JPY_SESSION_NAME", "")
+        notebook, self._is_run = read_notebook(kwargs, os.environ), is_run(self._manager, kwargs)
         kwargs = await super().pre_launch(cmd=[], **kwargs)
         restarting, self._restarting = self._restarting, False
         if restarting and self._kernel:
             kernel = await self._restart()
         else:
-            self._kernel = await self._choose_kernel(str(session))
-            kernel = await self._daemon.start(self._kernel)
+            self._kernel = await self._choose_kernel(notebook)
+            kernel = await self._daemon.start(self._kernel, notebook, is_run=self._is_run)
         self._generation = kernel["generation"]
         self._connection = await self._daemon.connection(self._kernel, kernel)
         self._check_encryption()
@@ -239,14 +251,34 @@ class KconndProvisioner(KernelProvisionerBase):
         """Return ``recommended``: any time is long enough, because detaching takes no time."""
         return recommended
 
-    async def _choose_kernel(self, session: str) -> str:
+    async def _choose_kernel(self, notebook: Notebook) -> str:
         """Read the profile's settings, and return the name of the kernel to attach to."""
         owner, name = split_owner(str(self.profile))
         settings = {} if owner else await self._daemon.settings(name)
         self._on_shutdown = settings.get("on_frontend_shutdown", "detach")
         if settings.get("instance") == "per-session":
-            name = f"{name}@{instance_for(session, self.kernel_id)}"
+            # A daemon of an earlier version says ``detach`` unless the profile says ``stop``.
+            self._ends_with_run = self._is_run and self._on_shutdown != "detach"
+            kernels = notebooks_of(name, await self._daemon.list(quick=True))
+            name = f"{name}@{choose_instance(notebook, self.kernel_id, kernels)}"
+            self._notebook = notebook
         return f"{owner}/{name}" if owner else name
+
+    async def _follow_notebook(self) -> None:
+        """Tell the daemon if the notebook was renamed, moved, saved elsewhere or replaced.
+
+        No event reports this to a provisioner.
+        """
+        if self._notebook is None or self._is_run:
+            return
+        present = await find_notebook(self._manager)
+        if present is None or present == self._notebook:
+            return
+        self._notebook = present
+        try:
+            await self._daemon.post(self._kernel, "notebook", {"notebook": present.to_json()})
+        except KconndError as error:  # a daemon of an earlier version does not know this request
+            log.debug("following the notebook of %s: %s", self._kernel, error.message)
 
     def _adjust_manager(self) -> None:
         """Load the connection into the manager; leave restarts and interrupts to the daemon."""

@@ -20,6 +20,7 @@ from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.envfile import parse_env_file
 from kconnd.core.launch.kernel_files import KernelFiles
 from kconnd.core.launch.kernelspec_file import KernelSpec, fill_in
+from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook
 from kconnd.core.launch.plan import (
     LaunchPlan,
     User,
@@ -33,7 +34,9 @@ from kconnd.core.launch.plan import (
 )
 from kconnd.core.launch.program_search import Program
 from kconnd.core.launch.session import Inherited, choose_umask, inherit
-from kconnd.core.profile.model import Profile
+from kconnd.core.launch.warm import FOLDER_FILES
+from kconnd.core.profile.model import Profile, follows_notebook
+from kconnd.core.profile.values import NOTEBOOK_FOLDER
 from kconnd.errors import StartFailedError
 from kconnd.system.account_defaults import AccountDefaults
 from kconnd.system.files.regular import read_regular
@@ -113,6 +116,12 @@ class LaunchFiles:
         The content of the profile's ``env_file``.
     cwd : str
         The working directory, with ``~`` expanded.
+    notebook : Notebook
+        The notebook of the front end for which the kernel is started; it has no folder unless the
+        kernel starts there.
+    is_plain : bool
+        Whether the working directory exists, and has no startup file of an interpreter. A warm
+        kernel, which was started in another directory, could enter it and be like a new kernel.
     software : Software
         The known facts about the kernel's software.
     inherited : Inherited
@@ -125,10 +134,15 @@ class LaunchFiles:
     cwd: str
     software: Software
     inherited: Inherited
+    notebook: Notebook = NO_NOTEBOOK
+    is_plain: bool = True
 
 
 async def read_launch_files(
-    context: LaunchContext, profile: Profile, hints: ProgramHints | None = None
+    context: LaunchContext,
+    profile: Profile,
+    hints: ProgramHints | None = None,
+    notebook: Notebook = NO_NOTEBOOK,
 ) -> LaunchFiles:
     """Read the files that a profile names, and access the paths that the process will use.
 
@@ -137,6 +151,8 @@ async def read_launch_files(
     hints : ProgramHints, optional
         What is known of the owner's client: what the kernel inherits from it, and by what a program
         is found that is named without a path.
+    notebook : Notebook
+        The notebook of the front end for which the kernel is started.
 
     Raises
     ------
@@ -144,7 +160,7 @@ async def read_launch_files(
         If a file is missing or unreadable, or if a disk or file server does not answer.
     """
     hints, inherited = await find_inherited(context, profile, hints or ProgramHints())
-    work = partial(read_in_steps, context, profile, hints, inherited)
+    work = partial(read_in_steps, context, profile, hints, inherited, notebook=notebook)
     try:
         return await context.paths.run(work)
     except StuckError as error:
@@ -175,6 +191,7 @@ def read_in_steps(
     hints: ProgramHints,
     inherited: Inherited,
     begin: BeginStep,
+    notebook: Notebook = NO_NOTEBOOK,
 ) -> LaunchFiles:
     """Read the files that a profile names; call ``begin`` before each step, which may hang.
 
@@ -188,7 +205,9 @@ def read_in_steps(
     begin(f"finding the home folder of {profile.user or 'its user'}")
     chooser = ProgramChooser(profile, hints, begin)
     spec = find_spec(profile, context.kernelspecs, begin, chooser.find_prefix)
-    cwd = expand_home(profile.cwd, "cwd")
+    if not follows_notebook(profile):
+        notebook = replace(notebook, folder="")
+    cwd = notebook.folder or expand_home(written_folder(profile), "cwd")
     if Path(spec.argv[0]).is_absolute():
         _touch(begin, "looking for its program", spec.argv[0])
     _touch(begin, "looking for its folder", cwd)
@@ -196,13 +215,26 @@ def read_in_steps(
 
     def kernel_path(program: str) -> str:
         leading = Program(spec.argv[0], program) if program else None
-        return build_command(context, profile, spec, leading, variables, inherited)[1]["PATH"]
+        command = build_command(context, profile, spec, leading, variables, inherited, notebook)
+        return command[1]["PATH"]
 
     program = chooser.choose(spec, cwd, kernel_path)
-    argv, env = build_command(context, profile, spec, program, variables, inherited)
+    argv, env = build_command(context, profile, spec, program, variables, inherited, notebook)
     settings = (profile.shell, *profile.setup, *map(env.get, SOFTWARE_VARIABLES))
     software = context.software.read(spec, argv, env, settings, begin)
-    return LaunchFiles(spec, program, variables, cwd, software, inherited)
+    is_plain = not notebook.folder or _is_plain(notebook.folder)
+    return LaunchFiles(spec, program, variables, cwd, software, inherited, notebook, is_plain)
+
+
+def written_folder(profile: Profile) -> str:
+    """Return the working directory of a kernel without a notebook."""
+    return "~" if profile.cwd in {"", NOTEBOOK_FOLDER} else profile.cwd
+
+
+def _is_plain(folder: str) -> bool:
+    """Return whether a folder exists and has no startup file that an interpreter reads in it."""
+    files = (Path(folder) / name for name in FOLDER_FILES)
+    return os.access(folder, os.X_OK) and not any(file.exists() for file in files)
 
 
 def build_command(
@@ -212,13 +244,16 @@ def build_command(
     program: Program | None,
     variables: Mapping[str, str],
     inherited: Inherited,
+    notebook: Notebook,
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Build a kernel's command, which still contains ``{connection_file}``, and its environment."""
     own, runtime = context.environment, context.environment.get("XDG_RUNTIME_DIR", "")
     if inherited.variables is not None:
         own = {}  # a variable that the client does not have is not set
     base = base_environment(context.user, own, runtime, inherited.path)
-    argv, env = with_program(spec, {**base, **(inherited.variables or {})}, program)
+    argv, env = with_program(
+        spec, {**base, **notebook.variables(), **(inherited.variables or {})}, program
+    )
     env |= expand(spec.env, env)
     env |= variables
     return argv, without_parent_pid(env | expand(profile.env, env))
@@ -229,7 +264,13 @@ def command_of(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Build the command of a launch and its environment; see `build_command`."""
     return build_command(
-        context, profile, files.spec, files.program, files.variables, files.inherited
+        context,
+        profile,
+        files.spec,
+        files.program,
+        files.variables,
+        files.inherited,
+        files.notebook,
     )
 
 

@@ -17,6 +17,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,11 @@ class Store:
     def close(self) -> None:
         """Write the queued records to disk, and accept no more."""
         self._writeback.close()
+
+    def remove(self, name: str) -> None:
+        """Remove the record and all other files of a kernel that has no process."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._folder / name)
 
     def tidy(self, read: Collection[str]) -> None:
         """Remove the temporary files and previous versions that a dead daemon left behind.

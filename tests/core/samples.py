@@ -7,6 +7,7 @@ from kconnd.core.kernel.lifecycle import Desired, Lifecycle, Policy, State, Stop
 from kconnd.core.kernel.record import Decision, Facts, KernelRecord, LastExit, Origin
 from kconnd.core.kernel.transitions import decide
 from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
+from kconnd.core.launch.notebook import Notebook, Run
 from kconnd.core.launch.program_search import Program
 from kconnd.core.launch.session import Session
 
@@ -64,6 +65,14 @@ RECORDS = st.builds(
     origin=st.none() | st.builds(Origin, TEXT, TEXT, TEXT, TEXT),
     program=st.none() | st.builds(Program, TEXT, TEXT, TEXT, TEXT, st.booleans()),
     session=st.none() | SESSIONS,
+    notebook=st.none()
+    | st.builds(
+        Notebook,
+        st.just("/h"),
+        TEXT,
+        TEXT,
+        st.none() | st.builds(Run, st.integers(), st.integers()),
+    ),
 )
 
 

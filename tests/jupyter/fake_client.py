@@ -1,8 +1,10 @@
 """A client of the daemon that answers from a dict and records every command."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook, Run
 from kconnd.errors import KconndError, NoSuchKernelError
 from kconnd.jupyter.async_client import AsyncClient
 
@@ -28,6 +30,7 @@ class FakeClient(AsyncClient):
         self.connections: dict[str, dict[str, Any]] = {}
         self.decisions: list[dict[str, Any]] = []
         self.commands: list[tuple[str, str]] = []
+        self.notebooks: list[Notebook] = []  # of the starts
         self.error: KconndError | None = None
 
     def add(self, name: str, **fields: Any) -> dict[str, Any]:
@@ -55,8 +58,11 @@ class FakeClient(AsyncClient):
         self._fail()
         return dict(self.connections[kernel])
 
-    async def start(self, kernel: str) -> dict[str, Any]:
+    async def start(
+        self, kernel: str, notebook: Notebook = NO_NOTEBOOK, *, is_run: bool = False
+    ) -> dict[str, Any]:
         self.commands.append((kernel, "start"))
+        self.notebooks.append(replace(notebook, run=Run() if is_run else None))
         return self.kernels.get(kernel) or self.add(kernel)
 
     async def post(
@@ -71,7 +77,7 @@ class FakeClient(AsyncClient):
             self.kernels[kernel]["generation"] += 1
         return self.kernels[kernel]
 
-    async def list(self) -> list[dict[str, Any]]:
+    async def list(self, *, quick: bool = False) -> list[dict[str, Any]]:  # noqa: ARG002  # the interface
         self._fail()
         return [*self.kernels.values()]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kconnd.errors import UsageError
-from kconnd.jupyter.async_client import AsyncClient, instance_for, split_owner
+from kconnd.jupyter.async_client import AsyncClient, split_owner
 from tests.cli.fake_daemon import FakeDaemon, kernel, without_session
 from tests.jupyter.fake_client import CONNECTION
 
@@ -42,7 +42,8 @@ async def test_each_method_sends_its_request(fake_daemon: FakeDaemon) -> None:
     ]
     assert ["session" in request.body for request in requests[2:]] == [True, False, False]
     bodies = [without_session(request.body) for request in requests[2:]]
-    assert bodies == [{"on_demand": True}, {}, {"signal": 15}]
+    start = {"on_demand": True, "notebook": {}, "is_run": False}
+    assert bodies == [start, {}, {"signal": 15}]
 
 
 async def test_settings_are_those_of_the_profile(fake_daemon: FakeDaemon) -> None:
@@ -56,12 +57,6 @@ async def test_a_connection_is_read_and_checked(fake_daemon: FakeDaemon) -> None
     fake_daemon.replies["GET", "/v1/kernels/lab/connection"] = CONNECTION
     connection = await AsyncClient().connection("lab", fake_daemon.kernels["lab"])
     assert (connection["key"], connection["shell_port"]) == ("a-key", 1)
-
-
-def test_the_instance_of_a_kernel_without_a_notebook_is_its_id() -> None:
-    assert instance_for("", "0123456789abcdef") == "run-01234567"
-    assert instance_for("/home/ada/My notes.ipynb", "").startswith("My-notes-")
-    assert instance_for("/home/ada/..ipynb", "").startswith("session-")
 
 
 def test_an_owner_stands_before_the_last_slash() -> None:

@@ -145,6 +145,30 @@ async def test_a_users_shutdown_does_what_the_profile_says(
     assert client.commands.count(("lab", "stop")) == stops
 
 
+@pytest.mark.parametrize(
+    ("settings", "commands"),
+    [
+        ({"instance": "per-session", "on_frontend_shutdown": "auto"}, ["start", "stop"]),
+        ({"instance": "per-session", "on_frontend_shutdown": "stop"}, ["start", "stop"]),
+        # So does a daemon of an earlier version without a setting in the profile.
+        ({"instance": "per-session", "on_frontend_shutdown": "detach"}, ["start"]),
+        ({"instance": "shared", "on_frontend_shutdown": "auto"}, ["start"]),
+    ],
+)
+async def test_a_run_stops_the_kernel_that_it_has_to_itself(
+    provisioner: KconndProvisioner,
+    client: FakeClient,
+    settings: dict[str, str],
+    commands: list[str],
+) -> None:
+    client.profiles["lab"] = settings
+    await attach(provisioner)
+    await provisioner.shutdown_requested()
+    await provisioner.cleanup()
+    assert [verb for _, verb in client.commands] == commands
+    assert client.notebooks[0].run is not None
+
+
 async def test_a_restart_is_the_daemons_and_one_that_is_refused_leaves_it_attached(
     provisioner: KconndProvisioner, client: FakeClient
 ) -> None:

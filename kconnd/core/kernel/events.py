@@ -8,6 +8,7 @@ action.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from kconnd.core.launch.notebook import Notebook
 from kconnd.core.launch.session import Session
 
 
@@ -29,10 +30,12 @@ class StartRequested:
 
     ``at_boot`` means that the daemon requests the start. If the kernel exits before its first
     answer, a start that the daemon requested is retried; a start that a user requested is not.
+    ``notebook`` is the notebook of the front end that requests the start.
     """
 
     at_boot: bool = False
     session: Session | None = None  # of the owner's client
+    notebook: Notebook | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from kconnd.core.kernel.habits import Habits
 from kconnd.core.kernel.lifecycle import Lifecycle, State, StopCause
 from kconnd.core.kernel.record import Facts, KernelRecord, LastExit
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.notebook import Notebook
 from kconnd.core.launch.program_search import Program
 from kconnd.core.launch.session import Umask
 
@@ -41,6 +42,7 @@ class Learned:
     last_exit: LastExit | None = None
     program: Program | None = None
     umask: Umask | None = None
+    notebook: Notebook | None = None
 
 
 def learn(record: KernelRecord, news: Learned) -> KernelRecord:

@@ -22,8 +22,10 @@ from kconnd.core.kernel.lifecycle import (
     StopCause,
 )
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
+from kconnd.core.launch.notebook import Notebook, parse_notebook
 from kconnd.core.launch.program_search import Program
 from kconnd.core.launch.session import Session, Umask, parse_session, session_to_json
+from kconnd.errors import UsageError
 
 T = TypeVar("T")
 _field_types = cache(get_type_hints)  # parsing a record needs the hints for each of its decisions
@@ -125,6 +127,8 @@ class KernelRecord:
         contain secrets.
     umask : Umask, optional
         The umask of the last launch; None in records of older versions.
+    notebook : Notebook, optional
+        The notebook of the front end that requested the last start.
     """
 
     name: str
@@ -140,6 +144,22 @@ class KernelRecord:
     program: Program | None = None
     session: Session | None = None
     umask: Umask | None = None
+    notebook: Notebook | None = None
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the kernel is stopped, and is to stay so."""
+        return (self.lifecycle.state, self.lifecycle.desired) == (State.STOPPED, Desired.DOWN)
+
+    @property
+    def is_ended_run(self) -> bool:
+        """Whether the kernel of a run was stopped, so that nobody needs the kernel any more.
+
+        The record of a kernel that has ended by itself is kept, because it says why.
+        """
+        has_run = self.notebook is not None and self.notebook.run is not None
+        was_stopped = self.last_exit is not None and self.last_exit.requested
+        return has_run and was_stopped and self.is_down
 
     def with_decision(self, decision: Decision) -> "KernelRecord":
         """Return a copy with a decision appended.
@@ -180,6 +200,7 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
         "decisions": [vars(decision) for decision in record.decisions],
         **({"program": vars(record.program)} if record.program is not None else {}),
         **_inherited_to_json(record),
+        **({"notebook": record.notebook.to_json()} if record.notebook else {}),
     }
 
 
@@ -266,7 +287,15 @@ def _parse(content: Mapping[str, Any]) -> KernelRecord:
         program=_optional(partial(_make, Program), content.get("program")),
         session=_optional(parse_session, content.get("session")),
         umask=_optional(partial(_make, Umask), content.get("umask")),
+        notebook=_optional(_parse_notebook, content.get("notebook")),
     )
+
+
+def _parse_notebook(content: object) -> Notebook:
+    try:
+        return parse_notebook(content)
+    except UsageError as error:
+        raise ValueError(error.message) from error
 
 
 def _saved_exit(content: Mapping[str, Any]) -> Mapping[str, Any] | None:

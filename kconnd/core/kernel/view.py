@@ -132,6 +132,7 @@ def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
         "name": record.name,
         "profile": record.name.partition("@")[0],
         "owner": sight.owner,
+        "notebook": _notebook(record),
         "state": kernel.state.value,
         "wanted": kernel.desired.value,
         "reason": kernel.reason,
@@ -181,6 +182,7 @@ def without_output(shown: Mapping[str, Any]) -> dict[str, Any]:
     """Return a reply without output, for a user who may see the kernel but not connect to it."""
     last = shown["last_exit"]
     hidden = {"log_file": "", "program": None, "program_origin": None, "session": None}
+    hidden |= {"notebook": None}
     return {**shown, "last_exit": last and {**last, "output_tail": ""}, **hidden}
 
 
@@ -193,6 +195,14 @@ def describe_elsewhere(record: KernelRecord) -> dict[str, Any]:
         "state": record.lifecycle.state.value,
         "as_of": iso_time(decisions[-1].at) if decisions else None,
     }
+
+
+def _notebook(record: KernelRecord) -> dict[str, str] | None:
+    """Describe the notebook for which a kernel was started last; None without a notebook."""
+    notebook = record.notebook
+    if notebook is None or not notebook.name:
+        return None
+    return {"path": notebook.name, "folder": notebook.folder, "file": notebook.file}
 
 
 def _umask(record: KernelRecord) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from kconnd.core.launch.kernel_files import kernel_files
+from kconnd.core.launch.notebook import Notebook
 from kconnd.core.launch.plan import LaunchPlan, kernel_variables
 
 _NO_FILES = kernel_files("", "", "")
@@ -39,9 +40,22 @@ LANGUAGE_FILES = (
 )
 
 
+FOLDER_FILES = tuple(name for name in LANGUAGE_FILES if "/" not in name)
+
+
 def same_start(first: LaunchPlan, second: LaunchPlan) -> bool:
     """Return whether two plans differ only in names, so that one process can serve both plans."""
     return _nameless(first) == _nameless(second)
+
+
+def in_place_of(plan: LaunchPlan, warm: LaunchPlan, notebook: Notebook) -> LaunchPlan:
+    """Return a plan without what a warm kernel gets at its hand-over: folder and notebook.
+
+    A variable with another value than the notebook's, such as one of the profile, is not changed.
+    """
+    given = notebook.variables().items()
+    env = {key: value for key, value in plan.env.items() if (key, value) not in given}
+    return replace(plan, env=env, cwd=warm.cwd if notebook.folder else plan.cwd)
 
 
 def _nameless(plan: LaunchPlan) -> LaunchPlan:

@@ -221,8 +221,13 @@ class Profile(Section):
         "PATH, locale, time zone and proxies without the key.",
     )
     cwd: Annotated[
-        Text, AfterValidator(values.check_absolute), AfterValidator(values.check_placeholders)
-    ] = Field("~", description="The working directory; {instance} is replaced.")
+        Text, AfterValidator(values.check_folder), AfterValidator(values.check_placeholders)
+    ] = Field(
+        "",
+        description="The working directory; {instance} is replaced. notebook: the folder of the "
+        "notebook or run, or ~ without one; this is the default with instance: per-session, "
+        "else ~.",
+    )
     umask: Annotated[
         str,
         BeforeValidator(values.parse_umask),
@@ -298,8 +303,10 @@ class Profile(Section):
     instance: Literal["shared", "per-session"] = Field(
         "shared", description="One kernel for all sessions of a front end, or one for each."
     )
-    on_frontend_shutdown: Literal["detach", "stop"] = Field(
-        "detach", description="The effect of a front end's 'shut down' on the kernel."
+    on_frontend_shutdown: Literal["auto", "detach", "stop"] = Field(
+        "auto",
+        description="The effect of a front end's 'shut down' on the kernel. auto: detach, but a "
+        "run such as papermill stops the kernel that it has to itself (instance: per-session).",
     )
 
 
@@ -318,6 +325,18 @@ def instantiate(profile: Profile, instance: str) -> Profile:
     if (env, cwd) == (profile.env, profile.cwd):
         return profile  # the most frequent case: every request calls this function
     return profile.model_copy(update={"env": env, "cwd": cwd})
+
+
+def follows_notebook(profile: Profile) -> bool:
+    """Return whether a kernel starts in the folder of its notebook."""
+    if not profile.cwd:
+        return profile.instance == "per-session"
+    return profile.cwd == values.NOTEBOOK_FOLDER
+
+
+def ends_with_run(profile: Profile) -> bool:
+    """Return whether a kernel that a run has to itself ends with the run."""
+    return profile.instance == "per-session" and profile.on_frontend_shutdown != "detach"
 
 
 def shared_ports(first: Profile, second: Profile) -> tuple[int, ...]:

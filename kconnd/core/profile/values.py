@@ -21,6 +21,7 @@ from kconnd.core.profile.quantities import format_duration, format_size, parse_d
 
 CHANNELS: Final = ("shell", "iopub", "stdin", "control", "hb")
 RESERVED_ENV: Final = frozenset({"JPY_PARENT_PID", "KCONND_CONNECTION_FILE", "KCONND_KERNEL"})
+NOTEBOOK_FOLDER: Final = "notebook"  # the value of ``cwd`` for the folder of the notebook
 MIN_PORT: Final = 1024
 MAX_PORT: Final = 65535
 UMASK_PATTERN: Final = "0?[0-7]{3}"
@@ -187,6 +188,11 @@ def check_absolute(value: str) -> str:
         hint = "begin it with / or ~, since a daemon has no folder of its own"
         raise InvalidValueError(f"{format_value(value)} is not an absolute path", hint)
     return value
+
+
+def check_folder(value: str) -> str:
+    """Validate a working directory: an absolute path, or ``notebook``."""
+    return value if value == NOTEBOOK_FOLDER else check_absolute(value)
 
 
 def reject_instance(value: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from kconnd.core.access import Right
@@ -21,18 +22,22 @@ from kconnd.core.kernel.interrupts import (
     has_no_cell,
     hint_after_ignored,
 )
+from kconnd.core.kernel.learned import Learned
 from kconnd.core.kernel.lifecycle import LIVE, Desired, State
 from kconnd.core.kernel.reachability import BOUND_INSTEAD, attach_hint
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.refused_wire import NOT_ENCRYPTED
 from kconnd.core.kernel.transitions import ENDED_CHILDREN_TIMEOUT_S
 from kconnd.core.launch.kernel_files import live_dir
+from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook, parse_notebook
 from kconnd.core.launch.plan import PLAIN_HINT, hint_for
+from kconnd.core.profile.model import ends_with_run
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api.request import Request, find_live, info_of
 from kconnd.daemon.api.session_request import read_session
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.kernel.monitor import Watch
+from kconnd.daemon.kernel.run_watch import identify_run
 from kconnd.daemon.kernel.shutdown import find_shim_delay
 from kconnd.daemon.qtconsoles import plan_console, session_environment
 from kconnd.errors import (
@@ -82,9 +87,41 @@ async def start(request: Request) -> Reply:
         _check_demand(request, actor, manages=manages)
     is_up = actor.kernel.state in LIVE and actor.kernel.desired is Desired.UP
     session = None if is_up else read_session(request, actor)
-    await actor.ask(StartRequested(session=session))
+    await actor.ask(StartRequested(session=session, notebook=_notebook_of(request)))
     if wait:
         await _until_ready(actor)
+    return await info_of(request, actor, quick=True)
+
+
+def _notebook_of(request: Request) -> Notebook | None:
+    """Return the notebook in a request, with the run that sent the request."""
+    notebook, profile = _sent_notebook(request), request.kernels.profile(request.name)
+    if notebook is None:
+        return None
+    is_run = request.flag("is_run", default=False)
+    ends = is_run and profile is not None and ends_with_run(profile)
+    return replace(notebook, run=identify_run(request.peer.pid) if ends else None)
+
+
+def _sent_notebook(request: Request) -> Notebook | None:
+    """Return the notebook in a request; None for a request of another user than the owner."""
+    sent = request.body.get("notebook")
+    if sent is None or request.peer.uid != request.kernels.world.user.uid:
+        return None
+    return parse_notebook(sent)
+
+
+async def move_notebook(request: Request) -> Reply:
+    """Note that the notebook of a kernel has another path or file, for the next start."""
+    actor, notebook = request.kernels.find(request.name), _sent_notebook(request)
+    if notebook is None:
+        raise RefusedError(
+            f"uid {request.peer.uid} may not name the notebook of {request.name}",
+            hint=f"ask {request.kernels.world.user.name}",
+        )
+    recorded = actor.record.notebook or NO_NOTEBOOK
+    notebook = replace(notebook, run=recorded.run)
+    actor.enqueue(Learned(actor.kernel.generation, notebook=notebook))
     return await info_of(request, actor, quick=True)
 
 

@@ -135,9 +135,10 @@ async def kernels_(request: Request) -> Reply:
     owner see. This daemon does not know the state of a shared kernel. With ``startable`` in the
     query, the reply to the owner also describes the kernel specs without a kernel.
     """
-    actors = request.visible_kernels()
-    await request.kernels.readings.refresh(actors)
-    rows = [describe_actor(request, actor) async for actor in in_turns(actors)]
+    actors, quick = request.visible_kernels(), request.query.get("quick") == "1"
+    if not quick:
+        await request.kernels.readings.refresh(actors)
+    rows = [describe_actor(request, actor, quick=quick) async for actor in in_turns(actors)]
     elsewhere = await request.kernels.list_elsewhere()
     shared = request.kernels.catalog.loaded.shared if request.manages_all else {}
     return {

@@ -37,8 +37,8 @@ class Request:
         return may(self.peer, right, owner=owner, rules=self.kernels.rules(name))
 
     def visible_kernels(self) -> list[Actor]:
-        """List the kernels that the peer may see, sorted by name."""
-        kernels = self.kernels.all()
+        """List the kernels that the peer may see, sorted by name, without those of ended runs."""
+        kernels = [actor for actor in self.kernels.all() if not actor.record.is_ended_run]
         return [actor for actor in kernels if self.may(Right.SEE, actor.record.name)]
 
     @property

@@ -12,6 +12,7 @@ from kconnd.core.access import Peer, Right, may
 from kconnd.core.kernel.lifecycle import State
 from kconnd.daemon.api.commands import (
     interrupt,
+    move_notebook,
     open_qtconsole,
     plan_qtconsole,
     restart,
@@ -117,7 +118,10 @@ ROUTES: tuple[Route, ...] = (
         "/v1/kernels",
         Right.SEE,
         kernels_,
-        (Parameter("startable", "string", "1 to add the kernel specs that could be started."),),
+        (
+            Parameter("startable", "string", "1 to add the kernel specs that could be started."),
+            Parameter("quick", "string", "1 to omit memory and clients, which take time to read."),
+        ),
     ),
     Route(
         "GET",
@@ -155,7 +159,16 @@ ROUTES: tuple[Route, ...] = (
             _WAIT,
             Parameter("on_demand", "boolean", "Whether to refuse a kernel with start: manual."),
             _SESSION,
+            Parameter("notebook", "object", "The folder, the name and the file of a notebook."),
+            Parameter("is_run", "boolean", "Whether a run such as papermill has the kernel."),
         ),
+    ),
+    Route(
+        "POST",
+        f"{_ONE}/notebook",
+        Right.MANAGE,
+        move_notebook,
+        (Parameter("notebook", "object", "Its folder, its name, and what identifies its file."),),
     ),
     Route("POST", f"{_ONE}/stop", Right.MANAGE, stop, (_WAIT, _NOW)),
     Route(

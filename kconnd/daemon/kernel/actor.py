@@ -37,6 +37,7 @@ from kconnd.core.kernel.lifecycle import LIVE, Desired, Lifecycle, Policy, State
 from kconnd.core.kernel.record import Decision, KernelRecord
 from kconnd.core.kernel.transitions import decide
 from kconnd.core.launch.capabilities import Software
+from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook, Run, next_notebook
 from kconnd.core.launch.session import Session, names_to_request
 from kconnd.core.profile.model import Profile
 from kconnd.core.profile.parse import parse_profile
@@ -46,6 +47,7 @@ from kconnd.daemon.kernel.adoption import Discovery, discover
 from kconnd.daemon.kernel.launching import Launching, ProcessMet
 from kconnd.daemon.kernel.prepared import WarmKernels
 from kconnd.daemon.kernel.process import Process, Target
+from kconnd.daemon.kernel.run_watch import RunWatch
 from kconnd.daemon.kernel.wiring import Previous, wire_settings
 from kconnd.errors import NoSuchKernelError, StartFailedError, StateFileError, UnsafePathError
 from kconnd.system.launch_files import read_launch_files
@@ -94,6 +96,7 @@ class Actor:
             read_software=self._read_software,
         )
         self.launching = Launching(self.process, world, self.enqueue, pool)
+        self._run_watch = RunWatch(record.name, self._report_end_of_run)
         self.unrecorded = ""  # why the last save failed; empty if it succeeded
         self._world = world
         world.sessions.restore(record.name, record.session)
@@ -127,8 +130,9 @@ class Actor:
 
     @property
     def policy(self) -> Policy:
-        """The profile's rules for starts and restarts."""
-        return self._followed().policy
+        """The profile's rules for starts and restarts; the kernel of a run is not restarted."""
+        policy = self._followed().policy
+        return replace(policy, restart="no") if self._run() else policy
 
     def _followed(self) -> CatalogEntry:
         if self.kernel.state in LIVE and (launched := self._find_launched()):
@@ -190,6 +194,7 @@ class Actor:
     def end(self) -> None:
         """Refuse the requests in the queue and all later requests."""
         self._ended = True
+        self._run_watch.follow(None)
         while not self._queue.empty():
             _, decided = self._queue.get_nowait()
             if decided is not None and not decided.done():
@@ -228,6 +233,7 @@ class Actor:
             self.process.runtime,
             self.kernel.state in {State.LAUNCHING, State.STARTING},
         )
+        self._run_watch.follow(self._run() if self._is_live() else None)
         discovery = await discover(
             self._world, self.record, runtime, self.profile, forgotten=forgotten
         )
@@ -327,6 +333,7 @@ class Actor:
             self._act(command)
         if self.kernel.state is State.LAUNCHING and self.kernel.desired is Desired.DOWN:
             self.launching.withdraw(self.kernel.generation)
+        self._run_watch.follow(self._run() if self._is_live() else None)
         self._wake()
 
     def _decide(self, event: Event | Learned) -> tuple[KernelRecord, tuple[Command, ...]]:
@@ -336,6 +343,8 @@ class Actor:
         before = self.kernel
         kernel, commands = decide(before, event, self.policy, self._world.clock())
         record = replace(self.record, lifecycle=kernel)
+        if isinstance(event, StartRequested):
+            record = replace(record, notebook=self._next_notebook(event.notebook))
         if story := _story(before, kernel):
             record = record.with_decision(Decision(self._world.wall_clock(), story, kernel.reason))
         if any(isinstance(command, Launch) for command in commands):
@@ -352,6 +361,16 @@ class Actor:
             return record
         reason = f"no client of {self._world.user.name} has sent {', '.join(missing)} (pass_env)"
         return record.with_decision(Decision(self._world.wall_clock(), WITHOUT, reason))
+
+    def _run(self) -> Run | None:
+        return self.record.notebook.run if self.record.notebook else None
+
+    def _report_end_of_run(self) -> None:
+        self.enqueue(StopRequested(busy=self.busy, why="the run that had it has ended"))
+
+    def _next_notebook(self, sent: Notebook | None) -> Notebook | None:
+        is_own = self._entry_to_launch().profile.instance == "per-session"
+        return next_notebook(self.record.notebook, sent, is_up=self._is_live(), is_own=is_own)
 
     def _entry_to_launch(self) -> CatalogEntry:
         return self.source() or self._followed()
@@ -379,14 +398,17 @@ class Actor:
             same = same and self.kernel.proved
             previous = Previous(connection, same_wire=same)
         hints = self._world.program_hints(self.record)
-        self.launching.begin(command, profile, previous, hints)
+        notebook = self.record.notebook or NO_NOTEBOOK
+        self.launching.begin(command, profile, previous, hints, notebook)
 
     # --- the record
 
     def _save_if_needed(
         self, record: KernelRecord, event: Event | Learned, *, refusable: bool, act: bool
     ) -> None:
-        changed = without_deadline(record) != without_deadline(self.record)
+        # A full disk does not keep a front end from attaching to a running kernel.
+        before = replace(self.record, notebook=record.notebook)
+        changed = without_deadline(record) != without_deadline(before)
         # A stop is not refused on a full disk, because the stop may free disk space.
         must = refusable and changed and not isinstance(event, StopRequested)
         # If more events are queued, their changes are saved together after the last event.

@@ -21,6 +21,7 @@ from kconnd.core.kernel.events import Event, Launch, Launched, LaunchFailed
 from kconnd.core.kernel.learned import Learned
 from kconnd.core.kernel.record import Facts
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.background import BackgroundTasks
@@ -73,6 +74,8 @@ class Order:
         The profile to launch.
     previous : Previous, optional
         The connection to keep; None for a new key and new ports.
+    notebook : Notebook
+        The notebook of the front end for which the process is launched.
     asked_ns : int
         The time of the order, in nanoseconds of the monotonic clock.
     hints : ProgramHints
@@ -82,6 +85,7 @@ class Order:
     command: Launch
     profile: Profile
     previous: Previous | None
+    notebook: Notebook
     asked_ns: int
     hints: ProgramHints
 
@@ -136,13 +140,14 @@ class Launching:
         profile: Profile,
         previous: Previous | None = None,
         hints: ProgramHints | None = None,
+        notebook: Notebook = NO_NOTEBOOK,
     ) -> None:
         """Begin a launch; the end of the launch is reported later."""
         hints = hints or ProgramHints()
         kept = self._world.sessions.keep(self._process.name, hints.session)
         if kept and self._pool is not None:
             self._pool.look_again()  # the warm kernels inherit from another session
-        order = Order(command, profile, previous, time.monotonic_ns(), hints)
+        order = Order(command, profile, previous, notebook, time.monotonic_ns(), hints)
         self._task = self._tasks.spawn(self._launch(order))
 
     def withdraw(self, generation: int) -> None:
@@ -159,7 +164,7 @@ class Launching:
         try:
             self._process.runtime.check_unlocked()
             self._is_waiting = True
-            files = await read_launch_files(self._world, order.profile, order.hints)
+            files = await read_launch_files(self._world, order.profile, order.hints, order.notebook)
             self._is_waiting = False
             handed_over = await self._use_warm(order, files)
         except Exception as error:  # noqa: BLE001  # after any fault, the start must end

@@ -46,6 +46,7 @@ async def repair_for_ever(kernels: Kernels, site: Site) -> None:
             make_folders(kernels.world.runtime_dir)
             site.restore_socket()
             await kernels.recheck_foreign()
+            forget_ended_runs(kernels)
             for actor in kernels.all():
                 actor.save_again()
                 if actor.process.fault:
@@ -59,6 +60,14 @@ async def repair_for_ever(kernels: Kernels, site: Site) -> None:
             if str(error) != logged_error:
                 logged_error = str(error)
                 log.error("repairing the runtime folder: %s", error)
+
+
+def forget_ended_runs(kernels: Kernels) -> None:
+    """Remove the records and logs of kernels that were stopped with their runs."""
+    for actor in kernels.all():
+        if actor.record.is_ended_run and not actor.unrecorded:
+            kernels.forget(actor.record.name)
+            kernels.world.store.remove(actor.record.name)
 
 
 def read_stamps(kernels: Kernels) -> object:

@@ -29,11 +29,15 @@ from pathlib import Path
 from kconnd.core.launch.connection import parse_connection
 from kconnd.core.launch.kernel_files import WarmFiles
 from kconnd.core.launch.naming import renaming_code
+from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook
 from kconnd.core.launch.plan import LaunchPlan
+from kconnd.core.profile.model import follows_notebook
+from kconnd.core.profile.parse import parse_profile
 from kconnd.daemon.context import Channels, World
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.warm.maker import remove_folder
 from kconnd.daemon.warm.reading import language_of
+from kconnd.errors import StateFileError
 from kconnd.launchers.base import Handle
 from kconnd.system.files.private import write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
@@ -45,14 +49,21 @@ FACT_KEYS = ("boot_id", "shim", "kernel", "generation", "launch", "note")
 log = logging.getLogger("kconnd")
 
 
-async def send_name(world: World, channels: Channels, language: str, old: str, new: str) -> bool:
-    """Send the name to a kernel; return whether the kernel has confirmed the name.
+async def send_name(
+    world: World,
+    channels: Channels,
+    language: str,
+    old: str,
+    new: str,
+    notebook: Notebook = NO_NOTEBOOK,
+) -> bool:
+    """Send the name and the notebook to a kernel; return whether it has confirmed them.
 
     The name can be sent again without harm. A kernel of a language without code for this needs no
     name (`kconnd.core.launch.naming`).
     """
     before, after = world.warm_files(old), world.files(new)
-    code = renaming_code(language, before.connection_file, new, after.connection_file)
+    code = renaming_code(language, before.connection_file, new, after.connection_file, notebook)
     if not code:
         return True
     try:
@@ -91,12 +102,25 @@ async def resend_name(world: World, old: str, new: str) -> None:
                 language = language_of(await channels.kernel_info())
         except TimeoutError:
             return False
-        return await send_name(world, channels, language, old, new)
+        notebook = _recorded_notebook(world, new)
+        return await send_name(world, channels, language, old, new, notebook)
 
     try:
         await confirm_name(world, ask_and_send(), old, new)
     finally:
         channels.close()
+
+
+def _recorded_notebook(world: World, name: str) -> Notebook:
+    """Return the notebook of a kernel; it has no folder unless the kernel starts there."""
+    try:
+        record = world.store.read(name)
+    except StateFileError:  # the start-up of the daemon reports it
+        return NO_NOTEBOOK
+    notebook = record.notebook or NO_NOTEBOOK
+    profile, _ = parse_profile(record.profile or {}, name=name)
+    is_in_folder = profile is not None and follows_notebook(profile)
+    return notebook if is_in_folder else replace(notebook, folder="")
 
 
 def hand_over(world: World, warm: WarmKernel, plan: LaunchPlan) -> Handle:

@@ -15,9 +15,10 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from kconnd.core.launch.naming import can_be_named
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.launch.session import material_of
-from kconnd.core.launch.warm import same_start
+from kconnd.core.launch.warm import in_place_of, same_start
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.prepared import WarmKernel
@@ -103,7 +104,8 @@ class Pool:
         for warm in list(ready):
             connection, kernel_files = warm.wire.connection, self._world.files(name)
             plan = make_plan(self._world, kernel_files, generation, profile, files, connection)
-            if warm not in ready or not same_start(plan, warm.plan):
+            language = language_of(warm.answer)
+            if warm not in ready or not _can_serve(warm.plan, plan, files, language):
                 continue
             ready.remove(warm)
             self._worked(profile.name)
@@ -112,7 +114,7 @@ class Pool:
                 self.discard(warm, why)
                 continue
             naming = send_name(
-                self._world, warm.channels, language_of(warm.answer), warm.plan.name, plan.name
+                self._world, warm.channels, language, warm.plan.name, plan.name, files.notebook
             )
             self._naming[warm.plan.name] = asyncio.create_task(naming)
             await asyncio.sleep(0)  # the message is sent before the hand-over continues
@@ -370,3 +372,11 @@ class Pool:
         task = asyncio.get_running_loop().create_task(work)
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
+
+
+def _can_serve(warm: LaunchPlan, plan: LaunchPlan, files: LaunchFiles, language: str) -> bool:
+    """Return whether a warm kernel can become like the kernel of a plan."""
+    notebook = files.notebook
+    if notebook.folder and not (files.is_plain and can_be_named(language)):
+        return False
+    return same_start(in_place_of(plan, warm, notebook), warm)

@@ -102,6 +102,8 @@ class WritebackQueue:
     def _try_flush(self, path: Path) -> bool:
         try:
             self._flush(path)
+        except FileNotFoundError:  # the kernel's files were removed meanwhile
+            pass
         except Exception as error:  # noqa: BLE001  # one bad file must not stop the others
             if path not in self._failed:
                 log.error("writing %s to disk: %s; retrying", path, error)

@@ -41,6 +41,7 @@ from kconnd.system.launch_files import (
     find_spec,
     read_env_file,
     read_in_steps,
+    written_folder,
 )
 from kconnd.system.packages import PYTHON, may_import, package_folders
 from kconnd.system.program_choice import ProgramChooser, ProgramHints
@@ -135,7 +136,7 @@ class _Looks:
         """Yield the problem of each look that fails."""
         profile = self._profile
         failures = [
-            *self._attempt("cwd", profile.cwd, self._expand_folder),
+            *self._attempt("cwd", written_folder(profile), self._expand_folder),
             *self._attempt("env_file", profile.env_file, self._read_env_file),
             *self._attempt(self._key, self._program_path(), self._read_spec),
         ]
@@ -166,7 +167,7 @@ class _Looks:
             yield Problem((key,), error.message, error.hint)
 
     def _expand_folder(self) -> None:
-        self._folder = expand_home(self._profile.cwd, "cwd")
+        self._folder = expand_home(written_folder(self._profile), "cwd")
 
     def _read_env_file(self) -> object:
         return read_env_file(self._profile, self._begin)

@@ -6,12 +6,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kconnd.core.launch.naming import renaming_code
+from kconnd.core.launch.notebook import Notebook
 
 OLD = "/run/live/lab~00000000.connection.json"
 ODD = '/run/it\'s "a" $HOME `x` \\n ü/kernel-lab.json'
@@ -32,6 +34,39 @@ def test_a_python_program_gets_variables_and_argument() -> None:
     see = "import os, sys, json; print(json.dumps([*map(os.environ.get, %r), *sys.argv]))"
     program = f"{code}{code}assert '__import__' not in globals()\n{see % (list(NAMES),)}"
     assert run(sys.executable, "-c", program, "-f", OLD) == [*NAMES.values(), "-c", "-f", ODD]
+
+
+SHOW_FOLDER = {
+    "python": (
+        *(sys.executable, "-c"),
+        "import json, os; print(json.dumps([os.getcwd(), os.environ['JPY_SESSION_NAME']]))",
+    ),
+    "bash": ("bash", "-c", 'printf \'["%s", "%s"]\' "$PWD" "$JPY_SESSION_NAME"'),
+    "javascript": (
+        *("node", "-e"),
+        "console.log(JSON.stringify([process.cwd(), process.env.JPY_SESSION_NAME]))",
+    ),
+    "R": (
+        *("Rscript", "-e"),
+        'cat(sprintf(\'["%s", "%s"]\', getwd(), Sys.getenv("JPY_SESSION_NAME")))',
+    ),
+    "octave": (
+        *("octave-cli", "--eval"),
+        "printf('[\"%s\", \"%s\"]', pwd(), getenv('JPY_SESSION_NAME'))",
+    ),
+}
+
+
+@pytest.mark.parametrize("language", SHOW_FOLDER)
+def test_a_program_enters_the_folder_of_the_notebook(tmp_path: Path, language: str) -> None:
+    *command, see = SHOW_FOLDER[language]
+    if not shutil.which(command[0]):
+        pytest.skip(f"{command[0]} is not installed here")
+    folder = tmp_path / "it's $HOME"
+    folder.mkdir()
+    notebook = Notebook(str(folder), "it's 1.ipynb")
+    code = renaming_code(language, OLD, "lab", "/run/kernel-lab.json", notebook)
+    assert run(*command, f"{code}\n{see}") == [str(folder), "it's 1.ipynb"]
 
 
 def test_bash_gets_the_variables() -> None:

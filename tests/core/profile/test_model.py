@@ -14,7 +14,7 @@ from tests.core.profile.samples import FIVE, sound
 def test_the_defaults_are_those_of_the_documentation() -> None:
     profile = sound()
     assert (profile.name, profile.kernel, profile.cwd, profile.ip) == (
-        *("lab", "python3", "~", "127.0.0.1"),
+        *("lab", "python3", "", "127.0.0.1"),
     )
     assert (profile.shell, profile.transport, profile.encryption) == ("none", "auto", "auto")
     assert (profile.start, profile.launcher, profile.publish) == ("on-demand", "auto", "none")
@@ -32,7 +32,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert profile.log.model_dump() == {"max_size": 10 << 20, "keep": 3}
     assert profile.access.model_dump() == {"see": (), "connect": (), "manage": ()}
     assert set(profile.limits.model_dump().values()) == {None}
-    assert (profile.instance, profile.on_frontend_shutdown) == ("shared", "detach")
+    assert (profile.instance, profile.on_frontend_shutdown) == ("shared", "auto")
 
 
 def test_a_profile_is_frozen_and_compares_by_value() -> None:

@@ -149,7 +149,7 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"warm": 1000}, "warm: 1000 is too large: at most 100"),
     ({"publish": True}, "publish: true is not one of none, jupyter"),
     ({"instance": "private"}, "instance: 'private' is not one of shared, per-session"),
-    ({"on_frontend_shutdown": "no"}, "'no' is not one of detach, stop"),
+    ({"on_frontend_shutdown": "no"}, "'no' is not one of auto, detach, stop"),
     ({"restartt": {}}, "restartt: unknown key; did you mean 'restart'?"),
     ({"Env": {}}, "Env: unknown key; did you mean 'env'?"),
     ({"zzzzzz": 1}, "zzzzzz: unknown key; 'kconnd-ctl schema' lists all keys"),

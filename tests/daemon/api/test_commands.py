@@ -14,6 +14,7 @@ import pytest
 from kconnd.core.access import Peer, Right
 from kconnd.core.kernel.events import StartRequested, Step
 from kconnd.core.kernel.lifecycle import LIVE, Desired, State
+from kconnd.core.launch.notebook import Notebook
 from kconnd.core.profile.model import Access, Profile
 from kconnd.core.qtconsole_command import SESSION_VARIABLES
 from kconnd.daemon.api import commands
@@ -165,6 +166,22 @@ async def test_a_reason_names_a_requester_other_than_the_owner(
     stopped = await commands.stop(house.request("lab", peer=peer))
     assert isinstance(stopped, dict)
     assert stopped["reason"] == f"stop was requested{requester}; it took SIGTERM"
+
+
+async def test_the_owners_front_end_says_where_a_notebook_is(house: House) -> None:
+    sent = {"folder": "/h", "name": "/h/one.ipynb", "file": "1-1"}
+    await commands.start(house.request("lab", body={"notebook": sent, "is_run": True}))
+    record = house.kernels.find("lab").record
+    assert record.notebook == Notebook("/h", "/h/one.ipynb", "1-1"), "a shared kernel has no run"
+    moved = {**sent, "name": "/h/two.ipynb"}
+    await commands.move_notebook(house.request("lab", body={"notebook": moved}))
+    actor = house.kernels.find("lab")
+    await actor.until(lambda record: record.notebook == Notebook("/h", "/h/two.ipynb", "1-1"))
+    with pytest.raises(RefusedError):
+        await commands.move_notebook(house.request("lab", peer=STRANGER, body={"notebook": sent}))
+    await commands.stop(house.request("lab"))
+    await commands.start(house.request("lab", peer=STRANGER, body={"notebook": sent}))
+    assert actor.record.notebook == Notebook("/h", "/h/two.ipynb", "1-1")
 
 
 async def test_a_stop_that_fails_names_a_shim_that_records_no_exit(house: House) -> None:

@@ -29,6 +29,7 @@ RIGHTS = {
     ("GET", f"{ONE}/logs"): Right.CONNECT,
     ("GET", f"{ONE}/wait"): Right.SEE,
     ("POST", f"{ONE}/start"): Right.CONNECT,
+    ("POST", f"{ONE}/notebook"): Right.MANAGE,
     ("POST", f"{ONE}/stop"): Right.MANAGE,
     ("POST", f"{ONE}/restart"): Right.MANAGE,
     ("GET", f"{ONE}/qtconsole"): Right.CONNECT,
