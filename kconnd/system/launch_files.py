@@ -9,6 +9,7 @@ hangs. `read_launch_files` therefore reads in a thread with a time limit.
 
 import contextlib
 import os
+import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +18,7 @@ from typing import Protocol
 
 from kconnd.core.launch.capabilities import Software
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.containers import RUNTIME_FOLDER, Place
 from kconnd.core.launch.envfile import parse_env_file
 from kconnd.core.launch.kernel_files import KernelFiles
 from kconnd.core.launch.kernelspec_file import KernelSpec, fill_in
@@ -126,6 +128,8 @@ class LaunchFiles:
         The known facts about the kernel's software.
     inherited : Inherited
         What the kernel inherits from the session of its owner.
+    place : Place
+        The folder of the kernel's connection file and sockets.
     """
 
     spec: KernelSpec
@@ -136,6 +140,7 @@ class LaunchFiles:
     inherited: Inherited
     notebook: Notebook = NO_NOTEBOOK
     is_plain: bool = True
+    place: Place = RUNTIME_FOLDER
 
 
 async def read_launch_files(
@@ -352,6 +357,8 @@ def make_plan(
 ) -> LaunchPlan:
     """Build the plan for one launch."""
     name, file = kernel_files.name, kernel_files.connection_file
+    if files.place.inside:
+        file = f"{files.place.inside}/{posixpath.basename(file)}"
     argv, env = command_of(context, profile, files)
     env |= kernel_variables(name, file)
     argv = fill_in(argv, {"connection_file": file})

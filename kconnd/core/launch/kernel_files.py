@@ -12,6 +12,8 @@ folder do not:
     RUNTIME/live/NAME.shim.json         the facts: pids and start times, written by the shim
     RUNTIME/live/NAME.exit.json         used instead of exit.json if the disk of STATE is full
     RUNTIME/live/NAME.plan              the launch plan, for a shim that systemd starts
+    RUNTIME/live/NAME.connection        a link to the kernel's own copy of the connection file, if
+                                        the kernel does not see the runtime folder
     RUNTIME/live/NAME.lock              the lock of versions before 0.1.0
 
 A warm kernel has the temporary name PROFILE~XXXXXXXX, with eight random hexadecimal digits; ``~``
@@ -57,7 +59,7 @@ class KernelFiles:
         The kernel's folder below the state folder; for a warm kernel, the link to the folder.
     record, log, exit, lock : str
         Files below the state folder.
-    connection_file, facts, spare_exit, unit_plan, old_lock : str
+    connection_file, facts, spare_exit, unit_plan, own_copy, old_lock : str
         Files below the runtime folder.
     """
 
@@ -71,12 +73,13 @@ class KernelFiles:
     facts: str
     spare_exit: str
     unit_plan: str
+    own_copy: str
     old_lock: str
 
     @property
     def live(self) -> tuple[str, ...]:
         """The kernel's files in the folder of live kernels."""
-        return self.old_lock, self.unit_plan, self.facts, self.spare_exit
+        return self.old_lock, self.unit_plan, self.own_copy, self.facts, self.spare_exit
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def kernel_files(runtime_dir: str, state_dir: str, name: str) -> KernelFiles:
         facts=f"{live}{_FACTS}",
         spare_exit=f"{live}{_EXIT}",
         unit_plan=f"{live}.plan",
+        own_copy=f"{live}.connection",
         old_lock=f"{live}{_OLD_LOCK}",
     )
 
@@ -180,16 +184,41 @@ def socket_prefix(runtime_dir: str, name: str) -> str:
     UsageError
         If the path of the runtime folder is too long.
     """
-    folder = ipc_dir(runtime_dir)
-    for last in (name, hashlib.sha256(name.encode()).hexdigest()[:12]):
-        prefix = f"{folder}/{last}"
-        if len(f"{prefix}-5".encode()) <= MAX_SOCKET_PATH_BYTES:
-            return prefix
-    raise UsageError(
-        f"{folder}/ is too long a path for Unix sockets, which may have "
-        f"{MAX_SOCKET_PATH_BYTES} bytes",
+    return prefix_in(
+        ipc_dir(runtime_dir),
+        name,
         hint="start kconnd with a shorter --runtime-dir or XDG_RUNTIME_DIR, or write "
         "'transport: tcp' in the profile",
+    )
+
+
+def prefix_in(folder: str, name: str, *, inside: str = "", hint: str) -> str:
+    """Choose the common prefix of the paths of a kernel's sockets in a folder.
+
+    Parameters
+    ----------
+    folder : str
+        The folder.
+    name : str
+        The kernel's name. A hash replaces a name that would make the paths too long.
+    inside : str
+        The path at which the kernel sees the folder, if it is another.
+    hint : str
+        The hint of the error.
+
+    Raises
+    ------
+    UsageError
+        If the path of the folder is too long.
+    """
+    longest = max(folder, inside, key=lambda path: len(path.encode()))
+    for last in (name, hashlib.sha256(name.encode()).hexdigest()[:12]):
+        if len(f"{longest}/{last}-5".encode()) <= MAX_SOCKET_PATH_BYTES:
+            return f"{folder}/{last}"
+    raise UsageError(
+        f"{longest}/ is too long a path for Unix sockets, which may have "
+        f"{MAX_SOCKET_PATH_BYTES} bytes",
+        hint=hint,
     )
 
 

@@ -248,6 +248,11 @@ class Profile(Section):
             {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
         ),
     ] = Field((), description="Lines that the login shell runs before the kernel: module load …")
+    connection_folder: Annotated[Argument, AfterValidator(values.check_folder_pair)] = Field(
+        "",
+        description="A folder for its connection file and sockets that its container has, too: "
+        "FOLDER, or FOLDER:PATH-IN-THE-CONTAINER.",
+    )
     transport: Literal["auto", "ipc", "tcp"] = Field(
         "auto", description="Unix sockets (ipc) or TCP; auto selects ipc if the kernel supports it."
     )

@@ -108,6 +108,12 @@ RULES: Final = (
         "give ports a range, or drop warm",
     ),
     Rule(
+        ("warm", "connection_folder"),
+        lambda p: p.warm > 0 and bool(p.connection_folder),
+        "warm kernels have their connection files in kconnd's own folder",
+        "drop warm or connection_folder",
+    ),
+    Rule(
         ("preload", "launcher"),
         lambda p: bool(p.preload) and p.launcher in {"local", "systemd"},
         "only the fork launcher preloads modules",

@@ -195,6 +195,16 @@ def check_folder(value: str) -> str:
     return value if value == NOTEBOOK_FOLDER else check_absolute(value)
 
 
+def check_folder_pair(value: str) -> str:
+    """Validate ``FOLDER`` or ``FOLDER:FOLDER-IN-THE-CONTAINER``."""
+    folder, colon, inside = value.partition(":")
+    check_absolute(folder)
+    if colon and (not inside.startswith("/") or ":" in inside):
+        hint = "write FOLDER:/FOLDER-IN-THE-CONTAINER, as for docker run -v"
+        raise InvalidValueError(f"{format_value(inside)} is not an absolute path", hint)
+    return value
+
+
 def reject_instance(value: str) -> str:
     """Refuse ``{instance}`` in a value in which kconnd does not replace it."""
     if "{instance}" in value:

@@ -28,6 +28,7 @@ from kconnd.core.kernel.reachability import BOUND_INSTEAD, attach_hint
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.refused_wire import NOT_ENCRYPTED
 from kconnd.core.kernel.transitions import ENDED_CHILDREN_TIMEOUT_S
+from kconnd.core.launch.containers import NEVER_REACHED
 from kconnd.core.launch.kernel_files import live_dir
 from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook, parse_notebook
 from kconnd.core.launch.plan import PLAIN_HINT, hint_for
@@ -402,7 +403,9 @@ def _start_failed(record: KernelRecord, trouble: KconndError | None) -> StartFai
         return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=trouble.hint)
     output = last.output_tail if last else ""
     tail = "\n".join(output.rstrip().splitlines()[-MAX_OUTPUT_LINES:])
-    warning = next((text for text in record.facts.warnings if BOUND_INSTEAD in text), "")
+    reasons = (BOUND_INSTEAD, NEVER_REACHED)
+    warnings = (text for text in record.facts.warnings if any(map(text.__contains__, reasons)))
+    warning = next(warnings, "")
     hint = PLAIN_HINT if kernel.reason.startswith(NOT_ENCRYPTED) else warning
     hint = hint or hint_for(output) or f"kconnd-ctl logs {record.name} shows its output"
     if kernel.state is State.BACKOFF:

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
+from kconnd.core.launch.containers import Place, see_from_inside
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.claims import is_held
+from kconnd.daemon.kernel.place import PRIVATE_PREFIX
 from kconnd.errors import StillRunningError
 from kconnd.system.files.private import is_locked, is_private, read_tail, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
@@ -85,6 +87,39 @@ class RuntimeFiles:
         """Write the connection file for clients."""
         write_private(self.connection_file, serialize(connection))
 
+    def write_own_copy(self, connection: ConnectionInfo, place: Place) -> None:
+        """Write the copy of the connection file that a kernel in a container sees, and its link."""
+        if not place.folder:
+            return
+        copy = Path(place.folder) / self.connection_file.name
+        write_private(copy, serialize(see_from_inside(place, connection)))
+        link = Path(self.paths.own_copy)
+        link.unlink(missing_ok=True)
+        link.symlink_to(copy)
+
+    def own_copy(self) -> Path | None:
+        """Return the copy of the connection file that a kernel in a container sees, or None."""
+        try:
+            copy = Path(self.paths.own_copy).readlink()
+        except OSError:
+            return None
+        # Another program may have replaced the link, and the copy is removed by this path.
+        is_ours = copy.name == self.connection_file.name
+        return copy if is_ours and copy.parent.name.startswith(PRIVATE_PREFIX) else None
+
+    def is_rewritten(self, connection: ConnectionInfo) -> bool:
+        """Return whether the kernel has written its connection file again."""
+        copy = self.own_copy()
+        if copy is not None and connection.transport == "ipc":
+            return False  # the copy has other paths; no kernel with Unix sockets writes it again
+        return is_rewritten(copy or self.connection_file, connection)
+
+    def _remove_own_copy(self) -> None:
+        if copy := self.own_copy():
+            copy.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # other kernels use the folder, too
+                copy.parent.rmdir()
+
     def read_connection(self) -> ConnectionInfo | None:
         """Read the connection file; None if the file is missing or damaged."""
         try:
@@ -125,6 +160,7 @@ class RuntimeFiles:
                 log.error("%s: a process is still alive, so nothing was removed", self.name)
                 return
             self.remove_sockets(connection)
+            self._remove_own_copy()
             self.connection_file.unlink(missing_ok=True)
             self._world.ledger.release(self.name)
             if recorded:

@@ -21,11 +21,13 @@ from kconnd.core.kernel.events import Event, Launch, Launched, LaunchFailed
 from kconnd.core.kernel.learned import Learned
 from kconnd.core.kernel.record import Facts
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.containers import RUNTIME_FOLDER, Place
 from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.background import BackgroundTasks
 from kconnd.daemon.kernel.observing import Attempt
+from kconnd.daemon.kernel.place import choose_place
 from kconnd.daemon.kernel.prepared import WarmKernel, WarmKernels
 from kconnd.daemon.kernel.process import Process, Target
 from kconnd.daemon.kernel.wiring import Previous, Wire, prepare_wire
@@ -103,6 +105,7 @@ class Start:
     facts: Facts
     attempt: Attempt
     at: float  # monotonic seconds
+    place: Place = RUNTIME_FOLDER
 
 
 class Launching:
@@ -221,6 +224,7 @@ class Launching:
                 startup_timeout=order.profile.startup_timeout,
                 warm=warm,
                 attempt=start.attempt if warm is None else Attempt(),
+                place=start.place,
             )
         )
 
@@ -250,6 +254,7 @@ class Launching:
     async def _start(self, order: Order, files: LaunchFiles) -> tuple[Start, Handle]:
         world, process, generation = self._world, self._process, order.generation
         check_descriptors(count_descriptors())
+        files = replace(files, place=await choose_place(world, order.profile, files))
         wire = await prepare_wire(
             world, process.name, order.profile, files, order.command, order.previous
         )
@@ -258,6 +263,7 @@ class Launching:
         start = self._prepare(order, files, wire)
         process.runtime.remove_sockets(start.connection)
         process.runtime.write_connection(start.connection)
+        process.runtime.write_own_copy(start.connection, files.place)
         paths = process.runtime.paths
         plan = make_plan(world, paths, generation, order.profile, files, start.connection)
         plan = replace(plan, asked=order.asked_ns)
@@ -289,7 +295,7 @@ class Launching:
         self._report(news)
         fallback = order.command.fallback
         attempt = Attempt(files.software, wire.trial, wire.trial_limit_s, fallback)
-        return Start(wire.connection, facts, attempt, self._world.clock())
+        return Start(wire.connection, facts, attempt, self._world.clock(), files.place)
 
 
 def _as_trouble(error: Exception, limit_s: float) -> KconndError:

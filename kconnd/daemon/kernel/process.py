@@ -34,10 +34,11 @@ from kconnd.core.launch.capabilities import (
     Software,
 )
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.launch.containers import RUNTIME_FOLDER, Place, describe_unreached
 from kconnd.core.profile.quantities import format_size
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.background import BackgroundTasks, Work
-from kconnd.daemon.kernel.files import RuntimeFiles, is_rewritten
+from kconnd.daemon.kernel.files import RuntimeFiles
 from kconnd.daemon.kernel.monitor import Watch
 from kconnd.daemon.kernel.observing import Attempt, Observer, unknown_software
 from kconnd.daemon.kernel.prepared import WarmKernel
@@ -46,6 +47,7 @@ from kconnd.errors import NotRunningError
 from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.channels.attach_check import AttachCheck
 from kconnd.system.channels.kernel_listeners import list_sockets, read_exposure
+from kconnd.system.process.namespaces import hides_file
 
 BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # a kernel may answer before it binds all sockets
 INTERRUPT_REPLY_TIMEOUT_S = 10.0
@@ -84,6 +86,8 @@ class Target:
         has already answered.
     attempt : Attempt
         The wire that the start tries, and the kernel's software.
+    place : Place
+        The folder of the kernel's connection file and sockets.
     """
 
     handle: Handle
@@ -95,6 +99,7 @@ class Target:
     startup_timeout: float = math.inf
     warm: WarmKernel | None = None
     attempt: Attempt = field(default_factory=Attempt)
+    place: Place = RUNTIME_FOLDER
 
 
 class Process:
@@ -180,7 +185,7 @@ class Process:
         began_at = self._world.clock() if target.launched_at is None else target.launched_at
         self._observer.begin(target.attempt, target.connection, began_at)
         if target.fresh and target.warm is None:
-            self.spawn(self._explain_silence(self.reach, target.startup_timeout))
+            self.spawn(self._explain_silence(self.reach, target))
             self.spawn(self._watch_wire(handle, is_adopted=target.attempt.is_adopted))
         for work in self._listen(target, target.connection):
             self.spawn(work)
@@ -342,17 +347,25 @@ class Process:
         if self.handle is handle and self.is_ready and self.connection is not None:
             self.fault = fault
 
-    async def _explain_silence(self, reach: AttachCheck, startup_timeout: float) -> None:
-        """Warn, shortly before a start times out, if the kernel listens on other addresses."""
+    async def _explain_silence(self, reach: AttachCheck, target: Target) -> None:
+        """Warn, shortly before a start times out, why the kernel has not been reached."""
         # This is a fixed delay, because no event marks this time.
-        await asyncio.sleep(max(0.0, startup_timeout - EXPLAIN_BEFORE_S))
+        await asyncio.sleep(max(0.0, target.startup_timeout - EXPLAIN_BEFORE_S))
         fault = await asyncio.to_thread(reach.find_fault)
-        if not self.is_ready and BOUND_INSTEAD in fault:
+        if self.is_ready or not fault:
+            return
+        file = self.runtime.own_copy() or self.runtime.connection_file
+        seen_as = f"{target.place.inside or file.parent}/{file.name}"
+        is_hidden = await asyncio.to_thread(hides_file, target.handle.shim, file, seen_as)
+        if BOUND_INSTEAD in fault and not is_hidden:
             self._warn(f"it does not follow its connection file: {fault}")
+        else:
+            hidden_file = seen_as if is_hidden else ""
+            self._warn(describe_unreached(target.place, fault, hidden_file=hidden_file))
 
     async def _compare_with_file(self, handle: Handle, connection: ConnectionInfo) -> None:
         """Warn of sockets that the connection file does not account for."""
-        rewritten = is_rewritten(self.runtime.connection_file, connection)
+        rewritten = self.runtime.is_rewritten(connection)
         self._observed({REWRITES_FILE: (rewritten, describe_rewriting(rewritten=rewritten))})
         await asyncio.sleep(BIND_POLL_S)  # a kernel may answer before it has bound all sockets
         sockets = await asyncio.to_thread(list_sockets, handle.shim)

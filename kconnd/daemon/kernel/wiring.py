@@ -7,12 +7,13 @@ process may still hold.
 
 import asyncio
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kconnd.core.kernel.events import Launch
 from kconnd.core.launch.capabilities import CURVE, Capabilities
 from kconnd.core.launch.connection import ConnectionInfo
-from kconnd.core.launch.kernel_files import IPC_PORTS, ipc_dir, socket_prefix
+from kconnd.core.launch.containers import Place
+from kconnd.core.launch.kernel_files import IPC_PORTS, ipc_dir, prefix_in, socket_prefix
 from kconnd.core.launch.plan import PLAIN_HINT, warn_about
 from kconnd.core.launch.wire import (
     Attempts,
@@ -109,8 +110,13 @@ async def prepare_wire(
         If the profile lets other users connect, and every user of the machine could read the
         traffic.
     """
-    facts = world.capabilities.facts(files.software)
-    choice = _choose(profile, facts, command, previous, attempts)
+    facts, place = world.capabilities.facts(files.software), files.place
+    choice = _choose(
+        _settings_for(profile, place),
+        facts,
+        Attempts.KNOWN if command.fallback else attempts,
+        None if command.fallback or not _fits(previous, place) else previous,
+    )
     if choice.transport == "tcp" and not choice.encrypted:
         _check_privacy(name, profile, facts)
     old = previous.connection if previous else None
@@ -118,7 +124,7 @@ async def prepare_wire(
     notes: tuple[str, ...] = ()
     ports: tuple[int, ...] = IPC_PORTS
     if choice.transport == "ipc":
-        ip = _choose_prefix(world, name, kept)
+        ip = _choose_prefix(world, name, kept, place)
     else:
         ip = profile.ip
         old_ports = kept.ports if kept and kept.ip == ip and not command.new_ports else None
@@ -142,23 +148,37 @@ async def prepare_wire(
     return Wire(connection, notes, warnings, choice.trial, limit_s)
 
 
+def _settings_for(profile: Profile, place: Place) -> WireSettings:
+    """Return the settings that decide about the wire of a kernel with a place of its own."""
+    settings = wire_settings(profile)
+    if settings.transport != "auto" or not place.transport or settings.needs_tcp:
+        return settings
+    if place.transport == "tcp":
+        return replace(settings, needs_tcp=True)
+    return replace(settings, transport=place.transport)
+
+
+def _fits(previous: Previous | None, place: Place) -> bool:
+    """Return whether the container of a kernel still permits the previous transport."""
+    return previous is not None and place.transport in {"", previous.connection.transport}
+
+
 def _choose(
-    profile: Profile,
-    facts: Capabilities,
-    command: Launch,
-    previous: Previous | None,
-    attempts: Attempts,
+    settings: WireSettings, facts: Capabilities, attempts: Attempts, previous: Previous | None
 ) -> WireChoice:
-    if command.fallback:
-        attempts = Attempts.KNOWN
-    elif previous is not None and previous.same_wire:
+    if previous is not None and previous.same_wire:
         connection = previous.connection
         return WireChoice(connection.transport, encrypted=connection.curve is not None)
-    return choose_wire(wire_settings(profile), facts, attempts)
+    return choose_wire(settings, facts, attempts)
 
 
-def _choose_prefix(world: World, name: str, kept: ConnectionInfo | None) -> str:
+def _choose_prefix(world: World, name: str, kept: ConnectionInfo | None, place: Place) -> str:
     """Choose the common prefix of the paths of a kernel's sockets."""
+    if place.folder:
+        if kept is not None and kept.ip.startswith(f"{place.folder}/"):
+            return kept.ip
+        hint = "set 'connection_folder' in the profile to a folder with a shorter path"
+        return prefix_in(place.folder, name, inside=place.inside, hint=hint)
     runtime = str(world.runtime_dir)
     if kept is not None and kept.ip.startswith(f"{ipc_dir(runtime)}/"):
         return kept.ip

@@ -46,15 +46,18 @@ class ClientCounter:
         Returns
         -------
         int or None
-            The highest number of clients on any channel; None if the tables cannot be read.
+            The highest number of clients on any channel; None if the tables cannot be read, or if
+            they do not contain the kernel's Unix sockets. The latter is so if a kernel in a
+            container has its own network namespace, or sees its sockets at other paths. The daemon
+            itself is connected to each live kernel, so a table without any connection is not
+            complete.
         """
         try:
             excluded = self._own_sockets | set(sockets_of(kernel_pid))
             if connection.transport == "ipc":
-                peers = unix_connections(self._unix_sockets, connection.socket_paths())
-            else:
-                peers = tcp_connections(self._tcp_tables, connection.ports)
-            return count_clients(peers, excluded)
+                peers = list(unix_connections(self._unix_sockets, connection.socket_paths()))
+                return count_clients(peers, excluded) if peers else None
+            return count_clients(tcp_connections(self._tcp_tables, connection.ports), excluded)
         except (OSError, ValueError, IndexError, struct.error):
             return None
 

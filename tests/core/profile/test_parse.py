@@ -90,6 +90,8 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"cwd": "work"}, "cwd: 'work' is not an absolute path; begin it with / or ~"),
     ({"cwd": "/\ud800"}, "cwd: holds a character that is not text"),
     ({"cwd": ""}, "cwd: '' is not an absolute path"),
+    ({"connection_folder": "x"}, "connection_folder: 'x' is not an absolute path; begin it with"),
+    ({"connection_folder": "~:x"}, "connection_folder: 'x' is not an absolute path; write FOLDER:"),
     ({"cwd": "/a/{name}"}, "cwd: '{name}' is an unknown placeholder; the only one is {instance}"),
     ({"cwd": {"instance": None}}, "cwd: a mapping is not text; text with braces needs quotes"),
     ({"shell": "bash"}, "shell: 'bash' is not one of none, login"),
@@ -239,6 +241,7 @@ BROKEN: list[tuple[dict[str, object], str]] = [
     ),
     ({"kernel": "a", "instance": "per-session", "ports": FIVE}, "instance: several kernels cannot"),
     ({"kernel": "a", "warm": 1, "ports": FIVE}, "warm: warm kernels cannot share"),
+    ({"kernel": "a", "warm": 1, "connection_folder": "/x"}, "warm: warm kernels have their"),
     ({"kernel": "a", "preload": ["b"], "launcher": "local"}, "preload: only the fork launcher"),
     (
         {"argv": ["b", "{connection_file}"], "preload": ["b"]},

@@ -55,7 +55,7 @@ def client(*paths: str) -> Iterator[None]:
 
 
 def test_one_look_counts_the_clients_of_several(prefix: str) -> None:
-    one, other, nobodys = (kernel(f"{prefix}{letter}") for letter in "abc")
+    one, other, unseen = (kernel(f"{prefix}{letter}") for letter in "abc")
     shell, hb, second = f"{prefix}a-1", f"{prefix}a-2", f"{prefix}b-1"
     with contextlib.ExitStack() as stack:
         ends = stack.enter_context(listening(shell, hb, second))
@@ -66,7 +66,7 @@ def test_one_look_counts_the_clients_of_several(prefix: str) -> None:
         own = stack.enter_context(socket.socket(socket.AF_UNIX))
         own.connect(second)
         counter, pid = ClientCounter(), os.getpid()
-        assert [counter.count(each, pid) for each in (one, other, nobodys)] == [2, 1, 0]
+        assert [counter.count(each, pid) for each in (one, other, unseen)] == [2, 1, None]
         assert connected_clients(one, pid) == 2
 
 
