@@ -22,6 +22,7 @@ from kconnd.core.launch.containers import RUNTIME_FOLDER, Place
 from kconnd.core.launch.envfile import parse_env_file
 from kconnd.core.launch.kernel_files import KernelFiles
 from kconnd.core.launch.kernelspec_file import KernelSpec, fill_in
+from kconnd.core.launch.login_shell import refuse_setup, refuse_shell, through_shell
 from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook
 from kconnd.core.launch.plan import (
     LaunchPlan,
@@ -30,7 +31,6 @@ from kconnd.core.launch.plan import (
     enable_ipv6,
     expand,
     kernel_variables,
-    through_shell,
     with_program,
     without_parent_pid,
 )
@@ -207,6 +207,7 @@ def read_in_steps(
     StuckError
         If a disk or file server does not answer.
     """
+    _check_login_shell(context.user, profile)
     begin(f"finding the home folder of {profile.user or 'its user'}")
     chooser = ProgramChooser(profile, hints, begin)
     spec = find_spec(profile, context.kernelspecs, begin, chooser.find_prefix)
@@ -240,6 +241,22 @@ def _is_plain(folder: str) -> bool:
     """Return whether a folder exists and has no startup file that an interpreter reads in it."""
     files = (Path(folder) / name for name in FOLDER_FILES)
     return os.access(folder, os.X_OK) and not any(file.exists() for file in files)
+
+
+def _check_login_shell(user: User, profile: Profile) -> None:
+    if profile.shell != "login":
+        return
+    if trouble := refuse_shell(user.shell):
+        raise StartFailedError(
+            f"running its login shell: {trouble}",
+            hint=f"remove 'shell: login' from the profile, or change the shell of {user.name}: "
+            "chsh -s /bin/bash",
+        )
+    if trouble := refuse_setup(user.shell, profile.setup):
+        raise StartFailedError(
+            f"running its setup: {trouble}",
+            hint="put the loop into a file, and write 'source FILE' in 'setup'",
+        )
 
 
 def build_command(

@@ -171,13 +171,6 @@ def _is_in_place(folder: str, path: list[str]) -> bool:
     return path[0] == folder or (folder in path and folder in SYSTEM_PATH.split(":"))
 
 
-def through_shell(argv: tuple[str, ...], shell: str, setup: tuple[str, ...]) -> tuple[str, ...]:
-    """Wrap a command in a login shell that prepares the environment and execs the command."""
-    # A start-up file or a line of setup can have set the variable.
-    script = "\n".join(("set -e", *setup, f"unset {PARENT_PID}", 'exec "$@"'))
-    return (shell, "-l", "-c", script, "kconnd", *argv)
-
-
 # This code runs a module with ZMQ's IPV6 option on. Without the option, a bind to ::1 fails.
 # Neither ipykernel 7.4 nor jupyter_client 8.10 sets the option.
 _WITH_IPV6 = """\

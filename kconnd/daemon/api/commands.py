@@ -378,7 +378,8 @@ async def _until_ready(actor: Actor) -> None:
     decided = {State.RUNNING, State.STOPPED, State.FAILED, State.LOST, State.BACKOFF}
     record = await actor.until(lambda record: record.lifecycle.state in decided)
     if record.lifecycle.state is not State.RUNNING:
-        raise _start_failed(record, actor.launching.trouble)
+        hint = await actor.find_setup_hint()
+        raise _start_failed(record, actor.launching.trouble, hint)
     await check_reach(actor, f"starting {record.name}")
 
 
@@ -397,7 +398,9 @@ async def check_reach(actor: Actor, doing: str) -> None:
         )
 
 
-def _start_failed(record: KernelRecord, trouble: KconndError | None) -> StartFailedError:
+def _start_failed(
+    record: KernelRecord, trouble: KconndError | None, setup_hint: str
+) -> StartFailedError:
     kernel, last = record.lifecycle, record.last_exit
     if trouble is not None:
         return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=trouble.hint)
@@ -407,7 +410,8 @@ def _start_failed(record: KernelRecord, trouble: KconndError | None) -> StartFai
     warnings = (text for text in record.facts.warnings if any(map(text.__contains__, reasons)))
     warning = next(warnings, "")
     hint = PLAIN_HINT if kernel.reason.startswith(NOT_ENCRYPTED) else warning
-    hint = hint or hint_for(output) or f"kconnd-ctl logs {record.name} shows its output"
+    hint = hint or setup_hint or hint_for(output)
+    hint = hint or f"kconnd-ctl logs {record.name} shows its output"
     if kernel.state is State.BACKOFF:
         hint += "; the start is retried automatically"
     return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=hint, output=tail)

@@ -50,6 +50,7 @@ from kconnd.daemon.kernel.process import Process, Target
 from kconnd.daemon.kernel.run_watch import RunWatch
 from kconnd.daemon.kernel.wiring import Previous, wire_settings
 from kconnd.errors import NoSuchKernelError, StartFailedError, StateFileError, UnsafePathError
+from kconnd.system.activation import hint_about_setup
 from kconnd.system.launch_files import read_launch_files
 
 WITHOUT = "without variables"  # the title of a decision
@@ -270,6 +271,7 @@ class Actor:
                 fresh=fresh,
                 startup_timeout=timeout_s,
                 attempt=attempt,
+                has_setup=bool(self.profile.setup),
             )
         )
 
@@ -289,6 +291,11 @@ class Actor:
         except (StartFailedError, OSError) as error:
             log.warning("%s: reading what is known of its software: %s", self.record.name, error)
             return Software()
+
+    async def find_setup_hint(self) -> str:
+        """Return what is missing in ``setup``, according to the output of the last process."""
+        output = self.record.last_exit.output_tail if self.record.last_exit else ""
+        return await hint_about_setup(self._world.paths, self._world.user, output)
 
     def _is_live(self) -> bool:
         return self.kernel.state in LIVE

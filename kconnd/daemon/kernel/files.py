@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 from kconnd.core.launch.containers import Place, see_from_inside
+from kconnd.core.launch.login_shell import find_setup_failures
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.claims import is_held
 from kconnd.daemon.kernel.place import PRIVATE_PREFIX
@@ -23,6 +24,8 @@ from kconnd.system.files.private import is_locked, is_private, read_tail, write_
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 
 OUTPUT_TAIL_BYTES = 4096  # the end of the output, which is stored with an exit
+SETUP_TAIL_BYTES = 256 << 10  # the end of the output in which failures of setup are looked for
+MAX_SETUP_FAILURES = 5
 LAUNCH_MARK = "[kconnd: launch "  # the shim writes this line before each process's output
 
 log = logging.getLogger("kconnd")
@@ -80,6 +83,11 @@ class RuntimeFiles:
         """Return the end of the latest process's output."""
         tail = read_tail(self.log, OUTPUT_TAIL_BYTES)
         return tail.rpartition(LAUNCH_MARK)[2].partition("\n")[2]
+
+    def setup_failures(self) -> tuple[str, ...]:
+        """Return the failures of ``setup`` that the latest process's login shell has reported."""
+        tail = read_tail(self.log, SETUP_TAIL_BYTES)
+        return find_setup_failures(tail.rpartition(LAUNCH_MARK)[2])[:MAX_SETUP_FAILURES]
 
     # --- the connection file
 

@@ -225,6 +225,7 @@ class Launching:
                 warm=warm,
                 attempt=start.attempt if warm is None else Attempt(),
                 place=start.place,
+                has_setup=bool(order.profile.setup),
             )
         )
 

@@ -88,6 +88,8 @@ class Target:
         The wire that the start tries, and the kernel's software.
     place : Place
         The folder of the kernel's connection file and sockets.
+    has_setup : bool
+        Whether a login shell has run lines of ``setup`` before the kernel.
     """
 
     handle: Handle
@@ -100,6 +102,7 @@ class Target:
     warm: WarmKernel | None = None
     attempt: Attempt = field(default_factory=Attempt)
     place: Place = RUNTIME_FOLDER
+    has_setup: bool = False
 
 
 class Process:
@@ -156,6 +159,7 @@ class Process:
         self._facts = Facts()
         self._generation = 0
         self._launched_at: float | None = None
+        self._has_setup = False
         self._answered_at = -math.inf
         self._interrupted_at: float | None = None
         self._shutdown: asyncio.Task[None] | None = None
@@ -174,6 +178,7 @@ class Process:
         self.handle, self._facts = handle, target.facts
         self._generation = handle.generation
         self._launched_at, self._interrupted_at = target.launched_at, None
+        self._has_setup = target.has_setup
         self.fault = ""
         self.watch.begin(fresh=target.fresh, habits=self._habits)
         self.spawn(self._watch_exit(handle))
@@ -223,6 +228,8 @@ class Process:
             end.code, end.signal, oom=end.oom, interrupted_s=since_interrupt_s
         )
         reason = describe_end(end, handle, interrupted=interrupted)
+        if self._has_setup and not self.is_ready and (lines := self.runtime.setup_failures()):
+            reason = f"{reason} ({'; '.join(lines)})"
         trial_failed = not self.is_ready and self._observer.note_exit(
             reason, killed=end.oom or end.signal == signal.SIGKILL, success=end.code == 0
         )
@@ -367,6 +374,9 @@ class Process:
         """Warn of sockets that the connection file does not account for."""
         rewritten = self.runtime.is_rewritten(connection)
         self._observed({REWRITES_FILE: (rewritten, describe_rewriting(rewritten=rewritten))})
+        if self._has_setup:
+            for failure in await asyncio.to_thread(self.runtime.setup_failures):
+                self._warn(failure)
         await asyncio.sleep(BIND_POLL_S)  # a kernel may answer before it has bound all sockets
         sockets = await asyncio.to_thread(list_sockets, handle.shim)
         await self._world.look_pace.turn()

@@ -1,7 +1,5 @@
 """From a profile to a plan: wire, command, environment, ports."""
 
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,6 @@ from kconnd.core.launch.plan import (
     base_environment,
     expand,
     hint_for,
-    through_shell,
     warn_about,
     with_program,
 )
@@ -89,21 +86,6 @@ def test_placeholders_and_variables() -> None:
         "{no}",
     )
     assert expand({"A": "${HOME}/x:${NO}:$HOME:$$"}, {"HOME": "/h"}) == {"A": "/h/x:${NO}:/h:$"}
-
-
-def test_a_login_shell_prepares_and_becomes_the_kernel() -> None:
-    argv = through_shell(("py", "a b"), "/bin/bash", ("module load x",))
-    assert argv[:3] == ("/bin/bash", "-l", "-c")
-    assert argv[3].splitlines()[1:] == ["module load x", "unset JPY_PARENT_PID", 'exec "$@"']
-    assert argv[4:] == ("kconnd", "py", "a b")
-
-
-def test_a_login_shell_passes_no_parent_on(tmp_path: Path) -> None:
-    (tmp_path / ".profile").write_text("export JPY_PARENT_PID=1 A=1\n", encoding="utf-8")
-    command = through_shell(("/usr/bin/env",), "/bin/sh", ("export JPY_PARENT_PID=2 B=2",))
-    output = subprocess.check_output(command, env={"HOME": str(tmp_path)}, text=True)
-    assert {"A=1", "B=2"} <= set(output.split())
-    assert "JPY_PARENT_PID" not in output
 
 
 def test_hints() -> None:
