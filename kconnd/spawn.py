@@ -13,18 +13,22 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from kconnd.client import Client, find_socket, listens
+from kconnd.core.job_cgroups import Kind, cure_for_enclosure
 from kconnd.core.logout import cure_for_logout
 from kconnd.core.paths import state_dir
 from kconnd.errors import UnreachableError
+from kconnd.system.files.hidden_daemon import CURE, describe_hidden_daemon, find_hidden_daemon
 from kconnd.system.files.private import ensure_private_dir, read_tail
 from kconnd.system.files.unwritable import explain_unwritable
 from kconnd.system.machine import kills_user_processes, lingers, machine_id, own_user
+from kconnd.system.surrounding_unit import enclosure_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,12 +78,14 @@ def start_daemon(socket: str, command: Sequence[str] = DAEMON) -> None:
     """Start a daemon, unless another client has just started one; wait until it answers."""
     user = own_user()
     _warn_of_logout(user.name)
+    _warn_of_session()
     folder = Path(state_dir(os.environ, user.home, machine_id()))
     log = folder / "daemon.log"
     if socket:
         command = (*command, "--socket", str(Path(socket).absolute()))
     with explain_unwritable("starting a daemon", user.home, UnreachableError):
         ensure_private_dir(folder)
+        _refuse_beside_hidden(folder)
         with _one_at_a_time(folder / "start.lock"):
             if not _answers(socket):
                 process = _launch(command, log, user.home)
@@ -95,6 +101,40 @@ def _warn_of_logout(user: str) -> None:
             f"  to keep them running: {cure}",
             file=sys.stderr,
         )
+
+
+def _warn_of_session() -> None:
+    """Print with what the new daemon will end, and the limit of processor time that it inherits."""
+    enclosure = enclosure_of("self")
+    if enclosure is not None and enclosure.kind is not Kind.CONTAINER:
+        _print_warning(
+            f"the daemon that is started now ends with {enclosure.name}, and its kernels",
+            cure_for_enclosure(enclosure),
+        )
+    seconds = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    if seconds != resource.RLIM_INFINITY:
+        _print_warning(
+            f"this session limits each process to {seconds} s of processor time, and so limits the "
+            "daemon that is started now and its kernels",
+            "start the daemon from a session in which 'ulimit -Ht' prints unlimited",
+        )
+
+
+def _print_warning(message: str, cure: str) -> None:
+    print(f"kconnd-ctl: {message}\n  {cure}", file=sys.stderr)
+
+
+def _refuse_beside_hidden(state: Path) -> None:
+    """Refuse to start a second daemon that could not take the lock of the first.
+
+    Raises
+    ------
+    UnreachableError
+        If the user's daemon runs, and has another /tmp.
+    """
+    if (pid := find_hidden_daemon(state)) is not None:
+        message = f"starting a daemon: {describe_hidden_daemon(pid)}"
+        raise UnreachableError(message, hint=CURE.format(pid=pid))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,13 @@ from pathlib import Path
 from kconnd.cli import render
 from kconnd.cli.batch import client_for
 from kconnd.cli.findings import Finding, Surroundings
-from kconnd.cli.session_checks import check_home, check_writable
+from kconnd.cli.session_checks import (
+    check_enclosure,
+    check_home,
+    check_inherited,
+    check_tmp,
+    check_writable,
+)
 from kconnd.core.launch.kernel_files import MAX_SOCKET_PATH_BYTES, socket_prefix
 from kconnd.core.logout import cure_for_logout, cure_for_shared_memory
 from kconnd.core.paths import config_dir, runtime_dir, state_dir
@@ -264,8 +270,11 @@ def check_runtime_folder(surroundings: Surroundings) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Surroundings], Iterator[Finding]], ...] = (
     check_daemon,
+    check_tmp,
     check_home,
     check_logout,
+    check_enclosure,
+    check_inherited,
     check_shared_memory,
     check_folders,
     check_writable,

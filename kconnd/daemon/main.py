@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import random
-import resource
 import signal
 import sys
 import time
@@ -49,6 +48,12 @@ from kconnd.launchers.registry import Launchers
 from kconnd.launchers.transient_unit import SYSTEMD, SystemdLauncher
 from kconnd.system.account_defaults import AccountDefaults, find_umask
 from kconnd.system.files.account_files import AccountFiles, check_account
+from kconnd.system.files.hidden_daemon import (
+    CURE,
+    describe_hidden_daemon,
+    find_hidden_daemon,
+    lock_note,
+)
 from kconnd.system.files.private import ensure_private_dir, take_lock
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.files.runtime_owner import settle_runtime
@@ -63,6 +68,7 @@ from kconnd.system.ledger import PortLedger
 from kconnd.system.machine import machine_id, own_user
 from kconnd.system.process.login_shell import ask_path
 from kconnd.system.process.processes import boot_id, pid_namespace
+from kconnd.system.process.session_limits import raise_soft_limits
 from kconnd.system.profiles.loader import LoadedProfiles, is_profile
 from kconnd.system.profiles.settings_file import LiveSettings
 from kconnd.system.profiles.tiers import load_tiers
@@ -329,12 +335,6 @@ def _prepare_folders(options: Options, name: str) -> None:
             _make_folders(options)
 
 
-def _allow_many_files() -> None:
-    """Raise the soft limit of open files; the default of 1024 suffices for only 100 kernels."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def _read_note(lock: Path) -> str:
     try:
         return read_regular(lock, MAX_OWN_BYTES).decode(errors="replace")
@@ -344,8 +344,8 @@ def _read_note(lock: Path) -> str:
 
 def _lock_state(options: Options) -> None:
     """Take the locks that prevent a second daemon from using the same folders."""
-    where = f"of {os.uname().nodename}\n{pid_namespace()}"
-    note = f"kconnd, pid {os.getpid()} {where}"
+    note = lock_note(os.getpid())
+    where = note.partition(f"pid {os.getpid()} ")[2]
     try:
         take_lock(options.state_dir / "daemon.lock", note)
         take_lock(options.runtime_dir / "daemon.lock", note)
@@ -357,7 +357,10 @@ def _lock_state(options: Options) -> None:
                 "the daemon runs on another machine or container with the same state folder and "
                 "machine-id: give each its own folder, with --state-dir or XDG_STATE_HOME"
             )
-        raise LockedError(f"starting the daemon: {error.message}", hint=hint) from error
+        message = f"starting the daemon: {error.message}"
+        if (pid := find_hidden_daemon(options.state_dir)) is not None:
+            message, hint = f"{message}; {describe_hidden_daemon(pid)}", CURE.format(pid=pid)
+        raise LockedError(message, hint=hint) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -368,7 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gc.freeze()  # imported objects stay alive, so the garbage collector can skip them
         set_up_logging(options.log_level)
         options = replace(options, umask=os.umask(0o077))
-        _allow_many_files()
+        raise_soft_limits()
         with explain_unwritable("starting the daemon", home):
             _prepare_folders(options, look_up_user(os.geteuid())[0])
             _lock_state(options)

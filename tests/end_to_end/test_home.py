@@ -1,10 +1,11 @@
 """A session whose HOME is not the home folder of its account, with real daemons and kernels."""
 
 import json
+import sys
 from pathlib import Path
 
 from tests.end_to_end.container import SHARED, Container, needs_namespaces
-from tests.end_to_end.daemon import IPYKERNEL
+from tests.end_to_end.daemon import IPYKERNEL, SMALL
 
 HOME = f"{SHARED}/scratch/ada"
 NO_PLACES = {"XDG_CONFIG_HOME": "", "XDG_STATE_HOME": "", "XDG_DATA_HOME": ""}
@@ -70,3 +71,24 @@ def test_a_home_that_cannot_be_written_to_is_named_with_a_cure(folder: Path) -> 
         doctor = machine.ctl("doctor", env={"HOME": home, **NO_PLACES}, code=1).stdout
         assert "cannot be written to: No space left on device" in doctor
         assert "the home folder /proc/none does not exist" in refused("/proc/none")
+
+
+@needs_namespaces
+def test_a_session_with_another_tmp_is_told_so_with_a_cure(folder: Path) -> None:
+    configs = folder / ".config/kconnd/configs"
+    configs.mkdir(parents=True)
+    (configs / "lab.yaml").write_text(SMALL, encoding="utf-8")
+    with (
+        Container(folder, "one", own_pids=False) as first,
+        Container(folder, "one", own_pids=False) as second,
+    ):
+        first.ctl("start", "lab")
+        pid = json.loads(first.ctl("health", "--json").stdout)["pid"]
+        said = second.ctl("start", "lab", code=6).stderr
+        assert f"starting a daemon: the daemon, pid {pid}, has another /tmp" in said
+        assert f"loginctl enable-linger, then kill {pid}" in said
+        doctor = second.ctl("doctor", code=1).stdout
+        assert f"bad  the daemon, pid {pid}, has another /tmp than this session" in doctor
+        daemon = second.run(sys.executable, "-m", "kconnd.daemon.main", code=1).stderr
+        assert f"the daemon, pid {pid}, has another /tmp than this session" in daemon
+        assert first.info("lab")["state"] == "running"

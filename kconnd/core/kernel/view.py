@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from kconnd.core.inherited_limits import explain_signal
 from kconnd.core.kernel.lifecycle import State
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.stop_delay import describe_wait
@@ -110,9 +111,11 @@ def describe_exit(code: int | None, number: int | None) -> str:
     """Describe an exit status."""
     if number is not None:
         try:
-            return f"killed by {signal.Signals(number).name}"
+            name = signal.Signals(number).name
         except ValueError:
             return f"killed by signal {number}"
+        cause = explain_signal(name)
+        return f"killed by {name} ({cause})" if cause else f"killed by {name}"
     if code is not None:
         return f"exited with code {code}"
     return "exited with an unknown status"
