@@ -22,7 +22,7 @@ from kconnd.core.launch.containers import RUNTIME_FOLDER, Place
 from kconnd.core.launch.envfile import parse_env_file
 from kconnd.core.launch.kernel_files import KernelFiles
 from kconnd.core.launch.kernelspec_file import KernelSpec, fill_in
-from kconnd.core.launch.login_shell import refuse_setup, refuse_shell, through_shell
+from kconnd.core.launch.login_command import refuse_setup, refuse_shell, through_shell
 from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook
 from kconnd.core.launch.plan import (
     LaunchPlan,

@@ -9,7 +9,7 @@ which of the suggested files exist.
 import re
 from collections.abc import Iterator
 
-from kconnd.core.launch.login_shell import Family, family_of
+from kconnd.core.launch.login_command import Family, family_of
 
 _TOOLS = r"(?P<tool>conda|mamba|micromamba|module|ml)"
 _MISSING = re.compile(

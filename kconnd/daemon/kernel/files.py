@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 from kconnd.core.launch.containers import Place, see_from_inside
-from kconnd.core.launch.login_shell import find_setup_failures
+from kconnd.core.launch.login_command import find_setup_failures
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.claims import is_held
 from kconnd.daemon.kernel.place import PRIVATE_PREFIX

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kconnd.core.launch.login_shell import (
+from kconnd.core.launch.login_command import (
     find_setup_failures,
     refuse_setup,
     refuse_shell,
