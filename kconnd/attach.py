@@ -30,6 +30,7 @@ from kconnd.system.files.private import ensure_private_dir, write_private
 from kconnd.system.machine import machine_id
 
 MAX_NAME_CHARS = 100  # of the owner, and of the kernel, in the name of a copy
+CHECKSUM_CHARS = 16
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,10 +62,21 @@ def readable_connection_file(client: Client, kernel: dict[str, Any], name: str) 
         return str(path)
     content = client.get(kernel_path(name, "connection"))
     connection = validated_connection(content, name, uid, kernel["owner"])
-    words = (quote(str(word))[:MAX_NAME_CHARS] for word in (kernel["owner"], kernel["name"]))
+    words = (_file_name_part(str(word)) for word in (kernel["owner"], kernel["name"]))
     copy = copies_folder() / f"kernel-{'-'.join(words)}.json"
     write_private(copy, json.dumps(connection.to_file(), indent=1).encode())
     return str(copy)
+
+
+def _file_name_part(word: str) -> str:
+    """Percent-encode a word for a file name; a long word ends in a checksum of its whole text."""
+    text = quote(word)
+    if len(text) <= MAX_NAME_CHARS:
+        return text
+    import hashlib  # noqa: PLC0415  # few names are so long
+
+    checksum = hashlib.sha256(text.encode()).hexdigest()[:CHECKSUM_CHARS]
+    return f"{text[: MAX_NAME_CHARS - CHECKSUM_CHARS - 1]}.{checksum}"
 
 
 def validated_connection(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -156,8 +157,11 @@ def _shown_values(profile: str, row: dict[str, Any]) -> KernelSpec:
 
 
 def _spec_name(profile: str) -> str:
-    """Derive the name of a profile's spec: lower case, without slash and @, as Jupyter requires."""
-    return PREFIX + profile.lower().replace("/", "-").replace("@", "-")
+    """Derive the name of a profile's spec: lower case, of the characters that Jupyter allows.
+
+    The name of another owner can have any other character.
+    """
+    return PREFIX + re.sub("[^a-z0-9._-]", "-", profile.lower())
 
 
 def _installed_specs(folder: Path) -> list[InstalledSpec]:

@@ -21,14 +21,21 @@ if TYPE_CHECKING:
 def find_uid(owner: str) -> int:
     """Find the uid of a user by name or number in the system's user database (getpwnam(3)).
 
+    As for chown(1), a user whose name is a number takes precedence over the user with this uid.
+
     Raises
     ------
     NoSuchKernelError
         If there is no such user.
     """
+    is_number = owner.isascii() and owner.isdecimal()
     try:
-        is_number = owner.isascii() and owner.isdecimal()
-        user = pwd.getpwuid(int(owner)) if is_number else pwd.getpwnam(owner)
+        try:
+            user = pwd.getpwnam(owner)
+        except KeyError:
+            if not is_number:
+                raise
+            user = pwd.getpwuid(int(owner))
     except (KeyError, ValueError, OverflowError):
         raise NoSuchKernelError(
             f"there is no user {owner!r} on this machine", hint="kernels are named OWNER/NAME"

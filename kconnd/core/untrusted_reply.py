@@ -22,6 +22,8 @@ Rule: this module imports nothing slow, because commands of the client import it
 
 from __future__ import annotations
 
+import shlex
+
 from kconnd.core.limits import LIMIT_KEYS
 from kconnd.core.protocol.request_head import unquote
 from kconnd.errors import UnreachableError, error_class
@@ -381,7 +383,7 @@ def _add_owner(hint: str, kernel: str, owner: str) -> str:
     words = hint.split(" ")
     for number, word in enumerate(words[2:], 2):
         if words[number - 2].endswith("kconnd-ctl") and word.rstrip(".,;:?)'") == kernel:
-            words[number] = f"{owner}/{word}"
+            words[number] = shlex.quote(f"{owner}/{kernel}") + word.removeprefix(kernel)
     return " ".join(words)
 
 

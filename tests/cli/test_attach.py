@@ -100,3 +100,13 @@ def test_where_the_front_door_is_copies_are_in_a_folder_of_its_making(
     daemon.replies["GET", "/v1/health"] = starting
     copy = taken(client, daemon, owner=own_user().name, connection_file=None)
     assert copy.parent == folder / "made" / "shared"
+
+
+def test_owners_with_long_names_in_other_alphabets_have_a_copy_each(
+    client: Client, daemon: FakeDaemon
+) -> None:
+    """Each letter takes six characters in the name of a copy."""
+    names = [f"александра.никоноровна.{end}" for end in ("да", "нет")]
+    copies = [taken(client, daemon, owner=name, connection_file=None) for name in names]
+    assert len({copy.name for copy in copies}) == len(names)
+    assert all(len(copy.name) < 255 for copy in copies)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kconnd.client import kernel_path
 from kconnd.errors import ElsewhereError, NoSuchKernelError
 from tests.cli.conftest import Ctl, Outcome
 from tests.cli.fake_daemon import FakeDaemon
@@ -51,6 +52,18 @@ def specs(ctl: Ctl, daemon: FakeDaemon, folder: Path) -> Specs:
     ]
     daemon.replies["GET", "/v1/profiles"] = {"profiles": rows, "faults": []}
     return Specs(ctl, folder / "env")
+
+
+def test_the_name_of_a_spec_has_characters_of_jupyter_alone(
+    specs: Specs, daemon: FakeDaemon
+) -> None:
+    name = r"EXAMPLE\jürgen o'doe/lab"
+    daemon.replies["GET", kernel_path(name)] = {"language": "R"}
+    outcome = specs.run("install", name)
+    assert outcome.code == 0, outcome.err
+    content = specs.content("kconnd-example-j-rgen-o-doe-lab")
+    assert content["metadata"]["kernel_provisioner"]["config"]["profile"] == name
+    assert specs.run("remove", name).code == 0
 
 
 def test_a_spec_leads_to_its_profile(specs: Specs) -> None:

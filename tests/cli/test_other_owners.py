@@ -17,6 +17,15 @@ def test_an_owner_is_a_name_or_a_uid() -> None:
     assert find_uid(ours.pw_name) == find_uid(str(ours.pw_uid)) == ours.pw_uid
 
 
+def test_a_name_that_is_a_number_goes_before_a_uid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Universities give such names, and their daemons report them as the owner."""
+    student = pwd.struct_passwd(("4711", "x", 5001, 100, "", "/home/4711", "/bin/sh"))
+    known = {"4711": student}
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: known[name])
+    assert find_uid("4711") == 5001
+    assert find_uid(str(os.geteuid())) == os.geteuid()
+
+
 @pytest.mark.parametrize("owner", ["no such user", "", "4294967294", "9" * 30, "-1", "\u0661"])
 def test_nobody_is_not_an_owner(owner: str) -> None:
     with pytest.raises(NoSuchKernelError, match="there is no user"):

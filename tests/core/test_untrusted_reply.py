@@ -277,6 +277,12 @@ def test_the_commands_of_a_hint_name_the_owner(hint: str, shown: str) -> None:
     assert error.hint == f"the daemon of ada says: {shown}"
 
 
+def test_the_commands_of_a_hint_can_be_run_for_any_owner() -> None:
+    fields = {"code": "x", "message": "m", "hint": "see kconnd-ctl why lab.", "output": ""}
+    error = validate_error(fields, r"EXAMPLE\jane doe", "/v1/kernels/lab")
+    assert error.hint.endswith(r"see kconnd-ctl why 'EXAMPLE\jane doe/lab'.")
+
+
 @given(JUNK | st.fixed_dictionaries(dict.fromkeys(("code", "message", "hint", "output"), JUNK)))
 def test_no_error_is_more_than_text(told: Any) -> None:
     error = validate_error(told, "eve")

@@ -80,7 +80,8 @@ class Box:
         """Run a shell command as a user, in a login session; any exit status is accepted."""
         passed = {key: value for key, value in os.environ.items() if key.startswith(PASSED_ON)}
         words = ["env", *(f"{key}={value}" for key, value in passed.items()), "bash", "-c"]
-        inner = command if user == "root" else f"exec su - {user} -c {shlex.quote(command)}"
+        as_user = f"exec su - {shlex.quote(user)} -c {shlex.quote(command)}"
+        inner = command if user == "root" else as_user
         done = self._script("run", *words, inner)
         return Done(done.returncode, done.stdout, done.stderr)
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from kconnd.core.launch.kernelspec_checks import find_gateway_placeholder
 from kconnd.core.launch.session import why_not_passed
-from kconnd.core.names import NAME_PATTERN
+from kconnd.core.names import NAME_PATTERN, is_account_name
 from kconnd.core.profile.problems import InvalidValueError, format_value
 from kconnd.core.profile.quantities import format_duration, format_size, parse_duration, parse_size
 
@@ -31,7 +31,6 @@ _PORTS_FORMS = (
     f"from {MIN_PORT} to {MAX_PORT}"
 )
 _RANGE = re.compile(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*")
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]*\$?")
 # After a dollar, the braces are those of a variable in a shell's script.
 _SPEC_PLACEHOLDER = re.compile(r"(?<!\$)\{(prefix|resource_dir)\}")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -279,7 +278,7 @@ def check_spec_name(value: str) -> str:
 
 def check_user_name(value: str) -> str:
     """Validate a login name."""
-    if not _USER.fullmatch(value):
+    if not is_account_name(value) or value.startswith("@"):
         raise InvalidValueError(f"{format_value(value)} is not a user's name", "write a login name")
     if value == "root":
         raise InvalidValueError("kernels of root are not shared", "name a user account for it")
@@ -295,7 +294,7 @@ def check_positive(value: int) -> int:
 
 def check_member(value: str) -> str:
     """Validate the name of a user, or of a group with ``@`` before it."""
-    if not _USER.fullmatch(value.removeprefix("@")):
+    if not is_account_name(value.removeprefix("@")):
         hint = "write a login name, or @ and the name of a group"
         raise InvalidValueError(f"{format_value(value)} is neither a user nor a group", hint)
     return value

@@ -50,16 +50,32 @@ def read_peer(connection: socket.socket) -> Peer:
 
 
 def look_up_user(uid: int) -> Identity:
-    """Look up a user's name and groups without a time limit; both are empty for an unknown uid."""
+    """Look up a user's name and groups without a time limit; both are empty for an unknown uid.
+
+    Raises
+    ------
+    OSError
+        If the name is not UTF-8: it could not be sent to clients, nor looked up.
+    """
     try:
         user = pwd.getpwuid(uid)
     except KeyError:
         return "", frozenset()
+    if not is_utf8(user.pw_name):
+        raise OSError(
+            f"the login name of uid {uid} is not UTF-8: {user.pw_name!a}; rename the account "
+            "(usermod -l)"
+        )
     groups = []
     for gid in os.getgrouplist(user.pw_name, user.pw_gid):
         with contextlib.suppress(KeyError):  # a group without a name has no grants
             groups.append(grp.getgrgid(gid).gr_name)
     return user.pw_name, frozenset(groups)
+
+
+def is_utf8(name: str) -> bool:
+    """Return whether a name from the user database was UTF-8 there (PEP 383)."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _find_uid(name: str) -> int | None:

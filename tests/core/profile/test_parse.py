@@ -134,7 +134,7 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"user": "@staff"}, "user: '@staff' is not a user's name"),
     ({"user": 1000}, "user: 1000 is not text"),
     ({"access": {"see": "anna"}}, "access.see: 'anna' is not a list; write [first, second]"),
-    ({"access": {"connect": ["anna", "b b"]}}, "access.connect[1]: 'b b' is neither a user nor a"),
+    ({"access": {"connect": ["b b", "a/b"]}}, "access.connect[1]: 'a/b' is neither a user nor a"),
     ({"access": {"manage": ["@"]}}, "access.manage[0]: '@' is neither a user nor a group"),
     ({"access": {"see": [None]}}, "access.see[0]: has no value"),
     ({"limits": {"memory": "lots"}}, "limits.memory: 'lots' is not a size"),

@@ -1,6 +1,7 @@
 """The look-up of users: shared, limited in time, and repeated after its expiry."""
 
 import os
+import pwd
 import socket
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,14 @@ def test_the_kernel_says_who_is_at_the_other_end() -> None:
 def test_root_has_its_name_and_an_unknown_uid_has_none() -> None:
     assert look_up_user(0)[0] == "root"
     assert look_up_user((1 << 32) - 2) == ("", frozenset())
+
+
+def test_a_login_name_that_is_not_utf_8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python decodes such a name to characters that can be neither sent nor encoded."""
+    row = pwd.struct_passwd(("j\udcfcrgen", "x", 7, 7, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: row)
+    with pytest.raises(OSError, match=r"uid 7 is not UTF-8: 'j\\udcfcrgen'; rename the account"):
+        look_up_user(7)
 
 
 async def test_a_stranger_is_looked_up_once_until_the_expiry() -> None:
