@@ -62,6 +62,9 @@ def test_words_for_an_exit() -> None:
     assert describe_exit(3, None) == "exited with code 3"
     assert describe_exit(None, 9) == "killed by SIGKILL"
     assert describe_exit(None, 250) == "killed by signal 250"
+    assert describe_exit(None, 24) == (
+        "killed by SIGXCPU (its limit of processor time was reached: ulimit -t)"
+    )
     assert describe_exit(None, None) == "exited with an unknown status"
     assert describe_oom(own=True, above="") == "killed because it exceeded its memory limit"
     own = describe_oom(own=True, above="", limit="1G")
