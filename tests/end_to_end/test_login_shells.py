@@ -76,7 +76,9 @@ def test_a_start_that_fails_names_the_line_and_what_to_write(folder: Path) -> No
     with Container(folder, "one") as machine:
         _set_login_shell(machine, "/bin/bash")
         said = machine.ctl("start", "lab", code=1).stderr
-        assert "line 1 of setup failed, exit status 127: conda activate x" in said
+        assert (
+            "exited with code 3 (line 1 of setup failed, exit status 127: conda activate x;" in said
+        )
         assert "line 2 of setup ended the shell, exit status 3: exit 3" in said
         line = f"source {SHARED}/miniforge3/etc/profile.d/conda.sh"
         assert f"put this line into 'setup' first: {line}\n" in said
