@@ -33,7 +33,7 @@ KILLED_BY_LIMIT = {
 
 
 @dataclass(frozen=True)
-class Inherited:
+class SessionLimits:
     """What a process inherited from its session.
 
     Parameters
@@ -79,7 +79,7 @@ def parse_hard_limits(text: str) -> dict[str, int]:
     return {name: int(hard) for name, hard in amounts.items() if hard.isdecimal()}
 
 
-def describe_inherited(inherited: Inherited) -> Iterator[str]:
+def describe_inherited(inherited: SessionLimits) -> Iterator[str]:
     """Describe each restriction, in the order of their importance."""
     for name, (option, description) in DESCRIPTIONS.items():
         if name in inherited.hard_limits:

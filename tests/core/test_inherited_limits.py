@@ -3,7 +3,7 @@
 import pytest
 
 from kconnd.core.inherited_limits import (
-    Inherited,
+    SessionLimits,
     describe_inherited,
     explain_signal,
     parse_hard_limits,
@@ -41,14 +41,14 @@ def test_finite_hard_limits_are_read() -> None:
 
 
 def test_each_restriction_is_described() -> None:
-    inherited = Inherited({"cpu": 120}, 5, 1, 8, 300)
+    inherited = SessionLimits({"cpu": 120}, 5, 1, 8, 300)
     assert list(describe_inherited(inherited)) == [
         "may use 120 s of processor time (ulimit -Ht)",
         "may use 1 of 8 processors (taskset)",
         "give way to other processes (nice 5)",
         "are killed first if memory runs out (oom_score_adj 300)",
     ]
-    assert list(describe_inherited(Inherited({}, -5, 8, 8, -100))) == []
+    assert list(describe_inherited(SessionLimits({}, -5, 8, 8, -100))) == []
 
 
 def test_signals_of_limits_are_explained() -> None:

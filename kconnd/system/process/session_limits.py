@@ -5,7 +5,7 @@ import os
 import resource
 from pathlib import Path
 
-from kconnd.core.inherited_limits import DESCRIPTIONS, Inherited, parse_hard_limits, soft_limit
+from kconnd.core.inherited_limits import DESCRIPTIONS, SessionLimits, parse_hard_limits, soft_limit
 
 
 def raise_soft_limits() -> None:
@@ -22,7 +22,7 @@ def raise_soft_limits() -> None:
                 resource.setrlimit(number, (wanted, hard))
 
 
-def read_inherited(pid: int) -> Inherited:
+def read_inherited(pid: int) -> SessionLimits:
     """Read what a process inherited from the session that it was started in.
 
     Raises
@@ -31,7 +31,7 @@ def read_inherited(pid: int) -> Inherited:
         If the process has exited, or belongs to another user.
     """
     folder = Path(f"/proc/{pid}")
-    return Inherited(
+    return SessionLimits(
         hard_limits=parse_hard_limits((folder / "limits").read_text(encoding="ascii")),
         nice=os.getpriority(os.PRIO_PROCESS, pid),
         processors=len(os.sched_getaffinity(pid)),
