@@ -218,13 +218,8 @@ def read_in_steps(
         _touch(begin, "looking for its program", spec.argv[0])
     _touch(begin, "looking for its folder", cwd)
     variables = read_env_file(profile, begin)
-
-    def kernel_path(program: str) -> str:
-        leading = Program(spec.argv[0], program) if program else None
-        command = build_command(context, profile, spec, leading, variables, inherited, notebook)
-        return command[1]["PATH"]
-
-    program = chooser.choose(spec, cwd, kernel_path)
+    _, env = build_command(context, profile, spec, None, variables, inherited, notebook)
+    program = chooser.choose(spec, cwd, env["PATH"])
     argv, env = build_command(context, profile, spec, program, variables, inherited, notebook)
     settings = (profile.shell, *profile.setup, *map(env.get, SOFTWARE_VARIABLES))
     software = context.software.read(spec, argv, env, settings, begin)

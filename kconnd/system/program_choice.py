@@ -5,7 +5,6 @@ A restart runs the program of the kernel's first start, so that another one that
 ``PATH`` does not replace it. If the program is gone, the restart is refused.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from kconnd.core.launch.kernelspec_file import KernelSpec
@@ -47,7 +46,7 @@ class ProgramHints:
 
     prefix: str = ""
     path: str = SYSTEM_PATH
-    path_source: str = "the standard PATH"
+    path_source: str = "standard PATH"
     kept: Program | None = None
     service_prefix: str = ""
     session: Session | None = None
@@ -70,6 +69,7 @@ class ProgramChooser:
         self._kept = hints.kept
         self._files = ProgramFiles(begin)
         self._places = Places(
+            client=(hints.session.client if hints.session is not None else "") or "kconnd-ctl",
             client_prefix=hints.prefix,
             owner_path=hints.path,
             owner_path_source=hints.path_source,
@@ -83,7 +83,7 @@ class ProgramChooser:
         """Return the environment of the owner's Jupyter, or ``""``."""
         return find_owner_environment(self._places, self._files)
 
-    def choose(self, spec: KernelSpec, cwd: str, kernel_path: Callable[[str], str]) -> Program:
+    def choose(self, spec: KernelSpec, cwd: str, kernel_path: str) -> Program:
         """Find the program of a launch.
 
         Parameters
@@ -92,9 +92,8 @@ class ProgramChooser:
             The kernel spec.
         cwd : str
             The working directory.
-        kernel_path : callable
-            Takes the path of a program or ``""``; returns the kernel's ``PATH``, on which the
-            folder of this program is put.
+        kernel_path : str
+            The kernel's ``PATH``.
 
         Raises
         ------

@@ -81,6 +81,9 @@ def _check_argv(argv: object) -> None:
         if placeholder := find_gateway_placeholder(word):
             message = f"{label}: only a gateway fills in {placeholder}"
             raise KernelspecError(message, path, GATEWAY_HINT)
+    if not argv[0]:
+        hint = "write the path or the name of the program"
+        raise KernelspecError("argv[0] is empty", ("argv", 0), hint)
 
 
 def find_gateway_placeholder(word: str) -> str:

@@ -11,9 +11,9 @@ interpreter is looked for
 
 If none of these has it, the start is refused, because the packages of another interpreter would
 differ. A name with a version that the user's Jupyter does not have is a program like any other.
-A program is looked for on the kernel's ``PATH``, in which the ``bin`` of the environment of the
-kernel spec precedes the folders of the owner's ``PATH``. Folders that the kernel spec or the
-profile put first on ``PATH`` precede it. A name that a login shell has to find stays as it is.
+A program is looked for in the folders that the kernel spec or the profile put first on ``PATH``,
+then in the ``bin`` of the environment of the kernel spec, then in the other folders of ``PATH``,
+which are the owner's. A name that a login shell has to find stays as it is.
 
 The installation of the machine's service is never searched for ``jupyter``. All functions are pure:
 the caller passes the look-ups of files in.
@@ -21,7 +21,7 @@ the caller passes the look-ups of files in.
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from posixpath import basename, dirname, join
 from typing import Protocol
@@ -92,14 +92,16 @@ class Places:
         The environment in which the kernel spec is installed; ``""`` if it is installed in none.
     prefix : str
         The folder whose ``bin`` has the programs of the kernel spec; ``""`` if there is none.
+    client : str
+        The name of the owner's client that asked.
     client_prefix : str
-        The environment of the owner's own ``kconnd-ctl`` that asked; ``""`` if it is not known.
+        The environment in which the owner has installed this client; ``""`` if it is not known.
     owner_path : str
         The owner's ``PATH``, on which ``jupyter`` is looked for.
     owner_path_source : str
         Where the owner's ``PATH`` comes from, for the user.
-    kernel_path : callable
-        Takes a program; returns the kernel's ``PATH``, on which the folder of the program is put.
+    kernel_path : str
+        The ``PATH`` of the kernel.
     cwd : str
         The working directory, below which relative folders of ``PATH`` are.
     named_by : str
@@ -114,10 +116,11 @@ class Places:
 
     environment: str = ""
     prefix: str = ""
+    client: str = "kconnd-ctl"
     client_prefix: str = ""
     owner_path: str = ""
-    owner_path_source: str = "your PATH"
-    kernel_path: Callable[[str], str] = str
+    owner_path_source: str = "PATH of the owner"
+    kernel_path: str = ""
     cwd: str = "/"
     named_by: str = "the kernel spec"
     service_prefix: str = ""
@@ -145,10 +148,28 @@ def find_program(spec: KernelSpec, places: Places, files: Files) -> Program:
     """
     word = spec.argv[0]
     if not is_bare(word):
+        if not word.startswith("/") and not places.by_shell:
+            _check_relative(spec, word, places, files)
         return _program(spec, word, f"named by {places.named_by}")
     if is_python(word) and spec.resource_dir:
         return _find_python(spec, word, places, files)
     return _find_on_path(spec, word, places, files)
+
+
+def _check_relative(spec: KernelSpec, word: str, places: Places, files: Files) -> None:
+    """Refuse a path that leads nowhere; a relative path is below the working directory."""
+    path = join(places.cwd, word)
+    if files.exists(path):
+        return
+    hint = f"write its path, beginning with /, in argv of {spec.resource_dir}/kernel.json"
+    if files.exists(join(spec.resource_dir, word)):
+        name = word.removeprefix("./")
+        hint = f"it is beside kernel.json: write {{resource_dir}}/{name} in argv of this file"
+    raise StartFailedError(
+        f"looking for the program {word}: {path} does not exist; a relative path is below the "
+        "kernel's working directory",
+        hint=hint,
+    )
 
 
 def _program(spec: KernelSpec, path: str, origin: str) -> Program:
@@ -202,8 +223,8 @@ def find_jupyter(word: str, places: Places, files: Files) -> JupyterSearch:
     searched: list[str] = []
     if prefix := places.client_prefix:
         if path := _interpreter_in(prefix, word, files):
-            return JupyterSearch(path, "in the environment of the kconnd-ctl that asked")
-        searched.append(f"{prefix}/bin (the environment of the kconnd-ctl that asked)")
+            return JupyterSearch(path, f"in the environment of {places.client}, which asked for it")
+        searched.append(f"{prefix}/bin (the environment of {places.client}, which asked for it)")
     for script in _scripts_on(places.owner_path, "jupyter", files):
         interpreter = interpreter_of(script, places.owner_path, files)
         if _is_below(interpreter or files.resolve(script), places.service_prefix, files):
@@ -217,10 +238,10 @@ def find_jupyter(word: str, places: Places, files: Files) -> JupyterSearch:
             if not files.is_executable(versioned):
                 return JupyterSearch(searched=tuple(searched), is_other_version=True)
             interpreter = versioned
-        return JupyterSearch(
-            interpreter, f"it runs {script}, the first on {places.owner_path_source}"
-        )
-    searched.append(f"jupyter on {places.owner_path_source} ({places.owner_path or 'not known'})")
+        origin = f"it runs {script}, the first on the {places.owner_path_source}"
+        return JupyterSearch(interpreter, origin)
+    path = places.owner_path or "not known"
+    searched.append(f"jupyter on the {places.owner_path_source} ({path})")
     is_other = word not in _ANY_VERSION and bool(places.client_prefix)
     return JupyterSearch(searched=tuple(searched), is_other_version=is_other)
 
@@ -337,20 +358,29 @@ def _no_interpreter(spec: KernelSpec, searched: tuple[str, ...]) -> StartFailedE
 
 def _find_on_path(spec: KernelSpec, word: str, places: Places, files: Files) -> Program:
     own = f"{places.prefix.rstrip('/')}/bin/{word}" if places.prefix else ""
-    has_own = bool(own) and files.is_executable(own)
     if places.by_shell:
-        if has_own:
+        if own and files.is_executable(own):
             return _program(spec, own, OWN_ORIGIN)
         return _program(spec, word, "looked for by the login shell")
-    search_path = places.kernel_path(own if has_own else "")
-    candidates = [join(places.cwd, folder, word) for folder in search_path.split(":")]
+    added, others = _split_path(places)
+    candidates = dict.fromkeys(join(places.cwd, folder, word) for folder in added)
+    candidates |= dict.fromkeys([own] if own else [])
+    candidates |= dict.fromkeys(join(places.cwd, folder, word) for folder in others)
     for is_suitable in (files.is_executable, files.exists):
         # The launch explains why a file that exists cannot be executed.
-        for path in filter(is_suitable, (*candidates, *filter(None, [own]))):
-            if path == own:
-                return _program(spec, own, OWN_ORIGIN)
+        path = next(filter(is_suitable, candidates), "")
+        if path and path == own:
+            return _program(spec, own, OWN_ORIGIN)
+        if path:
             return replace(_program(spec, path, "on its PATH"), on_path=True)
-    raise _no_program(word, dict.fromkeys((*filter(None, [own]), *candidates)))
+    raise _no_program(word, candidates)
+
+
+def _split_path(places: Places) -> tuple[list[str], list[str]]:
+    """Split the kernel's ``PATH`` before the first folder that the owner's ``PATH`` has as well."""
+    folders, owned = places.kernel_path.split(":"), places.owner_path.split(":")
+    count = next((at for at, folder in enumerate(folders) if folder in owned), len(folders))
+    return folders[:count], folders[count:]
 
 
 def _no_program(word: str, candidates: Iterable[str]) -> StartFailedError:

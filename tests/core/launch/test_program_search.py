@@ -87,16 +87,16 @@ def test_the_client_of_the_owner_precedes_jupyter_on_path() -> None:
     both = jupyter("/usr/bin/jupyter", "#!/usr/bin/python3", "/usr/bin/python3", "/c/bin/python3")
     program = find_program(spec("python3"), replace(OWNER, client_prefix="/c"), both)
     assert program.path == "/c/bin/python3"
-    assert program.origin == "in the environment of the kconnd-ctl that asked"
+    assert program.origin == "in the environment of kconnd-ctl, which asked for it"
     program = find_program(spec("python3"), OWNER, both)
     assert program.path == "/usr/bin/python3"
-    assert program.origin == "it runs /usr/bin/jupyter, the first on your PATH"
+    assert program.origin == "it runs /usr/bin/jupyter, the first on the PATH of the owner"
 
 
 def test_an_interpreter_on_path_is_never_run() -> None:
     with pytest.raises(StartFailedError) as caught:
         find_program(spec("python3"), OWNER, files("/usr/bin/python3", "/home/u/venv/bin/python3"))
-    assert "jupyter on your PATH (/home/u/venv/bin:/usr/bin)" in caught.value.message
+    assert "jupyter on the PATH of the owner (/home/u/venv/bin:/usr/bin)" in caught.value.message
     assert "the line python: PATH," in caught.value.hint
 
 
@@ -138,7 +138,7 @@ def test_an_unclear_jupyter_is_not_passed_over(first_line: str, reason: str) -> 
 
 
 def test_a_version_that_jupyter_does_not_have_is_a_program_on_path() -> None:
-    places = replace(OWNER, kernel_path=lambda _program: "/usr/bin")
+    places = replace(OWNER, kernel_path="/usr/bin")
     known = jupyter("/usr/bin/jupyter", "#!/v/bin/python3", "/v/bin/python3", "/v/bin/python3.11")
     assert find_program(spec("python3.11"), places, known).path == "/v/bin/python3.11"
     every = replace(known, programs={**known.programs, "/usr/bin/python3.13": ""})
@@ -198,14 +198,14 @@ def test_a_wrapper_in_an_environment_runs_the_interpreter_beside_it(mark: str) -
     assert interpreter_of("/v/bin/jupyter", "", wrapper) == "/v/bin/python"
 
 
-@given(st.text(), st.text(max_size=20))
+@given(st.text(max_size=50), st.text(max_size=20))
 def test_any_script_can_be_read(head: str, search_path: str) -> None:
     assert isinstance(
         interpreter_of("/b/jupyter", search_path, FakeFiles({"/b/jupyter": head})), str
     )
 
 
-@given(st.text(), st.sets(st.sampled_from(["/c", "/v", "/usr", "/opt/k"])))
+@given(st.text(max_size=50), st.sets(st.sampled_from(["/c", "/v", "/usr", "/opt/k"])))
 def test_the_interpreter_of_the_service_is_never_run(head: str, have: set[str]) -> None:
     programs = {f"{prefix}/bin/{name}": "" for prefix in have for name in ("python", "python3")}
     scripts = {"/usr/bin/jupyter": head, "/opt/k/bin/jupyter": "#!/opt/k/bin/python\n"}
@@ -228,13 +228,9 @@ def test_the_environment_of_the_owners_jupyter() -> None:
 
 
 def on(*folders: str) -> Places:
-    """Build the places of a kernel with a ``PATH``, behind the folder of a program."""
+    """Build the places of a kernel with its owner's ``PATH``."""
     path = ":".join(folders)
-    return Places(
-        prefix="/env",
-        cwd="/work",
-        kernel_path=lambda program: f"{program.rpartition('/')[0]}:{path}" if program else path,
-    )
+    return Places(prefix="/env", cwd="/work", owner_path=path, kernel_path=path)
 
 
 def test_a_program_is_that_of_the_specs_environment_then_the_first_on_path() -> None:
@@ -246,13 +242,19 @@ def test_a_program_is_that_of_the_specs_environment_then_the_first_on_path() -> 
 
 
 def test_folders_that_the_spec_puts_first_precede_its_environment() -> None:
-    places = replace(on(), kernel_path=lambda program: f"/opt/x:{program and '/env/bin:'}/usr/bin")
+    places = replace(on("/usr/bin"), kernel_path="/opt/x:/usr/bin")
     assert find_program(spec("R"), places, files("/opt/x/R", "/env/bin/R")).path == "/opt/x/R"
     assert find_program(spec("R"), places, files("/usr/bin/R", "/env/bin/R")).origin == OWN
 
 
+def test_programs_of_the_system_precede_those_of_the_owner_for_a_spec_of_the_system() -> None:
+    places = replace(on("/home/u/bin", "/usr/bin"), prefix="/usr")
+    every = files("/home/u/bin/R", "/usr/bin/R")
+    assert find_program(spec("R"), places, every) == Program("R", "/usr/bin/R", OWN, DATA)
+
+
 def test_a_fixed_path_without_the_program_leaves_that_of_the_environment() -> None:
-    places = replace(on(), kernel_path=lambda _program: "/a")
+    places = replace(on("/usr/bin"), kernel_path="/a")
     assert find_program(spec("R"), places, files("/env/bin/R")).path == "/env/bin/R"
 
 
@@ -284,7 +286,19 @@ def test_a_path_stays_as_it_is() -> None:
     program = find_program(spec("/x/python"), OWNER, files())
     assert (program.path, program.origin) == ("/x/python", "named by the kernel spec")
     profile = replace(OWNER, named_by="the profile")
-    assert find_program(spec("./a"), profile, files()).origin == "named by the profile"
+    assert find_program(spec("/a"), profile, files()).origin == "named by the profile"
+
+
+def test_a_relative_path_is_below_the_working_directory() -> None:
+    places = replace(OWNER, cwd="/work")
+    assert find_program(spec("bin/k"), places, files("/work/bin/k")).path == "bin/k"
+    with pytest.raises(StartFailedError, match=r"program ./k: /work/./k does not exist") as caught:
+        find_program(spec("./k"), places, files(f"{DATA}/./k"))
+    assert "write {resource_dir}/k in argv of this file" in caught.value.hint
+    with pytest.raises(StartFailedError) as caught:
+        find_program(spec("./k"), places, files())
+    assert f"beginning with /, in argv of {DATA}/kernel.json" in caught.value.hint
+    assert find_program(spec("./k"), replace(places, by_shell=True), files()).path == "./k"
 
 
 def test_python_in_a_profile_is_a_program_on_path() -> None:

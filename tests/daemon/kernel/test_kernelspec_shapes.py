@@ -58,6 +58,25 @@ RUN_BY_BOTH: dict[str, Content] = {
     "interrupt_mode in capitals": {"interrupt_mode": "Message"},
     "unusable supported_encryption": {"metadata": {"supported_encryption": 5}},
     "bare program": {"argv": ["true", "{connection_file}"]},
+    "env in front": {"argv": ["env", "A=1", "true", "{connection_file}"]},
+    "env by its path": {"argv": ["/usr/bin/env", "true", "{connection_file}"]},
+    "a shell's script": {
+        "argv": ["bash", "-c", 'set -e; exec true "$@" ${X:-{y}}', "x", "-f{connection_file}"]
+    },
+    "a runner of environments": {
+        "argv": ["env", "conda", "run", "-n", "e", "--no-capture-output", "python", "-m", "x"],
+    },
+    "a path with a blank": {"argv": ["{resource_dir}/with blank/k", "{connection_file}"]},
+    "a relative path": {"argv": ["usr/bin/true", "{connection_file}"]},
+    "an empty word": {"argv": [TRUE, "", "{connection_file}", " "]},
+    "a path with dots": {"argv": ["/usr/lib/../bin/true", "{connection_file}"]},
+    "an empty PATH": {"argv": ["true", "{connection_file}"], "env": {"PATH": "/usr/bin::"}},
+    "a relative folder on PATH": {
+        "argv": ["true", "{connection_file}"],
+        "env": {"PATH": "no/such:usr/bin:./bin"},
+    },
+    "a tilde on PATH": {"argv": ["true", "{connection_file}"], "env": {"PATH": "~/bin:$PATH"}},
+    "ä name": {"argv": ["{resource_dir}/kérnel", "{connection_file}", "ü€𝄞"]},
 }
 
 ARGV = [TRUE, "{connection_file}"]
@@ -82,6 +101,7 @@ REFUSED_BY_BOTH: dict[str, tuple[str, Content]] = {
     "resource_dir": ("resource_dir cannot be set", {"resource_dir": "/x"}),
     "number in argv": (r"argv\[1\] is a number", {"argv": [TRUE, 5, "{connection_file}"]}),
     "NUL in argv": (r"argv\[1\] holds a NUL", {"argv": [TRUE, "a\0", "{connection_file}"]}),
+    "empty program": (r"argv\[0\] is empty", {"argv": ["", "{connection_file}"]}),
     "no argv": ("argv is not a list", {"argv": []}),
     "argv null": ("argv is not a list", {"argv": None}),
     "provisioner": ("the provisioner 'acme'", provisioner({"provisioner_name": "acme"})),
@@ -125,9 +145,11 @@ class Jupyter:
         spec = {"argv": [TRUE, "{connection_file}"], "display_name": "shape", "language": "sh"}
         text = json.dumps({**spec, **content})
         (folder / "kernel.json").write_text(text, encoding="utf-8")
-        program = folder / "start.sh"
-        program.write_text("#!/bin/sh\n", encoding="utf-8")
-        program.chmod(0o755)
+        (folder / "with blank").mkdir()
+        for name in ("start.sh", "with blank/k", "kérnel"):
+            program = folder / name
+            program.write_text("#!/bin/sh\n", encoding="utf-8")
+            program.chmod(0o755)
 
     async def launch(self, connection_file: str) -> dict[str, Any]:
         """Launch the kernel spec by jupyter_client; return the arguments of the process."""
@@ -154,6 +176,7 @@ def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jupyter:
     own = {"JUPYTER_PATH": tmp_path / "env/share/jupyter", "JUPYTER_DATA_DIR": tmp_path / "data"}
     for name, value in {**BASE, **own, "JUPYTER_RUNTIME_DIR": tmp_path}.items():
         monkeypatch.setenv(name, str(value))
+    monkeypatch.chdir("/")  # the working directory of both: the home folder
     monkeypatch.setattr(jupyter_client.launcher, "Popen", record)
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "env/bin/python3"))
@@ -306,7 +329,7 @@ async def test_a_bare_python_without_a_known_jupyter_is_refused(
 ) -> None:
     jupyter.install({"argv": ["python3", "-m", "ipykernel", "{connection_file}"]}, tmp_path / DATA)
     hints = from_session(path="/no/bin")
-    searched = r"searched: jupyter on PATH of the session in which it was started \(/no/bin"
+    searched = r"searched: jupyter on the PATH of the session in which it was started \(/no/bin"
     with pytest.raises(StartFailedError, match=searched):
         await plan_of(tmp_path, hints=hints)
     service = replace(from_session(path=jupyter.path), service_prefix=str(jupyter.prefix))
@@ -372,7 +395,7 @@ async def test_a_restart_runs_the_program_of_the_start(jupyter: Jupyter, tmp_pat
 
 
 async def test_a_relative_program_puts_nothing_on_path(jupyter: Jupyter, tmp_path: Path) -> None:
-    jupyter.install({"argv": ["bin/kernel", "{connection_file}"]})
+    jupyter.install({"argv": ["usr/bin/true", "{connection_file}"]})
     assert (await plan_of(tmp_path)).env["PATH"] == SYSTEM_PATH
 
 
