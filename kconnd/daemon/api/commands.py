@@ -15,6 +15,7 @@ from kconnd.core.kernel.events import (
     Step,
     StopRequested,
 )
+from kconnd.core.kernel.exposure import REWRITTEN
 from kconnd.core.kernel.interrupts import (
     Effect,
     describe_ignored,
@@ -406,7 +407,7 @@ def _start_failed(
         return StartFailedError(f"starting {record.name}: {kernel.reason}", hint=trouble.hint)
     output = last.output_tail if last else ""
     tail = "\n".join(output.rstrip().splitlines()[-MAX_OUTPUT_LINES:])
-    reasons = (BOUND_INSTEAD, NEVER_REACHED)
+    reasons = (REWRITTEN, BOUND_INSTEAD, NEVER_REACHED)
     warnings = (text for text in record.facts.warnings if any(map(text.__contains__, reasons)))
     warning = next(warnings, "")
     hint = PLAIN_HINT if kernel.reason.startswith(NOT_ENCRYPTED) else warning

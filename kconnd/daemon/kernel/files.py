@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from kconnd.core.kernel.exposure import describe_rewriting
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 from kconnd.core.launch.containers import Place, see_from_inside
 from kconnd.core.launch.login_command import find_setup_failures
@@ -115,12 +116,18 @@ class RuntimeFiles:
         is_ours = copy.name == self.connection_file.name
         return copy if is_ours and copy.parent.name.startswith(PRIVATE_PREFIX) else None
 
-    def is_rewritten(self, connection: ConnectionInfo) -> bool:
-        """Return whether the kernel has written its connection file again."""
+    def find_rewriting(self, connection: ConnectionInfo) -> tuple[bool, str]:
+        """Return whether the launch has written the connection file again, and a warning.
+
+        The warning is ``""`` if the file means the same as before.
+        """
         copy = self.own_copy()
         if copy is not None and connection.transport == "ipc":
-            return False  # the copy has other paths; no kernel with Unix sockets writes it again
-        return is_rewritten(copy or self.connection_file, connection)
+            return (
+                False,
+                "",
+            )  # the copy has other paths; no kernel with Unix sockets writes it again
+        return find_rewriting(copy or self.connection_file, connection)
 
     def _remove_own_copy(self) -> None:
         if copy := self.own_copy():
@@ -189,9 +196,15 @@ def serialize(connection: ConnectionInfo) -> bytes:
     return json.dumps(connection.to_file(), indent=1).encode()
 
 
-def is_rewritten(file: Path, connection: ConnectionInfo) -> bool:
-    """Return whether a kernel has written its connection file again."""
+def find_rewriting(file: Path, connection: ConnectionInfo) -> tuple[bool, str]:
+    """Return whether a kernel's connection file was written again, and a warning about it.
+
+    The warning is ``""`` if the file means the same as before.
+    """
     try:
-        return read_regular(file, MAX_OWN_BYTES) != serialize(connection)
+        content = read_regular(file, MAX_OWN_BYTES)
     except OSError:
-        return False  # a removed file is no evidence
+        return False, ""  # a removed file is no evidence
+    if content == serialize(connection):
+        return False, ""
+    return True, describe_rewriting(connection.to_file(), content)

@@ -341,6 +341,7 @@ class Process:
         """
         while (reach := self.reach) is not None:
             if self.connection is not None and not reach.has_file():
+                self._warn_of_rewriting(self.connection)
                 self.runtime.claim(self.connection)
             self.fault = await asyncio.to_thread(reach.find_fault)
             if not self.fault or self._world.clock() - self._answered_at > BIND_TIMEOUT_S:
@@ -359,7 +360,11 @@ class Process:
         # This is a fixed delay, because no event marks this time.
         await asyncio.sleep(max(0.0, target.startup_timeout - EXPLAIN_BEFORE_S))
         fault = await asyncio.to_thread(reach.find_fault)
-        if self.is_ready or not fault:
+        if self.is_ready or not fault or self.connection is None:
+            return
+        _, rewriting = self.runtime.find_rewriting(self.connection)
+        if rewriting:
+            self._warn(rewriting)
             return
         file = self.runtime.own_copy() or self.runtime.connection_file
         seen_as = f"{target.place.inside or file.parent}/{file.name}"
@@ -372,7 +377,7 @@ class Process:
 
     async def _compare_with_file(self, handle: Handle, connection: ConnectionInfo) -> None:
         """Warn of sockets that the connection file does not account for."""
-        rewritten = self.runtime.is_rewritten(connection)
+        rewritten = self._warn_of_rewriting(connection)
         self._observed({REWRITES_FILE: (rewritten, describe_rewriting(rewritten=rewritten))})
         if self._has_setup:
             for failure in await asyncio.to_thread(self.runtime.setup_failures):
@@ -384,6 +389,13 @@ class Process:
         for warning in warnings:
             self._warn(warning)
         self._observed({LISTENS_AS_TOLD: (not warnings, describe_exposures(warnings))})
+
+    def _warn_of_rewriting(self, connection: ConnectionInfo) -> bool:
+        """Warn if the launch has changed the connection file; return whether it wrote the file."""
+        rewritten, warning = self.runtime.find_rewriting(connection)
+        if warning:
+            self._warn(warning)
+        return rewritten
 
     # --- signals and exit
 

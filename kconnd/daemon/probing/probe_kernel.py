@@ -25,7 +25,7 @@ from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.launch.wire import Attempts, TrialFailure
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
-from kconnd.daemon.kernel.files import OUTPUT_TAIL_BYTES, is_rewritten
+from kconnd.daemon.kernel.files import OUTPUT_TAIL_BYTES, find_rewriting
 from kconnd.daemon.kernel.questions import FIRST_ANSWER_RETRY_S, ask_until_answered
 from kconnd.daemon.kernel.wiring import Wire, prepare_wire
 from kconnd.daemon.warm.maker import END_TIMEOUT_S, Maker
@@ -255,7 +255,7 @@ class ProbeKernel:
 
     def has_rewritten_file(self) -> bool:
         """Return whether the kernel has written its connection file again."""
-        return is_rewritten(Path(self._plan.files.connection_file), self.connection)
+        return find_rewriting(Path(self._plan.files.connection_file), self.connection)[0]
 
     async def answers_heartbeat(self) -> bool:
         """Return whether the kernel answers a heartbeat that is sent from now on."""

@@ -66,7 +66,7 @@ async def test_the_folder_that_a_command_mounts_gets_a_private_one(
     copy = private / "kernel-lab.json"
     assert copy.stat().st_mode & 0o777 == 0o600
     assert runtime.own_copy() == copy
-    assert not runtime.is_rewritten(wire.connection)
+    assert runtime.find_rewriting(wire.connection) == (False, "")
     runtime.clean_up(wire.connection)
     assert not private.exists()
 

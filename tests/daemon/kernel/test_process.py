@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kconnd.core.kernel.events import Answered, Exited, Step, TakeStep
+from kconnd.core.kernel.exposure import REWRITTEN
 from kconnd.core.kernel.learned import Learned
 from kconnd.core.kernel.record import Facts
 from kconnd.core.launch.capabilities import Software
@@ -172,6 +173,8 @@ async def test_the_use_of_a_kernel_shows_facts(bench: Bench, *, rewritten: bool)
         "rewrites_connection_file": rewritten,
     }
     await wait_until(lambda: expected.items() <= learned(bench).items(), "the facts")
+    warnings = [news.facts.warnings for news in bench.reports.of(Learned) if news.facts]
+    assert any(REWRITTEN in text for texts in warnings for text in texts) is rewritten
 
 
 async def test_an_interrupt_without_a_reply_is_noted(
