@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 PACKAGE = str(Path(__file__).parents[2] / "kconnd") + "/"
 LOOP = "event loop"
 LOOP_RUNNER = ("daemon/main", "main")
-WRAPPERS = frozenset({"keep_going", "keep_warm", "_guard"})  # only run what they are given
+# These only run what they are given; the last one is resumed at each poll of the kernel's sockets.
+WRAPPERS = frozenset({"keep_going", "keep_warm", "_guard", "_first_answer"})
 ROUNDS = frozenset({"daemon/tasks", "daemon/warm"})
 SOCKETS = "system/channels"
 THREADS = "system/hung_calls"  # of the rounds, too, from which they cannot be told
