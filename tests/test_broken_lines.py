@@ -237,7 +237,8 @@ def test_the_test_fails_with_the_broken_line_alone(
 def test_a_line_whose_change_no_test_sees_is_not_proven(
     checkouts: tuple[Checkout, Checkout],
 ) -> None:
-    example = ROWS[0]
+    # A test that imports the module itself, and does not run it in another process.
+    example = next(row for row in ROWS if row.module == "kconnd/core/access.py")
     harmless = BrokenLine(
         example.module, example.line, f"{example.line}  # as it was", example.test
     )

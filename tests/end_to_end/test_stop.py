@@ -24,7 +24,13 @@ XEUS = (
     f"argv: [{sys.executable}, -m, xpython_launcher, -f, '{{connection_file}}']\ntransport: tcp\n"
 )
 WAIT_S = 4
-CHILD = "import subprocess; child = subprocess.Popen(['true']); child_pid = child.pid\n"
+# The child has exited, and is not collected.
+CHILD = """
+import os, subprocess
+child = subprocess.Popen(['true'])
+child_pid = child.pid
+os.waitid(os.P_PID, child_pid, os.WEXITED | os.WNOWAIT)
+"""
 # The method of ipykernel 7.4 that sends SIGTERM, waits 14.4 s, sends SIGKILL and waits again.
 SHORT_WAIT = f"""
 import asyncio, types

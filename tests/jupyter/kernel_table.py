@@ -59,6 +59,8 @@ class KernelRow:
         after 0.2 s; at once, the file could exist before the ``busy`` of the cell has arrived.
     program : str
         A program that it needs; without it the row is skipped.
+    below_python : tuple of int, optional
+        The first version of Python with which its package does not run; the row is skipped there.
     nightly : bool
         Whether it is tested in ``scripts/nightly`` alone.
     """
@@ -72,6 +74,7 @@ class KernelRow:
     pip: tuple[str, ...] = ()
     npm: tuple[str, ...] = ()
     program: str = ""
+    below_python: tuple[int, int] | None = None
     prints_at_once: bool = True
     nightly: bool = True
 
@@ -236,6 +239,7 @@ ROWS = (
         },
         pip=("ilua",),
         program="lua5.3",
+        below_python=(3, 12),  # ilua 0.2.1 imports distutils
     ),
     KernelRow(
         "JJava",

@@ -79,6 +79,8 @@ def measuring(
     """Run a daemon with the kernel's profile, to which lines are added."""
     if row.program and not shutil.which(row.program):
         pytest.skip(f"{row.program} is not installed here")
+    if row.below_python and sys.version_info >= row.below_python:
+        pytest.skip("its package does not run with this version of Python")
     venv = environment_of(row)
     env = kernel_environment(home, venv)
     profile = row.profile.replace("{venv}", str(venv)).replace("{python}", sys.executable)
