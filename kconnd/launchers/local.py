@@ -85,9 +85,12 @@ class LocalLauncher:
     async def launch(self, plan: LaunchPlan) -> Handle:
         """Start a shim with the plan; see `Launcher`."""
         reasons: dict[str, str] = {}
-        confine = partial(self._confine, plan, reasons) if self._needs_scope(plan) else None
+        has_scope = bool(plan.limits) and self._needs_scope(plan)
+        confine = partial(self._confine, plan, reasons) if has_scope else None
         facts, trouble = await self._shims.start(plan, confine)
         handle = await handle_of({"launcher": LOCAL, **facts}, plan, trouble)
+        if not plan.limits:  # the most frequent case
+            return handle
         cgroup = kernel_cgroup_of(handle.shim.pid) if confine else ""
         return with_limits(replace(handle, cgroup=cgroup), plan, reasons)
 

@@ -366,9 +366,14 @@ class Process:
         if rewriting:
             self._warn(rewriting)
             return
-        file = self.runtime.own_copy() or self.runtime.connection_file
+        copy = self.runtime.own_copy()
+        file = copy or self.runtime.connection_file
         seen_as = f"{target.place.inside or file.parent}/{file.name}"
-        is_hidden = await asyncio.to_thread(hides_file, target.handle.shim, file, seen_as)
+        # For an adopted process, the path of the copy in the container is unknown.
+        is_known = copy is None or bool(target.place.inside)
+        is_hidden = is_known and await asyncio.to_thread(
+            hides_file, target.handle.shim, file, seen_as
+        )
         if BOUND_INSTEAD in fault and not is_hidden:
             self._warn(f"it does not follow its connection file: {fault}")
         else:
