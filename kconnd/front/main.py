@@ -41,6 +41,7 @@ from kconnd.system.systemd.notify import notify, passed_sockets, watchdog_interv
 from kconnd.system.systemd.unit_control import Systemd
 
 POLL_INTERVAL_S = 10.0  # for checks of the settings, and for the status line
+PROFILES_INTERVAL_S = 2.0
 
 log = logging.getLogger("kconnd")
 
@@ -98,6 +99,7 @@ async def serve(owners: Owners, socket: Path = Path(FRONT_SOCKET)) -> None:
             group.create_task(_report_status(owners)),
             group.create_task(_apply_settings(owners, site)),
             group.create_task(_reload_on(reloading, owners)),
+            group.create_task(_follow_profiles(owners)),
             group.create_task(owners.accounts.watch()),
         ]
         await stopping.wait()
@@ -114,7 +116,22 @@ async def _reload_on(requested: asyncio.Event, owners: Owners) -> None:
         requested.clear()
         notify(RELOADING=1)
         owners.machine.reload()
+        await _start_for_new_profiles(owners)
         notify(READY=1)
+
+
+async def _follow_profiles(owners: Owners) -> None:
+    """Start daemons for profiles that are dropped into the machine's folder."""
+    while True:
+        await asyncio.sleep(PROFILES_INTERVAL_S)  # polled, as a stat of one folder costs nothing
+        await _start_for_new_profiles(owners)
+
+
+async def _start_for_new_profiles(owners: Owners) -> None:
+    try:
+        await owners.start_for_new_profiles()
+    except KconndError as error:
+        log.warning("starting daemons for new profiles: %s", error)
 
 
 async def _apply_settings(owners: Owners, site: Site) -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import pwd
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 
 from kconnd.core.access import Peer, Right, may
@@ -60,6 +60,7 @@ class Owners:
         self.accounts = accounts
         self.machine = machine
         self.boot, self.sharing = boot, sharing
+        self._boot_profiles: dict[str, str] = {}  # the users of profiles that are known, by name
         self._slices = slices
         self._uid_locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._version = 0
@@ -118,11 +119,35 @@ class Owners:
 
     async def start_at_boot(self) -> int:
         """Start the daemons of users with kernels that start at boot; return their number."""
-        uids = sorted(self.boot.uids() | await self._users_of_machine_profiles(boot=True))
+        self._boot_profiles = await self._find_boot_profiles()
+        uids = self.boot.uids() | {*_uids(set(self._boot_profiles.values()))}
+        return await self._start_admitted(sorted(uids))
+
+    async def start_for_new_profiles(self) -> int:
+        """Start the daemons of users who got a profile of the machine for boot meanwhile.
+
+        The daemon starts the kernel. A user who has stopped the daemon of an earlier profile is not
+        affected.
+        """
+        known, self._boot_profiles = self._boot_profiles, await self._find_boot_profiles()
+        users = {user for name, user in self._boot_profiles.items() if known.get(name) != user}
+        return await self._start_admitted(sorted(set(_uids(users))))
+
+    async def _start_admitted(self, uids: Sequence[int]) -> int:
         admitted = await asyncio.gather(*(self._is_admitted(uid) for uid in uids))
         admitted_uids = [*compress(uids, admitted)]
         await asyncio.gather(*(self._start(uid) for uid in admitted_uids))
         return len(admitted_uids)
+
+    async def _find_boot_profiles(self) -> dict[str, str]:
+        """Return the users of the machine's profiles for boot, by the name of the profile."""
+        loaded = (await self.machine.profiles()).profiles
+        profiles = {name: entry.profile for name, entry in loaded.items()}
+        return {
+            name: profile.user
+            for name, profile in profiles.items()
+            if profile.user and profile.start == "boot"
+        }
 
     async def _is_admitted(self, uid: int) -> bool:
         """Return whether the account of a uid may use the service; if not, log the reason."""
@@ -193,19 +218,10 @@ class Owners:
         marked = self.sharing.uids()
         return [uid for uid in await self.active_uids() if uid in marked] if marked else []
 
-    async def _users_of_machine_profiles(self, *, boot: bool = False) -> set[int]:
-        """Return the uids of the users that the machine's profiles name.
-
-        With ``boot``, leave out profiles that do not say ``start: boot``.
-        """
+    async def _users_of_machine_profiles(self) -> set[int]:
+        """Return the uids of the users that the machine's profiles name."""
         loaded = (await self.machine.profiles()).profiles.values()
-        profiles = [entry.profile for entry in loaded]
-        users = {
-            profile.user
-            for profile in profiles
-            if profile.user and (profile.start == "boot" or not boot)
-        }
-        return set(_uids(users))
+        return set(_uids({entry.profile.user for entry in loaded if entry.profile.user}))
 
 
 def check_quota(uid: int, count: int, max_kernels: int) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -82,10 +83,13 @@ async def test_a_reload_reads_the_profiles_again(folder: Path, manager: Manager)
     requested = asyncio.Event()
     reloading = asyncio.create_task(_reload_on(requested, owners))
     (folder / "configs").mkdir()
-    (folder / "configs" / "lab.yaml").write_text("kernel: python3\n")
+    user = pwd.getpwall()[1]
+    boot = f"kernel: python3\nuser: {user.pw_name}\nstart: boot\n"
+    (folder / "configs" / "lab.yaml").write_text(boot)
     requested.set()
     await wait_until(lambda: manager.has("READY=1"), "the reload")
     assert manager.has("RELOADING=1")
+    assert await owners.active_uids() == [user.pw_uid]
     assert list((await owners.machine.profiles()).profiles) == ["lab"]
     reloading.cancel()
 

@@ -54,6 +54,28 @@ async def test_a_mark_makes_a_daemon_start_at_boot_until_it_is_removed(tmp_path:
     assert await owners.start_at_boot() == 0
 
 
+async def test_a_profile_for_boot_starts_a_daemon_as_it_is_dropped_in(tmp_path: Path) -> None:
+    systemd, configs = FakeSystemd(), tmp_path / "configs"
+    configs.mkdir()
+    owners = build_owners(tmp_path, systemd=systemd)
+    assert await owners.start_at_boot() == 0
+
+    async def drop(name: str, start: str) -> int:
+        text = f"kernel: python3\nuser: {USER.pw_name}\nstart: {start}\n"
+        (configs / f"{name}.yaml").write_text(text, encoding="utf-8")
+        owners.machine.reload()
+        return await owners.start_for_new_profiles()
+
+    assert await drop("later", "on-demand") == 0
+    assert await drop("nightly", "boot") == 1
+    assert systemd.units[f"kconnd@{USER.pw_uid}.service"] == "active"
+    # Somebody has stopped the daemon since: only another profile starts it again.
+    systemd.units.clear()
+    assert await drop("unrelated", "manual") == 0
+    assert systemd.units == {}
+    assert await drop("weekly", "boot") == 1
+
+
 async def test_a_sharing_owner_is_listed_while_the_daemon_runs(tmp_path: Path) -> None:
     systemd = FakeSystemd({"kconnd@7.service": "active", "kconnd@8.service": "active"})
     owners = build_owners(tmp_path, systemd=systemd)
