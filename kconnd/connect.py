@@ -59,7 +59,7 @@ from kconnd.core.launch.connection_checks import (
     ipc_address,
 )
 from kconnd.core.launch.ports import default_range
-from kconnd.core.names import parse_name
+from kconnd.core.names import kernel_name as kernel_name_of
 from kconnd.errors import KconndError
 from kconnd.private_tmp import resolve_folder
 from kconnd.qtconsole_argv import option_words, qtconsole_command
@@ -238,8 +238,8 @@ def get_connection_info(kernel: str | os.PathLike[str] | None = None) -> dict[st
     Parameters
     ----------
     kernel : str or path, optional
-        The kernel's name as in ``kconnd-ctl list``, or the path of its connection file; by default
-        the current kernel.
+        The kernel's name as in ``kconnd-ctl list``, Jupyter's name of its kernel spec, or the path
+        of its connection file; by default the current kernel.
 
     Returns
     -------
@@ -329,6 +329,8 @@ def connect_qtconsole(
 def _target_of_console(wanted: str | os.PathLike[str] | None) -> tuple[str, str, str]:
     """Return the connection file for a console, and the kernel and socket for the daemon."""
     if isinstance(wanted, str) and _is_shared_kernel(wanted):
+        owner, slash, name = wanted.partition("/")
+        wanted = f"{owner}{slash}{kernel_name_of(name)}"
         return _connection_of_shared_kernel(wanted), wanted, ""
     path = find_file(os.fspath(wanted)) if wanted else get_connection_file()
     if not path:
@@ -346,7 +348,7 @@ def _is_shared_kernel(text: str) -> bool:
     if not slash or not has_front_door():
         return False
     try:
-        parse_name(name)
+        kernel_name_of(name)
         find_uid(owner)
     except KconndError:
         return False

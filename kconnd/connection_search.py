@@ -22,7 +22,8 @@ from kconnd.core.launch.kernel_files import (
     kernel_of_connection_file,
     live_dir,
 )
-from kconnd.errors import KconndError
+from kconnd.core.names import kernel_name
+from kconnd.errors import KconndError, UsageError
 from kconnd.private_tmp import fallback_folders
 from kconnd.system.machine import own_user
 
@@ -56,8 +57,8 @@ def find_file(wanted: str) -> str:
     Parameters
     ----------
     wanted : str
-        A kernel's name, a file's name, a pattern, or a path with a ``/`` in it. If several files
-        match, the newest is returned.
+        A kernel's name, Jupyter's name of its kernel spec, a file's name, a pattern, or a path with
+        a ``/`` in it. If several files match, the newest is returned.
 
     Raises
     ------
@@ -68,14 +69,22 @@ def find_file(wanted: str) -> str:
         if not Path(wanted).is_file():
             raise FileNotFoundError(f"there is no connection file {wanted}")
         return str(Path(wanted).absolute())
+    exact = [wanted, *map(connection_file_name, _names(wanted))]
     own, others = _folders_of_socket(), _folders()
     for folders in (own, others):
-        for pattern in (wanted, f"kernel-{wanted}.json", f"*{wanted}*"):
+        for pattern in (*exact, f"*{wanted}*"):
             files = [path for folder in folders for path in _ours(folder, pattern)]
             if files:
                 return str(max(files, key=lambda path: path.stat().st_mtime))
     looked = ", ".join(map(str, dict.fromkeys([*own, *others])))
     raise FileNotFoundError(f"no connection file of yours fits {wanted!r}; looked in {looked}")
+
+
+def _names(wanted: str) -> list[str]:
+    """Return the name that a user gives, and the kernel's name if the former is Jupyter's name."""
+    with contextlib.suppress(UsageError):
+        return list(dict.fromkeys([wanted, kernel_name(wanted)]))
+    return [wanted]
 
 
 def _folders_of_socket() -> list[Path]:

@@ -19,6 +19,7 @@ import pytest
 from kconnd import connect
 from kconnd.connection_search import kernel_and_socket
 from kconnd.core import paths
+from kconnd.core.names import derived_name
 from kconnd.qtconsole_argv import option_words
 from tests.cli.fake_daemon import FakeDaemon
 from tests.connection_folders import connection_folders
@@ -187,6 +188,16 @@ def test_finding_by_name_and_pattern(home: Path, monkeypatch: pytest.MonkeyPatch
         find("kernel-cwd.json")
     assert find(planted) == find("./kernel-cwd.json") == planted
     assert connect.get_connection_info("lab")["shell_port"] == 31001
+
+
+def test_jupyters_name_of_a_kernel_spec_finds_its_kernel(home: Path) -> None:
+    (home / "kconnd").mkdir(mode=0o700)
+    name = derived_name("c++ [17]")
+    path = connect.write_connection_file(home / f"kconnd/kernel-{name}.json", **PORTS)
+    assert find("C++ [17]") == find(name) == path
+    assert connect.get_connection_info("c++ [17]")["shell_port"] == 31001
+    with pytest.raises(OSError, match="no connection file of yours fits"):
+        find("c++ [18]")
 
 
 def test_the_daemon_of_the_socket_variable_is_asked_first(

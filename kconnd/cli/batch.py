@@ -34,6 +34,8 @@ def is_pattern(name: str) -> bool:
 def expand_patterns(client: Client, names: Iterable[str]) -> list[str]:
     """Replace each pattern by the names of the matching kernels; drop duplicates.
 
+    Jupyter's name of a kernel spec can contain wildcards. It means the kernel of this spec.
+
     Raises
     ------
     NoSuchKernelError
@@ -44,17 +46,30 @@ def expand_patterns(client: Client, names: Iterable[str]) -> list[str]:
         return list(dict.fromkeys(names))
     from fnmatch import fnmatchcase  # noqa: PLC0415  # for patterns only
 
-    known = [kernel["name"] for kernel in client.get("/v1/kernels")["kernels"]]
+    kernels = client.get("/v1/kernels")["kernels"]
+    by_spec = {kernel.get("jupyter_name"): kernel["name"] for kernel in kernels}
     expanded: dict[str, None] = {}
     for name in names:
-        matches = [kernel for kernel in known if fnmatchcase(kernel, name)]
-        matches = matches if is_pattern(name) else [name]
+        matches = [name]
+        if is_pattern(name):
+            known = [kernel["name"] for kernel in kernels]
+            spec = by_spec.get(name.lower())
+            matches = [spec] if spec else [kernel for kernel in known if fnmatchcase(kernel, name)]
+            matches = matches or _spec_with_wildcards(client, name)
         if not matches:
             raise NoSuchKernelError(
                 f"no kernel matches {name!r}", hint="kconnd-ctl list shows all kernels"
             )
         expanded.update(dict.fromkeys(matches))
     return list(expanded)
+
+
+def _spec_with_wildcards(client: Client, name: str) -> list[str]:
+    """Return the kernel of an installed kernel spec if a name with wildcards is its own name."""
+    try:
+        return [client.get(kernel_path(name))["name"]]
+    except KconndError:
+        return []
 
 
 def run_for_each(

@@ -52,7 +52,9 @@ def _describe_start(kernel: dict[str, Any]) -> str:
         return f"{kernel['name']} runs, and no new client can attach: {reason}"
     if "uid" in kernel:  # another owner's kernel, whose files this user cannot read
         return f"{kernel['owner']}/{kernel['name']} is ready"
-    return f"{kernel['name']} is ready: {kernel['connection_file']}"
+    origin = render.origin_of_name(kernel)
+    name = f"{kernel['name']} ({origin})" if origin else kernel["name"]
+    return f"{name} is ready: {kernel['connection_file']}"
 
 
 def stop(arguments: Arguments) -> int:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 
+from kconnd.client import name_in_reply
 from kconnd.errors import KconndError
 
 TYPE_CHECKING = False
@@ -24,7 +25,8 @@ def console(arguments: Arguments) -> int:
     kernel: dict[str, Any] = client.launch(arguments.name, body={"on_demand": True})
     file = readable_connection_file(client, kernel, arguments.name)
     encrypted = bool((kernel["connection"] or {}).get("encrypted"))
-    command = find_console(arguments.name, arguments.socket, encrypted=encrypted)
+    name = name_in_reply(arguments.name, kernel)
+    command = find_console(name, arguments.socket, encrypted=encrypted)
     command += ["--existing", file, *arguments.passed_words]
     if not arguments.json:
         os.execv(command[0], command)  # noqa: S606  # the console takes over the terminal

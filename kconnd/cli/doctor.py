@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from kconnd.cli.command_line import Arguments
     from kconnd.client import Client
+    from kconnd.core.names import SpecNames
 
 MIN_OPEN_FILES = 1024
 FILES_PER_KERNEL = 8
@@ -179,19 +180,42 @@ def check_profiles(surroundings: Surroundings) -> Iterator[Finding]:
         yield Finding("warn", headline(warning), warning.hint or "kconnd-ctl check shows the line")
 
 
-def check_kernel_specs(_surroundings: Surroundings) -> Iterator[Finding]:
-    """Check that a kernel spec is installed."""
+def check_kernel_specs(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that a kernel spec is installed, and that each one has a kernel name of its own."""
+    from kconnd.core.names import name_specs  # noqa: PLC0415  # for this check only
     from kconnd.system.kernelspecs import installed_names  # noqa: PLC0415  # for this check only
 
-    names = sorted(installed_names())
-    if names:
-        yield Finding("ok", f"kernel specs: {', '.join(names)}")
-    else:
+    names = name_specs(installed_names())
+    if names.specs:
+        shown = [
+            name if name == spec else f"{name} (derived from {spec!r})"
+            for name, spec in sorted(names.specs.items())
+        ]
+        yield Finding("ok", f"kernel specs: {', '.join(shown)}")
+    elif not names.clashes:
         yield Finding(
             "warn",
             "no Jupyter kernel spec is installed",
             "python -m pip install ipykernel; python -m ipykernel install --user",
         )
+    yield from _find_clashes(surroundings, names)
+
+
+def _find_clashes(surroundings: Surroundings, names: SpecNames) -> Iterator[Finding]:
+    """Report the kernel specs whose derived names belong to profiles or to other kernel specs."""
+    from kconnd.core.names import derived_name, jupyter_name, shown_spec  # noqa: PLC0415  # see above
+    from kconnd.system.profiles.loader import load_profiles  # noqa: PLC0415  # imports pydantic
+
+    profiles = load_profiles(surroundings.configs).profiles
+    holders = {spec: f"the kernel spec {shown_spec(by)}" for spec, by in names.clashes.items()}
+    for name, spec in names.specs.items():
+        profile = profiles.get(name) if name != spec else None
+        if profile and not jupyter_name(name, profile.profile.kernel):
+            holders[spec] = f"the profile in {profile.file}"
+    for spec, holder in sorted(holders.items()):
+        message = f"the kernel spec {spec!r} has no kernel name: {holder} has {derived_name(spec)}"
+        cure = f"write a profile with another name and the line: kernel: {spec!r}"
+        yield Finding("warn", message, cure)
 
 
 def check_consoles(_surroundings: Surroundings) -> Iterator[Finding]:

@@ -164,7 +164,8 @@ NO_WAIT = Option("--no-wait", summary="return at once")
 NOW = Option("--now", summary="send SIGTERM at once, without running exit functions")
 
 KERNEL_JSON = """\
-an object with name, profile, owner, state, wanted, reason, waits_for, pid, generation, restarts, \
+an object with name, profile, jupyter_name (Jupyter's name of the kernel spec from which the name \
+is derived), owner, state, wanted, reason, waits_for, pid, generation, restarts, \
 started_at, ready_after (seconds), launcher, launcher_note (why it is not the requested launcher), \
 limits {memory, cpu, tasks, open_files} (those that are enforced), limits_unenforced (which limits \
 of the profile are not enforced, and why), \
@@ -199,8 +200,8 @@ _VERBS = (
         "faults, a line on stderr says so.",
         example="kconnd-ctl list 'lab*'",
         json_reply='{"kernels": [KERNEL], "elsewhere": [{"name", "machine", "state", "as_of"}], '
-        '"shared": [KERNEL], "faulty_profiles": COUNT, "startable": [{"name", "kernel_spec", '
-        '"display_name", "argv", "error"}]}'
+        '"shared": [KERNEL], "faulty_profiles": COUNT, "startable": [{"name", "jupyter_name", '
+        '"kernel_spec", "display_name", "argv", "error"}]}'
         "\n\nKERNEL is the object that kconnd-ctl info --json prints; elsewhere lists kernels on "
         "other machines that share this home folder; shared lists the kernels of other users that "
         "you may see, each named OWNER/NAME: those of the machine's profiles, and those that users "

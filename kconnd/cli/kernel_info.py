@@ -31,7 +31,9 @@ def info(arguments: Arguments) -> int:
 
 def _info_lines(kernel: dict[str, Any]) -> list[str]:
     now = time.time()
-    rows = [("kernel", kernel["name"]), *_state_rows(kernel), *_attach_rows(kernel)]
+    origin = render.origin_of_name(kernel)
+    rows = [("kernel", f"{kernel['name']}, {origin}" if origin else kernel["name"])]
+    rows += [*_state_rows(kernel), *_attach_rows(kernel)]
     rows += _silence_rows(kernel)
     if kernel["pid"]:
         rows += _process_rows(kernel, now)

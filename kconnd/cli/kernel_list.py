@@ -33,7 +33,7 @@ def list_kernels(arguments: Arguments) -> int:
     if arguments.names:
         selected = _selected_names(reply, arguments)
         for key in ("kernels", "startable") if arguments.all else ("kernels",):
-            reply[key] = [row for row in reply.get(key, ()) if row["name"] in selected]
+            reply[key] = [row for row in reply.get(key, ()) if _is_selected(row, selected)]
         reply["elsewhere"] = reply["shared"] = []
     elif not arguments.all_users:
         _add_shared_kernels(reply)
@@ -66,14 +66,26 @@ def _selected_names(reply: dict[str, Any], arguments: Arguments) -> set[str]:
         return set(expand_patterns(client_for(arguments), arguments.names))
     from fnmatch import fnmatchcase  # noqa: PLC0415  # for --all with names only
 
-    known = [row["name"] for key in ("kernels", "startable") for row in reply.get(key, ())]
-    selected = {name for name in known if any(fnmatchcase(name, word) for word in arguments.names)}
+    rows = [row for key in ("kernels", "startable") for row in reply.get(key, ())]
+    specs = {word.lower() for word in arguments.names}
+    selected = {
+        row["name"]
+        for row in rows
+        if any(fnmatchcase(row["name"], word) for word in arguments.names)
+        or row.get("jupyter_name") in specs
+    }
     if not selected:
         raise NoSuchKernelError(
             f"no kernel and no kernel spec matches {' '.join(arguments.names)!r}",
             hint="kconnd-ctl list --all shows all of them",
         )
     return selected
+
+
+def _is_selected(row: dict[str, Any], names: set[str]) -> bool:
+    """Return whether names select a row; a name can be Jupyter's name of a kernel spec."""
+    spec = row.get("jupyter_name")
+    return row["name"] in names or (bool(spec) and spec in {name.lower() for name in names})
 
 
 def _report_faults(count: int) -> None:
@@ -230,7 +242,9 @@ def _startable_row(spec: dict[str, Any]) -> tuple[str, ...]:
     from shlex import join  # noqa: PLC0415  # for --all only
 
     note = spec["error"] or join(spec["argv"])
-    return (spec["name"], STARTABLE, *["-"] * 5, render.plain(f"kernel spec: {note}"))
+    origin = render.origin_of_name(spec)
+    kind = f"kernel spec ({origin})" if origin else "kernel spec"
+    return (spec["name"], STARTABLE, *["-"] * 5, render.plain(f"{kind}: {note}"))
 
 
 def _activity(kernel: dict[str, Any], now: float) -> str:
@@ -242,7 +256,12 @@ def _activity(kernel: dict[str, Any], now: float) -> str:
 
 
 def _note(kernel: dict[str, Any], now: float) -> str:
-    """Explain an unusual state of a kernel, such as backoff or failed."""
+    """Explain an unusual state of a kernel, such as backoff or failed, and a derived name."""
+    notes = (_state_note(kernel, now), render.origin_of_name(kernel))
+    return "; ".join(filter(None, notes))
+
+
+def _state_note(kernel: dict[str, Any], now: float) -> str:
     if kernel["state"] in {"failed", "lost"}:
         return str(kernel["reason"])
     if kernel["state"] == "backoff":

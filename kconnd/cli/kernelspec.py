@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from kconnd.cli.batch import client_for
-from kconnd.client import kernel_path
+from kconnd.client import kernel_path, name_in_reply
 from kconnd.core.launch.kernelspec_file import PREFIX, KernelSpec, provisioned_spec
 from kconnd.core.paths import jupyter_data_dir
 from kconnd.core.protocol.request_head import quote
@@ -73,7 +73,8 @@ def _install(arguments: Arguments, folder: Path) -> list[InstalledSpec]:
             hint="write one (kconnd-ctl schema prints the format), or name a kernel: "
             "kconnd-ctl kernelspec install python3",
         )
-    selected = {name: rows.get(name) or _look_up_row(client, name) for name in names}
+    found = [rows.get(name) or _look_up_row(client, name) for name in names]
+    selected = {_profile_of(name, row): row for name, row in zip(names, found, strict=True)}
     _check_names(selected, _installed_specs(folder))
     return [_write_spec(folder, name, row) for name, row in selected.items()]
 
@@ -96,8 +97,14 @@ def _look_up_row(client: Client, name: str) -> dict[str, Any]:
 
 
 def _foreign_row(client: Client, name: str) -> dict[str, Any]:
-    """Look up another owner's kernel; return its language and no other field of the reply."""
-    return {"language": client.get(kernel_path(name))["language"]}
+    """Look up another owner's kernel; return its name, its language and nothing else."""
+    kernel = client.get(kernel_path(name))
+    return {key: kernel[key] for key in ("name", "language") if key in kernel}
+
+
+def _profile_of(name: str, row: dict[str, Any]) -> str:
+    """Return the name that a kernel spec refers to; the user's spelling can be Jupyter's name."""
+    return name_in_reply(name, row) if "name" in row else name
 
 
 def _check_names(profiles: Iterable[str], installed: list[InstalledSpec]) -> None:
@@ -176,8 +183,17 @@ def _installed_specs(folder: Path) -> list[InstalledSpec]:
     return specs
 
 
+def _kernel_of(name: str) -> str:
+    """Return the kernel's name for a name that can be Jupyter's name of its kernel spec."""
+    from kconnd.core.names import kernel_name  # noqa: PLC0415  # for this action only
+
+    owner, slash, name = name.rpartition("/")
+    return f"{owner}{slash}{kernel_name(name)}"
+
+
 def _remove(folder: Path, profiles: list[str] | None) -> list[InstalledSpec]:
     installed = _installed_specs(folder)
+    profiles = profiles and [_kernel_of(name) for name in profiles]
     for name in profiles or ():
         if name not in {spec["profile"] for spec in installed}:
             raise NoSuchKernelError(

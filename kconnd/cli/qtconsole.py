@@ -27,15 +27,15 @@ def qtconsole(arguments: Arguments) -> int:
             f"opening a Qt console on {arguments.name}: this session has no display", hint=hint
         )
     from kconnd.attach import readable_connection_file  # noqa: PLC0415  # --help does not need it
+    from kconnd.client import name_in_reply  # noqa: PLC0415  # --help does not need it
     from kconnd.spawn import client_or_start  # noqa: PLC0415  # --help does not need it
 
     client = client_or_start(arguments.socket)
     kernel: dict[str, Any] = client.launch(arguments.name, body={"on_demand": True})
     try:
         file = readable_connection_file(client, kernel, arguments.name)
-        command = qtconsole_command(
-            file, arguments.passed_words, arguments.name, arguments.socket or ""
-        )
+        name = name_in_reply(arguments.name, kernel)
+        command = qtconsole_command(file, arguments.passed_words, name, arguments.socket or "")
     except ImportError as error:
         raise KconndError(f"opening a Qt console: {error}", hint=hint) from None
     if arguments.json:

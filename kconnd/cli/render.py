@@ -103,20 +103,31 @@ def last_words(output: str) -> list[str]:
 def printable(reply: Any) -> Any:
     """Apply `plain` to all texts of a reply, because they can come from another user's program.
 
-    Line breaks are kept; `table` replaces line breaks in cells by spaces.
+    Line breaks are kept; `table` replaces line breaks in cells by spaces. ``jupyter_name`` is kept,
+    because `origin_of_name` escapes it.
     """
     if isinstance(reply, str):
         return "\n".join(map(plain, reply.split("\n")))
     if isinstance(reply, list):
         return [printable(element) for element in reply]
     if isinstance(reply, dict):
-        return {
-            printable(key): "\n".join(last_words(value))
-            if key == "output_tail" and isinstance(value, str)
-            else printable(value)
-            for key, value in reply.items()
-        }
+        return {printable(key): _printable_field(key, value) for key, value in reply.items()}
     return reply
+
+
+def _printable_field(key: str, value: Any) -> Any:
+    if key == "output_tail" and isinstance(value, str):
+        return "\n".join(last_words(value))
+    return value if key == "jupyter_name" else printable(value)
+
+
+def origin_of_name(kernel: Mapping[str, Any]) -> str:
+    """Describe the kernel spec from which a kernel's name is derived; ``""`` for other kernels.
+
+    Jupyter's name of the kernel spec is quoted and escaped, because it can contain any character.
+    """
+    spec = kernel.get("jupyter_name")
+    return f"derived from {spec!r}" if spec else ""
 
 
 def profile_status(kernel: Mapping[str, Any]) -> str:

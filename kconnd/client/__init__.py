@@ -58,6 +58,7 @@ __all__ = [
     "has_front_door",
     "kernel_path",
     "listens",
+    "name_in_reply",
     "owner_client",
     "parse_json",
     "socket_candidates",
@@ -289,6 +290,15 @@ class Client:
 def kernel_path(name: str, verb: str = "") -> str:
     """Return the path of a kernel: ``/v1/kernels/NAME``, or with a verb ``.../NAME/VERB``."""
     return f"{KERNELS}{quote(name)}" + (f"/{verb}" if verb else "")
+
+
+def name_in_reply(name: str, kernel: Mapping[str, Any]) -> str:
+    """Return a kernel's name from a reply, after the owner that the user has named.
+
+    The user's spelling can differ: it can be Jupyter's name of the kernel's spec.
+    """
+    owner, slash, _ = name.rpartition("/")
+    return f"{owner}{slash}{kernel['name']}"
 
 
 def _to_json(body: Mapping[str, object]) -> bytes:

@@ -26,7 +26,7 @@ import shlex
 
 from kconnd.core.limits import LIMIT_KEYS
 from kconnd.core.protocol.request_head import unquote
-from kconnd.errors import UnreachableError, error_class
+from kconnd.errors import UnreachableError, UsageError, error_class
 
 TYPE_CHECKING = False  # importing typing would cost each command milliseconds
 if TYPE_CHECKING:
@@ -211,6 +211,7 @@ _console = {
 KERNEL_FIELDS: dict[str, Reader] = {
     "name": name,
     "profile": name,
+    "jupyter_name": optional(_line),
     "owner": _line,
     "state": word(*STATES),
     "wanted": word("up", "down"),
@@ -344,9 +345,21 @@ def _read_reply(route: str, content: object) -> dict[str, Any]:
     if not route.startswith(f"{KERNELS}/") or verb not in READERS:
         raise ValueError("only the user's own daemon answers such a request")
     reply = READERS[verb](content)
-    if "name" in reply and reply["name"] != unquote(kernel):
+    if "name" in reply and not _is_about(reply["name"], unquote(kernel)):
         raise ValueError("it is about another kernel")
     return reply
+
+
+def _is_about(name: str, text: str) -> bool:
+    """Return whether a text from the user means a kernel; it can be Jupyter's name of its spec."""
+    if name == text:
+        return True
+    from kconnd.core.names import kernel_name  # noqa: PLC0415  # for few replies
+
+    try:
+        return kernel_name(text) == name
+    except UsageError:
+        return False
 
 
 def validate_error(content: object, owner: str, path: str = "") -> KconndError:

@@ -2,7 +2,7 @@
 
 Each installed kernel spec also counts as a profile, so ``kconnd-ctl start python3`` works without a
 profile file. A profile file takes precedence over a kernel spec of the same name, even if the file
-has faults.
+has faults. A kernel spec whose name is not a kernel name has a derived name (`kconnd.core.names`).
 
 The catalog stays in memory, so a look-up does not access the disk. The catalog is read again in
 three cases: on a reload, after a change in the folders of profiles or kernel specs
@@ -15,16 +15,16 @@ missing. `Catalog.version` counts the changes of the catalog. An entry is valid 
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from kconnd.core.kernel.lifecycle import Policy
-from kconnd.core.names import parse_name
+from kconnd.core.names import SpecNames, name_specs, parse_name, shown_spec
 from kconnd.core.profile.model import Profile, instantiate
 from kconnd.core.profile.policy import lifecycle_policy
-from kconnd.errors import UsageError
+from kconnd.errors import ProfileError
 from kconnd.system.hung_calls import BeginStep, PathSteps, StuckError
 from kconnd.system.kernelspecs import KernelspecIndex, installed_names
 from kconnd.system.profiles.loader import LoadedProfiles
@@ -85,7 +85,8 @@ class Catalog:
         self._paths, self._kernelspecs, self._scan = paths, kernelspecs, scan
         # Entries of profile files, for the names that were looked up so far.
         self._written: dict[str, CatalogEntry] = {}
-        # Entries of kernel specs, by name in lower case.
+        self.spec_names = SpecNames({}, {})
+        # Entries of kernel specs, by the kernel's name in lower case.
         self._installed: dict[str, CatalogEntry] = {}
         self._scans_begun = 0
         self._scanning = asyncio.Lock()
@@ -108,9 +109,46 @@ class Catalog:
         entry = self._installed.get(base.lower())
         if entry is None or base in self.loaded.first_faults:
             return None
-        if entry.profile.name == base:
+        name, spec = entry.profile.name, entry.profile.kernel
+        if name == base:
             return entry
-        return CatalogEntry(entry.profile.model_copy(update={"name": base, "kernel": base}))
+        update = {"name": base, "kernel": base if spec == name else spec}
+        return CatalogEntry(entry.profile.model_copy(update=update))
+
+    def find_fault(self, name: str) -> ProfileError | None:
+        """Return the error for a kernel whose profile has faults; None without faults."""
+        base, _ = parse_name(name)
+        fault = self.loaded.first_faults.get(base)
+        if fault is None:
+            return None
+        text = replace(fault, hint="")
+        return ProfileError(f"the profile of {name} has faults: {text}", hint=fault.hint)
+
+    def find_holder(self, text: str, name: str) -> str:
+        """Describe the profile or kernel spec that has the name derived for another kernel spec.
+
+        Parameters
+        ----------
+        text : str
+            Jupyter's name of the other kernel spec, which need not be installed.
+        name : str
+            The kernel name that is derived from it.
+
+        Returns
+        -------
+        str
+            ``""`` if the name leads to the kernel spec, or to nothing.
+        """
+        spec, loaded, names = text.lower(), self.loaded, self.spec_names
+        sourced = loaded.profiles.get(name)
+        if sourced is not None and sourced.profile.kernel.lower() != spec:
+            return f"the profile in {sourced.file}"
+        if fault := loaded.first_faults.get(name):
+            return f"the profile in {fault.file}"
+        if owner := loaded.elsewhere.get(name):
+            return f"a kernel of {owner}"
+        other = names.clashes.get(spec) or names.specs.get(name, spec)
+        return "" if other == spec else f"the kernel spec {shown_spec(other)}"
 
     def installed(self) -> dict[str, Profile]:
         """Return a profile for each installed kernel spec that can be started by a name."""
@@ -138,21 +176,18 @@ class Catalog:
             return  # the last result stays valid; the next scan omits the folder that hangs
         if folders == self._kernelspecs.folders:
             return
-        installed = {name: entry for name, entry in self._installed.items() if name in folders}
-        new = folders.keys() - installed.keys()
+        names = name_specs(folders)
+        installed = {
+            name: entry
+            for name, entry in self._installed.items()
+            if names.specs.get(name) == entry.profile.kernel
+        }
+        new = {name: spec for name, spec in names.specs.items() if name not in installed}
         self._installed = installed | await asyncio.to_thread(_entries, new)
-        self._kernelspecs.folders = folders
+        self._kernelspecs.folders, self.spec_names = folders, names
         self.version += 1
 
 
-def _entries(names: set[str]) -> dict[str, CatalogEntry]:
-    """Create a profile from each kernel spec whose name is a valid name of a profile."""
-    entries = {}
-    for name in names:
-        try:
-            _, instance = parse_name(name)
-        except UsageError:
-            continue
-        if not instance:
-            entries[name] = CatalogEntry(Profile(name=name, kernel=name))
-    return entries
+def _entries(specs: Mapping[str, str]) -> dict[str, CatalogEntry]:
+    """Create a profile from each kernel spec, by the kernel's name."""
+    return {name: CatalogEntry(Profile(name=name, kernel=spec)) for name, spec in specs.items()}

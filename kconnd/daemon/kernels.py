@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -127,7 +126,7 @@ class Kernels:
         self._check_ours(name)
         entry = self._source(name)()
         if name not in self._actors and entry is None:
-            raise self._faulty(name) or self._unknown(name)
+            raise self.catalog.find_fault(name) or self._unknown(name)
         if entry is not None and instance and entry.profile.ports.fixed:
             raise UsageError(
                 f"starting {name}: its profile has fixed ports, which only one kernel can have",
@@ -155,26 +154,21 @@ class Kernels:
 
         So a profile can be used as soon as its file is written, without a reload.
         """
-        if self.up_to_date.is_set() or self._is_known(name):
+        if self.up_to_date.is_set() or self.is_known(name):
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(UP_TO_DATE_TIMEOUT_S):
                 await self.up_to_date.wait()
 
-    def _is_known(self, name: str) -> bool:
-        try:
-            base, _ = parse_name(name)
-        except UsageError:
-            return True  # no profile can have an invalid name
+    def is_known(self, name: str) -> bool:
+        """Return whether a name has a kernel, or a profile or kernel spec as of the last scan."""
+        base, _ = parse_name(name)
         known = name in self._actors or base in self.catalog.loaded.elsewhere
         return known or self._source(name)() is not None
 
     async def search_for(self, name: str) -> None:
         """Search for an unknown name on disk: among kernel specs and other machines' kernels."""
-        try:
-            base, _ = parse_name(name)
-        except UsageError:
-            return
+        base, _ = parse_name(name)
         source = self._source(name)
         if name in self._actors or source() or base in self.catalog.loaded.first_faults:
             return
@@ -242,6 +236,7 @@ class Kernels:
         removed = self._was_removed(base) and store.peek(name) is not None
         known = NameSearch(
             names={*self._actors, *self.catalog.loaded.profiles},
+            specs=self.catalog.spec_names.specs,
             log=self.world.files(name).log if removed else "",
             has_profile=self.profile(base) is not None,
             hosts=[
@@ -255,14 +250,6 @@ class Kernels:
     def _was_removed(self, base: str) -> bool:
         """Return whether this name has no profile, not even a profile with faults."""
         return self.profile(base) is None and base not in self.catalog.loaded.first_faults
-
-    def _faulty(self, name: str) -> ProfileError | None:
-        base, _ = parse_name(name)
-        fault = self.catalog.loaded.first_faults.get(base)
-        if fault is None:
-            return None
-        text = replace(fault, hint="")
-        return ProfileError(f"the profile of {name} has faults: {text}", hint=fault.hint)
 
     def _actor(self, name: str) -> Actor:
         if name not in self._actors:

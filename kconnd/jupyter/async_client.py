@@ -8,7 +8,7 @@ from typing import Any
 from kconnd.attach import validated_connection
 from kconnd.client import Client, find_socket, kernel_path
 from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook
-from kconnd.core.names import parse_name
+from kconnd.core.names import kernel_name
 from kconnd.errors import KconndError, UsageError
 from kconnd.jupyter.kernel_follower import reason_of_end
 from kconnd.spawn import client_or_start
@@ -17,7 +17,9 @@ TIMEOUTS_S = {"interrupt": 60.0, "signal": 60.0}  # other verbs have no timeout
 
 
 def split_owner(profile: str) -> tuple[str, str]:
-    """Split ``OWNER/NAME`` into owner and name; for ``NAME`` alone, the owner is ``""``.
+    """Split ``OWNER/NAME`` into owner and kernel name; for ``NAME`` alone, the owner is ``""``.
+
+    NAME can also be Jupyter's name of a kernel spec; the result then has the derived name.
 
     Raises
     ------
@@ -27,8 +29,7 @@ def split_owner(profile: str) -> tuple[str, str]:
     owner, slash, name = profile.rpartition("/")
     if slash and not owner:
         raise UsageError(f"{profile!r}: the owner is missing")
-    parse_name(name)
-    return owner, name
+    return owner, kernel_name(name)
 
 
 class AsyncClient:

@@ -50,7 +50,8 @@ class KconndProvisioner(KernelProvisionerBase):
 
     profile = Unicode(
         config=True,
-        help="A kconnd profile, or OWNER/NAME for a kernel that another user shares.",
+        help="A kconnd profile or a kernel spec, or OWNER/NAME for a kernel that another user "
+        "shares.",
     )
     # kconnd.jupyter.server sets this attribute, because a provisioner cannot know who requested a
     # shutdown.

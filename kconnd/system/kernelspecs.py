@@ -7,6 +7,10 @@ while the spec is read, as Jupyter does at each launch; ``{connection_file}`` st
 in which the spec is installed. The user's data folder belongs to no environment: for a spec in this
 folder, the caller looks for the environment of the owner's Jupyter.
 
+A folder can have any name, with line feeds and escape sequences in it. Jupyter's name of a kernel
+spec is the folder's name in lower case; in the name that this module returns, bytes that are not
+UTF-8 are replaced by escapes. Messages contain escaped names and paths (`kconnd.core.names`).
+
 This module does not import jupyter_client, because the import would cost the daemon 15 MB. A folder
 of the search path can be on a file server that hangs, so this module calls ``begin`` before each
 access (see `kconnd.system.hung_calls`). A file in such a folder can have any type and size. This
@@ -31,6 +35,7 @@ from kconnd.core.launch.kernelspec_file import (
     ipykernel_spec,
     parse_kernelspec,
 )
+from kconnd.core.names import name_specs, shown_spec
 from kconnd.errors import StartFailedError
 from kconnd.system.files.regular import read_regular
 from kconnd.system.hung_calls import BeginStep, StuckError, ignore_step
@@ -74,8 +79,28 @@ def installed_names(
         except OSError:
             continue
         for folder in spec_folders:
-            folders.setdefault(folder.name.lower(), folder)
+            folders.setdefault(_name_of(folder), folder)
     return folders
+
+
+def _name_of(folder: Path) -> str:
+    """Return Jupyter's name of a kernel spec, as text that can be encoded in UTF-8."""
+    return folder.name.lower().encode("utf-8", "backslashreplace").decode()
+
+
+def find_by_name(folders: Mapping[str, Path], name: str) -> Path | None:
+    """Find the folder of a kernel spec by Jupyter's name, or by the name that is derived from it.
+
+    Parameters
+    ----------
+    folders : mapping
+        The folders of the installed kernel specs by Jupyter's name.
+    name : str
+        The name in any case.
+    """
+    if folder := folders.get(name.lower()):
+        return folder
+    return folders.get(name_specs(folders).specs.get(name.lower(), ""))
 
 
 def _has_spec(folder: Path) -> bool:
@@ -85,7 +110,7 @@ def _has_spec(folder: Path) -> bool:
 
 
 class KernelspecIndex:
-    """The folders of installed kernel specs as of the last scan, by name in lower case.
+    """The folders of installed kernel specs as of the last scan, by Jupyter's name.
 
     Parameters
     ----------
@@ -124,25 +149,25 @@ class KernelspecIndex:
         StuckError
             If the spec is not found and a folder of the search path hangs.
         """
-        folder = self.folders.get(name.lower())
+        folder = find_by_name(self.folders, name)
         if folder is not None:
-            begin(f"looking for the kernel spec {folder}")
+            begin(f"looking for the kernel spec {_shown(folder)}")
         if folder is None or not _has_spec(folder):
             folder = _find_folder(
                 name, begin, search_path() if self._roots is None else self._roots
             )
-        begin(f"reading the kernel spec {folder}")
+        begin(f"reading the kernel spec {_shown(folder)}")
         return _read_kernelspec(folder, find_prefix)
 
 
 def _find_folder(name: str, begin: BeginStep, roots: Sequence[Path]) -> Path:
     stuck: list[StuckError] = []
     folders = installed_names(begin, stuck, roots)
-    folder = folders.get(name.lower())
+    folder = find_by_name(folders, name)
     if folder is None and stuck:
         raise stuck[0]
     if folder is None:
-        installed = ", ".join(folders) or "none"
+        installed = ", ".join(map(shown_spec, folders)) or "none"
         searched = ", ".join(map(str, roots))
         nearest = get_close_matches(name.lower(), folders, n=1)
         meant = f"did you mean {nearest[0]!r}? " if nearest else ""
@@ -165,16 +190,22 @@ def _read_kernelspec(folder: Path, find_prefix: Callable[[], str] = str) -> Kern
     try:
         text = read_regular(file, MAX_KERNELSPEC_BYTES).decode("utf-8-sig")
         try:
-            spec = parse_kernelspec(folder.name, json.loads(text), str(folder))
+            spec = parse_kernelspec(_name_of(folder), json.loads(text), str(folder))
             return _complete(spec, find_prefix)
         except KernelspecError as error:
             line, column = find_position(text, error.path)
-            raise _refusal(f"{file}:{line}:{column}", error, error.hint) from error
+            raise _refusal(f"{_shown(file)}:{line}:{column}", error, error.hint) from error
     except json.JSONDecodeError as error:
-        raise _refusal(f"{file}:{error.lineno}:{error.colno}", f"not JSON: {error.msg}") from error
+        place = f"{_shown(file)}:{error.lineno}:{error.colno}"
+        raise _refusal(place, f"not JSON: {error.msg}") from error
     except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise _refusal(str(file), why) from error
+        raise _refusal(_shown(file), why) from error
+
+
+def _shown(path: Path) -> str:
+    """Return a path for a message: quoted and escaped if it contains unprintable characters."""
+    return text if (text := str(path)).isprintable() else repr(text)
 
 
 def _refusal(place: str, reason: object, hint: str = "") -> StartFailedError:
@@ -233,7 +264,7 @@ def python_spec(python: str, begin: BeginStep = ignore_step) -> KernelSpec:
     metadata of the installed kernel spec and supports the encryption that this spec declares.
     """
     folder = Path(python).parent.parent / "share/jupyter/kernels/python3"
-    begin(f"reading the kernel spec {folder}")
+    begin(f"reading the kernel spec {_shown(folder)}")
     try:
         spec = _read_kernelspec(folder)
     except StartFailedError:

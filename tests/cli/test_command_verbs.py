@@ -141,6 +141,24 @@ def test_a_pattern_that_fits_nothing_is_no_such_kernel(ctl: Ctl, daemon: FakeDae
     assert "no kernel matches 'x*'" in shown.err
 
 
+def test_a_kernel_spec_with_wildcards_in_its_name_means_its_own_kernel(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    daemon.add("lab1")
+    daemon.add("lab-1-0a0a0a0a", jupyter_name="lab[1]")
+    assert ctl("interrupt", "Lab[1]").code == 0
+    daemon.replies["GET", "/v1/kernels/new%2A"] = daemon.add("new-0b0b0b0b", jupyter_name="new*")
+    del daemon.kernels["new-0b0b0b0b"]
+    daemon.replies["POST", "/v1/kernels/new-0b0b0b0b/start"] = daemon.kernels["lab1"]
+    assert ctl("start", "new*").code == 0
+    assert [path.split("/")[3] for path, _ in sent(daemon)] == ["lab-1-0a0a0a0a", "new-0b0b0b0b"]
+
+
+def test_a_start_by_jupyters_name_shows_both_names(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.replies["POST", "/v1/kernels/c%2B%2B/start"] = daemon.add("c-1", jupyter_name="c++")
+    assert ctl("start", "c++").out.startswith("c-1 (derived from 'c++') is ready: ")
+
+
 ENDING = [["stop", "exp*"], ["stop", "--all"], ["restart", "exp*"]]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from kconnd.cli import doctor
 from kconnd.cli.findings import Finding, Surroundings
+from kconnd.core.names import derived_name
 from kconnd.errors import UnreachableError
 from tests.cli.conftest import Ctl
 from tests.cli.fake_daemon import FakeDaemon
@@ -107,6 +108,25 @@ def test_profiles_are_counted_and_their_faults_are_bad(around: Surroundings) -> 
     assert levels(doctor.check_profiles(around)) == ["ok"]
     (around.configs[0] / "lab.yaml").write_text("kernels: [}\n")
     assert levels(doctor.check_profiles(around)) == ["bad"]
+
+
+def test_a_kernel_spec_whose_derived_name_is_taken_is_a_warning(
+    around: Surroundings, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_PATH", str(folder))
+    for spec in ("C++", "D \x1b[31m", "E+", "F+", derived_name("e+")):
+        (folder / "kernels" / spec).mkdir(parents=True)
+        (folder / "kernels" / spec / "kernel.json").write_text("{}")
+    for spec, kernel in (("C++", "other"), ("F+", "F+")):
+        text = f"kernel: {kernel}\n"
+        (around.configs[0] / f"{derived_name(spec)}.yaml").write_text(text)
+    shown, *warnings = doctor.check_kernel_specs(around)
+    assert f"{derived_name('c++')} (derived from 'c++')" in shown.message
+    assert r"(derived from 'd \x1b[31m')" in shown.message
+    assert [finding.level for finding in warnings] == ["warn", "warn"]
+    assert "the kernel spec 'c++' has no kernel name: the profile in /" in warnings[0].message
+    assert f"the kernel spec {derived_name('e+')} has" in warnings[1].message
+    assert warnings[1].cure.endswith("the line: kernel: 'e+'")
 
 
 def test_other_checks_run_here(around: Surroundings) -> None:

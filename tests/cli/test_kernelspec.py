@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kconnd.client import kernel_path
+from kconnd.core.names import derived_name
 from kconnd.errors import ElsewhereError, NoSuchKernelError
 from tests.cli.conftest import Ctl, Outcome
 from tests.cli.fake_daemon import FakeDaemon
@@ -129,6 +130,28 @@ def test_the_kernel_of_another_owner_has_the_language_that_it_reports(
     daemon.add("shared", language="julia")
     assert specs.run("install", "shared").code == 0
     assert specs.content("kconnd-shared")["language"] == "julia"
+
+
+def test_jupyters_name_of_a_kernel_spec_leads_to_its_kernel(
+    specs: Specs, daemon: FakeDaemon
+) -> None:
+    name = derived_name("c++ 17")
+    row = {"name": name, "file": None, "display_name": "C++ (17)", "language": "C++"}
+    profiles = daemon.replies["GET", "/v1/profiles"]
+
+    def reply(request: Any) -> Any:
+        is_named = request.query == "kernel=C%2B%2B%2017"
+        return {"profiles": [row], "faults": []} if is_named else profiles
+
+    daemon.replies["GET", "/v1/profiles"] = reply
+    outcome = specs.run("install", "C++ 17")
+    assert outcome.code == 0, outcome.err
+    content = specs.content(f"kconnd-{name}")
+    assert content["argv"][1:] == ["start", name]
+    assert content["display_name"] == "C++ (17) (kconnd)"
+    assert content["metadata"]["kernel_provisioner"]["config"] == {"profile": name}
+    assert specs.run("remove", "c++ 17").code == 0
+    assert list(specs.folder.iterdir()) == []
 
 
 def test_without_a_name_it_is_a_usage_error(specs: Specs) -> None:

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from kconnd.core.names import derived_name
 from kconnd.errors import NoSuchKernelError, TimedOutError
 from tests.cli.conftest import Ctl, on_a_terminal
 from tests.cli.fake_daemon import STOPPED, FakeDaemon, Raw, Request, Stream, chunk
 
+CPP = derived_name("c++ 17")
 FAILED = STOPPED | {
     "state": "failed",
     "reason": "it exited with code 3",
@@ -55,6 +57,21 @@ def test_list_takes_names_and_patterns(ctl: Ctl, daemon: FakeDaemon) -> None:
     names = [one["name"] for one in ctl("list", "lab*", "--json").json()["kernels"]]
     assert names == ["lab1", "lab2"]
     assert ctl("list", "y*").code == 4
+
+
+def test_a_derived_name_is_shown_beside_jupyters(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.add(CPP, jupyter_name="c++ 17")
+    daemon.add("lab", jupyter_name=None)
+    daemon.add("x-1", **STOPPED, jupyter_name="\x1b[31m\n\u202e", profile_status="orphaned")
+    lines = ctl("list").out.splitlines()
+    assert [line.partition(" ")[0] for line in lines] == ["NAME", CPP, "lab", "x-1"]
+    assert lines[1].endswith("derived from 'c++ 17'")
+    assert lines[3].endswith(r"profile removed; derived from '\x1b[31m\n\u202e'")
+    for name in ("C++ 17", "c++ 17", CPP):
+        assert [row["name"] for row in ctl("list", name, "--json").json()["kernels"]] == [CPP]
+    assert ctl("list", "Lab", "--json").json()["kernels"] == []
+    daemon.replies["GET", "/v1/kernels/C%2B%2B%2017"] = daemon.kernels[CPP]
+    assert ctl("info", "C++ 17").out.split("\n")[0] == f"   kernel  {CPP}, derived from 'c++ 17'"
 
 
 def test_colour_is_on_a_terminal_and_not_with_no_color(daemon: FakeDaemon, ctl: Ctl) -> None:
@@ -364,6 +381,19 @@ def test_faulty_profiles_are_told_on_stderr(ctl: Ctl, daemon: FakeDaemon) -> Non
         assert ctl("list", "lab").err == ""
     del daemon.replies["GET", "/v1/kernels"]
     assert ctl("list").err == "", "an earlier daemon does not count them"
+
+
+def test_a_startable_kernel_spec_is_listed_and_selected_by_both_names(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    spec = {"name": CPP, "jupyter_name": "c++ 17", "kernel_spec": "c++ 17", "error": ""}
+    other = {"name": "ir", "jupyter_name": None, "kernel_spec": "ir", "error": ""}
+    rows = [spec | {"argv": ["xcpp"]}, other | {"argv": ["R"]}]
+    daemon.replies["GET", "/v1/kernels"] = {"kernels": [], "elsewhere": [], "startable": rows}
+    for name in ("C++ 17", CPP, "c-*"):
+        _, line = ctl("list", "--all", name).out.splitlines()
+        assert line.endswith("kernel spec (derived from 'c++ 17'): xcpp")
+    assert ctl("list", "--all", "IR").code == 4
 
 
 def test_kernel_specs_that_could_be_started_are_listed_on_request(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kconnd.core.names import derived_name
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.catalog import Catalog, Source
 from kconnd.errors import StartFailedError
@@ -55,6 +56,81 @@ async def test_kernel_specs_are_profiles_and_files_go_before_them() -> None:
     found = shelf.catalog.find("python3")
     assert found is not None
     assert found.profile is written
+
+
+async def test_a_kernel_spec_without_a_kernel_name_has_a_derived_name() -> None:
+    shelf = Shelf()
+    name = derived_name("a b")
+    await shelf.catalog.refresh()
+    for kernel in (name, f"{name}@x"):
+        entry = shelf.catalog.find(kernel)
+        assert entry is not None
+        assert (entry.profile.name, entry.profile.kernel) == (name, "a b")
+    other_case = shelf.catalog.find(name.upper())
+    assert other_case is not None
+    assert (other_case.profile.name, other_case.profile.kernel) == (name.upper(), "a b")
+
+
+async def test_a_kernel_spec_that_has_a_derived_name_literally_takes_precedence() -> None:
+    shelf = Shelf()
+    name = derived_name("a b")
+    await shelf.catalog.refresh()
+    shelf.folders[name] = Path("/k", name)
+    await shelf.catalog.refresh()
+    entry = shelf.catalog.find(name)
+    assert entry is not None
+    assert entry.profile.kernel == name
+    assert shelf.catalog.spec_names.clashes == {"a b": name}
+    del shelf.folders[name]
+    await shelf.catalog.refresh()
+    entry = shelf.catalog.find(name)
+    assert entry is not None
+    assert entry.profile.kernel == "a b"
+
+
+SPEC = "c++ 17"
+NAME = derived_name(SPEC)
+
+
+def profile(**fields: object) -> dict[str, SourcedProfile]:
+    return {NAME: SourcedProfile(Profile(name=NAME, **fields), "/c/x.yaml", 1)}
+
+
+async def holder_of(specs: tuple[str, ...], **loaded: object) -> str:
+    shelf = Shelf()
+    shelf.folders = {spec: Path("/k", spec) for spec in specs}
+    await shelf.catalog.refresh()
+    shelf.catalog.replace(LoadedProfiles(**{"profiles": {}, "faults": (), **loaded}))  # type: ignore[arg-type]  # of one field
+    return shelf.catalog.find_holder("C++ 17", NAME)
+
+
+async def test_a_derived_name_leads_to_the_kernel_of_its_spec() -> None:
+    for specs in ((), (SPEC,), (SPEC, "python3")):
+        assert await holder_of(specs) == ""
+    assert await holder_of((SPEC,), profiles=profile(kernel="C++ 17")) == ""
+
+
+@pytest.mark.parametrize(
+    ("loaded", "holder"),
+    [
+        ({"profiles": profile(python="/usr/bin/python3")}, "the profile in /c/x.yaml"),
+        ({"profiles": profile(kernel="python3")}, "the profile in /c/x.yaml"),
+        (
+            {"first_faults": {NAME: Fault("/c/b.yaml", 1, 1, "", "wrong")}},
+            "the profile in /c/b",
+        ),
+        ({"elsewhere": {NAME: "ada"}}, "a kernel of ada"),
+    ],
+)
+async def test_a_derived_name_that_a_profile_has_is_not_taken(
+    loaded: dict[str, object], holder: str
+) -> None:
+    assert (await holder_of((SPEC,), **loaded)).startswith(holder)
+
+
+async def test_a_derived_name_that_another_spec_has_is_not_taken() -> None:
+    for specs in ((SPEC, NAME), (NAME,)):
+        assert await holder_of(specs) == f"the kernel spec {NAME}"
 
 
 async def test_a_profile_with_faults_hides_the_kernel_spec_of_its_name() -> None:

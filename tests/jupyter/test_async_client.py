@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kconnd.core.names import derived_name
 from kconnd.errors import UsageError
 from kconnd.jupyter.async_client import AsyncClient, split_owner
 from tests.cli.fake_daemon import FakeDaemon, kernel, without_session
@@ -59,9 +60,14 @@ async def test_a_connection_is_read_and_checked(fake_daemon: FakeDaemon) -> None
     assert (connection["key"], connection["shell_port"]) == ("a-key", 1)
 
 
+def test_a_provisioner_takes_jupyters_name_of_a_kernel_spec() -> None:
+    assert split_owner("C++ 17") == ("", derived_name("c++ 17"))
+    assert split_owner("ada/C++ 17") == ("ada", derived_name("c++ 17"))
+
+
 def test_an_owner_stands_before_the_last_slash() -> None:
     assert split_owner("ada/lab@one") == ("ada", "lab@one")
     assert split_owner("lab") == ("", "lab")
-    for profile in ("/lab", "ada/", "ada/a b"):
+    for profile in ("/lab", "ada/", "ada/.."):
         with pytest.raises(UsageError):
             split_owner(profile)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from kconnd.core.launch.kernelspec_file import KernelSpec
+from kconnd.core.names import derived_name
+from kconnd.core.profile.model import Profile
 from kconnd.errors import StartFailedError
 from kconnd.system.hung_calls import StuckError
 from kconnd.system.kernelspecs import KernelspecIndex, environment_of, installed_names, python_spec
@@ -46,6 +48,35 @@ def test_a_spec_is_read_anew_from_where_the_index_or_else_a_scan_finds_it(
     assert index.read("LAB").language == "R"
     index.folders = {"lab": install(roots[0], "lab", {"argv": ["x"], "language": "julia"})}
     assert index.read("lab").language == "julia"
+
+
+def test_a_spec_is_read_by_both_of_its_names(roots: tuple[Path, Path]) -> None:
+    install(roots[0], "C++ 17", {"argv": ["x"], "language": "C++"})
+    assert "c++ 17" in installed_names()
+    index = KernelspecIndex()
+    for _ in range(2):  # by a scan, then from the index
+        for name in ("C++ 17", "c++ 17", derived_name("c++ 17")):
+            spec = index.read(name)
+            assert (spec.name, spec.display_name, spec.language) == ("c++ 17", "c++ 17", "C++")
+        index.folders = installed_names()
+        assert {spec for spec in index.folders if spec.startswith("c+")} == {"c++ 17"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"evil\nline", b"\x1b]0;title\x07", "\u202ereversed".encode(), b"bad\xff", b"\xff" * 255],
+)
+def test_a_hostile_name_is_shown_escaped(name: bytes, roots: tuple[Path, Path]) -> None:
+    folder = install(roots[0], os.fsdecode(name), {"argv": "x"})
+    (spec,) = [spec for spec, path in installed_names().items() if path == folder]
+    Profile(name="lab", kernel=spec)  # raises if the name is no valid text
+    steps: list[str] = []
+    with pytest.raises(StartFailedError, match="argv is not a list") as broken:
+        KernelspecIndex().read(derived_name(spec), steps.append)
+    with pytest.raises(StartFailedError, match="is not installed") as missing:
+        KernelspecIndex().read(f"{spec}x", steps.append)
+    texts = (broken.value.message, missing.value.message, missing.value.hint, *steps)
+    assert all(text.isprintable() for text in texts)
 
 
 def test_a_spec_that_cannot_be_used_is_an_error_with_its_folder(roots: tuple[Path, Path]) -> None:

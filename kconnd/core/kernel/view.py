@@ -52,6 +52,9 @@ class LiveStatus:
         That the kernel reports ``idle`` and does not answer on its shells; empty if it may answer.
     in_subshells : str
         That the kernel works in subshells only; empty if it does not.
+    jupyter_name : str
+        Jupyter's name of the kernel spec from which the kernel's name is derived; empty for any
+        other kernel.
     """
 
     owner: str
@@ -70,6 +73,7 @@ class LiveStatus:
     unreachable: str = ""
     unanswered: str = ""
     in_subshells: str = ""
+    jupyter_name: str = ""
 
 
 @lru_cache(1024)  # successive replies contain few different times
@@ -134,6 +138,7 @@ def describe(record: KernelRecord, sight: LiveStatus) -> dict[str, Any]:
     return {
         "name": record.name,
         "profile": record.name.partition("@")[0],
+        "jupyter_name": sight.jupyter_name or None,
         "owner": sight.owner,
         "notebook": _notebook(record),
         "state": kernel.state.value,

@@ -15,7 +15,7 @@ from typing import Final
 
 from kconnd.core.launch.kernelspec_checks import find_gateway_placeholder
 from kconnd.core.launch.session import why_not_passed
-from kconnd.core.names import NAME_PATTERN, is_account_name
+from kconnd.core.names import NAME_PATTERN, is_account_name, is_spec_name
 from kconnd.core.profile.problems import InvalidValueError, format_value
 from kconnd.core.profile.quantities import format_duration, format_size, parse_duration, parse_size
 
@@ -35,8 +35,6 @@ _RANGE = re.compile(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*")
 _SPEC_PLACEHOLDER = re.compile(r"(?<!\$)\{(prefix|resource_dir)\}")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
-# jupyter_client.kernelspec also accepts ".." and other names that begin with a dot.
-_SPEC = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -269,8 +267,8 @@ def check_kernel_name(value: str) -> str:
 
 
 def check_spec_name(value: str) -> str:
-    """Validate the name of an installed kernel spec."""
-    if not _SPEC.fullmatch(value):
+    """Validate the name of an installed kernel spec: Jupyter's name, or one derived from it."""
+    if not is_spec_name(value):
         hint = "'jupyter kernelspec list' lists them; the key for an interpreter's path is python"
         raise InvalidValueError(f"{format_value(value)} is not the name of a kernel spec", hint)
     return value

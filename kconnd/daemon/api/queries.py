@@ -13,6 +13,7 @@ from kconnd.core.kernel.view import describe_elsewhere, iso_time
 from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.api.commands import check_reach
+from kconnd.daemon.api.kernel_names import resolve
 from kconnd.daemon.api.request import Request, describe_actor, find_live, info_of
 from kconnd.daemon.api.startable import list_startable
 from kconnd.daemon.context import World
@@ -39,7 +40,8 @@ async def profiles(request: Request) -> Reply:
     """
     kernels, catalog = request.kernels, request.kernels.catalog
     by_name = {name: sourced.profile for name, sourced in catalog.loaded.profiles.items()}
-    if kernel := request.query.get("kernel"):
+    if text := request.query.get("kernel"):
+        kernel = await resolve(kernels, text, search=True)
         kernels.find(kernel)
         by_name = {kernel: profile} if (profile := kernels.profile(kernel)) else {}
     own = {name: by_name[name] for name in sorted(by_name) if name not in kernels.foreign}
@@ -112,7 +114,8 @@ def faults(request: Request) -> list[dict[str, Any]]:
 
 async def events(request: Request) -> Reply:
     """Stream the last events of kernels and, with ``follow``, each new event."""
-    kernel = request.query.get("kernel")
+    text = request.query.get("kernel")
+    kernel = await resolve(request.kernels, text, search=False) if text else text
     bus = request.kernels.world.bus
 
     def is_included(name: str) -> bool:

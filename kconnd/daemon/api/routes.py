@@ -20,6 +20,7 @@ from kconnd.daemon.api.commands import (
     start,
     stop,
 )
+from kconnd.daemon.api.kernel_names import resolve
 from kconnd.daemon.api.probe_request import probe
 from kconnd.daemon.api.queries import (
     connection,
@@ -54,19 +55,19 @@ async def health(request: Request) -> Reply:
     }
 
 
-async def get_ready(kernels: Kernels, route: Route, peer: Peer, name: str) -> None:
-    """Wait until the daemon knows whether the kernel of a request exists.
+async def get_ready(kernels: Kernels, route: Route, peer: Peer, name: str) -> str:
+    """Wait until the daemon knows whether the kernel of a request exists; return its name.
 
     The daemon knows this when all kernels of an earlier daemon are adopted, and when all changed
     profiles are read. A reply before that time could wrongly state that the kernel does not exist.
     """
     if route.at_once:
-        return
+        return name
     await kernels.adopted.wait()
-    if name:
-        await kernels.await_profile(name)
-    if name and may(peer, Right.MANAGE, owner=kernels.world.user.uid):
-        await kernels.search_for(name)
+    if not name:
+        return ""
+    manages = may(peer, Right.MANAGE, owner=kernels.world.user.uid)
+    return await resolve(kernels, name, search=manages)
 
 
 async def openapi(_request: Request) -> Reply:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from kconnd.core.launch.session import Inherited
+from kconnd.core.names import jupyter_name
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.api.request import Request
 from kconnd.daemon.context import World
@@ -36,6 +37,7 @@ async def _describe(world: World, name: str, profile: Profile) -> dict[str, Any]
     row: dict[str, Any] = {
         "name": name,
         "kernel_spec": profile.kernel,
+        "jupyter_name": jupyter_name(name, profile.kernel) or None,
         "display_name": "",
         "argv": [],
         "error": "",

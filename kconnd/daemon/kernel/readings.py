@@ -16,6 +16,7 @@ from kconnd.core.kernel.interrupts import describe_subshells
 from kconnd.core.kernel.lifecycle import State
 from kconnd.core.kernel.view import LiveStatus
 from kconnd.core.launch.connection import ConnectionInfo
+from kconnd.core.names import jupyter_name
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.launchers.base import Handle
@@ -159,6 +160,7 @@ class Readings:
             in_subshells=describe_subshells(
                 process.watch.open_requests, actor.record.facts.implementation
             ),
+            jupyter_name=jupyter_name(actor.record.name, actor.profile.kernel),
         )
 
 

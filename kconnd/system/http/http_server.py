@@ -138,7 +138,7 @@ class Exchange(HTTPMessageDelegate):
         self._audited = self._route.audited
         self._peer = await self._caller.identify()
         if self._site.await_ready is not None:
-            await self._site.await_ready(self._route, self._peer, self._name)
+            self._name = await self._site.await_ready(self._route, self._peer, self._name)
         self._new_request(self._peer, self._name, {}).authorise(self._route.right)
         if self._stream.closed():
             raise RefusedError("the client closed the connection before it was identified")

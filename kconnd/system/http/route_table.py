@@ -62,8 +62,11 @@ class Authorisable(Protocol):
 class AwaitReady(Protocol):
     """Waits until a server can handle a request; see `Site`."""
 
-    async def __call__(self, route: Route, peer: Peer, name: str) -> None:
-        """Wait until a peer's request can be handled; ``name`` is the ``{name}`` of the path."""
+    async def __call__(self, route: Route, peer: Peer, name: str) -> str:
+        """Wait until a peer's request can be handled; return the kernel's name.
+
+        ``name`` is the ``{name}`` of the path, which can have another spelling.
+        """
         ...
 
 

@@ -59,11 +59,16 @@ def test_limits_are_read_as_systemd_writes_them() -> None:
     assert sound(limits={"cpu": 2}).limits.cpu == 2.0
 
 
+@pytest.mark.parametrize("name", ["C++ 17", "_x", "größe", ".x", "x" * 60, "a@b", "-"])
+def test_a_profile_names_its_kernel_spec_as_jupyter_does(name: str) -> None:
+    assert sound(kernel=name).kernel == name
+
+
 # Every refusal: what is given, and what of the text must be there (path, value, way out).
 REFUSED: list[tuple[dict[str, object], str]] = [
     ({"kernel": ""}, "kernel: '' is not the name of a kernel spec; 'jupyter kernelspec list'"),
     ({"kernel": "../evil"}, "kernel: '../evil' is not the name of a kernel spec"),
-    ({"kernel": "a b"}, "kernel: 'a b' is not the name of a kernel spec"),
+    ({"kernel": ".."}, "kernel: '..' is not the name of a kernel spec"),
     ({"kernel": 3}, "kernel: 3 is not text; put it in quotes"),
     ({"kernel": None}, "kernel: has no value; give it one"),
     ({"kernel": "\ud800"}, "kernel: '\\ud800' is not the name of a kernel spec"),

@@ -110,6 +110,7 @@ async def test_kernel_specs_without_a_kernel_are_listed_to_the_owner_who_asks(
     assert rows[1] == {
         "name": "cat",
         "kernel_spec": "cat",
+        "jupyter_name": None,
         "display_name": "Cat",
         "argv": ["/bin/cat", "{connection_file}"],
         "error": "",

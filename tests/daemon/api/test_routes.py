@@ -7,15 +7,18 @@ from pathlib import Path
 import pytest
 
 from kconnd.core.access import Peer, Right
+from kconnd.core.names import derived_name
 from kconnd.core.profile.model import Profile
 from kconnd.daemon import kernels as kernels_module
 from kconnd.daemon.api import commands, routes
+from kconnd.errors import NoSuchKernelError, RefusedError
 from kconnd.system.http.route_table import Route
 from kconnd.system.profiles.faults import Fault
 from tests.daemon.fakes import LAB, OWNER, STRANGER, House, house_in
 
 SHARED = Profile(name="shared", kernel="k", access={"see": [STRANGER.name]})
 ONE = "/v1/kernels/{name}"
+CPP = derived_name("c++ 17")
 RIGHTS = {
     ("GET", "/v1/health"): Right.SEE,
     ("GET", "/v1/openapi.json"): Right.SEE,
@@ -99,8 +102,8 @@ async def test_no_reply_denies_a_kernel_before_its_profile_is_read(
     house.kernels.adopted.set()
     house.kernels.up_to_date.clear()
     async with asyncio.timeout(kernels_module.UP_TO_DATE_TIMEOUT_S / 2):
-        for name in ("lab", "not a name"):  # for which no changed profile matters
-            await routes.get_ready(house.kernels, route(ONE), peer, name)
+        for name in ("lab", "not/a name"):  # for which no changed profile matters
+            assert await routes.get_ready(house.kernels, route(ONE), peer, name) == name
     waiting = asyncio.create_task(routes.get_ready(house.kernels, route(ONE), peer, "new"))
     await asyncio.wait({waiting}, timeout=0.1)
     assert not waiting.done()
@@ -131,6 +134,29 @@ async def test_only_those_who_manage_make_the_daemon_search_the_disk(
     house.kernels.adopted.set()
     await routes.get_ready(house.kernels, route(ONE), peer, "unknown")
     assert len(scanned) == scans
+
+
+async def test_jupyters_name_of_a_kernel_spec_becomes_the_derived_name(house: House) -> None:
+    house.kernels.catalog._scan = lambda _begin: {"c++ 17": Path("/k/C++ 17")}
+    house.kernels.adopted.set()
+    house.kernels.up_to_date.clear()  # no profile can have such a name, so there is no wait
+    async with asyncio.timeout(kernels_module.UP_TO_DATE_TIMEOUT_S / 2):
+        for name in ("C++ 17", "c++ 17", CPP):
+            assert await routes.get_ready(house.kernels, route(ONE), OWNER, name) == CPP
+    with pytest.raises(NoSuchKernelError, match=r"there is no kernel 'C\+\+ 18'") as caught:
+        await routes.get_ready(house.kernels, route(ONE), OWNER, "C++ 18")
+    assert caught.value.hint == f"did you mean 'c++ 17', which is started as {CPP}?"
+
+
+async def test_a_stranger_does_not_learn_which_kernel_specs_are_installed(house: House) -> None:
+    """Every name leads to the same refusal, so each name is derived alike."""
+    house.kernels.adopted.set()
+    house.kernels.catalog._scan = lambda _begin: {"c++ 17": Path("/k/C++ 17")}
+    for name in ("C++ 17", "C++ 18"):
+        ready = await routes.get_ready(house.kernels, route(ONE), STRANGER, name)
+        assert ready == derived_name(name)
+        with pytest.raises(RefusedError, match=f"may not see {ready} of"):
+            house.request(ready, peer=STRANGER).authorise(Right.SEE)
 
 
 async def test_a_reload_replies_with_the_difference_and_the_faults(house: House) -> None:

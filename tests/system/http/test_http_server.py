@@ -177,10 +177,11 @@ async def test_a_connection_that_ends_before_its_client_is_identified_is_no_faul
 ) -> None:
     ended = asyncio.Event()
 
-    async def await_ready(route: Route, peer: Peer, name: str) -> None:  # noqa: ARG001  # a Protocol
+    async def await_ready(route: Route, peer: Peer, name: str) -> str:  # noqa: ARG001  # a Protocol
         for stream in list(place.site.server.callers):
             stream.close()
         ended.set()
+        return name
 
     place.site.await_ready = await_ready
     place.connect().sendall(post("/v1/own", b"{}"))
