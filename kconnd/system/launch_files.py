@@ -207,7 +207,7 @@ def read_in_steps(
     StuckError
         If a disk or file server does not answer.
     """
-    _check_login_shell(context.user, profile)
+    check_login_shell(context.user, profile)
     begin(f"finding the home folder of {profile.user or 'its user'}")
     chooser = ProgramChooser(profile, hints, begin)
     spec = find_spec(profile, context.kernelspecs, begin, chooser.find_prefix)
@@ -238,7 +238,14 @@ def _is_plain(folder: str) -> bool:
     return os.access(folder, os.X_OK) and not any(file.exists() for file in files)
 
 
-def _check_login_shell(user: User, profile: Profile) -> None:
+def check_login_shell(user: User, profile: Profile) -> None:
+    """Refuse ``shell: login`` for a user whose login shell cannot run a kernel.
+
+    Raises
+    ------
+    StartFailedError
+        If the login shell cannot run a kernel, or the lines of ``setup``.
+    """
     if profile.shell != "login":
         return
     if trouble := refuse_shell(user.shell):

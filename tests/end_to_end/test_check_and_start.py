@@ -133,6 +133,7 @@ CASES = {
         prepare=write("acme.py", SMALL_KERNEL.read_text(encoding="utf-8")),
     ),
     "no folder": Case(f"{SMALL}cwd: /no/such/folder\n", "cwd"),
+    "the folder of a notebook": Case(f"{SMALL}cwd: notebook\n"),
     "a folder of an unknown user": Case(f"{SMALL}cwd: ~nobody-of-that-name/x\n", "cwd"),
     "a folder that is a file": Case(f"{SMALL}cwd: FOLDER/file\n", "cwd", write("file", "")),
     "no env_file": Case(f"{SMALL}env_file: /no/such/env\n", "env_file"),

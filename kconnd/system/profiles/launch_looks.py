@@ -36,6 +36,7 @@ from kconnd.system.hung_calls import BeginStep
 from kconnd.system.launch_files import (
     LaunchContext,
     LaunchFiles,
+    check_login_shell,
     command_of,
     expand_home,
     find_spec,
@@ -136,6 +137,7 @@ class _Looks:
         """Yield the problem of each look that fails."""
         profile = self._profile
         failures = [
+            *self._attempt("shell", "", self._check_shell),
             *self._attempt("cwd", written_folder(profile), self._expand_folder),
             *self._attempt("env_file", profile.env_file, self._read_env_file),
             *self._attempt(self._key, self._program_path(), self._read_spec),
@@ -165,6 +167,9 @@ class _Looks:
             read()
         except StartFailedError as error:
             yield Problem((key,), error.message, error.hint)
+
+    def _check_shell(self) -> None:
+        check_login_shell(self._context.user, self._profile)
 
     def _expand_folder(self) -> None:
         self._folder = expand_home(written_folder(self._profile), "cwd")

@@ -1,6 +1,7 @@
 """Looks at accounts and modules, and the paths that root does not follow."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,9 @@ SHARED = Profile(
 )
 
 
-def look(profile: Profile) -> tuple[list[Problem], list[Unseen]]:
+def look(profile: Profile, login_shell: str = "/bin/sh") -> tuple[list[Problem], list[Unseen]]:
     inherited = Inherited("/usr/bin:/bin", "", None, Umask(0o022, ""))
-    context = ReviewContext(own_user(), KernelspecIndex([]))
+    context = ReviewContext(replace(own_user(), shell=login_shell), KernelspecIndex([]))
     return find_problems(context, profile, ProgramHints(), inherited, ignore_step)
 
 
@@ -38,6 +39,15 @@ def test_unknown_users_and_groups_are_named() -> None:
     ]
     assert all(problem.hint for problem in problems)
     assert unseen == []
+
+
+def test_a_login_shell_that_cannot_run_a_kernel_is_named() -> None:
+    keys = {"name": "lab", "argv": ("/bin/true", "{connection_file}"), "shell": "login"}
+    profile = Profile.model_validate(keys)
+    assert look(profile) == ([], [])
+    ((problem,), _) = look(profile, "/usr/sbin/nologin")
+    assert problem.path == ("shell",)
+    assert problem.message.startswith("running its login shell: the login shell /usr/sbin/nologin")
 
 
 def test_the_paths_of_another_user_s_profile_are_not_looked_at() -> None:
