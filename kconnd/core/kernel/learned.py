@@ -70,8 +70,10 @@ def needs_saving(saved: KernelRecord, record: KernelRecord, event: Event | Learn
     event : Event or Learned
         The event that was applied.
     """
+    if _is_launch_progress(saved.lifecycle, record.lifecycle):
+        return False
     before, after = without_deadline(saved), without_deadline(record)
-    if before == after or _is_launch_progress(before.lifecycle, after.lifecycle):
+    if before == after:
         return False
     if isinstance(event, Learned) and before == replace(after, habits=before.habits):
         return _matters(before.habits, after.habits)

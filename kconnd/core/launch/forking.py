@@ -13,6 +13,7 @@ import fnmatch
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from kconnd.core.launch.kernelspec_file import python_module
 
@@ -90,10 +91,15 @@ def exec_time(env: Mapping[str, str], *, whole: bool) -> tuple[tuple[str, str], 
         sorted(
             (name, value)
             for name, value in env.items()
-            if not name.startswith(OWN_PREFIX)
-            and (whole or any(fnmatch.fnmatchcase(name, pattern) for pattern in EXEC_TIME))
+            if not name.startswith(OWN_PREFIX) and (whole or _is_exec_time(name))
         )
     )
+
+
+@lru_cache(1024)  # most variables are equal in all kernels of a user
+def _is_exec_time(name: str) -> bool:
+    """Return whether a variable is part of the exec-time environment."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in EXEC_TIME)
 
 
 def choose_parent(

@@ -413,11 +413,12 @@ class Actor:
     def _save_if_needed(
         self, record: KernelRecord, event: Event | Learned, *, refusable: bool, act: bool
     ) -> None:
-        # A full disk does not keep a front end from attaching to a running kernel.
-        before = replace(self.record, notebook=record.notebook)
-        changed = without_deadline(record) != without_deadline(before)
         # A stop is not refused on a full disk, because the stop may free disk space.
-        must = refusable and changed and not isinstance(event, StopRequested)
+        must = refusable and not isinstance(event, StopRequested)
+        if must:
+            # A full disk does not keep a front end from attaching to a running kernel.
+            before = replace(self.record, notebook=record.notebook)
+            must = without_deadline(record) != without_deadline(before)
         # If more events are queued, their changes are saved together after the last event.
         due = must or act or self._queue.empty()
         if due and needs_saving(self._saved, record, event):

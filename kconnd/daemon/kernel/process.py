@@ -343,7 +343,8 @@ class Process:
             if self.connection is not None and not reach.has_file():
                 self._warn_of_rewriting(self.connection)
                 self.runtime.claim(self.connection)
-            self.fault = await asyncio.to_thread(reach.find_fault)
+            find = reach.find_fault
+            self.fault = find() if reach.is_fast else await asyncio.to_thread(find)
             if not self.fault or self._world.clock() - self._answered_at > BIND_TIMEOUT_S:
                 break
             # This loop polls, because no event reports that a kernel binds its sockets.

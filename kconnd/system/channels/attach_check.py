@@ -8,7 +8,6 @@ up in the system's tables of listening sockets, without a connection to the kern
 import json
 import os
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 
 from kconnd.core.kernel.reachability import find_ipc_fault, find_tcp_fault, parse_listeners
@@ -17,7 +16,7 @@ from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process.processes import ProcessId, descendants
 from kconnd.system.process.resource_usage import sockets_of
 
-FileIds = tuple[tuple[int, int, int] | None, ...]
+FileId = tuple[int, int, int] | None
 
 
 class AttachCheck:
@@ -35,7 +34,13 @@ class AttachCheck:
 
     def __init__(self, connection: ConnectionInfo, file: Path, root: ProcessId) -> None:
         self._connection, self._file, self._root = connection, file, root
-        self._good_ids: FileIds = ()
+        self._good_ids: tuple[FileId, ...] = ()
+        self._good_file: FileId = None
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether `find_fault` reads no tables of the system; it then needs no thread."""
+        return self._connection.transport == "ipc"
 
     def find_fault(self) -> str:
         """Explain why a new client could not attach.
@@ -43,7 +48,7 @@ class AttachCheck:
         The result is ``""`` if a new client can attach, or if the system's tables of listening
         sockets cannot be read.
         """
-        ids = _file_ids((str(self._file), *self._connection.socket_paths()))
+        ids = tuple(map(_file_id, (str(self._file), *self._connection.socket_paths())))
         if ids == self._good_ids and self._connection.transport == "ipc":
             return ""
         fault = self._file_fault() or self._socket_fault()
@@ -55,6 +60,14 @@ class AttachCheck:
         return not self._file_fault()
 
     def _file_fault(self) -> str:
+        file_id = _file_id(str(self._file))
+        if file_id is not None and file_id == self._good_file:
+            return ""
+        fault = self._content_fault()
+        self._good_file = None if fault else file_id
+        return fault
+
+    def _content_fault(self) -> str:
         try:
             content = parse_connection(json.loads(read_regular(self._file, MAX_OWN_BYTES)))
         except (OSError, ValueError) as error:
@@ -77,16 +90,13 @@ class AttachCheck:
             return ""
 
 
-def _file_ids(paths: Sequence[str]) -> FileIds:
-    """Return the device, inode and modification time of each file; None for a missing file."""
-    ids: list[tuple[int, int, int] | None] = []
-    for path in paths:
-        try:
-            status = os.stat(path, follow_symlinks=False)  # noqa: PTH116  # half of Path's time
-            ids.append((status.st_dev, status.st_ino, status.st_mtime_ns))
-        except OSError:
-            ids.append(None)
-    return tuple(ids)
+def _file_id(path: str) -> FileId:
+    """Return the device, inode and modification time of a file; None for a missing file."""
+    try:
+        status = os.stat(path, follow_symlinks=False)  # noqa: PTH116  # half of Path's time
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _is_listening(path: str) -> bool:
