@@ -1,8 +1,10 @@
 """Programs of their own, as a parent and its kernels are, and what they print."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 BEGIN = """
@@ -17,12 +19,15 @@ def prepare():
 """
 
 
-def run(*words: str, cwd: str | None = None) -> tuple[Any, str]:
+def run(
+    *words: str, cwd: str | None = None, environment: Mapping[str, str] | None = None
+) -> tuple[Any, str]:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", *words],
         capture_output=True,
         text=True,
         check=True,
         cwd=cwd,
+        env={**os.environ, **(environment or {})},
     )
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
