@@ -15,9 +15,9 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from kconnd.errors import TimedOutError
 
@@ -124,6 +124,9 @@ class PathSteps:
     def __init__(self, limit_s: float = STEP_LIMIT_S, next_limit_s: float = NEXT_LIMIT_S) -> None:
         self._limit_s, self._next_limit_s = limit_s, next_limit_s
         self._threads = ThreadPerCallExecutor()
+        # The present and the next run of shared work, by key.
+        self._present: dict[Hashable, asyncio.Task[Any]] = {}
+        self._next: dict[Hashable, asyncio.Task[Any]] = {}
         self._stuck: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -155,6 +158,38 @@ class PathSteps:
                     raise StuckError(step)
         finally:
             running.cancel()  # the thread continues, and its result is ignored
+
+    async def run_shared(self, key: Hashable, work: Callable[[BeginStep], T]) -> T:
+        """Run work as `run` does; calls with an equal key that wait for a run share the next one.
+
+        A call never gets the result of a run that began before the call. If fifty kernels of one
+        profile start at once, the files of the profile are therefore read twice, and not fifty
+        times.
+
+        Parameters
+        ----------
+        key : hashable
+            The identity of the work: work with equal keys has equal results.
+        work : callable
+            The argument of `run`.
+        """
+        if key not in self._next:
+            before = self._present.get(key)
+            loop = asyncio.get_running_loop()
+            self._next[key] = loop.create_task(self._run_next(key, work, before))
+        # A caller that is cancelled must not cancel the run for other callers.
+        return cast("T", await asyncio.shield(self._next[key]))
+
+    async def _run_next(
+        self, key: Hashable, work: Callable[[BeginStep], T], before: "asyncio.Task[Any] | None"
+    ) -> T:
+        if before is not None:
+            await asyncio.wait({before})
+        self._present[key] = self._next.pop(key)
+        try:
+            return await self.run(work)
+        finally:
+            del self._present[key]
 
     def check(self, step: str) -> None:
         """Raise StuckError if another thread hangs at a step."""

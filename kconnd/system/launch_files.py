@@ -4,7 +4,8 @@ This module reads files and accounts; `kconnd.core.launch.plan` decides what the
 daemon calls it for each launch; it is no part of the daemon, so that ``kconnd-ctl check`` can look
 at the same files without one. Each launch reads the kernel spec and the environment file again, so
 a changed file applies from the next launch on. A path in a profile can lead to a file server that
-hangs. `read_launch_files` therefore reads in a thread with a time limit.
+hangs. `read_launch_files` therefore reads in a thread with a time limit. Launches of one profile
+that are requested during a reading share the next reading.
 """
 
 import contextlib
@@ -166,8 +167,12 @@ async def read_launch_files(
     """
     hints, inherited = await find_inherited(context, profile, hints or ProgramHints())
     work = partial(read_in_steps, context, profile, hints, inherited, notebook=notebook)
+    # The instances of a profile share one object, which `work` keeps alive. A profile has no hash.
+    variables = None if inherited.variables is None else frozenset(inherited.variables.items())
+    about = (replace(hints, session=None), replace(inherited, variables=None), variables)
+    key = ("launch files", id(profile), notebook, *about)
     try:
-        return await context.paths.run(work)
+        return await context.paths.run_shared(key, work)
     except StuckError as error:
         raise StartFailedError(
             f"{error.step}: the disk or file server does not answer",

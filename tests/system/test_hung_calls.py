@@ -72,6 +72,43 @@ async def test_an_error_is_the_callers() -> None:
     assert paths.stuck == []
 
 
+async def test_calls_during_a_shared_run_share_the_next_one(gate: threading.Event) -> None:
+    paths, runs = PathSteps(), []
+
+    def read(begin: BeginStep) -> int:
+        runs.append(begin)
+        gate.wait()
+        return len(runs)
+
+    first = asyncio.ensure_future(paths.run_shared("spec", read))
+    await wait_until(lambda: bool(runs), "the first run")
+    later = [asyncio.ensure_future(paths.run_shared("spec", read)) for _ in range(5)]
+    other = asyncio.ensure_future(paths.run_shared("another spec", read))
+    await wait_until(lambda: len(runs) == 2, "the run with another key")
+    later[0].cancel()  # which ends its own wait alone
+    gate.set()
+    assert await first in {1, 2}
+    await other
+    assert await asyncio.gather(*later[1:]) == [3] * 4
+    assert await paths.run_shared("spec", read) == 4
+
+
+async def test_the_error_of_a_shared_run_is_each_callers_and_ends_with_it() -> None:
+    paths, runs = PathSteps(), []
+
+    def read(begin: BeginStep) -> None:
+        runs.append(begin)
+        raise FileNotFoundError("/none")
+
+    calls = [paths.run_shared("spec", read) for _ in range(3)]
+    errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(error) for error in errors] == [FileNotFoundError] * 3
+    assert len(runs) == 1
+    with pytest.raises(FileNotFoundError):
+        await paths.run_shared("spec", read)
+    assert len(runs) == 2
+
+
 def test_there_are_only_so_many(gate: threading.Event) -> None:
     threads = ThreadPerCallExecutor(3)
     futures = [threads.submit(gate.wait) for _ in range(3)]

@@ -65,5 +65,7 @@ def sockets_of(pid: int) -> Iterator[int]:
 
 def count_descriptors() -> tuple[int, int]:
     """Return the number of this process's open file descriptors, and its limit (getrlimit(2))."""
-    used = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # ten times faster, at each start
+    folder = "/proc/self/fd"
+    # Since Linux 6.2, the size of this folder is the number of descriptors (proc_pid_fd(5)).
+    used = os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208  # at each start
     return used, resource.getrlimit(resource.RLIMIT_NOFILE)[0]

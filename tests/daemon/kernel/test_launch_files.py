@@ -1,15 +1,19 @@
 """The look-ups of a launch: descriptors, files and the connection."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kconnd.core.kernel.events import Launch
 from kconnd.core.launch.kernel_files import kernel_files
+from kconnd.core.launch.session import Session
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.kernel.wiring import Previous, prepare_wire
 from kconnd.errors import StartFailedError
 from kconnd.system.launch_files import check_descriptors, make_plan, read_launch_files
+from kconnd.system.program_choice import ProgramHints
 from tests.daemon.kernel.fakes import a_connection, make_world
 
 LAB = Profile(name="lab", argv=("/bin/kernel", "{connection_file}"), transport="tcp")
@@ -29,6 +33,21 @@ async def test_an_env_file_is_read_for_each_launch(tmp_path: Path) -> None:
         await read_launch_files(world, profile)
     file.write_text("A=1\n")
     assert (await read_launch_files(world, profile)).variables == {"A": "1"}
+
+
+async def test_only_launches_from_equal_sessions_share_a_reading(tmp_path: Path) -> None:
+    world, profile = make_world(tmp_path), LAB.model_copy(update={"pass_env": ("A",)})
+    sessions = [Session(variables={"A": letter}, requested=("A",), pid=1) for letter in "abbb"]
+    sessions += [replace(sessions[-1], umask=0o077), replace(sessions[-1], path="/other")]
+    hints = [ProgramHints(session=replace(session, pid=n)) for n, session in enumerate(sessions)]
+    reading = (read_launch_files(world, profile, hint) for hint in hints)
+    files = await asyncio.gather(*reading)
+    assert [(found.inherited.variables or {}).get("A") for found in files] == [*"abbbbb"]
+    assert [found.inherited.umask.value == 0o077 for found in files] == [False] * 4 + [True, False]
+    assert [found.inherited.path for found in files].count("/other") == 1
+    assert files[1] is files[2] is files[3]
+    assert len({id(found) for found in files}) == 4
+    assert await read_launch_files(world, profile, hints[1]) is not files[1]
 
 
 async def test_the_umask_is_that_of_the_profile(tmp_path: Path) -> None:
