@@ -31,12 +31,14 @@ SILENT: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEV
 
 @contextlib.contextmanager
 def jupyters_runtime() -> Iterator[Path]:
-    """Have Jupyter's own ways keep their sockets where kconnd keeps its; gives the folder."""
+    """Have Jupyter's own ways keep sockets and history where kconnd does; gives that of sockets."""
     folder = runtime_folder()
     before = dict(os.environ)
     os.environ["JUPYTER_RUNTIME_DIR"] = str(folder)
     try:
-        yield folder
+        with tempfile.TemporaryDirectory(prefix="kb-", dir="/tmp") as history:
+            os.environ["IPYTHONDIR"] = history
+            yield folder
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -161,8 +161,10 @@ class Kconnd:
 
     def __enter__(self) -> Self:
         try:
+            # Other kernels of this user keep their history in ~/.ipython, and wait for its lock.
+            history = f"env: {{IPYTHONDIR: {self.folder}/ipython}}\n"
             for kind in self.kinds:
-                self.daemon.profile(kind, PYTHON + PROFILES[kind])
+                self.daemon.profile(kind, PYTHON + PROFILES[kind] + history)
             self.daemon.start()
             first = [self.start(kind) for kind in self.kinds]
             time.sleep(FIRST_KERNEL_S)
