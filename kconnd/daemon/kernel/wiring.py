@@ -6,7 +6,9 @@ process may still hold.
 """
 
 import asyncio
+import contextlib
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from kconnd.core.kernel.events import Launch
@@ -161,6 +163,20 @@ def _settings_for(profile: Profile, place: Place) -> WireSettings:
 def _fits(previous: Previous | None, place: Place) -> bool:
     """Return whether the container of a kernel still permits the previous transport."""
     return previous is not None and place.transport in {"", previous.connection.transport}
+
+
+@contextlib.contextmanager
+def release_on_failure(world: World, name: str) -> Iterator[None]:
+    """Release the ports of a kernel if the preparation of its launch fails.
+
+    A kernel without a name needs this, because nothing else knows its ports.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # the cause of the failure is more important
+            world.ledger.release(name)
+        raise
 
 
 def _choose(

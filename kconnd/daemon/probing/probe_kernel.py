@@ -27,7 +27,7 @@ from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.files import OUTPUT_TAIL_BYTES, find_rewriting
 from kconnd.daemon.kernel.questions import FIRST_ANSWER_RETRY_S, ask_until_answered
-from kconnd.daemon.kernel.wiring import Wire, prepare_wire
+from kconnd.daemon.kernel.wiring import Wire, prepare_wire, release_on_failure
 from kconnd.daemon.warm.maker import END_TIMEOUT_S, Maker
 from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.channels.kernel_listeners import list_sockets, read_exposure, read_refusal
@@ -406,8 +406,9 @@ async def launch_probe_kernel(
     check_descriptors(count_descriptors())
     name = warm_name(profile.name, secrets.token_hex(4))
     command = Launch(1, new_key=True, new_ports=True)
-    wire = await prepare_wire(world, name, profile, files, command, attempts=Attempts.KNOWN)
-    plan = make_plan(world, world.warm_files(name), 1, profile, files, wire.connection)
+    with release_on_failure(world, name):
+        wire = await prepare_wire(world, name, profile, files, command, attempts=Attempts.KNOWN)
+        plan = make_plan(world, world.warm_files(name), 1, profile, files, wire.connection)
     async with asyncio.timeout(world.launch_limit):
         handle = await maker.launch(plan, wire)
     try:

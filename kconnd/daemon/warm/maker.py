@@ -28,7 +28,7 @@ from kconnd.daemon.kernel.files import serialize
 from kconnd.daemon.kernel.observing import Attempt, Observer, unknown_software
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.questions import FIRST_ANSWER_RETRY_S, ask_until_answered
-from kconnd.daemon.kernel.wiring import Wire, prepare_wire, wire_settings
+from kconnd.daemon.kernel.wiring import Wire, prepare_wire, release_on_failure, wire_settings
 from kconnd.daemon.warm.reading import list_files, take_signatures
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import Handle
@@ -68,10 +68,10 @@ class Maker:
         )
         name = warm_name(profile.name, secrets.token_hex(4))
         launch = Launch(1, new_key=True, new_ports=True)
-        wire = await prepare_wire(self._world, name, profile, files, launch, attempts=attempts)
-        plan = make_plan(
-            self._world, self._world.warm_files(name), 1, profile, files, wire.connection
-        )
+        kernel_files = self._world.warm_files(name)
+        with release_on_failure(self._world, name):
+            wire = await prepare_wire(self._world, name, profile, files, launch, attempts=attempts)
+            plan = make_plan(self._world, kernel_files, 1, profile, files, wire.connection)
         return plan, wire, files.software
 
     async def make(self, profile: Profile) -> WarmKernel:

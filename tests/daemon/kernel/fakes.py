@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from kconnd.core.launch.plan import User
 from kconnd.daemon.context import World
 from kconnd.daemon.event_log import EventBus
 from kconnd.daemon.staggering import Pace
+from kconnd.errors import StartFailedError
 from kconnd.system.files.private import ensure_private_dir
 from kconnd.system.ledger import PortLedger
 from kconnd.system.store import Store
@@ -114,6 +115,18 @@ def make_world(folder: Path, **options: Any) -> World:
         "look_pace": Pace(0.0),
     }
     return World(**{**parts, **options})
+
+
+def fail_after_grant(world: World) -> World:
+    """Return a world in which no launch plan can be made once a kernel has ports."""
+
+    class LateFault(User):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "shell" and world.ledger.granted():
+                raise StartFailedError("planning it: a fault after the grant")
+            return super().__getattribute__(name)
+
+    return replace(world, user=LateFault(**vars(world.user)))
 
 
 class Reports(list[Any]):

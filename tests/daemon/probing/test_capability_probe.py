@@ -14,11 +14,12 @@ from kconnd.core.launch.wire import Trial
 from kconnd.core.profile.model import Access, Profile
 from kconnd.core.profile.values import Ports
 from kconnd.daemon.probing.capability_probe import Prober, on_wire
-from kconnd.daemon.probing.probe_kernel import ProbeLimits
+from kconnd.daemon.probing.probe_kernel import ProbeLimits, launch_probe_kernel
+from kconnd.daemon.warm.maker import Maker
 from kconnd.errors import StartFailedError
 from kconnd.system.launch_files import read_launch_files
 from tests.conftest import wait_until
-from tests.daemon.kernel.fakes import FakeChannels
+from tests.daemon.kernel.fakes import FakeChannels, fail_after_grant
 from tests.daemon.probing.fakes import FakeSoftware
 
 LAB = Profile(
@@ -70,6 +71,19 @@ async def test_what_a_kernel_does_not_support_is_found(tmp_path: Path) -> None:
         sigint_ends_cell=False,
         survives_sigint=False,
     )
+
+
+async def test_the_ports_of_a_kernel_that_cannot_be_planned_are_released(tmp_path: Path) -> None:
+    software = FakeSoftware(tmp_path)
+    software.world = fail_after_grant(software.world)
+    profile = LAB.model_copy(update={"transport": "tcp"})
+    files = await read_launch_files(software.world, profile)
+    with pytest.raises(StartFailedError, match="a fault after the grant"):
+        async with launch_probe_kernel(
+            software.world, Maker(software.world), profile, files, SHORT
+        ):
+            pass
+    assert software.world.ledger.granted() == {}
 
 
 async def test_what_does_not_come_is_waited_for_to_a_limit(tmp_path: Path) -> None:

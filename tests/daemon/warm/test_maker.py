@@ -20,7 +20,7 @@ from kconnd.daemon.warm.pool import Pool
 from kconnd.errors import StartFailedError
 from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.launch_files import read_launch_files
-from tests.daemon.kernel.fakes import FakeChannels, make_world
+from tests.daemon.kernel.fakes import FakeChannels, fail_after_grant, make_world
 from tests.launchers.fake import FakeLauncher
 
 
@@ -78,6 +78,14 @@ async def test_a_kernel_that_cannot_be_connected_to_is_ended(scene: Scene) -> No
         await maker.make(scene.profile(transport="ipc"))
     await maker.end()
     assert not list((scene.folder / "s" / "warm").iterdir())
+
+
+async def test_the_ports_of_a_kernel_that_cannot_be_planned_are_released(scene: Scene) -> None:
+    world = fail_after_grant(scene.world())
+    profile = scene.profile(transport="tcp")
+    with pytest.raises(StartFailedError, match="a fault after the grant"):
+        await Maker(world).plan(profile)
+    assert world.ledger.granted() == {}
 
 
 class ExitsOnPrivateWires(FakeLauncher):
