@@ -28,6 +28,7 @@ from kconnd.jupyter.restarter import Fate, KconndRestarter, ProcessStatus
 
 PROTOCOL_V1 = "v1.kernel.websocket.jupyter.org"
 EXECUTE_REQUEST = "execute_request"
+MAX_UNANSWERED = 4096  # remembered requests of one websocket; a notebook has fewer cells
 PARENT_PART = 2  # of a message without its identities: signature, header, parent header
 
 _Stock: Any = ZMQChannelsWebsocketConnection  # its type annotations do not match its callers
@@ -67,8 +68,18 @@ class KconndWebsocketConnection(_Stock):  # type: ignore[misc]  # see above
     def handle_incoming_message(self, incoming_msg: str | bytes) -> None:
         """Forward a message of the front end; remember a request to run a cell."""
         if self._watched is not None and (header := self._execute_header(incoming_msg)):
-            self._unanswered[header["msg_id"]] = (time.time(), header)
+            self._remember(header)
         super().handle_incoming_message(incoming_msg)
+
+    def _remember(self, header: dict[str, Any]) -> None:
+        """Remember a request; forget the oldest one if there are too many.
+
+        Some kernels never reply, and a kernel handles requests in order, so the oldest request is
+        the one that is most likely over.
+        """
+        self._unanswered[header["msg_id"]] = (time.time(), header)
+        if len(self._unanswered) > MAX_UNANSWERED:
+            del self._unanswered[next(iter(self._unanswered))]
 
     def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
         """Forward a message of the kernel; forget the request that it answers."""

@@ -10,6 +10,7 @@ from jupyter_client.session import Session
 from jupyter_server.services.kernels.connection import base
 from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 
+from kconnd.jupyter import websocket
 from kconnd.jupyter.restarter import Fate, KconndRestarter, ProcessStatus
 from kconnd.jupyter.server import KconndMappingKernelManager
 from kconnd.jupyter.websocket import PROTOCOL_V1, KconndWebsocketConnection
@@ -97,6 +98,18 @@ class Notebook:
 
 
 IDLE = ["idle"]
+
+
+def test_requests_to_a_kernel_that_never_replies_are_remembered_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(websocket, "MAX_UNANSWERED", 3)
+    notebook = Notebook()
+    sent = [notebook.send("execute_request") for _ in range(5)]
+    assert len(notebook.connection.channels["shell"].sent) == 5
+    notebook.connection.on_process_change(REPLACED, is_new=True)
+    replies = [message for message in notebook.handler.received if message[1] == "execute_reply"]
+    assert [parent for *_, parent in replies] == sent[2:]
 
 
 @pytest.mark.parametrize("subprotocol", [PROTOCOL_V1, None])
