@@ -109,6 +109,7 @@ class KernelSession:
         self._daemon, self._kernel, self._arguments = daemon, kernel, arguments
         self._deadline, self._output = deadline, output
         self._phase, self._interrupted = Phase.WAITING, False
+        self._came_late = False  # whether Ctrl-C found the kernel idle: the code had finished
         self._has_begun = False  # whether the code has published anything but its status
         self._ignored_at = math.inf  # when to report that the interrupt has had no effect
         self._unreachable_since: float | None = None  # no daemon has answered since then
@@ -132,12 +133,18 @@ class KernelSession:
         """Describe what happens to the code if the command ends now."""
         goes_on = self._phase is Phase.RUNNING and self._interrupted
         phase = Phase.INTERRUPTED if goes_on else self._phase
+        phase = Phase.DONE if self._came_late else phase
         return phase.value.format(name=self._arguments.name)
 
     @property
     def was_interrupted(self) -> bool:
         """Whether the command has interrupted the piece of code that was sent last."""
         return self._interrupted
+
+    @property
+    def came_late(self) -> bool:
+        """Whether Ctrl-C was pressed, and the piece of code that was sent last had finished."""
+        return self._came_late
 
     def execute(self, piece: CodePiece) -> int:
         """Run one piece of code, and return its exit status.
@@ -298,12 +305,16 @@ class KernelSession:
     def _interrupt_or_leave(self, request: str) -> None:
         """Interrupt the code; if it is not running or was interrupted before, end the command."""
         self._receive(request)
-        if self._phase is not Phase.RUNNING or self._interrupted:
+        if self._phase is not Phase.RUNNING or self._interrupted or self._came_late:
             raise KeyboardInterrupt
         self._interrupted = True
         print("interrupting …", file=sys.stderr)
         try:
-            self._interrupt()
+            if self._interrupt() == "idle":
+                self._interrupted, self._came_late = False, True
+                text = "kconnd-ctl: the code had already finished; nothing was interrupted"
+                print(text, file=sys.stderr)
+                return
         except FatalInterruptError as error:
             print(plain(f"kconnd-ctl: {error.message}"), file=sys.stderr)
             raise KeyboardInterrupt from None
@@ -320,8 +331,10 @@ class KernelSession:
             file=sys.stderr,
         )
 
-    def _interrupt(self) -> None:
-        self._daemon.post(kernel_path(self._arguments.name, "interrupt"))
+    def _interrupt(self) -> str:
+        """Interrupt the kernel; return the effect, which a daemon of an earlier version omits."""
+        reply = self._daemon.post(kernel_path(self._arguments.name, "interrupt"))
+        return str(reply.get("interrupt") or "")
 
     def _check_time(self) -> None:
         if time.monotonic() <= self._deadline:

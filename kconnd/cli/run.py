@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kconnd.client import Client
 
 MIN_TIMEOUT_S = 0.01  # of a socket; a timeout of 0 would make the socket non-blocking
+REST_NOT_SENT = "the rest of the code was not sent"
 NOT_SENT = "nothing was sent, so the code will not run; {name} continues to start"
 
 
@@ -82,6 +83,9 @@ def _execute(session: KernelSession, pieces: list[CodePiece]) -> int:
     """Run the pieces of code until one fails; return the exit status of the last piece that ran."""
     try:
         for piece in pieces:
+            if session.came_late:
+                print(f"kconnd-ctl: {REST_NOT_SENT}", file=sys.stderr)
+                return INTERRUPTED
             if status := session.execute(piece):
                 return status
     except KeyboardInterrupt:

@@ -15,6 +15,8 @@ from tests.cli.fake_daemon import FakeDaemon
 class FakeSession:
     """Succeeds with every piece of code but ``error`` and ``Ctrl-C``."""
 
+    came_late = False
+
     def __init__(self) -> None:
         self.executed: list[str] = []
 

@@ -114,6 +114,39 @@ def test_an_interrupted_cell_gives_130_whatever_is_replied(play: Play, name: str
         assert kernel.codes == ["1"]
 
 
+@pytest.mark.usefixtures("_socket")
+@pytest.mark.parametrize(
+    ("reply", "words", "status"),
+    [
+        ({"status": "ok"}, ("-c", "1"), 0),
+        ({"status": "error", "ename": "ValueError", "evalue": "", "traceback": []}, ("-c", "1"), 1),
+        ({"status": "ok"}, ("-c", "1", "-c", "never sent"), 130),
+    ],
+)
+def test_a_cell_that_ends_before_the_interrupt_was_not_interrupted(
+    play: Play, daemon: FakeDaemon, reply: dict[str, Any], words: tuple[str, ...], status: int
+) -> None:
+    def cell(kernel: ScriptedKernel) -> None:
+        kernel.publish("stream", name="stdout", text="begun\n")
+        assert kernel.interrupted.wait(20)
+        kernel.reply(**reply)
+        kernel.status("idle")
+
+    with play(cell) as kernel:
+
+        def find_idle(_: Request) -> Any:
+            kernel.interrupted.set()
+            return {**daemon.kernels["a"], "interrupt": "idle"}
+
+        daemon.replies["POST", "/v1/kernels/a/interrupt"] = find_idle
+        done = interrupt_run(*words)
+        lines = done.err.splitlines()
+        assert lines[1].endswith("the code had already finished; nothing was interrupted")
+        assert lines[2:] == ["kconnd-ctl: the rest of the code was not sent"] * (status == 130)
+        assert done.code == status
+        assert kernel.codes == ["1"]
+
+
 @pytest.mark.parametrize("name", ["ipykernel", "async-kernel", "IRkernel"])
 def test_a_cell_that_others_interrupt_gives_130(ctl: Ctl, play: Play, name: str) -> None:
     def cell(kernel: ScriptedKernel) -> None:
