@@ -50,11 +50,14 @@ def test_a_home_that_is_not_used_is_named(around: Around, monkeypatch: pytest.Mo
     assert (finding.level, "'somewhere'" in finding.message) == ("warn", True)
 
 
-def test_a_home_that_does_not_exist_is_bad(around: Around, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/none")
-    findings = list(session_checks.check_home(around(home="/none")))
+def test_a_home_that_does_not_exist_is_bad(
+    around: Around, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = str(tmp_path / "none")
+    monkeypatch.setenv("HOME", home)
+    findings = list(session_checks.check_home(around(home=home)))
     assert levels(findings) == ["bad"]
-    assert findings[0].cure.startswith("the home folder /none does not exist: create it")
+    assert findings[0].cure.startswith(f"the home folder {home} does not exist: create it")
 
 
 def test_a_daemon_with_another_home_is_named(around: Around) -> None:

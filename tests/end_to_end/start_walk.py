@@ -33,14 +33,7 @@ ROUNDS = frozenset({"daemon/tasks", "daemon/warm"})
 SOCKETS = "system/channels"
 THREADS = "system/hung_calls"  # of the rounds, too, from which they cannot be told
 POLLING = frozenset(
-    {
-        "find_fault",
-        "_explain_silence",
-        "_first_answer",
-        "_first_beats",
-        "ask_until_answered",
-        "watch",
-    }
+    {"find_fault", "_explain_silence", "_first_beats", "ask_until_answered", "watch"}
 )
 COUNTED = {
     "Store.save": "records written",
