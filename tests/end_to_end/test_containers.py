@@ -73,7 +73,7 @@ def test_the_profile_names_the_folder_for_a_wrapper_that_is_not_known(folder: Pa
 
 def test_a_kernel_that_is_never_reached_is_told_with_the_cure(folder: Path) -> None:
     with Daemon(folder) as daemon:
-        profile(daemon, [*UNKNOWN, *hide(daemon)], "startup_timeout: 6s\n")
+        profile(daemon, [*UNKNOWN, *hide(daemon)], "startup_timeout: 8s\n")
         daemon.start()
         with pytest.raises(DaemonError) as caught:
             daemon.post("lab", "start")

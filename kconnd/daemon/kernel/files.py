@@ -24,6 +24,8 @@ from kconnd.daemon.kernel.place import PRIVATE_PREFIX
 from kconnd.errors import StillRunningError
 from kconnd.system.files.private import is_locked, is_private, read_tail, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
+from kconnd.system.process.namespaces import hides_file
+from kconnd.system.process.processes import ProcessId
 
 OUTPUT_TAIL_BYTES = 4096  # the end of the output, which is stored with an exit
 SETUP_TAIL_BYTES = 256 << 10  # the end of the output in which failures of setup are looked for
@@ -129,6 +131,15 @@ class RuntimeFiles:
                 "",
             )  # the copy has other paths; no kernel with Unix sockets writes it again
         return find_rewriting(copy or self.connection_file, connection)
+
+    def find_hidden_file(self, shim: ProcessId, place: Place) -> str:
+        """Return the connection file's path in a container that does not have it; else ``""``."""
+        copy = self.own_copy()
+        if copy is not None and not place.inside:
+            return ""  # the process was adopted, so the path in the container is unknown
+        file = copy or self.connection_file
+        seen_as = f"{place.inside or file.parent}/{file.name}"
+        return seen_as if hides_file(shim, file, seen_as) else ""
 
     def _remove_own_copy(self) -> None:
         if copy := self.own_copy():

@@ -47,11 +47,10 @@ from kconnd.errors import NotRunningError
 from kconnd.launchers.base import ExitStatus, Handle
 from kconnd.system.channels.attach_check import AttachCheck
 from kconnd.system.channels.kernel_listeners import list_sockets, read_exposure
-from kconnd.system.process.namespaces import hides_file
 
 BIND_TIMEOUT_S, BIND_POLL_S = 2.0, 0.05  # a kernel may answer before it binds all sockets
 INTERRUPT_REPLY_TIMEOUT_S = 10.0
-EXPLAIN_BEFORE_S = 0.5  # the time from the check to the startup timeout
+EXPLAIN_BEFORE_S = 2.0  # the longest time from the check to the startup timeout
 SOCKETS_GONE = "its sockets were deleted: no new client can attach until it is restarted"
 
 log = logging.getLogger("kconnd")
@@ -359,27 +358,21 @@ class Process:
     async def _explain_silence(self, reach: AttachCheck, target: Target) -> None:
         """Warn, shortly before a start times out, why the kernel has not been reached."""
         # This is a fixed delay, because no event marks this time.
-        await asyncio.sleep(max(0.0, target.startup_timeout - EXPLAIN_BEFORE_S))
+        lead_s = min(EXPLAIN_BEFORE_S, target.startup_timeout / 4)
+        await asyncio.sleep(target.startup_timeout - lead_s)
+        # The files are compared first, because the kernel is ended when its start times out.
+        shim, place = target.handle.shim, target.place
+        hidden_file = await asyncio.to_thread(self.runtime.find_hidden_file, shim, place)
         fault = await asyncio.to_thread(reach.find_fault)
         if self.is_ready or not fault or self.connection is None:
             return
         _, rewriting = self.runtime.find_rewriting(self.connection)
         if rewriting:
             self._warn(rewriting)
-            return
-        copy = self.runtime.own_copy()
-        file = copy or self.runtime.connection_file
-        seen_as = f"{target.place.inside or file.parent}/{file.name}"
-        # For an adopted process, the path of the copy in the container is unknown.
-        is_known = copy is None or bool(target.place.inside)
-        is_hidden = is_known and await asyncio.to_thread(
-            hides_file, target.handle.shim, file, seen_as
-        )
-        if BOUND_INSTEAD in fault and not is_hidden:
+        elif BOUND_INSTEAD in fault and not hidden_file:
             self._warn(f"it does not follow its connection file: {fault}")
         else:
-            hidden_file = seen_as if is_hidden else ""
-            self._warn(describe_unreached(target.place, fault, hidden_file=hidden_file))
+            self._warn(describe_unreached(place, fault, hidden_file=hidden_file))
 
     async def _compare_with_file(self, handle: Handle, connection: ConnectionInfo) -> None:
         """Warn of sockets that the connection file does not account for."""
