@@ -23,7 +23,6 @@ session = {"path": "/evil", "umask": 0, "variables": {"TOKEN": "evil"}, "request
 connection.request("POST", "/v1/kernels/ours/" + sys.argv[2], json.dumps({"session": session}))
 print(connection.getresponse().status)
 """
-PAM_UMASK = "session optional pam_umask.so umask=0037"
 
 
 @pytest.fixture
@@ -73,16 +72,3 @@ def test_the_session_of_who_may_manage_a_kernel_is_never_used(box: Box, ours: st
     record = f"/var/lib/kconnd/u/{box.uid('ada')}/kernels/{ours}/record.json"
     assert box.run(f"stat -c '%U %a' {record}").out == "ada 600\n"
     assert box.try_(f"kconnd-ctl info {ours} --json", "bob").json()["session"] is None
-
-
-def test_the_umask_without_a_session_is_the_one_that_pam_gives(box: Box, ours: str) -> None:
-    uid, file = box.uid("ada"), "/etc/pam.d/systemd-user"
-    box.run(f"cp {file} /root/systemd-user; echo '{PAM_UMASK}' >> {file}")
-    try:
-        box.run(f"systemctl restart user@{uid}.service")
-        box.run(f"kconnd-ctl start ada/{ours}", "bob")
-        assert seen(box)[1] == 0o037
-        shown = box.ctl(f"info {ours}", "ada")
-        assert (shown["umask"], shown["umask_source"]) == ("037", "account")
-    finally:
-        box.run(f"mv /root/systemd-user {file}; systemctl stop user@{uid}.service")

