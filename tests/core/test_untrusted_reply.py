@@ -12,7 +12,7 @@ from kconnd.core.kernel.lifecycle import Desired, State
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.kernel.view import LiveStatus, describe, iso_time
 from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
-from kconnd.core.names import parse_name
+from kconnd.core.names import derived_name, parse_name
 from kconnd.core.profile import difference
 from kconnd.core.untrusted_reply import (
     ACTIVITIES,
@@ -292,3 +292,13 @@ def test_no_error_is_more_than_text(told: Any) -> None:
     assert error.hint.isprintable()
     assert not getattr(error, "owner", "")
     assert len(error.message) + len(error.hint) < 2 * (MAX_LINE_CHARS + 100)
+
+
+def test_jupyters_name_of_a_kernel_spec_leads_to_a_reply_with_the_derived_name() -> None:
+    path = "/v1/kernels/C%2B%2B%2017"
+    row = ROW | {"name": derived_name("c++ 17"), "jupyter_name": "c++\x1b 17"}
+    reply = validate_reply(path, row, *EVE)
+    assert (reply["name"], reply["jupyter_name"]) == (row["name"], "c++? 17")
+    for kernel in ("lab", derived_name("c++ 18")):
+        with pytest.raises(UnreachableError, match="it is about another kernel"):
+            validate_reply(path, row | {"name": kernel}, *EVE)
