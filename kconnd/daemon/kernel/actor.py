@@ -350,8 +350,9 @@ class Actor:
         before = self.kernel
         kernel, commands = decide(before, event, self.policy, self._world.clock())
         record = replace(self.record, lifecycle=kernel)
-        if isinstance(event, StartRequested):
-            record = replace(record, notebook=self._next_notebook(event.notebook))
+        if isinstance(event, StartRequested | RestartRequested):
+            sent = event.notebook if isinstance(event, StartRequested) else None
+            record = replace(record, notebook=self._next_notebook(sent))
         if story := _story(before, kernel):
             record = record.with_decision(Decision(self._world.wall_clock(), story, kernel.reason))
         if any(isinstance(command, Launch) for command in commands):
