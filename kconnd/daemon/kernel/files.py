@@ -100,12 +100,19 @@ class RuntimeFiles:
         write_private(self.connection_file, serialize(connection))
 
     def write_own_copy(self, connection: ConnectionInfo, place: Place) -> None:
-        """Write the copy of the connection file that a kernel in a container sees, and its link."""
-        if not place.folder:
-            return
-        copy = Path(place.folder) / self.connection_file.name
-        write_private(copy, serialize(see_from_inside(place, connection)))
+        """Write the copy of the connection file that a kernel in a container sees, and its link.
+
+        Remove the copy of an earlier process that was in another folder.
+        """
+        copy = Path(place.folder) / self.connection_file.name if place.folder else None
         link = Path(self.paths.own_copy)
+        if self.own_copy() not in {None, copy}:
+            with self._logging("removing its earlier connection file"):
+                self._remove_own_copy()
+            link.unlink()
+        if copy is None:
+            return
+        write_private(copy, serialize(see_from_inside(place, connection)))
         link.unlink(missing_ok=True)
         link.symlink_to(copy)
 

@@ -71,6 +71,28 @@ async def test_the_folder_that_a_command_mounts_gets_a_private_one(
     assert not private.exists()
 
 
+def find_copies(folder: Path) -> list[Path]:
+    return [*folder.glob(f"*/{PRIVATE_PREFIX}*/kernel-lab.json")]
+
+
+async def test_a_restart_in_another_folder_removes_the_earlier_copy(
+    world: World, tmp_path: Path
+) -> None:
+    runtime, places = RuntimeFiles("lab", world), []
+    for name in ("first", "second"):
+        boxed = profile("/opt/bwrap", "--bind", str(tmp_path / name), "/in")
+        places.append((await place_files(world, boxed)).place)
+    wire = await prepare_wire(world, "lab", profile(), await place_files(world, profile()), FIRST)
+    runtime.write_connection(wire.connection)
+    for place in (*places, RUNTIME_FOLDER):
+        runtime.write_own_copy(wire.connection, place)
+        expected = Path(place.folder) / "kernel-lab.json" if place.folder else None
+        assert runtime.own_copy() == expected
+        assert find_copies(tmp_path) == ([expected] if expected else [])
+    runtime.write_connection(replace(wire.connection, ip="127.0.0.9"))
+    assert runtime.find_rewriting(wire.connection)[0], "the file that the kernel has is compared"
+
+
 async def test_a_restart_leaves_a_transport_that_the_container_does_not_permit(
     world: World, tmp_path: Path
 ) -> None:
