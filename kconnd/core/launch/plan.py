@@ -153,16 +153,18 @@ def with_program(
 
     With this PATH, ``!pip`` in a cell runs the pip of the interpreter's environment, for example. A
     relative folder is not put on PATH, because its meaning would change with each ``cd``. A program
-    that was found on PATH changes nothing. `None` stands for a program that is not known yet. A
-    folder of the system stays where it is on PATH, so that it does not hide the user's own
-    programs.
+    that was found on PATH changes nothing; in a restart, its name alone is replaced. `None` stands
+    for a program that is not known yet. A folder of the system stays where it is on PATH, so that
+    it does not hide the user's own programs.
     """
     argv = spec.argv
-    if program is not None and not program.on_path:
+    on_path = program is not None and program.on_path
+    if program is not None and (program.is_kept or not on_path):
         argv = (program.path, *argv[1:])
     folder, slash, _ = argv[0].rpartition("/")
     path = env.get("PATH", SYSTEM_PATH)
-    if slash and folder.startswith("/") and not _is_in_place(folder, path.split(":")):
+    is_added = not on_path and slash and folder.startswith("/")
+    if is_added and not _is_in_place(folder, path.split(":")):
         path = f"{folder}:{path}"
     return argv, {**env, "PATH": path}
 
