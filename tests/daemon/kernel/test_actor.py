@@ -31,6 +31,7 @@ from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.catalog import CatalogEntry
 from kconnd.daemon.kernel.actor import Actor
+from kconnd.daemon.kernel.run_watch import identify_run
 from kconnd.daemon.main import keep_going
 from kconnd.errors import NoSuchKernelError, StateFileError
 from kconnd.launchers.base import ExitStatus
@@ -550,3 +551,12 @@ async def test_a_kernel_that_is_started_or_restarted_after_its_run_stays(stage: 
         assert stage.actor.record.notebook == NO_NOTEBOOK
         await stage.actor.ask(StopRequested(now=True))
         await stage.reach(State.STOPPED)
+
+
+async def test_a_kernel_that_is_restarted_during_its_run_still_ends_with_it(stage: Stage) -> None:
+    run = identify_run(os.getpid())
+    await stage.actor.ask(StartRequested(notebook=Notebook(run=run)))
+    await stage.actor.ask(StopRequested(now=True))
+    await stage.reach(State.STOPPED)
+    await stage.actor.ask(RestartRequested())
+    assert stage.actor.record.notebook == Notebook(run=run)
