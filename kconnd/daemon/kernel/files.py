@@ -7,11 +7,13 @@ cannot be written. While a process of the kernel holds the lock, none of the ker
 removed or replaced.
 """
 
+import asyncio
 import contextlib
 import json
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from kconnd.core.kernel.exposure import describe_rewriting
@@ -20,9 +22,15 @@ from kconnd.core.launch.containers import Place, see_from_inside
 from kconnd.core.launch.login_command import find_setup_failures
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.claims import is_held
-from kconnd.daemon.kernel.place import PRIVATE_PREFIX
-from kconnd.errors import StillRunningError
-from kconnd.system.files.private import is_locked, is_private, read_tail, write_private
+from kconnd.daemon.kernel.place import PRIVATE_PREFIX, use_folder
+from kconnd.errors import KconndError, StillRunningError
+from kconnd.system.files.private import (
+    ensure_private_dir,
+    is_locked,
+    is_private,
+    read_tail,
+    write_private,
+)
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process.namespaces import hides_file
 from kconnd.system.process.processes import ProcessId
@@ -52,6 +60,7 @@ class RuntimeFiles:
         self.connection_file = Path(self.paths.connection_file)
         self.log = Path(self.paths.log)
         self._world = world
+        self._removal: asyncio.Task[None] | None = None  # of files in a container's folder
 
     def check_unlocked(self) -> None:
         """Check that no process of the kernel is alive, before a launch replaces the files.
@@ -99,20 +108,35 @@ class RuntimeFiles:
         """Write the connection file for clients."""
         write_private(self.connection_file, serialize(connection))
 
-    def write_own_copy(self, connection: ConnectionInfo, place: Place) -> None:
-        """Write the copy of the connection file that a kernel in a container sees, and its link.
+    async def write_for_launch(self, connection: ConnectionInfo, place: Place) -> None:
+        """Remove old sockets, and write the connection files of a new process.
 
         Remove the copy of an earlier process that was in another folder.
+
+        Raises
+        ------
+        StartFailedError
+            If the disk or file server of the place does not answer.
         """
+        earlier = self.own_copy()
         copy = Path(place.folder) / self.connection_file.name if place.folder else None
-        link = Path(self.paths.own_copy)
-        if self.own_copy() not in {None, copy}:
-            with self._logging("removing its earlier connection file"):
-                self._remove_own_copy()
-            link.unlink()
+        if earlier is not None and earlier != copy:
+            await self._remove_from_place(earlier, None)
+            Path(self.paths.own_copy).unlink(missing_ok=True)  # noqa: ASYNC240  # in the runtime folder
         if copy is None:
-            return
+            self.remove_sockets(connection)
+        self.write_connection(connection)
+        if copy is not None:
+            write = partial(self.write_own_copy, connection, place)
+            await use_folder(self._world, place.folder, write)
+
+    def write_own_copy(self, connection: ConnectionInfo, place: Place) -> None:
+        """Write the copy of the connection file that a kernel in a container sees, and its link."""
+        ensure_private_dir(Path(place.folder))  # the end of another kernel can have removed it
+        self.remove_sockets(connection)
+        copy = Path(place.folder) / self.connection_file.name
         write_private(copy, serialize(see_from_inside(place, connection)))
+        link = Path(self.paths.own_copy)
         link.unlink(missing_ok=True)
         link.symlink_to(copy)
 
@@ -148,11 +172,24 @@ class RuntimeFiles:
         seen_as = f"{place.inside or file.parent}/{file.name}"
         return seen_as if hides_file(shim, file, seen_as) else ""
 
-    def _remove_own_copy(self) -> None:
-        if copy := self.own_copy():
-            copy.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # other kernels use the folder, too
-                copy.parent.rmdir()
+    async def removed(self) -> None:
+        """Wait until the files of the previous process in a container's folder are removed."""
+        if self._removal is not None:
+            await asyncio.wait({self._removal})
+
+    async def _remove_from_place(self, copy: Path, connection: ConnectionInfo | None) -> None:
+        """Remove the files in a container's folder, which can be on a file server that hangs."""
+        work = partial(self._remove_own_copy, copy, connection)
+        try:
+            await use_folder(self._world, str(copy.parent), work)
+        except (OSError, KconndError) as error:
+            log.error("%s: removing %s: %s", self.name, copy, error)
+
+    def _remove_own_copy(self, copy: Path, connection: ConnectionInfo | None) -> None:
+        self.remove_sockets(connection)
+        copy.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # other kernels use the folder, too
+            copy.parent.rmdir()
 
     def read_connection(self) -> ConnectionInfo | None:
         """Read the connection file; None if the file is missing or damaged."""
@@ -194,8 +231,11 @@ class RuntimeFiles:
             if is_held(self._world, self.name):
                 log.error("%s: a process is still alive, so nothing was removed", self.name)
                 return
-            self.remove_sockets(connection)
-            self._remove_own_copy()
+            if copy := self.own_copy():
+                work = self._remove_from_place(copy, connection)
+                self._removal = asyncio.get_running_loop().create_task(work)
+            else:
+                self.remove_sockets(connection)
             self.connection_file.unlink(missing_ok=True)
             self._world.ledger.release(self.name)
             if recorded:

@@ -255,6 +255,7 @@ class Launching:
     async def _start(self, order: Order, files: LaunchFiles) -> tuple[Start, Handle]:
         world, process, generation = self._world, self._process, order.generation
         check_descriptors(count_descriptors())
+        await process.runtime.removed()
         files = replace(files, place=await choose_place(world, order.profile, files))
         wire = await prepare_wire(
             world, process.name, order.profile, files, order.command, order.previous
@@ -262,9 +263,7 @@ class Launching:
         for note in wire.notes:
             world.announce(process.name, "ports-changed", note)
         start = self._prepare(order, files, wire)
-        process.runtime.remove_sockets(start.connection)
-        process.runtime.write_connection(start.connection)
-        process.runtime.write_own_copy(start.connection, files.place)
+        await process.runtime.write_for_launch(start.connection, files.place)
         paths = process.runtime.paths
         plan = make_plan(world, paths, generation, order.profile, files, start.connection)
         plan = replace(plan, asked=order.asked_ns)

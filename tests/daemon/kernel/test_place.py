@@ -1,11 +1,13 @@
 """The folder of a container's connection file: private, of the user, the same for each start."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kconnd.core.kernel.events import Launch
+from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.containers import RUNTIME_FOLDER, Place, see_from_inside
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
@@ -13,7 +15,9 @@ from kconnd.daemon.kernel.files import RuntimeFiles
 from kconnd.daemon.kernel.place import PRIVATE_PREFIX, choose_place
 from kconnd.daemon.kernel.wiring import Previous, prepare_wire
 from kconnd.errors import StartFailedError, UsageError
+from kconnd.system.hung_calls import PathSteps
 from kconnd.system.launch_files import LaunchFiles, make_plan, read_launch_files
+from tests.conftest import wait_until
 from tests.daemon.kernel.fakes import make_world
 
 FIRST = Launch(1, new_key=True, new_ports=True)
@@ -62,12 +66,13 @@ async def test_the_folder_that_a_command_mounts_gets_a_private_one(
     assert plan.env["KCONND_CONNECTION_FILE"] == plan.argv[-1]
 
     runtime = RuntimeFiles("lab", world)
-    runtime.write_own_copy(wire.connection, files.place)
+    await runtime.write_for_launch(wire.connection, files.place)
     copy = private / "kernel-lab.json"
     assert copy.stat().st_mode & 0o777 == 0o600
     assert runtime.own_copy() == copy
     assert runtime.find_rewriting(wire.connection) == (False, "")
     runtime.clean_up(wire.connection)
+    await runtime.removed()
     assert not private.exists()
 
 
@@ -85,7 +90,7 @@ async def test_a_restart_in_another_folder_removes_the_earlier_copy(
     wire = await prepare_wire(world, "lab", profile(), await place_files(world, profile()), FIRST)
     runtime.write_connection(wire.connection)
     for place in (*places, RUNTIME_FOLDER):
-        runtime.write_own_copy(wire.connection, place)
+        await runtime.write_for_launch(wire.connection, place)
         expected = Path(place.folder) / "kernel-lab.json" if place.folder else None
         assert runtime.own_copy() == expected
         assert find_copies(tmp_path) == ([expected] if expected else [])
@@ -112,7 +117,39 @@ async def test_a_copy_elsewhere_is_not_removed(world: World, tmp_path: Path) -> 
     other.touch()
     Path(runtime.paths.own_copy).symlink_to(other)  # noqa: ASYNC240  # short
     runtime.clean_up(None)
+    await runtime.removed()
     assert other.exists()
+
+
+async def test_a_folder_on_a_file_server_that_hangs_holds_up_no_other_request(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxed = profile("/opt/bwrap", "--bind", str(tmp_path), str(tmp_path), "--unshare-net")
+    boxed = boxed.model_copy(update={"connection_folder": str(tmp_path / "far")})
+    files = await place_files(world, boxed)
+    wire = await prepare_wire(world, "lab", boxed, files, FIRST)
+    world = replace(world, paths=PathSteps(0.2, 0.2))
+    runtime, gate = RuntimeFiles("lab", world), threading.Event()
+    await runtime.write_for_launch(wire.connection, files.place)
+    remove = runtime.remove_sockets
+
+    def hang(connection: ConnectionInfo | None) -> None:
+        gate.wait()
+        remove(connection)
+
+    monkeypatch.setattr(runtime, "remove_sockets", hang)
+    try:
+        runtime.clean_up(wire.connection)
+        assert not runtime.connection_file.exists(), "the rest is removed at once"
+        await runtime.removed()
+        with pytest.raises(StartFailedError, match=r"far/.* does not answer"):
+            await runtime.write_for_launch(wire.connection, files.place)
+    finally:
+        gate.set()
+    await wait_until(lambda: not world.paths.stuck, "the removal to end")
+    await runtime.write_for_launch(wire.connection, files.place)
+    copy = Path(files.place.folder, "kernel-lab.json")
+    assert copy.exists(), "the folder, which the removal took away, is made again"  # noqa: ASYNC240
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o720])
