@@ -20,8 +20,6 @@ from kconnd.cli.batch import (
 from kconnd.client import kernel_path
 from kconnd.errors import RefusedError, UsageError
 
-LAUNCHING_VERBS = {"start", "restart"}
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +32,8 @@ if TYPE_CHECKING:
     Describe = Callable[[dict[str, Any]], str]
 
 
-LAUNCHES = frozenset({"start", "restart"})  # the verbs after which unenforced limits are reported
+# The verbs whose requests contain the session, and after which unenforced limits are reported.
+LAUNCHING_VERBS = frozenset({"start", "restart"})
 
 
 def start(arguments: Arguments) -> int:
@@ -188,7 +187,7 @@ def _post(
         kernels.append(kernel)
         if reason := kernel.get("unrecorded"):
             print(_describe_unrecorded(verb, kernel["name"], reason), file=sys.stderr)
-        if verb in LAUNCHES and (text := kernel.get("limits_unenforced")):
+        if verb in LAUNCHING_VERBS and (text := kernel.get("limits_unenforced")):
             print(f"kconnd-ctl: {kernel['name']}: {render.plain(text)}", file=sys.stderr)
         if not arguments.json:
             print(render.plain(describe(kernel)), flush=True)

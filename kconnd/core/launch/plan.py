@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from string import Template
 
-from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles, without_warm_suffix
 from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.core.launch.program_search import Program
@@ -235,9 +234,3 @@ PLAIN_HINT = (
     "write encryption: none in the profile if every user of the machine may read its output, or "
     "drop access"
 )
-
-
-def describe_wire(connection: ConnectionInfo) -> str:
-    """Describe a connection by its transport and its protection."""
-    secured = "private by file permissions" if connection.transport == "ipc" else "not encrypted"
-    return f"{connection.transport}, {'CURVE' if connection.curve else secured}"

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from kconnd.core.kernel.exposure import describe_rewriting
+from kconnd.core.kernel.exposure import describe_written_file
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 from kconnd.core.launch.containers import Place, see_from_inside
 from kconnd.core.launch.login_command import find_setup_failures
@@ -157,10 +157,7 @@ class RuntimeFiles:
         """
         copy = self.own_copy()
         if copy is not None and connection.transport == "ipc":
-            return (
-                False,
-                "",
-            )  # the copy has other paths; no kernel with Unix sockets writes it again
+            return False, ""  # it has other paths; no kernel with Unix sockets writes it again
         return find_rewriting(copy or self.connection_file, connection)
 
     def find_hidden_file(self, shim: ProcessId, place: Place) -> str:
@@ -267,4 +264,4 @@ def find_rewriting(file: Path, connection: ConnectionInfo) -> tuple[bool, str]:
         return False, ""  # a removed file is no evidence
     if content == serialize(connection):
         return False, ""
-    return True, describe_rewriting(connection.to_file(), content)
+    return True, describe_written_file(connection.to_file(), content)
