@@ -10,6 +10,7 @@ The folder can be on a file server that hangs. It is therefore accessed by `use_
 with a time limit.
 """
 
+import asyncio
 import hashlib
 import os
 import stat
@@ -29,6 +30,7 @@ from kconnd.core.launch.containers import (
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.errors import KconndError, StartFailedError
+from kconnd.system.channels.attach_check import AttachCheck
 from kconnd.system.files.private import ensure_private_dir
 from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.launch_files import LaunchFiles
@@ -80,6 +82,18 @@ async def use_folder(world: World, folder: str, action: Callable[[], T]) -> T:
             str(error),
             hint="once it answers, start it again; or change 'connection_folder' in the profile",
         ) from error
+
+
+async def find_fault(world: World, reach: AttachCheck) -> str:
+    """Explain why a new client could not attach; ``""`` if it can; see `AttachCheck`."""
+    if reach.is_fast:
+        return reach.find_fault()
+    if not reach.folder:
+        return await asyncio.to_thread(reach.find_fault)
+    try:
+        return await use_folder(world, reach.folder, reach.find_fault)
+    except StartFailedError as error:
+        return error.message
 
 
 def _prepare(world: World, place: Place) -> Place:

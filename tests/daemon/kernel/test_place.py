@@ -9,17 +9,21 @@ import pytest
 from kconnd.core.kernel.events import Launch
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.containers import RUNTIME_FOLDER, Place, see_from_inside
+from kconnd.core.launch.kernel_files import IPC_PORTS
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.files import RuntimeFiles
-from kconnd.daemon.kernel.place import PRIVATE_PREFIX, choose_place
+from kconnd.daemon.kernel.place import PRIVATE_PREFIX, choose_place, find_fault
 from kconnd.daemon.kernel.wiring import Previous, prepare_wire
 from kconnd.errors import StartFailedError, UsageError
+from kconnd.system.channels.attach_check import AttachCheck
 from kconnd.system.hung_calls import PathSteps
 from kconnd.system.launch_files import LaunchFiles, make_plan, read_launch_files
+from kconnd.system.process.processes import ProcessId
 from tests.conftest import wait_until
 from tests.daemon.kernel.fakes import make_world
 
+LIMIT_S = 2.0  # in which a thread gets its turn on the busiest machine
 FIRST = Launch(1, new_key=True, new_ports=True)
 
 
@@ -128,7 +132,7 @@ async def test_a_folder_on_a_file_server_that_hangs_holds_up_no_other_request(
     boxed = boxed.model_copy(update={"connection_folder": str(tmp_path / "far")})
     files = await place_files(world, boxed)
     wire = await prepare_wire(world, "lab", boxed, files, FIRST)
-    world = replace(world, paths=PathSteps(0.2, 0.2))
+    world = replace(world, paths=PathSteps(LIMIT_S, LIMIT_S))
     runtime, gate = RuntimeFiles("lab", world), threading.Event()
     await runtime.write_for_launch(wire.connection, files.place)
     remove = runtime.remove_sockets
@@ -177,3 +181,22 @@ async def test_a_path_that_is_too_long_inside_is_refused(world: World, tmp_path:
     with pytest.raises(UsageError, match="is too long a path for Unix sockets") as caught:
         await prepare_wire(world, "lab", long, await place_files(world, long), FIRST)
     assert "connection_folder" in caught.value.hint
+
+
+async def test_sockets_on_a_file_server_that_hangs_are_looked_at_in_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, gate = replace(world, paths=PathSteps(0.2, 0.2)), threading.Event()
+    connection = ConnectionInfo("ipc", f"/far/{PRIVATE_PREFIX}1/lab", IPC_PORTS, "key")
+    reach = AttachCheck(connection, world.runtime_dir / "kernel-lab.json", ProcessId(1, 0))
+
+    def hang() -> str:
+        gate.wait()
+        return ""
+
+    monkeypatch.setattr(reach, "find_fault", hang)
+    try:
+        assert "/far/.kconnd-1 for its connection file: the disk" in await find_fault(world, reach)
+    finally:
+        gate.set()
+    await wait_until(lambda: not world.paths.stuck, "the look to end")
