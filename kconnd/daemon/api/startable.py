@@ -5,6 +5,7 @@ kernel spec has none until its first start. The commands are built as for a star
 anything; a kernel spec that cannot be started is listed with the error of its start.
 """
 
+import errno
 import shutil
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from kconnd.core.profile.model import Profile
 from kconnd.daemon.api.request import Request
 from kconnd.daemon.context import World
 from kconnd.errors import StartFailedError
+from kconnd.system.files.program_faults import describe_failed_exec, foresee_exec
 from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.launch_files import command_of, find_inherited, read_in_steps
 from kconnd.system.program_choice import ProgramHints
@@ -60,6 +62,14 @@ def _look_up(
     argv, env = command_of(world, profile, files)
     begin(f"looking for {argv[0]}")
     program = shutil.which(argv[0], path=env["PATH"])
-    error = "" if program else f"running {argv[0]}: there is no such program"
+    error = "" if program else _describe_missing(argv[0], files.cwd, env["PATH"])
     command = [program or argv[0], *argv[1:]]
     return {"display_name": files.spec.display_name, "argv": command, "error": error}
+
+
+def _describe_missing(word: str, cwd: str, search_path: str) -> str:
+    """Say why `shutil.which` finds no program: it does not exist, or cannot be executed."""
+    number = foresee_exec(word, cwd, search_path)
+    if number in {0, errno.ENOENT}:
+        return f"running {word}: there is no such program"
+    return describe_failed_exec(word, cwd, search_path, number).reason

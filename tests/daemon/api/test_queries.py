@@ -122,6 +122,26 @@ async def test_kernel_specs_without_a_kernel_are_listed_to_the_owner_who_asks(
     assert [row["name"] for row in rows] == ["bad"]
 
 
+async def test_a_kernel_spec_without_a_runnable_program_is_listed_with_the_reason(
+    house: House, tmp_path: Path
+) -> None:
+    script = tmp_path / "start.sh"
+    script.write_text("#!/bin/sh\n", encoding="utf-8")
+    folders = {}
+    for name, word in (("closed", str(script)), ("gone", str(tmp_path / "gone.sh"))):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        content = {"argv": [word, "{connection_file}"], "display_name": name, "language": "x"}
+        (folders[name] / "kernel.json").write_text(json.dumps(content))
+    house.kernels.catalog._scan = lambda _begin: folders
+    await house.kernels.reload()
+    rows = fields_of(await queries.kernels_(house.request(query={"startable": "1"})))["startable"]
+    assert [row["error"] for row in rows] == [
+        f"running {script}: it exists, but it is not executable (it has no x bit)",
+        f"running {tmp_path}/gone.sh: there is no such program",
+    ]
+
+
 async def test_profiles_of_foreign_kernels_are_not_listed(house: House) -> None:
     house.kernels.foreign["lab"] = Foreign(KernelRecord("lab"), locked=True, here=False)
     rows = fields_of(await queries.profiles(house.request()))["profiles"]
