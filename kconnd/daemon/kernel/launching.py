@@ -289,7 +289,7 @@ class Launching:
             order.generation,
             connection=wire.connection,
             facts=facts,
-            program=files.program,
+            program=replace(files.program, is_kept=False),  # each restart decides anew
             umask=files.inherited.umask,
         )
         self._report(news)
