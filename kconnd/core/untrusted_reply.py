@@ -287,7 +287,10 @@ OWNER_READERS: dict[str, Reader] = {
             "started_at": optional(time),
             **dict.fromkeys(("pid", "uid", "kernels", "running", "warm", "faults"), count),
             **dict.fromkeys(("socket", "runtime_dir", "state_dir", "home"), optional(_path)),
-            "configs": optional(rows(_path)),
+            **dict.fromkeys(
+                ("configs", "system_configs", "kernelspec_dirs"), optional(rows(_path))
+            ),
+            "launchers": optional(rows(label)),
             "ready": optional(flag),
         }
     ),
