@@ -67,7 +67,12 @@ def check_file(daemon: Daemon, path: str, wire: str) -> None:
 
 def test_every_installed_kernel_spec_is_a_profile(daemon: Daemon) -> None:
     daemon.start()
-    assert daemon.get("/v1/kernels") == {"kernels": [], "elsewhere": [], "shared": []}
+    assert daemon.get("/v1/kernels") == {
+        "kernels": [],
+        "elsewhere": [],
+        "shared": [],
+        "faulty_profiles": 0,
+    }
     info = daemon.post("python3", "start")
     assert (info["kernel_name"], info["state"]) == ("python3", "running")
 

@@ -1108,7 +1108,7 @@ def test_a_kernel_of_root_is_not_shared(box: Box, profile: WriteProfile) -> None
     assert box.try_("kconnd-ctl run rooty -c 1", "bob").code != 0
 
 
-# --- last of all
+# --- last of all: the test files of this folder run in the order of their names
 
 
 def test_uninstalling_leaves_state_and_profiles_until_told_otherwise(box: Box, kernel: int) -> None:
