@@ -21,6 +21,7 @@ from kconnd.cli.session_checks import (
     check_tmp,
     check_writable,
 )
+from kconnd.client.unix_connection import DOCTOR_HINT
 from kconnd.core.launch.kernel_files import MAX_SOCKET_PATH_BYTES, socket_prefix
 from kconnd.core.logout import cure_for_logout, cure_for_shared_memory
 from kconnd.core.paths import config_dir, runtime_dir, state_dir
@@ -90,7 +91,8 @@ def check_daemon(surroundings: Surroundings) -> Iterator[Finding]:
     """Check that a daemon answers and that its profiles have no faults."""
     health = surroundings.health
     if isinstance(health, KconndError):
-        yield Finding("warn", health.message, health.hint or "kconnd-ctl start NAME starts one")
+        hint = health.hint.removesuffix(DOCTOR_HINT)
+        yield Finding("warn", health.message, hint or "kconnd-ctl start NAME starts one")
         return
     daemon = f"daemon {health['version']}, pid {health['pid']}, on {health['socket']}"
     yield Finding("ok", f"{daemon}: {health['running']} of {health['kernels']} kernels run")

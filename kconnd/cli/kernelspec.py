@@ -212,9 +212,11 @@ def _print_specs(arguments: Arguments, change: str, specs: list[InstalledSpec]) 
 
         print_json({change: specs})
         return 0
+    label = "" if change == "kernelspecs" else f"{change}: "  # the list needs none
     for spec in specs:
-        print(f"{spec['profile']}: {change}: {spec['path']}")
+        print(f"{spec['profile']}: {label}{spec['path']}")
     if change == "installed" and specs:
-        print(f"\nJupyter shows it as '{specs[0]['display_name']}';")
-        print(f"its name in papermill and nbclient is {specs[0]['name']}.")
+        first = specs[0]
+        print(f"\nJupyter shows {first['profile']} as '{first['display_name']}';")
+        print(f"its name in papermill and nbclient is {first['name']}.")
     return 0

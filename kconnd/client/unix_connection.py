@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 CONNECT_LIMIT_S = 60.0  # the longest wait for room in the queue of another owner's daemon
 MIN_TIMEOUT_S = 0.001  # a timeout of zero would make the socket non-blocking
 UCRED_BYTES = 12  # struct ucred contains pid, uid and gid, four bytes each
-HINT = "kconnd-ctl start NAME starts one; kconnd-ctl doctor looks for what is wrong"
+DOCTOR_HINT = "; kconnd-ctl doctor looks for what is wrong"  # the doctor itself leaves it out
+HINT = f"kconnd-ctl start NAME starts one{DOCTOR_HINT}"
 
 
 class UnixConnection(_socket.socket):

@@ -42,6 +42,7 @@ def test_without_a_daemon_it_says_so_and_goes_on(ctl: Ctl) -> None:
     findings = shown.json()["findings"]
     assert len(findings) > 8
     assert "no kconnd daemon answers" in findings[0]["what"]
+    assert findings[0]["cure"] == "kconnd-ctl start NAME starts one"
     assert all(set(one) == {"level", "what", "cure"} for one in findings)
     assert shown.code == int(any(one["level"] == "bad" for one in findings))
 

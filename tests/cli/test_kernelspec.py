@@ -87,9 +87,14 @@ def test_a_spec_leads_to_its_profile(specs: Specs) -> None:
 def test_a_kernel_spec_keeps_its_display_name(specs: Specs, daemon: FakeDaemon) -> None:
     row = {"name": "ir", "file": None, "display_name": "R 4.5", "language": "R"}
     daemon.replies["GET", "/v1/profiles"]["profiles"].append(row)
-    assert "Jupyter shows it as 'R 4.5 (kconnd)'" in specs.run("install", "ir").out
+    assert "Jupyter shows ir as 'R 4.5 (kconnd)'" in specs.run("install", "ir").out
     content = specs.content("kconnd-ir")
     assert (content["display_name"], content["interrupt_mode"]) == ("R 4.5 (kconnd)", "signal")
+
+
+def test_the_list_has_a_profile_and_a_path_in_each_line(specs: Specs) -> None:
+    assert specs.run("install", "lab").code == 0
+    assert specs.run("list").out == f"lab: {specs.folder}/kconnd-lab\n"
 
 
 def test_all_are_installed_listed_and_removed(specs: Specs) -> None:
