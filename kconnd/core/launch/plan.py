@@ -213,9 +213,13 @@ def hint_for(output: str) -> str:
 
 
 _HINTS = (
+    (  # python -m prints the path of the interpreter
+        r"(?m)^(/\S+): No module named '?ipykernel\w*",
+        "install ipykernel in that interpreter: {0} -m pip install ipykernel",
+    ),
     (
-        r"No module named '?(ipykernel\w*)",
-        "install {0} in that interpreter: python -m pip install ipykernel",
+        r"No module named '?ipykernel\w*",
+        "install ipykernel in that interpreter: python -m pip install ipykernel",
     ),
     (r"No module named '?([\w.]+)", "install {0} in the kernel's interpreter"),
     (
