@@ -11,7 +11,6 @@ Rules. This module imports the standard library only, as `kconnd.programs.zygote
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import importlib
 import os
 import re
@@ -92,6 +91,8 @@ def fill_caches() -> None:
     """
     for pattern, flags in PATTERNS:
         re.compile(pattern, flags)
+    # Imported here, a faulty module of this name in the user's folder is named as the reason.
+    fnmatch = importlib.import_module("fnmatch")
     for glob in GLOBS:
         fnmatch.filter((), glob)
     # An older IPython has no themes.

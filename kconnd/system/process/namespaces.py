@@ -26,19 +26,22 @@ def hides_file(root: ProcessId, file: Path, seen_as: str) -> bool:
         False if the view cannot be examined, for example that of another user's process.
     """
     own_view = _view_of(Path("/proc/self"))
-    for process in descendants(root):
-        folder = Path(f"/proc/{process.pid}")
+    folders = (Path(f"/proc/{process.pid}") for process in descendants(root))
+    return any(_hides(folder, file, seen_as, own_view) for folder in folders)
+
+
+def _hides(folder: Path, file: Path, seen_as: str, own_view: tuple[Path, Path]) -> bool:
+    try:
+        if _view_of(folder) == own_view:
+            return False
         try:
-            if _view_of(folder) != own_view:
-                seen = os.stat(f"{folder}/root{seen_as}")  # noqa: PTH116  # pathlib cuts the link
-                if not os.path.samestat(seen, file.stat()):
-                    return True
+            seen = os.stat(f"{folder}/root{seen_as}")  # noqa: PTH116  # pathlib cuts the link
+            return not os.path.samestat(seen, file.stat())
         except (FileNotFoundError, NotADirectoryError):
-            if folder.exists():
-                return True
-        except OSError:
-            continue
-    return False
+            _view_of(folder)  # raises an error if the process has exited meanwhile
+            return True
+    except OSError:  # another user's process, or one that has exited
+        return False
 
 
 def _view_of(folder: Path) -> tuple[Path, Path]:

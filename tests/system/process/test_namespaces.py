@@ -35,6 +35,22 @@ def test_a_process_with_the_same_files_sees_each(tmp_path: Path) -> None:
         assert not hides_file(own(), file, str(file)), "not even its absence counts"
 
 
+ENDED_CHILD = """
+import os, subprocess
+child = subprocess.Popen(["true"])
+os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+print("ready", flush=True)
+input()
+"""
+
+
+def test_a_process_that_has_exited_hides_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with child(sys.executable, "-c", ENDED_CHILD):
+        assert not hides_file(own(), file, str(file))
+
+
 @pytest.mark.parametrize("then", ["true", 'echo other > "$1/file"'])
 def test_a_process_with_other_mounts_may_not_see_a_file(tmp_path: Path, then: str) -> None:
     file = tmp_path / "hidden" / "file"
