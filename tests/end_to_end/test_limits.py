@@ -1,6 +1,6 @@
 """The limits of real kernels of a user without a systemd: what holds, and what is said of the rest.
 
-`tests/server/test_limits_of_users.py` shows them with a systemd of the user's.
+`tests/server/test_user_limits.py` shows them with a systemd of the user's.
 """
 
 from pathlib import Path

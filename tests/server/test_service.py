@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -1106,22 +1105,3 @@ def test_a_kernel_of_root_is_not_shared(box: Box, profile: WriteProfile) -> None
     profile("rooty", text, "root", "bob")
     assert "root" in box.try_("kconnd-ctl check", "ada").out
     assert box.try_("kconnd-ctl run rooty -c 1", "bob").code != 0
-
-
-# --- last of all: the test files of this folder run in the order of their names
-
-
-def test_uninstalling_leaves_state_and_profiles_until_told_otherwise(box: Box, kernel: int) -> None:
-    root = __file__.rpartition("/tests/")[0]
-    box.run(f"{root}/scripts/uninstall")
-    assert box.try_("command -v kconnd-ctl").code != 0
-    assert box.try_(f"test -e {DOC}").code == 1
-    box.run(f"test -d /etc/kconnd/configs && test -d /proc/{kernel}")
-    box.run(f"test -e /var/lib/kconnd/u/{box.uid('ada')}/kernels/python3/record.json")
-    box.run(f"{root}/scripts/install")
-    deadline = time.monotonic() + 30
-    while not remembers(box, kernel):
-        assert time.monotonic() < deadline
-    box.run("kconnd-ctl stop python3", "ada")
-    box.run(f"{root}/scripts/uninstall --purge")
-    assert box.try_("test -e /etc/kconnd -o -e /var/lib/kconnd -o -e /opt/kconnd").code == 1
