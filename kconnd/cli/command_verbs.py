@@ -20,6 +20,8 @@ from kconnd.cli.batch import (
 from kconnd.client import kernel_path
 from kconnd.errors import RefusedError, UsageError
 
+LAUNCHING_VERBS = {"start", "restart"}
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +34,7 @@ if TYPE_CHECKING:
     Describe = Callable[[dict[str, Any]], str]
 
 
-# The verbs whose requests contain the session, and after which unenforced limits are reported.
-LAUNCHING_VERBS = frozenset({"start", "restart"})
+LAUNCHES = frozenset({"start", "restart"})  # the verbs after which unenforced limits are reported
 
 
 def start(arguments: Arguments) -> int:
@@ -187,7 +188,7 @@ def _post(
         kernels.append(kernel)
         if reason := kernel.get("unrecorded"):
             print(_describe_unrecorded(verb, kernel["name"], reason), file=sys.stderr)
-        if verb in LAUNCHING_VERBS and (text := kernel.get("limits_unenforced")):
+        if verb in LAUNCHES and (text := kernel.get("limits_unenforced")):
             print(f"kconnd-ctl: {kernel['name']}: {render.plain(text)}", file=sys.stderr)
         if not arguments.json:
             print(render.plain(describe(kernel)), flush=True)

@@ -29,7 +29,6 @@ from kconnd.errors import (
     NotRunningError,
     RefusedError,
     StartFailedError,
-    UnreachableError,
 )
 from kconnd.jupyter.async_client import AsyncClient, split_owner
 from kconnd.jupyter.detach import keep_from_ending
@@ -276,13 +275,11 @@ class KconndProvisioner(KernelProvisionerBase):
         present = await find_notebook(self._manager)
         if present is None or present == self._notebook:
             return
+        self._notebook = present
         try:
             await self._daemon.post(self._kernel, "notebook", {"notebook": present.to_json()})
-        except UnreachableError:
-            return  # the next poll repeats the request
         except KconndError as error:  # a daemon of an earlier version does not know this request
             log.debug("following the notebook of %s: %s", self._kernel, error.message)
-        self._notebook = present
 
     def _adjust_manager(self) -> None:
         """Load the connection into the manager; leave restarts and interrupts to the daemon."""

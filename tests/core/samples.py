@@ -63,7 +63,7 @@ RECORDS = st.builds(
     | st.builds(LastExit, st.none() | st.integers(), st.none(), TEXT, TIMES, TEXT),
     decisions=st.lists(st.builds(Decision, st.floats(0, 4e9), TEXT, TEXT), max_size=3).map(tuple),
     origin=st.none() | st.builds(Origin, TEXT, TEXT, TEXT, TEXT),
-    program=st.none() | st.builds(Program, *[TEXT] * 4, st.booleans(), st.booleans()),
+    program=st.none() | st.builds(Program, TEXT, TEXT, TEXT, TEXT, st.booleans()),
     session=st.none() | SESSIONS,
     notebook=st.none()
     | st.builds(

@@ -9,7 +9,6 @@ import pytest
 
 from kconnd.core.launch.containers import NEVER_REACHED
 from kconnd.daemon.kernel.place import PRIVATE_PREFIX
-from tests.conftest import wait_for
 from tests.end_to_end.daemon import Daemon, DaemonError, run
 
 BWRAP = shutil.which("bwrap") or ""
@@ -59,7 +58,7 @@ def test_a_kernel_without_network_and_runtime_folder_is_reached(folder: Path) ->
         assert restarted["connection"] == started["connection"]
         assert run(file, "print('x' in globals())") == "False\n"
         daemon.post("lab", "stop", now=True)
-        wait_for(lambda: not any((folder / "shared").iterdir()), "the files to be removed")
+        assert list((folder / "shared").iterdir()) == []
 
 
 def test_the_profile_names_the_folder_for_a_wrapper_that_is_not_known(folder: Path) -> None:

@@ -1,14 +1,11 @@
 """`KconndProvisioner` with a fake client: the requests that a kernel manager's calls become."""
 
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.multikernelmanager import AsyncMultiKernelManager
-from traitlets.config import Configurable
 
 from kconnd.errors import NotRunningError, RefusedError, StartFailedError, UnreachableError
 from kconnd.jupyter.detach import NullSocket
@@ -29,11 +26,9 @@ def provisioner(client: FakeClient) -> KconndProvisioner:
     return build(client, "lab")
 
 
-def build(
-    client: FakeClient, profile: str, manager: AsyncKernelManager | None = None
-) -> KconndProvisioner:
+def build(client: FakeClient, profile: str) -> KconndProvisioner:
     provisioner = KconndProvisioner(
-        kernel_id="0123456789", kernel_spec=KernelSpec(), parent=manager or AsyncKernelManager()
+        kernel_id="0123456789", kernel_spec=KernelSpec(), parent=AsyncKernelManager()
     )
     provisioner.profile = profile
     provisioner._daemon = client
@@ -211,32 +206,3 @@ async def test_another_process_can_attach_by_the_provisioners_info(
     assert await second.poll() == UNKNOWN_EXIT
     assert await second.poll() is None, "it knows the connection"
     assert second.get_shutdown_wait_time(3.0) == 3.0
-
-
-class Sessions:
-    """The sessions of a Jupyter server with one notebook."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    async def get_session(self, *, kernel_id: str) -> dict[str, str]:  # noqa: ARG002  # the interface
-        return {"path": self.path}
-
-
-async def test_a_renamed_notebook_is_reported_as_soon_as_a_daemon_answers(
-    client: FakeClient, tmp_path: Path
-) -> None:
-    (tmp_path / "new.ipynb").touch()
-    server: Any = Configurable()
-    server.session_manager = Sessions("new.ipynb")
-    kernels: Any = AsyncMultiKernelManager(parent=server)
-    kernels.root_dir = str(tmp_path)
-    provisioner = build(client, "lab", AsyncKernelManager(parent=kernels))
-    client.profiles["lab"] = {"instance": "per-session"}
-    await attach(provisioner)
-    client.error = UnreachableError("no daemon answers")
-    await provisioner.poll()
-    client.error = None
-    for _ in range(2):
-        await provisioner.poll()
-    assert [verb for _, verb in client.commands] == ["start", "notebook"]

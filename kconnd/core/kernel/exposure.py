@@ -61,7 +61,7 @@ def describe_exposure(
     return tuple(warnings)
 
 
-def describe_written_file(written: Mapping[str, object], present: bytes) -> str:
+def describe_rewriting(written: Mapping[str, object], present: bytes) -> str:
     """Return a warning about a connection file that a launch has written again.
 
     The result is ``""`` if the content has the same meaning. Only addresses are shown.

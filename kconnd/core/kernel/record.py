@@ -198,15 +198,10 @@ def to_json(record: KernelRecord) -> dict[str, Any]:
         "habits": vars(record.habits),
         **_exit_to_json(record.last_exit),
         "decisions": [vars(decision) for decision in record.decisions],
-        **({"program": _program_to_json(record.program)} if record.program else {}),
+        **({"program": vars(record.program)} if record.program is not None else {}),
         **_inherited_to_json(record),
         **({"notebook": record.notebook.to_json()} if record.notebook else {}),
     }
-
-
-def _program_to_json(program: Program) -> dict[str, Any]:
-    """Convert a program; a field that older versions refuse is omitted at its default value."""
-    return {key: value for key, value in vars(program).items() if value or key != "is_kept"}
 
 
 def _inherited_to_json(record: KernelRecord) -> dict[str, Any]:

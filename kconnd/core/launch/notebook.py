@@ -101,7 +101,7 @@ def _parse_run(content: object) -> Run | None:
 def next_notebook(
     recorded: Notebook | None, sent: Notebook | None, *, is_up: bool, is_own: bool
 ) -> Notebook | None:
-    """Return the notebook to keep when a start or restart is requested.
+    """Return the notebook to keep when a start is requested.
 
     Parameters
     ----------

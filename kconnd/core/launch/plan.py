@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from string import Template
 
+from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles, without_warm_suffix
 from kconnd.core.launch.kernelspec_file import KernelSpec
 from kconnd.core.launch.program_search import Program
@@ -152,18 +153,16 @@ def with_program(
 
     With this PATH, ``!pip`` in a cell runs the pip of the interpreter's environment, for example. A
     relative folder is not put on PATH, because its meaning would change with each ``cd``. A program
-    that was found on PATH changes nothing; in a restart, its name alone is replaced. `None` stands
-    for a program that is not known yet. A folder of the system stays where it is on PATH, so that
-    it does not hide the user's own programs.
+    that was found on PATH changes nothing. `None` stands for a program that is not known yet. A
+    folder of the system stays where it is on PATH, so that it does not hide the user's own
+    programs.
     """
     argv = spec.argv
-    on_path = program is not None and program.on_path
-    if program is not None and (program.is_kept or not on_path):
+    if program is not None and not program.on_path:
         argv = (program.path, *argv[1:])
     folder, slash, _ = argv[0].rpartition("/")
     path = env.get("PATH", SYSTEM_PATH)
-    is_added = not on_path and slash and folder.startswith("/")
-    if is_added and not _is_in_place(folder, path.split(":")):
+    if slash and folder.startswith("/") and not _is_in_place(folder, path.split(":")):
         path = f"{folder}:{path}"
     return argv, {**env, "PATH": path}
 
@@ -238,3 +237,9 @@ PLAIN_HINT = (
     "write encryption: none in the profile if every user of the machine may read its output, or "
     "drop access"
 )
+
+
+def describe_wire(connection: ConnectionInfo) -> str:
+    """Describe a connection by its transport and its protection."""
+    secured = "private by file permissions" if connection.transport == "ipc" else "not encrypted"
+    return f"{connection.transport}, {'CURVE' if connection.curve else secured}"

@@ -73,8 +73,6 @@ class Program:
         The folder of the kernel spec; ``""`` for a command in a profile.
     on_path : bool
         Whether the program was found on the kernel's ``PATH``.
-    is_kept : bool
-        Whether a restart keeps the program, whatever comes first on ``PATH`` now.
     """
 
     word: str
@@ -82,7 +80,6 @@ class Program:
     origin: str = ""
     spec_dir: str = ""
     on_path: bool = False
-    is_kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -266,7 +263,7 @@ def check_kept(program: Program, files: Files) -> Program:
         If the program cannot be executed any more.
     """
     if files.is_executable(program.path):
-        return replace(program, is_kept=True)
+        return replace(program, on_path=False)
     fault = "cannot be executed" if files.exists(program.path) else "does not exist any more"
     raise StartFailedError(
         f"looking for the program {program.word}: {program.path}, with which the kernel was "

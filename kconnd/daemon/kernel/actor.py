@@ -47,7 +47,7 @@ from kconnd.daemon.kernel.adoption import Discovery, discover
 from kconnd.daemon.kernel.launching import Launching, ProcessMet
 from kconnd.daemon.kernel.prepared import WarmKernels
 from kconnd.daemon.kernel.process import Process, Target
-from kconnd.daemon.kernel.run_watch import RunWatch, has_ended
+from kconnd.daemon.kernel.run_watch import RunWatch
 from kconnd.daemon.kernel.wiring import Previous, wire_settings
 from kconnd.errors import NoSuchKernelError, StartFailedError, StateFileError, UnsafePathError
 from kconnd.system.activation import hint_about_setup
@@ -350,8 +350,8 @@ class Actor:
         before = self.kernel
         kernel, commands = decide(before, event, self.policy, self._world.clock())
         record = replace(self.record, lifecycle=kernel)
-        if isinstance(event, StartRequested | RestartRequested):
-            record = replace(record, notebook=self._next_notebook(event))
+        if isinstance(event, StartRequested):
+            record = replace(record, notebook=self._next_notebook(event.notebook))
         if story := _story(before, kernel):
             record = record.with_decision(Decision(self._world.wall_clock(), story, kernel.reason))
         if any(isinstance(command, Launch) for command in commands):
@@ -375,14 +375,9 @@ class Actor:
     def _report_end_of_run(self) -> None:
         self.enqueue(StopRequested(busy=self.busy, why="the run that had it has ended"))
 
-    def _next_notebook(self, event: StartRequested | RestartRequested) -> Notebook | None:
-        recorded, run = self.record.notebook, self._run()
-        if isinstance(event, StartRequested):
-            sent = event.notebook
-        else:
-            sent = recorded if run and not has_ended(run) else None
+    def _next_notebook(self, sent: Notebook | None) -> Notebook | None:
         is_own = self._entry_to_launch().profile.instance == "per-session"
-        return next_notebook(recorded, sent, is_up=self._is_live(), is_own=is_own)
+        return next_notebook(self.record.notebook, sent, is_up=self._is_live(), is_own=is_own)
 
     def _entry_to_launch(self) -> CatalogEntry:
         return self.source() or self._followed()

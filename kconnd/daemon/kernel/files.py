@@ -7,30 +7,22 @@ cannot be written. While a process of the kernel holds the lock, none of the ker
 removed or replaced.
 """
 
-import asyncio
 import contextlib
 import json
 import logging
 import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-from kconnd.core.kernel.exposure import describe_written_file
+from kconnd.core.kernel.exposure import describe_rewriting
 from kconnd.core.launch.connection import ConnectionInfo, parse_connection
 from kconnd.core.launch.containers import Place, see_from_inside
 from kconnd.core.launch.login_command import find_setup_failures
 from kconnd.daemon.context import World
 from kconnd.daemon.kernel.claims import is_held
-from kconnd.daemon.kernel.place import PRIVATE_PREFIX, use_folder
-from kconnd.errors import KconndError, StillRunningError
-from kconnd.system.files.private import (
-    ensure_private_dir,
-    is_locked,
-    is_private,
-    read_tail,
-    write_private,
-)
+from kconnd.daemon.kernel.place import PRIVATE_PREFIX
+from kconnd.errors import StillRunningError
+from kconnd.system.files.private import is_locked, is_private, read_tail, write_private
 from kconnd.system.files.regular import MAX_OWN_BYTES, read_regular
 from kconnd.system.process.namespaces import hides_file
 from kconnd.system.process.processes import ProcessId
@@ -60,7 +52,6 @@ class RuntimeFiles:
         self.connection_file = Path(self.paths.connection_file)
         self.log = Path(self.paths.log)
         self._world = world
-        self._removal: asyncio.Task[None] | None = None  # of files in a container's folder
 
     def check_unlocked(self) -> None:
         """Check that no process of the kernel is alive, before a launch replaces the files.
@@ -108,32 +99,10 @@ class RuntimeFiles:
         """Write the connection file for clients."""
         write_private(self.connection_file, serialize(connection))
 
-    async def write_for_launch(self, connection: ConnectionInfo, place: Place) -> None:
-        """Remove old sockets, and write the connection files of a new process.
-
-        Remove the copy of an earlier process that was in another folder.
-
-        Raises
-        ------
-        StartFailedError
-            If the disk or file server of the place does not answer.
-        """
-        earlier = self.own_copy()
-        copy = Path(place.folder) / self.connection_file.name if place.folder else None
-        if earlier is not None and earlier != copy:
-            await self._remove_from_place(earlier, None)
-            Path(self.paths.own_copy).unlink(missing_ok=True)  # noqa: ASYNC240  # in the runtime folder
-        if copy is None:
-            self.remove_sockets(connection)
-        self.write_connection(connection)
-        if copy is not None:
-            write = partial(self.write_own_copy, connection, place)
-            await use_folder(self._world, place.folder, write)
-
     def write_own_copy(self, connection: ConnectionInfo, place: Place) -> None:
         """Write the copy of the connection file that a kernel in a container sees, and its link."""
-        ensure_private_dir(Path(place.folder))  # the end of another kernel can have removed it
-        self.remove_sockets(connection)
+        if not place.folder:
+            return
         copy = Path(place.folder) / self.connection_file.name
         write_private(copy, serialize(see_from_inside(place, connection)))
         link = Path(self.paths.own_copy)
@@ -157,7 +126,10 @@ class RuntimeFiles:
         """
         copy = self.own_copy()
         if copy is not None and connection.transport == "ipc":
-            return False, ""  # it has other paths; no kernel with Unix sockets writes it again
+            return (
+                False,
+                "",
+            )  # the copy has other paths; no kernel with Unix sockets writes it again
         return find_rewriting(copy or self.connection_file, connection)
 
     def find_hidden_file(self, shim: ProcessId, place: Place) -> str:
@@ -169,24 +141,11 @@ class RuntimeFiles:
         seen_as = f"{place.inside or file.parent}/{file.name}"
         return seen_as if hides_file(shim, file, seen_as) else ""
 
-    async def removed(self) -> None:
-        """Wait until the files of the previous process in a container's folder are removed."""
-        if self._removal is not None:
-            await asyncio.wait({self._removal})
-
-    async def _remove_from_place(self, copy: Path, connection: ConnectionInfo | None) -> None:
-        """Remove the files in a container's folder, which can be on a file server that hangs."""
-        work = partial(self._remove_own_copy, copy, connection)
-        try:
-            await use_folder(self._world, str(copy.parent), work)
-        except (OSError, KconndError) as error:
-            log.error("%s: removing %s: %s", self.name, copy, error)
-
-    def _remove_own_copy(self, copy: Path, connection: ConnectionInfo | None) -> None:
-        self.remove_sockets(connection)
-        copy.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other kernels use the folder, too
-            copy.parent.rmdir()
+    def _remove_own_copy(self) -> None:
+        if copy := self.own_copy():
+            copy.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # other kernels use the folder, too
+                copy.parent.rmdir()
 
     def read_connection(self) -> ConnectionInfo | None:
         """Read the connection file; None if the file is missing or damaged."""
@@ -228,11 +187,8 @@ class RuntimeFiles:
             if is_held(self._world, self.name):
                 log.error("%s: a process is still alive, so nothing was removed", self.name)
                 return
-            if copy := self.own_copy():
-                work = self._remove_from_place(copy, connection)
-                self._removal = asyncio.get_running_loop().create_task(work)
-            else:
-                self.remove_sockets(connection)
+            self.remove_sockets(connection)
+            self._remove_own_copy()
             self.connection_file.unlink(missing_ok=True)
             self._world.ledger.release(self.name)
             if recorded:
@@ -264,4 +220,4 @@ def find_rewriting(file: Path, connection: ConnectionInfo) -> tuple[bool, str]:
         return False, ""  # a removed file is no evidence
     if content == serialize(connection):
         return False, ""
-    return True, describe_written_file(connection.to_file(), content)
+    return True, describe_rewriting(connection.to_file(), content)

@@ -255,7 +255,6 @@ class Launching:
     async def _start(self, order: Order, files: LaunchFiles) -> tuple[Start, Handle]:
         world, process, generation = self._world, self._process, order.generation
         check_descriptors(count_descriptors())
-        await process.runtime.removed()
         files = replace(files, place=await choose_place(world, order.profile, files))
         wire = await prepare_wire(
             world, process.name, order.profile, files, order.command, order.previous
@@ -263,7 +262,9 @@ class Launching:
         for note in wire.notes:
             world.announce(process.name, "ports-changed", note)
         start = self._prepare(order, files, wire)
-        await process.runtime.write_for_launch(start.connection, files.place)
+        process.runtime.remove_sockets(start.connection)
+        process.runtime.write_connection(start.connection)
+        process.runtime.write_own_copy(start.connection, files.place)
         paths = process.runtime.paths
         plan = make_plan(world, paths, generation, order.profile, files, start.connection)
         plan = replace(plan, asked=order.asked_ns)
@@ -289,7 +290,7 @@ class Launching:
             order.generation,
             connection=wire.connection,
             facts=facts,
-            program=replace(files.program, is_kept=False),  # each restart decides anew
+            program=files.program,
             umask=files.inherited.umask,
         )
         self._report(news)

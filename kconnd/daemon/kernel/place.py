@@ -5,20 +5,14 @@ in the runtime folder. In the chosen folder, a private folder of this daemon con
 and the kernel's own copy of the connection file with the paths that the kernel sees. The private
 folder is necessary because the sockets of a kernel have the permissions of its umask. A link in
 the folder of live kernels leads to the copy, so that any daemon can remove the copy.
-
-The folder can be on a file server that hangs. It is therefore accessed by `use_folder`, in a thread
-with a time limit.
 """
 
 import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from kconnd.core.launch.containers import (
     RUNTIME_FOLDER,
@@ -30,14 +24,11 @@ from kconnd.core.launch.containers import (
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.context import World
 from kconnd.errors import KconndError, StartFailedError
-from kconnd.system.channels.attach_check import AttachCheck
 from kconnd.system.files.private import ensure_private_dir
-from kconnd.system.hung_calls import BeginStep, StuckError
 from kconnd.system.launch_files import LaunchFiles
 
 PRIVATE_PREFIX = ".kconnd-"
 DIGEST_CHARS = 8
-T = TypeVar("T")
 
 
 async def choose_place(world: World, profile: Profile, files: LaunchFiles) -> Place:
@@ -57,43 +48,7 @@ async def choose_place(world: World, profile: Profile, files: LaunchFiles) -> Pl
         wanted = os.path.expanduser(wanted)  # noqa: ASYNC240, PTH111  # no path, and no I/O
     candidates = (str(world.runtime_dir), str(world.store.state_dir))
     place = find_place(container, wanted, candidates)
-    if not place.folder:
-        return place
-    return await use_folder(world, place.folder, partial(_prepare, world, place))
-
-
-async def use_folder(world: World, folder: str, action: Callable[[], T]) -> T:
-    """Run an action that accesses the folder of a connection file, in a thread.
-
-    Raises
-    ------
-    StartFailedError
-        If the disk or file server of the folder does not answer.
-    """
-
-    def work(begin: BeginStep) -> T:
-        begin(f"using {folder} for its connection file")
-        return action()
-
-    try:
-        return await world.paths.run(work)
-    except StuckError as error:
-        raise StartFailedError(
-            str(error),
-            hint="once it answers, start it again; or change 'connection_folder' in the profile",
-        ) from error
-
-
-async def find_fault(world: World, reach: AttachCheck) -> str:
-    """Explain why a new client could not attach; ``""`` if it can; see `AttachCheck`."""
-    if reach.is_fast:
-        return reach.find_fault()
-    if not reach.folder:
-        return await asyncio.to_thread(reach.find_fault)
-    try:
-        return await use_folder(world, reach.folder, reach.find_fault)
-    except StartFailedError as error:
-        return error.message
+    return await asyncio.to_thread(_prepare, world, place) if place.folder else place
 
 
 def _prepare(world: World, place: Place) -> Place:

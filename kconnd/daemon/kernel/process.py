@@ -41,7 +41,6 @@ from kconnd.daemon.kernel.background import BackgroundTasks, Work
 from kconnd.daemon.kernel.files import RuntimeFiles
 from kconnd.daemon.kernel.monitor import Watch
 from kconnd.daemon.kernel.observing import Attempt, Observer, unknown_software
-from kconnd.daemon.kernel.place import find_fault
 from kconnd.daemon.kernel.prepared import WarmKernel
 from kconnd.daemon.kernel.shutdown import Ending, shut_down, watch_shim
 from kconnd.errors import NotRunningError
@@ -343,7 +342,8 @@ class Process:
             if self.connection is not None and not reach.has_file():
                 self._warn_of_rewriting(self.connection)
                 self.runtime.claim(self.connection)
-            self.fault = await find_fault(self._world, reach)
+            find = reach.find_fault
+            self.fault = find() if reach.is_fast else await asyncio.to_thread(find)
             if not self.fault or self._world.clock() - self._answered_at > BIND_TIMEOUT_S:
                 break
             # This loop polls, because no event reports that a kernel binds its sockets.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from kconnd.core.launch.notebook import Run
 from kconnd.daemon.kernel.background import BackgroundTasks
-from kconnd.system.process.processes import ProcessId, is_alive, read_stat, wait_for_end
+from kconnd.system.process.processes import ProcessId, read_stat, wait_for_end
 
 
 class RunWatch:
@@ -47,8 +47,3 @@ def identify_run(pid: int) -> Run:
         return Run(pid, read_stat(pid)[2]) if pid else Run()
     except OSError:
         return Run(pid)
-
-
-def has_ended(run: Run) -> bool:
-    """Return whether the process of a run has ended; False if its process is not known."""
-    return bool(run.pid) and not is_alive(ProcessId(run.pid, run.started))

@@ -67,8 +67,7 @@ class Pool:
         self._reasons: dict[str, str] = {}  # why each profile's last attempt failed
         self._delays: dict[str, float] = {}
         self._making: asyncio.Task[WarmKernel] | None = None
-        # By profile: what its zygote was prepared for.
-        self._prepared: dict[str, str] = {}
+        self._prepared: set[str] = set()
         self._naming: dict[str, asyncio.Task[bool]] = {}
         self._watching: set[asyncio.Task[None]] = set()
         self._maker = Maker(world)
@@ -191,8 +190,8 @@ class Pool:
             return
         session = self._world.sessions.find(profile.name)
         key = profile.model_dump_json() + material_of(session)
-        if self._prepared.get(profile.name) != key:
-            self._prepared[profile.name] = key
+        if key not in self._prepared:
+            self._prepared.add(key)
             plan, _, _ = await self._maker.plan(profile)
             self._world.ledger.release(plan.name)
             await self._world.launcher.prepare(plan)

@@ -39,18 +39,8 @@ class AttachCheck:
 
     @property
     def is_fast(self) -> bool:
-        """Whether `find_fault` needs no thread.
-
-        It then reads no tables of the system, and all files are in the folder of the connection
-        file. The sockets of a kernel in a container can be on a file server that hangs.
-        """
-        return f"{self.folder}/".startswith(f"{self._file.parent}/")
-
-    @property
-    def folder(self) -> str:
-        """The folder of the kernel's Unix sockets; ``""`` without such sockets."""
-        connection = self._connection
-        return os.path.dirname(connection.ip) if connection.transport == "ipc" else ""  # noqa: PTH120  # a text
+        """Whether `find_fault` reads no tables of the system; it then needs no thread."""
+        return self._connection.transport == "ipc"
 
     def find_fault(self) -> str:
         """Explain why a new client could not attach.

@@ -126,7 +126,7 @@ def review(
 
     Parameters
     ----------
-    daemon : DaemonFacts
+    folders : DaemonFacts
         The facts about the daemon.
     paths : sequence of str
         Files and folders to read instead of the daemon's folders.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kconnd.core.kernel.exposure import REWRITTEN, describe_exposure, describe_written_file
+from kconnd.core.kernel.exposure import REWRITTEN, describe_exposure, describe_rewriting
 from kconnd.core.kernel.reachability import Listener
 from kconnd.core.launch.connection import ConnectionInfo, CurveKeys
 
@@ -83,7 +83,7 @@ WRITTEN = replace(TCP, curve=CurveKeys("PUBL1C", "S3CRET"), key="K3Y").to_file()
 def test_a_rewritten_file_is_compared_and_its_secrets_are_not_shown(
     changes: dict[str, object], text: str
 ) -> None:
-    warning = describe_written_file(WRITTEN, json.dumps({**WRITTEN, **changes}).encode())
+    warning = describe_rewriting(WRITTEN, json.dumps({**WRITTEN, **changes}).encode())
     assert warning.startswith(f"{REWRITTEN} {text}; ")
     for secret in ("K3Y", "S3CRET", "stolen", "N3W"):
         assert secret not in warning
@@ -91,12 +91,12 @@ def test_a_rewritten_file_is_compared_and_its_secrets_are_not_shown(
 
 def test_a_file_in_another_form_is_the_same() -> None:
     content = dict(reversed(WRITTEN.items()))
-    assert describe_written_file(WRITTEN, json.dumps(content, indent=9).encode()) == ""
+    assert describe_rewriting(WRITTEN, json.dumps(content, indent=9).encode()) == ""
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_a_file_that_is_no_object_is_named_as_that(content: bytes) -> None:
-    assert "(it is no JSON object any more)" in describe_written_file(WRITTEN, content)
+    assert "(it is no JSON object any more)" in describe_rewriting(WRITTEN, content)
 
 
 JSON = st.recursive(
@@ -108,5 +108,5 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from([*WRITTEN]) | st.text(), JSON, max_size=4))
 def test_any_content_can_be_described(content: dict[str, object]) -> None:
-    warning = describe_written_file(WRITTEN, json.dumps(content).encode())
+    warning = describe_rewriting(WRITTEN, json.dumps(content).encode())
     assert bool(warning) is (content != WRITTEN)

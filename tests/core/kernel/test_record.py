@@ -17,7 +17,6 @@ from kconnd.core.kernel.record import (
     parse_record,
     to_json,
 )
-from kconnd.core.launch.program_search import Program
 from tests.core.samples import RECORDS, TEXT
 
 DATA = Path(__file__).parents[2] / "data"
@@ -115,8 +114,3 @@ def test_the_oldest_decision_is_forgotten() -> None:
         record = record.with_decision(Decision(number, "what", "why"))
     assert len(record.decisions) == MAX_DECISIONS
     assert record.decisions[0].at == 3
-
-
-def test_a_field_that_older_versions_refuse_is_omitted_at_its_default() -> None:
-    program = Program("R", "/a/R", on_path=True)
-    assert "is_kept" not in to_json(KernelRecord("lab", program=program))["program"]

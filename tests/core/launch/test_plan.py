@@ -77,14 +77,6 @@ def test_a_program_on_path_keeps_its_name_and_path() -> None:
     )
 
 
-def test_a_restart_of_a_program_on_path_changes_its_name_alone() -> None:
-    program = Program("R", "/a/R", on_path=True, is_kept=True)
-    assert with_program(KernelSpec("r", ("R", "-e")), {"PATH": "/bin:/a"}, program) == (
-        ("/a/R", "-e"),
-        {"PATH": "/bin:/a"},
-    )
-
-
 def test_placeholders_and_variables() -> None:
     values = {"connection_file": "/{resource_dir}.json", "resource_dir": "/res"}
     assert fill_in(("a", "{connection_file}", "{resource_dir}/b", "{no}"), values) == (

@@ -313,7 +313,7 @@ def test_python_in_a_profile_is_a_program_on_path() -> None:
 
 def test_a_restart_runs_the_program_of_the_start_or_names_it() -> None:
     kept = Program("R", "/a/R", "on its PATH", DATA, on_path=True)
-    assert check_kept(kept, files("/a/R")) == replace(kept, is_kept=True)
+    assert check_kept(kept, files("/a/R")) == replace(kept, on_path=False)
     with pytest.raises(StartFailedError, match="/a/R, with which the kernel was started, does not"):
         check_kept(kept, files("/b/R"))
     with pytest.raises(StartFailedError, match="cannot be executed"):

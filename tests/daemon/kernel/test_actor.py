@@ -26,12 +26,10 @@ from kconnd.core.kernel.lifecycle import Desired, Lifecycle, State
 from kconnd.core.kernel.record import KernelRecord, Origin
 from kconnd.core.launch.connection import ConnectionInfo
 from kconnd.core.launch.kernel_files import KernelFiles
-from kconnd.core.launch.notebook import NO_NOTEBOOK, Notebook, Run
 from kconnd.core.launch.plan import LaunchPlan
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.catalog import CatalogEntry
 from kconnd.daemon.kernel.actor import Actor
-from kconnd.daemon.kernel.run_watch import identify_run
 from kconnd.daemon.main import keep_going
 from kconnd.errors import NoSuchKernelError, StateFileError
 from kconnd.launchers.base import ExitStatus
@@ -537,26 +535,3 @@ async def test_a_work_of_the_daemons_begins_again_after_a_fault() -> None:
 
     await keep_going(work, pause=0)
     assert len(turns) == 3
-
-
-async def test_a_kernel_that_is_started_or_restarted_after_its_run_stays(stage: Stage) -> None:
-    ended_run = Notebook(run=Run(NOBODY, 1))
-    for request in (StartRequested(), RestartRequested()):
-        stage.may_answer.clear()
-        await stage.actor.ask(StartRequested(notebook=ended_run))
-        await stage.actor.until(lambda record: record.is_down)
-        stage.may_answer.set()
-        await stage.actor.ask(request)
-        await stage.reach(State.RUNNING)
-        assert stage.actor.record.notebook == NO_NOTEBOOK
-        await stage.actor.ask(StopRequested(now=True))
-        await stage.reach(State.STOPPED)
-
-
-async def test_a_kernel_that_is_restarted_during_its_run_still_ends_with_it(stage: Stage) -> None:
-    run = identify_run(os.getpid())
-    await stage.actor.ask(StartRequested(notebook=Notebook(run=run)))
-    await stage.actor.ask(StopRequested(now=True))
-    await stage.reach(State.STOPPED)
-    await stage.actor.ask(RestartRequested())
-    assert stage.actor.record.notebook == Notebook(run=run)

@@ -10,7 +10,6 @@ from kconnd.core.kernel.events import StartRequested, Step
 from kconnd.core.kernel.lifecycle import State
 from kconnd.core.kernel.record import KernelRecord
 from kconnd.core.launch.plan import LaunchPlan
-from kconnd.core.launch.session import Session
 from kconnd.core.profile.model import Profile
 from kconnd.daemon.kernel.actor import Actor
 from kconnd.daemon.warm.pool import Pool
@@ -246,24 +245,3 @@ async def test_the_sockets_of_a_dead_kernel_are_removed_whatever_their_names(
     await pool.sweep()
     await pool.end()
     assert not any(path.exists() for path in stray)
-
-
-class Forking(FakeLauncher):
-    """Notes for which PATH a zygote was prepared."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.prepared: list[str] = []
-
-    async def prepare(self, plan: LaunchPlan) -> None:
-        self.prepared.append(plan.env["PATH"].removeprefix("/usr/bin:"))
-
-
-async def test_a_zygote_is_prepared_for_each_change_of_the_session(tmp_path: Path) -> None:
-    stage, launcher = Stage(tmp_path), Forking()
-    pool = Pool(replace(stage.world, launcher=launcher), lambda: 8 << 30)
-    forked = replace_profile(LAB, warm=0, launcher="fork")
-    for path in ("/a", "/a", "/b", "/a"):
-        stage.world.sessions.keep("lab", Session(path=path))
-        await pool._prepare(forked)
-    assert launcher.prepared == ["/a", "/b", "/a"], "the first one may have been closed since"
