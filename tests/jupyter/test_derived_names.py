@@ -51,7 +51,7 @@ def execute(manager: KernelManager, code: str) -> str:
 @pytest.mark.filterwarnings("ignore:Invalid kernelspec directory name")
 def test_stock_managers_attach_by_both_names(named: Daemon) -> None:
     outcome = kernelspec("install", SPEC)
-    assert f"it as 'The {SPEC} (kconnd)'" in outcome.stdout, outcome.stderr
+    assert f"as 'The {SPEC} (kconnd)'" in outcome.stdout, outcome.stderr
     spec = KernelSpecManager().get_kernel_spec(f"kconnd-{NAME}")
     assert spec.argv[1:] == ["start", NAME]
     first, second = (
