@@ -230,7 +230,7 @@ def test_the_environment_of_the_owners_jupyter() -> None:
 def on(*folders: str) -> Places:
     """Build the places of a kernel with its owner's ``PATH``."""
     path = ":".join(folders)
-    return Places(prefix="/env", cwd="/work", owner_path=path, kernel_path=path)
+    return Places(prefix="/env", cwd="/project", owner_path=path, kernel_path=path)
 
 
 def test_a_program_is_that_of_the_specs_environment_then_the_first_on_path() -> None:
@@ -259,8 +259,8 @@ def test_a_fixed_path_without_the_program_leaves_that_of_the_environment() -> No
 
 
 def test_a_relative_folder_of_path_is_below_the_working_directory() -> None:
-    assert find_program(spec("R"), on("bin"), files("/work/bin/R")).path == "/work/bin/R"
-    assert find_program(spec("R"), on(""), files("/work/R")).path == "/work/R"
+    assert find_program(spec("R"), on("bin"), files("/project/bin/R")).path == "/project/bin/R"
+    assert find_program(spec("R"), on(""), files("/project/R")).path == "/project/R"
 
 
 def test_a_file_without_x_bit_is_passed_over_and_else_named() -> None:
@@ -290,9 +290,11 @@ def test_a_path_stays_as_it_is() -> None:
 
 
 def test_a_relative_path_is_below_the_working_directory() -> None:
-    places = replace(OWNER, cwd="/work")
-    assert find_program(spec("bin/k"), places, files("/work/bin/k")).path == "bin/k"
-    with pytest.raises(StartFailedError, match=r"program ./k: /work/./k does not exist") as caught:
+    places = replace(OWNER, cwd="/project")
+    assert find_program(spec("bin/k"), places, files("/project/bin/k")).path == "bin/k"
+    with pytest.raises(
+        StartFailedError, match=r"program ./k: /project/./k does not exist"
+    ) as caught:
         find_program(spec("./k"), places, files(f"{DATA}/./k"))
     assert "write {resource_dir}/k in argv of this file" in caught.value.hint
     with pytest.raises(StartFailedError) as caught:
