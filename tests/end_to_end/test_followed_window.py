@@ -15,7 +15,9 @@ from tests.end_to_end.daemon import IPYKERNEL, Daemon, begin, client
 DRIVER = Path(__file__).with_name("offscreen_window.py")
 # An interrupt right before a sleep takes effect after the sleep.
 SHORT_SLEEPS = "[__import__('time').sleep(0.1) for _ in range(6000)]"
-ENCRYPTED = f"{IPYKERNEL}transport: tcp\nencryption: curve\n"
+# Without the variable, a starting debugger can print a warning into the output of the first cell.
+QUIET = f"{IPYKERNEL}env: {{PYDEVD_DISABLE_FILE_VALIDATION: '1'}}\n"
+ENCRYPTED = f"{QUIET}transport: tcp\nencryption: curve\n"
 
 
 class Window:
@@ -100,7 +102,7 @@ def test_an_encrypted_kernel_is_restarted_and_the_first_line_runs(
 
 
 def test_a_crash_in_a_cell_gives_a_new_prompt(daemon: Daemon, open_window: Open) -> None:
-    window = open_window(IPYKERNEL)
+    window = open_window(QUIET)
     window.wait_for("In [1]:")
     window.execute("print('be' + 'gun'); __import__('time').sleep(600)")
     window.wait_for("begun")
@@ -114,7 +116,7 @@ def test_a_crash_in_a_cell_gives_a_new_prompt(daemon: Daemon, open_window: Open)
 def test_a_prompt_that_the_old_process_was_asked_for_comes_from_the_new_one(
     daemon: Daemon, open_window: Open
 ) -> None:
-    window = open_window(IPYKERNEL)
+    window = open_window(QUIET)
     window.wait_for("In [1]:")
     pid = daemon.info("lab")["pid"]
     os.kill(pid, signal.SIGSTOP)
@@ -132,7 +134,7 @@ def test_a_prompt_that_the_old_process_was_asked_for_comes_from_the_new_one(
 def test_the_menu_goes_through_the_daemon_and_a_refusal_is_shown(
     daemon: Daemon, open_window: Open
 ) -> None:
-    window = open_window(IPYKERNEL)
+    window = open_window(QUIET)
     window.wait_for("In [1]:")
     window.execute(f"print('be' + 'gun'); {SHORT_SLEEPS}")
     window.wait_for("begun")
@@ -157,7 +159,7 @@ def test_a_busy_kernel_is_named_as_the_reason_of_the_wait(
     daemon.start()
     with client(daemon.post("lab", "start")["connection_file"]) as attached:
         begin(attached, f"print(1, flush=True); {SHORT_SLEEPS}")
-        window = open_window(IPYKERNEL)
+        window = open_window(QUIET)
         window.wait_for("lab has not answered yet: it is running a cell")
         daemon.post("lab", "interrupt")
         window.wait_for("In [2]:")
