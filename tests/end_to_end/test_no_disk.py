@@ -183,8 +183,9 @@ def test_a_daemon_is_started_for_a_live_kernel_without_a_disk_for_its_records(
             else:
                 machine.run(MOUNT, "--bind", str(SHARED), str(SHARED))
                 machine.run(MOUNT, "-o", "remount,bind,ro", str(SHARED))
-            # IPython may print that it cannot write its history, which is on that disk as well.
-            assert "42\n" in machine.ctl("run", "lab", "-c", "print(6 * 7)").stdout
+            # A thread of IPython may print that it cannot write its history, which is on that disk
+            # as well, also between the 42 and the end of its line.
+            assert "42" in machine.ctl("run", "lab", "-c", "print(6 * 7)").stdout
             assert machine.info("lab")["pid"] == pid
             assert why in machine.ctl("stop", "lab").stderr
     finally:
